@@ -1,0 +1,353 @@
+//! The capabilities that an agent may require, their spellings, and who may grant them (ledger T12).
+//!
+//! A known name opens something; an unknown one is a label that grants nothing. What is dangerous is granted only by
+//! `--allow NAME` or a policy file; everything else is granted because it was declared.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::NetworkAccess;
+
+/// Something that an agent asks to be allowed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
+pub enum Capability {
+    /// `filesystem-read[:PATH]`: read the workspace, or a path below it.
+    FilesystemRead(Option<String>),
+    /// `filesystem-write[:PATH]`: write the workspace, or a path below it.
+    FilesystemWrite(Option<String>),
+    /// `git-access`: git with a configuration of its own.
+    Git,
+    /// `cargo-execution`: the Rust toolchain and the registry cache.
+    Cargo,
+    /// `python-execution`: the Python interpreters of the user.
+    Python,
+    /// `node-execution`: Node.js and the package cache.
+    Node,
+    /// `process-execution`: start programs (always possible; the name documents it).
+    Process,
+    /// `network:full`, dangerous.
+    NetworkFull,
+    /// `sandbox:off`, dangerous: what `security.sandbox: false` asks for.
+    SandboxOff,
+    /// `filesystem-outside:PATH`, dangerous: a path outside the workspace.
+    Outside(String),
+    /// `device:PATH`, dangerous.
+    Device(String),
+    /// Any other name: it grants nothing.
+    Label(String),
+}
+
+/// One row of the table of known names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownCapability {
+    /// The name as it is shown.
+    pub name: &'static str,
+    /// Other spellings that mean the same.
+    pub aliases: &'static [&'static str],
+    /// Whether a `:PATH` may follow.
+    pub takes_path: bool,
+    /// Whether it must be granted by a person.
+    pub dangerous: bool,
+    /// What it opens, in one sentence.
+    pub meaning: &'static str,
+}
+
+/// Every name that opens something.
+pub const KNOWN: &[KnownCapability] = &[
+    known(
+        "filesystem-read",
+        &["file-read", "fs-read", "read-files"],
+        true,
+        false,
+        "Read the workspace, or the path after the colon below it.",
+    ),
+    known(
+        "filesystem-write",
+        &["file-write", "fs-write", "write-files"],
+        true,
+        false,
+        "Write the workspace except .git/hooks, .git/config and workstream files, or the path after the colon.",
+    ),
+    known(
+        "git-access",
+        &["git", "git-read", "git-operations"],
+        false,
+        false,
+        "Run git with a configuration of its own, and read the repository's objects.",
+    ),
+    known(
+        "cargo-execution",
+        &["cargo", "rust-execution", "cargo-access"],
+        false,
+        false,
+        "Run the Rust toolchain and read the registry cache, never its credentials.",
+    ),
+    known(
+        "python-execution",
+        &["python", "python-access"],
+        false,
+        false,
+        "Run the user's Python interpreters and read their packages.",
+    ),
+    known(
+        "node-execution",
+        &["node", "npm-execution", "nodejs-execution"],
+        false,
+        false,
+        "Run Node.js and read the npm cache.",
+    ),
+    known(
+        "process-execution",
+        &["command-execution", "shell-execution", "subprocess"],
+        false,
+        false,
+        "Start programs; always possible within the other rules.",
+    ),
+    known(
+        "network:full",
+        &["network-access", "network-full", "internet-access"],
+        false,
+        true,
+        "Reach everything that the host reaches.",
+    ),
+    known("sandbox:off", &["unsandboxed"], false, true, "Run without confinement, with limits only."),
+    known("filesystem-outside", &[], true, true, "Reach a path outside the workspace."),
+    known("device", &[], true, true, "Open a device file."),
+];
+
+const fn known(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    takes_path: bool,
+    dangerous: bool,
+    meaning: &'static str,
+) -> KnownCapability {
+    KnownCapability { name, aliases, takes_path, dangerous, meaning }
+}
+
+impl Capability {
+    /// Reads a name in any of its spellings: `filesystem_read`, `Filesystem-Read` and `filesystem-read` are one.
+    pub fn parse(text: &str) -> Self {
+        let text = text.trim();
+        let normal = text.to_ascii_lowercase().replace('_', "-");
+        if let Some(row) = row_of(&normal) {
+            return Self::of_row(row.name, None);
+        }
+        let (head, tail) = text.split_once(':').unwrap_or((text, ""));
+        let head = head.trim().to_ascii_lowercase().replace('_', "-");
+        match row_of(&head) {
+            Some(row) if row.takes_path && !tail.trim().is_empty() => {
+                Self::of_row(row.name, Some(tail.trim().to_owned()))
+            }
+            _ => Self::Label(text.to_owned()),
+        }
+    }
+
+    fn of_row(name: &str, path: Option<String>) -> Self {
+        match (name, path) {
+            ("filesystem-read", path) => Self::FilesystemRead(path),
+            ("filesystem-write", path) => Self::FilesystemWrite(path),
+            ("git-access", _) => Self::Git,
+            ("cargo-execution", _) => Self::Cargo,
+            ("python-execution", _) => Self::Python,
+            ("node-execution", _) => Self::Node,
+            ("process-execution", _) => Self::Process,
+            ("network:full", _) => Self::NetworkFull,
+            ("sandbox:off", _) => Self::SandboxOff,
+            ("filesystem-outside", Some(path)) => Self::Outside(path),
+            ("device", Some(path)) => Self::Device(path),
+            (name, _) => Self::Label(name.to_owned()),
+        }
+    }
+
+    /// The row of [`KNOWN`] that it belongs to; `None` for a label.
+    pub fn known(&self) -> Option<&'static KnownCapability> {
+        let text = self.to_string();
+        row_of(&text).or_else(|| row_of(text.split(':').next().unwrap_or(&text)))
+    }
+
+    /// Whether a person must grant it.
+    pub fn is_dangerous(&self) -> bool {
+        self.known().is_some_and(|row| row.dangerous)
+    }
+
+    /// The known name nearest to a label, when it is near enough to be a slip of the pen.
+    pub fn suggestion(&self) -> Option<&'static str> {
+        let Self::Label(text) = self else { return None };
+        let head = text.split(':').next().unwrap_or(text).to_ascii_lowercase().replace('_', "-");
+        let every =
+            KNOWN.iter().flat_map(|row| row.aliases.iter().map(move |a| (*a, row)).chain([(row.name, row)]));
+        every
+            .map(|(name, row)| (strsim::damerau_levenshtein(name, &head), row.name))
+            .filter(|(distance, _)| *distance <= 2)
+            .min()
+            .map(|(_, name)| name)
+    }
+}
+
+fn row_of(normal: &str) -> Option<&'static KnownCapability> {
+    KNOWN.iter().find(|row| row.name == normal || row.aliases.contains(&normal))
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FilesystemRead(None) => f.write_str("filesystem-read"),
+            Self::FilesystemRead(Some(path)) => write!(f, "filesystem-read:{path}"),
+            Self::FilesystemWrite(None) => f.write_str("filesystem-write"),
+            Self::FilesystemWrite(Some(path)) => write!(f, "filesystem-write:{path}"),
+            Self::Git => f.write_str("git-access"),
+            Self::Cargo => f.write_str("cargo-execution"),
+            Self::Python => f.write_str("python-execution"),
+            Self::Node => f.write_str("node-execution"),
+            Self::Process => f.write_str("process-execution"),
+            Self::NetworkFull => f.write_str("network:full"),
+            Self::SandboxOff => f.write_str("sandbox:off"),
+            Self::Outside(path) => write!(f, "filesystem-outside:{path}"),
+            Self::Device(path) => write!(f, "device:{path}"),
+            Self::Label(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<Capability> for String {
+    fn from(capability: Capability) -> Self {
+        capability.to_string()
+    }
+}
+
+impl From<String> for Capability {
+    fn from(text: String) -> Self {
+        Self::parse(&text)
+    }
+}
+
+impl NetworkAccess {
+    /// The dangerous capability that this access asks for, if it is one.
+    pub fn demands(&self) -> Option<Capability> {
+        matches!(self, Self::Full).then_some(Capability::NetworkFull)
+    }
+}
+
+/// What a person allowed, by `--allow NAME` or in a policy file (`toka.yaml`: `allow: […]`, `deny: […]`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Granted although dangerous.
+    pub allow: BTreeSet<Capability>,
+    /// Refused although harmless.
+    pub deny: BTreeSet<Capability>,
+}
+
+/// Why a capability was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// Dangerous, and nobody granted it.
+    #[error("{0} is dangerous and nobody granted it")]
+    NotGranted(Capability),
+    /// The policy says no.
+    #[error("{0} is denied by the policy")]
+    Denied(Capability),
+}
+
+impl Policy {
+    /// Decides whether `capability` may be had. A rule without a path covers every path of its name; deny wins.
+    ///
+    /// # Errors
+    /// When it is denied, or dangerous and not granted.
+    pub fn decide(&self, capability: &Capability) -> Result<(), Refusal> {
+        if covers(&self.deny, capability) {
+            return Err(Refusal::Denied(capability.clone()));
+        }
+        if capability.is_dangerous() && !covers(&self.allow, capability) {
+            return Err(Refusal::NotGranted(capability.clone()));
+        }
+        Ok(())
+    }
+}
+
+fn covers(rules: &BTreeSet<Capability>, capability: &Capability) -> bool {
+    rules.iter().any(|rule| match (rule, capability) {
+        (rule, capability) if rule == capability => true,
+        (Capability::FilesystemRead(None), Capability::FilesystemRead(_))
+        | (Capability::FilesystemWrite(None), Capability::FilesystemWrite(_)) => true,
+        (Capability::Outside(root), Capability::Outside(path))
+        | (Capability::Device(root), Capability::Device(path)) => is_below(path, root),
+        (Capability::Label(name), capability) => {
+            capability.known().is_some_and(|row| row.takes_path && row.name == name)
+        }
+        _ => false,
+    })
+}
+
+fn is_below(path: &str, root: &str) -> bool {
+    path.strip_prefix(root.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn spellings() {
+        for (text, expected) in [
+            ("filesystem-read", Capability::FilesystemRead(None)),
+            ("Filesystem_Read", Capability::FilesystemRead(None)),
+            ("filesystem-write:target", Capability::FilesystemWrite(Some("target".into()))),
+            ("cargo_execution", Capability::Cargo),
+            ("network:full", Capability::NetworkFull),
+            ("git", Capability::Git),
+            ("market-analysis", Capability::Label("market-analysis".into())),
+        ] {
+            assert_eq!(Capability::parse(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_slip_of_the_pen_is_noticed() {
+        assert_eq!(Capability::parse("filesytem-read").suggestion(), Some("filesystem-read"));
+        assert_eq!(Capability::parse("market-analysis").suggestion(), None);
+    }
+
+    #[test]
+    fn only_the_dangerous_needs_a_grant() {
+        let policy = Policy::default();
+        for row in KNOWN {
+            let capability = Capability::of_row(row.name, Some("/x".into()));
+            assert_eq!(policy.decide(&capability).is_ok(), !row.dangerous, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn a_grant_covers_what_lies_below_it_and_nothing_beside() {
+        let policy = Policy { allow: [Capability::Outside("/data".into())].into(), ..Policy::default() };
+        assert!(policy.decide(&Capability::Outside("/data/in".into())).is_ok());
+        assert!(policy.decide(&Capability::Outside("/database".into())).is_err());
+    }
+
+    #[test]
+    fn deny_wins() {
+        let policy =
+            Policy { allow: [Capability::NetworkFull].into(), deny: [Capability::NetworkFull].into() };
+        assert_eq!(policy.decide(&Capability::NetworkFull), Err(Refusal::Denied(Capability::NetworkFull)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_is_read_back(text in "[a-z-]{1,12}(:[a-z/]{1,8})?") {
+            let capability = Capability::parse(&text);
+            prop_assert_eq!(Capability::parse(&capability.to_string()), capability);
+        }
+
+        #[test]
+        fn a_label_never_opens_anything(text in "\\PC{1,20}") {
+            let capability = Capability::parse(&text);
+            prop_assert_eq!(capability.known().is_none(), matches!(capability, Capability::Label(_)));
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What an agent declared about its walls: the input of the sandbox, before anything is resolved on a host.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Capability, Declared, Limits, NetworkAccess, Priority};
+
+/// Whether the agent is confined at all. `Off` is dangerous and must be granted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SandboxMode {
+    /// Confined.
+    #[default]
+    On,
+    /// An ordinary process of the user, with limits only.
+    Off,
+}
+
+/// What to do when the host cannot enforce a layer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compatibility {
+    /// Files and system calls must be confined, or the start is refused; the rest is reported.
+    #[default]
+    Default,
+    /// Every layer in full, or the start is refused.
+    Strict,
+    /// Nothing is refused, everything is reported.
+    BestEffort,
+}
+
+/// Everything an agent declared about its walls, each with the place it was declared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// `security.sandbox`.
+    pub sandbox: Declared<SandboxMode>,
+    /// `security.capabilities_required`.
+    pub capabilities: Vec<Declared<Capability>>,
+    /// `security.filesystem.read`: paths or globs, relative to the workspace.
+    pub read: Vec<Declared<String>>,
+    /// `security.filesystem.write`.
+    pub write: Vec<Declared<String>>,
+    /// `security.filesystem.execute`.
+    pub execute: Vec<Declared<String>>,
+    /// `security.network`.
+    pub network: Declared<NetworkAccess>,
+    /// `security.resource_limits`.
+    pub limits: Limits,
+    /// `security.compatibility`.
+    pub compatibility: Declared<Compatibility>,
+    /// `spec.priority`, which sets the CPU weight.
+    pub priority: Declared<Priority>,
+}
+
+impl Default for Confinement {
+    fn default() -> Self {
+        Self {
+            sandbox: Declared::by_default(SandboxMode::On, "confined"),
+            capabilities: Vec::new(),
+            read: Vec::new(),
+            write: Vec::new(),
+            execute: Vec::new(),
+            network: Declared::by_default(NetworkAccess::None, "no network"),
+            limits: Limits::default(),
+            compatibility: Declared::by_default(Compatibility::Default, "compatibility"),
+            priority: Declared::by_default(Priority::Medium, "priority"),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What happened, as the journal keeps it and as programs read it (`--json`). Names in `code` style are exact: other
+//! programs rely on them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AgentName, Enforcement, Exit, ProjectName, RunId};
+
+/// One numbered, timed event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Number within the journal, from 1, without gaps.
+    pub seq: u64,
+    /// Milliseconds since the Unix epoch, by the wall clock.
+    pub time_ms: i64,
+    /// The project.
+    pub project: ProjectName,
+    /// The run.
+    pub run: RunId,
+    /// The agent, when it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What an agent used, from its control groups; absent where the host does not tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Most memory held at once, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_peak: Option<u64>,
+    /// CPU time of all processes, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_us: Option<u64>,
+    /// How often the out-of-memory killer struck.
+    #[serde(default)]
+    pub oom_kills: u64,
+}
+
+/// The kinds of events.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum EventKind {
+    /// A run began.
+    RunStarted {
+        /// The workspace folder.
+        workspace: String,
+        /// The agents, in the order of the plan.
+        agents: Vec<AgentName>,
+    },
+    /// A run ended.
+    RunEnded {
+        /// The exit status of the command.
+        exit_code: u8,
+    },
+    /// The keeper is asked to start it.
+    AgentStarting,
+    /// It runs.
+    AgentStarted {
+        /// Process id on the host.
+        pid: i32,
+        /// What confines it.
+        enforcement: Enforcement,
+    },
+    /// It said that it is ready.
+    AgentReady,
+    /// Its tree is frozen.
+    AgentPaused,
+    /// Its tree runs again.
+    AgentResumed,
+    /// It is asked to stop.
+    AgentStopping {
+        /// How it will have ended.
+        exit: Exit,
+    },
+    /// It is gone, with all that it started.
+    AgentEnded {
+        /// How.
+        exit: Exit,
+        /// How long it lived, in milliseconds.
+        duration_ms: u64,
+        /// What it used.
+        usage: Usage,
+    },
+    /// It will not start.
+    AgentBlocked {
+        /// The dependency that did not succeed.
+        by: AgentName,
+    },
+    /// How far it is.
+    Progress {
+        /// 0.0 to 1.0.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fraction: Option<f64>,
+        /// What it is doing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<String>,
+        /// The task it is at.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        task: Option<String>,
+    },
+    /// Numbers that it reports of itself.
+    Metrics {
+        /// Name and value.
+        values: BTreeMap<String, f64>,
+    },
+    /// A task of it began.
+    TaskStarted {
+        /// Its place in the agent's list, from 0.
+        index: usize,
+        /// Its description.
+        description: String,
+        /// Which try, from 1.
+        attempt: u32,
+    },
+    /// A task of it ended.
+    TaskEnded {
+        /// Its place in the agent's list, from 0.
+        index: usize,
+        /// How.
+        exit: Exit,
+        /// Milliseconds.
+        duration_ms: u64,
+        /// What the task's own group used.
+        usage: Usage,
+    },
+    /// Something a person should know.
+    Warning {
+        /// The text.
+        message: String,
+    },
+}

@@ -1,0 +1,130 @@
+//! How an agent ended. Every end has a cause that a person can act on; none is told as another.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ByteSize;
+use crate::units::format_duration;
+
+/// The cause of an agent's end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+pub enum Exit {
+    /// The process ended by itself with this status, 0–255.
+    Code {
+        /// The exit status.
+        code: i32,
+    },
+    /// A signal ended it that Toka did not send.
+    Signal {
+        /// The signal's number.
+        signal: i32,
+        /// Whether it left a core dump.
+        core: bool,
+    },
+    /// The kernel's out-of-memory killer ended it.
+    Oom {
+        /// The most memory that it held, if the host tells.
+        peak: Option<ByteSize>,
+        /// Its limit.
+        limit: ByteSize,
+    },
+    /// It lived longer than its timeout.
+    Timeout {
+        /// The timeout.
+        limit: Duration,
+    },
+    /// It was refused before it started, or its start failed.
+    Denied {
+        /// The layer or step, and what it said.
+        reason: String,
+    },
+    /// It could not be started: the step that failed, and why.
+    StartFailed {
+        /// For people.
+        reason: String,
+    },
+    /// Somebody stopped it.
+    Stopped {
+        /// Who: `operator`, `shutdown`, `SIGINT`, …
+        by: String,
+    },
+    /// Nobody saw its exit status.
+    Unknown,
+}
+
+impl Exit {
+    /// Whether the agent did what it was started for.
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::Code { code: 0 })
+    }
+
+    /// Whether it ended because time ran out (exit status 124 of `toka run`).
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Timeout { .. })
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code { code: 0 } => f.write_str("succeeded"),
+            Self::Code { code } => write!(f, "exit code {code}"),
+            Self::Signal { signal, core } => {
+                write!(f, "killed by {}", signal_name(*signal))?;
+                if *core { f.write_str(" (core dumped)") } else { Ok(()) }
+            }
+            Self::Oom { peak: Some(peak), limit } => write!(f, "out of memory: peak {peak} of {limit}"),
+            Self::Oom { peak: None, limit } => write!(f, "out of memory: limit {limit}"),
+            Self::Timeout { limit } => write!(f, "timed out after {}", format_duration(*limit)),
+            Self::Denied { reason } => write!(f, "denied: {reason}"),
+            Self::StartFailed { reason } => write!(f, "did not start: {reason}"),
+            Self::Stopped { by } => write!(f, "stopped by {by}"),
+            Self::Unknown => f.write_str("exit status unknown"),
+        }
+    }
+}
+
+/// The name of a Linux signal on x86-64 and AArch64 (signal(7)).
+pub fn signal_name(signal: i32) -> String {
+    const NAMES: [&str; 32] = [
+        "0",
+        "SIGHUP",
+        "SIGINT",
+        "SIGQUIT",
+        "SIGILL",
+        "SIGTRAP",
+        "SIGABRT",
+        "SIGBUS",
+        "SIGFPE",
+        "SIGKILL",
+        "SIGUSR1",
+        "SIGSEGV",
+        "SIGUSR2",
+        "SIGPIPE",
+        "SIGALRM",
+        "SIGTERM",
+        "SIGSTKFLT",
+        "SIGCHLD",
+        "SIGCONT",
+        "SIGSTOP",
+        "SIGTSTP",
+        "SIGTTIN",
+        "SIGTTOU",
+        "SIGURG",
+        "SIGXCPU",
+        "SIGXFSZ",
+        "SIGVTALRM",
+        "SIGPROF",
+        "SIGWINCH",
+        "SIGIO",
+        "SIGPWR",
+        "SIGSYS",
+    ];
+    usize::try_from(signal)
+        .ok()
+        .and_then(|at| NAMES.get(at))
+        .map_or_else(|| format!("signal {signal}"), |name| (*name).to_owned())
+}

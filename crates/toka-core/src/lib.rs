@@ -1,0 +1,35 @@
+//! The vocabulary of Toka: what things are called, what they may be, and how they change.
+//!
+//! Every other crate speaks in these types. The crate does no I/O, reads no clock, draws no random
+//! number and knows no async runtime, so that each decision in it is a pure function with tests.
+
+pub mod capability;
+pub mod confinement;
+pub mod enforcement;
+pub mod escape;
+pub mod event;
+pub mod exit;
+pub mod exit_code;
+pub mod limits;
+pub mod name;
+pub mod network;
+pub mod origin;
+pub mod priority;
+pub mod request;
+pub mod state;
+pub mod units;
+
+pub use capability::Capability;
+pub use confinement::{Compatibility, Confinement, SandboxMode};
+pub use enforcement::{Coverage, Enforcement, Layer, LayerReport};
+pub use event::{Event, EventKind};
+pub use exit::Exit;
+pub use exit_code::ExitCode;
+pub use limits::Limits;
+pub use name::{AgentName, Name, ProjectName, RunId};
+pub use network::NetworkAccess;
+pub use origin::{Declared, Origin};
+pub use priority::Priority;
+pub use request::{Decision, Request};
+pub use state::AgentState;
+pub use units::{ByteSize, CpuQuota};

@@ -1,0 +1,132 @@
+//! What people ask of an agent, and whether it is done: accepted, ignored because it is so already, or denied with a
+//! reason. One pure function, so that every transport answers alike.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::AgentState;
+
+/// A request to one agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Run it.
+    Start,
+    /// Freeze it.
+    Pause,
+    /// Thaw it.
+    Resume,
+    /// End it, gracefully first.
+    Stop,
+    /// End it and run it again.
+    Restart,
+    /// End it at once.
+    Kill,
+}
+
+impl Request {
+    /// Every request.
+    pub const ALL: [Self; 6] =
+        [Self::Start, Self::Pause, Self::Resume, Self::Stop, Self::Restart, Self::Kill];
+}
+
+/// Why a request is denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum DenyReason {
+    /// It has no process.
+    #[error("the agent is not running")]
+    NotRunning,
+    /// It is on its way out.
+    #[error("the agent is stopping")]
+    Stopping,
+    /// A dependency failed.
+    #[error("a dependency of the agent failed")]
+    Blocked,
+    /// It has not come up yet.
+    #[error("the agent is still starting")]
+    Starting,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It will be done.
+    Accept,
+    /// It is so already.
+    Ignore,
+    /// It will not be done.
+    Deny(DenyReason),
+}
+
+/// Decides on `request` for an agent in `state`.
+pub fn decide(state: &AgentState, request: Request) -> Decision {
+    use AgentState as S;
+    use Decision::{Accept, Deny, Ignore};
+    match (state, request) {
+        (S::Blocked { .. }, Request::Start | Request::Restart) => Deny(DenyReason::Blocked),
+        (S::Pending | S::Ended { .. }, Request::Start | Request::Restart) => Accept,
+        (S::Starting | S::Running { .. } | S::Paused { .. }, Request::Start) => Ignore,
+        (S::Stopping { .. }, Request::Start | Request::Pause | Request::Resume | Request::Restart) => {
+            Deny(DenyReason::Stopping)
+        }
+        (S::Running { .. }, Request::Pause) | (S::Paused { .. }, Request::Resume) => Accept,
+        (S::Paused { .. }, Request::Pause) | (S::Running { .. }, Request::Resume) => Ignore,
+        (S::Starting, Request::Pause | Request::Resume) => Deny(DenyReason::Starting),
+        (S::Pending | S::Blocked { .. } | S::Ended { .. }, Request::Pause | Request::Resume) => {
+            Deny(DenyReason::NotRunning)
+        }
+        (S::Pending | S::Starting | S::Running { .. } | S::Paused { .. }, Request::Stop | Request::Kill) => {
+            Accept
+        }
+        (S::Starting | S::Running { .. } | S::Paused { .. }, Request::Restart) => Accept,
+        (S::Stopping { .. }, Request::Kill) => Accept,
+        (S::Stopping { .. }, Request::Stop) => Ignore,
+        (S::Blocked { .. } | S::Ended { .. }, Request::Stop | Request::Kill) => Ignore,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Exit, Name};
+
+    fn every_state() -> Vec<AgentState> {
+        let exit = Exit::Code { code: 0 };
+        vec![
+            AgentState::Pending,
+            AgentState::Blocked { by: Name::new("dep").expect("a label") },
+            AgentState::Starting,
+            AgentState::Running { pid: 1, ready: false },
+            AgentState::Paused { pid: 1, ready: true },
+            AgentState::Stopping { exit: exit.clone() },
+            AgentState::Ended { exit },
+        ]
+    }
+
+    #[test]
+    fn a_kill_is_never_denied() {
+        for state in every_state() {
+            assert!(!matches!(decide(&state, Request::Kill), Decision::Deny(_)), "{state:?}");
+            assert!(!matches!(decide(&state, Request::Stop), Decision::Deny(_)), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_accepted_of_the_dead_is_only_a_start() {
+        for state in every_state().into_iter().filter(AgentState::is_final) {
+            for request in Request::ALL {
+                if decide(&state, request) == Decision::Accept {
+                    assert!(matches!(request, Request::Start | Request::Restart), "{state:?} {request:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pause_and_resume_are_idempotent() {
+        let paused = AgentState::Paused { pid: 1, ready: false };
+        let running = AgentState::Running { pid: 1, ready: false };
+        assert_eq!(decide(&paused, Request::Pause), Decision::Ignore);
+        assert_eq!(decide(&running, Request::Resume), Decision::Ignore);
+    }
+}
