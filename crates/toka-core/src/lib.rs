@@ -16,6 +16,7 @@ pub mod network;
 pub mod origin;
 pub mod priority;
 pub mod request;
+pub mod rpc;
 pub mod state;
 pub mod units;
 
