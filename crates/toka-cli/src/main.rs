@@ -1,2 +1,28 @@
-//! placeholder
-fn main() {}
+//! The one binary, `toka`: it talks to a terminal, and re-enters itself as the keeper and as the runner inside a
+//! sandbox. Here is only the way in and the way out; each subcommand has its file in [`commands`].
+
+mod cli;
+mod commands;
+mod failure;
+mod logging;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    // The keeper and the runner come first: both must stay small, so nothing of the command line is built for them.
+    match std::env::args_os().nth(1).as_deref().and_then(|word| word.to_str()) {
+        Some("__keeper") => return commands::keeper::run(),
+        Some("__agent") => return commands::agent::run(),
+        _ => {}
+    }
+    let cli = cli::Cli::parse();
+    cli.color.apply();
+    logging::start();
+    match commands::run(cli.command) {
+        Ok(code) => code.into(),
+        Err(error) => failure::report(&error).into(),
+    }
+}

@@ -1,0 +1,100 @@
+//! The command line as a type: its options, help texts and looks. Each subcommand's options stand beside its code.
+
+use clap::builder::Styles;
+use clap::builder::styling::{AnsiColor, Effects};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::commands;
+
+/// Runs AI agents as confined, supervised processes, declared in YAML workstreams.
+#[derive(Debug, Parser)]
+#[command(name = "toka", version, styles = STYLES, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "Run `toka COMMAND --help` for the options of a command.")]
+pub(crate) struct Cli {
+    /// When to use colours; NO_COLOR in the environment turns them off too
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    pub(crate) color: ColorWhen,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Every subcommand.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run workstreams to their end, with live progress
+    Run(commands::run::Args),
+    /// Check workstream files and show everything that is wrong with them
+    Validate(commands::validate::Args),
+    /// Show what would run, in which order, and every rule that would be enforced
+    Plan(commands::plan::Args),
+    /// Write a commented workstream file to start from
+    Init(commands::init::Args),
+    /// Explain a diagnostic's code, or a topic
+    Explain(commands::explain::Args),
+    /// Print the JSON Schema of workstream files
+    Schema(commands::schema::Args),
+    /// Report progress from inside an agent
+    Report(commands::report::Args),
+    /// Run one command under a workstream's sandbox
+    Exec(commands::exec::Args),
+    /// Print a completion script for a shell
+    Completions(commands::completions::Args),
+    /// Write the man pages into a folder
+    #[command(hide = true)]
+    Man(commands::man::Args),
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorWhen {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl ColorWhen {
+    /// Makes it the choice of every stream of this process.
+    pub(crate) fn apply(self) {
+        match self {
+            Self::Auto => anstream::ColorChoice::Auto,
+            Self::Always => anstream::ColorChoice::Always,
+            Self::Never => anstream::ColorChoice::Never,
+        }
+        .write_global();
+    }
+}
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().effects(Effects::BOLD))
+    .usage(AnsiColor::Green.on_default().effects(Effects::BOLD))
+    .literal(AnsiColor::Cyan.on_default().effects(Effects::BOLD))
+    .placeholder(AnsiColor::Cyan.on_default())
+    .error(AnsiColor::Red.on_default().effects(Effects::BOLD))
+    .valid(AnsiColor::Green.on_default())
+    .invalid(AnsiColor::Yellow.on_default());
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_visible_command_and_option_has_help() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for option in command.get_arguments() {
+                assert!(option.get_help().is_some(), "{} {}", command.get_name(), option.get_id());
+            }
+        }
+    }
+}

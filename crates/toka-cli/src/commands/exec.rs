@@ -1,0 +1,12 @@
+//! `toka exec`: Run one command in a sandbox.
+
+use toka_core::ExitCode;
+
+/// Options of `toka exec`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+/// Runs the command.
+pub(crate) fn run(_args: Args) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("not written yet")
+}

@@ -1,0 +1,12 @@
+//! `toka validate`: Check workstream files.
+
+use toka_core::ExitCode;
+
+/// Options of `toka validate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+/// Runs the command.
+pub(crate) fn run(_args: Args) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("not written yet")
+}

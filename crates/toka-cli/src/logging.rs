@@ -1,0 +1,16 @@
+//! Toka's own log, for those who look into Toka itself: off unless `TOKA_LOG` says which parts to tell, for example
+//! `TOKA_LOG=debug` or `TOKA_LOG=toka_runtime=trace`. It goes to stderr and never mixes with what the command prints.
+
+use tracing_subscriber::EnvFilter;
+
+/// The variable that holds the filter, in the syntax of tracing-subscriber's `EnvFilter`.
+const VARIABLE: &str = "TOKA_LOG";
+
+/// Starts logging if `TOKA_LOG` asks for it. A filter that cannot be read is told, and nothing is logged.
+pub(crate) fn start() {
+    let Ok(directives) = std::env::var(VARIABLE) else { return };
+    match EnvFilter::try_new(&directives) {
+        Ok(filter) => tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init(),
+        Err(error) => anstream::eprintln!("warning: {VARIABLE} is not understood: {error}"),
+    }
+}
