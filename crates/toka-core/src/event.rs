@@ -127,6 +127,11 @@ pub enum EventKind {
         /// What the task's own group used.
         usage: Usage,
     },
+    /// It wrote a line that a dependent waits for.
+    LogLineSeen {
+        /// The text that the line contains.
+        text: String,
+    },
     /// Something a person should know.
     Warning {
         /// The text.
