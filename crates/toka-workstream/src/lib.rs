@@ -1,1 +1,16 @@
-//! placeholder
+//! The only crate that reads YAML: parse, validate, diagnose, describe as a schema, plan.
+//!
+//! [`load`] takes paths and gives a [`Set`] of validated [`Agent`]s, or every problem of every file as
+//! [`Diagnostic`]s that know their code, their place and what to do about them.
+
+pub mod diagnostic;
+mod load;
+mod model;
+
+pub use diagnostic::{Code, Diagnostic, FileId, Label, Severity, Sources, Style};
+pub use load::{LoadOptions, Loaded, load};
+pub use model::{
+    Agent, AgentKind, Backoff, Condition, Dependency, Frequency, Hook, Hooks, HttpGet, HttpScheme, Metadata,
+    Metric, Need, Objective, Probe, ProbeCheck, Probes, Process, ProcessCommand, Reporting, Restart,
+    RestartPolicy, Retry, Secret, SecretSource, Set, Stop, Task, TcpSocket, Tty, User,
+};

@@ -1,0 +1,86 @@
+//! The texts of the files that were read, and the way from a byte to a line and a column.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use toka_core::Origin;
+
+/// Number of a file in [`Sources`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(pub(crate) usize);
+
+/// A place that people understand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+}
+
+/// Every file that was read.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    files: Vec<Source>,
+}
+
+#[derive(Debug, Clone)]
+struct Source {
+    path: Arc<str>,
+    text: Arc<str>,
+    line_starts: Vec<usize>,
+}
+
+impl Sources {
+    /// Adds a file under the path that it was named by.
+    pub fn add(&mut self, path: &str, text: impl Into<Arc<str>>) -> FileId {
+        let text = text.into();
+        let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        self.files.push(Source { path: Arc::from(path), text, line_starts });
+        FileId(self.files.len() - 1)
+    }
+
+    /// The path of a file as it was named.
+    pub fn path(&self, file: FileId) -> &str {
+        &self.files[file.0].path
+    }
+
+    /// The text of a file.
+    pub fn text(&self, file: FileId) -> &Arc<str> {
+        &self.files[file.0].text
+    }
+
+    /// Line and column of a byte; a byte beyond the end is the end.
+    pub fn position(&self, file: FileId, byte: usize) -> Position {
+        let source = &self.files[file.0];
+        let byte = byte.min(source.text.len());
+        let line = source.line_starts.partition_point(|start| *start <= byte) - 1;
+        let before = source.text.get(source.line_starts[line]..byte).unwrap_or_default();
+        let column = before.chars().count() + 1;
+        Position { line: clamp(line + 1), column: clamp(column) }
+    }
+
+    /// The origin of a value that stands at `span`.
+    pub fn origin(&self, file: FileId, span: &Range<usize>) -> Origin {
+        let Position { line, column } = self.position(file, span.start);
+        Origin::File { file: self.files[file.0].path.clone(), line, column }
+    }
+}
+
+fn clamp(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_lines_and_columns_in_characters() {
+        let mut sources = Sources::default();
+        let file = sources.add("a.yaml", "eé: 1\nb: 2");
+        for (byte, line, column) in [(0, 1, 1), (3, 1, 3), (7, 2, 1), (10, 2, 4), (999, 2, 5)] {
+            assert_eq!(sources.position(file, byte), Position { line, column }, "{byte}");
+        }
+    }
+}

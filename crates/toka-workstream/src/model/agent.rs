@@ -1,0 +1,116 @@
+//! An agent, and the set of agents that one command was given.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use toka_core::{AgentName, Confinement, Origin, Priority};
+
+use super::{Dependency, Hooks, Objective, Probes, Process, Reporting, Restart, Secret, Stop, Task};
+
+/// Every agent of the files that one command was given, in the order of the files.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Set {
+    /// The agents; their names are unique.
+    pub agents: Vec<Agent>,
+    /// The files that were read, as they were named.
+    pub files: Vec<PathBuf>,
+}
+
+impl Set {
+    /// The agent of that name.
+    pub fn agent(&self, name: &AgentName) -> Option<&Agent> {
+        self.agents.iter().find(|agent| &agent.name == name)
+    }
+}
+
+/// Whether an agent is done at some point, or there until it is stopped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentKind {
+    /// Runs to its end.
+    #[default]
+    Task,
+    /// Runs until it is stopped.
+    Service,
+}
+
+/// One agent: one YAML document.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Agent {
+    /// `metadata.name`.
+    pub name: AgentName,
+    /// `metadata.version`, free text; `v0` when absent.
+    pub version: String,
+    /// `metadata.workstream`; the file's stem when absent.
+    pub workstream: String,
+    /// The rest of `metadata`.
+    pub metadata: Metadata,
+    /// `spec.name`; the agent's name when absent.
+    pub title: String,
+    /// `spec.domain`; `general` when absent.
+    pub domain: String,
+    /// `spec.description`.
+    pub description: Option<String>,
+    /// `spec.priority`.
+    pub priority: Priority,
+    /// `spec.type`, or what follows from the restart policy and the probes.
+    pub kind: AgentKind,
+    /// `spec.process`; absent when the built-in runner works through the tasks.
+    pub process: Option<Process>,
+    /// `tasks.default` and the enabled groups of `tasks.conditional`, in the order of the file.
+    pub tasks: Vec<Task>,
+    /// `dependencies`.
+    pub dependencies: Vec<Dependency>,
+    /// `spec.secrets`.
+    pub secrets: Vec<Secret>,
+    /// `spec.restart`.
+    pub restart: Restart,
+    /// `spec.startup_probe`, `spec.readiness_probe`, `spec.liveness_probe`.
+    pub probes: Probes,
+    /// `spec.watchdog`: the longest silence between two `WATCHDOG=1`.
+    pub watchdog: Option<Duration>,
+    /// `spec.stop`.
+    pub stop: Stop,
+    /// `spec.hooks`.
+    pub hooks: Hooks,
+    /// `objectives`.
+    pub objectives: Vec<Objective>,
+    /// `capabilities.primary`: what the agent is good at, free text.
+    pub capabilities_primary: Vec<String>,
+    /// `capabilities.secondary`.
+    pub capabilities_secondary: Vec<String>,
+    /// `reporting`.
+    pub reporting: Reporting,
+    /// `security`, ready for the sandbox; its timeout is filled in for tasks.
+    pub confinement: Confinement,
+    /// Top-level sections that Toka does not know, verbatim.
+    pub extras: Map<String, Value>,
+    /// Where `metadata.name` stands.
+    pub origin: Origin,
+    /// The file it came from, as it was named.
+    pub file: PathBuf,
+}
+
+impl Agent {
+    /// The tasks that nothing but a model can do: they have no command, and the agent has no process.
+    pub fn needs_model(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.iter().filter(|task| self.process.is_none() && task.run.is_none())
+    }
+}
+
+/// The parts of `metadata` that describe rather than identify.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Metadata {
+    /// `metadata.schema_version`.
+    pub schema_version: Option<String>,
+    /// `metadata.created`, free text.
+    pub created: Option<String>,
+    /// `metadata.modified`, free text.
+    pub modified: Option<String>,
+    /// `metadata.branch`: the git branch that the work is meant for.
+    pub branch: Option<String>,
+    /// `metadata.checksum` as written.
+    pub checksum: Option<String>,
+}

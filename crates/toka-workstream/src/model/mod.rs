@@ -1,0 +1,26 @@
+//! Validated workstreams: what a file means once everything in it has been checked and every default filled in.
+//!
+//! One file per section. Nothing here can be built from a file but by [`crate::load`], which reports all that is
+//! wrong instead; the rest of Toka never sees an unchecked value.
+
+mod agent;
+mod dependency;
+mod objective;
+mod probe;
+mod process;
+mod reporting;
+mod restart;
+mod secret;
+mod stop;
+mod task;
+
+pub use agent::{Agent, AgentKind, Metadata, Set};
+pub use dependency::{Condition, Dependency, Need};
+pub use objective::Objective;
+pub use probe::{HttpGet, HttpScheme, Probe, ProbeCheck, Probes, TcpSocket};
+pub use process::{Process, ProcessCommand, Tty, User};
+pub use reporting::{Frequency, Metric, Reporting};
+pub use restart::{Backoff, Restart, RestartPolicy};
+pub use secret::{Secret, SecretSource};
+pub use stop::{Hook, Hooks, Stop};
+pub use task::{Retry, Task};

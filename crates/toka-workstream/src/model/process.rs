@@ -1,0 +1,61 @@
+//! The process of an agent: what is executed, where, and with which environment.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use toka_core::{Declared, Origin};
+
+/// `spec.process`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// What is executed.
+    pub command: ProcessCommand,
+    /// Where the command stands in the file.
+    pub command_origin: Origin,
+    /// The working folder, relative to the workspace; `.` when absent.
+    pub working_dir: Declared<String>,
+    /// Variables besides the small base that every agent gets.
+    pub environment: BTreeMap<String, String>,
+    /// Names of variables that are passed through from the caller.
+    pub environment_from: Vec<String>,
+    /// Files of `NAME=value` lines, relative to the workspace; later ones win.
+    pub environment_file: Vec<String>,
+    /// Whose process it is.
+    pub user: User,
+    /// Whether it gets a terminal.
+    pub tty: Tty,
+}
+
+/// A command, with or without a shell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessCommand {
+    /// A program and its arguments; at least one, the first not empty. No shell is involved.
+    Argv(Vec<String>),
+    /// One line for `/bin/sh -c`.
+    Shell(String),
+}
+
+/// Whose process an agent is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum User {
+    /// The user who invoked Toka.
+    #[default]
+    Invoking,
+    /// A user id that exists only while the agent runs; needs root.
+    Dynamic,
+    /// A user of the host; needs root.
+    Named(String),
+}
+
+/// Whether an agent gets a terminal of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tty {
+    /// Its output goes to pipes.
+    #[default]
+    Pipes,
+    /// It gets a pseudo-terminal.
+    Pseudo,
+}
