@@ -44,6 +44,11 @@ fn push_char(out: &mut String, c: char) -> usize {
     1
 }
 
+/// Whether the character shows itself and nothing else: no control character, no invisible format character.
+pub fn is_harmless(c: char) -> bool {
+    !c.is_control() && !is_invisible_format(c)
+}
+
 /// Characters that change how others are shown: bidirectional controls (UAX #9), zero-width and tag characters.
 fn is_invisible_format(c: char) -> bool {
     matches!(u32::from(c), 0x200b..=0x200f | 0x202a..=0x202e | 0x2060..=0x206f | 0xfeff | 0xe0000..=0xe007f)
@@ -80,7 +85,7 @@ mod tests {
         #[test]
         fn nothing_that_controls_a_terminal_comes_through(bytes: Vec<u8>, limit in 1usize..200) {
             let text = for_terminal(&bytes, limit);
-            prop_assert!(text.chars().all(|c| !c.is_control() && !is_invisible_format(c)));
+            prop_assert!(text.chars().all(is_harmless));
             prop_assert!(text.chars().count() <= limit);
         }
     }

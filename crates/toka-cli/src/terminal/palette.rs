@@ -58,6 +58,9 @@ impl Palette {
 pub(crate) struct Paint(Style);
 
 impl Paint {
+    /// No style.
+    pub(crate) const NONE: Self = Self(Style::new());
+
     /// The text in this style; just the text when the style is plain.
     pub(crate) fn paint(self, text: impl std::fmt::Display) -> String {
         format!("{}{text}{}", self.0.render(), self.0.render_reset())

@@ -1,0 +1,198 @@
+//! The live part of the screen: one line per agent that lives, a line of counts below. Everything above it has
+//! scrolled past and stays.
+
+use std::time::Duration;
+
+use toka_core::ByteSize;
+use toka_core::units::format_duration;
+
+use super::palette::{Paint, Palette};
+use super::text::{cell, clock, columns, count, fit};
+use super::view::{AgentView, Outcome, Phase, RunView};
+
+/// The screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Columns.
+    pub(crate) columns: usize,
+    /// Rows.
+    pub(crate) rows: usize,
+}
+
+/// Rows that the live part leaves free: for the counts, and for the line that scrolled past last.
+const RESERVED_ROWS: usize = 2;
+/// Longest name shown in full; the table at the end shows every name in full.
+const MAX_NAME: usize = 24;
+/// How long a frame of the spinner stays.
+const SPINNER_STEP: Duration = Duration::from_millis(125);
+const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
+
+/// Draws the live part. Nothing in it is wider than the screen less one column, where some terminals wrap.
+pub(crate) fn frame(view: &RunView, now: Duration, size: Size, palette: Palette) -> Vec<String> {
+    let live: Vec<&AgentView> =
+        view.agents().iter().filter(|agent| agent.phase.outcome() == Outcome::Live).collect();
+    let room = size.rows.saturating_sub(RESERVED_ROWS).max(1);
+    let shown = if live.len() <= room { live.len() } else { room - 1 };
+    let layout = Layout::of(&live[..shown], size.columns.saturating_sub(1));
+    let mut lines: Vec<String> = live[..shown].iter().map(|agent| layout.line(agent, now, palette)).collect();
+    if shown < live.len() {
+        let more = format!("… and {} more", live.len() - shown);
+        lines.push(palette.faint.paint(fit(&more, layout.width)));
+    }
+    lines.push(palette.faint.paint(footer(view, now, layout.width)));
+    lines
+}
+
+fn footer(view: &RunView, now: Duration, width: usize) -> String {
+    let elapsed = clock(now.saturating_sub(view.started));
+    fit(&format!("{} · {elapsed}", view.counts()), width)
+}
+
+/// How the columns of a line are shared out.
+struct Layout {
+    width: usize,
+    name: usize,
+    bar: usize,
+}
+
+impl Layout {
+    fn of(agents: &[&AgentView], width: usize) -> Self {
+        let longest = agents.iter().map(|agent| columns(agent.name.as_str())).max().unwrap_or(0);
+        Self { width, name: longest.min(MAX_NAME).min(width / 4), bar: (width / 5).clamp(4, 30) }
+    }
+
+    fn line(&self, agent: &AgentView, now: Duration, palette: Palette) -> String {
+        let (glyph, paint) = glyph(&agent.phase, now, palette);
+        let name = cell(agent.name.as_str(), self.name);
+        let elapsed = agent.started.map_or_else(String::new, |started| clock(now.saturating_sub(started)));
+        let bar = match agent.fraction.filter(|_| agent.phase != Phase::Stopping) {
+            Some(fraction) => bar(fraction, self.bar, paint, palette),
+            None => paint.paint(cell(agent.phase.as_str(), self.bar + 5)),
+        };
+        let used = 2 + self.name + 1 + self.bar + 5 + 1 + 6;
+        let doing = fit(&agent.doing(), self.width.saturating_sub(used + 2));
+        let line = format!("{} {name} {bar} {elapsed:>6}  {doing}", paint.paint(glyph));
+        line.trim_end().to_owned()
+    }
+}
+
+/// `━━━━━━──── 61%`, `width` columns and five for the figure.
+fn bar(fraction: f64, width: usize, paint: Paint, palette: Palette) -> String {
+    let filled = ((fraction * width as f64).round() as usize).min(width);
+    let done = paint.paint("━".repeat(filled));
+    let rest = palette.faint.paint("─".repeat(width - filled));
+    // Rounded down, so that 100 % means all of it.
+    format!("{done}{rest} {:>3}%", (fraction * 100.0).floor())
+}
+
+fn glyph(phase: &Phase, now: Duration, palette: Palette) -> (&'static str, Paint) {
+    let frame = (now.as_millis() / SPINNER_STEP.as_millis()) as usize % SPINNER.len();
+    match phase {
+        Phase::Starting => ("◌", palette.faint),
+        Phase::Running => (SPINNER[frame], palette.busy),
+        Phase::Ready => (SPINNER[frame], palette.good),
+        Phase::Paused => ("‖", palette.warn),
+        Phase::Stopping => (SPINNER[frame], palette.warn),
+        done => done_glyph(done.outcome(), palette),
+    }
+}
+
+/// The mark of an agent that is not alive.
+pub(crate) fn done_glyph(outcome: Outcome, palette: Palette) -> (&'static str, Paint) {
+    match outcome {
+        Outcome::Succeeded => ("✓", palette.good),
+        Outcome::Failed => ("✗", palette.bad),
+        Outcome::Blocked => ("⊘", palette.warn),
+        Outcome::Stopped => ("■", palette.faint),
+        Outcome::Live | Outcome::Waiting => ("·", palette.faint),
+    }
+}
+
+/// The line that an agent leaves behind when nothing can happen to it any more; `None` while something can.
+pub(crate) fn last_line(view: &RunView, agent: &AgentView, palette: Palette) -> Option<String> {
+    let (glyph, paint) = done_glyph(agent.phase.outcome(), palette);
+    let longest = view.agents().iter().map(|agent| columns(agent.name.as_str())).max().unwrap_or(0);
+    let name = agent.name.as_str();
+    let name = format!("{name}{}", " ".repeat(longest.min(MAX_NAME).saturating_sub(columns(name))));
+    let text = match &agent.phase {
+        Phase::Blocked(by) => format!("blocked by {by}"),
+        Phase::Ended(end) => {
+            let took = format_duration(end.duration);
+            let memory = end.usage.memory_peak.map(|peak| format!("  {:>9}", ByteSize(peak)));
+            let cause =
+                (!end.exit.is_success()).then(|| format!("  {}", super::text::safe(&end.exit.to_string())));
+            format!(
+                "{took:>6}{}{}",
+                palette.faint.paint(memory.unwrap_or_default()),
+                cause.unwrap_or_default()
+            )
+        }
+        _ => return None,
+    };
+    Some(format!("{} {name} {text}", paint.paint(glyph)))
+}
+
+/// The line above everything when a run begins.
+pub(crate) fn heading(view: &RunView, palette: Palette) -> String {
+    let project = view.project.as_deref().unwrap_or("toka");
+    let run = view.run.map_or_else(String::new, |run| format!("run {}", run.short()));
+    let agents = count(view.agents().len(), "agent");
+    format!("{} · {agents} {}", palette.strong.paint(project), palette.faint.paint(format!("· {run}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::canned;
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(6);
+
+    fn draw(columns: usize, rows: usize, palette: Palette) -> String {
+        frame(&canned::view_after(canned::MIDDLE), NOW, Size { columns, rows }, palette).join("\n")
+    }
+
+    #[test]
+    fn at_80_columns() {
+        insta::assert_snapshot!(draw(80, 24, Palette::PLAIN));
+    }
+
+    #[test]
+    fn at_200_columns() {
+        insta::assert_snapshot!(draw(200, 50, Palette::PLAIN));
+    }
+
+    #[test]
+    fn in_colour() {
+        insta::assert_snapshot!(draw(60, 24, Palette::COLOUR).replace('\u{1b}', "␛"));
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_screen() {
+        for columns in [1, 5, 20, 40, 79, 80, 133] {
+            let widest = draw(columns, 24, Palette::PLAIN).lines().map(super::columns).max();
+            assert!(columns < 40 || widest.is_some_and(|widest| widest < columns), "{columns}: {widest:?}");
+        }
+    }
+
+    #[test]
+    fn a_hundred_agents_fit_the_screen() {
+        let mut view = RunView::default();
+        let mut event = canned::events().remove(1);
+        for at in 0..100 {
+            event.agent = Some(canned::name(&format!("agent-{at}")));
+            view.apply(&event, NOW);
+        }
+        let lines = frame(&view, NOW, Size { columns: 80, rows: 15 }, Palette::PLAIN);
+        assert_eq!(lines.len(), 14);
+        assert_eq!(lines[12], "… and 88 more");
+        assert_eq!(lines[13], "100 running · 6s");
+    }
+
+    #[test]
+    fn what_agents_leave_behind() {
+        let view = canned::view_after(canned::events().len());
+        let lines: Vec<_> =
+            view.agents().iter().filter_map(|agent| last_line(&view, agent, Palette::PLAIN)).collect();
+        insta::assert_snapshot!(format!("{}\n{}", heading(&view, Palette::PLAIN), lines.join("\n")));
+    }
+}

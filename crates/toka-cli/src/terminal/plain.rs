@@ -1,0 +1,195 @@
+//! Plain lines, for logs and pipes: one line per change of state, with the time since the run began. Progress is told
+//! at every tenth of the way, or, where there is no fraction, when the text changes and the last line is a while ago.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use toka_core::units::format_duration;
+use toka_core::{AgentName, ByteSize, Event, EventKind, Exit};
+
+use super::palette::{Paint, Palette};
+use super::text::{count, safe};
+use super::view::RunView;
+
+/// Least time between two lines of progress without a fraction.
+const TEXT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Turns events into lines, and remembers what of an agent's progress was told last.
+#[derive(Debug)]
+pub(crate) struct PlainLines {
+    palette: Palette,
+    told: HashMap<AgentName, Told>,
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Told {
+    tenth: Option<u8>,
+    text: String,
+    at: Option<Duration>,
+}
+
+impl PlainLines {
+    /// Starts with nothing told.
+    pub(crate) fn new(palette: Palette) -> Self {
+        Self { palette, told: HashMap::new() }
+    }
+
+    /// The line that tells the event, if it is worth one. `view` has already taken the event.
+    pub(crate) fn line(&mut self, event: &Event, view: &RunView, at: Duration) -> Option<String> {
+        let (text, paint) = match &event.kind {
+            EventKind::Progress { .. } => (self.progress(event.agent.as_ref()?, view, at)?, Paint::NONE),
+            kind => describe(kind, self.palette)?,
+        };
+        Some(self.stamped(event.agent.as_ref(), view, at, &paint.paint(text)))
+    }
+
+    /// A line about the run itself.
+    pub(crate) fn notice(&self, text: &str, view: &RunView, at: Duration) -> String {
+        self.stamped(None, view, at, text)
+    }
+
+    fn stamped(&self, agent: Option<&AgentName>, view: &RunView, at: Duration, text: &str) -> String {
+        let time = format!("[{:>8.3}s]", at.saturating_sub(view.started).as_secs_f64());
+        let time = self.palette.faint.paint(time);
+        match agent {
+            Some(name) => format!("{time} {}: {text}", self.palette.name(view.place(name)).paint(name)),
+            None => format!("{time} {text}"),
+        }
+    }
+
+    fn progress(&mut self, name: &AgentName, view: &RunView, at: Duration) -> Option<String> {
+        let agent = view.agent(name)?;
+        let told = self.told.entry(name.clone()).or_default();
+        let new = Told {
+            tenth: agent.fraction.map(|fraction| (fraction * 10.0).floor() as u8),
+            text: agent.doing(),
+            at: Some(at),
+        };
+        if !is_news(told, &new) {
+            return None;
+        }
+        *told = new;
+        let percent = agent.fraction.map(|fraction| format!("{}%", (fraction * 100.0).floor()));
+        let parts = [percent.unwrap_or_default(), told.text.clone()];
+        let text: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        (!text.is_empty()).then(|| text.join(" "))
+    }
+}
+
+/// Whether progress is worth a line: another tenth, or, without a fraction, another text after a while.
+fn is_news(told: &Told, new: &Told) -> bool {
+    match (told.tenth, new.tenth) {
+        (told, Some(tenth)) => told != Some(tenth),
+        (_, None) => {
+            let rested = told.at.is_none_or(|last| new.at.is_some_and(|now| now >= last + TEXT_INTERVAL));
+            rested && told.text != new.text
+        }
+    }
+}
+
+/// What happened, in words; `None` for what is not worth a line.
+fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
+    let line = match kind {
+        EventKind::RunStarted { workspace, agents } => {
+            (format!("{} in {}", count(agents.len(), "agent"), safe(workspace)), Paint::NONE)
+        }
+        EventKind::RunEnded { exit_code: 0 } => ("the run succeeded".to_owned(), palette.good),
+        EventKind::RunEnded { exit_code } => {
+            (format!("the run ended with exit code {exit_code}"), palette.bad)
+        }
+        EventKind::AgentStarted { pid, enforcement } => {
+            (format!("started (pid {pid}, enforcement {enforcement})"), Paint::NONE)
+        }
+        EventKind::AgentReady => ("ready".to_owned(), palette.good),
+        EventKind::AgentPaused => ("paused".to_owned(), palette.warn),
+        EventKind::AgentResumed => ("resumed".to_owned(), Paint::NONE),
+        EventKind::AgentStopping { exit } => (format!("stopping: {}", safe(&exit.to_string())), palette.warn),
+        EventKind::AgentEnded { exit, duration_ms, usage } => {
+            let took = format_duration(Duration::from_millis(*duration_ms));
+            let peak =
+                usage.memory_peak.map_or_else(String::new, |peak| format!(", peak {}", ByteSize(peak)));
+            (format!("{} ({took}{peak})", safe(&exit.to_string())), paint_of(exit, palette))
+        }
+        EventKind::AgentBlocked { by } => (format!("blocked by {by}"), palette.warn),
+        EventKind::TaskStarted { description, attempt: 1, .. } => {
+            (format!("task: {}", safe(description)), Paint::NONE)
+        }
+        EventKind::TaskStarted { description, attempt, .. } => {
+            (format!("task: {} (attempt {attempt})", safe(description)), palette.warn)
+        }
+        EventKind::TaskEnded { exit, duration_ms, .. } if !exit.is_success() => {
+            let took = format_duration(Duration::from_millis(*duration_ms));
+            (format!("task failed: {} ({took})", safe(&exit.to_string())), palette.bad)
+        }
+        EventKind::Warning { message } => (format!("warning: {}", safe(message)), palette.warn),
+        // The rest is told by another line, or is of use to programs only.
+        _ => return None,
+    };
+    Some(line)
+}
+
+fn paint_of(exit: &Exit, palette: Palette) -> Paint {
+    match exit {
+        exit if exit.is_success() => palette.good,
+        Exit::Stopped { .. } => palette.faint,
+        _ => palette.bad,
+    }
+}
+
+/// The line for an event when only failures are wanted (`--quiet`).
+pub(crate) fn failure(event: &Event, palette: Palette) -> Option<String> {
+    let failed = match &event.kind {
+        EventKind::AgentEnded { exit, .. } => !exit.is_success() && !matches!(exit, Exit::Stopped { .. }),
+        EventKind::AgentBlocked { .. } => true,
+        _ => false,
+    };
+    let (text, paint) = describe(&event.kind, palette).filter(|_| failed)?;
+    Some(format!("{}: {}", event.agent.as_ref()?, paint.paint(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::canned;
+    use super::*;
+
+    fn lines(palette: Palette) -> String {
+        let mut plain = PlainLines::new(palette);
+        let mut view = RunView::default();
+        let mut out = Vec::new();
+        for (at, event) in canned::events().iter().enumerate() {
+            view.apply(event, canned::moment(at));
+            out.extend(plain.line(event, &view, canned::moment(at)));
+        }
+        out.join("\n")
+    }
+
+    #[test]
+    fn a_whole_run() {
+        insta::assert_snapshot!(lines(Palette::PLAIN));
+    }
+
+    #[test]
+    fn a_whole_run_in_colour() {
+        insta::assert_snapshot!(lines(Palette::COLOUR).replace('\u{1b}', "␛"));
+    }
+
+    #[test]
+    fn only_failures() {
+        let lines: Vec<_> =
+            canned::events().iter().filter_map(|event| failure(event, Palette::PLAIN)).collect();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn text_without_a_fraction_is_told_now_and_then() {
+        let told = |text: &str, seconds| Told {
+            tenth: None,
+            text: text.into(),
+            at: Some(Duration::from_secs(seconds)),
+        };
+        assert!(is_news(&Told::default(), &told("a", 0)));
+        assert!(!is_news(&told("a", 0), &told("b", 4)));
+        assert!(is_news(&told("a", 0), &told("b", 5)));
+        assert!(!is_news(&told("a", 0), &told("a", 60)));
+    }
+}
