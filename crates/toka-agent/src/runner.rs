@@ -1,0 +1,277 @@
+//! `toka __agent`: works through the tasks of an agent that has no process of its own.
+//!
+//! ```text
+//! tasks/get ─▶ for each task, in the daemon's order:
+//!   child at its gate ─▶ task/enter (own control group) ─▶ gate opens ─▶ runs ─▶ ended | timeout | stop ─▶ task/end
+//!        ▲                                                                              │ failed
+//!        └──────────────────────────── back-off, while attempts are left ◀──────────────┘
+//! ```
+//!
+//! The first task that fails for good ends the agent: the tasks after it were written in the belief that it succeeded.
+//! A timeout asks the task's process group to end (SIGTERM), and kills it when the grace period is over. A request to
+//! stop is passed on to the task that is running, which has as long for it as the daemon gives the agent.
+
+use std::io::{self, Write};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use thiserror::Error;
+use toka_core::escape::for_terminal;
+use toka_core::rpc::{Call, Progress, TaskEnd, TaskEnded, TaskEnter, TaskList, TaskSpec};
+use toka_core::units::format_duration;
+use toka_core::{Exit, ExitCode};
+
+use crate::attempt::Attempt;
+use crate::client::{Client, ClientError, Done};
+use crate::stopwatch::{Stopwatch, next_look};
+use crate::wake::{self, Wake};
+
+/// How long a task that ran out of time has to end by itself.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Longest description in a message, in characters.
+const SHOWN: usize = 100;
+
+/// Why the runner cannot go on, though no task failed.
+#[derive(Debug, Error)]
+enum RunnerError {
+    #[error("failed to work through the tasks")]
+    Client(#[from] ClientError),
+    #[error("failed to listen for signals")]
+    Signals(#[source] io::Error),
+    #[error("failed to wait for the task's process")]
+    Wait(#[source] io::Error),
+    #[error("the task {description:?} has no command, and a model to work on it is not configured")]
+    NeedsModel { description: String },
+    #[error("asked to stop")]
+    Stopped(Signal),
+}
+
+/// Becomes the runner: connects to the door, runs the tasks, and says on stderr what failed.
+///
+/// 0 when every task succeeded, 1 when one failed, 69 when the daemon cannot be reached, 78 when a task needs a model,
+/// 128 + n when signal n asked it to stop (143 for SIGTERM).
+pub fn main() -> std::process::ExitCode {
+    let outcome = prepare().and_then(|runner| runner.run(&mut io::stderr().lock()));
+    match outcome {
+        Ok(code) => code.into(),
+        Err(RunnerError::Stopped(signal)) => std::process::ExitCode::from(128 + signal as u8),
+        Err(error) => {
+            say(&mut io::stderr().lock(), &chain(&error));
+            code_of(&error).into()
+        }
+    }
+}
+
+fn prepare() -> Result<Runner, RunnerError> {
+    let (sender, wakes) = mpsc::channel();
+    wake::listen_for_signals(sender.clone()).map_err(RunnerError::Signals)?;
+    Ok(Runner { client: Client::from_environment()?, sender, wakes, grace: GRACE })
+}
+
+fn code_of(error: &RunnerError) -> ExitCode {
+    match error {
+        RunnerError::Client(_) => ExitCode::NoDaemon,
+        RunnerError::NeedsModel { .. } => ExitCode::Unconfigured,
+        RunnerError::Stopped(_) => ExitCode::Terminated,
+        RunnerError::Signals(_) | RunnerError::Wait(_) => ExitCode::Internal,
+    }
+}
+
+/// The runner of one agent.
+#[derive(Debug)]
+struct Runner {
+    client: Client,
+    sender: Sender<Wake>,
+    wakes: Receiver<Wake>,
+    grace: Duration,
+}
+
+/// A task that failed for good.
+#[derive(Debug, PartialEq)]
+struct Failed {
+    exit: Exit,
+    attempts: u32,
+    oom_kills: u64,
+}
+
+impl Runner {
+    /// Runs every task; 0 or 1.
+    fn run(mut self, err: &mut impl Write) -> Result<ExitCode, RunnerError> {
+        let list: TaskList = self.client.ask(&Call::TasksGet)?;
+        // Before anything runs: half of the work is no success, and the rest would never be done.
+        if let Some(task) = list.tasks.iter().find(|task| task.run.is_none()) {
+            return Err(RunnerError::NeedsModel {
+                description: for_terminal(task.description.as_bytes(), SHOWN),
+            });
+        }
+        let total = list.tasks.len();
+        for (done, task) in list.tasks.iter().enumerate() {
+            self.progress(done, total, Some(task))?;
+            if let Some(failed) = self.run_task(task, err)? {
+                say(err, &failed.tell(done + 1, total, task));
+                return Ok(ExitCode::AgentFailed);
+            }
+        }
+        self.progress(total, total, None)?;
+        Ok(ExitCode::Success)
+    }
+
+    fn progress(&mut self, done: usize, total: usize, task: Option<&TaskSpec>) -> Result<(), RunnerError> {
+        let progress = Progress {
+            fraction: Some(if total == 0 { 1.0 } else { done as f64 / total as f64 }),
+            status: None,
+            task: task.map(|task| task.description.clone()),
+        };
+        Ok(self.client.tell(&Call::Progress(progress))?)
+    }
+
+    /// Tries a task until it succeeds or no attempt is left.
+    fn run_task(&mut self, task: &TaskSpec, err: &mut impl Write) -> Result<Option<Failed>, RunnerError> {
+        let mut number = 1;
+        loop {
+            let (exit, ended) = self.attempt(task, number)?;
+            if exit.is_success() {
+                return Ok(None);
+            }
+            let failed = Failed { exit, attempts: number, oom_kills: ended.usage.oom_kills };
+            let Some(wait) = task.retry.wait_after(number) else { return Ok(Some(failed)) };
+            let shown = for_terminal(task.description.as_bytes(), SHOWN);
+            let (cause, wait_text) = (failed.cause(), format_duration(wait));
+            say(err, &format!("attempt {number} of {shown:?} failed: {cause}; trying again in {wait_text}"));
+            self.rest(wait)?;
+            number += 1;
+        }
+    }
+
+    /// One attempt, from the gate to the daemon's last word on it.
+    fn attempt(&mut self, task: &TaskSpec, number: u32) -> Result<(Exit, TaskEnded), RunnerError> {
+        if let Ok(Wake::Stop(signal)) = self.wakes.try_recv() {
+            return Err(RunnerError::Stopped(signal));
+        }
+        let started = Instant::now();
+        let mut attempt = match Attempt::start(task.run.as_deref().unwrap_or_default()) {
+            Ok(attempt) => attempt,
+            Err(error) => return Ok((Exit::StartFailed { reason: error.to_string() }, TaskEnded::default())),
+        };
+        let enter = TaskEnter { index: task.index, attempt: number, pid: attempt.pid().as_raw() };
+        let Done {} = self.client.ask(&Call::TaskEnter(enter))?;
+        wake::listen_for_end(attempt.pid(), self.sender.clone()).map_err(RunnerError::Wait)?;
+        // A child that was killed at its gate has closed the pipe; its exit status says why.
+        let _ = attempt.open_gate();
+        let cut_short = self.supervise(&attempt, task.timeout_ms.map(Duration::from_millis));
+        let exit = exit_of(attempt.reap().map_err(RunnerError::Wait)?, &cut_short);
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let end = TaskEnd { index: task.index, attempt: number, exit: exit.clone(), duration_ms };
+        let ended = self.client.ask(&Call::TaskEnd(end));
+        match cut_short {
+            // The daemon may have gone first.
+            CutShort::Stop(signal) => Err(RunnerError::Stopped(signal)),
+            _ => Ok((exit, ended?)),
+        }
+    }
+
+    /// Waits until the child has ended, and sees to it that it does when its time is over.
+    fn supervise(&mut self, attempt: &Attempt, limit: Option<Duration>) -> CutShort {
+        let mut cut_short = CutShort::No;
+        let mut watch = Stopwatch::start(Instant::now());
+        // What is to come next, and when: TERM after the limit, KILL after the grace period, nothing after a stop.
+        let mut step = limit.map(|limit| (limit, Signal::SIGTERM));
+        loop {
+            let spent = watch.look(Instant::now());
+            if let Some((due, signal)) = step.filter(|(due, _)| spent >= *due) {
+                attempt.signal(signal);
+                cut_short = CutShort::Timeout(limit.unwrap_or(due));
+                step = (signal == Signal::SIGTERM).then_some((spent + self.grace, Signal::SIGKILL));
+                continue;
+            }
+            match self.wakes.recv_timeout(next_look(spent, step.map(|(due, _)| due))) {
+                Ok(Wake::Ended(pid)) if pid == attempt.pid() => return cut_short,
+                Ok(Wake::Stop(signal)) => {
+                    attempt.signal(signal);
+                    (cut_short, step) = (CutShort::Stop(signal), None);
+                }
+                Ok(Wake::Ended(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the runner holds a sender itself"),
+            }
+        }
+    }
+
+    /// Waits before the next attempt, unless the agent is asked to stop.
+    fn rest(&mut self, wait: Duration) -> Result<(), RunnerError> {
+        let mut watch = Stopwatch::start(Instant::now());
+        loop {
+            let spent = watch.look(Instant::now());
+            if spent >= wait {
+                return Ok(());
+            }
+            if let Ok(Wake::Stop(signal)) = self.wakes.recv_timeout(next_look(spent, Some(wait))) {
+                return Err(RunnerError::Stopped(signal));
+            }
+        }
+    }
+}
+
+/// Why an attempt did not end by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CutShort {
+    No,
+    Timeout(Duration),
+    Stop(Signal),
+}
+
+fn exit_of(status: ExitStatus, cut_short: &CutShort) -> Exit {
+    match (cut_short, status.code(), status.signal()) {
+        (CutShort::Timeout(limit), ..) => Exit::Timeout { limit: *limit },
+        (CutShort::Stop(signal), ..) => Exit::Stopped { by: signal.as_str().to_owned() },
+        (CutShort::No, Some(code), _) => Exit::Code { code },
+        (CutShort::No, None, Some(signal)) => Exit::Signal { signal, core: status.core_dumped() },
+        (CutShort::No, None, None) => Exit::Unknown,
+    }
+}
+
+impl Failed {
+    fn cause(&self) -> String {
+        let hint = match &self.exit {
+            Exit::Code { code: 126 } => " (not executable, or not permitted)",
+            Exit::Code { code: 127 } => " (command not found)",
+            _ => "",
+        };
+        let oom = if self.oom_kills > 0 { ", after the kernel ran out of memory for it" } else { "" };
+        format!("{}{hint}{oom}", self.exit)
+    }
+
+    fn tell(&self, place: usize, total: usize, task: &TaskSpec) -> String {
+        let shown = for_terminal(task.description.as_bytes(), SHOWN);
+        let attempts =
+            if self.attempts > 1 { format!(" after {} attempts", self.attempts) } else { String::new() };
+        let rest = match total - place {
+            0 => String::new(),
+            1 => "; the task after it was not run".to_owned(),
+            rest => format!("; the {rest} tasks after it were not run"),
+        };
+        format!("task {place} of {total}, {shown:?}, failed{attempts}: {}{rest}", self.cause())
+    }
+}
+
+fn say(err: &mut impl Write, message: &str) {
+    // Nobody is left to be told when stderr itself cannot be written.
+    let _ = writeln!(err, "toka: {message}");
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "runner_tests.rs"]
+mod tests;

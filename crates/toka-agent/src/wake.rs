@@ -1,0 +1,59 @@
+//! All that can wake the runner, and the threads that wait for it.
+
+use std::io;
+use std::sync::mpsc::Sender;
+use std::thread;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+
+/// What woke the runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// This child ended, and is not reaped yet.
+    Ended(Pid),
+    /// The agent is asked to stop.
+    Stop(Signal),
+}
+
+/// The threads only wait; this is plenty.
+const STACK: usize = 64 * 1024;
+
+/// The signals that ask the agent to stop.
+pub(crate) fn stop_signals() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
+}
+
+/// Turns the stop signals into [`Wake::Stop`]. Call it before any other thread starts: a signal goes to whichever
+/// thread does not block it.
+///
+/// # Errors
+/// When the signals cannot be blocked or the thread cannot be started.
+pub(crate) fn listen_for_signals(wakes: Sender<Wake>) -> io::Result<()> {
+    let signals = stop_signals();
+    signals.thread_block()?;
+    thread::Builder::new().name("signals".to_owned()).stack_size(STACK).spawn(move || {
+        while let Ok(signal) = signals.wait() {
+            if wakes.send(Wake::Stop(signal)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// Sends [`Wake::Ended`] when the child `pid` has ended. It leaves the child unreaped, so that its process id and its
+/// group's cannot be given to somebody else while they may still be signalled.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub(crate) fn listen_for_end(pid: Pid, wakes: Sender<Wake>) -> io::Result<()> {
+    thread::Builder::new().name("end".to_owned()).stack_size(STACK).spawn(move || {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        while waitid(Id::Pid(pid), flags) == Err(nix::errno::Errno::EINTR) {}
+        // Nobody listens when the runner gave up meanwhile.
+        let _ = wakes.send(Wake::Ended(pid));
+    })?;
+    Ok(())
+}
