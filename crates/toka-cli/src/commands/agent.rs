@@ -4,5 +4,5 @@ use std::process::ExitCode;
 
 /// Becomes the runner; returns when the tasks are done.
 pub(crate) fn run() -> ExitCode {
-    ExitCode::from(toka_core::ExitCode::Internal as u8)
+    toka_agent::runner::main()
 }
