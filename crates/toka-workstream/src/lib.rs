@@ -6,6 +6,7 @@
 pub mod diagnostic;
 mod load;
 mod model;
+pub mod plan;
 
 pub use diagnostic::{Code, Diagnostic, FileId, Label, Severity, Sources, Style};
 pub use load::{LoadOptions, Loaded, load};
@@ -14,3 +15,4 @@ pub use model::{
     Metric, Need, Objective, Probe, ProbeCheck, Probes, Process, ProcessCommand, Reporting, Restart,
     RestartPolicy, Retry, Secret, SecretSource, Set, Stop, Task, TcpSocket, Tty, User,
 };
+pub use plan::{Plan, plan};

@@ -40,6 +40,11 @@ impl Sources {
         FileId(self.files.len() - 1)
     }
 
+    /// Every file, in the order in which it was added.
+    pub fn files(&self) -> impl Iterator<Item = FileId> + use<> {
+        (0..self.files.len()).map(FileId)
+    }
+
     /// The path of a file as it was named.
     pub fn path(&self, file: FileId) -> &str {
         &self.files[file.0].path

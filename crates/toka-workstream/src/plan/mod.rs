@@ -1,0 +1,161 @@
+//! What follows from the dependencies of a set: which agent waits for which, for what, and in which order they start.
+//!
+//! *Required* edges gate: the dependent starts only when the condition is met, and never when it cannot be any more.
+//! *Optional* edges order: the dependent waits until the dependency has ended or met the condition, whichever is
+//! first, and its failure stops nobody. A cycle of required edges is an error; an optional edge that would close a
+//! cycle is dropped with a warning.
+//!
+//! The order is the same for the same files: by waves (an agent is one wave after the last that it waits for), within
+//! a wave by priority, then by name.
+
+mod arrange;
+mod export;
+mod graph;
+mod locate;
+mod member;
+mod problem;
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use toka_core::{AgentName, Origin, Priority};
+
+pub use self::arrange::{arrange, plan};
+pub use self::member::Member;
+pub use self::problem::{Link, Problem};
+use crate::{AgentKind, Condition, Need};
+
+/// The agents of a set in the order in which they may start, and what each waits for. Positions in that order, from
+/// 0, stand for the agents wherever many of them are at work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    nodes: Vec<Node>,
+    dependents: Vec<Vec<GateId>>,
+    positions: HashMap<AgentName, usize>,
+    dropped: Vec<Dropped>,
+}
+
+/// One agent in the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Node {
+    /// Its name.
+    pub agent: AgentName,
+    /// Its title, free text.
+    pub title: String,
+    /// Whether it ends by itself.
+    pub kind: AgentKind,
+    /// Its priority.
+    pub priority: Priority,
+    /// The wave that it may start in, from 0.
+    pub wave: usize,
+    /// What it waits for, required ones first, in the order of the file.
+    pub gates: Vec<Gate>,
+}
+
+/// Something that an agent waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Gate {
+    /// Position of the dependency in the plan.
+    #[serde(skip)]
+    pub position: usize,
+    /// The dependency.
+    pub on: AgentName,
+    /// Whether it gates or only orders.
+    pub need: Need,
+    /// What must have happened to it.
+    pub condition: Condition,
+    /// Why, in the words of the file.
+    pub reason: String,
+    /// Where it is declared.
+    pub origin: Origin,
+}
+
+/// The gate number `gate` of the agent at position `node`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GateId {
+    /// Position of the agent that waits.
+    pub node: usize,
+    /// Number of the gate within [`Node::gates`].
+    pub gate: usize,
+}
+
+/// An optional edge that the plan leaves out, because it would close a cycle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// The agent that declares it.
+    pub agent: AgentName,
+    /// The agent that it would wait for.
+    pub on: AgentName,
+    /// Where it is declared.
+    pub origin: Origin,
+}
+
+impl Plan {
+    /// The agents in their order.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The agents wave by wave.
+    pub fn waves(&self) -> impl Iterator<Item = &[Node]> {
+        self.nodes.chunk_by(|a, b| a.wave == b.wave)
+    }
+
+    /// Number of agents.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is nothing to run.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The position of an agent, if it is in the plan.
+    pub fn position(&self, agent: &AgentName) -> Option<usize> {
+        self.positions.get(agent).copied()
+    }
+
+    /// The gates that wait for the agent at `position`.
+    ///
+    /// # Panics
+    /// When the plan is not that long.
+    pub fn dependents(&self, position: usize) -> &[GateId] {
+        &self.dependents[position]
+    }
+
+    /// The gate of that number.
+    ///
+    /// # Panics
+    /// When the plan has none.
+    pub fn gate(&self, id: GateId) -> &Gate {
+        &self.nodes[id.node].gates[id.gate]
+    }
+
+    /// The optional edges that are not in the plan.
+    pub fn dropped(&self) -> &[Dropped] {
+        &self.dropped
+    }
+
+    /// The texts that others wait for in the output of `agent`: a line opens a gate when it contains the text.
+    pub fn watched_lines(&self, agent: &AgentName) -> Vec<&str> {
+        let mut lines: Vec<&str> = self
+            .awaited(agent)
+            .filter_map(|condition| match condition {
+                Condition::LogLine(text) => Some(text.as_str()),
+                _ => None,
+            })
+            .collect();
+        lines.sort_unstable();
+        lines.dedup();
+        lines
+    }
+
+    /// The conditions that others wait for `agent` to meet, as often as they are declared.
+    pub fn awaited(&self, agent: &AgentName) -> impl Iterator<Item = &Condition> {
+        self.position(agent)
+            .into_iter()
+            .flat_map(|position| &self.dependents[position])
+            .map(|id| &self.gate(*id).condition)
+    }
+}
