@@ -1,11 +1,16 @@
-//! What people see. Everything here is a pure function from the stream of events to text; only [`out`] writes.
+//! What people see. Everything here is a pure function from the stream of events to text; only [`screen`] and [`out`]
+//! write, and only [`display`] reads a clock.
 
 #[cfg(test)]
 pub(crate) mod canned;
+pub(crate) mod display;
+pub(crate) mod ending;
 pub(crate) mod json;
 pub(crate) mod live;
 pub(crate) mod out;
 pub(crate) mod palette;
 pub(crate) mod plain;
+pub(crate) mod screen;
+pub(crate) mod table;
 pub(crate) mod text;
 pub(crate) mod view;

@@ -1,0 +1,165 @@
+//! What follows the table: the last words of the agents that failed, and where their work is.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use toka_core::{AgentName, escape};
+
+use super::palette::Palette;
+use super::table::outcome;
+use super::text::{count, safe};
+use super::view::{Outcome, RunView};
+
+/// Lines of a failed agent's log that are shown.
+const TAIL_LINES: usize = 20;
+/// Bytes of the log's end that are read for them; lines without an end must not fill the memory.
+const TAIL_BYTES: u64 = 64 * 1024;
+/// Characters of one line of a log that are shown.
+const TAIL_COLUMNS: usize = 500;
+/// The file in an agent's artifact folder that is announced as its report.
+const REPORT: &str = "report.md";
+
+/// What an agent left on disk.
+#[derive(Debug, Clone)]
+pub(crate) struct Trace {
+    /// The agent.
+    pub(crate) agent: AgentName,
+    /// Its output.
+    pub(crate) log: PathBuf,
+    /// Its artifact folder.
+    pub(crate) artifacts: PathBuf,
+}
+
+/// The end of every failed agent's log, with its path.
+pub(crate) fn failures(view: &RunView, traces: &[Trace], palette: Palette) -> String {
+    let failed = view.agents().iter().filter(|agent| agent.phase.outcome() == Outcome::Failed);
+    failed
+        .filter_map(|agent| {
+            let trace = traces.iter().find(|trace| trace.agent == agent.name)?;
+            Some((format!("{}: {}", agent.name, outcome(&agent.phase)), trace))
+        })
+        .map(|(what, trace)| format!("\n{} {what}\n{}", palette.bad.paint("✗"), last_words(trace, palette)))
+        .collect()
+}
+
+fn last_words(trace: &Trace, palette: Palette) -> String {
+    let path = palette.accent.paint(safe(&trace.log.to_string_lossy()));
+    let bar = palette.faint.paint("│");
+    match tail(&trace.log) {
+        Ok(lines) if lines.is_empty() => format!("  it wrote nothing to {path}\n"),
+        Ok(lines) => {
+            let shown: String = lines.iter().map(|line| format!("  {bar} {line}\n")).collect();
+            format!("{shown}  the last {} of {path}\n", count(lines.len(), "line"))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "  it wrote nothing\n".to_owned(),
+        Err(error) => format!("  its log {path} cannot be read: {error}\n"),
+    }
+}
+
+/// The last lines of a file, safe for a terminal.
+fn tail(path: &Path) -> io::Result<Vec<String>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let start = length.saturating_sub(TAIL_BYTES);
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+    let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
+    // The first line of a part of a file is rarely whole.
+    let whole = if start > 0 && lines.len() > 1 { 1 } else { 0 };
+    let first = whole.max(lines.len().saturating_sub(TAIL_LINES));
+    Ok(lines[first..].iter().map(|line| shown(line)).collect())
+}
+
+fn shown(line: &[u8]) -> String {
+    escape::for_terminal(line.strip_suffix(b"\r").unwrap_or(line), TAIL_COLUMNS)
+}
+
+/// The reports that agents left: a regular file, since a link could point anywhere.
+pub(crate) fn reports(traces: &[Trace]) -> Vec<PathBuf> {
+    let paths = traces.iter().map(|trace| trace.artifacts.join(REPORT));
+    paths.filter(|path| path.symlink_metadata().is_ok_and(|found| found.is_file())).collect()
+}
+
+/// Where the work is: `report: PATH` for each report, and the folders of artifacts that hold anything.
+pub(crate) fn places(traces: &[Trace], palette: Palette) -> String {
+    let line = |word: &str, path: &Path| {
+        format!("{}: {}\n", palette.strong.paint(word), palette.accent.paint(safe(&path.to_string_lossy())))
+    };
+    let reports = reports(traces);
+    let mut out = String::new();
+    for trace in traces.iter().filter(|trace| holds_anything(&trace.artifacts)) {
+        if !reports.iter().any(|report| report.starts_with(&trace.artifacts)) {
+            out.push_str(&line("artifacts", &trace.artifacts));
+        }
+    }
+    for report in &reports {
+        out.push_str(&line("report", report));
+    }
+    out
+}
+
+fn holds_anything(folder: &Path) -> bool {
+    folder.read_dir().is_ok_and(|mut entries| entries.next().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::canned;
+    use super::*;
+
+    fn trace(folder: &Path, log: &[u8]) -> Trace {
+        let trace = Trace {
+            agent: canned::name("checks"),
+            log: folder.join("log"),
+            artifacts: folder.join("artifacts"),
+        };
+        std::fs::write(&trace.log, log).expect("a log");
+        std::fs::create_dir_all(&trace.artifacts).expect("a folder");
+        trace
+    }
+
+    fn failures_of(log: &[u8]) -> String {
+        let folder = tempfile::tempdir().expect("a folder");
+        let view = canned::view_after(canned::events().len());
+        failures(&view, &[trace(folder.path(), log)], Palette::PLAIN)
+            .replace(&*folder.path().to_string_lossy(), "STATE")
+    }
+
+    #[test]
+    fn the_last_words_of_a_failed_agent() {
+        let log: String = (1..=30).map(|line| format!("line {line}\r\n")).collect();
+        insta::assert_snapshot!(failures_of(format!("{log}\u{1b}[31merror\u{7}: it broke").as_bytes()));
+    }
+
+    #[test]
+    fn an_agent_may_have_said_nothing() {
+        assert!(failures_of(b"").contains("it wrote nothing to STATE/log"));
+    }
+
+    #[test]
+    fn an_endless_line_is_cut() {
+        let shown = failures_of(&vec![b'x'; 3 << 20]);
+        assert!(shown.len() < 1000, "{}", shown.len());
+        assert!(shown.contains("x…\n  the last 1 line of"), "{shown}");
+    }
+
+    #[test]
+    fn reports_are_announced_and_links_are_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let trace = trace(folder.path(), b"");
+        let traces = [trace.clone()];
+        assert_eq!(places(&traces, Palette::PLAIN), "");
+        let report = trace.artifacts.join(REPORT);
+        std::os::unix::fs::symlink("/etc/passwd", &report).expect("a link");
+        assert_eq!(places(&traces, Palette::PLAIN), format!("artifacts: {}\n", trace.artifacts.display()));
+        std::fs::remove_file(&report).expect("removed");
+        std::fs::write(&report, "# Figures").expect("a report");
+        assert_eq!(places(&traces, Palette::PLAIN), format!("report: {}\n", report.display()));
+    }
+}
