@@ -109,6 +109,8 @@ impl AgentState {
                 Self::Stopping { exit: exit.clone() }
             }
             (Self::Running { pid, .. }, H::BecameReady) => Self::Running { pid: *pid, ready: true },
+            // Said before the freeze took hold, heard after it.
+            (Self::Paused { pid, .. }, H::BecameReady) => Self::Paused { pid: *pid, ready: true },
             (Self::Running { pid, ready }, H::Frozen) => Self::Paused { pid: *pid, ready: *ready },
             (Self::Paused { pid, ready }, H::Thawed) => Self::Running { pid: *pid, ready: *ready },
             (Self::Running { .. } | Self::Paused { .. }, H::Gone(exit)) => Self::Ended { exit: exit.clone() },

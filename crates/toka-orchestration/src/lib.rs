@@ -1,1 +1,30 @@
-//! placeholder
+//! Decides what runs next. Everything here is a pure function of the [`Plan`](toka_workstream::Plan) and of what has
+//! happened so far: no clock, no process, no channel, so that any run can be replayed and every decision tested.
+//!
+//! Whoever owns the run tells a [`RunState`] what happens ([`RunState::apply`], [`RunState::learn`], or
+//! [`RunState::observe`] for events as the journal has them), asks [`next_actions`] what to do, does it, and tells
+//! that too. Asking twice gives the same answer twice: an action is gone from it once its happening was applied.
+//!
+//! The rules:
+//!
+//! - An agent starts when all its gates are open. A gate stays open once its condition was met, whatever becomes of
+//!   the dependency afterwards.
+//! - An optional gate also opens when the dependency has ended, or never will start.
+//! - A required gate that cannot open any more blocks its agent, and through it all that require that agent; each of
+//!   them names the agent that began it.
+//! - Among agents that may start, the more urgent go first, then those of earlier waves, then by name.
+//! - At most [`Limits::max_concurrent`] run at once. Counted are tasks from their start to their end, paused ones
+//!   too, and services only while they start: a service is there for others, and must not keep them from running.
+//! - When the last task has ended, services are stopped and those that never started are cancelled. A plan without
+//!   tasks ends with its last service.
+//! - Whatever ends the run, an agent is stopped only when nothing that depends on it is alive any more.
+
+mod exit_code;
+mod next;
+mod state;
+mod stop_order;
+
+pub use exit_code::exit_code;
+pub use next::{Action, Limits, next_actions};
+pub use state::{ApplyError, END_OF_RUN, Fact, RunState};
+pub use stop_order::stop_order;

@@ -1,0 +1,316 @@
+//! Each rule of the scheduler on a plan small enough to follow by eye.
+
+mod common;
+
+use common::{dependency, name, plan, task};
+use toka_core::state::Happening;
+use toka_core::{AgentState, EventKind, Exit, ExitCode, Priority};
+use toka_orchestration::{
+    Action, ApplyError, END_OF_RUN, Fact, Limits, RunState, exit_code, next_actions, stop_order,
+};
+use toka_workstream::plan::Member;
+use toka_workstream::{AgentKind, Condition, Need, Plan};
+
+/// A run that does at once what it is told.
+struct Run {
+    plan: Plan,
+    state: RunState,
+    limits: Limits,
+}
+
+impl Run {
+    /// Members from lines such as `!db` (a service), `a b c?` (requires b, after c), `a db=ready`.
+    fn new(lines: &[&str]) -> Self {
+        let plan = plan(lines.iter().map(|line| member(line)).collect());
+        Self { state: RunState::new(&plan), plan, limits: Limits::default() }
+    }
+
+    fn at_most(mut self, most: usize) -> Self {
+        self.limits.max_concurrent = std::num::NonZeroUsize::new(most);
+        self
+    }
+
+    /// Does all that there is to do, and tells it: `+a` started, `-a` stop, `xa` cancelled, `a!b` blocked, `.` the end.
+    fn step(&mut self) -> String {
+        let actions = next_actions(&self.plan, &self.state, &self.limits);
+        assert_eq!(actions, next_actions(&self.plan, &self.state, &self.limits), "asking changes nothing");
+        let words: Vec<String> = actions.into_iter().map(|action| self.act(action)).collect();
+        words.join(" ")
+    }
+
+    fn act(&mut self, action: Action) -> String {
+        match action {
+            Action::Start(agent) => {
+                self.tell(agent.as_str(), Happening::StartRequested);
+                self.tell(agent.as_str(), Happening::Started { pid: 1 });
+                format!("+{agent}")
+            }
+            Action::Block { agent, by } => {
+                self.tell(agent.as_str(), Happening::DependencyFailed(by.clone()));
+                format!("{agent}!{by}")
+            }
+            Action::Cancel { agent, by } => {
+                self.tell(agent.as_str(), Happening::StopRequested(Exit::Stopped { by }));
+                format!("x{agent}")
+            }
+            Action::Stop { agent, by } => {
+                self.tell(agent.as_str(), Happening::StopRequested(Exit::Stopped { by }));
+                format!("-{agent}")
+            }
+            Action::Finish => ".".to_owned(),
+        }
+    }
+
+    fn tell(&mut self, agent: &str, happening: Happening) {
+        self.state.apply(&self.plan, &name(agent), happening).expect("a legal step");
+    }
+
+    fn ends(&mut self, agent: &str, code: i32) -> String {
+        self.tell(agent, Happening::Gone(Exit::Code { code }));
+        self.step()
+    }
+
+    fn is_ready(&mut self, agent: &str) -> String {
+        self.tell(agent, Happening::BecameReady);
+        self.step()
+    }
+
+    fn learns(&mut self, agent: &str, fact: Fact) -> String {
+        self.state.learn(&self.plan, &name(agent), fact).expect("a known agent");
+        self.step()
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        exit_code(&self.plan, &self.state)
+    }
+}
+
+fn member(line: &str) -> Member {
+    let mut words = line.split(' ');
+    let first = words.next().expect("a name");
+    let mut member = task(first.trim_start_matches('!'));
+    if first.starts_with('!') {
+        member.kind = AgentKind::Service;
+    }
+    if first.starts_with("hot") {
+        member.priority = Priority::Critical;
+    }
+    for word in words {
+        let (on, condition) = word.split_once('=').unwrap_or((word, "success"));
+        let need = if on.ends_with('?') { Need::Optional } else { Need::Required };
+        let condition = match condition {
+            "started" => Condition::ProcessStarted,
+            "ready" => Condition::Ready,
+            "end" => Condition::Completed,
+            "met" => Condition::ObjectiveMet,
+            "success" => Condition::CompletedSuccessfully,
+            text => Condition::LogLine(text.to_owned()),
+        };
+        member.dependencies.push(dependency(on.trim_end_matches('?'), need, condition));
+    }
+    member
+}
+
+#[test]
+fn a_diamond() {
+    let mut run = Run::new(&["report left right", "left fetch", "right fetch", "fetch"]);
+    assert_eq!(run.step(), "+fetch");
+    assert_eq!(run.step(), "");
+    assert_eq!(run.ends("fetch", 0), "+left +right");
+    assert_eq!(run.ends("right", 0), "");
+    assert_eq!(run.ends("left", 0), "+report");
+    assert_eq!(run.ends("report", 0), ".");
+    assert_eq!(run.exit_code(), ExitCode::Success);
+}
+
+#[test]
+fn each_condition_opens_its_gate() {
+    for (condition, opened_by) in [
+        ("started", None),
+        ("ready", Some(Happening::BecameReady)),
+        ("success", Some(Happening::Gone(Exit::Code { code: 0 }))),
+        ("end", Some(Happening::Gone(Exit::Code { code: 7 }))),
+    ] {
+        let mut run = Run::new(&[&format!("a b={condition}"), "b"]);
+        assert_eq!(run.step(), "+b");
+        let opened = match opened_by {
+            None => run.step(),
+            Some(happening) => {
+                assert_eq!(run.step(), "", "{condition} is not met yet");
+                run.tell("b", happening);
+                run.step()
+            }
+        };
+        assert_eq!(opened, "+a", "{condition}");
+    }
+    let mut run = Run::new(&["a b=met", "c b=up", "b"]);
+    assert_eq!(run.step(), "+b");
+    assert_eq!(run.learns("b", Fact::LogLine("down".into())), "");
+    assert_eq!(run.learns("b", Fact::LogLine("up".into())), "+c");
+    assert_eq!(run.learns("b", Fact::ObjectivesMet), "+a");
+}
+
+#[test]
+fn a_gate_stays_open() {
+    let mut run = Run::new(&["a b=ready c", "b", "c"]);
+    assert_eq!(run.step(), "+b +c");
+    assert_eq!(run.is_ready("b"), "");
+    assert_eq!(run.ends("b", 1), "");
+    assert_eq!(run.ends("c", 0), "+a");
+}
+
+#[test]
+fn what_is_blocked_names_where_it_began() {
+    let mut run = Run::new(&["d c", "c b", "b a", "a", "e d?", "f c=end"]);
+    assert_eq!(run.step(), "+a");
+    assert_eq!(run.ends("a", 3), "b!a c!a d!a f!a");
+    assert_eq!(run.step(), "+e");
+    assert_eq!(run.ends("e", 0), ".");
+    assert_eq!(run.exit_code(), ExitCode::AgentFailed);
+}
+
+#[test]
+fn a_dependency_that_ends_well_without_being_ready_blocks_too() {
+    let mut run = Run::new(&["a b=ready", "b"]);
+    assert_eq!(run.step(), "+b");
+    assert_eq!(run.ends("b", 0), "a!b");
+    assert_eq!(run.step(), ".");
+    assert_eq!(run.exit_code(), ExitCode::AgentFailed);
+}
+
+#[test]
+fn a_start_that_failed_is_no_completion() {
+    let mut run = Run::new(&["a b=end", "b"]);
+    let reason = "no such file".to_owned();
+    run.tell("b", Happening::StartRequested);
+    run.tell("b", Happening::StartFailed(Exit::StartFailed { reason }));
+    assert_eq!(run.step(), "a!b");
+}
+
+#[test]
+fn optional_dependencies_order_and_never_block() {
+    let mut run = Run::new(&["a b? c?=ready", "b", "c"]);
+    assert_eq!(run.step(), "+b +c");
+    assert_eq!(run.ends("b", 9), "");
+    assert_eq!(run.is_ready("c"), "+a");
+}
+
+#[test]
+fn the_urgent_go_first_within_the_limit() {
+    let mut run = Run::new(&["a", "b", "hot", "hot-too a"]).at_most(2);
+    assert_eq!(run.step(), "+hot +a");
+    assert_eq!(run.ends("a", 0), "+hot-too");
+    assert_eq!(run.ends("hot-too", 0), "+b");
+}
+
+#[test]
+fn a_task_counts_to_its_end() {
+    let mut run = Run::new(&["a", "b"]).at_most(1);
+    run.tell("a", Happening::StartRequested);
+    assert_eq!(run.step(), "");
+    run.tell("a", Happening::Started { pid: 1 });
+    assert_eq!(run.step(), "");
+    run.tell("a", Happening::Frozen);
+    assert_eq!(run.step(), "", "a paused one keeps its place");
+    run.tell("a", Happening::Gone(Exit::Code { code: 0 }));
+    assert_eq!(run.step(), "+b");
+}
+
+#[test]
+fn services_count_only_while_they_start() {
+    let mut run = Run::new(&["a s=started", "!s", "!t"]).at_most(1);
+    run.tell("s", Happening::StartRequested);
+    assert_eq!(run.step(), "");
+    run.tell("s", Happening::Started { pid: 1 });
+    assert_eq!(run.step(), "+t");
+    assert_eq!(run.step(), "+a");
+    assert_eq!(run.state.running(), 1);
+}
+
+#[test]
+fn services_are_stopped_in_reverse_when_the_last_task_has_ended() {
+    let mut run = Run::new(&["a page=ready", "!page db=ready", "!db", "!late a", "!other"]);
+    assert_eq!(run.step(), "+db +other");
+    assert_eq!(run.is_ready("db"), "+page");
+    assert_eq!(run.is_ready("page"), "+a");
+    run.tell("a", Happening::Gone(Exit::Code { code: 0 }));
+    assert_eq!(run.step(), "xlate -page -other");
+    assert_eq!(run.ends("other", 1), "");
+    assert_eq!(run.ends("page", 0), "-db");
+    assert_eq!(run.ends("db", 143), ".");
+    assert_eq!(run.exit_code(), ExitCode::Success);
+    let stopped = AgentState::Ended { exit: Exit::Stopped { by: END_OF_RUN.into() } };
+    assert_eq!(run.state.state_of(&run.plan, &name("db")), Some(&stopped));
+}
+
+#[test]
+fn without_tasks_the_last_service_ends_the_run() {
+    let mut run = Run::new(&["!a", "!b"]);
+    assert_eq!(run.step(), "+a +b");
+    assert_eq!(run.ends("a", 0), "");
+    assert_eq!(run.ends("b", 1), ".");
+    assert_eq!(run.exit_code(), ExitCode::AgentFailed);
+    let mut nothing = Run::new(&[]);
+    assert_eq!(nothing.step(), ".");
+}
+
+#[test]
+fn a_stop_ends_everything_in_reverse() {
+    let mut run = Run::new(&["c b", "b db=started", "!db"]);
+    assert_eq!(run.step(), "+db");
+    assert_eq!(run.step(), "+b");
+    run.state.request_stop("SIGINT");
+    run.state.request_stop("SIGTERM");
+    assert_eq!(run.state.ending(), Some("SIGINT"));
+    assert_eq!(run.step(), "xc -b");
+    assert_eq!(run.step(), "", "the database waits for what uses it");
+    assert_eq!(run.ends("b", 130), "-db");
+    assert_eq!(run.ends("db", 0), ".");
+}
+
+#[test]
+fn only_timeouts_are_told_apart() {
+    let mut run = Run::new(&["a b", "b", "c"]);
+    assert_eq!(run.step(), "+b +c");
+    run.tell("b", Happening::Gone(Exit::Timeout { limit: std::time::Duration::from_secs(1) }));
+    assert_eq!(run.step(), "a!b");
+    assert_eq!(run.ends("c", 0), ".");
+    assert_eq!(run.exit_code(), ExitCode::TimedOut);
+}
+
+#[test]
+fn whole_plans_are_stopped_by_waves() {
+    let run = Run::new(&["a b", "b", "c"]);
+    assert_eq!(stop_order(&run.plan), [vec![name("a")], vec![name("b"), name("c")]]);
+}
+
+#[test]
+fn a_journal_can_be_read_twice() {
+    let mut run = Run::new(&["a b=up", "b"]);
+    let exit = Exit::Code { code: 0 };
+    let events = [
+        EventKind::AgentStarting,
+        EventKind::AgentStarted { pid: 7, enforcement: Default::default() },
+        EventKind::AgentReady,
+        EventKind::AgentPaused,
+        EventKind::AgentResumed,
+        EventKind::LogLineSeen { text: "up".into() },
+        EventKind::AgentEnded { exit: exit.clone(), duration_ms: 5, usage: Default::default() },
+    ];
+    for event in events.iter().flat_map(|event| [event, event]).chain(&events) {
+        run.state.observe(&run.plan, &name("b"), event).expect("known or new");
+    }
+    assert_eq!(run.state.state_of(&run.plan, &name("b")), Some(&AgentState::Ended { exit }));
+    assert_eq!(run.step(), "+a");
+}
+
+#[test]
+fn nonsense_changes_nothing() {
+    let mut run = Run::new(&["a"]);
+    let before = run.state.clone();
+    let illegal = run.state.apply(&run.plan, &name("a"), Happening::BecameReady);
+    assert!(matches!(illegal, Err(ApplyError::IllegalStep { .. })));
+    let unknown = run.state.apply(&run.plan, &name("b"), Happening::StartRequested);
+    assert_eq!(unknown, Err(ApplyError::UnknownAgent(name("b"))));
+    assert_eq!(run.state, before);
+}
