@@ -2,8 +2,10 @@
 
 pub(crate) mod agent;
 pub(crate) mod completions;
+pub(crate) mod dry_run;
 pub(crate) mod exec;
 pub(crate) mod explain;
+pub(crate) mod folders;
 pub(crate) mod init;
 pub(crate) mod keeper;
 pub(crate) mod man;
@@ -11,7 +13,9 @@ pub(crate) mod plan;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod schema;
+pub(crate) mod signals;
 pub(crate) mod validate;
+pub(crate) mod workstreams;
 
 use toka_core::ExitCode;
 

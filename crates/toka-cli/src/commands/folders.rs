@@ -1,0 +1,144 @@
+//! Where Toka keeps its state: by the XDG base directory specification, in the system's folders for root, or all in
+//! one place that the user names.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use toka_core::{ExitCode, ProjectName};
+
+use crate::failure::Failure;
+
+/// The variable that names one folder for everything.
+pub(crate) const STATE_VARIABLE: &str = "TOKA_STATE_DIR";
+
+/// The folders of this invocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Folders {
+    /// What is kept: journals, logs, homes, artifacts.
+    pub(crate) state: PathBuf,
+    /// What lives as long as the machine is up: sockets.
+    pub(crate) run: PathBuf,
+}
+
+/// Who asks: the system's folders are root's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// User 0.
+    Root,
+    /// Anybody else.
+    User,
+}
+
+impl Folders {
+    /// The folders for this process; `given` is `--state-dir`.
+    ///
+    /// # Errors
+    /// When nothing tells where an ordinary user's files belong.
+    pub(crate) fn find(given: Option<&Path>) -> Result<Self, Failure> {
+        let who = if nix::unistd::geteuid().is_root() { Who::Root } else { Who::User };
+        let folders = resolve(given, who, |name| std::env::var_os(name))?;
+        Ok(Self { state: absolute(&folders.state)?, run: absolute(&folders.run)? })
+    }
+}
+
+fn resolve(
+    given: Option<&Path>,
+    who: Who,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Folders, Failure> {
+    let path = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    // The specification: a relative path in an XDG variable is invalid and must be ignored.
+    let xdg = |name| path(name).filter(|path| path.is_absolute());
+    if let Some(all) = given.map(Path::to_owned).or_else(|| path(STATE_VARIABLE)) {
+        return Ok(Folders { run: all.join("run"), state: all });
+    }
+    if who == Who::Root {
+        return Ok(Folders { state: "/var/lib/toka".into(), run: "/run/toka".into() });
+    }
+    let base = xdg("XDG_STATE_HOME").or_else(|| path("HOME").map(|home| home.join(".local/state")));
+    let state = base.map(|base| base.join("toka")).ok_or_else(|| {
+        Failure::new(ExitCode::StateFolder, "HOME is not set, so there is no place for the state folder")
+            .help(format!("name one with --state-dir or {STATE_VARIABLE}"))
+    })?;
+    let run = xdg("XDG_RUNTIME_DIR").map_or_else(|| state.join("run"), |base| base.join("toka"));
+    Ok(Folders { state, run })
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| {
+        Failure::new(ExitCode::StateFolder, format!("{} cannot be resolved: {error}", path.display()))
+    })
+}
+
+/// The workspace: `--workdir`, or the current folder, without links in its path.
+///
+/// # Errors
+/// When it is no folder, or cannot be reached.
+pub(crate) fn workspace(given: Option<&Path>) -> Result<PathBuf, Failure> {
+    let path = given.unwrap_or(Path::new("."));
+    let failure =
+        |why: String| Failure::new(ExitCode::Usage, format!("the workspace {} {why}", path.display()));
+    let real = path.canonicalize().map_err(|error| failure(format!("cannot be used: {error}")))?;
+    if real.is_dir() { Ok(real) } else { Err(failure("is no folder".into())) }
+}
+
+/// The project: `--project`, or the name of the workspace's folder.
+///
+/// # Errors
+/// When the folder's name holds nothing that a name may hold.
+pub(crate) fn project(given: Option<&ProjectName>, workspace: &Path) -> Result<ProjectName, Failure> {
+    let of_folder = || workspace.file_name().and_then(|name| ProjectName::slug(&name.to_string_lossy()));
+    given.cloned().or_else(of_folder).ok_or_else(|| {
+        let message = format!("no project can be named after the folder {}", workspace.display());
+        Failure::new(ExitCode::Usage, message).help("name it with --project NAME")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use toka_core::Name;
+
+    use super::*;
+
+    fn check(given: Option<&str>, who: Who, variables: &[(&str, &str)], state: &str, run: &str) {
+        let variable = |name: &str| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
+        };
+        let expected = Folders { state: state.into(), run: run.into() };
+        assert_eq!(resolve(given.map(Path::new), who, variable).expect("folders"), expected);
+    }
+
+    #[test]
+    fn the_folders() {
+        let user = [("HOME", "/home/me"), ("XDG_RUNTIME_DIR", "/run/user/7")];
+        check(None, Who::User, &user, "/home/me/.local/state/toka", "/run/user/7/toka");
+        check(None, Who::User, &user[..1], "/home/me/.local/state/toka", "/home/me/.local/state/toka/run");
+        let xdg = [("HOME", "/home/me"), ("XDG_STATE_HOME", "/s"), ("XDG_RUNTIME_DIR", "relative")];
+        check(None, Who::User, &xdg, "/s/toka", "/s/toka/run");
+        check(None, Who::Root, &user, "/var/lib/toka", "/run/toka");
+        check(Some("/x"), Who::Root, &[(STATE_VARIABLE, "/y")], "/x", "/x/run");
+        check(None, Who::Root, &[(STATE_VARIABLE, "/y")], "/y", "/y/run");
+        assert!(resolve(None, Who::User, |_| None).is_err());
+    }
+
+    #[test]
+    fn the_project_is_named_after_the_folder() {
+        let name = |text| Name::new(text).expect("a label");
+        let of = |given, path| project(given, Path::new(path)).ok();
+        assert_eq!(of(None, "/home/me/My Widgets"), Some(name("my-widgets")));
+        let other = name("other");
+        assert_eq!(of(Some(&other), "/home/me/widgets"), Some(other.clone()));
+        assert_eq!(of(None, "/"), None);
+    }
+
+    #[test]
+    fn a_workspace_must_be_a_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(workspace(Some(folder.path())).is_ok());
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").expect("a file");
+        for bad in [file, folder.path().join("absent")] {
+            assert!(workspace(Some(&bad)).is_err(), "{}", bad.display());
+        }
+    }
+}

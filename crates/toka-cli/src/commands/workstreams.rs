@@ -1,0 +1,212 @@
+//! Which workstreams a command is about: the paths that were given, or what lies in the current folder; and the way
+//! from there to agents, with every problem told on stderr.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+
+use toka_core::ExitCode;
+use toka_workstream::{Diagnostic, LoadOptions, Loaded, Plan, Set, Severity, Sources, Style};
+
+use crate::failure::Failure;
+use crate::terminal::palette::Palette;
+use crate::terminal::text::count;
+
+/// The folder that is looked into when no path is given.
+const DEFAULT_FOLDER: &str = "agents";
+/// Bytes of a file that are looked at to tell a workstream from other YAML.
+const SNIFF_BYTES: u64 = 64 * 1024;
+
+/// The options that choose workstreams.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Selection {
+    /// Workstream files, or folders of them [default: agents/, or the workstreams in the current folder]
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Switch on a group of conditional tasks; may be given several times
+    #[arg(long = "enable", value_name = "GROUP")]
+    enable: Vec<String>,
+}
+
+/// Which diagnostics are worth showing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tell {
+    /// All of them.
+    Everything,
+    /// Errors only.
+    Errors,
+}
+
+/// Agents that may be run, in their order.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    /// The agents.
+    pub(crate) set: Set,
+    /// Their order.
+    pub(crate) plan: Plan,
+}
+
+impl Selection {
+    /// Reads and checks the workstreams and plans them. Problems are told on stderr.
+    ///
+    /// # Errors
+    /// When there is no workstream, or any of them has an error.
+    pub(crate) fn ready(&self, tell: Tell) -> Result<Ready, Failure> {
+        let options = LoadOptions { enable: self.enable.iter().cloned().collect() };
+        let Loaded { set, mut diagnostics, sources } = toka_workstream::load(&self.paths()?, &options);
+        let plan = set.as_ref().and_then(|set| {
+            let (plan, found) = toka_workstream::plan(set, &sources);
+            diagnostics.extend(found);
+            plan
+        });
+        show(&diagnostics, &sources, tell);
+        match (set, plan) {
+            (Some(set), Some(plan)) if !set.agents.is_empty() => Ok(Ready { set, plan }),
+            (Some(_), Some(_)) => Err(none_here("the given files hold no agent")),
+            _ => Err(Failure::new(ExitCode::Invalid, summary(&diagnostics))),
+        }
+    }
+
+    /// The paths that were given, or what there is in the current folder.
+    pub(crate) fn paths(&self) -> Result<Vec<PathBuf>, Failure> {
+        if self.paths.is_empty() { default_paths(Path::new("")) } else { Ok(self.paths.clone()) }
+    }
+}
+
+fn show(diagnostics: &[Diagnostic], sources: &Sources, tell: Tell) {
+    let wanted: Vec<Diagnostic> = diagnostics
+        .iter()
+        .filter(|diagnostic| tell == Tell::Everything || diagnostic.severity == Severity::Error)
+        .cloned()
+        .collect();
+    let stderr = std::io::stderr();
+    let style = if Palette::for_stream(&stderr) == Palette::PLAIN { Style::Plain } else { Style::Colour };
+    // Nobody is left to be told when stderr itself cannot be written.
+    let _ = std::io::Write::write_all(&mut stderr.lock(), sources.render(&wanted, style).as_bytes());
+}
+
+fn summary(diagnostics: &[Diagnostic]) -> String {
+    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
+    format!("{} in the workstreams; nothing was started", count(errors, "error"))
+}
+
+fn none_here(message: &str) -> Failure {
+    Failure::new(ExitCode::Invalid, message)
+        .help("name a file or a folder (`toka run PATH`), or write a first workstream with `toka init`")
+}
+
+/// What a command is about when nobody says: the workstreams in `agents/`; those of its only subfolder that has any;
+/// or those in the folder itself, where other YAML may lie among them.
+fn default_paths(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let agents = folder.join(DEFAULT_FOLDER);
+    if !yaml_files(&agents).is_empty() {
+        return Ok(vec![agents]);
+    }
+    let sets: Vec<PathBuf> =
+        entries(&agents).into_iter().filter(|path| !yaml_files(path).is_empty()).collect();
+    match sets.as_slice() {
+        [] => {}
+        [_] => return Ok(sets),
+        several => return Err(which_one(several)),
+    }
+    let here =
+        yaml_files(folder).into_iter().filter(|path| looks_like_a_workstream(path)).collect::<Vec<_>>();
+    if here.is_empty() {
+        return Err(none_here("there is no workstream here: no folder agents/, and no workstream file"));
+    }
+    Ok(here)
+}
+
+fn which_one(folders: &[PathBuf]) -> Failure {
+    let names: Vec<String> = folders.iter().map(|path| path.display().to_string()).collect();
+    Failure::new(
+        ExitCode::Invalid,
+        format!("agents/ holds several sets of workstreams: {}", names.join(", ")),
+    )
+    .help(format!("name the one to use, for example {}", names[0]))
+}
+
+fn yaml_files(folder: &Path) -> Vec<PathBuf> {
+    let is_yaml = |path: &PathBuf| {
+        path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") && path.is_file()
+    };
+    entries(folder).into_iter().filter(is_yaml).collect()
+}
+
+/// The entries of a folder in the order of their names; none when it cannot be read.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let shown = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let found = shown.read_dir().into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = found.map(|entry| folder.join(entry.file_name())).collect();
+    paths.sort();
+    paths
+}
+
+/// Whether the file has the two sections that only workstreams have together, and is no manifest of another tool.
+/// A guess to leave other files alone; whether it is a valid workstream is not decided here.
+fn looks_like_a_workstream(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let lines = BufReader::new(file.take(SNIFF_BYTES)).split(b'\n').map_while(Result::ok);
+    let keys: Vec<Vec<u8>> = lines
+        .filter(|line| line.first().is_some_and(u8::is_ascii_alphabetic))
+        .filter_map(|line| line.split(|byte| *byte == b':').next().map(<[u8]>::to_vec))
+        .collect();
+    let has = |key: &str| keys.iter().any(|found| found == key.as_bytes());
+    has("metadata") && (has("spec") || has("tasks")) && !has("apiVersion") && !has("kind")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORKSTREAM: &str = "metadata: {name: a}\ntasks:\n  default: []\n";
+
+    fn found(files: &[(&str, &str)]) -> Result<Vec<String>, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            std::fs::write(path, text).expect("a file");
+        }
+        let relative =
+            |path: PathBuf| path.strip_prefix(folder.path()).expect("below").to_string_lossy().into_owned();
+        default_paths(folder.path())
+            .map(|paths| paths.into_iter().map(relative).collect())
+            .map_err(|failure| failure.to_string().replace(&*folder.path().to_string_lossy(), "."))
+    }
+
+    #[test]
+    fn the_agents_folder_comes_first() {
+        let files = [("agents/b.yml", "x"), ("a.yaml", WORKSTREAM)];
+        assert_eq!(found(&files), Ok(vec!["agents".into()]));
+    }
+
+    #[test]
+    fn a_single_set_below_it_is_taken_and_several_are_named() {
+        let one = [("agents/health/a.yaml", "x"), ("agents/notes/README.md", "x")];
+        assert_eq!(found(&one), Ok(vec!["agents/health".into()]));
+        let two = [("agents/health/a.yaml", "x"), ("agents/other/b.yaml", "x")];
+        assert_eq!(
+            found(&two),
+            Err("agents/ holds several sets of workstreams: ./agents/health, ./agents/other".into())
+        );
+    }
+
+    #[test]
+    fn other_yaml_is_left_alone() {
+        let files = [
+            ("b.yaml", WORKSTREAM),
+            ("a.yml", WORKSTREAM),
+            ("compose.yaml", "services: {}\n"),
+            ("pod.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {}\n"),
+            ("toka.yaml", "allow: []\n"),
+        ];
+        assert_eq!(found(&files), Ok(vec!["a.yml".into(), "b.yaml".into()]));
+    }
+
+    #[test]
+    fn nothing_is_said_so() {
+        let nothing = found(&[("README.md", "metadata: x\nspec: y\n")]);
+        assert!(nothing.is_err_and(|message| message.contains("no workstream here")));
+    }
+}
