@@ -1,1 +1,46 @@
-//! placeholder
+//! What the end-to-end tests share: the program under test, users, scenes to attack, needs of the host, and a look for
+//! traces afterwards.
+//!
+//! The tests see Toka as people do, through its one binary. The attacker is a program of its own
+//! (`src/bin/attack/`) that runs inside the sandbox and only reports; the tests decide what was right.
+
+mod answers;
+mod binary;
+mod host;
+mod need;
+mod scene;
+mod traces;
+mod user;
+mod wait;
+
+pub use answers::{Answer, Proof, Try, allowed, denied};
+pub use binary::{attack_binary, toka_binary, workspace_root};
+pub use host::{Listener, Victim, abstract_listener, unix_datagram, unix_listener};
+pub use need::{Need, require};
+pub use scene::{Finished, Scene, check};
+pub use traces::{cgroups_of, processes_with};
+pub use user::User;
+pub use wait::until;
+
+/// Makes two tests of each function: one as root, one as an ordinary user.
+#[macro_export]
+macro_rules! as_both_users {
+    ($($name:ident),* $(,)?) => {
+        mod as_root {
+            $(#[test]
+            fn $name() {
+                if let Some(user) = $crate::User::root() {
+                    super::$name(user);
+                }
+            })*
+        }
+        mod as_ordinary_user {
+            $(#[test]
+            fn $name() {
+                if let Some(user) = $crate::User::ordinary() {
+                    super::$name(user);
+                }
+            })*
+        }
+    };
+}
