@@ -5,6 +5,7 @@
 
 pub mod capability;
 pub mod confinement;
+pub mod demand;
 pub mod enforcement;
 pub mod escape;
 pub mod event;

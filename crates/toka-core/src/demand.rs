@@ -1,0 +1,151 @@
+//! Everything that an agent asks for: the capabilities that it names, and those that follow from the rest of its
+//! declaration. `toka plan` shows them, `toka run` refuses a start over them; both ask this one function.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::capability::{Policy, Refusal};
+use crate::{Capability, Confinement, Declared, SandboxMode};
+
+/// Where relative paths begin, and how links are followed.
+pub struct Ground<'a> {
+    /// The workspace, without links in its path.
+    pub workspace: &'a Path,
+    /// The home of the user who runs Toka, for paths that begin with `~/`.
+    pub user_home: &'a Path,
+    /// The path without links, as far as it is there: a link in the workspace must not lead out of it unnoticed.
+    pub resolve: &'a dyn Fn(&Path) -> PathBuf,
+}
+
+/// The capabilities that `confinement` asks for, named or implied, each with the place that asks; in the order of the
+/// declaration.
+pub fn demands(confinement: &Confinement, ground: &Ground<'_>) -> Vec<Declared<Capability>> {
+    let mut found = Vec::new();
+    if confinement.sandbox.value == SandboxMode::Off {
+        found.push(Declared::new(Capability::SandboxOff, confinement.sandbox.origin.clone()));
+    }
+    for declared in &confinement.capabilities {
+        found.push(declared.clone());
+        if let Capability::FilesystemRead(path) | Capability::FilesystemWrite(path) = &declared.value {
+            let path = path.as_deref().unwrap_or("");
+            found.extend(outside(path, ground).map(|path| Declared::new(path, declared.origin.clone())));
+        }
+    }
+    for declared in confinement.read.iter().chain(&confinement.write).chain(&confinement.execute) {
+        found.extend(
+            outside(&declared.value, ground).map(|path| Declared::new(path, declared.origin.clone())),
+        );
+    }
+    if let Some(capability) = confinement.network.value.demands() {
+        found.push(Declared::new(capability, confinement.network.origin.clone()));
+    }
+    found
+}
+
+/// Those of the demands that the policy refuses, with the reason.
+pub fn refused<'a>(
+    demands: &'a [Declared<Capability>],
+    policy: &Policy,
+) -> impl Iterator<Item = (&'a Declared<Capability>, Refusal)> {
+    demands.iter().filter_map(|demand| Some((demand, policy.decide(&demand.value).err()?)))
+}
+
+/// What it takes to reach a declared path or glob: nothing below the workspace, else a grant for the path.
+fn outside(declared: &str, ground: &Ground<'_>) -> Option<Capability> {
+    let whole = match declared.strip_prefix("~/") {
+        Some(rest) => ground.user_home.join(rest),
+        None if declared == "~" => ground.user_home.to_owned(),
+        None => ground.workspace.join(declared),
+    };
+    // A glob can match anything below its last plain folder.
+    let plain: PathBuf = whole
+        .components()
+        .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']))
+        .collect();
+    let real = (ground.resolve)(&plain);
+    // What is not there yet may still hold `..`; it is then taken by its text.
+    let real = normalise(&real);
+    // Beyond a glob, `..` leads from wherever it matched to anywhere.
+    let climbs = whole.components().skip(plain.components().count()).any(|part| part == Component::ParentDir);
+    let reached = if climbs { Path::new("/") } else { &real };
+    (!reached.starts_with(ground.workspace))
+        .then(|| Capability::Outside(reached.to_string_lossy().into_owned()))
+}
+
+/// Resolves `.` and `..` in the text of a path.
+fn normalise(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                out.pop();
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NetworkAccess;
+
+    fn by_test<T>(value: T) -> Declared<T> {
+        Declared::by_default(value, "test")
+    }
+
+    fn found(confinement: &Confinement) -> Vec<String> {
+        let resolve = |path: &Path| match path.strip_prefix("/work/link") {
+            Ok(rest) => Path::new("/etc").join(rest),
+            Err(_) => path.to_owned(),
+        };
+        let ground =
+            Ground { workspace: Path::new("/work"), user_home: Path::new("/home/me"), resolve: &resolve };
+        demands(confinement, &ground).iter().map(|demand| demand.value.to_string()).collect()
+    }
+
+    #[test]
+    fn paths_that_leave_the_workspace_need_a_grant() {
+        for (path, demanded) in [
+            ("docs", None),
+            ("", None),
+            ("./a/../b", None),
+            ("src/**/*.rs", None),
+            ("/work/docs", None),
+            ("..", Some("filesystem-outside:/")),
+            ("a/../../etc", Some("filesystem-outside:/etc")),
+            ("/etc/*.conf", Some("filesystem-outside:/etc")),
+            ("*/../../etc", Some("filesystem-outside:/")),
+            ("/workshop", Some("filesystem-outside:/workshop")),
+            ("~/.ssh", Some("filesystem-outside:/home/me/.ssh")),
+            ("~", Some("filesystem-outside:/home/me")),
+            ("link/shadow", Some("filesystem-outside:/etc/shadow")),
+        ] {
+            let confinement = Confinement { read: vec![by_test(path.to_owned())], ..Confinement::default() };
+            assert_eq!(found(&confinement), Vec::from_iter(demanded), "{path}");
+            let capability = Capability::FilesystemWrite(Some(path.to_owned()));
+            let confinement =
+                Confinement { capabilities: vec![by_test(capability.clone())], ..Confinement::default() };
+            let expected: Vec<String> =
+                [capability.to_string()].into_iter().chain(demanded.map(str::to_owned)).collect();
+            assert_eq!(found(&confinement), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_dangerous_is_asked_for_by_its_section_too() {
+        let confinement = Confinement {
+            sandbox: by_test(SandboxMode::Off),
+            capabilities: vec![by_test(Capability::Git), by_test(Capability::Label("poetry".into()))],
+            network: by_test(NetworkAccess::Full),
+            ..Confinement::default()
+        };
+        assert_eq!(found(&confinement), ["sandbox:off", "git-access", "poetry", "network:full"]);
+        let demands = [by_test(Capability::Git), by_test(Capability::NetworkFull)];
+        let refusals: Vec<Refusal> =
+            refused(&demands, &Policy::default()).map(|(_, refusal)| refusal).collect();
+        assert_eq!(refusals, [Refusal::NotGranted(Capability::NetworkFull)]);
+        assert_eq!(found(&Confinement::default()), [""; 0]);
+    }
+}
