@@ -1,1 +1,19 @@
-//! placeholder
+//! The only crate that confines: namespaces, Landlock, seccomp, cgroups, rlimits.
+//!
+//! Three steps, each with one entry: [`HostFacts::probe`] says what the host can do, [`SandboxPlan::compile`] turns
+//! what an agent declared into rules (pure, and each rule knows the line that it comes from), and [`confine`] puts a
+//! forked child behind them before its first instruction and says what is in force. All `unsafe` is in [`sys`].
+
+pub mod cgroup;
+pub mod confine;
+pub mod host;
+mod landlock;
+mod mounts;
+pub mod plan;
+mod seccomp;
+pub mod sys;
+
+pub use cgroup::{Cgroups, Group};
+pub use confine::{PrepareError, Prepared, Preparer, Program, StepError, Streams};
+pub use host::HostFacts;
+pub use plan::{AgentFolders, CompileError, CompileInput, Rule, SandboxPlan};

@@ -1,0 +1,477 @@
+//! One agent's control group, in all the hierarchies of the layout at once.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use thiserror::Error;
+use toka_core::event::Usage;
+
+use super::{Cgroups, Kind, files};
+use crate::plan::GroupLimits;
+
+/// Period of the CPU quota in microseconds, the kernel's default.
+const CPU_PERIOD_US: u64 = 100_000;
+
+/// Something that a control group would not do.
+#[derive(Debug, Error)]
+#[error("{operation} {}", path.display())]
+pub struct GroupError {
+    /// What was tried.
+    pub operation: &'static str,
+    /// On which file or folder.
+    pub path: PathBuf,
+    /// What the kernel said.
+    #[source]
+    pub source: io::Error,
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> GroupError {
+    let path = path.to_owned();
+    move |source| GroupError { operation, path, source }
+}
+
+/// The group of one agent. Its folders are removed by [`Group::remove`], not on drop: a group outlives whoever looks at it.
+#[derive(Debug, Clone)]
+pub struct Group {
+    kind: Kind,
+    memory: Option<PathBuf>,
+    cpu: Option<PathBuf>,
+    pids: Option<PathBuf>,
+    freezer: Option<PathBuf>,
+    unified: Option<PathBuf>,
+}
+
+impl Group {
+    /// Makes the group with its limits. What could not be limited is returned as reasons; nothing is silently left out.
+    ///
+    /// # Errors
+    /// When a folder cannot be made, or a group of this name still has processes.
+    pub fn create(
+        cgroups: &Cgroups,
+        project: &str,
+        agent: &str,
+        limits: &GroupLimits,
+    ) -> Result<(Self, Vec<String>), GroupError> {
+        let layout = cgroups.layout();
+        let below = |root: &Option<PathBuf>| {
+            root.as_ref().map(|root| root.join(&cgroups.name).join(project).join(agent))
+        };
+        let group = Self {
+            kind: layout.kind,
+            memory: below(&layout.memory),
+            cpu: below(&layout.cpu),
+            pids: below(&layout.pids),
+            freezer: below(&layout.freezer),
+            unified: below(&layout.unified),
+        };
+        let mut reasons = Vec::new();
+        if let (Kind::Unified, Some(root)) = (layout.kind, &layout.unified) {
+            reasons.extend(delegate_controllers(root, &cgroups.name, project));
+        }
+        for folder in group.folders() {
+            make_folder(folder)?;
+        }
+        reasons.extend(group.apply(limits));
+        Ok((group, reasons))
+    }
+
+    fn folders(&self) -> impl Iterator<Item = &Path> {
+        [&self.memory, &self.cpu, &self.pids, &self.freezer, &self.unified]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+    }
+
+    /// Files to which the child writes `0` to join before its first instruction.
+    ///
+    /// # Errors
+    /// When one cannot be opened.
+    pub fn entrances(&self) -> Result<Vec<OwnedFd>, GroupError> {
+        let mut entrances = Vec::with_capacity(4);
+        for folder in self.folders() {
+            let path = self.leaf_of(folder, "main").join("cgroup.procs");
+            let file = File::options().write(true).open(&path).map_err(failed("open", &path))?;
+            entrances.push(OwnedFd::from(file));
+        }
+        Ok(entrances)
+    }
+
+    /// On pure v2 processes live only in leaves; elsewhere in the group itself.
+    fn leaf_of(&self, folder: &Path, leaf: &str) -> PathBuf {
+        match self.kind {
+            Kind::Unified => folder.join(leaf),
+            _ if leaf == "main" => folder.to_owned(),
+            _ => folder.join(leaf),
+        }
+    }
+
+    fn apply(&self, limits: &GroupLimits) -> Vec<String> {
+        let mut reasons = Vec::new();
+        let mut set = |folder: &Path, file: &str, value: String, meaning: &str| {
+            let path = folder.join(file);
+            if let Err(error) = files::write(&path, &value) {
+                reasons.push(format!("{meaning}: cannot write {}: {error}", path.display()));
+            }
+        };
+        let quota = u64::from(limits.cpu_millis) * CPU_PERIOD_US / 1000;
+        match (self.kind, &self.unified) {
+            (Kind::Unified, Some(folder)) => {
+                set(folder, "memory.max", limits.memory.to_string(), "memory is not limited");
+                set(folder, "memory.swap.max", "0".into(), "swap is not limited");
+                set(folder, "cpu.max", format!("{quota} {CPU_PERIOD_US}"), "CPU is not limited");
+                set(folder, "cpu.weight", limits.cpu_weight.to_string(), "CPU has no weight");
+                set(folder, "pids.max", limits.processes.to_string(), "processes are not limited");
+                // Tasks of their own are accounted in leaves; processes may then live only in leaves.
+                set(folder, "cgroup.subtree_control", "+memory".into(), "tasks are not accounted singly");
+                if let Err(error) = make_folder(&folder.join("main")) {
+                    reasons.push(error.to_string());
+                }
+            }
+            _ => {
+                if let Some(folder) = &self.memory {
+                    set(folder, "memory.limit_in_bytes", limits.memory.to_string(), "memory is not limited");
+                    let swap = folder.join("memory.memsw.limit_in_bytes");
+                    if swap.exists() {
+                        set(
+                            folder,
+                            "memory.memsw.limit_in_bytes",
+                            limits.memory.to_string(),
+                            "swap is not limited",
+                        );
+                    }
+                }
+                if let Some(folder) = &self.cpu {
+                    set(folder, "cpu.cfs_quota_us", quota.to_string(), "CPU is not limited");
+                    let shares = u64::from(limits.cpu_weight) * 1024 / 100;
+                    set(folder, "cpu.shares", shares.to_string(), "CPU has no weight");
+                }
+                if let Some(folder) = &self.pids {
+                    set(folder, "pids.max", limits.processes.to_string(), "processes are not limited");
+                }
+            }
+        }
+        reasons.extend(self.missing().map(str::to_owned));
+        reasons
+    }
+
+    fn missing(&self) -> impl Iterator<Item = &'static str> {
+        let v1 = self.kind != Kind::Unified;
+        let rows = [
+            (v1 && self.memory.is_none(), "no memory controller that we may use"),
+            (v1 && self.cpu.is_none(), "no cpu controller that we may use"),
+            (v1 && self.pids.is_none(), "no pids controller that we may use"),
+            (self.unified.is_none() && self.freezer.is_none(), "nothing to freeze with"),
+        ];
+        rows.into_iter().filter(|(missing, _)| *missing).map(|(_, reason)| reason)
+    }
+
+    /// Whether no process is left in it or in any leaf.
+    pub fn is_empty(&self) -> bool {
+        match &self.unified {
+            Some(folder) => files::keyed(&folder.join("cgroup.events"), "populated") != Some(1),
+            None => {
+                self.first().is_none_or(|folder| tree(folder).iter().all(|f| files::processes(f).is_empty()))
+            }
+        }
+    }
+
+    fn first(&self) -> Option<&Path> {
+        self.folders().next()
+    }
+
+    /// Sends SIGKILL to everything in it, frozen or not. On v2 one write; on v1 a frozen tree is killed and thawed, so
+    /// that it can neither fork away meanwhile nor survive frozen. Call again until [`Group::is_empty`].
+    ///
+    /// # Errors
+    /// When the kernel's file cannot be written.
+    pub fn kill(&self) -> Result<(), GroupError> {
+        if let Some(folder) = &self.unified {
+            let path = folder.join("cgroup.kill");
+            if path.exists() {
+                return files::write(&path, "1").map_err(failed("write", &path));
+            }
+        }
+        if let Some(freezer) = &self.freezer {
+            let path = freezer.join("freezer.state");
+            files::write(&path, "FROZEN").map_err(failed("write", &path))?;
+            self.signal(Signal::SIGKILL);
+            return files::write(&path, "THAWED").map_err(failed("write", &path));
+        }
+        self.signal(Signal::SIGKILL);
+        Ok(())
+    }
+
+    /// Sends a signal to every process in it.
+    pub fn signal(&self, signal: Signal) {
+        let Some(folder) = self.first() else { return };
+        for pid in tree(folder).iter().flat_map(|folder| files::processes(folder)) {
+            // A process that has gone meanwhile needs no signal.
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+
+    /// Stops every process in it from running, until [`Group::thaw`]. The kernel may take a moment.
+    ///
+    /// # Errors
+    /// When there is nothing to freeze with, or the kernel's file cannot be written.
+    pub fn freeze(&self) -> Result<(), GroupError> {
+        self.set_frozen("1", "FROZEN")
+    }
+
+    /// Lets a frozen group run again.
+    ///
+    /// # Errors
+    /// As [`Group::freeze`].
+    pub fn thaw(&self) -> Result<(), GroupError> {
+        self.set_frozen("0", "THAWED")
+    }
+
+    fn set_frozen(&self, v2: &str, v1: &str) -> Result<(), GroupError> {
+        let (path, value) = match (&self.unified, &self.freezer) {
+            (Some(folder), _) => (folder.join("cgroup.freeze"), v2),
+            (None, Some(folder)) => (folder.join("freezer.state"), v1),
+            (None, None) => {
+                let source = io::Error::from(io::ErrorKind::Unsupported);
+                return Err(GroupError {
+                    operation: "freeze without a freezer",
+                    path: PathBuf::new(),
+                    source,
+                });
+            }
+        };
+        files::write(&path, value).map_err(failed("write", &path))
+    }
+
+    /// What it has used so far.
+    pub fn usage(&self) -> Usage {
+        match (self.kind, &self.unified) {
+            (Kind::Unified, Some(folder)) => Usage {
+                memory_peak: files::number(&folder.join("memory.peak")),
+                cpu_us: files::keyed(&folder.join("cpu.stat"), "usage_usec"),
+                oom_kills: files::keyed(&folder.join("memory.events"), "oom_kill").unwrap_or(0),
+            },
+            (_, unified) => Usage {
+                memory_peak: self
+                    .memory
+                    .as_ref()
+                    .and_then(|f| files::number(&f.join("memory.max_usage_in_bytes"))),
+                cpu_us: unified.as_ref().and_then(|f| files::keyed(&f.join("cpu.stat"), "usage_usec")),
+                oom_kills: self
+                    .memory
+                    .as_ref()
+                    .and_then(|f| files::keyed(&f.join("memory.oom_control"), "oom_kill"))
+                    .unwrap_or(0),
+            },
+        }
+    }
+
+    /// Makes a leaf for one task and moves a process into it with all its threads. Only memory and CPU are accounted
+    /// singly, so only those hierarchies get the leaf.
+    ///
+    /// # Errors
+    /// When a folder cannot be made or the process cannot be moved.
+    pub fn make_leaf(&self, leaf: &str, pid: i32) -> Result<(), GroupError> {
+        for folder in self.leaf_folders(leaf) {
+            make_folder(&folder)?;
+            let path = folder.join("cgroup.procs");
+            files::write(&path, &pid.to_string()).map_err(failed("write", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Kills what is left in a leaf and removes it; says what it used.
+    ///
+    /// # Errors
+    /// When it still has processes after the kill; call again.
+    pub fn remove_leaf(&self, leaf: &str) -> Result<Usage, GroupError> {
+        let leaf = Self {
+            memory: self.memory.as_ref().map(|f| f.join(leaf)),
+            unified: self.unified.as_ref().map(|f| f.join(leaf)),
+            cpu: None,
+            pids: None,
+            freezer: None,
+            ..*self
+        };
+        if !leaf.is_empty() {
+            leaf.kill()?;
+        }
+        let usage = leaf.usage();
+        for folder in leaf.folders() {
+            remove_folder(folder)?;
+        }
+        Ok(usage)
+    }
+
+    fn leaf_folders(&self, leaf: &str) -> impl Iterator<Item = PathBuf> {
+        [&self.memory, &self.unified]
+            .into_iter()
+            .flatten()
+            .map(|folder| folder.join(leaf))
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
+    /// Removes it with its leaves, in every hierarchy.
+    ///
+    /// # Errors
+    /// When a process is still in it.
+    pub fn remove(&self) -> Result<(), GroupError> {
+        for folder in self.folders() {
+            if fs::remove_dir(folder).is_ok() {
+                continue;
+            }
+            for child in files::children(folder) {
+                remove_folder(&child)?;
+            }
+            remove_folder(folder)?;
+        }
+        Ok(())
+    }
+}
+
+/// The folder and all below it.
+fn tree(folder: &Path) -> Vec<PathBuf> {
+    let mut all = vec![folder.to_owned()];
+    all.extend(files::children(folder).iter().flat_map(|child| tree(child)));
+    all
+}
+
+/// Makes a group afresh. One that is left from before is removed first: its peaks and counters are somebody else's.
+fn make_folder(folder: &Path) -> Result<(), GroupError> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(folder).map_err(failed("make group", folder))
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            for child in files::children(folder) {
+                remove_folder(&child)?;
+            }
+            remove_folder(folder)?;
+            fs::create_dir(folder).map_err(failed("make group", folder))
+        }
+        other => other.map_err(failed("make group", folder)),
+    }
+}
+
+fn remove_folder(folder: &Path) -> Result<(), GroupError> {
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove group", folder)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Hands controllers down from our own group to the project's; says which it could not.
+fn delegate_controllers(root: &Path, name: &str, project: &str) -> Vec<String> {
+    let base = root.join(name);
+    let project = base.join(project);
+    if project.exists() {
+        return Vec::new();
+    }
+    let mut reasons = Vec::new();
+    if let Err(error) = fs::create_dir_all(&project) {
+        reasons.push(format!("cannot make {}: {error}", project.display()));
+    }
+    for folder in [root, &base, &project] {
+        for controller in ["+memory", "+cpu", "+pids"] {
+            let path = folder.join("cgroup.subtree_control");
+            if let Err(error) = files::write(&path, controller) {
+                reasons.push(format!("cannot write {controller} to {}: {error}", path.display()));
+            }
+        }
+    }
+    reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Layout;
+    use super::*;
+
+    const LIMITS: GroupLimits =
+        GroupLimits { memory: 1 << 20, cpu_millis: 750, cpu_weight: 200, processes: 16 };
+
+    /// A folder that stands for a hierarchy. Ordinary folders have no kernel files, so a write fails unless the file is
+    /// made first; what is missing must therefore be reported.
+    fn with_files(root: &Path, files: &[&str]) -> PathBuf {
+        fs::create_dir_all(root).expect("a folder");
+        for file in files {
+            fs::write(root.join(file), "").expect("a file");
+        }
+        root.to_owned()
+    }
+
+    #[test]
+    fn what_cannot_be_limited_is_said() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let layout =
+            Layout { kind: Kind::Legacy, memory: Some(temp.path().join("memory")), ..Layout::default() };
+        let (_, reasons) = Group::create(&Cgroups::new(layout, "t"), "p", "a", &LIMITS).expect("a group");
+        let text = reasons.join("\n");
+        for expected in
+            ["memory is not limited", "no cpu controller", "no pids controller", "nothing to freeze with"]
+        {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+    }
+
+    #[test]
+    fn no_layout_limits_nothing_and_says_so() {
+        let (group, reasons) =
+            Group::create(&Cgroups::new(Layout::default(), "t"), "p", "a", &LIMITS).expect("a group");
+        assert_eq!(reasons.len(), 4);
+        assert!(group.entrances().expect("no files").is_empty());
+        assert!(group.is_empty());
+        assert!(group.freeze().is_err());
+    }
+
+    #[test]
+    fn limits_are_written_in_the_layouts_own_files() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let unified = with_files(
+            &temp.path().join("t/p/a"),
+            &["memory.max", "memory.swap.max", "cpu.max", "cpu.weight", "pids.max", "cgroup.subtree_control"],
+        );
+        let group = Group {
+            kind: Kind::Unified,
+            memory: None,
+            cpu: None,
+            pids: None,
+            freezer: None,
+            unified: Some(unified.clone()),
+        };
+        assert_eq!(group.apply(&LIMITS), Vec::<String>::new());
+        let read = |file: &str| fs::read_to_string(unified.join(file)).expect("the file");
+        assert_eq!(read("memory.max"), "1048576");
+        assert_eq!(read("cpu.max"), "75000 100000");
+        assert_eq!(read("cpu.weight"), "200");
+        assert_eq!(read("pids.max"), "16");
+        assert!(unified.join("main").is_dir());
+    }
+
+    #[test]
+    fn usage_is_read_from_either_version() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let write = |file: &str, text: &str| fs::write(temp.path().join(file), text).expect("a file");
+        write("memory.peak", "4096\n");
+        write("cpu.stat", "usage_usec 1500\nuser_usec 1000\n");
+        write("memory.events", "low 0\noom 1\noom_kill 2\n");
+        write("memory.max_usage_in_bytes", "8192\n");
+        write("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n");
+        let here = Some(temp.path().to_owned());
+        let none = Group {
+            kind: Kind::Unified,
+            memory: None,
+            cpu: None,
+            pids: None,
+            freezer: None,
+            unified: here.clone(),
+        };
+        assert_eq!(none.usage(), Usage { memory_peak: Some(4096), cpu_us: Some(1500), oom_kills: 2 });
+        let hybrid = Group { kind: Kind::Hybrid, memory: here, ..none };
+        assert_eq!(hybrid.usage(), Usage { memory_peak: Some(8192), cpu_us: Some(1500), oom_kills: 3 });
+    }
+}

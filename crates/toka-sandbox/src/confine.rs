@@ -1,0 +1,566 @@
+//! Putting a plan in force: what the parent prepares, and the steps that a forked child takes before its first instruction.
+//!
+//! The parent opens everything ([`Preparer::prepare`]), so that the child ([`Prepared::enter`]) resolves no path that
+//! anybody could change, and allocates little. The steps of the child, in their order:
+//!
+//! 1. session: a new one, and a plain umask
+//! 2. cgroup: joins its groups by writing `0` to descriptors that are open
+//! 3. streams: null, stdout and stderr in place, everything else closed on exec
+//! 4. namespaces: user (for an ordinary user), network, mounts
+//! 5. folder: the working folder
+//! 6. limits: rlimits
+//! 7. keyring: a session keyring of its own
+//! 8. user: another one, if declared
+//! 9. capabilities: none
+//! 10. privileges: no new ones
+//! 11. landlock
+//! 12. signals: nothing blocked
+//! 13. seccomp: last, since it denies some of the above
+//!
+//! Each step either works or ends the start with its name, the path and the error: what [`Enforcement`] reports is what
+//! the steps have done, never what they were asked for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::stat::{Mode, umask};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use toka_core::{Compatibility, Coverage, Enforcement, Layer, NetworkAccess, SandboxMode};
+
+use crate::cgroup::{Cgroups, Group, Kind};
+use crate::host::{HostFacts, Namespaces};
+use crate::landlock;
+use crate::mounts::{self, BaseView, MountError, Opened};
+use crate::plan::{Right, SandboxPlan};
+use crate::seccomp::{self, Sockets};
+use crate::sys::{self, Instruction};
+
+/// A step on the way to the first instruction that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+pub struct StepError {
+    /// The step and what it tried: `mounts: attach`.
+    pub step: String,
+    /// The path, if it was about one.
+    pub path: Option<String>,
+    /// The error number (errno(3)); 0 when the kernel was not asked.
+    pub errno: i32,
+    /// The error in words.
+    pub reason: String,
+}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) if !path.is_empty() => write!(f, "{} {path}: {}", self.step, self.reason),
+            _ => write!(f, "{}: {}", self.step, self.reason),
+        }
+    }
+}
+
+impl StepError {
+    /// A step that failed with an error of the system.
+    pub fn new(step: impl Into<String>, path: Option<&Path>, error: &io::Error) -> Self {
+        let reason = error.to_string();
+        Self {
+            step: step.into(),
+            path: path.map(|path| path.display().to_string()),
+            errno: error.raw_os_error().unwrap_or(0),
+            reason: reason.split(" (os error").next().unwrap_or(&reason).to_owned(),
+        }
+    }
+}
+
+impl From<MountError> for StepError {
+    fn from(error: MountError) -> Self {
+        Self::new(format!("mounts: {}", error.operation), Some(Path::new(&error.path)), &error.source)
+    }
+}
+
+/// Why a start was not prepared.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+pub enum PrepareError {
+    /// The plan demands a layer that this host cannot enforce.
+    #[error("this host cannot enforce {0}")]
+    Refused(String),
+    /// A step failed.
+    #[error(transparent)]
+    Step(#[from] StepError),
+}
+
+/// What one keeper prepares starts with: the host, the groups, the shared view, compiled filters.
+#[derive(Debug)]
+pub struct Preparer {
+    host: HostFacts,
+    cgroups: Cgroups,
+    view: Option<BaseView>,
+    view_error: Option<StepError>,
+    filters: BTreeMap<Sockets, Arc<[Instruction]>>,
+    filter_error: Option<String>,
+    executable: OwnedFd,
+}
+
+/// Everything that a child needs to confine itself, opened.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What will be in force once the child has taken its steps.
+    pub enforcement: Enforcement,
+    /// The agent's control group.
+    pub group: Group,
+    entrances: Vec<OwnedFd>,
+    mounts: Mounts,
+    ruleset: Ruleset,
+    network: NewNetwork,
+    filter: Option<Arc<[Instruction]>>,
+    confined: SandboxMode,
+}
+
+#[derive(Debug)]
+enum Mounts {
+    /// The host's own view.
+    None,
+    /// A copy of the shared view, with these folders.
+    Shared { opened: Vec<Opened>, terminals: OwnedFd },
+    /// Built in the child, in a user namespace.
+    Own,
+}
+
+#[derive(Debug)]
+enum Ruleset {
+    None,
+    Ready(OwnedFd),
+    /// Made in the child, whose mounts do not exist before.
+    InChild,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NewNetwork {
+    None,
+    Loopback,
+}
+
+impl Preparer {
+    /// Prepares what all agents share. Must be called while the process has a single thread.
+    ///
+    /// # Errors
+    /// When `/proc/self/exe` cannot be opened. That a layer cannot be had is not an error; it shows in what is enforced.
+    pub fn new(host: HostFacts, cgroups: Cgroups) -> io::Result<Self> {
+        let (view, view_error) = match host.mount_namespace {
+            Namespaces::Privileged => match BaseView::build(&host) {
+                Ok(view) => (Some(view), None),
+                Err(error) => (None, Some(error.into())),
+            },
+            _ => (None, None),
+        };
+        let mut filters = BTreeMap::new();
+        let mut filter_error = None;
+        for sockets in [Sockets::UnixOnly, Sockets::Internet] {
+            match seccomp::compile(sockets) {
+                Ok(program) => drop(filters.insert(sockets, Arc::from(program))),
+                Err(error) => filter_error = Some(error),
+            }
+        }
+        let executable = std::fs::File::open("/proc/self/exe")?.into();
+        Ok(Self { host, cgroups, view, view_error, filters, filter_error, executable })
+    }
+
+    /// The program that runs now, even if its file has been replaced since.
+    pub fn executable(&self) -> BorrowedFd<'_> {
+        self.executable.as_fd()
+    }
+
+    /// The groups that agents are put in.
+    pub fn cgroups(&self) -> &Cgroups {
+        &self.cgroups
+    }
+
+    /// Makes and opens everything that `plan` asks for.
+    ///
+    /// # Errors
+    /// When the host cannot enforce what the plan's compatibility demands, or a folder or group cannot be opened.
+    pub fn prepare(&self, plan: &SandboxPlan) -> Result<Prepared, PrepareError> {
+        let mut enforcement = self.report(plan);
+        demand(plan.compatibility, plan.mode, &enforcement)?;
+        let mounts = self.mounts(plan, &enforcement)?;
+        let ruleset = self.ruleset(plan, &enforcement, &mounts)?;
+        let (group, reasons) =
+            Group::create(&self.cgroups, plan.project.as_str(), plan.agent.as_str(), &plan.group)
+                .map_err(group_error)?;
+        enforcement.set(Layer::Cgroup, group_coverage(self.cgroups.layout().kind, &reasons), reasons);
+        if let Err(refused) = demand(plan.compatibility, plan.mode, &enforcement) {
+            let _ = group.remove();
+            return Err(refused);
+        }
+        let entrances = group.entrances().map_err(group_error)?;
+        let filter = match plan.mode {
+            SandboxMode::On => self.filters.get(&Sockets::from(&plan.network)).cloned(),
+            SandboxMode::Off => None,
+        };
+        let network = match plan.network {
+            NetworkAccess::Loopback | NetworkAccess::Allow(_)
+                if plan.mode == SandboxMode::On && enforcement.coverage(Layer::Network) != Coverage::None =>
+            {
+                NewNetwork::Loopback
+            }
+            _ => NewNetwork::None,
+        };
+        Ok(Prepared { enforcement, group, entrances, mounts, ruleset, network, filter, confined: plan.mode })
+    }
+
+    /// What will be in force of each layer but the groups, which are known only once they are made.
+    fn report(&self, plan: &SandboxPlan) -> Enforcement {
+        let mut enforcement = Enforcement::default();
+        enforcement.set(Layer::Cgroup, Coverage::Full, Vec::new());
+        if plan.mode == SandboxMode::Off {
+            for layer in [Layer::Mounts, Layer::Landlock, Layer::Seccomp, Layer::Network, Layer::Process] {
+                enforcement.set(layer, Coverage::None, vec!["security.sandbox is false".to_owned()]);
+            }
+            return enforcement;
+        }
+        let (coverage, reasons) = self.mount_coverage();
+        enforcement.set(Layer::Mounts, coverage, reasons);
+        let abi = self.host.landlock_abi;
+        let reasons = if abi == 0 {
+            vec!["this kernel has no Landlock".to_owned()]
+        } else {
+            landlock::shortcomings(abi)
+        };
+        enforcement.set(Layer::Landlock, coverage_of(abi > 0, &reasons), reasons);
+        let reasons: Vec<String> = self.filter_error.iter().cloned().collect();
+        enforcement.set(Layer::Seccomp, coverage_of(!self.filters.is_empty(), &reasons), reasons);
+        let (coverage, mut reasons) = self.network_coverage(&plan.network);
+        reasons.extend(gaps(plan, Layer::Network));
+        enforcement.set(Layer::Network, coverage.min(coverage_of(true, &reasons)), reasons);
+        let reasons = gaps(plan, Layer::Process);
+        enforcement.set(Layer::Process, coverage_of(true, &reasons), reasons);
+        enforcement
+    }
+
+    fn mount_coverage(&self) -> (Coverage, Vec<String>) {
+        match (self.host.mount_namespace, &self.view_error) {
+            (Namespaces::Privileged, None) => (Coverage::Full, Vec::new()),
+            (Namespaces::Privileged, Some(error)) => (Coverage::None, vec![error.to_string()]),
+            (Namespaces::ThroughUserNamespace, _) => (
+                Coverage::Partial,
+                vec!["an ordinary user cannot mount a /proc that hides other processes".to_owned()],
+            ),
+            (Namespaces::Refused, _) => {
+                (Coverage::None, vec!["this host refuses user namespaces to ordinary users".to_owned()])
+            }
+        }
+    }
+
+    fn network_coverage(&self, network: &NetworkAccess) -> (Coverage, Vec<String>) {
+        let namespaces = self.host.mount_namespace != Namespaces::Refused;
+        match network {
+            NetworkAccess::None if self.filters.is_empty() => {
+                (Coverage::None, vec!["no system call filter to refuse sockets with".to_owned()])
+            }
+            NetworkAccess::None | NetworkAccess::Full => (Coverage::Full, Vec::new()),
+            NetworkAccess::Loopback if namespaces => (Coverage::Full, Vec::new()),
+            NetworkAccess::Allow(_) if namespaces => (
+                Coverage::Partial,
+                vec!["the allowed hosts cannot be reached either: there is no way out yet".to_owned()],
+            ),
+            NetworkAccess::Loopback | NetworkAccess::Allow(_) => {
+                (Coverage::None, vec!["this host refuses network namespaces to ordinary users".to_owned()])
+            }
+        }
+    }
+
+    fn mounts(&self, plan: &SandboxPlan, enforcement: &Enforcement) -> Result<Mounts, StepError> {
+        if enforcement.coverage(Layer::Mounts) == Coverage::None {
+            return Ok(Mounts::None);
+        }
+        match &self.view {
+            Some(view) => Ok(Mounts::Shared {
+                opened: view.open(&plan.binds, &plan.working_dir)?,
+                terminals: mounts::new_terminals()?,
+            }),
+            None => Ok(Mounts::Own),
+        }
+    }
+
+    fn ruleset(
+        &self,
+        plan: &SandboxPlan,
+        enforcement: &Enforcement,
+        mounts: &Mounts,
+    ) -> Result<Ruleset, StepError> {
+        if enforcement.coverage(Layer::Landlock) == Coverage::None {
+            return Ok(Ruleset::None);
+        }
+        let mut extra = vec![(&self.executable, Right::Execute)];
+        match (mounts, &self.view) {
+            (Mounts::Own, _) => return Ok(Ruleset::InChild),
+            (Mounts::Shared { terminals, .. }, Some(view)) => {
+                extra.push((&view.proc, Right::Read));
+                extra.push((terminals, Right::Device));
+                self.make_ruleset(plan, &extra)
+            }
+            _ => {
+                let proc = open_proc()?;
+                extra.push((&proc, Right::Read));
+                self.make_ruleset(plan, &extra)
+            }
+        }
+        .map(Ruleset::Ready)
+    }
+
+    fn make_ruleset(&self, plan: &SandboxPlan, extra: &[(&OwnedFd, Right)]) -> Result<OwnedFd, StepError> {
+        landlock::ruleset(self.host.landlock_abi, &plan.files, extra, &plan.network)
+            .map_err(|error| StepError::new("landlock", error.path.as_deref().map(Path::new), &error.source))
+    }
+}
+
+impl Prepared {
+    /// In the child: takes the steps, in the order that the module's documentation lists. After it only exec is left.
+    ///
+    /// # Errors
+    /// The first step that failed; the child must then end.
+    pub fn enter(
+        self,
+        plan: &SandboxPlan,
+        preparer: &Preparer,
+        streams: Streams<'_>,
+    ) -> Result<(), StepError> {
+        step("session", nix::unistd::setsid())?;
+        umask(Mode::from_bits_truncate(0o022));
+        for entrance in &self.entrances {
+            step("cgroup: join", nix::unistd::write(entrance, b"0"))?;
+        }
+        streams.place()?;
+        self.enter_namespaces(plan, preparer)?;
+        std::env::set_current_dir(&plan.working_dir)
+            .map_err(|error| StepError::new("folder: enter", Some(&plan.working_dir), &error))?;
+        set_limits(plan, &self.group_kind(preparer))?;
+        let terminals_done = step_io("keyring", sys::new_keyring());
+        // A kernel without keys has none to share.
+        if let Err(error) = terminals_done
+            && error.errno != libc::ENOSYS
+        {
+            return Err(error);
+        }
+        if let Some(user) = &plan.run_as {
+            step_io("user", sys::become_user(user.uid, user.gid, &user.groups))?;
+        }
+        if self.confined == SandboxMode::On {
+            step_io("capabilities", sys::drop_capabilities())?;
+            step_io("privileges", sys::no_new_privileges())?;
+            self.enter_landlock(plan, preparer)?;
+        }
+        step("signals", sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None))?;
+        if let Some(filter) = &self.filter {
+            step_io("seccomp", sys::seccomp_install(filter))?;
+        }
+        Ok(())
+    }
+
+    fn group_kind(&self, preparer: &Preparer) -> Kind {
+        preparer.cgroups.layout().kind
+    }
+
+    fn enter_namespaces(&self, plan: &SandboxPlan, preparer: &Preparer) -> Result<(), StepError> {
+        let network = match self.network {
+            NewNetwork::Loopback => CloneFlags::CLONE_NEWNET,
+            NewNetwork::None => CloneFlags::empty(),
+        };
+        let privileged = preparer.host.mount_namespace == Namespaces::Privileged;
+        match &self.mounts {
+            Mounts::Own => mounts::enter_user_namespace(network | CloneFlags::CLONE_NEWNS)?,
+            _ if network.is_empty() => {}
+            _ if privileged => step("network: make namespace", unshare(network))?,
+            _ => mounts::enter_user_namespace(network)?,
+        }
+        if self.network == NewNetwork::Loopback {
+            step_io("network: loopback", sys::loopback_up())?;
+        }
+        match (&self.mounts, &preparer.view) {
+            (Mounts::Shared { opened, terminals }, Some(view)) => {
+                view.join()?;
+                opened.iter().try_for_each(Opened::attach)?;
+                mounts::attach_terminals(terminals.as_fd())?;
+            }
+            (Mounts::Own, _) => mounts::build_own(&preparer.host, &plan.binds, &plan.working_dir)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn enter_landlock(&self, plan: &SandboxPlan, preparer: &Preparer) -> Result<(), StepError> {
+        let made;
+        let ruleset = match &self.ruleset {
+            Ruleset::None => return Ok(()),
+            Ruleset::Ready(ruleset) => ruleset,
+            Ruleset::InChild => {
+                let proc = open_proc()?;
+                made = preparer
+                    .make_ruleset(plan, &[(&preparer.executable, Right::Execute), (&proc, Right::Read)])?;
+                &made
+            }
+        };
+        step_io("landlock", sys::landlock_restrict(ruleset.as_fd()))
+    }
+}
+
+/// The three standard streams of a child.
+#[derive(Debug, Clone, Copy)]
+pub struct Streams<'a> {
+    /// What it reads.
+    pub input: BorrowedFd<'a>,
+    /// Where its output goes.
+    pub output: BorrowedFd<'a>,
+    /// Where its errors go.
+    pub error: BorrowedFd<'a>,
+}
+
+impl Streams<'_> {
+    fn place(self) -> Result<(), StepError> {
+        step_io("streams", sys::place_descriptor(self.input, 0))?;
+        step_io("streams", sys::place_descriptor(self.output, 1))?;
+        step_io("streams", sys::place_descriptor(self.error, 2))?;
+        step_io("streams: close", sys::close_on_exec_from(3))
+    }
+}
+
+fn set_limits(plan: &SandboxPlan, kind: &Kind) -> Result<(), StepError> {
+    let files = u64::from(plan.process.open_files);
+    let mut limits = vec![(Resource::RLIMIT_NOFILE, files), (Resource::RLIMIT_CORE, 0)];
+    if let Some(size) = plan.process.file_size {
+        limits.push((Resource::RLIMIT_FSIZE, size));
+    }
+    if *kind == Kind::None {
+        limits.push((Resource::RLIMIT_DATA, plan.group.memory));
+    }
+    for (resource, most) in limits {
+        // Nobody may raise a hard limit above what we have ourselves.
+        let (_, hard) = step("limits", nix::sys::resource::getrlimit(resource))?;
+        let most = most.min(hard);
+        step("limits", setrlimit(resource, most, most))?;
+    }
+    Ok(())
+}
+
+fn open_proc() -> Result<OwnedFd, StepError> {
+    let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
+    nix::fcntl::open("/proc", flags, Mode::empty())
+        .map_err(|error| StepError::new("landlock: open", Some(Path::new("/proc")), &error.into()))
+}
+
+fn gaps(plan: &SandboxPlan, layer: Layer) -> Vec<String> {
+    plan.gaps.iter().filter(|(of, _)| *of == layer).map(|(_, gap)| gap.clone()).collect()
+}
+
+fn coverage_of(works: bool, reasons: &[String]) -> Coverage {
+    match (works, reasons.is_empty()) {
+        (false, _) => Coverage::None,
+        (true, true) => Coverage::Full,
+        (true, false) => Coverage::Partial,
+    }
+}
+
+fn group_coverage(kind: Kind, reasons: &[String]) -> Coverage {
+    coverage_of(kind != Kind::None, reasons)
+}
+
+fn group_error(error: crate::cgroup::GroupError) -> StepError {
+    StepError::new(format!("cgroup: {}", error.operation), Some(&error.path), &error.source)
+}
+
+/// Whether what can be enforced is enough for what the plan demands (pure).
+fn demand(
+    compatibility: Compatibility,
+    mode: SandboxMode,
+    enforcement: &Enforcement,
+) -> Result<(), PrepareError> {
+    let lacking = |layers: &[Layer], least: Coverage| {
+        let short: Vec<String> = enforcement
+            .layers
+            .iter()
+            .filter(|report| layers.contains(&report.layer) && report.coverage < least)
+            .map(|report| format!("{} ({})", report.layer.as_str(), report.reasons.join("; ")))
+            .collect();
+        if short.is_empty() { Ok(()) } else { Err(PrepareError::Refused(short.join(", "))) }
+    };
+    match (mode, compatibility) {
+        (SandboxMode::Off, Compatibility::Strict) => lacking(&[Layer::Cgroup], Coverage::Full),
+        (SandboxMode::Off, _) | (_, Compatibility::BestEffort) => Ok(()),
+        (_, Compatibility::Strict) => lacking(&Layer::ALL, Coverage::Full),
+        (_, Compatibility::Default) => {
+            lacking(&[Layer::Seccomp], Coverage::Partial)?;
+            if enforcement.coverage(Layer::Landlock) == Coverage::None {
+                lacking(&[Layer::Mounts], Coverage::Partial)?;
+            }
+            lacking(&[Layer::Network], Coverage::Partial)
+        }
+    }
+}
+
+fn step<T>(name: &str, result: nix::Result<T>) -> Result<T, StepError> {
+    result.map_err(|error| StepError::new(name, None, &error.into()))
+}
+
+fn step_io<T>(name: &str, result: io::Result<T>) -> Result<T, StepError> {
+    result.map_err(|error| StepError::new(name, None, &error))
+}
+
+/// The program of a start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Program {
+    /// A file, absolute.
+    Path(PathBuf),
+    /// The `toka` binary that runs now.
+    Itself,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn coverage() -> impl Strategy<Value = Coverage> {
+        prop_oneof![Just(Coverage::None), Just(Coverage::Partial), Just(Coverage::Full)]
+    }
+
+    fn enforcement() -> impl Strategy<Value = Enforcement> {
+        prop::collection::vec(coverage(), Layer::ALL.len()).prop_map(|coverages| {
+            let mut enforcement = Enforcement::default();
+            for (layer, coverage) in Layer::ALL.into_iter().zip(coverages) {
+                let reasons = if coverage == Coverage::Full { vec![] } else { vec!["lacking".to_owned()] };
+                enforcement.set(layer, coverage, reasons);
+            }
+            enforcement
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn strict_accepts_nothing_less_than_everything(enforcement in enforcement()) {
+            let full = enforcement.overall() == Coverage::Full;
+            prop_assert_eq!(demand(Compatibility::Strict, SandboxMode::On, &enforcement).is_ok(), full);
+        }
+
+        #[test]
+        fn the_default_never_starts_an_agent_with_open_files_or_calls(enforcement in enforcement()) {
+            if demand(Compatibility::Default, SandboxMode::On, &enforcement).is_ok() {
+                prop_assert!(enforcement.coverage(Layer::Seccomp) > Coverage::None);
+                let files = enforcement.coverage(Layer::Landlock).max(enforcement.coverage(Layer::Mounts));
+                prop_assert!(files > Coverage::None);
+            }
+        }
+
+        #[test]
+        fn best_effort_refuses_nothing(enforcement in enforcement()) {
+            prop_assert!(demand(Compatibility::BestEffort, SandboxMode::On, &enforcement).is_ok());
+        }
+    }
+}

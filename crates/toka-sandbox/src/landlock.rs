@@ -1,0 +1,138 @@
+//! From the plan's path rules to one Landlock ruleset. One, because a second would deny moving files between folders
+//! (`REFER`), which cargo, npm and git need (landlock(7)).
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, Scope,
+};
+use toka_core::NetworkAccess;
+
+use crate::plan::{Need, PathRule, Right};
+
+/// What a ruleset could not be made of.
+#[derive(Debug)]
+pub(crate) struct RulesetError {
+    pub(crate) path: Option<String>,
+    pub(crate) source: io::Error,
+}
+
+/// The ABI that both the kernel and the library know.
+pub(crate) fn abi(version: u32) -> ABI {
+    match version {
+        0 => ABI::Unsupported,
+        1 => ABI::V1,
+        2 => ABI::V2,
+        3 => ABI::V3,
+        4 => ABI::V4,
+        5 => ABI::V5,
+        _ => ABI::V6,
+    }
+}
+
+/// What an older kernel's Landlock lacks.
+pub(crate) fn shortcomings(version: u32) -> Vec<String> {
+    let rows = [
+        (2, "cannot allow moving files between folders"),
+        (3, "does not deny truncation"),
+        (4, "does not deny TCP ports"),
+        (5, "does not deny ioctl on devices"),
+        (6, "does not deny signals and abstract sockets"),
+    ];
+    rows.iter()
+        .filter(|(needed, _)| version < *needed)
+        .map(|(needed, what)| format!("Landlock ABI {version} {what} (ABI {needed} does)"))
+        .collect()
+}
+
+/// Makes a ruleset of `rules`, with `extra` for paths that are known only by descriptor.
+///
+/// # Errors
+/// When a required path cannot be opened, or the kernel refuses a rule.
+pub(crate) fn ruleset(
+    version: u32,
+    rules: &[PathRule],
+    extra: &[(&OwnedFd, Right)],
+    network: &NetworkAccess,
+) -> Result<OwnedFd, RulesetError> {
+    let abi = abi(version);
+    let mut created = create(abi, network).map_err(|error| failed(None, io::Error::other(error)))?;
+    for rule in rules {
+        let file = match open(&rule.path) {
+            Ok(file) => file,
+            Err(error) if rule.need == Need::Optional && is_absence(&error) => continue,
+            Err(error) => return Err(failed(Some(&rule.path), error)),
+        };
+        created = add(created, file, rule.right, abi).map_err(|error| failed(Some(&rule.path), error))?;
+    }
+    for (file, right) in extra {
+        let file = file.try_clone().map(File::from).map_err(|error| failed(None, error))?;
+        created = add(created, file, *right, abi).map_err(|error| failed(None, error))?;
+    }
+    let fd: Option<OwnedFd> = created.into();
+    fd.ok_or_else(|| failed(None, io::Error::from(io::ErrorKind::Unsupported)))
+}
+
+fn create(abi: ABI, network: &NetworkAccess) -> Result<RulesetCreated, landlock::RulesetError> {
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(abi))?;
+    // A private network decides about ports by itself.
+    if *network == NetworkAccess::None && abi >= ABI::V4 {
+        ruleset = ruleset.handle_access(AccessNet::from_all(abi))?;
+    }
+    if abi >= ABI::V6 {
+        ruleset = ruleset.scope(Scope::from_all(abi))?;
+    }
+    ruleset.create()
+}
+
+fn add(created: RulesetCreated, file: File, right: Right, abi: ABI) -> io::Result<RulesetCreated> {
+    let kind = file.metadata()?.file_type();
+    let mut access = accesses(right, abi);
+    if !kind.is_dir() {
+        access &= AccessFs::from_file(abi);
+    }
+    if kind.is_file() {
+        access &= !BitFlags::from(AccessFs::IoctlDev);
+    }
+    if kind.is_socket() || kind.is_fifo() {
+        access |= accesses(Right::Device, abi) & AccessFs::from_file(abi);
+    }
+    created.add_rule(PathBeneath::new(file, access)).map_err(io::Error::other)
+}
+
+/// The kernel's rights behind one of ours. Nobody may make device files.
+fn accesses(right: Right, abi: ABI) -> BitFlags<AccessFs> {
+    let all = AccessFs::from_all(abi);
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let devices = AccessFs::MakeChar | AccessFs::MakeBlock;
+    all & match right {
+        Right::Read => read,
+        Right::Execute => read | AccessFs::Execute,
+        Right::Device => read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev,
+        Right::Write => all & !(devices | AccessFs::Execute),
+        Right::WriteExecute => all & !devices,
+    }
+}
+
+/// Opens a path for reference only, without following it into something else than what was planned.
+fn open(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(path)
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied
+    )
+}
+
+fn failed(path: Option<&Path>, source: io::Error) -> RulesetError {
+    RulesetError { path: path.map(|path| path.display().to_string()), source }
+}

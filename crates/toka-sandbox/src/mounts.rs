@@ -1,0 +1,388 @@
+//! The file system as an agent sees it: a read-only view of the system, and the agent's own folders in it.
+//!
+//! The view of the system is the same for all agents, so it is built once, in a mount namespace that the keeper holds by
+//! descriptor ([`BaseView`]). A child joins it, takes a copy of its few mounts, and attaches its own folders, which its
+//! parent has already opened as detached trees: no path of the host is resolved inside. An ordinary user cannot share a
+//! namespace like that, and builds the whole view in the child instead, inside a user namespace.
+
+use std::ffi::{CString, OsStr};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, mknodat};
+use nix::unistd::{chdir, fchdir, pivot_root, symlinkat};
+
+use crate::HostFacts;
+use crate::plan::{Access, Bind, Need};
+use crate::sys::{self, MountAttributes, Reach};
+
+/// Secrets below /etc that root owns; covered where Landlock is not there to keep them out.
+const SECRETS: [&str; 12] = [
+    "/etc/shadow",
+    "/etc/shadow-",
+    "/etc/gshadow",
+    "/etc/gshadow-",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+    "/etc/ssh",
+    "/etc/ssl/private",
+    "/etc/wireguard",
+    "/etc/openvpn",
+    "/etc/NetworkManager",
+    "/etc/krb5.keytab",
+];
+
+/// A mount that failed: what was tried, and where.
+#[derive(Debug)]
+pub(crate) struct MountError {
+    pub(crate) operation: &'static str,
+    pub(crate) path: String,
+    pub(crate) source: io::Error,
+}
+
+type Result<T> = std::result::Result<T, MountError>;
+
+fn failed<E: Into<io::Error>>(
+    operation: &'static str,
+    path: impl AsRef<Path>,
+) -> impl FnOnce(E) -> MountError {
+    let path = path.as_ref().display().to_string();
+    move |source| MountError { operation, path, source: source.into() }
+}
+
+/// The shared view, held by descriptors; it lives as long as they do.
+#[derive(Debug)]
+pub(crate) struct BaseView {
+    namespace: OwnedFd,
+    root: OwnedFd,
+    writable: OwnedFd,
+    /// The view's /proc, which shows to each process only what it may trace.
+    pub(crate) proc: OwnedFd,
+}
+
+/// One of the agent's own folders, opened and not yet attached.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    tree: OwnedFd,
+    target: CString,
+    place: Place,
+}
+
+impl BaseView {
+    /// Builds the view in a namespace of its own and comes back. Needs CAP_SYS_ADMIN and a single thread.
+    pub(crate) fn build(host: &HostFacts) -> Result<Self> {
+        let here = open("/proc/self/ns/mnt", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(failed("open", "/proc/self/ns/mnt"))?;
+        unshare(CloneFlags::CLONE_NEWNS).map_err(failed("make mount namespace", ""))?;
+        let built = Self::build_here(host);
+        setns(&here, CloneFlags::CLONE_NEWNS).map_err(failed("return to mount namespace", ""))?;
+        built
+    }
+
+    fn build_here(host: &HostFacts) -> Result<Self> {
+        let proc = sys::new_file_system(c"proc", &[(c"hidepid", c"ptraceable")], hardened())
+            .map_err(failed("mount proc", "/proc"))?;
+        let proc_copy = proc.try_clone().map_err(failed("duplicate", "/proc"))?;
+        let root = build_tree(host, proc)?;
+        let namespace = open("/proc/self/ns/mnt", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(failed("open", "/proc/self/ns/mnt"))?;
+        let writable = sys::clone_mount_of(root.as_fd()).map_err(failed("clone", "/"))?;
+        seal(&root)?;
+        let root = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed("open", "/"))?;
+        Ok(Self { namespace, root, writable, proc: proc_copy })
+    }
+
+    /// Opens what `binds` name and makes sure that the view has a place for each.
+    pub(crate) fn open(&self, binds: &[Bind], working_dir: &Path) -> Result<Vec<Opened>> {
+        let opened = open_binds(binds)?;
+        for (bind, opened) in &opened {
+            self.make_place(bind, binds, opened.place)?;
+        }
+        // The process can begin in a folder that it may not see into: it then sees it empty.
+        self.make_folder(working_dir)?;
+        Ok(opened.into_iter().map(|(_, opened)| opened).collect())
+    }
+
+    fn make_place(&self, bind: &Bind, binds: &[Bind], place: Place) -> Result<()> {
+        make_inner_place(bind, binds, place)?;
+        let target = sys::c_path(&bind.target).map_err(failed("open", &bind.target))?;
+        if sys::open_in_root(self.root.as_fd(), &target).is_ok() {
+            return Ok(());
+        }
+        make_place_in(self.writable.as_fd(), &bind.target, place)
+    }
+
+    fn make_folder(&self, path: &Path) -> Result<()> {
+        let target = sys::c_path(path).map_err(failed("open", path))?;
+        match sys::open_in_root(self.root.as_fd(), &target) {
+            Ok(_) => Ok(()),
+            Err(_) => make_place_in(self.writable.as_fd(), path, Place::Folder),
+        }
+    }
+
+    /// In the child: joins the view and takes a copy of it.
+    pub(crate) fn join(&self) -> Result<()> {
+        setns(&self.namespace, CloneFlags::CLONE_NEWNS).map_err(failed("join mount namespace", ""))?;
+        unshare(CloneFlags::CLONE_NEWNS).map_err(failed("make mount namespace", ""))
+    }
+}
+
+/// In the child of an ordinary user, inside its user namespace: builds the view with the agent's folders in it.
+pub(crate) fn build_own(host: &HostFacts, binds: &[Bind], working_dir: &Path) -> Result<()> {
+    let opened = open_binds(binds)?;
+    for (bind, opened) in &opened {
+        make_inner_place(bind, binds, opened.place)?;
+    }
+    let proc = sys::clone_mount(c"/proc").map_err(failed("clone", "/proc"))?;
+    let root = build_tree(host, proc)?;
+    for (bind, opened) in &opened {
+        if fs::symlink_metadata(&bind.target).is_err() {
+            make_place_in(root.as_fd(), &bind.target, opened.place)?;
+        }
+    }
+    if !working_dir.exists() {
+        make_place_in(root.as_fd(), working_dir, Place::Folder)?;
+    }
+    for (_, opened) in opened {
+        opened.attach()?;
+    }
+    seal(&root)
+}
+
+impl Opened {
+    /// Attaches the folder in the calling process's namespace.
+    pub(crate) fn attach(&self) -> Result<()> {
+        sys::attach_mount(self.tree.as_fd(), None, &self.target)
+            .map_err(failed("attach", Path::new(&self.target.to_string_lossy().into_owned())))
+    }
+}
+
+/// A terminal multiplexer of its own (pts(4)); the same for nobody else.
+pub(crate) fn new_terminals() -> Result<OwnedFd> {
+    let attributes = MountAttributes::NO_SUID;
+    sys::new_file_system(c"devpts", &[(c"ptmxmode", c"0666"), (c"mode", c"0600")], attributes)
+        .map_err(failed("mount devpts", "/dev/pts"))
+}
+
+/// Attaches the terminals at their place.
+pub(crate) fn attach_terminals(terminals: BorrowedFd<'_>) -> Result<()> {
+    sys::attach_mount(terminals, None, c"/dev/pts").map_err(failed("attach", "/dev/pts"))
+}
+
+const fn hardened() -> MountAttributes {
+    MountAttributes::READ_ONLY.and(MountAttributes::NO_SUID).and(MountAttributes::NO_DEV)
+}
+
+/// Builds the system's part in a new root and makes it the root of this namespace.
+fn build_tree(host: &HostFacts, proc: OwnedFd) -> Result<OwnedFd> {
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).map_err(failed("make private", "/"))?;
+    let entries = system_entries(host)?;
+    let options = [(c"mode", c"0755"), (c"size", c"4m"), (c"nr_inodes", c"65536")];
+    let root =
+        sys::new_file_system(c"tmpfs", &options, MountAttributes::NO_SUID.and(MountAttributes::NO_DEV))
+            .map_err(failed("mount tmpfs", "/"))?;
+    sys::attach_mount(root.as_fd(), None, c"/proc").map_err(failed("attach", "/"))?;
+    for (path, entry) in entries {
+        place(root.as_fd(), &path, entry)?;
+    }
+    device_links(root.as_fd())?;
+    for folder in ["/tmp", "/run", "/var/tmp"] {
+        make_place_in(root.as_fd(), Path::new(folder), Place::Folder)?;
+    }
+    place(root.as_fd(), Path::new("/proc"), Entry::Mount(proc, Place::Folder))?;
+    fchdir(&root).map_err(failed("enter", "/"))?;
+    pivot_root(".", ".").map_err(failed("change root", "/"))?;
+    umount2(".", MntFlags::MNT_DETACH).map_err(failed("leave old root", "/"))?;
+    chdir("/").map_err(failed("enter", "/"))?;
+    Ok(root)
+}
+
+/// The root folder itself becomes read-only, when every place in it has been made.
+fn seal(root: &OwnedFd) -> Result<()> {
+    sys::set_mount(root.as_fd(), hardened(), Reach::One).map_err(failed("make read-only", "/"))
+}
+
+enum Entry {
+    Mount(OwnedFd, Place),
+    Link(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Folder,
+    File,
+}
+
+/// The parts of the system that are shown, opened; links such as `/bin → usr/bin` stay links.
+fn system_entries(host: &HostFacts) -> Result<Vec<(PathBuf, Entry)>> {
+    let system = &host.system;
+    let resolver = [PathBuf::from("/run/systemd/resolve")];
+    let etc = [PathBuf::from("/etc")];
+    let mut entries = Vec::new();
+    for path in system.programs.iter().chain(&system.facts).chain(&etc).chain(&resolver) {
+        let Ok(metadata) = fs::symlink_metadata(path) else { continue };
+        let entry = if metadata.is_symlink() {
+            Entry::Link(fs::read_link(path).map_err(failed("read link", path))?)
+        } else {
+            let place = if metadata.is_dir() { Place::Folder } else { Place::File };
+            Entry::Mount(clone(path, hardened())?, place)
+        };
+        entries.push((path.clone(), entry));
+    }
+    for device in crate::plan::DEVICES {
+        let attributes = MountAttributes::READ_ONLY.and(MountAttributes::NO_SUID);
+        entries.push((device.into(), Entry::Mount(clone(Path::new(device), attributes)?, Place::File)));
+    }
+    if host.uid == 0 && host.landlock_abi == 0 {
+        for secret in SECRETS.iter().map(Path::new).filter(|path| path.exists()) {
+            let cover = if secret.is_dir() { Path::new("/proc/self/fdinfo") } else { Path::new("/dev/null") };
+            let place = if secret.is_dir() { Place::Folder } else { Place::File };
+            entries.push((secret.to_owned(), Entry::Mount(clone(cover, hardened())?, place)));
+        }
+    }
+    Ok(entries)
+}
+
+fn clone(path: &Path, attributes: MountAttributes) -> Result<OwnedFd> {
+    let c_path = sys::c_path(path).map_err(failed("open", path))?;
+    let tree = sys::clone_mount(&c_path).map_err(failed("clone", path))?;
+    sys::set_mount(tree.as_fd(), attributes, Reach::Tree).map_err(failed("set attributes", path))?;
+    Ok(tree)
+}
+
+fn place(root: BorrowedFd<'_>, path: &Path, entry: Entry) -> Result<()> {
+    let relative = path.strip_prefix("/").unwrap_or(path);
+    match entry {
+        Entry::Link(target) => symlinkat(&target, root, relative).map_err(failed("link", path)),
+        Entry::Mount(tree, kind) => {
+            let target = sys::c_path(relative).map_err(failed("open", path))?;
+            if sys::open_in_root(root, &target).is_err() {
+                make_place_in(root, path, kind)?;
+            }
+            sys::attach_mount(tree.as_fd(), Some(root), &target).map_err(failed("attach", path))
+        }
+    }
+}
+
+/// The links that programs expect below /dev.
+fn device_links(root: BorrowedFd<'_>) -> Result<()> {
+    make_place_in(root, Path::new("/dev/pts"), Place::Folder)?;
+    let links = [
+        ("/proc/self/fd", "dev/fd"),
+        ("/proc/self/fd/0", "dev/stdin"),
+        ("/proc/self/fd/1", "dev/stdout"),
+        ("/proc/self/fd/2", "dev/stderr"),
+        ("pts/ptmx", "dev/ptmx"),
+        // Shared memory is private like all that is temporary (shm_open(3) follows the link).
+        ("/tmp", "dev/shm"),
+    ];
+    links.iter().try_for_each(|(to, at)| symlinkat(*to, root, *at)).map_err(failed("link", "/dev"))
+}
+
+/// Opens each bind's source as a detached tree; an optional one that is not there is left out.
+fn open_binds(binds: &[Bind]) -> Result<Vec<(&Bind, Opened)>> {
+    let mut opened = Vec::with_capacity(binds.len());
+    for bind in binds {
+        let source = sys::c_path(&bind.source).map_err(failed("open", &bind.source))?;
+        let tree = match sys::clone_mount(&source) {
+            Ok(tree) => tree,
+            Err(error) if bind.need == Need::Optional && is_absence(&error) => continue,
+            Err(error) => return Err(failed("clone", &bind.source)(error)),
+        };
+        let attributes = attributes(bind);
+        sys::set_mount(tree.as_fd(), attributes, Reach::Tree)
+            .map_err(failed("set attributes", &bind.source))?;
+        let target = sys::c_path(&bind.target).map_err(failed("open", &bind.target))?;
+        let place = place_of(&tree).map_err(failed("inspect", &bind.source))?;
+        opened.push((bind, Opened { tree, target, place }));
+    }
+    Ok(opened)
+}
+
+fn place_of(tree: &OwnedFd) -> nix::Result<Place> {
+    let kind = SFlag::from_bits_truncate(fstat(tree)?.st_mode) & SFlag::S_IFMT;
+    Ok(if kind == SFlag::S_IFDIR { Place::Folder } else { Place::File })
+}
+
+fn attributes(bind: &Bind) -> MountAttributes {
+    match bind.access {
+        _ if bind.source.starts_with("/dev") => MountAttributes::NO_SUID,
+        Access::ReadOnly => hardened(),
+        Access::ReadWrite => MountAttributes::NO_SUID.and(MountAttributes::NO_DEV),
+    }
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied
+    )
+}
+
+/// A place below another bind that shows one folder at another's path (`/tmp`) lies in that folder on disk.
+fn make_inner_place(bind: &Bind, binds: &[Bind], place: Place) -> Result<()> {
+    let outer = binds.iter().filter(|o| o.source != o.target && o.target != bind.target);
+    let Some(outer) = outer.filter(|o| bind.target.starts_with(&o.target)).last() else { return Ok(()) };
+    let Ok(rest) = bind.target.strip_prefix(&outer.target) else { return Ok(()) };
+    let folder = open(&outer.source, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(failed("open", &outer.source))?;
+    make_place_in(folder.as_fd(), rest, place)
+}
+
+/// Makes a folder or an empty file at `path` below `root`, with the folders on the way. No link is followed, so that
+/// nobody can lead it elsewhere.
+fn make_place_in(root: BorrowedFd<'_>, path: &Path, kind: Place) -> Result<()> {
+    let names: Vec<&OsStr> = path
+        .components()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(name),
+            _ => None,
+        })
+        .collect();
+    let Some((last, folders)) = names.split_last() else { return Ok(()) };
+    let mut at = root.try_clone_to_owned().map_err(failed("duplicate", path))?;
+    for name in folders {
+        at = enter_folder(&at, name).map_err(failed("make place", path))?;
+    }
+    match kind {
+        Place::Folder => enter_folder(&at, last).map(drop),
+        Place::File => make_file(&at, last),
+    }
+    .map_err(failed("make place", path))
+}
+
+fn enter_folder(at: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
+    match mkdirat(at, name, Mode::from_bits_truncate(0o755)) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(error) => return Err(error),
+    }
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(at, name, flags, Mode::empty())
+}
+
+fn make_file(at: &OwnedFd, name: &OsStr) -> nix::Result<()> {
+    match mknodat(at, name, SFlag::S_IFREG, Mode::from_bits_truncate(0o644), 0) {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// In the child of an ordinary user: a user namespace in which it keeps its own ids, with the other namespaces in it.
+pub(crate) fn enter_user_namespace(flags: CloneFlags) -> Result<()> {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    unshare(CloneFlags::CLONE_NEWUSER | flags).map_err(failed("make user namespace", ""))?;
+    let write = |file: &str, text: String| {
+        let path = format!("/proc/self/{file}");
+        fs::write(&path, text).map_err(failed("write", path))
+    };
+    write("setgroups", "deny".to_owned())?;
+    write("uid_map", format!("{uid} {uid} 1"))?;
+    write("gid_map", format!("{gid} {gid} 1"))
+}

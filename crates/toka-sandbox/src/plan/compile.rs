@@ -1,0 +1,462 @@
+//! From what an agent declared to what will be enforced: one pure function over the declaration, the agent's folders and
+//! the facts of the host. The same input always gives the same plan.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use thiserror::Error;
+use toka_core::{Capability, Confinement, Declared, Layer, Name, NetworkAccess, Origin, SandboxMode};
+
+use super::system::DEVICES;
+use super::{
+    Access, Bind, GroupLimits, Need, PathRule, ProcessLimits, Right, Rule, RunAs, SandboxPlan, toolchain,
+};
+use crate::HostFacts;
+
+/// The folders of one agent; all absolute and free of symbolic links.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentFolders {
+    /// What relative paths are relative to.
+    pub workspace: PathBuf,
+    /// `HOME`: private, kept between runs.
+    pub home: PathBuf,
+    /// `TMPDIR`, also shown at `/tmp`: private, emptied after each run.
+    pub tmp: PathBuf,
+    /// Where it leaves its results.
+    pub artifacts: PathBuf,
+    /// The artifact folders of its dependencies, by name.
+    pub inputs: Vec<(Name, PathBuf)>,
+    /// A folder of links, one per input.
+    pub inputs_dir: PathBuf,
+    /// Its secrets as files.
+    pub credentials: PathBuf,
+    /// Its sockets to the daemon.
+    pub door: PathBuf,
+    /// Toka's state, hidden but for the above.
+    pub state_dir: PathBuf,
+    /// Toka's sockets, hidden but for the above.
+    pub run_dir: PathBuf,
+    /// Where the process begins.
+    pub working_dir: PathBuf,
+    /// The home of the user who runs Toka, where toolchains lie.
+    pub user_home: PathBuf,
+}
+
+/// Everything a plan is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct CompileInput<'a> {
+    /// What was declared.
+    pub confinement: &'a Confinement,
+    /// The agent's folders.
+    pub folders: &'a AgentFolders,
+    /// What the host can do.
+    pub host: &'a HostFacts,
+    /// The project's name.
+    pub project: &'a Name,
+    /// The agent's name.
+    pub agent: &'a Name,
+    /// Files that declare agents: never writable by one.
+    pub workstream_files: &'a [PathBuf],
+    /// The `toka` binary, which every agent may execute.
+    pub toka_exe: &'a Path,
+    /// Programs outside the system's folders that the agent was told to run.
+    pub programs: &'a [PathBuf],
+    /// Another user to run as.
+    pub run_as: Option<&'a RunAs>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CompileError {
+    /// A glob that cannot be read.
+    #[error("{origin}: bad pattern {pattern:?}: {why}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        why: String,
+        /// Where it stands.
+        origin: Origin,
+    },
+    /// A path that a capability places below the workspace leaves it.
+    #[error("{origin}: {path:?} leaves the workspace; declare it under security.filesystem instead")]
+    Outside {
+        /// The path.
+        path: String,
+        /// Where it stands.
+        origin: Origin,
+    },
+}
+
+impl SandboxPlan {
+    /// Compiles what was declared into what will be enforced.
+    ///
+    /// # Errors
+    /// When a pattern is malformed, or a capability's path leaves the workspace.
+    pub fn compile(input: &CompileInput<'_>) -> Result<Self, CompileError> {
+        let mut compiler = Compiler { input, binds: Vec::new(), files: Vec::new(), rules: Vec::new() };
+        compiler.system();
+        let environment = compiler.capabilities()?;
+        compiler.declared_paths()?;
+        compiler.own_folders();
+        compiler.network();
+        let gaps = compiler.limits();
+        Ok(compiler.finish(environment, gaps))
+    }
+}
+
+struct Compiler<'a> {
+    input: &'a CompileInput<'a>,
+    binds: Vec<Bind>,
+    files: Vec<PathRule>,
+    rules: Vec<Rule>,
+}
+
+impl Compiler<'_> {
+    /// Programs, libraries, devices and facts: the same for every agent.
+    fn system(&mut self) {
+        let system = &self.input.host.system;
+        let origin = Origin::default_of("the system's programs");
+        for path in &system.programs {
+            self.file(path, Right::Execute, Need::Optional);
+        }
+        self.say(Layer::Landlock, format!("execute {}", list(&system.programs)), &origin);
+        for path in system.configuration.iter().chain(&system.facts) {
+            self.file(path, Right::Read, Need::Optional);
+        }
+        self.say(Layer::Landlock, "read the harmless part of /etc, CPU facts in /sys".into(), &origin);
+        for path in DEVICES {
+            self.file(Path::new(path), Right::Device, Need::Optional);
+        }
+        self.say(Layer::Landlock, format!("use {}", DEVICES.join(", ")), &origin);
+        self.say(Layer::Mounts, "everything else hidden or read-only".into(), &origin);
+        let origin = Origin::default_of("always");
+        self.say(Layer::Seccomp, "deny system calls that reach the kernel's administration".into(), &origin);
+        self.say(
+            Layer::Process,
+            "no new privileges, no capabilities, own session and keyring, closed descriptors".into(),
+            &origin,
+        );
+    }
+
+    /// Paths and variables that the capabilities bring.
+    fn capabilities(&mut self) -> Result<Vec<(String, String)>, CompileError> {
+        let mut search: Vec<PathBuf> = Vec::new();
+        let mut variables: Vec<(String, String)> = Vec::new();
+        for capability in &self.input.confinement.capabilities {
+            let Declared { value, origin } = capability;
+            match value {
+                Capability::FilesystemRead(below) => {
+                    let path = self.below_workspace(below.as_deref(), origin)?;
+                    self.grant(&path, Right::Read, Need::Required, origin);
+                }
+                Capability::FilesystemWrite(below) => self.writable(below.as_deref(), origin)?,
+                Capability::Git => variables.extend(self.git(origin)),
+                Capability::Device(path) => self.device(Path::new(path), origin),
+                _ => {}
+            }
+            let network = &self.input.confinement.network.value;
+            if let Some(found) = toolchain::of(value, self.input.host, &self.input.folders.user_home, network)
+            {
+                for (path, right) in &found.paths {
+                    self.grant(path, *right, Need::Optional, origin);
+                }
+                search.extend(found.path);
+                variables.extend(found.variables);
+            }
+        }
+        search.extend(self.input.host.path.iter().cloned());
+        search.extend(self.input.toka_exe.parent().map(Path::to_owned));
+        let mut seen = BTreeSet::new();
+        search.retain(|folder| folder.is_absolute() && seen.insert(folder.clone()));
+        let path = search.iter().map(|folder| folder.to_string_lossy()).collect::<Vec<_>>().join(":");
+        variables.insert(0, ("PATH".to_owned(), path));
+        Ok(variables)
+    }
+
+    /// The workspace or a path below it for writing; bare, without what would let an agent change its own rules or have
+    /// the user run its code.
+    fn writable(&mut self, below: Option<&str>, origin: &Origin) -> Result<(), CompileError> {
+        let path = self.below_workspace(below, origin)?;
+        let right = if below.is_none() { Right::WriteExecute } else { Right::Write };
+        self.grant(&path, right, Need::Required, origin);
+        Ok(())
+    }
+
+    /// git's own settings, through variables (git-config(1), ENVIRONMENT), since HOME is private.
+    fn git(&mut self, origin: &Origin) -> Vec<(String, String)> {
+        let (project, agent) = (self.input.project, self.input.agent);
+        let repository = self.input.folders.workspace.join(".git");
+        self.grant(&repository, Right::Read, Need::Optional, origin);
+        let settings = [
+            ("safe.directory", "*".to_owned()),
+            ("user.name", agent.to_string()),
+            ("user.email", format!("{agent}@{project}.invalid")),
+            ("gc.auto", "0".to_owned()),
+        ];
+        let mut variables = vec![("GIT_CONFIG_COUNT".to_owned(), settings.len().to_string())];
+        for (at, (key, value)) in settings.into_iter().enumerate() {
+            variables.push((format!("GIT_CONFIG_KEY_{at}"), key.to_owned()));
+            variables.push((format!("GIT_CONFIG_VALUE_{at}"), value));
+        }
+        variables
+    }
+
+    fn device(&mut self, path: &Path, origin: &Origin) {
+        self.bind(path, path, Access::ReadWrite, Need::Required);
+        self.file(path, Right::Device, Need::Required);
+        self.say(Layer::Landlock, format!("use device {}", path.display()), origin);
+    }
+
+    /// `security.filesystem`: paths and globs, relative to the workspace.
+    fn declared_paths(&mut self) -> Result<(), CompileError> {
+        let confinement = self.input.confinement;
+        let lists = [
+            (&confinement.read, Right::Read),
+            (&confinement.write, Right::Write),
+            (&confinement.execute, Right::Execute),
+        ];
+        for (list, right) in lists {
+            for declared in list {
+                for path in self.expand(declared)? {
+                    self.grant(&path, right, Need::Optional, &declared.origin);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What belongs to the agent itself, whatever it declared.
+    fn own_folders(&mut self) {
+        let folders = self.input.folders;
+        let origin = Origin::default_of("the agent's own folders");
+        self.protect_workspace();
+        for path in [&folders.home, &folders.tmp, &folders.artifacts] {
+            self.grant(path, Right::WriteExecute, Need::Required, &origin);
+        }
+        self.bind(&folders.tmp, Path::new("/tmp"), Access::ReadWrite, Need::Required);
+        let inputs = folders.inputs.iter().map(|(_, path)| path);
+        for path in inputs.chain([&folders.inputs_dir, &folders.credentials, &folders.door]) {
+            self.grant(path, Right::Read, Need::Required, &origin);
+        }
+        for file in self.input.workstream_files {
+            if let Some(folder) = file.parent() {
+                self.grant(
+                    folder,
+                    Right::Execute,
+                    Need::Required,
+                    &Origin::default_of("the workstream's folder"),
+                );
+            }
+        }
+        for program in self.input.programs.iter().map(PathBuf::as_path).chain([self.input.toka_exe]) {
+            let origin = Origin::default_of("the program to run");
+            self.grant(program, Right::Execute, Need::Required, &origin);
+        }
+    }
+
+    /// What is never writable although the workspace is: hooks and configuration of git, and workstream files.
+    /// Mounts enforce it; Landlock has no exceptions below a rule.
+    fn protect_workspace(&mut self) {
+        let workspace = &self.input.folders.workspace;
+        if !self.files.iter().any(|rule| rule.path == *workspace && rule.right >= Right::Write) {
+            return;
+        }
+        let git = [workspace.join(".git/hooks"), workspace.join(".git/config")];
+        let files = self.input.workstream_files.iter().filter(|file| file.starts_with(workspace));
+        let paths: Vec<PathBuf> = git.into_iter().chain(files.cloned()).collect();
+        for path in &paths {
+            self.bind(path, path, Access::ReadOnly, Need::Optional);
+        }
+        let origin = Origin::default_of("git's hooks and configuration, workstream files");
+        self.say(Layer::Mounts, format!("never write {}", list(&paths)), &origin);
+    }
+
+    fn network(&mut self) {
+        let Declared { value, origin } = &self.input.confinement.network;
+        let rule = match value {
+            NetworkAccess::None => "no sockets but Unix sockets".to_owned(),
+            NetworkAccess::Loopback => "a loopback interface of its own".to_owned(),
+            NetworkAccess::Allow(hosts) => format!("only {}", hosts.join(", ")),
+            NetworkAccess::Full => "all that the host reaches".to_owned(),
+        };
+        self.say(Layer::Network, rule, origin);
+    }
+
+    /// Limits as rules; what no layer enforces in full is returned.
+    fn limits(&mut self) -> Vec<(Layer, String)> {
+        let limits = &self.input.confinement.limits;
+        let mut gaps = Vec::new();
+        let priority = &self.input.confinement.priority;
+        self.say(Layer::Cgroup, format!("memory ≤ {}", limits.memory.value), &limits.memory.origin);
+        self.say(Layer::Cgroup, format!("CPU ≤ {}", limits.cpu.value), &limits.cpu.origin);
+        self.say(Layer::Cgroup, format!("CPU weight {}", priority.value.cpu_weight()), &priority.origin);
+        self.say(Layer::Cgroup, format!("processes ≤ {}", limits.processes.value), &limits.processes.origin);
+        self.say(
+            Layer::Process,
+            format!("open files ≤ {}", limits.open_files.value),
+            &limits.open_files.origin,
+        );
+        if let Some(timeout) = &limits.timeout {
+            let text = toka_core::units::format_duration(timeout.value);
+            self.say(Layer::Cgroup, format!("life ≤ {text}"), &timeout.origin);
+        }
+        if let Some(disk) = &limits.disk {
+            self.say(Layer::Process, format!("each file ≤ {}", disk.value), &disk.origin);
+            gaps.push((Layer::Process, "max_disk_usage bounds each file, not their sum".to_owned()));
+        }
+        if let Some(bandwidth) = &limits.network_bandwidth {
+            self.say(Layer::Network, format!("traffic ≤ {}/s", bandwidth.value), &bandwidth.origin);
+            if self.input.confinement.network.value != NetworkAccess::None {
+                gaps.push((
+                    Layer::Network,
+                    "max_network_bandwidth is not enforced on this network".to_owned(),
+                ));
+            }
+        }
+        gaps
+    }
+
+    fn finish(self, environment: Vec<(String, String)>, gaps: Vec<(Layer, String)>) -> SandboxPlan {
+        let Self { input, mut binds, files, rules } = self;
+        let limits = &input.confinement.limits;
+        // An outer folder first, so that what lies deeper covers it; the order of equals is kept.
+        binds.sort_by_key(|bind| bind.target.components().count());
+        let mode = input.confinement.sandbox.value;
+        SandboxPlan {
+            mode,
+            compatibility: input.confinement.compatibility.value,
+            project: input.project.clone(),
+            agent: input.agent.clone(),
+            working_dir: input.folders.working_dir.clone(),
+            binds,
+            files: if mode == SandboxMode::On { merge(files) } else { Vec::new() },
+            network: input.confinement.network.value.clone(),
+            group: GroupLimits {
+                memory: limits.memory.value.0,
+                cpu_millis: limits.cpu.value.millis,
+                cpu_weight: input.confinement.priority.value.cpu_weight(),
+                processes: limits.processes.value,
+            },
+            process: ProcessLimits {
+                open_files: limits.open_files.value,
+                file_size: limits.disk.as_ref().map(|disk| disk.value.0),
+            },
+            run_as: input.run_as.cloned(),
+            gaps,
+            environment,
+            rules,
+        }
+    }
+
+    /// A path that may be used: shown by the mounts, allowed by Landlock.
+    fn grant(&mut self, path: &Path, right: Right, need: Need, origin: &Origin) {
+        let access = if right >= Right::Device { Access::ReadWrite } else { Access::ReadOnly };
+        if !self.in_system(path) || access == Access::ReadWrite {
+            self.bind(path, path, access, need);
+        }
+        self.file(path, right, need);
+        let verb = match right {
+            Right::Read => "read",
+            Right::Execute => "execute",
+            Right::Device => "use",
+            Right::Write | Right::WriteExecute => "write",
+        };
+        self.say(Layer::Landlock, format!("{verb} {}", path.display()), origin);
+    }
+
+    fn in_system(&self, path: &Path) -> bool {
+        let system = &self.input.host.system;
+        system.programs.iter().chain(&system.configuration).any(|known| path.starts_with(known))
+    }
+
+    /// Adds a bind mount; of two with one target the one that allows more stays, unless the later is a protection.
+    fn bind(&mut self, source: &Path, target: &Path, access: Access, need: Need) {
+        match self.binds.iter_mut().find(|bind| bind.target == target) {
+            Some(bind) if bind.source == source && access == Access::ReadWrite => bind.access = access,
+            Some(bind) if bind.source == source => {}
+            _ => self.binds.push(Bind { source: source.to_owned(), target: target.to_owned(), access, need }),
+        }
+    }
+
+    fn file(&mut self, path: &Path, right: Right, need: Need) {
+        self.files.push(PathRule { path: path.to_owned(), right, need });
+    }
+
+    fn say(&mut self, layer: Layer, rule: String, origin: &Origin) {
+        self.rules.push(Rule { layer, rule, origin: origin.clone() });
+    }
+
+    fn below_workspace(&self, below: Option<&str>, origin: &Origin) -> Result<PathBuf, CompileError> {
+        let workspace = &self.input.folders.workspace;
+        let path = normalise(&workspace.join(below.unwrap_or("")));
+        if path.starts_with(workspace) {
+            Ok(path)
+        } else {
+            Err(CompileError::Outside { path: below.unwrap_or("").to_owned(), origin: origin.clone() })
+        }
+    }
+
+    /// A declared path, or the paths that a glob matches now; a glob is resolved before the start and not again.
+    fn expand(&self, declared: &Declared<String>) -> Result<Vec<PathBuf>, CompileError> {
+        let text = match declared.value.strip_prefix("~/") {
+            Some(rest) => self.input.folders.user_home.join(rest),
+            None => self.input.folders.workspace.join(&declared.value),
+        };
+        let path = normalise(&text);
+        if !declared.value.contains(['*', '?', '[']) {
+            return Ok(vec![path]);
+        }
+        let pattern = path.to_string_lossy().into_owned();
+        let matches = glob::glob(&pattern).map_err(|error| CompileError::Pattern {
+            pattern: declared.value.clone(),
+            why: error.to_string(),
+            origin: declared.origin.clone(),
+        })?;
+        Ok(matches.filter_map(Result::ok).collect())
+    }
+}
+
+/// One rule per path with the greatest right, in the order of the paths.
+fn merge(files: Vec<PathRule>) -> Vec<PathRule> {
+    let mut merged: Vec<PathRule> = Vec::with_capacity(files.len());
+    for rule in files {
+        match merged.iter_mut().find(|known| known.path == rule.path) {
+            Some(known) => {
+                known.right = union(known.right, rule.right);
+                if rule.need == Need::Required {
+                    known.need = Need::Required;
+                }
+            }
+            None => merged.push(rule),
+        }
+    }
+    merged
+}
+
+/// The right that includes both.
+fn union(a: Right, b: Right) -> Right {
+    match (a.min(b), a.max(b)) {
+        (Right::Execute, Right::Write) => Right::WriteExecute,
+        (_, greater) => greater,
+    }
+}
+
+/// Resolves `.` and `..` in the text of a path, without asking the file system.
+fn normalise(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                out.pop();
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,166 @@
+//! What will be enforced for one agent, resolved to the paths and numbers of this host.
+//!
+//! A plan is data: it is compiled by a pure function, shown by `toka plan`, sent to the keeper, and put in force there.
+
+mod compile;
+mod system;
+mod toolchain;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use toka_core::{Compatibility, Layer, Name, NetworkAccess, Origin, SandboxMode};
+
+pub use compile::{AgentFolders, CompileError, CompileInput};
+pub(crate) use system::DEVICES;
+pub use system::SystemPaths;
+
+/// Everything that will be put in force around one process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxPlan {
+    /// Whether the file and call layers are there at all.
+    pub mode: SandboxMode,
+    /// What to do about a layer that the host cannot enforce.
+    pub compatibility: Compatibility,
+    /// The project, first component of the control group.
+    pub project: Name,
+    /// The agent, second component of the control group.
+    pub agent: Name,
+    /// The process's working folder.
+    pub working_dir: PathBuf,
+    /// Bind mounts in the order they are made; a later one covers an earlier.
+    pub binds: Vec<Bind>,
+    /// Landlock rules on paths.
+    pub files: Vec<PathRule>,
+    /// Reach of the network.
+    pub network: NetworkAccess,
+    /// Limits of the control group.
+    pub group: GroupLimits,
+    /// Limits of each process.
+    pub process: ProcessLimits,
+    /// Another user to run as.
+    pub run_as: Option<RunAs>,
+    /// Declared but beyond what any layer does in full; reported as partial.
+    pub gaps: Vec<(Layer, String)>,
+    /// Environment that goes with the rules: toolchain homes, git's configuration, PATH.
+    environment: Vec<(String, String)>,
+    #[serde(skip)]
+    rules: Vec<Rule>,
+}
+
+impl SandboxPlan {
+    /// Every rule, with the place that it comes from.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Variables that the rules need to be useful: PATH, toolchain homes, git's configuration. They replace the
+    /// caller's variables of the same names and are replaced by what the agent declares itself.
+    pub fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+}
+
+/// One rule for people: what is enforced, by which layer, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rule {
+    /// The layer that enforces it.
+    pub layer: Layer,
+    /// The rule in a few words: `read /srv/app`, `memory ≤ 512 MiB`.
+    pub rule: String,
+    /// Where it was declared.
+    pub origin: Origin,
+}
+
+/// Whether writing is possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Reading only.
+    ReadOnly,
+    /// Reading and writing.
+    ReadWrite,
+}
+
+/// What to do when a path is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Need {
+    /// The start fails.
+    Required,
+    /// It is left out.
+    Optional,
+}
+
+/// One bind mount. With `source` absent a covered path: something empty lies over it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// What is shown.
+    pub source: PathBuf,
+    /// Where.
+    pub target: PathBuf,
+    /// Whether it can be written.
+    pub access: Access,
+    /// Whether it must be there.
+    pub need: Need,
+}
+
+/// What a Landlock rule allows below its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Right {
+    /// Read files and list folders.
+    Read,
+    /// Read, list and execute.
+    Execute,
+    /// Read, list and write into what is there, such as a device.
+    Device,
+    /// Everything but execute.
+    Write,
+    /// Everything.
+    WriteExecute,
+}
+
+/// One Landlock rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathRule {
+    /// The file or folder; a folder stands for all below it.
+    pub path: PathBuf,
+    /// What is allowed.
+    pub right: Right,
+    /// Whether it must be there.
+    pub need: Need,
+}
+
+/// Limits of the control group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupLimits {
+    /// Bytes of memory, swap included.
+    pub memory: u64,
+    /// Thousandths of one CPU.
+    pub cpu_millis: u32,
+    /// `cpu.weight`, 1–10,000.
+    pub cpu_weight: u32,
+    /// Processes and threads.
+    pub processes: u32,
+}
+
+/// Limits of each process (setrlimit(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessLimits {
+    /// `RLIMIT_NOFILE`.
+    pub open_files: u32,
+    /// `RLIMIT_FSIZE` in bytes.
+    pub file_size: Option<u64>,
+}
+
+/// A user to become.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunAs {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}

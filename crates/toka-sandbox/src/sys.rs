@@ -1,0 +1,423 @@
+//! The one module with `unsafe`: system calls that no safe wrapper offers, each as a small safe function.
+//!
+//! The mount calls are those of the "new mount API" (Linux 5.2 and 5.12: open_tree(2), move_mount(2), fsopen(2),
+//! fsmount(2), mount_setattr(2)), which work on descriptors, so that a path is resolved exactly once.
+#![expect(unsafe_code, reason = "system calls without a safe wrapper; every block says why it is sound")]
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use libc::{c_int, c_long, c_uint, c_ulong};
+
+/// A path as C wants it.
+///
+/// # Errors
+/// When it has a NUL byte.
+pub fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+fn check(result: c_long) -> io::Result<c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn owned(result: c_long) -> io::Result<OwnedFd> {
+    let fd = RawFd::try_from(check(result)?).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    // SAFETY: the kernel has just returned this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Which of the two processes after a fork we are.
+#[derive(Debug)]
+pub enum Forked {
+    /// The old one; the pid is the new one's.
+    Parent(i32),
+    /// The new one.
+    Child,
+}
+
+/// fork(2). To be called by a single-threaded process only: then the child may run ordinary code.
+///
+/// # Errors
+/// As fork(2): `EAGAIN`, `ENOMEM`.
+pub fn fork() -> io::Result<Forked> {
+    // SAFETY: callers are single-threaded (the keeper, and probes before any thread), so no lock is held by a thread
+    // that the child lacks.
+    match unsafe { libc::fork() } {
+        0 => Ok(Forked::Child),
+        pid if pid > 0 => Ok(Forked::Parent(pid)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Ends the process at once, without destructors or exit handlers, as a forked child must.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit(2) has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// Clones the mount at `path` (open_tree(2)), with everything mounted below it, as a detached tree.
+///
+/// # Errors
+/// As open_tree(2).
+pub fn clone_mount(path: &CStr) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE as c_int | libc::OPEN_TREE_CLOEXEC as c_int | libc::AT_RECURSIVE;
+    // SAFETY: the path is a valid C string.
+    owned(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags as c_uint) })
+}
+
+/// Clones one mount that is held by a descriptor.
+///
+/// # Errors
+/// As open_tree(2).
+pub fn clone_mount_of(mount: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE as c_int | libc::OPEN_TREE_CLOEXEC as c_int | libc::AT_EMPTY_PATH;
+    // SAFETY: the path is an empty C string, the descriptor is open.
+    owned(unsafe { libc::syscall(libc::SYS_open_tree, mount.as_raw_fd(), c"".as_ptr(), flags as c_uint) })
+}
+
+/// Attaches a detached tree at `target`, taken relative to `at` (move_mount(2)).
+///
+/// # Errors
+/// As move_mount(2).
+pub fn attach_mount(tree: BorrowedFd<'_>, at: Option<BorrowedFd<'_>>, target: &CStr) -> io::Result<()> {
+    const MOVE_MOUNT_F_EMPTY_PATH: c_uint = 4;
+    let at = at.map_or(libc::AT_FDCWD, |fd| fd.as_raw_fd());
+    // SAFETY: both paths are valid C strings, the descriptors are open.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            at,
+            target.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    })
+    .map(drop)
+}
+
+/// How far a change of mount attributes reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The one mount.
+    One,
+    /// It and all below it.
+    Tree,
+}
+
+/// Attributes of a mount, as mount_setattr(2) sets them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MountAttributes(u64);
+
+impl MountAttributes {
+    /// No writing.
+    pub const READ_ONLY: Self = Self(libc::MOUNT_ATTR_RDONLY);
+    /// No set-user-id bits.
+    pub const NO_SUID: Self = Self(libc::MOUNT_ATTR_NOSUID);
+    /// No device files.
+    pub const NO_DEV: Self = Self(libc::MOUNT_ATTR_NODEV);
+
+    /// Both.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Sets attributes of a mount and takes it out of every peer group.
+///
+/// # Errors
+/// As mount_setattr(2).
+pub fn set_mount(tree: BorrowedFd<'_>, attributes: MountAttributes, reach: Reach) -> io::Result<()> {
+    let attr =
+        libc::mount_attr { attr_set: attributes.0, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    let recursive = if reach == Reach::Tree { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: `attr` lives through the call and its true size is passed.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            (libc::AT_EMPTY_PATH | recursive) as c_uint,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    })
+    .map(drop)
+}
+
+/// Makes a new instance of a file system with `options`, detached (fsopen(2), fsconfig(2), fsmount(2)).
+///
+/// # Errors
+/// As those calls; an option that the file system does not know is `EINVAL`.
+pub fn new_file_system(
+    kind: &CStr,
+    options: &[(&CStr, &CStr)],
+    attributes: MountAttributes,
+) -> io::Result<OwnedFd> {
+    const FSOPEN_CLOEXEC: c_uint = 1;
+    const FSCONFIG_SET_STRING: c_uint = 1;
+    const FSCONFIG_CMD_CREATE: c_uint = 6;
+    const FSMOUNT_CLOEXEC: c_uint = 1;
+    // SAFETY: the name is a valid C string.
+    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })?;
+    let configure = |command: c_uint, key: *const libc::c_char, value: *const libc::c_char| {
+        // SAFETY: key and value are null or valid C strings, as the command wants them.
+        check(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key, value, 0) })
+    };
+    for (key, value) in options {
+        configure(FSCONFIG_SET_STRING, key.as_ptr(), value.as_ptr())?;
+    }
+    configure(FSCONFIG_CMD_CREATE, std::ptr::null(), std::ptr::null())?;
+    // SAFETY: the context is open.
+    owned(unsafe {
+        libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, attributes.0 as c_uint)
+    })
+}
+
+/// Opens a path below `root` without leaving it (openat2(2), `RESOLVE_IN_ROOT`), for reference only.
+///
+/// # Errors
+/// As openat2(2).
+pub fn open_in_root(root: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
+    // SAFETY: `open_how` is plain data for which zero is valid.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+    how.resolve = libc::RESOLVE_IN_ROOT;
+    // SAFETY: path and `how` live through the call; the true size is passed.
+    owned(unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            root.as_raw_fd(),
+            path.as_ptr(),
+            &raw const how,
+            size_of::<libc::open_how>(),
+        )
+    })
+}
+
+/// Landlock's ABI version, 0 when the kernel has none (landlock_create_ruleset(2)).
+pub fn landlock_abi() -> u32 {
+    const LANDLOCK_CREATE_RULESET_VERSION: c_uint = 1;
+    // SAFETY: with this flag the kernel reads no memory.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0usize,
+            LANDLOCK_CREATE_RULESET_VERSION,
+        )
+    };
+    u32::try_from(version).unwrap_or(0)
+}
+
+/// Puts the calling thread behind a Landlock ruleset for ever; no_new_privs must be set.
+///
+/// # Errors
+/// As landlock_restrict_self(2).
+pub fn landlock_restrict(ruleset: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the descriptor is open; no memory is passed.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) }).map(drop)
+}
+
+/// One instruction of a seccomp program (linux/filter.h).
+pub type Instruction = libc::sock_filter;
+
+/// Puts the calling thread behind a seccomp program for ever; no_new_privs must be set.
+///
+/// # Errors
+/// As seccomp(2).
+pub fn seccomp_install(program: &[Instruction]) -> io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the program lives through the call, its length is right, and the kernel only reads it.
+    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) })
+        .map(drop)
+}
+
+/// No program that this process executes can gain privileges (prctl(2), `PR_SET_NO_NEW_PRIVS`).
+///
+/// # Errors
+/// As prctl(2).
+pub fn no_new_privileges() -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(c_long::from(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1 as c_ulong, 0, 0, 0) })).map(drop)
+}
+
+/// Makes the process adopt orphans among its descendants (prctl(2), `PR_SET_CHILD_SUBREAPER`).
+///
+/// # Errors
+/// As prctl(2).
+pub fn become_subreaper() -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(c_long::from(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1 as c_ulong, 0, 0, 0) })).map(drop)
+}
+
+/// Leaves the caller's session keyring for a new one (keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`).
+///
+/// # Errors
+/// As keyctl(2); `ENOSYS` where the kernel has no keys.
+pub fn new_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: c_int = 1;
+    // SAFETY: a null name asks for an anonymous keyring.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) })
+        .map(drop)
+}
+
+/// Marks every descriptor from `first` on to be closed on exec (close_range(2)).
+///
+/// # Errors
+/// As close_range(2).
+pub fn close_on_exec_from(first: c_uint) -> io::Result<()> {
+    const CLOSE_RANGE_CLOEXEC: c_uint = 4;
+    // SAFETY: no memory is passed, and no descriptor is closed before exec.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, c_uint::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
+}
+
+/// Puts `from` in the place of descriptor `to`, which stays open through exec (dup2(2)).
+///
+/// # Errors
+/// As dup2(2).
+pub fn place_descriptor(from: BorrowedFd<'_>, to: RawFd) -> io::Result<()> {
+    // SAFETY: `from` is open; `to` is one of the standard streams of a forked child, owned by nobody.
+    check(c_long::from(unsafe { libc::dup2(from.as_raw_fd(), to) })).map(drop)
+}
+
+/// Empties every capability set of the process, the bounding set first (capabilities(7)).
+///
+/// # Errors
+/// As capset(2) and prctl(2).
+pub fn drop_capabilities() -> io::Result<()> {
+    const LINUX_CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: c_int,
+    }
+    for capability in 0..64 as c_ulong {
+        // SAFETY: no memory is passed.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } != 0 {
+            match io::Error::last_os_error().raw_os_error() {
+                // Beyond the last capability; or not ours to drop, and then no_new_privs keeps it out of reach.
+                Some(libc::EINVAL | libc::EPERM) => break,
+                _ => return Err(io::Error::last_os_error()),
+            }
+        }
+    }
+    let header = Header { version: LINUX_CAPABILITY_VERSION_3, pid: 0 };
+    let empty = [0u32; 6];
+    // SAFETY: version 3 reads the header and two triples of words, which both live through the call. Emptying the
+    // permitted set empties the ambient set too.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, &raw const empty) }).map(drop)
+}
+
+/// Becomes another user, with exactly these groups, for good.
+///
+/// # Errors
+/// As setgroups(2), setresgid(2), setresuid(2).
+pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+    // SAFETY: the slice is valid for its length; the other calls pass no memory.
+    unsafe {
+        check(libc::setgroups(groups.len(), groups.as_ptr()).into())?;
+        check(libc::setresgid(gid, gid, gid).into())?;
+        check(libc::setresuid(uid, uid, uid).into())?;
+    }
+    Ok(())
+}
+
+/// Sets the loopback interface of this network namespace up (netdevice(7)).
+///
+/// # Errors
+/// As socket(2) and ioctl(2).
+pub fn loopback_up() -> io::Result<()> {
+    // SAFETY: `ifreq` is plain data for which zero is valid; it lives through the calls.
+    unsafe {
+        let socket = owned(libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0).into())?;
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[0] = b'l' as libc::c_char;
+        request.ifr_name[1] = b'o' as libc::c_char;
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request).into())?;
+    }
+    Ok(())
+}
+
+/// Executes an open file in the place of this process (execveat(2), `AT_EMPTY_PATH`). Returns only on failure.
+pub fn exec_file(file: BorrowedFd<'_>, argv: &[CString], envp: &[CString]) -> io::Error {
+    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
+        list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(argv), pointers(envp));
+    // SAFETY: both arrays end with null and point to strings that live through the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+    }
+    io::Error::last_os_error()
+}
+
+/// Sets every signal back to its default action, since a program that ignores one hands that on through exec.
+pub fn default_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL needs no code of ours; signals that cannot be set (SIGKILL, SIGSTOP, those of the C library)
+        // answer with an error that changes nothing.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// Takes the descriptor with this number, which the process was started with.
+///
+/// # Errors
+/// `EBADF` when it is not open.
+pub fn inherited_descriptor(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the descriptor is only asked for its flags.
+    check(unsafe { libc::fcntl(fd, libc::F_GETFD) }.into())?;
+    // SAFETY: it is open, and by agreement nobody else in this process owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether this kernel lets us make a user namespace and mount something in it. Some answer yes to the first and no to
+/// the second (AppArmor's restriction), so both are tried in a child.
+pub fn can_unshare_user() -> bool {
+    match fork() {
+        Ok(Forked::Child) => {
+            let flags = nix::sched::CloneFlags::CLONE_NEWUSER | nix::sched::CloneFlags::CLONE_NEWNS;
+            let works = nix::sched::unshare(flags).is_ok()
+                && new_file_system(c"tmpfs", &[], MountAttributes::READ_ONLY).is_ok();
+            exit_now(i32::from(!works))
+        }
+        Ok(Forked::Parent(pid)) => matches!(
+            nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None),
+            Ok(nix::sys::wait::WaitStatus::Exited(_, 0))
+        ),
+        Err(_) => false,
+    }
+}
+
+/// A file in memory whose content can no longer change (memfd_create(2), sealed).
+///
+/// # Errors
+/// As memfd_create(2) and write(2).
+pub fn sealed_memory(content: &[u8]) -> io::Result<OwnedFd> {
+    use std::io::Write;
+    // SAFETY: the name is a valid C string.
+    let fd = owned(c_long::from(unsafe {
+        libc::memfd_create(c"toka".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
+    }))?;
+    let mut file = std::fs::File::from(fd);
+    file.write_all(content)?;
+    let seals = libc::F_SEAL_WRITE | libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
+    // SAFETY: the descriptor is open; no memory is passed.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }.into())?;
+    Ok(file.into())
+}
