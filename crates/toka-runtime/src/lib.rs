@@ -1,1 +1,3 @@
-//! placeholder
+//! Owns an agent's life: lifecycle, output, progress.
+
+pub mod output;

@@ -1,0 +1,278 @@
+//! Moves an agent's output from its two pipes to its log, as one task per agent that sleeps while there is none.
+//!
+//! A small write is taken at once, and then the pipe is left alone for [`PAUSE`], so that a program that writes many
+//! small pieces costs one wake-up per pause and not one per piece. A pipe that was found full is made larger, and is
+//! emptied without pauses. In one turn a pipe gives at most [`TURN`] bytes; then the other agents have theirs.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+
+use super::watch::Watch;
+use super::writer::Moved;
+use super::{LogWriter, Stream};
+
+/// How long small pieces are let gather. The runtime's timer counts in milliseconds; this is its least.
+const PAUSE: Duration = Duration::from_millis(1);
+/// A turn that moved as much as this needs no pause: the writer is faster than the pauses.
+const BUSY: usize = 32 * 1024;
+/// Most that one pipe gives before others have their turn.
+const TURN: usize = 512 * 1024;
+/// Size of a pipe unless one asks for more (pipe(7)).
+const SMALL_PIPE: usize = 64 * 1024;
+/// Size of the pipe of an agent that fills small ones: the most that an ordinary user may ask for (pipe(7)).
+const LARGE_PIPE: i32 = 1024 * 1024;
+/// Most that is still read of a pipe once its agent is gone: all that a pipe can hold, and no more, in case
+/// somebody who is no agent keeps writing to it.
+const REST: usize = LARGE_PIPE as usize;
+
+/// What the pump has to tell.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// A text that a dependent waits for was written.
+    LineSeen(String),
+    /// The log cannot be written any more; told once.
+    Losing,
+}
+
+/// The two pipes and where they lead.
+pub(crate) struct Pump {
+    pipes: [Option<AsyncFd<OwnedFd>>; 2],
+    enlarged: [Size; 2],
+    writer: LogWriter,
+    watch: Watch,
+    notes: mpsc::UnboundedSender<Note>,
+    told: Told,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Size {
+    Small,
+    Large,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Losing,
+}
+
+impl Pump {
+    /// Takes the read ends of stdout and stderr.
+    ///
+    /// # Errors
+    /// When they cannot be made non-blocking or cannot be polled.
+    pub(crate) fn new(
+        pipes: [OwnedFd; 2],
+        writer: LogWriter,
+        texts: Vec<String>,
+        notes: mpsc::UnboundedSender<Note>,
+    ) -> std::io::Result<Self> {
+        let [stdout, stderr] = pipes;
+        Ok(Self {
+            pipes: [Some(pollable(stdout)?), Some(pollable(stderr)?)],
+            enlarged: [Size::Small; 2],
+            writer,
+            watch: Watch::new(texts),
+            notes,
+            told: Told::Nothing,
+        })
+    }
+
+    /// Runs until both pipes have ended, or until `gone` says that no writer is left; then takes what is still in
+    /// the pipes. The number of bytes that were lost.
+    pub(crate) async fn run(mut self, mut gone: oneshot::Receiver<()>) -> u64 {
+        while self.pipes.iter().any(Option::is_some) {
+            tokio::select! {
+                biased;
+                _ = &mut gone => break,
+                () = ready(self.pipes[0].as_ref()) => {}
+                () = ready(self.pipes[1].as_ref()) => {}
+            }
+            let moved: usize = Stream::ALL.into_iter().map(|stream| self.turn(stream, TURN)).sum();
+            if moved >= BUSY {
+                tokio::task::yield_now().await;
+            } else if self.pipes.iter().any(Option::is_some) {
+                tokio::select! { _ = &mut gone => break, () = tokio::time::sleep(PAUSE) => {} }
+            }
+        }
+        for stream in Stream::ALL {
+            self.rest(stream);
+        }
+        self.writer.lost()
+    }
+
+    /// Takes up to `most` bytes of one pipe, and notes where they came from.
+    fn turn(&mut self, stream: Stream, most: usize) -> usize {
+        let at = stream as usize;
+        let start = self.writer.len();
+        let mut moved = 0;
+        while moved < most {
+            let Some(pipe) = &self.pipes[at] else { break };
+            match pipe.try_io(Interest::READABLE, |pipe| self.writer.take(pipe.as_fd())) {
+                Ok(Moved::Written(count)) => moved += count,
+                Ok(Moved::Discarded(count)) => {
+                    moved += count;
+                    self.tell_losing();
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Ok(Moved::Eof) | Err(_) => self.pipes[at] = None,
+            }
+        }
+        if moved >= SMALL_PIPE && self.enlarged[at] == Size::Small {
+            self.enlarge(at);
+        }
+        self.finish_batch(stream, start);
+        moved
+    }
+
+    /// Takes what a pipe still holds once its writers are gone. Readiness is not asked for: whether the poller has
+    /// already seen the last bytes does not matter to them.
+    fn rest(&mut self, stream: Stream) {
+        let start = self.writer.len();
+        let Some(pipe) = self.pipes[stream as usize].take() else { return };
+        let pipe = pipe.into_inner();
+        let mut moved = 0;
+        while moved < REST {
+            match self.writer.take(pipe.as_fd()) {
+                Ok(Moved::Written(count)) => moved += count,
+                Ok(Moved::Discarded(count)) => {
+                    moved += count;
+                    self.tell_losing();
+                }
+                Ok(Moved::Eof) | Err(_) => break,
+            }
+        }
+        self.finish_batch(stream, start);
+    }
+
+    fn finish_batch(&mut self, stream: Stream, start: u64) {
+        let end = self.writer.len();
+        if end == start {
+            return;
+        }
+        for text in self.watch.scan(self.writer.log(), stream, start, end) {
+            let _ = self.notes.send(Note::LineSeen(text));
+        }
+        self.writer.note(stream, start, now_ms());
+    }
+
+    fn enlarge(&mut self, at: usize) {
+        // Beyond the user's allowance the kernel says no (pipe-user-pages-soft); then it stays as it is.
+        if let Some(pipe) = &self.pipes[at] {
+            let _ = fcntl(pipe.get_ref(), FcntlArg::F_SETPIPE_SZ(LARGE_PIPE));
+        }
+        self.enlarged[at] = Size::Large;
+    }
+
+    fn tell_losing(&mut self) {
+        if self.told == Told::Nothing {
+            self.told = Told::Losing;
+            let _ = self.notes.send(Note::Losing);
+        }
+    }
+}
+
+fn pollable(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    AsyncFd::with_interest(fd, Interest::READABLE)
+}
+
+async fn ready(pipe: Option<&AsyncFd<OwnedFd>>) {
+    match pipe {
+        // An error of the poller shows again in the read that follows.
+        Some(pipe) => drop(pipe.readable().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// The wall clock in milliseconds since the Unix epoch; a clock before 1970 counts as 1970.
+fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::fcntl::OFlag;
+    use nix::unistd::{pipe2, write};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::output::LogReader;
+
+    struct Rig {
+        folder: TempDir,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+        notes: mpsc::UnboundedReceiver<Note>,
+        gone: oneshot::Sender<()>,
+        pump: tokio::task::JoinHandle<u64>,
+    }
+
+    fn rig(texts: &[&str]) -> Rig {
+        let folder = tempfile::tempdir().expect("a folder");
+        let writer = LogWriter::create(&folder.path().join("log")).expect("a log");
+        let (out, stdout) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
+        let (err, stderr) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
+        let (tx, notes) = mpsc::unbounded_channel();
+        let texts = texts.iter().map(|text| (*text).to_owned()).collect();
+        let pump = Pump::new([out, err], writer, texts, tx).expect("a pump");
+        let (gone, is_gone) = oneshot::channel();
+        Rig { folder, stdout, stderr, notes, gone, pump: tokio::spawn(pump.run(is_gone)) }
+    }
+
+    fn lines(folder: &TempDir) -> Vec<(Stream, String)> {
+        let mut reader = LogReader::open(&folder.path().join("log")).expect("a log");
+        reader.end();
+        std::iter::from_fn(|| reader.next_line().expect("readable"))
+            .map(|line| (line.stream, String::from_utf8_lossy(&line.bytes).into_owned()))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn both_streams_arrive_and_the_pump_ends_with_them() {
+        let mut rig = rig(&["ready"]);
+        write(&rig.stdout, b"out is ready\n").expect("room");
+        assert_eq!(rig.notes.recv().await, Some(Note::LineSeen("ready".into())));
+        write(&rig.stderr, b"err\n").expect("room");
+        drop((rig.stdout, rig.stderr));
+        assert_eq!(rig.pump.await.expect("no panic"), 0);
+        let mut seen = lines(&rig.folder);
+        seen.sort_by_key(|(stream, _)| *stream as usize);
+        assert_eq!(seen, [(Stream::Stdout, "out is ready".into()), (Stream::Stderr, "err".into())]);
+    }
+
+    #[tokio::test]
+    async fn a_pipe_that_somebody_still_holds_does_not_hold_the_end() {
+        let rig = rig(&[]);
+        write(&rig.stdout, b"last words\n").expect("room");
+        rig.gone.send(()).expect("the pump runs");
+        assert_eq!(rig.pump.await.expect("no panic"), 0);
+        assert_eq!(lines(&rig.folder), [(Stream::Stdout, "last words".into())]);
+        drop((rig.stdout, rig.stderr));
+    }
+
+    #[tokio::test]
+    async fn megabytes_arrive_exactly_although_the_reader_yields() {
+        let rig = rig(&[]);
+        let (stdout, folder) = (rig.stdout, rig.folder);
+        drop(rig.stderr);
+        let writer = std::thread::spawn(move || {
+            let mut file = std::fs::File::from(stdout);
+            for number in 0..400_000 {
+                std::io::Write::write_all(&mut file, format!("{number:09}\n").as_bytes()).expect("room");
+            }
+        });
+        assert_eq!(rig.pump.await.expect("no panic"), 0);
+        writer.join().expect("no panic");
+        let log = std::fs::read(folder.path().join("log")).expect("the log");
+        let expected: Vec<u8> = (0..400_000).flat_map(|n| format!("{n:09}\n").into_bytes()).collect();
+        assert!(log == expected, "{} bytes of {}", log.len(), expected.len());
+    }
+}
