@@ -1,1 +1,22 @@
-//! placeholder
+//! The only crate that forks: the keeper, a small single-threaded process that is the parent of every agent.
+//!
+//! It holds what must outlive the daemon: child processes and their exit statuses, control groups, the read ends of the
+//! output pipes, and whatever other descriptors it is given to hold. It knows no YAML, no SQL and no HTTP. The daemon
+//! talks to it through [`Keeper`], over a Unix socket that carries JSON packets with descriptors ([`protocol`]).
+//!
+//! ```text
+//! daemon ── Keeper ══ packets + descriptors ══ server ── fork ─▶ confine ─▶ exec
+//!                                                  ▲ SIGCHLD      │ step, errno, path over a pipe
+//! ```
+//!
+//! When the daemon's side closes, the keeper stops every agent gracefully, removes their groups, and ends.
+
+mod client;
+mod packet;
+pub mod protocol;
+mod server;
+
+pub use client::{Keeper, KeeperError, KeeperEvent, KeeperOptions, SpawnError, Started};
+pub use protocol::{Launch, ProcessId, Status};
+pub use server::serve;
+pub use toka_sandbox::Program;

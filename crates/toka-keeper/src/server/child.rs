@@ -1,0 +1,267 @@
+//! One agent's processes as the keeper sees them: from the fork until its control group is empty and removed.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::{Pid, pipe2};
+use toka_core::Enforcement;
+use toka_core::event::Usage;
+use toka_sandbox::sys::{self, Forked};
+use toka_sandbox::{Group, PrepareError, Prepared, Preparer, Program, StepError, Streams};
+
+use crate::protocol::{Body, Launch, Status};
+
+/// How far it is.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Forked, not yet executing its program; the pipe closes when it does, or says why not.
+    Starting { report: OwnedFd, call: u64 },
+    /// Executing its program.
+    Running,
+    /// Its main process has ended; what is left in its group is being killed.
+    Draining,
+}
+
+/// One agent's processes.
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) pid: i32,
+    pub(super) phase: Phase,
+    pub(super) project: String,
+    pub(super) agent: String,
+    pub(super) group: Group,
+    pub(super) enforcement: Enforcement,
+    pub(super) output: OwnedFd,
+    pub(super) error: OwnedFd,
+    pub(super) held: Vec<(String, OwnedFd)>,
+    pub(super) usage: Usage,
+    /// Set when it exits before we have read that it started.
+    early: Option<Status>,
+    started: Startup,
+    stop_signal: i32,
+    grace: Duration,
+    /// When to kill it, once it has been asked to stop by us.
+    deadline: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Startup {
+    Undecided,
+    Executed,
+    Failed,
+}
+
+impl Child {
+    /// Prepares everything, forks, and returns at once; the child confines itself and executes its program.
+    pub(super) fn start(
+        preparer: &Preparer,
+        null: &OwnedFd,
+        call: u64,
+        launch: Launch,
+    ) -> Result<Self, PrepareError> {
+        let pipe = || {
+            pipe2(OFlag::O_CLOEXEC).map_err(|error| StepError::new("streams: make pipe", None, &error.into()))
+        };
+        let ((output, output_end), (error, error_end), (report, report_end)) = (pipe()?, pipe()?, pipe()?);
+        let prepared = preparer.prepare(&launch.plan)?;
+        let (group, enforcement) = (prepared.group.clone(), prepared.enforcement.clone());
+        let streams = Streams { input: null.as_fd(), output: output_end.as_fd(), error: error_end.as_fd() };
+        let pid = match sys::fork() {
+            Ok(Forked::Child) => become_agent(prepared, preparer, &launch, streams, report_end),
+            Ok(Forked::Parent(pid)) => pid,
+            Err(error) => {
+                let _ = group.remove();
+                return Err(StepError::new("fork", None, &error).into());
+            }
+        };
+        for end in [&output, &error] {
+            // The daemon reads both by readiness. The flag is of this end only; the agent's end stays blocking.
+            let _ = fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+        }
+        Ok(Self {
+            pid,
+            phase: Phase::Starting { report, call },
+            project: launch.plan.project.to_string(),
+            agent: launch.plan.agent.to_string(),
+            group,
+            enforcement,
+            output,
+            error,
+            held: Vec::new(),
+            usage: Usage::default(),
+            early: None,
+            started: Startup::Undecided,
+            stop_signal: launch.stop_signal,
+            grace: launch.grace,
+            deadline: None,
+        })
+    }
+
+    /// It executes its program now; the status if it has already ended.
+    pub(super) fn executed(&mut self) -> Option<Status> {
+        self.started = Startup::Executed;
+        if self.early.is_none() {
+            self.phase = Phase::Running;
+        } else {
+            self.phase = Phase::Draining;
+        }
+        self.early
+    }
+
+    /// It could not be confined or executed; its process ends by itself.
+    pub(super) fn failed(&mut self) {
+        self.started = Startup::Failed;
+        self.phase = if self.early.is_some() { Phase::Draining } else { Phase::Running };
+    }
+
+    /// Whether anybody was told that it started.
+    pub(super) fn was_started(&self) -> bool {
+        self.started == Startup::Executed
+    }
+
+    /// Its main process has ended. True when this is to be told now.
+    pub(super) fn on_exit(&mut self, status: Status) -> bool {
+        match self.phase {
+            Phase::Starting { .. } => {
+                self.early = Some(status);
+                false
+            }
+            _ => {
+                self.phase = Phase::Draining;
+                self.kill_rest();
+                self.started == Startup::Executed
+            }
+        }
+    }
+
+    /// When its group is empty: takes its last figures and removes it. True when it is done with.
+    pub(super) fn try_finish(&mut self) -> bool {
+        if !matches!(self.phase, Phase::Draining) {
+            return false;
+        }
+        self.usage = self.group.usage();
+        if self.group.remove().is_ok() {
+            return true;
+        }
+        self.kill_rest();
+        false
+    }
+
+    fn kill_rest(&mut self) {
+        if !self.group.is_empty() {
+            let _ = self.group.kill();
+        }
+        // Without groups, its process group is the best there is.
+        let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
+    }
+
+    pub(super) fn signal(&mut self, signal: i32) -> Result<Body, String> {
+        let signal = Signal::try_from(signal).map_err(|error| error.to_string())?;
+        if matches!(self.phase, Phase::Draining) {
+            return Ok(Body::Done);
+        }
+        kill(Pid::from_raw(self.pid), signal).map_err(|error| error.to_string())?;
+        Ok(Body::Done)
+    }
+
+    pub(super) fn kill(&mut self) -> Result<Body, String> {
+        if !matches!(self.phase, Phase::Draining) {
+            let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+        }
+        self.group.kill().map_err(|error| error.to_string())?;
+        Ok(Body::Done)
+    }
+
+    /// The daemon is gone: asks it to stop, frozen or not.
+    pub(super) fn begin_stop(&mut self, now: Instant) {
+        self.deadline = Some(now + self.grace);
+        let _ = self.group.thaw();
+        let _ = self.signal(self.stop_signal);
+    }
+
+    /// What is due: the kill after the grace period, another look at a group that empties.
+    pub(super) fn on_time(&mut self, now: Instant) {
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            self.deadline = None;
+            let _ = self.kill();
+        }
+    }
+
+    /// How long until [`Child::on_time`] has something to do.
+    pub(super) fn next_wake(&self, now: Instant, drain: Duration) -> Option<Duration> {
+        let draining = matches!(self.phase, Phase::Draining).then_some(drain);
+        let deadline = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        draining.into_iter().chain(deadline).min()
+    }
+}
+
+/// Reads why a start failed; `None` when the pipe closed because the program was executed.
+pub(super) fn read_report(report: &OwnedFd) -> Option<StepError> {
+    let mut text = Vec::new();
+    let read = report.try_clone().map(File::from).and_then(|mut file| file.read_to_end(&mut text));
+    match read {
+        Ok(0) => None,
+        Ok(_) => serde_json::from_slice(&text).ok().or_else(|| Some(unreadable("its report is damaged"))),
+        Err(_) => Some(unreadable("its report cannot be read")),
+    }
+}
+
+fn unreadable(reason: &str) -> StepError {
+    StepError { step: "start".into(), path: None, errno: 0, reason: reason.into() }
+}
+
+/// In the child: confines itself and executes the program; on failure says the step, the path and the error, and ends.
+fn become_agent(
+    prepared: Prepared,
+    preparer: &Preparer,
+    launch: &Launch,
+    streams: Streams<'_>,
+    report: OwnedFd,
+) -> ! {
+    let error = match prepared.enter(&launch.plan, preparer, streams) {
+        Ok(()) => execute(preparer, launch),
+        Err(error) => error,
+    };
+    if let Ok(text) = serde_json::to_vec(&error) {
+        let _ = File::from(report).write_all(&text);
+    }
+    sys::exit_now(127)
+}
+
+/// Executes the program; returns only with the reason why not.
+fn execute(preparer: &Preparer, launch: &Launch) -> StepError {
+    let c_string = |bytes: Vec<u8>| CString::new(bytes).unwrap_or_default();
+    let argv: Vec<CString> = launch.argv.iter().map(|arg| c_string(arg.as_bytes().to_vec())).collect();
+    let envp: Vec<CString> = launch
+        .env
+        .iter()
+        .map(|(name, value)| {
+            let mut pair = name.clone().into_vec();
+            pair.push(b'=');
+            pair.extend(value.as_bytes());
+            c_string(pair)
+        })
+        .collect();
+    match &launch.program {
+        Program::Itself => StepError::new("exec", None, &sys::exec_file(preparer.executable(), &argv, &envp)),
+        Program::Path(path) => exec_path(path, &argv, &envp),
+    }
+}
+
+fn exec_path(path: &Path, argv: &[CString], envp: &[CString]) -> StepError {
+    let error = match sys::c_path(path) {
+        Ok(c_path) => match nix::unistd::execve(&c_path, argv, envp) {
+            Err(error) => error.into(),
+            Ok(never) => match never {},
+        },
+        Err(error) => error,
+    };
+    StepError::new("exec", Some(path), &error)
+}
