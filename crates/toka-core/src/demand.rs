@@ -61,9 +61,8 @@ fn outside(declared: &str, ground: &Ground<'_>) -> Option<Capability> {
         .components()
         .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']))
         .collect();
-    let real = (ground.resolve)(&plain);
-    // What is not there yet may still hold `..`; it is then taken by its text.
-    let real = normalise(&real);
+    // Dots go first, as they do in the rules; then the links that are left.
+    let real = (ground.resolve)(&normalise(&plain));
     // Beyond a glob, `..` leads from wherever it matched to anywhere.
     let climbs = whole.components().skip(plain.components().count()).any(|part| part == Component::ParentDir);
     let reached = if climbs { Path::new("/") } else { &real };
@@ -97,7 +96,7 @@ mod tests {
 
     fn found(confinement: &Confinement) -> Vec<String> {
         let resolve = |path: &Path| match path.strip_prefix("/work/link") {
-            Ok(rest) => Path::new("/etc").join(rest),
+            Ok(rest) => Path::new("/etc").join(rest).components().collect(),
             Err(_) => path.to_owned(),
         };
         let ground =
@@ -120,6 +119,7 @@ mod tests {
             ("/workshop", Some("filesystem-outside:/workshop")),
             ("~/.ssh", Some("filesystem-outside:/home/me/.ssh")),
             ("~", Some("filesystem-outside:/home/me")),
+            ("a/../link", Some("filesystem-outside:/etc")),
             ("link/shadow", Some("filesystem-outside:/etc/shadow")),
         ] {
             let confinement = Confinement { read: vec![by_test(path.to_owned())], ..Confinement::default() };
