@@ -3,13 +3,15 @@
 //! [`load`] takes paths and gives a [`Set`] of validated [`Agent`]s, or every problem of every file as
 //! [`Diagnostic`]s that know their code, their place and what to do about them.
 
+mod decode;
 pub mod diagnostic;
 mod load;
 mod model;
 pub mod plan;
+mod read;
 
 pub use diagnostic::{Code, Diagnostic, FileId, Label, Severity, Sources, Style};
-pub use load::{LoadOptions, Loaded, load};
+pub use load::{LoadOptions, Loaded, check, load};
 pub use model::{
     Agent, AgentKind, Backoff, Condition, Dependency, Frequency, Hook, Hooks, HttpGet, HttpScheme, Metadata,
     Metric, Need, Objective, Probe, ProbeCheck, Probes, Process, ProcessCommand, Reporting, Restart,

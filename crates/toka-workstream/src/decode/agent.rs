@@ -1,0 +1,256 @@
+//! One document: the sections together, and what follows from more than one of them.
+
+use std::ops::Range;
+use std::path::Path;
+
+use serde_json::Map;
+use toka_core::{AgentName, Declared, Limits, Priority};
+
+use super::context::Context;
+use super::keys::{DOCUMENT, SPEC};
+use super::metadata::{Identity, metadata};
+use super::section::{Section, list};
+use super::suggest::{nearest, within_two_edits};
+use super::tasks::{PRIORITIES, Tasks, tasks};
+use super::texts::{choice, filled, text};
+use super::{dependencies, objectives, probes, process, quantities, reporting, restart, security};
+use crate::diagnostic::{Code, Diagnostic, FileId};
+use crate::load::LoadOptions;
+use crate::model::{
+    Agent, AgentKind, Condition, Dependency, Hooks, Probes, Process, Reporting, RestartPolicy, Secret, Stop,
+};
+use crate::read::{Document, Entry, Node, Value, shorten};
+
+/// An agent as far as its own document tells.
+pub(crate) struct Decoded {
+    pub(crate) agent: Agent,
+    pub(crate) name: Place,
+    /// Positions of dependencies whose condition follows from what they lead to.
+    pub(crate) open_conditions: Vec<usize>,
+    /// The groups of conditional tasks.
+    pub(crate) groups: Vec<String>,
+}
+
+/// A place in a file.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) file: FileId,
+    pub(crate) span: Range<usize>,
+}
+
+/// Reads a document; `None` when it has no name to call it by. Problems go to the context.
+pub(crate) fn decode(
+    cx: &mut Context<'_>,
+    document: &Document,
+    path: &Path,
+    options: &LoadOptions,
+) -> Option<Decoded> {
+    let root = &*document.root;
+    if !matches!(root.value, Value::Map(_)) {
+        let message = format!("a workstream is a map of sections, not {}", root.describe());
+        let start = root.span.start..root.span.start;
+        let problem = Diagnostic::new(Code::NotAMap, message).at(cx.file, start, "");
+        cx.report(problem.help("it begins with `metadata:`; `toka init` writes one to start from"));
+        return None;
+    }
+    let sections = Section::read_open(cx, root, &DOCUMENT)?;
+    let extras = extras(cx, &sections);
+    let identity = metadata(cx, sections.get_or_null("metadata"), document, sections.span());
+    let spec = spec(cx, sections.get("spec"));
+    let tasks = sections.get("tasks").map(|node| tasks(cx, node, options)).unwrap_or_default();
+    let edges =
+        sections.get("dependencies").map(|node| dependencies::dependencies(cx, node)).unwrap_or_default();
+    let objectives =
+        sections.get("objectives").map(|node| objectives::objectives(cx, node)).unwrap_or_default();
+    let (capabilities_primary, capabilities_secondary) =
+        sections.get("capabilities").map(|node| objectives::capabilities(cx, node)).unwrap_or_default();
+    let reporting =
+        sections.get("reporting").map_or_else(Reporting::default, |node| reporting::reporting(cx, node));
+    let mut confinement =
+        sections.get("security").map(|node| security::security(cx, node)).unwrap_or_default();
+    if let Some(priority) = &spec.priority {
+        confinement.priority = priority.clone();
+    }
+    if spec.kind == AgentKind::Task && confinement.limits.timeout.is_none() {
+        confinement.limits.timeout = Some(Declared::by_default(Limits::TASK_TIMEOUT, "timeout of a task"));
+    }
+    let Identity { name, version, workstream, rest } = identity;
+    let own_name = name.as_ref().map(|(name, _)| name);
+    let (dependencies, open_conditions) = edges_of(cx, edges, own_name);
+    report_nothing_to_do(cx, &sections, &spec, &tasks);
+    report_model(cx, &spec, &tasks);
+    let (name, span) = name?;
+    let agent = Agent {
+        version: version.unwrap_or_else(|| "v0".to_owned()),
+        workstream: workstream.unwrap_or_else(|| stem(path)),
+        metadata: rest,
+        title: spec.title.unwrap_or_else(|| name.to_string()),
+        domain: spec.domain.unwrap_or_else(|| "general".to_owned()),
+        description: spec.description,
+        priority: confinement.priority.value,
+        kind: spec.kind,
+        process: spec.process,
+        tasks: tasks.tasks,
+        dependencies,
+        secrets: spec.secrets,
+        restart: spec.restart.for_kind(spec.kind),
+        probes: spec.probes,
+        watchdog: spec.watchdog,
+        stop: spec.stop,
+        hooks: spec.hooks,
+        objectives,
+        capabilities_primary,
+        capabilities_secondary,
+        reporting,
+        confinement,
+        extras,
+        origin: cx.origin_of(&span),
+        file: path.to_owned(),
+        name,
+    };
+    Some(Decoded { agent, name: Place { file: cx.file, span }, open_conditions, groups: tasks.groups })
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned())
+}
+
+/// `spec` while its kind is being found out.
+#[derive(Default)]
+struct Spec {
+    title: Option<String>,
+    domain: Option<String>,
+    description: Option<String>,
+    priority: Option<Declared<Priority>>,
+    kind: AgentKind,
+    process: Option<Process>,
+    /// Whether there is a `process`, even one that could not be read.
+    has_process: bool,
+    secrets: Vec<Secret>,
+    restart: restart::Declared,
+    probes: Probes,
+    watchdog: Option<std::time::Duration>,
+    stop: Stop,
+    hooks: Hooks,
+}
+
+const KINDS: &[(&str, AgentKind)] = &[("task", AgentKind::Task), ("service", AgentKind::Service)];
+
+fn spec(cx: &mut Context<'_>, node: Option<&Node>) -> Spec {
+    let mut out = Spec::default();
+    let Some(section) = node.and_then(|node| Section::read(cx, node, &SPEC)) else { return out };
+    out.title = section.get("name").and_then(|node| filled(cx, node));
+    out.domain = section.get("domain").and_then(|node| filled(cx, node));
+    out.description = section.get("description").and_then(|node| text(cx, node));
+    out.priority = section
+        .get("priority")
+        .and_then(|node| Some(Declared::new(choice(cx, node, PRIORITIES)?, cx.origin(node))));
+    if let Some(node) = section.get("process") {
+        out.has_process = true;
+        out.process = process::process(cx, node);
+    }
+    out.secrets = section.get("secrets").map(|node| process::secrets(cx, node)).unwrap_or_default();
+    out.restart = section.get("restart").map(|node| restart::restart(cx, node)).unwrap_or_default();
+    out.probes = probes::probes(cx, &section);
+    out.watchdog = section.get("watchdog").and_then(|node| quantities::duration(cx, node));
+    out.stop = section.get("stop").map(|node| process::stop(cx, node)).unwrap_or_default();
+    out.hooks = section.get("hooks").map(|node| process::hooks(cx, node)).unwrap_or_default();
+    let declared = section.get("type").and_then(|node| choice(cx, node, KINDS));
+    out.kind = declared.unwrap_or_else(|| kind_of(&out));
+    out
+}
+
+/// What keeps running is a service: one that is always restarted, or that can be asked how it is.
+fn kind_of(spec: &Spec) -> AgentKind {
+    let restarted = matches!(spec.restart.policy, Some(RestartPolicy::Always | RestartPolicy::UnlessStopped));
+    if restarted || spec.probes.any() { AgentKind::Service } else { AgentKind::Task }
+}
+
+fn edges_of(
+    cx: &mut Context<'_>,
+    drafts: Vec<dependencies::Draft>,
+    own_name: Option<&AgentName>,
+) -> (Vec<Dependency>, Vec<usize>) {
+    let (mut edges, mut open) = (Vec::new(), Vec::new());
+    for draft in drafts {
+        if Some(&draft.on) == own_name {
+            dependencies::report_self(cx, &draft);
+            continue;
+        }
+        if draft.condition.is_none() {
+            open.push(edges.len());
+        }
+        edges.push(Dependency {
+            on: draft.on,
+            need: draft.need,
+            reason: draft.reason,
+            condition: draft.condition.unwrap_or(Condition::CompletedSuccessfully),
+            origin: cx.origin_of(&draft.span),
+        });
+    }
+    (edges, open)
+}
+
+/// Sections that Toka does not know, verbatim; one that is nearly a known one is an error.
+fn extras(cx: &mut Context<'_>, sections: &Section<'_>) -> Map<String, serde_json::Value> {
+    let mut extras = Map::new();
+    for entry in sections.every() {
+        let word = entry.key.text.as_str();
+        if DOCUMENT.names.contains(&word) {
+            continue;
+        }
+        match within_two_edits(word, DOCUMENT.names.iter().copied()) {
+            Some(near) => cx.report(misspelt(cx, entry, near)),
+            None => {
+                extras.insert(word.to_owned(), entry.value.to_json());
+            }
+        }
+    }
+    extras
+}
+
+fn misspelt(cx: &Context<'_>, entry: &Entry, near: &str) -> Diagnostic {
+    let message = format!("`{}` is not a section, but nearly one", shorten(&entry.key.text));
+    let problem =
+        Diagnostic::new(Code::MisspeltSection, message).at(cx.file, entry.key.span.clone(), "misspelt?");
+    problem.help(format!("did you mean `{near}`? A section of your own needs a name that is less like it"))
+}
+
+fn report_nothing_to_do(cx: &mut Context<'_>, sections: &Section<'_>, spec: &Spec, tasks: &Tasks) {
+    if spec.has_process || tasks.any || cx.failed() {
+        return;
+    }
+    let message = "the agent has nothing to do: neither `spec.process` nor a task";
+    let mut problem = Diagnostic::new(Code::Missing, message).at(cx.file, sections.span(), "");
+    // A file of another program is told from a slip by what it has instead.
+    let strangers: Vec<&str> = sections.every().iter().map(|entry| entry.key.text.as_str()).collect();
+    problem = match strangers.iter().find_map(|word| nearest(word, ["tasks", "spec"])) {
+        Some(near) if !strangers.contains(&near) => problem.help(format!("did you mean `{near}`?")),
+        _ => problem.help(format!(
+            "write `spec: {{process: {{command: [program]}}}}`, or `tasks: {{default: [..]}}`; the sections are {}",
+            list(DOCUMENT.names)
+        )),
+    };
+    cx.report(problem);
+}
+
+/// Tasks that only a model can do are worth a warning; `run` refuses them before anything starts.
+fn report_model(cx: &mut Context<'_>, spec: &Spec, tasks: &Tasks) {
+    if spec.has_process {
+        return;
+    }
+    let waiting: Vec<_> = tasks.tasks.iter().filter(|task| task.run.is_none()).collect();
+    let Some(first) = waiting.first() else { return };
+    let message = match waiting.len() {
+        1 => format!("the task `{}` needs a model: it has no `run`", shorten(&first.description)),
+        count => format!(
+            "{count} tasks need a model, for they have no `run`; the first is `{}`",
+            shorten(&first.description)
+        ),
+    };
+    let mut problem = Diagnostic::new(Code::NeedsModel, message);
+    for span in tasks.without_run().take(5) {
+        problem = problem.at(cx.file, span, "only a description");
+    }
+    cx.report(problem.help("give it a command, `run: \"..\"`, or configure a model before `toka run`"));
+}

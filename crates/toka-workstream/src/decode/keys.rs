@@ -1,0 +1,63 @@
+//! The keys of every section: what the decoder takes, and what a test compares with the schema.
+
+/// The keys of one section.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    /// How messages call the section.
+    pub(crate) section: &'static str,
+    pub(crate) names: &'static [&'static str],
+}
+
+macro_rules! sections {
+    ($($name:ident: $section:literal = [$($key:literal),* $(,)?];)*) => {
+        $(pub(crate) const $name: Keys = Keys { section: $section, names: &[$($key),*] };)*
+        /// Every section.
+        #[cfg(test)]
+        pub(crate) const ALL: &[(&str, &Keys)] = &[$((stringify!($name), &$name)),*];
+    };
+}
+
+sections! {
+    DOCUMENT: "a workstream" =
+        ["metadata", "spec", "capabilities", "objectives", "tasks", "dependencies", "reporting", "security"];
+    METADATA: "metadata" =
+        ["name", "version", "created", "modified", "workstream", "branch", "schema_version", "checksum"];
+    SPEC: "spec" = [
+        "name", "domain", "priority", "description", "type", "process", "secrets", "restart", "startup_probe",
+        "readiness_probe", "liveness_probe", "watchdog", "stop", "hooks",
+    ];
+    PROCESS: "spec.process" = [
+        "command", "shell", "working_dir", "environment", "environment_from", "environment_file", "user", "tty",
+    ];
+    SECRET: "a secret" = ["file", "env"];
+    RESTART: "spec.restart" = ["policy", "max_restarts", "window", "backoff"];
+    BACKOFF: "a back-off" = ["initial", "max", "multiplier", "jitter", "reset_after"];
+    PROBE: "a probe" = [
+        "exec", "http_get", "tcp_socket", "initial_delay", "period", "timeout", "success_threshold",
+        "failure_threshold",
+    ];
+    PROBE_EXEC: "exec" = ["command"];
+    HTTP_GET: "http_get" = ["host", "port", "path", "scheme", "headers"];
+    TCP_SOCKET: "tcp_socket" = ["host", "port"];
+    STOP: "spec.stop" = ["signal", "grace_period"];
+    HOOKS: "spec.hooks" = ["pre_start", "post_start", "pre_stop", "post_stop"];
+    CAPABILITIES: "capabilities" = ["primary", "secondary"];
+    OBJECTIVE: "an objective" = ["description", "deliverable", "validation", "priority", "check"];
+    TASKS: "tasks" = ["default", "conditional"];
+    TASK: "a task" = [
+        "description", "priority", "estimated_duration", "tools_required", "dependencies", "run", "timeout", "retry",
+    ];
+    RETRY: "retry" = ["max_attempts", "initial", "max", "multiplier"];
+    DEPENDENCIES: "dependencies" = ["required", "optional"];
+    DEPENDENCY: "a dependency" = ["name", "reason", "condition", "log_line"];
+    REPORTING: "reporting" = ["frequency", "channels", "metrics"];
+    METRIC: "a metric" = ["name", "description", "type", "unit"];
+    SECURITY: "security" =
+        ["sandbox", "capabilities_required", "filesystem", "network", "resource_limits", "compatibility"];
+    FILESYSTEM: "security.filesystem" = ["read", "write", "execute"];
+    NETWORK: "security.network" = ["allow"];
+    LIMITS: "security.resource_limits" = [
+        "max_memory", "max_cpu", "timeout", "max_processes", "max_open_files", "max_disk_usage",
+        "max_network_bandwidth",
+    ];
+}

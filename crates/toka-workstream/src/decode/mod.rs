@@ -1,0 +1,24 @@
+//! From trees to validated agents. One file per section; each reads what is there, reports what is wrong with it, and goes
+//! on with the default, so that one slip does not hide the next.
+
+mod agent;
+mod checksum;
+mod context;
+mod dependencies;
+pub(crate) mod keys;
+mod metadata;
+mod objectives;
+mod probes;
+mod process;
+mod quantities;
+mod reporting;
+mod restart;
+mod section;
+mod security;
+mod suggest;
+mod tasks;
+mod texts;
+
+pub(crate) use agent::{Decoded, Place, decode};
+pub(crate) use context::Context;
+pub(crate) use suggest::nearest;

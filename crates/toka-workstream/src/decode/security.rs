@@ -1,0 +1,171 @@
+//! `security`: the walls. Every value keeps the place that it was declared at, for it becomes a rule of the kernel.
+
+use toka_core::{
+    ByteSize, Capability, Compatibility, Confinement, Declared, Limits, NetworkAccess, SandboxMode,
+};
+
+use super::context::Context;
+use super::keys::{FILESYSTEM, LIMITS, NETWORK, SECURITY};
+use super::process::declared_paths;
+use super::quantities::{bandwidth, duration, integer, share, size};
+use super::section::Section;
+use super::texts::{choice, texts_with_nodes, truth};
+use crate::diagnostic::Code;
+use crate::read::{Node, ScalarKind, Value, shorten};
+
+const COMPATIBILITIES: &[(&str, Compatibility)] = &[
+    ("default", Compatibility::Default),
+    ("strict", Compatibility::Strict),
+    ("best-effort", Compatibility::BestEffort),
+];
+
+/// Less than this, and no program starts.
+const LEAST_MEMORY: ByteSize = ByteSize::mib(1);
+
+pub(crate) fn security(cx: &mut Context<'_>, node: &Node) -> Confinement {
+    let mut out = Confinement::default();
+    let Some(section) = Section::read(cx, node, &SECURITY) else { return out };
+    if let Some(node) = section.get("sandbox")
+        && let Some(on) = truth(cx, node)
+    {
+        let mode = if on { SandboxMode::On } else { SandboxMode::Off };
+        out.sandbox = Declared::new(mode, cx.origin(node));
+    }
+    if let Some(node) = section.get("capabilities_required") {
+        out.capabilities = capabilities(cx, node);
+    }
+    if let Some(node) = section.get("filesystem")
+        && let Some(files) = Section::read(cx, node, &FILESYSTEM)
+    {
+        let mut take = |key| files.get(key).map(|node| declared_paths(cx, node)).unwrap_or_default();
+        (out.read, out.write, out.execute) = (take("read"), take("write"), take("execute"));
+    }
+    if let Some(node) = section.get("network")
+        && let Some(access) = network(cx, node)
+    {
+        out.network = Declared::new(access, cx.origin(node));
+    }
+    if let Some(node) = section.get("resource_limits") {
+        out.limits = limits(cx, node);
+    }
+    if let Some(node) = section.get("compatibility")
+        && let Some(value) = choice(cx, node, COMPATIBILITIES)
+    {
+        out.compatibility = Declared::new(value, cx.origin(node));
+    }
+    out
+}
+
+fn capabilities(cx: &mut Context<'_>, node: &Node) -> Vec<Declared<Capability>> {
+    let mut out = Vec::new();
+    for (text, node) in texts_with_nodes(cx, node) {
+        if text.trim().is_empty() {
+            cx.bad_value(node, "a capability has a name");
+            continue;
+        }
+        let capability = Capability::parse(&text.replacen(": ", ":", 1));
+        if let Capability::Label(label) = &capability {
+            let message =
+                format!("`{}` is not a capability that Toka knows; it grants nothing", shorten(label));
+            let problem = cx.at(Code::UnknownCapability, message, node, "a label");
+            let problem = match capability.suggestion() {
+                Some(near) => problem.help(format!("did you mean `{near}`?")),
+                None => problem.help("`toka explain capabilities` lists those that open something"),
+            };
+            cx.report(problem);
+        }
+        out.push(Declared::new(capability, cx.origin(node)));
+    }
+    out
+}
+
+fn network(cx: &mut Context<'_>, node: &Node) -> Option<NetworkAccess> {
+    match &node.value {
+        Value::Map(_) => {
+            let section = Section::read(cx, node, &NETWORK)?;
+            let Some(list) = section.get("allow") else {
+                let problem = cx.at(Code::Missing, "`network` has no `allow`", node, "");
+                cx.report(problem.help("write `{allow: [\"host:443\"]}`, or `none`"));
+                return None;
+            };
+            let hosts = texts_with_nodes(cx, list);
+            let good = hosts.iter().filter(|(host, node)| host_and_port(cx, host, node)).count();
+            (good == hosts.len())
+                .then(|| NetworkAccess::Allow(hosts.into_iter().map(|(host, _)| host).collect()))
+        }
+        Value::Scalar(scalar) if scalar.kind == ScalarKind::Bool(false) => Some(NetworkAccess::None),
+        Value::Scalar(_) => {
+            let word = choice(cx, node, &[("none", 0), ("loopback", 1), ("full", 2)])?;
+            Some(match word {
+                0 => NetworkAccess::None,
+                1 => NetworkAccess::Loopback,
+                _ => NetworkAccess::Full,
+            })
+        }
+        Value::List(_) => {
+            let problem = cx
+                .at(Code::WrongType, "a list of hosts stands below `allow`", node, "")
+                .help("write `network: {allow: [\"host:443\"]}`");
+            cx.report(problem);
+            None
+        }
+    }
+}
+
+/// `host:port`; a host may begin with `*.` for every name below it, an IPv6 address is in brackets.
+fn host_and_port(cx: &mut Context<'_>, text: &str, node: &Node) -> bool {
+    let good = text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| port.parse::<u16>().is_ok_and(|port| port > 0) && is_host(host));
+    if !good {
+        let message = format!("expected `host:port`, found `{}`", shorten(text));
+        let problem = cx
+            .at(Code::BadValue, message, node, "")
+            .help("such as `index.example.org:443`, `*.example.org:443` or `[::1]:8080`; no scheme, no path");
+        cx.report(problem);
+    }
+    good
+}
+
+fn is_host(host: &str) -> bool {
+    if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return inner.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    name.len() <= 253
+        && name.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        })
+}
+
+fn limits(cx: &mut Context<'_>, node: &Node) -> Limits {
+    let mut out = Limits::default();
+    let Some(section) = Section::read(cx, node, &LIMITS) else { return out };
+    if let Some(value) = section.get("max_memory").and_then(|node| size(cx, node, LEAST_MEMORY)) {
+        out.memory = value;
+    }
+    if let Some(value) = section.get("max_cpu").and_then(|node| share(cx, node)) {
+        out.cpu = value;
+    }
+    if let Some(node) = section.get("max_processes")
+        && let Some(value) = integer(cx, node, 1..=4_194_304)
+    {
+        out.processes = Declared::new(value, cx.origin(node));
+    }
+    if let Some(node) = section.get("max_open_files")
+        && let Some(value) = integer(cx, node, 8..=1_048_576)
+    {
+        out.open_files = Declared::new(value, cx.origin(node));
+    }
+    if let Some(node) = section.get("timeout")
+        && let Some(value) = duration(cx, node)
+    {
+        out.timeout = Some(Declared::new(value, cx.origin(node)));
+    }
+    out.disk = section.get("max_disk_usage").and_then(|node| size(cx, node, ByteSize(1)));
+    out.network_bandwidth = section.get("max_network_bandwidth").and_then(|node| bandwidth(cx, node));
+    out
+}

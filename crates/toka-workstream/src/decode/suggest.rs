@@ -1,0 +1,75 @@
+//! What was perhaps meant. A suggestion is made only when it is near: a far-fetched one misleads.
+
+/// The candidate nearest to a word, if it is near enough to be a slip of the pen or another spelling.
+pub(crate) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    const LONGEST: usize = 64;
+    if word.len() > LONGEST {
+        return None;
+    }
+    let normal = normalise(word);
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(word, &normal, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= allowance(candidate))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// The candidate within two edits of a word (SPEC: misspelt top-level sections).
+pub(crate) fn within_two_edits<'c>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> Option<&'c str> {
+    if word.len() > 32 {
+        return None;
+    }
+    candidates.into_iter().find(|candidate| strsim::damerau_levenshtein(word, candidate) <= 2)
+}
+
+fn distance(word: &str, normal: &str, candidate: &str) -> usize {
+    strsim::damerau_levenshtein(word, candidate).min(strsim::damerau_levenshtein(normal, candidate))
+}
+
+/// One edit for short words, two for the ordinary, three for long ones.
+fn allowance(candidate: &str) -> usize {
+    match candidate.len() {
+        0..=4 => 1,
+        5..=9 => 2,
+        _ => 3,
+    }
+}
+
+/// `initialDelaySeconds` and `Initial-Delay` become `initial_delay`.
+fn normalise(word: &str) -> String {
+    let mut out = String::with_capacity(word.len() + 4);
+    for c in word.chars() {
+        if c.is_uppercase() && !out.is_empty() && !out.ends_with('_') {
+            out.push('_');
+        }
+        if c == '-' || c == ' ' { out.push('_') } else { out.extend(c.to_lowercase()) }
+    }
+    out.trim_end_matches("_seconds").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_near_is_suggested() {
+        let keys = ["name", "initial_delay", "period", "environment", "command"];
+        for (word, expected) in [
+            ("nmae", Some("name")),
+            ("initialDelaySeconds", Some("initial_delay")),
+            ("Environment", Some("environment")),
+            ("enviroment", Some("environment")),
+            ("comand", Some("command")),
+            ("image", None),
+            ("zzz", None),
+        ] {
+            assert_eq!(nearest(word, keys), expected, "{word}");
+        }
+        assert_eq!(within_two_edits("taks", ["tasks"]), Some("tasks"));
+        assert_eq!(within_two_edits("behavioral_directives", ["tasks"]), None);
+    }
+}
