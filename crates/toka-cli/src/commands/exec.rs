@@ -1,12 +1,259 @@
-//! `toka exec`: Run one command in a sandbox.
+//! `toka exec --sandbox FILE -- COMMAND`: one command behind the walls that a workstream declares, with nothing around it:
+//! no journal, no scheduling. It is how one looks at a sandbox from inside, and how the attack tests run.
 
-use toka_core::ExitCode;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use toka_core::capability::{Policy, Refusal};
+use toka_core::{Capability, Enforcement, ExitCode, Name};
+use toka_keeper::{
+    Keeper, KeeperEvent, KeeperOptions, Launch, ProcessId, Program, SpawnError, Started, Status,
+};
+use toka_sandbox::plan::demands;
+use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
+use toka_workstream::{Agent, LoadOptions, Severity, Style};
+use tokio::net::unix::pipe;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::failure::Failure;
 
 /// Options of `toka exec`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// A workstream with one agent, whose `security` section confines the command
+    #[arg(long, value_name = "FILE")]
+    sandbox: PathBuf,
+    /// The workspace [default: the current folder]
+    #[arg(long, value_name = "DIR")]
+    workdir: Option<PathBuf>,
+    /// Where the command's home, temporary and artifact folders are made [default: a temporary folder, removed afterwards]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Grant a dangerous capability; may be given several times
+    #[arg(long, value_name = "NAME")]
+    allow: Vec<String>,
+    /// Print what is enforced as one line of JSON on stderr when the command has ended
+    #[arg(long)]
+    json: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
 
-/// Runs the command.
-pub(crate) fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not written yet")
+/// Runs the command; its exit status is ours.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let agent = load(&args.sandbox)?;
+    let workspace = super::folders::workspace(args.workdir.as_deref())?;
+    grant(&agent, &workspace, &args.allow)?;
+    let temporary;
+    let root = match &args.state_dir {
+        Some(folder) => {
+            std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+            folder.canonicalize().with_context(|| format!("resolve {}", folder.display()))?
+        }
+        None => {
+            temporary = tempfile::tempdir().context("make a temporary folder")?;
+            temporary.path().canonicalize().context("resolve the temporary folder")?
+        }
+    };
+    let folders = make_folders(&root, &workspace)?;
+    let launch = launch(&agent, &folders, &args)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (status, enforcement) = runtime.block_on(supervise(launch))?;
+    if args.json {
+        writeln!(std::io::stderr(), "{}", serde_json::to_string(&enforcement)?)?;
+    }
+    std::io::stdout().flush()?;
+    let code = match status {
+        Status::Code(code) => code,
+        Status::Signal { signal, .. } => 128 + signal,
+    };
+    std::process::exit(code)
+}
+
+fn load(file: &Path) -> anyhow::Result<Agent> {
+    let loaded = toka_workstream::load(&[file.to_owned()], &LoadOptions::default());
+    let errors: Vec<_> =
+        loaded.diagnostics.iter().filter(|d| d.severity == Severity::Error).cloned().collect();
+    let invalid = |message: &str| Failure::new(ExitCode::Invalid, format!("{}: {message}", file.display()));
+    match loaded.set.map(|set| set.agents) {
+        None => {
+            eprint!("{}", loaded.sources.render(&errors, Style::Plain));
+            Err(invalid("the file has errors").into())
+        }
+        Some(agents) => {
+            let [agent]: [Agent; 1] = agents.try_into().map_err(|agents: Vec<_>| {
+                invalid(&format!("needs exactly one agent, has {}", agents.len()))
+            })?;
+            Ok(agent)
+        }
+    }
+}
+
+fn grant(agent: &Agent, workspace: &Path, allow: &[String]) -> Result<(), Failure> {
+    let policy =
+        Policy { allow: allow.iter().map(|name| Capability::parse(name)).collect(), ..Policy::default() };
+    for demand in demands(&agent.confinement, workspace, &user_home()) {
+        if let Err(refusal) = policy.decide(&demand.value) {
+            let (Refusal::NotGranted(capability) | Refusal::Denied(capability)) = &refusal;
+            let help = format!("grant it with --allow {capability}");
+            return Err(Failure::new(ExitCode::Denied, format!("{}: {refusal}", demand.origin)).help(help));
+        }
+    }
+    Ok(())
+}
+
+fn user_home() -> PathBuf {
+    std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from)
+}
+
+fn make_folders(root: &Path, workspace: &Path) -> anyhow::Result<AgentFolders> {
+    let make = |name: &str| -> anyhow::Result<PathBuf> {
+        let folder = root.join(name);
+        std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        Ok(folder)
+    };
+    Ok(AgentFolders {
+        workspace: workspace.to_owned(),
+        home: make("home")?,
+        tmp: make("tmp")?,
+        artifacts: make("artifacts")?,
+        inputs: Vec::new(),
+        inputs_dir: make("inputs")?,
+        credentials: make("credentials")?,
+        door: make("door")?,
+        state_dir: root.to_owned(),
+        run_dir: root.to_owned(),
+        working_dir: workspace.to_owned(),
+        user_home: user_home(),
+    })
+}
+
+fn launch(agent: &Agent, folders: &AgentFolders, args: &Args) -> anyhow::Result<Launch> {
+    let host = HostFacts::probe();
+    let project = Name::new(&format!("exec-{}", std::process::id())).context("name the project")?;
+    let executable = std::env::current_exe().context("find the toka binary")?;
+    let mut input = CompileInput {
+        confinement: &agent.confinement,
+        folders,
+        host: &host,
+        project: &project,
+        agent: &agent.name,
+        workstream_files: &[],
+        toka_exe: &executable,
+        programs: &[],
+        run_as: None,
+    };
+    let search = SandboxPlan::compile(&input)?;
+    let path = search.environment().iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value);
+    let program = resolve(&args.command[0], path, &folders.working_dir)?;
+    let programs = [program.clone()];
+    input.programs = &programs;
+    let plan = SandboxPlan::compile(&input)?;
+    Ok(Launch {
+        id: ProcessId(1),
+        program: Program::Path(program),
+        argv: args.command.clone(),
+        env: environment(folders, &plan),
+        plan: Arc::new(plan),
+        stop_signal: nix::libc::SIGTERM,
+        grace: Duration::from_secs(2),
+    })
+}
+
+/// Finds a program as execvp(3) does.
+fn resolve(name: &OsString, path: &str, working_dir: &Path) -> Result<PathBuf, Failure> {
+    let candidates: Vec<PathBuf> = if name.to_string_lossy().contains('/') {
+        vec![working_dir.join(name)]
+    } else {
+        std::env::split_paths(path).map(|folder| folder.join(name)).collect()
+    };
+    let runs =
+        |path: &PathBuf| path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok();
+    candidates.into_iter().find(runs).ok_or_else(|| {
+        Failure::new(ExitCode::Usage, format!("{} is no program on the search path", name.to_string_lossy()))
+    })
+}
+
+fn environment(folders: &AgentFolders, plan: &SandboxPlan) -> Vec<(OsString, OsString)> {
+    let mut variables: Vec<(OsString, OsString)> = ["LANG", "TERM", "TZ", "USER"]
+        .iter()
+        .filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)))
+        .collect();
+    for (name, folder) in [
+        ("HOME", &folders.home),
+        ("TMPDIR", &folders.tmp),
+        ("TOKA_ARTIFACTS", &folders.artifacts),
+        ("TOKA_INPUTS", &folders.inputs_dir),
+        ("CREDENTIALS_DIRECTORY", &folders.credentials),
+    ] {
+        variables.push((name.into(), folder.into()));
+    }
+    variables.extend(plan.environment().iter().map(|(name, value)| (name.into(), value.into())));
+    variables
+}
+
+/// Starts the command, hands its output through, passes signals on, and waits until all of it is gone.
+async fn supervise(launch: Launch) -> anyhow::Result<(Status, Enforcement)> {
+    let options = KeeperOptions {
+        program: "/proc/self/exe".into(),
+        cgroup_name: super::folders::cgroup_name(&launch.plan.working_dir),
+    };
+    let id = launch.id;
+    let (keeper, mut events) = Keeper::start(&options).await?;
+    let Started { stdout, stderr, enforcement, .. } = match keeper.spawn(launch).await {
+        Ok(started) => started,
+        Err(error) => {
+            keeper.shutdown().await;
+            return Err(start_failure(error).into());
+        }
+    };
+    let out = tokio::spawn(copy(stdout, std::io::stdout()));
+    let err = tokio::spawn(copy(stderr, std::io::stderr()));
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut ended = None;
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(KeeperEvent::Exited { status, .. }) => ended = Some(status),
+                Some(KeeperEvent::Gone { .. }) => break,
+                Some(KeeperEvent::Closed) | None => anyhow::bail!("the keeper is gone"),
+            },
+            _ = interrupt.recv() => keeper.signal(id, nix::libc::SIGINT),
+            _ = terminate.recv() => keeper.kill(id),
+        }
+    }
+    let _ = (out.await, err.await);
+    keeper.shutdown().await;
+    let status = ended.context("the keeper did not say how the command ended")?;
+    Ok((status, enforcement))
+}
+
+fn start_failure(error: SpawnError) -> Failure {
+    let code = match &error {
+        SpawnError::Prepare(toka_sandbox::PrepareError::Refused(_)) => ExitCode::Denied,
+        _ => ExitCode::Internal,
+    };
+    Failure::new(code, format!("the command did not start: {error}"))
+}
+
+async fn copy(from: OwnedFd, mut to: impl std::io::Write) -> anyhow::Result<()> {
+    use tokio::io::AsyncReadExt as _;
+    let mut pipe = pipe::Receiver::from_owned_fd(from)?;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match pipe.read(&mut buffer).await? {
+            0 => return Ok(()),
+            count => {
+                to.write_all(&buffer[..count])?;
+                to.flush()?;
+            }
+        }
+    }
 }

@@ -1,8 +1,38 @@
-//! `toka __keeper`: the process that forks and holds the agents. Its control socket is descriptor 3.
+//! `toka __keeper NAME`: the process that forks and holds the agents. Its control socket is its standard input.
 
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
+
+use nix::sys::socket::{SockType, getsockopt, sockopt};
 
 /// Becomes the keeper; returns when it has nothing left to keep.
 pub(crate) fn run() -> ExitCode {
-    ExitCode::from(toka_core::ExitCode::Internal as u8)
+    let Some(name) = std::env::args().nth(2) else { return misused() };
+    let Ok(control) = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned() else {
+        return misused();
+    };
+    if getsockopt(&control, sockopt::SockType) != Ok(SockType::SeqPacket) {
+        return misused();
+    }
+    // Agents get /dev/null there; the socket itself is closed on exec.
+    free_standard_input();
+    match toka_keeper::serve(control, &name) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("toka keeper: {error}");
+            ExitCode::from(toka_core::ExitCode::Internal as u8)
+        }
+    }
+}
+
+/// Descriptor 0 becomes /dev/null: only the copy above keeps the socket open, so that it closes when the keeper says so.
+fn free_standard_input() {
+    if let Ok(null) = std::fs::File::open("/dev/null") {
+        let _ = nix::unistd::dup2_stdin(OwnedFd::from(null));
+    }
+}
+
+fn misused() -> ExitCode {
+    eprintln!("toka __keeper is started by toka itself, with a socket as its standard input");
+    ExitCode::from(toka_core::ExitCode::Usage as u8)
 }

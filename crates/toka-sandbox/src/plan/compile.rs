@@ -178,8 +178,8 @@ impl Compiler<'_> {
     /// the user run its code.
     fn writable(&mut self, below: Option<&str>, origin: &Origin) -> Result<(), CompileError> {
         let path = self.below_workspace(below, origin)?;
-        let right = if below.is_none() { Right::WriteExecute } else { Right::Write };
-        self.grant(&path, right, Need::Required, origin);
+        // Build output is written and run: cargo test, npm scripts.
+        self.grant(&path, Right::WriteExecute, Need::Required, origin);
         Ok(())
     }
 
@@ -443,7 +443,7 @@ fn union(a: Right, b: Right) -> Right {
 }
 
 /// Resolves `.` and `..` in the text of a path, without asking the file system.
-fn normalise(path: &Path) -> PathBuf {
+pub(super) fn normalise(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for component in path.components() {
         match component {

@@ -3,6 +3,7 @@
 //! A plan is data: it is compiled by a pure function, shown by `toka plan`, sent to the keeper, and put in force there.
 
 mod compile;
+mod demands;
 mod system;
 mod toolchain;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use toka_core::{Compatibility, Layer, Name, NetworkAccess, Origin, SandboxMode};
 
 pub use compile::{AgentFolders, CompileError, CompileInput};
+pub use demands::demands;
 pub(crate) use system::DEVICES;
 pub use system::SystemPaths;
 
