@@ -1,3 +1,25 @@
-//! Owns an agent's life: lifecycle, output, progress.
+//! The only crate that owns an agent's life: lifecycle, output, progress.
+//!
+//! [`Runtime::add`] makes one actor per agent: a task that alone changes the agent's state, and is woken by requests,
+//! by the keeper, by what comes through the agent's door, and by the deadlines that it set itself; never by a clock
+//! that ticks. What happens goes to an [`EventSink`], and an event that changes state is durable there before the
+//! actor acts on it. The crate knows no YAML, SQL, HTTP API or models: what to start is a [`Launch`].
 
+mod actor;
+mod coalesce;
+mod countdown;
+pub mod door;
+mod exit_reason;
+mod launch;
 pub mod output;
+mod processes;
+mod runtime;
+mod sink;
+#[cfg(test)]
+mod test_support;
+
+pub use exit_reason::exit_reason;
+pub use launch::{Launch, StopPolicy};
+pub use processes::Processes;
+pub use runtime::{AgentHandle, Runtime};
+pub use sink::{Durable, EventSink};

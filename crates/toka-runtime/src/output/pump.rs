@@ -7,9 +7,8 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use nix::fcntl::{FcntlArg, fcntl};
+use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{mpsc, oneshot};
 
 use super::watch::Watch;
@@ -41,7 +40,7 @@ pub(crate) enum Note {
 
 /// The two pipes and where they lead.
 pub(crate) struct Pump {
-    pipes: [Option<AsyncFd<OwnedFd>>; 2],
+    pipes: [Option<Receiver>; 2],
     enlarged: [Size; 2],
     writer: LogWriter,
     watch: Watch,
@@ -65,7 +64,7 @@ impl Pump {
     /// Takes the read ends of stdout and stderr.
     ///
     /// # Errors
-    /// When they cannot be made non-blocking or cannot be polled.
+    /// When they are no pipes, or cannot be polled.
     pub(crate) fn new(
         pipes: [OwnedFd; 2],
         writer: LogWriter,
@@ -74,7 +73,7 @@ impl Pump {
     ) -> std::io::Result<Self> {
         let [stdout, stderr] = pipes;
         Ok(Self {
-            pipes: [Some(pollable(stdout)?), Some(pollable(stderr)?)],
+            pipes: [Some(Receiver::from_owned_fd(stdout)?), Some(Receiver::from_owned_fd(stderr)?)],
             enlarged: [Size::Small; 2],
             writer,
             watch: Watch::new(texts),
@@ -113,7 +112,7 @@ impl Pump {
         let mut moved = 0;
         while moved < most {
             let Some(pipe) = &self.pipes[at] else { break };
-            match pipe.try_io(Interest::READABLE, |pipe| self.writer.take(pipe.as_fd())) {
+            match pipe.try_io(|| self.writer.take(pipe.as_fd())) {
                 Ok(Moved::Written(count)) => moved += count,
                 Ok(Moved::Discarded(count)) => {
                     moved += count;
@@ -135,7 +134,7 @@ impl Pump {
     fn rest(&mut self, stream: Stream) {
         let start = self.writer.len();
         let Some(pipe) = self.pipes[stream as usize].take() else { return };
-        let pipe = pipe.into_inner();
+        let Ok(pipe) = pipe.into_nonblocking_fd() else { return };
         let mut moved = 0;
         while moved < REST {
             match self.writer.take(pipe.as_fd()) {
@@ -164,7 +163,7 @@ impl Pump {
     fn enlarge(&mut self, at: usize) {
         // Beyond the user's allowance the kernel says no (pipe-user-pages-soft); then it stays as it is.
         if let Some(pipe) = &self.pipes[at] {
-            let _ = fcntl(pipe.get_ref(), FcntlArg::F_SETPIPE_SZ(LARGE_PIPE));
+            let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(LARGE_PIPE));
         }
         self.enlarged[at] = Size::Large;
     }
@@ -177,12 +176,7 @@ impl Pump {
     }
 }
 
-fn pollable(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
-    fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    AsyncFd::with_interest(fd, Interest::READABLE)
-}
-
-async fn ready(pipe: Option<&AsyncFd<OwnedFd>>) {
+async fn ready(pipe: Option<&Receiver>) {
     match pipe {
         // An error of the poller shows again in the read that follows.
         Some(pipe) => drop(pipe.readable().await),

@@ -86,8 +86,8 @@ mod tests {
         ) {
             let cut = cut.min(noise.len());
             let mut watch = Watch::new(vec![text.clone()]);
-            let mut found = watch.feed(Stream::Stdout, noise[..cut].as_bytes());
-            found.extend(watch.feed(Stream::Stdout, noise[cut..].as_bytes()));
+            let mut found = watch.feed(Stream::Stdout, &noise.as_bytes()[..cut]);
+            found.extend(watch.feed(Stream::Stdout, &noise.as_bytes()[cut..]));
             prop_assert_eq!(found.len(), usize::from(noise.contains(&text)));
         }
     }

@@ -102,7 +102,9 @@ impl LogWriter {
             }
             Err(Errno::EAGAIN) => Err(io::ErrorKind::WouldBlock.into()),
             Err(Errno::EINTR) => Ok(Moved::Written(0)),
-            Err(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::EIO | Errno::EROFS) => self.discard(pipe),
+            Err(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::EIO | Errno::EROFS) => {
+                self.discard(pipe)
+            }
             Err(errno) => Err(errno.into()),
             Ok(0) => Ok(Moved::Eof),
             Ok(count) => {

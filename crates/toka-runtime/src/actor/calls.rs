@@ -1,0 +1,169 @@
+//! What the agent says: notices, progress, metrics, and the work of its tasks.
+
+use toka_core::event::Usage;
+use toka_core::rpc::{Call, MAX_TEXT, Metrics, Progress, RpcError, TaskEnd, TaskEnded, TaskEnter};
+use toka_core::state::Happening;
+use toka_core::{AgentState, EventKind, Exit};
+use tokio::time::Instant;
+
+use super::{Actor, DoorReach, RunningTask};
+use crate::Processes;
+use crate::door::{Answer, Message, Notice, Peer};
+use crate::exit_reason::out_of_memory;
+
+impl<P: Processes> Actor<P> {
+    pub(super) async fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Notices { peer, notices } if self.believes(peer) => self.on_notices(notices).await,
+            Message::Notices { .. } => {}
+            Message::Call { peer, call, answer } => {
+                let outcome = if self.believes(peer) {
+                    self.on_call(call).await
+                } else {
+                    Err(refused("the caller has exited and cannot be told from others"))
+                };
+                // The peer may have gone; then nobody waits for the answer.
+                let _ = answer.send(outcome);
+            }
+        }
+    }
+
+    fn believes(&self, peer: Peer) -> bool {
+        peer == Peer::Member || self.reach == DoorReach::AgentOnly
+    }
+
+    async fn on_notices(&mut self, notices: Vec<Notice>) {
+        let mut progress = Progress::default();
+        for notice in notices {
+            match notice {
+                Notice::Ready => self.ready().await,
+                Notice::Status(text) => progress.status = Some(text),
+                Notice::Progress(fraction) => progress.fraction = Some(fraction),
+                Notice::Task(text) => progress.task = Some(text),
+                // Who the main process is, and when the agent ends, is decided by the kernel and the stop policy.
+                Notice::Reloading
+                | Notice::Stopping
+                | Notice::Watchdog
+                | Notice::WatchdogTrigger
+                | Notice::MainPid(_)
+                | Notice::ExtendTimeout(_)
+                | Notice::Barrier => {}
+            }
+        }
+        if progress != Progress::default() {
+            self.on_progress(progress);
+        }
+    }
+
+    async fn on_call(&mut self, call: Call) -> Result<Answer, RpcError> {
+        match call {
+            Call::Progress(progress) => {
+                self.on_progress(progress);
+                Ok(Answer::Done)
+            }
+            Call::Metrics(metrics) => {
+                let now = Instant::now();
+                let metrics = self.metrics.offer(metrics, now);
+                self.tell_progress((None, metrics));
+                Ok(Answer::Done)
+            }
+            Call::Ready => {
+                self.ready().await;
+                Ok(Answer::Done)
+            }
+            Call::TasksGet => Ok(Answer::Tasks(self.launch.tasks.clone())),
+            Call::TaskEnter(enter) => self.enter_task(enter).await,
+            Call::TaskEnd(end) => self.end_task(end).await,
+        }
+    }
+
+    async fn ready(&mut self) {
+        if matches!(self.state, AgentState::Running { ready: false, .. }) && self.step(Happening::BecameReady)
+        {
+            self.emit(EventKind::AgentReady).await;
+        }
+    }
+
+    fn on_progress(&mut self, progress: Progress) {
+        let progress = self.progress.offer(progress, Instant::now());
+        self.tell_progress((progress, None));
+    }
+
+    pub(super) fn progress_due(&mut self, now: Instant) -> (Option<Progress>, Option<Metrics>) {
+        (self.progress.take_due(now), self.metrics.take_due(now))
+    }
+
+    pub(super) fn tell_progress(&self, (progress, metrics): (Option<Progress>, Option<Metrics>)) {
+        // Nothing follows from these: nobody waits until they are durable.
+        if let Some(Progress { fraction, status, task }) = progress {
+            drop(self.emit(EventKind::Progress { fraction, status, task }));
+        }
+        if let Some(Metrics { values }) = metrics {
+            drop(self.emit(EventKind::Metrics { values }));
+        }
+    }
+
+    async fn enter_task(&mut self, enter: TaskEnter) -> Result<Answer, RpcError> {
+        let TaskEnter { index, attempt, pid } = enter;
+        let Some(task) = self.launch.tasks.tasks.iter().find(|task| task.index == index) else {
+            return Err(refused(format!("there is no task {index}")));
+        };
+        if self.tasks.contains_key(&index) {
+            return Err(refused(format!("task {index} is under way already")));
+        }
+        let description = task.description.clone();
+        if self.processes.owner_of(pid).await != Some(self.launch.id) {
+            return Err(refused(format!("process {pid} is not this agent's")));
+        }
+        self.leaves += 1;
+        let leaf = format!("call-{}", self.leaves);
+        let leaf = match self.processes.make_leaf(self.launch.id, &leaf, pid).await {
+            Ok(()) => Some(leaf),
+            // The agent's own limits hold all the same; only the task's figures are missing.
+            Err(error) => {
+                tracing::warn!(agent = %self.launch.name, index, %error, "no control group for a task");
+                None
+            }
+        };
+        self.tasks.insert(index, RunningTask { attempt, leaf, since: Instant::now() });
+        self.emit(EventKind::TaskStarted { index, description, attempt }).await;
+        Ok(Answer::Done)
+    }
+
+    async fn end_task(&mut self, end: TaskEnd) -> Result<Answer, RpcError> {
+        let TaskEnd { index, attempt, exit, duration_ms } = end;
+        let task = match self.tasks.remove(&index) {
+            Some(task) if task.attempt == attempt => task,
+            Some(task) => {
+                self.tasks.insert(index, task);
+                return Err(refused(format!("task {index} is not at attempt {attempt}")));
+            }
+            None => return Err(refused(format!("task {index} is not under way"))),
+        };
+        let usage = match &task.leaf {
+            Some(leaf) => self.processes.remove_leaf(self.launch.id, leaf).await.unwrap_or_default(),
+            None => Usage::default(),
+        };
+        let exit = out_of_memory(shortened(exit), &usage, self.launch.memory);
+        self.emit(EventKind::TaskEnded { index, exit, duration_ms, usage }).await;
+        Ok(Answer::TaskEnded(TaskEnded { usage }))
+    }
+}
+
+fn refused(text: impl Into<String>) -> RpcError {
+    RpcError::new(RpcError::REFUSED, text)
+}
+
+/// The agent's word about an exit, with its texts cut to a length that a journal can bear.
+fn shortened(exit: Exit) -> Exit {
+    let cut = |mut text: String| {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+        text
+    };
+    match exit {
+        Exit::Denied { reason } => Exit::Denied { reason: cut(reason) },
+        Exit::StartFailed { reason } => Exit::StartFailed { reason: cut(reason) },
+        Exit::Stopped { by } => Exit::Stopped { by: cut(by) },
+        exit => exit,
+    }
+}

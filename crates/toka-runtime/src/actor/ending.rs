@@ -1,0 +1,91 @@
+//! The end: everything that was still on its way is taken, and then the end is told.
+
+use std::time::Duration;
+
+use toka_core::event::Usage;
+use toka_core::state::Happening;
+use toka_core::{AgentState, EventKind, Exit};
+
+use super::Actor;
+use crate::Processes;
+use crate::exit_reason::exit_reason;
+
+/// How long the last messages and the last output may take. Their senders are gone, so that all of it is in buffers.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+impl<P: Processes> Actor<P> {
+    /// Nothing that it started is left.
+    pub(super) async fn gone(&mut self, usage: Usage) {
+        self.grace = None;
+        self.hear_last_words().await;
+        let exit = match &self.state {
+            AgentState::Stopping { exit } => exit.clone(),
+            _ => exit_reason(self.status, &usage, self.launch.memory),
+        };
+        self.end(exit, usage).await;
+    }
+
+    /// It ends without ever having had a process.
+    pub(super) async fn finish(&mut self, exit: Exit) {
+        let exit = match &self.state {
+            AgentState::Stopping { exit } => exit.clone(),
+            _ => exit,
+        };
+        if let Some(door) = self.door.take() {
+            door.close();
+        }
+        self.end(exit, Usage::default()).await;
+    }
+
+    async fn end(&mut self, exit: Exit, usage: Usage) {
+        for (index, task) in std::mem::take(&mut self.tasks) {
+            let duration_ms = millis(task.since.elapsed());
+            drop(self.emit(EventKind::TaskEnded {
+                index,
+                exit: exit.clone(),
+                duration_ms,
+                usage: Usage::default(),
+            }));
+        }
+        let last = (self.progress.flush(), self.metrics.flush());
+        self.tell_progress(last);
+        let duration_ms = if self.state == AgentState::Pending { 0 } else { millis(self.born.elapsed()) };
+        self.emit(EventKind::AgentEnded { exit: exit.clone(), duration_ms, usage }).await;
+        let happening = match self.state {
+            AgentState::Pending | AgentState::Starting => Happening::StartFailed(exit),
+            _ => Happening::Gone(exit),
+        };
+        self.step(happening);
+    }
+
+    async fn hear_last_words(&mut self) {
+        if let Some(pump) = self.pump.take() {
+            // The pump has ended by itself when both pipes have.
+            let _ = pump.gone.send(());
+            if let Ok(Ok(lost)) = tokio::time::timeout(LAST_WORDS, pump.task).await
+                && lost > 0
+            {
+                self.warn(format!("{lost} bytes of the output of {} were lost", self.launch.name));
+            }
+        }
+        if let Some(mut notes) = self.notes.take() {
+            while let Ok(note) = notes.try_recv() {
+                self.on_output(note).await;
+            }
+        }
+        if let Some(mut door) = self.door.take() {
+            door.close();
+            let drained = async {
+                while let Some(message) = door.next().await {
+                    self.on_message(message).await;
+                }
+            };
+            let _ = tokio::time::timeout(LAST_WORDS, drained).await;
+        }
+    }
+}
+
+/// Whole milliseconds.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,214 @@
+//! From the request to start to the request to stop.
+
+use std::time::Duration;
+
+use toka_core::state::Happening;
+use toka_core::{AgentState, Coverage, EventKind, Exit, Layer};
+use toka_keeper::{KeeperEvent, SpawnError, Started};
+use toka_sandbox::PrepareError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::{Actor, DoorReach, Pumping};
+use crate::Processes;
+use crate::countdown::Countdown;
+use crate::door::{Door, Gate};
+use crate::output::{LogWriter, Pump};
+
+/// How long a thaw before a stop may take: it is quick or it hangs, and the kill does not need it.
+const THAW: Duration = Duration::from_secs(2);
+
+impl<P: Processes> Actor<P> {
+    pub(super) async fn start(&mut self) {
+        self.born = Instant::now();
+        if !self.step(Happening::StartRequested) {
+            return;
+        }
+        self.emit(EventKind::AgentStarting).await;
+        if let Err(reason) = self.open() {
+            self.finish(Exit::StartFailed { reason }).await;
+            return;
+        }
+        let launch = toka_keeper::Launch {
+            id: self.launch.id,
+            program: self.launch.program.clone(),
+            argv: self.launch.argv.clone(),
+            env: self.launch.env.clone(),
+            plan: self.launch.plan.clone(),
+            stop_signal: self.launch.stop.signal,
+            grace: self.launch.stop.grace,
+        };
+        let processes = self.processes.clone();
+        self.spawning = Some(tokio::spawn(async move { processes.spawn(launch).await }));
+    }
+
+    /// Opens the door and the log: both must be there when the first instruction runs.
+    fn open(&mut self) -> Result<(), String> {
+        let log = &self.launch.log;
+        let writer = LogWriter::create(log).map_err(|error| format!("create {}: {error}", log.display()))?;
+        let gate = Gate::new(self.processes.clone(), self.launch.id);
+        let folder = &self.launch.door;
+        let door = Door::open(folder, gate)
+            .map_err(|error| format!("make the sockets in {}: {error}", folder.display()))?;
+        self.writer = Some(writer);
+        self.door = Some(door);
+        Ok(())
+    }
+
+    pub(super) async fn on_spawned(&mut self, outcome: Result<Started, SpawnError>) {
+        match outcome {
+            Ok(started) => self.started(started).await,
+            Err(error) => self.finish(refusal(&error)).await,
+        }
+        for event in std::mem::take(&mut self.early) {
+            self.on_keeper(event).await;
+        }
+    }
+
+    async fn started(&mut self, started: Started) {
+        let Started { pid, stdout, stderr, enforcement } = started;
+        // Behind a mount namespace of its own nobody else can reach the door.
+        if enforcement.coverage(Layer::Mounts) == Coverage::Full {
+            self.reach = DoorReach::AgentOnly;
+        }
+        if let Err(error) = self.pump([stdout, stderr]) {
+            self.warn(format!("the output of {} cannot be read: {error}", self.launch.name));
+        }
+        self.step(Happening::Started { pid });
+        if matches!(self.state, AgentState::Stopping { .. }) {
+            self.signal_stop().await;
+            return;
+        }
+        self.emit(EventKind::AgentStarted { pid, enforcement }).await;
+        self.timeout = Countdown::start(self.launch.timeout, Instant::now());
+    }
+
+    fn pump(&mut self, pipes: [std::os::fd::OwnedFd; 2]) -> std::io::Result<()> {
+        let writer = self.writer.take().expect("the log was opened before the start");
+        let (tx, notes) = mpsc::unbounded_channel();
+        let pump = Pump::new(pipes, writer, self.launch.awaited_lines.clone(), tx)?;
+        let (gone, is_gone) = oneshot::channel();
+        self.notes = Some(notes);
+        self.pump = Some(Pumping { gone, task: tokio::spawn(pump.run(is_gone)) });
+        Ok(())
+    }
+
+    pub(super) async fn pause(&mut self) {
+        match self.processes.freeze(self.launch.id).await {
+            Ok(()) => {
+                self.timeout = self.timeout.hold(Instant::now());
+                self.step(Happening::Frozen);
+                self.emit(EventKind::AgentPaused).await;
+            }
+            Err(error) => self.warn(format!("{} could not be paused: {error}", self.launch.name)),
+        }
+    }
+
+    pub(super) async fn resume(&mut self) {
+        match self.processes.thaw(self.launch.id).await {
+            Ok(()) => {
+                self.timeout = self.timeout.resume(Instant::now());
+                self.step(Happening::Thawed);
+                self.emit(EventKind::AgentResumed).await;
+            }
+            Err(error) => self.warn(format!("{} could not be resumed: {error}", self.launch.name)),
+        }
+    }
+
+    /// Ends it gracefully; it will have ended with `exit`.
+    pub(super) async fn stop(&mut self, exit: Exit) {
+        if self.state == AgentState::Pending {
+            self.finish(exit).await;
+            return;
+        }
+        let frozen = matches!(self.state, AgentState::Paused { .. });
+        self.emit(EventKind::AgentStopping { exit: exit.clone() }).await;
+        self.step(Happening::StopRequested(exit));
+        self.timeout = Countdown::Never;
+        if frozen {
+            // A frozen tree hears no signal. If it cannot be thawed, the kill will end it.
+            let _ = tokio::time::timeout(THAW, self.processes.thaw(self.launch.id)).await;
+        }
+        if self.spawning.is_none() {
+            self.signal_stop().await;
+        }
+    }
+
+    async fn signal_stop(&mut self) {
+        self.processes.signal(self.launch.id, self.launch.stop.signal);
+        self.grace = Instant::now().checked_add(self.launch.stop.grace);
+    }
+
+    /// Ends it at once.
+    pub(super) async fn kill(&mut self, by: String) {
+        match self.state {
+            AgentState::Pending => self.finish(Exit::Stopped { by }).await,
+            AgentState::Stopping { .. } => self.kill_now(),
+            _ => {
+                let exit = Exit::Stopped { by };
+                self.emit(EventKind::AgentStopping { exit: exit.clone() }).await;
+                self.step(Happening::StopRequested(exit));
+                self.timeout = Countdown::Never;
+                self.kill_now();
+            }
+        }
+    }
+
+    /// While the start is under way there is nothing to kill yet: the grace period, now over, sees to it.
+    fn kill_now(&mut self) {
+        self.launch.stop.grace = Duration::ZERO;
+        self.grace = None;
+        if self.spawning.is_none() {
+            self.processes.kill(self.launch.id);
+        }
+    }
+
+    pub(super) async fn on_deadline(&mut self) {
+        let now = Instant::now();
+        if self.grace.is_some_and(|grace| grace <= now) {
+            self.grace = None;
+            self.processes.kill(self.launch.id);
+        }
+        if self.timeout.deadline().is_some_and(|deadline| deadline <= now) {
+            let limit = self.launch.timeout.unwrap_or_default();
+            self.stop(Exit::Timeout { limit }).await;
+        }
+        let due = self.progress_due(now);
+        self.tell_progress(due);
+    }
+
+    pub(super) async fn on_keeper(&mut self, event: KeeperEvent) {
+        if self.spawning.is_some() {
+            // The keeper may tell of the end of a short life before we have heard of its beginning.
+            if !matches!(event, KeeperEvent::Closed) {
+                self.early.push(event);
+            }
+            return;
+        }
+        match event {
+            KeeperEvent::Exited { status, .. } => {
+                self.status = Some(status);
+                self.timeout = Countdown::Never;
+            }
+            KeeperEvent::Gone { usage, .. } => self.gone(usage).await,
+            KeeperEvent::Closed if self.state.is_alive() => {
+                self.warn(format!("the keeper is gone, and with it the exit status of {}", self.launch.name));
+                self.gone(toka_core::event::Usage::default()).await;
+            }
+            KeeperEvent::Closed => {}
+        }
+    }
+}
+
+fn refusal(error: &SpawnError) -> Exit {
+    match error {
+        SpawnError::Prepare(PrepareError::Refused(_)) => Exit::Denied { reason: error.to_string() },
+        _ => Exit::StartFailed { reason: whole_chain(error) },
+    }
+}
+
+/// The error with its causes: the errno is in the last of them.
+fn whole_chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,297 @@
+//! The owner of one agent: the only task that changes its state.
+//!
+//! Everything that can wake it is one of [`Wake`]. Requests and the keeper's word come first; the agent's own
+//! messages are read only while it runs, through a bounded channel, so that an agent that shouts makes nobody but
+//! itself wait.
+//!
+//! A stop is the stop signal, then the grace period, then the kill of the whole tree, and it has ended only when the
+//! keeper says that nothing is left ([`KeeperEvent::Gone`]).
+
+mod calls;
+mod ending;
+mod life;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use toka_core::rpc::{Metrics, Progress};
+use toka_core::state::Happening;
+use toka_core::{AgentName, AgentState, Decision, EventKind, Exit, Request};
+use toka_keeper::{KeeperEvent, SpawnError, Started, Status};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::coalesce::Coalescer;
+use crate::countdown::Countdown;
+use crate::door::{Door, Message};
+use crate::output::Note;
+use crate::{Durable, EventSink, Launch, Processes};
+
+/// What others ask of an actor.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// A request.
+    Ask {
+        /// What.
+        request: Request,
+        /// Who, for the record.
+        by: String,
+        /// Where the decision goes.
+        answer: oneshot::Sender<Decision>,
+    },
+    /// A dependency did not succeed.
+    Block {
+        /// Which.
+        by: AgentName,
+    },
+    /// It cannot be started.
+    Refuse {
+        /// Why.
+        exit: Exit,
+    },
+    /// The keeper's word.
+    Keeper(KeeperEvent),
+}
+
+/// Everything that can wake an actor.
+enum Wake {
+    Order(Order),
+    Abandoned,
+    Spawned(Box<Result<Started, SpawnError>>),
+    Output(Note),
+    Door(Message),
+    Deadline,
+}
+
+/// What tells the sender of messages that an answer is on its way, and what is known of a running task.
+struct RunningTask {
+    attempt: u32,
+    leaf: Option<String>,
+    since: Instant,
+}
+
+/// Whether the door can be reached by nobody but the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DoorReach {
+    AgentOnly,
+    SameUser,
+}
+
+/// The pump of a running agent.
+struct Pumping {
+    gone: oneshot::Sender<()>,
+    task: JoinHandle<u64>,
+}
+
+/// One agent's actor.
+pub(crate) struct Actor<P> {
+    launch: Launch,
+    processes: P,
+    sink: Arc<dyn EventSink>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    state: AgentState,
+    born: Instant,
+    spawning: Option<JoinHandle<Result<Started, SpawnError>>>,
+    early: Vec<KeeperEvent>,
+    status: Option<Status>,
+    timeout: Countdown,
+    grace: Option<Instant>,
+    door: Option<Door>,
+    reach: DoorReach,
+    notes: Option<mpsc::UnboundedReceiver<Note>>,
+    writer: Option<crate::output::LogWriter>,
+    pump: Option<Pumping>,
+    progress: Coalescer<Progress>,
+    metrics: Coalescer<Metrics>,
+    tasks: BTreeMap<usize, RunningTask>,
+    leaves: u64,
+}
+
+impl<P: Processes> Actor<P> {
+    pub(crate) fn new(
+        launch: Launch,
+        processes: P,
+        sink: Arc<dyn EventSink>,
+        orders: mpsc::UnboundedReceiver<Order>,
+    ) -> Self {
+        Self {
+            launch,
+            processes,
+            sink,
+            orders,
+            state: AgentState::Pending,
+            born: Instant::now(),
+            spawning: None,
+            early: Vec::new(),
+            status: None,
+            timeout: Countdown::Never,
+            grace: None,
+            door: None,
+            reach: DoorReach::SameUser,
+            notes: None,
+            writer: None,
+            pump: None,
+            progress: Coalescer::default(),
+            metrics: Coalescer::default(),
+            tasks: BTreeMap::new(),
+            leaves: 0,
+        }
+    }
+
+    /// Lives until the agent's end, or until nobody could start it any more.
+    pub(crate) async fn run(mut self) {
+        while !self.state.is_final() {
+            match self.wake().await {
+                Wake::Order(order) => self.on_order(order).await,
+                Wake::Abandoned => return,
+                Wake::Spawned(outcome) => self.on_spawned(*outcome).await,
+                Wake::Output(note) => self.on_output(note).await,
+                Wake::Door(message) => self.on_message(message).await,
+                Wake::Deadline => self.on_deadline().await,
+            }
+        }
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let deadline = self.deadline();
+        let listening = self.spawning.is_none();
+        tokio::select! {
+            biased;
+            order = self.orders.recv() => order.map_or(Wake::Abandoned, Wake::Order),
+            outcome = spawned(&mut self.spawning) => Wake::Spawned(Box::new(outcome)),
+            note = noted(&mut self.notes) => Wake::Output(note),
+            () = at(deadline) => Wake::Deadline,
+            message = knocked(&mut self.door), if listening => Wake::Door(message),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        [self.timeout.deadline(), self.grace, self.progress.due(), self.metrics.due()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn emit(&self, kind: EventKind) -> Durable {
+        self.sink.emit(&self.launch.name, kind)
+    }
+
+    fn warn(&self, message: String) {
+        // Nothing follows from a warning: nobody has to wait for it.
+        drop(self.emit(EventKind::Warning { message }));
+    }
+
+    /// Takes a step of the state machine. One that the diagram does not have is a bug of ours, not the agent's: it
+    /// is logged, and the state stays.
+    fn step(&mut self, happening: Happening) -> bool {
+        match self.state.on(happening) {
+            Ok(next) => {
+                self.state = next;
+                true
+            }
+            Err(error) => {
+                tracing::error!(agent = %self.launch.name, %error, "step refused");
+                false
+            }
+        }
+    }
+
+    async fn on_order(&mut self, order: Order) {
+        match order {
+            Order::Ask { request, by, answer } => {
+                let decision = self.decide(request);
+                // Whoever only told does not listen.
+                let _ = answer.send(decision);
+                if decision == Decision::Accept {
+                    self.accept(request, by).await;
+                }
+            }
+            Order::Block { by } if self.state == AgentState::Pending => {
+                self.emit(EventKind::AgentBlocked { by: by.clone() }).await;
+                self.step(Happening::DependencyFailed(by));
+            }
+            Order::Refuse { exit } if self.state == AgentState::Pending => self.finish(exit).await,
+            Order::Block { .. } | Order::Refuse { .. } => {}
+            Order::Keeper(event) => self.on_keeper(event).await,
+        }
+    }
+
+    fn decide(&self, request: Request) -> Decision {
+        match request {
+            // Its main process has ended by itself; what is asked for is about to be so.
+            Request::Stop | Request::Pause if self.status.is_some() => Decision::Ignore,
+            request => toka_core::request::decide(&self.state, request),
+        }
+    }
+
+    async fn accept(&mut self, request: Request, by: String) {
+        match request {
+            Request::Start => self.start().await,
+            Request::Restart if self.state == AgentState::Pending => self.start().await,
+            Request::Pause => self.pause().await,
+            Request::Resume => self.resume().await,
+            Request::Stop => self.stop(Exit::Stopped { by }).await,
+            // What comes after the end is up to whoever asked: a new actor.
+            Request::Restart => self.stop(Exit::Stopped { by: format!("{by} (restart)") }).await,
+            Request::Kill => self.kill(by).await,
+        }
+    }
+
+    async fn on_output(&mut self, note: Note) {
+        match note {
+            Note::LineSeen(text) => self.emit(EventKind::LogLineSeen { text }).await,
+            Note::Losing => self.warn(format!(
+                "the output of {} cannot be written to {}; it is thrown away from here on",
+                self.launch.name,
+                self.launch.log.display()
+            )),
+        }
+    }
+}
+
+async fn spawned(
+    spawning: &mut Option<JoinHandle<Result<Started, SpawnError>>>,
+) -> Result<Started, SpawnError> {
+    match spawning {
+        Some(task) => match task.await {
+            Ok(outcome) => {
+                *spawning = None;
+                outcome
+            }
+            // It cannot be cancelled, and it cannot panic without the panic having been told.
+            Err(_) => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+async fn noted(notes: &mut Option<mpsc::UnboundedReceiver<Note>>) -> Note {
+    if let Some(receiver) = notes {
+        if let Some(note) = receiver.recv().await {
+            return note;
+        }
+        *notes = None;
+    }
+    std::future::pending().await
+}
+
+async fn knocked(door: &mut Option<Door>) -> Message {
+    if let Some(open) = door {
+        if let Some(message) = open.next().await {
+            return message;
+        }
+        *door = None;
+    }
+    std::future::pending().await
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,51 @@
+//! What to start, in the words of the runtime: everything is resolved, nothing is looked up any more.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use toka_core::rpc::TaskList;
+use toka_core::{AgentName, ByteSize};
+use toka_keeper::{ProcessId, Program};
+use toka_sandbox::SandboxPlan;
+
+/// One agent, ready to be started once.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// Unique for the keeper.
+    pub id: ProcessId,
+    /// Its name in events.
+    pub name: AgentName,
+    /// What is executed.
+    pub program: Program,
+    /// Its arguments, the program's name first.
+    pub argv: Vec<OsString>,
+    /// Its whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// What confines it.
+    pub plan: Arc<SandboxPlan>,
+    /// How it is asked to end.
+    pub stop: StopPolicy,
+    /// Longest life, from the moment it runs; the time that it is paused does not count.
+    pub timeout: Option<Duration>,
+    /// The memory limit in force, for the report of a death by it.
+    pub memory: ByteSize,
+    /// Where its output goes; the folder exists.
+    pub log: PathBuf,
+    /// The folder for its sockets; it exists, and their paths fit.
+    pub door: PathBuf,
+    /// What `tasks/get` answers.
+    pub tasks: TaskList,
+    /// Texts that dependents wait for in its output.
+    pub awaited_lines: Vec<String>,
+}
+
+/// How an agent is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StopPolicy {
+    /// The signal that asks.
+    pub signal: i32,
+    /// Time from the signal to the kill.
+    pub grace: Duration,
+}

@@ -1,0 +1,61 @@
+//! What the runtime asks of the keeper, so that its tests can have one that forks nothing.
+
+use std::future::Future;
+use std::io;
+
+use toka_core::event::Usage;
+use toka_keeper::{Keeper, ProcessId, SpawnError, Started};
+
+/// The keeper, or a fake of it.
+pub trait Processes: Clone + Send + Sync + 'static {
+    /// Starts a process; answers when exec(2) has succeeded or something has failed.
+    fn spawn(&self, launch: toka_keeper::Launch) -> impl Future<Output = Result<Started, SpawnError>> + Send;
+    /// Sends a signal to the agent.
+    fn signal(&self, id: ProcessId, signal: i32);
+    /// Kills everything that the agent started, until nothing is left.
+    fn kill(&self, id: ProcessId);
+    /// Freezes the whole tree.
+    fn freeze(&self, id: ProcessId) -> impl Future<Output = io::Result<()>> + Send;
+    /// Lets the whole tree run again.
+    fn thaw(&self, id: ProcessId) -> impl Future<Output = io::Result<()>> + Send;
+    /// Gives the process `pid` a control group of its own within the agent's.
+    fn make_leaf(&self, id: ProcessId, leaf: &str, pid: i32) -> impl Future<Output = io::Result<()>> + Send;
+    /// Ends what is left in that group and removes it; what it used.
+    fn remove_leaf(&self, id: ProcessId, leaf: &str) -> impl Future<Output = io::Result<Usage>> + Send;
+    /// Which agent's control group the process `pid` is in.
+    fn owner_of(&self, pid: i32) -> impl Future<Output = Option<ProcessId>> + Send;
+}
+
+impl Processes for Keeper {
+    async fn spawn(&self, launch: toka_keeper::Launch) -> Result<Started, SpawnError> {
+        Self::spawn(self, launch).await
+    }
+
+    fn signal(&self, id: ProcessId, signal: i32) {
+        Self::signal(self, id, signal);
+    }
+
+    fn kill(&self, id: ProcessId) {
+        Self::kill(self, id);
+    }
+
+    async fn freeze(&self, id: ProcessId) -> io::Result<()> {
+        Self::freeze(self, id).await.map_err(io::Error::other)
+    }
+
+    async fn thaw(&self, id: ProcessId) -> io::Result<()> {
+        Self::thaw(self, id).await.map_err(io::Error::other)
+    }
+
+    async fn make_leaf(&self, id: ProcessId, leaf: &str, pid: i32) -> io::Result<()> {
+        Self::make_leaf(self, id, leaf, pid).await.map_err(io::Error::other)
+    }
+
+    async fn remove_leaf(&self, id: ProcessId, leaf: &str) -> io::Result<Usage> {
+        Self::remove_leaf(self, id, leaf).await.map_err(io::Error::other)
+    }
+
+    async fn owner_of(&self, pid: i32) -> Option<ProcessId> {
+        Self::owner_of(self, pid).await
+    }
+}

@@ -1,0 +1,108 @@
+//! The runtime: agents by their process ids, and the way from the keeper's events to the actor that owns the agent.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use toka_core::{AgentName, Decision, Exit, Request};
+use toka_keeper::{KeeperEvent, ProcessId};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::actor::{Actor, Order};
+use crate::{EventSink, Launch, Processes};
+
+type Routes = Arc<Mutex<HashMap<ProcessId, mpsc::UnboundedSender<Order>>>>;
+
+/// Makes actors and brings them what the keeper says.
+#[derive(Clone)]
+pub struct Runtime<P> {
+    processes: P,
+    sink: Arc<dyn EventSink>,
+    routes: Routes,
+}
+
+impl<P: Processes> Runtime<P> {
+    /// Begins to listen to `events`; must be called within a tokio runtime.
+    pub fn new(processes: P, events: mpsc::UnboundedReceiver<KeeperEvent>, sink: Arc<dyn EventSink>) -> Self {
+        let routes = Routes::default();
+        tokio::spawn(route(events, Arc::clone(&routes)));
+        Self { processes, sink, routes }
+    }
+
+    /// Makes the actor of an agent, which waits to be started. It is known to the keeper's events from now on, so
+    /// that nothing can happen to the agent before its owner knows it.
+    pub fn add(&self, launch: Launch) -> AgentHandle {
+        let (orders, mailbox) = mpsc::unbounded_channel();
+        let (name, id) = (launch.name.clone(), launch.id);
+        lock(&self.routes).insert(id, orders.clone());
+        let actor = Actor::new(launch, self.processes.clone(), Arc::clone(&self.sink), mailbox);
+        let routes = Arc::clone(&self.routes);
+        tokio::spawn(async move {
+            actor.run().await;
+            lock(&routes).remove(&id);
+        });
+        AgentHandle { name, orders }
+    }
+}
+
+async fn route(mut events: mpsc::UnboundedReceiver<KeeperEvent>, routes: Routes) {
+    while let Some(event) = events.recv().await {
+        let routes = lock(&routes);
+        // An actor that has ended does not listen any more, and need not.
+        match &event {
+            KeeperEvent::Exited { id, .. } | KeeperEvent::Gone { id, .. } => {
+                if let Some(orders) = routes.get(id) {
+                    let _ = orders.send(Order::Keeper(event));
+                }
+            }
+            KeeperEvent::Closed => {
+                for orders in routes.values() {
+                    let _ = orders.send(Order::Keeper(KeeperEvent::Closed));
+                }
+            }
+        }
+    }
+}
+
+fn lock(routes: &Routes) -> std::sync::MutexGuard<'_, HashMap<ProcessId, mpsc::UnboundedSender<Order>>> {
+    routes.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One agent, as others hold it.
+#[derive(Debug, Clone)]
+pub struct AgentHandle {
+    name: AgentName,
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+impl AgentHandle {
+    /// Its name.
+    pub fn name(&self) -> &AgentName {
+        &self.name
+    }
+
+    /// Asks something of it; `by` says who, for the record. The answer comes when the request was decided on, which
+    /// is before it was done. An agent that has ended ignores everything.
+    ///
+    /// [`Request::Restart`], and [`Request::Start`] of an agent that has ended, need a new [`Runtime::add`].
+    pub async fn ask(&self, request: Request, by: &str) -> Decision {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.orders.send(Order::Ask { request, by: by.to_owned(), answer });
+        answered.await.unwrap_or(Decision::Ignore)
+    }
+
+    /// Asks without waiting for the answer.
+    pub fn tell(&self, request: Request, by: &str) {
+        let (answer, _) = oneshot::channel();
+        let _ = self.orders.send(Order::Ask { request, by: by.to_owned(), answer });
+    }
+
+    /// It will never start: the dependency `by` did not succeed.
+    pub fn block(&self, by: AgentName) {
+        let _ = self.orders.send(Order::Block { by });
+    }
+
+    /// It cannot be started, because what it needs could not be prepared.
+    pub fn refuse(&self, exit: Exit) {
+        let _ = self.orders.send(Order::Refuse { exit });
+    }
+}

@@ -1,0 +1,221 @@
+//! A keeper that forks nothing and a journal that keeps nothing, both driven by the test.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+use tempfile::TempDir;
+use toka_core::event::Usage;
+use toka_core::rpc::TaskList;
+use toka_core::{AgentName, ByteSize, Confinement, Coverage, Enforcement, EventKind, Layer, Name};
+use toka_keeper::{KeeperEvent, ProcessId, Program, SpawnError, Started, Status};
+use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{AgentHandle, Durable, EventSink, Launch, Processes, Runtime, StopPolicy};
+
+/// What the keeper was asked.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    Spawn(oneshot::Sender<Result<Started, SpawnError>>),
+    Signal(i32),
+    Kill,
+    Freeze,
+    Thaw,
+    MakeLeaf(String, i32),
+    RemoveLeaf(String),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct FakeKeeper {
+    asked: mpsc::UnboundedSender<Asked>,
+    owners: Arc<Mutex<HashMap<i32, ProcessId>>>,
+}
+
+impl FakeKeeper {
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Asked>) {
+        let (asked, receiver) = mpsc::unbounded_channel();
+        (Self { asked, owners: Arc::default() }, receiver)
+    }
+
+    /// Puts a process into an agent's control group.
+    pub(crate) fn own(&self, pid: i32, id: ProcessId) {
+        self.owners.lock().expect("no panic").insert(pid, id);
+    }
+
+    fn ask(&self, asked: Asked) {
+        let _ = self.asked.send(asked);
+    }
+}
+
+impl Processes for FakeKeeper {
+    async fn spawn(&self, _: toka_keeper::Launch) -> Result<Started, SpawnError> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Asked::Spawn(answer));
+        answered.await.expect("the test answers")
+    }
+
+    fn signal(&self, _: ProcessId, signal: i32) {
+        self.ask(Asked::Signal(signal));
+    }
+
+    fn kill(&self, _: ProcessId) {
+        self.ask(Asked::Kill);
+    }
+
+    async fn freeze(&self, _: ProcessId) -> io::Result<()> {
+        self.ask(Asked::Freeze);
+        Ok(())
+    }
+
+    async fn thaw(&self, _: ProcessId) -> io::Result<()> {
+        self.ask(Asked::Thaw);
+        Ok(())
+    }
+
+    async fn make_leaf(&self, _: ProcessId, leaf: &str, pid: i32) -> io::Result<()> {
+        self.ask(Asked::MakeLeaf(leaf.to_owned(), pid));
+        Ok(())
+    }
+
+    async fn remove_leaf(&self, _: ProcessId, leaf: &str) -> io::Result<Usage> {
+        self.ask(Asked::RemoveLeaf(leaf.to_owned()));
+        Ok(Usage { cpu_us: Some(7), ..Usage::default() })
+    }
+
+    async fn owner_of(&self, pid: i32) -> Option<ProcessId> {
+        self.owners.lock().expect("no panic").get(&pid).copied()
+    }
+}
+
+struct FakeSink(mpsc::UnboundedSender<EventKind>);
+
+impl EventSink for FakeSink {
+    fn emit(&self, _: &AgentName, kind: EventKind) -> Durable {
+        let _ = self.0.send(kind);
+        let (kept, durable) = Durable::pair();
+        let _ = kept.send(());
+        durable
+    }
+}
+
+/// One agent with everything around it.
+pub(crate) struct Rig {
+    pub(crate) folder: TempDir,
+    pub(crate) keeper: FakeKeeper,
+    pub(crate) asked: mpsc::UnboundedReceiver<Asked>,
+    pub(crate) says: mpsc::UnboundedSender<KeeperEvent>,
+    pub(crate) events: mpsc::UnboundedReceiver<EventKind>,
+    pub(crate) agent: AgentHandle,
+    pub(crate) pipes: Option<[OwnedFd; 2]>,
+}
+
+pub(crate) const ID: ProcessId = ProcessId(1);
+pub(crate) const PID: i32 = 4242;
+
+impl Rig {
+    pub(crate) fn new(change: impl FnOnce(&mut Launch)) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut launch = launch(&folder);
+        change(&mut launch);
+        let (keeper, asked) = FakeKeeper::new();
+        let (says, keeper_events) = mpsc::unbounded_channel();
+        let (tx, events) = mpsc::unbounded_channel();
+        let runtime = Runtime::new(keeper.clone(), keeper_events, Arc::new(FakeSink(tx)));
+        let agent = runtime.add(launch);
+        Self { folder, keeper, asked, says, events, agent, pipes: None }
+    }
+
+    /// Starts it behind a mount namespace, with `coverage` of that.
+    pub(crate) async fn running(change: impl FnOnce(&mut Launch), mounts: Coverage) -> Self {
+        let mut rig = Self::new(change);
+        rig.agent.ask(toka_core::Request::Start, "test").await;
+        rig.answer_spawn(mounts).await;
+        assert_eq!(rig.event().await, EventKind::AgentStarting);
+        assert!(matches!(rig.event().await, EventKind::AgentStarted { pid: PID, .. }));
+        rig
+    }
+
+    pub(crate) async fn answer_spawn(&mut self, mounts: Coverage) {
+        let Asked::Spawn(answer) = self.asked().await else { panic!("expected a spawn") };
+        let (stdout, out) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
+        let (stderr, err) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
+        self.pipes = Some([out, err]);
+        let mut enforcement = Enforcement::default();
+        enforcement.set(Layer::Mounts, mounts, Vec::new());
+        answer.send(Ok(Started { pid: PID, stdout, stderr, enforcement })).expect("the actor waits");
+    }
+
+    pub(crate) async fn asked(&mut self) -> Asked {
+        self.asked.recv().await.expect("the runtime lives")
+    }
+
+    pub(crate) async fn event(&mut self) -> EventKind {
+        self.events.recv().await.expect("the actor lives")
+    }
+
+    pub(crate) fn exited(&self, status: Status) {
+        self.says.send(KeeperEvent::Exited { id: ID, status }).expect("the runtime lives");
+    }
+
+    pub(crate) fn gone(&self, usage: Usage) {
+        self.says.send(KeeperEvent::Gone { id: ID, usage }).expect("the runtime lives");
+    }
+}
+
+/// A launch whose folders are in `folder`.
+pub(crate) fn launch(folder: &TempDir) -> Launch {
+    let root = folder.path().to_owned();
+    let door = root.join("door");
+    std::fs::create_dir(&door).expect("a folder");
+    Launch {
+        id: ID,
+        name: Name::new("agent").expect("a label"),
+        program: Program::Path("/bin/true".into()),
+        argv: vec!["true".into()],
+        env: Vec::new(),
+        plan: Arc::new(plan(&root)),
+        stop: StopPolicy { signal: 15, grace: Duration::from_secs(10) },
+        timeout: None,
+        memory: ByteSize::mib(64),
+        log: root.join("log"),
+        door,
+        tasks: TaskList::default(),
+        awaited_lines: Vec::new(),
+    }
+}
+
+fn plan(root: &std::path::Path) -> SandboxPlan {
+    let own = |name: &str| root.join(name);
+    let folders = AgentFolders {
+        workspace: own("workspace"),
+        home: own("home"),
+        tmp: own("tmp"),
+        artifacts: own("artifacts"),
+        inputs: Vec::new(),
+        inputs_dir: own("inputs"),
+        credentials: own("credentials"),
+        door: own("door"),
+        state_dir: own("state"),
+        run_dir: own("run"),
+        working_dir: own("workspace"),
+        user_home: own("user"),
+    };
+    let name = Name::new("agent").expect("a label");
+    SandboxPlan::compile(&CompileInput {
+        confinement: &Confinement::default(),
+        folders: &folders,
+        host: &HostFacts::probe(),
+        project: &name,
+        agent: &name,
+        workstream_files: &[],
+        toka_exe: std::path::Path::new("/bin/true"),
+        programs: &[],
+        run_as: None,
+    })
+    .expect("a plan")
+}
