@@ -20,7 +20,8 @@ impl Victim {
     /// When it cannot be started.
     pub fn of(user: User) -> Self {
         let mut words = user.prefix();
-        words.extend(["sleep", "600"].map(Into::into));
+        // In a session of its own, as a daemon is.
+        words.extend(["setsid", "sleep", "600"].map(Into::into));
         let child = Command::new(&words[0])
             .args(&words[1..])
             .stdin(Stdio::null())

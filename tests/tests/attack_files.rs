@@ -228,7 +228,7 @@ fn kernel_files_and_devices_are_closed(user: User) {
                 denied(["mkdir", "/sys/fs/cgroup/toka-planted"]).unproven("would change the host"),
             ];
             if Path::new(&disk).exists() {
-                tries.push(denied(["read", &disk]).as_root());
+                tries.push(denied(["read", &disk]).unproven("not every root may"));
             }
             for device in ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"] {
                 tries.push(allowed(["read", device]));

@@ -10,6 +10,7 @@ as_both_users!(
     mounts_are_refused,
     other_processes_cannot_be_signalled,
     other_processes_cannot_be_traced,
+    other_processes_cannot_be_slowed,
     other_processes_cannot_be_seen,
     the_parent_is_as_far_away_as_anybody,
     rights_cannot_be_regained,
@@ -73,7 +74,8 @@ fn namespaces_are_refused(user: User) {
                 denied(["unshare", "user"]),
                 denied(["clone", "user"]),
                 denied(["setns", "/proc/self/ns/net"]).as_root(),
-                denied(["setns", "/proc/1/ns/mnt"]).as_root(),
+                denied(["setns", "/proc/1/ns/mnt"])
+                    .unproven("the first process may have more rights than root here"),
             ];
             for namespace in ["mnt", "net", "pid", "ipc", "uts", "cgroup"] {
                 tries.push(denied(["unshare", namespace]).as_root());
@@ -164,6 +166,20 @@ fn other_processes_cannot_be_traced(user: User) {
     assert!(victim.is_unharmed(), "it was traced");
 }
 
+fn other_processes_cannot_be_slowed(user: User) {
+    let victim = Victim::of(user);
+    let pid = victim.pid();
+    check(
+        || Scene::new(user),
+        |_| {
+            ["set-prlimit", "renice", "io-renice", "pin", "idle-class"]
+                .map(|attack| denied([attack, &pid]))
+                .into_iter()
+                .collect()
+        },
+    );
+}
+
 fn other_processes_cannot_be_seen(user: User) {
     let victim = Victim::of(user);
     let pid = victim.pid();
@@ -183,7 +199,8 @@ fn other_processes_cannot_be_seen(user: User) {
             tries.push(denied(["list", &format!("/proc/{pid}/fd")]).as_root());
             tries.push(denied(["list", &format!("/proc/{pid}/root/")]).as_root());
             tries.push(denied(["list", &format!("/proc/{pid}/cwd/")]).as_root());
-            tries.push(denied(["read", "/proc/1/environ"]).as_root());
+            tries
+                .push(denied(["read", "/proc/1/environ"]).unproven("the first process may have more rights"));
             tries.push(denied(["proc-scan"]));
             tries.extend(
                 ["status", "maps", "environ", "limits"]
@@ -201,9 +218,16 @@ fn other_processes_cannot_be_seen(user: User) {
 
 /// Whoever started the agent: its pid cannot be known inside a namespace of pids, so every pid is tried.
 fn the_parent_is_as_far_away_as_anybody(user: User) {
+    let _somebody = Victim::of(user);
     check(
         || Scene::new(user),
-        |_| vec![denied(["signal-scan"]), denied(["proc-scan"]), denied(["list", "/proc/1/fd"]).as_root()],
+        |_| {
+            vec![
+                denied(["signal-scan"]),
+                denied(["proc-scan"]),
+                denied(["list", "/proc/1/fd"]).unproven("the first process may have more rights"),
+            ]
+        },
     );
 }
 

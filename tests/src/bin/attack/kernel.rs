@@ -169,7 +169,10 @@ fn tty_inject(_: &[String]) -> Attempt {
     // In a new session the terminal can become ours; in an old one the right to type is CAP_SYS_ADMIN's.
     let _ = nix::unistd::setsid();
     let _ = sys::call(libc::SYS_ioctl, &[fd, libc::TIOCSCTTY as usize, 0]);
-    done(sys::call(libc::SYS_ioctl, &[fd, libc::TIOCSTI as usize, sys::at(b"x")]))
+    let answer = done(sys::call(libc::SYS_ioctl, &[fd, libc::TIOCSTI as usize, sys::at(b"x")]));
+    // A terminal that closes hangs up its session, and that is us.
+    std::mem::forget(pty);
+    answer
 }
 
 /// The console's own way to paste; a pseudo terminal answers that it is none, a filter that nobody may.

@@ -47,6 +47,26 @@ pub(crate) const ATTACKS: &[Attack] = &[
         let what = libc::RLIMIT_NOFILE as usize;
         done(sys::call(libc::SYS_prlimit64, &[number(a, 0), what, 0, sys::at_mut(&mut old)]))
     }),
+    ("set-prlimit", |a| {
+        // Lowers the soft limit of core dumps of another process, which harms nobody.
+        let limit = [0u64, u64::MAX];
+        let what = libc::RLIMIT_CORE as usize;
+        done(sys::call(libc::SYS_prlimit64, &[number(a, 0), what, sys::at(&limit), 0]))
+    }),
+    ("renice", |a| done(sys::call(libc::SYS_setpriority, &[0, number(a, 0), 19]))),
+    ("io-renice", |a| {
+        // IOPRIO_WHO_PROCESS, class 3: idle (ioprio_set(2)).
+        done(sys::call(libc::SYS_ioprio_set, &[1, number(a, 0), 3 << 13]))
+    }),
+    ("pin", |a| {
+        let mask = [1u64; 16];
+        done(sys::call(libc::SYS_sched_setaffinity, &[number(a, 0), 8, sys::at(&mask)]))
+    }),
+    ("idle-class", |a| {
+        // SCHED_IDLE is 5 (sched(7)).
+        let priority = [0i32];
+        done(sys::call(libc::SYS_sched_setscheduler, &[number(a, 0), 5, sys::at(&priority)]))
+    }),
     ("proc-scan", proc_scan),
     ("shm-attach", |a| {
         let flags = libc::SHM_RDONLY as usize;
