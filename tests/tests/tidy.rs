@@ -1,0 +1,272 @@
+//! Rules about the sources themselves: layers, `unsafe`, opening words, promises of the documents.
+//!
+//! They look at tracked files only, so that what lies about in a checkout is nobody's business.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use toka_tests::workspace_root;
+
+/// Which crates of the workspace each crate may use: `docs/ARCHITECTURE.md` has the same table with its reasons. A
+/// crate that is not in it has no place in the layers yet.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("toka-core", &[]),
+    ("toka-workstream", &["toka-core"]),
+    ("toka-sandbox", &["toka-core"]),
+    ("toka-store", &["toka-core"]),
+    ("toka-agent", &["toka-core"]),
+    ("toka-keeper", &["toka-core", "toka-sandbox"]),
+    ("toka-runtime", &["toka-core", "toka-sandbox", "toka-keeper"]),
+    ("toka-gateway", &["toka-core", "toka-sandbox"]),
+    ("toka-orchestration", &["toka-core", "toka-workstream", "toka-runtime"]),
+    (
+        "toka-daemon",
+        &[
+            "toka-core",
+            "toka-workstream",
+            "toka-sandbox",
+            "toka-store",
+            "toka-keeper",
+            "toka-runtime",
+            "toka-gateway",
+            "toka-orchestration",
+        ],
+    ),
+];
+
+/// Crates above every layer: they may use all of them.
+const ABOVE: &[&str] = &["toka-cli", "toka-tests"];
+
+/// Where `unsafe` may be written, each with its own reasons.
+const UNSAFE: &[&str] =
+    &["crates/toka-sandbox/src/sys.rs", "crates/toka-sandbox/src/sys/", "tests/src/bin/attack/sys.rs"];
+
+fn tracked() -> Vec<PathBuf> {
+    let listed = Command::new("git")
+        .args(["-c", "safe.directory=*", "ls-files", "-z"])
+        .current_dir(workspace_root())
+        .output()
+        .expect("git is there");
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let names = String::from_utf8(listed.stdout).expect("names of files are UTF-8");
+    let paths = names.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from);
+    let paths: Vec<PathBuf> = paths.filter(|path| workspace_root().join(path).is_file()).collect();
+    assert!(!paths.is_empty(), "a checkout has files");
+    paths
+}
+
+/// Tracked Rust files and their text.
+fn sources() -> Vec<(PathBuf, String)> {
+    let rust =
+        tracked().into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    rust.map(|path| {
+        let text = read(&path);
+        (path, text)
+    })
+    .collect()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(workspace_root().join(path)).unwrap_or_default()
+}
+
+/// Fails with the list, if there is one.
+fn none(what: &str, found: Vec<String>) {
+    assert!(found.is_empty(), "{what}:\n{}", found.join("\n"));
+}
+
+/// Lines that hold one of `words` as code: not in a comment.
+fn lines_with(sources: &[(PathBuf, String)], words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in sources {
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if words.iter().any(|word| code.contains(word)) {
+                found.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn crates_keep_to_their_layer() {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--offline", "--no-deps", "--format-version", "1"])
+        .current_dir(workspace_root())
+        .output()
+        .expect("cargo is there");
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let layers: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for package in packages {
+        let name = package["name"].as_str().expect("a name");
+        if ABOVE.contains(&name) {
+            continue;
+        }
+        let Some(allowed) = layers.get(name) else {
+            wrong.push(format!("{name} has no place in the layers"));
+            continue;
+        };
+        let used = package["dependencies"].as_array().expect("dependencies").iter();
+        let used = used
+            .filter_map(|dependency| dependency["name"].as_str())
+            .filter(|name| name.starts_with("toka-"));
+        wrong.extend(
+            used.filter(|used| !allowed.contains(used)).map(|used| format!("{name} must not use {used}")),
+        );
+    }
+    none("dependencies against the layers", wrong);
+    assert!(packages.len() > ABOVE.len(), "the workspace has crates");
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let silent = sources().into_iter().filter(|(_, text)| !text.starts_with("//! "));
+    none("files that do not open with `//!`", silent.map(|(path, _)| path.display().to_string()).collect());
+}
+
+#[test]
+fn unsafe_stays_in_its_modules() {
+    let elsewhere: Vec<_> = sources()
+        .into_iter()
+        .filter(|(path, _)| !UNSAFE.iter().any(|allowed| path.to_string_lossy().starts_with(allowed)))
+        .collect();
+    let words =
+        ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "#[unsafe("].map(|word| format!(" {word}"));
+    let padded: Vec<_> = elsewhere
+        .into_iter()
+        .filter(|(path, _)| !path.ends_with("tests/tidy.rs"))
+        .map(|(path, text)| (path, text.lines().map(|line| format!(" {line}\n")).collect()))
+        .collect();
+    none("`unsafe` outside its modules", lines_with(&padded, &words.each_ref().map(String::as_str)));
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let words = ["todo", "unimplemented", "dbg"].map(|word| format!("{word}!("));
+    none("unfinished code", lines_with(&sources(), &words.each_ref().map(String::as_str)));
+}
+
+#[test]
+fn no_file_knows_the_machine_it_was_written_on() {
+    let words = [
+        concat!("/wo", "rk/"),
+        concat!("../sha", "red"),
+        concat!("/ro", "ot/main"),
+        concat!("/tmp/", "toka/"),
+    ];
+    let mut found = Vec::new();
+    for path in tracked() {
+        for (number, line) in read(&path).lines().enumerate() {
+            if words.iter().any(|word| line.contains(word)) {
+                found.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+            }
+        }
+    }
+    none("paths of one machine", found);
+}
+
+#[test]
+fn every_exception_from_a_lint_has_a_reason() {
+    let mut found = Vec::new();
+    for (path, text) in sources() {
+        for opening in ["#[allow(", "#![allow(", "#[expect(", "#![expect("] {
+            for (at, _) in text.match_indices(opening) {
+                let line = text[..at].matches('\n').count() + 1;
+                let begins_line =
+                    text[..at].rsplit('\n').next().is_some_and(|before| before.trim().is_empty());
+                let attribute = text[at..].split(")]").next().unwrap_or_default();
+                if begins_line && !attribute.contains("reason = ") {
+                    found.push(format!(
+                        "{}:{line}: {}",
+                        path.display(),
+                        attribute.lines().next().unwrap_or_default()
+                    ));
+                }
+            }
+        }
+    }
+    none("exceptions without a reason", found);
+}
+
+/// Names of functions in the sources, among them every test.
+fn functions() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (_, text) in sources() {
+        for (at, _) in text.match_indices("fn ") {
+            let name = text[at + 3..].split(|c: char| !(c.is_alphanumeric() || c == '_')).next();
+            names.extend(name.map(str::to_owned));
+        }
+    }
+    names
+}
+
+/// Words in backquotes that name a file of the project or, as `module::function`, a test.
+fn claims(text: &str) -> (Vec<&str>, Vec<&str>) {
+    let words = text.split('`').skip(1).step_by(2).filter(|word| !word.contains(char::is_whitespace));
+    let (mut files, mut tests) = (Vec::new(), Vec::new());
+    for word in words {
+        let first = word.split('/').next().unwrap_or_default();
+        if word.contains('/') && ["crates", "tests", "agents", "docs", "schemas", ".ci"].contains(&first) {
+            files.push(word.split("::").next().unwrap_or(word));
+        }
+        let name = |part: &str| {
+            !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        };
+        let function = word.rsplit("::").next().unwrap_or_default();
+        if word.contains("::")
+            && name(function)
+            && word.split("::").all(|part| name(&part.replace(['/', '.', '-'], "_")))
+        {
+            tests.push(function);
+        }
+    }
+    (files, tests)
+}
+
+#[test]
+fn documents_mention_only_what_exists() {
+    let functions = functions();
+    let mut wrong = Vec::new();
+    let documents =
+        tracked().into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    for path in documents.filter(|path| !path.ends_with("CHANGELOG.md")) {
+        let text = read(&path);
+        let (files, tests) = claims(&text);
+        let missing =
+            files.into_iter().filter(|file| !workspace_root().join(file.trim_end_matches("/*")).exists());
+        wrong.extend(missing.map(|file| format!("{}: no file {file}", path.display())));
+        // Only the ledger's page promises tests; others may show any path of an API.
+        if path.ends_with("docs/features.md") {
+            let missing = tests.into_iter().filter(|test| !functions.contains(*test));
+            wrong.extend(missing.map(|test| format!("{}: no test {test}", path.display())));
+        }
+    }
+    none("promises of the documents", wrong);
+}
+
+#[test]
+fn claims_are_found_in_a_document() {
+    let text = "see `tests/tests/run.rs`, `attack_files::as_root::links`, `crates/toka-core/src/exit.rs::tests::x`, `a b/c`, \
+                `toka run`, `Type::new`";
+    let (files, tests) = claims(text);
+    assert_eq!(files, ["tests/tests/run.rs", "crates/toka-core/src/exit.rs"]);
+    assert_eq!(tests, ["links", "x"]);
+}
+
+#[test]
+fn the_ci_script_is_well_formed_and_can_be_run() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let script = workspace_root().join(".ci/run");
+    let mode = fs::metadata(&script).expect("the script").permissions().mode();
+    assert_eq!(mode & 0o111, 0o111, "it is executable");
+    let parsed = Command::new("bash").arg("-n").arg(&script).output().expect("bash is there");
+    assert!(parsed.status.success(), "{}", String::from_utf8_lossy(&parsed.stderr));
+}
