@@ -1,1 +1,4 @@
-//! placeholder
+//! Wires everything together.
+
+pub mod confine;
+pub mod folders;

@@ -8,6 +8,7 @@ pub mod diagnostic;
 mod load;
 mod model;
 pub mod plan;
+mod policy;
 mod read;
 
 pub use diagnostic::{Code, Diagnostic, FileId, Label, Severity, Sources, Style};
@@ -18,3 +19,4 @@ pub use model::{
     RestartPolicy, Retry, Secret, SecretSource, Set, Stop, Task, TcpSocket, Tty, User,
 };
 pub use plan::{Plan, plan};
+pub use policy::{LoadedPolicy, POLICY_FILE, load_policy};

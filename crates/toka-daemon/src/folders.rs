@@ -1,0 +1,109 @@
+//! Where everything of a project lies. Pure: nothing is created or looked up, so that `toka plan` shows the folders of a
+//! run that never was.
+//!
+//! ```text
+//! <state>/projects/<project>/
+//!   lock                     held by the one run of the project
+//!   journal.jsonl            its events
+//!   agents/<agent>/
+//!     home/                  HOME, kept between runs
+//!     tmp/                   TMPDIR and /tmp, emptied after each run
+//!     artifacts/             TOKA_ARTIFACTS, kept
+//!     inputs/                TOKA_INPUTS: links to the artifacts of what it depends on
+//!     log, log.index         its output
+//! <run>/<project>/<agent>/
+//!   door/                    the sockets `notify` and `agent`
+//!   credentials/             CREDENTIALS_DIRECTORY
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use toka_core::{AgentName, Name, ProjectName};
+use toka_sandbox::AgentFolders;
+use toka_workstream::{Agent, Plan};
+
+/// The folders of one project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectFolders {
+    /// Toka's state folder.
+    pub state_dir: PathBuf,
+    /// Toka's run folder.
+    pub run_dir: PathBuf,
+    /// The project.
+    pub project: ProjectName,
+    /// The workspace, without links in its path.
+    pub workspace: PathBuf,
+    /// The home of the user who runs Toka.
+    pub user_home: PathBuf,
+}
+
+impl ProjectFolders {
+    /// Everything that is kept of the project.
+    pub fn root(&self) -> PathBuf {
+        self.state_dir.join("projects").join(self.project.as_str())
+    }
+
+    /// The file that a run locks.
+    pub fn lock(&self) -> PathBuf {
+        self.root().join("lock")
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> PathBuf {
+        self.root().join("journal.jsonl")
+    }
+
+    /// What is kept of an agent.
+    pub fn agent(&self, agent: &AgentName) -> PathBuf {
+        self.root().join("agents").join(agent.as_str())
+    }
+
+    /// The agent's artifacts.
+    pub fn artifacts(&self, agent: &AgentName) -> PathBuf {
+        self.agent(agent).join("artifacts")
+    }
+
+    /// The agent's output; its index lies beside it.
+    pub fn log(&self, agent: &AgentName) -> PathBuf {
+        self.agent(agent).join("log")
+    }
+
+    /// What an agent needs while it runs.
+    pub fn runtime(&self, agent: &AgentName) -> PathBuf {
+        self.run_dir.join(self.project.as_str()).join(agent.as_str())
+    }
+
+    /// The folders that the agent sees; its inputs are the artifacts of what it waits for in the plan.
+    pub fn of(&self, agent: &Agent, plan: &Plan) -> AgentFolders {
+        let own = self.agent(&agent.name);
+        let runtime = self.runtime(&agent.name);
+        AgentFolders {
+            workspace: self.workspace.clone(),
+            home: own.join("home"),
+            tmp: own.join("tmp"),
+            artifacts: self.artifacts(&agent.name),
+            inputs: self.inputs(&agent.name, plan),
+            inputs_dir: own.join("inputs"),
+            credentials: runtime.join("credentials"),
+            door: runtime.join("door"),
+            state_dir: self.state_dir.clone(),
+            run_dir: self.run_dir.clone(),
+            working_dir: self.working_dir(agent),
+            user_home: self.user_home.clone(),
+        }
+    }
+
+    fn inputs(&self, agent: &AgentName, plan: &Plan) -> Vec<(Name, PathBuf)> {
+        let gates = plan.position(agent).into_iter().flat_map(|at| &plan.nodes()[at].gates);
+        let mut names: Vec<&AgentName> = gates.map(|gate| &gate.on).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.into_iter().map(|name| (name.clone(), self.artifacts(name))).collect()
+    }
+
+    fn working_dir(&self, agent: &Agent) -> PathBuf {
+        let declared = agent.process.as_ref().map_or(".", |process| process.working_dir.value.as_str());
+        // Collected anew, so that `.` leaves no trace in what people read.
+        self.workspace.join(Path::new(declared)).components().collect()
+    }
+}
