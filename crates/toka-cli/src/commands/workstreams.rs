@@ -53,7 +53,7 @@ impl Selection {
     /// When there is no workstream, or any of them has an error.
     pub(crate) fn ready(&self, tell: Tell) -> Result<Ready, Failure> {
         let options = LoadOptions { enable: self.enable.iter().cloned().collect() };
-        let Loaded { set, mut diagnostics, sources } = toka_workstream::load(&self.paths()?, &options);
+        let Loaded { set, mut diagnostics, sources, .. } = toka_workstream::load(&self.paths()?, &options);
         let plan = set.as_ref().and_then(|set| {
             let (plan, found) = toka_workstream::plan(set, &sources);
             diagnostics.extend(found);

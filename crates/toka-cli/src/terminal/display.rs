@@ -6,12 +6,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use toka_core::{AgentName, Event, escape};
+use toka_core::{AgentName, Event, EventKind, escape};
 
+use super::follow::{Follow, OutputLine};
 use super::palette::Palette;
 use super::plain::PlainLines;
 use super::screen::Screen;
-use super::view::{AgentView, RunView};
+use super::view::{AgentView, Outcome, RunView};
 use super::{json, live, plain};
 
 /// Least time between two drawings of the live part: ten a second.
@@ -47,21 +48,8 @@ impl Mode {
 pub(crate) enum Message {
     /// Something happened.
     Event(Box<Event>),
-    /// An agent wrote a line.
-    Output(OutputLine),
     /// Something that the command itself has to say.
     Notice(String),
-}
-
-/// A line of an agent's output.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct OutputLine {
-    /// Who wrote it.
-    pub(crate) agent: AgentName,
-    /// `stdout` or `stderr`.
-    pub(crate) stream: &'static str,
-    /// The line without its end; bytes that are not UTF-8 are replaced.
-    pub(crate) line: String,
 }
 
 /// A handle to the thread.
@@ -76,10 +64,9 @@ impl Display {
     ///
     /// # Errors
     /// When no thread can be had.
-    pub(crate) fn start(mode: Mode, palette: Palette) -> std::io::Result<Self> {
+    pub(crate) fn start(mode: Mode, palette: Palette, follow: Option<Follow>) -> std::io::Result<Self> {
         let (sender, receiver) = channel();
-        let screen = Screen::of(mode);
-        let work = move || Show::new(mode, palette, screen).run(&receiver);
+        let work = move || Show::new(mode, palette, Screen::of(mode), follow).run(&receiver);
         let thread = std::thread::Builder::new().name("display".into()).spawn(work)?;
         Ok(Self { sender, thread })
     }
@@ -104,75 +91,114 @@ struct Show {
     screen: Screen,
     view: RunView,
     plain: PlainLines,
+    follow: Option<Follow>,
     began: Instant,
 }
 
 impl Show {
-    fn new(mode: Mode, palette: Palette, screen: Screen) -> Self {
+    fn new(mode: Mode, palette: Palette, screen: Screen, follow: Option<Follow>) -> Self {
         let plain = PlainLines::new(palette);
-        Self { mode, palette, screen, view: RunView::default(), plain, began: Instant::now() }
+        Self { mode, palette, screen, view: RunView::default(), plain, follow, began: Instant::now() }
     }
 
     fn run(mut self, messages: &Receiver<Message>) -> RunView {
-        while let Ok(first) = messages.recv() {
-            self.round(first, messages);
-            while self.mode == Mode::Live {
-                match messages.recv_timeout(REDRAW) {
-                    Ok(next) => self.round(next, messages),
-                    Err(RecvTimeoutError::Timeout) => self.draw(String::new()),
-                    Err(RecvTimeoutError::Disconnected) => break,
-                }
+        loop {
+            let next = match self.pace() {
+                Pace::Ticking => messages.recv_timeout(REDRAW),
+                Pace::Waiting => messages.recv().map_err(RecvTimeoutError::from),
+            };
+            match next {
+                Ok(message) => self.round(Some(message), messages),
+                Err(RecvTimeoutError::Timeout) => self.round(None, messages),
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        self.last_output();
         self.screen.clear();
         self.view
     }
 
-    /// Takes a message and those behind it, and shows them in one go.
-    fn round(&mut self, first: Message, messages: &Receiver<Message>) {
-        let mut lines = String::new();
-        let mut next = Some(first);
-        let deadline = Instant::now() + REDRAW;
-        for _ in 0..BATCH {
-            let Some(message) = next else { break };
-            if let Some(line) = self.take(message) {
-                lines.push_str(&line);
-                lines.push('\n');
-            }
-            next = match self.mode {
-                Mode::Live => messages.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok(),
-                _ => messages.try_recv().ok(),
-            };
-        }
-        if let Some(last) = next
-            && let Some(line) = self.take(last)
-        {
-            lines.push_str(&line);
-            lines.push('\n');
-        }
-        self.draw(lines);
+    /// Whether anything can change without a message: a clock on the screen, a log that grows.
+    fn pace(&self) -> Pace {
+        let clocks = self.mode == Mode::Live && self.view.count(Outcome::Live) > 0;
+        if clocks || self.follow.is_some() { Pace::Ticking } else { Pace::Waiting }
     }
 
-    fn draw(&mut self, lines: String) {
+    /// Takes a message and those behind it, and shows them in one go with what agents wrote.
+    fn round(&mut self, first: Option<Message>, messages: &Receiver<Message>) {
+        let mut lines = Lines::default();
+        if let Some(first) = first {
+            self.take(first, &mut lines);
+            let deadline = Instant::now() + REDRAW;
+            for _ in 0..BATCH {
+                let next = match self.mode {
+                    Mode::Live => {
+                        messages.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
+                    }
+                    _ => messages.try_recv().ok(),
+                };
+                let Some(message) = next else { break };
+                self.take(message, &mut lines);
+            }
+        }
+        self.output(&mut lines);
+        self.draw(&lines.0);
+    }
+
+    /// What agents wrote until now.
+    fn output(&mut self, lines: &mut Lines) {
+        let output = self.follow.as_mut().map(Follow::lines).unwrap_or_default();
+        lines.extend(output.iter().filter_map(|line| self.output_line(line)));
+    }
+
+    /// What agents wrote that was not shown yet, to the end.
+    fn last_output(&mut self) {
+        if let Some(follow) = &mut self.follow {
+            follow.all_ended();
+        }
+        loop {
+            let mut lines = Lines::default();
+            self.output(&mut lines);
+            if lines.0.is_empty() {
+                return;
+            }
+            self.draw(&lines.0);
+        }
+    }
+
+    fn draw(&mut self, lines: &str) {
         let frame = match (self.mode, self.screen.size()) {
             (Mode::Live, Some(size)) if !self.view.agents().is_empty() => {
                 live::frame(&self.view, self.began.elapsed(), size, self.palette)
             }
             _ => Vec::new(),
         };
-        self.screen.show(&lines, frame);
+        self.screen.show(lines, frame);
     }
 
-    /// Moves the view on; the answer is the line that stays, if there is one.
-    fn take(&mut self, message: Message) -> Option<String> {
+    /// Moves the view on, and adds the lines that stay.
+    fn take(&mut self, message: Message, lines: &mut Lines) {
         let at = self.began.elapsed();
         match message {
             Message::Event(event) => {
                 self.view.apply(&event, at);
-                self.event_line(&event, at)
+                self.follow_event(&event, lines);
+                lines.extend(self.event_line(&event, at));
             }
-            Message::Output(output) => self.output_line(&output),
-            Message::Notice(text) => self.notice_line(&text, at),
+            Message::Notice(text) => lines.extend(self.notice_line(text, at)),
+        }
+    }
+
+    /// Opens the log of an agent that starts; shows the last words of one that ends before its end is told.
+    fn follow_event(&mut self, event: &Event, lines: &mut Lines) {
+        let (Some(follow), Some(agent)) = (&mut self.follow, &event.agent) else { return };
+        match event.kind {
+            EventKind::AgentStarted { .. } => follow.started(agent),
+            EventKind::AgentEnded { .. } => {
+                follow.ended(agent);
+                self.output(lines);
+            }
+            _ => {}
         }
     }
 
@@ -187,31 +213,63 @@ impl Show {
 
     fn output_line(&self, output: &OutputLine) -> Option<String> {
         match self.mode {
-            Mode::Json => {
-                #[derive(serde::Serialize)]
-                struct Line<'a> {
-                    r#type: &'static str,
-                    #[serde(flatten)]
-                    line: &'a OutputLine,
-                }
-                Some(json::line(&Line { r#type: "output", line: output }))
-            }
+            Mode::Json => Some(json::line(&JsonOutput {
+                r#type: "output",
+                agent: &output.agent,
+                stream: output.stream,
+                line: String::from_utf8_lossy(&output.bytes),
+            })),
             Mode::Quiet => None,
             Mode::Live | Mode::Plain => {
                 let paint = self.palette.name(self.view.place(&output.agent));
-                let text = escape::for_terminal(output.line.as_bytes(), OUTPUT_COLUMNS);
+                let text = escape::for_terminal(&output.bytes, OUTPUT_COLUMNS);
                 Some(format!("{} {} {text}", paint.paint(&output.agent), self.palette.faint.paint("│")))
             }
         }
     }
 
-    fn notice_line(&self, text: &str, at: Duration) -> Option<String> {
+    /// Live, a notice stands below until the next one; elsewhere it is a line.
+    fn notice_line(&mut self, text: String, at: Duration) -> Option<String> {
         match self.mode {
+            Mode::Live => {
+                self.view.notice = Some(text);
+                None
+            }
+            Mode::Plain => Some(self.plain.notice(&text, &self.view, at)),
+            Mode::Quiet => Some(self.palette.warn.paint(text)),
             Mode::Json => None,
-            Mode::Plain => Some(self.plain.notice(text, &self.view, at)),
-            Mode::Live | Mode::Quiet => Some(self.palette.warn.paint(text)),
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// Something may change at any time.
+    Ticking,
+    /// Nothing changes before the next message.
+    Waiting,
+}
+
+/// Lines that stay, each with its end.
+#[derive(Debug, Default)]
+struct Lines(String);
+
+impl Lines {
+    fn extend(&mut self, lines: impl IntoIterator<Item = String>) {
+        for line in lines {
+            self.0.push_str(&line);
+            self.0.push('\n');
+        }
+    }
+}
+
+/// A line of output as `--json` tells it.
+#[derive(Debug, serde::Serialize)]
+struct JsonOutput<'a> {
+    r#type: &'static str,
+    agent: &'a AgentName,
+    stream: &'static str,
+    line: std::borrow::Cow<'a, str>,
 }
 
 /// What scrolls past above the live part: the heading, agents that ended, warnings.
@@ -231,56 +289,61 @@ fn live_line(event: &Event, view: &RunView, palette: Palette) -> Option<String> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::canned;
+    use super::super::screen::tests::in_memory;
+    use super::super::{canned, follow};
     use super::*;
 
-    fn shown(mode: Mode, messages: Vec<Message>) -> (String, RunView) {
+    fn shown(mode: Mode, follow: Option<Follow>, messages: Vec<Message>) -> (String, RunView) {
         let (sender, receiver) = channel();
         for message in messages {
             sender.send(message).expect("the receiver is here");
         }
         drop(sender);
-        let (screen, terminal) = super::super::screen::tests::in_memory();
-        let show = Show::new(mode, Palette::PLAIN, screen);
-        let view = show.run(&receiver);
+        let (screen, terminal) = in_memory();
+        let view = Show::new(mode, Palette::PLAIN, screen, follow).run(&receiver);
         (terminal.text(), view)
     }
 
-    fn events(count: usize) -> Vec<Message> {
-        canned::events().into_iter().take(count).map(|event| Message::Event(Box::new(event))).collect()
+    fn events() -> Vec<Message> {
+        canned::events().into_iter().map(|event| Message::Event(Box::new(event))).collect()
     }
 
     #[test]
     fn what_a_live_run_leaves_on_the_screen() {
-        let (text, view) = shown(Mode::Live, events(usize::MAX));
+        let (text, view) = shown(Mode::Live, None, events());
         insta::assert_snapshot!(text);
         assert_eq!(view.agents().len(), 4);
     }
 
     #[test]
-    fn output_names_its_agent_and_is_escaped() {
-        let output =
-            OutputLine { agent: canned::name("checks"), stream: "stderr", line: "\u{1b}[2Joh".into() };
-        let mut messages = events(1);
-        messages.push(Message::Output(output));
-        messages.push(Message::Notice("stopping".into()));
-        let (text, _) = shown(Mode::Live, messages);
-        assert!(text.ends_with("checks │ \\x1b[2Joh\nstopping"), "{text}");
+    fn output_names_its_agent_is_escaped_and_comes_before_the_end() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("log");
+        follow::tests::write(&log, b"one\n\x1b[2Jtwo\xff");
+        let of = move |agent: &AgentName| {
+            if agent.as_str() == "checks" { log.clone() } else { "/nonexistent".into() }
+        };
+        let (text, _) = shown(Mode::Live, Some(Follow::new(Box::new(of))), events());
+        let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("no {part:?} in {text}"));
+        assert!(at("checks │ one\n") < at("checks │ \\x1b[2Jtwo\\xff\n"), "{text}");
+        assert!(at("two") < at("✗ checks"), "{text}");
+    }
+
+    #[test]
+    fn a_notice_reaches_people() {
+        let notice = || vec![Message::Notice("stopping".into())];
+        assert_eq!(shown(Mode::Quiet, None, notice()).0, "stopping");
+        assert!(shown(Mode::Plain, None, notice()).0.ends_with("s] stopping"));
+        assert_eq!(shown(Mode::Live, None, notice()).1.notice.as_deref(), Some("stopping"));
     }
 
     #[test]
     fn json_is_nothing_but_json() {
-        let mut messages = events(usize::MAX);
+        let mut messages = events();
         messages.push(Message::Notice("stopping".into()));
-        messages.push(Message::Output(OutputLine {
-            agent: canned::name("checks"),
-            stream: "stdout",
-            line: "hello".into(),
-        }));
-        let (text, _) = shown(Mode::Json, messages);
+        let (text, _) = shown(Mode::Json, None, messages);
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        assert_eq!(lines.len(), canned::events().len() + 1);
-        assert_eq!(lines.last().expect("a line")["type"], "output");
+        assert_eq!(lines.len(), canned::events().len());
     }
 }

@@ -33,19 +33,27 @@ pub(crate) fn frame(view: &RunView, now: Duration, size: Size, palette: Palette)
         view.agents().iter().filter(|agent| agent.phase.outcome() == Outcome::Live).collect();
     let room = size.rows.saturating_sub(RESERVED_ROWS).max(1);
     let shown = if live.len() <= room { live.len() } else { room - 1 };
-    let layout = Layout::of(&live[..shown], size.columns.saturating_sub(1));
+    let layout = Layout::of(view, size.columns.saturating_sub(1));
     let mut lines: Vec<String> = live[..shown].iter().map(|agent| layout.line(agent, now, palette)).collect();
     if shown < live.len() {
         let more = format!("… and {} more", live.len() - shown);
         lines.push(palette.faint.paint(fit(&more, layout.width)));
     }
-    lines.push(palette.faint.paint(footer(view, now, layout.width)));
+    lines.push(footer(view, now, layout.width, palette));
     lines
 }
 
-fn footer(view: &RunView, now: Duration, width: usize) -> String {
+/// The counts, and what the command itself has to say.
+fn footer(view: &RunView, now: Duration, width: usize, palette: Palette) -> String {
     let elapsed = clock(now.saturating_sub(view.started));
-    fit(&format!("{} · {elapsed}", view.counts()), width)
+    let counts = fit(&format!("{} · {elapsed}", view.counts()), width);
+    let room = width.saturating_sub(columns(&counts) + 3);
+    match &view.notice {
+        Some(notice) if room > 0 => {
+            format!("{} · {}", palette.faint.paint(counts), palette.warn.paint(fit(notice, room)))
+        }
+        _ => palette.faint.paint(counts),
+    }
 }
 
 /// How the columns of a line are shared out.
@@ -56,9 +64,9 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(agents: &[&AgentView], width: usize) -> Self {
-        let longest = agents.iter().map(|agent| columns(agent.name.as_str())).max().unwrap_or(0);
-        Self { width, name: longest.min(MAX_NAME).min(width / 4), bar: (width / 5).clamp(4, 30) }
+    /// By the longest name of all agents, so that the columns stand still while agents come and go.
+    fn of(view: &RunView, width: usize) -> Self {
+        Self { width, name: view.longest_name().min(MAX_NAME).min(width / 4), bar: (width / 5).clamp(4, 30) }
     }
 
     fn line(&self, agent: &AgentView, now: Duration, palette: Palette) -> String {
@@ -111,9 +119,9 @@ pub(crate) fn done_glyph(outcome: Outcome, palette: Palette) -> (&'static str, P
 /// The line that an agent leaves behind when nothing can happen to it any more; `None` while something can.
 pub(crate) fn last_line(view: &RunView, agent: &AgentView, palette: Palette) -> Option<String> {
     let (glyph, paint) = done_glyph(agent.phase.outcome(), palette);
-    let longest = view.agents().iter().map(|agent| columns(agent.name.as_str())).max().unwrap_or(0);
     let name = agent.name.as_str();
-    let name = format!("{name}{}", " ".repeat(longest.min(MAX_NAME).saturating_sub(columns(name))));
+    let gap = view.longest_name().min(MAX_NAME).saturating_sub(columns(name));
+    let name = format!("{name}{}", " ".repeat(gap));
     let text = match &agent.phase {
         Phase::Blocked(by) => format!("blocked by {by}"),
         Phase::Ended(end) => {
@@ -186,6 +194,19 @@ mod tests {
         assert_eq!(lines.len(), 14);
         assert_eq!(lines[12], "… and 88 more");
         assert_eq!(lines[13], "100 running · 6s");
+    }
+
+    #[test]
+    fn what_the_command_says_stands_below() {
+        let mut view = canned::view_after(canned::MIDDLE);
+        view.notice = Some("stopping; press Ctrl-C again to kill".into());
+        let last =
+            |columns| frame(&view, NOW, Size { columns, rows: 24 }, Palette::PLAIN).pop().expect("a line");
+        assert_eq!(
+            last(100),
+            "2 running · 1 waiting · 1 succeeded · 6s · stopping; press Ctrl-C again to kill"
+        );
+        assert_eq!(last(60), "2 running · 1 waiting · 1 succeeded · 6s · stopping; press…");
     }
 
     #[test]

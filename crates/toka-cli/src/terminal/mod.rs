@@ -5,12 +5,14 @@
 pub(crate) mod canned;
 pub(crate) mod display;
 pub(crate) mod ending;
+pub(crate) mod follow;
 pub(crate) mod json;
 pub(crate) mod live;
 pub(crate) mod out;
 pub(crate) mod palette;
 pub(crate) mod plain;
 pub(crate) mod screen;
+pub(crate) mod summary;
 pub(crate) mod table;
 pub(crate) mod text;
 pub(crate) mod view;

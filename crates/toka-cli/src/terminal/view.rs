@@ -18,6 +18,8 @@ pub(crate) struct RunView {
     pub(crate) project: Option<String>,
     /// When the run was seen to begin.
     pub(crate) started: Duration,
+    /// What the command itself has to say at the moment.
+    pub(crate) notice: Option<String>,
     agents: Vec<AgentView>,
     index: HashMap<AgentName, usize>,
 }
@@ -190,6 +192,12 @@ impl RunView {
     /// The agents, in the order of the plan.
     pub(crate) fn agents(&self) -> &[AgentView] {
         &self.agents
+    }
+
+    /// Columns of the longest name.
+    pub(crate) fn longest_name(&self) -> usize {
+        // Names are ASCII: one byte, one column.
+        self.agents.iter().map(|agent| agent.name.as_str().len()).max().unwrap_or(0)
     }
 
     /// One agent.

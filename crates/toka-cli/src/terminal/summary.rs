@@ -1,0 +1,94 @@
+//! The last line of `--json`: what became of the run, so that a program need not add up the events.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use toka_core::event::Usage;
+use toka_core::{AgentName, Enforcement, Exit, ExitCode, RunId};
+
+use super::ending::{Trace, reports};
+use super::view::{AgentView, Phase, RunView};
+
+/// The outcome of a run.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary<'a> {
+    r#type: &'static str,
+    project: Option<&'a str>,
+    run: Option<RunId>,
+    exit_code: u8,
+    agents: Vec<AgentSummary<'a>>,
+    reports: Vec<PathBuf>,
+}
+
+#[derive(Debug, Serialize)]
+struct AgentSummary<'a> {
+    agent: &'a AgentName,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit: Option<&'a Exit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked_by: Option<&'a AgentName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enforcement: Option<&'a Enforcement>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<&'a PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifacts: Option<&'a PathBuf>,
+}
+
+impl<'a> Summary<'a> {
+    /// Sums up a run that has ended with `code`.
+    pub(crate) fn of(view: &'a RunView, traces: &'a [Trace], code: ExitCode) -> Self {
+        Self {
+            r#type: "summary",
+            project: view.project.as_deref(),
+            run: view.run,
+            exit_code: code as u8,
+            agents: view.agents().iter().map(|agent| summary_of(agent, traces)).collect(),
+            reports: reports(traces),
+        }
+    }
+}
+
+fn summary_of<'a>(agent: &'a AgentView, traces: &'a [Trace]) -> AgentSummary<'a> {
+    let trace = traces.iter().find(|trace| trace.agent == agent.name);
+    let end = match &agent.phase {
+        Phase::Ended(end) => Some(end),
+        _ => None,
+    };
+    AgentSummary {
+        agent: &agent.name,
+        state: agent.phase.as_str(),
+        exit: end.map(|end| &end.exit),
+        blocked_by: match &agent.phase {
+            Phase::Blocked(by) => Some(by),
+            _ => None,
+        },
+        duration_ms: end.map(|end| u64::try_from(end.duration.as_millis()).unwrap_or(u64::MAX)),
+        usage: end.map(|end| end.usage),
+        enforcement: agent.enforcement.as_ref(),
+        log: trace.map(|trace| &trace.log),
+        artifacts: trace.map(|trace| &trace.artifacts),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{canned, json};
+    use super::*;
+
+    #[test]
+    fn the_canned_run() {
+        let view = canned::view_after(canned::events().len());
+        let traces = [Trace {
+            agent: canned::name("checks"),
+            log: "/s/agents/checks/log".into(),
+            artifacts: "/s/agents/checks/artifacts".into(),
+        }];
+        insta::assert_snapshot!(json::line(&Summary::of(&view, &traces, ExitCode::AgentFailed)));
+    }
+}
