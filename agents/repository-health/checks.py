@@ -1,7 +1,8 @@
 """Runs the project's own check command, and keeps what it said. Writes `checks.json`.
 
-- Cargo.toml: `cargo check --workspace --all-targets --offline --locked`. Without a Cargo.lock, in a copy of the tree
-  and without `--locked`, since cargo has to write the lock file.
+- Cargo.toml: `cargo check --workspace --offline --locked --all-targets`; without `--all-targets` when the dependencies
+  of the tests are not on this machine. Without a Cargo.lock, in a copy of the tree and without `--locked`, since cargo
+  has to write the lock file.
 - package.json with a `test` script: `npm test`.
 - pytest.ini, or pytest in pyproject.toml, setup.cfg or tox.ini, or test files in Python: `python3 -m pytest`.
 
@@ -227,7 +228,18 @@ def check_cargo(check: Check) -> Dict[str, Any]:
             folder, lock = copy, []
             notes.append("there is no Cargo.lock: checked in a copy, with the newest versions that this machine has")
     environment = {"CARGO_TARGET_DIR": scratch("target", "HOME"), "CARGO_TERM_COLOR": "never", "CARGO_TERM_PROGRESS_WHEN": "never"}
-    total = count_units(folder, environment, lock)
+    result = run_cargo(check, folder, environment, [*lock, "--all-targets"])
+    if result["outcome"] == "could not run":
+        without_tests = run_cargo(check, folder, environment, lock)
+        if without_tests["outcome"] != "could not run":
+            notes.append("tests and examples were left out: %s" % result["problem"])
+            result = without_tests
+    return {**result, "notes": notes}
+
+
+def run_cargo(check: Check, folder: str, environment: Dict[str, str], options: List[str]) -> Dict[str, Any]:
+    """One cargo check with these options."""
+    total = count_units(folder, environment, [option for option in options if option == "--locked"])
     diagnostics: Dict[str, Dict[str, None]] = {"error": {}, "warning": {}}
     seen = set()
 
@@ -245,12 +257,12 @@ def check_cargo(check: Check) -> Dict[str, Any]:
             note_diagnostic(message.get("message") or {}, diagnostics)
         return True
 
-    command = ["cargo", "check", "--workspace", "--all-targets", "--offline", *lock, "--keep-going", "--message-format=json"]
+    command = ["cargo", "check", "--workspace", "--offline", *options, "--message-format=json"]
     outcome = run(command, folder, environment, on_line, stdout_is="data")
     ran = outcome.status == 0 or bool(seen) or bool(diagnostics["error"]) or any("could not compile" in line for line in outcome.tail)
     errors, warnings = list(diagnostics["error"]), list(diagnostics["warning"])
     return result_of(
-        check, outcome, ran, errors=len(errors), warnings=len(warnings), packages=len(seen), notes=notes,
+        check, outcome, ran, errors=len(errors), warnings=len(warnings), packages=len(seen),
         diagnostics=(errors + warnings)[:MOST_DIAGNOSTICS],
     )
 
