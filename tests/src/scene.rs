@@ -224,6 +224,9 @@ impl Scene {
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", self.home())
             .env("LANG", "C.UTF-8")
+            .env("USER", "tester")
+            // The name by which groups of this scene are found, in every hierarchy.
+            .env("TOKA_CGROUP", format!("toka-{}", self.name))
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(std::process::Stdio::null());
         command
@@ -300,14 +303,16 @@ impl Finished {
         found.and_then(|report| report["coverage"].as_str()).unwrap_or("missing").to_owned()
     }
 
-    /// Asserts that files and system calls were confined, without which an answer says nothing.
+    /// Asserts that files and system calls were confined, without which an answer says nothing. An ordinary user may
+    /// have a view of the files of its own with a `/proc` that is the host's: that is partial, and said.
     ///
     /// # Panics
     /// When they were not.
     pub fn assert_confined(&self) {
-        for layer in ["mounts", "landlock", "seccomp", "process"] {
+        for layer in ["landlock", "seccomp", "process"] {
             assert_eq!(self.coverage(layer), "full", "{layer}: {self:#?}");
         }
+        assert!(["full", "partial"].contains(&self.coverage("mounts").as_str()), "mounts: {self:#?}");
     }
 }
 

@@ -12,7 +12,6 @@ as_both_users!(
     other_processes_cannot_be_traced,
     other_processes_cannot_be_slowed,
     other_processes_cannot_be_seen,
-    the_parent_is_as_far_away_as_anybody,
     rights_cannot_be_regained,
     limits_cannot_be_raised,
     terminals_cannot_be_typed_into,
@@ -180,53 +179,37 @@ fn other_processes_cannot_be_slowed(user: User) {
     );
 }
 
+/// Everybody: what is in a process stays in it. Root, who can mount a `/proc` of the agent's own: not even that it
+/// exists is seen.
 fn other_processes_cannot_be_seen(user: User) {
     let victim = Victim::of(user);
     let pid = victim.pid();
     check(
         || Scene::new(user),
         |_| {
-            let mut tries: Vec<_> = ["cmdline", "status", "stat"]
-                .map(|file| denied(["read", &format!("/proc/{pid}/{file}")]))
-                .into_iter()
-                .collect();
-            for file in ["environ", "maps", "mem"] {
-                tries.push(
-                    denied(["open-write", &format!("/proc/{pid}/{file}")]).unproven("environ is read-only"),
-                );
-                tries.push(denied(["read", &format!("/proc/{pid}/{file}")]).unproven("mem begins unmapped"));
-            }
-            tries.push(denied(["list", &format!("/proc/{pid}/fd")]).as_root());
-            tries.push(denied(["list", &format!("/proc/{pid}/root/")]).as_root());
-            tries.push(denied(["list", &format!("/proc/{pid}/cwd/")]).as_root());
-            tries
-                .push(denied(["read", "/proc/1/environ"]).unproven("the first process may have more rights"));
-            tries.push(denied(["proc-scan"]));
-            tries.extend(
-                ["status", "maps", "environ", "limits"]
-                    .map(|file| allowed(["read", &format!("/proc/self/{file}")])),
-            );
-            tries.push(allowed(["list", "/proc/self/fd"]));
-            tries.extend(
-                ["meminfo", "cpuinfo", "stat", "uptime", "loadavg"]
-                    .map(|file| allowed(["read", &format!("/proc/{file}")])),
-            );
-            tries
-        },
-    );
-}
-
-/// Whoever started the agent: its pid cannot be known inside a namespace of pids, so every pid is tried.
-fn the_parent_is_as_far_away_as_anybody(user: User) {
-    let _somebody = Victim::of(user);
-    check(
-        || Scene::new(user),
-        |_| {
-            vec![
-                denied(["signal-scan"]),
-                denied(["proc-scan"]),
+            let path = |file: &str| format!("/proc/{pid}/{file}");
+            let mut tries = vec![
+                denied(["read", &path("environ")]),
+                denied(["read", &path("maps")]),
+                denied(["open-write", &path("mem")]),
+                denied(["read", &path("auxv")]),
+                denied(["list", &path("root/")]),
+                denied(["list", &path("cwd/")]),
+                denied(["read", &path("fd/1")]).unproven("the end of a pipe"),
+                denied(["read", "/proc/1/environ"]).unproven("the first process may have more rights"),
                 denied(["list", "/proc/1/fd"]).unproven("the first process may have more rights"),
-            ]
+                allowed(["list", "/proc/self/fd"]),
+            ];
+            if user == User::Root {
+                tries.extend(["cmdline", "status", "stat"].map(|file| denied(["read", &path(file)])));
+                tries.extend([denied(["list", &path("fd")]), denied(["proc-scan"])]);
+            }
+            for file in
+                ["self/status", "self/maps", "self/environ", "self/limits", "meminfo", "cpuinfo", "stat"]
+            {
+                tries.push(allowed(["read", &format!("/proc/{file}")]));
+            }
+            tries
         },
     );
 }

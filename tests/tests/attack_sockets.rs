@@ -16,12 +16,18 @@ as_both_users!(
     a_private_loopback_reaches_nothing_of_the_host,
 );
 
+/// Where the sockets of another agent would lie.
+fn other_door(scene: &Scene) -> std::path::PathBuf {
+    scene.state().join("run/other/agent")
+}
+
 fn sockets_of_others_refuse(user: User) {
     let with_listeners = || {
         let scene = Scene::new(user);
-        for folder in [scene.outside(), scene.state(), scene.workspace().join("docs")] {
+        scene.make_folder(&other_door(&scene));
+        for folder in [scene.outside(), scene.state(), other_door(&scene)] {
             // Leaked for as long as the test runs: whoever connects finds somebody there.
-            std::mem::forget(unix_listener(&folder.join("door")));
+            std::mem::forget(unix_listener(&folder.join("agent")));
             std::mem::forget(unix_datagram(&folder.join("notify")));
         }
         scene
@@ -29,9 +35,11 @@ fn sockets_of_others_refuse(user: User) {
     check(with_listeners, |scene| {
         let path = |folder: std::path::PathBuf, name: &str| folder.join(name).display().to_string();
         vec![
-            denied(["connect-unix", &path(scene.outside(), "door")]),
+            denied(["connect-unix", &path(other_door(scene), "agent")]),
+            denied(["send-unix", &path(other_door(scene), "notify")]),
+            denied(["connect-unix", &path(scene.outside(), "agent")]),
             denied(["send-unix", &path(scene.outside(), "notify")]),
-            denied(["connect-unix", &path(scene.state(), "door")]),
+            denied(["connect-unix", &path(scene.state(), "agent")]),
             denied(["send-unix", &path(scene.state(), "notify")]),
             denied(["connect-unix", "/run/dbus/system_bus_socket"]).unproven("not on every host"),
             denied(["connect-unix", "/var/run/docker.sock"]).unproven("not on every host"),
@@ -149,7 +157,6 @@ fn a_private_loopback_reaches_nothing_of_the_host(user: User) {
     let scene = Scene::new(user).security(security);
     let tries = [
         allowed(["tcp-self"]),
-        denied(["socket", "16", "3", "9"]).unproven("not every kernel has it"),
         denied(["socket", "17", "3", "768"]).as_root(),
         denied(["tcp", "192.0.2.1:80"]).unproven("would wait for an answer"),
     ];

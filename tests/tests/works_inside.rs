@@ -64,10 +64,10 @@ END
 fn standard_streams_can_be_opened_by_name(user: User) {
     let scene = workshop(user, "process-execution");
     let words = ["/bin/sh", "-euc", "echo one > /dev/stdout; echo two > /dev/stderr; echo three >> /proc/self/fd/1;
-        echo four | tee /dev/stderr; echo five | cat /dev/stdin; cat < /dev/null; echo six | tee -a /dev/fd/1 > /dev/null"];
+        echo four | tee /dev/stderr; echo five | cat /dev/stdin; cat < /dev/null; echo six | tee -a /dev/fd/1"];
     let finished = scene.exec(&words);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
-    assert_eq!(finished.stdout, "one\nthree\nfour\nfive\nsix\n");
+    assert_eq!(finished.stdout, "one\nthree\nfour\nfive\nsix\nsix\n");
     assert!(finished.stderr.starts_with("two\nfour\n"), "{finished:#?}");
 }
 
@@ -78,7 +78,7 @@ fn devices_and_temporary_files_work(user: User) {
         "test $(head -c 16 /dev/urandom | wc -c) = 16; test $(head -c 16 /dev/random | wc -c) = 16
          test $(head -c 16 /dev/zero | wc -c) = 16; echo gone > /dev/null
          ! echo full > /dev/full
-         file=$(mktemp); echo x > $file; case $file in /tmp/*) ;; *) echo $file; exit 1;; esac
+         file=$(mktemp); echo x > $file; case $file in \"$TMPDIR\"/*) ;; *) echo $file; exit 1;; esac
          folder=$(mktemp -d); touch $folder/x; rm -r $folder $file
          test -w \"$TMPDIR\"; test -w \"$HOME\"; echo y > \"$HOME/file\"; test -d /dev/shm && echo z > /dev/shm/x
          test -r /proc/self/status; test -r /proc/meminfo; test -d /sys || true
@@ -108,7 +108,7 @@ fn names_and_users_are_looked_up(user: User) {
     let scene = workshop(user, "process-execution");
     let output = script(
         &scene,
-        "getent passwd 0; getent hosts localhost; id -u; ls -l / > /dev/null; locale > /dev/null",
+        "getent passwd 0; getent hosts localhost; id -u; ls -l /usr > /dev/null; locale > /dev/null",
     );
     assert!(output.contains("root:"), "{output}");
     assert!(output.contains("localhost"), "{output}");
@@ -301,7 +301,8 @@ if __name__ == '__main__':
     print('all found')
 ",
     );
-    assert_eq!(script(&scene, "python3 probe.py | tail -n 1"), "all found\n");
+    let output = script(&scene, "python3 probe.py");
+    assert!(output.ends_with("all found\n"), "{output}");
 }
 
 fn npm_works(user: User) {
