@@ -17,19 +17,41 @@ BAR = 22
 COLUMNS = 170
 LANGUAGES = 10
 INK, FAINT, PAPER = "#1f2933", "#7b8794", "#ffffff"
-COLOURS = ["#3b6fb6", "#d9822b", "#4c9f70", "#b5485d", "#7d5ba6", "#2f9aa0", "#a3873b", "#c06fa8", "#5f7f3f", "#6b7a90"]
+COLOURS = [
+    "#3b6fb6",
+    "#d9822b",
+    "#4c9f70",
+    "#b5485d",
+    "#7d5ba6",
+    "#2f9aa0",
+    "#a3873b",
+    "#c06fa8",
+    "#5f7f3f",
+    "#6b7a90",
+]
 
 
 def text(x: float, y: float, words: str, size: int = 13, colour: str = INK, anchor: str = "start") -> str:
     """A line of text."""
     return '<text x="%.1f" y="%.1f" font-size="%d" fill="%s" text-anchor="%s">%s</text>' % (
-        x, y, size, colour, anchor, escape(words)
+        x,
+        y,
+        size,
+        colour,
+        anchor,
+        escape(words),
     )
 
 
 def bar(x: float, y: float, width: float, height: float, colour: str) -> str:
     """A filled rectangle."""
-    return '<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" rx="2" fill="%s"/>' % (x, y, max(width, 1.0), height, colour)
+    return '<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" rx="2" fill="%s"/>' % (
+        x,
+        y,
+        max(width, 1.0),
+        height,
+        colour,
+    )
 
 
 def languages_panel(rows: List[Tuple[str, int]], top: float) -> Tuple[List[str], float]:
@@ -59,7 +81,10 @@ def months_panel(rows: List[Dict[str, Any]], top: float) -> Tuple[List[str], flo
             shapes.append(text(x + step / 2, base - height - 5, str(row["commits"]), 11, FAINT, "middle"))
         if place % every == 0:
             shapes.append(text(x + step / 2, base + 16, row["month"], 11, FAINT, "middle"))
-    shapes.append('<line x1="%d" y1="%.1f" x2="%d" y2="%.1f" stroke="%s"/>' % (MARGIN, base, WIDTH - MARGIN, base, FAINT))
+    shapes.append(
+        '<line x1="%d" y1="%.1f" x2="%d" y2="%.1f" stroke="%s"/>'
+        % (MARGIN, base, WIDTH - MARGIN, base, FAINT)
+    )
     return shapes, base + 24
 
 
@@ -68,7 +93,11 @@ def draw(inventory: Optional[Dict[str, Any]], history: Optional[Dict[str, Any]])
     shapes: List[str] = []
     end = 20.0
     languages = (inventory or {}).get("languages", {})
-    rows = [(name, row["lines"]) for name, row in shared.top(languages, LANGUAGES, lambda row: row["lines"]) if row["lines"]]
+    rows = [
+        (name, row["lines"])
+        for name, row in shared.top(languages, LANGUAGES, lambda row: row["lines"])
+        if row["lines"]
+    ]
     if rows:
         shapes, end = languages_panel(rows, end)
     if history and history.get("available") and history.get("months"):
@@ -79,7 +108,8 @@ def draw(inventory: Optional[Dict[str, Any]], history: Optional[Dict[str, Any]])
     height = int(end + 16)
     head = (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" '
-        'aria-label="Lines by language and commits by month" font-family="system-ui, sans-serif">' % (WIDTH, height, WIDTH, height)
+        'aria-label="Lines by language and commits by month" font-family="system-ui, sans-serif">'
+        % (WIDTH, height, WIDTH, height)
     )
     paper = '<rect width="%d" height="%d" fill="%s"/>' % (WIDTH, height, PAPER)
     return "\n".join([head, paper, *shapes, "</svg>"]) + "\n"
@@ -87,7 +117,9 @@ def draw(inventory: Optional[Dict[str, Any]], history: Optional[Dict[str, Any]])
 
 def work() -> None:
     """The task."""
-    drawing = draw(shared.read_input("inventory", "inventory.json"), shared.read_input("history", "history.json"))
+    drawing = draw(
+        shared.read_input("inventory", "inventory.json"), shared.read_input("history", "history.json")
+    )
     if drawing is None:
         print("nothing to draw: no lines and no commits")
     else:

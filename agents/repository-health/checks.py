@@ -70,7 +70,9 @@ def detect() -> List[Check]:
     tests: Optional[str] = None
     for folder, folders, names in os.walk("."):
         depth = 0 if folder == "." else folder.count(os.sep)
-        hidden = {name for name in folders if name.startswith(".") or os.fsencode(name) in shared.SKIPPED_FOLDERS}
+        hidden = {
+            name for name in folders if name.startswith(".") or os.fsencode(name) in shared.SKIPPED_FOLDERS
+        }
         folders[:] = sorted(set(folders) - hidden) if depth < DEPTH else []
         for kind, fits in KINDS.items():
             better = kind not in found or depth < found[kind].folder.count(os.sep)
@@ -78,7 +80,11 @@ def detect() -> List[Check]:
                 found[kind] = Check(kind, folder)
         if tests is None and any(re.match(r"test_.*\.py$|.*_test\.py$", name) for name in names):
             tests = folder
-    if "pytest" not in found and tests is not None and any(os.path.exists(name) for name in ("setup.py", "pyproject.toml", "setup.cfg")):
+    if (
+        "pytest" not in found
+        and tests is not None
+        and any(os.path.exists(name) for name in ("setup.py", "pyproject.toml", "setup.cfg"))
+    ):
         found["pytest"] = Check("pytest", ".")
     return [found[kind] for kind in KINDS if kind in found]
 
@@ -102,14 +108,26 @@ def fits_npm(folder: str, names: List[str]) -> bool:
 
 def fits_pytest(folder: str, names: List[str]) -> bool:
     """A configuration of pytest."""
-    markers = {"pytest.ini": "", "conftest.py": "", "pyproject.toml": "[tool.pytest", "setup.cfg": "[tool:pytest]", "tox.ini": "[pytest]"}
+    markers = {
+        "pytest.ini": "",
+        "conftest.py": "",
+        "pyproject.toml": "[tool.pytest",
+        "setup.cfg": "[tool:pytest]",
+        "tox.ini": "[pytest]",
+    }
     for name, marker in markers.items():
-        if name in names and marker in (shared.read_text(os.fsencode(os.path.join(folder, name)), 4 * 1024 * 1024) or ""):
+        if name in names and marker in (
+            shared.read_text(os.fsencode(os.path.join(folder, name)), 4 * 1024 * 1024) or ""
+        ):
             return True
     return False
 
 
-KINDS: Dict[str, Callable[[str, List[str]], bool]] = {"cargo": fits_cargo, "npm": fits_npm, "pytest": fits_pytest}
+KINDS: Dict[str, Callable[[str, List[str]], bool]] = {
+    "cargo": fits_cargo,
+    "npm": fits_npm,
+    "pytest": fits_pytest,
+}
 
 
 # ------------------------------------------------------------------------------------------------- running a command
@@ -190,9 +208,18 @@ def result_of(check: Check, outcome: Outcome, ran: bool, **facts: Any) -> Dict[s
     """What is kept of a check."""
     if outcome.problem is None and not ran:
         outcome.problem = next((line for line in outcome.tail if line.startswith("error")), None) or next(
-            (line for line in reversed(outcome.tail) if line.strip()), "it ended with status %s" % outcome.status
+            (line for line in reversed(outcome.tail) if line.strip()),
+            "it ended with status %s" % outcome.status,
         )
-    words = "could not run" if not ran else "timed out" if outcome.timed_out else "passed" if outcome.status == 0 else "failed"
+    words = (
+        "could not run"
+        if not ran
+        else "timed out"
+        if outcome.timed_out
+        else "passed"
+        if outcome.status == 0
+        else "failed"
+    )
     return {
         "kind": check.kind,
         "folder": shared.shown(check.folder),
@@ -224,10 +251,20 @@ def check_cargo(check: Check) -> Dict[str, Any]:
         if not belongs_to_a_workspace_above(folder):
             copy = copy_tree(folder)
             if copy is None:
-                return result_of(check, failed_start("cargo", "there is no Cargo.lock, and the tree is too large to copy"), False)
+                return result_of(
+                    check,
+                    failed_start("cargo", "there is no Cargo.lock, and the tree is too large to copy"),
+                    False,
+                )
             folder, lock = copy, []
-            notes.append("there is no Cargo.lock: checked in a copy, with the newest versions that this machine has")
-    environment = {"CARGO_TARGET_DIR": scratch("target", "HOME"), "CARGO_TERM_COLOR": "never", "CARGO_TERM_PROGRESS_WHEN": "never"}
+            notes.append(
+                "there is no Cargo.lock: checked in a copy, with the newest versions that this machine has"
+            )
+    environment = {
+        "CARGO_TARGET_DIR": scratch("target", "HOME"),
+        "CARGO_TERM_COLOR": "never",
+        "CARGO_TERM_PROGRESS_WHEN": "never",
+    }
     result = run_cargo(check, folder, environment, [*lock, "--all-targets"])
     if result["outcome"] == "could not run":
         without_tests = run_cargo(check, folder, environment, lock)
@@ -252,17 +289,29 @@ def run_cargo(check: Check, folder: str, environment: Dict[str, str], options: L
         if reason in ("compiler-artifact", "build-script-executed"):
             seen.add(message.get("package_id"))
             if total:
-                shared.tell_progress(min(len(seen) / total, 1.0), "cargo check: %d of %d packages" % (len(seen), total))
+                shared.tell_progress(
+                    min(len(seen) / total, 1.0), "cargo check: %d of %d packages" % (len(seen), total)
+                )
         elif reason == "compiler-message":
             note_diagnostic(message.get("message") or {}, diagnostics)
         return True
 
     command = ["cargo", "check", "--workspace", "--offline", *options, "--message-format=json"]
     outcome = run(command, folder, environment, on_line, stdout_is="data")
-    ran = outcome.status == 0 or bool(seen) or bool(diagnostics["error"]) or any("could not compile" in line for line in outcome.tail)
+    ran = (
+        outcome.status == 0
+        or bool(seen)
+        or bool(diagnostics["error"])
+        or any("could not compile" in line for line in outcome.tail)
+    )
     errors, warnings = list(diagnostics["error"]), list(diagnostics["warning"])
     return result_of(
-        check, outcome, ran, errors=len(errors), warnings=len(warnings), packages=len(seen),
+        check,
+        outcome,
+        ran,
+        errors=len(errors),
+        warnings=len(warnings),
+        packages=len(seen),
         diagnostics=(errors + warnings)[:MOST_DIAGNOSTICS],
     )
 
@@ -271,7 +320,11 @@ def note_diagnostic(message: Dict[str, Any], kept: Dict[str, Dict[str, None]]) -
     """Keeps a diagnostic of the compiler once, though a library and its tests both give it. The compiler's own summary
     lines have neither a code nor a span."""
     level = message.get("level")
-    if level not in kept or not (message.get("spans") or message.get("code")) or len(kept[level]) >= MOST_REMEMBERED:
+    if (
+        level not in kept
+        or not (message.get("spans") or message.get("code"))
+        or len(kept[level]) >= MOST_REMEMBERED
+    ):
         return
     spans = [span for span in message.get("spans") or [] if span.get("is_primary")]
     place = "%s:%s: " % (spans[0].get("file_name"), spans[0].get("line_start")) if spans else ""
@@ -305,13 +358,32 @@ def copy_tree(folder: str) -> Optional[str]:
 
 def count_units(folder: str, environment: Dict[str, str], lock: List[str]) -> int:
     """How many packages the check will look at on this platform; 0 when cargo cannot tell."""
-    command = ["cargo", "tree", "--workspace", "--offline", *lock, "--edges", "normal,build,dev", "--prefix", "none", "--format", "{p}"]
+    command = [
+        "cargo",
+        "tree",
+        "--workspace",
+        "--offline",
+        *lock,
+        "--edges",
+        "normal,build,dev",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+    ]
     try:
         with subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            command,
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         ) as process:
             assert process.stdout is not None
-            packages = {line.replace(b" (*)", b"").strip() for line in shared.records(process.stdout, b"\n", 4096)}
+            packages = {
+                line.replace(b" (*)", b"").strip() for line in shared.records(process.stdout, b"\n", 4096)
+            }
         return len(packages - {b""}) if process.returncode == 0 else 0
     except OSError:
         return 0
@@ -326,10 +398,15 @@ def failed_start(command: str, problem: str) -> Outcome:
 
 def check_npm(check: Check) -> Dict[str, Any]:
     """npm test."""
-    manifest = json.loads(shared.read_text(os.fsencode(os.path.join(check.folder, "package.json")), 4 * 1024 * 1024) or "{}")
+    manifest = json.loads(
+        shared.read_text(os.fsencode(os.path.join(check.folder, "package.json")), 4 * 1024 * 1024) or "{}"
+    )
     needs = {**(manifest.get("dependencies") or {}), **(manifest.get("devDependencies") or {})}
     if needs and not os.path.isdir(os.path.join(check.folder, "node_modules")):
-        problem = "its %d dependencies are not installed (no node_modules), and there is no network here" % len(needs)
+        problem = (
+            "its %d dependencies are not installed (no node_modules), and there is no network here"
+            % len(needs)
+        )
         return result_of(check, failed_start("npm test", problem), False)
     environment = {
         "CI": "true",
@@ -360,7 +437,9 @@ def check_pytest(check: Check) -> Dict[str, Any]:
             shared.tell_progress(int(match.group(1)) / 100, "pytest")
         counts = _COUNT.findall(line.decode("utf-8", "replace"))
         if counts and b" in " in line:
-            tests.update({word.rstrip("s") if word == "errors" else word: int(count) for count, word in counts})
+            tests.update(
+                {word.rstrip("s") if word == "errors" else word: int(count) for count, word in counts}
+            )
         return False
 
     environment = {"PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1", "PY_COLORS": "0"}
@@ -379,23 +458,31 @@ def python_of(folder: str) -> str:
     return "python3"
 
 
-RUN: Dict[str, Callable[[Check], Dict[str, Any]]] = {"cargo": check_cargo, "npm": check_npm, "pytest": check_pytest}
+RUN: Dict[str, Callable[[Check], Dict[str, Any]]] = {
+    "cargo": check_cargo,
+    "npm": check_npm,
+    "pytest": check_pytest,
+}
 
 
 def work() -> None:
     """The agent."""
     results = [RUN[check.kind](check) for check in detect()]
     shared.write_json("checks.json", {"checks": results})
-    shared.tell_metrics({
-        "checks_passed": sum(1 for row in results if row["outcome"] == "passed"),
-        "checks_failed": sum(1 for row in results if row["outcome"] in ("failed", "timed out")),
-    })
+    shared.tell_metrics(
+        {
+            "checks_passed": sum(1 for row in results if row["outcome"] == "passed"),
+            "checks_failed": sum(1 for row in results if row["outcome"] in ("failed", "timed out")),
+        }
+    )
     for row in results:
         print("%s: %s%s" % (row["command"], row["outcome"], ": " + row["problem"] if row["problem"] else ""))
     if not results:
         print("no check command is known for this project")
     elif all(row["outcome"] == "could not run" for row in results):
-        raise shared.CannotWork("no check could be run: %s" % "; ".join(row["problem"] or row["command"] for row in results))
+        raise shared.CannotWork(
+            "no check could be run: %s" % "; ".join(row["problem"] or row["command"] for row in results)
+        )
 
 
 if __name__ == "__main__":

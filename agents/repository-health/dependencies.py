@@ -14,7 +14,7 @@ import lockfiles
 import shared
 
 #: A lock file beyond this is reported, not read: it is parsed as a whole.
-LARGEST_LOCK = 64 * 1024 * 1024
+LARGEST_LOCK = 24 * 1024 * 1024
 MOST_LOCKS = 500
 
 
@@ -42,7 +42,9 @@ def read_lock(path: bytes) -> Dict[str, Any]:
         row["problem"] = "it cannot be read, or is larger than %s" % shared.size(LARGEST_LOCK)
         return row
     try:
-        row["packages"] = sorted(set(reader(text)), key=lambda package: (package.name, package.version, str(package.licence)))
+        row["packages"] = sorted(
+            set(reader(text)), key=lambda package: (package.name, package.version, str(package.licence))
+        )
     except (ValueError, RecursionError, AttributeError) as error:
         row["problem"] = "it is not what its name says: %s" % shared.shown(error)
     return row
@@ -110,7 +112,9 @@ def study(locks: List[Dict[str, Any]]) -> Dict[str, Any]:
             if licences.needs_a_look(licence):
                 look_at.append({"ecosystem": key[0], "name": key[1], "version": key[2], "licence": licence})
     duplicates = [
-        {"ecosystem": key[0], "name": key[1], "versions": found} for key, found in sorted(versions.items()) if len(found) > 1
+        {"ecosystem": key[0], "name": key[1], "versions": found}
+        for key, found in sorted(versions.items())
+        if len(found) > 1
     ]
     return {
         "packages": len(packages),
@@ -142,8 +146,10 @@ def work() -> None:
     result["unlocked"] = unlocked(lock_paths, manifests)[:50]
     path = shared.write_json("dependencies.json", result)
     shared.tell_metrics({"packages": result["packages"], "duplicates": result["duplicate_count"]})
-    print("%d packages in %d lock files, %d in several versions: %s"
-          % (result["packages"], len(locks), result["duplicate_count"], path))
+    print(
+        "%d packages in %d lock files, %d in several versions: %s"
+        % (result["packages"], len(locks), result["duplicate_count"], path)
+    )
 
 
 if __name__ == "__main__":

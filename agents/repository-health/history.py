@@ -152,7 +152,16 @@ def read_history() -> Dict[str, Any]:
     branch = shared.git("rev-parse", "--abbrev-ref", "HEAD").stdout.strip()
     progress, log = shared.Progress(int(count.stdout)), Log()
     lines = shared.git_records(
-        b"\n", "log", "--numstat", "--relative", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color", "--format=" + FORMAT, "HEAD"
+        b"\n",
+        "log",
+        "--numstat",
+        "--relative",
+        "--no-renames",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--no-color",
+        "--format=" + FORMAT,
+        "HEAD",
     )
     for line in lines:
         if log.line(line):
@@ -162,7 +171,7 @@ def read_history() -> Dict[str, Any]:
 
 def summary(log: Log, branch: str, shallow: bool) -> Dict[str, Any]:
     """What the report needs of a log."""
-    hot = shared.top(log.paths.rows, HOT_SPOTS * 4, lambda row: (row[0] * 1_000_000_000 + row[1] + row[2]))
+    hot = shared.top(log.paths.rows, HOT_SPOTS * 4, lambda row: row[0] * 1_000_000_000 + row[1] + row[2])
     hot_spots = [
         {"path": shared.shown(path), "commits": row[0], "added": row[1], "removed": row[2]}
         for path, row in hot
@@ -198,7 +207,9 @@ def work() -> None:
         print("no history: %s: %s" % (result["reason"], path))
         return
     shared.tell_metrics({"commits": result["commits"], "authors": result["authors"]})
-    print("%d commits by %d authors on %s: %s" % (result["commits"], result["authors"], result["branch"], path))
+    print(
+        "%d commits by %d authors on %s: %s" % (result["commits"], result["authors"], result["branch"], path)
+    )
 
 
 if __name__ == "__main__":

@@ -18,25 +18,87 @@ LARGEST = 15
 HEAD = 8000
 
 LANGUAGES = {
-    "Assembly": "asm s", "Batch": "bat cmd", "C": "c h", "C#": "cs", "C++": "cc cpp cxx hh hpp hxx", "CSS": "css less sass scss",
-    "Clojure": "clj cljs", "Configuration": "cfg conf ini toml", "Dart": "dart", "Elixir": "ex exs", "Erlang": "erl hrl",
-    "Fortran": "f f90 for", "Go": "go", "GraphQL": "graphql gql", "Groovy": "groovy gradle", "HTML": "htm html xhtml",
-    "Haskell": "hs", "JSON": "json json5 jsonc jsonl", "Java": "java", "JavaScript": "cjs js jsx mjs", "Julia": "jl",
-    "Jupyter": "ipynb", "Kotlin": "kt kts", "Lua": "lua", "Markdown": "markdown md mdx", "Nix": "nix", "OCaml": "ml mli",
-    "Objective-C": "m mm", "PHP": "php", "Pascal": "pas", "Perl": "pl pm", "PowerShell": "ps1 psm1", "Protocol Buffers": "proto",
-    "Python": "py pyi pyx", "R": "r rmd", "Ruby": "rake rb", "Rust": "rs", "SQL": "sql", "SVG": "svg", "Scala": "scala",
-    "Shell": "bash fish ksh sh zsh", "Snapshots": "snap", "Svelte": "svelte", "Swift": "swift", "TeX": "bib sty tex", "Terraform": "hcl tf",
-    "Text": "adoc asc org rst txt", "TypeScript": "cts mts ts tsx", "Vim": "vim", "Vue": "vue", "XML": "xml xsd xsl",
-    "YAML": "yaml yml", "Zig": "zig",
+    "Assembly": "asm s",
+    "Batch": "bat cmd",
+    "C": "c h",
+    "C#": "cs",
+    "C++": "cc cpp cxx hh hpp hxx",
+    "CSS": "css less sass scss",
+    "Clojure": "clj cljs",
+    "Configuration": "cfg conf ini toml",
+    "Dart": "dart",
+    "Elixir": "ex exs",
+    "Erlang": "erl hrl",
+    "Fortran": "f f90 for",
+    "Go": "go",
+    "GraphQL": "graphql gql",
+    "Groovy": "groovy gradle",
+    "HTML": "htm html xhtml",
+    "Haskell": "hs",
+    "JSON": "json json5 jsonc jsonl",
+    "Java": "java",
+    "JavaScript": "cjs js jsx mjs",
+    "Julia": "jl",
+    "Jupyter": "ipynb",
+    "Kotlin": "kt kts",
+    "Lua": "lua",
+    "Markdown": "markdown md mdx",
+    "Nix": "nix",
+    "OCaml": "ml mli",
+    "Objective-C": "m mm",
+    "PHP": "php",
+    "Pascal": "pas",
+    "Perl": "pl pm",
+    "PowerShell": "ps1 psm1",
+    "Protocol Buffers": "proto",
+    "Python": "py pyi pyx",
+    "R": "r rmd",
+    "Ruby": "rake rb",
+    "Rust": "rs",
+    "SQL": "sql",
+    "SVG": "svg",
+    "Scala": "scala",
+    "Shell": "bash fish ksh sh zsh",
+    "Snapshots": "snap",
+    "Svelte": "svelte",
+    "Swift": "swift",
+    "TeX": "bib sty tex",
+    "Terraform": "hcl tf",
+    "Text": "adoc asc org rst txt",
+    "TypeScript": "cts mts ts tsx",
+    "Vim": "vim",
+    "Vue": "vue",
+    "XML": "xml xsd xsl",
+    "YAML": "yaml yml",
+    "Zig": "zig",
 }
 BY_SUFFIX = {suffix: language for language, suffixes in LANGUAGES.items() for suffix in suffixes.split()}
 BY_NAME = {
-    "cargo.lock": "Lock files", "cmakelists.txt": "CMake", "containerfile": "Docker", "dockerfile": "Docker", "gemfile": "Ruby",
-    "gemfile.lock": "Lock files", "go.sum": "Lock files", "jenkinsfile": "Groovy", "justfile": "Just", "makefile": "Make",
-    "package-lock.json": "Lock files", "pnpm-lock.yaml": "Lock files", "poetry.lock": "Lock files", "rakefile": "Ruby",
-    "uv.lock": "Lock files", "yarn.lock": "Lock files",
+    "cargo.lock": "Lock files",
+    "cmakelists.txt": "CMake",
+    "containerfile": "Docker",
+    "dockerfile": "Docker",
+    "gemfile": "Ruby",
+    "gemfile.lock": "Lock files",
+    "go.sum": "Lock files",
+    "jenkinsfile": "Groovy",
+    "justfile": "Just",
+    "makefile": "Make",
+    "package-lock.json": "Lock files",
+    "pnpm-lock.yaml": "Lock files",
+    "poetry.lock": "Lock files",
+    "rakefile": "Ruby",
+    "uv.lock": "Lock files",
+    "yarn.lock": "Lock files",
 }
-INTERPRETERS = {b"python": "Python", b"bash": "Shell", b"sh": "Shell", b"node": "JavaScript", b"perl": "Perl", b"ruby": "Ruby"}
+INTERPRETERS = {
+    b"python": "Python",
+    b"bash": "Shell",
+    b"sh": "Shell",
+    b"node": "JavaScript",
+    b"perl": "Perl",
+    b"ruby": "Ruby",
+}
 
 
 def language_of(path: bytes, head: bytes) -> str:
@@ -49,8 +111,14 @@ def language_of(path: bytes, head: bytes) -> str:
         return BY_SUFFIX[suffix]
     if head.startswith(b"#!"):
         words = head.split(b"\n", 1)[0][2:].split()
-        program = os.path.basename(words[1] if len(words) > 1 and words[0].endswith(b"/env") else words[0]) if words else b""
-        return INTERPRETERS.get(program.rstrip(b"0123456789."), "Shell" if program.endswith(b"sh") else "Other text")
+        program = (
+            os.path.basename(words[1] if len(words) > 1 and words[0].endswith(b"/env") else words[0])
+            if words
+            else b""
+        )
+        return INTERPRETERS.get(
+            program.rstrip(b"0123456789."), "Shell" if program.endswith(b"sh") else "Other text"
+        )
     return "Other text"
 
 
@@ -114,7 +182,10 @@ def take_inventory() -> Dict[str, Any]:
         "totals": totals,
         "languages": languages,
         "folders": dict(shared.top(folders, 20, lambda row: row["bytes"])),
-        "largest": [{"path": path, "bytes": count, "lines": lines} for count, path, lines in sorted(largest, reverse=True)],
+        "largest": [
+            {"path": path, "bytes": count, "lines": lines}
+            for count, path, lines in sorted(largest, reverse=True)
+        ],
     }
 
 
@@ -124,7 +195,9 @@ def work() -> None:
     totals = result["totals"]
     path = shared.write_json("inventory.json", result)
     shared.tell_metrics({"files": totals["files"], "lines": totals["lines"], "bytes": totals["bytes"]})
-    print("%d files, %d lines, %s: %s" % (totals["files"], totals["lines"], shared.size(totals["bytes"]), path))
+    print(
+        "%d files, %d lines, %s: %s" % (totals["files"], totals["lines"], shared.size(totals["bytes"]), path)
+    )
 
 
 if __name__ == "__main__":

@@ -91,7 +91,9 @@ class CargoCache:
 
 def of_node_module(lock_folder: str, name: str) -> Optional[str]:
     """The licence that an installed npm package declares."""
-    text = shared.read_text(os.fsencode(os.path.join(lock_folder, "node_modules", name, "package.json")), MOST)
+    text = shared.read_text(
+        os.fsencode(os.path.join(lock_folder, "node_modules", name, "package.json")), MOST
+    )
     try:
         return lockfiles.npm_licence(json.loads(text).get("license")) if text else None
     except (ValueError, AttributeError):
@@ -102,9 +104,15 @@ def of_python_packages(lock_folder: str) -> Dict[str, str]:
     """Name → licence of what is installed in the project's virtual environment."""
     found: Dict[str, str] = {}
     for environment in (".venv", "venv"):
-        for metadata in sorted(Path(lock_folder, environment).glob("lib/python3*/site-packages/*.dist-info/METADATA")):
+        for metadata in sorted(
+            Path(lock_folder, environment).glob("lib/python3*/site-packages/*.dist-info/METADATA")
+        ):
             text = shared.read_text(os.fsencode(metadata), MOST) or ""
-            fields = dict(re.findall(r"^(Name|License-Expression|License): *(.+)$", text.split("\n\n", 1)[0], re.MULTILINE))
+            fields = dict(
+                re.findall(
+                    r"^(Name|License-Expression|License): *(.+)$", text.split("\n\n", 1)[0], re.MULTILINE
+                )
+            )
             licence = fields.get("License-Expression") or fields.get("License")
             if "Name" in fields and licence:
                 found[fields["Name"].lower().replace("_", "-")] = licence.strip()[:80]

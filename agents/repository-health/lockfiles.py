@@ -79,7 +79,9 @@ def package_lock(text: str) -> Iterator[Package]:
             if path and isinstance(entry, dict) and not entry.get("link"):
                 name = entry.get("name") or path.rpartition("node_modules/")[2]
                 foreign = "node_modules/" in path
-                yield Package(str(name), str(entry.get("version", "?")), npm_licence(entry.get("license")), foreign)
+                yield Package(
+                    str(name), str(entry.get("version", "?")), npm_licence(entry.get("license")), foreign
+                )
         return
     pending: List[Tuple[str, Any]] = list((lock.get("dependencies") or {}).items())
     while pending:

@@ -80,14 +80,23 @@ def inventory_section(data: Optional[Dict[str, Any]]) -> Section:
     if data is None:
         return missing("inventory")
     totals = data["totals"]
-    lines = ["%s, %s, %s." % (count(totals["files"], "file"), count(totals["lines"], "line"), shared.size(totals["bytes"]))]
-    asides = [(totals["links"], "symbolic link"), (totals["special"], "other entry", "other entries"), (totals["missing"], "tracked but deleted file"),
-              (totals["empty"], "empty file")]
+    lines = [
+        "%s, %s, %s."
+        % (count(totals["files"], "file"), count(totals["lines"], "line"), shared.size(totals["bytes"]))
+    ]
+    asides = [
+        (totals["links"], "symbolic link"),
+        (totals["special"], "other entry", "other entries"),
+        (totals["missing"], "tracked but deleted file"),
+        (totals["empty"], "empty file"),
+    ]
     extra = [count(*aside) for aside in asides if aside[0]]
     if extra:
         lines.append("Besides: %s." % ", ".join(extra))
     if data["listed_by"] != "git":
-        lines.append("Git could not list the tree, so folders such as `target` and `node_modules` were left out by name.")
+        lines.append(
+            "Git could not list the tree, so folders such as `target` and `node_modules` were left out by name."
+        )
     lines.append("")
     languages = shared.top(data["languages"], ROWS, lambda row: row["lines"] + row["bytes"] * 1e-15)
     most = max((row["lines"] for _, row in languages), default=0)
@@ -96,20 +105,41 @@ def inventory_section(data: Optional[Dict[str, Any]]) -> Section:
         lines += ["### Languages", ""]
         lines += table(
             ["Language", "Files:", "Lines:", "Share:", "", "Size:"],
-            ([name, number(row["files"]), number(row["lines"]), "%.1f %%" % (100 * row["lines"] / all_lines), bar(row["lines"], most),
-              shared.size(row["bytes"])] for name, row in languages),
+            (
+                [
+                    name,
+                    number(row["files"]),
+                    number(row["lines"]),
+                    "%.1f %%" % (100 * row["lines"] / all_lines),
+                    bar(row["lines"], most),
+                    shared.size(row["bytes"]),
+                ]
+                for name, row in languages
+            ),
         )
         lines += ["### Folders", ""]
         folders = shared.top(data["folders"], ROWS, lambda row: row["bytes"])
         most = max(row["bytes"] for _, row in folders)
         lines += table(
             ["Folder", "Files:", "Lines:", "Size:", ""],
-            ([code(name), number(row["files"]), number(row["lines"]), shared.size(row["bytes"]), bar(row["bytes"], most)] for name, row in folders),
+            (
+                [
+                    code(name),
+                    number(row["files"]),
+                    number(row["lines"]),
+                    shared.size(row["bytes"]),
+                    bar(row["bytes"], most),
+                ]
+                for name, row in folders
+            ),
         )
         lines += ["### Largest files", ""]
         lines += table(
             ["File", "Size:", "Lines:"],
-            ([code(row["path"]), shared.size(row["bytes"]), number(row["lines"]) if row["lines"] else "–"] for row in data["largest"][:10]),
+            (
+                [code(row["path"]), shared.size(row["bytes"]), number(row["lines"]) if row["lines"] else "–"]
+                for row in data["largest"][:10]
+            ),
         )
     return lines
 
@@ -122,8 +152,16 @@ def history_section(data: Optional[Dict[str, Any]]) -> Section:
         return ["No history: %s." % plain(data["reason"]).rstrip("."), ""]
     lines = [
         "%s (%s) by %s on %s, from %s to %s; %s lines added, %s removed."
-        % (count(data["commits"], "commit"), count(data["merges"], "merge"), count(data["authors"], "author"), code(data["branch"]),
-           data["first_day"], data["last_day"], number(data["added"]), number(data["removed"])),
+        % (
+            count(data["commits"], "commit"),
+            count(data["merges"], "merge"),
+            count(data["authors"], "author"),
+            code(data["branch"]),
+            data["first_day"],
+            data["last_day"],
+            number(data["added"]),
+            number(data["removed"]),
+        ),
         "Half of the commits were made by %s." % count(data["half_of_commits_by"], "person", "people"),
     ]
     if data["shallow"]:
@@ -131,21 +169,42 @@ def history_section(data: Optional[Dict[str, Any]]) -> Section:
     lines.append("")
     if data["months"]:
         months = data["months"]
-        lines += ["Commits by month, %s to %s: `%s`" % (months[0]["month"], months[-1]["month"], columns([row["commits"] for row in months])), ""]
+        lines += [
+            "Commits by month, %s to %s: `%s`"
+            % (months[0]["month"], months[-1]["month"], columns([row["commits"] for row in months])),
+            "",
+        ]
     most = max((row["commits"] for row in data["top_authors"]), default=0)
     lines += ["### Authors", ""]
     lines += table(
         ["Author", "Commits:", "", "Added:", "Removed:", "Last"],
-        ([plain(row["name"]), number(row["commits"]), bar(row["commits"], most), number(row["added"]), number(row["removed"]), row["last"] or "–"]
-         for row in data["top_authors"][:10]),
+        (
+            [
+                plain(row["name"]),
+                number(row["commits"]),
+                bar(row["commits"], most),
+                number(row["added"]),
+                number(row["removed"]),
+                row["last"] or "–",
+            ]
+            for row in data["top_authors"][:10]
+        ),
     )
     if data["hot_spots"]:
         most = max(row["commits"] for row in data["hot_spots"])
         lines += ["### Hot spots", "", "The files that change most often; a defect in them is met first.", ""]
         lines += table(
             ["File", "Commits:", "", "Added:", "Removed:"],
-            ([code(row["path"]), number(row["commits"]), bar(row["commits"], most), number(row["added"]), number(row["removed"])]
-             for row in data["hot_spots"][:ROWS]),
+            (
+                [
+                    code(row["path"]),
+                    number(row["commits"]),
+                    bar(row["commits"], most),
+                    number(row["added"]),
+                    number(row["removed"]),
+                ]
+                for row in data["hot_spots"][:ROWS]
+            ),
         )
     return lines
 
@@ -157,32 +216,63 @@ def dependencies_section(data: Optional[Dict[str, Any]]) -> Section:
     if not data["locks"]:
         lines = ["No lock files.", ""]
     else:
-        lines = ["%s in %s; %s in more than one version; %s not known on this machine."
-                 % (count(data["packages"], "package"), count(len(data["locks"]), "lock file"), number(data["duplicate_count"]),
-                    count(data["licence_unknown"], "licence")), ""]
+        lines = [
+            "%s in %s; %s in more than one version; %s not known on this machine."
+            % (
+                count(data["packages"], "package"),
+                count(len(data["locks"]), "lock file"),
+                number(data["duplicate_count"]),
+                count(data["licence_unknown"], "licence"),
+            ),
+            "",
+        ]
         lines += table(
             ["Lock file", "Kind", "Packages:", "Own:", "Remark"],
-            ([code(row["path"]), row["ecosystem"], number(row["packages"]), number(row["own"]), plain(row["problem"] or "")] for row in data["locks"][:30]),
+            (
+                [
+                    code(row["path"]),
+                    row["ecosystem"],
+                    number(row["packages"]),
+                    number(row["own"]),
+                    plain(row["problem"] or ""),
+                ]
+                for row in data["locks"][:30]
+            ),
         )
     if data["unpinned"]:
-        lines += ["%s without a fixed version." % count(data["unpinned"], "requirement is", "requirements are"), ""]
+        lines += [
+            "%s without a fixed version." % count(data["unpinned"], "requirement is", "requirements are"),
+            "",
+        ]
     if data["unlocked"]:
-        lines += ["Manifests without a lock file: %s." % ", ".join(code(path) for path in data["unlocked"][:10]), ""]
+        lines += [
+            "Manifests without a lock file: %s." % ", ".join(code(path) for path in data["unlocked"][:10]),
+            "",
+        ]
     if data["licences"]:
         most = max(data["licences"].values())
         lines += ["### Licences", ""]
         lines += table(
             ["Licence", "Packages:", ""],
-            ([plain(name), number(packages), bar(packages, most)] for name, packages in shared.top(data["licences"], ROWS, lambda value: value)),
+            (
+                [plain(name), number(packages), bar(packages, most)]
+                for name, packages in shared.top(data["licences"], ROWS, lambda value: value)
+            ),
         )
     if data["look_at"]:
         lines += ["Licences that ask for more than attribution, for a person to look at:", ""]
-        lines += ["- %s %s: %s" % (code(row["name"]), plain(row["version"]), plain(row["licence"])) for row in data["look_at"][:20]] + [""]
+        lines += [
+            "- %s %s: %s" % (code(row["name"]), plain(row["version"]), plain(row["licence"]))
+            for row in data["look_at"][:20]
+        ] + [""]
     if data["duplicates"]:
         lines += ["### In several versions", ""]
         lines += table(
             ["Package", "Kind", "Versions"],
-            ([code(row["name"]), row["ecosystem"], plain(", ".join(row["versions"]))] for row in data["duplicates"][:ROWS]),
+            (
+                [code(row["name"]), row["ecosystem"], plain(", ".join(row["versions"]))]
+                for row in data["duplicates"][:ROWS]
+            ),
         )
     return lines
 
@@ -196,7 +286,10 @@ def checks_section(data: Optional[Dict[str, Any]]) -> Section:
     lines: Section = []
     for row in data["checks"]:
         lines += ["### %s: %s" % (row["kind"], row["outcome"]), ""]
-        lines.append("%s in %s took %.1f s and %s." % (code(row["command"]), code(row["folder"]), row["seconds"], said(row)))
+        lines.append(
+            "%s in %s took %.1f s and %s."
+            % (code(row["command"]), code(row["folder"]), row["seconds"], said(row))
+        )
         lines.extend("Note: %s." % plain(note) for note in row.get("notes", []))
         if row["problem"]:
             lines.append("Why: %s" % plain(row["problem"]))
@@ -212,7 +305,11 @@ def said(row: Dict[str, Any]) -> str:
     """The end of a check in words."""
     facts = []
     if "errors" in row:
-        facts += [count(row["errors"], "error"), count(row["warnings"], "warning"), "%s looked at" % count(row["packages"], "package")]
+        facts += [
+            count(row["errors"], "error"),
+            count(row["warnings"], "warning"),
+            "%s looked at" % count(row["packages"], "package"),
+        ]
     facts += ["%d %s" % (value, word) for word, value in sorted(row.get("tests", {}).items())]
     status = "" if row["status"] is None else " with status %d" % row["status"]
     return row["outcome"] + status + (" (%s)" % ", ".join(facts) if facts else "")
@@ -224,10 +321,21 @@ def said(row: Dict[str, Any]) -> str:
 def summary(inputs: Dict[str, Optional[Dict[str, Any]]]) -> Section:
     """The few figures at the top."""
     rows: List[Sequence[str]] = []
-    inventory, history, dependencies, checks = (inputs[name] for name in ("inventory", "history", "dependencies", "checks"))
+    inventory, history, dependencies, checks = (
+        inputs[name] for name in ("inventory", "history", "dependencies", "checks")
+    )
     if inventory:
-        rows.append(["Files, lines, size", "%s, %s, %s" % (number(inventory["totals"]["files"]), number(inventory["totals"]["lines"]),
-                                                            shared.size(inventory["totals"]["bytes"]))])
+        rows.append(
+            [
+                "Files, lines, size",
+                "%s, %s, %s"
+                % (
+                    number(inventory["totals"]["files"]),
+                    number(inventory["totals"]["lines"]),
+                    shared.size(inventory["totals"]["bytes"]),
+                ),
+            ]
+        )
         languages = shared.top(inventory["languages"], 3, lambda row: row["lines"])
         rows.append(["Main languages", ", ".join(name for name, row in languages if row["lines"]) or "–"])
     if history and history["available"]:
@@ -236,7 +344,13 @@ def summary(inputs: Dict[str, Optional[Dict[str, Any]]]) -> Section:
     if dependencies:
         rows.append(["Locked packages", number(dependencies["packages"])])
     if checks:
-        rows.append(["Checks", ", ".join("%s %s" % (row["kind"], row["outcome"]) for row in checks["checks"]) or "none known"])
+        rows.append(
+            [
+                "Checks",
+                ", ".join("%s %s" % (row["kind"], row["outcome"]) for row in checks["checks"])
+                or "none known",
+            ]
+        )
     return table(["Figure", "Value"], rows) if rows else []
 
 
@@ -261,7 +375,10 @@ def work() -> None:
     agents = ("inventory", "history", "dependencies", "checks")
     inputs = {agent: shared.read_input(agent, agent + ".json") for agent in agents}
     if all(value is None for value in inputs.values()):
-        raise shared.CannotWork("no agent left anything to report (TOKA_INPUTS is %s)" % (os.environ.get("TOKA_INPUTS") or "not set"))
+        raise shared.CannotWork(
+            "no agent left anything to report (TOKA_INPUTS is %s)"
+            % (os.environ.get("TOKA_INPUTS") or "not set")
+        )
     name = os.environ.get("TOKA_PROJECT") or os.path.basename(os.getcwd())
     when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     has_chart = (shared.artifacts() / "chart.svg").exists()

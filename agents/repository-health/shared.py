@@ -23,7 +23,15 @@ LONGEST_LINE = 1024 * 1024
 
 #: Folders that are never the project's own work, for trees that git cannot list.
 SKIPPED_FOLDERS = {
-    b".git", b".hg", b".svn", b".tox", b".venv", b"__pycache__", b"node_modules", b"target", b"venv",
+    b".git",
+    b".hg",
+    b".svn",
+    b".tox",
+    b".venv",
+    b"__pycache__",
+    b"node_modules",
+    b"target",
+    b"venv",
 }
 
 #: Never ask, never fetch, never write, never run a program that the repository names.
@@ -34,11 +42,16 @@ GIT_ENVIRONMENT = {
     "LC_ALL": "C",
 }
 GIT_OPTIONS = [
-    "-c", "safe.directory=*",
-    "-c", "core.fsmonitor=false",
-    "-c", "core.hooksPath=/dev/null",
-    "-c", "core.quotePath=true",
-    "-c", "log.showSignature=false",
+    "-c",
+    "safe.directory=*",
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    "core.hooksPath=/dev/null",
+    "-c",
+    "core.quotePath=true",
+    "-c",
+    "log.showSignature=false",
 ]
 
 
@@ -301,7 +314,15 @@ def read_text(path: bytes, most: int) -> Optional[str]:
 
 _ESCAPE = re.compile(rb"\\([abtnvfr\"\\]|[0-7]{3})")
 _LETTERS = {
-    b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f": b"\f", b"r": b"\r", b'"': b'"', b"\\": b"\\",
+    b"a": b"\a",
+    b"b": b"\b",
+    b"t": b"\t",
+    b"n": b"\n",
+    b"v": b"\v",
+    b"f": b"\f",
+    b"r": b"\r",
+    b'"': b'"',
+    b"\\": b"\\",
 }
 
 

@@ -44,7 +44,9 @@ class Agent(Scene):
         self.write("Cargo.lock", 'version = 3\n[[package]]\nname = "p"\nversion = "0.1.0"\n')
         self.write("lib.rs", "pub fn f() { let unused = 1; }\n")
         (row,) = self.checks(**RUST_HOMES)
-        self.assertEqual((row["outcome"], row["errors"], row["warnings"], row["packages"]), ("passed", 0, 1, 1))
+        self.assertEqual(
+            (row["outcome"], row["errors"], row["warnings"], row["packages"]), ("passed", 0, 1, 1)
+        )
         self.assertIn("lib.rs:1: warning: unused variable", row["diagnostics"][0])
         self.assertFalse((self.tree / "target").exists())
 
@@ -88,7 +90,9 @@ class Agent(Scene):
         path = self.program("python3", "echo '.F  [100%]'; echo '1 failed, 3 passed in 0.01s'; exit 1")
         (row,) = self.checks(PATH=path)
         self.assertEqual((row["outcome"], row["tests"]), ("failed", {"failed": 1, "passed": 3}))
-        ran = self.run_agent("checks", status=1, PATH=self.program("python3", "echo 'No module named pytest' >&2; exit 1"))
+        ran = self.run_agent(
+            "checks", status=1, PATH=self.program("python3", "echo 'No module named pytest' >&2; exit 1")
+        )
         self.assertIn("No module named pytest", ran.stderr)
 
     def test_one_check_that_runs_is_enough(self) -> None:

@@ -12,7 +12,7 @@ from scene import Scene
 import licences
 import lockfiles
 
-CARGO = '''version = 4
+CARGO = """version = 4
 
 [[package]]
 name = "own"
@@ -28,7 +28,7 @@ source = "registry+https://example.org"
 name = "dep"
 version = "2.0.0"
 source = "registry+https://example.org"
-'''
+"""
 
 
 def names(packages: object) -> list:
@@ -40,9 +40,15 @@ class Readers(unittest.TestCase):
         self.assertEqual([package.foreign for package in lockfiles.cargo_lock(CARGO)], [False, True, True])
 
     def test_npm(self) -> None:
-        lock = {"packages": {"": {"name": "own"}, "node_modules/a": {"version": "1.0.0", "license": "MIT"},
-                             "node_modules/a/node_modules/@s/b": {"version": "2.0.0", "license": {"type": "ISC"}},
-                             "packages/own": {"version": "0.0.1"}, "node_modules/own": {"link": True}}}
+        lock = {
+            "packages": {
+                "": {"name": "own"},
+                "node_modules/a": {"version": "1.0.0", "license": "MIT"},
+                "node_modules/a/node_modules/@s/b": {"version": "2.0.0", "license": {"type": "ISC"}},
+                "packages/own": {"version": "0.0.1"},
+                "node_modules/own": {"link": True},
+            }
+        }
         packages = list(lockfiles.package_lock(json.dumps(lock)))
         self.assertEqual(names(packages), [("a", "1.0.0"), ("@s/b", "2.0.0"), ("packages/own", "0.0.1")])
         self.assertEqual([package.licence for package in packages], ["MIT", "ISC", None])
@@ -58,20 +64,35 @@ class Readers(unittest.TestCase):
 
     def test_pnpm(self) -> None:
         text = "packages:\n\n  /@b/core/7.1.0:\n    x: 1\n  /foo/1.0.0_react@17:\n  '@t/node@20.1.0':\n  bar@1.2.3(react@18.0.0):\nsnapshots:\n  a@1.0.0:\n"
-        self.assertEqual(names(lockfiles.pnpm_lock(text)), [("@b/core", "7.1.0"), ("foo", "1.0.0"), ("@t/node", "20.1.0"), ("bar", "1.2.3")])
+        self.assertEqual(
+            names(lockfiles.pnpm_lock(text)),
+            [("@b/core", "7.1.0"), ("foo", "1.0.0"), ("@t/node", "20.1.0"), ("bar", "1.2.3")],
+        )
 
     def test_python(self) -> None:
         text = '[[package]]\nname = "own"\nversion = "0"\nsource = { editable = "." }\n\n[[package]]\nname = "dep"\nversion = "1"\nsource = { registry = "x" }\n[metadata]\nname = "no"\n'
-        self.assertEqual([(package.name, package.foreign) for package in lockfiles.python_lock(text)], [("own", False), ("dep", True)])
+        self.assertEqual(
+            [(package.name, package.foreign) for package in lockfiles.python_lock(text)],
+            [("own", False), ("dep", True)],
+        )
         text = "# c\n-r other.txt\nFoo_Bar[x]==1.0 ; python_version > '3'\nbaz>=2\nqux === 3 \\\n    --hash=sha256:0\n"
-        self.assertEqual(names(lockfiles.requirements(text)), [("foo-bar", "1.0"), ("baz", "not pinned"), ("qux", "3")])
+        self.assertEqual(
+            names(lockfiles.requirements(text)), [("foo-bar", "1.0"), ("baz", "not pinned"), ("qux", "3")]
+        )
 
     def test_go(self) -> None:
         text = "example.org/a v1.0.0 h1:x=\nexample.org/a v1.0.0/go.mod h1:x=\nexample.org/b v2.0.0/go.mod h1:x=\n"
         self.assertEqual(names(lockfiles.go_sum(text)), [("example.org/a", "v1.0.0")])
 
     def test_licences_for_a_person_to_look_at(self) -> None:
-        for licence, look in (("MIT", False), ("GPL-3.0-only", True), ("MIT OR GPL-3.0-only", False), ("MIT AND GPL-2.0", True), ("MPL-2.0", True), ("BSL-1.0", False)):
+        for licence, look in (
+            ("MIT", False),
+            ("GPL-3.0-only", True),
+            ("MIT OR GPL-3.0-only", False),
+            ("MIT AND GPL-2.0", True),
+            ("MPL-2.0", True),
+            ("BSL-1.0", False),
+        ):
             self.assertEqual(licences.needs_a_look(licence), look, licence)
 
 
@@ -94,7 +115,9 @@ class Agent(Scene):
             archive.addfile(entry, io.BytesIO(manifest))
         result = self.result("dependencies", CARGO_HOME=str(self.root / "cargo"))
         self.assertEqual(result["licences"], {"MIT": 1, "GPL-3.0-only": 1})
-        self.assertEqual(result["duplicates"], [{"ecosystem": "cargo", "name": "dep", "versions": ["1.0.0", "2.0.0"]}])
+        self.assertEqual(
+            result["duplicates"], [{"ecosystem": "cargo", "name": "dep", "versions": ["1.0.0", "2.0.0"]}]
+        )
         self.assertEqual([row["version"] for row in result["look_at"]], ["2.0.0"])
         self.assertEqual((result["locks"][0]["packages"], result["locks"][0]["own"]), (2, 1))
 

@@ -69,7 +69,13 @@ class Whole(Scene):
 
 class Pieces(unittest.TestCase):
     def test_bars(self) -> None:
-        for value, most, bar in ((0, 10, ""), (10, 10, "█" * 24), (5, 10, "█" * 12), (1, 1_000_000, "▏"), (0, 0, "")):
+        for value, most, bar in (
+            (0, 10, ""),
+            (10, 10, "█" * 24),
+            (5, 10, "█" * 12),
+            (1, 1_000_000, "▏"),
+            (0, 0, ""),
+        ):
             self.assertEqual(report.bar(value, most), bar)
         self.assertEqual(report.columns([0, 1, 8, 4]), " ▁█▄")
         self.assertEqual(report.columns([]), "")
@@ -108,7 +114,9 @@ class Supervised(Scene):
                 stream, _ = door.accept()
                 with stream, stream.makefile("rb") as lines:
                     asked.append(json.loads(lines.readline()))
-                    stream.sendall(b'{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"no \\u001b[31m"}}\n')
+                    stream.sendall(
+                        b'{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"no \\u001b[31m"}}\n'
+                    )
 
             server = threading.Thread(target=serve)
             server.start()
@@ -119,7 +127,9 @@ class Supervised(Scene):
         self.assertIn("refused: no \\x1b[31m", ran.stderr)
 
     def test_a_dead_supervisor_stops_nothing(self) -> None:
-        self.run_agent("inventory", TOKA_SOCKET=str(self.root / "none"), NOTIFY_SOCKET=str(self.root / "none"))
+        self.run_agent(
+            "inventory", TOKA_SOCKET=str(self.root / "none"), NOTIFY_SOCKET=str(self.root / "none")
+        )
 
 
 if __name__ == "__main__":

@@ -53,7 +53,10 @@ class Inventory(Scene):
         self.commit()
         (self.tree / "gone.txt").unlink()
         result = self.result("inventory")
-        self.assertEqual({key: result["totals"][key] for key in ("files", "links", "missing")}, {"files": 1, "links": 2, "missing": 1})
+        self.assertEqual(
+            {key: result["totals"][key] for key in ("files", "links", "missing")},
+            {"files": 1, "links": 2, "missing": 1},
+        )
 
     def test_a_pipe_does_not_hang_it(self) -> None:
         os.mkfifo(self.tree / "pipe")
@@ -69,9 +72,14 @@ class Inventory(Scene):
 
     def test_languages(self) -> None:
         for path, head, language in (
-            (b"a/B.RS", b"", "Rust"), (b"Dockerfile", b"", "Docker"), (b"Cargo.lock", b"", "Lock files"),
-            (b"run", b"#!/usr/bin/env python3\n", "Python"), (b"run", b"#!/bin/dash -e\n", "Shell"), (b"run", b"#!\n", "Other text"),
-            (b".bashrc", b"", "Other text"), (b"x.unknown", b"", "Other text"),
+            (b"a/B.RS", b"", "Rust"),
+            (b"Dockerfile", b"", "Docker"),
+            (b"Cargo.lock", b"", "Lock files"),
+            (b"run", b"#!/usr/bin/env python3\n", "Python"),
+            (b"run", b"#!/bin/dash -e\n", "Shell"),
+            (b"run", b"#!\n", "Other text"),
+            (b".bashrc", b"", "Other text"),
+            (b"x.unknown", b"", "Other text"),
         ):
             self.assertEqual(inventory.language_of(path, head), language, path)
 
@@ -81,14 +89,18 @@ class History(Scene):
         self.assertFalse(self.result("history")["available"])
         self.git("init", "-q")
         result = self.result("history")
-        self.assertEqual((result["available"], result["reason"]), (False, "the repository has no commits yet"))
+        self.assertEqual(
+            (result["available"], result["reason"]), (False, "the repository has no commits yet")
+        )
 
     def test_one_commit(self) -> None:
         self.git("init", "-q", "-b", "main")
         self.write("a", "1\n2\n")
         self.commit()
         result = self.result("history")
-        self.assertEqual((result["commits"], result["authors"], result["added"], result["branch"]), (1, 1, 2, "main"))
+        self.assertEqual(
+            (result["commits"], result["authors"], result["added"], result["branch"]), (1, 1, 2, "main")
+        )
         self.assertEqual(result["months"], [{"month": "2026-01", "commits": 1}])
 
     def test_hot_spots_authors_and_strange_names(self) -> None:
@@ -110,7 +122,11 @@ class History(Scene):
             self.write("a", str(turn))
             self.commit()
         clone = self.root / "clone"
-        subprocess.run(["git", "clone", "-q", "--depth", "1", self.tree.as_uri(), str(clone)], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            ["git", "clone", "-q", "--depth", "1", self.tree.as_uri(), str(clone)],
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
         self.tree = clone
         result = self.result("history")
         self.assertEqual((result["shallow"], result["commits"]), (True, 1))
@@ -139,17 +155,28 @@ class History(Scene):
 
 class Shared(unittest.TestCase):
     def test_unquote(self) -> None:
-        for quoted, path in ((b"plain", b"plain"), (b'"a\\nb"', b"a\nb"), (b'"\\342\\230\\203 \\\\ \\""', "☃ \\ \"".encode())):
+        for quoted, path in (
+            (b"plain", b"plain"),
+            (b'"a\\nb"', b"a\nb"),
+            (b'"\\342\\230\\203 \\\\ \\""', '☃ \\ "'.encode()),
+        ):
             self.assertEqual(shared.unquote(quoted), path)
 
     def test_records_are_bounded(self) -> None:
         import io
 
         stream = io.BytesIO(b"a" * 200_000 + b"\nb\n\nc")
-        self.assertEqual([len(record) for record in shared.records(stream, b"\n", 100_000)], [100_000, 1, 0, 1])
+        self.assertEqual(
+            [len(record) for record in shared.records(stream, b"\n", 100_000)], [100_000, 1, 0, 1]
+        )
 
     def test_shown(self) -> None:
-        for text, safe in ((b"\xff\x1b[31m", "\\xff\\x1b[31m"), ("a\u202eb", "a\\u202eb"), ("\udcff", "\\udcff"), ("é ☃", "é ☃")):
+        for text, safe in (
+            (b"\xff\x1b[31m", "\\xff\\x1b[31m"),
+            ("a\u202eb", "a\\u202eb"),
+            ("\udcff", "\\udcff"),
+            ("é ☃", "é ☃"),
+        ):
             self.assertEqual(shared.shown(text), safe)
 
 
