@@ -3,10 +3,11 @@
 //! The parent opens everything ([`Preparer::prepare`]), so that the child ([`Prepared::enter`]) resolves no path that
 //! anybody could change, and allocates little. The steps of the child, in their order:
 //!
+//! 0. process namespace: for an ordinary user, whose forked process is the first of new namespaces ([`crate::init`])
 //! 1. session: a new one, and a plain umask
 //! 2. cgroup: joins its groups by writing `0` to descriptors that are open
 //! 3. streams: null, stdout and stderr in place, everything else closed on exec
-//! 4. namespaces: user (for an ordinary user), network, mounts
+//! 4. namespaces: network, mounts
 //! 5. folder: the working folder
 //! 6. limits: rlimits
 //! 7. keyring: a session keyring of its own
@@ -41,7 +42,7 @@ use crate::landlock;
 use crate::mounts::{self, BaseView, MountError, Opened};
 use crate::plan::{Right, SandboxPlan};
 use crate::seccomp::{self, Sockets};
-use crate::sys::{self, Instruction};
+use crate::sys::{self, Forked, Instruction};
 
 /// A step on the way to the first instruction that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
@@ -128,8 +129,8 @@ enum Mounts {
     None,
     /// A copy of the shared view, with these folders.
     Shared { opened: Vec<Opened>, terminals: OwnedFd },
-    /// Built in the child, in a user namespace.
-    Own,
+    /// Built in the child, in a user namespace, with a process namespace that ends all of it. The pipe is for the status.
+    Own { status: (OwnedFd, OwnedFd) },
 }
 
 #[derive(Debug)]
@@ -247,9 +248,10 @@ impl Preparer {
         match (self.host.mount_namespace, &self.view_error) {
             (Namespaces::Privileged, None) => (Coverage::Full, Vec::new()),
             (Namespaces::Privileged, Some(error)) => (Coverage::None, vec![error.to_string()]),
-            (Namespaces::ThroughUserNamespace, _) => (
+            (Namespaces::ThroughUserNamespace, _) => (Coverage::Full, Vec::new()),
+            (Namespaces::ThroughUserNamespaceWithoutProc, _) => (
                 Coverage::Partial,
-                vec!["an ordinary user cannot mount a /proc that hides other processes".to_owned()],
+                vec!["this host lets no ordinary user mount a /proc that hides other processes".to_owned()],
             ),
             (Namespaces::Refused, _) => {
                 (Coverage::None, vec!["this host refuses user namespaces to ordinary users".to_owned()])
@@ -284,7 +286,7 @@ impl Preparer {
                 opened: view.open(&plan.binds, &plan.working_dir)?,
                 terminals: mounts::new_terminals()?,
             }),
-            None => Ok(Mounts::Own),
+            None => Ok(Mounts::Own { status: status_pipe()? }),
         }
     }
 
@@ -299,7 +301,7 @@ impl Preparer {
         }
         let mut extra = vec![(&self.executable, Right::Execute)];
         match (mounts, &self.view) {
-            (Mounts::Own, _) => return Ok(Ruleset::InChild),
+            (Mounts::Own { .. }, _) => return Ok(Ruleset::InChild),
             (Mounts::Shared { terminals, .. }, Some(view)) => {
                 extra.push((&view.proc, Right::Read));
                 extra.push((terminals, Right::Device));
@@ -321,32 +323,53 @@ impl Preparer {
 }
 
 impl Prepared {
+    /// Forks the process that is to [`Prepared::enter`]: plainly, or as the first of its namespaces.
+    ///
+    /// # Errors
+    /// As fork(2) and clone(2).
+    pub fn fork(&self) -> io::Result<Forked> {
+        match self.mounts {
+            Mounts::Own { .. } => sys::fork_into_namespaces(),
+            Mounts::None | Mounts::Shared { .. } => sys::fork(),
+        }
+    }
+
+    /// In the parent, after the fork: the pipe from which [`crate::init::read_status`] reads how the agent ended, when
+    /// the forked process is not the agent itself.
+    pub fn into_status_pipe(self) -> Option<OwnedFd> {
+        match self.mounts {
+            Mounts::Own { status: (read, _) } => Some(read),
+            Mounts::None | Mounts::Shared { .. } => None,
+        }
+    }
+
     /// In the child: takes the steps, in the order that the module's documentation lists. After it only exec is left.
     ///
     /// # Errors
     /// The first step that failed; the child must then end.
     pub fn enter(
-        self,
+        mut self,
         plan: &SandboxPlan,
         preparer: &Preparer,
         streams: Streams<'_>,
     ) -> Result<(), StepError> {
+        self.enter_process_namespace(preparer)?;
         step("session", nix::unistd::setsid())?;
         umask(Mode::from_bits_truncate(0o022));
         for entrance in &self.entrances {
             step("cgroup: join", nix::unistd::write(entrance, b"0"))?;
         }
         streams.place()?;
-        self.enter_namespaces(plan, preparer)?;
+        let terminals = self.enter_namespaces(plan, preparer)?;
         std::env::set_current_dir(&plan.working_dir)
             .map_err(|error| StepError::new("folder: enter", Some(&plan.working_dir), &error))?;
-        set_limits(plan, &self.group_kind(preparer))?;
-        let terminals_done = step_io("keyring", sys::new_keyring());
-        // A kernel without keys has none to share.
-        if let Err(error) = terminals_done
-            && error.errno != libc::ENOSYS
-        {
-            return Err(error);
+        set_limits(plan, preparer.cgroups.layout().kind)?;
+        match sys::new_keyring() {
+            // A kernel without keys has none to share.
+            Err(error) if error.raw_os_error() != Some(libc::ENOSYS) => {
+                return step_io("keyring", Err(error));
+            }
+            _ => {}
         }
         if let Some(user) = &plan.run_as {
             step_io("user", sys::become_user(user.uid, user.gid, &user.groups))?;
@@ -354,7 +377,7 @@ impl Prepared {
         if self.confined == SandboxMode::On {
             step_io("capabilities", sys::drop_capabilities())?;
             step_io("privileges", sys::no_new_privileges())?;
-            self.enter_landlock(plan, preparer)?;
+            self.enter_landlock(plan, preparer, terminals.as_ref())?;
         }
         step("signals", sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None))?;
         if let Some(filter) = &self.filter {
@@ -363,23 +386,29 @@ impl Prepared {
         Ok(())
     }
 
-    fn group_kind(&self, preparer: &Preparer) -> Kind {
-        preparer.cgroups.layout().kind
+    /// For an ordinary user the forked process is the first of new namespaces; the agent is a child of it.
+    fn enter_process_namespace(&mut self, preparer: &Preparer) -> Result<(), StepError> {
+        match std::mem::replace(&mut self.mounts, Mounts::None) {
+            Mounts::Own { status: (read, write) } => {
+                mounts::map_user(preparer.host.uid, preparer.host.gid)?;
+                let copy = write.try_clone();
+                crate::init::split(write)?;
+                let write = step_io("process namespace: duplicate", copy)?;
+                self.mounts = Mounts::Own { status: (read, write) };
+            }
+            other => self.mounts = other,
+        }
+        Ok(())
     }
 
-    fn enter_namespaces(&self, plan: &SandboxPlan, preparer: &Preparer) -> Result<(), StepError> {
-        let network = match self.network {
-            NewNetwork::Loopback => CloneFlags::CLONE_NEWNET,
-            NewNetwork::None => CloneFlags::empty(),
-        };
-        let privileged = preparer.host.mount_namespace == Namespaces::Privileged;
-        match &self.mounts {
-            Mounts::Own => mounts::enter_user_namespace(network | CloneFlags::CLONE_NEWNS)?,
-            _ if network.is_empty() => {}
-            _ if privileged => step("network: make namespace", unshare(network))?,
-            _ => mounts::enter_user_namespace(network)?,
-        }
+    /// Returns the terminals when they were made here.
+    fn enter_namespaces(
+        &self,
+        plan: &SandboxPlan,
+        preparer: &Preparer,
+    ) -> Result<Option<OwnedFd>, StepError> {
         if self.network == NewNetwork::Loopback {
+            step("network: make namespace", unshare(CloneFlags::CLONE_NEWNET))?;
             step_io("network: loopback", sys::loopback_up())?;
         }
         match (&self.mounts, &preparer.view) {
@@ -387,27 +416,39 @@ impl Prepared {
                 view.join()?;
                 opened.iter().try_for_each(Opened::attach)?;
                 mounts::attach_terminals(terminals.as_fd())?;
+                Ok(None)
             }
-            (Mounts::Own, _) => mounts::build_own(&preparer.host, &plan.binds, &plan.working_dir)?,
-            _ => {}
+            (Mounts::Own { .. }, _) => mounts::build_own(&preparer.host, &plan.binds, &plan.working_dir)
+                .map(Some)
+                .map_err(StepError::from),
+            _ => Ok(None),
         }
-        Ok(())
     }
 
-    fn enter_landlock(&self, plan: &SandboxPlan, preparer: &Preparer) -> Result<(), StepError> {
+    fn enter_landlock(
+        &self,
+        plan: &SandboxPlan,
+        preparer: &Preparer,
+        terminals: Option<&OwnedFd>,
+    ) -> Result<(), StepError> {
         let made;
         let ruleset = match &self.ruleset {
             Ruleset::None => return Ok(()),
             Ruleset::Ready(ruleset) => ruleset,
             Ruleset::InChild => {
                 let proc = open_proc()?;
-                made = preparer
-                    .make_ruleset(plan, &[(&preparer.executable, Right::Execute), (&proc, Right::Read)])?;
+                let mut extra = vec![(&preparer.executable, Right::Execute), (&proc, Right::Read)];
+                extra.extend(terminals.map(|terminals| (terminals, Right::Device)));
+                made = preparer.make_ruleset(plan, &extra)?;
                 &made
             }
         };
         step_io("landlock", sys::landlock_restrict(ruleset.as_fd()))
     }
+}
+
+fn status_pipe() -> Result<(OwnedFd, OwnedFd), StepError> {
+    step("process namespace: make pipe", nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC))
 }
 
 /// The three standard streams of a child.
@@ -430,13 +471,13 @@ impl Streams<'_> {
     }
 }
 
-fn set_limits(plan: &SandboxPlan, kind: &Kind) -> Result<(), StepError> {
+fn set_limits(plan: &SandboxPlan, kind: Kind) -> Result<(), StepError> {
     let files = u64::from(plan.process.open_files);
     let mut limits = vec![(Resource::RLIMIT_NOFILE, files), (Resource::RLIMIT_CORE, 0)];
     if let Some(size) = plan.process.file_size {
         limits.push((Resource::RLIMIT_FSIZE, size));
     }
-    if *kind == Kind::None {
+    if kind == Kind::None {
         limits.push((Resource::RLIMIT_DATA, plan.group.memory));
     }
     for (resource, most) in limits {

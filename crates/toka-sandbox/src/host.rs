@@ -14,6 +14,8 @@ use crate::sys;
 pub struct HostFacts {
     /// Effective user id.
     pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
     /// Landlock's ABI version, 0 when the kernel has none (landlock(7)).
     pub landlock_abi: u32,
     /// Whether a mount namespace can be made: as root, or through a user namespace.
@@ -38,6 +40,8 @@ pub enum Namespaces {
     Privileged,
     /// Inside a user namespace of its own.
     ThroughUserNamespace,
+    /// The same, where the kernel does not let it mount a /proc of its own.
+    ThroughUserNamespaceWithoutProc,
     /// Not at all.
     Refused,
 }
@@ -53,6 +57,7 @@ impl HostFacts {
         let pyenv_version = pyenv_version(&path);
         Self {
             uid: nix::unistd::geteuid().as_raw(),
+            gid: nix::unistd::getegid().as_raw(),
             landlock_abi: sys::landlock_abi(),
             mount_namespace: namespaces(),
             cgroups: Layout::probe(Path::new("/")),
@@ -72,10 +77,12 @@ impl HostFacts {
 fn namespaces() -> Namespaces {
     if caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_ADMIN).unwrap_or(false) {
         Namespaces::Privileged
-    } else if sys::can_unshare_user() {
-        Namespaces::ThroughUserNamespace
     } else {
-        Namespaces::Refused
+        match sys::try_user_namespace() {
+            sys::UserNamespace::Full => Namespaces::ThroughUserNamespace,
+            sys::UserNamespace::WithoutProc => Namespaces::ThroughUserNamespaceWithoutProc,
+            sys::UserNamespace::Refused => Namespaces::Refused,
+        }
     }
 }
 

@@ -13,7 +13,8 @@ use landlock::{
 };
 use toka_core::NetworkAccess;
 
-use crate::plan::{Need, PathRule, Right};
+use crate::plan::{Links, Need, PathRule, Right};
+use crate::sys;
 
 /// What a ruleset could not be made of.
 #[derive(Debug)]
@@ -63,7 +64,7 @@ pub(crate) fn ruleset(
     let abi = abi(version);
     let mut created = create(abi, network).map_err(|error| failed(None, io::Error::other(error)))?;
     for rule in rules {
-        let file = match open(&rule.path) {
+        let file = match open(&rule.path, rule.links) {
             Ok(file) => file,
             Err(error) if rule.need == Need::Optional && is_absence(&error) => continue,
             Err(error) => return Err(failed(Some(&rule.path), error)),
@@ -121,9 +122,12 @@ fn accesses(right: Right, abi: ABI) -> BitFlags<AccessFs> {
     }
 }
 
-/// Opens a path for reference only, without following it into something else than what was planned.
-fn open(path: &Path) -> io::Result<File> {
-    File::options().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(path)
+/// Opens a path for reference only.
+fn open(path: &Path, links: Links) -> io::Result<File> {
+    match links {
+        Links::Follow => File::options().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(path),
+        Links::Refuse => sys::open_without_links(&sys::c_path(path)?).map(File::from),
+    }
 }
 
 fn is_absence(error: &io::Error) -> bool {

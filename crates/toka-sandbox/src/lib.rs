@@ -7,6 +7,7 @@
 pub mod cgroup;
 pub mod confine;
 pub mod host;
+pub mod init;
 mod landlock;
 mod mounts;
 pub mod plan;

@@ -19,6 +19,7 @@ use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, mknodat};
 use nix::unistd::{chdir, fchdir, pivot_root, symlinkat};
 
 use crate::HostFacts;
+use crate::host::Namespaces;
 use crate::plan::{Access, Bind, Need};
 use crate::sys::{self, MountAttributes, Reach};
 
@@ -92,7 +93,7 @@ impl BaseView {
         let root = build_tree(host, proc)?;
         let namespace = open("/proc/self/ns/mnt", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(failed("open", "/proc/self/ns/mnt"))?;
-        let writable = sys::clone_mount_of(root.as_fd()).map_err(failed("clone", "/"))?;
+        let writable = sys::clone_mount(root.as_fd(), Reach::One).map_err(failed("clone", "/"))?;
         seal(&root)?;
         let root = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed("open", "/"))?;
         Ok(Self { namespace, root, writable, proc: proc_copy })
@@ -134,13 +135,17 @@ impl BaseView {
 }
 
 /// In the child of an ordinary user, inside its user namespace: builds the view with the agent's folders in it.
-pub(crate) fn build_own(host: &HostFacts, binds: &[Bind], working_dir: &Path) -> Result<()> {
+/// Returns its terminals.
+pub(crate) fn build_own(host: &HostFacts, binds: &[Bind], working_dir: &Path) -> Result<OwnedFd> {
     let opened = open_binds(binds)?;
     for (bind, opened) in &opened {
         make_inner_place(bind, binds, opened.place)?;
     }
-    let proc = sys::clone_mount(c"/proc").map_err(failed("clone", "/proc"))?;
-    let root = build_tree(host, proc)?;
+    let proc = match host.mount_namespace {
+        Namespaces::ThroughUserNamespace => sys::new_file_system(c"proc", &[], hardened()),
+        _ => sys::open_without_links(c"/proc").and_then(|proc| sys::clone_mount(proc.as_fd(), Reach::Tree)),
+    };
+    let root = build_tree(host, proc.map_err(failed("mount proc", "/proc"))?)?;
     for (bind, opened) in &opened {
         if fs::symlink_metadata(&bind.target).is_err() {
             make_place_in(root.as_fd(), &bind.target, opened.place)?;
@@ -152,7 +157,10 @@ pub(crate) fn build_own(host: &HostFacts, binds: &[Bind], working_dir: &Path) ->
     for (_, opened) in opened {
         opened.attach()?;
     }
-    seal(&root)
+    let terminals = new_terminals()?;
+    attach_terminals(terminals.as_fd())?;
+    seal(&root)?;
+    Ok(terminals)
 }
 
 impl Opened {
@@ -252,7 +260,9 @@ fn system_entries(host: &HostFacts) -> Result<Vec<(PathBuf, Entry)>> {
 
 fn clone(path: &Path, attributes: MountAttributes) -> Result<OwnedFd> {
     let c_path = sys::c_path(path).map_err(failed("open", path))?;
-    let tree = sys::clone_mount(&c_path).map_err(failed("clone", path))?;
+    let tree = sys::open_without_links(&c_path)
+        .and_then(|found| sys::clone_mount(found.as_fd(), Reach::Tree))
+        .map_err(failed("clone", path))?;
     sys::set_mount(tree.as_fd(), attributes, Reach::Tree).map_err(failed("set attributes", path))?;
     Ok(tree)
 }
@@ -291,7 +301,9 @@ fn open_binds(binds: &[Bind]) -> Result<Vec<(&Bind, Opened)>> {
     let mut opened = Vec::with_capacity(binds.len());
     for bind in binds {
         let source = sys::c_path(&bind.source).map_err(failed("open", &bind.source))?;
-        let tree = match sys::clone_mount(&source) {
+        let cloned =
+            sys::open_without_links(&source).and_then(|found| sys::clone_mount(found.as_fd(), Reach::Tree));
+        let tree = match cloned {
             Ok(tree) => tree,
             Err(error) if bind.need == Need::Optional && is_absence(&error) => continue,
             Err(error) => return Err(failed("clone", &bind.source)(error)),
@@ -374,10 +386,8 @@ fn make_file(at: &OwnedFd, name: &OsStr) -> nix::Result<()> {
     }
 }
 
-/// In the child of an ordinary user: a user namespace in which it keeps its own ids, with the other namespaces in it.
-pub(crate) fn enter_user_namespace(flags: CloneFlags) -> Result<()> {
-    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    unshare(CloneFlags::CLONE_NEWUSER | flags).map_err(failed("make user namespace", ""))?;
+/// In the child of an ordinary user, in its new user namespace: it keeps its own ids, and gets no others.
+pub(crate) fn map_user(uid: u32, gid: u32) -> Result<()> {
     let write = |file: &str, text: String| {
         let path = format!("/proc/self/{file}");
         fs::write(&path, text).map_err(failed("write", path))

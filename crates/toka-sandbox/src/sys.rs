@@ -7,7 +7,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -54,30 +54,58 @@ pub fn fork() -> io::Result<Forked> {
     }
 }
 
+/// Forks into a user namespace, a process namespace and a mount namespace of their own (clone(2)); as [`fork`] otherwise.
+///
+/// # Errors
+/// As clone(2); `EPERM` where user namespaces are refused.
+pub fn fork_into_namespaces() -> io::Result<Forked> {
+    let flags = libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::SIGCHLD;
+    let null = std::ptr::null::<u8>();
+    // SAFETY: without CLONE_VM and with a null stack the call is a fork, and the callers of `fork` are those of this one.
+    match check(unsafe { libc::syscall(libc::SYS_clone, flags as c_ulong, null, null, null, null) })? {
+        0 => Ok(Forked::Child),
+        pid => Ok(Forked::Parent(pid as i32)),
+    }
+}
+
+/// Moves a descriptor to number `to`, closing what was there.
+///
+/// # Errors
+/// As dup2(2).
+pub fn move_descriptor(from: OwnedFd, to: RawFd) -> io::Result<OwnedFd> {
+    place_descriptor(from.as_fd(), to)?;
+    if from.as_raw_fd() == to {
+        std::mem::forget(from);
+    }
+    // SAFETY: the number was just made to name this file, and whoever owned it before is a forked-off parent.
+    Ok(unsafe { OwnedFd::from_raw_fd(to) })
+}
+
+/// Closes every descriptor from `first` on (close_range(2)). Only for a process that goes on without their owners.
+///
+/// # Errors
+/// As close_range(2).
+pub fn close_from(first: c_uint) -> io::Result<()> {
+    // SAFETY: no memory is passed; the caller never comes back to the values that owned the descriptors.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, c_uint::MAX, 0) }).map(drop)
+}
+
 /// Ends the process at once, without destructors or exit handlers, as a forked child must.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit(2) has no preconditions.
     unsafe { libc::_exit(code) }
 }
 
-/// Clones the mount at `path` (open_tree(2)), with everything mounted below it, as a detached tree.
+/// Clones a mount (open_tree(2)) at the file or folder that is held by a descriptor, as a detached tree.
 ///
 /// # Errors
 /// As open_tree(2).
-pub fn clone_mount(path: &CStr) -> io::Result<OwnedFd> {
-    let flags = libc::OPEN_TREE_CLONE as c_int | libc::OPEN_TREE_CLOEXEC as c_int | libc::AT_RECURSIVE;
-    // SAFETY: the path is a valid C string.
-    owned(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags as c_uint) })
-}
-
-/// Clones one mount that is held by a descriptor.
-///
-/// # Errors
-/// As open_tree(2).
-pub fn clone_mount_of(mount: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let flags = libc::OPEN_TREE_CLONE as c_int | libc::OPEN_TREE_CLOEXEC as c_int | libc::AT_EMPTY_PATH;
+pub fn clone_mount(at: BorrowedFd<'_>, reach: Reach) -> io::Result<OwnedFd> {
+    let recursive = if reach == Reach::Tree { libc::AT_RECURSIVE as c_uint } else { 0 };
+    let flags =
+        libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC as c_uint | libc::AT_EMPTY_PATH as c_uint | recursive;
     // SAFETY: the path is an empty C string, the descriptor is open.
-    owned(unsafe { libc::syscall(libc::SYS_open_tree, mount.as_raw_fd(), c"".as_ptr(), flags as c_uint) })
+    owned(unsafe { libc::syscall(libc::SYS_open_tree, at.as_raw_fd(), c"".as_ptr(), flags) })
 }
 
 /// Attaches a detached tree at `target`, taken relative to `at` (move_mount(2)).
@@ -184,20 +212,25 @@ pub fn new_file_system(
 /// # Errors
 /// As openat2(2).
 pub fn open_in_root(root: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
+    open_path(root.as_raw_fd(), path, libc::RESOLVE_IN_ROOT)
+}
+
+/// Opens a path that has no symbolic link in it (openat2(2), `RESOLVE_NO_SYMLINKS`), for reference only.
+///
+/// # Errors
+/// As openat2(2); `ELOOP` when there is a link.
+pub fn open_without_links(path: &CStr) -> io::Result<OwnedFd> {
+    open_path(libc::AT_FDCWD, path, libc::RESOLVE_NO_SYMLINKS)
+}
+
+fn open_path(at: RawFd, path: &CStr, resolve: u64) -> io::Result<OwnedFd> {
     // SAFETY: `open_how` is plain data for which zero is valid.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-    how.resolve = libc::RESOLVE_IN_ROOT;
+    how.resolve = resolve;
+    let size = size_of::<libc::open_how>();
     // SAFETY: path and `how` live through the call; the true size is passed.
-    owned(unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            root.as_raw_fd(),
-            path.as_ptr(),
-            &raw const how,
-            size_of::<libc::open_how>(),
-        )
-    })
+    owned(unsafe { libc::syscall(libc::SYS_openat2, at, path.as_ptr(), &raw const how, size) })
 }
 
 /// Landlock's ABI version, 0 when the kernel has none (landlock_create_ruleset(2)).
@@ -386,21 +419,34 @@ pub fn inherited_descriptor(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Whether this kernel lets us make a user namespace and mount something in it. Some answer yes to the first and no to
-/// the second (AppArmor's restriction), so both are tried in a child.
-pub fn can_unshare_user() -> bool {
-    match fork() {
+/// What a user namespace gives on this kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserNamespace {
+    /// Mounts, and a /proc of its own.
+    Full,
+    /// Mounts, but no new /proc, since part of the old one is covered (user_namespaces(7)).
+    WithoutProc,
+    /// Nothing.
+    Refused,
+}
+
+/// Tries what a user namespace gives, in a child: some kernels make one and then refuse every mount in it (AppArmor).
+pub fn try_user_namespace() -> UserNamespace {
+    match fork_into_namespaces() {
         Ok(Forked::Child) => {
-            let flags = nix::sched::CloneFlags::CLONE_NEWUSER | nix::sched::CloneFlags::CLONE_NEWNS;
-            let works = nix::sched::unshare(flags).is_ok()
-                && new_file_system(c"tmpfs", &[], MountAttributes::READ_ONLY).is_ok();
-            exit_now(i32::from(!works))
+            let works = |kind| new_file_system(kind, &[], MountAttributes::READ_ONLY).is_ok();
+            exit_now(match (works(c"tmpfs"), works(c"proc")) {
+                (true, true) => 0,
+                (true, false) => 1,
+                (false, _) => 2,
+            })
         }
-        Ok(Forked::Parent(pid)) => matches!(
-            nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None),
-            Ok(nix::sys::wait::WaitStatus::Exited(_, 0))
-        ),
-        Err(_) => false,
+        Ok(Forked::Parent(pid)) => match nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None) {
+            Ok(nix::sys::wait::WaitStatus::Exited(_, 0)) => UserNamespace::Full,
+            Ok(nix::sys::wait::WaitStatus::Exited(_, 1)) => UserNamespace::WithoutProc,
+            _ => UserNamespace::Refused,
+        },
+        Err(_) => UserNamespace::Refused,
     }
 }
 

@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, pipe2};
 use toka_core::Enforcement;
 use toka_core::event::Usage;
+use toka_sandbox::init::read_status;
 use toka_sandbox::sys::{self, Forked};
 use toka_sandbox::{Group, PrepareError, Prepared, Preparer, Program, StepError, Streams};
 
@@ -42,6 +43,8 @@ pub(super) struct Child {
     pub(super) error: OwnedFd,
     pub(super) held: Vec<(String, OwnedFd)>,
     pub(super) usage: Usage,
+    /// Where the true status comes from when the forked process only stands before the agent.
+    status: Option<OwnedFd>,
     /// Set when it exits before we have read that it started.
     early: Option<Status>,
     started: Startup,
@@ -73,7 +76,7 @@ impl Child {
         let prepared = preparer.prepare(&launch.plan)?;
         let (group, enforcement) = (prepared.group.clone(), prepared.enforcement.clone());
         let streams = Streams { input: null.as_fd(), output: output_end.as_fd(), error: error_end.as_fd() };
-        let pid = match sys::fork() {
+        let pid = match prepared.fork() {
             Ok(Forked::Child) => become_agent(prepared, preparer, &launch, streams, report_end),
             Ok(Forked::Parent(pid)) => pid,
             Err(error) => {
@@ -81,6 +84,7 @@ impl Child {
                 return Err(StepError::new("fork", None, &error).into());
             }
         };
+        let status = prepared.into_status_pipe();
         for end in [&output, &error] {
             // The daemon reads both by readiness. The flag is of this end only; the agent's end stays blocking.
             let _ = fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
@@ -96,6 +100,7 @@ impl Child {
             error,
             held: Vec::new(),
             usage: Usage::default(),
+            status,
             early: None,
             started: Startup::Undecided,
             stop_signal: launch.stop_signal,
@@ -126,19 +131,20 @@ impl Child {
         self.started == Startup::Executed
     }
 
-    /// Its main process has ended. True when this is to be told now.
-    pub(super) fn on_exit(&mut self, status: Status) -> bool {
-        match self.phase {
-            Phase::Starting { .. } => {
-                self.early = Some(status);
-                false
-            }
-            _ => {
-                self.phase = Phase::Draining;
-                self.kill_rest();
-                self.started == Startup::Executed
-            }
+    /// Its main process has ended. The true status when this is to be told now.
+    pub(super) fn on_exit(&mut self, status: Status) -> Option<Status> {
+        let status = match self.status.take().and_then(read_status) {
+            Some([0, code, _]) => Status::Code(code.into()),
+            Some([_, signal, core]) => Status::Signal { signal: signal.into(), core: core != 0 },
+            None => status,
+        };
+        if let Phase::Starting { .. } = self.phase {
+            self.early = Some(status);
+            return None;
         }
+        self.phase = Phase::Draining;
+        self.kill_rest();
+        self.was_started().then_some(status)
     }
 
     /// When its group is empty: takes its last figures and removes it. True when it is done with.

@@ -169,7 +169,7 @@ impl Server {
             let found = self.children.iter_mut().find(|(_, child)| child.pid == pid.as_raw());
             if let Some((id, child)) = found {
                 let id = *id;
-                if child.on_exit(status) {
+                if let Some(status) = child.on_exit(status) {
                     self.say(None, Body::Exited { id, status }, Vec::new());
                 }
             }

@@ -1,5 +1,5 @@
-//! From what an agent declared to what will be enforced: one pure function over the declaration, the agent's folders and
-//! the facts of the host. The same input always gives the same plan.
+//! From what an agent declared to what will be enforced: one function over the declaration, the agent's folders and the
+//! facts of the host. Of the file system it reads only where links lead and what globs match; it changes nothing.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -9,7 +9,8 @@ use toka_core::{Capability, Confinement, Declared, Layer, Name, NetworkAccess, O
 
 use super::system::DEVICES;
 use super::{
-    Access, Bind, GroupLimits, Need, PathRule, ProcessLimits, Right, Rule, RunAs, SandboxPlan, toolchain,
+    Access, Bind, GroupLimits, Links, Need, PathRule, ProcessLimits, Right, Rule, RunAs, SandboxPlan,
+    toolchain,
 };
 use crate::HostFacts;
 
@@ -78,8 +79,8 @@ pub enum CompileError {
         /// Where it stands.
         origin: Origin,
     },
-    /// A path that a capability places below the workspace leaves it.
-    #[error("{origin}: {path:?} leaves the workspace; declare it under security.filesystem instead")]
+    /// A path that looks as if it were below the workspace leaves it, by `..` or through a link.
+    #[error("{origin}: {path:?} leaves the workspace; declare where it leads under security.filesystem")]
     Outside {
         /// The path.
         path: String,
@@ -98,7 +99,7 @@ impl SandboxPlan {
         compiler.system();
         let environment = compiler.capabilities()?;
         compiler.declared_paths()?;
-        compiler.own_folders();
+        compiler.own_folders()?;
         compiler.network();
         let gaps = compiler.limits();
         Ok(compiler.finish(environment, gaps))
@@ -148,10 +149,10 @@ impl Compiler<'_> {
             match value {
                 Capability::FilesystemRead(below) => {
                     let path = self.below_workspace(below.as_deref(), origin)?;
-                    self.grant(&path, Right::Read, Need::Required, origin);
+                    self.grant(&path, Right::Read, Need::Required, origin)?;
                 }
                 Capability::FilesystemWrite(below) => self.writable(below.as_deref(), origin)?,
-                Capability::Git => variables.extend(self.git(origin)),
+                Capability::Git => variables.extend(self.git(origin)?),
                 Capability::Device(path) => self.device(Path::new(path), origin),
                 _ => {}
             }
@@ -159,7 +160,7 @@ impl Compiler<'_> {
             if let Some(found) = toolchain::of(value, self.input.host, &self.input.folders.user_home, network)
             {
                 for (path, right) in &found.paths {
-                    self.grant(path, *right, Need::Optional, origin);
+                    self.grant(path, *right, Need::Optional, origin)?;
                 }
                 search.extend(found.path);
                 variables.extend(found.variables);
@@ -179,15 +180,15 @@ impl Compiler<'_> {
     fn writable(&mut self, below: Option<&str>, origin: &Origin) -> Result<(), CompileError> {
         let path = self.below_workspace(below, origin)?;
         // Build output is written and run: cargo test, npm scripts.
-        self.grant(&path, Right::WriteExecute, Need::Required, origin);
+        self.grant(&path, Right::WriteExecute, Need::Required, origin)?;
         Ok(())
     }
 
     /// git's own settings, through variables (git-config(1), ENVIRONMENT), since HOME is private.
-    fn git(&mut self, origin: &Origin) -> Vec<(String, String)> {
+    fn git(&mut self, origin: &Origin) -> Result<Vec<(String, String)>, CompileError> {
         let (project, agent) = (self.input.project, self.input.agent);
         let repository = self.input.folders.workspace.join(".git");
-        self.grant(&repository, Right::Read, Need::Optional, origin);
+        self.grant(&repository, Right::Read, Need::Optional, origin)?;
         let settings = [
             ("safe.directory", "*".to_owned()),
             ("user.name", agent.to_string()),
@@ -199,7 +200,7 @@ impl Compiler<'_> {
             variables.push((format!("GIT_CONFIG_KEY_{at}"), key.to_owned()));
             variables.push((format!("GIT_CONFIG_VALUE_{at}"), value));
         }
-        variables
+        Ok(variables)
     }
 
     fn device(&mut self, path: &Path, origin: &Origin) {
@@ -219,7 +220,7 @@ impl Compiler<'_> {
         for (list, right) in lists {
             for declared in list {
                 for path in self.expand(declared)? {
-                    self.grant(&path, right, Need::Optional, &declared.origin);
+                    self.grant(&path, right, Need::Optional, &declared.origin)?;
                 }
             }
         }
@@ -227,17 +228,17 @@ impl Compiler<'_> {
     }
 
     /// What belongs to the agent itself, whatever it declared.
-    fn own_folders(&mut self) {
+    fn own_folders(&mut self) -> Result<(), CompileError> {
         let folders = self.input.folders;
         let origin = Origin::default_of("the agent's own folders");
         self.protect_workspace();
         for path in [&folders.home, &folders.tmp, &folders.artifacts] {
-            self.grant(path, Right::WriteExecute, Need::Required, &origin);
+            self.grant(path, Right::WriteExecute, Need::Required, &origin)?;
         }
         self.bind(&folders.tmp, Path::new("/tmp"), Access::ReadWrite, Need::Required);
         let inputs = folders.inputs.iter().map(|(_, path)| path);
         for path in inputs.chain([&folders.inputs_dir, &folders.credentials, &folders.door]) {
-            self.grant(path, Right::Read, Need::Required, &origin);
+            self.grant(path, Right::Read, Need::Required, &origin)?;
         }
         for file in self.input.workstream_files {
             if let Some(folder) = file.parent() {
@@ -246,26 +247,35 @@ impl Compiler<'_> {
                     Right::Execute,
                     Need::Required,
                     &Origin::default_of("the workstream's folder"),
-                );
+                )?;
             }
         }
         for program in self.input.programs.iter().map(PathBuf::as_path).chain([self.input.toka_exe]) {
             let origin = Origin::default_of("the program to run");
-            self.grant(program, Right::Execute, Need::Required, &origin);
+            self.grant(program, Right::Execute, Need::Required, &origin)?;
         }
+        Ok(())
     }
 
     /// What is never writable although the workspace is: hooks and configuration of git, and workstream files.
     /// Mounts enforce it; Landlock has no exceptions below a rule.
     fn protect_workspace(&mut self) {
-        let workspace = &self.input.folders.workspace;
-        if !self.files.iter().any(|rule| rule.path == *workspace && rule.right >= Right::Write) {
+        let workspace = self.input.folders.workspace.clone();
+        if !self.files.iter().any(|rule| rule.path == workspace && rule.right >= Right::Write) {
             return;
         }
         let git = [workspace.join(".git/hooks"), workspace.join(".git/config")];
-        let files = self.input.workstream_files.iter().filter(|file| file.starts_with(workspace));
+        let files = self.input.workstream_files.iter().filter(|file| file.starts_with(&workspace));
         let paths: Vec<PathBuf> = git.into_iter().chain(files.cloned()).collect();
         for path in &paths {
+            // A mount point cannot be renamed, so that the folders above cannot be swapped for others either.
+            for folder in path
+                .ancestors()
+                .skip(1)
+                .take_while(|folder| folder.starts_with(&workspace) && *folder != workspace)
+            {
+                self.bind(folder, folder, Access::ReadWrite, Need::Optional);
+            }
             self.bind(path, path, Access::ReadOnly, Need::Optional);
         }
         let origin = Origin::default_of("git's hooks and configuration, workstream files");
@@ -349,13 +359,19 @@ impl Compiler<'_> {
         }
     }
 
-    /// A path that may be used: shown by the mounts, allowed by Landlock.
-    fn grant(&mut self, path: &Path, right: Right, need: Need, origin: &Origin) {
-        let access = if right >= Right::Device { Access::ReadWrite } else { Access::ReadOnly };
-        if !self.in_system(path) || access == Access::ReadWrite {
-            self.bind(path, path, access, need);
+    /// A path that may be used: shown by the mounts, allowed by Landlock. What it leads to through links is what is
+    /// opened, and inside it has the name that was declared.
+    fn grant(&mut self, path: &Path, right: Right, need: Need, origin: &Origin) -> Result<(), CompileError> {
+        let workspace = &self.input.folders.workspace;
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if path.starts_with(workspace) && !real.starts_with(workspace) {
+            return Err(CompileError::Outside { path: path.display().to_string(), origin: origin.clone() });
         }
-        self.file(path, right, need);
+        let access = if right >= Right::Device { Access::ReadWrite } else { Access::ReadOnly };
+        if !self.in_system(&real) || access == Access::ReadWrite {
+            self.bind(&real, path, access, need);
+        }
+        self.files.push(PathRule { path: real, right, links: Links::Refuse, need });
         let verb = match right {
             Right::Read => "read",
             Right::Execute => "execute",
@@ -363,6 +379,7 @@ impl Compiler<'_> {
             Right::Write | Right::WriteExecute => "write",
         };
         self.say(Layer::Landlock, format!("{verb} {}", path.display()), origin);
+        Ok(())
     }
 
     fn in_system(&self, path: &Path) -> bool {
@@ -380,7 +397,7 @@ impl Compiler<'_> {
     }
 
     fn file(&mut self, path: &Path, right: Right, need: Need) {
-        self.files.push(PathRule { path: path.to_owned(), right, need });
+        self.files.push(PathRule { path: path.to_owned(), right, links: Links::Follow, need });
     }
 
     fn say(&mut self, layer: Layer, rule: String, origin: &Origin) {

@@ -94,7 +94,18 @@ pub enum Need {
     Optional,
 }
 
-/// One bind mount. With `source` absent a covered path: something empty lies over it.
+/// What to do about symbolic links on the way to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Links {
+    /// Follow them: the path is the system's own, such as `/bin`.
+    Follow,
+    /// There were none when the plan was made, and one that has appeared since fails the start: whoever can write
+    /// below the workspace must not lead a later start elsewhere.
+    Refuse,
+}
+
+/// One bind mount. Its source has no symbolic link in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bind {
     /// What is shown.
@@ -130,6 +141,8 @@ pub struct PathRule {
     pub path: PathBuf,
     /// What is allowed.
     pub right: Right,
+    /// Whether links on the way are followed.
+    pub links: Links,
     /// Whether it must be there.
     pub need: Need,
 }

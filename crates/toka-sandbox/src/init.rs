@@ -1,0 +1,75 @@
+//! The first process of a process namespace, for agents of an ordinary user.
+//!
+//! Where nobody may make control groups, a process namespace is what ends an agent as a whole: when its first process
+//! goes, the kernel kills the rest (pid_namespaces(7)). That first process must not be the agent itself, since the kernel
+//! drops every signal that its first process does not handle; so a small one stands there, which passes signals on,
+//! collects orphans, and hands out the agent's status.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::confine::StepError;
+use crate::sys::{self, Forked};
+
+/// How an agent ended, over the pipe from the first process to the keeper: whether by a signal, its number or the exit
+/// status, whether it dumped core.
+pub type RawStatus = [u8; 3];
+
+/// Splits the calling process: the new one goes on as the agent, the old one stays as the first process until it ends.
+pub(crate) fn split(status: OwnedFd) -> Result<(), StepError> {
+    match sys::fork() {
+        Ok(Forked::Child) => Ok(()),
+        Ok(Forked::Parent(agent)) => watch(Pid::from_raw(agent), status),
+        Err(error) => Err(StepError::new("process namespace: fork", None, &error)),
+    }
+}
+
+/// Reads the status that a first process left; `None` when it was killed before it could.
+pub fn read_status(pipe: OwnedFd) -> Option<RawStatus> {
+    let mut status = RawStatus::default();
+    File::from(pipe).read_exact(&mut status).ok()?;
+    Some(status)
+}
+
+fn watch(agent: Pid, status: OwnedFd) -> ! {
+    let every = SigSet::all();
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&every), None);
+    // Only the agent may hold the pipes of its output and the report of its start.
+    let status = keep_only(status);
+    loop {
+        if let Some(ended) = reap(agent) {
+            if let Some(status) = status {
+                let _ = File::from(status).write_all(&ended);
+            }
+            sys::exit_now(0)
+        }
+        match every.wait() {
+            Ok(Signal::SIGCHLD) | Err(_) => {}
+            Ok(other) => drop(kill(agent, other)),
+        }
+    }
+}
+
+fn keep_only(status: OwnedFd) -> Option<OwnedFd> {
+    let moved = sys::move_descriptor(status, 0).ok();
+    let _ = sys::close_from(1);
+    moved
+}
+
+fn reap(agent: Pid) -> Option<RawStatus> {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) if pid == agent => return Some([0, code as u8, 0]),
+            Ok(WaitStatus::Signaled(pid, signal, core)) if pid == agent => {
+                return Some([1, signal as i32 as u8, u8::from(core)]);
+            }
+            Ok(WaitStatus::StillAlive) | Err(_) => return None,
+            Ok(_) => {}
+        }
+    }
+}
