@@ -97,7 +97,9 @@ class Licences:
 def study(locks: List[Dict[str, Any]]) -> Dict[str, Any]:
     """Counts, duplicates and licences over all lock files."""
     progress = shared.Progress(sum(len(lock["packages"]) for lock in locks))
-    lookup, versions, by_licence, look_at = Licences(), {}, {}, []
+    lookup, look_at = Licences(), []
+    versions: Dict[Tuple[str, str], List[str]] = {}
+    by_licence: Dict[str, int] = {}
     packages: Dict[Tuple[str, str, str], str] = {}
     for lock in locks:
         folder = os.path.dirname(lock["path"])

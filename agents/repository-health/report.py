@@ -85,12 +85,12 @@ def inventory_section(data: Optional[Dict[str, Any]]) -> Section:
         % (count(totals["files"], "file"), count(totals["lines"], "line"), shared.size(totals["bytes"]))
     ]
     asides = [
-        (totals["links"], "symbolic link"),
-        (totals["special"], "other entry", "other entries"),
-        (totals["missing"], "tracked but deleted file"),
-        (totals["empty"], "empty file"),
+        ("links", "symbolic link", "symbolic links"),
+        ("special", "other entry", "other entries"),
+        ("missing", "tracked but deleted file", "tracked but deleted files"),
+        ("empty", "empty file", "empty files"),
     ]
-    extra = [count(*aside) for aside in asides if aside[0]]
+    extra = [count(totals[key], one, many) for key, one, many in asides if totals[key]]
     if extra:
         lines.append("Besides: %s." % ", ".join(extra))
     if data["listed_by"] != "git":
@@ -312,7 +312,7 @@ def said(row: Dict[str, Any]) -> str:
         ]
     facts += ["%d %s" % (value, word) for word, value in sorted(row.get("tests", {}).items())]
     status = "" if row["status"] is None else " with status %d" % row["status"]
-    return row["outcome"] + status + (" (%s)" % ", ".join(facts) if facts else "")
+    return "%s%s%s" % (row["outcome"], status, " (%s)" % ", ".join(facts) if facts else "")
 
 
 # ------------------------------------------------------------------------------------------------------------ report

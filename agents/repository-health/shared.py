@@ -7,6 +7,7 @@ turns names into text that is safe to print before they go anywhere. Outside Tok
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterator, List, Optional
+from typing import IO, Any, BinaryIO, Dict, Iterator, List, Optional
 
 PIECE = 64 * 1024
 LONGEST_LINE = 1024 * 1024
@@ -207,11 +208,12 @@ def size(count: float) -> str:
 # --------------------------------------------------------------------------------------------------- reading a tree
 
 
-def records(stream: BinaryIO, end: bytes, longest: int) -> Iterator[bytes]:
+def records(stream: IO[bytes], end: bytes, longest: int) -> Iterator[bytes]:
     """Splits a stream at `end` without it; of a record longer than `longest` the rest is left out."""
     kept = b""
     while True:
-        piece = stream.read1(PIECE) if hasattr(stream, "read1") else stream.read(PIECE)  # type: ignore[attr-defined]
+        # What a pipe has now, not a whole piece: the other end may be waiting for us to show it.
+        piece = stream.read1(PIECE) if isinstance(stream, io.BufferedIOBase) else stream.read(PIECE)
         if not piece:
             break
         parts = piece.split(end)
