@@ -11,8 +11,8 @@ use crate::commands;
 #[command(name = "toka", version, styles = STYLES, max_term_width = 100, disable_help_subcommand = true)]
 #[command(after_help = "Run `toka COMMAND --help` for the options of a command.")]
 pub(crate) struct Cli {
-    /// When to use colours; NO_COLOR in the environment turns them off too
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    /// When to use colours; auto is on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", display_order = 100)]
     pub(crate) color: ColorWhen,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -47,12 +47,10 @@ pub(crate) enum Command {
 /// When to use colours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ColorWhen {
-    /// On a terminal, unless NO_COLOR is set
+    // No doc comments: clap would make a paragraph of each in the help of every command.
     #[default]
     Auto,
-    /// Always
     Always,
-    /// Never
     Never,
 }
 

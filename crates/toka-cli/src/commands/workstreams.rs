@@ -73,7 +73,8 @@ impl Selection {
     }
 }
 
-fn show(diagnostics: &[Diagnostic], sources: &Sources, tell: Tell) {
+/// Tells diagnostics on stderr.
+pub(crate) fn show(diagnostics: &[Diagnostic], sources: &Sources, tell: Tell) {
     let wanted: Vec<Diagnostic> = diagnostics
         .iter()
         .filter(|diagnostic| tell == Tell::Everything || diagnostic.severity == Severity::Error)

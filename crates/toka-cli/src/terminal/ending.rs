@@ -1,10 +1,10 @@
 //! What follows the table: the last words of the agents that failed, and where their work is.
 
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use toka_core::{AgentName, escape};
+use toka_runtime::output::{self, Ending, Stream};
 
 use super::palette::Palette;
 use super::table::outcome;
@@ -13,8 +13,6 @@ use super::view::{Outcome, RunView};
 
 /// Lines of a failed agent's log that are shown.
 const TAIL_LINES: usize = 20;
-/// Bytes of the log's end that are read for them; lines without an end must not fill the memory.
-const TAIL_BYTES: u64 = 64 * 1024;
 /// Characters of one line of a log that are shown.
 const TAIL_COLUMNS: usize = 500;
 /// The file in an agent's artifact folder that is announced as its report.
@@ -46,7 +44,7 @@ pub(crate) fn failures(view: &RunView, traces: &[Trace], palette: Palette) -> St
 fn last_words(trace: &Trace, palette: Palette) -> String {
     let path = palette.accent.paint(safe(&trace.log.to_string_lossy()));
     let bar = palette.faint.paint("│");
-    match tail(&trace.log) {
+    match last_lines(&trace.log) {
         Ok(lines) if lines.is_empty() => format!("  it wrote nothing to {path}\n"),
         Ok(lines) => {
             let shown: String = lines.iter().map(|line| format!("  {bar} {line}\n")).collect();
@@ -57,23 +55,17 @@ fn last_words(trace: &Trace, palette: Palette) -> String {
     }
 }
 
-/// The last lines of a file, safe for a terminal.
-fn tail(path: &Path) -> io::Result<Vec<String>> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    let start = length.saturating_sub(TAIL_BYTES);
-    file.seek(SeekFrom::Start(start))?;
-    let mut bytes = Vec::new();
-    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
-    let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    if text.is_empty() {
-        return Ok(Vec::new());
+/// The last lines of a log, safe for a terminal.
+fn last_lines(log: &Path) -> io::Result<Vec<String>> {
+    let mut before = [Ending::Newline; Stream::ALL.len()];
+    let mut lines = Vec::new();
+    for piece in output::tail(log, TAIL_LINES)? {
+        // A long line comes in pieces; its first stands for it.
+        if std::mem::replace(&mut before[piece.stream as usize], piece.ending) != Ending::Cut {
+            lines.push(shown(&piece.bytes));
+        }
     }
-    let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
-    // The first line of a part of a file is rarely whole.
-    let whole = if start > 0 && lines.len() > 1 { 1 } else { 0 };
-    let first = whole.max(lines.len().saturating_sub(TAIL_LINES));
-    Ok(lines[first..].iter().map(|line| shown(line)).collect())
+    Ok(lines)
 }
 
 fn shown(line: &[u8]) -> String {
@@ -110,7 +102,7 @@ fn holds_anything(folder: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::canned;
+    use super::super::{canned, follow};
     use super::*;
 
     fn trace(folder: &Path, log: &[u8]) -> Trace {
@@ -119,7 +111,7 @@ mod tests {
             log: folder.join("log"),
             artifacts: folder.join("artifacts"),
         };
-        std::fs::write(&trace.log, log).expect("a log");
+        follow::tests::write(&trace.log, log);
         std::fs::create_dir_all(&trace.artifacts).expect("a folder");
         trace
     }
