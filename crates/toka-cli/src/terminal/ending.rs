@@ -29,15 +29,15 @@ pub(crate) struct Trace {
     pub(crate) artifacts: PathBuf,
 }
 
-/// The end of every failed agent's log, with its path.
+/// Why each failed agent failed, and the end of its log if it has one.
 pub(crate) fn failures(view: &RunView, traces: &[Trace], palette: Palette) -> String {
     let failed = view.agents().iter().filter(|agent| agent.phase.outcome() == Outcome::Failed);
     failed
-        .filter_map(|agent| {
-            let trace = traces.iter().find(|trace| trace.agent == agent.name)?;
-            Some((format!("{}: {}", agent.name, outcome(&agent.phase)), trace))
+        .map(|agent| {
+            let words = traces.iter().find(|trace| trace.agent == agent.name);
+            let words = words.map(|trace| last_words(trace, palette)).unwrap_or_default();
+            format!("\n{} {}: {}\n{words}", palette.bad.paint("✗"), agent.name, outcome(&agent.phase))
         })
-        .map(|(what, trace)| format!("\n{} {what}\n{}", palette.bad.paint("✗"), last_words(trace, palette)))
         .collect()
 }
 
