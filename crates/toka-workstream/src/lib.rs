@@ -10,9 +10,11 @@ mod model;
 pub mod plan;
 mod policy;
 mod read;
+pub mod schema;
+mod starter;
 
 pub use diagnostic::{Code, Diagnostic, FileId, Label, Severity, Sources, Style};
-pub use load::{LoadOptions, Loaded, check, load};
+pub use load::{LoadOptions, Loaded, check, documents, load};
 pub use model::{
     Agent, AgentKind, Backoff, Condition, Dependency, Frequency, Hook, Hooks, HttpGet, HttpScheme, Metadata,
     Metric, Need, Objective, Probe, ProbeCheck, Probes, Process, ProcessCommand, Reporting, Restart,
@@ -20,3 +22,4 @@ pub use model::{
 };
 pub use plan::{Plan, plan};
 pub use policy::{LoadedPolicy, POLICY_FILE, load_policy};
+pub use starter::STARTER;

@@ -64,6 +64,14 @@ pub fn check(paths: &[PathBuf], options: &LoadOptions) -> Loaded {
     Loaded { set: Some(set).filter(|_| loaded.count(Severity::Error) == 0), ..loaded }
 }
 
+/// The documents of a text as JSON, as far as it is YAML, and unchecked: what other tools see of a file.
+pub fn documents(text: &str) -> Vec<serde_json::Value> {
+    let mut sources = Sources::default();
+    let file = sources.add("", text);
+    let (documents, _) = parse(file, text);
+    documents.iter().map(|document| document.root.to_json()).filter(|json| !json.is_null()).collect()
+}
+
 struct Loader<'o> {
     options: &'o LoadOptions,
     sources: Sources,

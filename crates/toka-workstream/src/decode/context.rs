@@ -33,13 +33,25 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Reports an error that costs something to put into words; the words are made only if they are shown.
+    pub(crate) fn report_error(&mut self, words: impl FnOnce(&Self) -> Diagnostic) {
+        if self.diagnostics.len() < MAX_DIAGNOSTICS {
+            let diagnostic = words(self);
+            self.report(diagnostic);
+        } else {
+            self.failed = true;
+            self.omitted += 1;
+        }
+    }
+
     /// Whether there was an error.
     pub(crate) fn failed(&self) -> bool {
         self.failed
     }
 
-    /// Everything that was reported; the last one says how many were left out, if any were.
+    /// Everything that was reported, in the order of the file; the last one says how many were left out, if any were.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
+        self.diagnostics.sort_by_key(|diagnostic| diagnostic.labels.first().map(|label| label.span.start));
         if self.omitted > 0 {
             let severity = if self.failed { Severity::Error } else { Severity::Warning };
             let message = format!("{} more problems in this file are not shown", self.omitted);

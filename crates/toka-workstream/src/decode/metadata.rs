@@ -37,6 +37,7 @@ pub(crate) fn metadata(
         Some(node) => text(cx, node)
             .and_then(|text| name(cx, &text, node, Severity::Error))
             .map(|name| (name, node.span.clone())),
+        None if section.perhaps("name") => None,
         None => {
             cx.report(missing_name(cx, section.span()));
             None

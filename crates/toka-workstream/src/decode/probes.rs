@@ -111,7 +111,7 @@ fn headers(cx: &mut Context<'_>, node: &Node) -> BTreeMap<String, String> {
                 out.insert(name.clone(), value);
             }
             Some(_) => {
-                cx.bad_value(&entry.value, format!("`{}` is not a header", crate::read::shorten(name)))
+                cx.bad_value(&entry.value, format!("`{}` is not a header", crate::read::shorten(name)));
             }
             None => {}
         }

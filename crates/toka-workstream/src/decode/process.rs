@@ -1,6 +1,7 @@
 //! `spec.process`, `spec.secrets`, `spec.stop` and `spec.hooks`: what is executed around an agent's life.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use toka_core::Declared;
 
@@ -20,6 +21,7 @@ pub(crate) fn process(cx: &mut Context<'_>, node: &Node) -> Option<Process> {
     let command = match (section.get("command"), section.get("shell")) {
         (Some(node), _) => argv(cx, node).map(|argv| (ProcessCommand::Argv(argv), node)),
         (None, Some(node)) => filled(cx, node).map(|line| (ProcessCommand::Shell(line), node)),
+        (None, None) if section.perhaps("command") || section.perhaps("shell") => None,
         (None, None) => {
             let problem = Diagnostic::new(Code::Missing, "the process has neither `command` nor `shell`")
                 .at(cx.file, section.span(), "nothing to execute here")
@@ -37,7 +39,7 @@ pub(crate) fn process(cx: &mut Context<'_>, node: &Node) -> Option<Process> {
         .map(|node| texts_with_nodes(cx, node))
         .unwrap_or_default()
         .into_iter()
-        .filter_map(|(name, node)| variable_name(cx, &name, node).then_some(name))
+        .filter_map(|(name, node)| variable_name(cx, &name, &node.span).then_some(name))
         .collect();
     let environment_file = section.get("environment_file").map(|node| paths(cx, node)).unwrap_or_default();
     let user = section.get("user").and_then(|node| user(cx, node)).unwrap_or_default();
@@ -69,7 +71,7 @@ fn environment(cx: &mut Context<'_>, node: &Node) -> BTreeMap<String, String> {
     if assignments {
         for (line, item) in texts_with_nodes(cx, node) {
             match line.split_once('=') {
-                Some((name, value)) if variable_name(cx, name, item) => {
+                Some((name, value)) if variable_name(cx, name, &item.span) => {
                     out.insert(name.to_owned(), value.to_owned());
                 }
                 Some(_) => {}
@@ -80,7 +82,7 @@ fn environment(cx: &mut Context<'_>, node: &Node) -> BTreeMap<String, String> {
     }
     for entry in pairs(cx, node, "a map of names and values").unwrap_or_default() {
         let value = if entry.value.is_null() { Some(String::new()) } else { argument(cx, &entry.value) };
-        if variable_name(cx, &entry.key.text, &entry.value)
+        if variable_name(cx, &entry.key.text, &entry.key.span)
             && let Some(value) = value
         {
             out.insert(entry.key.text.clone(), value);
@@ -89,14 +91,14 @@ fn environment(cx: &mut Context<'_>, node: &Node) -> BTreeMap<String, String> {
     out
 }
 
-fn variable_name(cx: &mut Context<'_>, name: &str, node: &Node) -> bool {
+fn variable_name(cx: &mut Context<'_>, name: &str, span: &Range<usize>) -> bool {
     let good = !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !good {
         let message = format!("`{}` is not a name of an environment variable", shorten(name));
-        let problem = cx
-            .at(Code::BadValue, message, node, "")
+        let problem = Diagnostic::new(Code::BadValue, message)
+            .at(cx.file, span.clone(), "")
             .help("such a name has letters, digits and `_`, and does not begin with a digit");
         cx.report(problem);
     }
@@ -161,7 +163,7 @@ fn secret(cx: &mut Context<'_>, entry: &Entry) -> Option<Secret> {
         (Some(node), _) => SecretSource::File(filled(cx, node)?),
         (None, Some(node)) => {
             let name = filled(cx, node)?;
-            SecretSource::Env(variable_name(cx, &name, node).then_some(name)?)
+            SecretSource::Env(variable_name(cx, &name, &node.span).then_some(name)?)
         }
         (None, None) => {
             let problem = Diagnostic::new(Code::Missing, "the secret has neither `file` nor `env`")

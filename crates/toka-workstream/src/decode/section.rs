@@ -21,7 +21,7 @@ impl<'n> Section<'n> {
         let entries = Self::entries(cx, node, keys)?;
         for entry in entries {
             if !keys.names.contains(&entry.key.text.as_str()) {
-                cx.report(unknown_key(cx, entry, keys));
+                cx.report_error(|cx| unknown_key(cx, entry, keys));
             }
         }
         Some(Self { keys, entries, span: node.span.clone() })
@@ -67,6 +67,12 @@ impl<'n> Section<'n> {
     /// The first line of the section, to say what is missing from it.
     pub(crate) fn span(&self) -> Range<usize> {
         self.entries.first().map_or(self.span.clone(), |entry| entry.key.span.clone())
+    }
+
+    /// Whether an unknown key, which was reported, is probably this one: then it is not missing as well.
+    pub(crate) fn perhaps(&self, key: &str) -> bool {
+        let unknown = self.entries.iter().filter(|entry| !self.keys.names.contains(&entry.key.text.as_str()));
+        unknown.take(16).any(|entry| nearest(&entry.key.text, [key]).is_some())
     }
 
     /// Reports two keys that exclude each other, if both are there.

@@ -116,6 +116,7 @@ fn draft<'n>(cx: &mut Context<'_>, node: &'n Node, group: Option<&str>) -> Optio
     task.run = section.get("run").and_then(|node| filled(cx, node));
     match section.get("description") {
         Some(node) => task.description = filled(cx, node)?,
+        None if section.perhaps("description") => {}
         None => {
             let problem = Diagnostic::new(Code::Missing, "the task has no `description`")
                 .at(cx.file, section.span(), "what is it for?")

@@ -4,6 +4,7 @@
 //! rustc does, `json` gives the same as data, `explain` has the long text of every [`Code`].
 
 mod code;
+mod explain;
 mod json;
 mod render;
 mod sources;
@@ -11,6 +12,7 @@ mod sources;
 use std::ops::Range;
 
 pub use code::{Code, Severity};
+pub use explain::Explanation;
 pub use render::Style;
 pub use sources::{FileId, Position, Sources};
 

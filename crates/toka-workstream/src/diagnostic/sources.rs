@@ -29,14 +29,38 @@ struct Source {
     path: Arc<str>,
     text: Arc<str>,
     line_starts: Vec<usize>,
+    /// Characters before every [`STRIDE`]th byte, so that a place in a very long line is found without reading all of it.
+    characters: Vec<usize>,
+}
+
+const STRIDE: usize = 1024;
+
+impl Source {
+    fn new(path: &str, text: Arc<str>) -> Self {
+        let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        let mut characters = vec![0];
+        for block in text.as_bytes().chunks(STRIDE) {
+            let before = characters.last().copied().unwrap_or_default();
+            characters.push(before + starts(block));
+        }
+        Self { path: Arc::from(path), text, line_starts, characters }
+    }
+
+    fn characters_before(&self, byte: usize) -> usize {
+        let block = byte / STRIDE;
+        self.characters[block] + starts(&self.text.as_bytes()[block * STRIDE..byte])
+    }
+}
+
+/// How many characters begin in these bytes of UTF-8.
+fn starts(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }
 
 impl Sources {
     /// Adds a file under the path that it was named by.
     pub fn add(&mut self, path: &str, text: impl Into<Arc<str>>) -> FileId {
-        let text = text.into();
-        let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        self.files.push(Source { path: Arc::from(path), text, line_starts });
+        self.files.push(Source::new(path, text.into()));
         FileId(self.files.len() - 1)
     }
 
@@ -60,8 +84,7 @@ impl Sources {
         let source = &self.files[file.0];
         let byte = byte.min(source.text.len());
         let line = source.line_starts.partition_point(|start| *start <= byte) - 1;
-        let before = source.text.get(source.line_starts[line]..byte).unwrap_or_default();
-        let column = before.chars().count() + 1;
+        let column = source.characters_before(byte) - source.characters_before(source.line_starts[line]) + 1;
         Position { line: clamp(line + 1), column: clamp(column) }
     }
 
@@ -87,5 +110,8 @@ mod tests {
         for (byte, line, column) in [(0, 1, 1), (3, 1, 3), (7, 2, 1), (10, 2, 4), (999, 2, 5)] {
             assert_eq!(sources.position(file, byte), Position { line, column }, "{byte}");
         }
+        let file = sources.add("long.yaml", "é".repeat(5000) + "\n" + &"é".repeat(3000));
+        assert_eq!(sources.position(file, 8190), Position { line: 1, column: 4096 });
+        assert_eq!(sources.position(file, 10_001 + 4000), Position { line: 2, column: 2001 });
     }
 }

@@ -86,7 +86,7 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    pub(super) fn close(&mut self, end: usize) {
+    pub(super) fn close(&mut self, end: Option<usize>) {
         let Some(open) = self.open.pop() else { return };
         let (value, weight) = match open.content {
             Content::List(items) => {
@@ -99,7 +99,7 @@ impl<'a> Builder<'a> {
                 (Value::Map(entries), weight)
             }
         };
-        let end = last_byte(&value).unwrap_or(end).max(open.start);
+        let end = end.or_else(|| last_byte(&value)).unwrap_or(open.start).max(open.start);
         let node = Node { value, span: open.start..end, weight: weight.saturating_add(1) };
         self.finish(Rc::new(node), open.anchor);
     }
@@ -215,7 +215,7 @@ impl OpenMap {
     }
 }
 
-/// Where the last thing in a list or map ends: the parser's own end of a block is in the next line.
+/// Where the last thing in a list or map ends: the parser's own end of a block is some lines later.
 fn last_byte(value: &Value) -> Option<usize> {
     match value {
         Value::List(items) => items.last().map(|item| item.span.end),

@@ -72,7 +72,8 @@ impl Driver<'_> {
                     builder.open_map(&range, anchor)
                 }
                 Event::SequenceEnd | Event::MappingEnd => {
-                    builder.close(range.end);
+                    // Only the end of `[..]` and `{..}` has bytes of its own; a block ends where its last line does.
+                    builder.close((!range.is_empty()).then_some(range.end));
                     Ok(())
                 }
                 Event::Alias(anchor) => builder.alias(anchor, &range),
@@ -111,12 +112,9 @@ impl Driver<'_> {
     fn syntax(&self, error: &ScanError) -> Diagnostic {
         let at = error.marker().byte_offset().unwrap_or(self.text.len()).min(self.text.len());
         let at = self.text.floor_char_boundary(at);
-        let line = self.text[..at].rfind('\n').map_or(0, |at| at + 1);
-        let line_text = self.text[line..].lines().next().unwrap_or_default();
-        let indent = &line_text[..line_text.len() - line_text.trim_start_matches([' ', '\t']).len()];
-        if let Some(tab) = indent.find('\t') {
+        if let Some(tab) = self.tab(error, at) {
             return Diagnostic::new(Code::Tab, "a tab cannot indent YAML")
-                .at(self.file, line + tab..line + tab + 1, "a tab")
+                .at(self.file, tab..tab + 1, "a tab")
                 .help("indent with spaces");
         }
         if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
@@ -124,6 +122,16 @@ impl Driver<'_> {
             return Diagnostic::new(Code::TooComplex, message).at(self.file, at..at, "reading stopped here");
         }
         Diagnostic::new(Code::Syntax, format!("this is not YAML: {}", error.info())).at(self.file, at..at, "")
+    }
+
+    /// The tab that an error is about: one that indents its line, or that the parser itself complains of.
+    fn tab(&self, error: &ScanError, at: usize) -> Option<usize> {
+        let line = self.text[..at].rfind('\n').map_or(0, |at| at + 1);
+        let line_text = self.text[line..].lines().next().unwrap_or_default();
+        let indent = &line_text[..line_text.len() - line_text.trim_start_matches([' ', '\t']).len()];
+        let beyond =
+            || self.text[at..].find('\t').filter(|_| error.info().contains("tab")).map(|tab| at + tab);
+        indent.find('\t').map(|tab| line + tab).or_else(beyond)
     }
 }
 

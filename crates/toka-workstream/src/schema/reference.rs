@@ -1,0 +1,164 @@
+//! `docs/workstream.md`, made from the schema, so that no key is missing from it or told otherwise than editors tell it.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+use super::generate::{Draft, generate};
+
+const INTRODUCTION: &str = "\
+# The workstream file
+
+<!-- Made from the schema: `TOKA_UPDATE=1 cargo test -p toka-workstream --test schema`. Do not edit. -->
+
+One YAML document is one agent; a file may hold several, with `---` between them; a folder is the set of its `*.yaml` and
+`*.yml` files, not searched any deeper. Required are `metadata.name`, and something to do: `spec.process` or a task.
+
+```yaml
+# yaml-language-server: $schema=../schemas/workstream.draft-07.schema.json
+metadata: {name: checks}
+spec:
+  process: {command: [cargo, test]}
+security:
+  capabilities_required: [filesystem-read, \"filesystem-write:target\", cargo-execution]
+```
+
+- Sizes: `512MB`, `512M` and `512MiB` are all 512·1024² bytes; a bare number is bytes.
+- Shares of CPU: `75%` and `0.75` are three quarters of one CPU, `200%` and `2` are two.
+- Durations: `250ms`, `90s`, `1h30m`, `2d`; a bare number is seconds.
+- Paths are relative to the workspace: `--workdir`, or the folder that the command is run in.
+- Nothing is interpolated: `$x` in a command reaches the shell as it stands.
+- A key that is unknown inside of a section is an error. An unknown section at the top level is kept and handed to the agent,
+  unless its name is within two edits of a known one.
+- Where nothing stands behind a key, its default holds.
+
+`toka validate` checks files, `toka explain CODE` tells more about a problem, `toka schema` prints the schema for editors.
+";
+
+/// The sections in the order of the document: heading, definition.
+const SECTIONS: &[(&str, &str)] = &[
+    ("metadata", "Metadata"),
+    ("spec", "Spec"),
+    ("spec.process", "Process"),
+    ("spec.secrets.NAME", "Secret"),
+    ("spec.restart", "Restart"),
+    ("spec.restart.backoff", "Backoff"),
+    ("spec.startup_probe, spec.readiness_probe, spec.liveness_probe", "Probe"),
+    ("….exec", "ProbeExec"),
+    ("….http_get", "HttpGet"),
+    ("….tcp_socket", "TcpSocket"),
+    ("spec.stop", "Stop"),
+    ("spec.hooks", "Hooks"),
+    ("capabilities", "Capabilities"),
+    ("objectives[]", "Objective"),
+    ("tasks", "Tasks"),
+    ("tasks.default[], tasks.conditional.GROUP[]", "Task"),
+    ("tasks.….retry", "Retry"),
+    ("dependencies", "Dependencies"),
+    ("dependencies.….NAME", "Dependency"),
+    ("dependencies.….NAME.condition", "LogLine"),
+    ("reporting", "Reporting"),
+    ("reporting.metrics[]", "Metric"),
+    ("security", "Security"),
+    ("security.filesystem", "Filesystem"),
+    ("security.network", "Network"),
+    ("security.resource_limits", "Limits"),
+];
+
+/// The reference of the format as Markdown: every key with its type, default, meaning and an example.
+pub fn reference_markdown() -> String {
+    let schema = generate(Draft::Draft202012);
+    let mut out = String::from(INTRODUCTION);
+    section(&mut out, "Top level", &schema, &schema);
+    for (heading, name) in SECTIONS {
+        let definition = &schema["$defs"][*name];
+        section(&mut out, &format!("`{heading}`"), definition, &schema);
+    }
+    out
+}
+
+fn section(out: &mut String, heading: &str, definition: &Value, schema: &Value) {
+    let _ = writeln!(out, "\n## {heading}\n");
+    if let Some(text) = definition["description"].as_str() {
+        let _ = writeln!(out, "{}\n", one_line(text));
+    }
+    out.push_str("| key | type | default | meaning | example |\n|---|---|---|---|---|\n");
+    let required =
+        |key: &str| definition["required"].as_array().is_some_and(|keys| keys.iter().any(|k| k == key));
+    let empty = Map::new();
+    for (key, property) in definition["properties"].as_object().unwrap_or(&empty) {
+        let default = match (required(key), property.get("default")) {
+            (true, _) => "required".to_owned(),
+            (_, Some(value)) => format!("`{}`", flow(value)),
+            (_, None) => "–".to_owned(),
+        };
+        let example = property["examples"][0].clone();
+        let meaning = one_line(property["description"].as_str().unwrap_or_default());
+        let row =
+            [format!("`{key}`"), kind(property, schema), default, meaning, format!("`{}`", flow(&example))];
+        let _ = writeln!(out, "| {} |", row.map(|cell| cell.replace('|', "\\|")).join(" | "));
+    }
+}
+
+/// What kind of value a key takes, in a word or as its choices.
+fn kind(property: &Value, schema: &Value) -> String {
+    if let Some(title) = property["title"].as_str() {
+        return title.to_owned();
+    }
+    if let Some(target) = property["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
+        return kind(&schema["$defs"][target], schema);
+    }
+    let choices = property["oneOf"].as_array().or(property["anyOf"].as_array());
+    if let Some(choices) = choices {
+        let mut kinds: Vec<String> =
+            choices.iter().map(|choice| kind(choice, schema)).filter(|kind| kind != "nothing").collect();
+        kinds.dedup();
+        return kinds.join(", ");
+    }
+    if let Some(value) = property.get("const") {
+        return format!("`{}`", flow(value));
+    }
+    if let Some(values) = property["enum"].as_array() {
+        return values.iter().map(|value| format!("`{}`", flow(value))).collect::<Vec<_>>().join(", ");
+    }
+    let names: Vec<&str> = match &property["type"] {
+        Value::String(name) => vec![name],
+        Value::Array(names) => {
+            names.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect()
+        }
+        _ => Vec::new(),
+    };
+    match names.first() {
+        Some(&"object") => "map".to_owned(),
+        Some(&"array") => "list".to_owned(),
+        Some(&"boolean") => "`true`, `false`".to_owned(),
+        Some(&"integer") => "whole number".to_owned(),
+        Some(&"string") => "text".to_owned(),
+        Some(&"null") | None => "nothing".to_owned(),
+        Some(other) => (*other).to_owned(),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A value in YAML's flow style.
+fn flow(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let entries: Vec<String> =
+                map.iter().map(|(key, value)| format!("{key}: {}", flow(value))).collect();
+            format!("{{{}}}", entries.join(", "))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
+        Value::String(text) if is_plain(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Whether a text needs no quotes in flow style.
+fn is_plain(text: &str) -> bool {
+    let safe = |c: char| c.is_alphanumeric() || " _-./%~".contains(c);
+    text.starts_with(|c: char| c.is_alphanumeric() || "./~".contains(c)) && text.chars().all(safe)
+}

@@ -1,0 +1,281 @@
+//! `spec.process`, and what happens around it.
+
+use schemars::JsonSchema;
+
+use super::kinds;
+
+/// The process of an agent: exactly one of `command` and `shell`.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Process {
+    /// A program and its arguments. No shell is involved, and nothing is interpolated.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::argv", extend("examples" = [["cargo", "test"]]))]
+    command: String,
+    /// A line for `/bin/sh -c`, instead of `command`.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::text", extend("examples" = ["cargo test | tee out.txt"]))]
+    shell: String,
+    /// The working folder, relative to the workspace.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::text", extend("default" = ".", "examples" = ["crates/core"]))]
+    working_dir: String,
+    /// Variables, besides PATH, LANG, TERM, TZ, HOME, TMPDIR and USER, which every agent has. Nothing else is inherited.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::text_map", extend("default" = {}, "examples" = [{"CARGO_TERM_COLOR": "never"}]))]
+    environment: String,
+    /// Names of variables that are passed through from the caller.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::texts", extend("default" = [], "examples" = [["CI"]]))]
+    environment_from: String,
+    /// Files of `NAME=value` lines, relative to the workspace.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::texts", extend("default" = [], "examples" = [[".env"]]))]
+    environment_file: String,
+    /// Whose process it is: `invoking`, `dynamic` (a user id of its own while it runs), or a name. The last two need root.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::text", extend("default" = "invoking", "examples" = ["dynamic"]))]
+    user: String,
+    /// Whether the process gets a pseudo-terminal.
+    #[schemars(extend("default" = false, "examples" = [true]))]
+    tty: Option<bool>,
+}
+
+/// Where the value of a secret is found: exactly one of `file` and `env`.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Secret {
+    /// A file of the host; `~/` is your home.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::text", extend("examples" = ["~/.config/gh/token"]))]
+    file: String,
+    /// A variable of Toka's own environment.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::text", extend("examples" = ["SOME_KEY"]))]
+    env: String,
+}
+
+/// A policy, or a map with more.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum RestartSection {
+    /// A policy with everything else at its default.
+    Policy(Policy),
+    /// With its numbers.
+    Full(Restart),
+}
+
+/// When an agent is started again after it ended.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Restart {
+    /// After which ends. By default `no` for a task, `on-failure` for a service.
+    #[schemars(extend("examples" = ["on-failure"]))]
+    policy: Option<Policy>,
+    /// Restarts within `window` before it is given up.
+    #[schemars(extend("default" = 5, "examples" = [10]))]
+    max_restarts: Option<u32>,
+    /// The time over which restarts are counted.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::duration", extend("default" = "10m", "examples" = ["1h"]))]
+    window: String,
+    /// The wait before each restart.
+    #[schemars(extend("examples" = [{"initial": "1s", "max": "1m"}]))]
+    backoff: Option<Backoff>,
+}
+
+/// After which ends an agent is started again. YAML 1.1's false stands for `no`.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum Policy {
+    /// A word.
+    Word(PolicyWord),
+    /// What some readers make of a bare `no`.
+    #[schemars(schema_with = "only_false")]
+    False,
+}
+
+fn only_false(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"const": false})
+}
+
+/// After which ends an agent is started again.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+pub(super) enum PolicyWord {
+    /// Never.
+    No,
+    /// The same as `no`.
+    Never,
+    /// The same as `no`.
+    Off,
+    /// After every end that nobody asked for.
+    Always,
+    /// After every end but a success.
+    OnFailure,
+    /// After a signal, a timeout or the watchdog, not after an exit code.
+    OnAbnormal,
+    /// After the watchdog only.
+    OnWatchdog,
+    /// Like `always`, and not after a stop that outlives the supervisor.
+    UnlessStopped,
+}
+
+/// The wait before a restart, which grows from one to the next.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Backoff {
+    /// Before the first restart.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::duration", extend("default" = "1s", "examples" = ["500ms"]))]
+    initial: String,
+    /// The longest wait.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::duration", extend("default" = "1m", "examples" = ["5m"]))]
+    max: String,
+    /// Growth from one wait to the next.
+    #[schemars(range(min = 1, max = 100), extend("default" = 2, "examples" = [1.5]))]
+    multiplier: Option<f64>,
+    /// The share of the wait that is drawn at random.
+    #[schemars(range(min = 0, max = 1), extend("default" = 0.25, "examples" = [0.1]))]
+    jitter: Option<f64>,
+    /// A life this long makes the next wait the first again.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::duration", extend("default" = "1m", "examples" = ["10m"]))]
+    reset_after: String,
+}
+
+/// A probe with the fields of Kubernetes; at most one of `exec`, `http_get` and `tcp_socket`.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Probe {
+    /// A command in the agent's sandbox; exit status 0 is success.
+    #[schemars(extend("examples" = [{"command": ["./ready.sh"]}]))]
+    exec: Option<ExecSection>,
+    /// A GET request; a status from 200 to 399 is success.
+    #[schemars(extend("examples" = [{"port": 8080, "path": "/ready"}]))]
+    http_get: Option<HttpGet>,
+    /// A TCP connection; one that is accepted is success.
+    #[schemars(extend("examples" = [{"port": 5432}]))]
+    tcp_socket: Option<TcpSocket>,
+    /// The wait before the first time.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::duration", extend("default" = "0s", "examples" = ["5s"]))]
+    initial_delay: String,
+    /// The time from one to the next.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::duration", extend("default" = "10s", "examples" = ["2s"]))]
+    period: String,
+    /// An answer that takes longer is a failure.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::duration", extend("default" = "1s", "examples" = ["500ms"]))]
+    timeout: String,
+    /// Successes in a row that make it succeed.
+    #[schemars(range(min = 1), extend("default" = 1, "examples" = [2]))]
+    success_threshold: Option<u32>,
+    /// Failures in a row that make it fail.
+    #[schemars(range(min = 1), extend("default" = 3, "examples" = [5]))]
+    failure_threshold: Option<u32>,
+}
+
+/// A command, or a map with one.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum ExecSection {
+    /// Only the command.
+    Short(#[schemars(schema_with = "kinds::argv")] String),
+    /// With its key.
+    Full(ProbeExec),
+}
+
+/// A command that is asked.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct ProbeExec {
+    /// A program and its arguments.
+    #[schemars(schema_with = "kinds::argv", extend("examples" = [["./ready.sh"]]))]
+    command: String,
+}
+
+/// A request that is made.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct HttpGet {
+    /// The host.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::text", extend("default" = "127.0.0.1", "examples" = ["localhost"]))]
+    host: String,
+    /// The port.
+    #[schemars(schema_with = "kinds::port", extend("examples" = [8080]))]
+    port: u16,
+    /// The path, with its leading slash.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::text", extend("default" = "/", "examples" = ["/ready"]))]
+    path: String,
+    /// The scheme.
+    #[schemars(extend("default" = "http", "examples" = ["https"]))]
+    scheme: Option<Scheme>,
+    /// Headers of the request.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::text_map", extend("default" = {}, "examples" = [{"Accept": "text/plain"}]))]
+    headers: String,
+}
+
+/// The scheme of a request.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub(super) enum Scheme {
+    /// Plain.
+    Http,
+    /// TLS; the certificate is not verified.
+    Https,
+}
+
+/// A connection that is tried.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct TcpSocket {
+    /// The host.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::text", extend("default" = "127.0.0.1", "examples" = ["localhost"]))]
+    host: String,
+    /// The port.
+    #[schemars(schema_with = "kinds::port", extend("examples" = [5432]))]
+    port: u16,
+}
+
+/// How an agent is stopped.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Stop {
+    /// The signal that asks for the end: a name or a number.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::text", extend("default" = "SIGTERM", "examples" = ["SIGINT"]))]
+    signal: String,
+    /// The time until everything that the agent started is killed.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::duration", extend("default" = "10s", "examples" = ["30s"]))]
+    grace_period: String,
+}
+
+/// Commands around the agent's life; each a list of a program and its arguments, or a list of such lists.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Hooks {
+    /// Before the process; a failure fails the start.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::commands", extend("default" = [], "examples" = [["mkdir", "-p", "out"]]))]
+    pre_start: String,
+    /// After the process was started.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::commands", extend("default" = [], "examples" = [["touch", "out/started"]]))]
+    post_start: String,
+    /// Before the stop signal.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::commands", extend("default" = [], "examples" = [["./drain.sh"]]))]
+    pre_stop: String,
+    /// After the agent is gone.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::commands", extend("default" = [], "examples" = [["rm", "-r", "out"]]))]
+    post_stop: String,
+}

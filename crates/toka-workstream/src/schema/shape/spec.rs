@@ -1,0 +1,86 @@
+//! `spec`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+
+use super::kinds;
+use super::process::{Hooks, Probe, Process, RestartSection, Secret, Stop};
+
+/// What the agent is, and the process that it runs.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Spec {
+    /// A name for people; by default the agent's name.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::text", extend("examples" = ["Build and test checks"]))]
+    name: String,
+    /// The field that the agent works in, free text; it chooses the templates of prompts.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::text", extend("default" = "general", "examples" = ["infrastructure"]))]
+    domain: String,
+    /// How urgent the agent is: orders starts, and sets its share of CPU when there is not enough.
+    #[schemars(extend("default" = "medium", "examples" = ["high"]))]
+    priority: Option<Priority>,
+    /// What the agent does, for people and models.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::text", extend("examples" = ["Runs the tests of the project."]))]
+    description: String,
+    /// Whether the agent comes to an end by itself. By default a service if `restart.policy` is `always` or `unless-stopped`, or if
+    /// there is a probe; else a task.
+    #[serde(rename = "type")]
+    #[schemars(extend("examples" = ["task"]))]
+    kind: Option<Kind>,
+    /// The process of the agent. Without it, the built-in runner works through `tasks`.
+    #[schemars(extend("examples" = [{"command": ["cargo", "test"]}]))]
+    process: Option<Process>,
+    /// Secrets by name: each becomes a file in `$CREDENTIALS_DIRECTORY`, and never a variable.
+    #[schemars(extend("default" = {}, "examples" = [{"token": {"file": "~/.config/token"}}]))]
+    secrets: Option<BTreeMap<String, Secret>>,
+    /// When the agent is started again after it ended: a policy, or a map.
+    #[schemars(extend("examples" = [{"policy": "on-failure", "max_restarts": 5}]))]
+    restart: Option<RestartSection>,
+    /// Holds back the other probes until it succeeds. An empty one waits for the agent's own `READY=1`.
+    #[schemars(extend("examples" = [{}]))]
+    startup_probe: Option<Probe>,
+    /// Says whether the agents that depend on this one may go on. An empty one waits for the agent's own `READY=1`.
+    #[schemars(extend("examples" = [{"exec": {"command": ["./ready.sh"]}}]))]
+    readiness_probe: Option<Probe>,
+    /// Ends the agent when it fails; must have a check.
+    #[schemars(extend("examples" = [{"http_get": {"port": 8080, "path": "/livez"}}]))]
+    liveness_probe: Option<Probe>,
+    /// The longest silence between two `WATCHDOG=1` of the agent; a longer one ends it.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::duration", extend("examples" = ["30s"]))]
+    watchdog: String,
+    /// How the agent is stopped.
+    #[schemars(extend("examples" = [{"signal": "SIGINT", "grace_period": "5s"}]))]
+    stop: Option<Stop>,
+    /// Commands around the agent's life, in its own sandbox.
+    #[schemars(extend("examples" = [{"pre_start": ["mkdir", "-p", "out"]}]))]
+    hooks: Option<Hooks>,
+}
+
+/// How urgent something is.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub(super) enum Priority {
+    /// Before everything else.
+    Critical,
+    /// Before the ordinary.
+    High,
+    /// The ordinary.
+    Medium,
+    /// When nothing else is waiting.
+    Low,
+}
+
+/// Whether an agent comes to an end by itself.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub(super) enum Kind {
+    /// Runs to its end.
+    Task,
+    /// Runs until it is stopped.
+    Service,
+}
