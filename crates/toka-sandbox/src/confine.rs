@@ -40,7 +40,7 @@ use crate::cgroup::{Cgroups, Group, Kind};
 use crate::host::{HostFacts, Namespaces};
 use crate::landlock;
 use crate::mounts::{self, BaseView, MountError, Opened};
-use crate::plan::{Right, SandboxPlan};
+use crate::plan::{Bind, Right, SandboxPlan};
 use crate::seccomp::{self, Sockets};
 use crate::sys::{self, Forked, Instruction};
 
@@ -228,11 +228,14 @@ impl Preparer {
         let (coverage, reasons) = self.mount_coverage();
         enforcement.set(Layer::Mounts, coverage, reasons);
         let abi = self.host.landlock_abi;
-        let reasons = if abi == 0 {
+        let mut reasons = if abi == 0 {
             vec!["this kernel has no Landlock".to_owned()]
         } else {
             landlock::shortcomings(abi)
         };
+        if enforcement.coverage(Layer::Mounts) == Coverage::None {
+            reasons.extend(beyond_landlock(plan));
+        }
         enforcement.set(Layer::Landlock, coverage_of(abi > 0, &reasons), reasons);
         let reasons: Vec<String> = self.filter_error.iter().cloned().collect();
         enforcement.set(Layer::Seccomp, coverage_of(!self.filters.is_empty(), &reasons), reasons);
@@ -493,6 +496,22 @@ fn open_proc() -> Result<OwnedFd, StepError> {
     let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
     nix::fcntl::open("/proc", flags, Mode::empty())
         .map_err(|error| StepError::new("landlock: open", Some(Path::new("/proc")), &error.into()))
+}
+
+/// Exceptions below a granted folder, which only mounts can make.
+fn beyond_landlock(plan: &SandboxPlan) -> Vec<String> {
+    let exceptions = |bind: &&Bind| {
+        let inside = |outer: &Bind| outer.target != bind.target && bind.target.starts_with(&outer.target);
+        let wider = |outer: &Bind| outer.access > bind.access || bind.source.is_none();
+        plan.binds.iter().any(|outer| inside(outer) && wider(outer))
+    };
+    let paths: Vec<String> =
+        plan.binds.iter().filter(exceptions).map(|bind| bind.target.display().to_string()).collect();
+    if paths.is_empty() {
+        Vec::new()
+    } else {
+        vec![format!("without mounts, not kept apart: {}", paths.join(", "))]
+    }
 }
 
 fn gaps(plan: &SandboxPlan, layer: Layer) -> Vec<String> {

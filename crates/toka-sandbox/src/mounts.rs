@@ -240,31 +240,22 @@ fn system_entries(host: &HostFacts) -> Result<Vec<(PathBuf, Entry)>> {
             Entry::Link(fs::read_link(path).map_err(failed("read link", path))?)
         } else {
             let place = if metadata.is_dir() { Place::Folder } else { Place::File };
-            Entry::Mount(clone(path, hardened())?, place)
+            Entry::Mount(open_source(path, hardened())?, place)
         };
         entries.push((path.clone(), entry));
     }
     for device in crate::plan::DEVICES {
         let attributes = MountAttributes::READ_ONLY.and(MountAttributes::NO_SUID);
-        entries.push((device.into(), Entry::Mount(clone(Path::new(device), attributes)?, Place::File)));
+        entries.push((device.into(), Entry::Mount(open_source(Path::new(device), attributes)?, Place::File)));
     }
     if host.uid == 0 && host.landlock_abi == 0 {
         for secret in SECRETS.iter().map(Path::new).filter(|path| path.exists()) {
             let cover = if secret.is_dir() { Path::new("/proc/self/fdinfo") } else { Path::new("/dev/null") };
             let place = if secret.is_dir() { Place::Folder } else { Place::File };
-            entries.push((secret.to_owned(), Entry::Mount(clone(cover, hardened())?, place)));
+            entries.push((secret.to_owned(), Entry::Mount(open_source(cover, hardened())?, place)));
         }
     }
     Ok(entries)
-}
-
-fn clone(path: &Path, attributes: MountAttributes) -> Result<OwnedFd> {
-    let c_path = sys::c_path(path).map_err(failed("open", path))?;
-    let tree = sys::open_without_links(&c_path)
-        .and_then(|found| sys::clone_mount(found.as_fd(), Reach::Tree))
-        .map_err(failed("clone", path))?;
-    sys::set_mount(tree.as_fd(), attributes, Reach::Tree).map_err(failed("set attributes", path))?;
-    Ok(tree)
 }
 
 fn place(root: BorrowedFd<'_>, path: &Path, entry: Entry) -> Result<()> {
@@ -300,22 +291,46 @@ fn device_links(root: BorrowedFd<'_>) -> Result<()> {
 fn open_binds(binds: &[Bind]) -> Result<Vec<(&Bind, Opened)>> {
     let mut opened = Vec::with_capacity(binds.len());
     for bind in binds {
-        let source = sys::c_path(&bind.source).map_err(failed("open", &bind.source))?;
-        let cloned =
-            sys::open_without_links(&source).and_then(|found| sys::clone_mount(found.as_fd(), Reach::Tree));
-        let tree = match cloned {
-            Ok(tree) => tree,
-            Err(error) if bind.need == Need::Optional && is_absence(&error) => continue,
-            Err(error) => return Err(failed("clone", &bind.source)(error)),
+        let tree = match &bind.source {
+            Some(source) => match open_source(source, attributes(bind, source)) {
+                Err(error) if bind.need == Need::Optional && is_absence(&error.source) => continue,
+                other => other?,
+            },
+            None => cover(bind, binds)?,
         };
-        let attributes = attributes(bind);
-        sys::set_mount(tree.as_fd(), attributes, Reach::Tree)
-            .map_err(failed("set attributes", &bind.source))?;
+        let place = place_of(&tree).map_err(failed("inspect", &bind.target))?;
         let target = sys::c_path(&bind.target).map_err(failed("open", &bind.target))?;
-        let place = place_of(&tree).map_err(failed("inspect", &bind.source))?;
         opened.push((bind, Opened { tree, target, place }));
     }
     Ok(opened)
+}
+
+fn open_source(path: &Path, attributes: MountAttributes) -> Result<OwnedFd> {
+    let c_path = sys::c_path(path).map_err(failed("open", path))?;
+    let tree = sys::open_without_links(&c_path)
+        .and_then(|found| sys::clone_mount(found.as_fd(), Reach::Tree))
+        .map_err(failed("clone", path))?;
+    sys::set_mount(tree.as_fd(), attributes, Reach::Tree).map_err(failed("set attributes", path))?;
+    Ok(tree)
+}
+
+/// Something empty for a path that stays hidden; places for what is shown below it are made before it becomes read-only.
+fn cover(bind: &Bind, binds: &[Bind]) -> Result<OwnedFd> {
+    if !bind.target.is_dir() {
+        return open_source(Path::new("/dev/null"), MountAttributes::READ_ONLY.and(MountAttributes::NO_SUID));
+    }
+    let options = [(c"mode", c"0755"), (c"size", c"64k")];
+    let tree =
+        sys::new_file_system(c"tmpfs", &options, MountAttributes::NO_SUID.and(MountAttributes::NO_DEV))
+            .map_err(failed("mount tmpfs", &bind.target))?;
+    for inner in binds.iter().filter(|inner| inner.target != bind.target) {
+        if let Ok(rest) = inner.target.strip_prefix(&bind.target) {
+            let place = if inner.target.is_dir() { Place::Folder } else { Place::File };
+            make_place_in(tree.as_fd(), rest, place)?;
+        }
+    }
+    sys::set_mount(tree.as_fd(), hardened(), Reach::One).map_err(failed("make read-only", &bind.target))?;
+    Ok(tree)
 }
 
 fn place_of(tree: &OwnedFd) -> nix::Result<Place> {
@@ -323,9 +338,9 @@ fn place_of(tree: &OwnedFd) -> nix::Result<Place> {
     Ok(if kind == SFlag::S_IFDIR { Place::Folder } else { Place::File })
 }
 
-fn attributes(bind: &Bind) -> MountAttributes {
+fn attributes(bind: &Bind, source: &Path) -> MountAttributes {
     match bind.access {
-        _ if bind.source.starts_with("/dev") => MountAttributes::NO_SUID,
+        _ if source.starts_with("/dev") => MountAttributes::NO_SUID,
         Access::ReadOnly => hardened(),
         Access::ReadWrite => MountAttributes::NO_SUID.and(MountAttributes::NO_DEV),
     }
@@ -340,11 +355,14 @@ fn is_absence(error: &io::Error) -> bool {
 
 /// A place below another bind that shows one folder at another's path (`/tmp`) lies in that folder on disk.
 fn make_inner_place(bind: &Bind, binds: &[Bind], place: Place) -> Result<()> {
-    let outer = binds.iter().filter(|o| o.source != o.target && o.target != bind.target);
-    let Some(outer) = outer.filter(|o| bind.target.starts_with(&o.target)).last() else { return Ok(()) };
-    let Ok(rest) = bind.target.strip_prefix(&outer.target) else { return Ok(()) };
-    let folder = open(&outer.source, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(failed("open", &outer.source))?;
+    let outer = binds.iter().rev().find_map(|outer| {
+        let source = outer.source.as_ref().filter(|source| **source != outer.target)?;
+        let rest = bind.target.strip_prefix(&outer.target).ok()?;
+        (!rest.as_os_str().is_empty()).then_some((source, rest))
+    });
+    let Some((source, rest)) = outer else { return Ok(()) };
+    let folder = open(source, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(failed("open", source))?;
     make_place_in(folder.as_fd(), rest, place)
 }
 

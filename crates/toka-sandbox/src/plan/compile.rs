@@ -100,6 +100,7 @@ impl SandboxPlan {
         let environment = compiler.capabilities()?;
         compiler.declared_paths()?;
         compiler.own_folders()?;
+        compiler.hide();
         compiler.network();
         let gaps = compiler.limits();
         Ok(compiler.finish(environment, gaps))
@@ -282,6 +283,31 @@ impl Compiler<'_> {
         self.say(Layer::Mounts, format!("never write {}", list(&paths)), &origin);
     }
 
+    /// What stays hidden although a folder above it was granted, as when the workspace is the user's home: Toka's own
+    /// state, other agents' folders, and the user's keys.
+    fn hide(&mut self) {
+        let folders = self.input.folders;
+        let secrets = HOME_SECRETS.iter().map(|secret| folders.user_home.join(secret));
+        let hidden: Vec<PathBuf> = [folders.state_dir.clone(), folders.run_dir.clone()]
+            .into_iter()
+            .chain(secrets)
+            .filter(|path| self.is_granted_from_above(path) && path.exists())
+            .collect();
+        let origin = Origin::default_of("the user's keys, Toka's own folders");
+        for path in hidden {
+            self.say(Layer::Mounts, format!("hide {}", path.display()), &origin);
+            let need = Need::Optional;
+            self.binds.push(Bind { source: None, target: path, access: Access::ReadOnly, need });
+        }
+    }
+
+    fn is_granted_from_above(&self, path: &Path) -> bool {
+        let granted = |bind: &&Bind| bind.source.as_deref() == Some(&bind.target);
+        let mut targets = self.binds.iter().filter(granted).map(|bind| &bind.target);
+        targets.clone().any(|target| path.starts_with(target) && path != target)
+            && !targets.any(|target| path == target)
+    }
+
     fn network(&mut self) {
         let Declared { value, origin } = &self.input.confinement.network;
         let rule = match value {
@@ -390,9 +416,16 @@ impl Compiler<'_> {
     /// Adds a bind mount; of two with one target the one that allows more stays, unless the later is a protection.
     fn bind(&mut self, source: &Path, target: &Path, access: Access, need: Need) {
         match self.binds.iter_mut().find(|bind| bind.target == target) {
-            Some(bind) if bind.source == source && access == Access::ReadWrite => bind.access = access,
-            Some(bind) if bind.source == source => {}
-            _ => self.binds.push(Bind { source: source.to_owned(), target: target.to_owned(), access, need }),
+            Some(bind) if bind.source.as_deref() == Some(source) && access == Access::ReadWrite => {
+                bind.access = access
+            }
+            Some(bind) if bind.source.as_deref() == Some(source) => {}
+            _ => self.binds.push(Bind {
+                source: Some(source.to_owned()),
+                target: target.to_owned(),
+                access,
+                need,
+            }),
         }
     }
 
@@ -433,6 +466,34 @@ impl Compiler<'_> {
         Ok(matches.filter_map(Result::ok).collect())
     }
 }
+
+/// Where users keep keys and tokens, relative to their home.
+const HOME_SECRETS: [&str; 24] = [
+    ".ssh",
+    ".gnupg",
+    ".aws",
+    ".azure",
+    ".kube",
+    ".docker",
+    ".netrc",
+    ".pgpass",
+    ".my.cnf",
+    ".npmrc",
+    ".pypirc",
+    ".git-credentials",
+    ".vault-token",
+    ".password-store",
+    ".cargo/credentials",
+    ".cargo/credentials.toml",
+    ".config/gh",
+    ".config/gcloud",
+    ".config/git/credentials",
+    ".config/op",
+    ".config/sops",
+    ".local/share/keyrings",
+    ".mozilla",
+    ".bash_history",
+];
 
 /// One rule per path with the greatest right, in the order of the paths.
 fn merge(files: Vec<PathRule>) -> Vec<PathRule> {

@@ -7,6 +7,9 @@ mod demands;
 mod system;
 mod toolchain;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -74,8 +77,8 @@ pub struct Rule {
     pub origin: Origin,
 }
 
-/// Whether writing is possible.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether writing is possible. Ordered: more is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
     /// Reading only.
@@ -106,10 +109,13 @@ pub enum Links {
 }
 
 /// One bind mount. Its source has no symbolic link in it.
+///
+/// Without a source the target is covered: something empty and read-only lies over it, in which the targets of deeper
+/// binds still have their places.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bind {
-    /// What is shown.
-    pub source: PathBuf,
+    /// What is shown, if anything.
+    pub source: Option<PathBuf>,
     /// Where.
     pub target: PathBuf,
     /// Whether it can be written.

@@ -1,0 +1,208 @@
+//! What declarations become: snapshots of whole plans, and the properties that every plan has.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use toka_core::{Capability, Confinement, Declared, Name, NetworkAccess, Origin, SandboxMode};
+
+use super::{Access, AgentFolders, CompileError, CompileInput, Right, SandboxPlan, SystemPaths};
+use crate::cgroup::Layout;
+use crate::host::{HostFacts, Namespaces};
+
+struct Scene {
+    root: tempfile::TempDir,
+    host: HostFacts,
+    folders: AgentFolders,
+    files: Vec<PathBuf>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let real = root.path().canonicalize().expect("a real path");
+        let make = |name: &str| {
+            let folder = real.join(name);
+            std::fs::create_dir_all(&folder).expect("a folder");
+            folder
+        };
+        let folders = AgentFolders {
+            workspace: make("ws"),
+            home: make("state/home"),
+            tmp: make("state/tmp"),
+            artifacts: make("state/artifacts"),
+            inputs: vec![(name("fetch"), make("state/fetch"))],
+            inputs_dir: make("state/inputs"),
+            credentials: make("state/credentials"),
+            door: make("run/door"),
+            state_dir: make("state"),
+            run_dir: make("run"),
+            working_dir: make("ws"),
+            user_home: make("user"),
+        };
+        for folder in ["ws/.git/hooks", "ws/agents", "ws/docs"] {
+            make(folder);
+        }
+        for file in ["ws/.git/config", "ws/agents/a.yaml"] {
+            std::fs::write(real.join(file), "").expect("a file");
+        }
+        let host = HostFacts {
+            uid: 0,
+            gid: 0,
+            landlock_abi: 6,
+            mount_namespace: Namespaces::Privileged,
+            cgroups: Layout::default(),
+            system: SystemPaths {
+                programs: vec!["/usr".into(), "/bin".into()],
+                configuration: vec!["/etc/passwd".into()],
+                facts: vec!["/sys/devices/system".into()],
+            },
+            path: vec!["/usr/bin".into(), "relative".into()],
+            toolchain_variables: Vec::new(),
+            pyenv_version: None,
+        };
+        let files = vec![folders.workspace.join("agents/a.yaml")];
+        Self { root, host, folders, files }
+    }
+
+    fn compile(&self, confinement: &Confinement) -> Result<SandboxPlan, CompileError> {
+        SandboxPlan::compile(&CompileInput {
+            confinement,
+            folders: &self.folders,
+            host: &self.host,
+            project: &name("shop"),
+            agent: &name("web"),
+            workstream_files: &self.files,
+            toka_exe: Path::new("/usr/bin/toka"),
+            programs: &[],
+            run_as: None,
+        })
+    }
+
+    /// The plan as people see it, without what differs from run to run.
+    fn shown(&self, confinement: &Confinement) -> String {
+        let plan = self.compile(confinement).expect("a plan");
+        let mut text = String::new();
+        for rule in plan.rules() {
+            text += &format!("{:8} {}  [{}]\n", rule.layer.as_str(), rule.rule, rule.origin);
+        }
+        for bind in &plan.binds {
+            text += &format!("bind {:?} {}\n", bind.access, bind.target.display());
+        }
+        for (name, value) in plan.environment() {
+            text += &format!("{name}={value}\n");
+        }
+        let root = self.root.path().canonicalize().expect("a real path");
+        text.replace(&root.display().to_string(), "ROOT")
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a label")
+}
+
+fn at(line: u32) -> Origin {
+    Origin::File { file: Arc::from("a.yaml"), line, column: 5 }
+}
+
+fn capabilities(names: &[&str]) -> Vec<Declared<Capability>> {
+    names.iter().zip(10..).map(|(name, line)| Declared::new(Capability::parse(name), at(line))).collect()
+}
+
+#[test]
+fn nothing_declared() {
+    insta::assert_snapshot!(Scene::new().shown(&Confinement::default()));
+}
+
+#[test]
+fn a_builder() {
+    let confinement = Confinement {
+        capabilities: capabilities(&["filesystem-read", "filesystem-write", "cargo-execution", "git-access"]),
+        network: Declared::new(NetworkAccess::Loopback, at(20)),
+        read: vec![Declared::new("/data/models".into(), at(21))],
+        ..Confinement::default()
+    };
+    insta::assert_snapshot!(Scene::new().shown(&confinement));
+}
+
+#[test]
+fn a_link_that_leaves_the_workspace_is_refused_where_it_was_declared() {
+    let scene = Scene::new();
+    std::os::unix::fs::symlink("/etc", scene.folders.workspace.join("link")).expect("a link");
+    for path in ["link", "../state", "docs/../../run"] {
+        let names = [format!("filesystem-read:{path}")];
+        let confinement = Confinement { capabilities: capabilities(&[&names[0]]), ..Confinement::default() };
+        let error = scene.compile(&confinement).expect_err(path);
+        assert!(error.to_string().starts_with("a.yaml:10: "), "{error}");
+    }
+}
+
+#[test]
+fn a_link_in_a_granted_path_is_opened_where_it_leads_and_keeps_its_name() {
+    let scene = Scene::new();
+    let data = scene.root.path().canonicalize().expect("a real path").join("data");
+    std::fs::create_dir(&data).expect("a folder");
+    let link = data.with_file_name("link");
+    std::os::unix::fs::symlink(&data, &link).expect("a link");
+    let read = vec![Declared::new(link.display().to_string(), at(3))];
+    let plan = scene.compile(&Confinement { read, ..Confinement::default() }).expect("a plan");
+    assert!(plan.binds.iter().any(|bind| bind.source.as_ref() == Some(&data) && bind.target == link));
+    assert!(plan.files.iter().any(|rule| rule.path == data && rule.right == Right::Read));
+}
+
+#[test]
+fn a_home_as_the_workspace_hides_its_keys_and_our_own_folders() {
+    let mut scene = Scene::new();
+    scene.folders.workspace = scene.root.path().canonicalize().expect("a real path");
+    scene.folders.user_home = scene.folders.workspace.clone();
+    std::fs::create_dir(scene.folders.workspace.join(".ssh")).expect("a folder");
+    let confinement =
+        Confinement { capabilities: capabilities(&["filesystem-read"]), ..Confinement::default() };
+    let plan = scene.compile(&confinement).expect("a plan");
+    for hidden in [".ssh", "state", "run"].map(|name| scene.folders.workspace.join(name)) {
+        let place = |path: &Path| plan.binds.iter().position(|bind| bind.target == path).expect("a bind");
+        assert!(plan.binds[place(&hidden)].source.is_none(), "{}", hidden.display());
+        assert!(place(&scene.folders.workspace) < place(&hidden));
+        assert!(place(&scene.folders.state_dir) < place(&scene.folders.home));
+    }
+}
+
+#[test]
+fn without_a_sandbox_there_are_limits_only() {
+    let confinement =
+        Confinement { sandbox: Declared::new(SandboxMode::Off, at(1)), ..Confinement::default() };
+    let plan = Scene::new().compile(&confinement).expect("a plan");
+    assert!(plan.files.is_empty());
+    assert!(plan.group.memory > 0);
+}
+
+#[test]
+fn a_plan_survives_its_way_to_the_keeper() {
+    let plan = Scene::new().compile(&Confinement::default()).expect("a plan");
+    let text = serde_json::to_string(&plan).expect("written");
+    let back: SandboxPlan = serde_json::from_str(&text).expect("read");
+    assert_eq!((back.binds, back.files, back.group), (plan.binds, plan.files, plan.group));
+}
+
+proptest! {
+    /// Whatever is declared: the state folder, the keys of the user and other agents' folders are never in a rule, and
+    /// what protects the workspace is never writable.
+    #[test]
+    fn no_declaration_below_the_workspace_opens_anything_else(
+        names in prop::collection::vec("(filesystem-(read|write)|git-access|cargo|python|node)(:[a-z./]{1,9})?", 0..5)
+    ) {
+        let scene = Scene::new();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let confinement = Confinement { capabilities: capabilities(&names), ..Confinement::default() };
+        if let Ok(plan) = scene.compile(&confinement) {
+            for hidden in [&scene.folders.state_dir, &scene.folders.run_dir, &scene.folders.user_home] {
+                prop_assert!(!plan.files.iter().any(|rule| rule.path == *hidden));
+                prop_assert!(!plan.binds.iter().any(|bind| bind.target == *hidden));
+            }
+            for bind in &plan.binds {
+                let protected = bind.target.ends_with(".git/hooks") || bind.target.ends_with("a.yaml");
+                prop_assert!(!protected || bind.access == Access::ReadOnly);
+            }
+        }
+    }
+}
