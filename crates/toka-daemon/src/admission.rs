@@ -1,0 +1,309 @@
+//! Whether an agent can be started, and everything that speaks against it, before anything is.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use toka_core::capability::{Policy, Refusal};
+use toka_core::{Capability, Declared, Origin, RunId};
+use toka_keeper::Program;
+use toka_sandbox::{AgentFolders, CompileError, SandboxPlan};
+use toka_workstream::{Agent, Condition, Plan, ProbeCheck, Process, ProcessCommand, Tty, User};
+
+use crate::Caller;
+use crate::confine::{Confined, Confiner, Demands, follow_links};
+use crate::environment::{Surroundings, assemble};
+use crate::folders::ProjectFolders;
+use crate::problem::{Problem, ProblemKind};
+use crate::{dotenv, program, secrets};
+
+/// Longest environment file, in bytes; the kernel takes 2 MiB of arguments and environment as a rule (execve(2)).
+const MAX_ENVIRONMENT_FILE: u64 = 1024 * 1024;
+
+/// What admission needs to know besides the agent.
+#[derive(Clone, Copy)]
+pub(crate) struct Context<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) policy: &'a Policy,
+    pub(crate) caller: &'a Caller,
+    pub(crate) project: &'a ProjectFolders,
+    pub(crate) confiner: Confiner<'a>,
+    pub(crate) run: RunId,
+}
+
+/// An agent that can be started.
+#[derive(Debug, Clone)]
+pub(crate) struct Admitted {
+    pub(crate) folders: AgentFolders,
+    pub(crate) plan: Arc<SandboxPlan>,
+    pub(crate) program: Program,
+    pub(crate) argv: Vec<OsString>,
+    pub(crate) env: Vec<(OsString, OsString)>,
+}
+
+/// Admits an agent whose folders are `folders`, or tells every problem.
+///
+/// # Errors
+/// With at least one problem.
+pub(crate) fn admit(
+    agent: &Agent,
+    folders: AgentFolders,
+    context: Context<'_>,
+) -> Result<Admitted, Vec<Problem>> {
+    let mut admission = Admission { agent, context, problems: Vec::new() };
+    let admitted = admission.examine(folders);
+    match admitted {
+        Some(admitted) if admission.problems.is_empty() => Ok(admitted),
+        _ => Err(admission.problems),
+    }
+}
+
+struct Admission<'a> {
+    agent: &'a Agent,
+    context: Context<'a>,
+    problems: Vec<Problem>,
+}
+
+impl Admission<'_> {
+    fn examine(&mut self, mut folders: AgentFolders) -> Option<Admitted> {
+        self.models();
+        self.demands();
+        self.conditions();
+        self.secrets();
+        let process = self.agent.process.as_ref();
+        if let Some(process) = process {
+            self.user(process);
+            self.working_dir(process, &mut folders);
+        }
+        let Confined { plan, program } = self.compile(&folders)?;
+        let files = process.map(|process| self.environment_files(process)).unwrap_or_default();
+        let env = self.environment(process, &files, &folders, &plan);
+        let search = env.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
+        let (program, argv) = self.command(process, program, &folders, search)?;
+        Some(Admitted { folders, plan: Arc::new(plan), program, argv, env: env.into_iter().collect() })
+    }
+
+    fn problem(
+        &mut self,
+        kind: ProblemKind,
+        origin: &Origin,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.problems.push(Problem {
+            kind,
+            agent: self.agent.name.clone(),
+            origin: origin.clone(),
+            message: message.into(),
+            help: help.into(),
+        });
+    }
+
+    /// Tasks that only a model could do: there is none to ask.
+    fn models(&mut self) {
+        let tasks: Vec<_> =
+            self.agent.needs_model().map(|t| (t.origin.clone(), t.description.clone())).collect();
+        for (origin, description) in tasks {
+            let message = format!("the task {description:?} needs a model, and none is configured");
+            self.problem(
+                ProblemKind::Unconfigured,
+                &origin,
+                message,
+                "give the task a command (`run: …`), or the agent a `spec.process`; models cannot be configured yet",
+            );
+        }
+    }
+
+    fn demands(&mut self) {
+        let Demands { refused, .. } = Demands::of(self.agent, self.context.project, self.context.policy);
+        for (demand, refusal) in refused {
+            self.refuse(&demand, &refusal);
+        }
+    }
+
+    fn refuse(&mut self, demand: &Declared<Capability>, refusal: &Refusal) {
+        let help = match refusal {
+            Refusal::NotGranted(capability) => {
+                format!(
+                    "grant it with `--allow {capability}`, or with `allow: [\"{capability}\"]` in toka.yaml"
+                )
+            }
+            Refusal::Denied(capability) => format!("take {capability} out of `deny` in the policy file"),
+        };
+        self.problem(ProblemKind::Denied, &demand.origin, refusal.to_string(), help);
+    }
+
+    /// A gate that could never open is worse than a refusal.
+    fn conditions(&mut self) {
+        let agent = self.agent;
+        let awaited = |wanted: &Condition| self.context.plan.awaited(&agent.name).any(|c| c == wanted);
+        let (objectives, ready) = (awaited(&Condition::ObjectiveMet), awaited(&Condition::Ready));
+        if objectives {
+            self.problem(
+                ProblemKind::Unconfigured,
+                &agent.origin,
+                "another agent waits for its objectives, whose checks are not run yet",
+                "wait for `completed_successfully` instead",
+            );
+        }
+        let probe = agent.probes.readiness.as_ref().filter(|probe| probe.check != ProbeCheck::Notify);
+        if ready && probe.is_some() {
+            self.problem(
+                ProblemKind::Unconfigured,
+                &agent.origin,
+                "another agent waits until it is ready, and its readiness probe is not run yet",
+                "let it say so itself (`READY=1` or `toka report --ready`), or wait for `process_started` or a `log_line`",
+            );
+        }
+    }
+
+    fn secrets(&mut self) {
+        for secret in &self.agent.secrets {
+            if let Err(error) = secrets::read(secret, self.context.caller) {
+                self.problem(ProblemKind::Unconfigured, &secret.origin, error.to_string(), "");
+            }
+        }
+    }
+
+    fn user(&mut self, process: &Process) {
+        if process.user != User::Invoking {
+            self.problem(
+                ProblemKind::Unconfigured,
+                &process.command_origin,
+                "it asks for another user, which is not possible yet",
+                "leave out `user`, or set it to `invoking`",
+            );
+        }
+        if process.tty != Tty::Pipes {
+            self.problem(
+                ProblemKind::Unconfigured,
+                &process.command_origin,
+                "it asks for a terminal, which is not possible yet",
+                "leave out `tty`",
+            );
+        }
+    }
+
+    fn working_dir(&mut self, process: &Process, folders: &mut AgentFolders) {
+        let origin = &process.working_dir.origin;
+        let shown = folders.working_dir.display().to_string();
+        match folders.working_dir.canonicalize() {
+            Err(error) => {
+                let message = format!("the working folder {shown} cannot be used: {error}");
+                self.problem(ProblemKind::Invalid, origin, message, "");
+            }
+            Ok(real) if !real.is_dir() => {
+                self.problem(
+                    ProblemKind::Invalid,
+                    origin,
+                    format!("the working folder {shown} is no folder"),
+                    "",
+                );
+            }
+            Ok(real) => {
+                self.must_be_inside(&real, origin);
+                folders.working_dir = real;
+            }
+        }
+    }
+
+    /// A path outside the workspace takes a grant, whatever it is for.
+    fn must_be_inside(&mut self, real: &std::path::Path, origin: &Origin) {
+        if real.starts_with(&self.context.project.workspace) {
+            return;
+        }
+        let outside = Capability::Outside(real.to_string_lossy().into_owned());
+        if let Err(refusal) = self.context.policy.decide(&outside) {
+            self.refuse(&Declared::new(outside, origin.clone()), &refusal);
+        }
+    }
+
+    fn compile(&mut self, folders: &AgentFolders) -> Option<Confined> {
+        let error = match self.context.confiner.compile(self.agent, folders) {
+            Ok(confined) => return Some(confined),
+            Err(error) => error,
+        };
+        let origin = match &error {
+            CompileError::Pattern { origin, .. } | CompileError::Outside { origin, .. } => origin.clone(),
+        };
+        self.problem(ProblemKind::Invalid, &origin, error.to_string(), "");
+        None
+    }
+
+    fn environment_files(&mut self, process: &Process) -> Vec<(String, String)> {
+        let origin = &process.command_origin;
+        let mut variables = Vec::new();
+        for file in &process.environment_file {
+            let path = follow_links(&self.context.project.workspace.join(file));
+            self.must_be_inside(&path, origin);
+            match read_environment_file(&path) {
+                Ok(found) => variables.extend(found),
+                Err(why) => {
+                    let message = format!("the environment file {}: {why}", path.display());
+                    self.problem(ProblemKind::Invalid, origin, message, "");
+                }
+            }
+        }
+        variables
+    }
+
+    fn environment(
+        &self,
+        process: Option<&Process>,
+        files: &[(String, String)],
+        folders: &AgentFolders,
+        plan: &SandboxPlan,
+    ) -> BTreeMap<OsString, OsString> {
+        let surroundings = Surroundings {
+            caller: self.context.caller,
+            folders,
+            plan,
+            project: self.context.confiner.project,
+            agent: &self.agent.name,
+            run: self.context.run,
+        };
+        assemble(process, files, surroundings)
+    }
+
+    /// What is executed. The rules know the program already when it is where they look; the agent's own PATH may name
+    /// others.
+    fn command(
+        &mut self,
+        process: Option<&Process>,
+        known: Option<PathBuf>,
+        folders: &AgentFolders,
+        search: &OsStr,
+    ) -> Option<(Program, Vec<OsString>)> {
+        let words = |words: &[&str]| words.iter().map(OsString::from).collect();
+        let Some(process) = process else {
+            return Some((Program::Itself, words(&["toka", "__agent"])));
+        };
+        let argv = match &process.command {
+            ProcessCommand::Shell(line) => {
+                return Some((Program::Path(PathBuf::from("/bin/sh")), words(&["sh", "-c", line])));
+            }
+            ProcessCommand::Argv(argv) => argv,
+        };
+        let word = argv.first().map_or("", String::as_str);
+        match known.map_or_else(|| program::find(word, &folders.working_dir, search), Ok) {
+            Ok(file) => Some((Program::Path(file), argv.iter().map(OsString::from).collect())),
+            Err(error) => {
+                self.problem(ProblemKind::Invalid, &process.command_origin, error.to_string(), "");
+                None
+            }
+        }
+    }
+}
+
+fn read_environment_file(path: &std::path::Path) -> Result<Vec<(String, String)>, String> {
+    let metadata = path.metadata().map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("is no file".into());
+    }
+    if metadata.len() > MAX_ENVIRONMENT_FILE {
+        return Err("is longer than 1 MiB".into());
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    dotenv::parse(&text).map_err(|error| error.to_string())
+}

@@ -1,0 +1,203 @@
+//! The environment of an agent. Nothing is inherited but a small base; what follows replaces what came before:
+//!
+//! 1. the base: PATH, LANG, TERM, TZ and USER from the caller, HOME and TMPDIR of its own;
+//! 2. what its rules need to be useful: PATH with toolchains, their homes;
+//! 3. `environment_from`: names that are passed through, when the caller has them;
+//! 4. `environment_file`, in order;
+//! 5. `environment`;
+//! 6. Toka's own: sockets, artifacts, inputs, credentials, names. Nobody replaces these.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use toka_core::{AgentName, ProjectName, RunId};
+use toka_sandbox::{AgentFolders, SandboxPlan};
+use toka_workstream::Process;
+
+use crate::confine::user_home;
+
+/// The variables of the caller that every agent gets.
+const BASE: [&str; 5] = ["PATH", "LANG", "TERM", "TZ", "USER"];
+/// PATH when the caller has none (execvp(3) would search such folders too).
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Who runs Toka, as far as agents may know.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The environment.
+    pub environment: BTreeMap<OsString, OsString>,
+    /// The home folder.
+    pub home: PathBuf,
+}
+
+impl Caller {
+    /// The user of this process.
+    pub fn of_this_process() -> Self {
+        Self { environment: std::env::vars_os().collect(), home: user_home() }
+    }
+
+    /// A variable.
+    pub fn variable(&self, name: &str) -> Option<&OsStr> {
+        self.environment.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+}
+
+/// What an agent's environment is made of besides its declaration.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    /// Who runs Toka.
+    pub caller: &'a Caller,
+    /// The agent's folders.
+    pub folders: &'a AgentFolders,
+    /// Its rules.
+    pub plan: &'a SandboxPlan,
+    /// Its project.
+    pub project: &'a ProjectName,
+    /// Its name.
+    pub agent: &'a AgentName,
+    /// The run.
+    pub run: RunId,
+}
+
+/// Puts the environment together; `files` are the variables of `environment_file`, in order.
+pub(crate) fn assemble(
+    process: Option<&Process>,
+    files: &[(String, String)],
+    surroundings: Surroundings<'_>,
+) -> BTreeMap<OsString, OsString> {
+    let Surroundings { caller, folders, plan, .. } = surroundings;
+    let mut variables = BTreeMap::new();
+    let mut set = |name: &str, value: &OsStr| variables.insert(OsString::from(name), value.to_owned());
+    set("PATH", OsStr::new(DEFAULT_PATH));
+    for name in BASE {
+        if let Some(value) = caller.variable(name) {
+            set(name, value);
+        }
+    }
+    set("HOME", folders.home.as_os_str());
+    set("TMPDIR", folders.tmp.as_os_str());
+    for (name, value) in plan.environment() {
+        set(name, OsStr::new(value));
+    }
+    if let Some(process) = process {
+        for name in &process.environment_from {
+            if let Some(value) = caller.variable(name) {
+                set(name, value);
+            }
+        }
+        for (name, value) in files {
+            set(name, OsStr::new(value));
+        }
+        for (name, value) in &process.environment {
+            set(name, OsStr::new(value));
+        }
+    }
+    for (name, value) in own(surroundings) {
+        set(name, &value);
+    }
+    variables
+}
+
+fn own(surroundings: Surroundings<'_>) -> [(&'static str, OsString); 8] {
+    let Surroundings { folders, project, agent, run, .. } = surroundings;
+    [
+        ("NOTIFY_SOCKET", folders.door.join("notify").into_os_string()),
+        ("TOKA_SOCKET", folders.door.join("agent").into_os_string()),
+        ("TOKA_ARTIFACTS", folders.artifacts.clone().into_os_string()),
+        ("TOKA_INPUTS", folders.inputs_dir.clone().into_os_string()),
+        ("CREDENTIALS_DIRECTORY", folders.credentials.clone().into_os_string()),
+        ("TOKA_AGENT", agent.as_str().into()),
+        ("TOKA_PROJECT", project.as_str().into()),
+        ("TOKA_RUN", run.to_string().into()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use toka_core::{Confinement, Declared, Name, Origin};
+    use toka_sandbox::{CompileInput, HostFacts};
+    use toka_workstream::{ProcessCommand, Tty, User};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn folders() -> AgentFolders {
+        let own = |name: &str| PathBuf::from("/state").join(name);
+        AgentFolders {
+            workspace: "/work".into(),
+            home: own("home"),
+            tmp: own("tmp"),
+            artifacts: own("artifacts"),
+            inputs: Vec::new(),
+            inputs_dir: own("inputs"),
+            credentials: own("credentials"),
+            door: own("door"),
+            state_dir: "/state".into(),
+            run_dir: "/run/toka".into(),
+            working_dir: "/work".into(),
+            user_home: "/home/me".into(),
+        }
+    }
+
+    #[test]
+    fn little_is_inherited_and_what_is_said_last_counts() {
+        let caller: Caller = Caller {
+            environment: [("SECRET", "x"), ("LANG", "C.UTF-8"), ("CI", "yes"), ("HOME", "/home/me")]
+                .map(|(name, value)| (name.into(), value.into()))
+                .into(),
+            home: "/home/me".into(),
+        };
+        let (folders, name) = (folders(), Name::new("agent").expect("a label"));
+        let plan = SandboxPlan::compile(&CompileInput {
+            confinement: &Confinement::default(),
+            folders: &folders,
+            host: &HostFacts::probe(),
+            project: &name,
+            agent: &name,
+            workstream_files: &[],
+            toka_exe: "/bin/true".as_ref(),
+            programs: &[],
+            run_as: None,
+        })
+        .expect("a plan");
+        let environment = [("A", "declared"), ("TOKA_AGENT", "forged"), ("HOME", "/elsewhere")];
+        let process = Process {
+            command: ProcessCommand::Shell("true".into()),
+            command_origin: Origin::default_of("test"),
+            working_dir: Declared::by_default(".".into(), "test"),
+            environment: environment.map(|(name, value)| (name.into(), value.into())).into(),
+            environment_from: vec!["CI".into(), "ABSENT".into()],
+            environment_file: Vec::new(),
+            user: User::Invoking,
+            tty: Tty::Pipes,
+        };
+        let files = [("A".to_owned(), "file".to_owned()), ("B".to_owned(), "file".to_owned())];
+        let run = RunId::from_uuid(Uuid::nil());
+        let surroundings = Surroundings {
+            caller: &caller,
+            folders: &folders,
+            plan: &plan,
+            project: &name,
+            agent: &name,
+            run,
+        };
+        let variables = assemble(Some(&process), &files, surroundings);
+        let value = |name: &str| variables.get(OsStr::new(name)).and_then(|value| value.to_str());
+        for (name, expected) in [
+            ("SECRET", None),
+            ("LANG", Some("C.UTF-8")),
+            ("CI", Some("yes")),
+            ("ABSENT", None),
+            ("A", Some("declared")),
+            ("B", Some("file")),
+            ("HOME", Some("/elsewhere")),
+            ("TMPDIR", Some("/state/tmp")),
+            ("TOKA_AGENT", Some("agent")),
+            ("NOTIFY_SOCKET", Some("/state/door/notify")),
+        ] {
+            assert_eq!(value(name), expected, "{name}");
+        }
+        assert!(value("PATH").is_some_and(|path| path.contains("/bin")));
+    }
+}

@@ -1,0 +1,112 @@
+//! One run of a project at a time: a lock on a file in the project's state folder, which the kernel releases however the
+//! run ends. The file says who holds it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use toka_core::RunId;
+
+/// Longest text that is read from a lock file.
+const MAX_HOLDER: u64 = 4096;
+
+/// Who holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The process.
+    pub pid: u32,
+    /// Its run.
+    pub run: RunId,
+}
+
+/// Why the lock is not ours.
+#[derive(Debug, Error)]
+pub enum LockError {
+    /// Somebody else has it; who, if the file tells.
+    #[error("the project is already running{}", holder(.0))]
+    Held(Option<Holder>),
+    /// The file cannot be made, written or locked.
+    #[error("lock {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The error.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn holder(holder: &Option<Holder>) -> String {
+    holder
+        .as_ref()
+        .map(|holder| format!(" (run {}, process {})", holder.run.short(), holder.pid))
+        .unwrap_or_default()
+}
+
+/// The lock, held until dropped.
+#[derive(Debug)]
+pub(crate) struct ProjectLock {
+    _file: Flock<File>,
+}
+
+impl ProjectLock {
+    /// Takes the lock at `path` for `run`, or says who has it.
+    ///
+    /// # Errors
+    /// When somebody else holds it, or the file cannot be used.
+    pub(crate) fn take(path: &Path, run: RunId) -> Result<Self, LockError> {
+        let io = |source: io::Error| LockError::Io { path: path.to_owned(), source };
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+        let mut file = match Flock::lock(file.map_err(io)?, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((file, Errno::EWOULDBLOCK)) => return Err(LockError::Held(read_holder(file))),
+            Err((_, errno)) => return Err(io(errno.into())),
+        };
+        let text = serde_json::to_vec(&Holder { pid: std::process::id(), run }).map_err(io::Error::from);
+        let written = text.and_then(|text| {
+            file.set_len(0)?;
+            file.rewind()?;
+            file.write_all(&text)
+        });
+        written.map_err(io)?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn read_holder(file: File) -> Option<Holder> {
+    let mut text = String::new();
+    file.take(MAX_HOLDER).read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_who_the_first_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lock");
+        let run = RunId::from_uuid(Uuid::now_v7());
+        let first = ProjectLock::take(&path, run).expect("free");
+        let Err(LockError::Held(Some(holder))) = ProjectLock::take(&path, run) else { panic!("it is held") };
+        assert_eq!(holder, Holder { pid: std::process::id(), run });
+        drop(first);
+        ProjectLock::take(&path, run).expect("free again");
+    }
+
+    #[test]
+    fn a_folder_in_its_place_is_an_error_with_the_path() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let error = ProjectLock::take(folder.path(), RunId::from_uuid(Uuid::nil())).expect_err("no file");
+        assert!(error.to_string().contains(&folder.path().display().to_string()));
+    }
+}

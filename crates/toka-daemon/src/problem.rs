@@ -1,0 +1,163 @@
+//! Why a run does not start. All problems of all agents are found before anything starts, and told together.
+
+use std::fmt::{self, Write as _};
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+use toka_core::escape::for_terminal;
+use toka_core::{AgentName, ExitCode, Origin};
+use toka_keeper::KeeperError;
+
+use crate::{FolderError, LockError};
+
+/// Longest text of a file that a problem repeats, in characters.
+const MAX_SHOWN: usize = 400;
+
+/// What kind of a problem; the earlier ones decide the exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProblemKind {
+    /// The file names something that is not there or makes no sense.
+    Invalid,
+    /// Something must be configured first.
+    Unconfigured,
+    /// The policy says no.
+    Denied,
+}
+
+impl ProblemKind {
+    fn exit_code(self) -> ExitCode {
+        match self {
+            Self::Invalid => ExitCode::Invalid,
+            Self::Unconfigured => ExitCode::Unconfigured,
+            Self::Denied => ExitCode::Denied,
+        }
+    }
+}
+
+/// One reason why an agent cannot be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// What kind.
+    pub kind: ProblemKind,
+    /// Which agent.
+    pub agent: AgentName,
+    /// The line that asks for what cannot be.
+    pub origin: Origin,
+    /// What is wrong.
+    pub message: String,
+    /// What would help; may be empty.
+    pub help: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |text: &str| for_terminal(text.as_bytes(), MAX_SHOWN);
+        write!(f, "{}: {}: {}", shown(&self.origin.to_string()), self.agent, shown(&self.message))?;
+        if self.help.is_empty() { Ok(()) } else { write!(f, "\n  help: {}", shown(&self.help)) }
+    }
+}
+
+/// Why a run did not take place.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// Agents cannot be started.
+    #[error("nothing was started\n{}", list(.0))]
+    Refused(Vec<Problem>),
+    /// The project runs already, or its lock cannot be used.
+    #[error("{0}{hint}", hint = lock_hint(.0))]
+    Lock(#[source] LockError),
+    /// A folder of the state cannot be made or emptied.
+    #[error("{0}: {why}", why = .0.source)]
+    Folder(#[source] FolderError),
+    /// The journal cannot be opened.
+    #[error("open the journal {}: {source}", path.display())]
+    Journal {
+        /// The file.
+        path: PathBuf,
+        /// The error.
+        #[source]
+        source: io::Error,
+    },
+    /// The keeper cannot be started.
+    #[error("{0}{cause}", cause = cause(.0))]
+    Keeper(#[source] KeeperError),
+}
+
+impl RunError {
+    /// The exit status of a command that failed so.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Refused(problems) => problems
+                .iter()
+                .map(|problem| problem.kind)
+                .min()
+                .map_or(ExitCode::Internal, ProblemKind::exit_code),
+            Self::Lock(_) | Self::Folder(_) | Self::Journal { .. } => ExitCode::StateFolder,
+            Self::Keeper(_) => ExitCode::Internal,
+        }
+    }
+}
+
+fn list(problems: &[Problem]) -> String {
+    let mut text = String::new();
+    for problem in problems {
+        let separator = if text.is_empty() { "" } else { "\n" };
+        let _ = write!(text, "{separator}{problem}");
+    }
+    text
+}
+
+fn lock_hint(error: &LockError) -> String {
+    match error {
+        LockError::Held(_) => {
+            "\n  help: wait for it or stop it, or name another project with --project".to_owned()
+        }
+        LockError::Io { source, .. } => format!(": {source}"),
+    }
+}
+
+fn cause(error: &KeeperError) -> String {
+    std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use toka_core::Name;
+
+    use super::*;
+
+    fn problem(kind: ProblemKind) -> Problem {
+        Problem {
+            kind,
+            agent: Name::new("checks").expect("a label"),
+            origin: Origin::File { file: "a.yaml".into(), line: 7, column: 3 },
+            message: "there is no program \"\u{1b}[2Jtool\"".into(),
+            help: "install it".into(),
+        }
+    }
+
+    #[test]
+    fn the_exit_status_is_that_of_the_first_kind() {
+        use ProblemKind::{Denied, Invalid, Unconfigured};
+        for (kinds, code) in [
+            (&[Denied][..], ExitCode::Denied),
+            (&[Denied, Unconfigured], ExitCode::Unconfigured),
+            (&[Denied, Unconfigured, Invalid], ExitCode::Invalid),
+        ] {
+            let error = RunError::Refused(kinds.iter().map(|kind| problem(*kind)).collect());
+            assert_eq!(error.exit_code(), code);
+        }
+    }
+
+    #[test]
+    fn every_problem_is_told_with_its_line_and_without_control_characters() {
+        let error = RunError::Refused(vec![problem(ProblemKind::Invalid); 2]);
+        assert_eq!(
+            error.to_string(),
+            "nothing was started\n\
+             a.yaml:7: checks: there is no program \"\\x1b[2Jtool\"\n  help: install it\n\
+             a.yaml:7: checks: there is no program \"\\x1b[2Jtool\"\n  help: install it"
+        );
+    }
+}
