@@ -6,6 +6,7 @@ pub(crate) mod dry_run;
 pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod folders;
+pub(crate) mod foreground;
 pub(crate) mod init;
 pub(crate) mod keeper;
 pub(crate) mod man;

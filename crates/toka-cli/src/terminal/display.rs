@@ -12,6 +12,7 @@ use super::follow::{Follow, OutputLine};
 use super::palette::Palette;
 use super::plain::PlainLines;
 use super::screen::Screen;
+use super::text::{cell, safe};
 use super::view::{AgentView, Outcome, RunView};
 use super::{json, live, plain};
 
@@ -222,8 +223,9 @@ impl Show {
             Mode::Quiet => None,
             Mode::Live | Mode::Plain => {
                 let paint = self.palette.name(self.view.place(&output.agent));
+                let name = cell(output.agent.as_str(), self.view.longest_name().min(live::MAX_NAME));
                 let text = escape::for_terminal(&output.bytes, OUTPUT_COLUMNS);
-                Some(format!("{} {} {text}", paint.paint(&output.agent), self.palette.faint.paint("│")))
+                Some(format!("{} {} {text}", paint.paint(name), self.palette.faint.paint("│")))
             }
         }
     }
@@ -281,7 +283,7 @@ fn live_line(event: &Event, view: &RunView, palette: Palette) -> Option<String> 
         (K::AgentEnded { .. } | K::AgentBlocked { .. }, Some(agent)) => live::last_line(view, agent, palette),
         (K::Warning { message }, agent) => {
             let who = agent.map_or_else(String::new, |agent| format!("{}: ", agent.name));
-            Some(palette.warn.paint(format!("warning: {who}{}", super::text::safe(message))))
+            Some(palette.warn.paint(format!("warning: {who}{}", safe(message))))
         }
         _ => None,
     }
@@ -325,7 +327,7 @@ mod tests {
         };
         let (text, _) = shown(Mode::Live, Some(Follow::new(Box::new(of))), events());
         let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("no {part:?} in {text}"));
-        assert!(at("checks │ one\n") < at("checks │ \\x1b[2Jtwo\\xff\n"), "{text}");
+        assert!(at("checks                   │ one\n") < at("checks                   │ \\x1b[2Jtwo\\xff\n"), "{text}");
         assert!(at("two") < at("✗ checks"), "{text}");
     }
 

@@ -22,7 +22,7 @@ pub(crate) struct Size {
 /// Rows that the live part leaves free: for the counts, and for the line that scrolled past last.
 const RESERVED_ROWS: usize = 2;
 /// Longest name shown in full; the table at the end shows every name in full.
-const MAX_NAME: usize = 24;
+pub(crate) const MAX_NAME: usize = 24;
 /// How long a frame of the spinner stays.
 const SPINNER_STEP: Duration = Duration::from_millis(125);
 const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];

@@ -1,8 +1,9 @@
-//! What people see. Everything here is a pure function from the stream of events to text; only [`screen`] and [`out`]
+//! What people see. Everything here is a pure function from the stream of events to text; only [`device`] and [`out`]
 //! write, and only [`display`] reads a clock.
 
 #[cfg(test)]
 pub(crate) mod canned;
+pub(crate) mod device;
 pub(crate) mod display;
 pub(crate) mod ending;
 pub(crate) mod follow;

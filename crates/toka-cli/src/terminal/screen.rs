@@ -2,6 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::device::Device;
 use super::display::Mode;
 use super::live::Size;
 use super::out::Out;
@@ -36,7 +37,8 @@ impl Screen {
     pub(crate) fn of(mode: Mode) -> Self {
         match mode {
             Mode::Live => {
-                let target = ProgressDrawTarget::stdout_with_hz(MOST_DRAWS);
+                let device = Device::new(std::io::stdout(), terminal_size);
+                let target = ProgressDrawTarget::term_like_with_hz(Box::new(device), MOST_DRAWS);
                 Self::Terminal(Terminal::new(Out::stdout(), target, terminal_size))
             }
             Mode::Plain | Mode::Json | Mode::Quiet => Self::Stream(Out::stdout()),
