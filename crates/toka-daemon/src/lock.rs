@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toka_core::RunId;
@@ -51,7 +51,7 @@ fn holder(holder: &Option<Holder>) -> String {
 /// The lock, held until dropped.
 #[derive(Debug)]
 pub(crate) struct ProjectLock {
-    _file: Flock<File>,
+    file: Flock<File>,
 }
 
 impl ProjectLock {
@@ -75,7 +75,21 @@ impl ProjectLock {
             file.write_all(&text)
         });
         written.map_err(io)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// Runs `start`, during which a child that is executed inherits the lock: the keeper, which may outlive us to stop
+    /// the agents, keeps the next run out until it is done. Agents get no descriptors.
+    pub(crate) async fn shared_with_child<T>(&self, start: impl Future<Output = T>) -> T {
+        self.on_exec(FdFlag::empty());
+        let outcome = start.await;
+        self.on_exec(FdFlag::FD_CLOEXEC);
+        outcome
+    }
+
+    fn on_exec(&self, flags: FdFlag) {
+        // On a descriptor that is open this cannot fail (fcntl(2)).
+        let _ = fcntl(&*self.file, FcntlArg::F_SETFD(flags));
     }
 }
 
@@ -87,6 +101,8 @@ fn read_holder(file: File) -> Option<Holder> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd as _;
+
     use uuid::Uuid;
 
     use super::*;
@@ -101,6 +117,31 @@ mod tests {
         assert_eq!(holder, Holder { pid: std::process::id(), run });
         drop(first);
         ProjectLock::take(&path, run).expect("free again");
+    }
+
+    #[tokio::test]
+    async fn a_child_that_inherits_the_lock_keeps_it_for_us() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lock");
+        let run = RunId::from_uuid(Uuid::nil());
+        let first = ProjectLock::take(&path, run).expect("free");
+        let cat = || {
+            let mut command = std::process::Command::new("cat");
+            command.stdin(std::process::Stdio::piped()).spawn().expect("cat")
+        };
+        let mut child = first.shared_with_child(async { cat() }).await;
+        let mut stranger = cat();
+        // As after kill -9: the descriptor is closed, and nobody unlocks.
+        nix::unistd::close(first.file.as_raw_fd()).expect("open");
+        std::mem::forget(first);
+        let end = |child: &mut std::process::Child| {
+            drop(child.stdin.take());
+            child.wait().expect("it ends");
+        };
+        assert!(matches!(ProjectLock::take(&path, run), Err(LockError::Held(_))));
+        end(&mut child);
+        ProjectLock::take(&path, run).expect("the other child has inherited nothing");
+        end(&mut stranger);
     }
 
     #[test]

@@ -48,13 +48,15 @@ pub async fn run(
     let caller = Arc::new(Caller::of_this_process());
     let id = RunId::from_uuid(Uuid::now_v7());
     let folders = settle(options.folders(&caller)).map_err(RunError::Folder)?;
-    let _lock = ProjectLock::take(&folders.lock(), id).map_err(RunError::Lock)?;
+    let lock = ProjectLock::take(&folders.lock(), id).map_err(RunError::Lock)?;
+    // What a run left that was killed: sockets, secrets.
+    remove_run_folder(&folders);
     let (doors, admitted) = admit_all(&options, &folders, &caller, id)?;
     set_up(&admitted).await.map_err(RunError::Folder)?;
 
     let (seen, own_events) = mpsc::unbounded_channel();
     let journal = open_journal(&folders, id, vec![events, seen])?;
-    let (keeper, keeper_events) = start_keeper(&options, &folders).await?;
+    let (keeper, keeper_events) = lock.shared_with_child(start_keeper(&options, &folders)).await?;
     let agents: Vec<AgentName> = options.plan.nodes().iter().map(|node| node.agent.clone()).collect();
     let workspace = folders.workspace.to_string_lossy().into_owned();
     journal.record(None, EventKind::RunStarted { workspace, agents }).await;
@@ -72,6 +74,7 @@ pub async fn run(
     journal.record(None, EventKind::RunEnded { exit_code: exit_code as u8 }).await;
     drop(doors);
     remove_run_folder(&folders);
+    drop(lock);
     Ok(RunSummary { exit_code, run: id, agents })
 }
 
