@@ -1,12 +1,162 @@
-//! `toka plan`: Show the plan.
+//! `toka plan`: what would run, in which order, and every rule that would be enforced, each with the line that it comes
+//! from. Nothing is started and nothing is made: the folders of a run need not exist yet.
 
-use toka_core::ExitCode;
+mod facts;
+mod grid;
+mod json;
+#[cfg(test)]
+mod tests;
+mod text;
+mod verdict;
+
+use std::collections::HashMap;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use toka_core::capability::Policy;
+use toka_core::{AgentName, Capability, ExitCode, ProjectName};
+use toka_daemon::confine::{Confiner, user_home};
+use toka_daemon::folders::ProjectFolders;
+use toka_sandbox::HostFacts;
+use toka_workstream::{Agent, Plan};
+
+use self::facts::AgentFacts;
+use self::verdict::Verdict;
+use super::folders::{Folders, project, workspace};
+use super::policy;
+use super::workstreams::{Ready, Selection, Tell};
+use crate::failure::Failure;
+use crate::terminal::out::Out;
+use crate::terminal::palette::Palette;
+use crate::terminal::screen::terminal_size;
+
+/// Columns for a reader that is no terminal.
+const PIPE_COLUMNS: usize = 100;
 
 /// Options of `toka plan`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+#[command(after_help = "Exit status: 0 there is a plan, even one that a run would refuse; 65 there is none.")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    selection: Selection,
+    /// The workspace, which relative paths are relative to [default: the current folder]
+    #[arg(long, value_name = "DIR")]
+    workdir: Option<PathBuf>,
+    /// The project's name [default: the workspace folder's name]
+    #[arg(long, value_name = "NAME")]
+    project: Option<ProjectName>,
+    /// Keep state, run files and sockets below this folder [env: TOKA_STATE_DIR]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Grant a dangerous capability, such as network:full; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = policy::grant)]
+    allow: Vec<Capability>,
+    /// The policy file [default: toka.yaml in the workspace]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    format: Format,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+}
+
+/// What to print.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// Everything, for people
+    #[default]
+    Text,
+    /// Everything, for programs
+    Json,
+    /// The order as a Graphviz graph
+    Dot,
+    /// The order as a Mermaid flowchart
+    Mermaid,
+}
+
+/// All that there is to show.
+struct View {
+    plan: Plan,
+    agents: Vec<AgentFacts>,
+    verdict: Verdict,
+}
 
 /// Runs the command.
-pub(crate) fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not written yet")
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let ready = args.selection.ready(Tell::Everything)?;
+    let mut out = Out::stdout();
+    match args.format() {
+        Format::Dot => out.print(&ready.plan.to_dot()),
+        Format::Mermaid => out.print(&ready.plan.to_mermaid()),
+        format => {
+            let view = view(ready, &args)?;
+            out.print(&show(&view, format));
+            broken_rules(&view)?;
+        }
+    }
+    Ok(ExitCode::Success)
+}
+
+fn show(view: &View, format: Format) -> String {
+    if format == Format::Json {
+        return format!("{}\n", crate::terminal::json::line(&json::value(view)));
+    }
+    let stdout = std::io::stdout();
+    let columns = if stdout.is_terminal() { terminal_size().columns } else { PIPE_COLUMNS };
+    text::text(view, columns, Palette::for_stream(&stdout))
+}
+
+/// Rules that cannot be made leave no plan, whatever else could be shown.
+fn broken_rules(view: &View) -> Result<(), Failure> {
+    let broken =
+        |facts: &AgentFacts| Some((facts.agent.name.clone(), facts.confined.as_ref().err()?.clone()));
+    match view.agents.iter().find_map(broken) {
+        Some((agent, problem)) => {
+            let message = format!("the rules of {agent} cannot be made: {problem}");
+            Err(Failure::new(ExitCode::Invalid, message))
+        }
+        None => Ok(()),
+    }
+}
+
+fn view(ready: Ready, args: &Args) -> anyhow::Result<View> {
+    let workspace = workspace(args.workdir.as_deref())?;
+    let policy = policy::read(args.policy.as_deref(), &workspace, &args.allow)?;
+    let Folders { state, run } = Folders::find(args.state_dir.as_deref())?;
+    let folders = ProjectFolders {
+        state_dir: state,
+        run_dir: run,
+        project: project(args.project.as_ref(), &workspace)?,
+        workspace,
+        user_home: user_home(),
+    };
+    let files = ready.set.files.iter().map(|file| file.canonicalize().unwrap_or_else(|_| file.clone()));
+    let files: Vec<PathBuf> = files.collect();
+    let host = HostFacts::probe();
+    let toka_exe = std::env::current_exe().context("find the toka binary")?;
+    let confiner = Confiner { host: &host, project: &folders.project, toka_exe: &toka_exe, files: &files };
+    Ok(look(ready, &folders, &confiner, &policy))
+}
+
+fn look(ready: Ready, folders: &ProjectFolders, confiner: &Confiner<'_>, policy: &Policy) -> View {
+    let named: HashMap<&AgentName, &Agent> =
+        ready.set.agents.iter().map(|agent| (&agent.name, agent)).collect();
+    let agents: Vec<AgentFacts> = ready
+        .plan
+        .nodes()
+        .iter()
+        .filter_map(|node| named.get(&node.agent).copied())
+        .map(|agent| AgentFacts::gather(agent, &ready.plan, folders, confiner, policy))
+        .collect();
+    let verdict = Verdict::of(&agents);
+    View { plan: ready.plan, agents, verdict }
+}
+
+impl Args {
+    fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
 }

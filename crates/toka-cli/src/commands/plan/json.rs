@@ -1,0 +1,77 @@
+//! The plan for programs: the order as the plan exports it, and per agent everything that the text shows.
+
+use serde_json::{Map, Value, json};
+use toka_core::capability::Refusal;
+
+use super::View;
+use super::facts::AgentFacts;
+use super::verdict::Obstacle;
+
+/// `{waves, agents: […], dropped, run: {exit_code, obstacles}}`.
+pub(super) fn value(view: &View) -> Value {
+    let mut value = view.plan.to_json();
+    let nodes = value["agents"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    let agents = nodes.into_iter().zip(&view.agents).map(|(node, facts)| agent(node, facts));
+    value["agents"] = agents.collect();
+    value["run"] = json!({
+        "exit_code": view.verdict.exit_code() as u8,
+        "obstacles": view.verdict.obstacles.iter().map(obstacle).collect::<Vec<_>>(),
+    });
+    value
+}
+
+fn agent(node: Value, facts: &AgentFacts) -> Value {
+    let agent = &facts.agent;
+    let mut map: Map<String, Value> = node.as_object().cloned().unwrap_or_default();
+    let confined = facts.confined.as_ref().ok();
+    let fields = json!({
+        "file": agent.file,
+        "origin": agent.origin,
+        "command": agent.process.as_ref().map(|process| &process.command),
+        "program": confined.and_then(|confined| confined.program.as_ref()),
+        "working_dir": facts.working_dir,
+        "environment": confined.map(|confined| confined.plan.environment()),
+        "tasks": agent.tasks,
+        "network": agent.confinement.network,
+        "limits": agent.confinement.limits,
+        "capabilities": capabilities(facts),
+        "rules": facts.rules(),
+        "error": facts.confined.as_ref().err().map(ToString::to_string),
+    });
+    map.extend(fields.as_object().cloned().unwrap_or_default());
+    Value::Object(map)
+}
+
+fn capabilities(facts: &AgentFacts) -> Vec<Value> {
+    let decide = |demand| facts.demands.refused.iter().find(|(refused, _)| refused == demand);
+    facts
+        .demands
+        .all
+        .iter()
+        .map(|demand| {
+            json!({
+                "name": demand.value,
+                "origin": demand.origin,
+                "granted": decide(demand).is_none(),
+                "reason": decide(demand).map(|(_, refusal)| refusal.to_string()),
+            })
+        })
+        .collect()
+}
+
+fn obstacle(obstacle: &Obstacle) -> Value {
+    let (kind, agent, capability) = match obstacle {
+        Obstacle::Model { agent, .. } => ("needs_model", agent, None),
+        Obstacle::Refused { agent, refusal, .. } => {
+            let (Refusal::NotGranted(capability) | Refusal::Denied(capability)) = refusal;
+            ("refused", agent, Some(capability))
+        }
+    };
+    json!({
+        "kind": kind,
+        "agent": agent,
+        "capability": capability,
+        "message": obstacle.text(),
+        "origin": obstacle.origin(),
+    })
+}

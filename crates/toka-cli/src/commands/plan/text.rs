@@ -1,0 +1,210 @@
+//! The plan for people: first the order, then each agent with everything that it will be held to, at last what a run
+//! would do.
+
+use std::path::Path;
+
+use toka_core::{ExitCode, Origin, SandboxMode};
+use toka_workstream::plan::{Gate, Node};
+use toka_workstream::{Agent, AgentKind, Need, ProcessCommand};
+
+use super::View;
+use super::facts::AgentFacts;
+use super::grid::{Row, grid, wrap};
+use crate::terminal::palette::Palette;
+use crate::terminal::text::{columns as width_of, count, safe};
+
+/// The whole view, `columns` wide at most.
+pub(super) fn text(view: &View, columns: usize, palette: Palette) -> String {
+    let mut out = order(view, columns, palette);
+    for (node, facts) in view.plan.nodes().iter().zip(&view.agents) {
+        out.push('\n');
+        out.push_str(&heading(node, facts, columns, palette));
+        out.push_str(&grid(&rows(node, facts, palette), columns, palette));
+    }
+    out.push('\n');
+    out.push_str(&verdict(view, columns, palette));
+    out
+}
+
+fn order(view: &View, columns: usize, palette: Palette) -> String {
+    let waves = view.plan.waves().count();
+    let heading = format!("{} in {}", count(view.plan.len(), "agent"), count(waves, "wave"));
+    let mut rows = Vec::new();
+    for node in view.plan.nodes() {
+        let label = format!("wave {}", node.wave + 1);
+        rows.push(Row::new(&label, format!("{}, {}", node.agent, kind(node)), "").painted(palette.strong));
+        rows.extend(node.gates.iter().map(|gate| Row::new(&label, waits(gate), place(&gate.origin, None))));
+    }
+    for dropped in view.plan.dropped() {
+        let text = format!("{} does not wait for {}: that would be a circle", dropped.agent, dropped.on);
+        rows.push(Row::new("left out", text, place(&dropped.origin, None)).painted(palette.warn));
+    }
+    format!("{}\n{}", palette.strong.paint(heading), grid(&rows, columns, palette))
+}
+
+fn kind(node: &Node) -> String {
+    let kind = match node.kind {
+        AgentKind::Task => "task",
+        AgentKind::Service => "service",
+    };
+    format!("{kind}, {} priority", node.priority.as_str())
+}
+
+fn waits(gate: &Gate) -> String {
+    let condition = match gate.need {
+        Need::Required => gate.condition.to_string(),
+        Need::Optional => format!("{}, or it has ended", gate.condition),
+    };
+    format!("after {}: {condition}", gate.on)
+}
+
+fn heading(node: &Node, facts: &AgentFacts, columns: usize, palette: Palette) -> String {
+    let rule = "─".repeat(columns.saturating_sub(width_of(node.agent.as_str()) + 1));
+    let title =
+        if node.title == node.agent.as_str() { String::new() } else { format!("{}: ", safe(&node.title)) };
+    let file = safe(&facts.agent.file.display().to_string());
+    let lines = wrap(&format!("{title}{}, wave {}, {file}", kind(node), node.wave + 1), columns);
+    format!("{} {}\n{}\n", palette.strong.paint(&node.agent), palette.faint.paint(rule), lines.join("\n"))
+}
+
+fn rows(node: &Node, facts: &AgentFacts, palette: Palette) -> Vec<Row> {
+    let file = facts.agent.file.as_path();
+    let mut rows = command(&facts.agent, facts, palette);
+    rows.extend(node.gates.iter().map(|gate| {
+        let need = match gate.need {
+            Need::Required => "requires",
+            Need::Optional => "optional",
+        };
+        let reason = if gate.reason.is_empty() { String::new() } else { format!(" ({})", gate.reason) };
+        Row::new(need, format!("{}: {}{reason}", gate.on, gate.condition), place(&gate.origin, Some(file)))
+    }));
+    rows.extend(capabilities(facts, palette));
+    let sandbox = &facts.agent.confinement.sandbox;
+    if sandbox.value == SandboxMode::Off {
+        let text = "OFF: an ordinary process of the user, held to its limits and to nothing else";
+        rows.push(Row::new("sandbox", text, place(&sandbox.origin, Some(file))).painted(palette.bad));
+    }
+    rows.extend(
+        facts
+            .rules()
+            .into_iter()
+            .map(|rule| Row::new(rule.layer.as_str(), rule.rule.as_str(), place(&rule.origin, Some(file)))),
+    );
+    if let Err(problem) = &facts.confined {
+        rows.push(Row::new("error", format!("no rules: {problem}"), "").painted(palette.bad));
+    }
+    rows
+}
+
+/// What is executed, and where.
+fn command(agent: &Agent, facts: &AgentFacts, palette: Palette) -> Vec<Row> {
+    let file = agent.file.as_path();
+    let mut rows = Vec::new();
+    if let Some(process) = &agent.process {
+        let from = place(&process.command_origin, Some(file));
+        let text = match &process.command {
+            ProcessCommand::Argv(argv) => argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
+            ProcessCommand::Shell(line) => format!("/bin/sh -c {}", quoted(line)),
+        };
+        rows.push(Row::new("command", text, from));
+        rows.extend(program(process.command.clone(), facts, palette));
+        let folder = &process.working_dir;
+        rows.push(Row::new(
+            "folder",
+            facts.working_dir.display().to_string(),
+            place(&folder.origin, Some(file)),
+        ));
+    } else {
+        rows.push(Row::new("folder", facts.working_dir.display().to_string(), "default: the workspace"));
+    }
+    let needs_model: Vec<&Origin> = agent.needs_model().map(|task| &task.origin).collect();
+    for task in &agent.tasks {
+        let from = place(&task.origin, Some(file));
+        rows.push(match &task.run {
+            Some(run) if agent.process.is_none() => {
+                Row::new("task", format!("{}: /bin/sh -c {}", task.description, quoted(run)), from)
+            }
+            _ if needs_model.contains(&&task.origin) => {
+                Row::new("task", format!("{}: needs a model", task.description), from).painted(palette.warn)
+            }
+            _ => Row::new("task", task.description.as_str(), from),
+        });
+    }
+    rows
+}
+
+/// The program that a bare name stands for, or that there is none.
+fn program(command: ProcessCommand, facts: &AgentFacts, palette: Palette) -> Option<Row> {
+    let ProcessCommand::Argv(argv) = command else { return None };
+    let confined = facts.confined.as_ref().ok()?;
+    match &confined.program {
+        Some(path) if Path::new(&argv[0]) == path => None,
+        Some(path) => Some(Row::new("program", path.display().to_string(), "found on PATH")),
+        None => Some(Row::new("program", "not found, so the start would fail", "").painted(palette.warn)),
+    }
+}
+
+fn capabilities(facts: &AgentFacts, palette: Palette) -> Vec<Row> {
+    let file = facts.agent.file.as_path();
+    let rows = facts.demands.all.iter().map(|demand| {
+        let from = place(&demand.origin, Some(file));
+        let refusal = facts.demands.refused.iter().find(|(refused, _)| refused == demand);
+        match refusal {
+            Some((_, refusal)) => {
+                Row::new("asks for", format!("REFUSED: {refusal}"), from).painted(palette.bad)
+            }
+            None if demand.value.known().is_none() => {
+                Row::new("asks for", format!("{}: a label, opens nothing", demand.value), from)
+            }
+            None => Row::new("asks for", format!("{}: granted", demand.value), from),
+        }
+    });
+    rows.collect()
+}
+
+fn verdict(view: &View, columns: usize, palette: Palette) -> String {
+    let verdict = &view.verdict;
+    if verdict.exit_code() == ExitCode::Success {
+        return format!("{}\n", palette.good.paint("`toka run` would start this."));
+    }
+    let code = verdict.exit_code() as u8;
+    let mut out = format!(
+        "{}\n",
+        palette.bad.paint(format!("`toka run` would start nothing and end with exit status {code}:"))
+    );
+    let obstacles = verdict.obstacles.iter();
+    let rows: Vec<Row> =
+        obstacles.map(|obstacle| Row::new("", obstacle.text(), place(obstacle.origin(), None))).collect();
+    out.push_str(&grid(&rows, columns, palette));
+    for capability in verdict.grants() {
+        let help = format!(
+            "grant it with --allow {}, or under `allow` in toka.yaml",
+            quoted(&capability.to_string())
+        );
+        let lines = wrap(&help, columns.saturating_sub(6)).join("\n      ");
+        out.push_str(&format!("{} {lines}\n", palette.accent.paint("help:")));
+    }
+    out
+}
+
+/// A word as a shell would take it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_=+.,:/@%^".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// An origin as people look it up; the file's folder is left out where the heading names it.
+fn place(origin: &Origin, heading: Option<&Path>) -> String {
+    match origin {
+        Origin::File { file, line, .. } if heading.is_some_and(|path| path.as_os_str() == &**file) => {
+            let name = Path::new(&**file)
+                .file_name()
+                .map_or_else(|| file.to_string(), |n| n.to_string_lossy().into());
+            format!("{name}:{line}")
+        }
+        other => other.to_string(),
+    }
+}

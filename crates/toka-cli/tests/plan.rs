@@ -1,0 +1,60 @@
+//! `toka plan` as a command: what it prints where, and what it ends with.
+
+use std::process::{Command, Output};
+
+fn plan(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_toka"))
+        .arg("plan")
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .output()
+        .expect("the toka binary")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+#[test]
+fn a_circle_is_shown_whole_with_the_line_of_each_edge() {
+    let output = plan(&["tests/fixtures/plan-circle"]);
+    assert_eq!(output.status.code(), Some(65));
+    assert_eq!(text(&output.stdout), "");
+    insta::assert_snapshot!(text(&output.stderr));
+}
+
+#[test]
+fn every_format_is_printed_and_nothing_is_made() {
+    let state = tempfile::tempdir().expect("a folder");
+    let state = state.path().join("state");
+    for (format, beginning) in [
+        ("text", "3 agents in 2 waves\n"),
+        ("json", "{\"waves\":[[\"cache\",\"fetch\"],[\"checks\"]],"),
+        ("dot", "digraph plan {\n"),
+        ("mermaid", "flowchart LR\n"),
+    ] {
+        let output =
+            plan(&["tests/fixtures/plan", "--format", format, "--state-dir", &state.to_string_lossy()]);
+        assert_eq!(output.status.code(), Some(0), "{format}");
+        assert!(text(&output.stdout).starts_with(beginning), "{format}: {}", text(&output.stdout));
+    }
+    assert!(!state.exists());
+}
+
+#[test]
+fn a_grant_changes_what_a_run_would_do() {
+    let exit_code = |arguments: &[&str]| {
+        let output = plan(
+            &[
+                &["tests/fixtures/plan/checks.yaml", "tests/fixtures/plan-grant/fetch.yaml", "--json"],
+                arguments,
+            ]
+            .concat(),
+        );
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        value["run"]["exit_code"].as_u64()
+    };
+    assert_eq!(exit_code(&[]), Some(77));
+    assert_eq!(exit_code(&["--allow", "network:full"]), Some(77));
+    assert_eq!(exit_code(&["--allow", "network:full", "--allow", "filesystem-outside:/data"]), Some(0));
+}
