@@ -132,21 +132,24 @@ impl Rig {
 
     /// Starts it behind a mount namespace, with `coverage` of that.
     pub(crate) async fn running(change: impl FnOnce(&mut Launch), mounts: Coverage) -> Self {
+        Self::running_behind(change, enforcement(mounts, Coverage::Full)).await
+    }
+
+    /// Starts it behind whatever is given.
+    pub(crate) async fn running_behind(change: impl FnOnce(&mut Launch), enforcement: Enforcement) -> Self {
         let mut rig = Self::new(change);
         rig.agent.ask(toka_core::Request::Start, "test").await;
-        rig.answer_spawn(mounts).await;
+        rig.answer_spawn(enforcement).await;
         assert_eq!(rig.event().await, EventKind::AgentStarting);
         assert!(matches!(rig.event().await, EventKind::AgentStarted { pid: PID, .. }));
         rig
     }
 
-    pub(crate) async fn answer_spawn(&mut self, mounts: Coverage) {
+    pub(crate) async fn answer_spawn(&mut self, enforcement: Enforcement) {
         let Asked::Spawn(answer) = self.asked().await else { panic!("expected a spawn") };
         let (stdout, out) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         let (stderr, err) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         self.pipes = Some([out, err]);
-        let mut enforcement = Enforcement::default();
-        enforcement.set(Layer::Mounts, mounts, Vec::new());
         answer.send(Ok(Started { pid: PID, stdout, stderr, enforcement })).expect("the actor waits");
     }
 
@@ -165,6 +168,14 @@ impl Rig {
     pub(crate) fn gone(&self, usage: Usage) {
         self.says.send(KeeperEvent::Gone { id: ID, usage }).expect("the runtime lives");
     }
+}
+
+/// A report with only these two layers.
+pub(crate) fn enforcement(mounts: Coverage, cgroup: Coverage) -> Enforcement {
+    let mut enforcement = Enforcement::default();
+    enforcement.set(Layer::Mounts, mounts, Vec::new());
+    enforcement.set(Layer::Cgroup, cgroup, Vec::new());
+    enforcement
 }
 
 /// A launch whose folders are in `folder`.

@@ -6,7 +6,7 @@ use toka_core::state::Happening;
 use toka_core::{AgentState, EventKind, Exit};
 use tokio::time::Instant;
 
-use super::{Actor, DoorReach, RunningTask};
+use super::{Actor, DoorReach, Groups, RunningTask};
 use crate::Processes;
 use crate::door::{Answer, Message, Notice, Peer};
 use crate::exit_reason::out_of_memory;
@@ -112,22 +112,30 @@ impl<P: Processes> Actor<P> {
             return Err(refused(format!("task {index} is under way already")));
         }
         let description = task.description.clone();
+        let leaf = match self.groups {
+            Groups::Made => self.make_leaf(index, pid).await?,
+            Groups::Absent => None,
+        };
+        self.tasks.insert(index, RunningTask { attempt, leaf, since: Instant::now() });
+        self.emit(EventKind::TaskStarted { index, description, attempt }).await;
+        Ok(Answer::Done)
+    }
+
+    /// Gives the task's process, which must be the agent's, a control group of its own.
+    async fn make_leaf(&mut self, index: usize, pid: i32) -> Result<Option<String>, RpcError> {
         if self.processes.owner_of(pid).await != Some(self.launch.id) {
             return Err(refused(format!("process {pid} is not this agent's")));
         }
         self.leaves += 1;
         let leaf = format!("call-{}", self.leaves);
-        let leaf = match self.processes.make_leaf(self.launch.id, &leaf, pid).await {
-            Ok(()) => Some(leaf),
+        match self.processes.make_leaf(self.launch.id, &leaf, pid).await {
+            Ok(()) => Ok(Some(leaf)),
             // The agent's own limits hold all the same; only the task's figures are missing.
             Err(error) => {
                 tracing::warn!(agent = %self.launch.name, index, %error, "no control group for a task");
-                None
+                Ok(None)
             }
-        };
-        self.tasks.insert(index, RunningTask { attempt, leaf, since: Instant::now() });
-        self.emit(EventKind::TaskStarted { index, description, attempt }).await;
-        Ok(Answer::Done)
+        }
     }
 
     async fn end_task(&mut self, end: TaskEnd) -> Result<Answer, RpcError> {

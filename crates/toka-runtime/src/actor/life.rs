@@ -9,7 +9,7 @@ use toka_sandbox::PrepareError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{Actor, DoorReach, Pumping};
+use super::{Actor, DoorReach, Groups, Pumping};
 use crate::Processes;
 use crate::countdown::Countdown;
 use crate::door::{Door, Gate};
@@ -70,6 +70,9 @@ impl<P: Processes> Actor<P> {
         // Behind a mount namespace of its own nobody else can reach the door.
         if enforcement.coverage(Layer::Mounts) == Coverage::Full {
             self.reach = DoorReach::AgentOnly;
+        }
+        if enforcement.coverage(Layer::Cgroup) == Coverage::None {
+            self.groups = Groups::Absent;
         }
         if let Err(error) = self.pump([stdout, stderr]) {
             self.warn(format!("the output of {} cannot be read: {error}", self.launch.name));

@@ -78,6 +78,14 @@ enum DoorReach {
     SameUser,
 }
 
+/// Whether the agent's processes are in control groups. Where they are not, its process ids are those of a namespace of
+/// its own, and tell us nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Groups {
+    Made,
+    Absent,
+}
+
 /// The pump of a running agent.
 struct Pumping {
     gone: oneshot::Sender<()>,
@@ -99,6 +107,7 @@ pub(crate) struct Actor<P> {
     grace: Option<Instant>,
     door: Option<Door>,
     reach: DoorReach,
+    groups: Groups,
     notes: Option<mpsc::UnboundedReceiver<Note>>,
     writer: Option<crate::output::LogWriter>,
     pump: Option<Pumping>,
@@ -129,6 +138,7 @@ impl<P: Processes> Actor<P> {
             grace: None,
             door: None,
             reach: DoorReach::SameUser,
+            groups: Groups::Made,
             notes: None,
             writer: None,
             pump: None,

@@ -11,7 +11,7 @@ use tokio::net::UnixDatagram;
 use tokio::time::Instant;
 
 use crate::output::LogReader;
-use crate::test_support::{Asked, ID, PID, Rig};
+use crate::test_support::{Asked, ID, PID, Rig, enforcement};
 
 const OWN: Coverage = Coverage::Full;
 
@@ -48,7 +48,7 @@ async fn an_end_that_is_told_before_the_start_is_kept() {
     assert_eq!(rig.event().await, EventKind::AgentStarting);
     rig.exited(Status::Code(3));
     rig.gone(Usage::default());
-    rig.answer_spawn(OWN).await;
+    rig.answer_spawn(enforcement(OWN, OWN)).await;
     assert!(matches!(rig.event().await, EventKind::AgentStarted { .. }));
     assert_eq!(exit_of(&mut rig).await, Exit::Code { code: 3 });
 }
@@ -86,7 +86,7 @@ async fn a_stop_during_the_start_is_done_after_it() {
     let mut rig = Rig::new(|_| ());
     rig.agent.ask(Request::Start, "test").await;
     rig.agent.ask(Request::Stop, "operator").await;
-    rig.answer_spawn(OWN).await;
+    rig.answer_spawn(enforcement(OWN, OWN)).await;
     assert!(matches!(rig.asked().await, Asked::Signal(15)));
     rig.gone(Usage::default());
     assert_eq!(exit_of(&mut rig).await, Exit::Stopped { by: "operator".into() });
@@ -212,8 +212,7 @@ async fn a_sender_that_has_exited_is_believed_only_where_nobody_else_can_knock()
     }
 }
 
-#[tokio::test]
-async fn a_task_gets_a_group_of_its_own_and_its_usage_is_told() {
+fn one_task(launch: &mut crate::Launch) {
     let task = TaskSpec {
         index: 0,
         description: "test".into(),
@@ -222,7 +221,26 @@ async fn a_task_gets_a_group_of_its_own_and_its_usage_is_told() {
         retry: Default::default(),
         depends_on: Vec::new(),
     };
-    let mut rig = Rig::running(|launch| launch.tasks = TaskList { tasks: vec![task] }, OWN).await;
+    launch.tasks = TaskList { tasks: vec![task] };
+}
+
+#[tokio::test]
+async fn without_groups_a_task_runs_all_the_same() {
+    let mut rig = Rig::running_behind(one_task, enforcement(OWN, Coverage::None)).await;
+    rig.keeper.own(me(), ID);
+    let mut client = crate::door::tests::Client::connect(&rig.folder.path().join("door/agent")).await;
+    // Its pid in a namespace of its own: nobody here knows it.
+    assert!(client.ask("task/enter", r#"{"index":0,"attempt":1,"pid":4}"#).await.contains("\"result\":{}"));
+    let end = r#"{"index":0,"attempt":1,"exit":{"cause":"code","code":3},"duration_ms":5}"#;
+    assert!(client.ask("task/end", end).await.contains("\"result\""));
+    assert!(matches!(rig.event().await, EventKind::TaskStarted { .. }));
+    assert!(matches!(rig.event().await, EventKind::TaskEnded { exit: Exit::Code { code: 3 }, .. }));
+    assert!(rig.asked.try_recv().is_err(), "the keeper is not asked");
+}
+
+#[tokio::test]
+async fn a_task_gets_a_group_of_its_own_and_its_usage_is_told() {
+    let mut rig = Rig::running(one_task, OWN).await;
     rig.keeper.own(me(), ID);
     rig.keeper.own(PID + 1, ID);
     let mut client = crate::door::tests::Client::connect(&rig.folder.path().join("door/agent")).await;
