@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use crate::decode::{Context, Decoded, Place, decode, nearest};
+use crate::decode::{Context, Decoded, MAX_DIAGNOSTICS, Place, decode, nearest};
 use crate::diagnostic::{Code, Diagnostic, FileId, Severity, Sources};
 use crate::model::{Agent, AgentKind, Condition, Probes, Set};
-use crate::plan::plan;
+use crate::plan::{Member, Problem, arrange};
 use crate::read::{Found, collect, parse};
 
 /// What to make of the files.
@@ -54,13 +54,18 @@ pub fn check(paths: &[PathBuf], options: &LoadOptions) -> Loaded {
     let mut loader = Loader::new(options);
     loader.read(paths);
     let (set, mut loaded) = loader.finish();
-    let (_, problems) = plan(&set, &loaded.sources);
-    for mut diagnostic in problems {
-        if diagnostic.code == Code::MissingDependency {
-            diagnostic.severity = diagnostic.severity.min(Severity::Warning);
-        }
-        loaded.diagnostics.push(diagnostic);
-    }
+    let (_, problems) = arrange(set.agents.iter().map(Member::from).collect());
+    let diagnostics = problems.iter().take(MAX_DIAGNOSTICS).map(|problem| {
+        let diagnostic = problem.diagnostic(&loaded.sources);
+        let severity = match diagnostic.code {
+            Code::MissingDependency => diagnostic.severity.min(Severity::Warning),
+            _ => diagnostic.severity,
+        };
+        diagnostic.severity(severity)
+    });
+    let found: Vec<Diagnostic> = diagnostics.collect();
+    loaded.diagnostics.extend(found);
+    loaded.diagnostics.extend(more(problems.len(), problems.iter().any(Problem::is_error)));
     Loaded { set: Some(set).filter(|_| loaded.count(Severity::Error) == 0), ..loaded }
 }
 
@@ -157,7 +162,10 @@ impl<'o> Loader<'o> {
             );
             false
         });
+        let count = problems.len();
+        problems.truncate(MAX_DIAGNOSTICS);
         self.diagnostics.append(&mut problems);
+        self.diagnostics.extend(more(count, true));
     }
 
     fn report_unknown_groups(&mut self) {
@@ -204,6 +212,14 @@ fn default_condition(agent: &Agent) -> Condition {
 
 fn says_ready(probes: &Probes) -> bool {
     probes.readiness.is_some() || probes.startup.is_some()
+}
+
+/// Says that not all of `count` problems of one kind are shown, if they are not.
+fn more(count: usize, any_error: bool) -> Option<Diagnostic> {
+    let omitted = count.checked_sub(MAX_DIAGNOSTICS).filter(|omitted| *omitted > 0)?;
+    let severity = if any_error { Severity::Error } else { Severity::Warning };
+    let message = format!("{omitted} more problems between the agents are not shown");
+    Some(Diagnostic::new(Code::TooComplex, message).severity(severity))
 }
 
 fn nothing_in(file: FileId, path: &Path) -> Diagnostic {

@@ -136,16 +136,28 @@ fn too_many_values_and_too_long_ones() {
 #[test]
 fn a_flood_of_problems_is_cut() {
     let mut text = String::from("metadata: {name: a}\nspec:\n");
-    for key in 0..20_000 {
+    for key in 0..8_000 {
         let _ = writeln!(text, "  k{key}: 1");
     }
     let loaded = check(&text, Code::UnknownKey);
     assert_eq!(loaded.diagnostics.len(), 101);
     assert!(
-        loaded.diagnostics[100].message.starts_with("19900 more problems"),
+        loaded.diagnostics[100].message.starts_with("7900 more problems"),
         "{:?}",
         loaded.diagnostics[100]
     );
+}
+
+#[test]
+fn a_flood_of_documents_is_cut_too() {
+    let text = (0..1500).map(|_| format!("---\n{HEAD}")).collect::<String>();
+    let loaded = check(&text, Code::DuplicateAgent);
+    assert!(loaded.diagnostics.len() <= 101, "{}", loaded.diagnostics.len());
+    let names = (0..9000).map(|number| format!("d{number}, ")).collect::<String>();
+    let case = Case::new();
+    let path = case.write("edges.yaml", format!("{HEAD}dependencies: {{required: [{names}]}}\n"));
+    let loaded = toka_workstream::check(&[path], &LoadOptions::default());
+    assert!(loaded.diagnostics.len() <= 101, "{}", loaded.diagnostics.len());
 }
 
 #[test]

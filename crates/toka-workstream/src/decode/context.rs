@@ -8,7 +8,7 @@ use crate::diagnostic::{Code, Diagnostic, FileId, Severity, Sources};
 use crate::read::Node;
 
 /// Most diagnostics of one file. Beyond it nobody reads on, and a hostile file could ask for a gigabyte of them.
-const MAX_DIAGNOSTICS: usize = 100;
+pub(crate) const MAX_DIAGNOSTICS: usize = 100;
 
 /// The file at hand and what is wrong with it.
 pub(crate) struct Context<'a> {
@@ -33,13 +33,13 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Reports an error that costs something to put into words; the words are made only if they are shown.
-    pub(crate) fn report_error(&mut self, words: impl FnOnce(&Self) -> Diagnostic) {
+    /// Reports what costs something to put into words; the words are made only if they are shown.
+    pub(crate) fn report_lazily(&mut self, code: Code, words: impl FnOnce(&Self) -> Diagnostic) {
         if self.diagnostics.len() < MAX_DIAGNOSTICS {
             let diagnostic = words(self);
             self.report(diagnostic);
         } else {
-            self.failed = true;
+            self.failed |= code.severity() == Severity::Error;
             self.omitted += 1;
         }
     }

@@ -20,5 +20,5 @@ mod tasks;
 mod texts;
 
 pub(crate) use agent::{Decoded, Place, decode};
-pub(crate) use context::Context;
+pub(crate) use context::{Context, MAX_DIAGNOSTICS};
 pub(crate) use suggest::nearest;

@@ -21,7 +21,7 @@ impl<'n> Section<'n> {
         let entries = Self::entries(cx, node, keys)?;
         for entry in entries {
             if !keys.names.contains(&entry.key.text.as_str()) {
-                cx.report_error(|cx| unknown_key(cx, entry, keys));
+                cx.report_lazily(Code::UnknownKey, |cx| unknown_key(cx, entry, keys));
             }
         }
         Some(Self { keys, entries, span: node.span.clone() })

@@ -10,7 +10,7 @@ use super::process::declared_paths;
 use super::quantities::{bandwidth, duration, integer, share, size};
 use super::section::Section;
 use super::texts::{choice, texts_with_nodes, truth};
-use crate::diagnostic::Code;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::read::{Node, ScalarKind, Value, shorten};
 
 const COMPATIBILITIES: &[(&str, Compatibility)] = &[
@@ -18,6 +18,9 @@ const COMPATIBILITIES: &[(&str, Compatibility)] = &[
     ("strict", Compatibility::Strict),
     ("best-effort", Compatibility::BestEffort),
 ];
+
+/// A longer label is no slip of the pen in a known name.
+const LONGEST_SLIP: usize = 64;
 
 /// Less than this, and no program starts.
 const LEAST_MEMORY: ByteSize = ByteSize::mib(1);
@@ -65,18 +68,20 @@ fn capabilities(cx: &mut Context<'_>, node: &Node) -> Vec<Declared<Capability>> 
         }
         let capability = Capability::parse(&text.replacen(": ", ":", 1));
         if let Capability::Label(label) = &capability {
-            let message =
-                format!("`{}` is not a capability that Toka knows; it grants nothing", shorten(label));
-            let problem = cx.at(Code::UnknownCapability, message, node, "a label");
-            let problem = match capability.suggestion() {
-                Some(near) => problem.help(format!("did you mean `{near}`?")),
-                None => problem.help("`toka explain capabilities` lists those that open something"),
-            };
-            cx.report(problem);
+            cx.report_lazily(Code::UnknownCapability, |cx| unknown_capability(cx, label, &capability, node));
         }
         out.push(Declared::new(capability, cx.origin(node)));
     }
     out
+}
+
+fn unknown_capability(cx: &Context<'_>, label: &str, capability: &Capability, node: &Node) -> Diagnostic {
+    let message = format!("`{}` is not a capability that Toka knows; it grants nothing", shorten(label));
+    let problem = cx.at(Code::UnknownCapability, message, node, "a label");
+    match capability.suggestion().filter(|_| label.len() <= LONGEST_SLIP) {
+        Some(near) => problem.help(format!("did you mean `{near}`?")),
+        None => problem.help("`toka explain capabilities` lists those that open something"),
+    }
 }
 
 fn network(cx: &mut Context<'_>, node: &Node) -> Option<NetworkAccess> {

@@ -174,7 +174,7 @@ fn resolve(cx: &mut Context<'_>, drafts: &[Draft<'_>]) -> Vec<Task> {
             match position(word, &positions, drafts.len()) {
                 Some(at) if !task.depends_on.contains(&at) => task.depends_on.push(at),
                 Some(_) => {}
-                None => cx.report(unknown_task(cx, word, node)),
+                None => cx.report_lazily(Code::UnknownTask, |cx| unknown_task(cx, word, node)),
             }
         }
         tasks.push(task);

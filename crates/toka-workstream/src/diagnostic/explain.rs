@@ -123,7 +123,7 @@ spaces when the tab key is hit.",
 const TOO_COMPLEX: Entry = (
     "a document is too deep, too wide, or uses too many aliases",
     "A few lines of YAML can describe a document that no memory holds, by aliases of aliases. So Toka counts while it reads, and
-stops at 64 levels of nesting, 50,000 values (with what aliases repeat counted each time), 1,000 aliases, and 128 KiB
+stops at 64 levels of nesting, 20,000 keys and values (with what aliases repeat counted each time), 1,000 aliases, and 128 KiB
 for a single value. No workstream that does work is near any of these.
 
 The same code tells that a file has more problems than are shown.",

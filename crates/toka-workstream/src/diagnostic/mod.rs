@@ -11,7 +11,7 @@ mod sources;
 
 use std::ops::Range;
 
-pub use code::{Code, Severity};
+pub use code::{Code, NoSuchCode, Severity};
 pub use explain::Explanation;
 pub use render::Style;
 pub use sources::{FileId, Position, Sources};

@@ -3,13 +3,15 @@
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use toka_core::escape::for_terminal;
 
-use super::{Diagnostic, FileId, Label, Severity, Sources};
+use super::{Diagnostic, Label, Severity, Sources};
 
 /// Longest message in characters, and longest source line in bytes; whatever is cut is hostile or generated.
 const MAX_TEXT: usize = 2000;
 /// Bytes of the source kept on either side of a span in a line that is too long to show.
 const MARGIN: usize = 60;
 const MAX_LINE: usize = 400;
+/// Lines between two places that are shown in snippets of their own.
+const FAR: u32 = 40;
 
 /// Whether the drawing is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +45,8 @@ impl Sources {
         };
         let title = level.primary_title(safe(&diagnostic.message)).id(diagnostic.code.to_string());
         let mut group = Group::with_title(title);
-        for file in files_of(&diagnostic.labels) {
-            group = group.element(self.snippet(file, diagnostic));
+        for cluster in self.clusters(&diagnostic.labels) {
+            group = group.element(self.snippet(&cluster));
         }
         if let Some(help) = &diagnostic.help {
             group = group.element(Level::HELP.message(safe(help)));
@@ -52,22 +54,45 @@ impl Sources {
         vec![group]
     }
 
-    /// The lines of one file that a diagnostic speaks of, as a snippet of their own: a large file is not copied for each.
+    /// Labels that are shown in one snippet: of the same file, and not far from each other. The primary one comes first.
+    fn clusters<'l>(&self, labels: &'l [Label]) -> Vec<Vec<(AnnotationKind, &'l Label)>> {
+        let kind = |at| if at == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
+        let mut sorted: Vec<_> = labels.iter().enumerate().collect();
+        sorted.sort_by_key(|(_, label)| (label.file, label.span.start));
+        let mut clusters: Vec<Vec<(usize, &Label)>> = Vec::new();
+        for (at, label) in sorted {
+            match clusters.last_mut() {
+                Some(cluster) if cluster.last().is_some_and(|(_, last)| self.is_near(last, label)) => {
+                    cluster.push((at, label));
+                }
+                _ => clusters.push(vec![(at, label)]),
+            }
+        }
+        clusters.sort_by_key(|cluster| cluster.iter().map(|(at, _)| *at).min());
+        clusters
+            .into_iter()
+            .map(|cluster| cluster.into_iter().map(|(at, label)| (kind(at), label)).collect())
+            .collect()
+    }
+
+    fn is_near(&self, one: &Label, other: &Label) -> bool {
+        let line = |label: &Label| self.position(label.file, label.span.start).line;
+        one.file == other.file && line(one).abs_diff(line(other)) <= FAR
+    }
+
+    /// The lines that some labels of one file speak of: a large file is not copied for each.
     fn snippet(
         &self,
-        file: FileId,
-        diagnostic: &Diagnostic,
+        labels: &[(AnnotationKind, &Label)],
     ) -> Snippet<'static, annotate_snippets::Annotation<'static>> {
-        let labels: Vec<_> =
-            diagnostic.labels.iter().enumerate().filter(|(_, label)| label.file == file).collect();
+        let file = labels[0].1.file;
         let first = labels.iter().map(|(_, label)| label.span.start).min().unwrap_or_default();
         let last = labels.iter().map(|(_, label)| label.span.start).max().unwrap_or_default();
         let excerpt = Excerpt::of(self.text(file), first, last);
         let mut snippet = Snippet::source(excerpt.text.clone())
             .path(safe(self.path(file)))
             .line_start(self.position(file, excerpt.from).line as usize);
-        for (at, label) in labels {
-            let kind = if at == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
+        for (kind, label) in labels {
             let mut annotation = kind.span(excerpt.place(&label.span));
             if !label.message.is_empty() {
                 annotation = annotation.label(safe(&label.message));
@@ -76,16 +101,6 @@ impl Sources {
         }
         snippet
     }
-}
-
-fn files_of(labels: &[Label]) -> Vec<FileId> {
-    let mut files = Vec::new();
-    for label in labels {
-        if !files.contains(&label.file) {
-            files.push(label.file);
-        }
-    }
-    files
 }
 
 fn safe(text: &str) -> String {

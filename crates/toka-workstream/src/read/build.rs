@@ -123,7 +123,7 @@ impl<'a> Builder<'a> {
     fn count(&mut self, weight: usize, span: &Range<usize>) -> Result<(), Halt> {
         self.counts.nodes = self.counts.nodes.saturating_add(weight);
         if self.counts.nodes > MAX_NODES {
-            let message = format!("the file has more than {MAX_NODES} values, aliases expanded");
+            let message = format!("the file has more than {MAX_NODES} keys and values, aliases expanded");
             return Err(self.too_complex(span, message));
         }
         Ok(())

@@ -16,8 +16,8 @@ pub(crate) use scalar::{Scalar, ScalarKind, shorten};
 pub(crate) const MAX_BYTES: usize = 1 << 20;
 /// Deepest nesting of lists and maps.
 pub(crate) const MAX_DEPTH: usize = 64;
-/// Most nodes of a file, those that aliases repeat counted each time.
-pub(crate) const MAX_NODES: usize = 50_000;
+/// Most nodes (keys and values) of a file, those that aliases repeat counted each time.
+pub(crate) const MAX_NODES: usize = 20_000;
 /// Most aliases of a file.
 pub(crate) const MAX_ALIASES: usize = 1000;
 /// Longest single value in bytes: a command line of Linux ends there too (`MAX_ARG_STRLEN`, execve(2)).

@@ -1,11 +1,11 @@
 //! Makes the schema.
 
 use schemars::generate::SchemaSettings;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::shape::Document;
 
-/// Where the committed copy for 2020-12 can be named by.
+/// What editors call the schema.
 const TITLE: &str = "Toka workstream";
 
 /// A version of JSON Schema.
@@ -31,11 +31,22 @@ pub(super) fn generate(draft: Draft) -> Value {
         Draft::Draft07 => SchemaSettings::draft07(),
     };
     let mut schema = settings.into_generator().into_root_schema_for::<Document>().to_value();
-    if let Some(schema) = schema.as_object_mut() {
-        schema.insert("title".to_owned(), Value::from(TITLE));
-    }
     tidy(&mut schema);
-    schema
+    with_head(schema)
+}
+
+/// What says which schema this is comes first, where people and tools look for it.
+fn with_head(mut schema: Value) -> Value {
+    let Some(map) = schema.as_object_mut() else { return schema };
+    let mut out = Map::new();
+    for key in ["$schema", "title", "description"] {
+        if let Some(value) = map.remove(key) {
+            out.insert(key.to_owned(), value);
+        }
+    }
+    out.insert("title".to_owned(), Value::from(TITLE));
+    out.append(map);
+    Value::Object(out)
 }
 
 /// Brings the derived schema into the form that is shown, from the outside in.
