@@ -1,12 +1,26 @@
-//! `toka schema`: Print the schema.
+//! `toka schema`: the JSON Schema of workstream files.
+
+use std::io::Write as _;
 
 use toka_core::ExitCode;
+use toka_workstream::schema::{Draft, to_text};
+
+use crate::terminal::out::ignore_closed;
 
 /// Options of `toka schema`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Print the older draft-07, which more editors understand, instead of 2020-12
+    #[arg(long = "draft-07")]
+    draft_07: bool,
+    /// Accepted for likeness with other commands: a schema is JSON anyway
+    #[arg(long, hide = true)]
+    json: bool,
+}
 
 /// Runs the command.
-pub(crate) fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not written yet")
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let draft = if args.draft_07 { Draft::Draft07 } else { Draft::Draft202012 };
+    ignore_closed(std::io::stdout().lock().write_all(to_text(draft).as_bytes()))?;
+    Ok(ExitCode::Success)
 }

@@ -1,12 +1,69 @@
-//! `toka validate`: Check workstream files.
+//! `toka validate`: checks workstream files, and shows everything that is wrong with all of them at once.
 
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use serde_json::json;
 use toka_core::ExitCode;
+use toka_workstream::{LoadOptions, Loaded, Severity, Style, check};
+
+use crate::terminal::out::ignore_closed;
+use crate::terminal::palette::Palette;
+use crate::terminal::text::count;
 
 /// Options of `toka validate`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Workstream files, or folders of them (their *.yaml and *.yml, not deeper)
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+    /// Switch on a group of conditional tasks; may be given several times
+    #[arg(long = "enable", value_name = "GROUP")]
+    enable: Vec<String>,
+    /// Print the diagnostics as JSON
+    #[arg(long)]
+    json: bool,
+}
 
-/// Runs the command.
-pub(crate) fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not written yet")
+/// Runs the command: 0 with warnings at most, 65 with errors.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let loaded = check(&args.paths, &LoadOptions { enable: args.enable.into_iter().collect() });
+    let text = if args.json { as_json(&loaded)? } else { as_text(&loaded) };
+    ignore_closed(std::io::stdout().lock().write_all(text.as_bytes()))?;
+    Ok(if loaded.set.is_some() { ExitCode::Success } else { ExitCode::Invalid })
+}
+
+fn as_text(loaded: &Loaded) -> String {
+    let plain = Palette::for_stream(&std::io::stdout()) == Palette::PLAIN;
+    let style = if plain { Style::Plain } else { Style::Colour };
+    let mut text = loaded.sources.render(&loaded.diagnostics, style);
+    text.push_str(&summary(loaded));
+    text.push('\n');
+    text
+}
+
+/// `checked 5 files, 5 agents: 1 error, 2 warnings`.
+fn summary(loaded: &Loaded) -> String {
+    let found: Vec<String> = [Severity::Error, Severity::Warning, Severity::Note]
+        .into_iter()
+        .filter_map(|severity| match loaded.count(severity) {
+            0 => None,
+            number => Some(count(number, severity.as_str())),
+        })
+        .collect();
+    let found = if found.is_empty() { "no problems".to_owned() } else { found.join(", ") };
+    format!("checked {}, {}: {found}", count(loaded.files, "file"), count(loaded.agents, "agent"))
+}
+
+fn as_json(loaded: &Loaded) -> anyhow::Result<String> {
+    let value = json!({
+        "valid": loaded.set.is_some(),
+        "files": loaded.files,
+        "agents": loaded.agents,
+        "errors": loaded.count(Severity::Error),
+        "warnings": loaded.count(Severity::Warning),
+        "notes": loaded.count(Severity::Note),
+        "diagnostics": loaded.sources.to_json(&loaded.diagnostics),
+    });
+    Ok(serde_json::to_string_pretty(&value)? + "\n")
 }
