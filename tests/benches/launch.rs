@@ -117,6 +117,7 @@ fn plan(root: &std::path::Path, binary: &std::path::Path) -> SandboxPlan {
         project: &name("bench"),
         agent: &name("true"),
         workstream_files: &[],
+        workstream_dir: None,
         toka_exe: binary,
         programs: &[],
         run_as: None,

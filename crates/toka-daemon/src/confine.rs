@@ -47,6 +47,8 @@ impl Confiner<'_> {
         folders: &AgentFolders,
         programs: &[PathBuf],
     ) -> Result<SandboxPlan, CompileError> {
+        let file = agent.file.canonicalize().unwrap_or_else(|_| agent.file.clone());
+        let folder = file.parent().map(Path::to_owned);
         SandboxPlan::compile(&CompileInput {
             confinement: &agent.confinement,
             folders,
@@ -54,6 +56,7 @@ impl Confiner<'_> {
             project: self.project,
             agent: &agent.name,
             workstream_files: self.files,
+            workstream_dir: folder.as_deref(),
             toka_exe: self.toka_exe,
             programs,
             run_as: None,

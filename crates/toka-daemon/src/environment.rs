@@ -156,6 +156,7 @@ mod tests {
             project: &name,
             agent: &name,
             workstream_files: &[],
+            workstream_dir: None,
             toka_exe: "/bin/true".as_ref(),
             programs: &[],
             run_as: None,

@@ -224,6 +224,7 @@ fn plan(root: &std::path::Path) -> SandboxPlan {
         project: &name,
         agent: &name,
         workstream_files: &[],
+        workstream_dir: None,
         toka_exe: std::path::Path::new("/bin/true"),
         programs: &[],
         run_as: None,

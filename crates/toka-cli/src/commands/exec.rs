@@ -145,6 +145,7 @@ fn launch(agent: &Agent, folders: &AgentFolders, args: &Args) -> anyhow::Result<
         project: &project,
         agent: &agent.name,
         workstream_files: &[],
+        workstream_dir: None,
         toka_exe: &executable,
         programs: &[],
         run_as: None,

@@ -58,6 +58,8 @@ pub struct CompileInput<'a> {
     pub agent: &'a Name,
     /// Files that declare agents: never writable by one.
     pub workstream_files: &'a [PathBuf],
+    /// The folder of the file that declares this agent.
+    pub workstream_dir: Option<&'a Path>,
     /// The `toka` binary, which every agent may execute.
     pub toka_exe: &'a Path,
     /// Programs outside the system's folders that the agent was told to run.
@@ -173,6 +175,9 @@ impl Compiler<'_> {
         search.retain(|folder| folder.is_absolute() && seen.insert(folder.clone()));
         let path = search.iter().map(|folder| folder.to_string_lossy()).collect::<Vec<_>>().join(":");
         variables.insert(0, ("PATH".to_owned(), path));
+        if let Some(folder) = self.workstream_folder() {
+            variables.push(("TOKA_WORKSTREAM_DIR".to_owned(), folder.to_string_lossy().into_owned()));
+        }
         Ok(variables)
     }
 
@@ -241,21 +246,29 @@ impl Compiler<'_> {
         for path in inputs.chain([&folders.inputs_dir, &folders.credentials, &folders.door]) {
             self.grant(path, Right::Read, Need::Required, &origin)?;
         }
-        for file in self.input.workstream_files {
-            if let Some(folder) = file.parent() {
-                self.grant(
-                    folder,
-                    Right::Execute,
-                    Need::Required,
-                    &Origin::default_of("the workstream's folder"),
-                )?;
-            }
+        if let Some(folder) = self.workstream_folder() {
+            self.grant(
+                &folder,
+                Right::Execute,
+                Need::Required,
+                &Origin::default_of("the workstream's folder"),
+            )?;
         }
         for program in self.input.programs.iter().map(PathBuf::as_path).chain([self.input.toka_exe]) {
             let origin = Origin::default_of("the program to run");
             self.grant(program, Right::Execute, Need::Required, &origin)?;
         }
         Ok(())
+    }
+
+    /// The folder of the file that declares the agent, where its scripts lie. Not when that would open more than was
+    /// meant: a file at the top of the workspace or of the user's home.
+    fn workstream_folder(&self) -> Option<PathBuf> {
+        let folder = self.input.workstream_dir?;
+        let folders = self.input.folders;
+        let too_wide = |inner: &PathBuf| inner.starts_with(folder);
+        let inner = [&folders.workspace, &folders.user_home, &folders.state_dir, &folders.run_dir];
+        (!inner.into_iter().any(too_wide)).then(|| folder.to_owned())
     }
 
     /// What is never writable although the workspace is: hooks and configuration of git, and workstream files.

@@ -73,6 +73,7 @@ impl Scene {
             project: &name("shop"),
             agent: &name("web"),
             workstream_files: &self.files,
+            workstream_dir: Some(&self.folders.workspace.join("agents")),
             toka_exe: Path::new("/usr/bin/toka"),
             programs: &[],
             run_as: None,
