@@ -1,4 +1,5 @@
-//! The way from paths to validated agents. Nothing stops at the first problem: every problem of every file is reported.
+//! The way from paths to validated agents. Nothing stops at the first problem: every problem of every file is
+//! reported.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -38,9 +39,10 @@ impl Loaded {
     }
 }
 
-/// Reads files and folders (their `*.yaml` and `*.yml`, not recursively), checks everything, and never panics.
+/// Reads files and folders (their `*.yaml` and `*.yml`, not recursively), checks everything, and never
+/// panics.
 ///
-/// Dependencies between agents are looked at by [`crate::plan`]; [`check`] does both.
+/// Dependencies between agents are looked at by [`mod@crate::plan`]; [`check`] does both.
 pub fn load(paths: &[PathBuf], options: &LoadOptions) -> Loaded {
     let mut loader = Loader::new(options);
     loader.read(paths);
@@ -65,7 +67,8 @@ pub fn check(paths: &[PathBuf], options: &LoadOptions) -> Loaded {
     });
     let found: Vec<Diagnostic> = diagnostics.collect();
     loaded.diagnostics.extend(found);
-    loaded.diagnostics.extend(more(problems.len(), problems.iter().any(Problem::is_error)));
+    let worst = if problems.iter().any(Problem::is_error) { Severity::Error } else { Severity::Warning };
+    loaded.diagnostics.extend(more(problems.len(), worst));
     Loaded { set: Some(set).filter(|_| loaded.count(Severity::Error) == 0), ..loaded }
 }
 
@@ -165,7 +168,7 @@ impl<'o> Loader<'o> {
         let count = problems.len();
         problems.truncate(MAX_DIAGNOSTICS);
         self.diagnostics.append(&mut problems);
-        self.diagnostics.extend(more(count, true));
+        self.diagnostics.extend(more(count, Severity::Error));
     }
 
     fn report_unknown_groups(&mut self) {
@@ -215,9 +218,8 @@ fn says_ready(probes: &Probes) -> bool {
 }
 
 /// Says that not all of `count` problems of one kind are shown, if they are not.
-fn more(count: usize, any_error: bool) -> Option<Diagnostic> {
+fn more(count: usize, severity: Severity) -> Option<Diagnostic> {
     let omitted = count.checked_sub(MAX_DIAGNOSTICS).filter(|omitted| *omitted > 0)?;
-    let severity = if any_error { Severity::Error } else { Severity::Warning };
     let message = format!("{omitted} more problems between the agents are not shown");
     Some(Diagnostic::new(Code::TooComplex, message).severity(severity))
 }

@@ -1,5 +1,5 @@
-//! The policy file, `toka.yaml` in the workspace or what `--policy` names: which capabilities a person allows although
-//! they are dangerous, and which they deny although they are not.
+//! The policy file, `toka.yaml` in the workspace or what `--policy` names: which capabilities a person allows
+//! although they are dangerous, and which they deny although they are not.
 //!
 //! ```yaml
 //! allow: [network:full, "filesystem-outside:/data"]

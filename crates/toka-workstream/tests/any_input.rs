@@ -1,4 +1,5 @@
-//! Whatever the bytes are, `load` answers: no panic, no flood, and every place that it names lies in its file.
+//! Whatever the bytes are, `load` answers: no panic, no flood, and every place that it names lies in its
+//! file.
 
 use std::fs;
 use std::sync::OnceLock;
@@ -105,7 +106,7 @@ fn piece() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_bytes(bytes: Vec<u8>) {

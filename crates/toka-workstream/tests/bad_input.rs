@@ -1,5 +1,6 @@
-//! Input that must be refused: with its code, without a panic, and before it costs anything. The clock is only a coarse
-//! net here; what bounds the cost are the limits, and that they are what stopped the reading is what is asserted.
+//! Input that must be refused: with its code, without a panic, and before it costs anything. The clock is
+//! only a coarse net here; what bounds the cost are the limits, and that they are what stopped the reading is
+//! what is asserted.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -211,6 +212,36 @@ fn units_and_limits() {
     ] {
         check(limit(line), Code::WrongType);
     }
+}
+
+#[test]
+fn texts_that_cannot_be_what_they_should_be() {
+    for line in [
+        "security: {filesystem: {read: ['a***b[']}}",
+        "security: {filesystem: {write: ['']}}",
+        "security: {network: {allow: ['example.org:99999']}}",
+        "security: {network: {allow: ['-bad-.org:1']}}",
+    ] {
+        check(format!("{HEAD}{line}\n"), Code::BadValue);
+    }
+    for process in
+        ["command: []", "command: ['']", "command: [x, \"a\\0b\"]", "shell: ' '", "command: [x], user: 'a b'"]
+    {
+        check(format!("metadata: {{name: a}}\nspec: {{process: {{{process}}}}}\n"), Code::BadValue);
+    }
+}
+
+/// Where a path leads is for the policy to decide: the text arrives as it stands, with its place.
+#[test]
+fn paths_outside_of_the_workspace_are_kept() {
+    let case = Case::new();
+    let text = format!("{HEAD}security:\n  filesystem:\n    read: [/etc/hosts, ../other]\n");
+    let loaded = load(&[case.write("good.yaml", text)], &LoadOptions::default());
+    let set = loaded.set.expect("valid");
+    let read: Vec<_> = set.agents[0].confinement.read.iter().map(|path| path.value.as_str()).collect();
+    assert_eq!(read, ["/etc/hosts", "../other"]);
+    let second = set.agents[0].confinement.read[1].origin.clone();
+    assert!(matches!(second, toka_core::Origin::File { line: 5, column: 24, .. }), "{second:?}");
 }
 
 #[test]

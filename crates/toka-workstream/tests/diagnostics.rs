@@ -91,6 +91,11 @@ fn examples_as_people_see_them() {
 }
 
 #[test]
+fn an_explanation_as_people_see_it() {
+    insta::assert_snapshot!("explanation", Code::ChecksumMismatch.explain().render(Code::ChecksumMismatch));
+}
+
+#[test]
 fn all_problems_are_told_at_once() {
     let loaded = check(&[fixture("bad/many.yaml")], &LoadOptions::default());
     assert!(loaded.set.is_none());

@@ -1,8 +1,9 @@
-//! `metadata.checksum`: the SHA-256, in hexadecimal and with or without `sha256:` before it, of the document without the
-//! line that the checksum stands in. For a file of one document that is `grep -v '^ *checksum:' FILE | sha256sum`.
+//! `metadata.checksum`: the SHA-256, in hexadecimal and with or without `sha256:` before it, of the document
+//! without the line that the checksum stands in. For a file of one document that is `grep -v '^ *checksum:'
+//! FILE | sha256sum`.
 //!
-//! The line is left out because no text can hold its own hash. A mismatch warns and never refuses: the checksum guards
-//! against slips, not against people, who could write the right one.
+//! The line is left out because no text can hold its own hash. A mismatch warns and never refuses: the
+//! checksum guards against slips, not against people, who could write the right one.
 
 use std::fmt::Write as _;
 

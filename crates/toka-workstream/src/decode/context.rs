@@ -7,7 +7,8 @@ use toka_core::Origin;
 use crate::diagnostic::{Code, Diagnostic, FileId, Severity, Sources};
 use crate::read::Node;
 
-/// Most diagnostics of one file. Beyond it nobody reads on, and a hostile file could ask for a gigabyte of them.
+/// Most diagnostics of one file. Beyond it nobody reads on, and a hostile file could ask for a gigabyte of
+/// them.
 pub(crate) const MAX_DIAGNOSTICS: usize = 100;
 
 /// The file at hand and what is wrong with it.
@@ -49,7 +50,8 @@ impl<'a> Context<'a> {
         self.failed
     }
 
-    /// Everything that was reported, in the order of the file; the last one says how many were left out, if any were.
+    /// Everything that was reported, in the order of the file; the last one says how many were left out, if
+    /// any were.
     pub(crate) fn finish(mut self) -> Vec<Diagnostic> {
         self.diagnostics.sort_by_key(|diagnostic| diagnostic.labels.first().map(|label| label.span.start));
         if self.omitted > 0 {

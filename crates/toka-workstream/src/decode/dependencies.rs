@@ -124,7 +124,8 @@ fn condition(cx: &mut Context<'_>, node: &Node) -> Option<Condition> {
 }
 
 fn add(cx: &mut Context<'_>, on: &str, node: &Node, need: Need, reason: Reason, out: &mut Vec<Draft>) {
-    // What cannot be the name of an agent can never be there: that gates a required edge, and no optional one.
+    // What cannot be the name of an agent can never be there: that gates a required edge, and no optional
+    // one.
     let severity = match need {
         Need::Required => Severity::Error,
         Need::Optional => Severity::Warning,

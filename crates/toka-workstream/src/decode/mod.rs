@@ -1,5 +1,5 @@
-//! From trees to validated agents. One file per section; each reads what is there, reports what is wrong with it, and goes
-//! on with the default, so that one slip does not hide the next.
+//! From trees to validated agents. One file per section; each reads what is there, reports what is wrong with
+//! it, and goes on with the default, so that one slip does not hide the next.
 
 mod agent;
 mod checksum;

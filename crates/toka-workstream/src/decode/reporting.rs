@@ -29,7 +29,8 @@ pub(crate) fn reporting(cx: &mut Context<'_>, node: &Node) -> Reporting {
     }
 }
 
-/// A map name → description, a list of such one-key maps, a list of {name, description, type, unit}, or a list of names.
+/// A map name → description, a list of such one-key maps, a list of {name, description, type, unit}, or a
+/// list of names.
 fn metrics(cx: &mut Context<'_>, node: &Node) -> Vec<Metric> {
     match &node.value {
         Value::Map(entries) => entries.iter().filter_map(|entry| named(cx, entry)).collect(),

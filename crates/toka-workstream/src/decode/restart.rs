@@ -9,7 +9,8 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{AgentKind, Backoff, Restart, RestartPolicy};
 use crate::read::{Node, ScalarKind, Value};
 
-/// What the file says; the policy depends on the kind of the agent when it is absent, and the kind on the policy.
+/// What the file says; the policy depends on the kind of the agent when it is absent, and the kind on the
+/// policy.
 pub(crate) struct Declared {
     pub(crate) policy: Option<RestartPolicy>,
     restart: Restart,

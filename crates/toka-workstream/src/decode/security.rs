@@ -1,4 +1,5 @@
-//! `security`: the walls. Every value keeps the place that it was declared at, for it becomes a rule of the kernel.
+//! `security`: the walls. Every value keeps the place that it was declared at, for it becomes a rule of the
+//! kernel.
 
 use toka_core::{
     ByteSize, Capability, Compatibility, Confinement, Declared, Limits, NetworkAccess, SandboxMode,
@@ -40,7 +41,7 @@ pub(crate) fn security(cx: &mut Context<'_>, node: &Node) -> Confinement {
     if let Some(node) = section.get("filesystem")
         && let Some(files) = Section::read(cx, node, &FILESYSTEM)
     {
-        let mut take = |key| files.get(key).map(|node| declared_paths(cx, node)).unwrap_or_default();
+        let mut take = |key| files.get(key).map(|node| globs(cx, node)).unwrap_or_default();
         (out.read, out.write, out.execute) = (take("read"), take("write"), take("execute"));
     }
     if let Some(node) = section.get("network")
@@ -57,6 +58,18 @@ pub(crate) fn security(cx: &mut Context<'_>, node: &Node) -> Confinement {
         out.compatibility = Declared::new(value, cx.origin(node));
     }
     out
+}
+
+/// Paths that may be patterns. What lies outside of the workspace is for the policy to decide, not for the reader.
+fn globs(cx: &mut Context<'_>, node: &Node) -> Vec<Declared<String>> {
+    let paths = declared_paths(cx, node);
+    for path in &paths {
+        if let Err(error) = glob::Pattern::new(&path.value) {
+            let message = format!("`{}` is not a pattern: {}", shorten(&path.value), error.msg);
+            cx.bad_value(node, message);
+        }
+    }
+    paths
 }
 
 fn capabilities(cx: &mut Context<'_>, node: &Node) -> Vec<Declared<Capability>> {

@@ -38,7 +38,8 @@ pub(crate) fn filled(cx: &mut Context<'_>, node: &Node) -> Option<String> {
     Some(text)
 }
 
-/// A list of texts; a single one stands for a list of itself, and `- key: value`, which is a map to YAML, for `key: value`.
+/// A list of texts; a single one stands for a list of itself, and `- key: value`, which is a map to YAML, for
+/// `key: value`.
 pub(crate) fn texts(cx: &mut Context<'_>, node: &Node) -> Vec<String> {
     texts_with_nodes(cx, node).into_iter().map(|(text, _)| text).collect()
 }

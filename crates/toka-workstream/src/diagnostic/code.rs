@@ -1,4 +1,5 @@
-//! The codes of diagnostics. A code is stable: scripts and documents refer to it, so a number is never used twice.
+//! The codes of diagnostics. A code is stable: scripts and documents refer to it, so a number is never used
+//! twice.
 
 use std::fmt;
 use std::str::FromStr;

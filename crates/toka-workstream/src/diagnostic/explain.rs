@@ -16,7 +16,11 @@ pub struct Explanation {
 impl Explanation {
     /// The whole explanation, for a terminal.
     pub fn render(&self, code: Code) -> String {
-        let mut out = format!("{code}: {}\n\n{}\n", self.title, self.text.trim());
+        let mut out = format!("{code}: {}\n", self.title);
+        for paragraph in self.text.trim().split("\n\n") {
+            out.push('\n');
+            out.push_str(&fill(paragraph));
+        }
         if let Some(example) = self.example {
             out.push_str("\nExample:\n\n");
             for line in example.lines() {
@@ -26,6 +30,31 @@ impl Explanation {
         }
         out
     }
+}
+
+/// Breaks a paragraph into lines of a readable width; one that is indented stays as it is.
+fn fill(paragraph: &str) -> String {
+    const WIDTH: usize = 88;
+    if paragraph.starts_with(' ') {
+        return format!("{paragraph}\n");
+    }
+    let mut out = String::new();
+    let mut column = 0;
+    for word in paragraph.split_whitespace() {
+        let width = word.chars().count();
+        if column > 0 && column + 1 + width > WIDTH {
+            out.push('\n');
+            column = 0;
+        }
+        if column > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += width;
+    }
+    out.push('\n');
+    out
 }
 
 impl Code {

@@ -7,8 +7,8 @@ use super::{Diagnostic, Label, Sources};
 impl Sources {
     /// An array with one object per diagnostic: `code`, `severity`, `message`, `labels`, `help`.
     ///
-    /// A label has `file`, `line`, `column`, `end_line`, `end_column` (from 1, columns in characters), `byte_start`,
-    /// `byte_end`, `message`, and `primary` for the first.
+    /// A label has `file`, `line`, `column`, `end_line`, `end_column` (from 1, columns in characters),
+    /// `byte_start`, `byte_end`, `message`, and `primary` for the first.
     pub fn to_json(&self, diagnostics: &[Diagnostic]) -> Value {
         diagnostics.iter().map(|diagnostic| self.diagnostic_to_json(diagnostic)).collect()
     }

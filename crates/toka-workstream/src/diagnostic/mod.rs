@@ -1,7 +1,7 @@
 //! Diagnostics: everything that is wrong with a set of files, for people and for programs.
 //!
-//! A [`Diagnostic`] carries byte spans into [`Sources`] and nothing that depends on how it is shown; `render` draws it the way
-//! rustc does, `json` gives the same as data, `explain` has the long text of every [`Code`].
+//! A [`Diagnostic`] carries byte spans into [`Sources`] and nothing that depends on how it is shown; `render`
+//! draws it the way rustc does, `json` gives the same as data, `explain` has the long text of every [`Code`].
 
 mod code;
 mod explain;

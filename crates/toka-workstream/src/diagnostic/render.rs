@@ -54,7 +54,8 @@ impl Sources {
         vec![group]
     }
 
-    /// Labels that are shown in one snippet: of the same file, and not far from each other. The primary one comes first.
+    /// Labels that are shown in one snippet: of the same file, and not far from each other. The primary one
+    /// comes first.
     fn clusters<'l>(&self, labels: &'l [Label]) -> Vec<Vec<(AnnotationKind, &'l Label)>> {
         let kind = |at| if at == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
         let mut sorted: Vec<_> = labels.iter().enumerate().collect();
@@ -107,7 +108,8 @@ fn safe(text: &str) -> String {
     text.lines().map(|line| for_terminal(line.as_bytes(), MAX_TEXT)).collect::<Vec<_>>().join("\n")
 }
 
-/// Whole lines of a source with their control characters made visible, and the way from the source's bytes to its own.
+/// Whole lines of a source with their control characters made visible, and the way from the source's bytes to
+/// its own.
 struct Excerpt {
     text: String,
     from: usize,
@@ -158,7 +160,8 @@ impl Excerpt {
         }
     }
 
-    /// The bytes of a span, cut at the end of its first line: a value of many lines is pointed at, not underlined.
+    /// The bytes of a span, cut at the end of its first line: a value of many lines is pointed at, not
+    /// underlined.
     fn place(&self, span: &std::ops::Range<usize>) -> std::ops::Range<usize> {
         let start = self.find(span.start);
         let line_end = self.text[start..].find('\n').map_or(self.text.len(), |at| start + at);

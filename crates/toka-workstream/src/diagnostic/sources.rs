@@ -29,7 +29,8 @@ struct Source {
     path: Arc<str>,
     text: Arc<str>,
     line_starts: Vec<usize>,
-    /// Characters before every [`STRIDE`]th byte, so that a place in a very long line is found without reading all of it.
+    /// Characters before every [`STRIDE`]th byte, so that a place in a very long line is found without
+    /// reading all of it.
     characters: Vec<usize>,
 }
 

@@ -12,8 +12,8 @@ pub struct Dependency {
     pub need: Need,
     /// Why, for people.
     pub reason: String,
-    /// What must have happened; `None` in the file is filled from the kind of the dependency when that is in the
-    /// same set: completed successfully for a task, ready or started for a service.
+    /// What must have happened; `None` in the file is filled from the kind of the dependency when that is in
+    /// the same set: completed successfully for a task, ready or started for a service.
     pub condition: Condition,
     /// Where it stands in the file.
     pub origin: Origin,

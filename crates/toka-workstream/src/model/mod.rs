@@ -1,7 +1,8 @@
-//! Validated workstreams: what a file means once everything in it has been checked and every default filled in.
+//! Validated workstreams: what a file means once everything in it has been checked and every default filled
+//! in.
 //!
-//! One file per section. Nothing here can be built from a file but by [`crate::load`], which reports all that is
-//! wrong instead; the rest of Toka never sees an unchecked value.
+//! One file per section. Nothing here can be built from a file but by [`crate::load`], which reports all that
+//! is wrong instead; the rest of Toka never sees an unchecked value.
 
 mod agent;
 mod dependency;

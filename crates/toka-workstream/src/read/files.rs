@@ -27,8 +27,8 @@ pub(crate) struct NotUtf8 {
     help: &'static str,
 }
 
-/// Reads files, and the `*.yaml` and `*.yml` of folders, sorted by name and not recursively, one at a time. A file that is
-/// named twice, or by two paths, is read once.
+/// Reads files, and the `*.yaml` and `*.yml` of folders, sorted by name and not recursively, one at a time. A
+/// file that is named twice, or by two paths, is read once.
 pub(crate) fn collect(paths: &[PathBuf]) -> impl Iterator<Item = Found> {
     let mut seen = HashSet::new();
     paths.iter().flat_map(|path| expand(path)).filter_map(move |found| match found {
@@ -90,7 +90,8 @@ fn read(path: &Path) -> Found {
     }
 }
 
-/// `None` when there is more than the limit, which is not read. Only regular files: a FIFO would block for ever.
+/// `None` when there is more than the limit, which is not read. Only regular files: a FIFO would block for
+/// ever.
 fn read_bytes(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let meta = fs::metadata(path)?;
     if !meta.is_file() {

@@ -1,5 +1,5 @@
-//! From paths to trees of nodes that know their bytes. Every limit is checked while parsing, before anything is built
-//! that could be large: a hostile file costs no more than its own size.
+//! From paths to trees of nodes that know their bytes. Every limit is checked while parsing, before anything
+//! is built that could be large: a hostile file costs no more than its own size.
 
 mod build;
 mod files;

@@ -72,7 +72,8 @@ impl Driver<'_> {
                     builder.open_map(&range, anchor)
                 }
                 Event::SequenceEnd | Event::MappingEnd => {
-                    // Only the end of `[..]` and `{..}` has bytes of its own; a block ends where its last line does.
+                    // Only the end of `[..]` and `{..}` has bytes of its own; a block ends where its last
+                    // line does.
                     builder.close((!range.is_empty()).then_some(range.end));
                     Ok(())
                 }

@@ -1,4 +1,5 @@
-//! `docs/workstream.md`, made from the schema, so that no key is missing from it or told otherwise than editors tell it.
+//! `docs/workstream.md`, made from the schema, so that no key is missing from it or told otherwise than
+//! editors tell it.
 
 use std::fmt::Write as _;
 

@@ -15,8 +15,8 @@ use security::Security;
 use spec::Spec;
 use work::{Capabilities, Dependencies, ObjectiveEntry, Reporting, TasksSection};
 
-/// One agent. A file may hold several, each a document of its own (`---`). Top-level keys that are not listed are kept and
-/// handed to the agent.
+/// One agent. A file may hold several, each a document of its own (`---`). Top-level keys that are not listed
+/// are kept and handed to the agent.
 #[derive(JsonSchema)]
 pub(super) struct Document {
     /// Who the agent is.
@@ -31,8 +31,8 @@ pub(super) struct Document {
     /// What the agent is to achieve.
     #[schemars(extend("examples" = [[{"description": "All tests pass", "check": "cargo test"}]]))]
     objectives: Option<Vec<ObjectiveEntry>>,
-    /// What the agent is to do: with commands, or, for a model, in words. Without `spec.process`, tasks are worked through one by
-    /// one; beside it, they are information.
+    /// What the agent is to do: with commands, or, for a model, in words. Without `spec.process`, tasks are
+    /// worked through one by one; beside it, they are information.
     #[schemars(extend("examples" = [{"default": [{"description": "Run the tests", "run": "cargo test"}]}]))]
     tasks: Option<TasksSection>,
     /// Which agents come first.

@@ -20,7 +20,8 @@ pub(super) struct Process {
     #[serde(default)]
     #[schemars(schema_with = "kinds::text", extend("default" = ".", "examples" = ["crates/core"]))]
     working_dir: String,
-    /// Variables, besides PATH, LANG, TERM, TZ, HOME, TMPDIR and USER, which every agent has. Nothing else is inherited.
+    /// Variables, besides PATH, LANG, TERM, TZ, HOME, TMPDIR and USER, which every agent has. Nothing else is
+    /// inherited.
     #[serde(default)]
     #[schemars(schema_with = "kinds::text_map", extend("default" = {}, "examples" = [{"CARGO_TERM_COLOR": "never"}]))]
     environment: String,
@@ -32,7 +33,8 @@ pub(super) struct Process {
     #[serde(default)]
     #[schemars(schema_with = "kinds::texts", extend("default" = [], "examples" = [[".env"]]))]
     environment_file: String,
-    /// Whose process it is: `invoking`, `dynamic` (a user id of its own while it runs), or a name. The last two need root.
+    /// Whose process it is: `invoking`, `dynamic` (a user id of its own while it runs), or a name. The last
+    /// two need root.
     #[serde(default)]
     #[schemars(schema_with = "kinds::text", extend("default" = "invoking", "examples" = ["dynamic"]))]
     user: String,

@@ -11,7 +11,8 @@ pub(super) struct Security {
     /// Whether the agent is confined. `false` is dangerous, and needs `--allow sandbox:off`.
     #[schemars(extend("default" = true, "examples" = [true]))]
     sandbox: Option<bool>,
-    /// What the agent asks to be allowed; `toka explain capabilities` lists the known names. Others are labels, which grant nothing.
+    /// What the agent asks to be allowed; `toka explain capabilities` lists the known names. Others are
+    /// labels, which grant nothing.
     #[serde(default)]
     #[schemars(
         schema_with = "kinds::texts",
@@ -32,7 +33,8 @@ pub(super) struct Security {
     compatibility: Option<Compatibility>,
 }
 
-/// Paths and globs, relative to the workspace. One outside of it is dangerous, and needs `--allow filesystem-outside:PATH`.
+/// Paths and globs, relative to the workspace. One outside of it is dangerous, and needs `--allow
+/// filesystem-outside:PATH`.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Filesystem {

@@ -26,8 +26,8 @@ pub(super) struct Spec {
     #[serde(default)]
     #[schemars(schema_with = "kinds::text", extend("examples" = ["Runs the tests of the project."]))]
     description: String,
-    /// Whether the agent comes to an end by itself. By default a service if `restart.policy` is `always` or `unless-stopped`, or if
-    /// there is a probe; else a task.
+    /// Whether the agent comes to an end by itself. By default a service if `restart.policy` is `always` or
+    /// `unless-stopped`, or if there is a probe; else a task.
     #[serde(rename = "type")]
     #[schemars(extend("examples" = ["task"]))]
     kind: Option<Kind>,
@@ -43,7 +43,8 @@ pub(super) struct Spec {
     /// Holds back the other probes until it succeeds. An empty one waits for the agent's own `READY=1`.
     #[schemars(extend("examples" = [{}]))]
     startup_probe: Option<Probe>,
-    /// Says whether the agents that depend on this one may go on. An empty one waits for the agent's own `READY=1`.
+    /// Says whether the agents that depend on this one may go on. An empty one waits for the agent's own
+    /// `READY=1`.
     #[schemars(extend("examples" = [{"exec": {"command": ["./ready.sh"]}}]))]
     readiness_probe: Option<Probe>,
     /// Ends the agent when it fails; must have a check.

@@ -218,8 +218,8 @@ pub(super) struct Dependency {
     #[serde(default)]
     #[schemars(schema_with = "kinds::text", extend("examples" = ["sources must be there"]))]
     reason: String,
-    /// What must have happened. By default `completed_successfully` for a task; for a service `ready` if it has a readiness or
-    /// startup probe, else `process_started`.
+    /// What must have happened. By default `completed_successfully` for a task; for a service `ready` if it
+    /// has a readiness or startup probe, else `process_started`.
     #[schemars(extend("examples" = ["ready"]))]
     condition: Option<ConditionSection>,
     /// The same as `condition: {log_line: TEXT}`.
@@ -274,7 +274,8 @@ pub(super) struct Reporting {
     #[serde(default)]
     #[schemars(schema_with = "kinds::texts", extend("default" = [], "examples" = [["dashboard"]]))]
     channels: String,
-    /// What is measured: a map of names and descriptions, a list of such one-key maps, of names, or of maps with `name`.
+    /// What is measured: a map of names and descriptions, a list of such one-key maps, of names, or of maps
+    /// with `name`.
     #[schemars(extend("default" = {}, "examples" = [{"coverage": "lines that tests reach"}]))]
     metrics: Option<Metrics>,
 }
