@@ -8,19 +8,23 @@ mod answers;
 mod binary;
 mod host;
 mod need;
+mod running;
 mod scene;
 mod traces;
 mod user;
 mod wait;
+mod workstream;
 
 pub use answers::{Answer, Proof, Try, allowed, denied};
 pub use binary::{attack_binary, toka_binary, workspace_root};
 pub use host::{Listener, Victim, abstract_listener, unix_datagram, unix_listener};
 pub use need::{Need, require};
+pub use running::Running;
 pub use scene::{Finished, Scene, check};
 pub use traces::{cgroups_of, processes_with};
 pub use user::User;
 pub use wait::until;
+pub use workstream::Document;
 
 /// Makes two tests of each function: one as root, one as an ordinary user.
 #[macro_export]

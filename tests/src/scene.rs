@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::answers::{Answer, Expected, command_line, parse};
 use crate::traces::{cgroups_of, mounts_below, processes_with};
-use crate::{Proof, Try, User, attack_binary, toka_binary};
+use crate::{Document, Proof, Running, Try, User, attack_binary, toka_binary};
 
 /// The longest that a command of a scene may take before `timeout` ends it: a hang is a failure, not a wait.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -64,10 +64,12 @@ impl Scene {
     /// # Panics
     /// When its folders cannot be made.
     pub fn in_folder(user: User, base: &Path) -> Self {
-        let folder =
-            tempfile::Builder::new().prefix("toka-test-").tempdir_in(base).expect("a temporary folder");
+        // Of one length, so that no name is the beginning of another.
+        let name = format!("test-{}-{:04}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        // The name is in every path of the scene, and so in the environment of whatever runs in it.
+        let prefix = format!("toka-{name}-");
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(base).expect("a temporary folder");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("our own folder");
-        let name = format!("test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let scene = Self {
             folder,
             name,
@@ -182,7 +184,18 @@ impl Scene {
     }
 
     /// Runs a command in the sandbox, with `toka exec`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
     pub fn exec<S: AsRef<OsStr>>(&self, command: &[S]) -> Finished {
+        self.exec_command(command).output().map(Finished::from).expect("the command starts")
+    }
+
+    /// The command of [`Self::exec`], ready to be started.
+    ///
+    /// # Panics
+    /// When the file of its workstream cannot be written.
+    pub fn exec_command<S: AsRef<OsStr>>(&self, command: &[S]) -> Command {
         let sandbox = self.folder.path().join("sandbox.yaml");
         let security = &self.security;
         let yaml = format!(
@@ -199,7 +212,7 @@ impl Scene {
         ]);
         words.extend(["--json".into(), "--".into()]);
         words.extend(command.iter().map(|word| word.as_ref().to_owned()));
-        self.run(&words)
+        self.command(&words)
     }
 
     /// Runs a command of the host as the scene's user, not confined.
@@ -212,9 +225,16 @@ impl Scene {
 
     /// The command of [`Self::run`], ready to be started.
     pub fn command<S: AsRef<OsStr>>(&self, words: &[S]) -> Command {
+        let mut line: Vec<OsString> =
+            vec!["timeout".into(), "--kill-after=5".into(), LONGEST.as_secs().to_string().into()];
+        line.extend(words.iter().map(|word| word.as_ref().to_owned()));
+        self.bare_command(&line)
+    }
+
+    /// A command whose process is the test's own child, so that signals reach it.
+    fn bare_command<S: AsRef<OsStr>>(&self, words: &[S]) -> Command {
         let mut line: Vec<OsString> = self.prefix.clone();
         line.extend(self.user.prefix());
-        line.extend(["timeout".into(), "--kill-after=5".into(), LONGEST.as_secs().to_string().into()]);
         line.extend(words.iter().map(|word| word.as_ref().to_owned()));
         let mut command = Command::new(&line[0]);
         command
@@ -230,6 +250,44 @@ impl Scene {
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(std::process::Stdio::null());
         command
+    }
+
+    /// The words of `toka run` over these agents, in this scene's workspace and state folder.
+    pub fn run_words(&self, documents: &[Document], options: &[&str]) -> Vec<OsString> {
+        let folder = self.folder.path().join("workstreams");
+        fs::create_dir_all(&folder).expect("a folder of the scene");
+        for document in documents {
+            fs::write(folder.join(format!("{}.yaml", document.name())), document.yaml())
+                .expect("a file of the scene");
+        }
+        let mut words: Vec<OsString> = vec![toka_binary().into(), "run".into(), folder.into()];
+        words.extend([
+            "--workdir".into(),
+            self.workspace().into(),
+            "--state-dir".into(),
+            self.state().into(),
+        ]);
+        words.extend(options.iter().map(OsString::from));
+        words
+    }
+
+    /// Runs these agents to their end, with `toka run`.
+    pub fn toka_run(&self, documents: &[Document], options: &[&str]) -> Finished {
+        self.run(&self.run_words(documents, options))
+    }
+
+    /// Starts `toka run --json` over these agents.
+    pub fn start(&self, documents: &[Document], options: &[&str]) -> Running {
+        let mut words = self.run_words(documents, options);
+        words.push("--json".into());
+        Running::start(self.bare_command(&words))
+    }
+
+    /// What an agent left in its artifact folder, once it has run.
+    pub fn artifact(&self, agent: &str, name: &str) -> String {
+        let path =
+            self.state().join("projects").join(&self.name).join("agents").join(agent).join("artifacts");
+        fs::read_to_string(path.join(name)).unwrap_or_default()
     }
 
     /// Runs these attempts in the sandbox, one after the other.
@@ -287,6 +345,26 @@ impl Finished {
     pub fn success(self) -> String {
         assert_eq!(self.code, Some(0), "should succeed: {self:#?}");
         self.stdout
+    }
+
+    /// The events of a run with `--json`, and its summary as the last.
+    pub fn events(&self) -> Vec<Value> {
+        self.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The place of the first event of this type about this agent.
+    pub fn place_of(&self, kind: &str, agent: &str) -> Option<usize> {
+        self.events().iter().position(|event| event["type"] == kind && event["agent"] == agent)
+    }
+
+    /// How an agent ended, by the event that says so.
+    ///
+    /// # Panics
+    /// When it did not end.
+    pub fn exit_of(&self, agent: &str) -> Value {
+        let events = self.events();
+        let ended = events.iter().find(|event| event["type"] == "agent_ended" && event["agent"] == agent);
+        ended.unwrap_or_else(|| panic!("{agent} did not end: {self:#?}"))["exit"].clone()
     }
 
     /// The coverage of a layer in the enforcement report of `toka exec --json`: the last line of standard error.

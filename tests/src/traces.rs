@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Pids of living processes whose command line has `marker` in it, other than the test itself.
+/// Pids of living processes whose command line or environment has `marker` in it, other than the test itself.
 pub fn processes_with(marker: &str) -> Vec<i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let me = i32::try_from(std::process::id()).unwrap_or_default();
@@ -11,8 +11,11 @@ pub fn processes_with(marker: &str) -> Vec<i32> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|pid: &i32| *pid != me)
         .filter(|pid| {
-            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&command).contains(marker)
+            let holds = |file: &str| {
+                let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+                String::from_utf8_lossy(&bytes).contains(marker)
+            };
+            holds("cmdline") || holds("environ")
         })
         .collect()
 }

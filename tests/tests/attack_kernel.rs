@@ -9,13 +9,18 @@ as_both_users!(
     namespaces_are_refused,
     mounts_are_refused,
     other_processes_cannot_be_signalled,
+    other_agents_cannot_be_signalled,
     other_processes_cannot_be_traced,
+    other_agents_cannot_be_traced,
     other_processes_cannot_be_slowed,
+    other_agents_cannot_be_slowed,
     other_processes_cannot_be_seen,
+    other_agents_cannot_be_seen,
     rights_cannot_be_regained,
     limits_cannot_be_raised,
     terminals_cannot_be_typed_into,
     shared_memory_of_others_is_closed,
+    message_queues_of_others_are_closed,
 );
 
 fn system_calls_that_administer_are_refused(user: User) {
@@ -115,7 +120,14 @@ fn mounts_are_refused(user: User) {
 }
 
 fn other_processes_cannot_be_signalled(user: User) {
-    let mut victim = Victim::of(user);
+    not_signalled(user, Victim::of(user));
+}
+
+fn other_agents_cannot_be_signalled(user: User) {
+    not_signalled(user, Victim::agent_of(user));
+}
+
+fn not_signalled(user: User, mut victim: Victim) {
     let pid = victim.pid();
     let (nothing, cont) = ("0", "18");
     check(
@@ -144,7 +156,14 @@ fn other_processes_cannot_be_signalled(user: User) {
 }
 
 fn other_processes_cannot_be_traced(user: User) {
-    let mut victim = Victim::of(user);
+    not_traced(user, Victim::of(user));
+}
+
+fn other_agents_cannot_be_traced(user: User) {
+    not_traced(user, Victim::agent_of(user));
+}
+
+fn not_traced(user: User, mut victim: Victim) {
     let pid = victim.pid();
     check(
         || Scene::new(user),
@@ -166,7 +185,14 @@ fn other_processes_cannot_be_traced(user: User) {
 }
 
 fn other_processes_cannot_be_slowed(user: User) {
-    let victim = Victim::of(user);
+    not_slowed(user, &Victim::of(user));
+}
+
+fn other_agents_cannot_be_slowed(user: User) {
+    not_slowed(user, &Victim::agent_of(user));
+}
+
+fn not_slowed(user: User, victim: &Victim) {
     let pid = victim.pid();
     check(
         || Scene::new(user),
@@ -182,7 +208,14 @@ fn other_processes_cannot_be_slowed(user: User) {
 /// Everybody: what is in a process stays in it. Root, who can mount a `/proc` of the agent's own: not even that it
 /// exists is seen.
 fn other_processes_cannot_be_seen(user: User) {
-    let victim = Victim::of(user);
+    not_seen(user, &Victim::of(user));
+}
+
+fn other_agents_cannot_be_seen(user: User) {
+    not_seen(user, &Victim::agent_of(user));
+}
+
+fn not_seen(user: User, victim: &Victim) {
     let pid = victim.pid();
     check(
         || Scene::new(user),
@@ -197,7 +230,9 @@ fn other_processes_cannot_be_seen(user: User) {
                 denied(["list", &path("cwd/")]),
                 denied(["read", &path("fd/1")]).unproven("the end of a pipe"),
                 denied(["read", "/proc/1/environ"]).unproven("the first process may have more rights"),
-                denied(["list", "/proc/1/fd"]).unproven("the first process may have more rights"),
+                denied(["open-write", "/proc/1/mem"]).unproven("the first process may have more rights"),
+                denied(["read", "/proc/1/maps"]).unproven("the first process may have more rights"),
+                denied(["list", "/proc/1/root/"]).unproven("the first process may have more rights"),
                 allowed(["list", "/proc/self/fd"]),
             ];
             if user == User::Root {
@@ -269,6 +304,19 @@ fn shared_memory_of_others_is_closed(user: User) {
     let shared = Shared::of(user);
     let id = shared.id.clone();
     check(|| Scene::new(user), |_| vec![denied(["shm-attach", &id])]);
+}
+
+fn message_queues_of_others_are_closed(user: User) {
+    let maker = Scene::new(user);
+    let queue = maker.name();
+    let made = maker.attack_unconfined(&[allowed(["make-queue", queue])]);
+    assert!(!made[0].is_denied(), "{made:?}");
+    let attempt = [denied(["open-queue", queue])];
+    let unconfined = maker.attack_unconfined(&attempt);
+    let confined = maker.attack(&attempt);
+    let removed = maker.attack_unconfined(&[allowed(["remove-queue", queue])]);
+    assert!(!unconfined[0].is_denied() && !removed[0].is_denied(), "the queue was there: {unconfined:?}");
+    assert!(confined[0].is_denied(), "as uid {}: {confined:?}", user.uid());
 }
 
 /// A segment of System V shared memory of the same user, made and removed with util-linux's tools.

@@ -48,8 +48,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
         done(sys::call(libc::SYS_prlimit64, &[number(a, 0), what, 0, sys::at_mut(&mut old)]))
     }),
     ("set-prlimit", |a| {
-        // Lowers the soft limit of core dumps of another process, which harms nobody.
-        let limit = [0u64, u64::MAX];
+        // Takes core dumps from another process, which harms nobody.
+        let limit = [0u64, 0];
         let what = libc::RLIMIT_CORE as usize;
         done(sys::call(libc::SYS_prlimit64, &[number(a, 0), what, sys::at(&limit), 0]))
     }),
@@ -72,9 +72,19 @@ pub(crate) const ATTACKS: &[Attack] = &[
         let flags = libc::SHM_RDONLY as usize;
         done(sys::call(libc::SYS_shmat, &[number(a, 0), 0, flags]))
     }),
-    ("message-queue", |a| {
+    // The kernel takes names of queues without the slash that mq_open(3) asks for.
+    ("open-queue", |a| {
         let name = sys::text(argument(a, 0));
         done(sys::call(libc::SYS_mq_open, &[sys::of(&name), libc::O_RDWR as usize, 0, 0]))
+    }),
+    ("make-queue", |a| {
+        let name = sys::text(argument(a, 0));
+        let flags = (libc::O_RDWR | libc::O_CREAT) as usize;
+        done(sys::call(libc::SYS_mq_open, &[sys::of(&name), flags, 0o600, 0]))
+    }),
+    ("remove-queue", |a| {
+        let name = sys::text(argument(a, 0));
+        done(sys::call(libc::SYS_mq_unlink, &[sys::of(&name)]))
     }),
 ];
 

@@ -1,0 +1,159 @@
+//! `toka run` from end to end, through the program: signals, a second run, and a foreground that is killed. Whatever
+//! happens, nothing of an agent is left.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use toka_tests::{Document, Scene, User, as_both_users, processes_with, until};
+
+as_both_users!(
+    an_interrupt_stops_gracefully,
+    a_second_interrupt_kills,
+    a_termination_is_143,
+    a_hangup_is_143,
+    agents_stop_in_reverse_order,
+    the_grace_period_ends,
+    a_killed_foreground_leaves_nothing,
+    a_project_runs_once_at_a_time,
+);
+
+/// Longer than any grace period here, so that nobody ends by it by chance.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Writes how it was stopped, and ends.
+const POLITE: &str = "trap 'echo $TOKA_AGENT >> \"$TOKA_ARTIFACTS/end\"; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+/// Ignores the request to stop, and so does everything that it starts.
+const STUBBORN: &str = "trap '' TERM INT HUP; while :; do sleep 600; done";
+
+fn polite(name: &str) -> Document {
+    Document::shell(name, POLITE)
+}
+
+/// Starts one polite agent and waits until its trap is set: until it has written its first line.
+fn started(scene: &Scene, documents: &[Document]) -> toka_tests::Running {
+    let mut run = scene.start(documents, &[]);
+    for document in documents {
+        run.wait_for("agent_started", document.name());
+        let log = scene
+            .state()
+            .join("projects")
+            .join(scene.name())
+            .join("agents")
+            .join(document.name())
+            .join("log");
+        until(SOON, "the agent's first line", || {
+            let text = std::fs::read_to_string(&log).ok()?;
+            text.contains("ready").then_some(())
+        });
+    }
+    run
+}
+
+fn ends_with(user: User, signal: Signal, code: i32) {
+    let scene = Scene::new(user);
+    let run = started(&scene, &[polite("one")]);
+    run.signal(signal);
+    let finished = run.finish();
+    assert_eq!(finished.code, Some(code), "{finished:#?}");
+    assert_eq!(scene.artifact("one", "end"), "one\n", "it was asked and had its time: {finished:#?}");
+    assert_eq!(finished.exit_of("one")["cause"], "stopped", "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+fn an_interrupt_stops_gracefully(user: User) {
+    ends_with(user, Signal::SIGINT, 130);
+}
+
+fn a_termination_is_143(user: User) {
+    ends_with(user, Signal::SIGTERM, 143);
+}
+
+fn a_hangup_is_143(user: User) {
+    ends_with(user, Signal::SIGHUP, 143);
+}
+
+fn a_second_interrupt_kills(user: User) {
+    let scene = Scene::new(user);
+    let stubborn =
+        Document::shell("one", &format!("echo ready; {STUBBORN}")).spec("stop: {grace_period: 10m}");
+    let mut run = started(&scene, &[stubborn]);
+    run.signal(Signal::SIGINT);
+    run.wait_for("agent_stopping", "one");
+    run.signal(Signal::SIGINT);
+    let begun = Instant::now();
+    let finished = run.finish();
+    assert!(begun.elapsed() < SOON, "nobody waits for the grace period");
+    assert_eq!(finished.code, Some(130), "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+fn agents_stop_in_reverse_order(user: User) {
+    let scene = Scene::new(user);
+    let base = polite("base").spec("type: service");
+    let middle = polite("middle").spec("type: service").after(&["base"]);
+    let run = started(&scene, &[base, middle, polite("top").after(&["middle"])]);
+    run.signal(Signal::SIGTERM);
+    let finished = run.finish();
+    assert_eq!(finished.code, Some(143), "{finished:#?}");
+    for (first, then) in [("top", "middle"), ("middle", "base")] {
+        let (ended, stopping) =
+            (finished.place_of("agent_ended", first), finished.place_of("agent_stopping", then));
+        assert!(ended.is_some() && ended < stopping, "{first} ends before {then} is asked: {finished:#?}");
+    }
+    scene.assert_nothing_left();
+}
+
+fn the_grace_period_ends(user: User) {
+    let scene = Scene::new(user);
+    let stubborn =
+        Document::shell("one", &format!("echo ready; {STUBBORN}")).spec("stop: {grace_period: 1s}");
+    let run = started(&scene, &[stubborn]);
+    run.signal(Signal::SIGTERM);
+    let begun = Instant::now();
+    let finished = run.finish();
+    assert!(begun.elapsed() >= Duration::from_millis(900), "it had its grace period");
+    assert!(begun.elapsed() < SOON, "and not much more");
+    assert_eq!(finished.code, Some(143), "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+fn a_killed_foreground_leaves_nothing(user: User) {
+    let scene = Scene::new(user);
+    let sandbox = "security: {capabilities_required: [filesystem-read], filesystem: {execute: [attack]}}";
+    let marker = format!("marker-{}", scene.name());
+    let daemonises = format!("./attack outlive {marker}; echo ready; {STUBBORN}");
+    let agents = [
+        Document::shell("one", &daemonises).spec("stop: {grace_period: 1s}").section(sandbox),
+        polite("two"),
+    ];
+    let run = started(&scene, &agents);
+    assert_eq!(processes_with(&marker).len(), 2, "the shell and its grandchild that wants to stay");
+    run.signal(Signal::SIGKILL);
+    let finished = run.finish();
+    assert_eq!(finished.code, None, "killed: {finished:#?}");
+    until(SOON, "everything to be gone", || {
+        let left = processes_with(scene.name()).len() + toka_tests::cgroups_of(scene.name()).len();
+        (left == 0).then_some(())
+    });
+    assert_eq!(scene.artifact("two", "end"), "two\n", "the keeper asked before it killed");
+    scene.assert_nothing_left();
+    let again = scene.toka_run(&[Document::shell("one", "true"), Document::shell("two", "true")], &[]);
+    assert_eq!(again.code, Some(0), "the project can run again: {again:#?}");
+}
+
+fn a_project_runs_once_at_a_time(user: User) {
+    let scene = Scene::new(user);
+    let run = started(&scene, &[polite("one")]);
+    let second = scene.toka_run(&[polite("one")], &[]);
+    assert!(
+        !matches!(second.code, None | Some(0 | 70)),
+        "refused, and not as a fault of Toka's: {second:#?}"
+    );
+    assert!(second.stderr.contains("already running"), "it says why: {second:#?}");
+    assert!(second.stderr.contains("--project"), "and what helps: {second:#?}");
+    let other = scene.toka_run(&[Document::shell("one", "true")], &["--project", "another"]);
+    assert_eq!(other.code, Some(0), "{other:#?}");
+    run.signal(Signal::SIGTERM);
+    assert_eq!(run.finish().code, Some(143));
+    scene.assert_nothing_left();
+}
