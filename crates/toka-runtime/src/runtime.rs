@@ -5,12 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use toka_core::{AgentName, Decision, Exit, Request};
 use toka_keeper::{KeeperEvent, ProcessId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::actor::{Actor, Order};
 use crate::{EventSink, Launch, Processes};
 
 type Routes = Arc<Mutex<HashMap<ProcessId, mpsc::UnboundedSender<Order>>>>;
+
+/// Starts that the keeper has before it at one time. It makes one after the other: with a few it never waits for us,
+/// and with no more of them the first of a thousand agents is heard of before the last is started.
+const STARTS: usize = 8;
 
 /// Makes actors and brings them what the keeper says.
 #[derive(Clone)]
@@ -18,6 +22,7 @@ pub struct Runtime<P> {
     processes: P,
     sink: Arc<dyn EventSink>,
     routes: Routes,
+    starts: Arc<Semaphore>,
 }
 
 impl<P: Processes> Runtime<P> {
@@ -25,7 +30,7 @@ impl<P: Processes> Runtime<P> {
     pub fn new(processes: P, events: mpsc::UnboundedReceiver<KeeperEvent>, sink: Arc<dyn EventSink>) -> Self {
         let routes = Routes::default();
         tokio::spawn(route(events, Arc::clone(&routes)));
-        Self { processes, sink, routes }
+        Self { processes, sink, routes, starts: Arc::new(Semaphore::new(STARTS)) }
     }
 
     /// Makes the actor of an agent, which waits to be started. It is known to the keeper's events from now on, so
@@ -34,7 +39,13 @@ impl<P: Processes> Runtime<P> {
         let (orders, mailbox) = mpsc::unbounded_channel();
         let (name, id) = (launch.name.clone(), launch.id);
         lock(&self.routes).insert(id, orders.clone());
-        let actor = Actor::new(launch, self.processes.clone(), Arc::clone(&self.sink), mailbox);
+        let actor = Actor::new(
+            launch,
+            self.processes.clone(),
+            Arc::clone(&self.sink),
+            mailbox,
+            Arc::clone(&self.starts),
+        );
         let routes = Arc::clone(&self.routes);
         tokio::spawn(async move {
             actor.run().await;

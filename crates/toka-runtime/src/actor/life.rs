@@ -39,7 +39,12 @@ impl<P: Processes> Actor<P> {
             grace: self.launch.stop.grace,
         };
         let processes = self.processes.clone();
-        self.spawning = Some(tokio::spawn(async move { processes.spawn(launch).await }));
+        let starts = self.starts.clone();
+        self.spawning = Some(tokio::spawn(async move {
+            // Nobody closes the semaphore; without a permit it would start all the same.
+            let _turn = starts.acquire().await;
+            processes.spawn(launch).await
+        }));
     }
 
     /// Opens the door and the log: both must be there when the first instruction runs.

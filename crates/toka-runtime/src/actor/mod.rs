@@ -18,7 +18,7 @@ use toka_core::rpc::{Metrics, Progress};
 use toka_core::state::Happening;
 use toka_core::{AgentName, AgentState, Decision, EventKind, Exit, Request};
 use toka_keeper::{KeeperEvent, SpawnError, Started, Status};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -98,6 +98,7 @@ pub(crate) struct Actor<P> {
     processes: P,
     sink: Arc<dyn EventSink>,
     orders: mpsc::UnboundedReceiver<Order>,
+    starts: Arc<Semaphore>,
     state: AgentState,
     born: Instant,
     spawning: Option<JoinHandle<Result<Started, SpawnError>>>,
@@ -123,12 +124,14 @@ impl<P: Processes> Actor<P> {
         processes: P,
         sink: Arc<dyn EventSink>,
         orders: mpsc::UnboundedReceiver<Order>,
+        starts: Arc<Semaphore>,
     ) -> Self {
         Self {
             launch,
             processes,
             sink,
             orders,
+            starts,
             state: AgentState::Pending,
             born: Instant::now(),
             spawning: None,
