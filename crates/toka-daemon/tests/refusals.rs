@@ -1,0 +1,108 @@
+//! Runs that must not start: every problem of every agent at once, with its line, and nothing is left running.
+
+use std::path::Path;
+
+use toka_core::capability::Policy;
+use toka_core::{Capability, ExitCode, Name};
+use toka_daemon::{ProblemKind, RunError, RunOptions, run};
+use toka_workstream::LoadOptions;
+use tokio::sync::mpsc;
+
+fn options(folder: &Path, yaml: &str, policy: Policy) -> RunOptions {
+    let root = folder.canonicalize().expect("a path");
+    let (file, workspace) = (root.join("agents.yaml"), root.join("workspace"));
+    std::fs::write(&file, yaml).expect("room");
+    std::fs::create_dir_all(&workspace).expect("a folder");
+    let loaded = toka_workstream::load(&[file], &LoadOptions::default());
+    let set = loaded.set.expect("valid");
+    RunOptions {
+        plan: toka_workstream::plan(&set, &loaded.sources).0.expect("a plan"),
+        set,
+        project: Name::new("project").expect("a label"),
+        workspace,
+        state_dir: root.join("state"),
+        run_dir: root.join("run"),
+        max_concurrent: None,
+        policy,
+        toka_exe: "/bin/false".into(),
+    }
+}
+
+async fn refused(yaml: &str, policy: Policy) -> RunError {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_commands, orders) = mpsc::channel(1);
+    let (events, mut seen) = mpsc::unbounded_channel();
+    let error = run(options(folder.path(), yaml, policy), orders, events).await.expect_err("refused");
+    assert!(seen.recv().await.is_none(), "nothing happened");
+    error
+}
+
+#[tokio::test]
+async fn every_problem_of_every_agent_is_told_with_its_line() {
+    let yaml = "\
+metadata: {name: thinker}
+tasks: {default: [{description: think}]}
+---
+metadata: {name: lost}
+spec: {process: {command: [no-such-program], working_dir: nowhere, environment_file: [absent.env]}}
+---
+metadata: {name: greedy}
+spec: {process: {command: ['true']}, secrets: {key: {env: TOKA_TEST_UNSET}}}
+security: {network: full, filesystem: {read: [/srv]}}
+";
+    let RunError::Refused(problems) = refused(yaml, Policy::default()).await else {
+        panic!("refused otherwise")
+    };
+    let mut found: Vec<_> = problems
+        .iter()
+        .map(|problem| (problem.agent.as_str(), problem.kind, problem.origin.to_string()))
+        .map(|(agent, kind, origin)| (agent, kind, origin.rsplit(':').next().map(str::to_owned)))
+        .collect();
+    found.sort();
+    let line = |number: &str| Some(number.to_owned());
+    use ProblemKind::{Denied, Invalid, Unconfigured};
+    assert_eq!(
+        found,
+        [
+            ("greedy", Unconfigured, line("8")),
+            ("greedy", Denied, line("9")),
+            ("greedy", Denied, line("9")),
+            ("lost", Invalid, line("5")),
+            ("lost", Invalid, line("5")),
+            ("lost", Invalid, line("5")),
+            ("thinker", Unconfigured, line("2")),
+        ]
+    );
+    assert_eq!(RunError::Refused(problems).exit_code(), ExitCode::Invalid);
+}
+
+#[tokio::test]
+async fn what_the_policy_denies_is_told_with_what_would_grant_it() {
+    let yaml = "metadata: {name: a}\nspec: {process: {command: ['true']}}\nsecurity: {network: full}\n";
+    let error = refused(yaml, Policy::default()).await;
+    assert_eq!(error.exit_code(), ExitCode::Denied);
+    assert!(error.to_string().contains("--allow network:full"), "{error}");
+    let deny = Policy { deny: [Capability::NetworkFull].into(), ..Policy::default() };
+    let error = refused(yaml, deny).await;
+    assert!(error.to_string().contains("`deny`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_keeper_that_cannot_be_started_is_an_internal_error() {
+    let error =
+        refused("metadata: {name: a}\nspec: {process: {command: ['true']}}\n", Policy::default()).await;
+    assert!(matches!(error, RunError::Keeper(_)), "{error}");
+    assert_eq!(error.exit_code(), ExitCode::Internal);
+}
+
+#[tokio::test]
+async fn a_state_folder_that_cannot_be_made_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let yaml = "metadata: {name: a}\nspec: {process: {command: ['true']}}\n";
+    let options =
+        RunOptions { state_dir: "/proc/toka".into(), ..options(folder.path(), yaml, Policy::default()) };
+    let (_commands, orders) = mpsc::channel(1);
+    let error = run(options, orders, mpsc::unbounded_channel().0).await.expect_err("refused");
+    assert_eq!(error.exit_code(), ExitCode::StateFolder);
+    assert!(error.to_string().contains("/proc/toka"), "{error}");
+}
