@@ -231,8 +231,8 @@ impl Scene {
         self.bare_command(&line)
     }
 
-    /// A command whose process is the test's own child, so that signals reach it.
-    fn bare_command<S: AsRef<OsStr>>(&self, words: &[S]) -> Command {
+    /// A command whose process is the test's own child, so that signals reach it and a terminal can be its own.
+    pub fn bare_command<S: AsRef<OsStr>>(&self, words: &[S]) -> Command {
         let mut line: Vec<OsString> = self.prefix.clone();
         line.extend(self.user.prefix());
         line.extend(words.iter().map(|word| word.as_ref().to_owned()));

@@ -1,0 +1,46 @@
+//! `toka run` on a disk that is full or that cannot be written: what an agent does goes on, and what is lost is said.
+
+use std::ffi::OsString;
+
+use toka_tests::{Document, Scene, User};
+
+/// Runs these agents with a state folder of this size, in a mount namespace of the command's own.
+fn on_a_disk_of(size: &str, scene: Scene) -> Scene {
+    let state = scene.state().into_os_string();
+    let mount = format!("mount -t tmpfs -o size={size},mode=0777 none \"$1\"; shift; exec \"$@\"");
+    let mut prefix: Vec<OsString> =
+        ["unshare", "--mount", "/bin/sh", "-euc", &mount, "sh"].map(Into::into).to_vec();
+    prefix.push(state);
+    scene.prefix(prefix)
+}
+
+#[test]
+fn an_agent_outlives_a_full_disk() {
+    let Some(user) = User::root() else { return };
+    for size in ["16k", "300k"] {
+        let scene = on_a_disk_of(size, Scene::new(user));
+        let finished = scene.toka_run(&[Document::shell("talker", "seq 1 300000; echo end")], &["--json"]);
+        assert_eq!(finished.exit_of("talker")["code"], 0, "it was not disturbed: {finished:#?}");
+        let warned = |event: &serde_json::Value| {
+            event["type"] == "warning" && event["message"].as_str().is_some_and(|text| text.contains("lost"))
+        };
+        assert!(finished.events().iter().any(warned), "what is lost is said: {finished:#?}");
+        assert_eq!(finished.code, Some(0), "{finished:#?}");
+        scene.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_state_folder_on_a_read_only_disk_is_73() {
+    let Some(user) = User::root() else { return };
+    let scene = Scene::new(user);
+    let mount = "mount -t tmpfs -o ro none \"$1\"; shift; exec \"$@\"";
+    let mut prefix: Vec<OsString> =
+        ["unshare", "--mount", "/bin/sh", "-euc", mount, "sh"].map(Into::into).to_vec();
+    prefix.push(scene.state().into_os_string());
+    let scene = scene.prefix(prefix);
+    let finished = scene.toka_run(&[Document::shell("one", "true")], &[]);
+    assert_eq!(finished.code, Some(73), "{finished:#?}");
+    assert!(finished.stderr.contains("state"), "it names the folder: {finished:#?}");
+    scene.assert_nothing_left();
+}
