@@ -5,7 +5,7 @@
 //!
 //! 0. process namespace: for an ordinary user, whose forked process is the first of new namespaces ([`crate::init`])
 //! 1. session: a new one, and a plain umask
-//! 2. cgroup: joins its groups by writing `0` to descriptors that are open
+//! 2. cgroup: joins its v1 groups by writing `0` to descriptors that are open; in v2 it was born
 //! 3. streams: null, stdout and stderr in place, everything else closed on exec
 //! 4. namespaces: network, mounts
 //! 5. folder: the working folder
@@ -36,13 +36,13 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toka_core::{Compatibility, Coverage, Enforcement, Layer, NetworkAccess, SandboxMode};
 
-use crate::cgroup::{Cgroups, Group, Kind};
+use crate::cgroup::{Cgroups, Entrances, Group, Kind};
 use crate::host::{HostFacts, Namespaces};
 use crate::landlock;
 use crate::mounts::{self, BaseView, MountError, Opened};
 use crate::plan::{Bind, Right, SandboxPlan};
 use crate::seccomp::{self, Sockets};
-use crate::sys::{self, Forked, Instruction};
+use crate::sys::{self, BirthPlace, Forked, Instruction};
 
 /// A step on the way to the first instruction that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
@@ -115,7 +115,7 @@ pub struct Prepared {
     pub enforcement: Enforcement,
     /// The agent's control group.
     pub group: Group,
-    entrances: Vec<OwnedFd>,
+    entrances: Entrances,
     mounts: Mounts,
     ruleset: Ruleset,
     network: NewNetwork,
@@ -331,9 +331,11 @@ impl Prepared {
     /// # Errors
     /// As fork(2) and clone(2).
     pub fn fork(&self) -> io::Result<Forked> {
-        match self.mounts {
-            Mounts::Own { .. } => sys::fork_into_namespaces(),
-            Mounts::None | Mounts::Shared { .. } => sys::fork(),
+        let group = self.entrances.birthplace.as_ref().map(|folder| folder.as_fd());
+        match (&self.mounts, group) {
+            (Mounts::Own { .. }, group) => sys::fork_into(group, BirthPlace::Namespaces),
+            (_, Some(group)) => sys::fork_into(Some(group), BirthPlace::Here),
+            (_, None) => sys::fork(),
         }
     }
 
@@ -359,7 +361,7 @@ impl Prepared {
         self.enter_process_namespace(preparer)?;
         step("session", nix::unistd::setsid())?;
         umask(Mode::from_bits_truncate(0o022));
-        for entrance in &self.entrances {
+        for entrance in &self.entrances.tasks {
             step("cgroup: join", nix::unistd::write(entrance, b"0"))?;
         }
         streams.place()?;

@@ -106,12 +106,13 @@ impl BaseView {
             self.make_place(bind, binds, opened.place)?;
         }
         // The process can begin in a folder that it may not see into: it then sees it empty.
+        make_inner_place(working_dir, binds, Place::Folder)?;
         self.make_folder(working_dir)?;
         Ok(opened.into_iter().map(|(_, opened)| opened).collect())
     }
 
     fn make_place(&self, bind: &Bind, binds: &[Bind], place: Place) -> Result<()> {
-        make_inner_place(bind, binds, place)?;
+        make_inner_place(&bind.target, binds, place)?;
         let target = sys::c_path(&bind.target).map_err(failed("open", &bind.target))?;
         if sys::open_in_root(self.root.as_fd(), &target).is_ok() {
             return Ok(());
@@ -139,8 +140,9 @@ impl BaseView {
 pub(crate) fn build_own(host: &HostFacts, binds: &[Bind], working_dir: &Path) -> Result<OwnedFd> {
     let opened = open_binds(binds)?;
     for (bind, opened) in &opened {
-        make_inner_place(bind, binds, opened.place)?;
+        make_inner_place(&bind.target, binds, opened.place)?;
     }
+    make_inner_place(working_dir, binds, Place::Folder)?;
     let proc = match host.mount_namespace {
         Namespaces::ThroughUserNamespace => sys::new_file_system(c"proc", &[], hardened()),
         _ => sys::open_without_links(c"/proc").and_then(|proc| sys::clone_mount(proc.as_fd(), Reach::Tree)),
@@ -151,7 +153,7 @@ pub(crate) fn build_own(host: &HostFacts, binds: &[Bind], working_dir: &Path) ->
             make_place_in(root.as_fd(), &bind.target, opened.place)?;
         }
     }
-    if !working_dir.exists() {
+    if fs::symlink_metadata(working_dir).is_err() {
         make_place_in(root.as_fd(), working_dir, Place::Folder)?;
     }
     for (_, opened) in opened {
@@ -354,10 +356,10 @@ fn is_absence(error: &io::Error) -> bool {
 }
 
 /// A place below another bind that shows one folder at another's path (`/tmp`) lies in that folder on disk.
-fn make_inner_place(bind: &Bind, binds: &[Bind], place: Place) -> Result<()> {
+fn make_inner_place(target: &Path, binds: &[Bind], place: Place) -> Result<()> {
     let outer = binds.iter().rev().find_map(|outer| {
         let source = outer.source.as_ref().filter(|source| **source != outer.target)?;
-        let rest = bind.target.strip_prefix(&outer.target).ok()?;
+        let rest = target.strip_prefix(&outer.target).ok()?;
         (!rest.as_os_str().is_empty()).then_some((source, rest))
     });
     let Some((source, rest)) = outer else { return Ok(()) };

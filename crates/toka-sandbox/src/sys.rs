@@ -54,15 +54,51 @@ pub fn fork() -> io::Result<Forked> {
     }
 }
 
-/// Forks into a user namespace, a process namespace and a mount namespace of their own (clone(2)); as [`fork`] otherwise.
+/// What a forked process is born into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BirthPlace {
+    /// The namespaces of its parent.
+    Here,
+    /// A user, a process and a mount namespace of its own.
+    Namespaces,
+}
+
+/// [`fork`] into a version 2 control group (clone3(2), `CLONE_INTO_CGROUP`), into new namespaces, or both.
+///
+/// Being born in a group costs nothing, whereas moving there makes the kernel wait for every processor: several
+/// milliseconds (`cgroup_threadgroup_rwsem`, unless the hierarchy is mounted with `favordynmods`).
 ///
 /// # Errors
-/// As clone(2); `EPERM` where user namespaces are refused.
-pub fn fork_into_namespaces() -> io::Result<Forked> {
-    let flags = libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::SIGCHLD;
-    let null = std::ptr::null::<u8>();
-    // SAFETY: without CLONE_VM and with a null stack the call is a fork, and the callers of `fork` are those of this one.
-    match check(unsafe { libc::syscall(libc::SYS_clone, flags as c_ulong, null, null, null, null) })? {
+/// As clone3(2); `EPERM` where user namespaces are refused.
+pub fn fork_into(group: Option<BorrowedFd<'_>>, place: BirthPlace) -> io::Result<Forked> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    /// `struct clone_args` of linux/sched.h, version 2.
+    #[repr(C)]
+    #[derive(Default)]
+    struct CloneArgs {
+        flags: u64,
+        pidfd: u64,
+        child_tid: u64,
+        parent_tid: u64,
+        exit_signal: u64,
+        stack: u64,
+        stack_size: u64,
+        tls: u64,
+        set_tid: u64,
+        set_tid_size: u64,
+        cgroup: u64,
+    }
+    let mut args = CloneArgs { exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
+    if place == BirthPlace::Namespaces {
+        args.flags |= (libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64;
+    }
+    if let Some(group) = group {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = group.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM and without a stack the call is a fork, and the callers of `fork` are those of this one;
+    // the arguments live through the call and their true size is passed.
+    match check(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) })? {
         0 => Ok(Forked::Child),
         pid => Ok(Forked::Parent(pid as i32)),
     }
@@ -432,7 +468,7 @@ pub enum UserNamespace {
 
 /// Tries what a user namespace gives, in a child: some kernels make one and then refuse every mount in it (AppArmor).
 pub fn try_user_namespace() -> UserNamespace {
-    match fork_into_namespaces() {
+    match fork_into(None, BirthPlace::Namespaces) {
         Ok(Forked::Child) => {
             let works = |kind| new_file_system(kind, &[], MountAttributes::READ_ONLY).is_ok();
             exit_now(match (works(c"tmpfs"), works(c"proc")) {

@@ -45,6 +45,16 @@ pub struct Group {
     unified: Option<PathBuf>,
 }
 
+/// The ways into a group, chosen so that no other processor has to be waited for ([`crate::sys::fork_into`]).
+#[derive(Debug)]
+pub struct Entrances {
+    /// v1: files to which the child, while it has a single thread, writes `0`. Writing to `cgroup.procs` instead would
+    /// move the same and lock every fork and exit on the machine meanwhile.
+    pub tasks: Vec<OwnedFd>,
+    /// v2: the folder of the group that the child is born into.
+    pub birthplace: Option<OwnedFd>,
+}
+
 impl Group {
     /// Makes the group with its limits. What could not be limited is returned as reasons; nothing is silently left out.
     ///
@@ -86,18 +96,21 @@ impl Group {
             .map(PathBuf::as_path)
     }
 
-    /// Files to which the child writes `0` to join before its first instruction.
+    /// The ways into it.
     ///
     /// # Errors
     /// When one cannot be opened.
-    pub fn entrances(&self) -> Result<Vec<OwnedFd>, GroupError> {
-        let mut entrances = Vec::with_capacity(4);
-        for folder in self.folders() {
-            let path = self.leaf_of(folder, "main").join("cgroup.procs");
-            let file = File::options().write(true).open(&path).map_err(failed("open", &path))?;
-            entrances.push(OwnedFd::from(file));
-        }
-        Ok(entrances)
+    pub fn entrances(&self) -> Result<Entrances, GroupError> {
+        let v1 = [&self.memory, &self.cpu, &self.pids, &self.freezer].into_iter().flatten();
+        let tasks = v1.map(|folder| {
+            let path = folder.join("tasks");
+            File::options().write(true).open(&path).map(OwnedFd::from).map_err(failed("open", &path))
+        });
+        let birthplace = self.unified.as_ref().map(|folder| {
+            let path = self.leaf_of(folder, "main");
+            File::open(&path).map(OwnedFd::from).map_err(failed("open", &path))
+        });
+        Ok(Entrances { tasks: tasks.collect::<Result<_, _>>()?, birthplace: birthplace.transpose()? })
     }
 
     /// On pure v2 processes live only in leaves; elsewhere in the group itself.
@@ -423,7 +436,7 @@ mod tests {
         let (group, reasons) =
             Group::create(&Cgroups::new(Layout::default(), "t"), "p", "a", &LIMITS).expect("a group");
         assert_eq!(reasons.len(), 4);
-        assert!(group.entrances().expect("no files").is_empty());
+        assert!(group.entrances().expect("no files").tasks.is_empty());
         assert!(group.is_empty());
         assert!(group.freeze().is_err());
     }

@@ -8,7 +8,7 @@ mod files;
 mod group;
 mod layout;
 
-pub use group::{Group, GroupError};
+pub use group::{Entrances, Group, GroupError};
 pub use layout::{Kind, Layout};
 
 use std::path::{Path, PathBuf};
