@@ -327,7 +327,10 @@ mod tests {
         };
         let (text, _) = shown(Mode::Live, Some(Follow::new(Box::new(of))), events());
         let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("no {part:?} in {text}"));
-        assert!(at("checks                   │ one\n") < at("checks                   │ \\x1b[2Jtwo\\xff\n"), "{text}");
+        assert!(
+            at("checks                   │ one\n") < at("checks                   │ \\x1b[2Jtwo\\xff\n"),
+            "{text}"
+        );
         assert!(at("two") < at("✗ checks"), "{text}");
     }
 

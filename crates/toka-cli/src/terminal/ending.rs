@@ -13,6 +13,10 @@ use super::view::{Outcome, RunView};
 
 /// Lines of a failed agent's log that are shown.
 const TAIL_LINES: usize = 20;
+/// Failed agents whose log is shown.
+const MOST_FAILURES: usize = 10;
+/// Folders of artifacts that are named one by one.
+const MOST_FOLDERS: usize = 3;
 /// Characters of one line of a log that are shown.
 const TAIL_COLUMNS: usize = 500;
 /// The file in an agent's artifact folder that is announced as its report.
@@ -29,16 +33,22 @@ pub(crate) struct Trace {
     pub(crate) artifacts: PathBuf,
 }
 
-/// Why each failed agent failed, and the end of its log if it has one.
+/// Why each failed agent failed, and the end of its log if it has one; of a crowd, only the first.
 pub(crate) fn failures(view: &RunView, traces: &[Trace], palette: Palette) -> String {
-    let failed = view.agents().iter().filter(|agent| agent.phase.outcome() == Outcome::Failed);
-    failed
-        .map(|agent| {
-            let words = traces.iter().find(|trace| trace.agent == agent.name);
-            let words = words.map(|trace| last_words(trace, palette)).unwrap_or_default();
-            format!("\n{} {}: {}\n{words}", palette.bad.paint("✗"), agent.name, outcome(&agent.phase))
-        })
-        .collect()
+    let failed: Vec<_> =
+        view.agents().iter().filter(|agent| agent.phase.outcome() == Outcome::Failed).collect();
+    let mut out = String::new();
+    for agent in failed.iter().take(MOST_FAILURES) {
+        let words = traces.iter().find(|trace| trace.agent == agent.name);
+        let words = words.map(|trace| last_words(trace, palette)).unwrap_or_default();
+        let mark = palette.bad.paint("✗");
+        out.push_str(&format!("\n{mark} {}: {}\n{words}", agent.name, outcome(&agent.phase)));
+    }
+    if failed.len() > MOST_FAILURES {
+        let more = format!("\n… and {} more failed; the table names them\n", failed.len() - MOST_FAILURES);
+        out.push_str(&palette.faint.paint(more));
+    }
+    out
 }
 
 fn last_words(trace: &Trace, palette: Palette) -> String {
@@ -78,21 +88,26 @@ pub(crate) fn reports(traces: &[Trace]) -> Vec<PathBuf> {
     paths.filter(|path| path.symlink_metadata().is_ok_and(|found| found.is_file())).collect()
 }
 
-/// Where the work is: `report: PATH` for each report, and the folders of artifacts that hold anything.
+/// Where the work is: `report: PATH` for each report, and the folders of other artifacts, a crowd of
+/// them as one pattern.
 pub(crate) fn places(traces: &[Trace], palette: Palette) -> String {
     let line = |word: &str, path: &Path| {
         format!("{}: {}\n", palette.strong.paint(word), palette.accent.paint(safe(&path.to_string_lossy())))
     };
     let reports = reports(traces);
     let mut out = String::new();
-    for trace in traces.iter().filter(|trace| holds_anything(&trace.artifacts)) {
-        if !reports.iter().any(|report| report.starts_with(&trace.artifacts)) {
-            out.push_str(&line("artifacts", &trace.artifacts));
+    let folders: Vec<&Path> = traces
+        .iter()
+        .map(|trace| trace.artifacts.as_path())
+        .filter(|folder| holds_anything(folder) && !reports.iter().any(|report| report.starts_with(folder)))
+        .collect();
+    match folders.first().and_then(|folder| folder.parent()?.parent()) {
+        Some(agents) if folders.len() > MOST_FOLDERS => {
+            out.push_str(&line("artifacts", &agents.join("*/artifacts")));
         }
+        _ => out.extend(folders.iter().map(|folder| line("artifacts", folder))),
     }
-    for report in &reports {
-        out.push_str(&line("report", report));
-    }
+    out.extend(reports.iter().map(|report| line("report", report)));
     out
 }
 
@@ -153,5 +168,21 @@ mod tests {
         std::fs::remove_file(&report).expect("removed");
         std::fs::write(&report, "# Figures").expect("a report");
         assert_eq!(places(&traces, Palette::PLAIN), format!("report: {}\n", report.display()));
+    }
+
+    #[test]
+    fn many_folders_are_one_pattern() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let traces: Vec<Trace> = ["a", "b", "c", "d"]
+            .iter()
+            .map(|agent| {
+                let artifacts = folder.path().join(agent).join("artifacts");
+                std::fs::create_dir_all(artifacts.join("something")).expect("a folder");
+                Trace { agent: canned::name(agent), log: folder.path().join("log"), artifacts }
+            })
+            .collect();
+        let shown = |count: usize| places(&traces[..count], Palette::PLAIN);
+        assert_eq!(shown(3).lines().count(), 3);
+        assert_eq!(shown(4), format!("artifacts: {}/*/artifacts\n", folder.path().display()));
     }
 }
