@@ -38,6 +38,19 @@ pub fn allowed<const N: usize>(words: [&str; N]) -> Try {
 }
 
 impl Try {
+    /// The attack's name.
+    pub fn name(&self) -> &str {
+        &self.words[0]
+    }
+
+    /// Whether it met what it should.
+    pub fn is_met_by(&self, answer: &Answer) -> bool {
+        match self.expected {
+            Expected::Allowed => matches!(answer, Answer::Allowed(_)),
+            Expected::Denied => answer.is_denied(),
+        }
+    }
+
     /// Only root would get through unconfined.
     #[must_use]
     pub fn as_root(self) -> Self {
@@ -72,13 +85,13 @@ impl Answer {
 }
 
 /// Words of several attempts as one command line.
-pub(crate) fn command_line(tries: &[Try]) -> Vec<String> {
+pub fn words_of(tries: &[Try]) -> Vec<String> {
     let groups: Vec<&[String]> = tries.iter().map(|attempt| attempt.words.as_slice()).collect();
     groups.join(&"+".to_owned())
 }
 
 /// One answer per attempt, in their order; lines that begin with `#` are remarks.
-pub(crate) fn parse(output: &str, tries: &[Try]) -> Vec<Answer> {
+pub fn answers_in(output: &str, tries: &[Try]) -> Vec<Answer> {
     let mut lines: VecDeque<&str> = output.lines().filter(|line| !line.starts_with('#')).collect();
     tries
         .iter()

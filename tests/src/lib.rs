@@ -15,7 +15,7 @@ mod user;
 mod wait;
 mod workstream;
 
-pub use answers::{Answer, Proof, Try, allowed, denied};
+pub use answers::{Answer, Proof, Try, allowed, answers_in, denied, words_of};
 pub use binary::{attack_binary, toka_binary, workspace_root};
 pub use host::{Listener, Victim, abstract_listener, unix_datagram, unix_listener};
 pub use need::{Need, require};

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::answers::{Answer, Expected, command_line, parse};
+use crate::answers::{Answer, Expected, answers_in, words_of};
 use crate::traces::{cgroups_of, mounts_below, processes_with};
 use crate::{Document, Proof, Running, Try, User, attack_binary, toka_binary};
 
@@ -296,11 +296,11 @@ impl Scene {
     /// When the sandbox does not start, or does not confine files and system calls.
     pub fn attack(&self, tries: &[Try]) -> Vec<Answer> {
         let mut words = vec![self.workspace().join("attack").into_os_string()];
-        words.extend(command_line(tries).into_iter().map(OsString::from));
+        words.extend(words_of(tries).into_iter().map(OsString::from));
         let finished = self.exec(&words);
         assert_eq!(finished.code, Some(0), "the attacker ran to its end: {finished:#?}");
         finished.assert_confined();
-        parse(&finished.stdout, tries)
+        answers_in(&finished.stdout, tries)
     }
 
     /// Runs these attempts with nothing around them.
@@ -309,8 +309,8 @@ impl Scene {
     /// When the attacker cannot be started.
     pub fn attack_unconfined(&self, tries: &[Try]) -> Vec<Answer> {
         let mut words = vec![self.workspace().join("attack").into_os_string()];
-        words.extend(command_line(tries).into_iter().map(OsString::from));
-        parse(&self.run(&words).stdout, tries)
+        words.extend(words_of(tries).into_iter().map(OsString::from));
+        answers_in(&self.run(&words).stdout, tries)
     }
 
     /// Fails if the sandbox left a process, a control group or a mount. Looks once: whoever has ended has tidied up.
@@ -405,10 +405,7 @@ pub fn check(scene: impl Fn() -> Scene, tries: impl Fn(&Scene) -> Vec<Try>) {
     let tries = tries(&scene);
     let answers = scene.attack(&tries);
     scene.assert_nothing_left();
-    let wrong = tries.iter().zip(answers).filter(|(attempt, answer)| match attempt.expected {
-        Expected::Allowed => !matches!(answer, Answer::Allowed(_)),
-        Expected::Denied => !answer.is_denied(),
-    });
+    let wrong = tries.iter().zip(answers).filter(|(attempt, answer)| !attempt.is_met_by(answer));
     let wrong: Vec<String> = wrong
         .map(|(attempt, answer)| format!("{:?} should be {:?}: {answer:?}", attempt.words, attempt.expected))
         .collect();
