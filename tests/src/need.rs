@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::User;
+
 /// Set to anything, it turns a missing need into a failure: a skipped test must not look like a passed one in CI.
 const REQUIRED: &str = "TOKA_REQUIRE_PRIVILEGED";
 
@@ -11,8 +13,6 @@ const REQUIRED: &str = "TOKA_REQUIRE_PRIVILEGED";
 pub enum Need {
     /// The test runs as root.
     Root,
-    /// The test can become an ordinary user: it is root, or one already.
-    OrdinaryUser,
     /// Control groups that this user can make groups in, with a memory controller.
     Cgroups,
     /// User namespaces for ordinary users.
@@ -27,7 +27,6 @@ impl Need {
         let root = nix::unistd::geteuid().is_root();
         match self {
             Self::Root => (!root).then(|| "not root".to_owned()),
-            Self::OrdinaryUser => None,
             Self::Cgroups => cgroups_missing(),
             Self::UserNamespaces => user_namespaces_missing(),
             Self::Program(name) => program_missing(name),
@@ -62,13 +61,13 @@ fn cgroups_missing() -> Option<String> {
 }
 
 fn user_namespaces_missing() -> Option<String> {
-    let status = Command::new("setpriv")
-        .args(["--reuid", "12345", "--regid", "12345", "--clear-groups", "unshare", "--user", "true"])
-        .output();
+    let mut words = User::Ordinary.prefix();
+    words.extend(["unshare", "--user", "true"].map(Into::into));
+    let status = Command::new(&words[0]).args(&words[1..]).output();
     match status {
         Ok(output) if output.status.success() => None,
         Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        Err(error) => Some(format!("setpriv: {error}")),
+        Err(error) => Some(format!("util-linux: {error}")),
     }
 }
 
