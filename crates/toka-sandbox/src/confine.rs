@@ -38,7 +38,7 @@ use toka_core::{Compatibility, Coverage, Enforcement, Layer, NetworkAccess, Sand
 
 use crate::cgroup::{Cgroups, Entrances, Group, Kind};
 use crate::host::{HostFacts, Namespaces};
-use crate::landlock;
+use crate::landlock::{self, Anchors};
 use crate::mounts::{self, BaseView, MountError, Opened};
 use crate::plan::{Bind, Right, SandboxPlan};
 use crate::seccomp::{self, Sockets};
@@ -106,6 +106,7 @@ pub struct Preparer {
     filters: BTreeMap<Sockets, Arc<[Instruction]>>,
     filter_error: Option<String>,
     executable: OwnedFd,
+    anchors: Anchors,
 }
 
 /// Everything that a child needs to confine itself, opened.
@@ -169,7 +170,10 @@ impl Preparer {
             }
         }
         let executable = std::fs::File::open("/proc/self/exe")?.into();
-        Ok(Self { host, cgroups, view, view_error, filters, filter_error, executable })
+        let system = host.system.programs.iter().chain(&host.system.configuration).chain(&host.system.facts);
+        let devices = crate::plan::DEVICES.iter().map(PathBuf::from);
+        let anchors = Anchors::open(system.cloned().chain(devices));
+        Ok(Self { host, cgroups, view, view_error, filters, filter_error, executable, anchors })
     }
 
     /// The program that runs now, even if its file has been replaced since.
@@ -320,7 +324,7 @@ impl Preparer {
     }
 
     fn make_ruleset(&self, plan: &SandboxPlan, extra: &[(&OwnedFd, Right)]) -> Result<OwnedFd, StepError> {
-        landlock::ruleset(self.host.landlock_abi, &plan.files, extra, &plan.network)
+        landlock::ruleset(self.host.landlock_abi, &self.anchors, &plan.files, extra, &plan.network)
             .map_err(|error| StepError::new("landlock", error.path.as_deref().map(Path::new), &error.source))
     }
 }

@@ -1,16 +1,18 @@
 //! From the plan's path rules to one Landlock ruleset. One, because a second would deny moving files between folders
 //! (`REFER`), which cargo, npm and git need (landlock(7)).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
     RulesetCreated, RulesetCreatedAttr, Scope,
 };
+use nix::sys::stat::{SFlag, fstat};
 use toka_core::NetworkAccess;
 
 use crate::plan::{Links, Need, PathRule, Right};
@@ -51,12 +53,30 @@ pub(crate) fn shortcomings(version: u32) -> Vec<String> {
         .collect()
 }
 
+/// The system's folders and devices, opened once for all rulesets. Files of /etc are not among them: they are replaced,
+/// and the rule must be on the new one.
+#[derive(Debug, Default)]
+pub(crate) struct Anchors(BTreeMap<PathBuf, File>);
+
+impl Anchors {
+    /// Opens those of `paths` that stay what they are.
+    pub(crate) fn open(paths: impl Iterator<Item = PathBuf>) -> Self {
+        let lasting = |file: &File| file.metadata().is_ok_and(|found| !found.is_file());
+        let opened = paths.filter_map(|path| {
+            let file = open(&path, Links::Follow).ok().filter(lasting)?;
+            Some((path, file))
+        });
+        Self(opened.collect())
+    }
+}
+
 /// Makes a ruleset of `rules`, with `extra` for paths that are known only by descriptor.
 ///
 /// # Errors
 /// When a required path cannot be opened, or the kernel refuses a rule.
 pub(crate) fn ruleset(
     version: u32,
+    anchors: &Anchors,
     rules: &[PathRule],
     extra: &[(&OwnedFd, Right)],
     network: &NetworkAccess,
@@ -64,16 +84,20 @@ pub(crate) fn ruleset(
     let abi = abi(version);
     let mut created = create(abi, network).map_err(|error| failed(None, io::Error::other(error)))?;
     for rule in rules {
+        if let Some(anchor) = anchors.0.get(&rule.path).filter(|_| rule.links == Links::Follow) {
+            created =
+                add(created, anchor, rule.right, abi).map_err(|error| failed(Some(&rule.path), error))?;
+            continue;
+        }
         let file = match open(&rule.path, rule.links) {
             Ok(file) => file,
             Err(error) if rule.need == Need::Optional && is_absence(&error) => continue,
             Err(error) => return Err(failed(Some(&rule.path), error)),
         };
-        created = add(created, file, rule.right, abi).map_err(|error| failed(Some(&rule.path), error))?;
+        created = add(created, &file, rule.right, abi).map_err(|error| failed(Some(&rule.path), error))?;
     }
     for (file, right) in extra {
-        let file = file.try_clone().map(File::from).map_err(|error| failed(None, error))?;
-        created = add(created, file, *right, abi).map_err(|error| failed(None, error))?;
+        created = add(created, *file, *right, abi).map_err(|error| failed(None, error))?;
     }
     let fd: Option<OwnedFd> = created.into();
     fd.ok_or_else(|| failed(None, io::Error::from(io::ErrorKind::Unsupported)))
@@ -93,17 +117,14 @@ fn create(abi: ABI, network: &NetworkAccess) -> Result<RulesetCreated, landlock:
     ruleset.create()
 }
 
-fn add(created: RulesetCreated, file: File, right: Right, abi: ABI) -> io::Result<RulesetCreated> {
-    let kind = file.metadata()?.file_type();
+fn add(created: RulesetCreated, file: impl AsFd, right: Right, abi: ABI) -> io::Result<RulesetCreated> {
+    let kind = SFlag::from_bits_truncate(fstat(file.as_fd())?.st_mode) & SFlag::S_IFMT;
     let mut access = accesses(right, abi);
-    if !kind.is_dir() {
+    if kind != SFlag::S_IFDIR {
         access &= AccessFs::from_file(abi);
     }
-    if kind.is_file() {
+    if kind == SFlag::S_IFREG {
         access &= !BitFlags::from(AccessFs::IoctlDev);
-    }
-    if kind.is_socket() || kind.is_fifo() {
-        access |= accesses(Right::Device, abi) & AccessFs::from_file(abi);
     }
     created.add_rule(PathBeneath::new(file, access)).map_err(io::Error::other)
 }
