@@ -203,7 +203,7 @@ fn build_tree(host: &HostFacts, proc: OwnedFd) -> Result<OwnedFd> {
         place(root.as_fd(), &path, entry)?;
     }
     device_links(root.as_fd())?;
-    for folder in ["/tmp", "/run", "/var/tmp"] {
+    for folder in ["/tmp", "/run", "/var/tmp", "/dev/shm"] {
         make_place_in(root.as_fd(), Path::new(folder), Place::Folder)?;
     }
     place(root.as_fd(), Path::new("/proc"), Entry::Mount(proc, Place::Folder))?;
@@ -283,8 +283,6 @@ fn device_links(root: BorrowedFd<'_>) -> Result<()> {
         ("/proc/self/fd/1", "dev/stdout"),
         ("/proc/self/fd/2", "dev/stderr"),
         ("pts/ptmx", "dev/ptmx"),
-        // Shared memory is private like all that is temporary (shm_open(3) follows the link).
-        ("/tmp", "dev/shm"),
     ];
     links.iter().try_for_each(|(to, at)| symlinkat(*to, root, *at)).map_err(failed("link", "/dev"))
 }
@@ -341,9 +339,10 @@ fn place_of(tree: &OwnedFd) -> nix::Result<Place> {
 }
 
 fn attributes(bind: &Bind, source: &Path) -> MountAttributes {
+    let device = source.starts_with("/dev") && !source.starts_with("/dev/shm");
     match bind.access {
-        _ if source.starts_with("/dev") => MountAttributes::NO_SUID,
         Access::ReadOnly => hardened(),
+        Access::ReadWrite if device => MountAttributes::NO_SUID,
         Access::ReadWrite => MountAttributes::NO_SUID.and(MountAttributes::NO_DEV),
     }
 }

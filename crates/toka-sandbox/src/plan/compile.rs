@@ -97,20 +97,24 @@ impl SandboxPlan {
     /// # Errors
     /// When a pattern is malformed, or a capability's path leaves the workspace.
     pub fn compile(input: &CompileInput<'_>) -> Result<Self, CompileError> {
-        let mut compiler = Compiler { input, binds: Vec::new(), files: Vec::new(), rules: Vec::new() };
+        let mut compiler =
+            Compiler { input, search: Vec::new(), binds: Vec::new(), files: Vec::new(), rules: Vec::new() };
         compiler.system();
-        let environment = compiler.capabilities()?;
+        let mut environment = compiler.capabilities()?;
         compiler.declared_paths()?;
         compiler.own_folders()?;
         compiler.hide();
         compiler.network();
         let gaps = compiler.limits();
+        environment.insert(0, ("PATH".to_owned(), compiler.search_path()));
         Ok(compiler.finish(environment, gaps))
     }
 }
 
 struct Compiler<'a> {
     input: &'a CompileInput<'a>,
+    /// Folders that toolchains want to be searched for programs before the others.
+    search: Vec<PathBuf>,
     binds: Vec<Bind>,
     files: Vec<PathRule>,
     rules: Vec<Rule>,
@@ -169,16 +173,27 @@ impl Compiler<'_> {
                 variables.extend(found.variables);
             }
         }
-        search.extend(self.input.host.path.iter().cloned());
-        search.extend(self.input.toka_exe.parent().map(Path::to_owned));
-        let mut seen = BTreeSet::new();
-        search.retain(|folder| folder.is_absolute() && seen.insert(folder.clone()));
-        let path = search.iter().map(|folder| folder.to_string_lossy()).collect::<Vec<_>>().join(":");
-        variables.insert(0, ("PATH".to_owned(), path));
+        self.search = search;
         if let Some(folder) = self.workstream_folder() {
             variables.push(("TOKA_WORKSTREAM_DIR".to_owned(), folder.to_string_lossy().into_owned()));
         }
         Ok(variables)
+    }
+
+    /// The caller's search path as far as the agent may execute what lies there: a folder that it may not look into
+    /// would only turn "not found" into "permission denied", or a version manager's shim into a riddle.
+    fn search_path(&self) -> String {
+        let executable = |folder: &PathBuf| {
+            let real = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+            let rights = [Right::Execute, Right::WriteExecute];
+            self.files.iter().any(|rule| rights.contains(&rule.right) && real.starts_with(&rule.path))
+        };
+        let host = self.input.host.path.iter().filter(|folder| executable(folder));
+        let own = self.input.toka_exe.parent().into_iter().map(Path::to_owned);
+        let mut seen = BTreeSet::new();
+        let all = self.search.iter().chain(host).cloned().chain(own);
+        let folders = all.filter(|folder| folder.is_absolute() && seen.insert(folder.clone()));
+        folders.map(|folder| folder.to_string_lossy().into_owned()).collect::<Vec<_>>().join(":")
     }
 
     /// The workspace or a path below it for writing; bare, without what would let an agent change its own rules or have
@@ -241,7 +256,9 @@ impl Compiler<'_> {
         for path in [&folders.home, &folders.tmp, &folders.artifacts] {
             self.grant(path, Right::WriteExecute, Need::Required, &origin)?;
         }
-        self.bind(&folders.tmp, Path::new("/tmp"), Access::ReadWrite, Need::Required);
+        for shared in ["/tmp", "/dev/shm"] {
+            self.bind(&folders.tmp, Path::new(shared), Access::ReadWrite, Need::Required);
+        }
         let inputs = folders.inputs.iter().map(|(_, path)| path);
         for path in inputs.chain([&folders.inputs_dir, &folders.credentials, &folders.door]) {
             self.grant(path, Right::Read, Need::Required, &origin)?;
@@ -367,7 +384,7 @@ impl Compiler<'_> {
     }
 
     fn finish(self, environment: Vec<(String, String)>, gaps: Vec<(Layer, String)>) -> SandboxPlan {
-        let Self { input, mut binds, files, rules } = self;
+        let Self { input, mut binds, files, rules, .. } = self;
         let limits = &input.confinement.limits;
         // An outer folder first, so that what lies deeper covers it; the order of equals is kept.
         binds.sort_by_key(|bind| bind.target.components().count());

@@ -12,7 +12,10 @@ const FIXTURES: &str = "tests/fixtures/plan";
 
 fn canned(policy: &Policy) -> View {
     let loaded = toka_workstream::load(&[PathBuf::from(FIXTURES)], &LoadOptions::default());
-    let set = loaded.set.expect("valid workstreams");
+    let mut set = loaded.set.expect("valid workstreams");
+    for agent in &mut set.agents {
+        agent.file = Path::new("/srv/widgets/agents").join(agent.file.file_name().expect("a file"));
+    }
     let (plan, _) = toka_workstream::plan(&set, &loaded.sources);
     let folders = ProjectFolders {
         state_dir: "/state".into(),
