@@ -37,6 +37,7 @@ pub struct Scene {
     security: String,
     environment: Vec<(String, OsString)>,
     prefix: Vec<OsString>,
+    wrapper: Vec<OsString>,
 }
 
 /// How a command of a scene ended.
@@ -77,6 +78,7 @@ impl Scene {
             security: SECURITY.to_owned(),
             environment: Vec::new(),
             prefix: Vec::new(),
+            wrapper: Vec::new(),
         };
         scene.furnish();
         scene
@@ -145,6 +147,13 @@ impl Scene {
     #[must_use]
     pub fn prefix(mut self, words: Vec<OsString>) -> Self {
         self.prefix = words;
+        self
+    }
+
+    /// Words to put before the command once it is the user's.
+    #[must_use]
+    pub fn wrapper(mut self, words: Vec<OsString>) -> Self {
+        self.wrapper = words;
         self
     }
 
@@ -235,6 +244,7 @@ impl Scene {
     pub fn bare_command<S: AsRef<OsStr>>(&self, words: &[S]) -> Command {
         let mut line: Vec<OsString> = self.prefix.clone();
         line.extend(self.user.prefix());
+        line.extend(self.wrapper.iter().cloned());
         line.extend(words.iter().map(|word| word.as_ref().to_owned()));
         let mut command = Command::new(&line[0]);
         command

@@ -1,0 +1,70 @@
+//! Attacks where the kernel gives ordinary users no namespaces: what Landlock and the filter hold by themselves, and
+//! that the report says what is missing.
+
+use std::ffi::OsString;
+
+use toka_tests::{Need, Scene, User, allowed, answers_in, denied, require, words_of};
+
+/// A scene in a user namespace in which nobody can make another, as on hosts that refuse them.
+fn without_namespaces() -> Scene {
+    let uid = User::Ordinary.uid();
+    let refuse = "echo 0 > /proc/sys/user/max_user_namespaces
+        exec setpriv --inh-caps -all --ambient-caps -all \"$@\"";
+    let mapped = [format!("--map-user={uid}"), format!("--map-group={uid}")].map(OsString::from);
+    let mut wrapper: Vec<OsString> = ["unshare", "--user", "--keep-caps"].map(Into::into).to_vec();
+    wrapper.extend(mapped);
+    wrapper.extend(["/bin/sh", "-euc", refuse, "sh"].map(Into::into));
+    Scene::new(User::Ordinary).wrapper(wrapper)
+}
+
+#[test]
+fn landlock_and_the_filter_hold_alone_and_the_rest_is_reported() {
+    if !require(&[Need::UserNamespaces]) {
+        return;
+    }
+    let scene = without_namespaces();
+    let secret = scene.outside().join("secret.txt").display().to_string();
+    let own = scene.workspace().join("out/own.txt").display().to_string();
+    let readable = scene.workspace().join("readable.txt").display().to_string();
+    let tries = [
+        denied(["read", &secret]),
+        denied(["append", &secret]),
+        denied(["append", &readable]),
+        denied(["list", &scene.home().display().to_string()]),
+        denied(["connect-abstract", "toka-nobody"]),
+        denied(["unshare", "user"]),
+        denied(["tcp", "127.0.0.1:9"]),
+        denied(["mount", &scene.workspace().join("out").display().to_string()]),
+        denied(["signal-scan"]),
+        denied(["new-privileges"]),
+        denied(["io-uring"]),
+        allowed(["read", &readable]),
+        allowed(["append", &own]),
+    ];
+    let mut words = vec![scene.workspace().join("attack").into_os_string()];
+    words.extend(words_of(&tries).into_iter().map(OsString::from));
+    let finished = scene.exec(&words);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert_eq!(finished.coverage("mounts"), "none", "it says what is missing: {finished:#?}");
+    assert_eq!(
+        (finished.coverage("landlock").as_str(), finished.coverage("seccomp").as_str()),
+        ("full", "full")
+    );
+    for (attempt, answer) in tries.iter().zip(answers_in(&finished.stdout, &tries)) {
+        assert!(attempt.is_met_by(&answer), "{attempt:?}: {answer:?}");
+    }
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn strict_compatibility_refuses_a_host_without_namespaces() {
+    if !require(&[Need::UserNamespaces]) {
+        return;
+    }
+    let scene = without_namespaces()
+        .security("\n  capabilities_required: [filesystem-read]\n  compatibility: strict");
+    let finished = scene.exec(&["true"]);
+    assert_eq!(finished.code, Some(77), "{finished:#?}");
+    assert!(finished.stderr.contains("mounts"), "it names what the host cannot enforce: {finished:#?}");
+    scene.assert_nothing_left();
+}
