@@ -112,6 +112,12 @@ fn read_all(pipe: OwnedFd) -> String {
     text
 }
 
+/// Waits until something is said.
+async fn first_line(pipe: OwnedFd) {
+    let pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(pipe).expect("a pipe");
+    timeout(PATIENCE, pipe.readable()).await.expect("a line in time").expect("a line");
+}
+
 #[tokio::test]
 async fn output_and_exit_status_come_back() {
     let mut bench = Bench::new().await;
@@ -172,7 +178,8 @@ async fn a_missing_working_folder_is_the_step_that_failed() {
 async fn kill_ends_a_process_that_ignores_everything() {
     let mut bench = Bench::new().await;
     let script = "trap '' TERM INT HUP; echo ready; while :; do sleep 1000; done";
-    bench.keeper.spawn(bench.launch(1, script)).await.expect("a start");
+    let started = bench.keeper.spawn(bench.launch(1, script)).await.expect("a start");
+    first_line(started.stdout).await;
     bench.keeper.signal(ProcessId(1), nix::libc::SIGTERM);
     bench.keeper.kill(ProcessId(1));
     assert!(matches!(bench.end_of(1).await, Status::Signal { signal: 9, .. }));
