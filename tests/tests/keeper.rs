@@ -45,7 +45,7 @@ impl Bench {
             argv: vec!["sh".into(), "-c".into(), script.into()],
             env: vec![("PATH".into(), "/usr/bin:/bin".into())],
             plan: Arc::new(plan(self.folders.path(), id, &Confinement::default())),
-            stop_signal: nix::libc::SIGTERM,
+            stop_signal: libc::SIGTERM,
             grace: Duration::from_millis(100),
         }
     }
@@ -157,7 +157,7 @@ async fn a_program_that_cannot_be_executed_is_named_with_its_error() {
     std::fs::write(&file, "#!/does/not/exist\n").expect("a script");
     let launch = Launch { program: Program::Path("/usr/bin/does-not-exist".into()), ..bench.launch(1, "") };
     let Err(SpawnError::Step(error)) = bench.keeper.spawn(launch).await else { panic!("it started") };
-    assert_eq!((error.step.as_str(), error.errno), ("exec", nix::libc::ENOENT));
+    assert_eq!((error.step.as_str(), error.errno), ("exec", libc::ENOENT));
     assert_eq!(error.path.as_deref(), Some("/usr/bin/does-not-exist"));
     bench.keeper.shutdown().await;
 }
@@ -180,7 +180,7 @@ async fn kill_ends_a_process_that_ignores_everything() {
     let script = "trap '' TERM INT HUP; echo ready; while :; do sleep 1000; done";
     let started = bench.keeper.spawn(bench.launch(1, script)).await.expect("a start");
     first_line(started.stdout).await;
-    bench.keeper.signal(ProcessId(1), nix::libc::SIGTERM);
+    bench.keeper.signal(ProcessId(1), libc::SIGTERM);
     bench.keeper.kill(ProcessId(1));
     assert!(matches!(bench.end_of(1).await, Status::Signal { signal: 9, .. }));
     bench.keeper.shutdown().await;

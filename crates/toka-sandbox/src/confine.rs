@@ -7,7 +7,7 @@
 //! 1. session: a new one, and a plain umask
 //! 2. cgroup: joins its v1 groups by writing `0` to descriptors that are open; in v2 it was born
 //! 3. streams: null, stdout and stderr in place, everything else closed on exec
-//! 4. namespaces: network, mounts
+//! 4. namespaces: network, mounts, System V IPC
 //! 5. folder: the working folder
 //! 6. limits: rlimits
 //! 7. keyring: a session keyring of its own
@@ -41,7 +41,7 @@ use crate::host::{HostFacts, Namespaces};
 use crate::landlock::{self, Anchors};
 use crate::mounts::{self, BaseView, MountError, Opened};
 use crate::plan::{Bind, Right, SandboxPlan};
-use crate::seccomp::{self, Sockets};
+use crate::seccomp::{self, Others, Sockets};
 use crate::sys::{self, BirthPlace, Forked, Instruction};
 
 /// A step on the way to the first instruction that failed.
@@ -161,10 +161,16 @@ impl Preparer {
             },
             _ => (None, None),
         };
+        let others = match host.mount_namespace {
+            Namespaces::ThroughUserNamespace | Namespaces::ThroughUserNamespaceWithoutProc => {
+                Others::Nameless
+            }
+            Namespaces::Privileged | Namespaces::Refused => Others::Nameable,
+        };
         let mut filters = BTreeMap::new();
         let mut filter_error = None;
         for sockets in [Sockets::UnixOnly, Sockets::Internet] {
-            match seccomp::compile(sockets) {
+            match seccomp::compile(sockets, others) {
                 Ok(program) => drop(filters.insert(sockets, Arc::from(program))),
                 Err(error) => filter_error = Some(error),
             }
@@ -372,7 +378,7 @@ impl Prepared {
         let terminals = self.enter_namespaces(plan, preparer)?;
         std::env::set_current_dir(&plan.working_dir)
             .map_err(|error| StepError::new("folder: enter", Some(&plan.working_dir), &error))?;
-        set_limits(plan, preparer.cgroups.layout().kind)?;
+        set_limits(plan, preparer.cgroups.layout().kind, self.countable())?;
         match sys::new_keyring() {
             // A kernel without keys has none to share.
             Err(error) if error.raw_os_error() != Some(libc::ENOSYS) => {
@@ -393,6 +399,14 @@ impl Prepared {
             step_io("seccomp", sys::seccomp_install(filter))?;
         }
         Ok(())
+    }
+
+    fn countable(&self) -> Countable {
+        if matches!(self.mounts, Mounts::Own { .. }) {
+            Countable::OwnProcesses
+        } else {
+            Countable::AllOfTheUser
+        }
     }
 
     /// For an ordinary user the forked process is the first of new namespaces; the agent is a child of it.
@@ -422,7 +436,7 @@ impl Prepared {
         }
         match (&self.mounts, &preparer.view) {
             (Mounts::Shared { opened, terminals }, Some(view)) => {
-                view.join()?;
+                view.join(CloneFlags::CLONE_NEWIPC)?;
                 opened.iter().try_for_each(Opened::attach)?;
                 mounts::attach_terminals(terminals.as_fd())?;
                 Ok(None)
@@ -480,7 +494,16 @@ impl Streams<'_> {
     }
 }
 
-fn set_limits(plan: &SandboxPlan, kind: Kind) -> Result<(), StepError> {
+/// What a limit on a user's processes counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Countable {
+    /// The agent's alone.
+    OwnProcesses,
+    /// Everything that the user runs anywhere; useless as a limit of one agent.
+    AllOfTheUser,
+}
+
+fn set_limits(plan: &SandboxPlan, kind: Kind, countable: Countable) -> Result<(), StepError> {
     let files = u64::from(plan.process.open_files);
     let mut limits = vec![(Resource::RLIMIT_NOFILE, files), (Resource::RLIMIT_CORE, 0)];
     if let Some(size) = plan.process.file_size {
@@ -488,6 +511,10 @@ fn set_limits(plan: &SandboxPlan, kind: Kind) -> Result<(), StepError> {
     }
     if kind == Kind::None {
         limits.push((Resource::RLIMIT_DATA, plan.group.memory));
+        // In a user namespace of its own only its own processes are counted (getrlimit(2), since Linux 5.14).
+        if countable == Countable::OwnProcesses {
+            limits.push((Resource::RLIMIT_NPROC, u64::from(plan.group.processes)));
+        }
     }
     for (resource, most) in limits {
         // Nobody may raise a hard limit above what we have ourselves.

@@ -75,7 +75,9 @@ impl HostFacts {
 
 /// Root with CAP_SYS_ADMIN needs nothing else; anybody else needs a user namespace, and some kernels refuse it to them.
 fn namespaces() -> Namespaces {
-    if caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_ADMIN).unwrap_or(false) {
+    let admin =
+        caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_ADMIN).unwrap_or(false);
+    if admin && (in_first_user_namespace() || sys::can_visit_namespaces()) {
         Namespaces::Privileged
     } else {
         match sys::try_user_namespace() {
@@ -84,6 +86,12 @@ fn namespaces() -> Namespaces {
             sys::UserNamespace::Refused => Namespaces::Refused,
         }
     }
+}
+
+/// The first user namespace maps every number to itself (user_namespaces(7)).
+fn in_first_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// pyenv keeps the global version in a file beside its `shims` folder; the first line counts.

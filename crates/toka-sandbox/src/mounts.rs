@@ -128,10 +128,10 @@ impl BaseView {
         }
     }
 
-    /// In the child: joins the view and takes a copy of it.
-    pub(crate) fn join(&self) -> Result<()> {
+    /// In the child: joins the view and takes a copy of it, and makes the namespaces of `more`.
+    pub(crate) fn join(&self, more: CloneFlags) -> Result<()> {
         setns(&self.namespace, CloneFlags::CLONE_NEWNS).map_err(failed("join mount namespace", ""))?;
-        unshare(CloneFlags::CLONE_NEWNS).map_err(failed("make mount namespace", ""))
+        unshare(CloneFlags::CLONE_NEWNS | more).map_err(failed("make mount namespace", ""))
     }
 }
 

@@ -122,6 +122,27 @@ impl Sockets {
     }
 }
 
+/// Whether processes outside the agent have numbers that it can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Others {
+    /// No: it has a process namespace of its own.
+    Nameless,
+    /// Yes, and those of the same user let it change their limits and priorities (`prlimit(2)`, "PERMISSIONS").
+    Nameable,
+}
+
+/// Calls that change the limits, the priority or the processors of the process named by an argument. A thread that
+/// names another one of its own program by number is refused too: nothing tells it from a stranger here.
+const OF_OTHERS: &[(libc::c_long, u32)] = &[
+    (libc::SYS_prlimit64, 0),
+    (libc::SYS_setpriority, 1),
+    (libc::SYS_ioprio_set, 1),
+    (libc::SYS_sched_setaffinity, 0),
+    (libc::SYS_sched_setscheduler, 0),
+    (libc::SYS_sched_setparam, 0),
+    (libc::SYS_sched_setattr, 0),
+];
+
 impl From<&NetworkAccess> for Sockets {
     fn from(access: &NetworkAccess) -> Self {
         match access {
@@ -147,7 +168,7 @@ enum Verdict {
 }
 
 /// The verdict on every call that is not simply allowed.
-fn verdicts(sockets: Sockets) -> BTreeMap<u32, Verdict> {
+fn verdicts(sockets: Sockets, others: Others) -> BTreeMap<u32, Verdict> {
     let mut verdicts: BTreeMap<u32, Verdict> =
         DENIED.iter().chain(DENIED_HERE).map(|(_, call)| (*call as u32, Verdict::Deny)).collect();
     verdicts.insert(libc::SYS_clone3 as u32, Verdict::Absent);
@@ -160,6 +181,11 @@ fn verdicts(sockets: Sockets) -> BTreeMap<u32, Verdict> {
         let families = Verdict::AllowValues { argument: 0, values: sockets.families() };
         verdicts.insert(call as u32, families);
     }
+    if others == Others::Nameable {
+        for (call, argument) in OF_OTHERS {
+            verdicts.insert(*call as u32, Verdict::AllowValues { argument: *argument, values: vec![0] });
+        }
+    }
     verdicts
 }
 
@@ -170,9 +196,9 @@ fn verdicts(sockets: Sockets) -> BTreeMap<u32, Verdict> {
 ///
 /// # Errors
 /// When this processor is none that the filter is written for.
-pub(crate) fn compile(sockets: Sockets) -> Result<Vec<Instruction>, String> {
+pub(crate) fn compile(sockets: Sockets, others: Others) -> Result<Vec<Instruction>, String> {
     let arch = audit_arch().ok_or_else(|| format!("no filter for {}", std::env::consts::ARCH))?;
-    let verdicts: Vec<(u32, Verdict)> = verdicts(sockets).into_iter().collect();
+    let verdicts: Vec<(u32, Verdict)> = verdicts(sockets, others).into_iter().collect();
     let mut program = vec![
         load(offset_of!(libc::seccomp_data, arch)),
         jump(libc::BPF_JEQ, arch, 1, 0),
@@ -306,7 +332,7 @@ mod tests {
     const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 
     fn answer(sockets: Sockets, call: libc::c_long, args: [u64; 6]) -> u32 {
-        let program = compile(sockets).expect("a known processor");
+        let program = compile(sockets, Others::Nameable).expect("a known processor");
         run(&program, audit_arch().expect("a known processor"), call as u32, args)
     }
 
@@ -349,8 +375,29 @@ mod tests {
     }
 
     #[test]
+    fn limits_and_priorities_of_others_are_out_of_reach_where_they_have_names() {
+        let here = audit_arch().expect("a known processor");
+        for (call, argument) in OF_OTHERS {
+            let mut args = [0; 6];
+            for (pid, nameable) in [(0, libc::SECCOMP_RET_ALLOW), (77, EPERM)] {
+                args[*argument as usize] = pid;
+                let run_with = |others| {
+                    run(
+                        &compile(Sockets::UnixOnly, others).expect("a known processor"),
+                        here,
+                        *call as u32,
+                        args,
+                    )
+                };
+                assert_eq!(run_with(Others::Nameable), nameable);
+                assert_eq!(run_with(Others::Nameless), libc::SECCOMP_RET_ALLOW);
+            }
+        }
+    }
+
+    #[test]
     fn foreign_numbers_do_not_slip_past() {
-        let program = compile(Sockets::Internet).expect("a known processor");
+        let program = compile(Sockets::Internet, Others::Nameless).expect("a known processor");
         let here = audit_arch().expect("a known processor");
         let x32 = X32_BIT | libc::SYS_mount as u32;
         assert_eq!(run(&program, here, x32, [0; 6]), ENOSYS);
@@ -369,10 +416,10 @@ mod tests {
     proptest! {
         #[test]
         fn the_search_finds_exactly_what_the_list_has(call in 0u32..600, argument: u32) {
-            let program = compile(Sockets::UnixOnly).expect("a known processor");
+            let program = compile(Sockets::UnixOnly, Others::Nameable).expect("a known processor");
             let args = [u64::from(argument), u64::from(argument), 0, 0, 0, 0];
             let found = run(&program, audit_arch().expect("a known processor"), call, args);
-            let listed = verdicts(Sockets::UnixOnly).contains_key(&call);
+            let listed = verdicts(Sockets::UnixOnly, Others::Nameable).contains_key(&call);
             prop_assert!(listed || found == libc::SECCOMP_RET_ALLOW);
         }
     }

@@ -59,7 +59,7 @@ pub fn fork() -> io::Result<Forked> {
 pub enum BirthPlace {
     /// The namespaces of its parent.
     Here,
-    /// A user, a process and a mount namespace of its own.
+    /// A user, a process, a mount and an IPC namespace of its own.
     Namespaces,
 }
 
@@ -90,7 +90,8 @@ pub fn fork_into(group: Option<BorrowedFd<'_>>, place: BirthPlace) -> io::Result
     }
     let mut args = CloneArgs { exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
     if place == BirthPlace::Namespaces {
-        args.flags |= (libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64;
+        let own = libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC;
+        args.flags |= own as u64;
     }
     if let Some(group) = group {
         args.flags |= CLONE_INTO_CGROUP;
@@ -479,6 +480,30 @@ pub fn try_user_namespace() -> UserNamespace {
             _ => UserNamespace::Refused,
         },
         Err(_) => UserNamespace::Refused,
+    }
+}
+
+/// Whether namespaces can be left again for those of now: not by the root of a user namespace that was made without a
+/// mount namespace. Tried in a child, since one that cannot come back must not be us.
+pub fn can_visit_namespaces() -> bool {
+    let visit = || -> nix::Result<()> {
+        let here = nix::fcntl::open(
+            "/proc/self/ns/mnt",
+            nix::fcntl::OFlag::O_CLOEXEC,
+            nix::sys::stat::Mode::empty(),
+        )?;
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+        nix::sched::setns(here, nix::sched::CloneFlags::CLONE_NEWNS)
+    };
+    let proc =
+        || new_file_system(c"proc", &[(c"hidepid", c"ptraceable")], MountAttributes::READ_ONLY).is_ok();
+    match fork() {
+        Ok(Forked::Child) => exit_now(i32::from(!(proc() && visit().is_ok()))),
+        Ok(Forked::Parent(pid)) => matches!(
+            nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None),
+            Ok(nix::sys::wait::WaitStatus::Exited(_, 0))
+        ),
+        Err(_) => false,
     }
 }
 
