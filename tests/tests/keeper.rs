@@ -205,8 +205,8 @@ async fn out_of_memory_is_counted_with_its_peak() {
         return;
     }
     let mut bench = Bench::new().await;
-    let mut limits = toka_core::Limits::default();
-    limits.memory = Declared::by_default(toka_core::ByteSize::mib(16), "test");
+    let memory = Declared::by_default(toka_core::ByteSize::mib(16), "test");
+    let limits = toka_core::Limits { memory, ..toka_core::Limits::default() };
     let confinement = Confinement { limits, ..Confinement::default() };
     let mut launch = bench.launch(1, "x=$(head -c 100000000 /dev/zero | tr '\\0' x); echo ${#x}");
     launch.plan = Arc::new(plan(bench.folders.path(), 1, &confinement));

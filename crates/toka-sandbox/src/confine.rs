@@ -376,8 +376,8 @@ impl Prepared {
         }
         streams.place()?;
         let terminals = self.enter_namespaces(plan, preparer)?;
-        std::env::set_current_dir(&plan.working_dir)
-            .map_err(|error| StepError::new("folder: enter", Some(&plan.working_dir), &error))?;
+        nix::unistd::chdir(&plan.working_dir)
+            .map_err(|error| StepError::new("folder: enter", Some(&plan.working_dir), &error.into()))?;
         set_limits(plan, preparer.cgroups.layout().kind, self.countable())?;
         match sys::new_keyring() {
             // A kernel without keys has none to share.

@@ -447,7 +447,7 @@ impl Compiler<'_> {
     fn bind(&mut self, source: &Path, target: &Path, access: Access, need: Need) {
         match self.binds.iter_mut().find(|bind| bind.target == target) {
             Some(bind) if bind.source.as_deref() == Some(source) && access == Access::ReadWrite => {
-                bind.access = access
+                bind.access = access;
             }
             Some(bind) if bind.source.as_deref() == Some(source) => {}
             _ => self.binds.push(Bind {
