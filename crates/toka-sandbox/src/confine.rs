@@ -21,6 +21,7 @@
 //! Each step either works or ends the start with its name, the path and the error: what [`Enforcement`] reports is what
 //! the steps have done, never what they were asked for.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -106,7 +107,7 @@ pub struct Preparer {
     filters: BTreeMap<Sockets, Arc<[Instruction]>>,
     filter_error: Option<String>,
     executable: OwnedFd,
-    anchors: Anchors,
+    anchors: RefCell<Anchors>,
 }
 
 /// Everything that a child needs to confine itself, opened.
@@ -176,10 +177,17 @@ impl Preparer {
             }
         }
         let executable = std::fs::File::open("/proc/self/exe")?.into();
-        let system = host.system.programs.iter().chain(&host.system.configuration).chain(&host.system.facts);
-        let devices = crate::plan::DEVICES.iter().map(PathBuf::from);
-        let anchors = Anchors::open(system.cloned().chain(devices));
-        Ok(Self { host, cgroups, view, view_error, filters, filter_error, executable, anchors })
+        let anchors = anchors(&host);
+        Ok(Self {
+            host,
+            cgroups,
+            view,
+            view_error,
+            filters,
+            filter_error,
+            executable,
+            anchors: RefCell::new(anchors),
+        })
     }
 
     /// The program that runs now, even if its file has been replaced since.
@@ -330,9 +338,17 @@ impl Preparer {
     }
 
     fn make_ruleset(&self, plan: &SandboxPlan, extra: &[(&OwnedFd, Right)]) -> Result<OwnedFd, StepError> {
-        landlock::ruleset(self.host.landlock_abi, &self.anchors, &plan.files, extra, &plan.network)
+        if !self.anchors.borrow().are_current() {
+            self.anchors.replace(anchors(&self.host));
+        }
+        landlock::ruleset(self.host.landlock_abi, &self.anchors.borrow(), &plan.files, extra, &plan.network)
             .map_err(|error| StepError::new("landlock", error.path.as_deref().map(Path::new), &error.source))
     }
+}
+
+fn anchors(host: &HostFacts) -> Anchors {
+    let system = host.system.programs.iter().chain(&host.system.configuration).chain(&host.system.facts);
+    Anchors::open(system.map(PathBuf::as_path).chain(crate::plan::DEVICES.iter().map(Path::new)))
 }
 
 impl Prepared {

@@ -1,12 +1,13 @@
 //! From the plan's path rules to one Landlock ruleset. One, because a second would deny moving files between folders
 //! (`REFER`), which cargo, npm and git need (landlock(7)).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
@@ -53,21 +54,48 @@ pub(crate) fn shortcomings(version: u32) -> Vec<String> {
         .collect()
 }
 
-/// The system's folders and devices, opened once for all rulesets. Files of /etc are not among them: they are replaced,
-/// and the rule must be on the new one.
+/// The system's own paths, opened once for all rulesets. A file of /etc may be replaced by another, and the rule must be
+/// on the new one; replacing it changes its folder's time, so the folders are looked at before each use.
 #[derive(Debug, Default)]
-pub(crate) struct Anchors(BTreeMap<PathBuf, File>);
+pub(crate) struct Anchors {
+    opened: BTreeMap<PathBuf, Anchor>,
+    folders: Vec<(PathBuf, Option<SystemTime>)>,
+}
+
+#[derive(Debug)]
+struct Anchor {
+    file: File,
+    kind: SFlag,
+}
 
 impl Anchors {
-    /// Opens those of `paths` that stay what they are.
-    pub(crate) fn open(paths: impl Iterator<Item = PathBuf>) -> Self {
-        let lasting = |file: &File| file.metadata().is_ok_and(|found| !found.is_file());
-        let opened = paths.filter_map(|path| {
-            let file = open(&path, Links::Follow).ok().filter(lasting)?;
-            Some((path, file))
-        });
-        Self(opened.collect())
+    /// Opens those of `paths` that are there.
+    pub(crate) fn open<'p>(paths: impl Iterator<Item = &'p Path>) -> Self {
+        let mut opened = BTreeMap::new();
+        let mut folders = BTreeSet::new();
+        for path in paths {
+            folders.extend(path.parent().map(Path::to_owned));
+            let Ok(file) = open(path, Links::Follow) else { continue };
+            // A link's target may be replaced in its own folder.
+            folders.extend(path.canonicalize().ok().as_deref().and_then(Path::parent).map(Path::to_owned));
+            if let Ok(kind) = kind_of(&file) {
+                opened.insert(path.to_owned(), Anchor { file, kind });
+            }
+        }
+        Self {
+            opened,
+            folders: folders.into_iter().map(|folder| (folder.clone(), changed(&folder))).collect(),
+        }
     }
+
+    /// Whether every path still leads where it led.
+    pub(crate) fn are_current(&self) -> bool {
+        self.folders.iter().all(|(folder, time)| changed(folder) == *time)
+    }
+}
+
+fn changed(folder: &Path) -> Option<SystemTime> {
+    folder.metadata().and_then(|found| found.modified()).ok()
 }
 
 /// Makes a ruleset of `rules`, with `extra` for paths that are known only by descriptor.
@@ -84,9 +112,11 @@ pub(crate) fn ruleset(
     let abi = abi(version);
     let mut created = create(abi, network).map_err(|error| failed(None, io::Error::other(error)))?;
     for rule in rules {
-        if let Some(anchor) = anchors.0.get(&rule.path).filter(|_| rule.links == Links::Follow) {
-            created =
-                add(created, anchor, rule.right, abi).map_err(|error| failed(Some(&rule.path), error))?;
+        if rule.links == Links::Follow {
+            if let Some(Anchor { file, kind }) = anchors.opened.get(&rule.path) {
+                created = add_known(created, file, *kind, rule.right, abi)
+                    .map_err(|error| failed(Some(&rule.path), error))?;
+            }
             continue;
         }
         let file = match open(&rule.path, rule.links) {
@@ -118,7 +148,21 @@ fn create(abi: ABI, network: &NetworkAccess) -> Result<RulesetCreated, landlock:
 }
 
 fn add(created: RulesetCreated, file: impl AsFd, right: Right, abi: ABI) -> io::Result<RulesetCreated> {
-    let kind = SFlag::from_bits_truncate(fstat(file.as_fd())?.st_mode) & SFlag::S_IFMT;
+    let kind = kind_of(&file)?;
+    add_known(created, file, kind, right, abi)
+}
+
+fn kind_of(file: impl AsFd) -> nix::Result<SFlag> {
+    Ok(SFlag::from_bits_truncate(fstat(file.as_fd())?.st_mode) & SFlag::S_IFMT)
+}
+
+fn add_known(
+    created: RulesetCreated,
+    file: impl AsFd,
+    kind: SFlag,
+    right: Right,
+    abi: ABI,
+) -> io::Result<RulesetCreated> {
     let mut access = accesses(right, abi);
     if kind != SFlag::S_IFDIR {
         access &= AccessFs::from_file(abi);

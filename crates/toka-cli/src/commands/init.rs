@@ -70,7 +70,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let agents = folder.path().join("agents");
         let path = write(&agents).expect("written");
-        let loaded = toka_workstream::check(&[agents.clone()], &toka_workstream::LoadOptions::default());
+        let loaded =
+            toka_workstream::check(std::slice::from_ref(&agents), &toka_workstream::LoadOptions::default());
         assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
         let set = loaded.set.expect("valid");
         assert!(set.agents.iter().all(|agent| agent.needs_model().next().is_none()));
