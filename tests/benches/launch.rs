@@ -1,10 +1,13 @@
 //! How long a confined launch takes: `/bin/true` through the keeper, in its own control groups, mount namespace, Landlock
-//! domain, system call filter and limits, until it is reaped and its groups are removed; against posix_spawn(3) and wait.
+//! domain, system call filter and limits, until it is reaped and its groups are removed; against posix_spawn(3) and wait,
+//! and against the sandboxes of others that are installed.
 //!
-//! `cargo bench -p toka-tests --bench launch [-- ROUNDS]`. Rounds alternate, so that a drift of the machine's speed meets both
-//! alike; the ratio is of medians. The binary must be built with `cargo build --release` before.
+//! `cargo bench -p toka-tests --bench launch [-- ROUNDS]`. Rounds alternate, so that a drift of the machine's speed meets
+//! all alike; ratios are of medians.
 
-use std::path::PathBuf;
+mod peers;
+
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,84 +15,103 @@ use std::time::{Duration, Instant};
 use toka_core::{Confinement, Name};
 use toka_keeper::{Keeper, KeeperEvent, KeeperOptions, Launch, ProcessId, Program};
 use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
+use toka_tests::measure::{Samples, Table, rounds};
+use toka_tests::toka_binary;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::peers::Peer;
 
 const ROUNDS: usize = 300;
 /// Memory that the measuring process touches before the second part: a keeper's forks must not feel it.
 const BALLAST: usize = 512 << 20;
 
 fn main() {
-    let rounds = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(ROUNDS);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(measure(rounds));
+    runtime.block_on(measure(rounds(ROUNDS)));
 }
 
 async fn measure(rounds: usize) {
-    let binary = binary();
     let options = KeeperOptions {
-        program: binary.clone(),
+        program: toka_binary().to_owned(),
         cgroup_name: format!("toka-test-bench-{}", std::process::id()),
     };
-    let (keeper, mut events) = Keeper::start(&options).await.expect("a keeper");
+    let (keeper, events) = Keeper::start(&options).await.expect("a keeper");
     let temp = tempfile::tempdir().expect("a temporary folder");
-    let plan = Arc::new(plan(temp.path(), &binary));
-    let mut next = 0;
-    for part in ["daemon small", "daemon holds 512 MiB"] {
-        let ballast = if part == "daemon small" { Vec::new() } else { vec![1u8; BALLAST] };
-        let (mut bare, mut confined) = (Vec::new(), Vec::new());
+    let plan = Arc::new(plan(temp.path(), &options.program));
+    let mut launcher = Launcher { keeper, events, plan, next: 0 };
+    let mut table = Table::new(format!("Launch of /bin/true until it is reaped, {rounds} rounds in turn"));
+    launcher.measure(rounds, &mut [], ["posix_spawn and wait", "toka's keeper"], &mut table).await;
+    let ballast = std::hint::black_box(vec![1u8; BALLAST]);
+    let names = ["posix_spawn, with 512 MiB", "toka's keeper, with 512 MiB"];
+    launcher.measure(rounds, &mut [], names, &mut table).await;
+    drop(ballast);
+    // Last: the namespaces that others leave to the kernel are taken down beside whatever comes after.
+    let mut peers = peers::installed(&temp.path().join("peers"));
+    let names = ["posix_spawn, beside others", "toka's keeper, beside others"];
+    launcher.measure(rounds, &mut peers, names, &mut table).await;
+    launcher.keeper.shutdown().await;
+    table.print();
+}
+
+fn spawn_bare() {
+    let status = Command::new("/bin/true").stdin(Stdio::null()).status().expect("true");
+    assert!(status.success());
+}
+
+/// A keeper, and what is launched by it again and again.
+struct Launcher {
+    keeper: Keeper,
+    events: UnboundedReceiver<KeeperEvent>,
+    plan: Arc<SandboxPlan>,
+    next: u64,
+}
+
+impl Launcher {
+    /// Launches bare, confined, and with each peer, in turn; adds a line for each, the first two with these names.
+    async fn measure(&mut self, rounds: usize, peers: &mut [Peer], names: [&str; 2], table: &mut Table) {
+        let (mut bare, mut confined) = (Samples::default(), Samples::default());
         for _ in 0..rounds {
-            let start = Instant::now();
-            let status = Command::new("/bin/true").stdin(Stdio::null()).status().expect("true");
-            bare.push(start.elapsed());
-            assert!(status.success());
-            next += 1;
-            let start = Instant::now();
-            let started = keeper.spawn(launch(next, &plan)).await.expect("a start");
-            loop {
-                match events.recv().await {
-                    Some(KeeperEvent::Gone { .. }) => break,
-                    Some(KeeperEvent::Exited { .. }) => {}
-                    other => panic!("{other:?}"),
-                }
+            bare.time(spawn_bare);
+            confined.add_time(self.launch().await);
+            for peer in &mut *peers {
+                peer.launch();
             }
-            confined.push(start.elapsed());
-            drop(started);
         }
-        let (bare, confined) = (median(&mut bare), median(&mut confined));
-        let ratio = confined.as_secs_f64() / bare.as_secs_f64();
-        println!(
-            "{part}: bare {bare:?}, confined {confined:?}, ratio {ratio:.2} (n = {rounds} each, in pairs)"
-        );
-        drop(ballast);
+        table.row(names[0], &bare, "ms", Some(&bare), "");
+        table.row(names[1], &confined, "ms", Some(&bare), if peers.is_empty() { "≤ 1.9×" } else { "" });
+        for peer in peers {
+            table.row(peer.name, &peer.samples, "ms", Some(&bare), "");
+        }
     }
-    keeper.shutdown().await;
-}
 
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-fn launch(id: u64, plan: &Arc<SandboxPlan>) -> Launch {
-    Launch {
-        id: ProcessId(id),
-        program: Program::Path("/bin/true".into()),
-        argv: vec!["true".into()],
-        env: vec![("PATH".into(), "/usr/bin:/bin".into())],
-        plan: Arc::clone(plan),
-        stop_signal: 15,
-        grace: Duration::from_secs(1),
+    /// Launches `true` and waits until its groups are gone.
+    async fn launch(&mut self) -> Duration {
+        self.next += 1;
+        let launch = Launch {
+            id: ProcessId(self.next),
+            program: Program::Path("/bin/true".into()),
+            argv: vec!["true".into()],
+            env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            plan: Arc::clone(&self.plan),
+            stop_signal: 15,
+            grace: Duration::from_secs(1),
+        };
+        let begun = Instant::now();
+        let started = self.keeper.spawn(launch).await.expect("a start");
+        loop {
+            match self.events.recv().await {
+                Some(KeeperEvent::Gone { .. }) => break,
+                Some(KeeperEvent::Exited { .. }) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        let took = begun.elapsed();
+        drop(started);
+        took
     }
 }
 
-fn binary() -> PathBuf {
-    let path = std::env::current_exe().expect("our own path");
-    let profile = path.parent().and_then(|deps| deps.parent()).expect("target/release");
-    let binary = profile.join("toka");
-    assert!(binary.exists(), "{} is missing: cargo build --release", binary.display());
-    binary
-}
-
-fn plan(root: &std::path::Path, binary: &std::path::Path) -> SandboxPlan {
+fn plan(root: &Path, binary: &Path) -> SandboxPlan {
     let make = |name: &str| {
         let folder = root.join(name);
         std::fs::create_dir_all(&folder).expect("a folder");

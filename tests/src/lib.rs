@@ -7,6 +7,7 @@
 mod answers;
 mod binary;
 mod host;
+pub mod measure;
 mod need;
 mod running;
 mod scene;

@@ -1,0 +1,96 @@
+//! How fast an agent can write: its output on the way to its log in large pieces and in small ones, against the same
+//! program writing into `cat >FILE`.
+//!
+//! `cargo bench -p toka-tests --bench capture [-- ROUNDS]`. Rounds alternate; ratios are of medians.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use serde_json::Value;
+use toka_tests::measure::{Samples, Table, rounds};
+use toka_tests::toka_binary;
+
+const ROUNDS: usize = 5;
+const GROUP: &str = "toka-test-bench";
+
+/// How the writer writes.
+struct Load {
+    name: &'static str,
+    block: usize,
+    blocks: usize,
+}
+
+const LOADS: [Load; 2] = [
+    Load { name: "64 KiB", block: 64 << 10, blocks: 4096 },
+    Load { name: "100 bytes", block: 100, blocks: 500_000 },
+];
+
+impl Load {
+    fn command(&self) -> String {
+        format!("dd if=/dev/zero bs={} count={} status=none", self.block, self.blocks)
+    }
+
+    /// MB/s, of 10⁶ bytes, when it took so many seconds.
+    fn speed(&self, seconds: f64) -> f64 {
+        (self.block * self.blocks) as f64 / 1e6 / seconds
+    }
+}
+
+fn main() {
+    let rounds = rounds(ROUNDS);
+    let mut table = Table::new(format!("Output of one writer, {rounds} rounds in turn"));
+    for load in &LOADS {
+        let (mut cat, mut toka) = (Samples::default(), Samples::default());
+        for _ in 0..rounds {
+            cat.add(load.speed(through_cat(load)));
+            toka.add(load.speed(through_toka(load)));
+        }
+        table.row(&format!("writes of {}, cat >FILE", load.name), &cat, "MB/s", Some(&cat), "");
+        table.row(&format!("writes of {}, log of toka run", load.name), &toka, "MB/s", Some(&cat), "");
+    }
+    table.print();
+}
+
+fn through_cat(load: &Load) -> f64 {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let line = format!("{} | cat >\"$0\"", load.command());
+    let begun = Instant::now();
+    let status = Command::new("sh").args(["-c", &line]).arg(temp.path().join("log")).status();
+    assert!(status.expect("a shell").success());
+    let took = begun.elapsed().as_secs_f64();
+    assert_eq!(largest_file(temp.path()), (load.block * load.blocks) as u64);
+    took
+}
+
+/// From the agent's start to its end, so that what surrounds every run is left out.
+fn through_toka(load: &Load) -> f64 {
+    let temp = tempfile::tempdir().expect("a temporary folder");
+    let (file, state) = (temp.path().join("writer.yaml"), temp.path().join("state"));
+    let yaml = format!("metadata: {{name: writer}}\nspec: {{process: {{shell: {}}}}}\n", load.command());
+    fs::write(&file, yaml).expect("a workstream");
+    let mut command = Command::new(toka_binary());
+    command.arg("run").arg(&file).arg("--json").env("TOKA_CGROUP", GROUP);
+    command.arg("--workdir").arg(temp.path()).arg("--state-dir").arg(&state);
+    let output = command.stdin(Stdio::null()).output().expect("toka starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}: {text}", output.status);
+    let events: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let time = |kind: &str| {
+        let event = events.iter().find(|event| event["type"] == kind);
+        event.and_then(|event| event["time_ms"].as_f64()).expect("the event")
+    };
+    assert_eq!(largest_file(&state), (load.block * load.blocks) as u64, "nothing is lost");
+    (time("agent_ended") - time("agent_started")) / 1e3
+}
+
+/// Size of the largest file below a folder, in bytes: the log.
+fn largest_file(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => largest_file(&entry.path()),
+        _ => entry.metadata().map_or(0, |data| data.len()),
+    });
+    sizes.max().unwrap_or(0)
+}
