@@ -87,6 +87,13 @@ pub enum KeeperEvent {
         /// How.
         status: Status,
     },
+    /// Something that a person should know about what it left; comes before `Gone`.
+    Notice {
+        /// Which.
+        id: ProcessId,
+        /// The text.
+        text: String,
+    },
     /// Its group is empty and removed: the last word about it, always after `Exited`.
     Gone {
         /// Which.
@@ -360,6 +367,7 @@ async fn read_messages(
             }
             (None, Body::Hello { .. }) => drop(greeted.take().map(|greeted| greeted.send(()))),
             (None, Body::Exited { id, status }) => drop(events.send(KeeperEvent::Exited { id, status })),
+            (None, Body::Notice { id, text }) => drop(events.send(KeeperEvent::Notice { id, text })),
             (None, Body::Gone { id, usage }) => drop(events.send(KeeperEvent::Gone { id, usage })),
             (None, other) => tracing::warn!(?other, "the keeper said something unexpected"),
         }

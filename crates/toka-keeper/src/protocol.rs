@@ -107,6 +107,8 @@ pub(crate) enum Body {
     HandBack { names: Vec<String> },
     /// News: the main process has ended.
     Exited { id: ProcessId, status: Status },
+    /// News: something that a person should know, before `Gone`.
+    Notice { id: ProcessId, text: String },
     /// News: its group is empty and removed.
     Gone { id: ProcessId, usage: Usage },
 }

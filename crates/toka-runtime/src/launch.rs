@@ -13,10 +13,15 @@ use toka_sandbox::SandboxPlan;
 /// One agent, ready to be started once.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// Unique for the keeper.
-    pub id: ProcessId,
-    /// Its name in events.
-    pub name: AgentName,
+    /// What is known of it as long as it lives.
+    pub profile: Profile,
+    /// What is executed: let go of when it is, since it is the largest part by far.
+    pub command: Command,
+}
+
+/// What is executed, and within which bounds.
+#[derive(Debug, Clone)]
+pub struct Command {
     /// What is executed.
     pub program: Program,
     /// Its arguments, the program's name first.
@@ -25,6 +30,15 @@ pub struct Launch {
     pub env: Vec<(OsString, OsString)>,
     /// What confines it.
     pub plan: Arc<SandboxPlan>,
+}
+
+/// What an agent's actor goes by.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// Unique for the keeper.
+    pub id: ProcessId,
+    /// Its name in events.
+    pub name: AgentName,
     /// How it is asked to end.
     pub stop: StopPolicy,
     /// Longest life, from the moment it runs; the time that it is paused does not count.

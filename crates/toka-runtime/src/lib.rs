@@ -19,7 +19,7 @@ mod sink;
 mod test_support;
 
 pub use exit_reason::exit_reason;
-pub use launch::{Launch, StopPolicy};
+pub use launch::{Command, Launch, Profile, StopPolicy};
 pub use processes::Processes;
 pub use runtime::{AgentHandle, Runtime};
 pub use sink::{Durable, EventSink};

@@ -10,7 +10,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::actor::{Actor, Order};
 use crate::{EventSink, Launch, Processes};
 
-type Routes = Arc<Mutex<HashMap<ProcessId, mpsc::UnboundedSender<Order>>>>;
+/// Orders travel boxed: a channel keeps room for 32 of what it carries, for each of a thousand agents that hear of
+/// three or four.
+type Routes = Arc<Mutex<HashMap<ProcessId, mpsc::UnboundedSender<Box<Order>>>>>;
 
 /// Starts that the keeper has before it at one time. It makes one after the other: with a few it never waits for us,
 /// and with no more of them the first of a thousand agents is heard of before the last is started.
@@ -37,7 +39,7 @@ impl<P: Processes> Runtime<P> {
     /// that nothing can happen to the agent before its owner knows it.
     pub fn add(&self, launch: Launch) -> AgentHandle {
         let (orders, mailbox) = mpsc::unbounded_channel();
-        let (name, id) = (launch.name.clone(), launch.id);
+        let (name, id) = (launch.profile.name.clone(), launch.profile.id);
         lock(&self.routes).insert(id, orders.clone());
         let actor = Actor::new(
             launch,
@@ -60,21 +62,23 @@ async fn route(mut events: mpsc::UnboundedReceiver<KeeperEvent>, routes: Routes)
         let routes = lock(&routes);
         // An actor that has ended does not listen any more, and need not.
         match &event {
-            KeeperEvent::Exited { id, .. } | KeeperEvent::Gone { id, .. } => {
+            KeeperEvent::Exited { id, .. }
+            | KeeperEvent::Notice { id, .. }
+            | KeeperEvent::Gone { id, .. } => {
                 if let Some(orders) = routes.get(id) {
-                    let _ = orders.send(Order::Keeper(event));
+                    let _ = orders.send(Box::new(Order::Keeper(event)));
                 }
             }
             KeeperEvent::Closed => {
                 for orders in routes.values() {
-                    let _ = orders.send(Order::Keeper(KeeperEvent::Closed));
+                    let _ = orders.send(Box::new(Order::Keeper(KeeperEvent::Closed)));
                 }
             }
         }
     }
 }
 
-fn lock(routes: &Routes) -> std::sync::MutexGuard<'_, HashMap<ProcessId, mpsc::UnboundedSender<Order>>> {
+fn lock(routes: &Routes) -> std::sync::MutexGuard<'_, HashMap<ProcessId, mpsc::UnboundedSender<Box<Order>>>> {
     routes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -82,7 +86,7 @@ fn lock(routes: &Routes) -> std::sync::MutexGuard<'_, HashMap<ProcessId, mpsc::U
 #[derive(Debug, Clone)]
 pub struct AgentHandle {
     name: AgentName,
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::UnboundedSender<Box<Order>>,
 }
 
 impl AgentHandle {
@@ -97,23 +101,23 @@ impl AgentHandle {
     /// [`Request::Restart`], and [`Request::Start`] of an agent that has ended, need a new [`Runtime::add`].
     pub async fn ask(&self, request: Request, by: &str) -> Decision {
         let (answer, answered) = oneshot::channel();
-        let _ = self.orders.send(Order::Ask { request, by: by.to_owned(), answer });
+        let _ = self.orders.send(Box::new(Order::Ask { request, by: by.to_owned(), answer }));
         answered.await.unwrap_or(Decision::Ignore)
     }
 
     /// Asks without waiting for the answer.
     pub fn tell(&self, request: Request, by: &str) {
         let (answer, _) = oneshot::channel();
-        let _ = self.orders.send(Order::Ask { request, by: by.to_owned(), answer });
+        let _ = self.orders.send(Box::new(Order::Ask { request, by: by.to_owned(), answer }));
     }
 
     /// It will never start: the dependency `by` did not succeed.
     pub fn block(&self, by: AgentName) {
-        let _ = self.orders.send(Order::Block { by });
+        let _ = self.orders.send(Box::new(Order::Block { by }));
     }
 
     /// It cannot be started, because what it needs could not be prepared.
     pub fn refuse(&self, exit: Exit) {
-        let _ = self.orders.send(Order::Refuse { exit });
+        let _ = self.orders.send(Box::new(Order::Refuse { exit }));
     }
 }

@@ -16,7 +16,7 @@ use toka_keeper::{KeeperEvent, ProcessId, Program, SpawnError, Started, Status};
 use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{AgentHandle, Durable, EventSink, Launch, Processes, Runtime, StopPolicy};
+use crate::{AgentHandle, Command, Durable, EventSink, Launch, Processes, Profile, Runtime, StopPolicy};
 
 /// What the keeper was asked.
 #[derive(Debug)]
@@ -118,10 +118,10 @@ pub(crate) const ID: ProcessId = ProcessId(1);
 pub(crate) const PID: i32 = 4242;
 
 impl Rig {
-    pub(crate) fn new(change: impl FnOnce(&mut Launch)) -> Self {
+    pub(crate) fn new(change: impl FnOnce(&mut Profile)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut launch = launch(&folder);
-        change(&mut launch);
+        change(&mut launch.profile);
         let (keeper, asked) = FakeKeeper::new();
         let (says, keeper_events) = mpsc::unbounded_channel();
         let (tx, events) = mpsc::unbounded_channel();
@@ -131,12 +131,12 @@ impl Rig {
     }
 
     /// Starts it behind a mount namespace, with `coverage` of that.
-    pub(crate) async fn running(change: impl FnOnce(&mut Launch), mounts: Coverage) -> Self {
+    pub(crate) async fn running(change: impl FnOnce(&mut Profile), mounts: Coverage) -> Self {
         Self::running_behind(change, enforcement(mounts, Coverage::Full)).await
     }
 
     /// Starts it behind whatever is given.
-    pub(crate) async fn running_behind(change: impl FnOnce(&mut Launch), enforcement: Enforcement) -> Self {
+    pub(crate) async fn running_behind(change: impl FnOnce(&mut Profile), enforcement: Enforcement) -> Self {
         let mut rig = Self::new(change);
         rig.agent.ask(toka_core::Request::Start, "test").await;
         rig.answer_spawn(enforcement).await;
@@ -183,13 +183,15 @@ pub(crate) fn launch(folder: &TempDir) -> Launch {
     let root = folder.path().to_owned();
     let door = root.join("door");
     std::fs::create_dir(&door).expect("a folder");
-    Launch {
-        id: ID,
-        name: Name::new("agent").expect("a label"),
+    let command = Command {
         program: Program::Path("/bin/true".into()),
         argv: vec!["true".into()],
         env: Vec::new(),
         plan: Arc::new(plan(&root)),
+    };
+    let profile = Profile {
+        id: ID,
+        name: Name::new("agent").expect("a label"),
         stop: StopPolicy { signal: 15, grace: Duration::from_secs(10) },
         timeout: None,
         memory: ByteSize::mib(64),
@@ -197,7 +199,8 @@ pub(crate) fn launch(folder: &TempDir) -> Launch {
         door,
         tasks: TaskList::default(),
         awaited_lines: Vec::new(),
-    }
+    };
+    Launch { profile, command }
 }
 
 fn plan(root: &std::path::Path) -> SandboxPlan {

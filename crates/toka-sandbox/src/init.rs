@@ -37,6 +37,9 @@ pub fn read_status(pipe: OwnedFd) -> Option<RawStatus> {
 }
 
 fn watch(agent: Pid, status: OwnedFd) -> ! {
+    // Nothing finds the agent again when its keeper is gone: there is no control group. The keeper has one thread, so that
+    // the signal comes when it ends and not before.
+    let _ = sys::die_with_parent();
     let every = SigSet::all();
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&every), None);
     // Only the agent may hold the pipes of its output and the report of its start.

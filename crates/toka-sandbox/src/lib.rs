@@ -6,6 +6,7 @@
 
 pub mod cgroup;
 pub mod confine;
+pub mod guard;
 pub mod host;
 pub mod init;
 mod landlock;

@@ -20,7 +20,7 @@ use nix::unistd::{chdir, fchdir, pivot_root, symlinkat};
 
 use crate::HostFacts;
 use crate::host::Namespaces;
-use crate::plan::{Access, Bind, Need};
+use crate::plan::{Access, Bind, Links, Need};
 use crate::sys::{self, MountAttributes, Reach};
 
 /// Secrets below /etc that root owns; covered where Landlock is not there to keep them out.
@@ -73,6 +73,7 @@ pub(crate) struct Opened {
     tree: OwnedFd,
     target: CString,
     place: Place,
+    links: Links,
 }
 
 impl BaseView {
@@ -166,10 +167,15 @@ pub(crate) fn build_own(host: &HostFacts, binds: &[Bind], working_dir: &Path) ->
 }
 
 impl Opened {
-    /// Attaches the folder in the calling process's namespace.
+    /// Attaches the folder in the calling process's namespace. What has the name of its source must not be reached through
+    /// a link: another agent could have put one there since, and a protection would lie elsewhere.
     pub(crate) fn attach(&self) -> Result<()> {
-        sys::attach_mount(self.tree.as_fd(), None, &self.target)
-            .map_err(failed("attach", Path::new(&self.target.to_string_lossy().into_owned())))
+        match self.links {
+            Links::Follow => sys::attach_mount(self.tree.as_fd(), None, &self.target),
+            Links::Refuse => sys::open_without_links(&self.target)
+                .and_then(|target| sys::attach_mount_at(self.tree.as_fd(), target.as_fd())),
+        }
+        .map_err(failed("attach", Path::new(&self.target.to_string_lossy().into_owned())))
     }
 }
 
@@ -300,7 +306,8 @@ fn open_binds(binds: &[Bind]) -> Result<Vec<(&Bind, Opened)>> {
         };
         let place = place_of(&tree).map_err(failed("inspect", &bind.target))?;
         let target = sys::c_path(&bind.target).map_err(failed("open", &bind.target))?;
-        opened.push((bind, Opened { tree, target, place }));
+        let links = if bind.source.as_ref() == Some(&bind.target) { Links::Refuse } else { Links::Follow };
+        opened.push((bind, Opened { tree, target, place, links }));
     }
     Ok(opened)
 }
@@ -362,7 +369,8 @@ fn make_inner_place(target: &Path, binds: &[Bind], place: Place) -> Result<()> {
         (!rest.as_os_str().is_empty()).then_some((source, rest))
     });
     let Some((source, rest)) = outer else { return Ok(()) };
-    let folder = open(source, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+    let folder = sys::c_path(source)
+        .and_then(|path| sys::open_without_links(&path))
         .map_err(failed("open", source))?;
     make_place_in(folder.as_fd(), rest, place)
 }

@@ -25,6 +25,7 @@ const DENIED: &[(&str, libc::c_long)] = &[
     ("mounts", libc::SYS_fsmount),
     ("mounts", libc::SYS_fspick),
     ("mounts", libc::SYS_mount_setattr),
+    ("mounts", OPEN_TREE_ATTR),
     ("swap", libc::SYS_swapon),
     ("swap", libc::SYS_swapoff),
     // Another namespace is another set of rules, and a user namespace gives capabilities in it.
@@ -74,6 +75,9 @@ const DENIED: &[(&str, libc::c_long)] = &[
     ("unused", libc::SYS_nfsservctl),
 ];
 
+/// open_tree_attr(2), Linux 6.15; libc lacks it. New calls have one number on all processors.
+const OPEN_TREE_ATTR: libc::c_long = 467;
+
 /// Calls of x86-64 alone.
 #[cfg(target_arch = "x86_64")]
 const DENIED_HERE: &[(&str, libc::c_long)] = &[
@@ -102,6 +106,32 @@ const CLONE_NEWTIME: libc::c_int = 0x80;
 
 /// ioctl(2) requests that put words into a terminal's input (ioctl_tty(2), ioctl_console(2)).
 const TERMINAL_INJECTION: [u32; 2] = [libc::TIOCSTI as u32, libc::TIOCLINUX as u32];
+
+/// A lease on a file holds up whoever opens it, for up to 45 s (fcntl(2), "Leases").
+const F_SETLEASE: u32 = 1024;
+
+/// Set-user-id and set-group-id bits: they do nothing inside, and outside give the agent's user to anybody. openat2(2),
+/// whose mode lies in memory, is absent for their sake.
+const SET_ID_BITS: u32 = libc::S_ISUID | libc::S_ISGID;
+/// Without one of these, open(2) takes no mode, and what lies in its place means nothing.
+const CREATES: u32 = (libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY)) as u32;
+const SET_ID: &[(libc::c_long, &[(u32, u32)])] = &[
+    (libc::SYS_fchmod, &[(1, SET_ID_BITS)]),
+    (libc::SYS_fchmodat, &[(2, SET_ID_BITS)]),
+    (FCHMODAT2, &[(2, SET_ID_BITS)]),
+    (libc::SYS_mknodat, &[(2, SET_ID_BITS)]),
+    (libc::SYS_openat, &[(2, CREATES), (3, SET_ID_BITS)]),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chmod, &[(1, SET_ID_BITS)]),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, &[(1, SET_ID_BITS)]),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, &[(1, CREATES), (2, SET_ID_BITS)]),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, &[(1, SET_ID_BITS)]),
+];
+/// fchmodat2(2), Linux 6.6; libc lacks it on some targets.
+const FCHMODAT2: libc::c_long = 452;
 
 /// What follows from the network rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,13 +165,14 @@ pub(crate) enum Others {
 /// names another one of its own program by number is refused too: nothing tells it from a stranger here.
 const OF_OTHERS: &[(libc::c_long, u32)] = &[
     (libc::SYS_prlimit64, 0),
-    (libc::SYS_setpriority, 1),
-    (libc::SYS_ioprio_set, 1),
     (libc::SYS_sched_setaffinity, 0),
     (libc::SYS_sched_setscheduler, 0),
     (libc::SYS_sched_setparam, 0),
     (libc::SYS_sched_setattr, 0),
 ];
+
+/// ioprio_set(2); libc lacks it.
+const IOPRIO_WHO_PROCESS: u32 = 1;
 
 impl From<&NetworkAccess> for Sockets {
     fn from(access: &NetworkAccess) -> Self {
@@ -159,10 +190,12 @@ enum Verdict {
     Deny,
     /// `ENOSYS`, so that the C library falls back to an older call whose flags a filter can see.
     Absent,
-    /// `EPERM` when any of these bits of the argument is set.
-    DenyBits { argument: u32, bits: u32 },
+    /// `EPERM` when of each of these arguments any of the bits is set.
+    DenyBits(Vec<(u32, u32)>),
     /// `EPERM` when the argument is one of these.
     DenyValues { argument: u32, values: Vec<u32> },
+    /// `EPERM` unless every one of these arguments has its value.
+    AllowAll(Vec<(u32, u32)>),
     /// `EPERM` when the argument is none of these.
     AllowValues { argument: u32, values: Vec<u32> },
 }
@@ -173,8 +206,14 @@ fn verdicts(sockets: Sockets, others: Others) -> BTreeMap<u32, Verdict> {
         DENIED.iter().chain(DENIED_HERE).map(|(_, call)| (*call as u32, Verdict::Deny)).collect();
     verdicts.insert(libc::SYS_clone3 as u32, Verdict::Absent);
     for call in [libc::SYS_clone, libc::SYS_unshare] {
-        verdicts.insert(call as u32, Verdict::DenyBits { argument: 0, bits: NAMESPACES });
+        verdicts.insert(call as u32, Verdict::DenyBits(vec![(0, NAMESPACES)]));
     }
+    for (call, conditions) in SET_ID {
+        verdicts.insert(*call as u32, Verdict::DenyBits(conditions.to_vec()));
+    }
+    verdicts.insert(libc::SYS_openat2 as u32, Verdict::Absent);
+    let lease = Verdict::DenyValues { argument: 1, values: vec![F_SETLEASE] };
+    verdicts.insert(libc::SYS_fcntl as u32, lease);
     let injection = Verdict::DenyValues { argument: 1, values: TERMINAL_INJECTION.to_vec() };
     verdicts.insert(libc::SYS_ioctl as u32, injection);
     for call in [libc::SYS_socket, libc::SYS_socketpair] {
@@ -182,6 +221,10 @@ fn verdicts(sockets: Sockets, others: Others) -> BTreeMap<u32, Verdict> {
         verdicts.insert(call as u32, families);
     }
     if others == Others::Nameable {
+        // The kind of target first: a process (0 for priorities, 1 for I/O), then that it is the caller itself.
+        let own = |kind| Verdict::AllowAll(vec![(0, kind), (1, 0)]);
+        verdicts.insert(libc::SYS_setpriority as u32, own(libc::PRIO_PROCESS));
+        verdicts.insert(libc::SYS_ioprio_set as u32, own(IOPRIO_WHO_PROCESS));
         for (call, argument) in OF_OTHERS {
             verdicts.insert(*call as u32, Verdict::AllowValues { argument: *argument, values: vec![0] });
         }
@@ -253,8 +296,17 @@ fn judge(verdict: &Verdict) -> Vec<Instruction> {
     match verdict {
         Verdict::Deny => vec![deny],
         Verdict::Absent => vec![end(libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32)],
-        Verdict::DenyBits { argument, bits } => {
-            vec![load(argument_offset(*argument)), jump(libc::BPF_JSET, *bits, 1, 0), allow, deny]
+        Verdict::DenyBits(all) => {
+            let tests = all.iter().flat_map(|(argument, bits)| {
+                [load(argument_offset(*argument)), jump(libc::BPF_JSET, *bits, 1, 0), allow]
+            });
+            tests.chain([deny]).collect()
+        }
+        Verdict::AllowAll(all) => {
+            let tests = all.iter().flat_map(|(argument, value)| {
+                [load(argument_offset(*argument)), jump(libc::BPF_JEQ, *value, 1, 0), deny]
+            });
+            tests.chain([allow]).collect()
         }
         Verdict::DenyValues { argument, values } => compare(*argument, values, deny, allow),
         Verdict::AllowValues { argument, values } => compare(*argument, values, allow, deny),
@@ -345,7 +397,7 @@ mod tests {
             for (_, call) in DENIED.iter().chain(DENIED_HERE) {
                 assert_eq!(answer(sockets, *call, none), EPERM, "{call}");
             }
-            for call in [libc::SYS_read, libc::SYS_execve, libc::SYS_openat, libc::SYS_futex] {
+            for call in [libc::SYS_read, libc::SYS_execve, libc::SYS_statx, libc::SYS_futex] {
                 assert_eq!(answer(sockets, call, [u64::MAX; 6]), libc::SECCOMP_RET_ALLOW);
             }
             assert_eq!(answer(sockets, libc::SYS_clone3, none), ENOSYS);
@@ -375,10 +427,26 @@ mod tests {
     }
 
     #[test]
+    fn nobody_makes_a_set_user_id_file() {
+        let create = libc::O_CREAT as u64;
+        for (mode, expected) in [(0o755, libc::SECCOMP_RET_ALLOW), (0o4755, EPERM), (0o2755, EPERM)] {
+            assert_eq!(answer(Sockets::UnixOnly, libc::SYS_fchmod, [3, mode, 0, 0, 0, 0]), expected);
+            assert_eq!(answer(Sockets::UnixOnly, libc::SYS_openat, [3, 0, create, mode, 0, 0]), expected);
+            assert_eq!(
+                answer(Sockets::UnixOnly, libc::SYS_openat, [3, 0, 0, mode, 0, 0]),
+                libc::SECCOMP_RET_ALLOW,
+                "without O_CREAT the mode is whatever lay there"
+            );
+        }
+        assert_eq!(answer(Sockets::UnixOnly, libc::SYS_fcntl, [3, 1024, 0, 0, 0, 0]), EPERM);
+        assert_eq!(answer(Sockets::UnixOnly, libc::SYS_fcntl, [3, 2, 0, 0, 0, 0]), libc::SECCOMP_RET_ALLOW);
+    }
+
+    #[test]
     fn limits_and_priorities_of_others_are_out_of_reach_where_they_have_names() {
         let here = audit_arch().expect("a known processor");
         for (call, argument) in OF_OTHERS {
-            let mut args = [0; 6];
+            let mut args = [0u64; 6];
             for (pid, nameable) in [(0, libc::SECCOMP_RET_ALLOW), (77, EPERM)] {
                 args[*argument as usize] = pid;
                 let run_with = |others| {
@@ -392,6 +460,10 @@ mod tests {
                 assert_eq!(run_with(Others::Nameable), nameable);
                 assert_eq!(run_with(Others::Nameless), libc::SECCOMP_RET_ALLOW);
             }
+        }
+        for (args, expected) in [([0, 0], libc::SECCOMP_RET_ALLOW), ([0, 77], EPERM), ([2, 0], EPERM)] {
+            let args = [args[0], args[1], 5, 0, 0, 0];
+            assert_eq!(answer(Sockets::UnixOnly, libc::SYS_setpriority, args), expected);
         }
     }
 

@@ -145,6 +145,20 @@ pub fn clone_mount(at: BorrowedFd<'_>, reach: Reach) -> io::Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_open_tree, at.as_raw_fd(), c"".as_ptr(), flags) })
 }
 
+/// Attaches a detached tree at the file or folder that is held by a descriptor (move_mount(2)).
+///
+/// # Errors
+/// As move_mount(2).
+pub fn attach_mount_at(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    const MOVE_MOUNT_F_EMPTY_PATH: c_uint = 0x04;
+    const MOVE_MOUNT_T_EMPTY_PATH: c_uint = 0x40;
+    let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+    let (from, to) = (tree.as_raw_fd(), target.as_raw_fd());
+    // SAFETY: both paths are empty C strings, the descriptors are open.
+    check(unsafe { libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), to, c"".as_ptr(), flags) })
+        .map(drop)
+}
+
 /// Attaches a detached tree at `target`, taken relative to `at` (move_mount(2)).
 ///
 /// # Errors
@@ -325,6 +339,16 @@ pub fn no_new_privileges() -> io::Result<()> {
 pub fn become_subreaper() -> io::Result<()> {
     // SAFETY: no memory is passed.
     check(c_long::from(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1 as c_ulong, 0, 0, 0) })).map(drop)
+}
+
+/// Has the kernel kill this process when the thread that forked it ends (prctl(2), `PR_SET_PDEATHSIG`).
+///
+/// # Errors
+/// As prctl(2).
+pub fn die_with_parent() -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(c_long::from(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong, 0, 0, 0) }))
+        .map(drop)
 }
 
 /// Leaves the caller's session keyring for a new one (keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`).

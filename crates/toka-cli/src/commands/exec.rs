@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use toka_core::capability::{Policy, Refusal};
+use toka_core::capability::Policy;
+use toka_core::demand::{Ground, demands, refused};
 use toka_core::{Capability, Enforcement, ExitCode, Name};
 use toka_keeper::{
     Keeper, KeeperEvent, KeeperOptions, Launch, ProcessId, Program, SpawnError, Started, Status,
 };
-use toka_sandbox::plan::demands;
 use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
 use toka_workstream::{Agent, LoadOptions, Severity, Style};
 use tokio::net::unix::pipe;
@@ -50,15 +50,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let agent = load(&args.sandbox)?;
     let workspace = super::folders::workspace(args.workdir.as_deref())?;
     grant(&agent, &workspace, &args.allow)?;
-    let temporary;
+    let mut temporary = None;
     let root = match &args.state_dir {
         Some(folder) => {
             std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
             folder.canonicalize().with_context(|| format!("resolve {}", folder.display()))?
         }
         None => {
-            temporary = tempfile::tempdir().context("make a temporary folder")?;
-            temporary.path().canonicalize().context("resolve the temporary folder")?
+            let folder = tempfile::tempdir().context("make a temporary folder")?;
+            temporary.insert(folder).path().canonicalize().context("resolve the temporary folder")?
         }
     };
     let folders = make_folders(&root, &workspace)?;
@@ -73,6 +73,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Status::Code(code) => code,
         Status::Signal { signal, .. } => 128 + signal,
     };
+    // Leaving by exit runs no destructors.
+    drop(temporary);
     std::process::exit(code)
 }
 
@@ -98,12 +100,11 @@ fn load(file: &Path) -> anyhow::Result<Agent> {
 fn grant(agent: &Agent, workspace: &Path, allow: &[String]) -> Result<(), Failure> {
     let policy =
         Policy { allow: allow.iter().map(|name| Capability::parse(name)).collect(), ..Policy::default() };
-    for demand in demands(&agent.confinement, workspace, &user_home()) {
-        if let Err(refusal) = policy.decide(&demand.value) {
-            let (Refusal::NotGranted(capability) | Refusal::Denied(capability)) = &refusal;
-            let help = format!("grant it with --allow {capability}");
-            return Err(Failure::new(ExitCode::Denied, format!("{}: {refusal}", demand.origin)).help(help));
-        }
+    let ground = Ground { workspace, user_home: &user_home(), resolve: &toka_daemon::confine::follow_links };
+    let demands = demands(&agent.confinement, &ground);
+    if let Some((demand, refusal)) = refused(&demands, &policy).next() {
+        let help = format!("grant it with --allow {}", demand.value);
+        return Err(Failure::new(ExitCode::Denied, format!("{}: {refusal}", demand.origin)).help(help));
     }
     Ok(())
 }
@@ -223,6 +224,7 @@ async fn supervise(launch: Launch) -> anyhow::Result<(Status, Enforcement)> {
         tokio::select! {
             event = events.recv() => match event {
                 Some(KeeperEvent::Exited { status, .. }) => ended = Some(status),
+                Some(KeeperEvent::Notice { text, .. }) => eprintln!("toka: {text}"),
                 Some(KeeperEvent::Gone { .. }) => break,
                 Some(KeeperEvent::Closed) | None => anyhow::bail!("the keeper is gone"),
             },

@@ -5,14 +5,15 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, pipe2};
-use toka_core::Enforcement;
 use toka_core::event::Usage;
+use toka_core::{Enforcement, Name};
+use toka_sandbox::guard;
 use toka_sandbox::init::read_status;
 use toka_sandbox::sys::{self, Forked};
 use toka_sandbox::{Group, PrepareError, Prepared, Preparer, Program, StepError, Streams};
@@ -36,13 +37,16 @@ pub(super) struct Child {
     pub(super) pid: i32,
     pub(super) phase: Phase,
     pub(super) project: String,
-    pub(super) agent: String,
+    pub(super) agent: Name,
     pub(super) group: Group,
     pub(super) enforcement: Enforcement,
     pub(super) output: OwnedFd,
     pub(super) error: OwnedFd,
     pub(super) held: Vec<(String, OwnedFd)>,
     pub(super) usage: Usage,
+    /// What a person should know about what it left.
+    pub(super) notices: Vec<String>,
+    guarded: Vec<PathBuf>,
     /// Where the true status comes from when the forked process only stands before the agent.
     status: Option<OwnedFd>,
     /// Set when it exits before we have read that it started.
@@ -93,7 +97,9 @@ impl Child {
             pid,
             phase: Phase::Starting { report, call },
             project: launch.plan.project.to_string(),
-            agent: launch.plan.agent.to_string(),
+            agent: launch.plan.agent.clone(),
+            guarded: launch.plan.guarded.clone(),
+            notices: Vec::new(),
             group,
             enforcement,
             output,
@@ -154,6 +160,7 @@ impl Child {
         }
         self.usage = self.group.usage();
         if self.group.remove().is_ok() {
+            self.notices = guard::sweep(&self.guarded, &self.agent);
             return true;
         }
         self.kill_rest();
@@ -164,8 +171,10 @@ impl Child {
         if !self.group.is_empty() {
             let _ = self.group.kill();
         }
-        // Without groups, its process group is the best there is.
-        let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
+        if !self.group.can_kill() {
+            // Its process group is the best there is; its number stays taken while anything is in it.
+            let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
+        }
     }
 
     pub(super) fn signal(&mut self, signal: i32) -> Result<Body, String> {

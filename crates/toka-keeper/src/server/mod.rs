@@ -217,6 +217,9 @@ impl Server {
             self.children.iter_mut().filter_map(|(id, child)| child.try_finish().then_some(*id)).collect();
         for id in ended {
             let Some(child) = self.children.remove(&id) else { continue };
+            for text in child.notices.iter().cloned() {
+                self.say(None, Body::Notice { id, text }, Vec::new());
+            }
             if child.was_started() {
                 self.say(None, Body::Gone { id, usage: child.usage }, Vec::new());
             }
@@ -290,7 +293,7 @@ impl Server {
             id: *id,
             pid: child.pid,
             project: child.project.clone(),
-            agent: child.agent.clone(),
+            agent: child.agent.to_string(),
         };
         self.children.iter().map(entry).collect()
     }
@@ -299,7 +302,7 @@ impl Server {
     fn owner(&self, pid: i32) -> Option<ProcessId> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
         let by_group = self.preparer.cgroups().owner(&text).and_then(|(project, agent)| {
-            self.children.iter().find(|(_, child)| child.project == project && child.agent == agent)
+            self.children.iter().find(|(_, child)| child.project == project && child.agent.as_str() == agent)
         });
         by_group.map(|(id, _)| *id).or_else(|| self.owner_by_ancestry(pid))
     }

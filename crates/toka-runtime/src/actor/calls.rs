@@ -71,7 +71,7 @@ impl<P: Processes> Actor<P> {
                 self.ready().await;
                 Ok(Answer::Done)
             }
-            Call::TasksGet => Ok(Answer::Tasks(self.launch.tasks.clone())),
+            Call::TasksGet => Ok(Answer::Tasks(self.profile.tasks.clone())),
             Call::TaskEnter(enter) => self.enter_task(enter).await,
             Call::TaskEnd(end) => self.end_task(end).await,
         }
@@ -105,7 +105,7 @@ impl<P: Processes> Actor<P> {
 
     async fn enter_task(&mut self, enter: TaskEnter) -> Result<Answer, RpcError> {
         let TaskEnter { index, attempt, pid } = enter;
-        let Some(task) = self.launch.tasks.tasks.iter().find(|task| task.index == index) else {
+        let Some(task) = self.profile.tasks.tasks.iter().find(|task| task.index == index) else {
             return Err(refused(format!("there is no task {index}")));
         };
         if self.tasks.contains_key(&index) {
@@ -123,16 +123,16 @@ impl<P: Processes> Actor<P> {
 
     /// Gives the task's process, which must be the agent's, a control group of its own.
     async fn make_leaf(&mut self, index: usize, pid: i32) -> Result<Option<String>, RpcError> {
-        if self.processes.owner_of(pid).await != Some(self.launch.id) {
+        if self.processes.owner_of(pid).await != Some(self.profile.id) {
             return Err(refused(format!("process {pid} is not this agent's")));
         }
         self.leaves += 1;
         let leaf = format!("call-{}", self.leaves);
-        match self.processes.make_leaf(self.launch.id, &leaf, pid).await {
+        match self.processes.make_leaf(self.profile.id, &leaf, pid).await {
             Ok(()) => Ok(Some(leaf)),
             // The agent's own limits hold all the same; only the task's figures are missing.
             Err(error) => {
-                tracing::warn!(agent = %self.launch.name, index, %error, "no control group for a task");
+                tracing::warn!(agent = %self.profile.name, index, %error, "no control group for a task");
                 Ok(None)
             }
         }
@@ -149,10 +149,10 @@ impl<P: Processes> Actor<P> {
             None => return Err(refused(format!("task {index} is not under way"))),
         };
         let usage = match &task.leaf {
-            Some(leaf) => self.processes.remove_leaf(self.launch.id, leaf).await.unwrap_or_default(),
+            Some(leaf) => self.processes.remove_leaf(self.profile.id, leaf).await.unwrap_or_default(),
             None => Usage::default(),
         };
-        let exit = out_of_memory(shortened(exit), &usage, self.launch.memory);
+        let exit = out_of_memory(shortened(exit), &usage, self.profile.memory);
         self.emit(EventKind::TaskEnded { index, exit, duration_ms, usage }).await;
         Ok(Answer::TaskEnded(TaskEnded { usage }))
     }

@@ -20,7 +20,7 @@ impl<P: Processes> Actor<P> {
         self.hear_last_words().await;
         let exit = match &self.state {
             AgentState::Stopping { exit } => exit.clone(),
-            _ => exit_reason(self.status, &usage, self.launch.memory),
+            _ => exit_reason(self.status, &usage, self.profile.memory),
         };
         self.end(exit, usage).await;
     }
@@ -65,19 +65,19 @@ impl<P: Processes> Actor<P> {
             if let Ok(Ok(lost)) = tokio::time::timeout(LAST_WORDS, pump.task).await
                 && lost > 0
             {
-                self.warn(format!("{lost} bytes of the output of {} were lost", self.launch.name));
+                self.warn(format!("{lost} bytes of the output of {} were lost", self.profile.name));
             }
         }
         if let Some(mut notes) = self.notes.take() {
             while let Ok(note) = notes.try_recv() {
-                self.on_output(note).await;
+                self.on_output(*note).await;
             }
         }
         if let Some(mut door) = self.door.take() {
             door.close();
             let drained = async {
                 while let Some(message) = door.next().await {
-                    self.on_message(message).await;
+                    self.on_message(*message).await;
                 }
             };
             let _ = tokio::time::timeout(LAST_WORDS, drained).await;

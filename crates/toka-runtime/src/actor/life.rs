@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{Actor, DoorReach, Groups, Pumping};
-use crate::Processes;
+use crate::{Command, Processes, StopPolicy};
 use crate::countdown::Countdown;
 use crate::door::{Door, Gate};
 use crate::output::{LogWriter, Pump};
@@ -29,15 +29,10 @@ impl<P: Processes> Actor<P> {
             self.finish(Exit::StartFailed { reason }).await;
             return;
         }
-        let launch = toka_keeper::Launch {
-            id: self.launch.id,
-            program: self.launch.program.clone(),
-            argv: self.launch.argv.clone(),
-            env: self.launch.env.clone(),
-            plan: self.launch.plan.clone(),
-            stop_signal: self.launch.stop.signal,
-            grace: self.launch.stop.grace,
-        };
+        let Command { program, argv, env, plan } =
+            self.command.take().expect("nothing is started twice: the state machine sees to it");
+        let StopPolicy { signal: stop_signal, grace } = self.profile.stop;
+        let launch = toka_keeper::Launch { id: self.profile.id, program, argv, env, plan, stop_signal, grace };
         let processes = self.processes.clone();
         let starts = self.starts.clone();
         self.spawning = Some(tokio::spawn(async move {
@@ -49,10 +44,10 @@ impl<P: Processes> Actor<P> {
 
     /// Opens the door and the log: both must be there when the first instruction runs.
     fn open(&mut self) -> Result<(), String> {
-        let log = &self.launch.log;
+        let log = &self.profile.log;
         let writer = LogWriter::create(log).map_err(|error| format!("create {}: {error}", log.display()))?;
-        let gate = Gate::new(self.processes.clone(), self.launch.id);
-        let folder = &self.launch.door;
+        let gate = Gate::new(self.processes.clone(), self.profile.id);
+        let folder = &self.profile.door;
         let door = Door::open(folder, gate)
             .map_err(|error| format!("make the sockets in {}: {error}", folder.display()))?;
         self.writer = Some(writer);
@@ -80,7 +75,7 @@ impl<P: Processes> Actor<P> {
             self.groups = Groups::Absent;
         }
         if let Err(error) = self.pump([stdout, stderr]) {
-            self.warn(format!("the output of {} cannot be read: {error}", self.launch.name));
+            self.warn(format!("the output of {} cannot be read: {error}", self.profile.name));
         }
         self.step(Happening::Started { pid });
         if matches!(self.state, AgentState::Stopping { .. }) {
@@ -88,13 +83,13 @@ impl<P: Processes> Actor<P> {
             return;
         }
         self.emit(EventKind::AgentStarted { pid, enforcement }).await;
-        self.timeout = Countdown::start(self.launch.timeout, Instant::now());
+        self.timeout = Countdown::start(self.profile.timeout, Instant::now());
     }
 
     fn pump(&mut self, pipes: [std::os::fd::OwnedFd; 2]) -> std::io::Result<()> {
         let writer = self.writer.take().expect("the log was opened before the start");
         let (tx, notes) = mpsc::unbounded_channel();
-        let pump = Pump::new(pipes, writer, self.launch.awaited_lines.clone(), tx)?;
+        let pump = Pump::new(pipes, writer, self.profile.awaited_lines.clone(), tx)?;
         let (gone, is_gone) = oneshot::channel();
         self.notes = Some(notes);
         self.pump = Some(Pumping { gone, task: tokio::spawn(pump.run(is_gone)) });
@@ -102,24 +97,24 @@ impl<P: Processes> Actor<P> {
     }
 
     pub(super) async fn pause(&mut self) {
-        match self.processes.freeze(self.launch.id).await {
+        match self.processes.freeze(self.profile.id).await {
             Ok(()) => {
                 self.timeout = self.timeout.hold(Instant::now());
                 self.step(Happening::Frozen);
                 self.emit(EventKind::AgentPaused).await;
             }
-            Err(error) => self.warn(format!("{} could not be paused: {error}", self.launch.name)),
+            Err(error) => self.warn(format!("{} could not be paused: {error}", self.profile.name)),
         }
     }
 
     pub(super) async fn resume(&mut self) {
-        match self.processes.thaw(self.launch.id).await {
+        match self.processes.thaw(self.profile.id).await {
             Ok(()) => {
                 self.timeout = self.timeout.resume(Instant::now());
                 self.step(Happening::Thawed);
                 self.emit(EventKind::AgentResumed).await;
             }
-            Err(error) => self.warn(format!("{} could not be resumed: {error}", self.launch.name)),
+            Err(error) => self.warn(format!("{} could not be resumed: {error}", self.profile.name)),
         }
     }
 
@@ -135,7 +130,7 @@ impl<P: Processes> Actor<P> {
         self.timeout = Countdown::Never;
         if frozen {
             // A frozen tree hears no signal. If it cannot be thawed, the kill will end it.
-            let _ = tokio::time::timeout(THAW, self.processes.thaw(self.launch.id)).await;
+            let _ = tokio::time::timeout(THAW, self.processes.thaw(self.profile.id)).await;
         }
         if self.spawning.is_none() {
             self.signal_stop().await;
@@ -143,8 +138,8 @@ impl<P: Processes> Actor<P> {
     }
 
     async fn signal_stop(&mut self) {
-        self.processes.signal(self.launch.id, self.launch.stop.signal);
-        self.grace = Instant::now().checked_add(self.launch.stop.grace);
+        self.processes.signal(self.profile.id, self.profile.stop.signal);
+        self.grace = Instant::now().checked_add(self.profile.stop.grace);
     }
 
     /// Ends it at once.
@@ -164,10 +159,10 @@ impl<P: Processes> Actor<P> {
 
     /// While the start is under way there is nothing to kill yet: the grace period, now over, sees to it.
     fn kill_now(&mut self) {
-        self.launch.stop.grace = Duration::ZERO;
+        self.profile.stop.grace = Duration::ZERO;
         self.grace = None;
         if self.spawning.is_none() {
-            self.processes.kill(self.launch.id);
+            self.processes.kill(self.profile.id);
         }
     }
 
@@ -175,10 +170,10 @@ impl<P: Processes> Actor<P> {
         let now = Instant::now();
         if self.grace.is_some_and(|grace| grace <= now) {
             self.grace = None;
-            self.processes.kill(self.launch.id);
+            self.processes.kill(self.profile.id);
         }
         if self.timeout.deadline().is_some_and(|deadline| deadline <= now) {
-            let limit = self.launch.timeout.unwrap_or_default();
+            let limit = self.profile.timeout.unwrap_or_default();
             self.stop(Exit::Timeout { limit }).await;
         }
         let due = self.progress_due(now);
@@ -198,9 +193,10 @@ impl<P: Processes> Actor<P> {
                 self.status = Some(status);
                 self.timeout = Countdown::Never;
             }
+            KeeperEvent::Notice { text, .. } => self.warn(text),
             KeeperEvent::Gone { usage, .. } => self.gone(usage).await,
             KeeperEvent::Closed if self.state.is_alive() => {
-                self.warn(format!("the keeper is gone, and with it the exit status of {}", self.launch.name));
+                self.warn(format!("the keeper is gone, and with it the exit status of {}", self.profile.name));
                 self.gone(toka_core::event::Usage::default()).await;
             }
             KeeperEvent::Closed => {}

@@ -26,7 +26,7 @@ use crate::coalesce::Coalescer;
 use crate::countdown::Countdown;
 use crate::door::{Door, Message};
 use crate::output::Note;
-use crate::{Durable, EventSink, Launch, Processes};
+use crate::{Command, Durable, EventSink, Launch, Processes, Profile};
 
 /// What others ask of an actor.
 #[derive(Debug)]
@@ -56,11 +56,11 @@ pub(crate) enum Order {
 
 /// Everything that can wake an actor.
 enum Wake {
-    Order(Order),
+    Order(Box<Order>),
     Abandoned,
     Spawned(Box<Result<Started, SpawnError>>),
-    Output(Note),
-    Door(Message),
+    Output(Box<Note>),
+    Door(Box<Message>),
     Deadline,
 }
 
@@ -94,10 +94,12 @@ struct Pumping {
 
 /// One agent's actor.
 pub(crate) struct Actor<P> {
-    launch: Launch,
+    profile: Profile,
+    /// Until it is started.
+    command: Option<Command>,
     processes: P,
     sink: Arc<dyn EventSink>,
-    orders: mpsc::UnboundedReceiver<Order>,
+    orders: mpsc::UnboundedReceiver<Box<Order>>,
     starts: Arc<Semaphore>,
     state: AgentState,
     born: Instant,
@@ -109,7 +111,7 @@ pub(crate) struct Actor<P> {
     door: Option<Door>,
     reach: DoorReach,
     groups: Groups,
-    notes: Option<mpsc::UnboundedReceiver<Note>>,
+    notes: Option<mpsc::UnboundedReceiver<Box<Note>>>,
     writer: Option<crate::output::LogWriter>,
     pump: Option<Pumping>,
     progress: Coalescer<Progress>,
@@ -123,11 +125,13 @@ impl<P: Processes> Actor<P> {
         launch: Launch,
         processes: P,
         sink: Arc<dyn EventSink>,
-        orders: mpsc::UnboundedReceiver<Order>,
+        orders: mpsc::UnboundedReceiver<Box<Order>>,
         starts: Arc<Semaphore>,
     ) -> Self {
+        let Launch { profile, command } = launch;
         Self {
-            launch,
+            profile,
+            command: Some(command),
             processes,
             sink,
             orders,
@@ -155,14 +159,23 @@ impl<P: Processes> Actor<P> {
     /// Lives until the agent's end, or until nobody could start it any more.
     pub(crate) async fn run(mut self) {
         while !self.state.is_final() {
-            match self.wake().await {
-                Wake::Order(order) => self.on_order(order).await,
-                Wake::Abandoned => return,
-                Wake::Spawned(outcome) => self.on_spawned(*outcome).await,
-                Wake::Output(note) => self.on_output(note).await,
-                Wake::Door(message) => self.on_message(message).await,
-                Wake::Deadline => self.on_deadline().await,
+            let wake = self.wake().await;
+            if matches!(wake, Wake::Abandoned) {
+                return;
             }
+            // Boxed, so that an actor that waits, as most do, has no room for all that it may have to do.
+            Box::pin(self.on_wake(wake)).await;
+        }
+    }
+
+    async fn on_wake(&mut self, wake: Wake) {
+        match wake {
+            Wake::Order(order) => self.on_order(*order).await,
+            Wake::Spawned(outcome) => self.on_spawned(*outcome).await,
+            Wake::Output(note) => self.on_output(*note).await,
+            Wake::Door(message) => self.on_message(*message).await,
+            Wake::Deadline => self.on_deadline().await,
+            Wake::Abandoned => {}
         }
     }
 
@@ -187,7 +200,7 @@ impl<P: Processes> Actor<P> {
     }
 
     fn emit(&self, kind: EventKind) -> Durable {
-        self.sink.emit(&self.launch.name, kind)
+        self.sink.emit(&self.profile.name, kind)
     }
 
     fn warn(&self, message: String) {
@@ -204,7 +217,7 @@ impl<P: Processes> Actor<P> {
                 true
             }
             Err(error) => {
-                tracing::error!(agent = %self.launch.name, %error, "step refused");
+                tracing::error!(agent = %self.profile.name, %error, "step refused");
                 false
             }
         }
@@ -256,8 +269,8 @@ impl<P: Processes> Actor<P> {
             Note::LineSeen(text) => self.emit(EventKind::LogLineSeen { text }).await,
             Note::Losing => self.warn(format!(
                 "the output of {} cannot be written to {}; it is thrown away from here on",
-                self.launch.name,
-                self.launch.log.display()
+                self.profile.name,
+                self.profile.log.display()
             )),
         }
     }
@@ -279,7 +292,7 @@ async fn spawned(
     }
 }
 
-async fn noted(notes: &mut Option<mpsc::UnboundedReceiver<Note>>) -> Note {
+async fn noted(notes: &mut Option<mpsc::UnboundedReceiver<Box<Note>>>) -> Box<Note> {
     if let Some(receiver) = notes {
         if let Some(note) = receiver.recv().await {
             return note;
@@ -289,7 +302,7 @@ async fn noted(notes: &mut Option<mpsc::UnboundedReceiver<Note>>) -> Note {
     std::future::pending().await
 }
 
-async fn knocked(door: &mut Option<Door>) -> Message {
+async fn knocked(door: &mut Option<Door>) -> Box<Message> {
     if let Some(open) = door {
         if let Some(message) = open.next().await {
             return message;

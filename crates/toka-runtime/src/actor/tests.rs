@@ -103,7 +103,7 @@ async fn a_stop_before_the_start_needs_no_process() {
 #[tokio::test(start_paused = true)]
 async fn the_timeout_stands_still_while_it_is_paused() {
     let limit = Duration::from_secs(60);
-    let mut rig = Rig::running(|launch| launch.timeout = Some(limit), OWN).await;
+    let mut rig = Rig::running(|agent| agent.timeout = Some(limit), OWN).await;
     tokio::time::sleep(Duration::from_secs(40)).await;
     assert_eq!(rig.agent.ask(Request::Pause, "operator").await, Decision::Accept);
     assert!(matches!(rig.asked().await, Asked::Freeze));
@@ -155,7 +155,7 @@ async fn a_start_that_fails_says_why() {
 
 #[tokio::test(start_paused = true)]
 async fn a_log_that_cannot_be_made_fails_the_start() {
-    let mut rig = Rig::new(|launch| launch.log = "/proc/no/such/log".into());
+    let mut rig = Rig::new(|agent| agent.log = "/proc/no/such/log".into());
     rig.agent.ask(Request::Start, "test").await;
     let Exit::StartFailed { reason } = exit_of(&mut rig).await else { panic!("it cannot start") };
     assert!(reason.contains("/proc/no/such/log"), "{reason}");

@@ -26,7 +26,7 @@ const CHUNK: usize = 8 * 1024;
 pub(super) async fn serve<P: Processes>(
     stream: UnixStream,
     gate: Gate<P>,
-    tx: mpsc::Sender<Message>,
+    tx: mpsc::Sender<Box<Message>>,
     mut stage: watch::Receiver<Stage>,
 ) {
     let Ok(credentials) = stream.peer_cred() else { return };
@@ -50,7 +50,7 @@ struct Conversation {
     lines: Lines,
     write: OwnedWriteHalf,
     peer: Peer,
-    tx: mpsc::Sender<Message>,
+    tx: mpsc::Sender<Box<Message>>,
 }
 
 impl Conversation {
@@ -78,7 +78,7 @@ impl Conversation {
     async fn ask(&mut self, incoming: Incoming) -> io::Result<()> {
         let (answer, answered) = oneshot::channel();
         let message = Message::Call { peer: self.peer, call: incoming.call, answer };
-        if self.tx.send(message).await.is_err() {
+        if self.tx.send(Box::new(message)).await.is_err() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let outcome: Result<Answer, RpcError> = answered

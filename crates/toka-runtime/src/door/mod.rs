@@ -69,7 +69,7 @@ pub(crate) enum Answer {
 
 /// The reading side of a door.
 pub(crate) struct Door {
-    messages: mpsc::Receiver<Message>,
+    messages: mpsc::Receiver<Box<Message>>,
     closing: watch::Sender<Stage>,
 }
 
@@ -101,7 +101,7 @@ impl Door {
     }
 
     /// The next message; `None` once the door is closed and everything was read.
-    pub(crate) async fn next(&mut self) -> Option<Message> {
+    pub(crate) async fn next(&mut self) -> Option<Box<Message>> {
         self.messages.recv().await
     }
 
@@ -115,7 +115,7 @@ impl Door {
 async fn read_notices<P: Processes>(
     socket: NotifySocket,
     gate: Gate<P>,
-    tx: mpsc::Sender<Message>,
+    tx: mpsc::Sender<Box<Message>>,
     mut stage: watch::Receiver<Stage>,
 ) {
     loop {
@@ -130,7 +130,7 @@ async fn read_notices<P: Processes>(
         let Ok(datagram) = received else { return };
         let Some(peer) = gate.admit(datagram.pid, datagram.uid).await else { continue };
         let notices = parse_notices(&datagram.bytes);
-        if tx.send(Message::Notices { peer, notices }).await.is_err() {
+        if tx.send(Box::new(Message::Notices { peer, notices })).await.is_err() {
             return;
         }
         // Dropped only now: a sender that waits for its descriptor to be closed (BARRIER=1) knows that all it sent
@@ -142,7 +142,7 @@ async fn read_notices<P: Processes>(
 async fn accept<P: Processes>(
     listener: UnixListener,
     gate: Gate<P>,
-    tx: mpsc::Sender<Message>,
+    tx: mpsc::Sender<Box<Message>>,
     mut stage: watch::Receiver<Stage>,
 ) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));

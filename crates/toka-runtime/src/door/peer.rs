@@ -36,7 +36,8 @@ impl<P: Processes> Gate<P> {
         if pid <= 0 {
             return None;
         }
-        match self.processes.owner_of(pid).await {
+        // Boxed: the question is asked seldom, and every socket that waits would have room for it.
+        match Box::pin(self.processes.owner_of(pid)).await {
             Some(owner) => (owner == self.id).then_some(Peer::Member),
             None => (uid == self.uid && is_gone(pid)).then_some(Peer::Vanished),
         }

@@ -49,7 +49,7 @@ fn door(owner: ProcessId) -> (TempDir, Door) {
 fn answering(mut door: Door) {
     tokio::spawn(async move {
         while let Some(message) = door.next().await {
-            if let Message::Call { answer, .. } = message {
+            if let Message::Call { answer, .. } = *message {
                 let _ = answer.send(Ok(Answer::Done));
             }
         }
@@ -95,7 +95,7 @@ async fn what_was_sent_before_the_door_closed_is_read() {
     door.close();
     let (mut notices, mut calls) = (0, 0);
     while let Some(message) = door.next().await {
-        match message {
+        match *message {
             Message::Notices { .. } => notices += 1,
             Message::Call { answer, .. } => {
                 calls += 1;
@@ -117,7 +117,9 @@ async fn descriptors_that_come_along_are_closed_after_the_message() {
     let rights = [ControlMessage::ScmRights(&fds)];
     sendmsg(socket.as_raw_fd(), &parts, &rights, MsgFlags::empty(), Some(&address)).expect("open");
     drop(write);
-    let Some(Message::Notices { notices, .. }) = door.next().await else { panic!("expected a notice") };
+    let Some(Message::Notices { notices, .. }) = door.next().await.map(|message| *message) else {
+        panic!("expected a notice")
+    };
     assert_eq!(notices, [Notice::Barrier]);
     let pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(read).expect("a pipe");
     tokio::time::timeout(Duration::from_secs(5), pipe.readable()).await.expect("closed").expect("polled");

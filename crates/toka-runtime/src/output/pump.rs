@@ -44,7 +44,7 @@ pub(crate) struct Pump {
     enlarged: [Size; 2],
     writer: LogWriter,
     watch: Watch,
-    notes: mpsc::UnboundedSender<Note>,
+    notes: mpsc::UnboundedSender<Box<Note>>,
     told: Told,
 }
 
@@ -69,7 +69,7 @@ impl Pump {
         pipes: [OwnedFd; 2],
         writer: LogWriter,
         texts: Vec<String>,
-        notes: mpsc::UnboundedSender<Note>,
+        notes: mpsc::UnboundedSender<Box<Note>>,
     ) -> std::io::Result<Self> {
         let [stdout, stderr] = pipes;
         Ok(Self {
@@ -155,7 +155,7 @@ impl Pump {
             return;
         }
         for text in self.watch.scan(self.writer.log(), stream, start, end) {
-            let _ = self.notes.send(Note::LineSeen(text));
+            let _ = self.notes.send(Box::new(Note::LineSeen(text)));
         }
         self.writer.note(stream, start, now_ms());
     }
@@ -171,7 +171,7 @@ impl Pump {
     fn tell_losing(&mut self) {
         if self.told == Told::Nothing {
             self.told = Told::Losing;
-            let _ = self.notes.send(Note::Losing);
+            let _ = self.notes.send(Box::new(Note::Losing));
         }
     }
 }
@@ -204,7 +204,7 @@ mod tests {
         folder: TempDir,
         stdout: OwnedFd,
         stderr: OwnedFd,
-        notes: mpsc::UnboundedReceiver<Note>,
+        notes: mpsc::UnboundedReceiver<Box<Note>>,
         gone: oneshot::Sender<()>,
         pump: tokio::task::JoinHandle<u64>,
     }
@@ -233,7 +233,7 @@ mod tests {
     async fn both_streams_arrive_and_the_pump_ends_with_them() {
         let mut rig = rig(&["ready"]);
         write(&rig.stdout, b"out is ready\n").expect("room");
-        assert_eq!(rig.notes.recv().await, Some(Note::LineSeen("ready".into())));
+        assert_eq!(rig.notes.recv().await, Some(Box::new(Note::LineSeen("ready".into()))));
         write(&rig.stderr, b"err\n").expect("room");
         drop((rig.stdout, rig.stderr));
         assert_eq!(rig.pump.await.expect("no panic"), 0);

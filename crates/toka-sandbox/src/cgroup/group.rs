@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use thiserror::Error;
+use toka_core::Name;
 use toka_core::event::Usage;
 
 use super::{Cgroups, Kind, files};
@@ -218,6 +219,11 @@ impl Group {
         Ok(())
     }
 
+    /// Whether there is any hierarchy through which its processes can be found.
+    pub fn can_kill(&self) -> bool {
+        self.first().is_some()
+    }
+
     /// Sends a signal to every process in it.
     pub fn signal(&self, signal: Signal) {
         let Some(folder) = self.first() else { return };
@@ -288,6 +294,7 @@ impl Group {
     /// # Errors
     /// When a folder cannot be made or the process cannot be moved.
     pub fn make_leaf(&self, leaf: &str, pid: i32) -> Result<(), GroupError> {
+        check_leaf(leaf)?;
         for folder in self.leaf_folders(leaf) {
             make_folder(&folder)?;
             let path = folder.join("cgroup.procs");
@@ -301,6 +308,7 @@ impl Group {
     /// # Errors
     /// When it still has processes after the kill; call again.
     pub fn remove_leaf(&self, leaf: &str) -> Result<Usage, GroupError> {
+        check_leaf(leaf)?;
         let leaf = Self {
             memory: self.memory.as_ref().map(|f| f.join(leaf)),
             unified: self.unified.as_ref().map(|f| f.join(leaf)),
@@ -343,6 +351,14 @@ impl Group {
             remove_folder(folder)?;
         }
         Ok(())
+    }
+}
+
+/// A leaf's name is one plain path component.
+fn check_leaf(leaf: &str) -> Result<(), GroupError> {
+    match Name::new(leaf) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(failed("name group", Path::new(leaf))(io::Error::other(error))),
     }
 }
 

@@ -97,11 +97,18 @@ impl SandboxPlan {
     /// # Errors
     /// When a pattern is malformed, or a capability's path leaves the workspace.
     pub fn compile(input: &CompileInput<'_>) -> Result<Self, CompileError> {
-        let mut compiler =
-            Compiler { input, search: Vec::new(), binds: Vec::new(), files: Vec::new(), rules: Vec::new() };
+        let mut compiler = Compiler {
+            input,
+            search: Vec::new(),
+            guarded: Vec::new(),
+            binds: Vec::new(),
+            files: Vec::new(),
+            rules: Vec::new(),
+        };
         compiler.system();
         let mut environment = compiler.capabilities()?;
         compiler.declared_paths()?;
+        compiler.protect();
         compiler.own_folders()?;
         compiler.hide();
         compiler.network();
@@ -115,6 +122,8 @@ struct Compiler<'a> {
     input: &'a CompileInput<'a>,
     /// Folders that toolchains want to be searched for programs before the others.
     search: Vec<PathBuf>,
+    /// Protected paths that are not there.
+    guarded: Vec<PathBuf>,
     binds: Vec<Bind>,
     files: Vec<PathRule>,
     rules: Vec<Rule>,
@@ -252,7 +261,6 @@ impl Compiler<'_> {
     fn own_folders(&mut self) -> Result<(), CompileError> {
         let folders = self.input.folders;
         let origin = Origin::default_of("the agent's own folders");
-        self.protect_workspace();
         for path in [&folders.home, &folders.tmp, &folders.artifacts] {
             self.grant(path, Right::WriteExecute, Need::Required, &origin)?;
         }
@@ -285,32 +293,63 @@ impl Compiler<'_> {
         let folders = self.input.folders;
         let too_wide = |inner: &PathBuf| inner.starts_with(folder);
         let inner = [&folders.workspace, &folders.user_home, &folders.state_dir, &folders.run_dir];
-        (!inner.into_iter().any(too_wide)).then(|| folder.to_owned())
+        // `/tmp` and its like belong to everybody.
+        let shared = folder.components().count() <= 2;
+        (!shared && !inner.into_iter().any(too_wide)).then(|| folder.to_owned())
     }
 
-    /// What is never writable although the workspace is: hooks and configuration of git, and workstream files.
-    /// Mounts enforce it; Landlock has no exceptions below a rule.
-    fn protect_workspace(&mut self) {
-        let workspace = self.input.folders.workspace.clone();
-        if !self.files.iter().any(|rule| rule.path == workspace && rule.right >= Right::Write) {
-            return;
+    /// What is never writable, however wide the grant: what would let an agent change its own rules, or have the user
+    /// run its code. Mounts enforce it, since Landlock has no exceptions below a rule; what is not there yet is looked for
+    /// when the agent has ended ([`crate::guard`]).
+    fn protect(&mut self) {
+        let written = |rule: &PathRule| matches!(rule.right, Right::Write | Right::WriteExecute);
+        let wide: Vec<PathBuf> =
+            self.files.iter().filter(|rule| written(rule)).map(|rule| rule.path.clone()).collect();
+        let concerned = |path: &PathBuf| wide.iter().any(|w| path.starts_with(w) || w.starts_with(path));
+        let (there, absent): (Vec<PathBuf>, Vec<PathBuf>) =
+            self.protected().into_iter().filter(concerned).partition(|path| path.symlink_metadata().is_ok());
+        for path in &there {
+            self.make_read_only(path, &wide);
         }
-        let git = [workspace.join(".git/hooks"), workspace.join(".git/config")];
-        let files = self.input.workstream_files.iter().filter(|file| file.starts_with(&workspace));
-        let paths: Vec<PathBuf> = git.into_iter().chain(files.cloned()).collect();
-        for path in &paths {
-            // A mount point cannot be renamed, so that the folders above cannot be swapped for others either.
-            for folder in path
-                .ancestors()
-                .skip(1)
-                .take_while(|folder| folder.starts_with(&workspace) && *folder != workspace)
-            {
-                self.bind(folder, folder, Access::ReadWrite, Need::Optional);
-            }
-            self.bind(path, path, Access::ReadOnly, Need::Optional);
+        if !there.is_empty() {
+            let origin = Origin::default_of("git's hooks and configuration, workstreams, the policy");
+            self.say(Layer::Mounts, format!("never write {}", list(&there)), &origin);
         }
-        let origin = Origin::default_of("git's hooks and configuration, workstream files");
-        self.say(Layer::Mounts, format!("never write {}", list(&paths)), &origin);
+        self.guarded = absent;
+    }
+
+    /// Paths in the workspace that decide what runs and with which rights.
+    fn protected(&self) -> BTreeSet<PathBuf> {
+        let workspace = &self.input.folders.workspace;
+        let mut paths: BTreeSet<PathBuf> = PROTECTED.iter().map(|path| workspace.join(path)).collect();
+        if workspace.join(".git").is_file() {
+            paths.insert(workspace.join(".git"));
+        }
+        for file in self.input.workstream_files.iter().filter(|file| file.starts_with(workspace)) {
+            // The whole folder, so that no other workstream can be put beside it.
+            let folder = file.parent().filter(|folder| folder != workspace);
+            paths.insert(folder.unwrap_or(file).to_owned());
+        }
+        paths
+    }
+
+    fn make_read_only(&mut self, path: &Path, wide: &[PathBuf]) {
+        // A mount point cannot be renamed, so that the folders above cannot be swapped for others either.
+        let below = |folder: &Path| wide.iter().any(|w| folder.starts_with(w) && folder != w);
+        let above: Vec<PathBuf> =
+            path.ancestors().skip(1).take_while(|folder| below(folder)).map(Path::to_owned).collect();
+        for folder in above {
+            self.bind(&folder, &folder, Access::ReadWrite, Need::Optional);
+        }
+        for rule in self.files.iter_mut().filter(|rule| rule.path.starts_with(path)) {
+            rule.right = rule.right.min(Right::Execute);
+        }
+        self.binds.retain(|bind| bind.target != path);
+        for bind in self.binds.iter_mut().filter(|bind| bind.target.starts_with(path)) {
+            bind.access = Access::ReadOnly;
+        }
+        let (source, target) = (Some(path.to_owned()), path.to_owned());
+        self.binds.push(Bind { source, target, access: Access::ReadOnly, need: Need::Required });
     }
 
     /// What stays hidden although a folder above it was granted, as when the workspace is the user's home: Toka's own
@@ -329,6 +368,14 @@ impl Compiler<'_> {
             let need = Need::Optional;
             self.binds.push(Bind { source: None, target: path, access: Access::ReadOnly, need });
         }
+    }
+
+    /// Whether a path is one of those that a link must not lead to.
+    fn is_secret(&self, path: &Path) -> bool {
+        let folders = self.input.folders;
+        let secrets = HOME_SECRETS.iter().map(|secret| folders.user_home.join(secret));
+        let own = [folders.state_dir.clone(), folders.run_dir.clone()];
+        secrets.chain(own).chain(self.protected()).any(|secret| path.starts_with(secret))
     }
 
     fn is_granted_from_above(&self, path: &Path) -> bool {
@@ -384,7 +431,7 @@ impl Compiler<'_> {
     }
 
     fn finish(self, environment: Vec<(String, String)>, gaps: Vec<(Layer, String)>) -> SandboxPlan {
-        let Self { input, mut binds, files, rules, .. } = self;
+        let Self { input, mut binds, files, rules, guarded, .. } = self;
         let limits = &input.confinement.limits;
         // An outer folder first, so that what lies deeper covers it; the order of equals is kept.
         binds.sort_by_key(|bind| bind.target.components().count());
@@ -409,6 +456,7 @@ impl Compiler<'_> {
                 file_size: limits.disk.as_ref().map(|disk| disk.value.0),
             },
             run_as: input.run_as.cloned(),
+            guarded,
             gaps,
             environment,
             rules,
@@ -420,14 +468,18 @@ impl Compiler<'_> {
     fn grant(&mut self, path: &Path, right: Right, need: Need, origin: &Origin) -> Result<(), CompileError> {
         let workspace = &self.input.folders.workspace;
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        if path.starts_with(workspace) && !real.starts_with(workspace) {
+        let inside = path.starts_with(workspace);
+        let astray = self.is_secret(&real) && !self.is_secret(path);
+        if astray || (inside && !real.starts_with(workspace)) {
             return Err(CompileError::Outside { path: path.display().to_string(), origin: origin.clone() });
         }
+        // Who can write to the workspace can make links in it: there only what they lead to has a name.
+        let path = if inside { &real } else { path };
         let access = if right >= Right::Device { Access::ReadWrite } else { Access::ReadOnly };
         if !self.in_system(&real) || access == Access::ReadWrite {
             self.bind(&real, path, access, need);
         }
-        self.files.push(PathRule { path: real, right, links: Links::Refuse, need });
+        self.files.push(PathRule { path: real.clone(), right, links: Links::Refuse, need });
         let verb = match right {
             Right::Read => "read",
             Right::Execute => "execute",
@@ -493,9 +545,16 @@ impl Compiler<'_> {
             why: error.to_string(),
             origin: declared.origin.clone(),
         })?;
-        Ok(matches.filter_map(Result::ok).collect())
+        // `.*` matches the folder itself and the one above, and nobody means those.
+        let dots =
+            |path: &PathBuf| path.ends_with("..") || path.as_os_str().as_encoded_bytes().ends_with(b"/.");
+        Ok(matches.filter_map(Result::ok).filter(|path| !dots(path)).collect())
     }
 }
+
+/// Where git and Toka look for what they run and obey, relative to the workspace (gitrepository-layout(5)).
+const PROTECTED: [&str; 6] =
+    [".git/hooks", ".git/config", ".git/config.worktree", ".git/commondir", "toka.yaml", "agents"];
 
 /// Where users keep keys and tokens, relative to their home.
 const HOME_SECRETS: [&str; 24] = [

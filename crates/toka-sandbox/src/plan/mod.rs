@@ -3,7 +3,6 @@
 //! A plan is data: it is compiled by a pure function, shown by `toka plan`, sent to the keeper, and put in force there.
 
 mod compile;
-mod demands;
 mod system;
 mod toolchain;
 
@@ -16,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use toka_core::{Compatibility, Layer, Name, NetworkAccess, Origin, SandboxMode};
 
 pub use compile::{AgentFolders, CompileError, CompileInput};
-pub use demands::demands;
 pub(crate) use system::DEVICES;
 pub use system::SystemPaths;
 
@@ -45,6 +43,9 @@ pub struct SandboxPlan {
     pub process: ProcessLimits,
     /// Another user to run as.
     pub run_as: Option<RunAs>,
+    /// Paths that the agent must not write and that are not there: looked for when it has ended.
+    #[serde(default)]
+    pub guarded: Vec<PathBuf>,
     /// Declared but beyond what any layer does in full; reported as partial.
     pub gaps: Vec<(Layer, String)>,
     /// Environment that goes with the rules: toolchain homes, git's configuration, PATH.

@@ -139,6 +139,41 @@ fn a_link_that_leaves_the_workspace_is_refused_where_it_was_declared() {
 }
 
 #[test]
+fn what_decides_about_rights_is_never_writable_however_it_is_granted() {
+    let scene = Scene::new();
+    let workspace = &scene.folders.workspace;
+    let write = |paths: &[&str]| Confinement {
+        write: paths.iter().map(|path| Declared::new((*path).to_owned(), at(7))).collect(),
+        ..Confinement::default()
+    };
+    for paths in
+        [&["."][..], &["*", ".*"], &["agents", ".git"], &["agents/a.yaml", ".git/hooks", ".git/config"]]
+    {
+        let plan = scene.compile(&write(paths)).expect("a plan");
+        for protected in ["agents", ".git/hooks", ".git/config"].map(|path| workspace.join(path)) {
+            let inside = |path: &Path| path.starts_with(&protected);
+            let writable = plan.files.iter().any(|rule| inside(&rule.path) && rule.right >= Right::Write);
+            assert!(!writable, "{paths:?} {}", protected.display());
+            let open = plan.binds.iter().any(|bind| inside(&bind.target) && bind.access == Access::ReadWrite);
+            assert!(!open, "{paths:?} {}", protected.display());
+        }
+    }
+    let plan = scene.compile(&write(&["."])).expect("a plan");
+    assert!(plan.guarded.contains(&workspace.join("toka.yaml")));
+    assert!(plan.guarded.contains(&workspace.join(".git/commondir")));
+}
+
+#[test]
+fn a_link_to_what_is_hidden_or_protected_is_refused() {
+    let scene = Scene::new();
+    let link = scene.folders.workspace.join("docs/b");
+    std::os::unix::fs::symlink("../.git", &link).expect("a link");
+    let write = vec![Declared::new("docs/b/config".to_owned(), at(9))];
+    let error = scene.compile(&Confinement { write, ..Confinement::default() }).expect_err("led astray");
+    assert!(error.to_string().starts_with("a.yaml:9: "), "{error}");
+}
+
+#[test]
 fn a_link_in_a_granted_path_is_opened_where_it_leads_and_keeps_its_name() {
     let scene = Scene::new();
     let data = scene.root.path().canonicalize().expect("a real path").join("data");
@@ -201,7 +236,7 @@ proptest! {
                 prop_assert!(!plan.binds.iter().any(|bind| bind.target == *hidden));
             }
             for bind in &plan.binds {
-                let protected = bind.target.ends_with(".git/hooks") || bind.target.ends_with("a.yaml");
+                let protected = bind.target.ends_with(".git/hooks") || bind.target.ends_with("agents");
                 prop_assert!(!protected || bind.access == Access::ReadOnly);
             }
         }
