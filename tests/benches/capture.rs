@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
-use toka_tests::measure::{Samples, Table, rounds};
+use toka_tests::measure::{Samples, Table, rounds, scratch};
 use toka_tests::toka_binary;
 
 const ROUNDS: usize = 5;
@@ -54,7 +54,7 @@ fn main() {
 }
 
 fn through_cat(load: &Load) -> f64 {
-    let temp = tempfile::tempdir().expect("a temporary folder");
+    let temp = scratch();
     let line = format!("{} | cat >\"$0\"", load.command());
     let begun = Instant::now();
     let status = Command::new("sh").args(["-c", &line]).arg(temp.path().join("log")).status();
@@ -66,7 +66,7 @@ fn through_cat(load: &Load) -> f64 {
 
 /// From the agent's start to its end, so that what surrounds every run is left out.
 fn through_toka(load: &Load) -> f64 {
-    let temp = tempfile::tempdir().expect("a temporary folder");
+    let temp = scratch();
     let (file, state) = (temp.path().join("writer.yaml"), temp.path().join("state"));
     let yaml = format!("metadata: {{name: writer}}\nspec: {{process: {{shell: {}}}}}\n", load.command());
     fs::write(&file, yaml).expect("a workstream");

@@ -2,8 +2,8 @@
 //! domain, system call filter and limits, until it is reaped and its groups are removed; against posix_spawn(3) and wait,
 //! and against the sandboxes of others that are installed.
 //!
-//! `cargo bench -p toka-tests --bench launch [-- ROUNDS]`. Rounds alternate, so that a drift of the machine's speed meets
-//! all alike; ratios are of medians.
+//! `cargo bench -p toka-tests --bench launch [-- ROUNDS] [alone]`. Rounds alternate, so that a drift of the machine's speed
+//! meets all alike; ratios are of medians. `alone` leaves the others out, for a profile.
 
 mod peers;
 
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use toka_core::{Confinement, Name};
 use toka_keeper::{Keeper, KeeperEvent, KeeperOptions, Launch, ProcessId, Program};
 use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
-use toka_tests::measure::{Samples, Table, rounds};
+use toka_tests::measure::{Samples, Table, rounds, scratch};
 use toka_tests::toka_binary;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -36,7 +36,7 @@ async fn measure(rounds: usize) {
         cgroup_name: format!("toka-test-bench-{}", std::process::id()),
     };
     let (keeper, events) = Keeper::start(&options).await.expect("a keeper");
-    let temp = tempfile::tempdir().expect("a temporary folder");
+    let temp = scratch();
     let plan = Arc::new(plan(temp.path(), &options.program));
     let mut launcher = Launcher { keeper, events, plan, next: 0 };
     let mut table = Table::new(format!("Launch of /bin/true until it is reaped, {rounds} rounds in turn"));
@@ -45,10 +45,12 @@ async fn measure(rounds: usize) {
     let names = ["posix_spawn, with 512 MiB", "toka's keeper, with 512 MiB"];
     launcher.measure(rounds, &mut [], names, &mut table).await;
     drop(ballast);
-    // Last: the namespaces that others leave to the kernel are taken down beside whatever comes after.
-    let mut peers = peers::installed(&temp.path().join("peers"));
-    let names = ["posix_spawn, beside others", "toka's keeper, beside others"];
-    launcher.measure(rounds, &mut peers, names, &mut table).await;
+    if !std::env::args().any(|argument| argument == "alone") {
+        // Last: the namespaces that others leave to the kernel are taken down beside whatever comes after.
+        let mut peers = peers::installed(&temp.path().join("peers"));
+        let names = ["posix_spawn, beside others", "toka's keeper, beside others"];
+        launcher.measure(rounds, &mut peers, names, &mut table).await;
+    }
     launcher.keeper.shutdown().await;
     table.print();
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use toka_tests::measure::{Samples, Table, compile_c, rounds};
+use toka_tests::measure::{Samples, Table, compile_c, rounds, scratch};
 use toka_tests::{cgroups_of, toka_binary, workspace_root};
 
 const ROUNDS: usize = 5;
@@ -29,7 +29,7 @@ const GROUP: &str = "toka-test-bench";
 
 fn main() {
     let rounds = rounds(ROUNDS);
-    let temp = tempfile::tempdir().expect("a temporary folder");
+    let temp = scratch();
     let floor = temp.path().join("floor");
     compile_c(&workspace_root().join("tests/benches/floor.c"), &[], &floor);
     write_workstreams(&temp.path().join("sleepers"));

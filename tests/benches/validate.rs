@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::sys::resource::{UsageWho, getrusage};
-use toka_tests::measure::{Samples, Table, rounds};
+use toka_tests::measure::{Samples, Table, rounds, scratch};
 use toka_tests::toka_binary;
 
 const ROUNDS: usize = 21;
@@ -26,7 +26,7 @@ fn main() {
 }
 
 fn measure(rounds: usize) {
-    let temp = tempfile::tempdir().expect("a temporary folder");
+    let temp = scratch();
     let folder = temp.path().join("workstreams");
     let bytes = write_workstreams(&folder);
     let toka = toka_binary().to_str().expect("a path in UTF-8");

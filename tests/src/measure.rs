@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 /// Figures of one thing, measured several times; all in the same unit.
 #[derive(Debug, Clone, Default)]
 pub struct Samples(Vec<f64>);
@@ -106,6 +108,21 @@ pub fn machine() -> String {
     let release = read("/proc/sys/kernel/osrelease");
     let load = read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned();
     format!("{cpus} CPUs ({model}), Linux {}, load {load}", release.trim())
+}
+
+/// A folder for what a benchmark makes: where `TMPDIR` says, else in memory where there is such a place. Toka makes some
+/// ten folders for an agent, and a disk's file system would be measured with it: ext4 without a journal, as virtual
+/// machines have it, searches past every inode that was freed in the last minutes, and a benchmark frees thousands.
+///
+/// # Panics
+/// When no folder can be made.
+pub fn scratch() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = match std::env::var_os("TMPDIR") {
+        None if memory.is_dir() => tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()),
+        _ => tempfile::tempdir(),
+    };
+    made.expect("a temporary folder")
 }
 
 /// How many rounds: the first number among the program's arguments, or `usual`.
