@@ -8,6 +8,7 @@ use std::sync::Arc;
 use toka_core::capability::{Policy, Refusal};
 use toka_core::{Capability, Declared, Origin, RunId};
 use toka_keeper::Program;
+use toka_runtime::Command;
 use toka_sandbox::{AgentFolders, CompileError, SandboxPlan};
 use toka_workstream::{Agent, Condition, Plan, ProbeCheck, Process, ProcessCommand, Tty, User};
 
@@ -36,10 +37,7 @@ pub(crate) struct Context<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Admitted {
     pub(crate) folders: AgentFolders,
-    pub(crate) plan: Arc<SandboxPlan>,
-    pub(crate) program: Program,
-    pub(crate) argv: Vec<OsString>,
-    pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) command: Command,
 }
 
 /// Admits an agent whose folders are `folders`, or tells every problem.
@@ -81,7 +79,8 @@ impl Admission<'_> {
         let env = self.environment(process, &files, &folders, &plan);
         let search = env.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
         let (program, argv) = self.command(process, program, &folders, search)?;
-        Some(Admitted { folders, plan: Arc::new(plan), program, argv, env: env.into_iter().collect() })
+        let command = Command { program, argv, env: env.into_iter().collect(), plan: Arc::new(plan) };
+        Some(Admitted { folders, command })
     }
 
     fn problem(

@@ -31,24 +31,33 @@ impl Confiner<'_> {
     /// # Errors
     /// When a declared pattern or path cannot be made a rule.
     pub fn compile(&self, agent: &Agent, folders: &AgentFolders) -> Result<Confined, CompileError> {
-        let search = self.rules(agent, folders, &[])?;
-        let path = search.environment().iter().find(|(name, _)| name == "PATH");
+        let file = agent.file.canonicalize().unwrap_or_else(|_| agent.file.clone());
+        let rules = |programs: &[PathBuf]| self.rules(agent, file.parent(), folders, programs);
+        let plan = rules(&[])?;
+        let path = plan.environment().iter().find(|(name, _)| name == "PATH");
         let program = program(agent, path.map_or("", |(_, path)| path), &folders.working_dir);
         let plan = match &program {
-            Some(program) => self.rules(agent, folders, std::slice::from_ref(program))?,
-            None => search,
+            Some(program) if !self.anyone_executes(program, folders) => rules(std::slice::from_ref(program))?,
+            _ => plan,
         };
         Ok(Confined { plan, program })
+    }
+
+    /// Whether a program is the system's, so that every agent may execute it without a rule of its own.
+    fn anyone_executes(&self, program: &Path, folders: &AgentFolders) -> bool {
+        let of_system = |path: &Path| self.host.system.programs.iter().any(|folder| path.starts_with(folder));
+        !program.starts_with(&folders.workspace)
+            && of_system(program)
+            && program.canonicalize().is_ok_and(|real| of_system(&real))
     }
 
     fn rules(
         &self,
         agent: &Agent,
+        folder: Option<&Path>,
         folders: &AgentFolders,
         programs: &[PathBuf],
     ) -> Result<SandboxPlan, CompileError> {
-        let file = agent.file.canonicalize().unwrap_or_else(|_| agent.file.clone());
-        let folder = file.parent().map(Path::to_owned);
         SandboxPlan::compile(&CompileInput {
             confinement: &agent.confinement,
             folders,
@@ -56,7 +65,7 @@ impl Confiner<'_> {
             project: self.project,
             agent: &agent.name,
             workstream_files: self.files,
-            workstream_dir: folder.as_deref(),
+            workstream_dir: folder,
             toka_exe: self.toka_exe,
             programs,
             run_as: None,

@@ -8,18 +8,18 @@ use toka_core::state::Happening;
 use toka_core::{AgentName, Event, Exit, ExitCode, Request};
 use toka_orchestration::{Action, Limits, RunState, exit_code, next_actions};
 use toka_runtime::AgentHandle;
-use toka_sandbox::AgentFolders;
 use toka_workstream::{Plan, Secret};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::outcome::Outcomes;
-use crate::{Caller, RunCommand, secrets, workplace};
+use crate::sweeper::{Private, Sweeper};
+use crate::{Caller, RunCommand, secrets};
 
 /// One agent, as the driver holds it.
 pub(crate) struct Member {
     pub(crate) handle: AgentHandle,
-    pub(crate) folders: Arc<AgentFolders>,
+    pub(crate) private: Private,
     pub(crate) secrets: Arc<[Secret]>,
 }
 
@@ -31,7 +31,8 @@ pub(crate) struct Driver {
     pub(crate) limits: Limits,
     pub(crate) state: RunState,
     pub(crate) outcomes: Outcomes,
-    chores: JoinSet<()>,
+    writes: JoinSet<()>,
+    sweeper: Sweeper,
 }
 
 /// Everything that can wake the driver.
@@ -48,10 +49,11 @@ impl Driver {
         members: HashMap<AgentName, Member>,
         max_concurrent: Option<usize>,
     ) -> Self {
+        let sweeper = Sweeper::default();
         let state = RunState::new(&plan);
         let outcomes = Outcomes::new(plan.nodes().iter().map(|node| node.agent.clone()));
         let limits = Limits { max_concurrent: max_concurrent.and_then(NonZeroUsize::new) };
-        Self { plan, caller, members, limits, state, outcomes, chores: JoinSet::new() }
+        Self { plan, caller, members, limits, state, outcomes, writes: JoinSet::new(), sweeper }
     }
 
     /// Drives the run to its end: every agent has come to its own, and its folders are clean.
@@ -81,9 +83,10 @@ impl Driver {
                 Wake::Command(command) => self.obey(command),
                 Wake::JournalGone => return,
             }
-            while self.chores.try_join_next().is_some() {}
+            while self.writes.try_join_next().is_some() {}
         }
-        while self.chores.join_next().await.is_some() {}
+        while self.writes.join_next().await.is_some() {}
+        self.sweeper.finish().await;
     }
 
     /// The exit status of the run.
@@ -136,10 +139,10 @@ impl Driver {
             handle.tell(Request::Start, "plan");
             return;
         }
-        let (secrets, folders) = (Arc::clone(&member.secrets), Arc::clone(&member.folders));
+        let (secrets, folder) = (Arc::clone(&member.secrets), member.private.credentials.clone());
         let caller = Arc::clone(&self.caller);
-        self.chores.spawn(async move {
-            let write = move || secrets::write(&secrets, &folders.credentials, &caller);
+        self.writes.spawn(async move {
+            let write = move || secrets::write(&secrets, &folder, &caller);
             match tokio::task::spawn_blocking(write).await {
                 Ok(Ok(())) => handle.tell(Request::Start, "plan"),
                 Ok(Err(reason)) => handle.refuse(Exit::StartFailed { reason }),
@@ -163,13 +166,9 @@ impl Driver {
 
     /// Removes what an agent must not leave, beside everything else that goes on.
     fn clear(&mut self, agent: &AgentName) {
-        let Some(member) = self.members.get(agent) else { return };
-        let folders = Arc::clone(&member.folders);
-        self.chores.spawn_blocking(move || {
-            if let Err(error) = workplace::clear(&folders) {
-                tracing::warn!(%error, source = %error.source, "not everything of an agent was removed");
-            }
-        });
+        if let Some(member) = self.members.get(agent) {
+            self.sweeper.sweep(member.private.clone());
+        }
     }
 
     fn obey(&mut self, command: RunCommand) {

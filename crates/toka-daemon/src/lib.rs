@@ -20,6 +20,7 @@ mod program;
 mod run;
 mod secrets;
 mod summary;
+mod sweeper;
 mod tasks;
 mod workplace;
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use toka_core::{AgentName, Event, EventKind, RunId};
 use toka_keeper::{Keeper, KeeperEvent, KeeperOptions, ProcessId};
 use toka_runtime::door::DoorFolder;
-use toka_runtime::{Launch, Runtime, StopPolicy};
+use toka_runtime::{Launch, Profile, Runtime, StopPolicy};
 use toka_sandbox::{AgentFolders, HostFacts};
 use toka_workstream::{Agent, Plan, Restart, RestartPolicy};
 use tokio::sync::mpsc;
@@ -27,6 +27,7 @@ use crate::driver::{Driver, Member};
 use crate::folders::ProjectFolders;
 use crate::journal::{Journal, Stamp};
 use crate::lock::ProjectLock;
+use crate::sweeper::Private;
 use crate::{
     AgentSummary, Caller, FolderError, Problem, RunCommand, RunError, RunOptions, RunSummary, task_list,
     workplace,
@@ -52,7 +53,7 @@ pub async fn run(
     // What a run left that was killed: sockets, secrets.
     remove_run_folder(&folders);
     let (doors, admitted) = admit_all(&options, &folders, &caller, id)?;
-    set_up(&admitted).await.map_err(RunError::Folder)?;
+    let admitted = set_up(admitted).await.map_err(RunError::Folder)?;
 
     let (seen, own_events) = mpsc::unbounded_channel();
     let journal = open_journal(&folders, id, vec![events, seen])?;
@@ -63,11 +64,13 @@ pub async fn run(
 
     let journal = Arc::new(journal);
     let members = employ(&options, &folders, admitted, &journal, (keeper.clone(), keeper_events));
-    let mut driver = Driver::new(options.plan.clone(), caller, members, options.max_concurrent);
+    let RunOptions { set, plan, max_concurrent, .. } = options;
+    let titles = set.agents.into_iter().map(|agent| (agent.name, agent.title)).collect();
+    let mut driver = Driver::new(plan, caller, members, max_concurrent);
     driver.drive(own_events, commands).await;
 
     let exit_code = driver.exit_code();
-    let agents = summaries(&driver, &options, &folders);
+    let agents = summaries(&driver, titles, &folders);
     drop(driver);
     // It ends by itself when the last handle is gone; a keeper that hangs must not keep the terminal.
     let _ = tokio::time::timeout(KEEPER_END, keeper.shutdown()).await;
@@ -170,9 +173,12 @@ fn short_folder(made: &mut Option<PathBuf>) -> io::Result<PathBuf> {
     Ok(folder)
 }
 
-async fn set_up(admitted: &AdmittedAgents) -> Result<(), FolderError> {
-    let folders: Vec<AgentFolders> = admitted.iter().map(|(_, admitted)| admitted.folders.clone()).collect();
-    let work = tokio::task::spawn_blocking(move || folders.iter().try_for_each(workplace::set_up));
+/// Makes the folders of the agents, and gives the agents back.
+async fn set_up(admitted: AdmittedAgents) -> Result<AdmittedAgents, FolderError> {
+    let work = tokio::task::spawn_blocking(move || {
+        admitted.iter().try_for_each(|(_, admitted)| workplace::set_up(&admitted.folders))?;
+        Ok(admitted)
+    });
     match work.await {
         Ok(outcome) => outcome,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -218,24 +224,20 @@ fn employ(
         if let Some(message) = not_in_force(agent) {
             drop(journal.record(Some(name.clone()), EventKind::Warning { message }));
         }
-        let own = Arc::new(admitted.folders.clone());
+        let private = Private::of(&admitted.folders);
         let log = folders.log(&name);
         let handle = runtime.add(launch(agent, admitted, ProcessId(number), log, &options.plan));
-        members.insert(name, Member { handle, folders: own, secrets: agent.secrets.clone().into() });
+        members.insert(name, Member { handle, private, secrets: agent.secrets.clone().into() });
     }
     members
 }
 
 fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: PathBuf, plan: &Plan) -> Launch {
-    let Admitted { folders, plan: rules, program, argv, env } = admitted;
+    let Admitted { folders, command } = admitted;
     let limits = &agent.confinement.limits;
-    Launch {
+    let profile = Profile {
         id,
         name: agent.name.clone(),
-        program,
-        argv,
-        env,
-        plan: rules,
         stop: StopPolicy { signal: agent.stop.signal, grace: agent.stop.grace_period },
         timeout: limits.timeout.as_ref().map(|timeout| timeout.value),
         memory: limits.memory.value,
@@ -243,7 +245,8 @@ fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: PathBuf, plan: 
         door: folders.door,
         tasks: task_list(&agent.tasks),
         awaited_lines: plan.watched_lines(&agent.name).into_iter().map(str::to_owned).collect(),
-    }
+    };
+    Launch { profile, command }
 }
 
 /// What an agent declares and this version does not do, in one sentence.
@@ -260,21 +263,25 @@ fn not_in_force(agent: &Agent) -> Option<String> {
     (!absent.is_empty()).then(|| format!("declared, but not in force yet: {}", absent.join(", ")))
 }
 
-fn summaries(driver: &Driver, options: &RunOptions, folders: &ProjectFolders) -> Vec<AgentSummary> {
-    let summary = |agent: &Agent| {
-        let outcome = driver.outcomes.of(&agent.name);
+fn summaries(
+    driver: &Driver,
+    mut titles: HashMap<AgentName, String>,
+    folders: &ProjectFolders,
+) -> Vec<AgentSummary> {
+    let mut summary = |name: &AgentName| {
+        let outcome = driver.outcomes.of(name);
         AgentSummary {
-            name: agent.name.clone(),
-            title: agent.title.clone(),
+            name: name.clone(),
+            title: titles.remove(name).unwrap_or_default(),
             state: outcome.end.unwrap_or(toka_core::AgentState::Pending),
             duration_ms: outcome.duration_ms,
             usage: outcome.usage,
             enforcement: outcome.enforcement,
-            log: folders.log(&agent.name),
-            artifacts: folders.artifacts(&agent.name),
+            log: folders.log(name),
+            artifacts: folders.artifacts(name),
         }
     };
-    agents(options).map(summary).collect()
+    driver.plan.nodes().iter().map(|node| summary(&node.agent)).collect()
 }
 
 /// Removes the folder of sockets and secrets, all of which are gone by now.

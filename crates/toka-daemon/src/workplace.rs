@@ -51,15 +51,6 @@ pub(crate) fn set_up(folders: &AgentFolders) -> Result<(), FolderError> {
     Ok(())
 }
 
-/// Removes what an agent must not leave: its temporary files and its secrets.
-///
-/// # Errors
-/// When a folder cannot be emptied.
-pub(crate) fn clear(folders: &AgentFolders) -> Result<(), FolderError> {
-    empty(&folders.credentials)?;
-    empty(&folders.tmp)
-}
-
 /// Removes everything in `folder`; links are removed, not followed. What an agent made unreadable is made readable.
 ///
 /// # Errors

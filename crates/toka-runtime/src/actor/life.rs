@@ -10,10 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{Actor, DoorReach, Groups, Pumping};
-use crate::{Command, Processes, StopPolicy};
 use crate::countdown::Countdown;
 use crate::door::{Door, Gate};
 use crate::output::{LogWriter, Pump};
+use crate::{Command, Processes, StopPolicy};
 
 /// How long a thaw before a stop may take: it is quick or it hangs, and the kill does not need it.
 const THAW: Duration = Duration::from_secs(2);
@@ -32,7 +32,8 @@ impl<P: Processes> Actor<P> {
         let Command { program, argv, env, plan } =
             self.command.take().expect("nothing is started twice: the state machine sees to it");
         let StopPolicy { signal: stop_signal, grace } = self.profile.stop;
-        let launch = toka_keeper::Launch { id: self.profile.id, program, argv, env, plan, stop_signal, grace };
+        let launch =
+            toka_keeper::Launch { id: self.profile.id, program, argv, env, plan, stop_signal, grace };
         let processes = self.processes.clone();
         let starts = self.starts.clone();
         self.spawning = Some(tokio::spawn(async move {
@@ -196,7 +197,10 @@ impl<P: Processes> Actor<P> {
             KeeperEvent::Notice { text, .. } => self.warn(text),
             KeeperEvent::Gone { usage, .. } => self.gone(usage).await,
             KeeperEvent::Closed if self.state.is_alive() => {
-                self.warn(format!("the keeper is gone, and with it the exit status of {}", self.profile.name));
+                self.warn(format!(
+                    "the keeper is gone, and with it the exit status of {}",
+                    self.profile.name
+                ));
                 self.gone(toka_core::event::Usage::default()).await;
             }
             KeeperEvent::Closed => {}

@@ -212,7 +212,7 @@ async fn a_sender_that_has_exited_is_believed_only_where_nobody_else_can_knock()
     }
 }
 
-fn one_task(launch: &mut crate::Launch) {
+fn one_task(agent: &mut crate::Profile) {
     let task = TaskSpec {
         index: 0,
         description: "test".into(),
@@ -221,7 +221,7 @@ fn one_task(launch: &mut crate::Launch) {
         retry: Default::default(),
         depends_on: Vec::new(),
     };
-    launch.tasks = TaskList { tasks: vec![task] };
+    agent.tasks = TaskList { tasks: vec![task] };
 }
 
 #[tokio::test]
