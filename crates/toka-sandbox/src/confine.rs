@@ -9,12 +9,12 @@
 //! 3. streams: null, stdout and stderr in place, everything else closed on exec
 //! 4. namespaces: network, mounts, System V IPC
 //! 5. folder: the working folder
-//! 6. limits: rlimits
-//! 7. keyring: a session keyring of its own
-//! 8. user: another one, if declared
-//! 9. capabilities: none
-//! 10. privileges: no new ones
-//! 11. landlock
+//! 6. keyring: a session keyring of its own
+//! 7. user: another one, if declared
+//! 8. capabilities: none
+//! 9. privileges: no new ones
+//! 10. landlock
+//! 11. limits: rlimits, now that nothing more is opened
 //! 12. signals: nothing blocked
 //! 13. seccomp: last, since it denies some of the above
 //!
@@ -205,6 +205,9 @@ impl Preparer {
     /// # Errors
     /// When the host cannot enforce what the plan's compatibility demands, or a folder or group cannot be opened.
     pub fn prepare(&self, plan: &SandboxPlan) -> Result<Prepared, PrepareError> {
+        if !self.anchors.borrow().are_current() {
+            self.anchors.replace(anchors(&self.host));
+        }
         let mut enforcement = self.report(plan);
         demand(plan.compatibility, plan.mode, &enforcement)?;
         let mounts = self.mounts(plan, &enforcement)?;
@@ -338,9 +341,6 @@ impl Preparer {
     }
 
     fn make_ruleset(&self, plan: &SandboxPlan, extra: &[(&OwnedFd, Right)]) -> Result<OwnedFd, StepError> {
-        if !self.anchors.borrow().are_current() {
-            self.anchors.replace(anchors(&self.host));
-        }
         landlock::ruleset(self.host.landlock_abi, &self.anchors.borrow(), &plan.files, extra, &plan.network)
             .map_err(|error| StepError::new("landlock", error.path.as_deref().map(Path::new), &error.source))
     }
@@ -394,7 +394,6 @@ impl Prepared {
         let terminals = self.enter_namespaces(plan, preparer)?;
         nix::unistd::chdir(&plan.working_dir)
             .map_err(|error| StepError::new("folder: enter", Some(&plan.working_dir), &error.into()))?;
-        set_limits(plan, preparer.cgroups.layout().kind, self.countable())?;
         match sys::new_keyring() {
             // A kernel without keys has none to share.
             Err(error) if error.raw_os_error() != Some(libc::ENOSYS) => {
@@ -410,6 +409,7 @@ impl Prepared {
             step_io("privileges", sys::no_new_privileges())?;
             self.enter_landlock(plan, preparer, terminals.as_ref())?;
         }
+        set_limits(plan, preparer.cgroups.layout().kind, self.countable())?;
         step("signals", sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None))?;
         if let Some(filter) = &self.filter {
             step_io("seccomp", sys::seccomp_install(filter))?;
