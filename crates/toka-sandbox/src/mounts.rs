@@ -372,7 +372,9 @@ fn make_inner_place(target: &Path, binds: &[Bind], place: Place) -> Result<()> {
     let folder = sys::c_path(source)
         .and_then(|path| sys::open_without_links(&path))
         .map_err(failed("open", source))?;
-    make_place_in(folder.as_fd(), rest, place)
+    // Places last from one start to the next; looking for one is a call, making one is a call per folder on the way.
+    let there = sys::c_path(rest).is_ok_and(|rest| sys::open_in_root(folder.as_fd(), &rest).is_ok());
+    if there { Ok(()) } else { make_place_in(folder.as_fd(), rest, place) }
 }
 
 /// Makes a folder or an empty file at `path` below `root`, with the folders on the way. No link is followed, so that

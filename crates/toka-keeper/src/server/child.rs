@@ -149,7 +149,10 @@ impl Child {
             return None;
         }
         self.phase = Phase::Draining;
-        self.kill_rest();
+        if !self.group.can_kill() {
+            // Without groups, its process group is the best there is.
+            let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
+        }
         self.was_started().then_some(status)
     }
 
@@ -163,18 +166,8 @@ impl Child {
             self.notices = guard::sweep(&self.guarded, &self.agent);
             return true;
         }
-        self.kill_rest();
+        let _ = self.group.kill();
         false
-    }
-
-    fn kill_rest(&mut self) {
-        if !self.group.is_empty() {
-            let _ = self.group.kill();
-        }
-        if !self.group.can_kill() {
-            // Its process group is the best there is; its number stays taken while anything is in it.
-            let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
-        }
     }
 
     pub(super) fn signal(&mut self, signal: i32) -> Result<Body, String> {

@@ -1,7 +1,7 @@
 //! The few things one does with files of a control group, with errors that name the file.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes a whole value in one write(2), as the kernel's files want it.
@@ -9,14 +9,22 @@ pub(super) fn write(path: &Path, value: &str) -> io::Result<()> {
     File::options().write(true).open(path)?.write_all(value.as_bytes())
 }
 
+/// Reads a short file in one read(2): these are read at the end of every agent, and asking for their size first, as
+/// the standard library does, would double the calls.
+fn short(path: &Path) -> Option<String> {
+    let mut text = [0; 1024];
+    let length = File::open(path).ok()?.read(&mut text).ok()?;
+    str::from_utf8(&text[..length]).ok().map(str::to_owned)
+}
+
 /// Reads a file that holds one number; `None` for `max`, garbage and absence.
 pub(super) fn number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+    short(path)?.trim().parse().ok()
 }
 
 /// Reads the number behind `key` in a file of `key value` lines.
 pub(super) fn keyed(path: &Path, key: &str) -> Option<u64> {
-    let text = fs::read_to_string(path).ok()?;
+    let text = short(path)?;
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
