@@ -550,7 +550,10 @@ fn open_proc() -> Result<OwnedFd, StepError> {
 /// Exceptions below a granted folder, which only mounts can make.
 fn beyond_landlock(plan: &SandboxPlan) -> Vec<String> {
     let exceptions = |bind: &&Bind| {
-        let inside = |outer: &Bind| outer.target != bind.target && bind.target.starts_with(&outer.target);
+        // What is shown at another path than its own, such as /tmp, is not there at all without mounts.
+        let in_place = |outer: &Bind| outer.source.as_ref() == Some(&outer.target);
+        let below = |outer: &Bind| outer.target != bind.target && bind.target.starts_with(&outer.target);
+        let inside = |outer: &Bind| in_place(outer) && below(outer);
         let wider = |outer: &Bind| outer.access > bind.access || bind.source.is_none();
         plan.binds.iter().any(|outer| inside(outer) && wider(outer))
     };
