@@ -75,8 +75,9 @@ pub async fn run(
     // It ends by itself when the last handle is gone; a keeper that hangs must not keep the terminal.
     let _ = tokio::time::timeout(KEEPER_END, keeper.shutdown()).await;
     journal.record(None, EventKind::RunEnded { exit_code: exit_code as u8 }).await;
-    drop(doors);
+    // Takes the doors in it along, all in one go.
     remove_run_folder(&folders);
+    drop(doors);
     drop(lock);
     Ok(RunSummary { exit_code, run: id, agents })
 }

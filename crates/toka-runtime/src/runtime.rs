@@ -41,7 +41,7 @@ impl<P: Processes> Runtime<P> {
         let (orders, mailbox) = mpsc::unbounded_channel();
         let (name, id) = (launch.profile.name.clone(), launch.profile.id);
         lock(&self.routes).insert(id, orders.clone());
-        let actor = Actor::new(
+        let mut actor = Actor::new(
             launch,
             self.processes.clone(),
             Arc::clone(&self.sink),

@@ -157,7 +157,7 @@ impl<P: Processes> Actor<P> {
     }
 
     /// Lives until the agent's end, or until nobody could start it any more.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(&mut self) {
         while !self.state.is_final() {
             let wake = self.wake().await;
             if matches!(wake, Wake::Abandoned) {
