@@ -3,7 +3,7 @@
 //! `notify` takes sd_notify(3) datagrams, `agent` takes JSON-RPC lines ([`toka_core::rpc`]). Who is calling is decided
 //! by the kernel, never by what a message says: the sender's process id comes from the socket, and its control group
 //! must be the agent's. A sender that has already exited has no control group any more; it is let in only where the
-//! sandbox hides the door from everybody else ([`Peer::Vanished`]).
+//! sandbox hides the door from everybody else (`Peer::Vanished`).
 
 mod connection;
 mod datagram;
