@@ -64,11 +64,8 @@ impl Layout {
                 .map(|m| m.own_group(&own, controller))
                 .filter(|path| is_writable(path))
         };
-        let unified = mounted
-            .iter()
-            .find(|m| m.version == Version::Two)
-            .map(|m| m.own_group(&own, ""))
-            .filter(|path| is_writable(path));
+        let second = mounted.iter().find(|m| m.version == Version::Two);
+        let unified = second.map(|m| m.own_group(&own, "")).filter(|path| is_writable(path));
         let mut layout = Self {
             kind: Kind::None,
             memory: v1("memory"),
@@ -80,6 +77,10 @@ impl Layout {
         layout.kind = layout.classify();
         if layout.kind != Kind::Legacy {
             layout.freezer = None;
+        }
+        if let (Kind::Unified | Kind::None, Some(second)) = (layout.kind, second) {
+            layout.unified = distributor(&second.own_group(&own, ""), &second.point);
+            layout.kind = layout.classify();
         }
         layout
     }
@@ -146,6 +147,23 @@ fn parse_mounts(mountinfo: &str, root: &Path) -> Vec<Mounted> {
         .collect()
 }
 
+/// The nearest group from our own upwards that may hand controllers to groups below it. One that has processes of its own
+/// must not: with the controllers that allow it, it would turn into a thread root, in which no group below can be joined
+/// (cgroups(7), "no internal processes"). Such is our own group in a login session; the slice above it will do.
+fn distributor(own: &Path, top: &Path) -> Option<PathBuf> {
+    own.ancestors()
+        .take_while(|group| group.starts_with(top))
+        .find(|group| can_distribute(group))
+        .map(Path::to_owned)
+}
+
+fn can_distribute(group: &Path) -> bool {
+    // Only the true root, which has no type, may have both processes and groups with controllers.
+    let is_root = !group.join("cgroup.type").exists();
+    let is_empty = || fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|text| text.trim().is_empty());
+    is_writable(group) && (is_root || is_empty())
+}
+
 fn is_writable(path: &Path) -> bool {
     nix::unistd::access(path, nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK).is_ok()
 }
@@ -174,6 +192,30 @@ mod tests {
         let layout = Layout::probe(root.path());
         assert_eq!(layout.kind, Kind::Unified);
         assert_eq!(layout.unified, Some(root.path().join("sys/fs/cgroup/user.slice/app")));
+    }
+
+    #[test]
+    fn a_group_with_processes_leaves_it_to_the_one_above() {
+        let own = "sys/fs/cgroup/user.slice/app.slice/shell.scope";
+        let root = host(V2, "0::/user.slice/app.slice/shell.scope\n", &[own]);
+        let file = |group: &str, name: &str, text: &str| {
+            fs::write(root.path().join("sys/fs/cgroup").join(group).join(name), text).expect("a file");
+        };
+        for (group, processes) in
+            [("user.slice", ""), ("user.slice/app.slice", ""), ("user.slice/app.slice/shell.scope", "77\n")]
+        {
+            file(group, "cgroup.type", "domain\n");
+            file(group, "cgroup.procs", processes);
+        }
+        let chosen = |root: &Path| Layout::probe(root).unified;
+        assert_eq!(chosen(root.path()), Some(root.path().join("sys/fs/cgroup/user.slice/app.slice")));
+        file("user.slice/app.slice", "cgroup.procs", "78\n");
+        assert_eq!(chosen(root.path()), Some(root.path().join("sys/fs/cgroup/user.slice")));
+        file("user.slice", "cgroup.procs", "79\n");
+        assert_eq!(chosen(root.path()), Some(root.path().join("sys/fs/cgroup")));
+        file("", "cgroup.type", "domain\n");
+        file("", "cgroup.procs", "80\n");
+        assert_eq!(Layout::probe(root.path()).kind, Kind::None);
     }
 
     #[test]
