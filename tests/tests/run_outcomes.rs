@@ -25,6 +25,8 @@ as_both_users!(
     tasks_run_in_order_with_retries_and_limits,
     services_are_stopped_when_the_tasks_are_done,
     secrets_are_files,
+    sections_of_its_own_reach_the_agent,
+    a_service_is_not_told_what_it_did_not_declare,
     output_is_kept_byte_for_byte,
     a_dry_run_starts_nothing,
     a_later_run_finds_home_but_not_tmp,
@@ -365,6 +367,44 @@ fn secrets_are_files(user: User) {
     .spec(&format!("secrets: {{one: {{file: {}}}, two: {{env: SOME_TOKEN}}}}", token.display()));
     exit_code_of(&scene.toka_run(&[agent], &[]), 0);
     assert_eq!(scene.artifact("keeper-of-secrets", "seen"), "from-a-filefrom-the-environment");
+}
+
+fn sections_of_its_own_reach_the_agent(user: User) {
+    let scene = Scene::new(user);
+    let agent = Document::shell(
+        "reader",
+        "cp \"$TOKA_SECTIONS\" \"$TOKA_ARTIFACTS/seen\"; ! echo changed > \"$TOKA_SECTIONS\"; ! rm -f \"$TOKA_SECTIONS\"",
+    )
+    .section("behavioral_directives: {tone: plain, depth: 3}")
+    .section("objectives: [{description: It is read, deliverable: seen}]");
+    exit_code_of(&scene.toka_run(&[agent], &[]), 0);
+    let seen: Value = serde_json::from_str(&scene.artifact("reader", "seen")).expect("JSON");
+    assert_eq!(seen["sections"], serde_json::json!({"behavioral_directives": {"tone": "plain", "depth": 3}}));
+    assert_eq!(seen["metadata"]["name"], "reader");
+    assert_eq!(seen["objectives"][0]["deliverable"], "seen");
+    scene.assert_nothing_left();
+}
+
+fn a_service_is_not_told_what_it_did_not_declare(user: User) {
+    let scene = Scene::new(user);
+    let service = |name: &str| Document::shell(name, "sleep 600").spec("type: service");
+    let agents = [
+        service("silent"),
+        service("outspoken").spec("restart: {policy: always}"),
+        Document::shell("task", "true"),
+    ];
+    let json = scene.toka_run(&agents, &["--json"]);
+    exit_code_of(&json, 0);
+    let warning = |agent: &str| {
+        let events = json.events();
+        let found = events.iter().find(|event| event["type"] == "warning" && event["agent"] == agent);
+        found.map(|event| event["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let silent = warning("silent").expect("its default is not in force");
+    assert!(silent.contains("default") && !silent.contains("declared"), "{silent}");
+    let outspoken = warning("outspoken").expect("its declaration is not in force");
+    assert!(outspoken.contains("restart") && !outspoken.contains("default"), "{outspoken}");
+    assert_eq!(warning("task"), None);
 }
 
 fn output_is_kept_byte_for_byte(user: User) {

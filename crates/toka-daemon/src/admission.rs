@@ -10,13 +10,14 @@ use toka_core::{Capability, Declared, Origin, RunId};
 use toka_keeper::Program;
 use toka_runtime::Command;
 use toka_sandbox::{AgentFolders, CompileError, SandboxPlan};
-use toka_workstream::{Agent, Condition, Plan, ProbeCheck, Process, ProcessCommand, Tty, User};
+use toka_workstream::{Agent, AgentKind, Condition, Plan, ProbeCheck, Process, ProcessCommand, Tty, User};
 
 use crate::Caller;
 use crate::confine::{Confined, Confiner, Demands, follow_links};
 use crate::environment::{Surroundings, assemble};
 use crate::folders::ProjectFolders;
 use crate::problem::{Problem, ProblemKind};
+use crate::sections::sections;
 use crate::{dotenv, program, secrets};
 
 /// Longest environment file, in bytes; the kernel takes 2 MiB of arguments and environment as a rule (execve(2)).
@@ -38,6 +39,8 @@ pub(crate) struct Context<'a> {
 pub(crate) struct Admitted {
     pub(crate) folders: AgentFolders,
     pub(crate) command: Command,
+    /// What it may know of its declaration, as [`crate::sections`] puts it.
+    pub(crate) sections: String,
 }
 
 /// Admits an agent whose folders are `folders`, or tells every problem.
@@ -80,7 +83,8 @@ impl Admission<'_> {
         let search = env.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
         let (program, argv) = self.command(process, program, &folders, search)?;
         let command = Command { program, argv, env: env.into_iter().collect(), plan: Arc::new(plan) };
-        Some(Admitted { folders, command })
+        let sections = sections(self.agent).to_string();
+        Some(Admitted { folders, command, sections })
     }
 
     fn problem(
@@ -138,12 +142,12 @@ impl Admission<'_> {
         let agent = self.agent;
         let awaited = |wanted: &Condition| self.context.plan.awaited(&agent.name).any(|c| c == wanted);
         let (objectives, ready) = (awaited(&Condition::ObjectiveMet), awaited(&Condition::Ready));
-        if objectives {
+        if objectives && agent.kind == AgentKind::Service {
             self.problem(
                 ProblemKind::Unconfigured,
                 &agent.origin,
-                "another agent waits for its objectives, whose checks are not run yet",
-                "wait for `completed_successfully` instead",
+                "another agent waits for its objectives, and the checks of a service are not run yet",
+                "wait for `process_started`, `ready` or a `log_line`, or make it a task",
             );
         }
         let probe = agent.probes.readiness.as_ref().filter(|probe| probe.check != ProbeCheck::Notify);

@@ -12,6 +12,7 @@ use toka_workstream::{Plan, Secret};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::exam::Proctor;
 use crate::outcome::Outcomes;
 use crate::sweeper::{Private, Sweeper};
 use crate::{Caller, RunCommand, secrets};
@@ -21,6 +22,18 @@ pub(crate) struct Member {
     pub(crate) handle: AgentHandle,
     pub(crate) private: Private,
     pub(crate) secrets: Arc<[Secret]>,
+    /// Watches the checks of its objectives, if it has any.
+    pub(crate) proctor: Option<Arc<Proctor>>,
+}
+
+impl Member {
+    /// Ends the agent, and the checks of its objectives, which may run when its own processes are gone already.
+    fn end(&self, request: Request, by: &str) {
+        self.handle.tell(request, by);
+        if let Some(proctor) = &self.proctor {
+            proctor.tell(request, by);
+        }
+    }
 }
 
 /// What a run is driven with.
@@ -112,7 +125,7 @@ impl Driver {
             }
             Action::Cancel { agent, by } | Action::Stop { agent, by } => {
                 self.step(&agent, Happening::StopRequested(Exit::Stopped { by: by.clone() }));
-                self.with(&agent, |member| member.handle.tell(Request::Stop, &by));
+                self.with(&agent, |member| member.end(Request::Stop, &by));
             }
             // The loop ends when the journal has the end of every agent.
             Action::Finish => {}
@@ -178,7 +191,7 @@ impl Driver {
                 self.state.request_stop("operator");
                 let by = self.state.ending().unwrap_or("operator").to_owned();
                 for member in self.members.values() {
-                    member.handle.tell(Request::Kill, &by);
+                    member.end(Request::Kill, &by);
                 }
             }
         }

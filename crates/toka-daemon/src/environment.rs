@@ -5,7 +5,7 @@
 //! 3. `environment_from`: names that are passed through, when the caller has them;
 //! 4. `environment_file`, in order;
 //! 5. `environment`;
-//! 6. Toka's own: sockets, artifacts, inputs, credentials, names. Nobody replaces these.
+//! 6. Toka's own: sockets, artifacts, inputs, sections, credentials, names. Nobody replaces these.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -99,13 +99,14 @@ pub(crate) fn assemble(
     variables
 }
 
-fn own(surroundings: Surroundings<'_>) -> [(&'static str, OsString); 8] {
+fn own(surroundings: Surroundings<'_>) -> [(&'static str, OsString); 9] {
     let Surroundings { folders, project, agent, run, .. } = surroundings;
     [
         ("NOTIFY_SOCKET", folders.door.join("notify").into_os_string()),
         ("TOKA_SOCKET", folders.door.join("agent").into_os_string()),
         ("TOKA_ARTIFACTS", folders.artifacts.clone().into_os_string()),
         ("TOKA_INPUTS", folders.inputs_dir.clone().into_os_string()),
+        ("TOKA_SECTIONS", folders.door.join(crate::sections::FILE).into_os_string()),
         ("CREDENTIALS_DIRECTORY", folders.credentials.clone().into_os_string()),
         ("TOKA_AGENT", agent.as_str().into()),
         ("TOKA_PROJECT", project.as_str().into()),

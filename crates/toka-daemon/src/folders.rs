@@ -11,8 +11,9 @@
 //!     artifacts/             TOKA_ARTIFACTS, kept
 //!     inputs/                TOKA_INPUTS: links to the artifacts of what it depends on
 //!     log, log.index         its output
+//!     objective-N.log        the output of the check of its Nth objective, from 0; with its index
 //! <run>/<project>/<agent>/
-//!   door/                    the sockets `notify` and `agent`
+//!   door/                    the sockets `notify` and `agent`, and TOKA_SECTIONS: what it may know of its declaration
 //!   credentials/             CREDENTIALS_DIRECTORY
 //! ```
 
@@ -66,6 +67,11 @@ impl ProjectFolders {
     /// The agent's output; its index lies beside it.
     pub fn log(&self, agent: &AgentName) -> PathBuf {
         self.agent(agent).join("log")
+    }
+
+    /// The output of the check of the agent's objective at `index`; its index lies beside it.
+    pub fn check_log(&self, agent: &AgentName, index: usize) -> PathBuf {
+        self.agent(agent).join(format!("objective-{index}.log"))
     }
 
     /// What an agent needs while it runs.

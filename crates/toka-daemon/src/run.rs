@@ -17,16 +17,18 @@ use toka_keeper::{Keeper, KeeperEvent, KeeperOptions, ProcessId};
 use toka_runtime::door::DoorFolder;
 use toka_runtime::{Launch, Profile, Runtime, StopPolicy};
 use toka_sandbox::{AgentFolders, HostFacts};
-use toka_workstream::{Agent, Plan, Restart, RestartPolicy};
+use toka_workstream::{Agent, AgentKind, Plan, Restart, RestartPolicy};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::admission::{Admitted, Context, admit};
 use crate::confine::Confiner;
 use crate::driver::{Driver, Member};
+use crate::exam::{Exam, Examiner, Proctor, Question};
 use crate::folders::ProjectFolders;
 use crate::journal::{Journal, Stamp};
 use crate::lock::ProjectLock;
+use crate::objectives::{Check, are_ignored, checks};
 use crate::sweeper::Private;
 use crate::{
     AgentSummary, Caller, FolderError, Problem, RunCommand, RunError, RunOptions, RunSummary, task_list,
@@ -177,7 +179,10 @@ fn short_folder(made: &mut Option<PathBuf>) -> io::Result<PathBuf> {
 /// Makes the folders of the agents, and gives the agents back.
 async fn set_up(admitted: AdmittedAgents) -> Result<AdmittedAgents, FolderError> {
     let work = tokio::task::spawn_blocking(move || {
-        admitted.iter().try_for_each(|(_, admitted)| workplace::set_up(&admitted.folders))?;
+        admitted.iter().try_for_each(|(_, Admitted { folders, sections, .. })| {
+            workplace::set_up(folders)?;
+            workplace::tell(folders, sections)
+        })?;
         Ok(admitted)
     });
     match work.await {
@@ -219,22 +224,54 @@ fn employ(
     (keeper, keeper_events): (Keeper, mpsc::UnboundedReceiver<KeeperEvent>),
 ) -> HashMap<AgentName, Member> {
     let runtime = Runtime::new(keeper, keeper_events, Arc::clone(journal) as Arc<_>);
+    let mut ids = Ids::default();
     let mut members = HashMap::with_capacity(admitted.len());
-    for (number, (name, admitted)) in (1..).zip(admitted) {
+    for (name, admitted) in admitted {
         let Some(agent) = options.set.agent(&name) else { continue };
         if let Some(message) = not_in_force(agent) {
             drop(journal.record(Some(name.clone()), EventKind::Warning { message }));
         }
         let private = Private::of(&admitted.folders);
         let log = folders.log(&name);
-        let handle = runtime.add(launch(agent, admitted, ProcessId(number), log, &options.plan));
-        members.insert(name, Member { handle, private, secrets: agent.secrets.clone().into() });
+        let working_dir = admitted.folders.working_dir.clone();
+        let launch = launch(agent, admitted, ids.next(), log, &options.plan);
+        let questions = questions(agent, folders, &mut ids);
+        let (handle, proctor) = if questions.is_empty() {
+            (runtime.add(launch), None)
+        } else {
+            let proctor = Arc::new(Proctor::default());
+            let (runtime, own) = (runtime.clone(), runtime.clone());
+            let (launch, agents_own) = (launch.clone(), launch);
+            let exam = Exam { runtime, launch, working_dir, questions, proctor: Arc::clone(&proctor) };
+            let examiner = Examiner::new(Arc::clone(journal) as Arc<_>, exam);
+            (own.reporting_to(Arc::new(examiner)).add(agents_own), Some(proctor))
+        };
+        members.insert(name, Member { handle, private, secrets: agent.secrets.clone().into(), proctor });
     }
     members
 }
 
+/// Numbers of processes, unique for the keeper of a run, from 1.
+#[derive(Debug, Default)]
+struct Ids(u64);
+
+impl Ids {
+    fn next(&mut self) -> ProcessId {
+        self.0 += 1;
+        ProcessId(self.0)
+    }
+}
+
+fn questions(agent: &Agent, folders: &ProjectFolders, ids: &mut Ids) -> Vec<Question> {
+    let question = |check: Check| {
+        let log = folders.check_log(&agent.name, check.index);
+        Question { check, id: ids.next(), log }
+    };
+    checks(agent).into_iter().map(question).collect()
+}
+
 fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: PathBuf, plan: &Plan) -> Launch {
-    let Admitted { folders, command } = admitted;
+    let Admitted { folders, command, .. } = admitted;
     let limits = &agent.confinement.limits;
     let profile = Profile {
         id,
@@ -250,18 +287,23 @@ fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: PathBuf, plan: 
     Launch { profile, command }
 }
 
-/// What an agent declares and this version does not do, in one sentence.
+/// What an agent declares, or gets by default, and this version does not do, in one sentence.
 fn not_in_force(agent: &Agent) -> Option<String> {
-    let Restart { policy, .. } = agent.restart;
+    let restart = match (agent.kind, agent.restart) {
+        (AgentKind::Service, usual) if usual == Restart::with_policy(RestartPolicy::OnFailure) => {
+            "restart on failure (the default of a service)"
+        }
+        _ => "restart",
+    };
     let parts = [
-        ("restart", policy != RestartPolicy::No),
+        (restart, agent.restart.policy != RestartPolicy::No),
         ("probes", agent.probes.any()),
         ("watchdog", agent.watchdog.is_some()),
         ("hooks", agent.hooks != Default::default()),
-        ("checks of objectives", agent.objectives.iter().any(|objective| objective.check.is_some())),
+        ("checks of a service's objectives", are_ignored(agent)),
     ];
     let absent: Vec<&str> = parts.iter().filter(|(_, declared)| *declared).map(|(name, _)| *name).collect();
-    (!absent.is_empty()).then(|| format!("declared, but not in force yet: {}", absent.join(", ")))
+    (!absent.is_empty()).then(|| format!("not in force yet: {}", absent.join(", ")))
 }
 
 fn summaries(

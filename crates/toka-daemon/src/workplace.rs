@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use toka_sandbox::AgentFolders;
 
+use crate::sections;
+
 /// A folder that could not be made or emptied.
 #[derive(Debug, Error)]
 #[error("{what} {}", path.display())]
 pub struct FolderError {
-    /// What was tried: `make`, `empty`, `link`.
+    /// What was tried: `make`, `empty`, `link`, `write`.
     pub what: &'static str,
     /// Where.
     pub path: PathBuf,
@@ -49,6 +51,17 @@ pub(crate) fn set_up(folders: &AgentFolders) -> Result<(), FolderError> {
         symlink(artifacts, &link).map_err(|source| FolderError { what: "link", path: link, source })?;
     }
     Ok(())
+}
+
+/// Writes what the agent may know of its declaration beside its sockets, where it sees everything and changes nothing.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn tell(folders: &AgentFolders, sections: &str) -> Result<(), FolderError> {
+    let path = folders.door.join(sections::FILE);
+    std::fs::write(&path, sections)
+        .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o444)))
+        .map_err(|source| FolderError { what: "write", path, source })
 }
 
 /// Removes everything in `folder`; links are removed, not followed. What an agent made unreadable is made readable.
