@@ -193,6 +193,10 @@ impl Compiler<'_> {
     /// would only turn "not found" into "permission denied", or a version manager's shim into a riddle.
     fn search_path(&self) -> String {
         let executable = |folder: &PathBuf| {
+            // Nearly all are the system's; only the others are worth a look at where they lead.
+            if self.input.host.system.programs.iter().any(|known| folder.starts_with(known)) {
+                return true;
+            }
             let real = folder.canonicalize().unwrap_or_else(|_| folder.clone());
             let rights = [Right::Execute, Right::WriteExecute];
             self.files.iter().any(|rule| rights.contains(&rule.right) && real.starts_with(&rule.path))
@@ -262,14 +266,14 @@ impl Compiler<'_> {
         let folders = self.input.folders;
         let origin = Origin::default_of("the agent's own folders");
         for path in [&folders.home, &folders.tmp, &folders.artifacts] {
-            self.grant(path, Right::WriteExecute, Need::Required, &origin)?;
+            self.grant_real(path, path, Right::WriteExecute, Need::Required, &origin);
         }
         for shared in ["/tmp", "/dev/shm"] {
             self.bind(&folders.tmp, Path::new(shared), Access::ReadWrite, Need::Required);
         }
         let inputs = folders.inputs.iter().map(|(_, path)| path);
         for path in inputs.chain([&folders.inputs_dir, &folders.credentials, &folders.door]) {
-            self.grant(path, Right::Read, Need::Required, &origin)?;
+            self.grant_real(path, path, Right::Read, Need::Required, &origin);
         }
         if let Some(folder) = self.workstream_folder() {
             self.grant(
@@ -474,12 +478,17 @@ impl Compiler<'_> {
             return Err(CompileError::Outside { path: path.display().to_string(), origin: origin.clone() });
         }
         // Who can write to the workspace can make links in it: there only what they lead to has a name.
-        let path = if inside { &real } else { path };
+        self.grant_real(&real, if inside { &real } else { path }, right, need, origin);
+        Ok(())
+    }
+
+    /// As [`Compiler::grant`], when it is known that `real` has no link in it; inside it is called `path`.
+    fn grant_real(&mut self, real: &Path, path: &Path, right: Right, need: Need, origin: &Origin) {
         let access = if right >= Right::Device { Access::ReadWrite } else { Access::ReadOnly };
-        if !self.in_system(&real) || access == Access::ReadWrite {
-            self.bind(&real, path, access, need);
+        if !self.in_system(real) || access == Access::ReadWrite {
+            self.bind(real, path, access, need);
         }
-        self.files.push(PathRule { path: real.clone(), right, links: Links::Refuse, need });
+        self.files.push(PathRule { path: real.to_owned(), right, links: Links::Refuse, need });
         let verb = match right {
             Right::Read => "read",
             Right::Execute => "execute",
@@ -487,7 +496,6 @@ impl Compiler<'_> {
             Right::Write | Right::WriteExecute => "write",
         };
         self.say(Layer::Landlock, format!("{verb} {}", path.display()), origin);
-        Ok(())
     }
 
     fn in_system(&self, path: &Path) -> bool {

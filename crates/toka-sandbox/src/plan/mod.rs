@@ -55,6 +55,13 @@ pub struct SandboxPlan {
 }
 
 impl SandboxPlan {
+    /// The same without what is only for people and for the environment: what is sent to the keeper, and kept.
+    pub fn bare(mut self) -> Self {
+        self.rules = Vec::new();
+        self.environment = Vec::new();
+        self
+    }
+
     /// Every rule, with the place that it comes from.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
