@@ -127,6 +127,17 @@ pub enum EventKind {
         /// What the task's own group used.
         usage: Usage,
     },
+    /// A check of one of its objectives was run, after its last process and before its end.
+    ObjectiveChecked {
+        /// The objective's place in the agent's list, from 0.
+        index: usize,
+        /// The objective's description.
+        description: String,
+        /// Whether the check succeeded.
+        met: bool,
+        /// How the check ended.
+        exit: Exit,
+    },
     /// It wrote a line that a dependent waits for.
     LogLineSeen {
         /// The text that the line contains.

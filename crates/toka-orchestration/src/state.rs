@@ -16,7 +16,7 @@ pub const END_OF_RUN: &str = "end of run";
 /// Something that an agent did and that is no state of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
-    /// The checks of its objectives passed.
+    /// The checks of its objectives passed, all of them.
     ObjectivesMet,
     /// It wrote a line that contains this text, one of [`Plan::watched_lines`].
     LogLine(String),
@@ -72,6 +72,8 @@ struct Seen {
     started: bool,
     ready: bool,
     objectives_met: bool,
+    /// The objectives whose checks passed, by their places in the agent's list.
+    checks_passed: BTreeSet<usize>,
     lines: BTreeSet<String>,
 }
 
@@ -136,6 +138,12 @@ impl RunState {
             return self.learn(plan, agent, Fact::LogLine(text.clone()));
         }
         let at = position(plan, agent)?;
+        if let EventKind::ObjectiveChecked { index, met: true, .. } = event {
+            let passed = &mut self.agents[at].seen.checks_passed;
+            passed.insert(*index);
+            let is_all = passed.len() == plan.nodes()[at].checks;
+            return if is_all { self.learn(plan, agent, Fact::ObjectivesMet) } else { Ok(()) };
+        }
         match happening(&self.agents[at].state, event) {
             Some(happening) => self.apply(plan, agent, happening),
             None => Ok(()),

@@ -151,6 +151,31 @@ fn each_condition_opens_its_gate() {
 }
 
 #[test]
+fn objectives_are_met_when_every_check_passed() {
+    let members: Vec<Member> = ["a b=met", "b"].map(member).into();
+    let checked = |index, met| EventKind::ObjectiveChecked {
+        index,
+        description: "b is done".into(),
+        met,
+        exit: Exit::Code { code: i32::from(!met) },
+    };
+    for (second, expected) in [(true, "+a"), (false, "a!b")] {
+        let plan = plan(members.iter().cloned().map(|member| Member { checks: 2, ..member }).collect());
+        let mut run = Run { state: RunState::new(&plan), plan, limits: Limits::default() };
+        assert_eq!(run.step(), "+b");
+        // The same check twice is not two checks.
+        for event in [checked(0, true), checked(0, true)] {
+            run.state.observe(&run.plan, &name("b"), &event).expect("a known agent");
+            assert_eq!(run.step(), "");
+        }
+        run.state.observe(&run.plan, &name("b"), &checked(2, second)).expect("a known agent");
+        let told = run.step();
+        let told = if told.is_empty() { run.ends("b", 0) } else { told };
+        assert_eq!(told.split(' ').next(), Some(expected));
+    }
+}
+
+#[test]
 fn a_gate_stays_open() {
     let mut run = Run::new(&["a b=ready c", "b", "c"]);
     assert_eq!(run.step(), "+b +c");

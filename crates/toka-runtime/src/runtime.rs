@@ -35,6 +35,12 @@ impl<P: Processes> Runtime<P> {
         Self { processes, sink, routes, starts: Arc::new(Semaphore::new(STARTS)) }
     }
 
+    /// The same runtime, for actors whose events go to `sink` instead.
+    #[must_use]
+    pub fn reporting_to(&self, sink: Arc<dyn EventSink>) -> Self {
+        Self { sink, ..self.clone() }
+    }
+
     /// Makes the actor of an agent, which waits to be started. It is known to the keeper's events from now on, so
     /// that nothing can happen to the agent before its owner knows it.
     pub fn add(&self, launch: Launch) -> AgentHandle {

@@ -190,6 +190,7 @@ fn node(member: &Member, wave: usize) -> Node {
         priority: member.priority,
         wave,
         gates: Vec::new(),
+        checks: member.checks,
     }
 }
 

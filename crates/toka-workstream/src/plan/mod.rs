@@ -50,6 +50,9 @@ pub struct Node {
     pub wave: usize,
     /// What it waits for, required ones first, in the order of the file.
     pub gates: Vec<Gate>,
+    /// How many of its objectives have a check that can be executed.
+    #[serde(skip)]
+    pub checks: usize,
 }
 
 /// Something that an agent waits for.
