@@ -147,6 +147,10 @@ impl Compiler<'_> {
         }
         self.say(Layer::Landlock, format!("use {}", DEVICES.join(", ")), &origin);
         self.say(Layer::Mounts, "everything else hidden or read-only".into(), &origin);
+        if let Some(RunAs { uid, gid, .. }) = self.input.run_as {
+            let origin = Origin::default_of("spec.process.user");
+            self.say(Layer::Process, format!("run as user {uid} in group {gid}"), &origin);
+        }
         let origin = Origin::default_of("always");
         self.say(Layer::Seccomp, "deny system calls that reach the kernel's administration".into(), &origin);
         self.say(
