@@ -281,6 +281,10 @@ fn live_line(event: &Event, view: &RunView, palette: Palette) -> Option<String> 
     match (&event.kind, agent) {
         (K::RunStarted { .. }, _) => Some(live::heading(view, palette)),
         (K::AgentEnded { .. } | K::AgentBlocked { .. }, Some(agent)) => live::last_line(view, agent, palette),
+        (K::ObjectiveChecked { description, exit, .. }, Some(agent)) => {
+            let (text, paint) = plain::objective(description, exit, palette);
+            Some(paint.paint(format!("{}: {text}", agent.name)))
+        }
         (K::Warning { message }, agent) => {
             let who = agent.map_or_else(String::new, |agent| format!("{}: ", agent.name));
             Some(palette.warn.paint(format!("warning: {who}{}", safe(message))))

@@ -121,11 +121,21 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             let took = format_duration(Duration::from_millis(*duration_ms));
             (format!("task failed: {} ({took})", safe(&exit.to_string())), palette.bad)
         }
+        EventKind::ObjectiveChecked { description, exit, .. } => objective(description, exit, palette),
         EventKind::Warning { message } => (format!("warning: {}", safe(message)), palette.warn),
         // The rest is told by another line, or is of use to programs only.
         _ => return None,
     };
     Some(line)
+}
+
+/// Whether an objective is met, and if not, what became of its check.
+pub(super) fn objective(description: &str, exit: &Exit, palette: Palette) -> (String, Paint) {
+    let description = safe(description);
+    if exit.is_success() {
+        return (format!("objective met: {description}"), palette.good);
+    }
+    (format!("objective not met: {description} ({})", safe(&exit.to_string())), palette.bad)
 }
 
 fn paint_of(exit: &Exit, palette: Palette) -> Paint {
@@ -140,7 +150,7 @@ fn paint_of(exit: &Exit, palette: Palette) -> Paint {
 pub(crate) fn failure(event: &Event, palette: Palette) -> Option<String> {
     let failed = match &event.kind {
         EventKind::AgentEnded { exit, .. } => !exit.is_success() && !matches!(exit, Exit::Stopped { .. }),
-        EventKind::AgentBlocked { .. } => true,
+        EventKind::AgentBlocked { .. } | EventKind::ObjectiveChecked { met: false, .. } => true,
         _ => false,
     };
     let (text, paint) = describe(&event.kind, palette).filter(|_| failed)?;
@@ -178,6 +188,24 @@ mod tests {
         let lines: Vec<_> =
             canned::events().iter().filter_map(|event| failure(event, Palette::PLAIN)).collect();
         insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn objectives_are_told_with_what_became_of_the_check() {
+        let checked = |code| EventKind::ObjectiveChecked {
+            index: 0,
+            description: "All \u{1b}[2Jgreen".into(),
+            met: code == 0,
+            exit: Exit::Code { code },
+        };
+        let told = |kind| describe(&kind, Palette::PLAIN).expect("a line").0;
+        assert!(told(checked(0)).starts_with("objective met: All "), "{}", told(checked(0)));
+        let unmet = told(checked(3));
+        assert!(unmet.starts_with("objective not met: All ") && unmet.contains("exit code 3"), "{unmet}");
+        assert!(!unmet.contains('\u{1b}'), "{unmet:?}");
+        let event = |kind| Event { kind, ..canned::events()[1].clone() };
+        assert!(failure(&event(checked(3)), Palette::PLAIN).is_some(), "even when only failures are wanted");
+        assert_eq!(failure(&event(checked(0)), Palette::PLAIN), None);
     }
 
     #[test]
