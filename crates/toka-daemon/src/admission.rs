@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use toka_core::capability::{Policy, Refusal};
-use toka_core::{Capability, Declared, Origin, RunId};
+use toka_core::{Capability, Declared, Origin, RunId, SandboxMode};
 use toka_keeper::Program;
 use toka_runtime::Command;
+use toka_sandbox::host::Namespaces;
 use toka_sandbox::{AgentFolders, CompileError, SandboxPlan};
-use toka_workstream::{Agent, AgentKind, Condition, Plan, ProbeCheck, Process, ProcessCommand, Tty, User};
+use toka_workstream::{Agent, AgentKind, Condition, Plan, ProbeCheck, Process, ProcessCommand, Tty};
 
 use crate::Caller;
 use crate::confine::{Confined, Confiner, Demands, follow_links};
@@ -18,6 +19,7 @@ use crate::environment::{Surroundings, assemble};
 use crate::folders::ProjectFolders;
 use crate::problem::{Problem, ProblemKind};
 use crate::sections::sections;
+use crate::users::UserError;
 use crate::{dotenv, program, secrets};
 
 /// Longest environment file, in bytes; the kernel takes 2 MiB of arguments and environment as a rule (execve(2)).
@@ -82,7 +84,7 @@ impl Admission<'_> {
         let env = self.environment(process, &files, &folders, &plan);
         let search = env.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
         let (program, argv) = self.command(process, program, &folders, search)?;
-        let command = Command { program, argv, env: env.into_iter().collect(), plan: Arc::new(plan) };
+        let command = Command { program, argv, env: env.into_iter().collect(), plan: Arc::new(plan.bare()) };
         let sections = sections(self.agent).to_string();
         Some(Admitted { folders, command, sections })
     }
@@ -170,14 +172,7 @@ impl Admission<'_> {
     }
 
     fn user(&mut self, process: &Process) {
-        if process.user != User::Invoking {
-            self.problem(
-                ProblemKind::Unconfigured,
-                &process.command_origin,
-                "it asks for another user, which is not possible yet",
-                "leave out `user`, or set it to `invoking`",
-            );
-        }
+        self.other_user(process);
         if process.tty != Tty::Pipes {
             self.problem(
                 ProblemKind::Unconfigured,
@@ -186,6 +181,29 @@ impl Admission<'_> {
                 "leave out `tty`",
             );
         }
+    }
+
+    fn other_user(&mut self, process: &Process) {
+        let Confiner { host, users, .. } = self.context.confiner;
+        let found = users.user(&self.agent.name);
+        let message = match found {
+            Ok(None) => return,
+            // Toka's folders are closed to other users: only a view of its own leads past that.
+            Ok(Some(_)) if self.agent.confinement.sandbox.value == SandboxMode::On => {
+                if host.mount_namespace == Namespaces::Privileged {
+                    return;
+                }
+                "it asks for another user, which takes a mount namespace that this host does not give"
+                    .to_owned()
+            }
+            Ok(Some(_)) => "it asks for another user, which takes the sandbox".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let help = match found {
+            Err(UserError::Unknown(_)) => "make that user, or name another one",
+            _ => "leave out `user`, or set it to `invoking`",
+        };
+        self.problem(ProblemKind::Unconfigured, &process.command_origin, message, help);
     }
 
     fn working_dir(&mut self, process: &Process, folders: &mut AgentFolders) {

@@ -11,6 +11,7 @@ use toka_sandbox::{AgentFolders, CompileError, CompileInput, HostFacts, SandboxP
 use toka_workstream::{Agent, ProcessCommand};
 
 use crate::folders::ProjectFolders;
+use crate::users::Users;
 
 /// What the rules of every agent of a project have in common.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,8 @@ pub struct Confiner<'a> {
     pub toka_exe: &'a Path,
     /// The files that declare the agents, absolute and without links.
     pub files: &'a [PathBuf],
+    /// Whose processes the agents are.
+    pub users: &'a Users,
 }
 
 impl Confiner<'_> {
@@ -68,7 +71,8 @@ impl Confiner<'_> {
             workstream_dir: folder,
             toka_exe: self.toka_exe,
             programs,
-            run_as: None,
+            // One that cannot be had refuses the run, and there are rules to show all the same.
+            run_as: self.users.user(&agent.name).ok().flatten(),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The environment of an agent. Nothing is inherited but a small base; what follows replaces what came before:
 //!
-//! 1. the base: PATH, LANG, TERM, TZ and USER from the caller, HOME and TMPDIR of its own;
+//! 1. the base: PATH, LANG, TERM and TZ from the caller, USER of the user that it runs as, HOME and TMPDIR of its own;
 //! 2. what its rules need to be useful: PATH with toolchains, their homes;
 //! 3. `environment_from`: names that are passed through, when the caller has them;
 //! 4. `environment_file`, in order;
@@ -13,12 +13,12 @@ use std::path::PathBuf;
 
 use toka_core::{AgentName, ProjectName, RunId};
 use toka_sandbox::{AgentFolders, SandboxPlan};
-use toka_workstream::Process;
+use toka_workstream::{Process, User};
 
 use crate::confine::user_home;
 
-/// The variables of the caller that every agent gets.
-const BASE: [&str; 5] = ["PATH", "LANG", "TERM", "TZ", "USER"];
+/// The variables of the caller that every agent gets, whoever it runs as.
+const BASE: [&str; 4] = ["PATH", "LANG", "TERM", "TZ"];
 /// PATH when the caller has none (execvp(3) would search such folders too).
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -75,6 +75,15 @@ pub(crate) fn assemble(
             set(name, value);
         }
     }
+    let user = match process.map(|process| &process.user) {
+        Some(User::Named(name)) => Some(OsStr::new(name)),
+        // It has no name, least of all the caller's.
+        Some(User::Dynamic) => None,
+        Some(User::Invoking) | None => caller.variable("USER"),
+    };
+    if let Some(user) = user {
+        set("USER", user);
+    }
     set("HOME", folders.home.as_os_str());
     set("TMPDIR", folders.tmp.as_os_str());
     for (name, value) in plan.environment() {
@@ -118,7 +127,7 @@ fn own(surroundings: Surroundings<'_>) -> [(&'static str, OsString); 9] {
 mod tests {
     use toka_core::{Confinement, Declared, Name, Origin};
     use toka_sandbox::{CompileInput, HostFacts};
-    use toka_workstream::{ProcessCommand, Tty, User};
+    use toka_workstream::{ProcessCommand, Tty};
     use uuid::Uuid;
 
     use super::*;

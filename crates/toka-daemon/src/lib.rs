@@ -25,6 +25,7 @@ mod sections;
 mod summary;
 mod sweeper;
 mod tasks;
+pub mod users;
 mod workplace;
 
 pub use environment::Caller;

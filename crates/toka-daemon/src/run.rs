@@ -30,6 +30,7 @@ use crate::journal::{Journal, Stamp};
 use crate::lock::ProjectLock;
 use crate::objectives::{Check, are_ignored, checks};
 use crate::sweeper::Private;
+use crate::users::Users;
 use crate::{
     AgentSummary, Caller, FolderError, Problem, RunCommand, RunError, RunOptions, RunSummary, task_list,
     workplace,
@@ -110,8 +111,9 @@ fn admit_all(
     let host = HostFacts::probe();
     let files: Vec<PathBuf> =
         options.set.files.iter().map(|file| file.canonicalize().unwrap_or_else(|_| file.clone())).collect();
-    let confiner =
-        Confiner { host: &host, project: &options.project, toka_exe: &options.toka_exe, files: &files };
+    let users = Users::of(agents(options), &options.project);
+    let (project, toka_exe) = (&options.project, options.toka_exe.as_path());
+    let confiner = Confiner { host: &host, project, toka_exe, files: &files, users: &users };
     let context =
         Context { plan: &options.plan, policy: &options.policy, caller, project: folders, confiner, run };
     let mut doors = Doors::default();
@@ -179,9 +181,10 @@ fn short_folder(made: &mut Option<PathBuf>) -> io::Result<PathBuf> {
 /// Makes the folders of the agents, and gives the agents back.
 async fn set_up(admitted: AdmittedAgents) -> Result<AdmittedAgents, FolderError> {
     let work = tokio::task::spawn_blocking(move || {
-        admitted.iter().try_for_each(|(_, Admitted { folders, sections, .. })| {
+        admitted.iter().try_for_each(|(_, Admitted { folders, sections, command })| {
             workplace::set_up(folders)?;
-            workplace::tell(folders, sections)
+            workplace::tell(folders, sections)?;
+            workplace::give(folders, command.plan.run_as.as_ref())
         })?;
         Ok(admitted)
     });

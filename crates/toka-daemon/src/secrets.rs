@@ -4,7 +4,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -76,7 +76,7 @@ fn expand(path: &str, home: &Path) -> PathBuf {
     path.strip_prefix("~/").map_or_else(|| PathBuf::from(path), |rest| home.join(rest))
 }
 
-/// Writes the secrets of an agent into `folder`, which is empty and private.
+/// Writes the secrets of an agent into `folder`, which is empty and private; they belong to whom the folder belongs.
 ///
 /// # Errors
 /// When one cannot be had or written.
@@ -85,11 +85,17 @@ pub(crate) fn write(secrets: &[Secret], folder: &Path, caller: &Caller) -> Resul
         let value = read(secret, caller).map_err(|error| error.to_string())?;
         let path = folder.join(&secret.name);
         let mut open = OpenOptions::new();
+        let owner = folder.metadata().map(|metadata| (metadata.uid(), metadata.gid()));
         let file = open.write(true).create_new(true).mode(0o400).open(&path);
-        file.and_then(|mut file| file.write_all(&value))
+        file.and_then(|mut file| hand_over(&file, owner?).and_then(|()| file.write_all(&value)))
             .map_err(|error| format!("write the secret {:?} to {}: {error}", secret.name, path.display()))?;
     }
     Ok(())
+}
+
+fn hand_over(file: &std::fs::File, owner: (u32, u32)) -> io::Result<()> {
+    let now = file.metadata()?;
+    if (now.uid(), now.gid()) == owner { Ok(()) } else { fchown(file, Some(owner.0), Some(owner.1)) }
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 
 use std::fs::{DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{getegid, geteuid};
 use thiserror::Error;
 use toka_sandbox::AgentFolders;
+use toka_sandbox::plan::RunAs;
 
 use crate::sections;
 
@@ -14,7 +16,7 @@ use crate::sections;
 #[derive(Debug, Error)]
 #[error("{what} {}", path.display())]
 pub struct FolderError {
-    /// What was tried: `make`, `empty`, `link`, `write`.
+    /// What was tried: `make`, `empty`, `link`, `write`, `give away`.
     pub what: &'static str,
     /// Where.
     pub path: PathBuf,
@@ -62,6 +64,54 @@ pub(crate) fn tell(folders: &AgentFolders, sections: &str) -> Result<(), FolderE
     std::fs::write(&path, sections)
         .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o444)))
         .map_err(|source| FolderError { what: "write", path, source })
+}
+
+/// Gives an agent's own folders to the user that it runs as, which is that of Toka itself when there is no other. What
+/// it kept as another user becomes its own again.
+///
+/// Its artifacts can be read by every user, since agents that depend on it may have others; nobody else comes that far:
+/// the folder above is closed.
+///
+/// # Errors
+/// When a folder cannot be given away.
+pub(crate) fn give(folders: &AgentFolders, user: Option<&RunAs>) -> Result<(), FolderError> {
+    let own = || (geteuid().as_raw(), getegid().as_raw());
+    let owner = user.map_or_else(own, |user| (user.uid, user.gid));
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| FolderError { what: "give away", path, source }
+    };
+    let own = [
+        &folders.home,
+        &folders.tmp,
+        &folders.artifacts,
+        &folders.inputs_dir,
+        &folders.credentials,
+        &folders.door,
+    ];
+    for folder in own {
+        let former = folder.metadata().map_err(failed(folder))?;
+        let former = (former.uid(), former.gid());
+        if former != owner {
+            chown_all(folder, former, owner).map_err(failed(folder))?;
+        }
+    }
+    std::fs::set_permissions(&folders.artifacts, Permissions::from_mode(0o755))
+        .map_err(failed(&folders.artifacts))
+}
+
+/// Everything in `path` that belonged to `former`, and nothing else: a hard link to somebody else's file stays theirs.
+fn chown_all(path: &Path, former: (u32, u32), owner: (u32, u32)) -> io::Result<()> {
+    let metadata = path.symlink_metadata()?;
+    if metadata.uid() != former.0 || (!metadata.is_dir() && metadata.nlink() > 1) {
+        return Ok(());
+    }
+    if metadata.is_dir() {
+        for entry in path.read_dir()? {
+            chown_all(&entry?.path(), former, owner)?;
+        }
+    }
+    lchown(path, Some(owner.0), Some(owner.1))
 }
 
 /// Removes everything in `folder`; links are removed, not followed. What an agent made unreadable is made readable.
@@ -118,6 +168,38 @@ mod tests {
         empty(&folder).expect("emptied");
         assert_eq!(folder.read_dir().expect("there").count(), 0);
         assert!(precious.join("file").exists());
+    }
+
+    #[test]
+    fn what_belonged_to_others_stays_theirs() {
+        if !geteuid().is_root() {
+            eprintln!("skipped: only root can give files away");
+            return;
+        }
+        let root = tempfile::tempdir().expect("a folder");
+        let (home, alien) = (root.path().join("home"), root.path().join("alien"));
+        make_private(&home.join("deep")).expect("a folder");
+        std::fs::write(&alien, "").expect("room");
+        for (file, content) in [("mine", "x"), ("deep/mine", "x"), ("theirs", "x")] {
+            std::fs::write(home.join(file), content).expect("room");
+        }
+        symlink(&alien, home.join("link")).expect("a link");
+        std::fs::hard_link(&alien, home.join("hard")).expect("a link");
+        lchown(home.join("theirs"), Some(7), Some(7)).expect("root may");
+        let (user, former) = ((61_200, 61_200), (geteuid().as_raw(), getegid().as_raw()));
+        chown_all(&home, former, user).expect("root may");
+        let owner = |path: &str| home.join(path).symlink_metadata().expect("there").uid();
+        for (path, expected) in [
+            ("", user.0),
+            ("mine", user.0),
+            ("deep/mine", user.0),
+            ("link", user.0),
+            ("theirs", 7),
+            ("hard", former.0),
+            ("../alien", former.0),
+        ] {
+            assert_eq!(owner(path), expected, "{path}");
+        }
     }
 
     #[test]

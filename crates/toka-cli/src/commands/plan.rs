@@ -18,6 +18,7 @@ use toka_core::capability::Policy;
 use toka_core::{AgentName, Capability, ExitCode, ProjectName};
 use toka_daemon::confine::{Confiner, user_home};
 use toka_daemon::folders::ProjectFolders;
+use toka_daemon::users::Users;
 use toka_sandbox::HostFacts;
 use toka_workstream::{Agent, Plan};
 
@@ -137,7 +138,9 @@ fn view(ready: Ready, args: &Args) -> anyhow::Result<View> {
     let files: Vec<PathBuf> = files.collect();
     let host = HostFacts::probe();
     let toka_exe = std::env::current_exe().context("find the toka binary")?;
-    let confiner = Confiner { host: &host, project: &folders.project, toka_exe: &toka_exe, files: &files };
+    let (project, toka_exe) = (&folders.project, toka_exe.as_path());
+    let users = Users::of(&ready.set.agents, project);
+    let confiner = Confiner { host: &host, project, toka_exe, files: &files, users: &users };
     Ok(look(ready, &folders, &confiner, &policy))
 }
 

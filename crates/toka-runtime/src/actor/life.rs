@@ -1,5 +1,6 @@
 //! From the request to start to the request to stop.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use toka_core::state::Happening;
@@ -47,9 +48,11 @@ impl<P: Processes> Actor<P> {
     fn open(&mut self) -> Result<(), String> {
         let log = &self.profile.log;
         let writer = LogWriter::create(log).map_err(|error| format!("create {}: {error}", log.display()))?;
-        let gate = Gate::new(self.processes.clone(), self.profile.id);
         let folder = &self.profile.door;
-        let door = Door::open(folder, gate)
+        let door = folder
+            .metadata()
+            .map(|metadata| Gate::new(self.processes.clone(), self.profile.id, metadata.uid()))
+            .and_then(|gate| Door::open(folder, gate))
             .map_err(|error| format!("make the sockets in {}: {error}", folder.display()))?;
         self.writer = Some(writer);
         self.door = Some(door);

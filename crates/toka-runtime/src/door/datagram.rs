@@ -2,7 +2,6 @@
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd as _, RawFd};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
@@ -45,7 +44,7 @@ impl NotifySocket {
         super::remove_stale(path)?;
         let socket = UnixDatagram::bind(path)?;
         setsockopt(&socket, sockopt::PassCred, &true)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        super::close_to_others(path)?;
         Ok(Self { socket })
     }
 

@@ -12,7 +12,7 @@ mod notify;
 mod peer;
 
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ pub(crate) enum Stage {
 }
 
 impl Door {
-    /// Makes the sockets in `folder` and begins to read them.
+    /// Makes the sockets in `folder`, for the user whom it belongs to, and begins to read them.
     ///
     /// # Errors
     /// When a socket cannot be made.
@@ -92,7 +92,7 @@ impl Door {
         let agent_path = folder.join("agent");
         remove_stale(&agent_path)?;
         let listener = UnixListener::bind(&agent_path)?;
-        std::fs::set_permissions(&agent_path, std::fs::Permissions::from_mode(0o600))?;
+        close_to_others(&agent_path)?;
         let (tx, messages) = mpsc::channel(WAITING);
         let (closing, stage) = watch::channel(Stage::Open);
         tokio::spawn(read_notices(notify, gate.clone(), tx.clone(), stage.clone()));
@@ -169,6 +169,13 @@ async fn accept<P: Processes>(
 /// Waits until the door closes, or until nobody is left who could close it.
 async fn closing(stage: &mut watch::Receiver<Stage>) {
     let _ = stage.wait_for(|stage| *stage == Stage::Closing).await;
+}
+
+/// Leaves a socket to the user whom its folder belongs to, and to nobody else.
+fn close_to_others(socket: &Path) -> io::Result<()> {
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    let (own, folder) = (socket.metadata()?, socket.parent().unwrap_or(socket).metadata()?);
+    if own.uid() == folder.uid() { Ok(()) } else { lchown(socket, Some(folder.uid()), Some(folder.gid())) }
 }
 
 /// A socket of a run that ended badly; nothing else may be in the way.

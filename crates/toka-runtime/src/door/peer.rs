@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
-use nix::unistd::{Pid, getuid};
+use nix::unistd::Pid;
 use toka_keeper::ProcessId;
 
 use crate::processes::Processes;
@@ -27,8 +27,8 @@ pub(crate) struct Gate<P> {
 
 impl<P: Processes> Gate<P> {
     /// The gate of the agent `id`, whose processes belong to the user `uid`.
-    pub(crate) fn new(processes: P, id: ProcessId) -> Self {
-        Self { processes, id, uid: getuid().as_raw() }
+    pub(crate) fn new(processes: P, id: ProcessId, uid: u32) -> Self {
+        Self { processes, id, uid }
     }
 
     /// What the sender is to this agent; `None` turns it away. `pid` and `uid` are the kernel's word.

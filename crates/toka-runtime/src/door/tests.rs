@@ -41,7 +41,8 @@ fn door(owner: ProcessId) -> (TempDir, Door) {
     let folder = tempfile::tempdir().expect("a folder");
     let (keeper, _) = FakeKeeper::new();
     keeper.own(i32::try_from(std::process::id()).expect("a pid"), owner);
-    let door = Door::open(folder.path(), Gate::new(keeper, ProcessId(1))).expect("a door");
+    let gate = Gate::new(keeper, ProcessId(1), nix::unistd::getuid().as_raw());
+    let door = Door::open(folder.path(), gate).expect("a door");
     (folder, door)
 }
 

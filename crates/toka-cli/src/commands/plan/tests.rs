@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use toka_core::Name;
+use toka_daemon::users::Users;
 use toka_sandbox::plan::SystemPaths;
 use toka_workstream::LoadOptions;
 
@@ -36,6 +37,7 @@ fn canned(policy: &Policy) -> View {
         project: &folders.project,
         toka_exe: Path::new("/opt/toka/bin/toka"),
         files: &[PathBuf::from("/srv/widgets/agents/checks.yaml")],
+        users: &Users::default(),
     };
     look(Ready { set, plan: plan.expect("a plan") }, &folders, &confiner, policy)
 }
