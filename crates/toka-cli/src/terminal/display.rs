@@ -315,6 +315,20 @@ mod tests {
     }
 
     #[test]
+    fn whether_an_objective_is_met_scrolls_past() {
+        let view = canned::view_after(canned::MIDDLE);
+        for (code, expected) in
+            [(0, "inventory: objective met: Listed"), (4, "inventory: objective not met: Listed")]
+        {
+            let (description, exit) = ("Listed".to_owned(), toka_core::Exit::Code { code });
+            let kind = EventKind::ObjectiveChecked { index: 0, description, met: code == 0, exit };
+            let event = Event { kind, ..canned::events()[1].clone() };
+            let line = live_line(&event, &view, Palette::PLAIN).expect("a line");
+            assert!(line.starts_with(expected), "{line}");
+        }
+    }
+
+    #[test]
     fn what_a_live_run_leaves_on_the_screen() {
         let (text, view) = shown(Mode::Live, None, events());
         insta::assert_snapshot!(text);
