@@ -2,9 +2,10 @@
 //! facts of the host. Of the file system it reads only where links lead and what globs match; it changes nothing.
 
 use std::collections::BTreeSet;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use toka_core::demand;
 use toka_core::{Capability, Confinement, Declared, Layer, Name, NetworkAccess, Origin, SandboxMode};
 
 use super::system::DEVICES;
@@ -118,14 +119,14 @@ impl SandboxPlan {
     }
 }
 
-struct Compiler<'a> {
-    input: &'a CompileInput<'a>,
+pub(super) struct Compiler<'a> {
+    pub(super) input: &'a CompileInput<'a>,
     /// Folders that toolchains want to be searched for programs before the others.
     search: Vec<PathBuf>,
     /// Protected paths that are not there.
-    guarded: Vec<PathBuf>,
-    binds: Vec<Bind>,
-    files: Vec<PathRule>,
+    pub(super) guarded: Vec<PathBuf>,
+    pub(super) binds: Vec<Bind>,
+    pub(super) files: Vec<PathRule>,
     rules: Vec<Rule>,
 }
 
@@ -306,93 +307,6 @@ impl Compiler<'_> {
         (!shared && !inner.into_iter().any(too_wide)).then(|| folder.to_owned())
     }
 
-    /// What is never writable, however wide the grant: what would let an agent change its own rules, or have the user
-    /// run its code. Mounts enforce it, since Landlock has no exceptions below a rule; what is not there yet is looked for
-    /// when the agent has ended ([`crate::guard`]).
-    fn protect(&mut self) {
-        let written = |rule: &PathRule| matches!(rule.right, Right::Write | Right::WriteExecute);
-        let wide: Vec<PathBuf> =
-            self.files.iter().filter(|rule| written(rule)).map(|rule| rule.path.clone()).collect();
-        let concerned = |path: &PathBuf| wide.iter().any(|w| path.starts_with(w) || w.starts_with(path));
-        let (there, absent): (Vec<PathBuf>, Vec<PathBuf>) =
-            self.protected().into_iter().filter(concerned).partition(|path| path.symlink_metadata().is_ok());
-        for path in &there {
-            self.make_read_only(path, &wide);
-        }
-        if !there.is_empty() {
-            let origin = Origin::default_of("git's hooks and configuration, workstreams, the policy");
-            self.say(Layer::Mounts, format!("never write {}", list(&there)), &origin);
-        }
-        self.guarded = absent;
-    }
-
-    /// Paths in the workspace that decide what runs and with which rights.
-    fn protected(&self) -> BTreeSet<PathBuf> {
-        let workspace = &self.input.folders.workspace;
-        let mut paths: BTreeSet<PathBuf> = PROTECTED.iter().map(|path| workspace.join(path)).collect();
-        if workspace.join(".git").is_file() {
-            paths.insert(workspace.join(".git"));
-        }
-        for file in self.input.workstream_files.iter().filter(|file| file.starts_with(workspace)) {
-            // The whole folder, so that no other workstream can be put beside it.
-            let folder = file.parent().filter(|folder| folder != workspace);
-            paths.insert(folder.unwrap_or(file).to_owned());
-        }
-        paths
-    }
-
-    fn make_read_only(&mut self, path: &Path, wide: &[PathBuf]) {
-        // A mount point cannot be renamed, so that the folders above cannot be swapped for others either.
-        let below = |folder: &Path| wide.iter().any(|w| folder.starts_with(w) && folder != w);
-        let above: Vec<PathBuf> =
-            path.ancestors().skip(1).take_while(|folder| below(folder)).map(Path::to_owned).collect();
-        for folder in above {
-            self.bind(&folder, &folder, Access::ReadWrite, Need::Optional);
-        }
-        for rule in self.files.iter_mut().filter(|rule| rule.path.starts_with(path)) {
-            rule.right = rule.right.min(Right::Execute);
-        }
-        self.binds.retain(|bind| bind.target != path);
-        for bind in self.binds.iter_mut().filter(|bind| bind.target.starts_with(path)) {
-            bind.access = Access::ReadOnly;
-        }
-        let (source, target) = (Some(path.to_owned()), path.to_owned());
-        self.binds.push(Bind { source, target, access: Access::ReadOnly, need: Need::Required });
-    }
-
-    /// What stays hidden although a folder above it was granted, as when the workspace is the user's home: Toka's own
-    /// state, other agents' folders, and the user's keys.
-    fn hide(&mut self) {
-        let folders = self.input.folders;
-        let secrets = HOME_SECRETS.iter().map(|secret| folders.user_home.join(secret));
-        let hidden: Vec<PathBuf> = [folders.state_dir.clone(), folders.run_dir.clone()]
-            .into_iter()
-            .chain(secrets)
-            .filter(|path| self.is_granted_from_above(path) && path.exists())
-            .collect();
-        let origin = Origin::default_of("the user's keys, Toka's own folders");
-        for path in hidden {
-            self.say(Layer::Mounts, format!("hide {}", path.display()), &origin);
-            let need = Need::Optional;
-            self.binds.push(Bind { source: None, target: path, access: Access::ReadOnly, need });
-        }
-    }
-
-    /// Whether a path is one of those that a link must not lead to.
-    fn is_secret(&self, path: &Path) -> bool {
-        let folders = self.input.folders;
-        let secrets = HOME_SECRETS.iter().map(|secret| folders.user_home.join(secret));
-        let own = [folders.state_dir.clone(), folders.run_dir.clone()];
-        secrets.chain(own).chain(self.protected()).any(|secret| path.starts_with(secret))
-    }
-
-    fn is_granted_from_above(&self, path: &Path) -> bool {
-        let granted = |bind: &&Bind| bind.source.as_deref() == Some(&bind.target);
-        let mut targets = self.binds.iter().filter(granted).map(|bind| &bind.target);
-        targets.clone().any(|target| path.starts_with(target) && path != target)
-            && !targets.any(|target| path == target)
-    }
-
     fn network(&mut self) {
         let Declared { value, origin } = &self.input.confinement.network;
         let rule = match value {
@@ -508,7 +422,7 @@ impl Compiler<'_> {
     }
 
     /// Adds a bind mount; of two with one target the one that allows more stays, unless the later is a protection.
-    fn bind(&mut self, source: &Path, target: &Path, access: Access, need: Need) {
+    pub(super) fn bind(&mut self, source: &Path, target: &Path, access: Access, need: Need) {
         match self.binds.iter_mut().find(|bind| bind.target == target) {
             Some(bind) if bind.source.as_deref() == Some(source) && access == Access::ReadWrite => {
                 bind.access = access;
@@ -527,13 +441,13 @@ impl Compiler<'_> {
         self.files.push(PathRule { path: path.to_owned(), right, links: Links::Follow, need });
     }
 
-    fn say(&mut self, layer: Layer, rule: String, origin: &Origin) {
+    pub(super) fn say(&mut self, layer: Layer, rule: String, origin: &Origin) {
         self.rules.push(Rule { layer, rule, origin: origin.clone() });
     }
 
     fn below_workspace(&self, below: Option<&str>, origin: &Origin) -> Result<PathBuf, CompileError> {
         let workspace = &self.input.folders.workspace;
-        let path = normalise(&workspace.join(below.unwrap_or("")));
+        let path = demand::normalise(&workspace.join(below.unwrap_or("")));
         if path.starts_with(workspace) {
             Ok(path)
         } else {
@@ -547,7 +461,7 @@ impl Compiler<'_> {
             Some(rest) => self.input.folders.user_home.join(rest),
             None => self.input.folders.workspace.join(&declared.value),
         };
-        let path = normalise(&text);
+        let path = demand::normalise(&text);
         if !declared.value.contains(['*', '?', '[']) {
             return Ok(vec![path]);
         }
@@ -563,38 +477,6 @@ impl Compiler<'_> {
         Ok(matches.filter_map(Result::ok).filter(|path| !dots(path)).collect())
     }
 }
-
-/// Where git and Toka look for what they run and obey, relative to the workspace (gitrepository-layout(5)).
-const PROTECTED: [&str; 6] =
-    [".git/hooks", ".git/config", ".git/config.worktree", ".git/commondir", "toka.yaml", "agents"];
-
-/// Where users keep keys and tokens, relative to their home.
-const HOME_SECRETS: [&str; 24] = [
-    ".ssh",
-    ".gnupg",
-    ".aws",
-    ".azure",
-    ".kube",
-    ".docker",
-    ".netrc",
-    ".pgpass",
-    ".my.cnf",
-    ".npmrc",
-    ".pypirc",
-    ".git-credentials",
-    ".vault-token",
-    ".password-store",
-    ".cargo/credentials",
-    ".cargo/credentials.toml",
-    ".config/gh",
-    ".config/gcloud",
-    ".config/git/credentials",
-    ".config/op",
-    ".config/sops",
-    ".local/share/keyrings",
-    ".mozilla",
-    ".bash_history",
-];
 
 /// One rule per path with the greatest right, in the order of the paths.
 fn merge(files: Vec<PathRule>) -> Vec<PathRule> {
@@ -621,21 +503,6 @@ fn union(a: Right, b: Right) -> Right {
     }
 }
 
-/// Resolves `.` and `..` in the text of a path, without asking the file system.
-pub(super) fn normalise(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                out.pop();
-            }
-            other => out.push(other),
-        }
-    }
-    out
-}
-
-fn list(paths: &[PathBuf]) -> String {
+pub(super) fn list(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }

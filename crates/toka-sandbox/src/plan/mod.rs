@@ -3,6 +3,7 @@
 //! A plan is data: it is compiled by a pure function, shown by `toka plan`, sent to the keeper, and put in force there.
 
 mod compile;
+mod protect;
 mod system;
 mod toolchain;
 
