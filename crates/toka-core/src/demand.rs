@@ -116,7 +116,7 @@ mod tests {
             ("a/../../etc", Some("filesystem-outside:/etc")),
             ("/etc/*.conf", Some("filesystem-outside:/etc")),
             ("*/../../etc", Some("filesystem-outside:/")),
-            ("/srvshop", Some("filesystem-outside:/workshop")),
+            ("/srvshop", Some("filesystem-outside:/srvshop")),
             ("~/.ssh", Some("filesystem-outside:/home/me/.ssh")),
             ("~", Some("filesystem-outside:/home/me")),
             ("a/../link", Some("filesystem-outside:/etc")),
