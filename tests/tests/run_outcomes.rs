@@ -26,6 +26,8 @@ as_both_users!(
     services_are_stopped_when_the_tasks_are_done,
     secrets_are_files,
     sections_of_its_own_reach_the_agent,
+    every_stage_is_a_span_for_those_who_ask,
+    no_span_knows_a_secret,
     a_service_is_not_told_what_it_did_not_declare,
     output_is_kept_byte_for_byte,
     a_dry_run_starts_nothing,
@@ -405,6 +407,39 @@ fn a_service_is_not_told_what_it_did_not_declare(user: User) {
     let outspoken = warning("outspoken").expect("its declaration is not in force");
     assert!(outspoken.contains("restart") && !outspoken.contains("default"), "{outspoken}");
     assert_eq!(warning("task"), None);
+}
+
+fn every_stage_is_a_span_for_those_who_ask(user: User) {
+    let agents = [Document::shell("one", "exit 3")];
+    let silent = Scene::new(user).toka_run(&agents, &["--json"]);
+    exit_code_of(&silent, 1);
+    assert!(!silent.stderr.contains("INFO"), "nothing unless it is asked for: {silent:#?}");
+    let scene = Scene::new(user).env("TOKA_LOG", "info");
+    let told = scene.toka_run(&agents, &["--json"]);
+    exit_code_of(&told, 1);
+    let closed = |span: &str| told.stderr.lines().any(|line| line.contains(span) && line.contains(" close "));
+    for span in ["load{", "plan{", "run{", ":admission{", ":agent{name=one}"] {
+        assert!(closed(span), "{span}: {}", told.stderr);
+    }
+    let ended = told.stderr.lines().find(|line| line.contains("ended")).expect("the end of the agent");
+    assert!(ended.contains("agent{name=one}") && ended.contains("duration_ms="), "{ended}");
+    scene.assert_nothing_left();
+}
+
+fn no_span_knows_a_secret(user: User) {
+    let scene = Scene::new(user)
+        .env("TOKA_LOG", "trace")
+        .env("TOKEN", "hunter2-secret")
+        .env("PASSED", "hunter2-passed");
+    let agent = Document::bare("one")
+        .spec("process: {shell: 'test -s \"$CREDENTIALS_DIRECTORY/key\" # hunter2-command', environment: {A: hunter2-declared}, environment_from: [PASSED]}")
+        .spec("secrets: {key: {env: TOKEN}}")
+        .section("behavioral_directives: {tone: hunter2-section}");
+    let told = scene.toka_run(&[agent], &["--json"]);
+    exit_code_of(&told, 0);
+    assert!(told.stderr.contains("agent{name=one}"), "{told:#?}");
+    assert!(!told.stderr.contains("hunter2"), "{}", told.stderr);
+    assert!(!told.stdout.contains("hunter2"), "{}", told.stdout);
 }
 
 fn output_is_kept_byte_for_byte(user: User) {

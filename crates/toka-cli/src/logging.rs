@@ -1,7 +1,11 @@
 //! Toka's own log, for those who look into Toka itself: off unless `TOKA_LOG` says which parts to tell, for example
 //! `TOKA_LOG=debug` or `TOKA_LOG=toka_runtime=trace`. It goes to stderr and never mixes with what the command prints.
+//!
+//! With `TOKA_LOG=info` the stages of a run are spans, each told when it ends with the time that it took: load, plan, run,
+//! in it admission, and one for each agent. Spans carry names, numbers and ends; no commands, variables or secrets.
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 /// The variable that holds the filter, in the syntax of tracing-subscriber's `EnvFilter`.
 const VARIABLE: &str = "TOKA_LOG";
@@ -10,7 +14,11 @@ const VARIABLE: &str = "TOKA_LOG";
 pub(crate) fn start() {
     let Ok(directives) = std::env::var(VARIABLE) else { return };
     match EnvFilter::try_new(&directives) {
-        Ok(filter) => tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init(),
+        Ok(filter) => tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_span_events(FmtSpan::CLOSE)
+            .with_writer(std::io::stderr)
+            .init(),
         Err(error) => anstream::eprintln!("warning: {VARIABLE} is not understood: {error}"),
     }
 }

@@ -44,6 +44,7 @@ const KEEPER_END: std::time::Duration = std::time::Duration::from_secs(5);
 ///
 /// # Errors
 /// When nothing could be started. What goes wrong later is an event, and shows in the summary.
+#[tracing::instrument(skip_all, fields(project = %options.project, run = tracing::field::Empty))]
 pub async fn run(
     options: RunOptions,
     commands: mpsc::Receiver<RunCommand>,
@@ -51,6 +52,7 @@ pub async fn run(
 ) -> Result<RunSummary, RunError> {
     let caller = Arc::new(Caller::of_this_process());
     let id = RunId::from_uuid(Uuid::now_v7());
+    tracing::Span::current().record("run", tracing::field::display(id));
     let folders = settle(options.folders(&caller)).map_err(RunError::Folder)?;
     let lock = ProjectLock::take(&folders.lock(), id).map_err(RunError::Lock)?;
     // What a run left that was killed: sockets, secrets.
@@ -102,6 +104,7 @@ fn resolve(path: &Path) -> Result<PathBuf, FolderError> {
 type AdmittedAgents = Vec<(AgentName, Admitted)>;
 
 /// Finds a place for every agent's door, and admits them all.
+#[tracing::instrument(name = "admission", skip_all, fields(agents = options.set.agents.len()))]
 fn admit_all(
     options: &RunOptions,
     folders: &ProjectFolders,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use toka_core::{AgentName, Decision, Exit, Request};
 use toka_keeper::{KeeperEvent, ProcessId};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tracing::Instrument as _;
 
 use crate::actor::{Actor, Order};
 use crate::{EventSink, Launch, Processes};
@@ -55,10 +56,12 @@ impl<P: Processes> Runtime<P> {
             Arc::clone(&self.starts),
         );
         let routes = Arc::clone(&self.routes);
-        tokio::spawn(async move {
+        let life = tracing::info_span!("agent", %name);
+        let task = async move {
             actor.run().await;
             lock(&routes).remove(&id);
-        });
+        };
+        tokio::spawn(task.instrument(life));
         AgentHandle { name, orders }
     }
 }

@@ -53,8 +53,11 @@ impl Selection {
     /// When there is no workstream, or any of them has an error.
     pub(crate) fn ready(&self, tell: Tell) -> Result<Ready, Failure> {
         let options = LoadOptions { enable: self.enable.iter().cloned().collect() };
-        let Loaded { set, mut diagnostics, sources, .. } = toka_workstream::load(&self.paths()?, &options);
+        let paths = self.paths()?;
+        let Loaded { set, mut diagnostics, sources, .. } = tracing::info_span!("load", paths = paths.len())
+            .in_scope(|| toka_workstream::load(&paths, &options));
         let plan = set.as_ref().and_then(|set| {
+            let _stage = tracing::info_span!("plan", agents = set.agents.len()).entered();
             let (plan, found) = toka_workstream::plan(set, &sources);
             diagnostics.extend(found);
             plan

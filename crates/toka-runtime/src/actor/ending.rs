@@ -50,6 +50,7 @@ impl<P: Processes> Actor<P> {
         let last = (self.progress.flush(), self.metrics.flush());
         self.tell_progress(last);
         let duration_ms = if self.state == AgentState::Pending { 0 } else { millis(self.born.elapsed()) };
+        tracing::info!(exit = ?exit.to_string(), duration_ms, "ended");
         self.emit(EventKind::AgentEnded { exit: exit.clone(), duration_ms, usage }).await;
         let happening = match self.state {
             AgentState::Pending | AgentState::Starting => Happening::StartFailed(exit),

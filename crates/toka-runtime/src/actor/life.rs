@@ -82,6 +82,7 @@ impl<P: Processes> Actor<P> {
             self.warn(format!("the output of {} cannot be read: {error}", self.profile.name));
         }
         self.step(Happening::Started { pid });
+        tracing::info!(pid, "started");
         if matches!(self.state, AgentState::Stopping { .. }) {
             self.signal_stop().await;
             return;
