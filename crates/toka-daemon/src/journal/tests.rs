@@ -1,6 +1,7 @@
 //! Journals on a real disk, on a full one, and after a crash.
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use toka_core::Name;
 use uuid::Uuid;
@@ -92,4 +93,35 @@ fn on_a_full_disk_events_are_seen_and_a_warning_is_given_once() {
         }
     }
     assert_eq!((ready, warnings), (3, 1));
+}
+
+/// A wall clock that somebody sets back a minute each time it is looked at, from a minute after the epoch.
+fn backward() -> i64 {
+    static LOOKS: AtomicI64 = AtomicI64::new(1);
+    60_000 * LOOKS.fetch_sub(1, Ordering::Relaxed)
+}
+
+#[test]
+fn a_clock_that_jumps_back_changes_no_order() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("journal.jsonl");
+    // Twice, as two runs: the second finds the end of the first whatever their clocks said.
+    for _ in 0..2 {
+        let writer = Writer::open(&path, stamp(), Vec::new()).expect("a journal").by_clock(backward);
+        let (entries, receiver) = std_mpsc::channel();
+        for kind in [EventKind::AgentStarting, EventKind::AgentReady, EventKind::AgentPaused] {
+            let (kept, _) = oneshot::channel();
+            entries.send(Entry { agent: None, kind, kept }).expect("room");
+        }
+        drop(entries);
+        writer.run(&receiver);
+    }
+    let replay = replay(&path).expect("readable");
+    assert_eq!((replay.unreadable, replay.torn), (0, 0));
+    let events: Vec<_> = replay.events.iter().map(|event| (event.seq, event.time_ms)).collect();
+    assert_eq!(
+        events,
+        [(1, 60_000), (2, 0), (3, -60_000), (4, -120_000), (5, -180_000), (6, -240_000)],
+        "in the order of what happened, and each with what the clock said"
+    );
 }

@@ -42,6 +42,8 @@ pub(super) struct Writer {
     listeners: Vec<mpsc::UnboundedSender<Event>>,
     unwritten: Vec<u8>,
     health: Health,
+    /// The wall clock in milliseconds since the Unix epoch: for people. Order is the numbers'.
+    clock: fn() -> i64,
 }
 
 impl Writer {
@@ -55,7 +57,8 @@ impl Writer {
         let replay::End { offset, seq } = replay::end(&mut file)?;
         file.set_len(offset)?;
         let (path, unwritten, health) = (path.to_owned(), Vec::new(), Health::Well);
-        Ok(Self { path, file, offset, seq, stamp, listeners, unwritten, health })
+        let clock = now_ms;
+        Ok(Self { path, file, offset, seq, stamp, listeners, unwritten, health, clock })
     }
 
     /// Writes until nobody can send any more.
@@ -93,7 +96,7 @@ impl Writer {
     fn number(&mut self, agent: Option<toka_core::AgentName>, kind: EventKind) -> Event {
         self.seq += 1;
         let Stamp { project, run } = self.stamp.clone();
-        Event { seq: self.seq, time_ms: now_ms(), project, run, agent, kind }
+        Event { seq: self.seq, time_ms: (self.clock)(), project, run, agent, kind }
     }
 
     /// Adds the event's line to what is to be written. When that is too much, the event is lost for the file.
@@ -147,6 +150,11 @@ impl Writer {
         let event = self.number(None, EventKind::Warning { message });
         self.queue(&event);
         self.show(event);
+    }
+
+    #[cfg(test)]
+    pub(super) fn by_clock(self, clock: fn() -> i64) -> Self {
+        Self { clock, ..self }
     }
 
     #[cfg(test)]

@@ -42,6 +42,23 @@ async fn a_short_life_with_its_last_words() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_duration_is_the_monotonic_clocks_whatever_the_wall_says() {
+    let wall = std::time::SystemTime::now();
+    let mut rig = Rig::running(|_| (), OWN).await;
+    // A minute passes for the one clock, and next to nothing for the other.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    rig.exited(Status::Code(0));
+    rig.gone(Usage::default());
+    let duration_ms = loop {
+        if let EventKind::AgentEnded { duration_ms, .. } = rig.event().await {
+            break duration_ms;
+        }
+    };
+    assert!((60_000..70_000).contains(&duration_ms), "{duration_ms}");
+    assert!(wall.elapsed().unwrap_or_default() < Duration::from_secs(50), "the wall's went on by itself");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_end_that_is_told_before_the_start_is_kept() {
     let mut rig = Rig::new(|_| ());
     rig.agent.ask(Request::Start, "test").await;
