@@ -202,11 +202,14 @@ impl Child {
         }
     }
 
+    /// Whether its main process has ended, and its group may have others.
+    pub(super) fn is_draining(&self) -> bool {
+        matches!(self.phase, Phase::Draining)
+    }
+
     /// How long until [`Child::on_time`] has something to do.
-    pub(super) fn next_wake(&self, now: Instant, drain: Duration) -> Option<Duration> {
-        let draining = matches!(self.phase, Phase::Draining).then_some(drain);
-        let deadline = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
-        draining.into_iter().chain(deadline).min()
+    pub(super) fn time_left(&self, now: Instant) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(now))
     }
 }
 

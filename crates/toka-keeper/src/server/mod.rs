@@ -2,7 +2,7 @@
 
 mod child;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -61,6 +61,10 @@ struct Server {
     preparer: Preparer,
     null: OwnedFd,
     children: BTreeMap<ProcessId, Child>,
+    /// Whose main process a pid is.
+    mains: HashMap<i32, ProcessId>,
+    /// Those whose main process has ended and whose group may not be empty yet: few, whatever the number of children.
+    draining: BTreeSet<ProcessId>,
     outgoing: VecDeque<Packet>,
 }
 
@@ -82,6 +86,8 @@ impl Server {
             preparer,
             null,
             children: BTreeMap::new(),
+            mains: HashMap::new(),
+            draining: BTreeSet::new(),
             outgoing: VecDeque::new(),
         })
     }
@@ -110,9 +116,16 @@ impl Server {
     /// When to wake up although nothing happens: only while groups are being emptied or agents stopped.
     fn next_wake(&self) -> EpollTimeout {
         let now = Instant::now();
-        let next = self.children.values().filter_map(|child| child.next_wake(now, DRAIN_INTERVAL)).min();
+        let draining = (!self.draining.is_empty()).then_some(DRAIN_INTERVAL);
+        let deadline = self.stopping().filter_map(|child| child.time_left(now)).min();
+        let next = draining.into_iter().chain(deadline).min();
         next.and_then(|wait| EpollTimeout::try_from(wait + Duration::from_millis(1)).ok())
             .unwrap_or(EpollTimeout::NONE)
+    }
+
+    /// Children with a deadline: none before the daemon's side closes.
+    fn stopping(&self) -> impl Iterator<Item = &Child> {
+        self.children.values().filter(|_| !self.connected)
     }
 
     fn on_control(&mut self) {
@@ -166,15 +179,22 @@ impl Server {
                 }
                 _ => break,
             };
-            let found = self.children.iter_mut().find(|(_, child)| child.pid == pid.as_raw());
-            if let Some((id, child)) = found {
-                let id = *id;
-                if let Some(status) = child.on_exit(status) {
-                    self.say(None, Body::Exited { id, status }, Vec::new());
-                }
+            if let Some(id) = self.mains.remove(&pid.as_raw()) {
+                self.on_exit(id, status);
             }
         }
         self.settle();
+    }
+
+    fn on_exit(&mut self, id: ProcessId, status: Status) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        let told = child.on_exit(status);
+        if child.is_draining() {
+            self.draining.insert(id);
+        }
+        if let Some(status) = told {
+            self.say(None, Body::Exited { id, status }, Vec::new());
+        }
     }
 
     fn on_report(&mut self, id: ProcessId) {
@@ -200,22 +220,27 @@ impl Server {
                 self.say(Some(call), Body::NotStarted(error), Vec::new());
             }
         }
+        if self.children.get(&id).is_some_and(Child::is_draining) {
+            self.draining.insert(id);
+        }
         self.settle();
     }
 
     fn on_time(&mut self) {
-        let now = Instant::now();
-        for child in self.children.values_mut() {
-            child.on_time(now);
+        if !self.connected {
+            let now = Instant::now();
+            self.children.values_mut().for_each(|child| child.on_time(now));
         }
         self.settle();
     }
 
     /// Lets go of every child whose main process has ended and whose group is empty.
     fn settle(&mut self) {
-        let ended: Vec<ProcessId> =
-            self.children.iter_mut().filter_map(|(id, child)| child.try_finish().then_some(*id)).collect();
+        let (children, draining) = (&mut self.children, &mut self.draining);
+        let mut finished = |id: &ProcessId| children.get_mut(id).is_none_or(Child::try_finish);
+        let ended: Vec<ProcessId> = draining.iter().copied().filter(|id| finished(id)).collect();
         for id in ended {
+            self.draining.remove(&id);
             let Some(child) = self.children.remove(&id) else { continue };
             for text in child.notices.iter().cloned() {
                 self.say(None, Body::Notice { id, text }, Vec::new());
@@ -270,6 +295,7 @@ impl Server {
                 {
                     self.say(Some(call), Body::Failed { reason: error.to_string() }, Vec::new());
                 }
+                self.mains.insert(child.pid, id);
                 self.children.insert(id, child);
             }
             Err(error) => self.say(Some(call), Body::NotPrepared(error), Vec::new()),
