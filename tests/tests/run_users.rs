@@ -35,6 +35,7 @@ fn who_may_be_somebody_else(user: User) {
 const LIVES: &str = "
 set -e
 id -u > \"$TOKA_ARTIFACTS/uid\"; id -G > \"$TOKA_ARTIFACTS/groups\"; echo \"user=$USER\" > \"$TOKA_ARTIFACTS/name\"
+echo by name > /dev/stderr; echo by name > /dev/stdout
 echo kept >> \"$HOME/kept\"; touch /tmp/one \"$TMPDIR/two\"
 cp \"$CREDENTIALS_DIRECTORY/key\" \"$TOKA_ARTIFACTS/key\"
 test -s \"$TOKA_SECTIONS\"
@@ -49,7 +50,9 @@ true
 
 fn lives(user: &str, check: impl Fn(u32, &Scene)) {
     let Some(root) = User::root() else { return };
-    let scene = Scene::new(root).env("KEY", "of-the-agent");
+    // Whatever the caller's umask, the way to its own folders is open to it.
+    let careful = ["sh", "-c", "umask 077; exec \"$@\"", "sh"].map(Into::into).to_vec();
+    let scene = Scene::new(root).env("KEY", "of-the-agent").wrapper(careful);
     scene.write(&scene.workspace().join("open.txt"), "for everybody\n");
     let closed = scene.workspace().join("closed.txt");
     scene.write(&closed, "for root\n");

@@ -33,6 +33,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Uid, fchown};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toka_core::{Coverage, Enforcement, Layer, NetworkAccess, SandboxMode};
@@ -41,7 +42,7 @@ use crate::cgroup::{Cgroups, Entrances, Group, Kind};
 use crate::host::{HostFacts, Namespaces};
 use crate::landlock::{self, Anchors};
 use crate::mounts::{self, BaseView, MountError, Opened};
-use crate::plan::{Right, SandboxPlan};
+use crate::plan::{Right, RunAs, SandboxPlan};
 use crate::report::{demand, group_coverage};
 use crate::seccomp::{self, Others, Sockets};
 use crate::sys::{self, BirthPlace, Forked, Instruction};
@@ -282,6 +283,13 @@ impl Preparer {
     }
 }
 
+/// Gives the output pipes to the user, who could otherwise write to them but not open them by name (`/dev/stderr`).
+fn give_streams(user: &RunAs) -> Result<(), StepError> {
+    let owner = (Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
+    step("streams: give away", fchown(io::stdout(), owner.0, owner.1))?;
+    step("streams: give away", fchown(io::stderr(), owner.0, owner.1))
+}
+
 fn anchors(host: &HostFacts) -> Anchors {
     let system = host.system.programs.iter().chain(&host.system.configuration).chain(&host.system.facts);
     Anchors::open(system.map(PathBuf::as_path).chain(crate::plan::DEVICES.iter().map(Path::new)))
@@ -338,6 +346,7 @@ impl Prepared {
             _ => {}
         }
         if let Some(user) = &plan.run_as {
+            give_streams(user)?;
             step_io("user", sys::become_user(user.uid, user.gid, &user.groups))?;
         }
         if self.confined == SandboxMode::On {

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 use nix::sys::socket::{SockType, getsockopt, sockopt};
+use nix::sys::stat::{Mode, umask};
 
 /// Becomes the keeper; returns when it has nothing left to keep.
 pub(crate) fn run() -> ExitCode {
@@ -16,6 +17,8 @@ pub(crate) fn run() -> ExitCode {
     }
     // Agents get /dev/null there; the socket itself is closed on exec.
     free_standard_input();
+    // What it makes in an agent's view are folders on the way, which an agent that is another user must get through.
+    umask(Mode::from_bits_truncate(0o022));
     match toka_keeper::serve(control, &name) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
