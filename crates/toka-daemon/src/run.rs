@@ -62,7 +62,7 @@ pub async fn run(
 
     let (seen, own_events) = mpsc::unbounded_channel();
     let journal = open_journal(&folders, id, vec![events, seen])?;
-    let (keeper, keeper_events) = lock.shared_with_child(start_keeper(&options, &folders)).await?;
+    let (keeper, keeper_events) = lock.shared_with_child(start_keeper(&options, &folders, &doors)).await?;
     let agents: Vec<AgentName> = options.plan.nodes().iter().map(|node| node.agent.clone()).collect();
     let workspace = folders.workspace.to_string_lossy().into_owned();
     journal.record(None, EventKind::RunStarted { workspace, agents }).await;
@@ -209,9 +209,12 @@ fn open_journal(
 async fn start_keeper(
     options: &RunOptions,
     folders: &ProjectFolders,
+    doors: &Doors,
 ) -> Result<(Keeper, mpsc::UnboundedReceiver<KeeperEvent>), RunError> {
     let cgroup_name = format!("toka-{:08x}", fingerprint(&folders.root()));
-    let options = KeeperOptions { program: options.toka_exe.clone(), cgroup_name };
+    // Of a run that is killed, sockets and secrets shall not stay until the next one.
+    let leftovers = [Some(run_folder(folders)), doors.short.clone()].into_iter().flatten().collect();
+    let options = KeeperOptions { program: options.toka_exe.clone(), cgroup_name, leftovers };
     Keeper::start(&options).await.map_err(RunError::Keeper)
 }
 
@@ -333,9 +336,13 @@ fn summaries(
     driver.plan.nodes().iter().map(|node| summary(&node.agent)).collect()
 }
 
+fn run_folder(folders: &ProjectFolders) -> PathBuf {
+    folders.run_dir.join(folders.project.as_str())
+}
+
 /// Removes the folder of sockets and secrets, all of which are gone by now.
 fn remove_run_folder(folders: &ProjectFolders) {
-    let folder = folders.run_dir.join(folders.project.as_str());
+    let folder = run_folder(folders);
     if let Err(error) = std::fs::remove_dir_all(&folder)
         && error.kind() != io::ErrorKind::NotFound
     {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use thiserror::Error;
 use toka_core::Enforcement;
 use toka_core::event::Usage;
-use toka_sandbox::{PrepareError, StepError};
+use toka_sandbox::cgroup::Layout;
+use toka_sandbox::{Cgroups, PrepareError, StepError};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +29,8 @@ pub struct KeeperOptions {
     pub program: PathBuf,
     /// Name of the control group that agents' groups lie in, such as `toka-1f2e3d4c`. Unique per state folder.
     pub cgroup_name: String,
+    /// Folders that the keeper removes when it ends, in case that the daemon could not: sockets, secrets. Absolute.
+    pub leftovers: Vec<PathBuf>,
 }
 
 /// Something that the keeper did not do.
@@ -141,11 +144,13 @@ impl Keeper {
                 .map_err(|error| start(error.into()))?;
         let process = Command::new(&options.program)
             .args(["__keeper", &options.cgroup_name])
+            .args(&options.leftovers)
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .spawn()
             .map_err(start)?;
-        let (keeper, mut events, hello) = Self::connect(ours, Some(process)).map_err(start)?;
+        let (keeper, mut events, hello) =
+            Self::connect(ours, Some(process), &options.cgroup_name).map_err(start)?;
         if hello.await.is_err() {
             let ended = events.recv().await;
             tracing::debug!(?ended, "the keeper ended before it said hello");
@@ -157,6 +162,7 @@ impl Keeper {
     fn connect(
         socket: OwnedFd,
         process: Option<Child>,
+        cgroup_name: &str,
     ) -> io::Result<(Self, mpsc::UnboundedReceiver<KeeperEvent>, oneshot::Receiver<()>)> {
         fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         // The type is only a carrier for readiness: packets of any kind of Unix socket are sent and received by `packet`.
@@ -166,7 +172,7 @@ impl Keeper {
         let (greeted, hello) = oneshot::channel();
         let shared = Arc::new(Shared { next_call: AtomicU64::new(1), pending: Mutex::default() });
         tokio::spawn(write_packets(Arc::clone(&socket), packets));
-        tokio::spawn(read_messages(socket, Arc::clone(&shared), events, greeted));
+        tokio::spawn(read_messages(socket, Arc::clone(&shared), events, greeted, cgroup_name.to_owned()));
         Ok((Self { shared, outgoing, process: Arc::new(Mutex::new(process)) }, received, hello))
     }
 
@@ -354,6 +360,7 @@ async fn read_messages(
     shared: Arc<Shared>,
     events: mpsc::UnboundedSender<KeeperEvent>,
     greeted: oneshot::Sender<()>,
+    cgroup_name: String,
 ) {
     let mut greeted = Some(greeted);
     while let Ok(Some((message, descriptors))) =
@@ -373,5 +380,12 @@ async fn read_messages(
         }
     }
     shared.pending().clear();
+    // A keeper that ended by itself has left nothing; of one that was killed, nothing may outlive us either.
+    let cleared = tokio::task::spawn_blocking(move || {
+        Cgroups::new(Layout::probe(Path::new("/")), &cgroup_name).clear()
+    });
+    if !matches!(cleared.await, Ok(true)) {
+        tracing::warn!("the keeper is gone, and some of its processes cannot be killed");
+    }
     let _ = events.send(KeeperEvent::Closed);
 }

@@ -63,8 +63,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let folders = make_folders(&root, &workspace)?;
     let launch = launch(&agent, &folders, &args)?;
+    let leftovers = temporary.iter().map(|folder: &tempfile::TempDir| folder.path().to_owned()).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (status, enforcement) = runtime.block_on(supervise(launch))?;
+    let (status, enforcement) = runtime.block_on(supervise(launch, leftovers))?;
     if args.json {
         writeln!(std::io::stderr(), "{}", serde_json::to_string(&enforcement)?)?;
     }
@@ -201,10 +202,16 @@ fn environment(folders: &AgentFolders, plan: &SandboxPlan) -> Vec<(OsString, OsS
 }
 
 /// Starts the command, hands its output through, passes signals on, and waits until all of it is gone.
-async fn supervise(launch: Launch) -> anyhow::Result<(Status, Enforcement)> {
+async fn supervise(launch: Launch, leftovers: Vec<PathBuf>) -> anyhow::Result<(Status, Enforcement)> {
     let options = KeeperOptions {
         program: "/proc/self/exe".into(),
-        cgroup_name: super::folders::cgroup_name(&launch.plan.working_dir),
+        // A number of its own: several commands may run in one folder at once.
+        cgroup_name: format!(
+            "{}-{}",
+            super::folders::cgroup_name(&launch.plan.working_dir),
+            std::process::id()
+        ),
+        leftovers,
     };
     let id = launch.id;
     let (keeper, mut events) = Keeper::start(&options).await?;

@@ -1,6 +1,7 @@
-//! `toka __keeper NAME`: the process that forks and holds the agents. Its control socket is its standard input.
+//! `toka __keeper NAME [FOLDER…]`: the process that forks and holds the agents. Its control socket is its standard input.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nix::sys::socket::{SockType, getsockopt, sockopt};
@@ -19,7 +20,8 @@ pub(crate) fn run() -> ExitCode {
     free_standard_input();
     // What it makes in an agent's view are folders on the way, which an agent that is another user must get through.
     umask(Mode::from_bits_truncate(0o022));
-    match toka_keeper::serve(control, &name) {
+    let leftovers: Vec<PathBuf> = std::env::args_os().skip(3).map(PathBuf::from).collect();
+    match toka_keeper::serve(control, &name, &leftovers) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("toka keeper: {error}");

@@ -5,6 +5,7 @@ mod child;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -35,11 +36,12 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(2);
 /// Events taken at once.
 const BATCH: usize = 64;
 
-/// Runs the keeper on `control` until its other side is closed and every agent is gone.
+/// Runs the keeper on `control` until its other side is closed and every agent is gone, and then removes the folders
+/// `leftovers`: a daemon that was killed has left its sockets and secrets there.
 ///
 /// # Errors
 /// When the process cannot be set up, or its own descriptors fail.
-pub fn serve(control: OwnedFd, cgroup_name: &str) -> io::Result<()> {
+pub fn serve(control: OwnedFd, cgroup_name: &str, leftovers: &[PathBuf]) -> io::Result<()> {
     // Not of the terminal's process group: Ctrl-C is the daemon's to handle.
     let _ = nix::unistd::setsid();
     sys::default_signals();
@@ -49,7 +51,12 @@ pub fn serve(control: OwnedFd, cgroup_name: &str) -> io::Result<()> {
     let preparer = Preparer::new(host, cgroups)?;
     let mut server = Server::new(control, preparer)?;
     server.say(None, Body::Hello { version: VERSION }, Vec::new());
-    server.run()
+    let ended = server.run();
+    for folder in leftovers {
+        // Mostly the daemon has done it.
+        let _ = std::fs::remove_dir_all(folder);
+    }
+    ended
 }
 
 struct Server {
@@ -266,7 +273,15 @@ impl Server {
             Request::Freeze { id } => self.with(id, |child| done(child.group.freeze())),
             Request::Thaw { id } => self.with(id, |child| done(child.group.thaw())),
             Request::MakeLeaf { id, leaf, pid } => {
-                self.with(id, |child| done(child.group.make_leaf(&leaf, pid)))
+                // The daemon has asked before; what the kernel says now is what counts.
+                let owner = self.owner(pid);
+                self.with(id, |child| match child.group.can_kill() {
+                    true if owner != Some(id) => {
+                        Err("cannot move a process that is not the agent's".to_owned())
+                    }
+                    // Without groups there is nothing to move it into, and its number is of its own namespace.
+                    _ => done(child.group.make_leaf(&leaf, pid)),
+                })
             }
             Request::RemoveLeaf { id, leaf } => self.with(id, |child| {
                 child.group.remove_leaf(&leaf).map(Body::Usage).map_err(|e| with_source(&e))

@@ -68,17 +68,7 @@ impl Group {
         limits: &GroupLimits,
     ) -> Result<(Self, Vec<String>), GroupError> {
         let layout = cgroups.layout();
-        let below = |root: &Option<PathBuf>| {
-            root.as_ref().map(|root| root.join(&cgroups.name).join(project).join(agent))
-        };
-        let group = Self {
-            kind: layout.kind,
-            memory: below(&layout.memory),
-            cpu: below(&layout.cpu),
-            pids: below(&layout.pids),
-            freezer: below(&layout.freezer),
-            unified: below(&layout.unified),
-        };
+        let group = Self::at(cgroups, &Path::new(project).join(agent));
         let mut reasons = Vec::new();
         if let (Kind::Unified, Some(root)) = (layout.kind, &layout.unified) {
             reasons.extend(delegate_controllers(root, &cgroups.name, project));
@@ -88,6 +78,24 @@ impl Group {
         }
         reasons.extend(group.apply(limits));
         Ok((group, reasons))
+    }
+
+    /// All groups of a keeper as one.
+    pub(super) fn whole(cgroups: &Cgroups) -> Self {
+        Self::at(cgroups, Path::new(""))
+    }
+
+    fn at(cgroups: &Cgroups, path: &Path) -> Self {
+        let layout = cgroups.layout();
+        let below = |root: &Option<PathBuf>| root.as_ref().map(|root| root.join(&cgroups.name).join(path));
+        Self {
+            kind: layout.kind,
+            memory: below(&layout.memory),
+            cpu: below(&layout.cpu),
+            pids: below(&layout.pids),
+            freezer: below(&layout.freezer),
+            unified: below(&layout.unified),
+        }
     }
 
     fn folders(&self) -> impl Iterator<Item = &Path> {

@@ -12,6 +12,7 @@ pub use group::{Entrances, Group, GroupError};
 pub use layout::{Kind, Layout};
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The base groups of one keeper: `NAME` in each hierarchy.
 #[derive(Debug, Clone)]
@@ -31,11 +32,6 @@ impl Cgroups {
         &self.layout
     }
 
-    /// Path of an agent's group relative to a hierarchy's own group, as /proc/PID/cgroup shows its end.
-    pub fn suffix(&self, project: &str, agent: &str) -> String {
-        format!("{}/{project}/{agent}", self.name)
-    }
-
     /// Whether a line of /proc/PID/cgroup lies in any agent's group: `(project, agent)` if so.
     pub fn owner(&self, proc_cgroup: &str) -> Option<(String, String)> {
         let marker = format!("/{}/", self.name);
@@ -51,13 +47,39 @@ impl Cgroups {
         self.layout.roots().map(|root| root.join(&self.name)).collect::<Vec<_>>().into_iter()
     }
 
-    /// Removes the base groups and empty projects in them. Groups with processes stay, as do those that are not ours.
+    /// Removes the base groups and what is empty in them. Groups with processes stay, as do those that are not ours.
     pub fn remove_empty(&self) {
         for base in self.bases() {
-            remove_empty_below(&base, 2);
+            remove_empty_below(&base, DEPTH);
         }
     }
+
+    /// Kills everything in the base groups and removes them: for when the keeper that held them is gone. Waits for the
+    /// kernel, at most [`CLEAR_WITHIN`]; true when nothing is left.
+    pub fn clear(&self) -> bool {
+        let whole = Group::whole(self);
+        let deadline = Instant::now() + CLEAR_WITHIN;
+        while self.bases().any(|base| base.exists()) {
+            if Instant::now() > deadline {
+                return false;
+            }
+            if !whole.is_empty() {
+                // What cannot be killed now is tried again.
+                let _ = whole.kill();
+                std::thread::sleep(CLEAR_INTERVAL);
+            }
+            self.remove_empty();
+        }
+        true
+    }
 }
+
+/// Project, agent, and a task's leaf below the base.
+const DEPTH: u8 = 3;
+/// The kernel needs milliseconds for a kill; one that takes longer hangs in a device.
+const CLEAR_WITHIN: Duration = Duration::from_secs(5);
+/// Between two looks whether it is done.
+const CLEAR_INTERVAL: Duration = Duration::from_millis(2);
 
 fn remove_empty_below(folder: &Path, depth: u8) {
     if depth > 0 {
