@@ -55,7 +55,7 @@ impl Cgroups {
     }
 
     /// Kills everything in the base groups and removes them: for when the keeper that held them is gone. Waits for the
-    /// kernel, at most [`CLEAR_WITHIN`]; true when nothing is left.
+    /// kernel, at most 5 s; true when nothing is left.
     pub fn clear(&self) -> bool {
         let whole = Group::whole(self);
         let deadline = Instant::now() + CLEAR_WITHIN;
