@@ -230,6 +230,69 @@ async fn out_of_memory_is_counted_with_its_peak() {
     bench.keeper.shutdown().await;
 }
 
+/// The process shares the keeper's memory until it executes its program, so the limit of its group must not reach it.
+#[tokio::test]
+async fn a_limit_too_small_for_anything_ends_the_agent_and_never_the_keeper() {
+    if !require(&[Need::Cgroups]) {
+        return;
+    }
+    let mut bench = Bench::new().await;
+    for (id, bytes) in (1..).zip([0, 4096, 16_384, 65_536, 262_144].repeat(4)) {
+        let mut confinement = Confinement::default();
+        confinement.limits.memory = Declared::by_default(toka_core::ByteSize(bytes), "test");
+        let plan = Arc::new(plan(bench.folders.path(), id, &confinement));
+        let launch = Launch { plan, ..bench.launch(id, "exit 0") };
+        // Too little may keep it from starting, or end it: either is an answer.
+        if let Ok(started) = bench.keeper.spawn(launch).await {
+            drop(started);
+            bench.end_of(id).await;
+        }
+    }
+    let started = bench.keeper.spawn(bench.launch(99, "exit 7")).await.expect("the keeper goes on");
+    drop(started);
+    assert_eq!(bench.end_of(99).await, Status::Code(7));
+    bench.keeper.shutdown().await;
+}
+
+#[tokio::test]
+async fn starts_leave_nothing_in_the_keepers_memory() {
+    if !require(&[Need::Cgroups]) {
+        return;
+    }
+    let mut bench = Bench::new().await;
+    // A process of its own says whose child it is: the keeper's.
+    let witness = bench.keeper.spawn(bench.launch(1, "sleep 1000")).await.expect("a start");
+    let keeper = parent_of(witness.pid);
+    let (mut settled, mut id) = (0, 1);
+    for round in 0..2 {
+        for _ in 0..200 {
+            id += 1;
+            let launch = Launch {
+                // One half fails at the last step, in the child.
+                program: Program::Path(if id % 2 == 0 { "/bin/true" } else { "/no/such" }.into()),
+                env: vec![("FILLER".into(), "x".repeat(4096).into())],
+                ..bench.launch(id, "")
+            };
+            if bench.keeper.spawn(launch).await.is_ok() {
+                bench.end_of(id).await;
+            }
+        }
+        let heap = private_memory(keeper);
+        assert!(round == 0 || heap < settled + 256, "{settled} KiB grew to {heap}");
+        settled = heap;
+    }
+    bench.keeper.kill(ProcessId(1));
+    bench.end_of(1).await;
+    bench.keeper.shutdown().await;
+}
+
+/// What a process has written in memory of its own, in KiB (proc_pid_smaps(5)).
+fn private_memory(pid: i32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("smaps_rollup");
+    let line = text.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).expect("a figure");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
 #[tokio::test]
 async fn a_leaf_takes_the_agents_own_processes_and_ends_them() {
     if !require(&[Need::Cgroups]) {

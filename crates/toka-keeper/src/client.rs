@@ -19,7 +19,7 @@ use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::packet::{self, Packet};
+use crate::packet::{Inbox, Packet};
 use crate::protocol::{Body, Call, Entry, Launch, Message, ProcessId, Request, Status};
 
 /// How to start a keeper.
@@ -363,8 +363,9 @@ async fn read_messages(
     cgroup_name: String,
 ) {
     let mut greeted = Some(greeted);
+    let mut inbox = Inbox::new();
     while let Ok(Some((message, descriptors))) =
-        socket.async_io(Interest::READABLE, || packet::receive::<Message>(socket.as_fd())).await
+        socket.async_io(Interest::READABLE, || inbox.receive::<Message>(socket.as_fd())).await
     {
         match (message.call, message.body) {
             (Some(call), body) => {

@@ -51,15 +51,39 @@ impl Packet {
     }
 }
 
-/// Receives one message without waiting: `None` when the other side is closed.
-///
-/// # Errors
-/// `WouldBlock` when there is none; `InvalidData` when it is no message of ours.
-pub(crate) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut buffer = vec![0; MAX_INLINE];
-    let mut control = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
-    let (length, mut descriptors) = {
-        let mut slices = [IoSliceMut::new(&mut buffer)];
+/// Where packets arrive: one piece of memory, used again for each.
+#[derive(Debug)]
+pub(crate) struct Inbox(Box<[u8]>);
+
+impl Inbox {
+    /// An empty one.
+    pub(crate) fn new() -> Self {
+        Self(vec![0; MAX_INLINE].into())
+    }
+
+    /// Receives one message without waiting: `None` when the other side is closed.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; `InvalidData` when it is no message of ours.
+    pub(crate) fn receive<T: DeserializeOwned>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+    ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        let (length, mut descriptors) = self.receive_raw(socket)?;
+        let message = match &self.0[..length] {
+            [] => return Ok(None),
+            text if text == IN_MEMORY => {
+                let memory = descriptors.pop().ok_or_else(|| invalid("a long message without its memory"))?;
+                serde_json::from_slice(&read_memory(File::from(memory))?)
+            }
+            text => serde_json::from_slice(text),
+        };
+        Ok(Some((message.map_err(|error| invalid(&error.to_string()))?, descriptors)))
+    }
+
+    fn receive_raw(&mut self, socket: BorrowedFd<'_>) -> io::Result<(usize, Vec<OwnedFd>)> {
+        let mut control = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
+        let mut slices = [IoSliceMut::new(&mut self.0)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
         let received = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags)?;
         let mut descriptors = Vec::new();
@@ -70,18 +94,8 @@ pub(crate) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result
                 }
             }
         }
-        (received.bytes, descriptors)
-    };
-    let text = match &buffer[..length] {
-        [] => return Ok(None),
-        text if text == IN_MEMORY => {
-            let memory = descriptors.pop().ok_or_else(|| invalid("a long message without its memory"))?;
-            read_memory(File::from(memory))?
-        }
-        text => text.to_vec(),
-    };
-    let message = serde_json::from_slice(&text).map_err(|error| invalid(&error.to_string()))?;
-    Ok(Some((message, descriptors)))
+        Ok((received.bytes, descriptors))
+    }
 }
 
 fn read_memory(mut file: File) -> io::Result<Vec<u8>> {
@@ -115,7 +129,8 @@ mod tests {
             let message = "x".repeat(length);
             let file = File::open("/dev/null").expect("null");
             Packet::new(&message, vec![file.into()]).expect("a packet").send(here.as_fd()).expect("sent");
-            let (text, descriptors) = receive::<String>(there.as_fd()).expect("received").expect("open");
+            let (text, descriptors) =
+                Inbox::new().receive::<String>(there.as_fd()).expect("received").expect("open");
             assert_eq!((text.len(), descriptors.len()), (length, 1));
         }
     }
@@ -123,17 +138,17 @@ mod tests {
     #[test]
     fn a_closed_side_is_the_end_and_silence_is_not() {
         let (here, there) = pair();
-        let silence = receive::<String>(there.as_fd()).expect_err("nothing sent");
+        let silence = Inbox::new().receive::<String>(there.as_fd()).expect_err("nothing sent");
         assert_eq!(silence.kind(), io::ErrorKind::WouldBlock);
         drop(here);
-        assert!(receive::<String>(there.as_fd()).expect("the end").is_none());
+        assert!(Inbox::new().receive::<String>(there.as_fd()).expect("the end").is_none());
     }
 
     #[test]
     fn what_is_no_message_is_an_error() {
         let (here, there) = pair();
         nix::unistd::write(&here, b"{nonsense").expect("written");
-        let error = receive::<u64>(there.as_fd()).expect_err("nonsense");
+        let error = Inbox::new().receive::<u64>(there.as_fd()).expect_err("nonsense");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -45,7 +45,7 @@ use crate::mounts::{self, BaseView, MountError, Opened};
 use crate::plan::{Right, RunAs, SandboxPlan};
 use crate::report::{demand, group_coverage};
 use crate::seccomp::{self, Others, Sockets};
-use crate::sys::{self, BirthPlace, Forked, Instruction};
+use crate::sys::{self, BirthPlace, Instruction, Stack};
 
 /// A step on the way to the first instruction that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
@@ -110,6 +110,7 @@ pub struct Preparer {
     pub(crate) filter_error: Option<String>,
     executable: OwnedFd,
     anchors: RefCell<Anchors>,
+    stack: RefCell<Stack>,
 }
 
 /// Everything that a child needs to confine itself, opened.
@@ -143,6 +144,17 @@ enum Ruleset {
     Ready(OwnedFd),
     /// Made in the child, whose mounts do not exist before.
     InChild,
+}
+
+/// How a process begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Birth {
+    /// In the keeper's memory, while the keeper stands still, until it executes its program: by far the fastest.
+    Sharing,
+    /// With a copy of the keeper's memory.
+    Copied,
+    /// The same, as the first process of its namespaces.
+    InNamespaces,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +201,7 @@ impl Preparer {
             filter_error,
             executable,
             anchors: RefCell::new(anchors),
+            stack: RefCell::new(Stack::new()?),
         })
     }
 
@@ -263,22 +276,28 @@ impl Preparer {
         let mut extra = vec![(&self.executable, Right::Execute)];
         match (mounts, &self.view) {
             (Mounts::Own { .. }, _) => return Ok(Ruleset::InChild),
-            (Mounts::Shared { terminals, .. }, Some(view)) => {
+            (Mounts::Shared { terminals, opened }, Some(view)) => {
                 extra.push((&view.proc, Right::Read));
                 extra.push((terminals, Right::Device));
-                self.make_ruleset(plan, &extra)
+                self.make_ruleset(plan, opened, &extra)
             }
             _ => {
                 let proc = open_proc()?;
                 extra.push((&proc, Right::Read));
-                self.make_ruleset(plan, &extra)
+                self.make_ruleset(plan, &[], &extra)
             }
         }
         .map(Ruleset::Ready)
     }
 
-    fn make_ruleset(&self, plan: &SandboxPlan, extra: &[(&OwnedFd, Right)]) -> Result<OwnedFd, StepError> {
-        landlock::ruleset(self.host.landlock_abi, &self.anchors.borrow(), &plan.files, extra, &plan.network)
+    fn make_ruleset(
+        &self,
+        plan: &SandboxPlan,
+        mounted: &[Opened],
+        extra: &[(&OwnedFd, Right)],
+    ) -> Result<OwnedFd, StepError> {
+        let (abi, anchors) = (self.host.landlock_abi, self.anchors.borrow());
+        landlock::ruleset(abi, &anchors, &plan.files, mounted, extra, &plan.network)
             .map_err(|error| StepError::new("landlock", error.path.as_deref().map(Path::new), &error.source))
     }
 }
@@ -291,21 +310,30 @@ fn give_streams(user: &RunAs) -> Result<(), StepError> {
 }
 
 fn anchors(host: &HostFacts) -> Anchors {
-    let system = host.system.programs.iter().chain(&host.system.configuration).chain(&host.system.facts);
-    Anchors::open(system.map(PathBuf::as_path).chain(crate::plan::DEVICES.iter().map(Path::new)))
+    Anchors::open(host.system.rules())
 }
 
 impl Prepared {
-    /// Forks the process that is to [`Prepared::enter`]: plainly, or as the first of its namespaces.
+    /// How the process begins. It shares the keeper's memory where nobody else can reach it through that process: behind
+    /// the filter, which denies tracing, and as the same user all the time.
+    pub fn birth(&self, plan: &SandboxPlan) -> Birth {
+        match self.mounts {
+            Mounts::Own { .. } => Birth::InNamespaces,
+            _ if self.filter.is_some() && plan.run_as.is_none() => Birth::Sharing,
+            _ => Birth::Copied,
+        }
+    }
+
+    /// Starts the process that is to [`Prepared::enter`] in `work`, which returns only when that or the exec has failed.
     ///
     /// # Errors
-    /// As fork(2) and clone(2).
-    pub fn fork(&self) -> io::Result<Forked> {
+    /// As fork(2) and clone3(2).
+    pub fn start(&self, birth: Birth, preparer: &Preparer, work: impl FnOnce() -> i32) -> io::Result<i32> {
         let group = self.entrances.birthplace.as_ref().map(|folder| folder.as_fd());
-        match (&self.mounts, group) {
-            (Mounts::Own { .. }, group) => sys::fork_into(group, BirthPlace::Namespaces),
-            (_, Some(group)) => sys::fork_into(Some(group), BirthPlace::Here),
-            (_, None) => sys::fork(),
+        match birth {
+            Birth::Sharing => sys::start_sharing(group, &mut preparer.stack.borrow_mut(), work),
+            Birth::Copied => sys::start_copied(group, BirthPlace::Here, work),
+            Birth::InNamespaces => sys::start_copied(group, BirthPlace::Namespaces, work),
         }
     }
 
@@ -319,11 +347,12 @@ impl Prepared {
     }
 
     /// In the child: takes the steps, in the order that the module's documentation lists. After it only exec is left.
+    /// Owns nothing when it returns, since the child may share its parent's memory.
     ///
     /// # Errors
     /// The first step that failed; the child must then end.
     pub fn enter(
-        mut self,
+        &self,
         plan: &SandboxPlan,
         preparer: &Preparer,
         streams: Streams<'_>,
@@ -371,18 +400,10 @@ impl Prepared {
     }
 
     /// For an ordinary user the forked process is the first of new namespaces; the agent is a child of it.
-    fn enter_process_namespace(&mut self, preparer: &Preparer) -> Result<(), StepError> {
-        match std::mem::replace(&mut self.mounts, Mounts::None) {
-            Mounts::Own { status: (read, write) } => {
-                mounts::map_user(preparer.host.uid, preparer.host.gid)?;
-                let copy = write.try_clone();
-                crate::init::split(write)?;
-                let write = step_io("process namespace: duplicate", copy)?;
-                self.mounts = Mounts::Own { status: (read, write) };
-            }
-            other => self.mounts = other,
-        }
-        Ok(())
+    fn enter_process_namespace(&self, preparer: &Preparer) -> Result<(), StepError> {
+        let Mounts::Own { status: (_, write) } = &self.mounts else { return Ok(()) };
+        mounts::map_user(preparer.host.uid, preparer.host.gid)?;
+        crate::init::split(step_io("process namespace: duplicate", write.try_clone())?)
     }
 
     /// Returns the terminals when they were made here.
@@ -423,7 +444,7 @@ impl Prepared {
                 let proc = open_proc()?;
                 let mut extra = vec![(&preparer.executable, Right::Execute), (&proc, Right::Read)];
                 extra.extend(terminals.map(|terminals| (terminals, Right::Device)));
-                made = preparer.make_ruleset(plan, &extra)?;
+                made = preparer.make_ruleset(plan, &[], &extra)?;
                 &made
             }
         };

@@ -1,7 +1,7 @@
 //! From the plan's path rules to one Landlock ruleset. One, because a second would deny moving files between folders
 //! (`REFER`), which cargo, npm and git need (landlock(7)).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,6 +16,7 @@ use landlock::{
 use nix::sys::stat::{SFlag, fstat};
 use toka_core::NetworkAccess;
 
+use crate::mounts::Opened;
 use crate::plan::{Links, Need, PathRule, Right};
 use crate::sys;
 
@@ -54,32 +55,35 @@ pub(crate) fn shortcomings(version: u32) -> Vec<String> {
         .collect()
 }
 
-/// The system's own paths, opened once for all rulesets. A file of /etc may be replaced by another, and the rule must be
-/// on the new one; replacing it changes its folder's time, so the folders are looked at before each use.
+/// The system's own paths, which every ruleset allows, opened once for all. A file of /etc may be replaced by another,
+/// and the rule must be on the new one; replacing it changes its folder's time, so the folders are looked at before each
+/// use.
 #[derive(Debug, Default)]
 pub(crate) struct Anchors {
-    opened: BTreeMap<PathBuf, Anchor>,
+    opened: Vec<Anchor>,
     folders: Vec<(PathBuf, Option<SystemTime>)>,
 }
 
 #[derive(Debug)]
 struct Anchor {
+    path: PathBuf,
     file: File,
     kind: SFlag,
+    right: Right,
 }
 
 impl Anchors {
-    /// Opens those of `paths` that are there.
-    pub(crate) fn open<'p>(paths: impl Iterator<Item = &'p Path>) -> Self {
-        let mut opened = BTreeMap::new();
+    /// Opens those of `rules` whose paths are there.
+    pub(crate) fn open<'p>(rules: impl Iterator<Item = (&'p Path, Right)>) -> Self {
+        let mut opened = Vec::new();
         let mut folders = BTreeSet::new();
-        for path in paths {
+        for (path, right) in rules {
             folders.extend(path.parent().map(Path::to_owned));
             let Ok(file) = open(path, Links::Follow) else { continue };
             // A link's target may be replaced in its own folder.
             folders.extend(path.canonicalize().ok().as_deref().and_then(Path::parent).map(Path::to_owned));
             if let Ok(kind) = kind_of(&file) {
-                opened.insert(path.to_owned(), Anchor { file, kind });
+                opened.push(Anchor { path: path.to_owned(), file, kind, right });
             }
         }
         Self {
@@ -98,7 +102,7 @@ fn changed(folder: &Path) -> Option<SystemTime> {
     folder.metadata().and_then(|found| found.modified()).ok()
 }
 
-/// Makes a ruleset of `rules`, with `extra` for paths that are known only by descriptor.
+/// Makes a ruleset of the system's own paths and `rules`, some of which are `mounted` already, with `extra` for paths that are known only by descriptor.
 ///
 /// # Errors
 /// When a required path cannot be opened, or the kernel refuses a rule.
@@ -106,17 +110,20 @@ pub(crate) fn ruleset(
     version: u32,
     anchors: &Anchors,
     rules: &[PathRule],
+    mounted: &[Opened],
     extra: &[(&OwnedFd, Right)],
     network: &NetworkAccess,
 ) -> Result<OwnedFd, RulesetError> {
     let abi = abi(version);
     let mut created = create(abi, network).map_err(|error| failed(None, io::Error::other(error)))?;
+    for Anchor { path, file, kind, right } in &anchors.opened {
+        created = add_known(created, file, *kind, *right, abi).map_err(|error| failed(Some(path), error))?;
+    }
     for rule in rules {
-        if rule.links == Links::Follow {
-            if let Some(Anchor { file, kind }) = anchors.opened.get(&rule.path) {
-                created = add_known(created, file, *kind, rule.right, abi)
-                    .map_err(|error| failed(Some(&rule.path), error))?;
-            }
+        // What is shown by a mount is open already; a rule is on what a path leads to, not on the path (landlock(7)).
+        if let Some(opened) = mounted.iter().find(|opened| opened.source.as_deref() == Some(&rule.path)) {
+            created = add(created, &opened.tree, rule.right, abi)
+                .map_err(|error| failed(Some(&rule.path), error))?;
             continue;
         }
         let file = match open(&rule.path, rule.links) {

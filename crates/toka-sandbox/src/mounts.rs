@@ -70,7 +70,9 @@ pub(crate) struct BaseView {
 /// One of the agent's own folders, opened and not yet attached.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    tree: OwnedFd,
+    /// What it shows, if anything.
+    pub(crate) source: Option<PathBuf>,
+    pub(crate) tree: OwnedFd,
     target: CString,
     place: Place,
     links: Links,
@@ -307,7 +309,7 @@ fn open_binds(binds: &[Bind]) -> Result<Vec<(&Bind, Opened)>> {
         let place = place_of(&tree).map_err(failed("inspect", &bind.target))?;
         let target = sys::c_path(&bind.target).map_err(failed("open", &bind.target))?;
         let links = if bind.source.as_ref() == Some(&bind.target) { Links::Refuse } else { Links::Follow };
-        opened.push((bind, Opened { tree, target, place, links }));
+        opened.push((bind, Opened { source: bind.source.clone(), tree, target, place, links }));
     }
     Ok(opened)
 }
@@ -388,15 +390,21 @@ fn make_place_in(root: BorrowedFd<'_>, path: &Path, kind: Place) -> Result<()> {
         })
         .collect();
     let Some((last, folders)) = names.split_last() else { return Ok(()) };
-    let mut at = root.try_clone_to_owned().map_err(failed("duplicate", path))?;
-    for name in folders {
-        at = enter_folder(&at, name).map_err(failed("make place", path))?;
-    }
+    let at = enter_folders(root, folders).map_err(failed("make place", path))?;
     match kind {
         Place::Folder => enter_folder(&at, last).map(drop),
         Place::File => make_file(&at, last),
     }
     .map_err(failed("make place", path))
+}
+
+/// Enters `folders` one in the other. Mostly only the last of them are missing.
+fn enter_folders(root: BorrowedFd<'_>, folders: &[&OsStr]) -> io::Result<OwnedFd> {
+    let Some((last, outer)) = folders.split_last() else { return root.try_clone_to_owned() };
+    match sys::open_below(root, &sys::c_path(&folders.iter().collect::<PathBuf>())?) {
+        Ok(folder) => Ok(folder),
+        Err(_) => Ok(enter_folder(&enter_folders(root, outer)?, last)?),
+    }
 }
 
 fn enter_folder(at: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {

@@ -63,45 +63,185 @@ pub enum BirthPlace {
     Namespaces,
 }
 
+/// `struct clone_args` of linux/sched.h, version 2.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+impl CloneArgs {
+    /// Being born in a version 2 control group costs nothing, whereas moving there makes the kernel wait for every
+    /// processor: several milliseconds (`cgroup_threadgroup_rwsem`, unless the hierarchy is mounted with
+    /// `favordynmods`).
+    fn new(group: Option<BorrowedFd<'_>>) -> Self {
+        const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+        let mut args = Self { exit_signal: libc::SIGCHLD as u64, ..Self::default() };
+        if let Some(group) = group {
+            args.flags |= CLONE_INTO_CGROUP;
+            args.cgroup = group.as_raw_fd() as u64;
+        }
+        args
+    }
+}
+
 /// [`fork`] into a version 2 control group (clone3(2), `CLONE_INTO_CGROUP`), into new namespaces, or both.
-///
-/// Being born in a group costs nothing, whereas moving there makes the kernel wait for every processor: several
-/// milliseconds (`cgroup_threadgroup_rwsem`, unless the hierarchy is mounted with `favordynmods`).
 ///
 /// # Errors
 /// As clone3(2); `EPERM` where user namespaces are refused.
 pub fn fork_into(group: Option<BorrowedFd<'_>>, place: BirthPlace) -> io::Result<Forked> {
-    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-    /// `struct clone_args` of linux/sched.h, version 2.
-    #[repr(C)]
-    #[derive(Default)]
-    struct CloneArgs {
-        flags: u64,
-        pidfd: u64,
-        child_tid: u64,
-        parent_tid: u64,
-        exit_signal: u64,
-        stack: u64,
-        stack_size: u64,
-        tls: u64,
-        set_tid: u64,
-        set_tid_size: u64,
-        cgroup: u64,
-    }
-    let mut args = CloneArgs { exit_signal: libc::SIGCHLD as u64, ..CloneArgs::default() };
+    let mut args = CloneArgs::new(group);
     if place == BirthPlace::Namespaces {
         let own = libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC;
         args.flags |= own as u64;
-    }
-    if let Some(group) = group {
-        args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = group.as_raw_fd() as u64;
     }
     // SAFETY: without CLONE_VM and without a stack the call is a fork, and the callers of `fork` are those of this one;
     // the arguments live through the call and their true size is passed.
     match check(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) })? {
         0 => Ok(Forked::Child),
         pid => Ok(Forked::Parent(pid as i32)),
+    }
+}
+
+/// The stack of processes that share our memory until they execute their program ([`start_sharing`]).
+#[derive(Debug)]
+pub struct Stack {
+    base: *mut libc::c_void,
+}
+
+impl Stack {
+    /// The steps of a child need some ten KiB; the rest is never touched.
+    const SIZE: usize = 256 * 1024;
+    /// At its end, so that too deep a call ends the child instead of writing over our memory. The largest page there is.
+    const GUARD: usize = 64 * 1024;
+
+    /// Reserves it.
+    ///
+    /// # Errors
+    /// As mmap(2) and mprotect(2).
+    pub fn new() -> io::Result<Self> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice takes nothing from anybody.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), Self::SIZE, access, flags, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let stack = Self { base };
+        // SAFETY: the range is the beginning of our own mapping, in which nothing lies yet.
+        check(unsafe { libc::mprotect(base, Self::GUARD, libc::PROT_NONE) }.into())?;
+        Ok(stack)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours alone, and no process runs on it once `start_sharing` has returned.
+        unsafe { libc::munmap(self.base, Self::SIZE) };
+    }
+}
+
+/// Starts a process that shares our memory while we stand still, until it has executed a program or ended (clone3(2),
+/// `CLONE_VM` and `CLONE_VFORK`), in a version 2 control group if one is given. It runs `work` on `stack` and ends with
+/// the status that this returns, if it returns.
+///
+/// Nothing is copied for it, as it is for a fork, where each page that either side then writes costs a fault. What `work`
+/// allocates and has not freed when it executes its program stays allocated here, so it must not own anything then.
+///
+/// The out-of-memory killer leaves such a process alone as long as it shares our memory (`in_vfork` of
+/// linux/sched/mm.h), so a tight limit of its group cannot end us.
+///
+/// # Errors
+/// As clone3(2).
+#[cfg(target_arch = "x86_64")]
+pub fn start_sharing<W: FnOnce() -> i32>(
+    group: Option<BorrowedFd<'_>>,
+    stack: &mut Stack,
+    work: W,
+) -> io::Result<i32> {
+    extern "C" fn begin<W: FnOnce() -> i32>(work: *mut Option<W>) -> ! {
+        // SAFETY: the pointer is that of the caller's variable below; the caller stands still, so it is ours alone.
+        let status = match unsafe { (*work).take() } {
+            Some(work) => work(),
+            None => 127,
+        };
+        exit_now(status)
+    }
+    let mut work = Some(work);
+    let mut args = CloneArgs::new(group);
+    args.flags |= (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
+    args.stack = stack.base as u64;
+    args.stack_size = Stack::SIZE as u64;
+    let begin: extern "C" fn(*mut Option<W>) -> ! = begin::<W>;
+    let result: c_long;
+    // SAFETY: the process runs on a stack of its own, whose end is aligned as a call wants it, and never returns into
+    // this frame: `begin` ends in _exit(2). We go on only when it no longer uses our memory, so to the compiler it is a
+    // call that may change memory and the registers that a system call changes. The arguments live through the call.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") &raw const args,
+            in("rsi") size_of::<CloneArgs>(),
+            in("r12") &raw mut work,
+            in("r13") begin,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    match result {
+        pid if pid > 0 => Ok(pid as i32),
+        error => Err(io::Error::from_raw_os_error(-error as i32)),
+    }
+}
+
+/// As on x86-64, but with a copy of our memory: the few instructions that it takes are not written for this processor.
+///
+/// # Errors
+/// As clone3(2).
+#[cfg(not(target_arch = "x86_64"))]
+pub fn start_sharing<W: FnOnce() -> i32>(
+    group: Option<BorrowedFd<'_>>,
+    _stack: &mut Stack,
+    work: W,
+) -> io::Result<i32> {
+    start_copied(group, BirthPlace::Here, work)
+}
+
+/// Starts a process with a copy of our memory ([`fork`], [`fork_into`]), which runs `work` and ends with the status that
+/// this returns, if it returns.
+///
+/// # Errors
+/// As fork(2) and clone3(2).
+pub fn start_copied<W: FnOnce() -> i32>(
+    group: Option<BorrowedFd<'_>>,
+    place: BirthPlace,
+    work: W,
+) -> io::Result<i32> {
+    let forked = match (group, place) {
+        (None, BirthPlace::Here) => fork(),
+        (group, place) => fork_into(group, place),
+    };
+    match forked? {
+        Forked::Child => exit_now(work()),
+        Forked::Parent(pid) => Ok(pid),
     }
 }
 
@@ -264,6 +404,15 @@ pub fn new_file_system(
 /// As openat2(2).
 pub fn open_in_root(root: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
     open_path(root.as_raw_fd(), path, libc::RESOLVE_IN_ROOT)
+}
+
+/// Opens a path below `root` that has no symbolic link in it (openat2(2), `RESOLVE_BENEATH`, `RESOLVE_NO_SYMLINKS`), for
+/// reference only.
+///
+/// # Errors
+/// As openat2(2); `ELOOP` when there is a link.
+pub fn open_below(root: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
+    open_path(root.as_raw_fd(), path, libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS)
 }
 
 /// Opens a path that has no symbolic link in it (openat2(2), `RESOLVE_NO_SYMLINKS`), for reference only.
@@ -436,20 +585,45 @@ pub fn loopback_up() -> io::Result<()> {
     Ok(())
 }
 
+/// A program's arguments and environment as execve(2) wants them, made before the process is: a child that shares our
+/// memory must own nothing when it executes its program.
+#[derive(Debug)]
+pub struct Arguments {
+    argv: Vec<*const libc::c_char>,
+    envp: Vec<*const libc::c_char>,
+    /// What the pointers point into; never touched again.
+    _texts: Vec<CString>,
+}
+
+impl Arguments {
+    /// Makes them of the arguments and the `NAME=value` pairs.
+    pub fn new(argv: Vec<CString>, envp: Vec<CString>) -> Self {
+        let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
+            list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+        };
+        let (argv_pointers, envp_pointers) = (pointers(&argv), pointers(&envp));
+        Self { argv: argv_pointers, envp: envp_pointers, _texts: argv.into_iter().chain(envp).collect() }
+    }
+}
+
+/// Executes the program at a path in the place of this process (execve(2)). Returns only on failure.
+pub fn exec_path(path: &CStr, arguments: &Arguments) -> io::Error {
+    // SAFETY: both arrays end with null and point to strings that live as long as `arguments`; a CString's text stays
+    // where it is when the CString moves.
+    unsafe { libc::execve(path.as_ptr(), arguments.argv.as_ptr(), arguments.envp.as_ptr()) };
+    io::Error::last_os_error()
+}
+
 /// Executes an open file in the place of this process (execveat(2), `AT_EMPTY_PATH`). Returns only on failure.
-pub fn exec_file(file: BorrowedFd<'_>, argv: &[CString], envp: &[CString]) -> io::Error {
-    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
-        list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
-    };
-    let (argv, envp) = (pointers(argv), pointers(envp));
-    // SAFETY: both arrays end with null and point to strings that live through the call.
+pub fn exec_file(file: BorrowedFd<'_>, arguments: &Arguments) -> io::Error {
+    // SAFETY: as for `exec_path`.
     unsafe {
         libc::syscall(
             libc::SYS_execveat,
             file.as_raw_fd(),
             c"".as_ptr(),
-            argv.as_ptr(),
-            envp.as_ptr(),
+            arguments.argv.as_ptr(),
+            arguments.envp.as_ptr(),
             libc::AT_EMPTY_PATH,
         );
     }

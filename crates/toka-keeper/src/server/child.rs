@@ -1,9 +1,9 @@
 //! One agent's processes as the keeper sees them: from the fork until its control group is empty and removed.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ use toka_core::event::Usage;
 use toka_core::{Enforcement, Name};
 use toka_sandbox::guard;
 use toka_sandbox::init::read_status;
-use toka_sandbox::sys::{self, Forked};
-use toka_sandbox::{Group, PrepareError, Prepared, Preparer, Program, StepError, Streams};
+use toka_sandbox::sys::{self, Arguments};
+use toka_sandbox::{Birth, Group, PrepareError, Prepared, Preparer, Program, StepError, Streams};
 
 use crate::protocol::{Body, Launch, Status};
 
@@ -36,6 +36,7 @@ pub(super) enum Phase {
 pub(super) struct Child {
     pub(super) pid: i32,
     pub(super) phase: Phase,
+    pub(super) birth: Birth,
     pub(super) project: String,
     pub(super) agent: Name,
     pub(super) group: Group,
@@ -77,17 +78,19 @@ impl Child {
             pipe2(OFlag::O_CLOEXEC).map_err(|error| StepError::new("streams: make pipe", None, &error.into()))
         };
         let ((output, output_end), (error, error_end), (report, report_end)) = (pipe()?, pipe()?, pipe()?);
+        let executable = Executable::new(preparer, &launch)?;
         let prepared = preparer.prepare(&launch.plan)?;
         let (group, enforcement) = (prepared.group.clone(), prepared.enforcement.clone());
         let streams = Streams { input: null.as_fd(), output: output_end.as_fd(), error: error_end.as_fd() };
-        let pid = match prepared.fork() {
-            Ok(Forked::Child) => become_agent(prepared, preparer, &launch, streams, report_end),
-            Ok(Forked::Parent(pid)) => pid,
-            Err(error) => {
-                let _ = group.remove();
-                return Err(StepError::new("fork", None, &error).into());
-            }
-        };
+        let birth = prepared.birth(&launch.plan);
+        let begun = prepared.start(birth, preparer, || {
+            become_agent(&prepared, preparer, &launch, streams, &executable, report_end.as_fd())
+        });
+        let pid = begun.map_err(|error| {
+            let _ = group.remove();
+            StepError::new("fork", None, &error)
+        })?;
+        drop(report_end);
         let status = prepared.into_status_pipe();
         for end in [&output, &error] {
             // The daemon reads both by readiness. The flag is of this end only; the agent's end stays blocking.
@@ -96,6 +99,7 @@ impl Child {
         Ok(Self {
             pid,
             phase: Phase::Starting { report, call },
+            birth,
             project: launch.plan.project.to_string(),
             agent: launch.plan.agent.clone(),
             guarded: launch.plan.guarded.clone(),
@@ -228,51 +232,67 @@ fn unreadable(reason: &str) -> StepError {
     StepError { step: "start".into(), path: None, errno: 0, reason: reason.into() }
 }
 
-/// In the child: confines itself and executes the program; on failure says the step, the path and the error, and ends.
+/// In the child: confines itself and executes the program; on failure says the step, the path and the error, and returns
+/// the status to end with.
 fn become_agent(
-    prepared: Prepared,
+    prepared: &Prepared,
     preparer: &Preparer,
     launch: &Launch,
     streams: Streams<'_>,
-    report: OwnedFd,
-) -> ! {
+    executable: &Executable<'_>,
+    report: BorrowedFd<'_>,
+) -> i32 {
     let error = match prepared.enter(&launch.plan, preparer, streams) {
-        Ok(()) => execute(preparer, launch),
+        Ok(()) => executable.execute(),
         Err(error) => error,
     };
     if let Ok(text) = serde_json::to_vec(&error) {
-        let _ = File::from(report).write_all(&text);
+        let _ = nix::unistd::write(report, &text);
     }
-    sys::exit_now(127)
+    127
 }
 
-/// Executes the program; returns only with the reason why not.
-fn execute(preparer: &Preparer, launch: &Launch) -> StepError {
-    let c_string = |bytes: Vec<u8>| CString::new(bytes).unwrap_or_default();
-    let argv: Vec<CString> = launch.argv.iter().map(|arg| c_string(arg.as_bytes().to_vec())).collect();
-    let envp: Vec<CString> = launch
-        .env
-        .iter()
-        .map(|(name, value)| {
+/// What is to be executed, made ready before there is a process.
+#[derive(Debug)]
+struct Executable<'a> {
+    target: Target<'a>,
+    arguments: Arguments,
+}
+
+#[derive(Debug)]
+enum Target<'a> {
+    Path(CString),
+    Open(BorrowedFd<'a>),
+}
+
+impl<'a> Executable<'a> {
+    fn new(preparer: &'a Preparer, launch: &Launch) -> Result<Self, StepError> {
+        let c_string = |bytes: Vec<u8>| CString::new(bytes).unwrap_or_default();
+        let argv = launch.argv.iter().map(|arg| c_string(arg.as_bytes().to_vec())).collect();
+        let pair = |(name, value): &(OsString, OsString)| {
             let mut pair = name.clone().into_vec();
             pair.push(b'=');
             pair.extend(value.as_bytes());
             c_string(pair)
-        })
-        .collect();
-    match &launch.program {
-        Program::Itself => StepError::new("exec", None, &sys::exec_file(preparer.executable(), &argv, &envp)),
-        Program::Path(path) => exec_path(path, &argv, &envp),
+        };
+        let envp = launch.env.iter().map(pair).collect();
+        let target = match &launch.program {
+            Program::Itself => Target::Open(preparer.executable()),
+            Program::Path(path) => {
+                Target::Path(sys::c_path(path).map_err(|error| StepError::new("exec", Some(path), &error))?)
+            }
+        };
+        Ok(Self { target, arguments: Arguments::new(argv, envp) })
     }
-}
 
-fn exec_path(path: &Path, argv: &[CString], envp: &[CString]) -> StepError {
-    let error = match sys::c_path(path) {
-        Ok(c_path) => match nix::unistd::execve(&c_path, argv, envp) {
-            Err(error) => error.into(),
-            Ok(never) => match never {},
-        },
-        Err(error) => error,
-    };
-    StepError::new("exec", Some(path), &error)
+    /// Returns only with the reason why not.
+    fn execute(&self) -> StepError {
+        match &self.target {
+            Target::Open(file) => StepError::new("exec", None, &sys::exec_file(*file, &self.arguments)),
+            Target::Path(path) => {
+                let error = sys::exec_path(path, &self.arguments);
+                StepError::new("exec", Some(Path::new(OsStr::from_bytes(path.as_bytes()))), &error)
+            }
+        }
+    }
 }

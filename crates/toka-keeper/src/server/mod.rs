@@ -14,9 +14,9 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use toka_sandbox::{Cgroups, HostFacts, Preparer, sys};
+use toka_sandbox::{Birth, Cgroups, HostFacts, Preparer, sys};
 
-use crate::packet::{self, Packet};
+use crate::packet::{Inbox, Packet};
 use crate::protocol::{Body, Call, Entry, Launch, Message, ProcessId, Request, Status, VERSION};
 use child::{Child, Phase};
 
@@ -61,6 +61,7 @@ pub fn serve(control: OwnedFd, cgroup_name: &str, leftovers: &[PathBuf]) -> io::
 
 struct Server {
     control: OwnedFd,
+    inbox: Inbox,
     /// False once the daemon's side is closed: then agents are being stopped, and nothing can be said any more.
     connected: bool,
     signals: SignalFd,
@@ -87,6 +88,7 @@ impl Server {
         let null = std::fs::File::open("/dev/null")?.into();
         Ok(Self {
             control,
+            inbox: Inbox::new(),
             connected: true,
             signals,
             epoll,
@@ -138,7 +140,7 @@ impl Server {
     fn on_control(&mut self) {
         self.flush();
         loop {
-            match packet::receive::<Call>(self.control.as_fd()) {
+            match self.inbox.receive::<Call>(self.control.as_fd()) {
                 Ok(Some((call, descriptors))) => self.on_call(call, descriptors),
                 Ok(None) => return self.disconnect(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -208,7 +210,9 @@ impl Server {
         let Some(child) = self.children.get_mut(&id) else { return };
         let Phase::Starting { report, call } = &child.phase else { return };
         let call = *call;
-        let _ = self.epoll.delete(report);
+        if child.birth != Birth::Sharing {
+            let _ = self.epoll.delete(report);
+        }
         match child::read_report(report) {
             None => {
                 let (output, error) = (child.output.try_clone(), child.error.try_clone());
@@ -305,15 +309,25 @@ impl Server {
         }
         match Child::start(&self.preparer, &self.null, call, launch) {
             Ok(child) => {
-                if let Phase::Starting { report, .. } = &child.phase
-                    && let Err(error) = self.epoll.add(report, EpollEvent::new(EpollFlags::EPOLLIN, id.0))
-                {
-                    self.say(Some(call), Body::Failed { reason: error.to_string() }, Vec::new());
-                }
+                let birth = child.birth;
                 self.mains.insert(child.pid, id);
                 self.children.insert(id, child);
+                match birth {
+                    // It has executed its program, or has failed to: we stood still meanwhile.
+                    Birth::Sharing => self.on_report(id),
+                    Birth::Copied | Birth::InNamespaces => self.await_report(id, call),
+                }
             }
             Err(error) => self.say(Some(call), Body::NotPrepared(error), Vec::new()),
+        }
+    }
+
+    fn await_report(&mut self, id: ProcessId, call: u64) {
+        let Some(Child { phase: Phase::Starting { report, .. }, .. }) = self.children.get(&id) else {
+            return;
+        };
+        if let Err(error) = self.epoll.add(report, EpollEvent::new(EpollFlags::EPOLLIN, id.0)) {
+            self.say(Some(call), Body::Failed { reason: error.to_string() }, Vec::new());
         }
     }
 

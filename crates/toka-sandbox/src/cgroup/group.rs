@@ -16,6 +16,8 @@ use crate::plan::GroupLimits;
 
 /// Period of the CPU quota in microseconds, the kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
+/// The weight that a group has when none is written: 1,024 shares of version 1.
+const USUAL_WEIGHT: u32 = 100;
 
 /// Something that a control group would not do.
 #[derive(Debug, Error)]
@@ -168,8 +170,10 @@ impl Group {
                 }
                 if let Some(folder) = &self.cpu {
                     set(folder, "cpu.cfs_quota_us", quota.to_string(), "CPU is not limited");
-                    let shares = u64::from(limits.cpu_weight) * 1024 / 100;
-                    set(folder, "cpu.shares", shares.to_string(), "CPU has no weight");
+                    if limits.cpu_weight != USUAL_WEIGHT {
+                        let shares = u64::from(limits.cpu_weight) * 1024 / u64::from(USUAL_WEIGHT);
+                        set(folder, "cpu.shares", shares.to_string(), "CPU has no weight");
+                    }
                 }
                 if let Some(folder) = &self.pids {
                     set(folder, "pids.max", limits.processes.to_string(), "processes are not limited");

@@ -135,17 +135,8 @@ impl Compiler<'_> {
     fn system(&mut self) {
         let system = &self.input.host.system;
         let origin = Origin::default_of("the system's programs");
-        for path in &system.programs {
-            self.file(path, Right::Execute, Need::Optional);
-        }
         self.say(Layer::Landlock, format!("execute {}", list(&system.programs)), &origin);
-        for path in system.configuration.iter().chain(&system.facts) {
-            self.file(path, Right::Read, Need::Optional);
-        }
         self.say(Layer::Landlock, "read the harmless part of /etc, CPU facts in /sys".into(), &origin);
-        for path in DEVICES {
-            self.file(Path::new(path), Right::Device, Need::Optional);
-        }
         self.say(Layer::Landlock, format!("use {}", DEVICES.join(", ")), &origin);
         self.say(Layer::Mounts, "everything else hidden or read-only".into(), &origin);
         if let Some(RunAs { uid, gid, .. }) = self.input.run_as {
@@ -199,12 +190,16 @@ impl Compiler<'_> {
     fn search_path(&self) -> String {
         let executable = |folder: &PathBuf| {
             // Nearly all are the system's; only the others are worth a look at where they lead.
-            if self.input.host.system.programs.iter().any(|known| folder.starts_with(known)) {
+            let of_the_system =
+                |folder: &Path| self.input.host.system.programs.iter().any(|known| folder.starts_with(known));
+            if of_the_system(folder) {
                 return true;
             }
             let real = folder.canonicalize().unwrap_or_else(|_| folder.clone());
-            let rights = [Right::Execute, Right::WriteExecute];
-            self.files.iter().any(|rule| rights.contains(&rule.right) && real.starts_with(&rule.path))
+            let allowed = |rule: &PathRule| {
+                [Right::Execute, Right::WriteExecute].contains(&rule.right) && real.starts_with(&rule.path)
+            };
+            of_the_system(&real) || self.files.iter().any(allowed)
         };
         let host = self.input.host.path.iter().filter(|folder| executable(folder));
         let own = self.input.toka_exe.parent().into_iter().map(Path::to_owned);
@@ -244,7 +239,12 @@ impl Compiler<'_> {
 
     fn device(&mut self, path: &Path, origin: &Origin) {
         self.bind(path, path, Access::ReadWrite, Need::Required);
-        self.file(path, Right::Device, Need::Required);
+        self.files.push(PathRule {
+            path: path.to_owned(),
+            right: Right::Device,
+            links: Links::Follow,
+            need: Need::Required,
+        });
         self.say(Layer::Landlock, format!("use device {}", path.display()), origin);
     }
 
@@ -391,7 +391,7 @@ impl Compiler<'_> {
         let workspace = &self.input.folders.workspace;
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let inside = path.starts_with(workspace);
-        let astray = self.is_secret(&real) && !self.is_secret(path);
+        let astray = real != path && self.is_secret(&real) && !self.is_secret(path);
         if astray || (inside && !real.starts_with(workspace)) {
             return Err(CompileError::Outside { path: path.display().to_string(), origin: origin.clone() });
         }
@@ -418,7 +418,10 @@ impl Compiler<'_> {
 
     fn in_system(&self, path: &Path) -> bool {
         let system = &self.input.host.system;
-        system.programs.iter().chain(&system.configuration).any(|known| path.starts_with(known))
+        // Nearly every path that is asked about is the agent's own, and configuration is a long list.
+        let below = |list: &[PathBuf]| list.iter().any(|known| path.starts_with(known));
+        let may_be_configuration = ["/etc", "/run"].iter().any(|folder| path.starts_with(folder));
+        below(&system.programs) || (may_be_configuration && below(&system.configuration))
     }
 
     /// Adds a bind mount; of two with one target the one that allows more stays, unless the later is a protection.
@@ -435,10 +438,6 @@ impl Compiler<'_> {
                 need,
             }),
         }
-    }
-
-    fn file(&mut self, path: &Path, right: Right, need: Need) {
-        self.files.push(PathRule { path: path.to_owned(), right, links: Links::Follow, need });
     }
 
     pub(super) fn say(&mut self, layer: Layer, rule: String, origin: &Origin) {

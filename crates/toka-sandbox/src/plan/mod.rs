@@ -34,7 +34,7 @@ pub struct SandboxPlan {
     pub working_dir: PathBuf,
     /// Bind mounts in the order they are made; a later one covers an earlier.
     pub binds: Vec<Bind>,
-    /// Landlock rules on paths.
+    /// Landlock rules on paths, besides those of the system ([`SystemPaths::rules`]).
     pub files: Vec<PathRule>,
     /// Reach of the network.
     pub network: NetworkAccess,

@@ -17,6 +17,9 @@ impl Compiler<'_> {
         let written = |rule: &PathRule| matches!(rule.right, Right::Write | Right::WriteExecute);
         let wide: Vec<PathBuf> =
             self.files.iter().filter(|rule| written(rule)).map(|rule| rule.path.clone()).collect();
+        if wide.is_empty() {
+            return;
+        }
         let concerned = |path: &PathBuf| wide.iter().any(|w| path.starts_with(w) || w.starts_with(path));
         let (there, absent): (Vec<PathBuf>, Vec<PathBuf>) =
             self.protected().into_iter().filter(concerned).partition(|path| path.symlink_metadata().is_ok());
@@ -68,7 +71,10 @@ impl Compiler<'_> {
     /// state, other agents' folders, and the user's keys.
     pub(super) fn hide(&mut self) {
         let folders = self.input.folders;
-        let secrets = HOME_SECRETS.iter().map(|secret| folders.user_home.join(secret));
+        let home = &folders.user_home;
+        let touched =
+            self.binds.iter().any(|bind| bind.target.starts_with(home) || home.starts_with(&bind.target));
+        let secrets = HOME_SECRETS.iter().filter(|_| touched).map(|secret| home.join(secret));
         let hidden: Vec<PathBuf> = [folders.state_dir.clone(), folders.run_dir.clone()]
             .into_iter()
             .chain(secrets)

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Right;
+
 /// Folders of programs and libraries (file-hierarchy(7); the last two are NixOS and Guix).
 const PROGRAMS: [&str; 10] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store", "/gnu/store"];
@@ -93,5 +95,13 @@ impl SystemPaths {
         let mut configuration = there(&CONFIGURATION);
         configuration.extend(there(&CONFIGURATION_MORE));
         Self { programs: there(&PROGRAMS), configuration, facts: there(&FACTS) }
+    }
+
+    /// What every agent may do with the system's own paths and devices. Not part of a plan: whoever puts a plan in force
+    /// adds it, so that it is not copied for every agent.
+    pub fn rules(&self) -> impl Iterator<Item = (&Path, Right)> {
+        let programs = self.programs.iter().map(|path| (path.as_path(), Right::Execute));
+        let read = self.configuration.iter().chain(&self.facts).map(|path| (path.as_path(), Right::Read));
+        programs.chain(read).chain(DEVICES.iter().map(|path| (Path::new(*path), Right::Device)))
     }
 }
