@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::probe::ProbeKind;
 use crate::{AgentName, Enforcement, Exit, ProjectName, RunId};
 
 /// One numbered, timed event.
@@ -67,6 +68,11 @@ pub enum EventKind {
     },
     /// It said that it is ready.
     AgentReady,
+    /// It is not ready any more, and runs on.
+    AgentNotReady {
+        /// Why.
+        reason: String,
+    },
     /// Its tree is frozen.
     AgentPaused,
     /// Its tree runs again.
@@ -84,6 +90,39 @@ pub enum EventKind {
         duration_ms: u64,
         /// What it used.
         usage: Usage,
+    },
+    /// It is gone, with all that it started, and will be started again.
+    AgentRestarting {
+        /// How it ended.
+        exit: Exit,
+        /// How long it lived, in milliseconds.
+        duration_ms: u64,
+        /// What it used.
+        usage: Usage,
+        /// Which restart this will be, from 1.
+        restarts: u32,
+        /// The wait before it, in milliseconds.
+        delay_ms: u64,
+    },
+    /// It is gone, and was restarted too often to be started again before a person says so.
+    AgentQuarantined {
+        /// How it ended.
+        exit: Exit,
+        /// How long it lived, in milliseconds.
+        duration_ms: u64,
+        /// What it used.
+        usage: Usage,
+        /// How often it was restarted.
+        restarts: u32,
+    },
+    /// A probe changed its mind.
+    ProbeChanged {
+        /// Which.
+        probe: ProbeKind,
+        /// Whether it succeeds now.
+        ok: bool,
+        /// What it said.
+        reason: String,
     },
     /// It will not start.
     AgentBlocked {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ByteSize;
+use crate::probe::ProbeKind;
 use crate::units::format_duration;
 
 /// The cause of an agent's end.
@@ -36,6 +37,18 @@ pub enum Exit {
         /// The timeout.
         limit: Duration,
     },
+    /// It was alive and did nothing for longer than its watchdog allows, or did not say that it is alive.
+    Watchdog {
+        /// The watchdog's time.
+        limit: Duration,
+    },
+    /// One of its probes failed for good.
+    Probe {
+        /// Which.
+        probe: ProbeKind,
+        /// What it said last.
+        reason: String,
+    },
     /// It was refused before it started, or its start failed.
     Denied {
         /// The layer or step, and what it said.
@@ -61,6 +74,11 @@ impl Exit {
         matches!(self, Self::Code { code: 0 })
     }
 
+    /// Whether somebody wanted it to end.
+    pub fn is_asked_for(&self) -> bool {
+        matches!(self, Self::Stopped { .. })
+    }
+
     /// Whether it ended because time ran out (exit status 124 of `toka run`).
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Timeout { .. })
@@ -79,6 +97,8 @@ impl fmt::Display for Exit {
             Self::Oom { peak: Some(peak), limit } => write!(f, "out of memory: peak {peak} of {limit}"),
             Self::Oom { peak: None, limit } => write!(f, "out of memory: limit {limit}"),
             Self::Timeout { limit } => write!(f, "timed out after {}", format_duration(*limit)),
+            Self::Watchdog { limit } => write!(f, "no sign of life for {}", format_duration(*limit)),
+            Self::Probe { probe, reason } => write!(f, "{probe} probe failed: {reason}"),
             Self::Denied { reason } => write!(f, "denied: {reason}"),
             Self::StartFailed { reason } => write!(f, "did not start: {reason}"),
             Self::Stopped { by } => write!(f, "stopped by {by}"),

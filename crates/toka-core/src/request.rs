@@ -64,7 +64,10 @@ pub fn decide(state: &AgentState, request: Request) -> Decision {
     use Decision::{Accept, Deny, Ignore};
     match (state, request) {
         (S::Blocked { .. }, Request::Start | Request::Restart) => Deny(DenyReason::Blocked),
-        (S::Pending | S::Ended { .. }, Request::Start | Request::Restart) => Accept,
+        (
+            S::Pending | S::Ended { .. } | S::Backoff { .. } | S::Quarantined { .. },
+            Request::Start | Request::Restart,
+        ) => Accept,
         (S::Starting | S::Running { .. } | S::Paused { .. }, Request::Start) => Ignore,
         (S::Stopping { .. }, Request::Start | Request::Pause | Request::Resume | Request::Restart) => {
             Deny(DenyReason::Stopping)
@@ -72,16 +75,22 @@ pub fn decide(state: &AgentState, request: Request) -> Decision {
         (S::Running { .. }, Request::Pause) | (S::Paused { .. }, Request::Resume) => Accept,
         (S::Paused { .. }, Request::Pause) | (S::Running { .. }, Request::Resume) => Ignore,
         (S::Starting, Request::Pause | Request::Resume) => Deny(DenyReason::Starting),
-        (S::Pending | S::Blocked { .. } | S::Ended { .. }, Request::Pause | Request::Resume) => {
-            Deny(DenyReason::NotRunning)
-        }
-        (S::Pending | S::Starting | S::Running { .. } | S::Paused { .. }, Request::Stop | Request::Kill) => {
-            Accept
-        }
+        (
+            S::Pending | S::Blocked { .. } | S::Ended { .. } | S::Backoff { .. } | S::Quarantined { .. },
+            Request::Pause | Request::Resume,
+        ) => Deny(DenyReason::NotRunning),
+        (
+            S::Pending | S::Starting | S::Running { .. } | S::Paused { .. } | S::Backoff { .. },
+            Request::Stop | Request::Kill,
+        ) => Accept,
         (S::Starting | S::Running { .. } | S::Paused { .. }, Request::Restart) => Accept,
         (S::Stopping { .. }, Request::Kill) => Accept,
+        // One that a clock stops could come back; one that somebody stops does not.
+        (S::Stopping { .. }, Request::Stop) if !state.is_asked_to_stop() => Accept,
         (S::Stopping { .. }, Request::Stop) => Ignore,
-        (S::Blocked { .. } | S::Ended { .. }, Request::Stop | Request::Kill) => Ignore,
+        (S::Blocked { .. } | S::Ended { .. } | S::Quarantined { .. }, Request::Stop | Request::Kill) => {
+            Ignore
+        }
     }
 }
 
@@ -99,7 +108,10 @@ mod tests {
             AgentState::Running { pid: 1, ready: false },
             AgentState::Paused { pid: 1, ready: true },
             AgentState::Stopping { exit: exit.clone() },
-            AgentState::Ended { exit },
+            AgentState::Ended { exit: exit.clone() },
+            AgentState::Stopping { exit: Exit::Unknown },
+            AgentState::Backoff { restarts: 1 },
+            AgentState::Quarantined { exit, restarts: 5 },
         ]
     }
 

@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! pending ─▶ starting ─▶ running ⇄ paused
-//!    │           │          │         │
-//!    ▼           ▼          ▼         ▼
-//! blocked     ended ◀── stopping ◀────┘
+//!    │        ▲  │          │         │
+//!    ▼        │  ▼          ▼         ▼
+//! blocked     │ ended ◀── stopping ◀──┘
+//!             │             │
+//!          backoff ◀────────┴──▶ quarantined
 //! ```
 //!
-//! `blocked` and `ended` are final for a task. A state owns its data; [`AgentState::on`] is the only way from one to the
+//! Whatever ends by itself may go to `backoff` or `quarantined` instead; what somebody stopped never does. `blocked`,
+//! `ended` and `quarantined` are final: only a person gets an agent out of them. A state owns its data; [`AgentState::on`] is the only way from one to the
 //! next, and an illegal step is an error, never a guess.
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +55,18 @@ pub enum AgentState {
         /// How.
         exit: Exit,
     },
+    /// Gone, and will be started again after a wait.
+    Backoff {
+        /// Which restart that will be, from 1.
+        restarts: u32,
+    },
+    /// Gone, and was restarted too often.
+    Quarantined {
+        /// How it ended last.
+        exit: Exit,
+        /// How often it was restarted.
+        restarts: u32,
+    },
 }
 
 /// Something that happened to an agent.
@@ -70,6 +85,8 @@ pub enum Happening {
     StartFailed(Exit),
     /// It said that it is ready.
     BecameReady,
+    /// It is not ready any more.
+    LostReadiness,
     /// Its tree is frozen.
     Frozen,
     /// Its tree runs again.
@@ -78,6 +95,18 @@ pub enum Happening {
     StopRequested(Exit),
     /// The last of its processes is gone.
     Gone(Exit),
+    /// The last of its processes is gone, or it could not be started, and it will be started again.
+    Restarting {
+        /// Which restart that will be, from 1.
+        restarts: u32,
+    },
+    /// The same, and it was restarted too often.
+    GivenUp {
+        /// How it ended.
+        exit: Exit,
+        /// How often it was restarted.
+        restarts: u32,
+    },
 }
 
 /// A step that the diagram does not have.
@@ -98,9 +127,10 @@ impl AgentState {
     pub fn on(&self, happening: Happening) -> Result<Self, IllegalStep> {
         use Happening as H;
         let next = match (self, &happening) {
-            (Self::Pending, H::StartRequested) => Self::Starting,
+            (Self::Pending | Self::Backoff { .. }, H::StartRequested) => Self::Starting,
             (Self::Pending, H::DependencyFailed(by)) => Self::Blocked { by: by.clone() },
-            (Self::Pending, H::StopRequested(exit) | H::StartFailed(exit)) => {
+            (Self::Pending, H::StopRequested(exit) | H::StartFailed(exit))
+            | (Self::Backoff { .. }, H::StopRequested(exit) | H::Gone(exit)) => {
                 Self::Ended { exit: exit.clone() }
             }
             (Self::Starting, H::Started { pid }) => Self::Running { pid: *pid, ready: false },
@@ -108,16 +138,27 @@ impl AgentState {
             (Self::Starting | Self::Running { .. } | Self::Paused { .. }, H::StopRequested(exit)) => {
                 Self::Stopping { exit: exit.clone() }
             }
+            // What a person says comes before what a clock says.
+            (Self::Stopping { exit: before }, H::StopRequested(exit)) if !before.is_asked_for() => {
+                Self::Stopping { exit: exit.clone() }
+            }
+            (_, H::Restarting { restarts }) if self.may_come_back() => Self::Backoff { restarts: *restarts },
+            (_, H::GivenUp { exit, restarts }) if self.may_come_back() => {
+                Self::Quarantined { exit: exit.clone(), restarts: *restarts }
+            }
             (Self::Running { pid, .. }, H::BecameReady) => Self::Running { pid: *pid, ready: true },
             // Said before the freeze took hold, heard after it.
             (Self::Paused { pid, .. }, H::BecameReady) => Self::Paused { pid: *pid, ready: true },
+            (Self::Running { pid, .. }, H::LostReadiness) => Self::Running { pid: *pid, ready: false },
+            (Self::Paused { pid, .. }, H::LostReadiness) => Self::Paused { pid: *pid, ready: false },
             (Self::Running { pid, ready }, H::Frozen) => Self::Paused { pid: *pid, ready: *ready },
             (Self::Paused { pid, ready }, H::Thawed) => Self::Running { pid: *pid, ready: *ready },
             (Self::Running { .. } | Self::Paused { .. }, H::Gone(exit)) => Self::Ended { exit: exit.clone() },
             (Self::Stopping { exit }, H::Gone(_) | H::StartFailed(_)) => Self::Ended { exit: exit.clone() },
-            (Self::Stopping { exit }, H::Started { .. } | H::BecameReady | H::Frozen | H::Thawed) => {
-                Self::Stopping { exit: exit.clone() }
-            }
+            (
+                Self::Stopping { exit },
+                H::Started { .. } | H::BecameReady | H::LostReadiness | H::Frozen | H::Thawed,
+            ) => Self::Stopping { exit: exit.clone() },
             _ => return Err(IllegalStep { state: self.clone(), happening }),
         };
         Ok(next)
@@ -125,12 +166,38 @@ impl AgentState {
 
     /// Whether nothing can happen to it any more.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Blocked { .. } | Self::Ended { .. })
+        matches!(self, Self::Blocked { .. } | Self::Ended { .. } | Self::Quarantined { .. })
     }
 
-    /// Whether it has processes, or may have them.
+    /// Whether it has processes, or will have them without anybody's doing.
     pub fn is_alive(&self) -> bool {
-        matches!(self, Self::Starting | Self::Running { .. } | Self::Paused { .. } | Self::Stopping { .. })
+        matches!(
+            self,
+            Self::Starting
+                | Self::Running { .. }
+                | Self::Paused { .. }
+                | Self::Stopping { .. }
+                | Self::Backoff { .. }
+        )
+    }
+
+    /// Whether it can be ready for dependents, and is.
+    pub fn is_ready(&self) -> bool {
+        matches!(self, Self::Running { ready: true, .. } | Self::Paused { ready: true, .. })
+    }
+
+    /// Whether somebody asked it to stop, so that its end is its end.
+    pub fn is_asked_to_stop(&self) -> bool {
+        matches!(self, Self::Stopping { exit } if exit.is_asked_for())
+    }
+
+    /// Whether its end may lead to another life.
+    fn may_come_back(&self) -> bool {
+        match self {
+            Self::Starting | Self::Running { .. } | Self::Paused { .. } => true,
+            Self::Stopping { exit } => !exit.is_asked_for(),
+            _ => false,
+        }
     }
 
     /// The word that people and programs see.
@@ -146,6 +213,8 @@ impl AgentState {
             Self::Ended { exit } if exit.is_success() => "succeeded",
             Self::Ended { exit: Exit::Stopped { .. } } => "stopped",
             Self::Ended { .. } => "failed",
+            Self::Backoff { .. } => "backoff",
+            Self::Quarantined { .. } => "quarantined",
         }
     }
 }
@@ -160,6 +229,7 @@ mod tests {
         let exit = prop_oneof![
             (0..3).prop_map(|code| Exit::Code { code }),
             Just(Exit::Stopped { by: "test".into() }),
+            Just(Exit::Watchdog { limit: std::time::Duration::from_secs(1) }),
             Just(Exit::Unknown)
         ];
         prop_oneof![
@@ -168,6 +238,9 @@ mod tests {
             (1..9).prop_map(|pid| Happening::Started { pid }),
             exit.clone().prop_map(Happening::StartFailed),
             Just(Happening::BecameReady),
+            Just(Happening::LostReadiness),
+            (1..9u32).prop_map(|restarts| Happening::Restarting { restarts }),
+            Just(Happening::GivenUp { exit: Exit::Unknown, restarts: 3 }),
             Just(Happening::Frozen),
             Just(Happening::Thawed),
             exit.clone().prop_map(Happening::StopRequested),
@@ -187,8 +260,15 @@ mod tests {
                 match before.on(step.clone()) {
                     Ok(next) => {
                         prop_assert!(!before.is_final(), "{before:?} took {step:?}");
-                        if let (AgentState::Stopping { exit }, None) = (&next, &stop) {
-                            stop = Some(exit.clone());
+                        match &next {
+                            AgentState::Stopping { exit } if !stop.as_ref().is_some_and(Exit::is_asked_for) => {
+                                stop = Some(exit.clone());
+                            }
+                            AgentState::Backoff { .. } => {
+                                prop_assert!(!stop.as_ref().is_some_and(Exit::is_asked_for), "{before:?}");
+                                stop = None;
+                            }
+                            _ => {}
                         }
                         state = next;
                     }

@@ -2,9 +2,32 @@
 //! (<https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/>).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+/// Which of an agent's probes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeKind {
+    /// Whether it has come up.
+    Startup,
+    /// Whether it can be used.
+    Readiness,
+    /// Whether it still works.
+    Liveness,
+}
+
+impl fmt::Display for ProbeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Startup => "startup",
+            Self::Readiness => "readiness",
+            Self::Liveness => "liveness",
+        })
+    }
+}
 
 /// The three probes of an agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
