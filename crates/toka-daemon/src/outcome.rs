@@ -42,6 +42,11 @@ impl Outcomes {
                 outcome.usage = *usage;
                 AgentState::Ended { exit: exit.clone() }
             }
+            EventKind::AgentQuarantined { exit, duration_ms, usage, restarts } => {
+                outcome.duration_ms = *duration_ms;
+                outcome.usage = *usage;
+                AgentState::Quarantined { exit: exit.clone(), restarts: *restarts }
+            }
             EventKind::AgentBlocked { by } => AgentState::Blocked { by: by.clone() },
             _ => return false,
         };

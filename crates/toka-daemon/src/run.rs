@@ -17,7 +17,7 @@ use toka_keeper::{Keeper, KeeperEvent, KeeperOptions, ProcessId};
 use toka_runtime::door::DoorFolder;
 use toka_runtime::{Launch, Profile, Runtime, StopPolicy};
 use toka_sandbox::{AgentFolders, HostFacts};
-use toka_workstream::{Agent, AgentKind, Plan, Restart, RestartPolicy};
+use toka_workstream::{Agent, Plan};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -286,6 +286,7 @@ fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: PathBuf, plan: 
         id,
         name: agent.name.clone(),
         stop: StopPolicy { signal: agent.stop.signal, grace: agent.stop.grace_period },
+        restart: agent.restart,
         timeout: limits.timeout.as_ref().map(|timeout| timeout.value),
         memory: limits.memory.value,
         log,
@@ -298,14 +299,7 @@ fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: PathBuf, plan: 
 
 /// What an agent declares, or gets by default, and this version does not do, in one sentence.
 fn not_in_force(agent: &Agent) -> Option<String> {
-    let restart = match (agent.kind, agent.restart) {
-        (AgentKind::Service, usual) if usual == Restart::with_policy(RestartPolicy::OnFailure) => {
-            "restart on failure (the default of a service)"
-        }
-        _ => "restart",
-    };
     let parts = [
-        (restart, agent.restart.policy != RestartPolicy::No),
         ("probes", agent.probes.any()),
         ("watchdog", agent.watchdog.is_some()),
         ("hooks", agent.hooks != Default::default()),

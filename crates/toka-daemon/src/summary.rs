@@ -23,7 +23,7 @@ pub struct AgentSummary {
     pub name: AgentName,
     /// Its title, free text.
     pub title: String,
-    /// `Ended` or `Blocked`.
+    /// `Ended`, `Quarantined` or `Blocked`.
     pub state: AgentState,
     /// Its life in milliseconds; 0 when it never started.
     pub duration_ms: u64,

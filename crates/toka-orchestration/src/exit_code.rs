@@ -13,12 +13,14 @@ pub fn exit_code(plan: &Plan, state: &RunState) -> ExitCode {
     let states = || plan.nodes().iter().zip(state.states());
     let exits = states().filter_map(|(node, state)| match (node.kind, state) {
         (AgentKind::Service, AgentState::Ended { exit: Exit::Stopped { .. } }) => None,
-        (_, AgentState::Ended { exit }) => Some(exit),
+        (_, AgentState::Ended { exit } | AgentState::Quarantined { exit, .. }) => Some(exit),
         _ => None,
     });
-    let is_blocked = |state: &AgentState| matches!(state, AgentState::Blocked { .. });
+    // One that ends well again and again and was given up has failed as well.
+    let is_lost =
+        |state: &AgentState| matches!(state, AgentState::Blocked { .. } | AgentState::Quarantined { .. });
     match ExitCode::of_exits(exits) {
-        ExitCode::Success if states().any(|(_, state)| is_blocked(state)) => ExitCode::AgentFailed,
+        ExitCode::Success if states().any(|(_, state)| is_lost(state)) => ExitCode::AgentFailed,
         code => code,
     }
 }

@@ -241,27 +241,35 @@ impl RunState {
 
     fn review_stoppable(&mut self, at: usize) {
         let agent = &self.agents[at];
-        let is_stopping = matches!(agent.state, AgentState::Stopping { .. });
-        if agent.state.is_alive() && !is_stopping && agent.alive_dependents == 0 {
+        if agent.state.is_alive() && !agent.state.is_asked_to_stop() && agent.alive_dependents == 0 {
             self.stoppable.insert(at);
         } else {
             self.stoppable.remove(&at);
         }
     }
 
-    /// Opens the gates that wait for the agent and now may, and gives up those that never will.
+    /// Opens the gates that wait for the agent and now may, shuts those whose reason is gone before anybody went
+    /// through, and gives up those that never will open.
     fn review(&mut self, plan: &Plan, at: usize) {
         for id in plan.dependents(at) {
             let AgentRun { state, seen, .. } = &self.agents[at];
-            if self.agents[id.node].open[id.gate] || !opens(plan.gate(*id), state, seen) {
-                continue;
-            }
+            let opens = opens(plan.gate(*id), state, seen);
             let waiting = &mut self.agents[id.node];
-            waiting.open[id.gate] = true;
-            waiting.closed -= 1;
-            let is_free = waiting.closed == 0 && waiting.state == AgentState::Pending;
-            if is_free && !self.doomed.contains_key(&id.node) {
-                self.ready.insert((plan.nodes()[id.node].priority, id.node));
+            match (waiting.open[id.gate], opens) {
+                (false, true) => {
+                    waiting.open[id.gate] = true;
+                    waiting.closed -= 1;
+                    let is_free = waiting.closed == 0 && waiting.state == AgentState::Pending;
+                    if is_free && !self.doomed.contains_key(&id.node) {
+                        self.ready.insert((plan.nodes()[id.node].priority, id.node));
+                    }
+                }
+                (true, false) if waiting.state == AgentState::Pending => {
+                    waiting.open[id.gate] = false;
+                    waiting.closed += 1;
+                    self.ready.remove(&(plan.nodes()[id.node].priority, id.node));
+                }
+                _ => {}
             }
         }
         // When the run ends, what has not started is cancelled, whatever it waited for.
@@ -318,7 +326,9 @@ fn counts(kind: AgentKind, state: &AgentState) -> bool {
 fn opens(gate: &Gate, state: &AgentState, seen: &Seen) -> bool {
     let is_met = match (&gate.condition, state) {
         (Condition::ProcessStarted, _) => seen.started,
-        (Condition::Ready, _) => seen.ready,
+        // What was ready once and then did what it was for has not become unready.
+        (Condition::Ready, AgentState::Ended { exit }) => seen.ready && exit.is_success(),
+        (Condition::Ready, state) => state.is_ready(),
         (Condition::Completed, AgentState::Ended { .. }) => seen.started,
         (Condition::CompletedSuccessfully, AgentState::Ended { exit }) => exit.is_success(),
         (Condition::Completed | Condition::CompletedSuccessfully, _) => false,
@@ -331,16 +341,31 @@ fn opens(gate: &Gate, state: &AgentState, seen: &Seen) -> bool {
 /// The step that an event of the journal stands for in this state; none when it tells nothing new.
 fn happening(state: &AgentState, event: &EventKind) -> Option<Happening> {
     match (event, state) {
-        (EventKind::AgentStarting, AgentState::Pending) => Some(Happening::StartRequested),
+        (EventKind::AgentStarting, AgentState::Pending | AgentState::Backoff { .. }) => {
+            Some(Happening::StartRequested)
+        }
         (EventKind::AgentStarted { pid, .. }, AgentState::Starting | AgentState::Stopping { .. }) => {
             Some(Happening::Started { pid: *pid })
         }
         (EventKind::AgentReady, AgentState::Running { .. } | AgentState::Paused { .. }) => {
             Some(Happening::BecameReady)
         }
+        (EventKind::AgentNotReady { .. }, AgentState::Running { .. } | AgentState::Paused { .. }) => {
+            Some(Happening::LostReadiness)
+        }
+        (EventKind::AgentRestarting { restarts, .. }, state) if !state.is_asked_to_stop() => {
+            Some(Happening::Restarting { restarts: *restarts })
+        }
+        (EventKind::AgentQuarantined { exit, restarts, .. }, state) if !state.is_asked_to_stop() => {
+            Some(Happening::GivenUp { exit: exit.clone(), restarts: *restarts })
+        }
         (EventKind::AgentPaused, AgentState::Running { .. }) => Some(Happening::Frozen),
         (EventKind::AgentResumed, AgentState::Paused { .. }) => Some(Happening::Thawed),
-        (EventKind::AgentStopping { .. }, AgentState::Stopping { .. }) => None,
+        (EventKind::AgentStopping { exit }, AgentState::Stopping { exit: before })
+            if before.is_asked_for() || !exit.is_asked_for() =>
+        {
+            None
+        }
         (EventKind::AgentStopping { exit }, _) => Some(Happening::StopRequested(exit.clone())),
         (EventKind::AgentEnded { .. }, AgentState::Ended { .. }) => None,
         (EventKind::AgentEnded { exit, .. }, state) => Some(end(state, exit)),

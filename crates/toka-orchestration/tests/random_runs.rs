@@ -57,6 +57,7 @@ impl Simulation {
                 known.ended = true;
                 known.succeeded = exit.is_success();
             }
+            AgentState::Quarantined { .. } => known.ended = true,
             _ => {}
         }
     }
@@ -65,11 +66,13 @@ impl Simulation {
     fn gates_are_open(&self, node: &Node) -> bool {
         node.gates.iter().all(|gate| {
             let known = &self.known[gate.position];
-            let is_final = self.state.states().nth(gate.position).expect("a state").is_final();
+            let state = self.state.states().nth(gate.position).expect("a state");
+            let is_final = state.is_final();
+            let is_completed = matches!(state, AgentState::Ended { .. });
             let is_met = match gate.condition {
                 Condition::ProcessStarted => known.started,
-                Condition::Ready => known.ready,
-                Condition::Completed => known.ended && known.started,
+                Condition::Ready => state.is_ready() || (known.ready && known.succeeded),
+                Condition::Completed => is_completed && known.started,
                 Condition::CompletedSuccessfully => known.succeeded,
                 Condition::ObjectiveMet => known.met,
                 Condition::LogLine(_) => known.line,
@@ -174,6 +177,10 @@ impl Simulation {
             (AgentState::Running { .. }, 7) => {
                 Happening::StopRequested(Exit::Stopped { by: "operator".into() })
             }
+            (AgentState::Running { .. }, 8) => Happening::LostReadiness,
+            (AgentState::Running { .. }, 9) => Happening::Restarting { restarts: 1 },
+            (AgentState::Running { .. }, 10) => Happening::GivenUp { exit: code(1), restarts: 1 },
+            (AgentState::Backoff { .. }, 0..11) => Happening::StartRequested,
             (AgentState::Paused { .. }, 0..9) => Happening::Thawed,
             _ => Happening::Gone(code(0)),
         };

@@ -176,12 +176,43 @@ fn objectives_are_met_when_every_check_passed() {
 }
 
 #[test]
-fn a_gate_stays_open() {
-    let mut run = Run::new(&["a b=ready c", "b", "c"]);
+fn a_gate_stays_open_but_readiness_is_what_is_so_now() {
+    let mut run = Run::new(&["a b=started c", "b", "c"]);
     assert_eq!(run.step(), "+b +c");
-    assert_eq!(run.is_ready("b"), "");
     assert_eq!(run.ends("b", 1), "");
     assert_eq!(run.ends("c", 0), "+a");
+
+    let mut run = Run::new(&["a b=ready c", "!b", "c"]);
+    assert_eq!(run.step(), "+b +c");
+    assert_eq!(run.is_ready("b"), "");
+    run.tell("b", Happening::LostReadiness);
+    assert_eq!(run.ends("c", 0), "", "not while b is not ready");
+    run.tell("b", Happening::Restarting { restarts: 1 });
+    run.tell("b", Happening::StartRequested);
+    run.tell("b", Happening::Started { pid: 2 });
+    assert_eq!(run.step(), "");
+    assert_eq!(run.is_ready("b"), "+a");
+    run.tell("b", Happening::LostReadiness);
+    assert_eq!(run.step(), "", "what runs goes on");
+}
+
+#[test]
+fn who_waits_for_a_service_that_is_quarantined_is_blocked() {
+    let mut run = Run::new(&["a b=ready", "!b"]);
+    assert_eq!(run.step(), "+b");
+    run.tell("b", Happening::GivenUp { exit: Exit::Code { code: 0 }, restarts: 5 });
+    assert_eq!(run.step(), "a!b");
+    assert_eq!(run.step(), ".");
+    assert_eq!(run.exit_code(), ExitCode::AgentFailed);
+}
+
+#[test]
+fn an_agent_that_waits_for_its_next_life_is_stopped_with_the_run() {
+    let mut run = Run::new(&["!b", "a"]);
+    assert_eq!(run.step(), "+a +b");
+    run.tell("b", Happening::Restarting { restarts: 1 });
+    assert_eq!(run.ends("a", 0), "-b");
+    assert_eq!(run.step(), ".");
 }
 
 #[test]

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toka_core::rpc::TaskList;
-use toka_core::{AgentName, ByteSize};
+use toka_core::{AgentName, ByteSize, Restart};
 use toka_keeper::{ProcessId, Program};
 use toka_sandbox::SandboxPlan;
 
-/// One agent, ready to be started once.
+/// One agent, ready to be started, again and again if its restart policy says so.
 #[derive(Debug, Clone)]
 pub struct Launch {
     /// What is known of it as long as it lives.
     pub profile: Profile,
-    /// What is executed: let go of when it is, since it is the largest part by far.
+    /// What is executed: let go of when it is executed for the last time, since it is the largest part by far.
     pub command: Command,
 }
 
@@ -41,6 +41,8 @@ pub struct Profile {
     pub name: AgentName,
     /// How it is asked to end.
     pub stop: StopPolicy,
+    /// When it is started again.
+    pub restart: Restart,
     /// Longest life, from the moment it runs; the time that it is paused does not count.
     pub timeout: Option<Duration>,
     /// The memory limit in force, for the report of a death by it.

@@ -11,7 +11,9 @@ use nix::unistd::pipe2;
 use tempfile::TempDir;
 use toka_core::event::Usage;
 use toka_core::rpc::TaskList;
-use toka_core::{AgentName, ByteSize, Confinement, Coverage, Enforcement, EventKind, Layer, Name};
+use toka_core::{
+    AgentName, ByteSize, Confinement, Coverage, Enforcement, EventKind, Layer, Name, Restart, RestartPolicy,
+};
 use toka_keeper::{KeeperEvent, ProcessId, Program, SpawnError, Started, Status};
 use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
 use tokio::sync::{mpsc, oneshot};
@@ -190,6 +192,7 @@ pub(crate) fn launch(folder: &TempDir) -> Launch {
         plan: Arc::new(plan(&root)),
     };
     let profile = Profile {
+        restart: Restart::with_policy(RestartPolicy::No),
         id: ID,
         name: Name::new("agent").expect("a label"),
         stop: StopPolicy { signal: 15, grace: Duration::from_secs(10) },

@@ -195,7 +195,7 @@ impl Show {
         let (Some(follow), Some(agent)) = (&mut self.follow, &event.agent) else { return };
         match event.kind {
             EventKind::AgentStarted { .. } => follow.started(agent),
-            EventKind::AgentEnded { .. } => {
+            EventKind::AgentEnded { .. } | EventKind::AgentQuarantined { .. } => {
                 follow.ended(agent);
                 self.output(lines);
             }
@@ -280,7 +280,9 @@ fn live_line(event: &Event, view: &RunView, palette: Palette) -> Option<String> 
     let agent: Option<&AgentView> = event.agent.as_ref().and_then(|name| view.agent(name));
     match (&event.kind, agent) {
         (K::RunStarted { .. }, _) => Some(live::heading(view, palette)),
-        (K::AgentEnded { .. } | K::AgentBlocked { .. }, Some(agent)) => live::last_line(view, agent, palette),
+        (K::AgentEnded { .. } | K::AgentBlocked { .. } | K::AgentQuarantined { .. }, Some(agent)) => {
+            live::last_line(view, agent, palette)
+        }
         (K::ObjectiveChecked { description, exit, .. }, Some(agent)) => {
             let (text, paint) = plain::objective(description, exit, palette);
             Some(paint.paint(format!("{}: {text}", agent.name)))

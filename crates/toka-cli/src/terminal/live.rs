@@ -8,7 +8,7 @@ use toka_core::units::format_duration;
 
 use super::palette::{Paint, Palette};
 use super::text::{cell, clock, columns, count, fit};
-use super::view::{AgentView, Outcome, Phase, RunView};
+use super::view::{AgentView, End, Outcome, Phase, RunView};
 
 /// The screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,11 +124,11 @@ pub(crate) fn last_line(view: &RunView, agent: &AgentView, palette: Palette) -> 
     let name = format!("{name}{}", " ".repeat(gap));
     let text = match &agent.phase {
         Phase::Blocked(by) => format!("blocked by {by}"),
-        Phase::Ended(end) => {
+        Phase::Ended(end) | Phase::Quarantined(end) => {
             let took = format_duration(end.duration);
             let memory = end.usage.memory_peak.map(|peak| format!("  {:>9}", ByteSize(peak)));
-            let cause =
-                (!end.exit.is_success()).then(|| format!("  {}", super::text::safe(&end.exit.to_string())));
+            let cause = (!end.exit.is_success() || end.restarts > 0)
+                .then(|| format!("  {}", cause(&agent.phase, end)));
             format!(
                 "{took:>6}{}{}",
                 palette.faint.paint(memory.unwrap_or_default()),
@@ -138,6 +138,14 @@ pub(crate) fn last_line(view: &RunView, agent: &AgentView, palette: Palette) -> 
         _ => return None,
     };
     Some(format!("{} {name} {text}", paint.paint(glyph)))
+}
+
+/// Why it ended, when there is more to say than that it did what it was for.
+fn cause(phase: &Phase, end: &End) -> String {
+    match (phase, end.restarts) {
+        (Phase::Ended(_), 0) => super::text::safe(&end.exit.to_string()),
+        _ => super::table::outcome(phase),
+    }
 }
 
 /// The line above everything when a run begins.

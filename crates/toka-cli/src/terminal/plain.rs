@@ -110,6 +110,19 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
                 usage.memory_peak.map_or_else(String::new, |peak| format!(", peak {}", ByteSize(peak)));
             (format!("{} ({took}{peak})", safe(&exit.to_string())), paint_of(exit, palette))
         }
+        EventKind::AgentNotReady { reason } => (format!("not ready: {}", safe(reason)), palette.warn),
+        EventKind::AgentRestarting { exit, restarts, delay_ms, .. } => {
+            let wait = format_duration(Duration::from_millis(*delay_ms));
+            let when = if *delay_ms == 0 { "now".to_owned() } else { format!("in {wait}") };
+            (format!("{}; restart {restarts} {when}", safe(&exit.to_string())), palette.warn)
+        }
+        EventKind::AgentQuarantined { exit, restarts, .. } => (
+            format!("quarantined after {}: {}", count_restarts(*restarts), safe(&exit.to_string())),
+            palette.bad,
+        ),
+        EventKind::ProbeChanged { probe, ok: false, reason } => {
+            (format!("{probe} probe fails: {}", safe(reason)), palette.warn)
+        }
         EventKind::AgentBlocked { by } => (format!("blocked by {by}"), palette.warn),
         EventKind::TaskStarted { description, attempt: 1, .. } => {
             (format!("task: {}", safe(description)), Paint::NONE)
@@ -127,6 +140,11 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         _ => return None,
     };
     Some(line)
+}
+
+/// `1 restart`, `5 restarts`.
+pub(super) fn count_restarts(restarts: u32) -> String {
+    count(restarts as usize, "restart")
 }
 
 /// Whether an objective is met, and if not, what became of its check.
@@ -150,7 +168,9 @@ fn paint_of(exit: &Exit, palette: Palette) -> Paint {
 pub(crate) fn failure(event: &Event, palette: Palette) -> Option<String> {
     let failed = match &event.kind {
         EventKind::AgentEnded { exit, .. } => !exit.is_success() && !matches!(exit, Exit::Stopped { .. }),
-        EventKind::AgentBlocked { .. } | EventKind::ObjectiveChecked { met: false, .. } => true,
+        EventKind::AgentBlocked { .. }
+        | EventKind::AgentQuarantined { .. }
+        | EventKind::ObjectiveChecked { met: false, .. } => true,
         _ => false,
     };
     let (text, paint) = describe(&event.kind, palette).filter(|_| failed)?;

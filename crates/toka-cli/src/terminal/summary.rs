@@ -32,6 +32,7 @@ struct AgentSummary<'a> {
     duration_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
+    restarts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     enforcement: Option<&'a Enforcement>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,10 +57,7 @@ impl<'a> Summary<'a> {
 
 fn summary_of<'a>(agent: &'a AgentView, traces: &'a [Trace]) -> AgentSummary<'a> {
     let trace = traces.iter().find(|trace| trace.agent == agent.name);
-    let end = match &agent.phase {
-        Phase::Ended(end) => Some(end),
-        _ => None,
-    };
+    let end = agent.phase.end();
     AgentSummary {
         agent: &agent.name,
         state: agent.phase.as_str(),
@@ -70,6 +68,7 @@ fn summary_of<'a>(agent: &'a AgentView, traces: &'a [Trace]) -> AgentSummary<'a>
         },
         duration_ms: end.map(|end| u64::try_from(end.duration.as_millis()).unwrap_or(u64::MAX)),
         usage: end.map(|end| end.usage),
+        restarts: agent.restarts,
         enforcement: agent.enforcement.as_ref(),
         log: trace.map(|trace| &trace.log),
         artifacts: trace.map(|trace| &trace.artifacts),

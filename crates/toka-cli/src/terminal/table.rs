@@ -8,6 +8,7 @@ use toka_core::{ByteSize, Exit};
 
 use super::live::done_glyph;
 use super::palette::Palette;
+use super::plain::count_restarts;
 use super::text::safe;
 use super::view::{AgentView, Outcome, Phase, RunView};
 
@@ -58,10 +59,19 @@ fn row(agent: &AgentView) -> Vec<Cell> {
 /// What became of it, in words.
 pub(crate) fn outcome(phase: &Phase) -> String {
     match phase {
-        Phase::Ended(end) => match &end.exit {
-            Exit::Code { code } if *code != 0 => format!("failed: exit code {code}"),
-            exit => safe(&exit.to_string()),
-        },
+        Phase::Quarantined(end) => {
+            format!("quarantined after {}: {}", count_restarts(end.restarts), safe(&end.exit.to_string()))
+        }
+        Phase::Ended(end) => {
+            let words = match &end.exit {
+                Exit::Code { code } if *code != 0 => format!("failed: exit code {code}"),
+                exit => safe(&exit.to_string()),
+            };
+            match end.restarts {
+                0 => words,
+                restarts => format!("{words}, after {}", count_restarts(restarts)),
+            }
+        }
         Phase::Blocked(by) => format!("blocked by {by}"),
         Phase::Waiting => "not started".to_owned(),
         other => other.as_str().to_owned(),
@@ -70,7 +80,7 @@ pub(crate) fn outcome(phase: &Phase) -> String {
 
 fn figures(phase: &Phase) -> (String, String, String) {
     let unknown = || "–".to_owned();
-    let Phase::Ended(end) = phase else { return (unknown(), unknown(), unknown()) };
+    let Some(end) = phase.end() else { return (unknown(), unknown(), unknown()) };
     let memory = end.usage.memory_peak.map_or_else(unknown, |peak| ByteSize(peak).to_string());
     let cpu = end.usage.cpu_us.map_or_else(unknown, |us| format!("{:.2}s", us as f64 / 1e6));
     (format_duration(end.duration), memory, cpu)

@@ -41,6 +41,8 @@ pub(crate) struct AgentView {
     pub(crate) task: Option<String>,
     /// What confines it, once it runs.
     pub(crate) enforcement: Option<Enforcement>,
+    /// How often it was restarted.
+    pub(crate) restarts: u32,
 }
 
 /// Where an agent is in its life, as far as people see it.
@@ -60,8 +62,12 @@ pub(crate) enum Phase {
     Paused,
     /// It is asked to stop.
     Stopping,
+    /// It is gone, and will be started again at this time.
+    Backoff(Duration),
     /// It is gone.
     Ended(End),
+    /// It is gone, and was restarted too often to be started again.
+    Quarantined(End),
 }
 
 /// How an agent ended, and what it took.
@@ -73,6 +79,8 @@ pub(crate) struct End {
     pub(crate) duration: Duration,
     /// What it used.
     pub(crate) usage: Usage,
+    /// How often it was restarted.
+    pub(crate) restarts: u32,
 }
 
 /// The kinds of outcome that people count.
@@ -121,6 +129,8 @@ impl Phase {
             Self::Ready => "ready",
             Self::Paused => "paused",
             Self::Stopping => "stopping",
+            Self::Backoff(_) => "backoff",
+            Self::Quarantined(_) => "quarantined",
             Self::Ended(_) => self.outcome().as_str(),
         }
     }
@@ -130,11 +140,31 @@ impl Phase {
         match self {
             Self::Waiting => Outcome::Waiting,
             Self::Blocked(_) => Outcome::Blocked,
-            Self::Starting | Self::Running | Self::Ready | Self::Paused | Self::Stopping => Outcome::Live,
+            Self::Starting
+            | Self::Running
+            | Self::Ready
+            | Self::Paused
+            | Self::Stopping
+            | Self::Backoff(_) => Outcome::Live,
+            Self::Quarantined(_) => Outcome::Failed,
             Self::Ended(end) if end.exit.is_success() => Outcome::Succeeded,
             Self::Ended(End { exit: Exit::Stopped { .. }, .. }) => Outcome::Stopped,
             Self::Ended(_) => Outcome::Failed,
         }
+    }
+
+    /// How it ended, if it has for good.
+    pub(crate) fn end(&self) -> Option<&End> {
+        match self {
+            Self::Ended(end) | Self::Quarantined(end) => Some(end),
+            _ => None,
+        }
+    }
+}
+
+impl End {
+    fn new(exit: &Exit, duration_ms: u64, usage: Usage, restarts: u32) -> Self {
+        Self { exit: exit.clone(), duration: Duration::from_millis(duration_ms), usage, restarts }
     }
 }
 
@@ -148,6 +178,7 @@ impl AgentView {
             status: None,
             task: None,
             enforcement: None,
+            restarts: 0,
         }
     }
 
@@ -237,8 +268,12 @@ impl RunView {
 fn apply_to_agent(agent: &mut AgentView, kind: &EventKind, at: Duration) {
     match kind {
         EventKind::AgentStarting => {
-            *agent =
-                AgentView { phase: Phase::Starting, started: Some(at), ..AgentView::new(agent.name.clone()) };
+            *agent = AgentView {
+                phase: Phase::Starting,
+                started: Some(at),
+                restarts: agent.restarts,
+                ..AgentView::new(agent.name.clone())
+            };
         }
         EventKind::AgentStarted { enforcement, .. } => {
             agent.phase = Phase::Running;
@@ -246,12 +281,19 @@ fn apply_to_agent(agent: &mut AgentView, kind: &EventKind, at: Duration) {
             agent.enforcement = Some(enforcement.clone());
         }
         EventKind::AgentReady => agent.phase = Phase::Ready,
+        EventKind::AgentNotReady { .. } if agent.phase == Phase::Ready => agent.phase = Phase::Running,
         EventKind::AgentPaused => agent.phase = Phase::Paused,
         EventKind::AgentResumed => agent.phase = Phase::Running,
         EventKind::AgentStopping { .. } => agent.phase = Phase::Stopping,
         EventKind::AgentEnded { exit, duration_ms, usage } => {
-            let duration = Duration::from_millis(*duration_ms);
-            agent.phase = Phase::Ended(End { exit: exit.clone(), duration, usage: *usage });
+            agent.phase = Phase::Ended(End::new(exit, *duration_ms, *usage, agent.restarts));
+        }
+        EventKind::AgentRestarting { restarts, delay_ms, .. } => {
+            agent.restarts = *restarts;
+            agent.phase = Phase::Backoff(at + Duration::from_millis(*delay_ms));
+        }
+        EventKind::AgentQuarantined { exit, duration_ms, usage, restarts } => {
+            agent.phase = Phase::Quarantined(End::new(exit, *duration_ms, *usage, *restarts));
         }
         EventKind::AgentBlocked { by } => agent.phase = Phase::Blocked(by.clone()),
         EventKind::Progress { fraction, status, task } => {

@@ -1,13 +1,18 @@
 //! The end: everything that was still on its way is taken, and then the end is told.
 
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use toka_core::event::Usage;
+use toka_core::restart::Verdict;
 use toka_core::state::Happening;
 use toka_core::{AgentState, EventKind, Exit};
 
 use super::Actor;
 use crate::Processes;
+use crate::countdown::Countdown;
 use crate::exit_reason::exit_reason;
 
 /// How long the last messages and the last output may take. Their senders are gone, so that all of it is in buffers.
@@ -49,6 +54,37 @@ impl<P: Processes> Actor<P> {
         }
         let last = (self.progress.flush(), self.metrics.flush());
         self.tell_progress(last);
+        (self.grace, self.timeout) = (None, Countdown::Never);
+        match self.verdict(&exit) {
+            Verdict::Final => self.end_for_good(exit, usage).await,
+            Verdict::Again { after, restarts } => {
+                let (duration_ms, delay_ms) = (millis(self.begun.elapsed()), millis(after));
+                tracing::info!(exit = ?exit.to_string(), restarts, delay_ms, "restarting");
+                self.emit(EventKind::AgentRestarting { exit, duration_ms, usage, restarts, delay_ms }).await;
+                self.step(Happening::Restarting { restarts });
+                self.comeback = Instant::now().checked_add(after);
+            }
+            Verdict::GiveUp { restarts } => {
+                let duration_ms = millis(self.born.elapsed());
+                tracing::info!(exit = ?exit.to_string(), restarts, "quarantined");
+                let told = EventKind::AgentQuarantined { exit: exit.clone(), duration_ms, usage, restarts };
+                self.emit(told).await;
+                self.step(Happening::GivenUp { exit, restarts });
+            }
+        }
+    }
+
+    /// What is to become of it. One that was never started, and one that has waited for its next life, only ends when
+    /// somebody says so.
+    fn verdict(&mut self, exit: &Exit) -> Verdict {
+        if matches!(self.state, AgentState::Pending | AgentState::Backoff { .. }) {
+            return Verdict::Final;
+        }
+        let (lived, now) = (self.begun.elapsed(), self.born.elapsed());
+        self.profile.restart.decide(&mut self.lives, exit, lived, now, draw())
+    }
+
+    async fn end_for_good(&mut self, exit: Exit, usage: Usage) {
         let duration_ms = if self.state == AgentState::Pending { 0 } else { millis(self.born.elapsed()) };
         tracing::info!(exit = ?exit.to_string(), duration_ms, "ended");
         self.emit(EventKind::AgentEnded { exit: exit.clone(), duration_ms, usage }).await;
@@ -84,6 +120,13 @@ impl<P: Processes> Actor<P> {
             let _ = tokio::time::timeout(LAST_WORDS, drained).await;
         }
     }
+}
+
+/// A random number from 0 to 1, so that agents that fail together do not come back together.
+fn draw() -> f64 {
+    // Its keys are random; nothing is hashed.
+    let number = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    number as f64 / u64::MAX as f64
 }
 
 /// Whole milliseconds.

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use toka_core::state::Happening;
-use toka_core::{AgentState, Coverage, EventKind, Exit, Layer};
+use toka_core::{AgentState, Coverage, EventKind, Exit, Layer, RestartPolicy};
 use toka_keeper::{KeeperEvent, SpawnError, Started};
 use toka_sandbox::PrepareError;
 use tokio::sync::{mpsc, oneshot};
@@ -21,17 +21,25 @@ const THAW: Duration = Duration::from_secs(2);
 
 impl<P: Processes> Actor<P> {
     pub(super) async fn start(&mut self) {
-        self.born = Instant::now();
+        let first = self.state == AgentState::Pending;
         if !self.step(Happening::StartRequested) {
             return;
         }
+        self.begun = Instant::now();
+        if first {
+            self.born = self.begun;
+        }
+        (self.comeback, self.status, self.grace) = (None, None, None);
         self.emit(EventKind::AgentStarting).await;
         if let Err(reason) = self.open() {
             self.finish(Exit::StartFailed { reason }).await;
             return;
         }
-        let Command { program, argv, env, plan } =
-            self.command.take().expect("nothing is started twice: the state machine sees to it");
+        let Command { program, argv, env, plan } = match self.profile.restart.policy {
+            RestartPolicy::No => self.command.take(),
+            _ => self.command.clone(),
+        }
+        .expect("without a policy nothing is started twice: the state machine sees to it");
         let StopPolicy { signal: stop_signal, grace } = self.profile.stop;
         let launch =
             toka_keeper::Launch { id: self.profile.id, program, argv, env, plan, stop_signal, grace };
@@ -47,7 +55,8 @@ impl<P: Processes> Actor<P> {
     /// Opens the door and the log: both must be there when the first instruction runs.
     fn open(&mut self) -> Result<(), String> {
         let log = &self.profile.log;
-        let writer = LogWriter::create(log).map_err(|error| format!("create {}: {error}", log.display()))?;
+        let writer = if self.lives.restarts() == 0 { LogWriter::create(log) } else { LogWriter::append(log) }
+            .map_err(|error| format!("create {}: {error}", log.display()))?;
         let folder = &self.profile.door;
         let door = folder
             .metadata()
@@ -125,10 +134,11 @@ impl<P: Processes> Actor<P> {
 
     /// Ends it gracefully; it will have ended with `exit`.
     pub(super) async fn stop(&mut self, exit: Exit) {
-        if self.state == AgentState::Pending {
+        if !self.has_process() {
             self.finish(exit).await;
             return;
         }
+        let asked_before = matches!(self.state, AgentState::Stopping { .. });
         let frozen = matches!(self.state, AgentState::Paused { .. });
         self.emit(EventKind::AgentStopping { exit: exit.clone() }).await;
         self.step(Happening::StopRequested(exit));
@@ -137,7 +147,8 @@ impl<P: Processes> Actor<P> {
             // A frozen tree hears no signal. If it cannot be thawed, the kill will end it.
             let _ = tokio::time::timeout(THAW, self.processes.thaw(self.profile.id)).await;
         }
-        if self.spawning.is_none() {
+        // A clock has asked it to stop before somebody did: the grace period has begun.
+        if self.spawning.is_none() && !asked_before {
             self.signal_stop().await;
         }
     }
@@ -150,8 +161,8 @@ impl<P: Processes> Actor<P> {
     /// Ends it at once.
     pub(super) async fn kill(&mut self, by: String) {
         match self.state {
-            AgentState::Pending => self.finish(Exit::Stopped { by }).await,
-            AgentState::Stopping { .. } => self.kill_now(),
+            _ if !self.has_process() => self.finish(Exit::Stopped { by }).await,
+            AgentState::Stopping { .. } if self.state.is_asked_to_stop() => self.kill_now(),
             _ => {
                 let exit = Exit::Stopped { by };
                 self.emit(EventKind::AgentStopping { exit: exit.clone() }).await;
@@ -180,6 +191,9 @@ impl<P: Processes> Actor<P> {
         if self.timeout.deadline().is_some_and(|deadline| deadline <= now) {
             let limit = self.profile.timeout.unwrap_or_default();
             self.stop(Exit::Timeout { limit }).await;
+        }
+        if self.comeback.is_some_and(|comeback| comeback <= now) {
+            self.start().await;
         }
         let due = self.progress_due(now);
         self.tell_progress(due);

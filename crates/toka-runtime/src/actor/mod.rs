@@ -14,9 +14,10 @@ mod life;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use toka_core::restart::Lives;
 use toka_core::rpc::{Metrics, Progress};
 use toka_core::state::Happening;
-use toka_core::{AgentName, AgentState, Decision, EventKind, Exit, Request};
+use toka_core::{AgentName, AgentState, Decision, EventKind, Exit, Request, RestartPolicy};
 use toka_keeper::{KeeperEvent, SpawnError, Started, Status};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -95,14 +96,20 @@ struct Pumping {
 /// One agent's actor.
 pub(crate) struct Actor<P> {
     profile: Profile,
-    /// Until it is started.
+    /// Until it is started for the last time.
     command: Option<Command>,
     processes: P,
     sink: Arc<dyn EventSink>,
     orders: mpsc::UnboundedReceiver<Box<Order>>,
     starts: Arc<Semaphore>,
     state: AgentState,
+    /// When its first life began.
     born: Instant,
+    /// When this life began.
+    begun: Instant,
+    lives: Lives,
+    /// When the next life begins.
+    comeback: Option<Instant>,
     spawning: Option<JoinHandle<Result<Started, SpawnError>>>,
     early: Vec<KeeperEvent>,
     status: Option<Status>,
@@ -138,6 +145,9 @@ impl<P: Processes> Actor<P> {
             starts,
             state: AgentState::Pending,
             born: Instant::now(),
+            begun: Instant::now(),
+            lives: Lives::default(),
+            comeback: None,
             spawning: None,
             early: Vec::new(),
             status: None,
@@ -193,7 +203,7 @@ impl<P: Processes> Actor<P> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.timeout.deadline(), self.grace, self.progress.due(), self.metrics.due()]
+        [self.timeout.deadline(), self.grace, self.comeback, self.progress.due(), self.metrics.due()]
             .into_iter()
             .flatten()
             .min()
@@ -245,8 +255,9 @@ impl<P: Processes> Actor<P> {
 
     fn decide(&self, request: Request) -> Decision {
         match request {
-            // Its main process has ended by itself; what is asked for is about to be so.
-            Request::Stop | Request::Pause if self.status.is_some() => Decision::Ignore,
+            // Its main process has ended by itself; what is asked for is about to be so, unless it would come back.
+            Request::Stop if self.status.is_some() && !self.may_come_back() => Decision::Ignore,
+            Request::Pause if self.status.is_some() => Decision::Ignore,
             request => toka_core::request::decide(&self.state, request),
         }
     }
@@ -254,7 +265,7 @@ impl<P: Processes> Actor<P> {
     async fn accept(&mut self, request: Request, by: String) {
         match request {
             Request::Start => self.start().await,
-            Request::Restart if self.state == AgentState::Pending => self.start().await,
+            Request::Restart if !self.has_process() => self.start().await,
             Request::Pause => self.pause().await,
             Request::Resume => self.resume().await,
             Request::Stop => self.stop(Exit::Stopped { by }).await,
@@ -262,6 +273,15 @@ impl<P: Processes> Actor<P> {
             Request::Restart => self.stop(Exit::Stopped { by: format!("{by} (restart)") }).await,
             Request::Kill => self.kill(by).await,
         }
+    }
+
+    fn may_come_back(&self) -> bool {
+        self.profile.restart.policy != RestartPolicy::No && !self.state.is_asked_to_stop()
+    }
+
+    /// Whether it has a process, or is about to get one.
+    fn has_process(&self) -> bool {
+        self.state.is_alive() && !matches!(self.state, AgentState::Backoff { .. })
     }
 
     async fn on_output(&mut self, note: Note) {
@@ -319,5 +339,7 @@ async fn at(deadline: Option<Instant>) {
     }
 }
 
+#[cfg(test)]
+mod restart_tests;
 #[cfg(test)]
 mod tests;

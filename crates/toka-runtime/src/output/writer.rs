@@ -65,6 +65,25 @@ impl LogWriter {
         Ok(Self { log, index, offset: 0, index_offset, way: Way::Splice, lost: 0, scratch: Vec::new() })
     }
 
+    /// Opens the log at `path` to write on at its end; makes it if it is not there.
+    ///
+    /// # Errors
+    /// When either file cannot be opened.
+    pub fn append(path: &Path) -> io::Result<Self> {
+        let open = |path: &Path| {
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+        };
+        let log = open(path)?;
+        let index = open(&index_path(path))?;
+        let offset = log.metadata()?.len();
+        let mut index_offset = index.metadata()?.len();
+        if index_offset < MAGIC.len() as u64 {
+            index.write_all_at(MAGIC, 0)?;
+            index_offset = MAGIC.len() as u64;
+        }
+        Ok(Self { log, index, offset, index_offset, way: Way::Splice, lost: 0, scratch: Vec::new() })
+    }
+
     /// Bytes in the log.
     pub fn len(&self) -> u64 {
         self.offset
