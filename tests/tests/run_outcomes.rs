@@ -11,6 +11,7 @@ as_both_users!(
     a_timeout_is_124_unless_something_else_failed,
     invalid_files_are_65_and_nothing_starts,
     what_the_policy_denies_is_77_and_names_the_grant,
+    what_keeps_a_run_from_starting_is_data_for_programs,
     a_task_for_a_model_is_78_and_nothing_starts,
     a_state_folder_that_cannot_be_written_is_73,
     agents_start_in_the_order_of_their_dependencies,
@@ -124,6 +125,34 @@ fn what_the_policy_denies_is_77_and_names_the_grant(user: User) {
     exit_code_of(&scene.toka_run(&agents, &["--allow", "network:full"]), 0);
     assert_eq!(scene.artifact("fine", "ran"), "ran\n");
     scene.assert_nothing_left();
+}
+
+fn what_keeps_a_run_from_starting_is_data_for_programs(user: User) {
+    let model = "tasks: {default: [{description: Think about it}]}";
+    for (agent, code, kind, line) in [
+        (Document::bare("wrong").spec("prioritty: high"), 65, "diagnostic", 3),
+        (Document::shell("greedy", "true").section("security: {network: full}"), 77, "problem", 4),
+        (Document::bare("thinker").section(model), 78, "problem", 2),
+    ] {
+        let finished = Scene::new(user).toka_run(std::slice::from_ref(&agent), &["--json"]);
+        exit_code_of(&finished, code);
+        let parse = |line: &str| serde_json::from_str::<Value>(line);
+        let lines: Vec<Value> =
+            finished.stdout.lines().map(|line| parse(line).expect("nothing but JSON")).collect();
+        let [parts @ .., summary] = lines.as_slice() else { panic!("two lines at least: {finished:#?}") };
+        assert_eq!((&summary["type"], &summary["exit_code"]), (&"summary".into(), &code.into()));
+        let place = |part: &Value| if kind == "problem" { part.clone() } else { part["labels"][0].clone() };
+        let is_it = |part: &&Value| part["type"] == kind && place(part)["line"] == line;
+        let part = parts.iter().find(is_it).unwrap_or_else(|| panic!("line {line}: {finished:#?}"));
+        assert!(part["message"].is_string() && part["help"].is_string(), "{part}");
+        assert!(place(part)["file"].as_str().is_some_and(|file| file.ends_with(".yaml")), "{part}");
+        assert!(!finished.stderr.is_empty(), "people are told on stderr");
+    }
+    let scene = Scene::new(user);
+    scene.write(&scene.workspace().join("toka.yaml"), "alow: [network:full]\n");
+    let finished = scene.toka_run(&[Document::shell("one", "true")], &["--json"]);
+    exit_code_of(&finished, 65);
+    assert!(finished.events().iter().any(|event| event["type"] == "diagnostic"), "{finished:#?}");
 }
 
 fn a_task_for_a_model_is_78_and_nothing_starts(user: User) {

@@ -7,8 +7,9 @@ use toka_daemon::folders::ProjectFolders;
 use toka_daemon::{RunCommand, RunError, RunOptions, RunSummary};
 use tokio::sync::mpsc;
 
+use super::refusal;
 use super::signals::{Ending, Signals};
-use crate::failure::{self, Failure};
+use crate::failure::Failure;
 use crate::terminal::display::{Display, Message, Mode};
 use crate::terminal::ending::{self, Trace};
 use crate::terminal::follow::Follow;
@@ -46,7 +47,7 @@ pub(crate) fn run(options: RunOptions, folders: ProjectFolders, look: Look) -> a
     let follow = (look.output == Output::Followed).then(|| Follow::new(Box::new(move |agent| of.log(agent))));
     let display = Display::start(look.mode, look.palette, follow).context("cannot start the display")?;
     let Over { outcome, view, first } = runtime.block_on(attend(options, display))?;
-    Ok(finish(outcome, first, &view, &folders, look))
+    Ok(finish(outcome, first, &view, &folders, look)?)
 }
 
 /// What is known when a run is over.
@@ -116,25 +117,25 @@ async fn wait_for(display: Display, signals: &mut Signals) -> anyhow::Result<Run
 }
 
 /// Prints what became of the run; the answer is the status of the process.
+///
+/// # Errors
+/// When it did not take place.
 fn finish(
     outcome: Result<RunSummary, RunError>,
     first: Option<Ending>,
     view: &RunView,
     folders: &ProjectFolders,
     look: Look,
-) -> ExitCode {
-    let code = match &outcome {
-        Ok(summary) => summary.exit_code,
-        Err(error) => error.exit_code(),
-    };
-    let code = first.map_or(code, Ending::exit_code);
-    if outcome.is_ok() || !view.agents().is_empty() {
-        Out::stdout().print(&text(view, &traces(view, folders), code, look));
+) -> Result<ExitCode, Failure> {
+    let code_of = |code| first.map_or(code, Ending::exit_code);
+    match outcome {
+        Ok(summary) => {
+            let code = code_of(summary.exit_code);
+            Out::stdout().print(&text(view, &traces(view, folders), code, look));
+            Ok(code)
+        }
+        Err(error) => Err(refusal::failure(code_of(error.exit_code()), &error)),
     }
-    if let Err(error) = outcome {
-        failure::report(&Failure::new(code, error.to_string()).into());
-    }
-    code
 }
 
 /// What the agents that ran left on disk. Others may have left something in an earlier run.

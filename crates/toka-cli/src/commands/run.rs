@@ -18,7 +18,7 @@ use toka_daemon::folders::ProjectFolders;
 
 use super::folders::{Folders, project, workspace};
 use super::workstreams::{Ready, Selection, Tell};
-use super::{dry_run, foreground, policy};
+use super::{dry_run, foreground, policy, refusal};
 use crate::failure::Failure;
 use crate::terminal::display::Mode;
 use crate::terminal::json;
@@ -55,7 +55,7 @@ pub(crate) struct Args {
     /// Show what agents write, as they write it
     #[arg(long, conflicts_with = "quiet")]
     follow: bool,
-    /// Print one JSON object per event, and a summary as the last line
+    /// Print one JSON object per event, or per problem when nothing starts, and a summary as the last line
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
     /// Print failures only
@@ -68,6 +68,15 @@ pub(crate) struct Args {
 
 /// Runs the workstreams.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let json = args.json;
+    let outcome = start(args);
+    if json && let Err(error) = &outcome {
+        refusal::print(error);
+    }
+    outcome
+}
+
+fn start(args: Args) -> anyhow::Result<ExitCode> {
     let tell = if args.quiet { Tell::Errors } else { Tell::Everything };
     let ready = args.selection.ready(tell)?;
     if args.dry_run {
