@@ -22,6 +22,7 @@ as_both_users!(
     a_signal_is_told_apart,
     a_program_that_cannot_start_says_why,
     a_closed_stdout_stops_nothing,
+    a_full_stdout_stops_nothing_and_is_no_success,
     no_more_run_at_once_than_allowed,
     tasks_run_in_order_with_retries_and_limits,
     services_are_stopped_when_the_tasks_are_done,
@@ -325,6 +326,21 @@ fn a_closed_stdout_stops_nothing(user: User) {
         assert_eq!(scene.artifact("one", "done"), "done\n");
         scene.assert_nothing_left();
     }
+}
+
+fn a_full_stdout_stops_nothing_and_is_no_success(user: User) {
+    let scene = Scene::new(user);
+    let agents = [Document::shell("one", "echo done > \"$TOKA_ARTIFACTS/done\"")];
+    for (option, code) in [("--json", 1), ("--follow", 1), ("--quiet", 0)] {
+        let mut line: Vec<std::ffi::OsString> =
+            ["/bin/sh", "-c", "exec \"$@\" >/dev/full", "sh"].map(Into::into).to_vec();
+        line.extend(scene.run_words(&agents, &[option]));
+        let finished = scene.run(&line);
+        exit_code_of(&finished, code);
+        assert_eq!(finished.stderr.contains("error: cannot write to stdout"), code == 1, "{finished:#?}");
+        assert_eq!(scene.artifact("one", "done"), "done\n");
+    }
+    scene.assert_nothing_left();
 }
 
 fn no_more_run_at_once_than_allowed(user: User) {

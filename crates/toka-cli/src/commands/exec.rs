@@ -20,7 +20,8 @@ use toka_workstream::{Agent, LoadOptions, Severity, Style};
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
+use crate::terminal::out;
 
 /// Options of `toka exec`.
 #[derive(Debug, clap::Args)]
@@ -65,14 +66,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let launch = launch(&agent, &folders, &args)?;
     let leftovers = temporary.iter().map(|folder: &tempfile::TempDir| folder.path().to_owned()).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (status, enforcement) = runtime.block_on(supervise(launch, leftovers))?;
+    let Ended { status, enforcement, written } = runtime.block_on(supervise(launch, leftovers))?;
     if args.json {
         writeln!(std::io::stderr(), "{}", serde_json::to_string(&enforcement)?)?;
     }
-    std::io::stdout().flush()?;
-    let code = match status {
-        Status::Code(code) => code,
-        Status::Signal { signal, .. } => 128 + signal,
+    let code = match (status, out::settle(written, ExitCode::Success)) {
+        (Status::Code(0), Err(unwritten)) => i32::from(failure::report(&unwritten.into()) as u8),
+        (Status::Code(code), _) => code,
+        (Status::Signal { signal, .. }, _) => 128 + signal,
     };
     // Leaving by exit runs no destructors.
     drop(temporary);
@@ -201,8 +202,16 @@ fn environment(folders: &AgentFolders, plan: &SandboxPlan) -> Vec<(OsString, OsS
     variables
 }
 
+/// A command that is over.
+struct Ended {
+    status: Status,
+    enforcement: Enforcement,
+    /// Whether what it wrote to its stdout could be written to ours.
+    written: std::io::Result<()>,
+}
+
 /// Starts the command, hands its output through, passes signals on, and waits until all of it is gone.
-async fn supervise(launch: Launch, leftovers: Vec<PathBuf>) -> anyhow::Result<(Status, Enforcement)> {
+async fn supervise(launch: Launch, leftovers: Vec<PathBuf>) -> anyhow::Result<Ended> {
     let options = KeeperOptions {
         program: "/proc/self/exe".into(),
         // A number of its own: several commands may run in one folder at once.
@@ -239,10 +248,12 @@ async fn supervise(launch: Launch, leftovers: Vec<PathBuf>) -> anyhow::Result<(S
             _ = terminate.recv() => keeper.kill(id),
         }
     }
-    let _ = (out.await, err.await);
+    let (out, err) = (out.await, err.await);
+    // Nobody is left to be told when stderr itself cannot be written.
+    let _ = err;
     keeper.shutdown().await;
     let status = ended.context("the keeper did not say how the command ended")?;
-    Ok((status, enforcement))
+    Ok(Ended { status, enforcement, written: out.context("the output was not passed on")? })
 }
 
 fn start_failure(error: SpawnError) -> Failure {
@@ -253,7 +264,7 @@ fn start_failure(error: SpawnError) -> Failure {
     Failure::new(code, format!("the command did not start: {error}"))
 }
 
-async fn copy(from: OwnedFd, mut to: impl std::io::Write) -> anyhow::Result<()> {
+async fn copy(from: OwnedFd, mut to: impl std::io::Write) -> std::io::Result<()> {
     use tokio::io::AsyncReadExt as _;
     let mut pipe = pipe::Receiver::from_owned_fd(from)?;
     let mut buffer = vec![0; 64 * 1024];

@@ -14,7 +14,7 @@ const DEFAULT_FOLDER: &str = "agents";
 const FILE: &str = "hello.yaml";
 
 use crate::failure::Failure;
-use crate::terminal::out::ignore_closed;
+use crate::terminal::out;
 
 /// Options of `toka init`.
 #[derive(Debug, clap::Args)]
@@ -39,8 +39,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             folder = args.folder.display()
         )
     };
-    ignore_closed(std::io::stdout().lock().write_all(text.as_bytes()))?;
-    Ok(ExitCode::Success)
+    Ok(out::end(&text, ExitCode::Success)?)
 }
 
 /// Writes the starter into a folder, which is made if need be.

@@ -28,7 +28,7 @@ use super::folders::{Folders, project, workspace};
 use super::policy;
 use super::workstreams::{Ready, Selection, Tell};
 use crate::failure::Failure;
-use crate::terminal::out::Out;
+use crate::terminal::out;
 use crate::terminal::palette::Palette;
 use crate::terminal::screen::terminal_size;
 
@@ -88,17 +88,20 @@ struct View {
 /// Runs the command.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let ready = args.selection.ready(Tell::Everything)?;
-    let mut out = Out::stdout();
-    match args.format() {
-        Format::Dot => out.print(&ready.plan.to_dot()),
-        Format::Mermaid => out.print(&ready.plan.to_mermaid()),
+    let text = match args.format() {
+        Format::Dot => ready.plan.to_dot(),
+        Format::Mermaid => ready.plan.to_mermaid(),
         format => {
             let view = view(ready, &args)?;
-            out.print(&show(&view, format));
-            broken_rules(&view)?;
+            let text = show(&view, format);
+            if let Err(broken) = broken_rules(&view) {
+                out::end(&text, broken.code())?;
+                return Err(broken.into());
+            }
+            text
         }
-    }
-    Ok(ExitCode::Success)
+    };
+    Ok(out::end(&text, ExitCode::Success)?)
 }
 
 fn show(view: &View, format: Format) -> String {

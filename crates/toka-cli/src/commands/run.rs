@@ -21,16 +21,15 @@ use super::workstreams::{Ready, Selection, Tell};
 use super::{dry_run, foreground, policy, refusal};
 use crate::failure::Failure;
 use crate::terminal::display::Mode;
-use crate::terminal::json;
-use crate::terminal::out::Out;
 use crate::terminal::palette::Palette;
+use crate::terminal::{json, out};
 
 /// Options of `toka run`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "The first Ctrl-C stops the agents gracefully, the second kills them.\n\
-    Exit status: 0 success, 1 an agent failed, 65 invalid or no workstream, 73 state folder cannot be\n\
-    written, 77 denied by policy, 78 something must be configured first, 124 every failure was a\n\
-    timeout, 130 interrupted, 143 terminated.")]
+    Exit status: 0 success, 1 an agent failed or stdout cannot be written, 65 invalid or no workstream,\n\
+    73 state folder cannot be written, 77 denied by policy, 78 something must be configured first,\n\
+    124 every failure was a timeout, 130 interrupted, 143 terminated.")]
 pub(crate) struct Args {
     #[command(flatten)]
     selection: Selection,
@@ -80,8 +79,7 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
     let tell = if args.quiet { Tell::Errors } else { Tell::Everything };
     let ready = args.selection.ready(tell)?;
     if args.dry_run {
-        show_plan(&ready, &args);
-        return Ok(ExitCode::Success);
+        return Ok(out::end(&plan_text(&ready, &args), ExitCode::Success)?);
     }
     let look = foreground::Look { mode: args.mode(), palette: args.palette(), output: args.output() };
     let folders = project_folders(&args)?;
@@ -100,13 +98,12 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
     foreground::run(options, folders, look)
 }
 
-fn show_plan(ready: &Ready, args: &Args) {
-    let text = if args.json {
+fn plan_text(ready: &Ready, args: &Args) -> String {
+    if args.json {
         format!("{}\n", json::line(&ready.plan.to_json()))
     } else {
         dry_run::text(&ready.plan, args.palette())
-    };
-    Out::stdout().print(&text);
+    }
 }
 
 fn project_folders(args: &Args) -> Result<ProjectFolders, Failure> {

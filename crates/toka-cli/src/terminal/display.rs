@@ -57,7 +57,16 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) struct Display {
     sender: Sender<Message>,
-    thread: JoinHandle<RunView>,
+    thread: JoinHandle<Shown>,
+}
+
+/// What is known when everything is shown.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// What became of the run.
+    pub(crate) view: RunView,
+    /// Whether everything could be written to stdout.
+    pub(crate) written: std::io::Result<()>,
 }
 
 impl Display {
@@ -78,10 +87,10 @@ impl Display {
     }
 
     /// Shows what is still waiting, clears the live part, and returns the final view. Blocks while stdout does.
-    pub(crate) fn finish(self) -> RunView {
+    pub(crate) fn finish(self) -> Shown {
         drop(self.sender);
         // A panic in the display must not become one of the run: what is left is an empty table.
-        self.thread.join().unwrap_or_default()
+        self.thread.join().unwrap_or_else(|_| Shown { view: RunView::default(), written: Ok(()) })
     }
 }
 
@@ -102,7 +111,7 @@ impl Show {
         Self { mode, palette, screen, view: RunView::default(), plain, follow, began: Instant::now() }
     }
 
-    fn run(mut self, messages: &Receiver<Message>) -> RunView {
+    fn run(mut self, messages: &Receiver<Message>) -> Shown {
         loop {
             let next = match self.pace() {
                 Pace::Ticking => messages.recv_timeout(REDRAW),
@@ -115,8 +124,7 @@ impl Show {
             }
         }
         self.last_output();
-        self.screen.clear();
-        self.view
+        Shown { view: self.view, written: self.screen.finish() }
     }
 
     /// Whether anything can change without a message: a clock on the screen, a log that grows.
@@ -306,8 +314,9 @@ mod tests {
         }
         drop(sender);
         let (screen, terminal) = in_memory();
-        let view = Show::new(mode, Palette::PLAIN, screen, follow).run(&receiver);
-        (terminal.text(), view)
+        let shown = Show::new(mode, Palette::PLAIN, screen, follow).run(&receiver);
+        shown.written.expect("a terminal in memory");
+        (terminal.text(), shown.view)
     }
 
     fn events() -> Vec<Message> {

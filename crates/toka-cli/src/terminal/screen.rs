@@ -61,10 +61,17 @@ impl Screen {
         }
     }
 
-    /// Takes the live part off the screen.
-    pub(crate) fn clear(&mut self) {
-        if let Self::Terminal(terminal) = self {
-            terminal.bar.finish_and_clear();
+    /// Takes the live part off the screen, and says whether every line that stays was written.
+    ///
+    /// # Errors
+    /// The first error.
+    pub(crate) fn finish(self) -> std::io::Result<()> {
+        match self {
+            Self::Stream(out) => out.finish(),
+            Self::Terminal(terminal) => {
+                terminal.bar.finish_and_clear();
+                terminal.out.finish()
+            }
         }
     }
 }
@@ -148,7 +155,7 @@ pub(crate) mod tests {
         assert_eq!(reader.terminal.contents(), "one\ntwo");
         screen.show("done\n", vec!["two".into()]);
         assert_eq!(reader.terminal.contents(), "done\ntwo");
-        screen.clear();
+        screen.finish().expect("a terminal in memory");
         assert_eq!(reader.terminal.contents(), "done");
     }
 }
