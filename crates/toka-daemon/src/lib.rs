@@ -19,6 +19,7 @@ mod options;
 mod outcome;
 mod problem;
 mod program;
+mod room;
 mod run;
 mod secrets;
 mod sections;

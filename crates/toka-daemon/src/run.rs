@@ -3,7 +3,7 @@
 //! 1. make the project's folders, take its lock;
 //! 2. admit every agent, or refuse the run with every problem of every agent;
 //! 3. make the agents' folders and doors;
-//! 4. open the journal, start the keeper, make the actors;
+//! 4. open the journal, see that there is room to write, start the keeper, make the actors;
 //! 5. drive the run to its end;
 //! 6. let the keeper end, close the journal, remove what was made for the run alone.
 
@@ -32,8 +32,8 @@ use crate::objectives::{Check, are_ignored, checks};
 use crate::sweeper::Private;
 use crate::users::Users;
 use crate::{
-    AgentSummary, Caller, FolderError, Problem, RunCommand, RunError, RunOptions, RunSummary, task_list,
-    workplace,
+    AgentSummary, Caller, FolderError, Problem, RunCommand, RunError, RunOptions, RunSummary, room,
+    task_list, workplace,
 };
 
 /// How long the keeper may take to end once every agent has.
@@ -62,6 +62,7 @@ pub async fn run(
 
     let (seen, own_events) = mpsc::unbounded_channel();
     let journal = open_journal(&folders, id, vec![events, seen])?;
+    room::find(&folders.root(), &folders.run_dir, admitted.len()).map_err(RunError::Folder)?;
     let (keeper, keeper_events) = lock.shared_with_child(start_keeper(&options, &folders, &doors)).await?;
     let agents: Vec<AgentName> = options.plan.nodes().iter().map(|node| node.agent.clone()).collect();
     let workspace = folders.workspace.to_string_lossy().into_owned();
