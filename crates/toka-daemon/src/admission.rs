@@ -20,7 +20,7 @@ use crate::folders::ProjectFolders;
 use crate::problem::{Problem, ProblemKind};
 use crate::sections::sections;
 use crate::users::UserError;
-use crate::{dotenv, program, secrets};
+use crate::{dotenv, enforceable, program, secrets};
 
 /// Longest environment file, in bytes; the kernel takes 2 MiB of arguments and environment as a rule (execve(2)).
 const MAX_ENVIRONMENT_FILE: u64 = 1024 * 1024;
@@ -80,6 +80,7 @@ impl Admission<'_> {
             self.working_dir(process, &mut folders);
         }
         let Confined { plan, program } = self.compile(&folders)?;
+        self.host(&plan);
         let files = process.map(|process| self.environment_files(process)).unwrap_or_default();
         let env = self.environment(process, &files, &folders, &plan);
         let search = env.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
@@ -250,6 +251,17 @@ impl Admission<'_> {
         };
         self.problem(ProblemKind::Invalid, &origin, error.to_string(), "");
         None
+    }
+
+    /// A host that cannot enforce what the agent demands would refuse it at its start, when others have run already.
+    fn host(&mut self, plan: &SandboxPlan) {
+        let lacking = enforceable::lacking(self.context.confiner.host, plan);
+        if !lacking.is_empty() {
+            let message = format!("this host cannot enforce {}", lacking.join(", "));
+            let origin = &self.agent.confinement.compatibility.origin;
+            let help = "declare a `security.compatibility` that demands less, or run it on a host that has the layer";
+            self.problem(ProblemKind::Denied, origin, message, help);
+        }
     }
 
     fn environment_files(&mut self, process: &Process) -> Vec<(String, String)> {

@@ -9,6 +9,7 @@ mod admission;
 pub mod confine;
 mod dotenv;
 mod driver;
+mod enforceable;
 mod environment;
 mod exam;
 pub mod folders;
