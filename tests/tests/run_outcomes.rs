@@ -12,6 +12,7 @@ as_both_users!(
     invalid_files_are_65_and_nothing_starts,
     what_the_policy_denies_is_77_and_names_the_grant,
     what_keeps_a_run_from_starting_is_data_for_programs,
+    a_plan_finds_what_a_run_finds,
     a_task_for_a_model_is_78_and_nothing_starts,
     a_state_folder_that_cannot_be_written_is_73,
     agents_start_in_the_order_of_their_dependencies,
@@ -154,6 +155,31 @@ fn what_keeps_a_run_from_starting_is_data_for_programs(user: User) {
     let finished = scene.toka_run(&[Document::shell("one", "true")], &["--json"]);
     exit_code_of(&finished, 65);
     assert!(finished.events().iter().any(|event| event["type"] == "diagnostic"), "{finished:#?}");
+}
+
+fn a_plan_finds_what_a_run_finds(user: User) {
+    for (agent, code, clue) in [
+        (Document::shell("fine", "true"), 0, "`toka run` would start this."),
+        (Document::command("lost", &["no-such-program"]), 65, "there is no program \"no-such-program\""),
+        (Document::bare("far").spec("process: {shell: 'true', working_dir: absent}"), 65, "working folder"),
+        (
+            Document::shell("shy", "true").spec("secrets: {key: {env: NO_SUCH_VARIABLE}}"),
+            78,
+            "NO_SUCH_VARIABLE",
+        ),
+        (Document::shell("greedy", "true").section("security: {network: full}"), 77, "network:full"),
+    ] {
+        let scene = Scene::new(user);
+        let agents = std::slice::from_ref(&agent);
+        let mut words = scene.run_words(agents, &[]);
+        let at = words.iter().position(|word| word == "run").expect("the command");
+        words[at] = "plan".into();
+        let plan = scene.run(&words);
+        exit_code_of(&plan, code);
+        let text = plan.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(clue) && text.starts_with("1 agent in 1 wave"), "{clue}: {plan:#?}");
+        exit_code_of(&scene.toka_run(agents, &[]), code);
+    }
 }
 
 fn a_task_for_a_model_is_78_and_nothing_starts(user: User) {

@@ -29,11 +29,6 @@ impl Failure {
         self
     }
 
-    /// The status that it leads to.
-    pub(crate) fn code(&self) -> ExitCode {
-        self.code
-    }
-
     /// Adds what it consists of, for programs: each an object with a `type`.
     pub(crate) fn parts(mut self, parts: Vec<Value>) -> Self {
         self.parts = parts;

@@ -1,4 +1,5 @@
-//! Whether an agent can be started, and everything that speaks against it, before anything is.
+//! Whether an agent can be started, and everything that speaks against it, before anything is. It looks and makes nothing,
+//! so that `toka plan` says the same as a run.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -11,7 +12,8 @@ use toka_keeper::Program;
 use toka_runtime::Command;
 use toka_sandbox::host::Namespaces;
 use toka_sandbox::{AgentFolders, CompileError, SandboxPlan};
-use toka_workstream::{Agent, AgentKind, Condition, Plan, ProbeCheck, Process, ProcessCommand, Tty};
+use toka_workstream::{Agent, AgentKind, Condition, Plan, ProbeCheck, Process, ProcessCommand, Set, Tty};
+use uuid::Uuid;
 
 use crate::Caller;
 use crate::confine::{Confined, Confiner, Demands, follow_links};
@@ -60,6 +62,21 @@ pub(crate) fn admit(
         Some(admitted) if admission.problems.is_empty() => Ok(admitted),
         _ => Err(admission.problems),
     }
+}
+
+/// Everything that would keep these agents from starting, in the order of the plan; empty when a run would start them.
+/// Nothing is made.
+pub fn problems(
+    set: &Set,
+    plan: &Plan,
+    policy: &Policy,
+    project: &ProjectFolders,
+    confiner: Confiner<'_>,
+) -> Vec<Problem> {
+    let caller = &Caller::of_this_process();
+    let context = Context { plan, policy, caller, project, confiner, run: RunId::from_uuid(Uuid::nil()) };
+    let agents = plan.nodes().iter().filter_map(|node| set.agent(&node.agent));
+    agents.filter_map(|agent| admit(agent, project.of(agent, plan), context).err()).flatten().collect()
 }
 
 struct Admission<'a> {

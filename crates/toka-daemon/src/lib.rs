@@ -30,6 +30,7 @@ mod tasks;
 pub mod users;
 mod workplace;
 
+pub use admission::problems;
 pub use environment::Caller;
 pub use journal::{BACKLOG, Journal, Replay, Stamp, replay};
 pub use lock::{Holder, LockError};

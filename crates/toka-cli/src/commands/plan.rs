@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use toka_core::capability::Policy;
 use toka_core::{AgentName, Capability, ExitCode, ProjectName};
+use toka_daemon::Problem;
 use toka_daemon::confine::{Confiner, user_home};
 use toka_daemon::folders::ProjectFolders;
 use toka_daemon::users::Users;
@@ -27,7 +28,6 @@ use self::verdict::Verdict;
 use super::folders::{Folders, project, workspace};
 use super::policy;
 use super::workstreams::{Ready, Selection, Tell};
-use crate::failure::Failure;
 use crate::terminal::out;
 use crate::terminal::palette::Palette;
 use crate::terminal::screen::terminal_size;
@@ -37,7 +37,12 @@ const PIPE_COLUMNS: usize = 100;
 
 /// Options of `toka plan`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit status: 0 there is a plan, even one that a run would refuse; 65 there is none.")]
+#[command(
+    after_help = "Everything is checked that a run checks before it starts anything. dot and mermaid show the order only.\n\
+    Exit status: 0 a run would start this; as of the run that would not: 65 something in the files cannot\n\
+    be, 77 denied by policy, 78 something must be configured first. The plan is printed all the same,\n\
+    unless the files themselves are invalid."
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     selection: Selection,
@@ -88,20 +93,15 @@ struct View {
 /// Runs the command.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let ready = args.selection.ready(Tell::Everything)?;
-    let text = match args.format() {
-        Format::Dot => ready.plan.to_dot(),
-        Format::Mermaid => ready.plan.to_mermaid(),
+    let (text, code) = match args.format() {
+        Format::Dot => (ready.plan.to_dot(), ExitCode::Success),
+        Format::Mermaid => (ready.plan.to_mermaid(), ExitCode::Success),
         format => {
             let view = view(ready, &args)?;
-            let text = show(&view, format);
-            if let Err(broken) = broken_rules(&view) {
-                out::end(&text, broken.code())?;
-                return Err(broken.into());
-            }
-            text
+            (show(&view, format), view.verdict.exit_code())
         }
     };
-    Ok(out::end(&text, ExitCode::Success)?)
+    Ok(out::end(&text, code)?)
 }
 
 fn show(view: &View, format: Format) -> String {
@@ -111,19 +111,6 @@ fn show(view: &View, format: Format) -> String {
     let stdout = std::io::stdout();
     let columns = if stdout.is_terminal() { terminal_size().columns } else { PIPE_COLUMNS };
     text::text(view, columns, Palette::for_stream(&stdout))
-}
-
-/// Rules that cannot be made leave no plan, whatever else could be shown.
-fn broken_rules(view: &View) -> Result<(), Failure> {
-    let broken =
-        |facts: &AgentFacts| Some((facts.agent.name.clone(), facts.confined.as_ref().err()?.clone()));
-    match view.agents.iter().find_map(broken) {
-        Some((agent, problem)) => {
-            let message = format!("the rules of {agent} cannot be made: {problem}");
-            Err(Failure::new(ExitCode::Invalid, message))
-        }
-        None => Ok(()),
-    }
 }
 
 fn view(ready: Ready, args: &Args) -> anyhow::Result<View> {
@@ -144,10 +131,17 @@ fn view(ready: Ready, args: &Args) -> anyhow::Result<View> {
     let (project, toka_exe) = (&folders.project, toka_exe.as_path());
     let users = Users::of(&ready.set.agents, project);
     let confiner = Confiner { host: &host, project, toka_exe, files: &files, users: &users };
-    Ok(look(ready, &folders, &confiner, &policy))
+    let problems = toka_daemon::problems(&ready.set, &ready.plan, &policy, &folders, confiner);
+    Ok(look(ready, &folders, &confiner, &policy, problems))
 }
 
-fn look(ready: Ready, folders: &ProjectFolders, confiner: &Confiner<'_>, policy: &Policy) -> View {
+fn look(
+    ready: Ready,
+    folders: &ProjectFolders,
+    confiner: &Confiner<'_>,
+    policy: &Policy,
+    problems: Vec<Problem>,
+) -> View {
     let named: HashMap<&AgentName, &Agent> =
         ready.set.agents.iter().map(|agent| (&agent.name, agent)).collect();
     let agents: Vec<AgentFacts> = ready
@@ -157,8 +151,7 @@ fn look(ready: Ready, folders: &ProjectFolders, confiner: &Confiner<'_>, policy:
         .filter_map(|node| named.get(&node.agent).copied())
         .map(|agent| AgentFacts::gather(agent, &ready.plan, folders, confiner, policy))
         .collect();
-    let verdict = Verdict::of(&agents);
-    View { plan: ready.plan, agents, verdict }
+    View { plan: ready.plan, agents, verdict: Verdict { problems } }
 }
 
 impl Args {

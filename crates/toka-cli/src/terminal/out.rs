@@ -154,7 +154,10 @@ mod tests {
             (full(), ExitCode::Success, Err(UNWRITTEN)),
             (full(), ExitCode::TimedOut, Err(ExitCode::TimedOut)),
         ] {
-            assert_eq!(settle(written, code).map_err(|failure| failure.code()), expected);
+            assert_eq!(
+                settle(written, code).map_err(|failure| crate::failure::report(&failure.into())),
+                expected
+            );
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use toka_core::{ExitCode, Origin, SandboxMode};
+use toka_daemon::Problem;
 use toka_workstream::plan::{Gate, Node};
 use toka_workstream::{Agent, AgentKind, Need, ProcessCommand};
 
@@ -140,7 +141,7 @@ fn program(command: ProcessCommand, facts: &AgentFacts, palette: Palette) -> Opt
     match &confined.program {
         Some(path) if Path::new(&argv[0]) == path => None,
         Some(path) => Some(Row::new("program", path.display().to_string(), "found on PATH")),
-        None => Some(Row::new("program", "not found, so the start would fail", "").painted(palette.warn)),
+        None => Some(Row::new("program", "not found", "").painted(palette.warn)),
     }
 }
 
@@ -172,16 +173,13 @@ fn verdict(view: &View, columns: usize, palette: Palette) -> String {
         "{}\n",
         palette.bad.paint(format!("`toka run` would start nothing and end with exit status {code}:"))
     );
-    let obstacles = verdict.obstacles.iter();
-    let rows: Vec<Row> =
-        obstacles.map(|obstacle| Row::new("", obstacle.text(), place(obstacle.origin(), None))).collect();
+    let row = |problem: &Problem| {
+        Row::new("", format!("{}: {}", problem.agent, problem.message), place(&problem.origin, None))
+    };
+    let rows: Vec<Row> = verdict.problems.iter().map(row).collect();
     out.push_str(&grid(&rows, columns, palette));
-    for capability in verdict.grants() {
-        let help = format!(
-            "grant it with --allow {}, or under `allow` in toka.yaml",
-            quoted(&capability.to_string())
-        );
-        let lines = wrap(&help, columns.saturating_sub(6)).join("\n      ");
+    for help in verdict.help() {
+        let lines = wrap(help, columns.saturating_sub(6)).join("\n      ");
         out.push_str(&format!("{} {lines}\n", palette.accent.paint("help:")));
     }
     out
