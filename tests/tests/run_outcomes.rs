@@ -1,5 +1,7 @@
 //! `toka run` from end to end, through the program: what becomes of agents, and how its exit status tells it.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use serde_json::Value;
@@ -13,6 +15,7 @@ as_both_users!(
     what_the_policy_denies_is_77_and_names_the_grant,
     what_keeps_a_run_from_starting_is_data_for_programs,
     a_plan_finds_what_a_run_finds,
+    a_path_that_is_no_text_is_found_before_anything_starts,
     a_task_for_a_model_is_78_and_nothing_starts,
     a_state_folder_that_cannot_be_written_is_73,
     agents_start_in_the_order_of_their_dependencies,
@@ -180,6 +183,27 @@ fn a_plan_finds_what_a_run_finds(user: User) {
         assert!(text.contains(clue) && text.starts_with("1 agent in 1 wave"), "{clue}: {plan:#?}");
         exit_code_of(&scene.toka_run(agents, &[]), code);
     }
+}
+
+fn a_path_that_is_no_text_is_found_before_anything_starts(user: User) {
+    let scene = Scene::new(user);
+    let odd = scene.workspace().join(OsStr::from_bytes(b"odd\xff"));
+    scene.make_folder(&odd);
+    let fine = Document::shell("fine", "echo ran > \"$TOKA_ARTIFACTS/ran\"");
+    for (option, place) in [("--workdir", "the workspace"), ("--state-dir", "the state folder")] {
+        let mut words = scene.run_words(std::slice::from_ref(&fine), &[]);
+        let at = words.iter().position(|word| word == option).expect("the option");
+        words[at + 1] = odd.clone().into();
+        let finished = scene.run(&words);
+        exit_code_of(&finished, 2);
+        assert!(finished.stderr.contains(place) && finished.stderr.contains("not UTF-8"), "{finished:#?}");
+    }
+    std::os::unix::fs::symlink(&odd, scene.workspace().join("link")).expect("a link");
+    let lost = Document::bare("lost").spec("process: {shell: 'true', working_dir: link}");
+    let finished = scene.toka_run(&[fine, lost], &[]);
+    exit_code_of(&finished, 65);
+    assert!(finished.stderr.contains("lost: a path of its rules is not UTF-8"), "{finished:#?}");
+    assert_eq!(scene.artifact("fine", "ran"), "", "nothing starts");
 }
 
 fn a_task_for_a_model_is_78_and_nothing_starts(user: User) {

@@ -98,6 +98,7 @@ impl Admission<'_> {
         }
         let Confined { plan, program } = self.compile(&folders)?;
         self.host(&plan);
+        self.paths(&plan);
         let files = process.map(|process| self.environment_files(process)).unwrap_or_default();
         let env = self.environment(process, &files, &folders, &plan);
         let search = env.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
@@ -278,6 +279,17 @@ impl Admission<'_> {
             let origin = &self.agent.confinement.compatibility.origin;
             let help = "declare a `security.compatibility` that demands less, or run it on a host that has the layer";
             self.problem(ProblemKind::Denied, origin, message, help);
+        }
+    }
+
+    /// The keeper is told the rules as text. A link or a file's folder can lead to a path that is none.
+    fn paths(&mut self, plan: &SandboxPlan) {
+        let binds = plan.binds.iter().flat_map(|bind| bind.source.iter().chain([&bind.target]));
+        let rules = plan.files.iter().map(|rule| &rule.path);
+        let all = binds.chain(rules).chain(&plan.guarded).chain([&plan.working_dir]);
+        if let Some(path) = all.into_iter().find(|path| path.to_str().is_none()) {
+            let message = format!("a path of its rules is not UTF-8: {}", path.display());
+            self.problem(ProblemKind::Invalid, &self.agent.origin, message, "rename it, or use another one");
         }
     }
 
