@@ -16,6 +16,7 @@ as_both_users!(
     what_keeps_a_run_from_starting_is_data_for_programs,
     a_plan_finds_what_a_run_finds,
     a_path_that_is_no_text_is_found_before_anything_starts,
+    a_workspace_that_goes_while_agents_run_is_named,
     a_task_for_a_model_is_78_and_nothing_starts,
     a_state_folder_that_cannot_be_written_is_73,
     agents_start_in_the_order_of_their_dependencies,
@@ -204,6 +205,23 @@ fn a_path_that_is_no_text_is_found_before_anything_starts(user: User) {
     exit_code_of(&finished, 65);
     assert!(finished.stderr.contains("lost: a path of its rules is not UTF-8"), "{finished:#?}");
     assert_eq!(scene.artifact("fine", "ran"), "", "nothing starts");
+}
+
+fn a_workspace_that_goes_while_agents_run_is_named(user: User) {
+    let scene = Scene::new(user);
+    let waits = "until test -e \"$TOKA_ARTIFACTS/go\"; do sleep 0.05; done";
+    let agents = [Document::shell("first", waits), Document::shell("second", "true").after(&["first"])];
+    let mut run = scene.start(&agents, &[]);
+    run.wait_for("agent_started", "first");
+    std::fs::remove_dir_all(scene.workspace()).expect("the scene's own folder");
+    let artifacts = scene.state().join("projects").join(scene.name()).join("agents/first/artifacts");
+    scene.write(&artifacts.join("go"), "");
+    let finished = run.finish();
+    exit_code_of(&finished, 1);
+    let reason = format!("the workspace {} is gone since the run began", scene.workspace().display());
+    assert_eq!(finished.exit_of("first")["code"], 0, "{finished:#?}");
+    assert_eq!(finished.exit_of("second")["reason"], reason, "{finished:#?}");
+    scene.assert_nothing_left();
 }
 
 fn a_task_for_a_model_is_78_and_nothing_starts(user: User) {

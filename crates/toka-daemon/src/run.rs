@@ -31,6 +31,7 @@ use crate::lock::ProjectLock;
 use crate::objectives::{Check, are_ignored, checks};
 use crate::sweeper::Private;
 use crate::users::Users;
+use crate::workplace::Grounds;
 use crate::{
     AgentSummary, Caller, FolderError, Problem, RunCommand, RunError, RunOptions, RunSummary, room,
     task_list, workplace,
@@ -241,7 +242,7 @@ fn employ(
         if let Some(message) = not_in_force(agent) {
             drop(journal.record(Some(name.clone()), EventKind::Warning { message }));
         }
-        let private = Private::of(&admitted.folders);
+        let (private, grounds) = (Private::of(&admitted.folders), Grounds::of(&admitted.folders));
         let log = folders.log(&name);
         let working_dir = admitted.folders.working_dir.clone();
         let launch = launch(agent, admitted, ids.next(), log, &options.plan);
@@ -256,7 +257,8 @@ fn employ(
             let examiner = Examiner::new(Arc::clone(journal) as Arc<_>, exam);
             (own.reporting_to(Arc::new(examiner)).add(agents_own), Some(proctor))
         };
-        members.insert(name, Member { handle, private, secrets: agent.secrets.clone().into(), proctor });
+        let secrets = agent.secrets.clone().into();
+        members.insert(name, Member { handle, private, grounds, secrets, proctor });
     }
     members
 }
