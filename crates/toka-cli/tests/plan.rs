@@ -59,3 +59,16 @@ fn a_grant_changes_what_a_run_would_do() {
     assert_eq!(exit_code(&["--allow", "network:full"]), Some(77));
     assert_eq!(exit_code(&["--allow", "network:full", "--allow", "filesystem-outside:/data"]), Some(0));
 }
+
+#[test]
+fn columns_are_honoured() {
+    for (columns, most) in [("5", 60), ("80", 80), ("0", 100), ("many", 100), ("", 100)] {
+        let output = Command::new(env!("CARGO_BIN_EXE_toka"))
+            .args(["plan", "tests/fixtures/plan"])
+            .envs([("COLUMNS", columns), ("NO_COLOR", "1")])
+            .output()
+            .expect("the toka binary");
+        let longest = text(&output.stdout).lines().map(|line| line.chars().count()).max();
+        assert_eq!(longest, Some(most), "COLUMNS={columns:?}: {}", text(&output.stderr));
+    }
+}

@@ -10,7 +10,6 @@ mod text;
 mod verdict;
 
 use std::collections::HashMap;
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -30,7 +29,7 @@ use super::policy;
 use super::workstreams::{Ready, Selection, Tell};
 use crate::terminal::out;
 use crate::terminal::palette::Palette;
-use crate::terminal::screen::terminal_size;
+use crate::terminal::screen::columns;
 
 /// Columns for a reader that is no terminal.
 const PIPE_COLUMNS: usize = 100;
@@ -108,9 +107,7 @@ fn show(view: &View, format: Format) -> String {
     if format == Format::Json {
         return format!("{}\n", crate::terminal::json::line(&json::value(view)));
     }
-    let stdout = std::io::stdout();
-    let columns = if stdout.is_terminal() { terminal_size().columns } else { PIPE_COLUMNS };
-    text::text(view, columns, Palette::for_stream(&stdout))
+    text::text(view, columns(PIPE_COLUMNS), Palette::for_stream(&std::io::stdout()))
 }
 
 fn view(ready: Ready, args: &Args) -> anyhow::Result<View> {

@@ -1,5 +1,7 @@
 //! The device: a terminal whose last lines are redrawn, or a stream of lines.
 
+use std::io::IsTerminal as _;
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::device::Device;
@@ -93,6 +95,14 @@ impl Terminal {
             self.shown = frame;
         }
     }
+}
+
+/// Columns for a text that is printed once: what `COLUMNS` says, else those of the terminal at stdout, else `otherwise`.
+pub(crate) fn columns(otherwise: usize) -> usize {
+    let said =
+        std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).filter(|columns| *columns > 0);
+    let terminal = || std::io::stdout().is_terminal().then(|| terminal_size().columns);
+    said.or_else(terminal).unwrap_or(otherwise)
 }
 
 /// Columns and rows of the terminal at stdout; 80 by 24 when it does not tell.

@@ -10,12 +10,13 @@ use toka_workstream::{Agent, AgentKind, Need, ProcessCommand};
 
 use super::View;
 use super::facts::AgentFacts;
-use super::grid::{Row, grid, wrap};
+use super::grid::{LEAST, Row, grid, wrap};
 use crate::terminal::palette::Palette;
 use crate::terminal::text::{columns as width_of, count, safe};
 
-/// The whole view, `columns` wide at most.
+/// The whole view, `columns` wide at most, or [`LEAST`].
 pub(super) fn text(view: &View, columns: usize, palette: Palette) -> String {
+    let columns = columns.max(LEAST);
     let mut out = order(view, columns, palette);
     for (node, facts) in view.plan.nodes().iter().zip(&view.agents) {
         out.push('\n');
