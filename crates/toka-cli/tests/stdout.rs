@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Every command that prints something and starts nothing, and its status when all goes well.
-const COMMANDS: [(&[&str], i32); 17] = [
+const COMMANDS: [(&[&str], i32); 18] = [
     (&["--help"], 0),
     (&["--version"], 0),
     (&["run", "--help"], 0),
@@ -23,6 +23,7 @@ const COMMANDS: [(&[&str], i32); 17] = [
     (&["explain", "capabilities"], 0),
     (&["schema"], 0),
     (&["completions", "bash"], 0),
+    (&["man", "run"], 0),
     (&["validate", "tests/fixtures/plan-absent"], 65),
 ];
 
