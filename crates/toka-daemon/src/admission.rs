@@ -177,7 +177,7 @@ impl Admission<'_> {
                 ProblemKind::Unconfigured,
                 &agent.origin,
                 "another agent waits until it is ready, and its readiness probe is not run yet",
-                "let it say so itself (`READY=1` or `toka report --ready`), or wait for `process_started` or a `log_line`",
+                "let it say so itself (`READY=1` or `toka report ready`), or wait for `process_started` or a `log_line`",
             );
         }
     }
