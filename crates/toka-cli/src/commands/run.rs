@@ -51,13 +51,13 @@ pub(crate) struct Args {
     /// The policy file [default: toka.yaml in the workspace]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// Show what agents write, as they write it
+    /// Show what agents write, as they write it; not with --quiet
     #[arg(long, conflicts_with = "quiet")]
     follow: bool,
-    /// Print one JSON object per event, or per problem when nothing starts, and a summary as the last line
+    /// Print one JSON object per event, or per problem when nothing starts, and a summary as the last line; not with --quiet
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
-    /// Print failures only
+    /// Print failures only; not with --json or --follow
     #[arg(long, short)]
     quiet: bool,
     /// Show what would run, and run nothing
@@ -177,6 +177,17 @@ mod tests {
         ] {
             let message = parse(words).expect_err("refused");
             assert!(message.contains(reason), "{words:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_excludes_each_other_is_in_the_help() {
+        use clap::CommandFactory as _;
+        let command = Line::command();
+        for (option, other) in [("quiet", "--json or --follow"), ("json", "--quiet"), ("follow", "--quiet")] {
+            let argument = command.get_arguments().find(|argument| argument.get_id() == option);
+            let help = argument.and_then(clap::Arg::get_help).expect("help").to_string();
+            assert!(help.contains(&format!("not with {other}")), "{help}");
         }
     }
 
