@@ -21,14 +21,15 @@ struct Wanted {
     blocks: u64,
 }
 
-/// Folders and files that what is mounted below an agent's `/tmp` needs as its places there, as a rule at most.
+/// Folders and files that what is mounted below an agent's `/tmp` needs as its places there, as a rule at most. Counted for
+/// one agent: with most of them there are none, and a refusal without need would be worse than a late one.
 const PLACES: u64 = 16;
-/// What an agent writes into the state folder: `log` and `log.index`, whose first bytes are written at once, and places.
-const OF_STATE: Wanted = Wanted { files: 2 + PLACES, blocks: 1 };
+/// What an agent writes into the state folder: `log` and `log.index`, whose first bytes are written at once.
+const OF_STATE: Wanted = Wanted { files: 2, blocks: 1 };
 /// What an agent has in the run folder: its two sockets.
 const OF_RUN: Wanted = Wanted { files: 2, blocks: 0 };
 
-/// Fails when there is no room in the two folders for what `agents` agents want there, and one block for the run itself.
+/// Fails when there is no room in the two folders for what `agents` agents want there, and a little for the run itself.
 ///
 /// # Errors
 /// When a disk is full.
@@ -77,7 +78,7 @@ impl Free {
 fn has_room(free: Free, wanted: Wanted, agents: u64) -> bool {
     let enough = |free: Option<u64>, needed: u64| free.is_none_or(|free| free >= needed);
     enough(free.blocks, wanted.blocks.saturating_mul(agents).saturating_add(1))
-        && enough(free.files, wanted.files.saturating_mul(agents))
+        && enough(free.files, wanted.files.saturating_mul(agents).saturating_add(PLACES))
 }
 
 #[cfg(test)]
@@ -90,7 +91,7 @@ mod tests {
             (Some(2), Some(18), 1, true),
             (Some(1), Some(18), 1, false),
             (Some(2), Some(17), 1, false),
-            (Some(1000), Some(179), 10, false),
+            (Some(1000), Some(35), 10, false),
             (None, None, u64::MAX, true),
         ] {
             let free = Free { blocks, files };
