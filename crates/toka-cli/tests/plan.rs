@@ -24,6 +24,17 @@ fn a_circle_is_shown_whole_with_the_line_of_each_edge() {
 }
 
 #[test]
+fn without_a_plan_programs_are_told_why() {
+    let output = plan(&["tests/fixtures/plan-circle", "--json"]);
+    assert_eq!(output.status.code(), Some(65));
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    assert_eq!(value["run"]["exit_code"], 65);
+    let circle = &value["run"]["obstacles"][0];
+    assert_eq!(circle["type"], "diagnostic");
+    assert!(circle["labels"][0]["line"].is_number(), "{circle}");
+}
+
+#[test]
 fn every_format_is_printed_and_nothing_is_made() {
     let state = tempfile::tempdir().expect("a folder");
     let state = state.path().join("state");

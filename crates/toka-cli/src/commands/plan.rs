@@ -27,7 +27,7 @@ use self::verdict::Verdict;
 use super::folders::{Folders, project, workspace};
 use super::policy;
 use super::workstreams::{Ready, Selection, Tell};
-use crate::terminal::out;
+use crate::terminal::out::{self, Out};
 use crate::terminal::palette::Palette;
 use crate::terminal::screen::columns;
 
@@ -89,18 +89,30 @@ struct View {
     verdict: Verdict,
 }
 
-/// Runs the command.
+/// Runs the command. For programs there is always an object that says what a run would do.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match render(&args) {
+        Ok((text, code)) => Ok(out::end(&text, code)?),
+        Err(error) => {
+            if args.format() == Format::Json {
+                Out::stdout().print(&format!("{}\n", crate::terminal::json::line(&json::refusal(&error))));
+            }
+            Err(error)
+        }
+    }
+}
+
+/// What is printed, and the status that it ends with.
+fn render(args: &Args) -> anyhow::Result<(String, ExitCode)> {
     let ready = args.selection.ready(Tell::Everything)?;
-    let (text, code) = match args.format() {
+    Ok(match args.format() {
         Format::Dot => (ready.plan.to_dot(), ExitCode::Success),
         Format::Mermaid => (ready.plan.to_mermaid(), ExitCode::Success),
         format => {
-            let view = view(ready, &args)?;
+            let view = view(ready, args)?;
             (show(&view, format), view.verdict.exit_code())
         }
-    };
-    Ok(out::end(&text, code)?)
+    })
 }
 
 fn show(view: &View, format: Format) -> String {

@@ -19,6 +19,12 @@ pub(super) fn value(view: &View) -> Value {
     value
 }
 
+/// The same where there is no plan: what keeps it from being made is what would keep a run from starting.
+pub(super) fn refusal(error: &anyhow::Error) -> Value {
+    let (parts, code) = crate::failure::data(error);
+    json!({"run": {"exit_code": code as u8, "obstacles": parts}})
+}
+
 fn agent(node: Value, facts: &AgentFacts) -> Value {
     let agent = &facts.agent;
     let mut map: Map<String, Value> = node.as_object().cloned().unwrap_or_default();
