@@ -58,6 +58,8 @@ pub async fn run(
     let lock = ProjectLock::take(&folders.lock(), id).map_err(RunError::Lock)?;
     // What a run left that was killed: sockets, secrets.
     remove_run_folder(&folders);
+    // However this one ends, its own go before the lock does, and the doors in it along.
+    let run_folder = RunFolder(&folders);
     let (doors, admitted) = admit_all(&options, &folders, &caller, id)?;
     let admitted = set_up(admitted).await.map_err(RunError::Folder)?;
 
@@ -82,8 +84,7 @@ pub async fn run(
     // It ends by itself when the last handle is gone; a keeper that hangs must not keep the terminal.
     let _ = tokio::time::timeout(KEEPER_END, keeper.shutdown()).await;
     journal.record(None, EventKind::RunEnded { exit_code: exit_code as u8 }).await;
-    // Takes the doors in it along, all in one go.
-    remove_run_folder(&folders);
+    drop(run_folder);
     drop(doors);
     drop(lock);
     Ok(RunSummary { exit_code, run: id, agents })
@@ -341,6 +342,15 @@ fn summaries(
 
 fn run_folder(folders: &ProjectFolders) -> PathBuf {
     folders.run_dir.join(folders.project.as_str())
+}
+
+/// The folder of a run's sockets and secrets, removed when it is dropped.
+struct RunFolder<'a>(&'a ProjectFolders);
+
+impl Drop for RunFolder<'_> {
+    fn drop(&mut self) {
+        remove_run_folder(self.0);
+    }
 }
 
 /// Removes the folder of sockets and secrets, all of which are gone by now.
