@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use toka_tests::{Need, Scene, User, allowed, answers_in, denied, require, words_of};
+use toka_tests::{Document, Need, Scene, User, allowed, answers_in, denied, require, words_of};
 
 /// A scene in a user namespace in which nobody can make another, as on hosts that refuse them.
 fn without_namespaces() -> Scene {
@@ -66,5 +66,23 @@ fn strict_compatibility_refuses_a_host_without_namespaces() {
     let finished = scene.exec(&["true"]);
     assert_eq!(finished.code, Some(77), "{finished:#?}");
     assert!(finished.stderr.contains("mounts"), "it names what the host cannot enforce: {finished:#?}");
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn a_run_is_refused_before_anything_starts() {
+    if !require(&[Need::UserNamespaces]) {
+        return;
+    }
+    let scene = without_namespaces();
+    let agents = [
+        Document::shell("fine", "echo ran > \"$TOKA_ARTIFACTS/ran\""),
+        Document::shell("demanding", "true").section("security: {compatibility: strict}"),
+    ];
+    let finished = scene.toka_run(&agents, &[]);
+    assert_eq!(finished.code, Some(77), "{finished:#?}");
+    assert!(finished.stderr.contains("demanding.yaml:4"), "the line that demands it: {finished:#?}");
+    assert!(finished.stderr.contains("this host cannot enforce mounts ("), "the layer: {finished:#?}");
+    assert_eq!(scene.artifact("fine", "ran"), "", "nothing starts");
     scene.assert_nothing_left();
 }

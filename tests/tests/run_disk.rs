@@ -6,8 +6,13 @@ use toka_tests::{Document, Scene, User};
 
 /// Runs these agents with a state folder of this size, in a mount namespace of the command's own.
 fn on_a_disk_of(size: &str, scene: Scene) -> Scene {
+    on_a_disk_with(&format!("size={size}"), scene)
+}
+
+/// The same with any options of the disk's.
+fn on_a_disk_with(options: &str, scene: Scene) -> Scene {
     let state = scene.state().into_os_string();
-    let mount = format!("mount -t tmpfs -o size={size},mode=0777 none \"$1\"; shift; exec \"$@\"");
+    let mount = format!("mount -t tmpfs -o {options},mode=0777 none \"$1\"; shift; exec \"$@\"");
     let mut prefix: Vec<OsString> =
         ["unshare", "--mount", "/bin/sh", "-euc", &mount, "sh"].map(Into::into).to_vec();
     prefix.push(state);
@@ -28,6 +33,24 @@ fn an_agent_outlives_a_full_disk() {
         assert_eq!(finished.code, Some(0), "{finished:#?}");
         scene.assert_nothing_left();
     }
+}
+
+/// However little room there is: either all that is needed to start is there, or it is said that it is not.
+#[test]
+fn a_disk_that_is_full_at_the_start_is_73() {
+    let Some(user) = User::root() else { return };
+    let sizes = (1..=6).map(|pages| format!("size={}k", pages * 4));
+    let counts = (4..=48).step_by(2).map(|files| format!("nr_inodes={files}"));
+    let mut codes = Vec::new();
+    for options in sizes.chain(counts) {
+        let scene = on_a_disk_with(&options, Scene::new(user));
+        let finished = scene.toka_run(&[Document::shell("one", "true")], &[]);
+        assert!([Some(0), Some(73)].contains(&finished.code), "{options}: {finished:#?}");
+        let named = finished.stderr.contains("No space left on device") && finished.stderr.contains("state");
+        assert_eq!(finished.code == Some(73), named, "{options}: {finished:#?}");
+        codes.push(finished.code);
+    }
+    assert!(codes.contains(&Some(0)) && codes.contains(&Some(73)), "{codes:?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `toka run` from end to end, through the program: what becomes of agents, and how its exit status tells it.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use serde_json::Value;
@@ -11,6 +13,10 @@ as_both_users!(
     a_timeout_is_124_unless_something_else_failed,
     invalid_files_are_65_and_nothing_starts,
     what_the_policy_denies_is_77_and_names_the_grant,
+    what_keeps_a_run_from_starting_is_data_for_programs,
+    a_plan_finds_what_a_run_finds,
+    a_path_that_is_no_text_is_found_before_anything_starts,
+    a_workspace_that_goes_while_agents_run_is_named,
     a_task_for_a_model_is_78_and_nothing_starts,
     a_state_folder_that_cannot_be_written_is_73,
     agents_start_in_the_order_of_their_dependencies,
@@ -21,6 +27,7 @@ as_both_users!(
     a_signal_is_told_apart,
     a_program_that_cannot_start_says_why,
     a_closed_stdout_stops_nothing,
+    a_full_stdout_stops_nothing_and_is_no_success,
     no_more_run_at_once_than_allowed,
     tasks_run_in_order_with_retries_and_limits,
     services_are_stopped_when_the_tasks_are_done,
@@ -28,7 +35,7 @@ as_both_users!(
     sections_of_its_own_reach_the_agent,
     every_stage_is_a_span_for_those_who_ask,
     no_span_knows_a_secret,
-    a_service_is_not_told_what_it_did_not_declare,
+    what_is_not_in_force_is_told_once_and_to_who_declared_it,
     output_is_kept_byte_for_byte,
     a_dry_run_starts_nothing,
     a_later_run_finds_home_but_not_tmp,
@@ -123,6 +130,97 @@ fn what_the_policy_denies_is_77_and_names_the_grant(user: User) {
     assert_eq!(scene.artifact("fine", "ran"), "", "nothing starts");
     exit_code_of(&scene.toka_run(&agents, &["--allow", "network:full"]), 0);
     assert_eq!(scene.artifact("fine", "ran"), "ran\n");
+    scene.assert_nothing_left();
+}
+
+fn what_keeps_a_run_from_starting_is_data_for_programs(user: User) {
+    let model = "tasks: {default: [{description: Think about it}]}";
+    for (agent, code, kind, line) in [
+        (Document::bare("wrong").spec("prioritty: high"), 65, "diagnostic", 3),
+        (Document::shell("greedy", "true").section("security: {network: full}"), 77, "problem", 4),
+        (Document::bare("thinker").section(model), 78, "problem", 2),
+    ] {
+        let finished = Scene::new(user).toka_run(std::slice::from_ref(&agent), &["--json"]);
+        exit_code_of(&finished, code);
+        let parse = |line: &str| serde_json::from_str::<Value>(line);
+        let lines: Vec<Value> =
+            finished.stdout.lines().map(|line| parse(line).expect("nothing but JSON")).collect();
+        let [parts @ .., summary] = lines.as_slice() else { panic!("two lines at least: {finished:#?}") };
+        assert_eq!((&summary["type"], &summary["exit_code"]), (&"summary".into(), &code.into()));
+        let place = |part: &Value| if kind == "problem" { part.clone() } else { part["labels"][0].clone() };
+        let is_it = |part: &&Value| part["type"] == kind && place(part)["line"] == line;
+        let part = parts.iter().find(is_it).unwrap_or_else(|| panic!("line {line}: {finished:#?}"));
+        assert!(part["message"].is_string() && part["help"].is_string(), "{part}");
+        assert!(place(part)["file"].as_str().is_some_and(|file| file.ends_with(".yaml")), "{part}");
+        assert!(!finished.stderr.is_empty(), "people are told on stderr");
+    }
+    let scene = Scene::new(user);
+    scene.write(&scene.workspace().join("toka.yaml"), "alow: [network:full]\n");
+    let finished = scene.toka_run(&[Document::shell("one", "true")], &["--json"]);
+    exit_code_of(&finished, 65);
+    assert!(finished.events().iter().any(|event| event["type"] == "diagnostic"), "{finished:#?}");
+}
+
+fn a_plan_finds_what_a_run_finds(user: User) {
+    for (agent, code, clue) in [
+        (Document::shell("fine", "true"), 0, "`toka run` would start this."),
+        (Document::command("lost", &["no-such-program"]), 65, "there is no program \"no-such-program\""),
+        (Document::bare("far").spec("process: {shell: 'true', working_dir: absent}"), 65, "working folder"),
+        (
+            Document::shell("shy", "true").spec("secrets: {key: {env: NO_SUCH_VARIABLE}}"),
+            78,
+            "NO_SUCH_VARIABLE",
+        ),
+        (Document::shell("greedy", "true").section("security: {network: full}"), 77, "network:full"),
+    ] {
+        let scene = Scene::new(user);
+        let agents = std::slice::from_ref(&agent);
+        let mut words = scene.run_words(agents, &[]);
+        let at = words.iter().position(|word| word == "run").expect("the command");
+        words[at] = "plan".into();
+        let plan = scene.run(&words);
+        exit_code_of(&plan, code);
+        let text = plan.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(clue) && text.starts_with("1 agent in 1 wave"), "{clue}: {plan:#?}");
+        exit_code_of(&scene.toka_run(agents, &[]), code);
+    }
+}
+
+fn a_path_that_is_no_text_is_found_before_anything_starts(user: User) {
+    let scene = Scene::new(user);
+    let odd = scene.workspace().join(OsStr::from_bytes(b"odd\xff"));
+    scene.make_folder(&odd);
+    let fine = Document::shell("fine", "echo ran > \"$TOKA_ARTIFACTS/ran\"");
+    for (option, place) in [("--workdir", "the workspace"), ("--state-dir", "the state folder")] {
+        let mut words = scene.run_words(std::slice::from_ref(&fine), &[]);
+        let at = words.iter().position(|word| word == option).expect("the option");
+        words[at + 1] = odd.clone().into();
+        let finished = scene.run(&words);
+        exit_code_of(&finished, 2);
+        assert!(finished.stderr.contains(place) && finished.stderr.contains("not UTF-8"), "{finished:#?}");
+    }
+    std::os::unix::fs::symlink(&odd, scene.workspace().join("link")).expect("a link");
+    let lost = Document::bare("lost").spec("process: {shell: 'true', working_dir: link}");
+    let finished = scene.toka_run(&[fine, lost], &[]);
+    exit_code_of(&finished, 65);
+    assert!(finished.stderr.contains("lost: a path of its rules is not UTF-8"), "{finished:#?}");
+    assert_eq!(scene.artifact("fine", "ran"), "", "nothing starts");
+}
+
+fn a_workspace_that_goes_while_agents_run_is_named(user: User) {
+    let scene = Scene::new(user);
+    let waits = "until test -e \"$TOKA_ARTIFACTS/go\"; do sleep 0.05; done";
+    let agents = [Document::shell("first", waits), Document::shell("second", "true").after(&["first"])];
+    let mut run = scene.start(&agents, &[]);
+    run.wait_for("agent_started", "first");
+    std::fs::remove_dir_all(scene.workspace()).expect("the scene's own folder");
+    let artifacts = scene.state().join("projects").join(scene.name()).join("agents/first/artifacts");
+    scene.write(&artifacts.join("go"), "");
+    let finished = run.finish();
+    exit_code_of(&finished, 1);
+    let reason = format!("the workspace {} is gone since the run began", scene.workspace().display());
+    assert_eq!(finished.exit_of("first")["code"], 0, "{finished:#?}");
+    assert_eq!(finished.exit_of("second")["reason"], reason, "{finished:#?}");
     scene.assert_nothing_left();
 }
 
@@ -298,6 +396,21 @@ fn a_closed_stdout_stops_nothing(user: User) {
     }
 }
 
+fn a_full_stdout_stops_nothing_and_is_no_success(user: User) {
+    let scene = Scene::new(user);
+    let agents = [Document::shell("one", "echo done > \"$TOKA_ARTIFACTS/done\"")];
+    for (option, code) in [("--json", 1), ("--follow", 1), ("--quiet", 0)] {
+        let mut line: Vec<std::ffi::OsString> =
+            ["/bin/sh", "-c", "exec \"$@\" >/dev/full", "sh"].map(Into::into).to_vec();
+        line.extend(scene.run_words(&agents, &[option]));
+        let finished = scene.run(&line);
+        exit_code_of(&finished, code);
+        assert_eq!(finished.stderr.contains("error: cannot write to stdout"), code == 1, "{finished:#?}");
+        assert_eq!(scene.artifact("one", "done"), "done\n");
+    }
+    scene.assert_nothing_left();
+}
+
 fn no_more_run_at_once_than_allowed(user: User) {
     let scene = Scene::new(user);
     let agents: Vec<Document> = ["a", "b", "c", "d"].map(|name| Document::shell(name, "sleep 0.1")).to_vec();
@@ -387,14 +500,11 @@ fn sections_of_its_own_reach_the_agent(user: User) {
     scene.assert_nothing_left();
 }
 
-fn a_service_is_not_told_what_it_did_not_declare(user: User) {
+fn what_is_not_in_force_is_told_once_and_to_who_declared_it(user: User) {
     let scene = Scene::new(user);
     let service = |name: &str| Document::shell(name, "sleep 600").spec("type: service");
-    let agents = [
-        service("silent"),
-        service("outspoken").spec("restart: {policy: always}"),
-        Document::shell("task", "true"),
-    ];
+    let agents =
+        [service("silent"), service("outspoken").spec("watchdog: 1h"), Document::shell("task", "true")];
     let json = scene.toka_run(&agents, &["--json"]);
     exit_code_of(&json, 0);
     let warning = |agent: &str| {
@@ -402,11 +512,9 @@ fn a_service_is_not_told_what_it_did_not_declare(user: User) {
         let found = events.iter().find(|event| event["type"] == "warning" && event["agent"] == agent);
         found.map(|event| event["message"].as_str().unwrap_or_default().to_owned())
     };
-    let silent = warning("silent").expect("its default is not in force");
-    assert!(silent.contains("default") && !silent.contains("declared"), "{silent}");
     let outspoken = warning("outspoken").expect("its declaration is not in force");
-    assert!(outspoken.contains("restart") && !outspoken.contains("default"), "{outspoken}");
-    assert_eq!(warning("task"), None);
+    assert!(outspoken.contains("watchdog"), "{outspoken}");
+    assert_eq!((warning("silent"), warning("task")), (None, None));
 }
 
 fn every_stage_is_a_span_for_those_who_ask(user: User) {

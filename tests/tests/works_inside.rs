@@ -2,6 +2,7 @@
 //! off.
 
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -123,6 +124,20 @@ fn exit_statuses_come_through(user: User) {
     }
     let killed = scene.exec(&["/bin/sh", "-c", "kill -KILL $$"]);
     assert_eq!(killed.code, Some(128 + 9), "as a shell tells it: {killed:#?}");
+    let lame = scene.workspace().join("lame");
+    scene.write(&lame, "#!/no/such/interpreter\n");
+    std::fs::set_permissions(&lame, std::fs::Permissions::from_mode(0o755)).expect("ours");
+    for (word, code) in [
+        ("/no/such/program", 127),
+        ("no-such-program", 127),
+        ("./lame", 127),
+        ("./readable.txt", 126),
+        ("./docs", 126),
+    ] {
+        let finished = scene.exec(&[word]);
+        assert_eq!(finished.code, Some(code), "as of env: {finished:#?}");
+        assert!(finished.stderr.contains(word.trim_start_matches("./")), "it is named: {finished:#?}");
+    }
     scene.assert_nothing_left();
 }
 

@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Exec(commands::exec::Args),
     /// Print a completion script for a shell
     Completions(commands::completions::Args),
-    /// Write the man pages into a folder
+    /// Print a manual page, or write all of them into a folder
     #[command(hide = true)]
     Man(commands::man::Args),
 }

@@ -1,5 +1,6 @@
 //! How a command fails: an error for people, and the exit status that programs go by.
 
+use serde_json::{Value, json};
 use thiserror::Error;
 use toka_core::ExitCode;
 
@@ -12,18 +13,54 @@ pub(crate) struct Failure {
     code: ExitCode,
     message: String,
     help: Option<String>,
+    /// What it consists of, as data; empty when the message is all there is.
+    parts: Vec<Value>,
 }
 
 impl Failure {
     /// A failure that ends the command with `code`. The message is lower-case, without a full stop.
     pub(crate) fn new(code: ExitCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), help: None }
+        Self { code, message: message.into(), help: None, parts: Vec::new() }
     }
 
     /// Adds what the user can do about it.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+
+    /// Adds what it consists of, for programs: each an object with a `type`.
+    pub(crate) fn parts(mut self, parts: Vec<Value>) -> Self {
+        self.parts = parts;
+        self
+    }
+}
+
+/// The error for programs: its parts, or itself as the only one; and the exit status that it leads to.
+pub(crate) fn data(error: &anyhow::Error) -> (Vec<Value>, ExitCode) {
+    let failure = error.chain().find_map(|cause| cause.downcast_ref::<Failure>());
+    let code = failure.map_or(ExitCode::Internal, |failure| failure.code);
+    match failure {
+        Some(Failure { parts, .. }) if !parts.is_empty() => (parts.clone(), code),
+        _ => {
+            let help = failure.and_then(|failure| failure.help.as_ref());
+            let whole = json!({
+                "type": "problem", "kind": kind(code), "message": format!("{error:#}"), "help": help,
+            });
+            (vec![whole], code)
+        }
+    }
+}
+
+/// The word for a failure's exit status.
+fn kind(code: ExitCode) -> &'static str {
+    match code {
+        ExitCode::Usage => "usage",
+        ExitCode::Invalid => "invalid",
+        ExitCode::StateFolder => "state_folder",
+        ExitCode::Denied => "denied",
+        ExitCode::Unconfigured => "unconfigured",
+        _ => "internal",
     }
 }
 
@@ -61,5 +98,19 @@ mod tests {
         );
         assert_eq!(report(&error), ExitCode::Invalid);
         assert_eq!(report(&anyhow::anyhow!("a bug")), ExitCode::Internal);
+    }
+
+    #[test]
+    fn programs_get_the_parts_or_the_whole() {
+        let whole = Failure::new(ExitCode::StateFolder, "no place").help("make one");
+        let (parts, code) = data(&whole.into());
+        assert_eq!(code, ExitCode::StateFolder);
+        assert_eq!(
+            parts,
+            [json!({"type": "problem", "kind": "state_folder", "message": "no place", "help": "make one"})]
+        );
+        let part = json!({"type": "diagnostic"});
+        let of_parts = Failure::new(ExitCode::Invalid, "1 error").parts(vec![part.clone()]);
+        assert_eq!(data(&of_parts.into()), (vec![part], ExitCode::Invalid));
     }
 }

@@ -7,6 +7,7 @@ mod failure;
 mod logging;
 mod terminal;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -18,11 +19,26 @@ fn main() -> ExitCode {
         Some("__agent") => return commands::agent::run(),
         _ => {}
     }
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return told_by_clap(&error),
+    };
     cli.color.apply();
     logging::start();
     match commands::run(cli.command) {
         Ok(code) => code.into(),
         Err(error) => failure::report(&error).into(),
+    }
+}
+
+/// The help and the version go to stdout, and end like everything that is printed there; what is wrong goes to stderr.
+fn told_by_clap(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        error.exit();
+    }
+    let written = error.print().and_then(|()| std::io::stdout().flush());
+    match terminal::out::settle(written, toka_core::ExitCode::Success) {
+        Ok(code) => code.into(),
+        Err(unwritten) => failure::report(&unwritten.into()).into(),
     }
 }

@@ -10,10 +10,10 @@ fn committed() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/man")
 }
 
-/// Runs `toka man` with this environment variable set.
+/// Runs `toka man --out` with this environment variable set.
 fn write_pages(folder: &Path, variable: (&str, &str)) {
     let status = Command::new(env!("CARGO_BIN_EXE_toka"))
-        .arg("man")
+        .args(["man", "--out"])
         .arg(folder)
         .env(variable.0, variable.1)
         .status()
@@ -69,4 +69,22 @@ fn the_environment_leaves_no_trace_in_them() {
     write_pages(&other, ("TOKA_STATE_DIR", "/a/place/of/this/machine"));
     assert_eq!(pages(&plain), pages(&other));
     assert!(pages(&other).values().all(|page| !page.contains("/a/place")));
+}
+
+#[test]
+fn a_command_is_a_page_and_no_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let print = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_toka"));
+        command.arg("man").args(words).current_dir(folder.path()).output().expect("the toka binary")
+    };
+    let (run, all) = (print(&["run"]), tempfile::tempdir().expect("a folder"));
+    write_pages(all.path(), ("LANG", "C.UTF-8"));
+    assert_eq!(run.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&run.stdout), pages(all.path())["toka-run.1"]);
+    assert!(print(&[]).stdout.starts_with(b".ie"), "the page of toka itself");
+    let unknown = print(&["pages"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("--out DIR"));
+    assert_eq!(fs::read_dir(folder.path()).expect("ours").count(), 0, "nothing is made");
 }

@@ -1,4 +1,5 @@
-//! Whether an agent can be started, and everything that speaks against it, before anything is.
+//! Whether an agent can be started, and everything that speaks against it, before anything is. It looks and makes nothing,
+//! so that `toka plan` says the same as a run.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -11,7 +12,8 @@ use toka_keeper::Program;
 use toka_runtime::Command;
 use toka_sandbox::host::Namespaces;
 use toka_sandbox::{AgentFolders, CompileError, SandboxPlan};
-use toka_workstream::{Agent, AgentKind, Condition, Plan, ProbeCheck, Process, ProcessCommand, Tty};
+use toka_workstream::{Agent, AgentKind, Condition, Plan, ProbeCheck, Process, ProcessCommand, Set, Tty};
+use uuid::Uuid;
 
 use crate::Caller;
 use crate::confine::{Confined, Confiner, Demands, follow_links};
@@ -20,7 +22,7 @@ use crate::folders::ProjectFolders;
 use crate::problem::{Problem, ProblemKind};
 use crate::sections::sections;
 use crate::users::UserError;
-use crate::{dotenv, program, secrets};
+use crate::{dotenv, enforceable, program, secrets};
 
 /// Longest environment file, in bytes; the kernel takes 2 MiB of arguments and environment as a rule (execve(2)).
 const MAX_ENVIRONMENT_FILE: u64 = 1024 * 1024;
@@ -62,6 +64,21 @@ pub(crate) fn admit(
     }
 }
 
+/// Everything that would keep these agents from starting, in the order of the plan; empty when a run would start them.
+/// Nothing is made.
+pub fn problems(
+    set: &Set,
+    plan: &Plan,
+    policy: &Policy,
+    project: &ProjectFolders,
+    confiner: Confiner<'_>,
+) -> Vec<Problem> {
+    let caller = &Caller::of_this_process();
+    let context = Context { plan, policy, caller, project, confiner, run: RunId::from_uuid(Uuid::nil()) };
+    let agents = plan.nodes().iter().filter_map(|node| set.agent(&node.agent));
+    agents.filter_map(|agent| admit(agent, project.of(agent, plan), context).err()).flatten().collect()
+}
+
 struct Admission<'a> {
     agent: &'a Agent,
     context: Context<'a>,
@@ -80,6 +97,8 @@ impl Admission<'_> {
             self.working_dir(process, &mut folders);
         }
         let Confined { plan, program } = self.compile(&folders)?;
+        self.host(&plan);
+        self.paths(&plan);
         let files = process.map(|process| self.environment_files(process)).unwrap_or_default();
         let env = self.environment(process, &files, &folders, &plan);
         let search = env.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
@@ -158,7 +177,7 @@ impl Admission<'_> {
                 ProblemKind::Unconfigured,
                 &agent.origin,
                 "another agent waits until it is ready, and its readiness probe is not run yet",
-                "let it say so itself (`READY=1` or `toka report --ready`), or wait for `process_started` or a `log_line`",
+                "let it say so itself (`READY=1` or `toka report ready`), or wait for `process_started` or a `log_line`",
             );
         }
     }
@@ -250,6 +269,28 @@ impl Admission<'_> {
         };
         self.problem(ProblemKind::Invalid, &origin, error.to_string(), "");
         None
+    }
+
+    /// A host that cannot enforce what the agent demands would refuse it at its start, when others have run already.
+    fn host(&mut self, plan: &SandboxPlan) {
+        let lacking = enforceable::lacking(self.context.confiner.host, plan);
+        if !lacking.is_empty() {
+            let message = format!("this host cannot enforce {}", lacking.join(", "));
+            let origin = &self.agent.confinement.compatibility.origin;
+            let help = "declare a `security.compatibility` that demands less, or run it on a host that has the layer";
+            self.problem(ProblemKind::Denied, origin, message, help);
+        }
+    }
+
+    /// The keeper is told the rules as text. A link or a file's folder can lead to a path that is none.
+    fn paths(&mut self, plan: &SandboxPlan) {
+        let binds = plan.binds.iter().flat_map(|bind| bind.source.iter().chain([&bind.target]));
+        let rules = plan.files.iter().map(|rule| &rule.path);
+        let all = binds.chain(rules).chain(&plan.guarded).chain([&plan.working_dir]);
+        if let Some(path) = all.into_iter().find(|path| path.to_str().is_none()) {
+            let message = format!("a path of its rules is not UTF-8: {}", path.display());
+            self.problem(ProblemKind::Invalid, &self.agent.origin, message, "rename it, or use another one");
+        }
     }
 
     fn environment_files(&mut self, process: &Process) -> Vec<(String, String)> {

@@ -15,12 +15,14 @@ use tokio::task::JoinSet;
 use crate::exam::Proctor;
 use crate::outcome::Outcomes;
 use crate::sweeper::{Private, Sweeper};
+use crate::workplace::Grounds;
 use crate::{Caller, RunCommand, secrets};
 
 /// One agent, as the driver holds it.
 pub(crate) struct Member {
     pub(crate) handle: AgentHandle,
     pub(crate) private: Private,
+    pub(crate) grounds: Grounds,
     pub(crate) secrets: Arc<[Secret]>,
     /// Watches the checks of its objectives, if it has any.
     pub(crate) proctor: Option<Arc<Proctor>>,
@@ -144,10 +146,14 @@ impl Driver {
         }
     }
 
-    /// Writes the agent's secrets, and then starts it.
+    /// Sees that its folders are still there, writes the agent's secrets, and then starts it.
     fn start(&mut self, agent: &AgentName) {
         let Some(member) = self.members.get(agent) else { return };
         let handle = member.handle.clone();
+        if let Err(reason) = member.grounds.check() {
+            handle.refuse(Exit::StartFailed { reason });
+            return;
+        }
         if member.secrets.is_empty() {
             handle.tell(Request::Start, "plan");
             return;

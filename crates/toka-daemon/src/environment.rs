@@ -150,6 +150,22 @@ mod tests {
         }
     }
 
+    fn plan(folders: &AgentFolders, name: &Name) -> SandboxPlan {
+        SandboxPlan::compile(&CompileInput {
+            confinement: &Confinement::default(),
+            folders,
+            host: &HostFacts::probe(),
+            project: name,
+            agent: name,
+            workstream_files: &[],
+            workstream_dir: None,
+            toka_exe: "/bin/true".as_ref(),
+            programs: &[],
+            run_as: None,
+        })
+        .expect("a plan")
+    }
+
     #[test]
     fn little_is_inherited_and_what_is_said_last_counts() {
         let caller: Caller = Caller {
@@ -159,19 +175,7 @@ mod tests {
             home: "/home/me".into(),
         };
         let (folders, name) = (folders(), Name::new("agent").expect("a label"));
-        let plan = SandboxPlan::compile(&CompileInput {
-            confinement: &Confinement::default(),
-            folders: &folders,
-            host: &HostFacts::probe(),
-            project: &name,
-            agent: &name,
-            workstream_files: &[],
-            workstream_dir: None,
-            toka_exe: "/bin/true".as_ref(),
-            programs: &[],
-            run_as: None,
-        })
-        .expect("a plan");
+        let plan = plan(&folders, &name);
         let environment = [("A", "declared"), ("TOKA_AGENT", "forged"), ("HOME", "/elsewhere")];
         let process = Process {
             command: ProcessCommand::Shell("true".into()),
@@ -210,5 +214,24 @@ mod tests {
             assert_eq!(value(name), expected, "{name}");
         }
         assert!(value("PATH").is_some_and(|path| path.contains("/bin")));
+    }
+
+    #[test]
+    fn every_variable_of_tokas_own_is_in_the_reference() {
+        let reference = include_str!("../../../docs/workstream.md");
+        let (caller, folders, name) = (Caller::default(), folders(), Name::new("a").expect("a label"));
+        let plan = plan(&folders, &name);
+        let run = RunId::from_uuid(Uuid::nil());
+        let surroundings = Surroundings {
+            caller: &caller,
+            folders: &folders,
+            plan: &plan,
+            project: &name,
+            agent: &name,
+            run,
+        };
+        for (variable, _) in own(surroundings) {
+            assert!(reference.contains(&format!("`{variable}`")), "{variable}");
+        }
     }
 }

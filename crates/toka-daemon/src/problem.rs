@@ -58,6 +58,13 @@ impl fmt::Display for Problem {
     }
 }
 
+impl Problem {
+    /// The exit status of a run that these problems keep from starting; `None` when there are none.
+    pub fn exit_code(problems: &[Self]) -> Option<ExitCode> {
+        problems.iter().map(|problem| problem.kind).min().map(ProblemKind::exit_code)
+    }
+}
+
 /// Why a run did not take place.
 #[derive(Debug, Error)]
 pub enum RunError {
@@ -88,11 +95,7 @@ impl RunError {
     /// The exit status of a command that failed so.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Refused(problems) => problems
-                .iter()
-                .map(|problem| problem.kind)
-                .min()
-                .map_or(ExitCode::Internal, ProblemKind::exit_code),
+            Self::Refused(problems) => Problem::exit_code(problems).unwrap_or(ExitCode::Internal),
             Self::Lock(_) | Self::Folder(_) | Self::Journal { .. } => ExitCode::StateFolder,
             Self::Keeper(_) => ExitCode::Internal,
         }

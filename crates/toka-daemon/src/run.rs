@@ -3,7 +3,7 @@
 //! 1. make the project's folders, take its lock;
 //! 2. admit every agent, or refuse the run with every problem of every agent;
 //! 3. make the agents' folders and doors;
-//! 4. open the journal, start the keeper, make the actors;
+//! 4. open the journal, see that there is room to write, start the keeper, make the actors;
 //! 5. drive the run to its end;
 //! 6. let the keeper end, close the journal, remove what was made for the run alone.
 
@@ -31,9 +31,10 @@ use crate::lock::ProjectLock;
 use crate::objectives::{Check, are_ignored, checks};
 use crate::sweeper::Private;
 use crate::users::Users;
+use crate::workplace::Grounds;
 use crate::{
-    AgentSummary, Caller, FolderError, Problem, RunCommand, RunError, RunOptions, RunSummary, task_list,
-    workplace,
+    AgentSummary, Caller, FolderError, Problem, RunCommand, RunError, RunOptions, RunSummary, room,
+    task_list, workplace,
 };
 
 /// How long the keeper may take to end once every agent has.
@@ -57,11 +58,14 @@ pub async fn run(
     let lock = ProjectLock::take(&folders.lock(), id).map_err(RunError::Lock)?;
     // What a run left that was killed: sockets, secrets.
     remove_run_folder(&folders);
+    // However this one ends, its own go before the lock does, and the doors in it along.
+    let run_folder = RunFolder(&folders);
     let (doors, admitted) = admit_all(&options, &folders, &caller, id)?;
     let admitted = set_up(admitted).await.map_err(RunError::Folder)?;
 
     let (seen, own_events) = mpsc::unbounded_channel();
     let journal = open_journal(&folders, id, vec![events, seen])?;
+    room::find(&folders.root(), &folders.run_dir, admitted.len()).map_err(RunError::Folder)?;
     let (keeper, keeper_events) = lock.shared_with_child(start_keeper(&options, &folders, &doors)).await?;
     let agents: Vec<AgentName> = options.plan.nodes().iter().map(|node| node.agent.clone()).collect();
     let workspace = folders.workspace.to_string_lossy().into_owned();
@@ -80,8 +84,7 @@ pub async fn run(
     // It ends by itself when the last handle is gone; a keeper that hangs must not keep the terminal.
     let _ = tokio::time::timeout(KEEPER_END, keeper.shutdown()).await;
     journal.record(None, EventKind::RunEnded { exit_code: exit_code as u8 }).await;
-    // Takes the doors in it along, all in one go.
-    remove_run_folder(&folders);
+    drop(run_folder);
     drop(doors);
     drop(lock);
     Ok(RunSummary { exit_code, run: id, agents })
@@ -240,7 +243,7 @@ fn employ(
         if let Some(message) = not_in_force(agent) {
             drop(journal.record(Some(name.clone()), EventKind::Warning { message }));
         }
-        let private = Private::of(&admitted.folders);
+        let (private, grounds) = (Private::of(&admitted.folders), Grounds::of(&admitted.folders));
         let log = folders.log(&name);
         let working_dir = admitted.folders.working_dir.clone();
         let launch = launch(agent, admitted, ids.next(), log, &options.plan);
@@ -255,7 +258,8 @@ fn employ(
             let examiner = Examiner::new(Arc::clone(journal) as Arc<_>, exam);
             (own.reporting_to(Arc::new(examiner)).add(agents_own), Some(proctor))
         };
-        members.insert(name, Member { handle, private, secrets: agent.secrets.clone().into(), proctor });
+        let secrets = agent.secrets.clone().into();
+        members.insert(name, Member { handle, private, grounds, secrets, proctor });
     }
     members
 }
@@ -332,6 +336,15 @@ fn summaries(
 
 fn run_folder(folders: &ProjectFolders) -> PathBuf {
     folders.run_dir.join(folders.project.as_str())
+}
+
+/// The folder of a run's sockets and secrets, removed when it is dropped.
+struct RunFolder<'a>(&'a ProjectFolders);
+
+impl Drop for RunFolder<'_> {
+    fn drop(&mut self) {
+        remove_run_folder(self.0);
+    }
 }
 
 /// Removes the folder of sockets and secrets, all of which are gone by now.

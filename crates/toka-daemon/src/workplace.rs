@@ -66,6 +66,42 @@ pub(crate) fn tell(folders: &AgentFolders, sections: &str) -> Result<(), FolderE
         .map_err(|source| FolderError { what: "write", path, source })
 }
 
+/// The folders that an agent works in and that are not Toka's: they may go while others run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Grounds {
+    /// The workspace.
+    pub(crate) workspace: PathBuf,
+    /// Where its process begins.
+    pub(crate) working_dir: PathBuf,
+}
+
+impl Grounds {
+    /// Those of an agent.
+    pub(crate) fn of(folders: &AgentFolders) -> Self {
+        Self { workspace: folders.workspace.clone(), working_dir: folders.working_dir.clone() }
+    }
+
+    /// Whether they are still there.
+    ///
+    /// # Errors
+    /// With the folder that is not, in one sentence: an agent would begin in an empty one, or with an error about mounts.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for (what, path) in [("the workspace", &self.workspace), ("its working folder", &self.working_dir)] {
+            match path.metadata() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(format!("{what} {} is gone since the run began", path.display()));
+                }
+                Ok(metadata) if !metadata.is_dir() => {
+                    return Err(format!("{what} {} is no folder any more", path.display()));
+                }
+                // What else is wrong with it, the start finds out and tells.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Gives an agent's own folders to the user that it runs as, which is that of Toka itself when there is no other. What
 /// it kept as another user becomes its own again.
 ///
@@ -200,6 +236,22 @@ mod tests {
         ] {
             assert_eq!(owner(path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn grounds_that_are_gone_are_named() {
+        let root = tempfile::tempdir().expect("a folder");
+        let (workspace, working_dir) = (root.path().join("w"), root.path().join("w/deep"));
+        make_private(&working_dir).expect("a folder");
+        let grounds = Grounds { workspace: workspace.clone(), working_dir: working_dir.clone() };
+        assert_eq!(grounds.check(), Ok(()));
+        std::fs::remove_dir(&working_dir).expect("ours");
+        std::fs::write(&working_dir, "").expect("room");
+        let why = grounds.check().expect_err("a file");
+        assert_eq!(why, format!("its working folder {} is no folder any more", working_dir.display()));
+        std::fs::remove_dir_all(&workspace).expect("ours");
+        let why = grounds.check().expect_err("nothing");
+        assert_eq!(why, format!("the workspace {} is gone since the run began", workspace.display()));
     }
 
     #[test]

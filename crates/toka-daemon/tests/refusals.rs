@@ -89,10 +89,15 @@ async fn what_the_policy_denies_is_told_with_what_would_grant_it() {
 
 #[tokio::test]
 async fn a_keeper_that_cannot_be_started_is_an_internal_error() {
-    let error =
-        refused("metadata: {name: a}\nspec: {process: {command: ['true']}}\n", Policy::default()).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let yaml = "metadata: {name: a}\nspec: {process: {command: ['true']}}\n";
+    let options = options(folder.path(), yaml, Policy::default());
+    let run_dir = options.run_dir.clone();
+    let (_commands, orders) = mpsc::channel(1);
+    let error = run(options, orders, mpsc::unbounded_channel().0).await.expect_err("refused");
     assert!(matches!(error, RunError::Keeper(_)), "{error}");
     assert_eq!(error.exit_code(), ExitCode::Internal);
+    assert_eq!(run_dir.read_dir().expect("a folder").count(), 0, "nothing of the run is left there");
 }
 
 #[tokio::test]

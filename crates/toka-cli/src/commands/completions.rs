@@ -1,7 +1,5 @@
 //! `toka completions SHELL`: a completion script, made from the same description that parses the command line.
 
-use std::io::Write as _;
-
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 use toka_core::ExitCode;
@@ -21,8 +19,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Generated into memory first: the generator panics when it cannot write, and a closed pipe is no reason to.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "toka", &mut script);
-    crate::terminal::out::ignore_closed(std::io::stdout().write_all(&script))?;
-    Ok(ExitCode::Success)
+    Ok(crate::terminal::out::end(&String::from_utf8(script)?, ExitCode::Success)?)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! `toka exec --sandbox FILE -- COMMAND`: one command behind the walls that a workstream declares, with nothing around it:
 //! no journal, no scheduling. It is how one looks at a sandbox from inside, and how the attack tests run.
 
+mod program;
+
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
@@ -20,10 +22,17 @@ use toka_workstream::{Agent, LoadOptions, Severity, Style};
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::failure::Failure;
+use self::program::Unexecuted;
+use crate::failure::{self, Failure};
+use crate::terminal::out;
 
 /// Options of `toka exec`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit status: that of the command, 128 and the number of the signal that ended it; 126 it cannot be\n\
+    executed, 127 there is no such program. Of Toka itself: 2 wrong command line, 65 invalid workstream,\n\
+    70 it could not be started, 77 denied."
+)]
 pub(crate) struct Args {
     /// A workstream with one agent, whose `security` section confines the command
     #[arg(long, value_name = "FILE")]
@@ -47,6 +56,19 @@ pub(crate) struct Args {
 
 /// Runs the command; its exit status is ours.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let status = execute(&args).or_else(|error| match error.downcast_ref::<Unexecuted>() {
+        Some(unexecuted) => {
+            let status = unexecuted.status();
+            failure::report(&error);
+            Ok(status)
+        }
+        None => Err(error),
+    })?;
+    std::process::exit(status)
+}
+
+/// Runs the command to its end, and removes what was made for it.
+fn execute(args: &Args) -> anyhow::Result<i32> {
     let agent = load(&args.sandbox)?;
     let workspace = super::folders::workspace(args.workdir.as_deref())?;
     grant(&agent, &workspace, &args.allow)?;
@@ -62,21 +84,18 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     };
     let folders = make_folders(&root, &workspace)?;
-    let launch = launch(&agent, &folders, &args)?;
+    let launch = launch(&agent, &folders, args)?;
     let leftovers = temporary.iter().map(|folder: &tempfile::TempDir| folder.path().to_owned()).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (status, enforcement) = runtime.block_on(supervise(launch, leftovers))?;
+    let Ended { status, enforcement, written } = runtime.block_on(supervise(launch, leftovers))?;
     if args.json {
         writeln!(std::io::stderr(), "{}", serde_json::to_string(&enforcement)?)?;
     }
-    std::io::stdout().flush()?;
-    let code = match status {
-        Status::Code(code) => code,
-        Status::Signal { signal, .. } => 128 + signal,
-    };
-    // Leaving by exit runs no destructors.
-    drop(temporary);
-    std::process::exit(code)
+    Ok(match (status, out::settle(written, ExitCode::Success)) {
+        (Status::Code(0), Err(unwritten)) => i32::from(failure::report(&unwritten.into()) as u8),
+        (Status::Code(code), _) => code,
+        (Status::Signal { signal, .. }, _) => 128 + signal,
+    })
 }
 
 fn load(file: &Path) -> anyhow::Result<Agent> {
@@ -154,7 +173,7 @@ fn launch(agent: &Agent, folders: &AgentFolders, args: &Args) -> anyhow::Result<
     };
     let search = SandboxPlan::compile(&input)?;
     let path = search.environment().iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value);
-    let program = resolve(&args.command[0], path, &folders.working_dir)?;
+    let program = program::find(&args.command[0], path, &folders.working_dir)?;
     let programs = [program.clone()];
     input.programs = &programs;
     let plan = SandboxPlan::compile(&input)?;
@@ -166,20 +185,6 @@ fn launch(agent: &Agent, folders: &AgentFolders, args: &Args) -> anyhow::Result<
         plan: Arc::new(plan),
         stop_signal: nix::libc::SIGTERM,
         grace: Duration::from_secs(2),
-    })
-}
-
-/// Finds a program as execvp(3) does.
-fn resolve(name: &OsString, path: &str, working_dir: &Path) -> Result<PathBuf, Failure> {
-    let candidates: Vec<PathBuf> = if name.to_string_lossy().contains('/') {
-        vec![working_dir.join(name)]
-    } else {
-        std::env::split_paths(path).map(|folder| folder.join(name)).collect()
-    };
-    let runs =
-        |path: &PathBuf| path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok();
-    candidates.into_iter().find(runs).ok_or_else(|| {
-        Failure::new(ExitCode::Usage, format!("{} is no program on the search path", name.to_string_lossy()))
     })
 }
 
@@ -201,8 +206,16 @@ fn environment(folders: &AgentFolders, plan: &SandboxPlan) -> Vec<(OsString, OsS
     variables
 }
 
+/// A command that is over.
+struct Ended {
+    status: Status,
+    enforcement: Enforcement,
+    /// Whether what it wrote to its stdout could be written to ours.
+    written: std::io::Result<()>,
+}
+
 /// Starts the command, hands its output through, passes signals on, and waits until all of it is gone.
-async fn supervise(launch: Launch, leftovers: Vec<PathBuf>) -> anyhow::Result<(Status, Enforcement)> {
+async fn supervise(launch: Launch, leftovers: Vec<PathBuf>) -> anyhow::Result<Ended> {
     let options = KeeperOptions {
         program: "/proc/self/exe".into(),
         // A number of its own: several commands may run in one folder at once.
@@ -219,7 +232,7 @@ async fn supervise(launch: Launch, leftovers: Vec<PathBuf>) -> anyhow::Result<(S
         Ok(started) => started,
         Err(error) => {
             keeper.shutdown().await;
-            return Err(start_failure(error).into());
+            return Err(start_failure(error));
         }
     };
     let out = tokio::spawn(copy(stdout, std::io::stdout()));
@@ -239,21 +252,26 @@ async fn supervise(launch: Launch, leftovers: Vec<PathBuf>) -> anyhow::Result<(S
             _ = terminate.recv() => keeper.kill(id),
         }
     }
-    let _ = (out.await, err.await);
+    let (out, err) = (out.await, err.await);
+    // Nobody is left to be told when stderr itself cannot be written.
+    let _ = err;
     keeper.shutdown().await;
     let status = ended.context("the keeper did not say how the command ended")?;
-    Ok((status, enforcement))
+    Ok(Ended { status, enforcement, written: out.context("the output was not passed on")? })
 }
 
-fn start_failure(error: SpawnError) -> Failure {
+fn start_failure(error: SpawnError) -> anyhow::Error {
+    if let Some(unexecuted) = Unexecuted::of_start(&error) {
+        return unexecuted.into();
+    }
     let code = match &error {
         SpawnError::Prepare(toka_sandbox::PrepareError::Refused(_)) => ExitCode::Denied,
         _ => ExitCode::Internal,
     };
-    Failure::new(code, format!("the command did not start: {error}"))
+    Failure::new(code, format!("the command did not start: {error}")).into()
 }
 
-async fn copy(from: OwnedFd, mut to: impl std::io::Write) -> anyhow::Result<()> {
+async fn copy(from: OwnedFd, mut to: impl std::io::Write) -> std::io::Result<()> {
     use tokio::io::AsyncReadExt as _;
     let mut pipe = pipe::Receiver::from_owned_fd(from)?;
     let mut buffer = vec![0; 64 * 1024];

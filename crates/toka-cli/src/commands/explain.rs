@@ -1,7 +1,5 @@
 //! `toka explain`: the long text of a code, or a topic.
 
-use std::io::Write as _;
-
 use serde_json::json;
 use toka_core::ExitCode;
 use toka_core::capability::{KNOWN, KnownCapability};
@@ -9,7 +7,7 @@ use toka_workstream::Code;
 use toka_workstream::diagnostic::NoSuchCode;
 
 use crate::failure::Failure;
-use crate::terminal::out::ignore_closed;
+use crate::terminal::out;
 
 /// Options of `toka explain`.
 #[derive(Debug, clap::Args)]
@@ -34,8 +32,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             if json { pretty(&code_as_json(code))? } else { code.explain().render(code) }
         }
     };
-    ignore_closed(std::io::stdout().lock().write_all(text.as_bytes()))?;
-    Ok(ExitCode::Success)
+    Ok(out::end(&text, ExitCode::Success)?)
 }
 
 fn unknown(error: &NoSuchCode) -> Failure {

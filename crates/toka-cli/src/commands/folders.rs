@@ -33,11 +33,15 @@ impl Folders {
     /// The folders for this process; `given` is `--state-dir`.
     ///
     /// # Errors
-    /// When nothing tells where an ordinary user's files belong.
+    /// When nothing tells where an ordinary user's files belong, or a path is not UTF-8.
     pub(crate) fn find(given: Option<&Path>) -> Result<Self, Failure> {
         let who = if nix::unistd::geteuid().is_root() { Who::Root } else { Who::User };
         let folders = resolve(given, who, |name| std::env::var_os(name))?;
-        Ok(Self { state: absolute(&folders.state)?, run: absolute(&folders.run)? })
+        let usable = |path: &Path| {
+            let path = absolute(path)?;
+            if is_text(&path) { Ok(path) } else { Err(no_text("the state folder", &path)) }
+        };
+        Ok(Self { state: usable(&folders.state)?, run: usable(&folders.run)? })
     }
 }
 
@@ -80,16 +84,31 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
+/// Rules, events and the journal are text, and so are the paths in them.
+fn is_text(path: &Path) -> bool {
+    path.to_str().is_some()
+}
+
+/// A command line that names such a folder, or is given in it, is wrong: no file has to be changed.
+fn no_text(what: &str, path: &Path) -> Failure {
+    Failure::new(ExitCode::Usage, format!("{what} {} cannot be used: its path is not UTF-8", path.display()))
+        .help("rename the folder, or use another one")
+}
+
 /// The workspace: `--workdir`, or the current folder, without links in its path.
 ///
 /// # Errors
-/// When it is no folder, or cannot be reached.
+/// When it is no folder, cannot be reached, or has a path that is not UTF-8.
 pub(crate) fn workspace(given: Option<&Path>) -> Result<PathBuf, Failure> {
     let path = given.unwrap_or(Path::new("."));
     let failure =
         |why: String| Failure::new(ExitCode::Usage, format!("the workspace {} {why}", path.display()));
     let real = path.canonicalize().map_err(|error| failure(format!("cannot be used: {error}")))?;
-    if real.is_dir() { Ok(real) } else { Err(failure("is no folder".into())) }
+    match (real.is_dir(), is_text(&real)) {
+        (false, _) => Err(failure("is no folder".into())),
+        (true, false) => Err(no_text("the workspace", &real)),
+        (true, true) => Ok(real),
+    }
 }
 
 /// The project: `--project`, or the name of the workspace's folder.
@@ -106,6 +125,9 @@ pub(crate) fn project(given: Option<&ProjectName>, workspace: &Path) -> Result<P
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
     use toka_core::Name;
 
     use super::*;
@@ -147,7 +169,9 @@ mod tests {
         assert!(workspace(Some(folder.path())).is_ok());
         let file = folder.path().join("file");
         std::fs::write(&file, "").expect("a file");
-        for bad in [file, folder.path().join("absent")] {
+        let no_text = folder.path().join(OsStr::from_bytes(b"w\xff"));
+        std::fs::create_dir(&no_text).expect("a folder");
+        for bad in [file, folder.path().join("absent"), no_text] {
             assert!(workspace(Some(&bad)).is_err(), "{}", bad.display());
         }
     }

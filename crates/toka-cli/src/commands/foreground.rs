@@ -7,17 +7,17 @@ use toka_daemon::folders::ProjectFolders;
 use toka_daemon::{RunCommand, RunError, RunOptions, RunSummary};
 use tokio::sync::mpsc;
 
+use super::refusal;
 use super::signals::{Ending, Signals};
 use crate::failure::{self, Failure};
-use crate::terminal::display::{Display, Message, Mode};
+use crate::terminal::display::{Display, Message, Mode, Shown};
 use crate::terminal::ending::{self, Trace};
 use crate::terminal::follow::Follow;
-use crate::terminal::out::Out;
 use crate::terminal::palette::Palette;
 use crate::terminal::screen::terminal_size;
 use crate::terminal::summary::Summary;
 use crate::terminal::view::RunView;
-use crate::terminal::{json, table};
+use crate::terminal::{json, out, table};
 
 /// How the run is shown.
 #[derive(Debug, Clone, Copy)]
@@ -45,14 +45,14 @@ pub(crate) fn run(options: RunOptions, folders: ProjectFolders, look: Look) -> a
     let of = folders.clone();
     let follow = (look.output == Output::Followed).then(|| Follow::new(Box::new(move |agent| of.log(agent))));
     let display = Display::start(look.mode, look.palette, follow).context("cannot start the display")?;
-    let Over { outcome, view, first } = runtime.block_on(attend(options, display))?;
-    Ok(finish(outcome, first, &view, &folders, look))
+    let over = runtime.block_on(attend(options, display))?;
+    Ok(finish(over, &folders, look)?)
 }
 
 /// What is known when a run is over.
 struct Over {
     outcome: Result<RunSummary, RunError>,
-    view: RunView,
+    shown: Shown,
     /// The signal that asked for its end, if one did.
     first: Option<Ending>,
 }
@@ -89,8 +89,8 @@ async fn attend(options: RunOptions, display: Display) -> anyhow::Result<Over> {
     };
     drop(notices);
     shown.await.context("the events were not passed on")?;
-    let view = wait_for(display, &mut signals).await?;
-    Ok(Over { outcome, view, first })
+    let shown = wait_for(display, &mut signals).await?;
+    Ok(Over { outcome, shown, first })
 }
 
 /// Orders that wait for the daemon's part; the first stops, the others all kill.
@@ -108,33 +108,28 @@ fn answer(first: Option<Ending>, signal: Ending) -> RunCommand {
 
 /// Waits until everything is shown. Stdout may stand still for ever: then a signal ends the waiting, and the process,
 /// since all agents are gone already.
-async fn wait_for(display: Display, signals: &mut Signals) -> anyhow::Result<RunView> {
+async fn wait_for(display: Display, signals: &mut Signals) -> anyhow::Result<Shown> {
     tokio::select! {
-        view = tokio::task::spawn_blocking(|| display.finish()) => view.context("the display failed"),
+        shown = tokio::task::spawn_blocking(|| display.finish()) => shown.context("the display failed"),
         signal = signals.next() => std::process::exit(i32::from(signal.exit_code() as u8)),
     }
 }
 
 /// Prints what became of the run; the answer is the status of the process.
-fn finish(
-    outcome: Result<RunSummary, RunError>,
-    first: Option<Ending>,
-    view: &RunView,
-    folders: &ProjectFolders,
-    look: Look,
-) -> ExitCode {
-    let code = match &outcome {
-        Ok(summary) => summary.exit_code,
-        Err(error) => error.exit_code(),
+///
+/// # Errors
+/// When it did not take place.
+fn finish(over: Over, folders: &ProjectFolders, look: Look) -> Result<ExitCode, Failure> {
+    let Over { outcome, shown: Shown { view, written }, first } = over;
+    let code_of = |code| first.map_or(code, Ending::exit_code);
+    let summary = outcome.map_err(|error| refusal::failure(code_of(error.exit_code()), &error))?;
+    let code = code_of(summary.exit_code);
+    let ended = match written {
+        Ok(()) => out::end(&text(&view, &traces(&view, folders), code, look), code),
+        failed => out::settle(failed, code),
     };
-    let code = first.map_or(code, Ending::exit_code);
-    if outcome.is_ok() || !view.agents().is_empty() {
-        Out::stdout().print(&text(view, &traces(view, folders), code, look));
-    }
-    if let Err(error) = outcome {
-        failure::report(&Failure::new(code, error.to_string()).into());
-    }
-    code
+    // Said here: to who called, this is a run that took place.
+    Ok(ended.unwrap_or_else(|unwritten| failure::report(&unwritten.into())))
 }
 
 /// What the agents that ran left on disk. Others may have left something in an earlier run.

@@ -1,4 +1,5 @@
-//! `toka init`: a small, valid, commented workstream to start from. It needs no model, and nothing is ever overwritten.
+//! `toka init`: a small, valid, commented workstream to start from. It needs no model, and nothing is
+//! overwritten unless `--force` says so.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -14,7 +15,7 @@ const DEFAULT_FOLDER: &str = "agents";
 const FILE: &str = "hello.yaml";
 
 use crate::failure::Failure;
-use crate::terminal::out::ignore_closed;
+use crate::terminal::out;
 
 /// Options of `toka init`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +23,9 @@ pub(crate) struct Args {
     /// The folder to write into; it is made if it is not there
     #[arg(value_name = "DIR", default_value = DEFAULT_FOLDER)]
     folder: PathBuf,
+    /// Replace a file that is there already
+    #[arg(long)]
+    force: bool,
     /// Print what was written as JSON
     #[arg(long)]
     json: bool,
@@ -29,7 +33,8 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let path = write(&args.folder)?;
+    let existing = if args.force { Existing::Replace } else { Existing::Keep };
+    let path = write(&args.folder, existing)?;
     let text = if args.json {
         json!({"written": [path]}).to_string() + "\n"
     } else {
@@ -39,15 +44,26 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             folder = args.folder.display()
         )
     };
-    ignore_closed(std::io::stdout().lock().write_all(text.as_bytes()))?;
-    Ok(ExitCode::Success)
+    Ok(out::end(&text, ExitCode::Success)?)
+}
+
+/// What becomes of a file that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    Keep,
+    Replace,
 }
 
 /// Writes the starter into a folder, which is made if need be.
-fn write(folder: &Path) -> anyhow::Result<PathBuf> {
+fn write(folder: &Path, existing: Existing) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let path = folder.join(FILE);
-    match OpenOptions::new().write(true).create_new(true).open(&path) {
+    let mut options = OpenOptions::new();
+    match existing {
+        Existing::Keep => options.write(true).create_new(true),
+        Existing::Replace => options.write(true).create(true).truncate(true),
+    };
+    match options.open(&path) {
         Ok(mut file) => {
             file.write_all(toka_workstream::STARTER.as_bytes())
                 .with_context(|| format!("cannot write {}", path.display()))?;
@@ -55,7 +71,8 @@ fn write(folder: &Path) -> anyhow::Result<PathBuf> {
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let message = format!("{} is there already, and was left as it is", path.display());
-            Err(Failure::new(ExitCode::Usage, message).help("name another folder").into())
+            let help = "name another folder (`toka init DIR`), or replace the file with --force";
+            Err(Failure::new(ExitCode::Usage, message).help(help).into())
         }
         Err(error) => Err(error).with_context(|| format!("cannot write {}", path.display())),
     }
@@ -66,17 +83,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_valid_and_never_overwritten() {
+    fn what_is_written_is_valid_and_overwrites_nothing_unasked() {
         let folder = tempfile::tempdir().expect("a folder");
         let agents = folder.path().join("agents");
-        let path = write(&agents).expect("written");
+        let path = write(&agents, Existing::Keep).expect("written");
         let loaded =
             toka_workstream::check(std::slice::from_ref(&agents), &toka_workstream::LoadOptions::default());
         assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
         let set = loaded.set.expect("valid");
         assert!(set.agents.iter().all(|agent| agent.needs_model().next().is_none()));
         fs::write(&path, "mine").expect("written");
-        assert!(write(&agents).is_err());
+        let refused = write(&agents, Existing::Keep).expect_err("it is there already");
+        assert!(crate::failure::data(&refused).0[0]["help"].to_string().contains("--force"));
         assert_eq!(fs::read_to_string(&path).expect("read"), "mine");
+        write(&agents, Existing::Replace).expect("written");
+        assert_eq!(fs::read_to_string(&path).expect("read"), toka_workstream::STARTER);
     }
 }

@@ -9,7 +9,10 @@ use nix::sys::stat::{Mode, umask};
 
 /// Becomes the keeper; returns when it has nothing left to keep.
 pub(crate) fn run() -> ExitCode {
-    let Some(name) = std::env::args().nth(2) else { return misused() };
+    // Not `args`, which panics at a word that is no UTF-8, such as the program's own path.
+    let Some(name) = std::env::args_os().nth(2).and_then(|word| word.into_string().ok()) else {
+        return misused();
+    };
     let Ok(control) = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned() else {
         return misused();
     };

@@ -1,25 +1,52 @@
-//! `toka man DIR`: writes the man pages, for packagers. Hidden, because a user has no need of it.
+//! `toka man [COMMAND]`: prints a manual page; with `--out`, writes all of them into a folder, for packagers. Hidden,
+//! because a user whose system has the pages has no need of it.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
+use clap_mangen::Man;
 use toka_core::ExitCode;
 
 use crate::cli::Cli;
+use crate::failure::Failure;
+use crate::terminal::out;
 
 /// Options of `toka man`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "To read a page: toka man run | man -l -")]
 pub(crate) struct Args {
-    /// The folder to write into; it is made when absent
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    /// The command whose page to print [default: the page of toka itself]
+    #[arg(value_name = "COMMAND", conflicts_with = "out")]
+    command: Option<String>,
+    /// Write all pages into this folder instead; it is made when absent
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
 }
 
-/// Writes `toka.1` and one page per visible subcommand.
+/// Prints one page, or writes `toka.1` and one page per visible subcommand.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    write_pages(&args.folder)?;
-    Ok(ExitCode::Success)
+    match args.out {
+        Some(folder) => write_pages(&folder).map(|()| ExitCode::Success),
+        None => Ok(out::end(&page(args.command.as_deref())?, ExitCode::Success)?),
+    }
+}
+
+fn page(of: Option<&str>) -> anyhow::Result<String> {
+    let mut toka = Cli::command().disable_help_subcommand(true);
+    toka.build();
+    let visible = || toka.get_subcommands().filter(|command| !command.is_hide_set());
+    let command = match of {
+        None => toka.clone(),
+        Some(name) => visible().find(|command| command.get_name() == name).cloned().ok_or_else(|| {
+            let names: Vec<&str> = visible().map(clap::Command::get_name).collect();
+            Failure::new(ExitCode::Usage, format!("there is no command {name:?}, and no page of it"))
+                .help(format!("the commands are {}; `--out DIR` names a folder", names.join(", ")))
+        })?,
+    };
+    let mut page = Vec::new();
+    Man::new(command).render(&mut page).context("cannot make the page")?;
+    String::from_utf8(page).context("the page is no text")
 }
 
 fn write_pages(folder: &Path) -> anyhow::Result<()> {
@@ -36,10 +63,14 @@ mod tests {
     fn a_page_for_the_command_and_one_for_each_visible_subcommand() {
         let folder = tempfile::tempdir().expect("a folder");
         write_pages(folder.path()).expect("pages");
-        assert!(folder.path().join("toka.1").exists());
+        let written = |name: &str| std::fs::read_to_string(folder.path().join(name)).ok();
+        assert_eq!(written("toka.1"), page(None).ok(), "what is printed is what is written");
         for command in Cli::command().get_subcommands() {
-            let page = folder.path().join(format!("toka-{}.1", command.get_name()));
-            assert_eq!(page.exists(), !command.is_hide_set(), "{}", page.display());
+            let name = command.get_name();
+            let text = written(&format!("toka-{name}.1"));
+            assert_eq!(text.is_some(), !command.is_hide_set(), "{name}");
+            assert_eq!(text, page(Some(name)).ok(), "{name}");
         }
+        assert!(page(Some("no-such-command")).is_err());
     }
 }

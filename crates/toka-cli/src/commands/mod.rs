@@ -12,6 +12,7 @@ pub(crate) mod keeper;
 pub(crate) mod man;
 pub(crate) mod plan;
 pub(crate) mod policy;
+pub(crate) mod refusal;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod schema;

@@ -10,12 +10,12 @@ mod text;
 mod verdict;
 
 use std::collections::HashMap;
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use toka_core::capability::Policy;
 use toka_core::{AgentName, Capability, ExitCode, ProjectName};
+use toka_daemon::Problem;
 use toka_daemon::confine::{Confiner, user_home};
 use toka_daemon::folders::ProjectFolders;
 use toka_daemon::users::Users;
@@ -27,17 +27,21 @@ use self::verdict::Verdict;
 use super::folders::{Folders, project, workspace};
 use super::policy;
 use super::workstreams::{Ready, Selection, Tell};
-use crate::failure::Failure;
-use crate::terminal::out::Out;
+use crate::terminal::out::{self, Out};
 use crate::terminal::palette::Palette;
-use crate::terminal::screen::terminal_size;
+use crate::terminal::screen::columns;
 
 /// Columns for a reader that is no terminal.
 const PIPE_COLUMNS: usize = 100;
 
 /// Options of `toka plan`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit status: 0 there is a plan, even one that a run would refuse; 65 there is none.")]
+#[command(
+    after_help = "Everything is checked that a run checks before it starts anything. dot and mermaid show the order only.\n\
+    Exit status: 0 a run would start this; as of the run that would not: 65 something in the files cannot\n\
+    be, 77 denied by policy, 78 something must be configured first. The plan is printed all the same,\n\
+    unless the files themselves are invalid."
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     selection: Selection,
@@ -85,42 +89,37 @@ struct View {
     verdict: Verdict,
 }
 
-/// Runs the command.
+/// Runs the command. For programs there is always an object that says what a run would do.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let ready = args.selection.ready(Tell::Everything)?;
-    let mut out = Out::stdout();
-    match args.format() {
-        Format::Dot => out.print(&ready.plan.to_dot()),
-        Format::Mermaid => out.print(&ready.plan.to_mermaid()),
-        format => {
-            let view = view(ready, &args)?;
-            out.print(&show(&view, format));
-            broken_rules(&view)?;
+    match render(&args) {
+        Ok((text, code)) => Ok(out::end(&text, code)?),
+        Err(error) => {
+            if args.format() == Format::Json {
+                Out::stdout().print(&format!("{}\n", crate::terminal::json::line(&json::refusal(&error))));
+            }
+            Err(error)
         }
     }
-    Ok(ExitCode::Success)
+}
+
+/// What is printed, and the status that it ends with.
+fn render(args: &Args) -> anyhow::Result<(String, ExitCode)> {
+    let ready = args.selection.ready(Tell::Everything)?;
+    Ok(match args.format() {
+        Format::Dot => (ready.plan.to_dot(), ExitCode::Success),
+        Format::Mermaid => (ready.plan.to_mermaid(), ExitCode::Success),
+        format => {
+            let view = view(ready, args)?;
+            (show(&view, format), view.verdict.exit_code())
+        }
+    })
 }
 
 fn show(view: &View, format: Format) -> String {
     if format == Format::Json {
         return format!("{}\n", crate::terminal::json::line(&json::value(view)));
     }
-    let stdout = std::io::stdout();
-    let columns = if stdout.is_terminal() { terminal_size().columns } else { PIPE_COLUMNS };
-    text::text(view, columns, Palette::for_stream(&stdout))
-}
-
-/// Rules that cannot be made leave no plan, whatever else could be shown.
-fn broken_rules(view: &View) -> Result<(), Failure> {
-    let broken =
-        |facts: &AgentFacts| Some((facts.agent.name.clone(), facts.confined.as_ref().err()?.clone()));
-    match view.agents.iter().find_map(broken) {
-        Some((agent, problem)) => {
-            let message = format!("the rules of {agent} cannot be made: {problem}");
-            Err(Failure::new(ExitCode::Invalid, message))
-        }
-        None => Ok(()),
-    }
+    text::text(view, columns(PIPE_COLUMNS), Palette::for_stream(&std::io::stdout()))
 }
 
 fn view(ready: Ready, args: &Args) -> anyhow::Result<View> {
@@ -141,10 +140,17 @@ fn view(ready: Ready, args: &Args) -> anyhow::Result<View> {
     let (project, toka_exe) = (&folders.project, toka_exe.as_path());
     let users = Users::of(&ready.set.agents, project);
     let confiner = Confiner { host: &host, project, toka_exe, files: &files, users: &users };
-    Ok(look(ready, &folders, &confiner, &policy))
+    let problems = toka_daemon::problems(&ready.set, &ready.plan, &policy, &folders, confiner);
+    Ok(look(ready, &folders, &confiner, &policy, problems))
 }
 
-fn look(ready: Ready, folders: &ProjectFolders, confiner: &Confiner<'_>, policy: &Policy) -> View {
+fn look(
+    ready: Ready,
+    folders: &ProjectFolders,
+    confiner: &Confiner<'_>,
+    policy: &Policy,
+    problems: Vec<Problem>,
+) -> View {
     let named: HashMap<&AgentName, &Agent> =
         ready.set.agents.iter().map(|agent| (&agent.name, agent)).collect();
     let agents: Vec<AgentFacts> = ready
@@ -154,8 +160,7 @@ fn look(ready: Ready, folders: &ProjectFolders, confiner: &Confiner<'_>, policy:
         .filter_map(|node| named.get(&node.agent).copied())
         .map(|agent| AgentFacts::gather(agent, &ready.plan, folders, confiner, policy))
         .collect();
-    let verdict = Verdict::of(&agents);
-    View { plan: ready.plan, agents, verdict }
+    View { plan: ready.plan, agents, verdict: Verdict { problems } }
 }
 
 impl Args {

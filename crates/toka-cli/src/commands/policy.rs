@@ -6,7 +6,7 @@ use toka_core::capability::Policy;
 use toka_core::{Capability, ExitCode};
 use toka_workstream::{POLICY_FILE, load_policy};
 
-use super::workstreams::{Tell, show};
+use super::workstreams::{Tell, as_data, show};
 use crate::failure::Failure;
 
 /// Reads `given`, or `toka.yaml` in the workspace if it is there, and adds the grants of the command line. Problems of
@@ -34,7 +34,7 @@ fn of_file(file: &Path) -> Result<Policy, Failure> {
     show(&loaded.diagnostics, &loaded.sources, Tell::Everything);
     loaded.policy.ok_or_else(|| {
         let message = format!("the policy {} is not valid; nothing was started", file.display());
-        Failure::new(ExitCode::Invalid, message)
+        Failure::new(ExitCode::Invalid, message).parts(as_data(&loaded.diagnostics, &loaded.sources))
     })
 }
 

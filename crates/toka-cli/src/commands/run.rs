@@ -18,19 +18,18 @@ use toka_daemon::folders::ProjectFolders;
 
 use super::folders::{Folders, project, workspace};
 use super::workstreams::{Ready, Selection, Tell};
-use super::{dry_run, foreground, policy};
+use super::{dry_run, foreground, policy, refusal};
 use crate::failure::Failure;
 use crate::terminal::display::Mode;
-use crate::terminal::json;
-use crate::terminal::out::Out;
 use crate::terminal::palette::Palette;
+use crate::terminal::{json, out};
 
 /// Options of `toka run`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "The first Ctrl-C stops the agents gracefully, the second kills them.\n\
-    Exit status: 0 success, 1 an agent failed, 65 invalid or no workstream, 73 state folder cannot be\n\
-    written, 77 denied by policy, 78 something must be configured first, 124 every failure was a\n\
-    timeout, 130 interrupted, 143 terminated.")]
+    Exit status: 0 success, 1 an agent failed or stdout cannot be written, 65 invalid or no workstream,\n\
+    73 state folder cannot be written, 77 denied by policy, 78 something must be configured first,\n\
+    124 every failure was a timeout, 130 interrupted, 143 terminated.")]
 pub(crate) struct Args {
     #[command(flatten)]
     selection: Selection,
@@ -52,13 +51,13 @@ pub(crate) struct Args {
     /// The policy file [default: toka.yaml in the workspace]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// Show what agents write, as they write it
+    /// Show what agents write, as they write it; not with --quiet
     #[arg(long, conflicts_with = "quiet")]
     follow: bool,
-    /// Print one JSON object per event, and a summary as the last line
+    /// Print one JSON object per event, or per problem when nothing starts, and a summary as the last line; not with --quiet
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
-    /// Print failures only
+    /// Print failures only; not with --json or --follow
     #[arg(long, short)]
     quiet: bool,
     /// Show what would run, and run nothing
@@ -68,11 +67,19 @@ pub(crate) struct Args {
 
 /// Runs the workstreams.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let json = args.json;
+    let outcome = start(args);
+    if json && let Err(error) = &outcome {
+        refusal::print(error);
+    }
+    outcome
+}
+
+fn start(args: Args) -> anyhow::Result<ExitCode> {
     let tell = if args.quiet { Tell::Errors } else { Tell::Everything };
     let ready = args.selection.ready(tell)?;
     if args.dry_run {
-        show_plan(&ready, &args);
-        return Ok(ExitCode::Success);
+        return Ok(out::end(&plan_text(&ready, &args), ExitCode::Success)?);
     }
     let look = foreground::Look { mode: args.mode(), palette: args.palette(), output: args.output() };
     let folders = project_folders(&args)?;
@@ -91,13 +98,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     foreground::run(options, folders, look)
 }
 
-fn show_plan(ready: &Ready, args: &Args) {
-    let text = if args.json {
+fn plan_text(ready: &Ready, args: &Args) -> String {
+    if args.json {
         format!("{}\n", json::line(&ready.plan.to_json()))
     } else {
         dry_run::text(&ready.plan, args.palette())
-    };
-    Out::stdout().print(&text);
+    }
 }
 
 fn project_folders(args: &Args) -> Result<ProjectFolders, Failure> {
@@ -171,6 +177,17 @@ mod tests {
         ] {
             let message = parse(words).expect_err("refused");
             assert!(message.contains(reason), "{words:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_excludes_each_other_is_in_the_help() {
+        use clap::CommandFactory as _;
+        let command = Line::command();
+        for (option, other) in [("quiet", "--json or --follow"), ("json", "--quiet"), ("follow", "--quiet")] {
+            let argument = command.get_arguments().find(|argument| argument.get_id() == option);
+            let help = argument.and_then(clap::Arg::get_help).expect("help").to_string();
+            assert!(help.contains(&format!("not with {other}")), "{help}");
         }
     }
 

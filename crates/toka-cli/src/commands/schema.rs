@@ -1,11 +1,9 @@
 //! `toka schema`: the JSON Schema of workstream files.
 
-use std::io::Write as _;
-
 use toka_core::ExitCode;
 use toka_workstream::schema::{Draft, to_text};
 
-use crate::terminal::out::ignore_closed;
+use crate::terminal::out;
 
 /// Options of `toka schema`.
 #[derive(Debug, clap::Args)]
@@ -21,6 +19,5 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let draft = if args.draft_07 { Draft::Draft07 } else { Draft::Draft202012 };
-    ignore_closed(std::io::stdout().lock().write_all(to_text(draft).as_bytes()))?;
-    Ok(ExitCode::Success)
+    Ok(out::end(&to_text(draft), ExitCode::Success)?)
 }

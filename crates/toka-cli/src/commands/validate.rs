@@ -1,13 +1,12 @@
 //! `toka validate`: checks workstream files, and shows everything that is wrong with all of them at once.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use serde_json::json;
 use toka_core::ExitCode;
 use toka_workstream::{LoadOptions, Loaded, Severity, Style, check};
 
-use crate::terminal::out::ignore_closed;
+use crate::terminal::out;
 use crate::terminal::palette::Palette;
 use crate::terminal::text::count;
 
@@ -29,8 +28,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let loaded = check(&args.paths, &LoadOptions { enable: args.enable.into_iter().collect() });
     let text = if args.json { as_json(&loaded)? } else { as_text(&loaded) };
-    ignore_closed(std::io::stdout().lock().write_all(text.as_bytes()))?;
-    Ok(if loaded.set.is_some() { ExitCode::Success } else { ExitCode::Invalid })
+    Ok(out::end(&text, if loaded.set.is_some() { ExitCode::Success } else { ExitCode::Invalid })?)
 }
 
 fn as_text(loaded: &Loaded) -> String {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use toka_core::ExitCode;
 use toka_workstream::{Diagnostic, LoadOptions, Loaded, Plan, Set, Severity, Sources, Style};
 
@@ -66,7 +67,10 @@ impl Selection {
         match (set, plan) {
             (Some(set), Some(plan)) if !set.agents.is_empty() => Ok(Ready { set, plan }),
             (Some(_), Some(_)) => Err(none_here("the given files hold no agent")),
-            _ => Err(Failure::new(ExitCode::Invalid, summary(&diagnostics))),
+            _ => {
+                let parts = as_data(&diagnostics, &sources);
+                Err(Failure::new(ExitCode::Invalid, summary(&diagnostics)).parts(parts))
+            }
         }
     }
 
@@ -87,6 +91,15 @@ pub(crate) fn show(diagnostics: &[Diagnostic], sources: &Sources, tell: Tell) {
     let style = if Palette::for_stream(&stderr) == Palette::PLAIN { Style::Plain } else { Style::Colour };
     // Nobody is left to be told when stderr itself cannot be written.
     let _ = std::io::Write::write_all(&mut stderr.lock(), sources.render(&wanted, style).as_bytes());
+}
+
+/// Diagnostics as data: each as `toka validate --json` prints it, with a `type` to tell it from events.
+pub(crate) fn as_data(diagnostics: &[Diagnostic], sources: &Sources) -> Vec<Value> {
+    let Value::Array(mut found) = sources.to_json(diagnostics) else { return Vec::new() };
+    for diagnostic in found.iter_mut().filter_map(Value::as_object_mut) {
+        diagnostic.insert("type".to_owned(), "diagnostic".into());
+    }
+    found
 }
 
 fn summary(diagnostics: &[Diagnostic]) -> String {

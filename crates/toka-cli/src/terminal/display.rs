@@ -57,7 +57,16 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) struct Display {
     sender: Sender<Message>,
-    thread: JoinHandle<RunView>,
+    thread: JoinHandle<Shown>,
+}
+
+/// What is known when everything is shown.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// What became of the run.
+    pub(crate) view: RunView,
+    /// Whether everything could be written to stdout.
+    pub(crate) written: std::io::Result<()>,
 }
 
 impl Display {
@@ -78,10 +87,10 @@ impl Display {
     }
 
     /// Shows what is still waiting, clears the live part, and returns the final view. Blocks while stdout does.
-    pub(crate) fn finish(self) -> RunView {
+    pub(crate) fn finish(self) -> Shown {
         drop(self.sender);
         // A panic in the display must not become one of the run: what is left is an empty table.
-        self.thread.join().unwrap_or_default()
+        self.thread.join().unwrap_or_else(|_| Shown { view: RunView::default(), written: Ok(()) })
     }
 }
 
@@ -93,16 +102,19 @@ struct Show {
     view: RunView,
     plain: PlainLines,
     follow: Option<Follow>,
+    /// What the command had to say before there was a heading to say it under.
+    early: Vec<String>,
     began: Instant,
 }
 
 impl Show {
     fn new(mode: Mode, palette: Palette, screen: Screen, follow: Option<Follow>) -> Self {
         let plain = PlainLines::new(palette);
-        Self { mode, palette, screen, view: RunView::default(), plain, follow, began: Instant::now() }
+        let (view, began) = (RunView::default(), Instant::now());
+        Self { mode, palette, screen, view, plain, follow, early: Vec::new(), began }
     }
 
-    fn run(mut self, messages: &Receiver<Message>) -> RunView {
+    fn run(mut self, messages: &Receiver<Message>) -> Shown {
         loop {
             let next = match self.pace() {
                 Pace::Ticking => messages.recv_timeout(REDRAW),
@@ -115,8 +127,11 @@ impl Show {
             }
         }
         self.last_output();
-        self.screen.clear();
-        self.view
+        // A run that never began has no heading.
+        let mut lines = Lines::default();
+        self.early_notices(&mut lines, self.began.elapsed());
+        self.draw(&lines.0);
+        Shown { view: self.view, written: self.screen.finish() }
     }
 
     /// Whether anything can change without a message: a clock on the screen, a log that grows.
@@ -185,8 +200,20 @@ impl Show {
                 self.view.apply(&event, at);
                 self.follow_event(&event, lines);
                 lines.extend(self.event_line(&event, at));
+                if matches!(event.kind, EventKind::RunStarted { .. }) {
+                    self.early_notices(lines, at);
+                }
+            }
+            Message::Notice(text) if self.mode == Mode::Plain && self.view.run.is_none() => {
+                self.early.push(text);
             }
             Message::Notice(text) => lines.extend(self.notice_line(text, at)),
+        }
+    }
+
+    fn early_notices(&mut self, lines: &mut Lines, at: Duration) {
+        for text in std::mem::take(&mut self.early) {
+            lines.extend(self.notice_line(text, at));
         }
     }
 
@@ -308,8 +335,9 @@ mod tests {
         }
         drop(sender);
         let (screen, terminal) = in_memory();
-        let view = Show::new(mode, Palette::PLAIN, screen, follow).run(&receiver);
-        (terminal.text(), view)
+        let shown = Show::new(mode, Palette::PLAIN, screen, follow).run(&receiver);
+        shown.written.expect("a terminal in memory");
+        (terminal.text(), shown.view)
     }
 
     fn events() -> Vec<Message> {
@@ -360,6 +388,16 @@ mod tests {
         assert_eq!(shown(Mode::Quiet, None, notice()).0, "stopping");
         assert!(shown(Mode::Plain, None, notice()).0.ends_with("s] stopping"));
         assert_eq!(shown(Mode::Live, None, notice()).1.notice.as_deref(), Some("stopping"));
+    }
+
+    #[test]
+    fn a_notice_that_comes_early_stands_below_the_heading() {
+        let mut messages = vec![Message::Notice("stopping".into())];
+        messages.extend(events());
+        let text = shown(Mode::Plain, None, messages).0;
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].contains("4 agents in"), "{text}");
+        assert!(lines[1].ends_with("] stopping"), "{text}");
     }
 
     #[test]

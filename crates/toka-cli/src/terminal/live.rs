@@ -79,6 +79,11 @@ impl Layout {
         };
         let used = 2 + self.name + 1 + self.bar + 5 + 1 + 6;
         let doing = fit(&agent.doing(), self.width.saturating_sub(used + 2));
+        if used > self.width {
+            // On a screen this narrow there is room for a name at most.
+            let name = fit(agent.name.as_str(), self.width.saturating_sub(2));
+            return fit(&format!("{glyph} {name}"), self.width).trim_end().to_owned();
+        }
         let line = format!("{} {name} {bar} {elapsed:>6}  {doing}", paint.paint(glyph));
         line.trim_end().to_owned()
     }
@@ -116,14 +121,13 @@ pub(crate) fn done_glyph(outcome: Outcome, palette: Palette) -> (&'static str, P
     }
 }
 
-/// The line that an agent leaves behind when nothing can happen to it any more; `None` while something can.
+/// The line that an agent leaves behind when nothing can happen to it any more; `None` while something can. Long names are
+/// cut as in the lines that move, so that it stays one line.
 pub(crate) fn last_line(view: &RunView, agent: &AgentView, palette: Palette) -> Option<String> {
     let (glyph, paint) = done_glyph(agent.phase.outcome(), palette);
-    let name = agent.name.as_str();
-    let gap = view.longest_name().min(MAX_NAME).saturating_sub(columns(name));
-    let name = format!("{name}{}", " ".repeat(gap));
+    let name = cell(agent.name.as_str(), view.longest_name().min(MAX_NAME));
     let text = match &agent.phase {
-        Phase::Blocked(by) => format!("blocked by {by}"),
+        Phase::Blocked(by) => format!("blocked by {}", fit(by.as_str(), MAX_NAME)),
         Phase::Ended(end) | Phase::Quarantined(end) => {
             let took = format_duration(end.duration);
             let memory = end.usage.memory_peak.map(|peak| format!("  {:>9}", ByteSize(peak)));
@@ -184,10 +188,23 @@ mod tests {
 
     #[test]
     fn no_line_is_wider_than_the_screen() {
-        for columns in [1, 5, 20, 40, 79, 80, 133] {
+        for columns in 1..134 {
             let widest = draw(columns, 24, Palette::PLAIN).lines().map(super::columns).max();
-            assert!(columns < 40 || widest.is_some_and(|widest| widest < columns), "{columns}: {widest:?}");
+            assert!(widest.is_some_and(|widest| widest < columns), "{columns}: {widest:?}");
         }
+    }
+
+    #[test]
+    fn the_longest_name_leaves_one_line() {
+        let kind = toka_core::EventKind::AgentBlocked { by: canned::name(&"n".repeat(63)) };
+        let agent = Some(canned::name(&"m".repeat(63)));
+        let blocked = toka_core::Event { agent, kind, ..canned::events().remove(1) };
+        let mut view = RunView::default();
+        view.apply(&blocked, NOW);
+        let line =
+            last_line(&view, &view.agents()[0], Palette::PLAIN).expect("nothing happens to it any more");
+        let (name, by) = ("m".repeat(23), "n".repeat(23));
+        assert_eq!(line, format!("⊘ {name}… blocked by {by}…"));
     }
 
     #[test]

@@ -1,7 +1,17 @@
 //! Writing to stdout when its reader may be gone: `toka run … | head` must end neither in a panic nor in a stopped run.
+//!
+//! One rule for all commands, that of the coreutils: a reader who went away is nobody's fault; any other error (a full
+//! disk) is told on stderr, and makes exit status 1 of a success.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
+
+use toka_core::ExitCode;
+
+use crate::failure::Failure;
+
+/// The status of a command that did everything but could not say so.
+const UNWRITTEN: ExitCode = ExitCode::AgentFailed;
 
 /// Turns "nobody reads this any more" into success.
 pub(crate) fn ignore_closed(result: io::Result<()>) -> io::Result<()> {
@@ -9,6 +19,33 @@ pub(crate) fn ignore_closed(result: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
+}
+
+/// Writes all that a command has to say to stdout; the answer is `code`, the status of its end.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub(crate) fn end(text: &str, code: ExitCode) -> Result<ExitCode, Failure> {
+    settle(write_all(&mut io::stdout().lock(), text), code)
+}
+
+/// The status of a command whose work ended with `code`, and its writing with `written`.
+///
+/// # Errors
+/// When something was not written, though somebody was there to read it.
+pub(crate) fn settle(written: io::Result<()>, code: ExitCode) -> Result<ExitCode, Failure> {
+    match ignore_closed(written) {
+        Ok(()) => Ok(code),
+        Err(error) => {
+            let code = if code == ExitCode::Success { UNWRITTEN } else { code };
+            Err(Failure::new(code, format!("cannot write to stdout: {error}")))
+        }
+    }
+}
+
+fn write_all(stream: &mut impl Write, text: &str) -> io::Result<()> {
+    stream.write_all(text.as_bytes())?;
+    stream.flush()
 }
 
 /// A stream that falls silent at its first error, instead of failing whoever writes to it.
@@ -23,10 +60,11 @@ impl fmt::Debug for Out {
     }
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 enum State {
     Open,
-    Closed,
+    /// The first error.
+    Failed(io::Error),
 }
 
 impl Out {
@@ -40,19 +78,29 @@ impl Out {
         Self { stream: Box::new(stream), state: State::Open }
     }
 
-    /// Writes the text at once. After an error nothing is written any more; one that is not a closed pipe (a full
-    /// disk) is told on stderr.
+    /// Writes the text at once. After an error nothing is written any more; one that is not a closed pipe is told on
+    /// stderr.
     pub(crate) fn print(&mut self, text: &str) {
-        if self.state == State::Closed || text.is_empty() {
+        if matches!(self.state, State::Failed(_)) || text.is_empty() {
             return;
         }
-        let written = self.stream.write_all(text.as_bytes()).and_then(|()| self.stream.flush());
-        if written.is_err() {
-            self.state = State::Closed;
+        if let Err(error) = write_all(&mut self.stream, text) {
+            if error.kind() != ErrorKind::BrokenPipe {
+                // With stderr gone as well, there is nobody left to tell.
+                let _ = writeln!(io::stderr(), "warning: cannot write to stdout: {error}");
+            }
+            self.state = State::Failed(error);
         }
-        if let Err(error) = ignore_closed(written) {
-            // With stderr gone as well, there is nobody left to tell.
-            let _ = writeln!(io::stderr(), "warning: cannot write to stdout: {error}");
+    }
+
+    /// Whether everything was written.
+    ///
+    /// # Errors
+    /// The first one.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        match self.state {
+            State::Open => Ok(()),
+            State::Failed(error) => Err(error),
         }
     }
 }
@@ -94,5 +142,22 @@ mod tests {
             out.print("text");
         }
         assert_eq!(tries.load(Ordering::Relaxed), 2);
+        assert_eq!(out.finish().map_err(|error| error.kind()), Err(ErrorKind::BrokenPipe));
+    }
+
+    #[test]
+    fn what_was_not_written_makes_a_failure_of_a_success() {
+        let full = || Err(ErrorKind::StorageFull.into());
+        for (written, code, expected) in [
+            (Ok(()), ExitCode::Success, Ok(ExitCode::Success)),
+            (Err(ErrorKind::BrokenPipe.into()), ExitCode::Invalid, Ok(ExitCode::Invalid)),
+            (full(), ExitCode::Success, Err(UNWRITTEN)),
+            (full(), ExitCode::TimedOut, Err(ExitCode::TimedOut)),
+        ] {
+            assert_eq!(
+                settle(written, code).map_err(|failure| crate::failure::report(&failure.into())),
+                expected
+            );
+        }
     }
 }

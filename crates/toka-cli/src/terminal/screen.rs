@@ -1,5 +1,7 @@
 //! The device: a terminal whose last lines are redrawn, or a stream of lines.
 
+use std::io::IsTerminal as _;
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::device::Device;
@@ -61,10 +63,17 @@ impl Screen {
         }
     }
 
-    /// Takes the live part off the screen.
-    pub(crate) fn clear(&mut self) {
-        if let Self::Terminal(terminal) = self {
-            terminal.bar.finish_and_clear();
+    /// Takes the live part off the screen, and says whether every line that stays was written.
+    ///
+    /// # Errors
+    /// The first error.
+    pub(crate) fn finish(self) -> std::io::Result<()> {
+        match self {
+            Self::Stream(out) => out.finish(),
+            Self::Terminal(terminal) => {
+                terminal.bar.finish_and_clear();
+                terminal.out.finish()
+            }
         }
     }
 }
@@ -86,6 +95,14 @@ impl Terminal {
             self.shown = frame;
         }
     }
+}
+
+/// Columns for a text that is printed once: what `COLUMNS` says, else those of the terminal at stdout, else `otherwise`.
+pub(crate) fn columns(otherwise: usize) -> usize {
+    let said =
+        std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).filter(|columns| *columns > 0);
+    let terminal = || std::io::stdout().is_terminal().then(|| terminal_size().columns);
+    said.or_else(terminal).unwrap_or(otherwise)
 }
 
 /// Columns and rows of the terminal at stdout; 80 by 24 when it does not tell.
@@ -148,7 +165,7 @@ pub(crate) mod tests {
         assert_eq!(reader.terminal.contents(), "one\ntwo");
         screen.show("done\n", vec!["two".into()]);
         assert_eq!(reader.terminal.contents(), "done\ntwo");
-        screen.clear();
+        screen.finish().expect("a terminal in memory");
         assert_eq!(reader.terminal.contents(), "done");
     }
 }

@@ -7,6 +7,7 @@ use toka_core::AgentName;
 use super::graph::{Closing, Edge, Graph};
 use super::problem::{Link, Problem};
 use super::{Dropped, Gate, GateId, Member, Node, Plan};
+use crate::decode::nearest;
 use crate::diagnostic::{Diagnostic, Sources};
 use crate::{AgentKind, Condition, Dependency, Need, Set};
 
@@ -75,20 +76,18 @@ impl<'a> Draft<'a> {
             }
             None => {
                 let link = link(&self.members[from], dependency);
-                let suggestion = self.nearest(&dependency.on);
+                let suggestion = self.nearest(from, &dependency.on);
                 self.missing.push(Problem::Missing { link, suggestion });
             }
         }
     }
 
-    /// The name within two edits of `wanted`, the nearest first.
-    fn nearest(&self, wanted: &AgentName) -> Option<AgentName> {
-        self.members
-            .iter()
-            .map(|member| (strsim::damerau_levenshtein(wanted.as_str(), member.name.as_str()), &member.name))
-            .filter(|(distance, _)| *distance <= 2)
-            .min()
-            .map(|(_, name)| name.clone())
+    /// The agent that was perhaps meant: never the one that waits, which cannot wait for itself.
+    fn nearest(&self, from: usize, wanted: &AgentName) -> Option<AgentName> {
+        let others = self.members.iter().enumerate().filter(|(at, _)| *at != from);
+        let names = others.map(|(_, member)| member.name.as_str());
+        let near = nearest(wanted.as_str(), names)?;
+        self.members.iter().map(|member| &member.name).find(|name| name.as_str() == near).cloned()
     }
 
     /// Waits that never end, or that end when nobody is interested any more.
@@ -280,6 +279,26 @@ mod tests {
                 "these agents wait for each other: d → d",
             ]
         );
+    }
+
+    #[test]
+    fn nobody_is_suggested_to_wait_for_itself() {
+        let suggestion = |lines: &[&str]| {
+            let problems = arrange(members(lines)).1;
+            problems.into_iter().find_map(|problem| match problem {
+                Problem::Missing { suggestion, .. } => suggestion.map(|name| name.to_string()),
+                _ => None,
+            })
+        };
+        for (lines, expected) in [
+            (&["a b"][..], None),
+            (&["lint lind"], None),
+            (&["fetsh fetch2", "x"], None),
+            (&["lint lind", "link"], Some("link")),
+            (&["report fetsh", "fetch"], Some("fetch")),
+        ] {
+            assert_eq!(suggestion(lines).as_deref(), expected, "{lines:?}");
+        }
     }
 
     #[test]

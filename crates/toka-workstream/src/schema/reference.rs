@@ -36,6 +36,36 @@ security:
 `toka validate` checks files, `toka explain CODE` tells more about a problem, `toka schema` prints the schema for editors.
 ";
 
+const INSIDE: &str = "
+## What an agent sees
+
+Its process begins in `spec.process.working_dir`, with a small environment: `LANG`, `TERM` and `TZ` of the caller, the
+`USER` that it runs as, a `PATH` with what it may execute, a `HOME` and a `TMPDIR` of its own, what `spec.process` declares,
+and these of Toka's:
+
+| variable | what it names |
+|---|---|
+| `TOKA_AGENT`, `TOKA_PROJECT`, `TOKA_RUN` | the agent, the project, the run |
+| `TOKA_ARTIFACTS` | the folder for results: emptied before each run, kept after it |
+| `TOKA_INPUTS` | a folder with one entry for each agent that it depends on: the artifacts of that agent, read-only |
+| `CREDENTIALS_DIRECTORY` | a folder with one file for each of `spec.secrets` |
+| `TOKA_SECTIONS` | a JSON file with what it may know of its own declaration, unknown sections included; no secrets or commands |
+| `TOKA_WORKSTREAM_DIR` | the folder of its file, where it may read it; the one that a declaration can replace |
+| `NOTIFY_SOCKET` | a datagram socket for sd_notify(3): `READY=1`, `STATUS=…`, `X_TOKA_PROGRESS=0.42`, `X_TOKA_TASK=…` |
+| `TOKA_SOCKET` | a stream socket for JSON-RPC 2.0, one message a line: `progress` with `fraction`, `status`, `task`; `metrics` with `values`, a map of numbers; `ready` |
+
+A shell script need not speak either protocol:
+
+```sh
+toka report progress 42% --status \"reading\" --task \"inventory\"   # or a fraction such as 0.42
+toka report status \"waiting for the index\"
+toka report metric files 120 lines 5400
+toka report ready                                                  # it now does what it is there for
+```
+
+`toka report` ends with 0 when it was told, 2 when it was refused as wrong, 69 when nobody listens, as outside of an agent.
+";
+
 /// The sections in the order of the document: heading, definition.
 const SECTIONS: &[(&str, &str)] = &[
     ("metadata", "Metadata"),
@@ -75,6 +105,7 @@ pub fn reference_markdown() -> String {
         let definition = &schema["$defs"][*name];
         section(&mut out, &format!("`{heading}`"), definition, &schema);
     }
+    out.push_str(INSIDE);
     out
 }
 

@@ -10,7 +10,7 @@ use crate::terminal::text::columns;
 const LABEL: usize = 11;
 const INDENT: usize = 2;
 /// Below this nothing can be arranged; the terminal may wrap as it likes.
-const LEAST: usize = 60;
+pub(super) const LEAST: usize = 60;
 
 /// One line, before it is wrapped.
 #[derive(Debug, Clone)]

@@ -1,11 +1,10 @@
 //! The plan for programs: the order as the plan exports it, and per agent everything that the text shows.
 
 use serde_json::{Map, Value, json};
-use toka_core::capability::Refusal;
 
 use super::View;
 use super::facts::AgentFacts;
-use super::verdict::Obstacle;
+use crate::commands::refusal::as_data;
 
 /// `{waves, agents: […], dropped, run: {exit_code, obstacles}}`.
 pub(super) fn value(view: &View) -> Value {
@@ -15,9 +14,15 @@ pub(super) fn value(view: &View) -> Value {
     value["agents"] = agents.collect();
     value["run"] = json!({
         "exit_code": view.verdict.exit_code() as u8,
-        "obstacles": view.verdict.obstacles.iter().map(obstacle).collect::<Vec<_>>(),
+        "obstacles": view.verdict.problems.iter().map(as_data).collect::<Vec<_>>(),
     });
     value
+}
+
+/// The same where there is no plan: what keeps it from being made is what would keep a run from starting.
+pub(super) fn refusal(error: &anyhow::Error) -> Value {
+    let (parts, code) = crate::failure::data(error);
+    json!({"run": {"exit_code": code as u8, "obstacles": parts}})
 }
 
 fn agent(node: Value, facts: &AgentFacts) -> Value {
@@ -57,21 +62,4 @@ fn capabilities(facts: &AgentFacts) -> Vec<Value> {
             })
         })
         .collect()
-}
-
-fn obstacle(obstacle: &Obstacle) -> Value {
-    let (kind, agent, capability) = match obstacle {
-        Obstacle::Model { agent, .. } => ("needs_model", agent, None),
-        Obstacle::Refused { agent, refusal, .. } => {
-            let (Refusal::NotGranted(capability) | Refusal::Denied(capability)) = refusal;
-            ("refused", agent, Some(capability))
-        }
-    };
-    json!({
-        "kind": kind,
-        "agent": agent,
-        "capability": capability,
-        "message": obstacle.text(),
-        "origin": obstacle.origin(),
-    })
 }

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use toka_core::Name;
+use toka_core::{Name, Origin};
+use toka_daemon::ProblemKind;
 use toka_daemon::users::Users;
 use toka_sandbox::plan::SystemPaths;
 use toka_workstream::LoadOptions;
@@ -39,7 +40,27 @@ fn canned(policy: &Policy) -> View {
         files: &[PathBuf::from("/srv/widgets/agents/checks.yaml")],
         users: &Users::default(),
     };
-    look(Ready { set, plan: plan.expect("a plan") }, &folders, &confiner, policy)
+    look(Ready { set, plan: plan.expect("a plan") }, &folders, &confiner, policy, problems())
+}
+
+/// What an admission could find, whatever the host that the tests run on is like.
+fn problems() -> Vec<Problem> {
+    let problem = |kind, agent, line, message: &str, help: &str| Problem {
+        kind,
+        agent: Name::new(agent).expect("a label"),
+        origin: Origin::File { file: format!("{FIXTURES}/{agent}.yaml").into(), line, column: 5 },
+        message: message.into(),
+        help: help.into(),
+    };
+    use ProblemKind::{Denied, Unconfigured};
+    let (needs, help) = ("the task \"Sum up what changed\" needs a model", "give the task a command");
+    let (refused, grant) =
+        ("network:full is dangerous and nobody granted it", "grant it with `--allow network:full`");
+    vec![
+        problem(Unconfigured, "fetch", 5, needs, help),
+        problem(Denied, "checks", 18, refused, grant),
+        problem(Denied, "cache", 4, refused, grant),
+    ]
 }
 
 #[test]
@@ -49,10 +70,10 @@ fn for_people() {
 
 #[test]
 fn every_line_fits_the_terminal() {
-    for columns in [60, 80, 132] {
+    for (columns, most) in [(0, 60), (5, 60), (60, 60), (80, 80), (132, 132)] {
         let text = text::text(&canned(&Policy::default()), columns, Palette::PLAIN);
         let longest = text.lines().map(crate::terminal::text::columns).max();
-        assert!(longest <= Some(columns), "{columns}\n{text}");
+        assert!(longest <= Some(most), "{columns}\n{text}");
     }
 }
 
@@ -70,15 +91,9 @@ fn for_programs() {
 
 #[test]
 fn what_a_run_would_do() {
-    let refused = canned(&Policy::default());
-    assert_eq!(refused.verdict.exit_code(), ExitCode::Unconfigured, "a task needs a model");
-    let grants: Vec<String> = refused.verdict.grants().iter().map(ToString::to_string).collect();
-    assert_eq!(grants, ["network:full", "filesystem-outside:/data/models"]);
-
-    let allow = [Capability::NetworkFull, Capability::Outside("/data".into())];
-    let granted = canned(&Policy { allow: allow.into(), ..Policy::default() });
-    assert_eq!(granted.verdict.grants(), [] as [&Capability; 0]);
-    let without_model = Verdict::of(&granted.agents[..1]);
-    assert_eq!(without_model.exit_code(), ExitCode::Success);
-    assert_eq!(Verdict::of(&refused.agents[2..]).exit_code(), ExitCode::Denied);
+    let all = Verdict { problems: problems() };
+    assert_eq!(all.exit_code(), ExitCode::Unconfigured, "a task needs a model");
+    assert_eq!(all.help(), ["give the task a command", "grant it with `--allow network:full`"], "each once");
+    assert_eq!(Verdict { problems: problems().split_off(1) }.exit_code(), ExitCode::Denied);
+    assert_eq!(Verdict { problems: Vec::new() }.exit_code(), ExitCode::Success);
 }

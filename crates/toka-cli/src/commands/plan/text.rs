@@ -4,17 +4,19 @@
 use std::path::Path;
 
 use toka_core::{ExitCode, Origin, SandboxMode};
+use toka_daemon::Problem;
 use toka_workstream::plan::{Gate, Node};
 use toka_workstream::{Agent, AgentKind, Need, ProcessCommand};
 
 use super::View;
 use super::facts::AgentFacts;
-use super::grid::{Row, grid, wrap};
+use super::grid::{LEAST, Row, grid, wrap};
 use crate::terminal::palette::Palette;
 use crate::terminal::text::{columns as width_of, count, safe};
 
-/// The whole view, `columns` wide at most.
+/// The whole view, `columns` wide at most, or [`LEAST`].
 pub(super) fn text(view: &View, columns: usize, palette: Palette) -> String {
+    let columns = columns.max(LEAST);
     let mut out = order(view, columns, palette);
     for (node, facts) in view.plan.nodes().iter().zip(&view.agents) {
         out.push('\n');
@@ -140,7 +142,7 @@ fn program(command: ProcessCommand, facts: &AgentFacts, palette: Palette) -> Opt
     match &confined.program {
         Some(path) if Path::new(&argv[0]) == path => None,
         Some(path) => Some(Row::new("program", path.display().to_string(), "found on PATH")),
-        None => Some(Row::new("program", "not found, so the start would fail", "").painted(palette.warn)),
+        None => Some(Row::new("program", "not found", "").painted(palette.warn)),
     }
 }
 
@@ -172,16 +174,13 @@ fn verdict(view: &View, columns: usize, palette: Palette) -> String {
         "{}\n",
         palette.bad.paint(format!("`toka run` would start nothing and end with exit status {code}:"))
     );
-    let obstacles = verdict.obstacles.iter();
-    let rows: Vec<Row> =
-        obstacles.map(|obstacle| Row::new("", obstacle.text(), place(obstacle.origin(), None))).collect();
+    let row = |problem: &Problem| {
+        Row::new("", format!("{}: {}", problem.agent, problem.message), place(&problem.origin, None))
+    };
+    let rows: Vec<Row> = verdict.problems.iter().map(row).collect();
     out.push_str(&grid(&rows, columns, palette));
-    for capability in verdict.grants() {
-        let help = format!(
-            "grant it with --allow {}, or under `allow` in toka.yaml",
-            quoted(&capability.to_string())
-        );
-        let lines = wrap(&help, columns.saturating_sub(6)).join("\n      ");
+    for help in verdict.help() {
+        let lines = wrap(help, columns.saturating_sub(6)).join("\n      ");
         out.push_str(&format!("{} {lines}\n", palette.accent.paint("help:")));
     }
     out
