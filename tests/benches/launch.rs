@@ -96,6 +96,7 @@ impl Launcher {
             argv: vec!["true".into()],
             env: vec![("PATH".into(), "/usr/bin:/bin".into())],
             plan: Arc::clone(&self.plan),
+            beside: None,
             stop_signal: 15,
             grace: Duration::from_secs(1),
         };

@@ -53,6 +53,7 @@ impl Bench {
             argv: vec!["sh".into(), "-c".into(), script.into()],
             env: vec![("PATH".into(), "/usr/bin:/bin".into())],
             plan: Arc::new(plan(self.folders.path(), id, &Confinement::default())),
+            beside: None,
             stop_signal: libc::SIGTERM,
             grace: Duration::from_millis(100),
         }
@@ -341,6 +342,51 @@ async fn a_leaf_takes_the_agents_own_processes_and_ends_them() {
     bench.keeper.kill(ProcessId(1));
     bench.end_of(1).await;
     bench.keeper.shutdown().await;
+}
+
+/// A launch beside agent 1, with its rules.
+fn beside(bench: &Bench, id: u64, script: &str, confinement: &Confinement) -> Launch {
+    let plan = Arc::new(plan(bench.folders.path(), 1, confinement));
+    Launch { plan, beside: Some(ProcessId(1)), ..bench.launch(id, script) }
+}
+
+#[tokio::test]
+async fn what_runs_beside_an_agent_shares_its_groups_and_network_and_ends_with_it() {
+    if !require(&[Need::Root, Need::Cgroups]) {
+        return;
+    }
+    let mut bench = Bench::new().await;
+    let network = Declared::by_default(toka_core::NetworkAccess::Loopback, "test");
+    let confinement = Confinement { network, ..Confinement::default() };
+    let place = "cat /proc/self/cgroup; readlink /proc/self/ns/net";
+    let mut agent = bench.launch(1, &format!("{place}; echo; exec sleep 1000"));
+    agent.plan = Arc::new(plan(bench.folders.path(), 1, &confinement));
+    let agent = bench.keeper.spawn(agent).await.expect("a start");
+    let agents_network = std::fs::read_link(format!("/proc/{}/ns/net", agent.pid)).expect("it runs");
+    first_line(agent.stdout).await;
+
+    let probe = bench.keeper.spawn(beside(&bench, 2, place, &confinement)).await.expect("a start");
+    assert_eq!(bench.end_of(2).await, Status::Code(0));
+    let text = read_all(probe.stdout);
+    assert!(text.contains("/agent-1/beside-2"), "{text}");
+    assert!(text.contains(&*agents_network.to_string_lossy()), "{text}");
+    let left = toka_tests::cgroups_of(&bench.groups);
+    assert!(!left.iter().any(|group| group.ends_with("beside-2")), "{left:?}");
+
+    let lasting = bench.keeper.spawn(beside(&bench, 3, "sleep 1000 & wait", &confinement)).await;
+    let lasting = lasting.expect("a start");
+    assert_eq!(bench.keeper.owner_of(lasting.pid).await, Some(ProcessId(1)), "it speaks for the agent");
+    bench.keeper.kill(ProcessId(1));
+    let mut gone = [1, 3].map(|id| (id, false));
+    while gone.iter().any(|(_, gone)| !gone) {
+        if let KeeperEvent::Gone { id, .. } = bench.next().await {
+            gone.iter_mut().filter(|(known, _)| *known == id.0).for_each(|(_, gone)| *gone = true);
+        }
+    }
+    let refused = bench.keeper.spawn(beside(&bench, 4, "true", &confinement)).await;
+    assert!(refused.is_err(), "there is nobody any more to run beside");
+    bench.keeper.shutdown().await;
+    assert_eq!(toka_tests::cgroups_of(&bench.groups), Vec::<std::path::PathBuf>::new());
 }
 
 #[tokio::test]

@@ -31,6 +31,9 @@ pub struct Launch {
     pub env: Vec<(OsString, OsString)>,
     /// What confines it.
     pub plan: Arc<SandboxPlan>,
+    /// The agent's process that it runs beside: within its limits and its network, and ended with it.
+    #[serde(default)]
+    pub beside: Option<ProcessId>,
     /// The signal that asks it to stop, for the case that the daemon is gone.
     pub stop_signal: i32,
     /// How long it may take then.

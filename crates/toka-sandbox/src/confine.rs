@@ -29,7 +29,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, umask};
@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toka_core::{Coverage, Enforcement, Layer, NetworkAccess, SandboxMode};
 
-use crate::cgroup::{Cgroups, Entrances, Group, Kind};
+use crate::cgroup::{Cgroups, Entrances, Group, GroupError, Kind};
 use crate::host::{HostFacts, Namespaces};
 use crate::landlock::{self, Anchors};
 use crate::mounts::{self, BaseView, MountError, Opened};
@@ -157,10 +157,29 @@ pub enum Birth {
     InNamespaces,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum NewNetwork {
     None,
     Loopback,
+    /// That of a process that runs already.
+    Joined(OwnedFd),
+}
+
+/// Where a process is put.
+#[derive(Debug, Clone, Copy)]
+pub enum Seat<'a> {
+    /// In control groups and a network of its own.
+    Own,
+    /// Beside an agent that runs: in a leaf of its control groups, so within its limits and ended with it, and in its
+    /// network. Files and calls are confined by the plan, as for the agent itself.
+    Beside {
+        /// The agent's groups.
+        group: &'a Group,
+        /// The leaf's name; nobody else uses it meanwhile.
+        leaf: &'a str,
+        /// The agent's main process.
+        pid: i32,
+    },
 }
 
 impl Preparer {
@@ -219,7 +238,7 @@ impl Preparer {
     ///
     /// # Errors
     /// When the host cannot enforce what the plan's compatibility demands, or a folder or group cannot be opened.
-    pub fn prepare(&self, plan: &SandboxPlan) -> Result<Prepared, PrepareError> {
+    pub fn prepare(&self, plan: &SandboxPlan, seat: Seat<'_>) -> Result<Prepared, PrepareError> {
         if !self.anchors.borrow().are_current() {
             self.anchors.replace(anchors(&self.host));
         }
@@ -227,9 +246,8 @@ impl Preparer {
         demand(plan.compatibility, plan.mode, &enforcement)?;
         let mounts = self.mounts(plan, &enforcement)?;
         let ruleset = self.ruleset(plan, &enforcement, &mounts)?;
-        let (group, reasons) =
-            Group::create(&self.cgroups, plan.project.as_str(), plan.agent.as_str(), &plan.group)
-                .map_err(group_error)?;
+        let network = self.network(plan, seat, &enforcement)?;
+        let (group, reasons) = self.group(plan, seat).map_err(group_error)?;
         enforcement.set(Layer::Cgroup, group_coverage(self.cgroups.layout().kind, &reasons), reasons);
         if let Err(refused) = demand(plan.compatibility, plan.mode, &enforcement) {
             let _ = group.remove();
@@ -240,15 +258,40 @@ impl Preparer {
             SandboxMode::On => self.filters.get(&Sockets::from(&plan.network)).cloned(),
             SandboxMode::Off => None,
         };
-        let network = match plan.network {
-            NetworkAccess::Loopback | NetworkAccess::Allow(_)
-                if plan.mode == SandboxMode::On && enforcement.coverage(Layer::Network) != Coverage::None =>
-            {
-                NewNetwork::Loopback
-            }
-            _ => NewNetwork::None,
-        };
         Ok(Prepared { enforcement, group, entrances, mounts, ruleset, network, filter, confined: plan.mode })
+    }
+
+    fn group(&self, plan: &SandboxPlan, seat: Seat<'_>) -> Result<(Group, Vec<String>), GroupError> {
+        match seat {
+            Seat::Own => {
+                Group::create(&self.cgroups, plan.project.as_str(), plan.agent.as_str(), &plan.group)
+            }
+            Seat::Beside { group, leaf, .. } => Ok((group.leaf(leaf)?, Vec::new())),
+        }
+    }
+
+    fn network(
+        &self,
+        plan: &SandboxPlan,
+        seat: Seat<'_>,
+        enforcement: &Enforcement,
+    ) -> Result<NewNetwork, StepError> {
+        let private = matches!(plan.network, NetworkAccess::Loopback | NetworkAccess::Allow(_));
+        if !private || plan.mode == SandboxMode::Off || enforcement.coverage(Layer::Network) == Coverage::None
+        {
+            return Ok(NewNetwork::None);
+        }
+        match (seat, &self.view) {
+            (Seat::Beside { pid, .. }, Some(_)) => {
+                let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+                let flags = nix::fcntl::OFlag::O_CLOEXEC;
+                nix::fcntl::open(&path, flags, Mode::empty())
+                    .map(NewNetwork::Joined)
+                    .map_err(|error| StepError::new("network: open", Some(&path), &error.into()))
+            }
+            // A user namespace cannot enter what another one owns; there the process has a loopback of its own.
+            (Seat::Own, _) | (Seat::Beside { .. }, None) => Ok(NewNetwork::Loopback),
+        }
     }
 
     fn mounts(&self, plan: &SandboxPlan, enforcement: &Enforcement) -> Result<Mounts, StepError> {
@@ -412,9 +455,15 @@ impl Prepared {
         plan: &SandboxPlan,
         preparer: &Preparer,
     ) -> Result<Option<OwnedFd>, StepError> {
-        if self.network == NewNetwork::Loopback {
-            step("network: make namespace", unshare(CloneFlags::CLONE_NEWNET))?;
-            step_io("network: loopback", sys::loopback_up())?;
+        match &self.network {
+            NewNetwork::None => {}
+            NewNetwork::Loopback => {
+                step("network: make namespace", unshare(CloneFlags::CLONE_NEWNET))?;
+                step_io("network: loopback", sys::loopback_up())?;
+            }
+            NewNetwork::Joined(network) => {
+                step("network: join namespace", setns(network, CloneFlags::CLONE_NEWNET))?;
+            }
         }
         match (&self.mounts, &preparer.view) {
             (Mounts::Shared { opened, terminals }, Some(view)) => {
@@ -513,7 +562,7 @@ fn open_proc() -> Result<OwnedFd, StepError> {
         .map_err(|error| StepError::new("landlock: open", Some(Path::new("/proc")), &error.into()))
 }
 
-fn group_error(error: crate::cgroup::GroupError) -> StepError {
+fn group_error(error: GroupError) -> StepError {
     StepError::new(format!("cgroup: {}", error.operation), Some(&error.path), &error.source)
 }
 

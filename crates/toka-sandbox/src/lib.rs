@@ -17,6 +17,6 @@ mod seccomp;
 pub mod sys;
 
 pub use cgroup::{Cgroups, Group};
-pub use confine::{Birth, PrepareError, Prepared, Preparer, Program, StepError, Streams};
+pub use confine::{Birth, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams};
 pub use host::HostFacts;
 pub use plan::{AgentFolders, CompileError, CompileInput, Rule, SandboxPlan};

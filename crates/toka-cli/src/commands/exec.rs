@@ -183,6 +183,7 @@ fn launch(agent: &Agent, folders: &AgentFolders, args: &Args) -> anyhow::Result<
         argv: args.command.clone(),
         env: environment(folders, &plan),
         plan: Arc::new(plan),
+        beside: None,
         stop_signal: nix::libc::SIGTERM,
         grace: Duration::from_secs(2),
     })

@@ -16,9 +16,9 @@ use toka_core::{Enforcement, Name};
 use toka_sandbox::guard;
 use toka_sandbox::init::read_status;
 use toka_sandbox::sys::{self, Arguments};
-use toka_sandbox::{Birth, Group, PrepareError, Prepared, Preparer, Program, StepError, Streams};
+use toka_sandbox::{Birth, Group, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams};
 
-use crate::protocol::{Body, Launch, Status};
+use crate::protocol::{Body, Launch, ProcessId, Status};
 
 /// How far it is.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub(super) struct Child {
     pub(super) birth: Birth,
     pub(super) project: String,
     pub(super) agent: Name,
+    /// The process that it runs beside, if it is not an agent's main one.
+    pub(super) beside: Option<ProcessId>,
     pub(super) group: Group,
     pub(super) enforcement: Enforcement,
     pub(super) output: OwnedFd,
@@ -73,13 +75,19 @@ impl Child {
         null: &OwnedFd,
         call: u64,
         launch: Launch,
+        host: Option<&Self>,
     ) -> Result<Self, PrepareError> {
         let pipe = || {
             pipe2(OFlag::O_CLOEXEC).map_err(|error| StepError::new("streams: make pipe", None, &error.into()))
         };
         let ((output, output_end), (error, error_end), (report, report_end)) = (pipe()?, pipe()?, pipe()?);
         let executable = Executable::new(preparer, &launch)?;
-        let prepared = preparer.prepare(&launch.plan)?;
+        let leaf = format!("beside-{}", launch.id.0);
+        let seat = match host {
+            Some(host) => Seat::Beside { group: &host.group, leaf: &leaf, pid: host.pid },
+            None => Seat::Own,
+        };
+        let prepared = preparer.prepare(&launch.plan, seat)?;
         let (group, enforcement) = (prepared.group.clone(), prepared.enforcement.clone());
         let streams = Streams { input: null.as_fd(), output: output_end.as_fd(), error: error_end.as_fd() };
         let birth = prepared.birth(&launch.plan);
@@ -102,7 +110,9 @@ impl Child {
             birth,
             project: launch.plan.project.to_string(),
             agent: launch.plan.agent.clone(),
-            guarded: launch.plan.guarded.clone(),
+            // Of what runs beside an agent, the agent's own end takes care.
+            guarded: if host.is_none() { launch.plan.guarded.clone() } else { Vec::new() },
+            beside: launch.beside,
             notices: Vec::new(),
             group,
             enforcement,
@@ -204,6 +214,11 @@ impl Child {
             self.deadline = None;
             let _ = self.kill();
         }
+    }
+
+    /// Whether its main process executes its program.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Running) && self.was_started()
     }
 
     /// Whether its main process has ended, and its group may have others.

@@ -307,7 +307,14 @@ impl Server {
         if self.children.contains_key(&id) {
             return self.say(Some(call), failed("reuse the number of a process that still runs"), Vec::new());
         }
-        match Child::start(&self.preparer, &self.null, call, launch) {
+        let host = match launch.beside {
+            None => None,
+            Some(host) => match self.children.get(&host).filter(|host| host.is_running()) {
+                Some(host) => Some(host),
+                None => return self.say(Some(call), failed("find the process to start beside"), Vec::new()),
+            },
+        };
+        match Child::start(&self.preparer, &self.null, call, launch, host) {
             Ok(child) => {
                 let birth = child.birth;
                 self.mains.insert(child.pid, id);
@@ -357,7 +364,9 @@ impl Server {
     fn owner(&self, pid: i32) -> Option<ProcessId> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
         let by_group = self.preparer.cgroups().owner(&text).and_then(|(project, agent)| {
-            self.children.iter().find(|(_, child)| child.project == project && child.agent.as_str() == agent)
+            self.children.iter().find(|(_, child)| {
+                child.beside.is_none() && child.project == project && child.agent.as_str() == agent
+            })
         });
         by_group.map(|(id, _)| *id).or_else(|| self.owner_by_ancestry(pid))
     }

@@ -41,8 +41,16 @@ impl<P: Processes> Actor<P> {
         }
         .expect("without a policy nothing is started twice: the state machine sees to it");
         let StopPolicy { signal: stop_signal, grace } = self.profile.stop;
-        let launch =
-            toka_keeper::Launch { id: self.profile.id, program, argv, env, plan, stop_signal, grace };
+        let launch = toka_keeper::Launch {
+            id: self.profile.id,
+            program,
+            argv,
+            env,
+            plan,
+            beside: None,
+            stop_signal,
+            grace,
+        };
         let processes = self.processes.clone();
         let starts = self.starts.clone();
         self.spawning = Some(tokio::spawn(async move {

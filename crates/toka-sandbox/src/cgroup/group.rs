@@ -41,11 +41,20 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Gro
 #[derive(Debug, Clone)]
 pub struct Group {
     kind: Kind,
+    seat: Seating,
     memory: Option<PathBuf>,
     cpu: Option<PathBuf>,
     pids: Option<PathBuf>,
     freezer: Option<PathBuf>,
     unified: Option<PathBuf>,
+}
+
+/// Whether a group is an agent's, or a leaf of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seating {
+    Agent,
+    /// Its v1 `cpu` and `pids` groups are the agent's.
+    Leaf,
 }
 
 /// The ways into a group, chosen so that no other processor has to be waited for ([`crate::sys::fork_into`]).
@@ -92,6 +101,7 @@ impl Group {
         let below = |root: &Option<PathBuf>| root.as_ref().map(|root| root.join(&cgroups.name).join(path));
         Self {
             kind: layout.kind,
+            seat: Seating::Agent,
             memory: below(&layout.memory),
             cpu: below(&layout.cpu),
             pids: below(&layout.pids),
@@ -105,6 +115,15 @@ impl Group {
             .into_iter()
             .flatten()
             .map(PathBuf::as_path)
+    }
+
+    /// Those that are removed with it.
+    fn own_folders(&self) -> impl Iterator<Item = &Path> {
+        let (cpu, pids) = match self.seat {
+            Seating::Agent => (&self.cpu, &self.pids),
+            Seating::Leaf => (&None, &None),
+        };
+        [&self.memory, cpu, pids, &self.freezer, &self.unified].into_iter().flatten().map(PathBuf::as_path)
     }
 
     /// The ways into it.
@@ -127,7 +146,7 @@ impl Group {
     /// On pure v2 processes live only in leaves; elsewhere in the group itself.
     fn leaf_of(&self, folder: &Path, leaf: &str) -> PathBuf {
         match self.kind {
-            Kind::Unified => folder.join(leaf),
+            Kind::Unified if self.seat == Seating::Agent => folder.join(leaf),
             _ if leaf == "main" => folder.to_owned(),
             _ => folder.join(leaf),
         }
@@ -206,7 +225,7 @@ impl Group {
     }
 
     fn first(&self) -> Option<&Path> {
-        self.folders().next()
+        self.own_folders().next()
     }
 
     /// Sends SIGKILL to everything in it, frozen or not. On v2 one write; on v1 a frozen tree is killed and thawed, so
@@ -300,6 +319,31 @@ impl Group {
         }
     }
 
+    /// Makes a leaf in which a further process begins: within the limits of this group, accounted and ended by itself.
+    /// Where only groups without processes may have leaves with controllers, or the other way round, it still counts for
+    /// the whole.
+    ///
+    /// # Errors
+    /// When the name is no plain word, or a folder cannot be made.
+    pub fn leaf(&self, name: &str) -> Result<Self, GroupError> {
+        check_leaf(name)?;
+        let below = |folder: &Option<PathBuf>| folder.as_ref().map(|folder| folder.join(name));
+        let leaf = Self {
+            memory: below(&self.memory),
+            freezer: below(&self.freezer),
+            unified: below(&self.unified),
+            // Their limits are the agent's as a whole; there is nothing to account singly.
+            cpu: self.cpu.clone(),
+            pids: self.pids.clone(),
+            seat: Seating::Leaf,
+            ..*self
+        };
+        for folder in leaf.own_folders() {
+            make_folder(folder)?;
+        }
+        Ok(leaf)
+    }
+
     /// Makes a leaf for one task and moves a process into it with all its threads. Only memory and CPU are accounted
     /// singly, so only those hierarchies get the leaf.
     ///
@@ -353,7 +397,7 @@ impl Group {
     /// # Errors
     /// When a process is still in it.
     pub fn remove(&self) -> Result<(), GroupError> {
-        for folder in self.folders() {
+        for folder in self.own_folders() {
             if fs::remove_dir(folder).is_ok() {
                 continue;
             }
@@ -478,6 +522,7 @@ mod tests {
         );
         let group = Group {
             kind: Kind::Unified,
+            seat: Seating::Agent,
             memory: None,
             cpu: None,
             pids: None,
@@ -505,6 +550,7 @@ mod tests {
         let here = Some(temp.path().to_owned());
         let none = Group {
             kind: Kind::Unified,
+            seat: Seating::Agent,
             memory: None,
             cpu: None,
             pids: None,
