@@ -22,7 +22,7 @@ use crate::folders::ProjectFolders;
 use crate::problem::{Problem, ProblemKind};
 use crate::sections::sections;
 use crate::users::UserError;
-use crate::{dotenv, enforceable, program, secrets};
+use crate::{dotenv, enforceable, secrets};
 
 /// Longest environment file, in bytes; the kernel takes 2 MiB of arguments and environment as a rule (execve(2)).
 const MAX_ENVIRONMENT_FILE: u64 = 1024 * 1024;

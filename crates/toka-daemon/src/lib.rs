@@ -19,7 +19,6 @@ mod objectives;
 mod options;
 mod outcome;
 mod problem;
-mod program;
 mod room;
 mod run;
 mod secrets;

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 /// Why a program cannot be executed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum ProgramError {
+pub enum ProgramError {
     /// A bare name that is in none of the folders.
     #[error("there is no program {name:?} in PATH ({searched})")]
     NotInPath {
@@ -33,7 +33,7 @@ pub(crate) enum ProgramError {
 ///
 /// # Errors
 /// When there is nothing that can be executed.
-pub(crate) fn find(word: &str, working_dir: &Path, path: &OsStr) -> Result<PathBuf, ProgramError> {
+pub fn find(word: &str, working_dir: &Path, path: &OsStr) -> Result<PathBuf, ProgramError> {
     if word.contains('/') {
         let file: PathBuf = working_dir.join(word).components().collect();
         return check(&file).map(|()| file);
