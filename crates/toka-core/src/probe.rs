@@ -43,7 +43,25 @@ pub struct Probes {
 impl Probes {
     /// Whether there is any.
     pub fn any(&self) -> bool {
-        self.startup.is_some() || self.readiness.is_some() || self.liveness.is_some()
+        self.each().next().is_some()
+    }
+
+    /// Those that there are.
+    pub fn each(&self) -> impl Iterator<Item = (ProbeKind, &Probe)> {
+        let kinds = [
+            (ProbeKind::Startup, &self.startup),
+            (ProbeKind::Readiness, &self.readiness),
+            (ProbeKind::Liveness, &self.liveness),
+        ];
+        kinds.into_iter().filter_map(|(kind, probe)| Some((kind, probe.as_ref()?)))
+    }
+
+    /// The texts that they wait for in the agent's output.
+    pub fn awaited_lines(&self) -> impl Iterator<Item = &str> {
+        self.each().filter_map(|(_, probe)| match &probe.check {
+            ProbeCheck::LogLine(text) => Some(text.as_str()),
+            _ => None,
+        })
     }
 }
 
@@ -70,12 +88,21 @@ pub struct Probe {
 pub enum ProbeCheck {
     /// Waits for the agent's own `READY=1` (sd_notify(3)): a probe with no check of its own.
     Notify,
+    /// Waits for a line of the agent's output that contains the text.
+    LogLine(String),
     /// Runs a command in the agent's sandbox; exit status 0 is success.
     Exec(Vec<String>),
     /// A GET request; a status from 200 to 399 is success.
     HttpGet(HttpGet),
     /// A TCP connection that is accepted is success.
     TcpSocket(TcpSocket),
+}
+
+impl ProbeCheck {
+    /// Whether it waits for what the agent does by itself, once, and asks nothing.
+    pub fn is_sign(&self) -> bool {
+        matches!(self, Self::Notify | Self::LogLine(_))
+    }
 }
 
 /// `http_get` of a probe.

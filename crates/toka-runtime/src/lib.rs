@@ -12,6 +12,7 @@ pub mod door;
 mod exit_reason;
 mod launch;
 pub mod output;
+mod probe;
 mod processes;
 mod runtime;
 mod sink;

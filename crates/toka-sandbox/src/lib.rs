@@ -11,6 +11,7 @@ pub mod host;
 pub mod init;
 mod landlock;
 mod mounts;
+pub mod namespace;
 pub mod plan;
 mod report;
 mod seccomp;

@@ -1,0 +1,26 @@
+//! Probes: whether an agent has come up, can be used, and still works, with the meaning that Kubernetes gives them.
+//!
+//! A [`Prober`] lives as long as a life of its agent. It asks what the agent declared, at the agent's own pace, and tells
+//! the actor only when something follows from an answer:
+//!
+//! ```text
+//! answer ─▶ Judge: so many in a row? ─▶ Change ─▶ ProbeNote ─▶ actor
+//! ```
+//!
+//! [`judge`] decides, [`clock`] is the time that stands still while the agent is paused, [`ask`] goes over the network,
+//! [`prober`] puts them together.
+#![cfg_attr(not(test), expect(dead_code, reason = "the agent's actor is about to own a prober"))]
+
+mod ask;
+mod clock;
+mod connect;
+mod judge;
+mod prober;
+#[cfg(test)]
+mod prober_tests;
+mod tls;
+
+#[cfg_attr(not(test), expect(unused_imports, reason = "the agent's actor is about to own a prober"))]
+pub(crate) use connect::NetworkReach;
+#[cfg_attr(not(test), expect(unused_imports, reason = "the agent's actor is about to own a prober"))]
+pub(crate) use prober::{ExecCheck, ProbeNote, Prober};

@@ -1,0 +1,130 @@
+//! Visits to the network namespace of a process, to make sockets there.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+/// Which addresses a socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// A network namespace, which lives at least as long as this.
+#[derive(Debug)]
+pub struct NetworkNamespace(File);
+
+impl NetworkNamespace {
+    /// That of a process or thread (network_namespaces(7)).
+    ///
+    /// # Errors
+    /// `ENOENT` when there is no such process; `EACCES` when it may not be looked into (ptrace(2), "Ptrace access mode
+    /// checking").
+    pub fn of(pid: i32) -> io::Result<Self> {
+        File::open(format!("/proc/{pid}/ns/net")).map(Self)
+    }
+
+    /// A TCP socket that belongs to the namespace, does not block and is closed on exec. Wherever it is used afterwards, it
+    /// binds and connects there.
+    ///
+    /// Takes the moment in which a thread starts, enters the namespace and ends: no thread that does anything else is ever
+    /// moved.
+    ///
+    /// # Errors
+    /// As setns(2), `EPERM` without CAP_SYS_ADMIN here and where the namespace was made; as socket(2).
+    pub fn tcp_socket(&self, family: Family) -> io::Result<OwnedFd> {
+        thread::scope(|scope| {
+            let visit = thread::Builder::new().name("visit".to_owned());
+            let visit = visit.spawn_scoped(scope, || -> io::Result<OwnedFd> {
+                setns(&self.0, CloneFlags::CLONE_NEWNET)?;
+                let family = match family {
+                    Family::V4 => AddressFamily::Inet,
+                    Family::V6 => AddressFamily::Inet6,
+                };
+                let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+                Ok(socket(family, SockType::Stream, flags, None)?)
+            })?;
+            visit.join().unwrap_or_else(|_| Err(io::Error::other("the visit was cut short")))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+
+    use nix::sys::socket::{SockaddrIn, connect};
+
+    use super::*;
+
+    #[test]
+    fn a_socket_is_of_the_namespace_in_which_it_was_made() {
+        let (listens, heard) = mpsc::channel();
+        let (done, over) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let listener = nix::sched::unshare(CloneFlags::CLONE_NEWNET)
+                    .map_err(io::Error::from)
+                    .and_then(|()| crate::sys::loopback_up())
+                    .and_then(|()| TcpListener::bind(("127.0.0.1", 0)));
+                let id = nix::unistd::gettid().as_raw();
+                let port = listener.as_ref().map(|listener| listener.local_addr().expect("bound").port());
+                let told = port.map(|port| (id, port)).map_err(io::Error::kind);
+                listens.send(told).expect("the test waits");
+                let _ = over.recv();
+                drop(listener);
+            });
+            match heard.recv().expect("a word of the other thread") {
+                Ok((id, port)) => reaches(id, port),
+                Err(kind) => skip(&format!("no network namespace here: {kind}")),
+            }
+            drop(done);
+        });
+    }
+
+    /// Whether a connection is refused tells at once where a socket is: on loopback nobody has to be waited for.
+    fn reaches(thread: i32, port: u16) {
+        let address = SockaddrIn::new(127, 0, 0, 1, port);
+        let own = NetworkNamespace::of(thread).expect("it lives");
+        let try_in = |namespace: &NetworkNamespace| {
+            let socket = namespace.tcp_socket(Family::V4).expect("a socket");
+            match connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address) {
+                Err(nix::errno::Errno::EINPROGRESS) => finished(&socket),
+                other => other,
+            }
+        };
+        assert_eq!(try_in(&own), Ok(()));
+        let here = NetworkNamespace::of(nix::unistd::gettid().as_raw()).expect("we live");
+        assert_eq!(try_in(&here), Err(nix::errno::Errno::ECONNREFUSED));
+    }
+
+    fn finished(socket: &OwnedFd) -> nix::Result<()> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        use std::os::fd::AsFd;
+        poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE)?;
+        match nix::sys::socket::getsockopt(socket, nix::sys::socket::sockopt::SocketError)? {
+            0 => Ok(()),
+            error => Err(nix::errno::Errno::from_raw(error)),
+        }
+    }
+
+    fn skip(reason: &str) {
+        assert!(std::env::var_os("TOKA_REQUIRE_PRIVILEGED").is_none(), "{reason}");
+        eprintln!("skipped: {reason}");
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_has_none() {
+        // Beyond the largest id that the kernel gives (proc(5), pid_max).
+        let error = NetworkNamespace::of(4_194_305).expect_err("nobody");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}
