@@ -9,7 +9,7 @@ use std::sync::Arc;
 use toka_core::capability::{Policy, Refusal};
 use toka_core::{Capability, Declared, Origin, RunId, SandboxMode};
 use toka_keeper::Program;
-use toka_runtime::Command;
+use toka_runtime::{Command, program};
 use toka_sandbox::host::Namespaces;
 use toka_sandbox::{AgentFolders, CompileError, SandboxPlan};
 use toka_workstream::{Agent, AgentKind, Condition, Plan, ProbeCheck, Process, ProcessCommand, Set, Tty};

@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use toka_core::{AgentName, EventKind, Exit, Request, Restart, RestartPolicy};
+use toka_core::{AgentName, EventKind, Exit, Probes, Request, Restart, RestartPolicy};
 use toka_keeper::ProcessId;
 use toka_runtime::{AgentHandle, Command, Durable, EventSink, Launch, Processes, Profile, Runtime};
 use tokio::sync::oneshot;
@@ -142,6 +142,7 @@ impl<P: Processes> Exam<P> {
             .map_err(|error| error.to_string())?;
         let profile = Profile {
             id: question.id,
+            probes: Probes::default(),
             restart: Restart::with_policy(RestartPolicy::No),
             timeout: Some(question.check.timeout),
             log: question.log.clone(),

@@ -17,7 +17,7 @@ use toka_keeper::{Keeper, KeeperEvent, KeeperOptions, ProcessId};
 use toka_runtime::door::DoorFolder;
 use toka_runtime::{Launch, Profile, Runtime, StopPolicy};
 use toka_sandbox::{AgentFolders, HostFacts};
-use toka_workstream::{Agent, Plan};
+use toka_workstream::{Agent, Plan, ProbeCheck};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -291,20 +291,34 @@ fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: PathBuf, plan: 
         name: agent.name.clone(),
         stop: StopPolicy { signal: agent.stop.signal, grace: agent.stop.grace_period },
         restart: agent.restart,
+        probes: agent.probes.clone(),
         timeout: limits.timeout.as_ref().map(|timeout| timeout.value),
         memory: limits.memory.value,
         log,
         door: folders.door,
         tasks: task_list(&agent.tasks),
-        awaited_lines: plan.watched_lines(&agent.name).into_iter().map(str::to_owned).collect(),
+        awaited_lines: awaited_lines(agent, plan),
     };
     Launch { profile, command }
+}
+
+/// What dependents and probes wait for in its output.
+fn awaited_lines(agent: &Agent, plan: &Plan) -> Vec<String> {
+    let probes = [&agent.probes.startup, &agent.probes.readiness, &agent.probes.liveness];
+    let probed = probes.into_iter().flatten().filter_map(|probe| match &probe.check {
+        ProbeCheck::LogLine(text) => Some(text.as_str()),
+        _ => None,
+    });
+    let mut lines: Vec<String> =
+        plan.watched_lines(&agent.name).into_iter().chain(probed).map(str::to_owned).collect();
+    lines.sort();
+    lines.dedup();
+    lines
 }
 
 /// What an agent declares, or gets by default, and this version does not do, in one sentence.
 fn not_in_force(agent: &Agent) -> Option<String> {
     let parts = [
-        ("probes", agent.probes.any()),
         ("watchdog", agent.watchdog.is_some()),
         ("hooks", agent.hooks != Default::default()),
         ("checks of a service's objectives", are_ignored(agent)),

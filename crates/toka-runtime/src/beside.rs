@@ -68,10 +68,10 @@ const WORDS: usize = 300;
 impl<P: Processes> ExecCheck for Beside<P> {
     async fn run(&self, argv: &[String], _timeout: Duration) -> Result<(), String> {
         let (number, mut orders) = self.number();
-        let mut started = self.start(number.id, argv).await?;
+        let Started { stdout, stderr, .. } = self.start(number.id, argv).await?;
         // What it started may hold its pipes longer than itself, but not longer than its group lives.
         let words = async {
-            let (out, err) = tokio::join!(last_words(started.stdout), last_words(started.stderr));
+            let (out, err) = tokio::join!(last_words(stdout), last_words(stderr));
             if err.is_empty() { out } else { err }
         };
         let ended = async {
@@ -85,7 +85,6 @@ impl<P: Processes> ExecCheck for Beside<P> {
             }
             status
         };
-        started.pid = 0;
         let (words, status) = tokio::join!(words, ended);
         drop(number);
         verdict(status, &words)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toka_core::rpc::TaskList;
-use toka_core::{AgentName, ByteSize, Restart};
+use toka_core::{AgentName, ByteSize, Probes, Restart};
 use toka_keeper::{ProcessId, Program};
 use toka_sandbox::SandboxPlan;
 
@@ -43,6 +43,8 @@ pub struct Profile {
     pub stop: StopPolicy,
     /// When it is started again.
     pub restart: Restart,
+    /// What is asked of it while it runs.
+    pub probes: Probes,
     /// Longest life, from the moment it runs; the time that it is paused does not count.
     pub timeout: Option<Duration>,
     /// The memory limit in force, for the report of a death by it.

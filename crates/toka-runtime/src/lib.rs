@@ -6,6 +6,7 @@
 //! actor acts on it. The crate knows no YAML, SQL, HTTP API or models: what to start is a [`Launch`].
 
 mod actor;
+mod beside;
 mod coalesce;
 mod countdown;
 pub mod door;
@@ -14,6 +15,7 @@ mod launch;
 pub mod output;
 mod probe;
 mod processes;
+pub mod program;
 mod runtime;
 mod sink;
 #[cfg(test)]

@@ -1,19 +1,15 @@
 //! The runtime: agents by their process ids, and the way from the keeper's events to the actor that owns the agent.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use toka_core::{AgentName, Decision, Exit, Request};
-use toka_keeper::{KeeperEvent, ProcessId};
+use toka_keeper::KeeperEvent;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::Instrument as _;
 
 use crate::actor::{Actor, Order};
+use crate::beside::{Besides, Numbers, Routes, lock};
 use crate::{EventSink, Launch, Processes};
-
-/// Orders travel boxed: a channel keeps room for 32 of what it carries, for each of a thousand agents that hear of
-/// three or four.
-type Routes = Arc<Mutex<HashMap<ProcessId, mpsc::UnboundedSender<Box<Order>>>>>;
 
 /// Starts that the keeper has before it at one time. It makes one after the other: with a few it never waits for us,
 /// and with no more of them the first of a thousand agents is heard of before the last is started.
@@ -25,6 +21,7 @@ pub struct Runtime<P> {
     processes: P,
     sink: Arc<dyn EventSink>,
     routes: Routes,
+    numbers: Numbers,
     starts: Arc<Semaphore>,
 }
 
@@ -33,7 +30,8 @@ impl<P: Processes> Runtime<P> {
     pub fn new(processes: P, events: mpsc::UnboundedReceiver<KeeperEvent>, sink: Arc<dyn EventSink>) -> Self {
         let routes = Routes::default();
         tokio::spawn(route(events, Arc::clone(&routes)));
-        Self { processes, sink, routes, starts: Arc::new(Semaphore::new(STARTS)) }
+        let (numbers, starts) = (Numbers::default(), Arc::new(Semaphore::new(STARTS)));
+        Self { processes, sink, routes, numbers, starts }
     }
 
     /// The same runtime, for actors whose events go to `sink` instead.
@@ -48,13 +46,8 @@ impl<P: Processes> Runtime<P> {
         let (orders, mailbox) = mpsc::unbounded_channel();
         let (name, id) = (launch.profile.name.clone(), launch.profile.id);
         lock(&self.routes).insert(id, orders.clone());
-        let mut actor = Actor::new(
-            launch,
-            self.processes.clone(),
-            Arc::clone(&self.sink),
-            mailbox,
-            Arc::clone(&self.starts),
-        );
+        let mut actor =
+            Actor::new(launch, self.besides(), Arc::clone(&self.sink), mailbox, Arc::clone(&self.starts));
         let routes = Arc::clone(&self.routes);
         let life = tracing::info_span!("agent", %name);
         let task = async move {
@@ -63,6 +56,11 @@ impl<P: Processes> Runtime<P> {
         };
         tokio::spawn(task.instrument(life));
         AgentHandle { name, orders }
+    }
+
+    fn besides(&self) -> Besides<P> {
+        let (routes, numbers) = (Arc::clone(&self.routes), self.numbers.clone());
+        Besides { processes: self.processes.clone(), routes, numbers }
     }
 }
 
@@ -85,10 +83,6 @@ async fn route(mut events: mpsc::UnboundedReceiver<KeeperEvent>, routes: Routes)
             }
         }
     }
-}
-
-fn lock(routes: &Routes) -> std::sync::MutexGuard<'_, HashMap<ProcessId, mpsc::UnboundedSender<Box<Order>>>> {
-    routes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One agent, as others hold it.

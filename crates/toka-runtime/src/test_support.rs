@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use toka_core::event::Usage;
 use toka_core::rpc::TaskList;
 use toka_core::{
-    AgentName, ByteSize, Confinement, Coverage, Enforcement, EventKind, Layer, Name, Restart, RestartPolicy,
+    AgentName, ByteSize, Confinement, Coverage, Enforcement, EventKind, Layer, Name, Probes, Restart,
+    RestartPolicy,
 };
 use toka_keeper::{KeeperEvent, ProcessId, Program, SpawnError, Started, Status};
 use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
@@ -192,6 +193,7 @@ pub(crate) fn launch(folder: &TempDir) -> Launch {
         plan: Arc::new(plan(&root)),
     };
     let profile = Profile {
+        probes: Probes::default(),
         restart: Restart::with_policy(RestartPolicy::No),
         id: ID,
         name: Name::new("agent").expect("a label"),

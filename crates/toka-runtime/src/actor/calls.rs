@@ -2,8 +2,7 @@
 
 use toka_core::event::Usage;
 use toka_core::rpc::{Call, MAX_TEXT, Metrics, Progress, RpcError, TaskEnd, TaskEnded, TaskEnter};
-use toka_core::state::Happening;
-use toka_core::{AgentState, EventKind, Exit};
+use toka_core::{EventKind, Exit};
 use tokio::time::Instant;
 
 use super::{Actor, DoorReach, Groups, RunningTask};
@@ -36,7 +35,7 @@ impl<P: Processes> Actor<P> {
         let mut progress = Progress::default();
         for notice in notices {
             match notice {
-                Notice::Ready => self.ready().await,
+                Notice::Ready => self.on_ready().await,
                 Notice::Status(text) => progress.status = Some(text),
                 Notice::Progress(fraction) => progress.fraction = Some(fraction),
                 Notice::Task(text) => progress.task = Some(text),
@@ -68,19 +67,12 @@ impl<P: Processes> Actor<P> {
                 Ok(Answer::Done)
             }
             Call::Ready => {
-                self.ready().await;
+                self.on_ready().await;
                 Ok(Answer::Done)
             }
             Call::TasksGet => Ok(Answer::Tasks(self.profile.tasks.clone())),
             Call::TaskEnter(enter) => self.enter_task(enter).await,
             Call::TaskEnd(end) => self.end_task(end).await,
-        }
-    }
-
-    async fn ready(&mut self) {
-        if matches!(self.state, AgentState::Running { ready: false, .. }) && self.step(Happening::BecameReady)
-        {
-            self.emit(EventKind::AgentReady).await;
         }
     }
 

@@ -35,11 +35,10 @@ impl<P: Processes> Actor<P> {
             self.finish(Exit::StartFailed { reason }).await;
             return;
         }
-        let Command { program, argv, env, plan } = match self.profile.restart.policy {
-            RestartPolicy::No => self.command.take(),
-            _ => self.command.clone(),
-        }
-        .expect("without a policy nothing is started twice: the state machine sees to it");
+        let last = self.profile.restart.policy == RestartPolicy::No && !self.profile.probes.any();
+        let Command { program, argv, env, plan } =
+            if last { self.command.take() } else { self.command.clone() }
+                .expect("without a policy nothing is started twice: the state machine sees to it");
         let StopPolicy { signal: stop_signal, grace } = self.profile.stop;
         let launch = toka_keeper::Launch {
             id: self.profile.id,
@@ -104,6 +103,7 @@ impl<P: Processes> Actor<P> {
             self.signal_stop().await;
             return;
         }
+        self.probe(pid, &enforcement);
         self.emit(EventKind::AgentStarted { pid, enforcement }).await;
         self.timeout = Countdown::start(self.profile.timeout, Instant::now());
     }
@@ -122,6 +122,7 @@ impl<P: Processes> Actor<P> {
         match self.processes.freeze(self.profile.id).await {
             Ok(()) => {
                 self.timeout = self.timeout.hold(Instant::now());
+                self.probing.iter().for_each(|probing| probing.prober.pause());
                 self.step(Happening::Frozen);
                 self.emit(EventKind::AgentPaused).await;
             }
@@ -133,6 +134,7 @@ impl<P: Processes> Actor<P> {
         match self.processes.thaw(self.profile.id).await {
             Ok(()) => {
                 self.timeout = self.timeout.resume(Instant::now());
+                self.probing.iter().for_each(|probing| probing.prober.resume());
                 self.step(Happening::Thawed);
                 self.emit(EventKind::AgentResumed).await;
             }
@@ -151,6 +153,7 @@ impl<P: Processes> Actor<P> {
         self.emit(EventKind::AgentStopping { exit: exit.clone() }).await;
         self.step(Happening::StopRequested(exit));
         self.timeout = Countdown::Never;
+        self.probing = None;
         if frozen {
             // A frozen tree hears no signal. If it cannot be thawed, the kill will end it.
             let _ = tokio::time::timeout(THAW, self.processes.thaw(self.profile.id)).await;
@@ -176,6 +179,7 @@ impl<P: Processes> Actor<P> {
                 self.emit(EventKind::AgentStopping { exit: exit.clone() }).await;
                 self.step(Happening::StopRequested(exit));
                 self.timeout = Countdown::Never;
+                self.probing = None;
                 self.kill_now();
             }
         }
@@ -219,6 +223,7 @@ impl<P: Processes> Actor<P> {
             KeeperEvent::Exited { status, .. } => {
                 self.status = Some(status);
                 self.timeout = Countdown::Never;
+                self.probing = None;
             }
             KeeperEvent::Notice { text, .. } => self.warn(text),
             KeeperEvent::Gone { usage, .. } => self.gone(usage).await,

@@ -10,6 +10,7 @@
 mod calls;
 mod ending;
 mod life;
+mod probes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,11 +24,14 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::beside::Besides;
 use crate::coalesce::Coalescer;
 use crate::countdown::Countdown;
 use crate::door::{Door, Message};
 use crate::output::Note;
+use crate::probe::ProbeNote;
 use crate::{Command, Durable, EventSink, Launch, Processes, Profile};
+use probes::Probing;
 
 /// What others ask of an actor.
 #[derive(Debug)]
@@ -62,6 +66,7 @@ enum Wake {
     Spawned(Box<Result<Started, SpawnError>>),
     Output(Box<Note>),
     Door(Box<Message>),
+    Probe(Box<ProbeNote>),
     Deadline,
 }
 
@@ -99,6 +104,8 @@ pub(crate) struct Actor<P> {
     /// Until it is started for the last time.
     command: Option<Command>,
     processes: P,
+    besides: Besides<P>,
+    probing: Option<Probing>,
     sink: Arc<dyn EventSink>,
     orders: mpsc::UnboundedReceiver<Box<Order>>,
     starts: Arc<Semaphore>,
@@ -130,7 +137,7 @@ pub(crate) struct Actor<P> {
 impl<P: Processes> Actor<P> {
     pub(crate) fn new(
         launch: Launch,
-        processes: P,
+        besides: Besides<P>,
         sink: Arc<dyn EventSink>,
         orders: mpsc::UnboundedReceiver<Box<Order>>,
         starts: Arc<Semaphore>,
@@ -139,7 +146,9 @@ impl<P: Processes> Actor<P> {
         Self {
             profile,
             command: Some(command),
-            processes,
+            processes: besides.processes.clone(),
+            besides,
+            probing: None,
             sink,
             orders,
             starts,
@@ -184,6 +193,7 @@ impl<P: Processes> Actor<P> {
             Wake::Spawned(outcome) => self.on_spawned(*outcome).await,
             Wake::Output(note) => self.on_output(*note).await,
             Wake::Door(message) => self.on_message(*message).await,
+            Wake::Probe(note) => self.on_probe(*note).await,
             Wake::Deadline => self.on_deadline().await,
             Wake::Abandoned => {}
         }
@@ -198,6 +208,7 @@ impl<P: Processes> Actor<P> {
             outcome = spawned(&mut self.spawning) => Wake::Spawned(Box::new(outcome)),
             note = noted(&mut self.notes) => Wake::Output(note),
             () = at(deadline) => Wake::Deadline,
+            note = probes::noted(&mut self.probing) => Wake::Probe(Box::new(note)),
             message = knocked(&mut self.door), if listening => Wake::Door(message),
         }
     }
@@ -286,7 +297,12 @@ impl<P: Processes> Actor<P> {
 
     async fn on_output(&mut self, note: Note) {
         match note {
-            Note::LineSeen(text) => self.emit(EventKind::LogLineSeen { text }).await,
+            Note::LineSeen(text) => {
+                if let Some(probing) = &self.probing {
+                    probing.prober.on_log_line(&text);
+                }
+                self.emit(EventKind::LogLineSeen { text }).await;
+            }
             Note::Losing => self.warn(format!(
                 "the output of {} cannot be written to {}; it is thrown away from here on",
                 self.profile.name,

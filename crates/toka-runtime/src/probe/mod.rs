@@ -9,7 +9,6 @@
 //!
 //! [`judge`] decides, [`clock`] is the time that stands still while the agent is paused, [`ask`] goes over the network,
 //! [`prober`] puts them together.
-#![cfg_attr(not(test), expect(dead_code, reason = "the agent's actor is about to own a prober"))]
 
 mod ask;
 mod clock;
@@ -20,7 +19,5 @@ mod prober;
 mod prober_tests;
 mod tls;
 
-#[cfg_attr(not(test), expect(unused_imports, reason = "the agent's actor is about to own a prober"))]
 pub(crate) use connect::NetworkReach;
-#[cfg_attr(not(test), expect(unused_imports, reason = "the agent's actor is about to own a prober"))]
 pub(crate) use prober::{ExecCheck, ProbeNote, Prober};

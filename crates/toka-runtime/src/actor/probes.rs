@@ -1,0 +1,92 @@
+//! What follows from an agent's probes: readiness comes and goes, a probe that fails for good ends the life.
+
+use toka_core::probe::ProbeKind;
+use toka_core::state::Happening;
+use toka_core::{AgentState, Coverage, Enforcement, EventKind, Exit, Layer, NetworkAccess};
+use tokio::sync::mpsc;
+
+use super::Actor;
+use crate::beside::Beside;
+use crate::probe::{NetworkReach, ProbeNote, Prober};
+use crate::{Command, Processes};
+
+/// The probes of one life.
+pub(super) struct Probing {
+    pub(super) prober: Prober,
+    notes: mpsc::UnboundedReceiver<ProbeNote>,
+}
+
+impl<P: Processes> Actor<P> {
+    /// Begins to ask, when it runs.
+    pub(super) fn probe(&mut self, pid: i32, enforcement: &Enforcement) {
+        let (probes, Some(command)) = (&self.profile.probes, &self.command) else { return };
+        if !probes.any() {
+            return;
+        }
+        let (sender, notes) = mpsc::unbounded_channel();
+        let exec = Beside { besides: self.besides.clone(), agent: self.profile.id, command: command.clone() };
+        let network = reach(command, pid, enforcement);
+        self.probing = Some(Probing { prober: Prober::start(probes, network, exec, sender), notes });
+    }
+
+    pub(super) async fn on_probe(&mut self, ProbeNote { probe, ok, reason }: ProbeNote) {
+        drop(self.emit(EventKind::ProbeChanged { probe, ok, reason: reason.clone() }));
+        match (probe, ok) {
+            (ProbeKind::Startup, true) if self.profile.probes.readiness.is_some() => {}
+            (ProbeKind::Startup | ProbeKind::Readiness, true) => self.become_ready().await,
+            (ProbeKind::Readiness, false) => self.lose_readiness(reason).await,
+            (ProbeKind::Startup | ProbeKind::Liveness, false) => {
+                self.stop(Exit::Probe { probe, reason }).await
+            }
+            (ProbeKind::Liveness, true) => {}
+        }
+    }
+
+    /// It said that it is ready. Where a probe decides about that, its word is a sign to the probe at most.
+    pub(super) async fn on_ready(&mut self) {
+        if let Some(probing) = &self.probing {
+            probing.prober.on_notify_ready();
+        }
+        let probes = &self.profile.probes;
+        if probes.readiness.is_none() && probes.startup.is_none() {
+            self.become_ready().await;
+        }
+    }
+
+    async fn become_ready(&mut self) {
+        if !self.state.is_ready() && self.is_up() && self.step(Happening::BecameReady) {
+            self.emit(EventKind::AgentReady).await;
+        }
+    }
+
+    async fn lose_readiness(&mut self, reason: String) {
+        if self.state.is_ready() && self.step(Happening::LostReadiness) {
+            self.emit(EventKind::AgentNotReady { reason }).await;
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        matches!(self.state, AgentState::Running { .. } | AgentState::Paused { .. })
+    }
+}
+
+/// In which network it listens.
+fn reach(command: &Command, pid: i32, enforcement: &Enforcement) -> NetworkReach {
+    let private = matches!(command.plan.network, NetworkAccess::Loopback | NetworkAccess::Allow(_));
+    if private && enforcement.coverage(Layer::Network) != Coverage::None {
+        NetworkReach::Own { pid }
+    } else {
+        NetworkReach::Shared
+    }
+}
+
+/// The next that follows from a probe; never, when there are none.
+pub(super) async fn noted(probing: &mut Option<Probing>) -> ProbeNote {
+    match probing {
+        Some(probing) => match probing.notes.recv().await {
+            Some(note) => note,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,133 @@
+//! `toka run` from end to end: probes that are asked of real processes, in their own sandbox and their own network, and
+//! what follows from the answers.
+
+use serde_json::Value;
+use toka_tests::{Document, Finished, Need, Scene, User, as_both_users, require};
+
+as_both_users!(
+    readiness_comes_and_goes_and_comes_back,
+    a_liveness_probe_that_fails_ends_the_life_and_the_next_one_begins,
+    an_agent_that_never_comes_up_fails_with_its_startup_probes_words,
+    a_probe_that_hangs_is_a_failure_and_nothing_of_it_stays,
+    a_notice_and_a_line_are_answers_too,
+    a_probe_sees_the_agents_files_and_not_the_hosts,
+);
+
+const OFTEN: &str = "period: 20ms, timeout: 5s, failure_threshold: 1";
+
+fn all(finished: &Finished, kind: &str, agent: &str) -> Vec<Value> {
+    let events = finished.events();
+    events.into_iter().filter(|event| event["type"] == kind && event["agent"] == agent).collect()
+}
+
+fn service(name: &str, script: &str) -> Document {
+    Document::shell(name, script).spec("type: service")
+}
+
+fn after_it_is_ready(name: &str, on: &str) -> Document {
+    Document::shell(name, "true")
+        .section(&format!("dependencies: {{required: {{{on}: {{reason: it serves, condition: ready}}}}}}"))
+}
+
+fn readiness_comes_and_goes_and_comes_back(user: User) {
+    let scene = Scene::new(user);
+    // Each time that it is asked about, it turns: the probe itself counts, in the agent's home.
+    let probe = "echo x >> ~/asked; [ $(wc -l < ~/asked) -ge 2 ] && [ $(wc -l < ~/asked) != 4 ]";
+    let service = service("service", "exec sleep 600")
+        .spec(&format!("readiness_probe: {{exec: {{command: [sh, -c, '{probe}']}}, {OFTEN}}}"));
+    // Ends when the service was ready twice.
+    let watcher = Document::shell("watcher", "sleep 0.5");
+    let mut run = scene.start(&[service, watcher, after_it_is_ready("user-of-it", "service")], &[]);
+    run.wait_for("agent_ready", "service");
+    let lost = run.wait_for("agent_not_ready", "service");
+    assert!(lost["reason"].as_str().is_some_and(|reason| reason.contains("exit code 1")), "{lost}");
+    let finished = run.finish();
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert!(all(&finished, "agent_ready", "service").len() >= 2, "{finished:#?}");
+    assert_eq!(all(&finished, "agent_started", "user-of-it").len(), 1);
+    scene.assert_nothing_left();
+}
+
+fn a_liveness_probe_that_fails_ends_the_life_and_the_next_one_begins(user: User) {
+    let scene = Scene::new(user);
+    // Its second life is well, and long enough to be asked.
+    let script = "[ -e ~/again ] && exec sleep 0.3; touch ~/again; exec sleep 600";
+    let wedged = "echo it is stuck >&2; [ -e ~/restarted ] || { touch ~/restarted; exit 3; }";
+    let agent = Document::shell("agent", script)
+        .spec("restart: {policy: on-failure, backoff: {initial: 1ms}}")
+        .spec(&format!("liveness_probe: {{exec: {{command: [sh, -c, '{wedged}']}}, {OFTEN}}}"));
+    let finished = scene.toka_run(&[agent], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let restarting = all(&finished, "agent_restarting", "agent");
+    assert_eq!(restarting.len(), 1, "{finished:#?}");
+    assert_eq!(restarting[0]["exit"]["cause"], "probe");
+    assert_eq!(restarting[0]["exit"]["probe"], "liveness");
+    assert_eq!(restarting[0]["exit"]["reason"], "exit code 3: it is stuck");
+    scene.assert_nothing_left();
+}
+
+fn an_agent_that_never_comes_up_fails_with_its_startup_probes_words(user: User) {
+    let scene = Scene::new(user);
+    let agent = Document::shell("agent", "exec sleep 600").spec(&format!(
+        "startup_probe: {{exec: {{command: [sh, -c, 'echo not yet; exit 1']}}, {OFTEN}}}\n  restart: no"
+    ));
+    let finished = scene.toka_run(&[agent], &["--json"]);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    let exit = finished.exit_of("agent");
+    assert_eq!((&exit["cause"], &exit["probe"]), (&"probe".into(), &"startup".into()), "{finished:#?}");
+    assert_eq!(exit["reason"], "exit code 1: not yet");
+    scene.assert_nothing_left();
+}
+
+fn a_probe_that_hangs_is_a_failure_and_nothing_of_it_stays(user: User) {
+    let scene = Scene::new(user);
+    let hanging = "trap \"\" TERM; setsid sleep 600 & sleep 600";
+    let agent = Document::shell("agent", "exec sleep 600").spec(&format!(
+        "startup_probe: {{exec: {{command: [sh, -c, '{hanging}']}}, period: 10ms, timeout: 50ms, failure_threshold: 2}}\n  restart: no"
+    ));
+    let finished = scene.toka_run(&[agent], &["--json"]);
+    assert_eq!(finished.exit_of("agent")["cause"], "probe", "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+fn a_notice_and_a_line_are_answers_too(user: User) {
+    let scene = Scene::new(user);
+    let said = service("said", "echo warming up; toka report ready; exec sleep 600")
+        .spec(&format!("readiness_probe: {{{OFTEN}}}"));
+    let wrote = service("wrote", "echo listening on 80; exec sleep 600")
+        .spec(&format!("readiness_probe: {{log_line: listening on, {OFTEN}}}"));
+    let agents = [said, wrote, after_it_is_ready("one", "said"), after_it_is_ready("two", "wrote")];
+    let finished = scene.toka_run(&agents, &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+fn a_probe_sees_the_agents_files_and_not_the_hosts(user: User) {
+    let scene = Scene::new(user);
+    let secret = scene.outside().join("secret");
+    scene.write(&secret, "of the host");
+    let script = format!("[ -e ~/mine ] && ! cat {}", secret.display());
+    let agent = service("agent", "touch ~/mine; exec sleep 600")
+        .spec(&format!("readiness_probe: {{exec: {{command: [sh, -c, '{script}']}}, {OFTEN}}}"));
+    let finished = scene.toka_run(&[agent, after_it_is_ready("user-of-it", "agent")], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+/// The server's port exists only in the agent's own network: the probe must go there.
+#[test]
+fn a_server_on_a_loopback_of_its_own_is_asked_there() {
+    if !require(&[Need::Root]) {
+        return;
+    }
+    let scene = Scene::new(User::Root);
+    let server = service("server", "exec python3 -m http.server 8080 --bind 127.0.0.1")
+        .spec(&format!("readiness_probe: {{http_get: {{port: 8080, path: /}}, {OFTEN}}}"))
+        .spec(&format!(
+            "liveness_probe: {{tcp_socket: {{port: 8080}}, period: 20ms, failure_threshold: 100}}"
+        ))
+        .section("security: {network: loopback, capabilities_required: [python-execution]}");
+    let finished = scene.toka_run(&[server, after_it_is_ready("user-of-it", "server")], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    scene.assert_nothing_left();
+}
