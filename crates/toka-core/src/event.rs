@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::probe::ProbeKind;
+use crate::watchdog::Stage;
 use crate::{AgentName, Enforcement, Exit, ProjectName, RunId};
 
 /// One numbered, timed event.
@@ -123,6 +124,37 @@ pub enum EventKind {
         ok: bool,
         /// What it said.
         reason: String,
+    },
+    /// It is alive, and for as long as its watchdog allows there was no sign of life; or it reported so itself. Told once
+    /// for each stage.
+    AgentWedged {
+        /// What Toka does about it: `warn` is this event alone, `signal` a signal that makes it dump what it is at,
+        /// `restart` its end.
+        stage: Stage,
+        /// How long there was none, in milliseconds, pauses not counted.
+        quiet_ms: u64,
+        /// CPU time that it used in that time, in microseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cpu_us: Option<u64>,
+        /// Bytes that it wrote in that time to its output; not zero only when it was keep-alives that did not come.
+        output_bytes: u64,
+        /// Bytes that it read from and wrote to storage in that time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        io_bytes: Option<u64>,
+    },
+    /// It uses CPU, and for as long as its watchdog allows there was no progress, output or I/O. Nothing is done about
+    /// it: it may compute.
+    AgentSpinning {
+        /// How long there was none, in milliseconds, pauses not counted.
+        quiet_ms: u64,
+        /// CPU time that it used in that time, in microseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cpu_us: Option<u64>,
+    },
+    /// It gave a sign of life again, after it was told to be wedged or spinning.
+    AgentRecovered {
+        /// How long there was none, in milliseconds, by the last look that found none.
+        quiet_ms: u64,
     },
     /// It will not start.
     AgentBlocked {

@@ -28,6 +28,15 @@ pub(super) fn keyed(path: &Path, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
+/// Reads `some avg10=` of a pressure file, in percent.
+pub(super) fn pressure(path: &Path) -> Option<f64> {
+    let text = short(path)?;
+    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    some.split(' ')
+        .find_map(|field| field.strip_prefix("avg10=")?.parse().ok())
+        .filter(|share: &f64| share.is_finite())
+}
+
 /// The process ids in a `cgroup.procs` file.
 pub(super) fn processes(folder: &Path) -> Vec<i32> {
     let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();

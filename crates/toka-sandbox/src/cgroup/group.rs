@@ -40,18 +40,18 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Gro
 /// The group of one agent. Its folders are removed by [`Group::remove`], not on drop: a group outlives whoever looks at it.
 #[derive(Debug, Clone)]
 pub struct Group {
-    kind: Kind,
-    seat: Seating,
-    memory: Option<PathBuf>,
-    cpu: Option<PathBuf>,
-    pids: Option<PathBuf>,
+    pub(super) kind: Kind,
+    pub(super) seat: Seating,
+    pub(super) memory: Option<PathBuf>,
+    pub(super) cpu: Option<PathBuf>,
+    pub(super) pids: Option<PathBuf>,
     freezer: Option<PathBuf>,
-    unified: Option<PathBuf>,
+    pub(super) unified: Option<PathBuf>,
 }
 
 /// Whether a group is an agent's, or a leaf of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seating {
+pub(super) enum Seating {
     Agent,
     /// Its v1 `cpu` and `pids` groups are the agent's.
     Leaf,
@@ -96,7 +96,7 @@ impl Group {
         Self::at(cgroups, Path::new(""))
     }
 
-    fn at(cgroups: &Cgroups, path: &Path) -> Self {
+    pub(super) fn at(cgroups: &Cgroups, path: &Path) -> Self {
         let layout = cgroups.layout();
         let below = |root: &Option<PathBuf>| root.as_ref().map(|root| root.join(&cgroups.name).join(path));
         Self {
@@ -255,10 +255,15 @@ impl Group {
         self.first().is_some()
     }
 
+    /// Every process in it and its leaves; `None` when there is no hierarchy that tells.
+    pub(super) fn processes(&self) -> Option<Vec<i32>> {
+        let folders = tree(self.first()?);
+        Some(folders.iter().flat_map(|folder| files::processes(folder)).collect())
+    }
+
     /// Sends a signal to every process in it.
     pub fn signal(&self, signal: Signal) {
-        let Some(folder) = self.first() else { return };
-        for pid in tree(folder).iter().flat_map(|folder| files::processes(folder)) {
+        for pid in self.processes().unwrap_or_default() {
             // A process that has gone meanwhile needs no signal.
             let _ = kill(Pid::from_raw(pid), signal);
         }

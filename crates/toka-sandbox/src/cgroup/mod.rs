@@ -7,6 +7,7 @@
 mod files;
 mod group;
 mod layout;
+mod resources;
 
 pub use group::{Entrances, Group, GroupError};
 pub use layout::{Kind, Layout};
