@@ -103,6 +103,13 @@ fn all_problems_are_told_at_once() {
 }
 
 #[test]
+fn probes_that_cannot_say_anything() {
+    let loaded = check(&[fixture("bad/probes.yaml")], &LoadOptions::default());
+    assert!(loaded.set.is_none());
+    insta::assert_snapshot!("probes", drawn(&loaded));
+}
+
+#[test]
 fn controls_in_a_source_have_no_power_over_the_terminal() {
     let loaded = check(&[fixture("bad/controls.yaml")], &LoadOptions::default());
     let text = loaded.sources.render(&loaded.diagnostics, Style::Plain);

@@ -44,7 +44,9 @@ fn every_key_arrives() {
     assert_eq!(agent.secrets[1].source, SecretSource::Env("API_KEY".into()));
     assert_eq!((agent.restart.policy, agent.restart.max_restarts), (RestartPolicy::OnFailure, 7));
     assert_eq!(agent.restart.backoff.initial, Duration::from_millis(500));
-    assert_eq!(agent.probes.startup.as_ref().map(|probe| &probe.check), Some(&ProbeCheck::Notify));
+    let startup = agent.probes.startup.as_ref().map(|probe| &probe.check);
+    assert_eq!(startup, Some(&ProbeCheck::LogLine("Serving HTTP".to_owned())));
+    assert_eq!(agent.probes.awaited_lines().collect::<Vec<_>>(), ["Serving HTTP"]);
     assert_eq!(agent.probes.readiness.as_ref().map(|probe| probe.failure_threshold), Some(4));
     assert_eq!((agent.stop.signal, agent.stop.grace_period), (2, Duration::from_secs(3)));
     assert_eq!((agent.hooks.pre_start.len(), agent.hooks.post_start.len()), (1, 2));
@@ -96,6 +98,8 @@ fn what_a_dependency_waits_for_follows_from_what_it_leads_to() {
         metadata: {name: d}\nspec: {process: {command: [x]}}\ndependencies: {required: [a, b, c, elsewhere]}\n";
     std::fs::write(&path, text).expect("written");
     let loaded = load(&[path], &LoadOptions::default());
+    let readiness = agents(&loaded)[1].probes.readiness.as_ref();
+    assert_eq!(readiness.map(|probe| &probe.check), Some(&ProbeCheck::Notify));
     let conditions: Vec<_> =
         agents(&loaded)[3].dependencies.iter().map(|dependency| dependency.condition.clone()).collect();
     assert_eq!(

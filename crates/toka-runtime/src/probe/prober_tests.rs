@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use toka_core::probe::ProbeKind;
+use toka_core::probe::{ProbeKind, TcpSocket};
 use toka_core::{Probe, ProbeCheck, Probes};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::{Instant, sleep};
@@ -244,6 +244,25 @@ async fn a_startup_without_the_word_fails_after_its_periods() {
     assert_eq!(it.note().await, Some((35, ProbeKind::Startup, false, reason)));
     it.prober.on_notify_ready();
     assert_eq!(it.note().await, None);
+}
+
+/// In real time, since a clock that jumps does not wait for the kernel.
+#[tokio::test]
+async fn a_server_is_found_and_missed() {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let socket = ProbeCheck::TcpSocket(TcpSocket { host: "127.0.0.1".to_owned(), port });
+    let readiness = with(probe(socket), |probe| {
+        probe.period = Duration::from_millis(1);
+        probe.timeout = Duration::from_secs(10);
+        probe.failure_threshold = 1;
+    });
+    let mut it = start(&Probes { readiness, ..Probes::default() }, |_, _| good());
+    let note = it.notes.recv().await.expect("it is there");
+    assert_eq!((note.probe, note.ok), (ProbeKind::Readiness, true));
+    drop(listener);
+    let note = it.notes.recv().await.expect("it is gone");
+    assert!(!note.ok && note.reason.ends_with("connection refused"), "{note:?}");
 }
 
 #[tokio::test(start_paused = true)]

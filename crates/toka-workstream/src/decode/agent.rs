@@ -17,7 +17,7 @@ use super::{dependencies, objectives, probes, process, quantities, reporting, re
 use crate::diagnostic::{Code, Diagnostic, FileId};
 use crate::load::LoadOptions;
 use crate::model::{
-    Agent, AgentKind, Condition, Dependency, Hooks, Probes, Process, Reporting, RestartPolicy, Secret, Stop,
+    Agent, AgentKind, Condition, Dependency, Hooks, Process, Reporting, RestartPolicy, Secret, Stop,
 };
 use crate::read::{Document, Entry, Node, Value, shorten};
 
@@ -79,6 +79,7 @@ pub(crate) fn decode(
     let (dependencies, open_conditions) = edges_of(cx, edges, own_name);
     report_nothing_to_do(cx, &sections, &spec, &tasks);
     report_model(cx, &spec, &tasks);
+    spec.probes.report_without_network(cx, &confinement);
     let (name, span) = name?;
     let agent = Agent {
         version: version.unwrap_or_else(|| "v0".to_owned()),
@@ -94,7 +95,7 @@ pub(crate) fn decode(
         dependencies,
         secrets: spec.secrets,
         restart: spec.restart.for_kind(spec.kind),
-        probes: spec.probes,
+        probes: spec.probes.probes,
         watchdog: spec.watchdog,
         stop: spec.stop,
         hooks: spec.hooks,
@@ -128,7 +129,7 @@ struct Spec {
     has_process: bool,
     secrets: Vec<Secret>,
     restart: restart::Declared,
-    probes: Probes,
+    probes: probes::Declared,
     watchdog: Option<std::time::Duration>,
     stop: Stop,
     hooks: Hooks,
@@ -163,7 +164,7 @@ fn spec(cx: &mut Context<'_>, node: Option<&Node>) -> Spec {
 /// What keeps running is a service: one that is always restarted, or that can be asked how it is.
 fn kind_of(spec: &Spec) -> AgentKind {
     let restarted = matches!(spec.restart.policy, Some(RestartPolicy::Always | RestartPolicy::UnlessStopped));
-    if restarted || spec.probes.any() { AgentKind::Service } else { AgentKind::Task }
+    if restarted || spec.probes.probes.any() { AgentKind::Service } else { AgentKind::Task }
 }
 
 fn edges_of(

@@ -1,43 +1,85 @@
 //! `spec.startup_probe`, `spec.readiness_probe`, `spec.liveness_probe`.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::Range;
 use std::time::Duration;
+
+use toka_core::{Confinement, NetworkAccess, SandboxMode};
 
 use super::context::Context;
 use super::keys::{HTTP_GET, PROBE, PROBE_EXEC, TCP_SOCKET};
 use super::quantities::{delay, duration, integer};
 use super::section::{Section, pairs};
 use super::texts::{argument, argv, choice, filled};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::model::{HttpGet, HttpScheme, Probe, ProbeCheck, Probes, TcpSocket};
 use crate::read::{Entry, Node, Value};
 
-pub(crate) fn probes(cx: &mut Context<'_>, spec: &Section<'_>) -> Probes {
+/// Every kind of check.
+const CHECKS: [&str; 4] = ["exec", "http_get", "tcp_socket", "log_line"];
+
+/// The probes, and where they ask for something that listens on the agent's own loopback interface.
+#[derive(Default)]
+pub(crate) struct Declared {
+    pub(crate) probes: Probes,
+    on_loopback: Vec<Range<usize>>,
+}
+
+pub(crate) fn probes(cx: &mut Context<'_>, spec: &Section<'_>) -> Declared {
+    let mut on_loopback = Vec::new();
     let mut take = |key| {
         let entry = spec.entry(key)?;
-        let probe = probe(cx, &entry.value)?;
-        if key == "liveness_probe" && probe.check == ProbeCheck::Notify {
-            cx.report(asks_nothing(cx, entry));
+        let probe = probe(cx, &entry.value, &mut on_loopback)?;
+        if key == "liveness_probe" && probe.check.is_sign() {
+            cx.report(asks_nothing(cx, entry, &probe.check));
         }
         Some(probe)
     };
-    Probes {
+    let probes = Probes {
         startup: take("startup_probe"),
         readiness: take("readiness_probe"),
         liveness: take("liveness_probe"),
+    };
+    Declared { probes, on_loopback }
+}
+
+impl Declared {
+    /// What is refused every socket cannot listen, so that a probe that connects to it always fails.
+    pub(crate) fn report_without_network(&self, cx: &mut Context<'_>, confinement: &Confinement) {
+        let none =
+            confinement.sandbox.value == SandboxMode::On && confinement.network.value == NetworkAccess::None;
+        // The network may be none only because what was written could not be read.
+        if !none || cx.failed() {
+            return;
+        }
+        for span in &self.on_loopback {
+            let message = "the probe asks over the network, and the agent has none: it cannot listen";
+            let problem = Diagnostic::new(Code::Conflict, message)
+                .severity(Severity::Warning)
+                .at(cx.file, span.clone(), "always fails")
+                .help("write `security: {network: loopback}`, or ask with `exec`");
+            cx.report(problem);
+        }
     }
 }
 
-fn asks_nothing(cx: &Context<'_>, entry: &Entry) -> Diagnostic {
+fn asks_nothing(cx: &Context<'_>, entry: &Entry, check: &ProbeCheck) -> Diagnostic {
+    let label = match check {
+        ProbeCheck::LogLine(_) => "a line that was written says nothing of what works now",
+        _ => "no `exec`, `http_get` or `tcp_socket`",
+    };
     Diagnostic::new(Code::Missing, "the liveness probe asks nothing")
-        .at(cx.file, entry.key.span.clone(), "no `exec`, `http_get` or `tcp_socket`")
+        .at(cx.file, entry.key.span.clone(), label)
         .help("for an agent that reports by itself that it is alive, use `watchdog: 30s`")
 }
 
-fn probe(cx: &mut Context<'_>, node: &Node) -> Option<Probe> {
+fn probe(cx: &mut Context<'_>, node: &Node, on_loopback: &mut Vec<Range<usize>>) -> Option<Probe> {
     let section = Section::read(cx, node, &PROBE)?;
-    for (one, other) in [("exec", "http_get"), ("exec", "tcp_socket"), ("http_get", "tcp_socket")] {
-        section.exclude(cx, one, other);
+    for (at, one) in CHECKS.iter().enumerate() {
+        for other in &CHECKS[at + 1..] {
+            section.exclude(cx, one, other);
+        }
     }
     let check = if let Some(node) = section.get("exec") {
         exec(cx, node).map(ProbeCheck::Exec)
@@ -45,9 +87,15 @@ fn probe(cx: &mut Context<'_>, node: &Node) -> Option<Probe> {
         http_get(cx, node).map(ProbeCheck::HttpGet)
     } else if let Some(node) = section.get("tcp_socket") {
         tcp_socket(cx, node).map(ProbeCheck::TcpSocket)
+    } else if let Some(node) = section.get("log_line") {
+        filled(cx, node).map(ProbeCheck::LogLine)
     } else {
         Some(ProbeCheck::Notify)
     };
+    if let Some(check) = &check {
+        report_no_effect(cx, &section, check);
+        on_loopback.extend(loopback(&section, check));
+    }
     let mut count =
         |key, default| section.get(key).and_then(|node| integer(cx, node, 1..=1_000_000)).unwrap_or(default);
     let (success_threshold, failure_threshold) =
@@ -58,6 +106,32 @@ fn probe(cx: &mut Context<'_>, node: &Node) -> Option<Probe> {
     let (period, timeout) = (time("period", 10), time("timeout", 1));
     let initial_delay = section.get("initial_delay").and_then(|node| delay(cx, node)).unwrap_or_default();
     Some(Probe { check: check?, initial_delay, period, timeout, success_threshold, failure_threshold })
+}
+
+/// What the agent tells by itself, once, has no answer that could be late, and no second time.
+fn report_no_effect(cx: &mut Context<'_>, section: &Section<'_>, check: &ProbeCheck) {
+    let keys = ["timeout", "success_threshold"].into_iter().filter(|_| check.is_sign());
+    for entry in keys.filter_map(|key| section.entry(key)).filter(|entry| !entry.value.is_null()) {
+        let waits = match check {
+            ProbeCheck::LogLine(_) => "a line",
+            _ => "`READY=1`",
+        };
+        let message = format!("`{}` has no effect on a probe that waits for {waits}", entry.key.text);
+        let problem = Diagnostic::new(Code::NoEffect, message).at(cx.file, entry.key.span.clone(), "");
+        cx.report(problem.help("leave it out: until it comes, each `period` is one failure"));
+    }
+}
+
+/// Where a probe asks for something on this machine.
+fn loopback(section: &Section<'_>, check: &ProbeCheck) -> Option<Range<usize>> {
+    let (key, host) = match check {
+        ProbeCheck::HttpGet(get) => ("http_get", &get.host),
+        ProbeCheck::TcpSocket(socket) => ("tcp_socket", &socket.host),
+        _ => return None,
+    };
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let here = address.map_or(host.eq_ignore_ascii_case("localhost"), |address| address.is_loopback());
+    section.entry(key).filter(|_| here).map(|entry| entry.key.span.clone())
 }
 
 fn exec(cx: &mut Context<'_>, node: &Node) -> Option<Vec<String>> {
@@ -92,10 +166,13 @@ fn http_get(cx: &mut Context<'_>, node: &Node) -> Option<HttpGet> {
 }
 
 fn absolute(cx: &mut Context<'_>, path: String, node: &Node) -> Option<String> {
-    if path.starts_with('/') && !path.contains(char::is_control) {
+    if path.starts_with('/') && path.chars().all(|c| c.is_ascii_graphic()) {
         return Some(path);
     }
-    cx.bad_value(node, "the path of a request begins with `/` and has no control characters");
+    cx.bad_value(
+        node,
+        "the path of a request begins with `/`; spaces and what is not ASCII are written like `%20`",
+    );
     None
 }
 
@@ -107,7 +184,11 @@ fn headers(cx: &mut Context<'_>, node: &Node) -> BTreeMap<String, String> {
         // Token characters of RFC 9110, 5.6.2.
         let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         match value {
-            Some(value) if !name.is_empty() && name.chars().all(token) && !value.contains(['\r', '\n']) => {
+            Some(value)
+                if !name.is_empty()
+                    && name.chars().all(token)
+                    && !value.contains(|c: char| c.is_control() && c != '\t') =>
+            {
                 out.insert(name.clone(), value);
             }
             Some(_) => {

@@ -337,8 +337,8 @@ it a command with `run`, or configure a model. Without one, `toka run` refuses b
 const CONFLICT: Entry = (
     "values that exclude each other",
     "Both are there, and only one can hold: a `command` and a `shell`, two kinds of checks in one probe, a first wait that is
-longer than the longest; a wait for objectives of an agent that has none with a `check`, or for the end of a service.
-Keep the one that is meant.",
+longer than the longest, a probe that connects to an agent without a network; a wait for objectives of an agent that has
+none with a `check`, or for the end of a service. Keep the one that is meant.",
     Some("metadata: {name: greeter}\nspec: {process: {command: [echo, hello], shell: echo hello}}\n"),
 );
 

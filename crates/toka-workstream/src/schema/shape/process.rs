@@ -147,7 +147,7 @@ pub(super) struct Backoff {
     reset_after: String,
 }
 
-/// A probe with the fields of Kubernetes; at most one of `exec`, `http_get` and `tcp_socket`.
+/// A probe with the fields of Kubernetes; at most one of `exec`, `http_get`, `tcp_socket` and `log_line`.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Probe {
@@ -160,6 +160,10 @@ pub(super) struct Probe {
     /// A TCP connection; one that is accepted is success.
     #[schemars(extend("examples" = [{"port": 5432}]))]
     tcp_socket: Option<TcpSocket>,
+    /// Text of a line of output; once it was written, the probe has succeeded. Not for liveness.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::text", extend("examples" = ["listening on"]))]
+    log_line: String,
     /// The wait before the first time.
     #[serde(default)]
     #[schemars(schema_with = "kinds::duration", extend("default" = "0s", "examples" = ["5s"]))]
