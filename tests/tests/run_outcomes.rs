@@ -503,8 +503,11 @@ fn sections_of_its_own_reach_the_agent(user: User) {
 fn what_is_not_in_force_is_told_once_and_to_who_declared_it(user: User) {
     let scene = Scene::new(user);
     let service = |name: &str| Document::shell(name, "sleep 600").spec("type: service");
-    let agents =
-        [service("silent"), service("outspoken").spec("watchdog: 1h"), Document::shell("task", "true")];
+    let agents = [
+        service("silent"),
+        service("outspoken").spec("hooks: {pre_stop: ['true']}"),
+        Document::shell("task", "true"),
+    ];
     let json = scene.toka_run(&agents, &["--json"]);
     exit_code_of(&json, 0);
     let warning = |agent: &str| {
@@ -513,7 +516,7 @@ fn what_is_not_in_force_is_told_once_and_to_who_declared_it(user: User) {
         found.map(|event| event["message"].as_str().unwrap_or_default().to_owned())
     };
     let outspoken = warning("outspoken").expect("its declaration is not in force");
-    assert!(outspoken.contains("watchdog"), "{outspoken}");
+    assert!(outspoken.contains("hooks"), "{outspoken}");
     assert_eq!((warning("silent"), warning("task")), (None, None));
 }
 

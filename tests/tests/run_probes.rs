@@ -121,11 +121,9 @@ fn a_server_on_a_loopback_of_its_own_is_asked_there() {
         return;
     }
     let scene = Scene::new(User::Root);
-    let server = service("server", "exec python3 -m http.server 8080 --bind 127.0.0.1")
+    let server = service("server", "exec python3 -m http.server 8080 --bind 127.0.0.1 --directory ~")
         .spec(&format!("readiness_probe: {{http_get: {{port: 8080, path: /}}, {OFTEN}}}"))
-        .spec(&format!(
-            "liveness_probe: {{tcp_socket: {{port: 8080}}, period: 20ms, failure_threshold: 100}}"
-        ))
+        .spec("liveness_probe: {tcp_socket: {port: 8080}, period: 20ms, failure_threshold: 100}")
         .section("security: {network: loopback, capabilities_required: [python-execution]}");
     let finished = scene.toka_run(&[server, after_it_is_ready("user-of-it", "server")], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");

@@ -12,7 +12,7 @@ use toka_keeper::Program;
 use toka_runtime::{Command, program};
 use toka_sandbox::host::Namespaces;
 use toka_sandbox::{AgentFolders, CompileError, SandboxPlan};
-use toka_workstream::{Agent, AgentKind, Condition, Plan, ProbeCheck, Process, ProcessCommand, Set, Tty};
+use toka_workstream::{Agent, AgentKind, Condition, Plan, Process, ProcessCommand, Set, Tty};
 use uuid::Uuid;
 
 use crate::Caller;
@@ -162,22 +162,12 @@ impl Admission<'_> {
     fn conditions(&mut self) {
         let agent = self.agent;
         let awaited = |wanted: &Condition| self.context.plan.awaited(&agent.name).any(|c| c == wanted);
-        let (objectives, ready) = (awaited(&Condition::ObjectiveMet), awaited(&Condition::Ready));
-        if objectives && agent.kind == AgentKind::Service {
+        if awaited(&Condition::ObjectiveMet) && agent.kind == AgentKind::Service {
             self.problem(
                 ProblemKind::Unconfigured,
                 &agent.origin,
                 "another agent waits for its objectives, and the checks of a service are not run yet",
                 "wait for `process_started`, `ready` or a `log_line`, or make it a task",
-            );
-        }
-        let probe = agent.probes.readiness.as_ref().filter(|probe| probe.check != ProbeCheck::Notify);
-        if ready && probe.is_some() {
-            self.problem(
-                ProblemKind::Unconfigured,
-                &agent.origin,
-                "another agent waits until it is ready, and its readiness probe is not run yet",
-                "let it say so itself (`READY=1` or `toka report ready`), or wait for `process_started` or a `log_line`",
             );
         }
     }
@@ -324,6 +314,7 @@ impl Admission<'_> {
             project: self.context.confiner.project,
             agent: &self.agent.name,
             run: self.context.run,
+            watchdog: self.agent.watchdog,
         };
         assemble(process, files, surroundings)
     }

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use toka_core::{AgentName, ProjectName, RunId};
 use toka_sandbox::{AgentFolders, SandboxPlan};
@@ -58,6 +59,8 @@ pub(crate) struct Surroundings<'a> {
     pub agent: &'a AgentName,
     /// The run.
     pub run: RunId,
+    /// How often it must say that it is alive, if it says so at all.
+    pub watchdog: Option<Duration>,
 }
 
 /// Puts the environment together; `files` are the variables of `environment_file`, in order.
@@ -104,6 +107,10 @@ pub(crate) fn assemble(
     }
     for (name, value) in own(surroundings) {
         set(name, &value);
+    }
+    if let Some(watchdog) = surroundings.watchdog {
+        // As systemd has it (sd_watchdog_enabled(3)). Without WATCHDOG_PID, so that whichever process looks takes it.
+        set("WATCHDOG_USEC", OsStr::new(&watchdog.as_micros().to_string()));
     }
     variables
 }
@@ -196,6 +203,7 @@ mod tests {
             project: &name,
             agent: &name,
             run,
+            watchdog: None,
         };
         let variables = assemble(Some(&process), &files, surroundings);
         let value = |name: &str| variables.get(OsStr::new(name)).and_then(|value| value.to_str());
@@ -229,6 +237,7 @@ mod tests {
             project: &name,
             agent: &name,
             run,
+            watchdog: None,
         };
         for (variable, _) in own(surroundings) {
             assert!(reference.contains(&format!("`{variable}`")), "{variable}");

@@ -143,6 +143,7 @@ impl<P: Processes> Exam<P> {
         let profile = Profile {
             id: question.id,
             probes: Probes::default(),
+            watchdog: None,
             restart: Restart::with_policy(RestartPolicy::No),
             timeout: Some(question.check.timeout),
             log: question.log.clone(),

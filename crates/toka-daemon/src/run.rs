@@ -17,7 +17,7 @@ use toka_keeper::{Keeper, KeeperEvent, KeeperOptions, ProcessId};
 use toka_runtime::door::DoorFolder;
 use toka_runtime::{Launch, Profile, Runtime, StopPolicy};
 use toka_sandbox::{AgentFolders, HostFacts};
-use toka_workstream::{Agent, Plan, ProbeCheck};
+use toka_workstream::{Agent, Plan};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -292,6 +292,7 @@ fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: PathBuf, plan: 
         stop: StopPolicy { signal: agent.stop.signal, grace: agent.stop.grace_period },
         restart: agent.restart,
         probes: agent.probes.clone(),
+        watchdog: agent.watchdog,
         timeout: limits.timeout.as_ref().map(|timeout| timeout.value),
         memory: limits.memory.value,
         log,
@@ -304,13 +305,12 @@ fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: PathBuf, plan: 
 
 /// What dependents and probes wait for in its output.
 fn awaited_lines(agent: &Agent, plan: &Plan) -> Vec<String> {
-    let probes = [&agent.probes.startup, &agent.probes.readiness, &agent.probes.liveness];
-    let probed = probes.into_iter().flatten().filter_map(|probe| match &probe.check {
-        ProbeCheck::LogLine(text) => Some(text.as_str()),
-        _ => None,
-    });
-    let mut lines: Vec<String> =
-        plan.watched_lines(&agent.name).into_iter().chain(probed).map(str::to_owned).collect();
+    let mut lines: Vec<String> = plan
+        .watched_lines(&agent.name)
+        .into_iter()
+        .chain(agent.probes.awaited_lines())
+        .map(str::to_owned)
+        .collect();
     lines.sort();
     lines.dedup();
     lines
@@ -319,7 +319,6 @@ fn awaited_lines(agent: &Agent, plan: &Plan) -> Vec<String> {
 /// What an agent declares, or gets by default, and this version does not do, in one sentence.
 fn not_in_force(agent: &Agent) -> Option<String> {
     let parts = [
-        ("watchdog", agent.watchdog.is_some()),
         ("hooks", agent.hooks != Default::default()),
         ("checks of a service's objectives", are_ignored(agent)),
     ];

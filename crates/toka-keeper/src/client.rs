@@ -12,6 +12,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use thiserror::Error;
 use toka_core::Enforcement;
+use toka_core::Resources;
 use toka_core::event::Usage;
 use toka_sandbox::cgroup::Layout;
 use toka_sandbox::{Cgroups, PrepareError, StepError};
@@ -238,6 +239,14 @@ impl Keeper {
         match self.call(Request::RemoveLeaf { id, leaf: leaf.to_owned() }, Vec::new()).await?.0 {
             Body::Usage(usage) => Ok(usage),
             other => Err(refusal(other)),
+        }
+    }
+
+    /// What it and all that it started hold and use at this moment; `None` when it is gone.
+    pub async fn resources(&self, id: ProcessId) -> Option<Resources> {
+        match self.call(Request::Resources { id }, Vec::new()).await.ok()?.0 {
+            Body::Resources(resources) => Some(resources),
+            _ => None,
         }
     }
 

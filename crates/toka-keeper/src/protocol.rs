@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use toka_core::Enforcement;
 use toka_core::event::Usage;
+use toka_core::{Enforcement, Resources};
 use toka_sandbox::{PrepareError, Program, SandboxPlan, StepError};
 
 /// The version of these messages.
@@ -67,6 +67,8 @@ pub(crate) enum Request {
     RemoveLeaf { id: ProcessId, leaf: String },
     /// What it has used so far.
     Usage { id: ProcessId },
+    /// What it holds and uses at this moment.
+    Resources { id: ProcessId },
     /// Whose group a process is in.
     Owner { pid: i32 },
     /// Keep the descriptors that come with this, under a name, until the process is gone.
@@ -102,6 +104,8 @@ pub(crate) enum Body {
     Failed { reason: String },
     /// Answer to `Usage` and `RemoveLeaf`.
     Usage(Usage),
+    /// Answer to `Resources`.
+    Resources(Resources),
     /// Answer to `Owner`.
     Owner(Option<ProcessId>),
     /// Answer to `List`.

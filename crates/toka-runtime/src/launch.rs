@@ -45,6 +45,8 @@ pub struct Profile {
     pub restart: Restart,
     /// What is asked of it while it runs.
     pub probes: Probes,
+    /// How long it may show no sign of life.
+    pub watchdog: Option<Duration>,
     /// Longest life, from the moment it runs; the time that it is paused does not count.
     pub timeout: Option<Duration>,
     /// The memory limit in force, for the report of a death by it.

@@ -7,6 +7,7 @@
 
 mod actor;
 mod beside;
+mod clock;
 mod coalesce;
 mod countdown;
 pub mod door;

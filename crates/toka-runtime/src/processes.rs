@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 
+use toka_core::Resources;
 use toka_core::event::Usage;
 use toka_keeper::{Keeper, ProcessId, SpawnError, Started};
 
@@ -22,6 +23,8 @@ pub trait Processes: Clone + Send + Sync + 'static {
     fn make_leaf(&self, id: ProcessId, leaf: &str, pid: i32) -> impl Future<Output = io::Result<()>> + Send;
     /// Ends what is left in that group and removes it; what it used.
     fn remove_leaf(&self, id: ProcessId, leaf: &str) -> impl Future<Output = io::Result<Usage>> + Send;
+    /// What the agent holds and uses at this moment; `None` when it is gone.
+    fn resources(&self, id: ProcessId) -> impl Future<Output = Option<Resources>> + Send;
     /// Which agent's control group the process `pid` is in.
     fn owner_of(&self, pid: i32) -> impl Future<Output = Option<ProcessId>> + Send;
 }
@@ -53,6 +56,10 @@ impl Processes for Keeper {
 
     async fn remove_leaf(&self, id: ProcessId, leaf: &str) -> io::Result<Usage> {
         Self::remove_leaf(self, id, leaf).await.map_err(io::Error::other)
+    }
+
+    async fn resources(&self, id: ProcessId) -> Option<Resources> {
+        Self::resources(self, id).await
     }
 
     async fn owner_of(&self, pid: i32) -> Option<ProcessId> {

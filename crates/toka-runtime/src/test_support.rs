@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use toka_core::event::Usage;
 use toka_core::rpc::TaskList;
 use toka_core::{
-    AgentName, ByteSize, Confinement, Coverage, Enforcement, EventKind, Layer, Name, Probes, Restart,
-    RestartPolicy,
+    AgentName, ByteSize, Confinement, Coverage, Enforcement, EventKind, Layer, Name, Probes, Resources,
+    Restart, RestartPolicy,
 };
 use toka_keeper::{KeeperEvent, ProcessId, Program, SpawnError, Started, Status};
 use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
@@ -37,12 +37,14 @@ pub(crate) enum Asked {
 pub(crate) struct FakeKeeper {
     asked: mpsc::UnboundedSender<Asked>,
     owners: Arc<Mutex<HashMap<i32, ProcessId>>>,
+    /// What the agent uses.
+    pub(crate) resources: Arc<Mutex<Resources>>,
 }
 
 impl FakeKeeper {
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Asked>) {
         let (asked, receiver) = mpsc::unbounded_channel();
-        (Self { asked, owners: Arc::default() }, receiver)
+        (Self { asked, owners: Arc::default(), resources: Arc::default() }, receiver)
     }
 
     /// Puts a process into an agent's control group.
@@ -88,6 +90,10 @@ impl Processes for FakeKeeper {
     async fn remove_leaf(&self, _: ProcessId, leaf: &str) -> io::Result<Usage> {
         self.ask(Asked::RemoveLeaf(leaf.to_owned()));
         Ok(Usage { cpu_us: Some(7), ..Usage::default() })
+    }
+
+    async fn resources(&self, _: ProcessId) -> Option<Resources> {
+        Some(*self.resources.lock().expect("no panic"))
     }
 
     async fn owner_of(&self, pid: i32) -> Option<ProcessId> {
@@ -194,6 +200,7 @@ pub(crate) fn launch(folder: &TempDir) -> Launch {
     };
     let profile = Profile {
         probes: Probes::default(),
+        watchdog: None,
         restart: Restart::with_policy(RestartPolicy::No),
         id: ID,
         name: Name::new("agent").expect("a label"),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use toka_core::units::format_duration;
+use toka_core::watchdog::Stage;
 use toka_core::{AgentName, ByteSize, Event, EventKind, Exit};
 
 use super::palette::{Paint, Palette};
@@ -123,6 +124,20 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         EventKind::ProbeChanged { probe, ok: false, reason } => {
             (format!("{probe} probe fails: {}", safe(reason)), palette.warn)
         }
+        EventKind::AgentWedged { stage, quiet_ms, .. } => {
+            let quiet = format_duration(Duration::from_millis(*quiet_ms));
+            let deed = match stage {
+                Stage::Warn => "",
+                Stage::Signal => "; sending SIGABRT",
+                Stage::Restart => "; ending it",
+            };
+            (format!("wedged: no sign of life for {quiet}{deed}"), palette.warn)
+        }
+        EventKind::AgentSpinning { quiet_ms, .. } => {
+            let quiet = format_duration(Duration::from_millis(*quiet_ms));
+            (format!("busy, and without a sign of progress for {quiet}"), palette.warn)
+        }
+        EventKind::AgentRecovered { .. } => ("shows life again".to_owned(), palette.good),
         EventKind::AgentBlocked { by } => (format!("blocked by {by}"), palette.warn),
         EventKind::TaskStarted { description, attempt: 1, .. } => {
             (format!("task: {}", safe(description)), Paint::NONE)

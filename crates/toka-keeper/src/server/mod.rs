@@ -5,7 +5,7 @@ mod child;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -290,6 +290,9 @@ impl Server {
             Request::RemoveLeaf { id, leaf } => self.with(id, |child| {
                 child.group.remove_leaf(&leaf).map(Body::Usage).map_err(|e| with_source(&e))
             }),
+            Request::Resources { id } => {
+                self.with(id, |child| Ok(Body::Resources(child.group.resources(Path::new("/proc")))))
+            }
             Request::Usage { id } => self.with(id, |child| Ok(Body::Usage(child.group.usage()))),
         };
         self.say(Some(call), body, Vec::new());

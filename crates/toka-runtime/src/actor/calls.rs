@@ -40,10 +40,10 @@ impl<P: Processes> Actor<P> {
                 Notice::Progress(fraction) => progress.fraction = Some(fraction),
                 Notice::Task(text) => progress.task = Some(text),
                 // Who the main process is, and when the agent ends, is decided by the kernel and the stop policy.
+                Notice::Watchdog => self.keep_alive().await,
+                Notice::WatchdogTrigger => self.call_watchdog().await,
                 Notice::Reloading
                 | Notice::Stopping
-                | Notice::Watchdog
-                | Notice::WatchdogTrigger
                 | Notice::MainPid(_)
                 | Notice::ExtendTimeout(_)
                 | Notice::Barrier => {}
@@ -61,6 +61,7 @@ impl<P: Processes> Actor<P> {
                 Ok(Answer::Done)
             }
             Call::Metrics(metrics) => {
+                self.note_progress();
                 let now = Instant::now();
                 let metrics = self.metrics.offer(metrics, now);
                 self.tell_progress((None, metrics));
@@ -77,6 +78,7 @@ impl<P: Processes> Actor<P> {
     }
 
     fn on_progress(&mut self, progress: Progress) {
+        self.note_progress();
         let progress = self.progress.offer(progress, Instant::now());
         self.tell_progress((progress, None));
     }

@@ -25,7 +25,7 @@ impl<P: Processes> Actor<P> {
         self.hear_last_words().await;
         let exit = match &self.state {
             AgentState::Stopping { exit } => exit.clone(),
-            _ => exit_reason(self.status, &usage, self.profile.memory),
+            _ => self.bitten().unwrap_or_else(|| exit_reason(self.status, &usage, self.profile.memory)),
         };
         self.end(exit, usage).await;
     }
@@ -54,7 +54,8 @@ impl<P: Processes> Actor<P> {
         }
         let last = (self.progress.flush(), self.metrics.flush());
         self.tell_progress(last);
-        (self.grace, self.timeout, self.probing) = (None, Countdown::Never, None);
+        (self.grace, self.timeout) = (None, Countdown::Never);
+        (self.probing, self.watching) = (None, None);
         match self.verdict(&exit) {
             Verdict::Final => self.end_for_good(exit, usage).await,
             Verdict::Again { after, restarts } => {

@@ -104,6 +104,7 @@ impl<P: Processes> Actor<P> {
             return;
         }
         self.probe(pid, &enforcement);
+        self.watch();
         self.emit(EventKind::AgentStarted { pid, enforcement }).await;
         self.timeout = Countdown::start(self.profile.timeout, Instant::now());
     }
@@ -123,6 +124,7 @@ impl<P: Processes> Actor<P> {
             Ok(()) => {
                 self.timeout = self.timeout.hold(Instant::now());
                 self.probing.iter().for_each(|probing| probing.prober.pause());
+                self.watching.iter_mut().for_each(|watching| watching.hold(Instant::now()));
                 self.step(Happening::Frozen);
                 self.emit(EventKind::AgentPaused).await;
             }
@@ -135,6 +137,7 @@ impl<P: Processes> Actor<P> {
             Ok(()) => {
                 self.timeout = self.timeout.resume(Instant::now());
                 self.probing.iter().for_each(|probing| probing.prober.resume());
+                self.watching.iter_mut().for_each(|watching| watching.resume(Instant::now()));
                 self.step(Happening::Thawed);
                 self.emit(EventKind::AgentResumed).await;
             }
@@ -153,7 +156,7 @@ impl<P: Processes> Actor<P> {
         self.emit(EventKind::AgentStopping { exit: exit.clone() }).await;
         self.step(Happening::StopRequested(exit));
         self.timeout = Countdown::Never;
-        self.probing = None;
+        (self.probing, self.watching) = (None, None);
         if frozen {
             // A frozen tree hears no signal. If it cannot be thawed, the kill will end it.
             let _ = tokio::time::timeout(THAW, self.processes.thaw(self.profile.id)).await;
@@ -179,7 +182,7 @@ impl<P: Processes> Actor<P> {
                 self.emit(EventKind::AgentStopping { exit: exit.clone() }).await;
                 self.step(Happening::StopRequested(exit));
                 self.timeout = Countdown::Never;
-                self.probing = None;
+                (self.probing, self.watching) = (None, None);
                 self.kill_now();
             }
         }
@@ -204,6 +207,7 @@ impl<P: Processes> Actor<P> {
             let limit = self.profile.timeout.unwrap_or_default();
             self.stop(Exit::Timeout { limit }).await;
         }
+        self.look(now).await;
         if self.comeback.is_some_and(|comeback| comeback <= now) {
             self.start().await;
         }

@@ -11,6 +11,7 @@ mod calls;
 mod ending;
 mod life;
 mod probes;
+mod watchdog;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::output::Note;
 use crate::probe::ProbeNote;
 use crate::{Command, Durable, EventSink, Launch, Processes, Profile};
 use probes::Probing;
+use watchdog::Watching;
 
 /// What others ask of an actor.
 #[derive(Debug)]
@@ -106,6 +108,7 @@ pub(crate) struct Actor<P> {
     processes: P,
     besides: Besides<P>,
     probing: Option<Probing>,
+    watching: Option<Watching>,
     sink: Arc<dyn EventSink>,
     orders: mpsc::UnboundedReceiver<Box<Order>>,
     starts: Arc<Semaphore>,
@@ -149,6 +152,7 @@ impl<P: Processes> Actor<P> {
             processes: besides.processes.clone(),
             besides,
             probing: None,
+            watching: None,
             sink,
             orders,
             starts,
@@ -214,10 +218,18 @@ impl<P: Processes> Actor<P> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.timeout.deadline(), self.grace, self.comeback, self.progress.due(), self.metrics.due()]
-            .into_iter()
-            .flatten()
-            .min()
+        let watchdog = self.watching.as_ref().and_then(Watching::due);
+        [
+            self.timeout.deadline(),
+            self.grace,
+            self.comeback,
+            watchdog,
+            self.progress.due(),
+            self.metrics.due(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn emit(&self, kind: EventKind) -> Durable {

@@ -36,7 +36,7 @@ impl<P: Processes> Actor<P> {
             (ProbeKind::Startup | ProbeKind::Readiness, true) => self.become_ready().await,
             (ProbeKind::Readiness, false) => self.lose_readiness(reason).await,
             (ProbeKind::Startup | ProbeKind::Liveness, false) => {
-                self.stop(Exit::Probe { probe, reason }).await
+                self.stop(Exit::Probe { probe, reason }).await;
             }
             (ProbeKind::Liveness, true) => {}
         }

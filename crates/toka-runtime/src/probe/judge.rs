@@ -34,16 +34,15 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    /// What holds before the first answer is as in Kubernetes: an agent is alive, and it is not ready; whether it has come
-    /// up is open.
+    /// What holds before the first answer is as in Kubernetes: an agent is alive, and it is not ready. That its readiness
+    /// fails at first is told all the same: whoever waits for it wants to know why.
     pub(super) fn new(kind: ProbeKind, probe: &Probe) -> Self {
         let at_least_one = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
         Self {
             successes_needed: at_least_one(probe.success_threshold),
             failures_needed: at_least_one(probe.failure_threshold),
             verdict: match kind {
-                ProbeKind::Startup => Verdict::Open,
-                ProbeKind::Readiness => Verdict::Bad,
+                ProbeKind::Startup | ProbeKind::Readiness => Verdict::Open,
                 ProbeKind::Liveness => Verdict::Good,
             },
             successes: 0,
@@ -115,7 +114,7 @@ mod tests {
         for (kind, answer, says) in [
             (ProbeKind::Startup, bad(), Some(false)),
             (ProbeKind::Startup, Ok(()), Some(true)),
-            (ProbeKind::Readiness, bad(), None),
+            (ProbeKind::Readiness, bad(), Some(false)),
             (ProbeKind::Readiness, Ok(()), Some(true)),
             (ProbeKind::Liveness, bad(), Some(false)),
             (ProbeKind::Liveness, Ok(()), None),
@@ -135,8 +134,7 @@ mod tests {
         ) {
             let mut judge = Judge::new(kind, &probe(successes, failures));
             let mut verdict = match kind {
-                ProbeKind::Startup => None,
-                ProbeKind::Readiness => Some(false),
+                ProbeKind::Startup | ProbeKind::Readiness => None,
                 ProbeKind::Liveness => Some(true),
             };
             for (at, good) in answers.iter().enumerate() {

@@ -7,11 +7,10 @@
 //! answer ─▶ Judge: so many in a row? ─▶ Change ─▶ ProbeNote ─▶ actor
 //! ```
 //!
-//! [`judge`] decides, [`clock`] is the time that stands still while the agent is paused, [`ask`] goes over the network,
+//! [`judge`] decides, [`crate::clock`] is the time that stands still while the agent is paused, [`ask`] goes over the network,
 //! [`prober`] puts them together.
 
 mod ask;
-mod clock;
 mod connect;
 mod judge;
 mod prober;

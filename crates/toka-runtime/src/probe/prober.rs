@@ -19,9 +19,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::ask;
-use super::clock::{Clock, Time};
 use super::connect::{NetworkReach, Way};
 use super::judge::{Change, Judge};
+use crate::clock::{Clock, Time};
 
 /// What follows from an agent's probes. Of a startup probe its success or its failure is told, once; of a readiness probe
 /// every turn, from not ready on; of a liveness probe its failure, once.

@@ -222,6 +222,9 @@ async fn a_word_of_the_agent_counts_at_once() {
     sleep(Duration::from_secs(60)).await;
     it.prober.on_notify_ready();
     it.prober.on_notify_ready();
+    // Whoever waited was told meanwhile.
+    let missing = it.note().await.expect("three periods without a word");
+    assert_eq!((missing.1, missing.2), (ProbeKind::Readiness, false));
     let said = "it said READY=1".to_owned();
     assert_eq!(it.note().await, Some((63, ProbeKind::Readiness, true, said)));
     assert_eq!(it.note().await, None);

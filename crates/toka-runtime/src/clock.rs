@@ -7,36 +7,41 @@ use tokio::time::Instant;
 
 /// How much of the time since `born` does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     born: Instant,
     held: Duration,
     since: Option<Instant>,
 }
 
 impl Clock {
-    pub(super) fn start(now: Instant) -> Self {
+    pub(crate) fn start(now: Instant) -> Self {
         Self { born: now, held: Duration::ZERO, since: None }
     }
 
     /// Stands still from `now` on.
-    pub(super) fn hold(&mut self, now: Instant) {
+    pub(crate) fn hold(&mut self, now: Instant) {
         self.since.get_or_insert(now);
     }
 
     /// Goes on.
-    pub(super) fn resume(&mut self, now: Instant) {
+    pub(crate) fn resume(&mut self, now: Instant) {
         if let Some(since) = self.since.take() {
             self.held += now.saturating_duration_since(since);
         }
     }
 
+    /// Whether it stands still.
+    pub(crate) fn is_held(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// The time that has counted.
-    pub(super) fn elapsed(&self, now: Instant) -> Duration {
+    pub(crate) fn elapsed(&self, now: Instant) -> Duration {
         self.since.unwrap_or(now).saturating_duration_since(self.born).saturating_sub(self.held)
     }
 
     /// When so much will have counted; `None` while it stands still, and where no clock reaches.
-    fn when(&self, elapsed: Duration) -> Option<Instant> {
+    pub(crate) fn when(&self, elapsed: Duration) -> Option<Instant> {
         if self.since.is_some() {
             return None;
         }
@@ -46,16 +51,16 @@ impl Clock {
 
 /// Reads a clock that somebody else holds and resumes.
 #[derive(Debug, Clone)]
-pub(super) struct Time(pub(super) watch::Receiver<Clock>);
+pub(crate) struct Time(pub(crate) watch::Receiver<Clock>);
 
 impl Time {
-    pub(super) fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.0.borrow().elapsed(Instant::now())
     }
 
     /// Returns when so much time has counted since the agent began; never when whoever held the clock is gone while it
     /// stood still.
-    pub(super) async fn until(&mut self, elapsed: Duration) {
+    pub(crate) async fn until(&mut self, elapsed: Duration) {
         loop {
             let when = self.0.borrow_and_update().when(elapsed);
             tokio::select! {
@@ -70,7 +75,7 @@ impl Time {
     }
 
     /// What `work` comes to, or `None` when it takes longer than `limit`.
-    pub(super) async fn within<T>(&mut self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn within<T>(&mut self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         let end = self.elapsed().saturating_add(limit);
         tokio::select! {
             biased;

@@ -1,0 +1,121 @@
+//! Looks whether an agent that is alive still does anything, and acts when it does not: tells it, then sends SIGABRT, then
+//! ends it.
+
+use toka_core::Exit;
+use toka_core::watchdog::{Finding, Signs, Stage, Watchdog};
+use tokio::time::Instant;
+
+use super::Actor;
+use crate::Processes;
+use crate::clock::Clock;
+
+/// The watchdog of one life.
+pub(super) struct Watching {
+    dog: Watchdog,
+    clock: Clock,
+    signs: Signs,
+    found: Finding,
+    next: Instant,
+}
+
+impl Watching {
+    pub(super) fn hold(&mut self, now: Instant) {
+        self.clock.hold(now);
+    }
+
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.clock.resume(now);
+        self.schedule(now);
+    }
+
+    /// When it is looked at next; never while it stands still.
+    pub(super) fn due(&self) -> Option<Instant> {
+        (!self.clock.is_held()).then_some(self.next)
+    }
+
+    fn schedule(&mut self, now: Instant) {
+        // A time that no clock reaches is never.
+        let wait = self.dog.next_look(self.clock.elapsed(now));
+        self.next = now.checked_add(wait).unwrap_or(self.next);
+    }
+}
+
+impl<P: Processes> Actor<P> {
+    /// Begins to watch, when it runs.
+    pub(super) fn watch(&mut self) {
+        let now = Instant::now();
+        self.watching = self.profile.watchdog.and_then(Watchdog::new).map(|dog| {
+            let clock = Clock::start(now);
+            let mut watching =
+                Watching { dog, clock, signs: Signs::default(), found: Finding::Alive, next: now };
+            watching.schedule(now);
+            watching
+        });
+    }
+
+    /// It has said something of its progress.
+    pub(super) fn note_progress(&mut self) {
+        if let Some(watching) = &mut self.watching {
+            watching.signs.progress += 1;
+        }
+    }
+
+    /// `WATCHDOG=1`: the time of this word counts, so it is taken at once.
+    pub(super) async fn keep_alive(&mut self) {
+        let Some(watching) = &mut self.watching else { return };
+        watching.signs.keep_alives += 1;
+        let signs = Signs { cpu_us: None, io_bytes: None, ..watching.signs };
+        let found = watching.dog.observe(watching.clock.elapsed(Instant::now()), signs);
+        self.on_finding(found).await;
+    }
+
+    /// `WATCHDOG=trigger`: it calls for help itself.
+    pub(super) async fn call_watchdog(&mut self) {
+        let Some(watching) = &mut self.watching else { return };
+        let found = watching.dog.trigger(watching.clock.elapsed(Instant::now()));
+        self.on_finding(found).await;
+    }
+
+    /// Looks, when it is time to.
+    pub(super) async fn look(&mut self, now: Instant) {
+        if self.watching.as_ref().and_then(Watching::due).is_none_or(|due| due > now) {
+            return;
+        }
+        let resources = self.processes.resources(self.profile.id).await.unwrap_or_default();
+        let output = self.profile.log.metadata().map_or(0, |metadata| metadata.len());
+        let Some(watching) = &mut self.watching else { return };
+        watching.signs.output = output;
+        let (cpu_us, io_bytes) = (resources.cpu_us, resources.io_bytes());
+        let signs = Signs { cpu_us, io_bytes, ..watching.signs };
+        let found = watching.dog.observe(watching.clock.elapsed(now), signs);
+        self.on_finding(found).await;
+    }
+
+    async fn on_finding(&mut self, found: Finding) {
+        let Some(watching) = &mut self.watching else { return };
+        let before = std::mem::replace(&mut watching.found, found);
+        watching.schedule(Instant::now());
+        let (told, stage) = (found.event_after(&before), found.stage());
+        if let Some(told) = told {
+            self.emit(told).await;
+        }
+        if stage == before.stage() {
+            return;
+        }
+        match stage {
+            Some(Stage::Signal) => self.processes.signal(self.profile.id, Stage::SIGNAL),
+            Some(Stage::Restart) => self.stop(self.wedged()).await,
+            Some(Stage::Warn) | None => {}
+        }
+    }
+
+    /// How it ended if the watchdog had a hand in it: from its signal on, whatever follows is the watchdog's doing.
+    pub(super) fn bitten(&self) -> Option<Exit> {
+        let stage = self.watching.as_ref()?.found.stage()?;
+        (stage >= Stage::Signal).then(|| self.wedged())
+    }
+
+    fn wedged(&self) -> Exit {
+        Exit::Watchdog { limit: self.profile.watchdog.unwrap_or_default() }
+    }
+}
