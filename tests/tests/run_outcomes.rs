@@ -35,7 +35,6 @@ as_both_users!(
     sections_of_its_own_reach_the_agent,
     every_stage_is_a_span_for_those_who_ask,
     no_span_knows_a_secret,
-    what_is_not_in_force_is_told_once_and_to_who_declared_it,
     output_is_kept_byte_for_byte,
     a_dry_run_starts_nothing,
     a_later_run_finds_home_but_not_tmp,
@@ -498,26 +497,6 @@ fn sections_of_its_own_reach_the_agent(user: User) {
     assert_eq!(seen["metadata"]["name"], "reader");
     assert_eq!(seen["objectives"][0]["deliverable"], "seen");
     scene.assert_nothing_left();
-}
-
-fn what_is_not_in_force_is_told_once_and_to_who_declared_it(user: User) {
-    let scene = Scene::new(user);
-    let service = |name: &str| Document::shell(name, "sleep 600").spec("type: service");
-    let agents = [
-        service("silent"),
-        service("outspoken").spec("hooks: {pre_stop: ['true']}"),
-        Document::shell("task", "true"),
-    ];
-    let json = scene.toka_run(&agents, &["--json"]);
-    exit_code_of(&json, 0);
-    let warning = |agent: &str| {
-        let events = json.events();
-        let found = events.iter().find(|event| event["type"] == "warning" && event["agent"] == agent);
-        found.map(|event| event["message"].as_str().unwrap_or_default().to_owned())
-    };
-    let outspoken = warning("outspoken").expect("its declaration is not in force");
-    assert!(outspoken.contains("hooks"), "{outspoken}");
-    assert_eq!((warning("silent"), warning("task")), (None, None));
 }
 
 fn every_stage_is_a_span_for_those_who_ask(user: User) {

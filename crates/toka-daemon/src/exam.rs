@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use toka_core::{AgentName, EventKind, Exit, Probes, Request, Restart, RestartPolicy};
 use toka_keeper::ProcessId;
-use toka_runtime::{AgentHandle, Command, Durable, EventSink, Launch, Processes, Profile, Runtime};
+use toka_runtime::{AgentHandle, Command, Durable, EventSink, Hooks, Launch, Processes, Profile, Runtime};
 use tokio::sync::oneshot;
 
 use crate::objectives::{Check, resolve};
@@ -144,6 +144,7 @@ impl<P: Processes> Exam<P> {
             id: question.id,
             probes: Probes::default(),
             watchdog: None,
+            hooks: Hooks::default(),
             restart: Restart::with_policy(RestartPolicy::No),
             timeout: Some(question.check.timeout),
             log: question.log.clone(),

@@ -15,9 +15,9 @@ use std::sync::Arc;
 use toka_core::{AgentName, Event, EventKind, RunId};
 use toka_keeper::{Keeper, KeeperEvent, KeeperOptions, ProcessId};
 use toka_runtime::door::DoorFolder;
-use toka_runtime::{Launch, Profile, Runtime, StopPolicy};
+use toka_runtime::{Hooks, Launch, Profile, Runtime, StopPolicy};
 use toka_sandbox::{AgentFolders, HostFacts};
-use toka_workstream::{Agent, Plan};
+use toka_workstream::{Agent, Hook, Plan};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -293,6 +293,7 @@ fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: PathBuf, plan: 
         restart: agent.restart,
         probes: agent.probes.clone(),
         watchdog: agent.watchdog,
+        hooks: hooks(agent),
         timeout: limits.timeout.as_ref().map(|timeout| timeout.value),
         memory: limits.memory.value,
         log,
@@ -301,6 +302,17 @@ fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: PathBuf, plan: 
         awaited_lines: awaited_lines(agent, plan),
     };
     Launch { profile, command }
+}
+
+fn hooks(agent: &Agent) -> Hooks {
+    let commands = |hooks: &[Hook]| hooks.iter().map(|hook| hook.argv.clone()).collect();
+    let declared = &agent.hooks;
+    Hooks {
+        pre_start: commands(&declared.pre_start),
+        post_start: commands(&declared.post_start),
+        pre_stop: commands(&declared.pre_stop),
+        post_stop: commands(&declared.post_stop),
+    }
 }
 
 /// What dependents and probes wait for in its output.
@@ -318,10 +330,7 @@ fn awaited_lines(agent: &Agent, plan: &Plan) -> Vec<String> {
 
 /// What an agent declares, or gets by default, and this version does not do, in one sentence.
 fn not_in_force(agent: &Agent) -> Option<String> {
-    let parts = [
-        ("hooks", agent.hooks != Default::default()),
-        ("checks of a service's objectives", are_ignored(agent)),
-    ];
+    let parts = [("checks of a service's objectives", are_ignored(agent))];
     let absent: Vec<&str> = parts.iter().filter(|(_, declared)| *declared).map(|(name, _)| *name).collect();
     (!absent.is_empty()).then(|| format!("not in force yet: {}", absent.join(", ")))
 }

@@ -1,4 +1,5 @@
-//! Commands that run beside an agent, in its sandbox, its limits and its network: the `exec` checks of its probes.
+//! Commands that run beside an agent, in its sandbox, its limits and its network: the `exec` checks of its probes, and
+//! the hooks around its life.
 //!
 //! Such a command has no state, no door and no log. It ends when its time is over, when nobody waits for it any more, and
 //! when the agent ends.
@@ -10,10 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use toka_core::units::format_duration;
 use toka_keeper::{KeeperEvent, ProcessId, Program, SpawnError, Started, Status};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::actor::Order;
 use crate::probe::ExecCheck;
@@ -56,19 +58,85 @@ pub(crate) struct Besides<P> {
 
 /// Runs commands beside one agent, as it is executed itself but for the program.
 pub(crate) struct Beside<P> {
-    pub(crate) besides: Besides<P>,
+    besides: Besides<P>,
     /// The agent.
-    pub(crate) agent: ProcessId,
-    pub(crate) command: Command,
+    agent: ProcessId,
+    command: Command,
+    /// The number of the last command, of those that run one after the other.
+    current: AtomicU64,
 }
 
 /// How much of what a command says is told; it may write more, and is not slowed by it.
 const WORDS: usize = 300;
 
+/// Whether the agent's process is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Company {
+    /// The command runs beside it.
+    Agent,
+    /// Before or after it: the command has the agent's groups, and a network, to itself.
+    Nobody,
+}
+
 impl<P: Processes> ExecCheck for Beside<P> {
     async fn run(&self, argv: &[String], _timeout: Duration) -> Result<(), String> {
+        self.run_in(Company::Agent, argv).await
+    }
+}
+
+impl<P: Processes> Beside<P> {
+    pub(crate) fn new(besides: Besides<P>, agent: ProcessId, command: Command) -> Self {
+        Self { besides, agent, command, current: AtomicU64::new(0) }
+    }
+
+    /// Runs commands one after the other, up to the first that fails. When time is up or `called_off` is set, the one that
+    /// runs is killed; all that it started is gone when this returns.
+    pub(crate) async fn run_all(
+        &self,
+        company: Company,
+        commands: &[Vec<String>],
+        limit: Duration,
+        mut called_off: watch::Receiver<bool>,
+    ) -> Result<(), String> {
+        let deadline = tokio::time::sleep(limit);
+        tokio::pin!(deadline);
+        for argv in commands {
+            let name = argv.first().map_or("", String::as_str);
+            if *called_off.borrow() {
+                return Err(format!("{name}: not run, since the agent is to stop"));
+            }
+            let run = self.run_in(company, argv);
+            tokio::pin!(run);
+            let outcome = tokio::select! {
+                outcome = &mut run => outcome,
+                () = &mut deadline => self.end(run, format!("killed after {}", format_duration(limit))).await,
+                () = off(&mut called_off) => self.end(run, "killed, since the agent is to stop".into()).await,
+            };
+            outcome.map_err(|reason| format!("{name}: {reason}"))?;
+        }
+        Ok(())
+    }
+
+    /// Kills what runs, and waits until it is gone.
+    async fn end(
+        &self,
+        run: std::pin::Pin<&mut impl Future<Output = Result<(), String>>>,
+        reason: String,
+    ) -> Result<(), String> {
+        self.besides.processes.kill(self.current());
+        let _ = run.await;
+        Err(reason)
+    }
+
+    fn current(&self) -> ProcessId {
+        ProcessId(self.current.load(Ordering::Relaxed))
+    }
+
+    /// Runs one command to the end of all that it starts.
+    async fn run_in(&self, company: Company, argv: &[String]) -> Result<(), String> {
         let (number, mut orders) = self.number();
-        let Started { stdout, stderr, .. } = self.start(number.id, argv).await?;
+        self.current.store(number.id.0, Ordering::Relaxed);
+        let Started { stdout, stderr, .. } = self.start(company, number.id, argv).await?;
         // What it started may hold its pipes longer than itself, but not longer than its group lives.
         let words = async {
             let (out, err) = tokio::join!(last_words(stdout), last_words(stderr));
@@ -89,9 +157,7 @@ impl<P: Processes> ExecCheck for Beside<P> {
         drop(number);
         verdict(status, &words)
     }
-}
 
-impl<P: Processes> Beside<P> {
     /// A number of its own, by which it is ended when nobody waits for it any more.
     fn number(&self) -> (Number<P>, mpsc::UnboundedReceiver<Box<Order>>) {
         let (sender, orders) = mpsc::unbounded_channel();
@@ -100,7 +166,7 @@ impl<P: Processes> Beside<P> {
         (Number { id, besides: self.besides.clone() }, orders)
     }
 
-    async fn start(&self, id: ProcessId, argv: &[String]) -> Result<Started, String> {
+    async fn start(&self, company: Company, id: ProcessId, argv: &[String]) -> Result<Started, String> {
         let Command { env, plan, .. } = &self.command;
         let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_os_str());
         let word = argv.first().map_or("", String::as_str);
@@ -111,7 +177,7 @@ impl<P: Processes> Beside<P> {
             argv: argv.iter().map(OsString::from).collect(),
             env: env.clone(),
             plan: Arc::clone(plan),
-            beside: Some(self.agent),
+            beside: (company == Company::Agent).then_some(self.agent),
             stop_signal: nix::libc::SIGKILL,
             grace: Duration::ZERO,
         };
@@ -143,6 +209,11 @@ impl<P: Processes> Drop for Number<P> {
         lock(&self.besides.routes).remove(&self.id);
         self.besides.processes.kill(self.id);
     }
+}
+
+/// Returns when it is called off; also when whoever could call it off is gone.
+async fn off(called_off: &mut watch::Receiver<bool>) {
+    let _ = called_off.wait_for(|off| *off).await;
 }
 
 fn verdict(status: Option<Status>, words: &str) -> Result<(), String> {

@@ -45,6 +45,8 @@ pub struct Profile {
     pub restart: Restart,
     /// What is asked of it while it runs.
     pub probes: Probes,
+    /// Commands around its life.
+    pub hooks: Hooks,
     /// How long it may show no sign of life.
     pub watchdog: Option<Duration>,
     /// Longest life, from the moment it runs; the time that it is paused does not count.
@@ -59,6 +61,20 @@ pub struct Profile {
     pub tasks: TaskList,
     /// Texts that dependents wait for in its output.
     pub awaited_lines: Vec<String>,
+}
+
+/// Commands around each life of an agent, each a program with its arguments, run one after the other in the agent's own
+/// sandbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// Before its process; the first failure fails the start.
+    pub pre_start: Vec<Vec<String>>,
+    /// Beside its process, when that executes its program; the first failure ends the life as a start that failed.
+    pub post_start: Vec<Vec<String>>,
+    /// Beside its process, before the signal that asks it to stop and within the same grace period.
+    pub pre_stop: Vec<Vec<String>>,
+    /// When its process and all that it started are gone, however it ended; a failure is told.
+    pub post_stop: Vec<Vec<String>>,
 }
 
 /// How an agent is asked to end.

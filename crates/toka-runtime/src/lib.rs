@@ -23,7 +23,7 @@ mod sink;
 mod test_support;
 
 pub use exit_reason::exit_reason;
-pub use launch::{Command, Launch, Profile, StopPolicy};
+pub use launch::{Command, Hooks, Launch, Profile, StopPolicy};
 pub use processes::Processes;
 pub use runtime::{AgentHandle, Runtime};
 pub use sink::{Durable, EventSink};

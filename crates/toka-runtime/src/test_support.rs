@@ -19,7 +19,9 @@ use toka_keeper::{KeeperEvent, ProcessId, Program, SpawnError, Started, Status};
 use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{AgentHandle, Command, Durable, EventSink, Launch, Processes, Profile, Runtime, StopPolicy};
+use crate::{
+    AgentHandle, Command, Durable, EventSink, Hooks, Launch, Processes, Profile, Runtime, StopPolicy,
+};
 
 /// What the keeper was asked.
 #[derive(Debug)]
@@ -201,6 +203,7 @@ pub(crate) fn launch(folder: &TempDir) -> Launch {
     let profile = Profile {
         probes: Probes::default(),
         watchdog: None,
+        hooks: Hooks::default(),
         restart: Restart::with_policy(RestartPolicy::No),
         id: ID,
         name: Name::new("agent").expect("a label"),

@@ -376,8 +376,9 @@ impl Server {
 
     fn owner_by_ancestry(&self, mut pid: i32) -> Option<ProcessId> {
         for _ in 0..64 {
-            if let Some((id, _)) = self.children.iter().find(|(_, child)| child.pid == pid) {
-                return Some(*id);
+            if let Some((id, child)) = self.children.iter().find(|(_, child)| child.pid == pid) {
+                // What runs beside an agent speaks for it.
+                return child.beside.or(Some(*id));
             }
             pid = parent_of(pid).filter(|parent| *parent > 1)?;
         }

@@ -11,6 +11,7 @@ use toka_core::state::Happening;
 use toka_core::{AgentState, EventKind, Exit};
 
 use super::Actor;
+use super::hooks::Occasion;
 use crate::Processes;
 use crate::countdown::Countdown;
 use crate::exit_reason::exit_reason;
@@ -27,7 +28,10 @@ impl<P: Processes> Actor<P> {
             AgentState::Stopping { exit } => exit.clone(),
             _ => self.bitten().unwrap_or_else(|| exit_reason(self.status, &usage, self.profile.memory)),
         };
-        self.end(exit, usage).await;
+        self.hooks = None;
+        if !self.begin_hooks(Occasion::PostStop(exit.clone(), usage)) {
+            self.end(exit, usage).await;
+        }
     }
 
     /// It ends without ever having had a process.
@@ -42,7 +46,8 @@ impl<P: Processes> Actor<P> {
         self.end(exit, Usage::default()).await;
     }
 
-    async fn end(&mut self, exit: Exit, usage: Usage) {
+    /// The end of a life.
+    pub(super) async fn end(&mut self, exit: Exit, usage: Usage) {
         for (index, task) in std::mem::take(&mut self.tasks) {
             let duration_ms = millis(task.since.elapsed());
             drop(self.emit(EventKind::TaskEnded {

@@ -10,11 +10,13 @@ use toka_sandbox::PrepareError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::hooks::{self, Occasion, StartError, StartOutcome};
 use super::{Actor, DoorReach, Groups, Pumping};
+use crate::beside::Beside;
 use crate::countdown::Countdown;
 use crate::door::{Door, Gate};
 use crate::output::{LogWriter, Pump};
-use crate::{Command, Processes, StopPolicy};
+use crate::{Command, Hooks, Processes, Profile, StopPolicy};
 
 /// How long a thaw before a stop may take: it is quick or it hangs, and the kill does not need it.
 const THAW: Duration = Duration::from_secs(2);
@@ -35,10 +37,13 @@ impl<P: Processes> Actor<P> {
             self.finish(Exit::StartFailed { reason }).await;
             return;
         }
-        let last = self.profile.restart.policy == RestartPolicy::No && !self.profile.probes.any();
-        let Command { program, argv, env, plan } =
-            if last { self.command.take() } else { self.command.clone() }
-                .expect("without a policy nothing is started twice: the state machine sees to it");
+        let command = if self.is_last_use() { self.command.take() } else { self.command.clone() }
+            .expect("without a policy nothing is started twice: the state machine sees to it");
+        let pre_start = self.profile.hooks.pre_start.clone();
+        let beside = Beside::new(self.besides.clone(), self.profile.id, command.clone());
+        let called_off = self.call_off_start.subscribe();
+        self.call_off_start.send_replace(false);
+        let Command { program, argv, env, plan } = command;
         let StopPolicy { signal: stop_signal, grace } = self.profile.stop;
         let launch = toka_keeper::Launch {
             id: self.profile.id,
@@ -55,8 +60,17 @@ impl<P: Processes> Actor<P> {
         self.spawning = Some(tokio::spawn(async move {
             // Nobody closes the semaphore; without a permit it would start all the same.
             let _turn = starts.acquire().await;
-            processes.spawn(launch).await
+            if !pre_start.is_empty() {
+                hooks::before(beside, pre_start, called_off).await?;
+            }
+            processes.spawn(launch).await.map_err(StartError::Spawn)
         }));
+    }
+
+    /// Whether what is executed is of no use any more once it is.
+    fn is_last_use(&self) -> bool {
+        let Profile { restart, probes, hooks, .. } = &self.profile;
+        restart.policy == RestartPolicy::No && !probes.any() && *hooks == Hooks::default()
     }
 
     /// Opens the door and the log: both must be there when the first instruction runs.
@@ -75,10 +89,11 @@ impl<P: Processes> Actor<P> {
         Ok(())
     }
 
-    pub(super) async fn on_spawned(&mut self, outcome: Result<Started, SpawnError>) {
+    pub(super) async fn on_spawned(&mut self, outcome: StartOutcome) {
         match outcome {
             Ok(started) => self.started(started).await,
-            Err(error) => self.finish(refusal(&error)).await,
+            Err(StartError::Hook(reason)) => self.finish(Exit::StartFailed { reason }).await,
+            Err(StartError::Spawn(error)) => self.finish(refusal(&error)).await,
         }
         for event in std::mem::take(&mut self.early) {
             self.on_keeper(event).await;
@@ -107,6 +122,7 @@ impl<P: Processes> Actor<P> {
         self.watch();
         self.emit(EventKind::AgentStarted { pid, enforcement }).await;
         self.timeout = Countdown::start(self.profile.timeout, Instant::now());
+        self.begin_hooks(Occasion::PostStart);
     }
 
     fn pump(&mut self, pipes: [std::os::fd::OwnedFd; 2]) -> std::io::Result<()> {
@@ -154,9 +170,13 @@ impl<P: Processes> Actor<P> {
         let asked_before = matches!(self.state, AgentState::Stopping { .. });
         let frozen = matches!(self.state, AgentState::Paused { .. });
         self.emit(EventKind::AgentStopping { exit: exit.clone() }).await;
-        self.step(Happening::StopRequested(exit));
+        self.step(Happening::StopRequested(exit.clone()));
+        if self.is_winding_up() {
+            return self.end_as(exit);
+        }
         self.timeout = Countdown::Never;
         (self.probing, self.watching) = (None, None);
+        self.call_off_start.send_replace(true);
         if frozen {
             // A frozen tree hears no signal. If it cannot be thawed, the kill will end it.
             let _ = tokio::time::timeout(THAW, self.processes.thaw(self.profile.id)).await;
@@ -168,7 +188,9 @@ impl<P: Processes> Actor<P> {
     }
 
     async fn signal_stop(&mut self) {
-        self.processes.signal(self.profile.id, self.profile.stop.signal);
+        if !self.begin_hooks(Occasion::PreStop) {
+            self.processes.signal(self.profile.id, self.profile.stop.signal);
+        }
         self.grace = Instant::now().checked_add(self.profile.stop.grace);
     }
 
@@ -180,9 +202,10 @@ impl<P: Processes> Actor<P> {
             _ => {
                 let exit = Exit::Stopped { by };
                 self.emit(EventKind::AgentStopping { exit: exit.clone() }).await;
-                self.step(Happening::StopRequested(exit));
+                self.step(Happening::StopRequested(exit.clone()));
                 self.timeout = Countdown::Never;
                 (self.probing, self.watching) = (None, None);
+                self.end_as(exit);
                 self.kill_now();
             }
         }
@@ -190,6 +213,8 @@ impl<P: Processes> Actor<P> {
 
     /// While the start is under way there is nothing to kill yet: the grace period, now over, sees to it.
     fn kill_now(&mut self) {
+        self.call_off_start.send_replace(true);
+        self.call_off_hooks();
         self.profile.stop.grace = Duration::ZERO;
         self.grace = None;
         if self.spawning.is_none() {
@@ -231,6 +256,7 @@ impl<P: Processes> Actor<P> {
             }
             KeeperEvent::Notice { text, .. } => self.warn(text),
             KeeperEvent::Gone { usage, .. } => self.gone(usage).await,
+            KeeperEvent::Closed if self.is_winding_up() => self.call_off_hooks(),
             KeeperEvent::Closed if self.state.is_alive() => {
                 self.warn(format!(
                     "the keeper is gone, and with it the exit status of {}",

@@ -9,6 +9,7 @@
 
 mod calls;
 mod ending;
+mod hooks;
 mod life;
 mod probes;
 mod watchdog;
@@ -20,8 +21,8 @@ use toka_core::restart::Lives;
 use toka_core::rpc::{Metrics, Progress};
 use toka_core::state::Happening;
 use toka_core::{AgentName, AgentState, Decision, EventKind, Exit, Request, RestartPolicy};
-use toka_keeper::{KeeperEvent, SpawnError, Started, Status};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use toka_keeper::{KeeperEvent, Status};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -32,6 +33,7 @@ use crate::door::{Door, Message};
 use crate::output::Note;
 use crate::probe::ProbeNote;
 use crate::{Command, Durable, EventSink, Launch, Processes, Profile};
+use hooks::{Occasion, StartOutcome};
 use probes::Probing;
 use watchdog::Watching;
 
@@ -65,7 +67,8 @@ pub(crate) enum Order {
 enum Wake {
     Order(Box<Order>),
     Abandoned,
-    Spawned(Box<Result<Started, SpawnError>>),
+    Spawned(Box<StartOutcome>),
+    Hooks(Box<(Occasion, Result<(), String>)>),
     Output(Box<Note>),
     Door(Box<Message>),
     Probe(Box<ProbeNote>),
@@ -120,7 +123,10 @@ pub(crate) struct Actor<P> {
     lives: Lives,
     /// When the next life begins.
     comeback: Option<Instant>,
-    spawning: Option<JoinHandle<Result<Started, SpawnError>>>,
+    spawning: Option<JoinHandle<StartOutcome>>,
+    /// Ends the hooks before the start, while there is one.
+    call_off_start: watch::Sender<bool>,
+    hooks: Option<hooks::Running>,
     early: Vec<KeeperEvent>,
     status: Option<Status>,
     timeout: Countdown,
@@ -162,6 +168,8 @@ impl<P: Processes> Actor<P> {
             lives: Lives::default(),
             comeback: None,
             spawning: None,
+            call_off_start: watch::Sender::new(false),
+            hooks: None,
             early: Vec::new(),
             status: None,
             timeout: Countdown::Never,
@@ -195,6 +203,7 @@ impl<P: Processes> Actor<P> {
         match wake {
             Wake::Order(order) => self.on_order(*order).await,
             Wake::Spawned(outcome) => self.on_spawned(*outcome).await,
+            Wake::Hooks(outcome) => self.on_hooks(*outcome).await,
             Wake::Output(note) => self.on_output(*note).await,
             Wake::Door(message) => self.on_message(*message).await,
             Wake::Probe(note) => self.on_probe(*note).await,
@@ -210,6 +219,7 @@ impl<P: Processes> Actor<P> {
             biased;
             order = self.orders.recv() => order.map_or(Wake::Abandoned, Wake::Order),
             outcome = spawned(&mut self.spawning) => Wake::Spawned(Box::new(outcome)),
+            outcome = hooks::finished(&mut self.hooks) => Wake::Hooks(Box::new(outcome)),
             note = noted(&mut self.notes) => Wake::Output(note),
             () = at(deadline) => Wake::Deadline,
             note = probes::noted(&mut self.probing) => Wake::Probe(Box::new(note)),
@@ -324,9 +334,7 @@ impl<P: Processes> Actor<P> {
     }
 }
 
-async fn spawned(
-    spawning: &mut Option<JoinHandle<Result<Started, SpawnError>>>,
-) -> Result<Started, SpawnError> {
+async fn spawned(spawning: &mut Option<JoinHandle<StartOutcome>>) -> StartOutcome {
     match spawning {
         Some(task) => match task.await {
             Ok(outcome) => {

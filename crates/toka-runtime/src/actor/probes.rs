@@ -24,7 +24,7 @@ impl<P: Processes> Actor<P> {
             return;
         }
         let (sender, notes) = mpsc::unbounded_channel();
-        let exec = Beside { besides: self.besides.clone(), agent: self.profile.id, command: command.clone() };
+        let exec = Beside::new(self.besides.clone(), self.profile.id, command.clone());
         let network = reach(command, pid, enforcement);
         self.probing = Some(Probing { prober: Prober::start(probes, network, exec, sender), notes });
     }

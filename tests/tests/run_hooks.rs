@@ -1,0 +1,130 @@
+//! `toka run` from end to end: commands around an agent's life, in its own sandbox.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use toka_tests::{Document, Scene, User, as_both_users, until};
+
+as_both_users!(
+    hooks_run_in_their_order_around_a_life,
+    a_hook_that_fails_before_the_start_fails_the_start_with_its_words,
+    a_hook_that_fails_after_the_start_ends_the_life,
+    a_hook_before_the_stop_has_the_grace_period_and_no_more,
+    an_interrupt_ends_a_hook_that_hangs_before_the_start,
+    hooks_are_behind_the_agents_walls,
+    a_hook_after_the_end_runs_however_it_ended,
+);
+
+/// Far above what anything here takes; only a failure waits so long.
+const SOON: Duration = Duration::from_secs(20);
+
+fn say(word: &str) -> String {
+    format!("[sh, -c, 'echo {word} >> ~/order']")
+}
+
+fn order(scene: &Scene, agent: &str) -> String {
+    let home = scene.state().join("projects").join(scene.name()).join("agents").join(agent).join("home");
+    std::fs::read_to_string(home.join("order")).unwrap_or_default().replace('\n', " ")
+}
+
+fn hooks_run_in_their_order_around_a_life(user: User) {
+    let scene = Scene::new(user);
+    let script = "trap 'echo term >> ~/order; exit 0' TERM; echo main >> ~/order; touch ~/up; while :; do sleep 0.02; done";
+    let after_main =
+        "[sh, -c, 'until [ -e ~/up ]; do sleep 0.02; done; echo post_start >> ~/order; toka report ready']";
+    let hooks = format!(
+        "hooks: {{pre_start: [{}, {}], post_start: [{after_main}], pre_stop: [{}], post_stop: [{}]}}",
+        say("first"),
+        say("second"),
+        say("pre_stop"),
+        say("post_stop")
+    );
+    let service = Document::shell("service", script).spec("type: service").spec(&hooks);
+    let task = Document::shell("task", "true")
+        .section("dependencies: {required: {service: {reason: it serves, condition: ready}}}");
+    let finished = scene.toka_run(&[service, task], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert_eq!(
+        order(&scene, "service"),
+        "first second main post_start pre_stop term post_stop ",
+        "{finished:#?}"
+    );
+    scene.assert_nothing_left();
+}
+
+fn a_hook_that_fails_before_the_start_fails_the_start_with_its_words(user: User) {
+    let scene = Scene::new(user);
+    let hooks = format!("hooks: {{pre_start: [[sh, -c, 'echo no database >&2; exit 3'], {}]}}", say("never"));
+    let agent = Document::shell("agent", "echo main >> ~/order").spec(&hooks);
+    let finished = scene.toka_run(&[agent], &["--json"]);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    let exit = finished.exit_of("agent");
+    assert_eq!(exit["cause"], "start_failed");
+    assert_eq!(exit["reason"], "hook pre_start: sh: exit code 3: no database");
+    assert_eq!(order(&scene, "agent"), "");
+    scene.assert_nothing_left();
+}
+
+fn a_hook_that_fails_after_the_start_ends_the_life(user: User) {
+    let scene = Scene::new(user);
+    let agent = Document::shell("agent", "exec sleep 600").spec("hooks: {post_start: [['false']]}");
+    let finished = scene.toka_run(&[agent], &["--json"]);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    assert_eq!(finished.exit_of("agent")["reason"], "hook post_start: false: exit code 1");
+    scene.assert_nothing_left();
+}
+
+fn a_hook_before_the_stop_has_the_grace_period_and_no_more(user: User) {
+    let scene = Scene::new(user);
+    let service = Document::shell("service", "exec sleep 600")
+        .spec("type: service")
+        .spec("stop: {grace_period: 200ms}")
+        .spec("hooks: {pre_stop: [[sh, -c, 'trap \"\" TERM; setsid sleep 600 & sleep 600']]}");
+    let finished = scene.toka_run(&[service, Document::shell("task", "true")], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert_eq!(finished.exit_of("service")["cause"], "stopped", "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+fn an_interrupt_ends_a_hook_that_hangs_before_the_start(user: User) {
+    let scene = Scene::new(user);
+    let hooks = "hooks: {pre_start: [[sh, -c, 'touch ~/begun; sleep 600']]}";
+    let mut run = scene.start(&[Document::shell("agent", "true").spec(hooks)], &[]);
+    run.wait_for("agent_starting", "agent");
+    let begun = scene.state().join("projects").join(scene.name()).join("agents/agent/home/begun");
+    until(SOON, "the hook to begin", || begun.exists().then_some(()));
+    run.signal(Signal::SIGINT);
+    let finished = run.finish();
+    assert_eq!(finished.code, Some(130), "{finished:#?}");
+    assert_eq!(finished.exit_of("agent")["cause"], "stopped", "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+fn hooks_are_behind_the_agents_walls(user: User) {
+    let scene = Scene::new(user);
+    let secret = scene.outside().join("secret");
+    scene.write(&secret, "of the host");
+    let peek = |word: &str| format!("[sh, -c, 'cat {} && echo {word} >> ~/order; true']", secret.display());
+    let hooks = format!(
+        "hooks: {{pre_start: [{}, {}], post_stop: [{}]}}",
+        peek("before"),
+        say("legal"),
+        peek("after")
+    );
+    let finished = scene.toka_run(&[Document::shell("agent", "true").spec(&hooks)], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert_eq!(order(&scene, "agent"), "legal ");
+    scene.assert_nothing_left();
+}
+
+fn a_hook_after_the_end_runs_however_it_ended(user: User) {
+    let scene = Scene::new(user);
+    let hooks = format!("hooks: {{post_stop: [{}]}}", say("swept"));
+    let agent = Document::shell("agent", "kill -9 $$")
+        .spec(&hooks)
+        .spec("restart: {policy: on-failure, max_restarts: 1, backoff: {initial: 1ms}}");
+    let finished = scene.toka_run(&[agent], &["--json"]);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    assert_eq!(order(&scene, "agent"), "swept swept ", "once after each life");
+    scene.assert_nothing_left();
+}
