@@ -1,14 +1,22 @@
 //! What the agent says: notices, progress, metrics, and the work of its tasks.
 
+use std::time::Duration;
+
 use toka_core::event::Usage;
 use toka_core::rpc::{Call, MAX_TEXT, Metrics, Progress, RpcError, TaskEnd, TaskEnded, TaskEnter};
 use toka_core::{EventKind, Exit};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{Actor, DoorReach, Groups, RunningTask};
 use crate::Processes;
 use crate::door::{Answer, Message, Notice, Peer};
 use crate::exit_reason::out_of_memory;
+
+/// How long the agent's owner waits for the end of what a task left behind. What takes longer hangs in a device, and is
+/// seen to at the agent's end.
+const EMPTIED_WITHIN: Duration = Duration::from_millis(500);
+/// Between two looks whether it has ended.
+const EMPTYING_LOOK: Duration = Duration::from_millis(2);
 
 impl<P: Processes> Actor<P> {
     pub(super) async fn on_message(&mut self, message: Message) {
@@ -132,6 +140,22 @@ impl<P: Processes> Actor<P> {
         }
     }
 
+    /// Ends what a task left behind, and takes its figures: they are there when its group is empty, which the kernel needs
+    /// a moment for after the kill.
+    async fn end_leaf(&self, index: usize, leaf: &str) -> Usage {
+        let deadline = Instant::now() + EMPTIED_WITHIN;
+        loop {
+            match self.processes.remove_leaf(self.profile.id, leaf).await {
+                Ok(usage) => return usage,
+                Err(error) if Instant::now() >= deadline => {
+                    tracing::warn!(agent = %self.profile.name, index, %error, "no figures of a task");
+                    return Usage::default();
+                }
+                Err(_) => sleep(EMPTYING_LOOK).await,
+            }
+        }
+    }
+
     async fn end_task(&mut self, end: TaskEnd) -> Result<Answer, RpcError> {
         let TaskEnd { index, attempt, exit, duration_ms } = end;
         let task = match self.tasks.remove(&index) {
@@ -143,7 +167,7 @@ impl<P: Processes> Actor<P> {
             None => return Err(refused(format!("task {index} is not under way"))),
         };
         let usage = match &task.leaf {
-            Some(leaf) => self.processes.remove_leaf(self.profile.id, leaf).await.unwrap_or_default(),
+            Some(leaf) => self.end_leaf(index, leaf).await,
             None => Usage::default(),
         };
         let exit = out_of_memory(shortened(exit), &usage, self.profile.memory);
