@@ -5,6 +5,7 @@ use std::time::Duration;
 use toka_core::event::Usage;
 use toka_core::rpc::{Call, MAX_TEXT, Metrics, Progress, RpcError, TaskEnd, TaskEnded, TaskEnter};
 use toka_core::{EventKind, Exit};
+use toka_keeper::KeeperError;
 use tokio::time::{Instant, sleep};
 
 use super::{Actor, DoorReach, Groups, RunningTask};
@@ -125,13 +126,12 @@ impl<P: Processes> Actor<P> {
 
     /// Gives the task's process, which must be the agent's, a control group of its own.
     async fn make_leaf(&mut self, index: usize, pid: i32) -> Result<Option<String>, RpcError> {
-        if self.processes.owner_of(pid).await != Some(self.profile.id) {
-            return Err(refused(format!("process {pid} is not this agent's")));
-        }
         self.leaves += 1;
         let leaf = format!("call-{}", self.leaves);
         match self.processes.make_leaf(self.profile.id, &leaf, pid).await {
             Ok(()) => Ok(Some(leaf)),
+            // Only the keeper knows which one is meant: the number may be of a namespace of the agent's own.
+            Err(KeeperError::Stranger) => Err(refused(format!("process {pid} is not this agent's"))),
             // The agent's own limits hold all the same; only the task's figures are missing.
             Err(error) => {
                 tracing::warn!(agent = %self.profile.name, index, %error, "no control group for a task");
