@@ -49,6 +49,9 @@ pub enum KeeperError {
     /// It is gone.
     #[error("the keeper is gone")]
     Gone,
+    /// The process that it was to move is not the agent's.
+    #[error("the process is not the agent's")]
+    Stranger,
     /// It says why.
     #[error("{0}")]
     Refused(String),
@@ -223,10 +226,11 @@ impl Keeper {
         self.done(Request::Thaw { id }).await
     }
 
-    /// Makes the leaf group `leaf` of an agent and moves one of its processes into it, with all its threads.
+    /// Makes the leaf group `leaf` of an agent and moves one of its processes into it, with all its threads. `pid` is the
+    /// number that the agent has for it, in its own process namespace if it has one.
     ///
     /// # Errors
-    /// When the process is not the agent's, or the kernel refuses.
+    /// [`KeeperError::Stranger`] when the process is not the agent's; others when the kernel refuses.
     pub async fn make_leaf(&self, id: ProcessId, leaf: &str, pid: i32) -> Result<(), KeeperError> {
         self.done(Request::MakeLeaf { id, leaf: leaf.to_owned(), pid }).await
     }
@@ -348,6 +352,7 @@ impl Keeper {
 fn refusal(body: Body) -> KeeperError {
     match body {
         Body::Failed { reason } => KeeperError::Refused(reason),
+        Body::Stranger => KeeperError::Stranger,
         other => KeeperError::Refused(format!("an answer to something else: {other:?}")),
     }
 }

@@ -61,7 +61,8 @@ pub(crate) enum Request {
     Freeze { id: ProcessId },
     /// Thaw them.
     Thaw { id: ProcessId },
-    /// Make a leaf group and move a process of the agent into it.
+    /// Make a leaf group and move a process of the agent into it, which is named as the agent names it: by its number in
+    /// the agent's process namespace, if that has one of its own.
     MakeLeaf { id: ProcessId, leaf: String, pid: i32 },
     /// Remove a leaf group; answered with what it used.
     RemoveLeaf { id: ProcessId, leaf: String },
@@ -102,6 +103,8 @@ pub(crate) enum Body {
     Done,
     /// What was asked about does not exist, or the kernel refused.
     Failed { reason: String },
+    /// Answer to `MakeLeaf`: the process is not the agent's.
+    Stranger,
     /// Answer to `Usage` and `RemoveLeaf`.
     Usage(Usage),
     /// Answer to `Resources`.

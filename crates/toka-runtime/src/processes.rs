@@ -5,7 +5,7 @@ use std::io;
 
 use toka_core::Resources;
 use toka_core::event::Usage;
-use toka_keeper::{Keeper, ProcessId, SpawnError, Started};
+use toka_keeper::{Keeper, KeeperError, ProcessId, SpawnError, Started};
 
 /// The keeper, or a fake of it.
 pub trait Processes: Clone + Send + Sync + 'static {
@@ -19,8 +19,13 @@ pub trait Processes: Clone + Send + Sync + 'static {
     fn freeze(&self, id: ProcessId) -> impl Future<Output = io::Result<()>> + Send;
     /// Lets the whole tree run again.
     fn thaw(&self, id: ProcessId) -> impl Future<Output = io::Result<()>> + Send;
-    /// Gives the process `pid` a control group of its own within the agent's.
-    fn make_leaf(&self, id: ProcessId, leaf: &str, pid: i32) -> impl Future<Output = io::Result<()>> + Send;
+    /// Gives the process that the agent calls `pid` a control group of its own within the agent's.
+    fn make_leaf(
+        &self,
+        id: ProcessId,
+        leaf: &str,
+        pid: i32,
+    ) -> impl Future<Output = Result<(), KeeperError>> + Send;
     /// Ends what is left in that group and removes it; what it used.
     fn remove_leaf(&self, id: ProcessId, leaf: &str) -> impl Future<Output = io::Result<Usage>> + Send;
     /// What the agent holds and uses at this moment; `None` when it is gone.
@@ -50,8 +55,8 @@ impl Processes for Keeper {
         Self::thaw(self, id).await.map_err(io::Error::other)
     }
 
-    async fn make_leaf(&self, id: ProcessId, leaf: &str, pid: i32) -> io::Result<()> {
-        Self::make_leaf(self, id, leaf, pid).await.map_err(io::Error::other)
+    async fn make_leaf(&self, id: ProcessId, leaf: &str, pid: i32) -> Result<(), KeeperError> {
+        Self::make_leaf(self, id, leaf, pid).await
     }
 
     async fn remove_leaf(&self, id: ProcessId, leaf: &str) -> io::Result<Usage> {

@@ -15,7 +15,7 @@ use toka_core::{
     AgentName, ByteSize, Confinement, Coverage, Enforcement, EventKind, Layer, Name, Probes, Resources,
     Restart, RestartPolicy,
 };
-use toka_keeper::{KeeperEvent, ProcessId, Program, SpawnError, Started, Status};
+use toka_keeper::{KeeperError, KeeperEvent, ProcessId, Program, SpawnError, Started, Status};
 use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
 use tokio::sync::{mpsc, oneshot};
 
@@ -84,7 +84,10 @@ impl Processes for FakeKeeper {
         Ok(())
     }
 
-    async fn make_leaf(&self, _: ProcessId, leaf: &str, pid: i32) -> io::Result<()> {
+    async fn make_leaf(&self, id: ProcessId, leaf: &str, pid: i32) -> Result<(), KeeperError> {
+        if self.owner_of(pid).await != Some(id) {
+            return Err(KeeperError::Stranger);
+        }
         self.ask(Asked::MakeLeaf(leaf.to_owned(), pid));
         Ok(())
     }

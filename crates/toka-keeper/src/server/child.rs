@@ -18,6 +18,7 @@ use toka_sandbox::init::read_status;
 use toka_sandbox::sys::{self, Arguments};
 use toka_sandbox::{Birth, Group, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams};
 
+use super::number;
 use crate::protocol::{Body, Launch, ProcessId, Status};
 
 /// How far it is.
@@ -213,6 +214,19 @@ impl Child {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.deadline = None;
             let _ = self.kill();
+        }
+    }
+
+    /// The host's number of the process that its processes call `number`; `None` when none of them is called so. The
+    /// first process of its namespace is ours, and no task of it.
+    pub(super) fn on_host(&self, number: i32) -> Option<i32> {
+        match self.birth {
+            Birth::Sharing | Birth::Copied => Some(number),
+            Birth::InNamespaces => {
+                let members = self.group.processes().unwrap_or_default();
+                let others = members.into_iter().filter(|pid| *pid != self.pid);
+                number::on_host(Path::new("/proc"), others, self.pid, number)
+            }
         }
     }
 

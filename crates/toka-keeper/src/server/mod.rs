@@ -1,6 +1,7 @@
 //! The keeper's loop: one thread, one place where it waits, and every reason that it wakes up for on this page.
 
 mod child;
+mod number;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
@@ -276,17 +277,7 @@ impl Server {
             Request::Kill { id } => self.with(id, |child| child.kill()),
             Request::Freeze { id } => self.with(id, |child| done(child.group.freeze())),
             Request::Thaw { id } => self.with(id, |child| done(child.group.thaw())),
-            Request::MakeLeaf { id, leaf, pid } => {
-                // The daemon has asked before; what the kernel says now is what counts.
-                let owner = self.owner(pid);
-                self.with(id, |child| match child.group.can_kill() {
-                    true if owner != Some(id) => {
-                        Err("cannot move a process that is not the agent's".to_owned())
-                    }
-                    // Without groups there is nothing to move it into, and its number is of its own namespace.
-                    _ => done(child.group.make_leaf(&leaf, pid)),
-                })
-            }
+            Request::MakeLeaf { id, leaf, pid } => self.make_leaf(id, &leaf, pid),
             Request::RemoveLeaf { id, leaf } => self.with(id, |child| {
                 child.group.remove_leaf(&leaf).map(Body::Usage).map_err(|e| with_source(&e))
             }),
@@ -296,6 +287,21 @@ impl Server {
             Request::Usage { id } => self.with(id, |child| Ok(Body::Usage(child.group.usage()))),
         };
         self.say(Some(call), body, Vec::new());
+    }
+
+    /// Moves the process that the agent calls `number` into a leaf, if the kernel says that it is the agent's.
+    fn make_leaf(&self, id: ProcessId, leaf: &str, number: i32) -> Body {
+        let Some(child) = self.children.get(&id) else { return failed("find the process") };
+        if !child.group.can_kill() {
+            // There is nothing to move it into, and nothing that would tell whose it is.
+            return Body::Done;
+        }
+        match child.on_host(number).filter(|pid| self.owner(*pid) == Some(id)) {
+            Some(pid) => {
+                done(child.group.make_leaf(leaf, pid)).unwrap_or_else(|reason| Body::Failed { reason })
+            }
+            None => Body::Stranger,
+        }
     }
 
     fn with(&mut self, id: ProcessId, act: impl FnOnce(&mut Child) -> Result<Body, String>) -> Body {

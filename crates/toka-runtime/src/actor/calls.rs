@@ -1,14 +1,23 @@
 //! What the agent says: notices, progress, metrics, and the work of its tasks.
 
+use std::time::Duration;
+
 use toka_core::event::Usage;
 use toka_core::rpc::{Call, MAX_TEXT, Metrics, Progress, RpcError, TaskEnd, TaskEnded, TaskEnter};
 use toka_core::{EventKind, Exit};
-use tokio::time::Instant;
+use toka_keeper::KeeperError;
+use tokio::time::{Instant, sleep};
 
 use super::{Actor, DoorReach, Groups, RunningTask};
 use crate::Processes;
 use crate::door::{Answer, Message, Notice, Peer};
 use crate::exit_reason::out_of_memory;
+
+/// How long the agent's owner waits for the end of what a task left behind. What takes longer hangs in a device, and is
+/// seen to at the agent's end.
+const EMPTIED_WITHIN: Duration = Duration::from_millis(500);
+/// Between two looks whether it has ended.
+const EMPTYING_LOOK: Duration = Duration::from_millis(2);
 
 impl<P: Processes> Actor<P> {
     pub(super) async fn on_message(&mut self, message: Message) {
@@ -117,17 +126,32 @@ impl<P: Processes> Actor<P> {
 
     /// Gives the task's process, which must be the agent's, a control group of its own.
     async fn make_leaf(&mut self, index: usize, pid: i32) -> Result<Option<String>, RpcError> {
-        if self.processes.owner_of(pid).await != Some(self.profile.id) {
-            return Err(refused(format!("process {pid} is not this agent's")));
-        }
         self.leaves += 1;
         let leaf = format!("call-{}", self.leaves);
         match self.processes.make_leaf(self.profile.id, &leaf, pid).await {
             Ok(()) => Ok(Some(leaf)),
+            // Only the keeper knows which one is meant: the number may be of a namespace of the agent's own.
+            Err(KeeperError::Stranger) => Err(refused(format!("process {pid} is not this agent's"))),
             // The agent's own limits hold all the same; only the task's figures are missing.
             Err(error) => {
                 tracing::warn!(agent = %self.profile.name, index, %error, "no control group for a task");
                 Ok(None)
+            }
+        }
+    }
+
+    /// Ends what a task left behind, and takes its figures: they are there when its group is empty, which the kernel needs
+    /// a moment for after the kill.
+    async fn end_leaf(&self, index: usize, leaf: &str) -> Usage {
+        let deadline = Instant::now() + EMPTIED_WITHIN;
+        loop {
+            match self.processes.remove_leaf(self.profile.id, leaf).await {
+                Ok(usage) => return usage,
+                Err(error) if Instant::now() >= deadline => {
+                    tracing::warn!(agent = %self.profile.name, index, %error, "no figures of a task");
+                    return Usage::default();
+                }
+                Err(_) => sleep(EMPTYING_LOOK).await,
             }
         }
     }
@@ -143,7 +167,7 @@ impl<P: Processes> Actor<P> {
             None => return Err(refused(format!("task {index} is not under way"))),
         };
         let usage = match &task.leaf {
-            Some(leaf) => self.processes.remove_leaf(self.profile.id, leaf).await.unwrap_or_default(),
+            Some(leaf) => self.end_leaf(index, leaf).await,
             None => Usage::default(),
         };
         let exit = out_of_memory(shortened(exit), &usage, self.profile.memory);

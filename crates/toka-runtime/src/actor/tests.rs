@@ -266,11 +266,11 @@ async fn a_task_gets_a_group_of_its_own_and_its_usage_is_told() {
     assert!(client.ask("task/enter", &stranger).await.contains("not this agent's"));
     let enter = format!(r#"{{"index":0,"attempt":1,"pid":{}}}"#, PID + 1);
     assert!(client.ask("task/enter", &enter).await.contains("\"result\":{}"));
-    assert!(matches!(rig.asked().await, Asked::MakeLeaf(leaf, pid) if leaf == "call-1" && pid == PID + 1));
+    assert!(matches!(rig.asked().await, Asked::MakeLeaf(leaf, pid) if leaf == "call-2" && pid == PID + 1));
     assert!(client.ask("task/enter", &enter).await.contains("under way already"));
     let end = r#"{"index":0,"attempt":1,"exit":{"cause":"code","code":0},"duration_ms":5}"#;
     assert!(client.ask("task/end", end).await.contains("\"cpu_us\":7"));
-    assert!(matches!(rig.asked().await, Asked::RemoveLeaf(leaf) if leaf == "call-1"));
+    assert!(matches!(rig.asked().await, Asked::RemoveLeaf(leaf) if leaf == "call-2"));
     assert!(client.ask("task/end", end).await.contains("not under way"));
     assert!(matches!(rig.event().await, EventKind::TaskStarted { index: 0, attempt: 1, .. }));
     assert!(matches!(rig.event().await, EventKind::TaskEnded { exit: Exit::Code { code: 0 }, .. }));

@@ -256,7 +256,7 @@ impl Group {
     }
 
     /// Every process in it and its leaves; `None` when there is no hierarchy that tells.
-    pub(super) fn processes(&self) -> Option<Vec<i32>> {
+    pub fn processes(&self) -> Option<Vec<i32>> {
         let folders = tree(self.first()?);
         Some(folders.iter().flat_map(|folder| files::processes(folder)).collect())
     }
