@@ -72,6 +72,7 @@ struct Seen {
     started: bool,
     ready: bool,
     objectives_met: bool,
+    restarted: bool,
     /// The objectives whose checks passed, by their places in the agent's list.
     checks_passed: BTreeSet<usize>,
     lines: BTreeSet<String>,
@@ -212,8 +213,10 @@ impl RunState {
         }
         let (was_alive, is_alive) = (before.is_alive(), now.is_alive());
         let ended = now.is_final() && !before.is_final();
-        self.running += usize::from(counts(node.kind, now));
-        self.running -= usize::from(counts(node.kind, &before));
+        let counted = counts(node.kind, &before, &agent.seen);
+        agent.seen.restarted |= matches!(now, AgentState::Backoff { .. });
+        self.running += usize::from(counts(node.kind, now, &agent.seen));
+        self.running -= usize::from(counted);
         if *now != AgentState::Pending {
             self.pending.remove(&at);
             self.doomed.remove(&at);
@@ -314,11 +317,11 @@ fn position(plan: &Plan, agent: &AgentName) -> Result<usize, ApplyError> {
     plan.position(agent).ok_or_else(|| ApplyError::UnknownAgent(agent.clone()))
 }
 
-/// Whether an agent counts for the limit of what runs at once.
-fn counts(kind: AgentKind, state: &AgentState) -> bool {
+/// Whether an agent counts for the limit of what runs at once. A service that comes back by itself asks nobody.
+fn counts(kind: AgentKind, state: &AgentState, seen: &Seen) -> bool {
     match kind {
         AgentKind::Task => state.is_alive(),
-        AgentKind::Service => matches!(state, AgentState::Starting),
+        AgentKind::Service => matches!(state, AgentState::Starting) && !seen.restarted,
     }
 }
 

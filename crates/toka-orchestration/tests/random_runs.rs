@@ -24,6 +24,7 @@ struct Known {
     line: bool,
     succeeded: bool,
     ended: bool,
+    restarted: bool,
 }
 
 struct Simulation {
@@ -58,6 +59,7 @@ impl Simulation {
                 known.succeeded = exit.is_success();
             }
             AgentState::Quarantined { .. } => known.ended = true,
+            AgentState::Backoff { .. } => known.restarted = true,
             _ => {}
         }
     }
@@ -82,11 +84,11 @@ impl Simulation {
     }
 
     fn counted(&self) -> usize {
-        let nodes = self.plan.nodes().iter().zip(self.states());
+        let nodes = self.plan.nodes().iter().zip(self.states()).zip(&self.known);
         nodes
-            .filter(|(node, state)| match node.kind {
+            .filter(|((node, state), known)| match node.kind {
                 AgentKind::Task => state.is_alive(),
-                AgentKind::Service => *state == AgentState::Starting,
+                AgentKind::Service => *state == AgentState::Starting && !known.restarted,
             })
             .count()
     }

@@ -120,12 +120,18 @@ pub(super) async fn finished(hooks: &mut Option<Running>) -> (Occasion, Result<(
     (occasion, outcome)
 }
 
-/// Runs the hooks before a start.
-pub(super) async fn before<P: Processes>(
-    beside: Beside<P>,
-    commands: Vec<Vec<String>>,
-    called_off: watch::Receiver<bool>,
-) -> Result<(), StartError> {
-    let outcome = beside.run_all(Company::Nobody, &commands, LIMIT, called_off).await;
-    outcome.map_err(|reason| StartError::Hook(format!("hook pre_start: {reason}")))
+/// The hooks before a start.
+pub(super) struct PreStart<P> {
+    pub(super) beside: Beside<P>,
+    pub(super) commands: Vec<Vec<String>>,
+    pub(super) called_off: watch::Receiver<bool>,
+}
+
+impl<P: Processes> PreStart<P> {
+    /// Runs them all.
+    pub(super) async fn run(self) -> Result<(), StartError> {
+        let Self { beside, commands, called_off } = self;
+        let outcome = beside.run_all(Company::Nobody, &commands, LIMIT, called_off).await;
+        outcome.map_err(|reason| StartError::Hook(format!("hook pre_start: {reason}")))
+    }
 }

@@ -7,10 +7,10 @@ use toka_core::state::Happening;
 use toka_core::{AgentState, Coverage, EventKind, Exit, Layer, RestartPolicy};
 use toka_keeper::{KeeperEvent, SpawnError, Started};
 use toka_sandbox::PrepareError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::hooks::{self, Occasion, StartError, StartOutcome};
+use super::hooks::{Occasion, PreStart, StartError, StartOutcome};
 use super::{Actor, DoorReach, Groups, Pumping};
 use crate::beside::Beside;
 use crate::countdown::Countdown;
@@ -39,10 +39,7 @@ impl<P: Processes> Actor<P> {
         }
         let command = if self.is_last_use() { self.command.take() } else { self.command.clone() }
             .expect("without a policy nothing is started twice: the state machine sees to it");
-        let pre_start = self.profile.hooks.pre_start.clone();
-        let beside = Beside::new(self.besides.clone(), self.profile.id, command.clone());
-        let called_off = self.call_off_start.subscribe();
-        self.call_off_start.send_replace(false);
+        let pre_start = self.pre_start(&command);
         let Command { program, argv, env, plan } = command;
         let StopPolicy { signal: stop_signal, grace } = self.profile.stop;
         let launch = toka_keeper::Launch {
@@ -60,11 +57,22 @@ impl<P: Processes> Actor<P> {
         self.spawning = Some(tokio::spawn(async move {
             // Nobody closes the semaphore; without a permit it would start all the same.
             let _turn = starts.acquire().await;
-            if !pre_start.is_empty() {
-                hooks::before(beside, pre_start, called_off).await?;
+            if let Some(pre_start) = pre_start {
+                pre_start.run().await?;
             }
             processes.spawn(launch).await.map_err(StartError::Spawn)
         }));
+    }
+
+    /// What runs before the process, if anything does.
+    fn pre_start(&mut self, command: &Command) -> Option<PreStart<P>> {
+        let commands = self.profile.hooks.pre_start.clone();
+        (!commands.is_empty()).then(|| {
+            let (call_off, called_off) = watch::channel(false);
+            self.call_off_start = Some(call_off);
+            let beside = Beside::new(self.besides.clone(), self.profile.id, command.clone());
+            PreStart { beside, commands, called_off }
+        })
     }
 
     /// Whether what is executed is of no use any more once it is.
@@ -176,7 +184,7 @@ impl<P: Processes> Actor<P> {
         }
         self.timeout = Countdown::Never;
         (self.probing, self.watching) = (None, None);
-        self.call_off_start.send_replace(true);
+        self.call_off_start = None;
         if frozen {
             // A frozen tree hears no signal. If it cannot be thawed, the kill will end it.
             let _ = tokio::time::timeout(THAW, self.processes.thaw(self.profile.id)).await;
@@ -213,7 +221,7 @@ impl<P: Processes> Actor<P> {
 
     /// While the start is under way there is nothing to kill yet: the grace period, now over, sees to it.
     fn kill_now(&mut self) {
-        self.call_off_start.send_replace(true);
+        self.call_off_start = None;
         self.call_off_hooks();
         self.profile.stop.grace = Duration::ZERO;
         self.grace = None;

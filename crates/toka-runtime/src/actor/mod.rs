@@ -124,8 +124,8 @@ pub(crate) struct Actor<P> {
     /// When the next life begins.
     comeback: Option<Instant>,
     spawning: Option<JoinHandle<StartOutcome>>,
-    /// Ends the hooks before the start, while there is one.
-    call_off_start: watch::Sender<bool>,
+    /// Dropped, it ends the hooks before the start.
+    call_off_start: Option<watch::Sender<bool>>,
     hooks: Option<hooks::Running>,
     early: Vec<KeeperEvent>,
     status: Option<Status>,
@@ -168,7 +168,7 @@ impl<P: Processes> Actor<P> {
             lives: Lives::default(),
             comeback: None,
             spawning: None,
-            call_off_start: watch::Sender::new(false),
+            call_off_start: None,
             hooks: None,
             early: Vec::new(),
             status: None,
