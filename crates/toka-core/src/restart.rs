@@ -38,9 +38,9 @@ pub enum RestartPolicy {
     Always,
     /// After every end but a success.
     OnFailure,
-    /// After a signal, a timeout or the watchdog, not after an exit code.
+    /// After a signal, a timeout, the watchdog, a probe or too much memory, not after an exit code or a failed start.
     OnAbnormal,
-    /// After the watchdog only.
+    /// After the watchdog or a probe only.
     OnWatchdog,
     /// Like always, and not after a stop that outlives the supervisor.
     UnlessStopped,
@@ -49,7 +49,7 @@ pub enum RestartPolicy {
 /// The wait before a restart, which grows from one to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Backoff {
-    /// Before the first restart.
+    /// Before the first restart in a row.
     pub initial: Duration,
     /// The longest wait.
     pub max: Duration,
@@ -57,7 +57,7 @@ pub struct Backoff {
     pub multiplier: f64,
     /// Share of the wait that is drawn at random, 0 to 1.
     pub jitter: f64,
-    /// A life this long makes the next wait the first again.
+    /// After a life this long the next restart is immediate, and the waits begin anew.
     pub reset_after: Duration,
 }
 

@@ -15,7 +15,7 @@ pub enum Stage {
     /// From 2N on: [`Stage::SIGNAL`] to the main process. An end that follows is laid to the watchdog
     /// (`Exit::Watchdog`), whatever its status.
     Signal,
-    /// From 3N on: the tree is killed, with `Exit::Watchdog`; the agent's restart policy says whether it begins again.
+    /// From 3N on: it is stopped, and killed after its grace period, with `Exit::Watchdog`; the agent's restart policy says whether it begins again.
     Restart,
 }
 

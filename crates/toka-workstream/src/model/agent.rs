@@ -69,7 +69,7 @@ pub struct Agent {
     pub restart: Restart,
     /// `spec.startup_probe`, `spec.readiness_probe`, `spec.liveness_probe`.
     pub probes: Probes,
-    /// `spec.watchdog`: the longest silence between two `WATCHDOG=1`.
+    /// `spec.watchdog`: the longest time without a sign of life.
     pub watchdog: Option<Duration>,
     /// `spec.stop`.
     pub stop: Stop,

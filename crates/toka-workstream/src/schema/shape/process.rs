@@ -74,7 +74,7 @@ pub(super) struct Restart {
     /// After which ends. By default `no` for a task, `on-failure` for a service.
     #[schemars(extend("examples" = ["on-failure"]))]
     policy: Option<Policy>,
-    /// Restarts within `window` before it is given up.
+    /// Restarts within `window`; one more, and it is quarantined until a new run.
     #[schemars(extend("default" = 5, "examples" = [10]))]
     max_restarts: Option<u32>,
     /// The time over which restarts are counted.
@@ -115,9 +115,9 @@ pub(super) enum PolicyWord {
     Always,
     /// After every end but a success.
     OnFailure,
-    /// After a signal, a timeout or the watchdog, not after an exit code.
+    /// After a signal, a timeout, the watchdog, a probe or too much memory, not after an exit code or a failed start.
     OnAbnormal,
-    /// After the watchdog only.
+    /// After the watchdog or a probe only.
     OnWatchdog,
     /// Like `always`, and not after a stop that outlives the supervisor.
     UnlessStopped,
@@ -127,7 +127,7 @@ pub(super) enum PolicyWord {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Backoff {
-    /// Before the first restart.
+    /// Before the first restart in a row.
     #[serde(default)]
     #[schemars(schema_with = "kinds::duration", extend("default" = "1s", "examples" = ["500ms"]))]
     initial: String,
@@ -141,7 +141,7 @@ pub(super) struct Backoff {
     /// The share of the wait that is drawn at random.
     #[schemars(range(min = 0, max = 1), extend("default" = 0.25, "examples" = [0.1]))]
     jitter: Option<f64>,
-    /// A life this long makes the next wait the first again.
+    /// After a life this long the next restart is immediate, and the waits begin anew.
     #[serde(default)]
     #[schemars(schema_with = "kinds::duration", extend("default" = "1m", "examples" = ["10m"]))]
     reset_after: String,
@@ -218,7 +218,7 @@ pub(super) struct HttpGet {
     #[serde(default)]
     #[schemars(schema_with = "kinds::text", extend("default" = "/", "examples" = ["/ready"]))]
     path: String,
-    /// The scheme.
+    /// The scheme; with `https` the certificate is not verified.
     #[schemars(extend("default" = "http", "examples" = ["https"]))]
     scheme: Option<Scheme>,
     /// Headers of the request.
@@ -268,19 +268,19 @@ pub(super) struct Stop {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Hooks {
-    /// Before the process; a failure fails the start.
+    /// Before the process, in 90 s at most; a failure fails the start.
     #[serde(default)]
     #[schemars(schema_with = "kinds::commands", extend("default" = [], "examples" = [["mkdir", "-p", "out"]]))]
     pre_start: String,
-    /// After the process was started.
+    /// Beside the process, once it executes its program; a failure ends the agent as a start that failed.
     #[serde(default)]
     #[schemars(schema_with = "kinds::commands", extend("default" = [], "examples" = [["touch", "out/started"]]))]
     post_start: String,
-    /// Before the stop signal.
+    /// Beside the process, before the stop signal and within the grace period.
     #[serde(default)]
     #[schemars(schema_with = "kinds::commands", extend("default" = [], "examples" = [["./drain.sh"]]))]
     pre_stop: String,
-    /// After the agent is gone.
+    /// When the agent that ran is gone with all that it started, however it ended; a failure is told.
     #[serde(default)]
     #[schemars(schema_with = "kinds::commands", extend("default" = [], "examples" = [["rm", "-r", "out"]]))]
     post_stop: String,

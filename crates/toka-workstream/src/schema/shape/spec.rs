@@ -40,17 +40,19 @@ pub(super) struct Spec {
     /// When the agent is started again after it ended: a policy, or a map.
     #[schemars(extend("examples" = [{"policy": "on-failure", "max_restarts": 5}]))]
     restart: Option<RestartSection>,
-    /// Holds back the other probes until it succeeds. An empty one waits for the agent's own `READY=1`.
+    /// Holds back the other probes until it succeeds, and ends the agent when it fails. An empty one waits for the agent's own `READY=1`.
     #[schemars(extend("examples" = [{}]))]
     startup_probe: Option<Probe>,
-    /// Says whether the agents that depend on this one may go on. An empty one waits for the agent's own
-    /// `READY=1`.
+    /// Says, as long as the agent lives, whether it is ready; agents that wait for that start while it is. An empty one
+    /// waits for the agent's own `READY=1`.
     #[schemars(extend("examples" = [{"exec": {"command": ["./ready.sh"]}}]))]
     readiness_probe: Option<Probe>,
-    /// Ends the agent when it fails; must have a check.
+    /// Ends the agent when it fails, and `restart` says whether it comes back; must have a check.
     #[schemars(extend("examples" = [{"http_get": {"port": 8080, "path": "/livez"}}]))]
     liveness_probe: Option<Probe>,
-    /// The longest silence between two `WATCHDOG=1` of the agent; a longer one ends it.
+    /// The longest time without a sign of life: progress, output, I/O; from the agent's first `WATCHDOG=1` on, only
+    /// further ones. After it an event tells so, after twice as long the agent gets SIGABRT, after three times it is
+    /// ended.
     #[serde(default)]
     #[schemars(schema_with = "kinds::duration", extend("examples" = ["30s"]))]
     watchdog: String,
