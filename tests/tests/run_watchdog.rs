@@ -89,3 +89,18 @@ fn one_that_calls_for_help_is_ended_at_once_and_comes_back(user: User) {
     assert_eq!(all(&finished, "agent_restarting", "agent")[0]["exit"]["cause"], "watchdog");
     scene.assert_nothing_left();
 }
+
+#[test]
+fn what_a_probe_does_is_no_sign_of_life() {
+    if !toka_tests::require(&[toka_tests::Need::Root, toka_tests::Need::Cgroups]) {
+        return;
+    }
+    let scene = Scene::new(User::Root);
+    let busy = "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); done";
+    let agent = Document::shell("agent", "exec sleep 600").spec("watchdog: 400ms").spec("restart: no").spec(
+        &format!("liveness_probe: {{exec: {{command: [sh, -c, '{busy}']}}, period: 50ms, timeout: 5s}}"),
+    );
+    let finished = scene.toka_run(&[agent], &["--json"]);
+    assert_eq!(finished.exit_of("agent")["cause"], "watchdog", "{finished:#?}");
+    scene.assert_nothing_left();
+}

@@ -64,6 +64,8 @@ pub(crate) struct Beside<P> {
     command: Command,
     /// The number of the last command, of those that run one after the other.
     current: AtomicU64,
+    /// CPU time that such commands of the agent have used, in microseconds: in its groups it looks like its own.
+    spent: Arc<AtomicU64>,
 }
 
 /// How much of what a command says is told; it may write more, and is not slowed by it.
@@ -85,8 +87,13 @@ impl<P: Processes> ExecCheck for Beside<P> {
 }
 
 impl<P: Processes> Beside<P> {
-    pub(crate) fn new(besides: Besides<P>, agent: ProcessId, command: Command) -> Self {
-        Self { besides, agent, command, current: AtomicU64::new(0) }
+    pub(crate) fn new(
+        besides: Besides<P>,
+        agent: ProcessId,
+        command: Command,
+        spent: Arc<AtomicU64>,
+    ) -> Self {
+        Self { besides, agent, command, current: AtomicU64::new(0), spent }
     }
 
     /// Runs commands one after the other, up to the first that fails. When time is up or `called_off` is set, the one that
@@ -147,7 +154,11 @@ impl<P: Processes> Beside<P> {
             while let Some(order) = orders.recv().await {
                 match *order {
                     Order::Keeper(KeeperEvent::Exited { status: how, .. }) => status = Some(how),
-                    Order::Keeper(KeeperEvent::Gone { .. } | KeeperEvent::Closed) => break,
+                    Order::Keeper(KeeperEvent::Gone { usage, .. }) => {
+                        self.spent.fetch_add(usage.cpu_us.unwrap_or(0), Ordering::Relaxed);
+                        break;
+                    }
+                    Order::Keeper(KeeperEvent::Closed) => break,
                     _ => {}
                 }
             }

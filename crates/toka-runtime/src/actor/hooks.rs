@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use std::sync::Arc;
+
 use toka_core::event::Usage;
 use toka_core::{AgentState, Exit};
 use toka_keeper::{SpawnError, Started};
@@ -57,7 +59,7 @@ impl<P: Processes> Actor<P> {
         };
         let Some(command) = self.command.clone().filter(|_| !commands.is_empty()) else { return false };
         let commands = commands.clone();
-        let beside = Beside::new(self.besides.clone(), self.profile.id, command);
+        let beside = Beside::new(self.besides.clone(), self.profile.id, command, Arc::clone(&self.spent));
         let (call_off, called_off) = watch::channel(false);
         let task = tokio::spawn(async move { beside.run_all(company, &commands, limit, called_off).await });
         self.hooks = Some(Running { occasion, task, call_off });

@@ -3,6 +3,8 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
+use std::sync::Arc;
+
 use toka_core::state::Happening;
 use toka_core::{AgentState, Coverage, EventKind, Exit, Layer, RestartPolicy};
 use toka_keeper::{KeeperEvent, SpawnError, Started};
@@ -70,7 +72,8 @@ impl<P: Processes> Actor<P> {
         (!commands.is_empty()).then(|| {
             let (call_off, called_off) = watch::channel(false);
             self.call_off_start = Some(call_off);
-            let beside = Beside::new(self.besides.clone(), self.profile.id, command.clone());
+            let beside =
+                Beside::new(self.besides.clone(), self.profile.id, command.clone(), Arc::clone(&self.spent));
             PreStart { beside, commands, called_off }
         })
     }

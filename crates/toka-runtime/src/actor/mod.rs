@@ -16,6 +16,7 @@ mod watchdog;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use toka_core::restart::Lives;
 use toka_core::rpc::{Metrics, Progress};
@@ -127,6 +128,8 @@ pub(crate) struct Actor<P> {
     /// Dropped, it ends the hooks before the start.
     call_off_start: Option<watch::Sender<bool>>,
     hooks: Option<hooks::Running>,
+    /// What commands beside it have used, in microseconds of CPU.
+    spent: Arc<AtomicU64>,
     early: Vec<KeeperEvent>,
     status: Option<Status>,
     timeout: Countdown,
@@ -170,6 +173,7 @@ impl<P: Processes> Actor<P> {
             spawning: None,
             call_off_start: None,
             hooks: None,
+            spent: Arc::default(),
             early: Vec::new(),
             status: None,
             timeout: Countdown::Never,

@@ -1,5 +1,7 @@
 //! What follows from an agent's probes: readiness comes and goes, a probe that fails for good ends the life.
 
+use std::sync::Arc;
+
 use toka_core::probe::ProbeKind;
 use toka_core::state::Happening;
 use toka_core::{AgentState, Coverage, Enforcement, EventKind, Exit, Layer, NetworkAccess};
@@ -24,7 +26,8 @@ impl<P: Processes> Actor<P> {
             return;
         }
         let (sender, notes) = mpsc::unbounded_channel();
-        let exec = Beside::new(self.besides.clone(), self.profile.id, command.clone());
+        let exec =
+            Beside::new(self.besides.clone(), self.profile.id, command.clone(), Arc::clone(&self.spent));
         let network = reach(command, pid, enforcement);
         self.probing = Some(Probing { prober: Prober::start(probes, network, exec, sender), notes });
     }

@@ -1,7 +1,9 @@
 //! Looks whether an agent that is alive still does anything, and acts when it does not: tells it, then sends SIGABRT, then
 //! ends it.
 
+use std::sync::atomic::Ordering;
 use toka_core::Exit;
+
 use toka_core::watchdog::{Finding, Signs, Stage, Watchdog};
 use tokio::time::Instant;
 
@@ -85,7 +87,10 @@ impl<P: Processes> Actor<P> {
         let output = self.profile.log.metadata().map_or(0, |metadata| metadata.len());
         let Some(watching) = &mut self.watching else { return };
         watching.signs.output = output;
-        let (cpu_us, io_bytes) = (resources.cpu_us, resources.io_bytes());
+        // What its probes use is no sign of its own life.
+        let spent = self.spent.load(Ordering::Relaxed);
+        let cpu_us = resources.cpu_us.map(|used| used.saturating_sub(spent));
+        let io_bytes = resources.io_bytes();
         let signs = Signs { cpu_us, io_bytes, ..watching.signs };
         let found = watching.dog.observe(watching.clock.elapsed(now), signs);
         self.on_finding(found).await;

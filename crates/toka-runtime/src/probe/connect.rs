@@ -114,7 +114,7 @@ fn no_way(error: &io::Error) -> String {
     let reason = format!("cannot enter the agent's network: {}", plain(error));
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            format!("{reason}; that takes CAP_SYS_ADMIN; an `exec` probe runs inside the sandbox")
+            format!("{reason}; that takes CAP_SYS_ADMIN; a `log_line` probe or `READY=1` does not")
         }
         _ => reason,
     }
@@ -146,9 +146,9 @@ mod tests {
     #[test]
     fn where_the_way_is_closed_the_reason_says_what_works() {
         let denied = no_way(&io::Error::from_raw_os_error(libc_eperm()));
-        assert!(denied.contains("operation not permitted") && denied.contains("`exec` probe"), "{denied}");
+        assert!(denied.contains("operation not permitted") && denied.contains("`log_line`"), "{denied}");
         let other = no_way(&io::Error::from(io::ErrorKind::NotFound));
-        assert!(!other.contains("exec"), "{other}");
+        assert!(!other.contains("log_line"), "{other}");
     }
 
     fn libc_eperm() -> i32 {
