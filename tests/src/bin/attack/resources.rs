@@ -54,24 +54,28 @@ fn memory_bomb(arguments: &[String]) -> Attempt {
     Ok(format!("{most} MiB"))
 }
 
-/// Several processes of this many MiB each, all alive at once; through when each got its memory.
+/// Several processes of this many MiB each; through when each got its memory and all are alive then. One that has got it
+/// may have been ended for the sake of the next.
 fn memory_herd(arguments: &[String]) -> Attempt {
     let (processes, each): (usize, usize) = (number(arguments, 0), number(arguments, 1));
-    let mut doors = Vec::new();
+    let mut herd = Vec::new();
     for _ in 0..processes {
         let (ready, full) = nix::unistd::pipe()?;
-        sys::fork_off(|| {
+        let pid = sys::fork_off(|| {
             if sys::fill_memory(each << 20).is_ok() {
                 let _ = nix::unistd::write(&full, b"x");
             }
             std::thread::sleep(Duration::from_secs(600));
         })?;
-        doors.push(ready);
+        herd.push((ready, nix::unistd::Pid::from_raw(pid)));
     }
     let mut byte = [0];
-    let fed = doors.iter().filter(|door| nix::unistd::read(door, &mut byte) == Ok(1)).count();
-    say(&format!("# fed {fed}"));
-    if fed == processes { Ok(String::new()) } else { Err(Errno::ENOMEM) }
+    let fed = herd.iter().filter(|(door, _)| nix::unistd::read(door, &mut byte) == Ok(1)).count();
+    let still = Some(nix::sys::wait::WaitPidFlag::WNOHANG);
+    let is_alive = |pid| nix::sys::wait::waitpid(pid, still) == Ok(nix::sys::wait::WaitStatus::StillAlive);
+    let alive = herd.iter().filter(|(_, pid)| is_alive(*pid)).count();
+    say(&format!("# fed {fed}, alive {alive}"));
+    if fed.min(alive) == processes { Ok(String::new()) } else { Err(Errno::ENOMEM) }
 }
 
 /// Writes this many MiB to a file. A file that is too long is a signal first; without it, an error.
