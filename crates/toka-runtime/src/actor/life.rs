@@ -60,7 +60,8 @@ impl<P: Processes> Actor<P> {
             // Nobody closes the semaphore; without a permit it would start all the same.
             let _turn = starts.acquire().await;
             if let Some(pre_start) = pre_start {
-                pre_start.run().await?;
+                // Boxed, so that a thousand starts that wait for their turn have no room for what few of them do.
+                Box::pin(pre_start.run()).await?;
             }
             processes.spawn(launch).await.map_err(StartError::Spawn)
         }));

@@ -111,8 +111,9 @@ pub(crate) struct Actor<P> {
     command: Option<Command>,
     processes: P,
     besides: Besides<P>,
-    probing: Option<Probing>,
-    watching: Option<Watching>,
+    /// Boxed, as few agents have them, and there may be thousands of agents.
+    probing: Option<Box<Probing>>,
+    watching: Option<Box<Watching>>,
     sink: Arc<dyn EventSink>,
     orders: mpsc::UnboundedReceiver<Box<Order>>,
     starts: Arc<Semaphore>,
@@ -207,11 +208,11 @@ impl<P: Processes> Actor<P> {
         match wake {
             Wake::Order(order) => self.on_order(*order).await,
             Wake::Spawned(outcome) => self.on_spawned(*outcome).await,
-            Wake::Hooks(outcome) => self.on_hooks(*outcome).await,
+            Wake::Hooks(outcome) => Box::pin(self.on_hooks(*outcome)).await,
             Wake::Output(note) => self.on_output(*note).await,
-            Wake::Door(message) => self.on_message(*message).await,
-            Wake::Probe(note) => self.on_probe(*note).await,
-            Wake::Deadline => self.on_deadline().await,
+            Wake::Door(message) => Box::pin(self.on_message(*message)).await,
+            Wake::Probe(note) => Box::pin(self.on_probe(*note)).await,
+            Wake::Deadline => Box::pin(self.on_deadline()).await,
             Wake::Abandoned => {}
         }
     }
@@ -232,7 +233,7 @@ impl<P: Processes> Actor<P> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let watchdog = self.watching.as_ref().and_then(Watching::due);
+        let watchdog = self.watching.as_ref().and_then(|watching| watching.due());
         [
             self.timeout.deadline(),
             self.grace,

@@ -29,7 +29,8 @@ impl<P: Processes> Actor<P> {
         let exec =
             Beside::new(self.besides.clone(), self.profile.id, command.clone(), Arc::clone(&self.spent));
         let network = reach(command, pid, enforcement);
-        self.probing = Some(Probing { prober: Prober::start(probes, network, exec, sender), notes });
+        let prober = Prober::start(probes, network, exec, sender);
+        self.probing = Some(Box::new(Probing { prober, notes }));
     }
 
     pub(super) async fn on_probe(&mut self, ProbeNote { probe, ok, reason }: ProbeNote) {
@@ -84,7 +85,7 @@ fn reach(command: &Command, pid: i32, enforcement: &Enforcement) -> NetworkReach
 }
 
 /// The next that follows from a probe; never, when there are none.
-pub(super) async fn noted(probing: &mut Option<Probing>) -> ProbeNote {
+pub(super) async fn noted(probing: &mut Option<Box<Probing>>) -> ProbeNote {
     match probing {
         Some(probing) => match probing.notes.recv().await {
             Some(note) => note,

@@ -51,7 +51,7 @@ impl<P: Processes> Actor<P> {
             let mut watching =
                 Watching { dog, clock, signs: Signs::default(), found: Finding::Alive, next: now };
             watching.schedule(now);
-            watching
+            Box::new(watching)
         });
     }
 
@@ -80,7 +80,7 @@ impl<P: Processes> Actor<P> {
 
     /// Looks, when it is time to.
     pub(super) async fn look(&mut self, now: Instant) {
-        if self.watching.as_ref().and_then(Watching::due).is_none_or(|due| due > now) {
+        if self.watching.as_ref().and_then(|watching| watching.due()).is_none_or(|due| due > now) {
             return;
         }
         let resources = self.processes.resources(self.profile.id).await.unwrap_or_default();
