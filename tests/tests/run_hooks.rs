@@ -11,6 +11,7 @@ as_both_users!(
     a_hook_that_fails_after_the_start_ends_the_life,
     a_hook_before_the_stop_has_the_grace_period_and_no_more,
     an_interrupt_ends_a_hook_that_hangs_before_the_start,
+    hooks_that_take_long_hold_up_nobody_else,
     hooks_are_behind_the_agents_walls,
     a_hook_after_the_end_runs_however_it_ended,
 );
@@ -97,6 +98,20 @@ fn an_interrupt_ends_a_hook_that_hangs_before_the_start(user: User) {
     let finished = run.finish();
     assert_eq!(finished.code, Some(130), "{finished:#?}");
     assert_eq!(finished.exit_of("agent")["cause"], "stopped", "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+/// More of them than the keeper is asked for at one time.
+fn hooks_that_take_long_hold_up_nobody_else(user: User) {
+    let scene = Scene::new(user);
+    let mut agents: Vec<Document> = (0..12)
+        .map(|at| Document::shell(&format!("slow-{at}"), "true").spec("hooks: {pre_start: [[sleep, '600']]}"))
+        .collect();
+    agents.push(Document::shell("z-quick", "true"));
+    let mut run = scene.start(&agents, &[]);
+    run.wait_for("agent_ended", "z-quick");
+    run.signal(Signal::SIGINT);
+    assert_eq!(run.finish().code, Some(130));
     scene.assert_nothing_left();
 }
 

@@ -12,12 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use toka_core::units::format_duration;
-use toka_keeper::{KeeperEvent, ProcessId, Program, SpawnError, Started, Status};
+use toka_keeper::{KeeperEvent, ProcessId, Program, Started, Status};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::actor::Order;
+use crate::actor::{Order, whole_chain};
 use crate::probe::ExecCheck;
 use crate::{Command, Processes, program};
 
@@ -203,7 +203,7 @@ impl<P: Processes> Beside<P> {
         });
         match answered.await {
             Ok(Ok(started)) => Ok(started),
-            Ok(Err(error)) => Err(why(&error)),
+            Ok(Err(error)) => Err(whole_chain(&error)),
             Err(_) => Err("it was not started".to_owned()),
         }
     }
@@ -249,14 +249,4 @@ async fn last_words(pipe: OwnedFd) -> String {
     let text = String::from_utf8_lossy(&kept);
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
     line.chars().take(WORDS).collect()
-}
-
-fn why(error: &SpawnError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

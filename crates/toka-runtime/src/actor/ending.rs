@@ -3,12 +3,11 @@
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use toka_core::event::Usage;
 use toka_core::restart::Verdict;
 use toka_core::state::Happening;
 use toka_core::{AgentState, EventKind, Exit};
+use tokio::time::Instant;
 
 use super::Actor;
 use super::hooks::Occasion;

@@ -1,8 +1,7 @@
 //! The hooks around a life, each a task of its own, so that the actor hears everything else meanwhile.
 
-use std::time::Duration;
-
 use std::sync::Arc;
+use std::time::Duration;
 
 use toka_core::event::Usage;
 use toka_core::{AgentState, Exit};

@@ -1,9 +1,8 @@
 //! From the request to start to the request to stop.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::time::Duration;
-
 use std::sync::Arc;
+use std::time::Duration;
 
 use toka_core::state::Happening;
 use toka_core::{AgentState, Coverage, EventKind, Exit, Layer, RestartPolicy};
@@ -57,12 +56,13 @@ impl<P: Processes> Actor<P> {
         let processes = self.processes.clone();
         let starts = self.starts.clone();
         self.spawning = Some(tokio::spawn(async move {
-            // Nobody closes the semaphore; without a permit it would start all the same.
-            let _turn = starts.acquire().await;
+            // Before it takes its turn: a hook may take long, and others start meanwhile. Boxed, so that a thousand starts
+            // that wait have no room for what few of them do.
             if let Some(pre_start) = pre_start {
-                // Boxed, so that a thousand starts that wait for their turn have no room for what few of them do.
                 Box::pin(pre_start.run()).await?;
             }
+            // Nobody closes the semaphore; without a permit it would start all the same.
+            let _turn = starts.acquire().await;
             processes.spawn(launch).await.map_err(StartError::Spawn)
         }));
     }
@@ -289,7 +289,7 @@ fn refusal(error: &SpawnError) -> Exit {
 }
 
 /// The error with its causes: the errno is in the last of them.
-fn whole_chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn whole_chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -35,6 +35,7 @@ use crate::output::Note;
 use crate::probe::ProbeNote;
 use crate::{Command, Durable, EventSink, Launch, Processes, Profile};
 use hooks::{Occasion, StartOutcome};
+pub(crate) use life::whole_chain;
 use probes::Probing;
 use watchdog::Watching;
 

@@ -2,8 +2,8 @@
 //! ends it.
 
 use std::sync::atomic::Ordering;
-use toka_core::Exit;
 
+use toka_core::Exit;
 use toka_core::watchdog::{Finding, Signs, Stage, Watchdog};
 use tokio::time::Instant;
 
