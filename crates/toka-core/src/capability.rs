@@ -234,7 +234,8 @@ impl NetworkAccess {
 }
 
 /// What a person allowed, by `--allow NAME` or in a policy file (`toka.yaml`: `allow: […]`, `deny: […]`).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Policy {
     /// Granted although dangerous.
     pub allow: BTreeSet<Capability>,

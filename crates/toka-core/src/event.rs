@@ -58,6 +58,24 @@ pub enum EventKind {
         /// The exit status of the command.
         exit_code: u8,
     },
+    /// The agents of the run are others from now on.
+    RunChanged {
+        /// Who did it.
+        by: String,
+        /// The agents, in the order of the plan.
+        agents: Vec<AgentName>,
+        /// Those that are new.
+        added: Vec<AgentName>,
+        /// Those whose declaration is another.
+        changed: Vec<AgentName>,
+        /// Those that are no more.
+        removed: Vec<AgentName>,
+    },
+    /// It waits for its turn again, after it had come to its end.
+    AgentRequeued {
+        /// Who asked for it: `operator`, `schedule`, …
+        by: String,
+    },
     /// The keeper is asked to start it.
     AgentStarting,
     /// It runs.

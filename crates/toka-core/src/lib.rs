@@ -4,6 +4,7 @@
 //! number and knows no async runtime, so that each decision in it is a pure function with tests.
 
 pub mod capability;
+pub mod command;
 pub mod confinement;
 pub mod demand;
 pub mod enforcement;
@@ -11,6 +12,7 @@ pub mod escape;
 pub mod event;
 pub mod exit;
 pub mod exit_code;
+pub mod kind;
 pub mod limits;
 pub mod name;
 pub mod network;
@@ -22,15 +24,18 @@ pub mod resources;
 pub mod restart;
 pub mod rpc;
 pub mod state;
+pub mod status;
 pub mod units;
 pub mod watchdog;
 
 pub use capability::Capability;
+pub use command::{Answer, Answers, Command, Urgency};
 pub use confinement::{Compatibility, Confinement, SandboxMode};
 pub use enforcement::{Coverage, Enforcement, Layer, LayerReport};
 pub use event::{Event, EventKind};
 pub use exit::Exit;
 pub use exit_code::ExitCode;
+pub use kind::AgentKind;
 pub use limits::Limits;
 pub use name::{AgentName, Name, ProjectName, RunId};
 pub use network::NetworkAccess;
@@ -41,5 +46,6 @@ pub use request::{Decision, Request};
 pub use resources::{Pressure, Resources};
 pub use restart::{Backoff, Restart, RestartPolicy};
 pub use state::AgentState;
+pub use status::{AgentStatus, RunStatus};
 pub use units::{ByteSize, CpuQuota};
 pub use watchdog::{Finding, Signs, Silence, Stage, Watchdog};

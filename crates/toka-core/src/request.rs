@@ -31,7 +31,8 @@ impl Request {
 }
 
 /// Why a request is denied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DenyReason {
     /// It has no process.
     #[error("the agent is not running")]
@@ -39,46 +40,59 @@ pub enum DenyReason {
     /// It is on its way out.
     #[error("the agent is stopping")]
     Stopping,
-    /// A dependency failed.
-    #[error("a dependency of the agent failed")]
-    Blocked,
+    /// Nothing is started any more.
+    #[error("the run is ending")]
+    Ending,
     /// It has not come up yet.
     #[error("the agent is still starting")]
     Starting,
 }
 
 /// What becomes of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "decision", rename_all = "snake_case")]
 pub enum Decision {
     /// It will be done.
     Accept,
     /// It is so already.
     Ignore,
     /// It will not be done.
-    Deny(DenyReason),
+    Deny {
+        /// Why.
+        reason: DenyReason,
+    },
+}
+
+impl Decision {
+    /// A denial.
+    pub const fn deny(reason: DenyReason) -> Self {
+        Self::Deny { reason }
+    }
 }
 
 /// Decides on `request` for an agent in `state`.
 pub fn decide(state: &AgentState, request: Request) -> Decision {
     use AgentState as S;
-    use Decision::{Accept, Deny, Ignore};
+    use Decision::{Accept, Ignore};
+    const fn deny(reason: DenyReason) -> Decision {
+        Decision::deny(reason)
+    }
     match (state, request) {
-        (S::Blocked { .. }, Request::Start | Request::Restart) => Deny(DenyReason::Blocked),
         (
-            S::Pending | S::Ended { .. } | S::Backoff { .. } | S::Quarantined { .. },
+            S::Pending | S::Blocked { .. } | S::Ended { .. } | S::Backoff { .. } | S::Quarantined { .. },
             Request::Start | Request::Restart,
         ) => Accept,
         (S::Starting | S::Running { .. } | S::Paused { .. }, Request::Start) => Ignore,
-        (S::Stopping { .. }, Request::Start | Request::Pause | Request::Resume | Request::Restart) => {
-            Deny(DenyReason::Stopping)
-        }
+        // It comes back when it is gone.
+        (S::Stopping { .. }, Request::Start | Request::Restart) => Accept,
+        (S::Stopping { .. }, Request::Pause | Request::Resume) => deny(DenyReason::Stopping),
         (S::Running { .. }, Request::Pause) | (S::Paused { .. }, Request::Resume) => Accept,
         (S::Paused { .. }, Request::Pause) | (S::Running { .. }, Request::Resume) => Ignore,
-        (S::Starting, Request::Pause | Request::Resume) => Deny(DenyReason::Starting),
+        (S::Starting, Request::Pause | Request::Resume) => deny(DenyReason::Starting),
         (
             S::Pending | S::Blocked { .. } | S::Ended { .. } | S::Backoff { .. } | S::Quarantined { .. },
             Request::Pause | Request::Resume,
-        ) => Deny(DenyReason::NotRunning),
+        ) => deny(DenyReason::NotRunning),
         (
             S::Pending | S::Starting | S::Running { .. } | S::Paused { .. } | S::Backoff { .. },
             Request::Stop | Request::Kill,
@@ -118,8 +132,8 @@ mod tests {
     #[test]
     fn a_kill_is_never_denied() {
         for state in every_state() {
-            assert!(!matches!(decide(&state, Request::Kill), Decision::Deny(_)), "{state:?}");
-            assert!(!matches!(decide(&state, Request::Stop), Decision::Deny(_)), "{state:?}");
+            assert!(!matches!(decide(&state, Request::Kill), Decision::Deny { .. }), "{state:?}");
+            assert!(!matches!(decide(&state, Request::Stop), Decision::Deny { .. }), "{state:?}");
         }
     }
 

@@ -10,13 +10,13 @@
 //! ```
 //!
 //! Whatever ends by itself may go to `backoff` or `quarantined` instead; what somebody stopped never does. `blocked`,
-//! `ended` and `quarantined` are final: only a person gets an agent out of them. A state owns its data; [`AgentState::on`] is the only way from one to the
-//! next, and an illegal step is an error, never a guess.
+//! `ended` and `quarantined` are final: only a person or a schedule gets an agent out of them, back to `pending`. A state
+//! owns its data; [`AgentState::on`] is the only way from one to the next, and an illegal step is an error, never a guess.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{AgentName, Exit};
+use crate::{AgentName, EventKind, Exit};
 
 /// Where an agent is in its life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +93,8 @@ pub enum Happening {
     Thawed,
     /// It was told to stop, and will have ended so.
     StopRequested(Exit),
+    /// Its life begins anew: it waits for its turn again.
+    Requeued,
     /// The last of its processes is gone.
     Gone(Exit),
     /// The last of its processes is gone, or it could not be started, and it will be started again.
@@ -142,6 +144,7 @@ impl AgentState {
             (Self::Stopping { exit: before }, H::StopRequested(exit)) if !before.is_asked_for() => {
                 Self::Stopping { exit: exit.clone() }
             }
+            (state, H::Requeued) if state.is_final() => Self::Pending,
             (_, H::Restarting { restarts }) if self.may_come_back() => Self::Backoff { restarts: *restarts },
             (_, H::GivenUp { exit, restarts }) if self.may_come_back() => {
                 Self::Quarantined { exit: exit.clone(), restarts: *restarts }
@@ -164,7 +167,48 @@ impl AgentState {
         Ok(next)
     }
 
-    /// Whether nothing can happen to it any more.
+    /// The step that an event of the journal stands for in this state; none when it tells nothing new, so that a journal
+    /// can be read again from any point.
+    pub fn happening(&self, event: &EventKind) -> Option<Happening> {
+        match (event, self) {
+            (EventKind::AgentRequeued { .. }, state) if state.is_final() => Some(Happening::Requeued),
+            (EventKind::AgentStarting, Self::Pending | Self::Backoff { .. }) => {
+                Some(Happening::StartRequested)
+            }
+            (EventKind::AgentStarted { pid, .. }, Self::Starting | Self::Stopping { .. }) => {
+                Some(Happening::Started { pid: *pid })
+            }
+            (EventKind::AgentReady, Self::Running { .. } | Self::Paused { .. }) => {
+                Some(Happening::BecameReady)
+            }
+            (EventKind::AgentNotReady { .. }, Self::Running { .. } | Self::Paused { .. }) => {
+                Some(Happening::LostReadiness)
+            }
+            (EventKind::AgentRestarting { restarts, .. }, state) if !state.is_asked_to_stop() => {
+                Some(Happening::Restarting { restarts: *restarts })
+            }
+            (EventKind::AgentQuarantined { exit, restarts, .. }, state) if !state.is_asked_to_stop() => {
+                Some(Happening::GivenUp { exit: exit.clone(), restarts: *restarts })
+            }
+            (EventKind::AgentPaused, Self::Running { .. }) => Some(Happening::Frozen),
+            (EventKind::AgentResumed, Self::Paused { .. }) => Some(Happening::Thawed),
+            (EventKind::AgentStopping { exit }, Self::Stopping { exit: before })
+                if before.is_asked_for() || !exit.is_asked_for() =>
+            {
+                None
+            }
+            (EventKind::AgentStopping { exit }, _) => Some(Happening::StopRequested(exit.clone())),
+            (EventKind::AgentEnded { .. }, Self::Ended { .. }) => None,
+            (EventKind::AgentEnded { exit, .. }, Self::Pending | Self::Starting) => {
+                Some(Happening::StartFailed(exit.clone()))
+            }
+            (EventKind::AgentEnded { exit, .. }, _) => Some(Happening::Gone(exit.clone())),
+            (EventKind::AgentBlocked { by }, Self::Pending) => Some(Happening::DependencyFailed(by.clone())),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing happens to it any more by itself.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Blocked { .. } | Self::Ended { .. } | Self::Quarantined { .. })
     }

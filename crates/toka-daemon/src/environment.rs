@@ -19,7 +19,7 @@ use toka_workstream::{Process, User};
 use crate::confine::user_home;
 
 /// The variables of the caller that every agent gets, whoever it runs as.
-const BASE: [&str; 4] = ["PATH", "LANG", "TERM", "TZ"];
+pub(crate) const BASE: [&str; 4] = ["PATH", "LANG", "TERM", "TZ"];
 /// PATH when the caller has none (execvp(3) would search such folders too).
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 

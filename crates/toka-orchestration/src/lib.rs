@@ -26,5 +26,5 @@ mod stop_order;
 
 pub use exit_code::exit_code;
 pub use next::{Action, Limits, next_actions};
-pub use state::{ApplyError, END_OF_RUN, Fact, RunState};
+pub use state::{ApplyError, END_OF_RUN, Fact, Lifetime, RunState};
 pub use stop_order::stop_order;

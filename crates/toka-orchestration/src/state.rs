@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 use toka_core::state::{Happening, IllegalStep};
-use toka_core::{AgentName, AgentState, EventKind, Exit, Priority};
+use toka_core::{AgentName, AgentState, EventKind, Priority};
 use toka_workstream::plan::Gate;
 use toka_workstream::{AgentKind, Condition, Need, Plan};
 
@@ -38,10 +38,20 @@ pub enum ApplyError {
     },
 }
 
+/// What ends a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// The end of its last task; services are stopped then. One that has only services goes on until somebody stops it.
+    UntilTasksEnd,
+    /// Somebody who stops it.
+    UntilStopped,
+}
+
 /// The state of all agents of one plan. Positions are those of the plan; a state is of use only with the plan that
 /// it was made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunState {
+    lifetime: Lifetime,
     agents: Vec<AgentRun>,
     /// Pending, all gates open.
     ready: BTreeSet<(Priority, usize)>,
@@ -80,22 +90,135 @@ struct Seen {
 
 impl RunState {
     /// Nothing has happened yet.
-    pub fn new(plan: &Plan) -> Self {
-        let agents: Vec<AgentRun> = plan.nodes().iter().map(|node| AgentRun::new(node.gates.len())).collect();
-        let tasks = plan.nodes().iter().filter(|node| node.kind == AgentKind::Task).count();
-        let free = plan.nodes().iter().enumerate().filter(|(_, node)| node.gates.is_empty());
-        Self {
-            ready: free.map(|(at, node)| (node.priority, at)).collect(),
+    pub fn new(plan: &Plan, lifetime: Lifetime) -> Self {
+        Self::with(plan, lifetime, vec![(AgentState::Pending, Seen::default()); plan.nodes().len()])
+    }
+
+    /// The same run with another plan: agents that `keeps` names are as they are, all others begin anew. A stop that was
+    /// asked for still is.
+    #[must_use]
+    pub fn with_plan(&self, old: &Plan, new: &Plan, keeps: impl Fn(&AgentName) -> bool) -> Self {
+        let known = |name: &AgentName| {
+            let kept = old.position(name).filter(|_| keeps(name)).map(|at| &self.agents[at]);
+            kept.map_or((AgentState::Pending, Seen::default()), |agent| {
+                (agent.state.clone(), agent.seen.clone())
+            })
+        };
+        let agents = new.nodes().iter().map(|node| known(&node.agent)).collect();
+        Self { stopped_by: self.stopped_by.clone(), ..Self::with(new, self.lifetime, agents) }
+    }
+
+    /// Counts everything from the agents' states, which are in the order of the plan.
+    fn with(plan: &Plan, lifetime: Lifetime, agents: Vec<(AgentState, Seen)>) -> Self {
+        let tasks = |wanted: fn(&AgentState) -> bool| {
+            let of_kind = plan.nodes().iter().zip(&agents).filter(|(node, _)| node.kind == AgentKind::Task);
+            of_kind.filter(|(_, (state, _))| wanted(state)).count()
+        };
+        let mut run = Self {
+            lifetime,
+            ready: BTreeSet::new(),
             doomed: BTreeMap::new(),
-            pending: (0..agents.len()).collect(),
+            pending: BTreeSet::new(),
             stoppable: BTreeSet::new(),
             running: 0,
-            unfinished: agents.len(),
-            unfinished_tasks: tasks,
-            has_tasks: tasks > 0,
+            unfinished: agents.iter().filter(|(state, _)| !state.is_final()).count(),
+            unfinished_tasks: tasks(|state| !state.is_final()),
+            has_tasks: tasks(|_| true) > 0,
             stopped_by: None,
-            agents,
+            agents: agents.into_iter().map(|(state, seen)| AgentRun::new(state, seen)).collect(),
+        };
+        for (at, node) in plan.nodes().iter().enumerate() {
+            run.look_at_gates(plan, at);
+            let AgentRun { state, seen, .. } = &run.agents[at];
+            run.running += usize::from(counts(node.kind, state, seen));
+            if state.is_alive() {
+                node.gates.iter().for_each(|gate| run.agents[gate.position].alive_dependents += 1);
+            }
         }
+        for at in 0..run.agents.len() {
+            run.review_stoppable(at);
+            if run.agents[at].state.is_final() && run.ending().is_none() {
+                run.doom_dependents(plan, at);
+            }
+        }
+        run
+    }
+
+    /// Finds which gates of an agent are open, from nothing but the states of those that it waits for; if it waits, it is
+    /// put among those that do.
+    fn look_at_gates(&mut self, plan: &Plan, at: usize) {
+        let node = &plan.nodes()[at];
+        let is_open = |gate: &Gate| {
+            let on = &self.agents[gate.position];
+            opens(gate, &on.state, &on.seen)
+        };
+        let open: Vec<bool> = node.gates.iter().map(is_open).collect();
+        let agent = &mut self.agents[at];
+        agent.closed = open.iter().filter(|open| !**open).count();
+        agent.open = open;
+        if agent.state == AgentState::Pending {
+            self.pending.insert(at);
+            if agent.closed == 0 {
+                self.ready.insert((node.priority, at));
+            }
+        }
+    }
+
+    /// What must begin anew so that `agents` can: those of them that have come to their end, and all that these require
+    /// and that has ended without meeting what is required of it, in the order of the plan. Each does with
+    /// [`Happening::Requeued`].
+    ///
+    /// # Errors
+    /// When the plan has no such agent.
+    pub fn to_requeue<'a>(
+        &self,
+        plan: &Plan,
+        agents: impl IntoIterator<Item = &'a AgentName>,
+    ) -> Result<Vec<AgentName>, ApplyError> {
+        let mut todo =
+            agents.into_iter().map(|agent| position(plan, agent)).collect::<Result<Vec<_>, _>>()?;
+        let mut anew = BTreeSet::new();
+        while let Some(at) = todo.pop() {
+            if !self.agents[at].state.is_final() || !anew.insert(at) {
+                continue;
+            }
+            let unmet = |gate: &&Gate| {
+                let on = &self.agents[gate.position];
+                gate.need == Need::Required && !opens(gate, &on.state, &on.seen)
+            };
+            todo.extend(plan.nodes()[at].gates.iter().filter(unmet).map(|gate| gate.position));
+        }
+        Ok(anew.into_iter().map(|at| plan.nodes()[at].agent.clone()).collect())
+    }
+
+    /// Those of `agents` that may be asked to stop now, because no other of them that depends on them is alive.
+    pub fn stoppable_among<'a>(
+        &'a self,
+        plan: &'a Plan,
+        agents: &'a BTreeSet<AgentName>,
+    ) -> impl Iterator<Item = &'a AgentName> {
+        agents.iter().filter(move |agent| {
+            plan.position(agent).is_some_and(|at| {
+                let state = &self.agents[at].state;
+                let is_needed = plan.dependents(at).iter().any(|id| {
+                    self.agents[id.node].state.is_alive() && agents.contains(&plan.nodes()[id.node].agent)
+                });
+                !state.is_final() && !state.is_asked_to_stop() && !is_needed
+            })
+        })
+    }
+
+    fn begin_anew(&mut self, plan: &Plan, at: usize) {
+        if !self.agents[at].state.is_final() {
+            return;
+        }
+        let alive_dependents = self.agents[at].alive_dependents;
+        self.agents[at] =
+            AgentRun { alive_dependents, ..AgentRun::new(AgentState::Pending, Seen::default()) };
+        self.unfinished += 1;
+        self.unfinished_tasks += usize::from(plan.nodes()[at].kind == AgentKind::Task);
+        self.look_at_gates(plan, at);
+        self.review(plan, at);
     }
 
     /// Takes a step of an agent.
@@ -104,6 +227,10 @@ impl RunState {
     /// When the plan has no such agent, or the agent cannot take the step; nothing has changed then.
     pub fn apply(&mut self, plan: &Plan, agent: &AgentName, happening: Happening) -> Result<(), ApplyError> {
         let at = position(plan, agent)?;
+        if happening == Happening::Requeued {
+            self.begin_anew(plan, at);
+            return Ok(());
+        }
         let next = self.agents[at]
             .state
             .on(happening)
@@ -145,7 +272,7 @@ impl RunState {
             let is_all = passed.len() == plan.nodes()[at].checks;
             return if is_all { self.learn(plan, agent, Fact::ObjectivesMet) } else { Ok(()) };
         }
-        match happening(&self.agents[at].state, event) {
+        match self.agents[at].state.happening(event) {
             Some(happening) => self.apply(plan, agent, happening),
             None => Ok(()),
         }
@@ -178,7 +305,8 @@ impl RunState {
 
     /// Who ends the run, when somebody does.
     pub fn ending(&self) -> Option<&str> {
-        let all_done = self.has_tasks && self.unfinished_tasks == 0;
+        let all_done =
+            self.lifetime == Lifetime::UntilTasksEnd && self.has_tasks && self.unfinished_tasks == 0;
         self.stopped_by.as_deref().or(all_done.then_some(END_OF_RUN))
     }
 
@@ -302,14 +430,8 @@ impl RunState {
 }
 
 impl AgentRun {
-    fn new(gates: usize) -> Self {
-        Self {
-            state: AgentState::Pending,
-            seen: Seen::default(),
-            open: vec![false; gates],
-            closed: gates,
-            alive_dependents: 0,
-        }
+    fn new(state: AgentState, seen: Seen) -> Self {
+        Self { state, seen, open: Vec::new(), closed: 0, alive_dependents: 0 }
     }
 }
 
@@ -339,49 +461,4 @@ fn opens(gate: &Gate, state: &AgentState, seen: &Seen) -> bool {
         (Condition::LogLine(text), _) => seen.lines.contains(text),
     };
     is_met || (gate.need == Need::Optional && state.is_final())
-}
-
-/// The step that an event of the journal stands for in this state; none when it tells nothing new.
-fn happening(state: &AgentState, event: &EventKind) -> Option<Happening> {
-    match (event, state) {
-        (EventKind::AgentStarting, AgentState::Pending | AgentState::Backoff { .. }) => {
-            Some(Happening::StartRequested)
-        }
-        (EventKind::AgentStarted { pid, .. }, AgentState::Starting | AgentState::Stopping { .. }) => {
-            Some(Happening::Started { pid: *pid })
-        }
-        (EventKind::AgentReady, AgentState::Running { .. } | AgentState::Paused { .. }) => {
-            Some(Happening::BecameReady)
-        }
-        (EventKind::AgentNotReady { .. }, AgentState::Running { .. } | AgentState::Paused { .. }) => {
-            Some(Happening::LostReadiness)
-        }
-        (EventKind::AgentRestarting { restarts, .. }, state) if !state.is_asked_to_stop() => {
-            Some(Happening::Restarting { restarts: *restarts })
-        }
-        (EventKind::AgentQuarantined { exit, restarts, .. }, state) if !state.is_asked_to_stop() => {
-            Some(Happening::GivenUp { exit: exit.clone(), restarts: *restarts })
-        }
-        (EventKind::AgentPaused, AgentState::Running { .. }) => Some(Happening::Frozen),
-        (EventKind::AgentResumed, AgentState::Paused { .. }) => Some(Happening::Thawed),
-        (EventKind::AgentStopping { exit }, AgentState::Stopping { exit: before })
-            if before.is_asked_for() || !exit.is_asked_for() =>
-        {
-            None
-        }
-        (EventKind::AgentStopping { exit }, _) => Some(Happening::StopRequested(exit.clone())),
-        (EventKind::AgentEnded { .. }, AgentState::Ended { .. }) => None,
-        (EventKind::AgentEnded { exit, .. }, state) => Some(end(state, exit)),
-        (EventKind::AgentBlocked { by }, AgentState::Pending) => {
-            Some(Happening::DependencyFailed(by.clone()))
-        }
-        _ => None,
-    }
-}
-
-fn end(state: &AgentState, exit: &Exit) -> Happening {
-    match state {
-        AgentState::Pending | AgentState::Starting => Happening::StartFailed(exit.clone()),
-        _ => Happening::Gone(exit.clone()),
-    }
 }

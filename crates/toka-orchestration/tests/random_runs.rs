@@ -9,7 +9,7 @@ use common::{dependency, plan, task};
 use proptest::prelude::*;
 use toka_core::state::Happening;
 use toka_core::{AgentState, Exit, Priority};
-use toka_orchestration::{Action, Fact, Limits, RunState, next_actions};
+use toka_orchestration::{Action, Fact, Lifetime, Limits, RunState, next_actions};
 use toka_workstream::plan::{Member, Node};
 use toka_workstream::{AgentKind, Condition, Need, Plan};
 
@@ -38,7 +38,7 @@ struct Simulation {
 impl Simulation {
     fn new(plan: Plan, limits: Limits) -> Self {
         let known = vec![Known::default(); plan.len()];
-        Self { state: RunState::new(&plan), plan, limits, known, finished: false }
+        Self { state: RunState::new(&plan, Lifetime::UntilTasksEnd), plan, limits, known, finished: false }
     }
 
     fn states(&self) -> Vec<AgentState> {
@@ -110,6 +110,7 @@ impl Simulation {
         loop {
             let actions = next_actions(&self.plan, &self.state, &self.limits);
             assert_eq!(actions, next_actions(&self.plan, &self.state, &self.limits));
+            self.counted_anew(&actions);
             let is_ending = self.state.ending().is_some();
             let starts: Vec<usize> = actions
                 .iter()
@@ -128,6 +129,25 @@ impl Simulation {
             assert!(self.counted() <= most);
             assert_eq!(self.counted(), self.state.running());
         }
+    }
+
+    /// What is counted as things happen is what comes out when all is counted from the beginning.
+    fn counted_anew(&self, actions: &[Action]) {
+        if self.state.ending().is_some() {
+            // Who was given up before and who is cancelled now depends on what came first.
+            return;
+        }
+        let anew = self.state.with_plan(&self.plan, &self.plan, |_| true);
+        let without_cause = |action: &Action| match action {
+            Action::Block { agent, .. } => (agent.clone(), true),
+            Action::Start(agent) | Action::Cancel { agent, .. } | Action::Stop { agent, .. } => {
+                (agent.clone(), false)
+            }
+            Action::Finish => (self.plan.nodes()[0].agent.clone(), true),
+        };
+        let of = |actions: &[Action]| -> Vec<_> { actions.iter().map(without_cause).collect() };
+        assert_eq!(of(&next_actions(&self.plan, &anew, &self.limits)), of(actions));
+        assert_eq!(anew.running(), self.state.running());
     }
 
     fn act(&mut self, action: Action, is_ending: bool) {
@@ -294,7 +314,7 @@ fn ten_thousand_agents_one_after_the_other() {
         member
     });
     let plan = plan(members.collect());
-    let mut state = RunState::new(&plan);
+    let mut state = RunState::new(&plan, Lifetime::UntilTasksEnd);
     let mut started = BTreeSet::new();
     loop {
         match next_actions(&plan, &state, &Limits::default()).as_slice() {

@@ -6,7 +6,7 @@ use common::{dependency, name, plan, task};
 use toka_core::state::Happening;
 use toka_core::{AgentState, EventKind, Exit, ExitCode, Priority};
 use toka_orchestration::{
-    Action, ApplyError, END_OF_RUN, Fact, Limits, RunState, exit_code, next_actions, stop_order,
+    Action, ApplyError, END_OF_RUN, Fact, Lifetime, Limits, RunState, exit_code, next_actions, stop_order,
 };
 use toka_workstream::plan::Member;
 use toka_workstream::{AgentKind, Condition, Need, Plan};
@@ -22,7 +22,28 @@ impl Run {
     /// Members from lines such as `!db` (a service), `a b c?` (requires b, after c), `a db=ready`.
     fn new(lines: &[&str]) -> Self {
         let plan = plan(lines.iter().map(|line| member(line)).collect());
-        Self { state: RunState::new(&plan), plan, limits: Limits::default() }
+        Self { state: RunState::new(&plan, Lifetime::UntilTasksEnd), plan, limits: Limits::default() }
+    }
+
+    /// The same, until somebody stops it.
+    fn lasting(lines: &[&str]) -> Self {
+        let run = Self::new(lines);
+        Self { state: RunState::new(&run.plan, Lifetime::UntilStopped), ..run }
+    }
+
+    /// Begins an agent anew, and tells which were.
+    fn requeue(&mut self, agent: &str) -> String {
+        let anew = self.state.to_requeue(&self.plan, [&name(agent)]).expect("a known agent");
+        anew.iter().for_each(|agent| self.tell(agent.as_str(), Happening::Requeued));
+        anew.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Goes over to another plan, in which all but `changed` go on.
+    fn becomes(&mut self, lines: &[&str], changed: &[&str]) -> String {
+        let next = Self::new(lines);
+        self.state = self.state.with_plan(&self.plan, &next.plan, |name| !changed.contains(&name.as_str()));
+        self.plan = next.plan;
+        self.step()
     }
 
     fn at_most(mut self, most: usize) -> Self {
@@ -161,7 +182,8 @@ fn objectives_are_met_when_every_check_passed() {
     };
     for (second, expected) in [(true, "+a"), (false, "a!b")] {
         let plan = plan(members.iter().cloned().map(|member| Member { checks: 2, ..member }).collect());
-        let mut run = Run { state: RunState::new(&plan), plan, limits: Limits::default() };
+        let mut run =
+            Run { state: RunState::new(&plan, Lifetime::UntilTasksEnd), plan, limits: Limits::default() };
         assert_eq!(run.step(), "+b");
         // The same check twice is not two checks.
         for event in [checked(0, true), checked(0, true)] {
@@ -369,4 +391,50 @@ fn nonsense_changes_nothing() {
     let unknown = run.state.apply(&run.plan, &name("b"), Happening::StartRequested);
     assert_eq!(unknown, Err(ApplyError::UnknownAgent(name("b"))));
     assert_eq!(run.state, before);
+}
+
+#[test]
+fn one_that_has_ended_begins_anew_when_somebody_asks() {
+    let mut run = Run::lasting(&["a", "b a"]);
+    assert_eq!(run.step(), "+a");
+    assert_eq!(run.ends("a", 0), "+b");
+    assert_eq!(run.ends("b", 3), ".");
+    assert_eq!(run.requeue("b"), "b");
+    assert_eq!(run.step(), "+b", "what it waits for was done");
+    assert_eq!(run.requeue("b"), "", "it runs");
+    assert_eq!(run.ends("b", 0), ".");
+}
+
+#[test]
+fn what_it_needs_and_failed_begins_anew_with_it() {
+    let mut run = Run::lasting(&["z", "a z", "b a", "other"]);
+    assert_eq!(run.step(), "+other +z");
+    assert_eq!(run.ends("z", 0), "+a");
+    assert_eq!(run.ends("a", 1), "b!a");
+    assert_eq!(run.requeue("b"), "a b");
+    assert_eq!(run.step(), "+a");
+    assert_eq!(run.ends("a", 0), "+b");
+}
+
+#[test]
+fn a_run_that_lasts_goes_on_after_its_last_task_until_it_is_stopped() {
+    let mut run = Run::lasting(&["!db", "a"]);
+    assert_eq!(run.step(), "+a +db");
+    assert_eq!(run.ends("a", 0), "");
+    run.state.request_stop("operator");
+    assert_eq!(run.step(), "-db");
+}
+
+#[test]
+fn another_plan_starts_what_is_new_and_leaves_alone_what_is_not() {
+    let mut run = Run::lasting(&["!db", "!api db=ready", "old"]);
+    assert_eq!(run.step(), "+db +old");
+    assert_eq!(run.is_ready("db"), "+api");
+    run.ends("old", 0);
+    run.tell("api", Happening::StopRequested(Exit::Stopped { by: "apply".into() }));
+    run.tell("api", Happening::Gone(Exit::Unknown));
+    assert_eq!(run.becomes(&["!cache", "!db", "!api db=ready cache=ready"], &["api"]), "+cache");
+    assert_eq!(run.is_ready("cache"), "+api");
+    run.state.request_stop("operator");
+    assert_eq!(run.step(), "-api");
 }

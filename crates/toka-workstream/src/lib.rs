@@ -14,7 +14,7 @@ pub mod schema;
 mod starter;
 
 pub use diagnostic::{Code, Diagnostic, FileId, Label, Severity, Sources, Style};
-pub use load::{LoadOptions, Loaded, check, documents, load};
+pub use load::{LoadOptions, Loaded, check, documents, load, load_texts};
 pub use model::{
     Agent, AgentKind, Backoff, Condition, Dependency, Frequency, Hook, Hooks, HttpGet, HttpScheme, Metadata,
     Metric, Need, Objective, Probe, ProbeCheck, Probes, Process, ProcessCommand, Reporting, Restart,

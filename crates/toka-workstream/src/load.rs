@@ -50,6 +50,16 @@ pub fn load(paths: &[PathBuf], options: &LoadOptions) -> Loaded {
     Loaded { set: Some(set).filter(|_| loaded.count(Severity::Error) == 0), ..loaded }
 }
 
+/// [`load`] of texts that somebody else has read, each with the path that it is named by.
+pub fn load_texts<'t>(texts: impl IntoIterator<Item = (&'t Path, &'t str)>, options: &LoadOptions) -> Loaded {
+    let mut loader = Loader::new(options);
+    for (path, text) in texts {
+        loader.take(path.to_owned(), text.to_owned());
+    }
+    let (set, loaded) = loader.finish();
+    Loaded { set: Some(set).filter(|_| loaded.count(Severity::Error) == 0), ..loaded }
+}
+
 /// [`load`], and everything that is wrong with the dependencies of what was loaded, even if it has errors. A
 /// dependency that is not there is a warning at most: the rest may be elsewhere.
 pub fn check(paths: &[PathBuf], options: &LoadOptions) -> Loaded {

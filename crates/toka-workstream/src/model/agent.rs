@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+pub use toka_core::AgentKind;
 use toka_core::{AgentName, Confinement, Origin, Priority};
 
 use super::{Dependency, Hooks, Objective, Probes, Process, Reporting, Restart, Secret, Stop, Task};
@@ -23,17 +24,6 @@ impl Set {
     pub fn agent(&self, name: &AgentName) -> Option<&Agent> {
         self.agents.iter().find(|agent| &agent.name == name)
     }
-}
-
-/// Whether an agent is done at some point, or there until it is stopped.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AgentKind {
-    /// Runs to its end.
-    #[default]
-    Task,
-    /// Runs until it is stopped.
-    Service,
 }
 
 /// One agent: one YAML document.

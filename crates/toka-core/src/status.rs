@@ -1,0 +1,478 @@
+//! What is known of a project's agents at this moment: a model that each event of the journal moves on, so that a daemon,
+//! a program that reads its events, and a daemon that begins anew and reads the journal all come to the same picture.
+//!
+//! It reads no clock: times are those of the events.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Usage;
+use crate::probe::ProbeKind;
+use crate::{AgentKind, AgentName, AgentState, Enforcement, Event, EventKind, Exit, RunId, Stage};
+
+/// What is known of one agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Its name.
+    pub name: AgentName,
+    /// Its title, free text.
+    #[serde(default)]
+    pub title: Arc<str>,
+    /// Task or service.
+    #[serde(default)]
+    pub kind: AgentKind,
+    /// Where it is in its life.
+    #[serde(flatten)]
+    pub state: AgentState,
+    /// When it came into this state, in milliseconds since the Unix epoch.
+    pub since_ms: i64,
+    /// When this life of it, or the last one, began to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_ms: Option<i64>,
+    /// How often it was started again by its restart policy.
+    #[serde(default)]
+    pub restarts: u32,
+    /// How often somebody began its life anew: a person, a schedule.
+    #[serde(default)]
+    pub requeues: u32,
+    /// When it is started again, while it waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_start_ms: Option<i64>,
+    /// How its last life ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Box<LastLife>>,
+    /// What it said of itself.
+    #[serde(default, skip_serializing_if = "Progress::is_empty")]
+    pub progress: Progress,
+    /// Why it is not ready, when it said so or a probe did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_ready: Option<Box<str>>,
+    /// What its probes found last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<ProbeStatus>,
+    /// What its watchdog does about it, while it gives no sign of life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wedged: Option<Wedged>,
+    /// Numbers that it reports of itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, f64>,
+    /// What confines it, once it has run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<Arc<Enforcement>>,
+}
+
+/// How a life ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastLife {
+    /// The cause.
+    pub exit: Exit,
+    /// When, in milliseconds since the Unix epoch.
+    pub ended_ms: i64,
+    /// How long it was, in milliseconds.
+    pub duration_ms: u64,
+    /// What it used.
+    pub usage: Usage,
+}
+
+/// How far an agent is, in its own words.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Progress {
+    /// 0.0 to 1.0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fraction: Option<f64>,
+    /// What it is doing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<Box<str>>,
+    /// The task that it is at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<Box<str>>,
+}
+
+impl Progress {
+    /// Whether it said nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn observe(&mut self, fraction: Option<f64>, status: Option<&str>, task: Option<&str>) {
+        if let Some(fraction) = fraction.filter(|fraction| fraction.is_finite()) {
+            self.fraction = Some(fraction.clamp(0.0, 1.0));
+        }
+        for (new, kept) in [(status, &mut self.status), (task, &mut self.task)] {
+            if let Some(text) = new {
+                *kept = Some(text).filter(|text| !text.is_empty()).map(Box::from);
+            }
+        }
+    }
+}
+
+/// What a probe found last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProbeStatus {
+    /// Which.
+    pub probe: ProbeKind,
+    /// Whether it succeeds.
+    pub ok: bool,
+    /// What it said.
+    pub reason: Box<str>,
+    /// Since when.
+    pub since_ms: i64,
+}
+
+/// What is done about an agent that gives no sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "wedged", rename_all = "snake_case")]
+pub enum Wedged {
+    /// It does nothing.
+    Silent {
+        /// How far its watchdog is.
+        stage: Stage,
+        /// How long there was no sign of life when that was told, in milliseconds.
+        quiet_ms: u64,
+    },
+    /// It uses CPU and shows nothing.
+    Spinning {
+        /// As above.
+        quiet_ms: u64,
+    },
+}
+
+impl AgentStatus {
+    /// One that waits for its turn since `since_ms`.
+    pub fn new(name: AgentName, since_ms: i64) -> Self {
+        Self {
+            name,
+            title: Arc::from(""),
+            kind: AgentKind::default(),
+            state: AgentState::Pending,
+            since_ms,
+            started_ms: None,
+            restarts: 0,
+            requeues: 0,
+            next_start_ms: None,
+            last: None,
+            progress: Progress::default(),
+            not_ready: None,
+            probes: Vec::new(),
+            wedged: None,
+            metrics: BTreeMap::new(),
+            enforcement: None,
+        }
+    }
+
+    /// How it ended, when it has for good.
+    pub fn exit(&self) -> Option<&Exit> {
+        match &self.state {
+            AgentState::Ended { exit } | AgentState::Quarantined { exit, .. } => Some(exit),
+            _ => None,
+        }
+    }
+
+    /// Takes an event about the agent.
+    pub fn observe(&mut self, time_ms: i64, event: &EventKind) {
+        self.step(time_ms, event);
+        match event {
+            EventKind::AgentRequeued { .. } => self.begin_anew(),
+            EventKind::AgentStarting => {
+                (self.next_start_ms, self.not_ready, self.wedged) = (None, None, None)
+            }
+            EventKind::AgentStarted { .. } => self.started_ms = Some(time_ms),
+            EventKind::AgentReady => self.not_ready = None,
+            EventKind::AgentNotReady { reason } => self.not_ready = Some(reason.as_str().into()),
+            EventKind::AgentEnded { exit, duration_ms, usage } => {
+                self.end(time_ms, exit, *duration_ms, *usage);
+            }
+            EventKind::AgentRestarting { exit, duration_ms, usage, restarts, delay_ms } => {
+                self.end(time_ms, exit, *duration_ms, *usage);
+                self.restarts = *restarts;
+                self.next_start_ms = Some(time_ms.saturating_add_unsigned(*delay_ms));
+            }
+            EventKind::AgentQuarantined { exit, duration_ms, usage, restarts } => {
+                self.end(time_ms, exit, *duration_ms, *usage);
+                self.restarts = *restarts;
+            }
+            EventKind::ProbeChanged { probe, ok, reason } => self.probe(time_ms, *probe, *ok, reason),
+            EventKind::AgentWedged { stage, quiet_ms, .. } => {
+                self.wedged = Some(Wedged::Silent { stage: *stage, quiet_ms: *quiet_ms });
+            }
+            EventKind::AgentSpinning { quiet_ms, .. } => {
+                self.wedged = Some(Wedged::Spinning { quiet_ms: *quiet_ms });
+            }
+            EventKind::AgentRecovered { .. } => self.wedged = None,
+            EventKind::Progress { fraction, status, task } => {
+                self.progress.observe(*fraction, status.as_deref(), task.as_deref());
+            }
+            EventKind::TaskStarted { description, .. } => {
+                self.progress.observe(None, Some(""), Some(description));
+            }
+            EventKind::Metrics { values } => self.metrics.extend(values.clone()),
+            _ => {}
+        }
+    }
+
+    fn step(&mut self, time_ms: i64, event: &EventKind) {
+        let next = self.state.happening(event).and_then(|happening| self.state.on(happening).ok());
+        if let Some(next) = next.filter(|next| *next != self.state) {
+            // Readiness comes and goes within a state; its age is that of the answer that people wait for.
+            self.since_ms = time_ms;
+            self.state = next;
+        }
+    }
+
+    fn begin_anew(&mut self) {
+        (self.progress, self.not_ready, self.wedged) = (Progress::default(), None, None);
+        (self.restarts, self.next_start_ms) = (0, None);
+        self.requeues += 1;
+        self.probes.clear();
+    }
+
+    fn end(&mut self, time_ms: i64, exit: &Exit, duration_ms: u64, usage: Usage) {
+        self.last = Some(Box::new(LastLife { exit: exit.clone(), ended_ms: time_ms, duration_ms, usage }));
+        (self.not_ready, self.wedged, self.next_start_ms) = (None, None, None);
+    }
+
+    fn probe(&mut self, since_ms: i64, probe: ProbeKind, ok: bool, reason: &str) {
+        self.probes.retain(|known| known.probe != probe);
+        self.probes.push(ProbeStatus { probe, ok, reason: reason.into(), since_ms });
+    }
+}
+
+/// What is known of the run of a project.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunStatus {
+    /// The run; `None` before the first one.
+    pub run: Option<RunId>,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub started_ms: i64,
+    /// The status that it ended with.
+    pub exit_code: Option<u8>,
+    /// The number of the last event that is in here.
+    pub seq: u64,
+    agents: Vec<AgentStatus>,
+    index: HashMap<AgentName, usize>,
+    /// How many have not come to their end.
+    open: usize,
+}
+
+impl RunStatus {
+    /// Its agents, in the order of the plan.
+    pub fn agents(&self) -> &[AgentStatus] {
+        &self.agents
+    }
+
+    /// An agent.
+    pub fn agent(&self, name: &AgentName) -> Option<&AgentStatus> {
+        self.index.get(name).map(|at| &self.agents[*at])
+    }
+
+    /// Says what no event tells.
+    pub fn describe(&mut self, name: &AgentName, title: &str, kind: AgentKind) {
+        if let Some(at) = self.index.get(name) {
+            let agent = &mut self.agents[*at];
+            agent.kind = kind;
+            if *agent.title != *title {
+                agent.title = title.into();
+            }
+        }
+    }
+
+    /// Whether every agent has come to its end.
+    pub fn is_over(&self) -> bool {
+        self.open == 0
+    }
+
+    /// Takes an event. One that is in here already changes nothing.
+    pub fn observe(&mut self, event: &Event) {
+        if event.seq <= self.seq {
+            return;
+        }
+        self.seq = event.seq;
+        match (&event.agent, &event.kind) {
+            (None, EventKind::RunStarted { agents, .. }) => self.begin(event, agents),
+            (None, EventKind::RunChanged { agents, changed, .. }) => self.change(event, agents, changed),
+            (None, EventKind::RunEnded { exit_code }) => self.exit_code = Some(*exit_code),
+            (None, _) => {}
+            (Some(agent), kind) => {
+                let Some(at) = self.index.get(agent).copied() else { return };
+                let was_open = !self.agents[at].state.is_final();
+                self.agents[at].observe(event.time_ms, kind);
+                let is_open = !self.agents[at].state.is_final();
+                self.open = self.open + usize::from(is_open) - usize::from(was_open);
+                if let EventKind::AgentStarted { enforcement, .. } = kind {
+                    self.agents[at].enforcement = Some(self.shared(enforcement));
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, event: &Event, agents: &[AgentName]) {
+        (self.run, self.started_ms, self.exit_code) = (Some(event.run), event.time_ms, None);
+        self.agents = agents.iter().map(|name| AgentStatus::new(name.clone(), event.time_ms)).collect();
+        self.count();
+    }
+
+    /// Those that go on keep what is known of them; those that changed begin anew and keep their last life.
+    fn change(&mut self, event: &Event, agents: &[AgentName], changed: &[AgentName]) {
+        let mut known: HashMap<AgentName, AgentStatus> =
+            std::mem::take(&mut self.agents).into_iter().map(|agent| (agent.name.clone(), agent)).collect();
+        let mut next = |name: &AgentName| match known.remove(name) {
+            Some(agent) if !changed.contains(name) => agent,
+            former => {
+                let last = former.and_then(|former| former.last);
+                AgentStatus { last, ..AgentStatus::new(name.clone(), event.time_ms) }
+            }
+        };
+        self.agents = agents.iter().map(&mut next).collect();
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.index = self.agents.iter().enumerate().map(|(at, agent)| (agent.name.clone(), at)).collect();
+        self.open = self.agents.iter().filter(|agent| !agent.state.is_final()).count();
+    }
+
+    /// The same report as that of another agent, where there is one: a thousand agents are mostly confined alike.
+    fn shared(&self, enforcement: &Enforcement) -> Arc<Enforcement> {
+        let known = self.agents.iter().filter_map(|agent| agent.enforcement.as_ref()).take(SHARED_LOOKED_AT);
+        known
+            .into_iter()
+            .find(|known| ***known == *enforcement)
+            .map_or_else(|| Arc::new(enforcement.clone()), Arc::clone)
+    }
+}
+
+/// How many other agents are asked for an equal report.
+const SHARED_LOOKED_AT: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::Name;
+
+    fn name(text: &str) -> AgentName {
+        Name::new(text).expect("a label")
+    }
+
+    struct Story {
+        status: RunStatus,
+        seq: u64,
+    }
+
+    impl Story {
+        fn of(agents: &[&str]) -> Self {
+            let mut story = Self { status: RunStatus::default(), seq: 0 };
+            let agents = agents.iter().map(|agent| name(agent)).collect();
+            story.tell(None, EventKind::RunStarted { workspace: "/w".into(), agents });
+            story
+        }
+
+        fn tell(&mut self, agent: Option<&str>, kind: EventKind) -> &mut Self {
+            self.seq += 1;
+            let event = Event {
+                seq: self.seq,
+                time_ms: i64::try_from(self.seq).expect("small") * 1000,
+                project: name("p"),
+                run: RunId::from_uuid(Uuid::nil()),
+                agent: agent.map(name),
+                kind,
+            };
+            self.status.observe(&event);
+            // Told twice, as to a reader that begins again somewhere: nothing changes.
+            let before = self.status.clone();
+            self.status.observe(&event);
+            assert_eq!(self.status, before);
+            self
+        }
+
+        fn agent(&self, agent: &str) -> &AgentStatus {
+            self.status.agent(&name(agent)).expect("there")
+        }
+    }
+
+    fn started(pid: i32) -> EventKind {
+        EventKind::AgentStarted { pid, enforcement: Enforcement::default() }
+    }
+
+    fn restarting(restarts: u32) -> EventKind {
+        let (exit, usage) = (Exit::Code { code: 3 }, Usage::default());
+        EventKind::AgentRestarting { exit, duration_ms: 50, usage, restarts, delay_ms: 500 }
+    }
+
+    #[test]
+    fn a_life_and_the_next() {
+        let mut story = Story::of(&["a", "b"]);
+        story.tell(Some("a"), EventKind::AgentStarting).tell(Some("a"), started(7));
+        story.tell(Some("a"), EventKind::AgentReady);
+        assert_eq!(story.agent("a").state, AgentState::Running { pid: 7, ready: true });
+        assert_eq!((story.agent("a").since_ms, story.agent("a").started_ms), (4000, Some(3000)));
+        story.tell(Some("a"), EventKind::AgentNotReady { reason: "reloading".into() });
+        assert_eq!(story.agent("a").not_ready.as_deref(), Some("reloading"));
+        story.tell(Some("a"), restarting(1));
+        let agent = story.agent("a");
+        assert_eq!((agent.restarts, agent.next_start_ms), (1, Some(6500)));
+        assert_eq!(agent.last.as_ref().map(|last| last.exit.clone()), Some(Exit::Code { code: 3 }));
+        story.tell(Some("a"), EventKind::AgentStarting).tell(Some("a"), started(8));
+        assert_eq!(story.agent("a").state, AgentState::Running { pid: 8, ready: false });
+        assert_eq!(story.agent("a").next_start_ms, None);
+        assert_eq!(story.agent("b").state, AgentState::Pending);
+    }
+
+    #[test]
+    fn what_changed_begins_anew_and_what_did_not_goes_on() {
+        let mut story = Story::of(&["a", "b", "c"]);
+        for agent in ["a", "b", "c"] {
+            story.tell(Some(agent), EventKind::AgentStarting).tell(Some(agent), started(7));
+        }
+        let ended = EventKind::AgentEnded {
+            exit: Exit::Stopped { by: "apply".into() },
+            duration_ms: 9,
+            usage: Usage::default(),
+        };
+        story.tell(Some("b"), ended.clone()).tell(Some("c"), ended);
+        story.tell(
+            None,
+            EventKind::RunChanged {
+                by: "apply".into(),
+                agents: vec![name("d"), name("b"), name("a")],
+                added: vec![name("d")],
+                changed: vec![name("b")],
+                removed: vec![name("c")],
+            },
+        );
+        let states: Vec<(&str, &str)> =
+            story.status.agents().iter().map(|agent| (agent.name.as_str(), agent.state.as_str())).collect();
+        assert_eq!(states, [("d", "pending"), ("b", "pending"), ("a", "running")]);
+        assert!(story.agent("b").last.is_some());
+        assert!(story.status.agent(&name("c")).is_none());
+    }
+
+    #[test]
+    fn one_that_is_started_again_by_a_person_has_a_clean_record() {
+        let mut story = Story::of(&["a"]);
+        story
+            .tell(Some("a"), EventKind::AgentStarting)
+            .tell(Some("a"), started(7))
+            .tell(Some("a"), restarting(1));
+        story.tell(Some("a"), EventKind::AgentStarting).tell(Some("a"), started(8));
+        let (exit, usage) = (Exit::Code { code: 3 }, Usage::default());
+        story.tell(Some("a"), EventKind::AgentQuarantined { exit, duration_ms: 5, usage, restarts: 1 });
+        assert_eq!(story.agent("a").state.as_str(), "quarantined");
+        story.tell(Some("a"), EventKind::AgentRequeued { by: "operator".into() });
+        assert_eq!((story.agent("a").state.as_str(), story.agent("a").restarts), ("pending", 0));
+        assert!(!story.status.is_over());
+    }
+
+    #[test]
+    fn it_is_read_as_it_is_written() {
+        let mut story = Story::of(&["a"]);
+        story.tell(Some("a"), EventKind::AgentStarting).tell(Some("a"), started(7));
+        let text = serde_json::to_string(story.agent("a")).expect("it can be written");
+        assert!(text.contains(r#""state":"running","pid":7,"ready":false"#), "{text}");
+        assert_eq!(&serde_json::from_str::<AgentStatus>(&text).expect("it can be read"), story.agent("a"));
+    }
+}
