@@ -21,7 +21,7 @@ pub use binary::{attack_binary, toka_binary, workspace_root};
 pub use host::{Listener, Victim, abstract_listener, unix_datagram, unix_listener};
 pub use need::{Need, require};
 pub use running::Running;
-pub use scene::{Finished, Scene, check};
+pub use scene::{Detached, Finished, Scene, check};
 pub use traces::{cgroups_of, processes_with};
 pub use user::User;
 pub use wait::until;

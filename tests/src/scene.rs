@@ -40,6 +40,51 @@ pub struct Scene {
     wrapper: Vec<OsString>,
 }
 
+/// What runs in the background of a scene. It ends with this.
+pub struct Detached<'s>(&'s Scene);
+
+impl Detached<'_> {
+    /// An agent as `toka inspect` shows it.
+    ///
+    /// # Panics
+    /// When nothing is known of it.
+    pub fn inspect(&self, agent: &str) -> Value {
+        let finished = self.0.toka(&["inspect", "--json", "--project", self.0.name(), agent]);
+        let views: Value = serde_json::from_str(&finished.stdout).unwrap_or_else(|_| panic!("{finished:#?}"));
+        views[0].clone()
+    }
+
+    /// The state of an agent.
+    pub fn state(&self, agent: &str) -> String {
+        self.inspect(agent)["state"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Runs a command about the project, which must succeed.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn toka(&self, words: &[&str]) -> Finished {
+        let finished = self.try_toka(words);
+        assert_eq!(finished.code, Some(0), "{words:?}: {finished:#?}");
+        finished
+    }
+
+    /// Runs a command about the project.
+    pub fn try_toka(&self, words: &[&str]) -> Finished {
+        self.0.toka(&[words, &["--project", self.0.name()]].concat())
+    }
+}
+
+impl Drop for Detached<'_> {
+    fn drop(&mut self) {
+        let ended = self.0.toka(&["down", "--all", "--kill"]);
+        if !std::thread::panicking() {
+            assert_eq!(ended.code, Some(0), "{ended:#?}");
+            self.0.assert_nothing_left();
+        }
+    }
+}
+
 /// How a command of a scene ended.
 #[derive(Debug)]
 pub struct Finished {
@@ -284,6 +329,45 @@ impl Scene {
     /// Runs these agents to their end, with `toka run`.
     pub fn toka_run(&self, documents: &[Document], options: &[&str]) -> Finished {
         self.run(&self.run_words(documents, options))
+    }
+
+    /// Runs a command of `toka` over this scene's state folder.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn toka(&self, words: &[&str]) -> Finished {
+        let mut line: Vec<OsString> = vec![toka_binary().into()];
+        line.extend(words.iter().map(OsString::from));
+        line.extend(["--state-dir".into(), self.state().into()]);
+        self.run(&line)
+    }
+
+    /// Begins to run these agents in the background; they end when this is dropped.
+    ///
+    /// # Panics
+    /// When they do not begin.
+    pub fn detach(&self, documents: &[Document]) -> Detached<'_> {
+        let detached = Detached(self);
+        let finished = self.toka_run(documents, &["--detach"]);
+        assert_eq!(finished.code, Some(0), "{finished:#?}");
+        detached
+    }
+
+    /// What a command has begun to run in the background; it ends when this is dropped.
+    pub fn adopt(&self) -> Detached<'_> {
+        Detached(self)
+    }
+
+    /// Makes what runs in the background what these agents say.
+    ///
+    /// # Panics
+    /// When the command cannot be started.
+    pub fn apply(&self, documents: &[Document], options: &[&str]) -> Finished {
+        let folder = self.folder.path().join("workstreams");
+        let _ = fs::remove_dir_all(&folder);
+        let mut words = self.run_words(documents, options);
+        words[1] = "apply".into();
+        self.run(&words)
     }
 
     /// Starts `toka run --json` over these agents.

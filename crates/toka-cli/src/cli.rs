@@ -37,6 +37,34 @@ pub(crate) enum Command {
     Report(commands::report::Args),
     /// Run one command under a workstream's sandbox
     Exec(commands::exec::Args),
+    /// Run the daemon that outlives terminals
+    Serve(commands::serve::Args),
+    /// Make a running project what its files say now, or begin to run it in the background
+    Apply(commands::apply::Args),
+    /// List what runs
+    Ps(commands::ps::Args),
+    /// Start agents that have ended, with what they need
+    Start(commands::verb::Args),
+    /// Stop agents, those first that others of them do not need
+    Stop(commands::verb::Args),
+    /// Stop agents and start them again
+    Restart(commands::verb::Args),
+    /// Freeze agents; their clocks stand still
+    Pause(commands::verb::Args),
+    /// Let frozen agents go on
+    Resume(commands::verb::Args),
+    /// End agents at once
+    Kill(commands::verb::Args),
+    /// Send a signal to the main process of agents
+    Signal(commands::verb::SignalArgs),
+    /// Show what happened in a project, and what happens
+    Events(commands::events::Args),
+    /// Show everything that is known of agents, as JSON
+    Inspect(commands::inspect::Args),
+    /// Wait until agents have ended, or are ready
+    Wait(commands::wait::Args),
+    /// Stop a project, or the daemon with everything that runs in it
+    Down(commands::down::Args),
     /// Print a completion script for a shell
     Completions(commands::completions::Args),
     /// Print a manual page, or write all of them into a folder

@@ -33,6 +33,27 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
+    /// Every status.
+    pub const ALL: [Self; 12] = [
+        Self::Success,
+        Self::AgentFailed,
+        Self::Usage,
+        Self::Invalid,
+        Self::NoDaemon,
+        Self::Internal,
+        Self::StateFolder,
+        Self::Denied,
+        Self::Unconfigured,
+        Self::TimedOut,
+        Self::Interrupted,
+        Self::Terminated,
+    ];
+
+    /// The one of that number; [`ExitCode::Internal`] when there is none.
+    pub fn from_u8(number: u8) -> Self {
+        Self::ALL.into_iter().find(|code| *code as u8 == number).unwrap_or(Self::Internal)
+    }
+
     /// The outcome of a run whose agents all have ended: success, failure, or nothing but timeouts.
     pub fn of_exits<'a>(exits: impl IntoIterator<Item = &'a Exit>) -> Self {
         exits.into_iter().filter(|exit| !exit.is_success()).fold(Self::Success, |code, exit| {

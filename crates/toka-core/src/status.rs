@@ -33,7 +33,7 @@ pub struct AgentStatus {
     pub started_ms: Option<i64>,
     /// How often it was started again by its restart policy.
     #[serde(default)]
-    pub restarts: u32,
+    pub restart_count: u32,
     /// How often somebody began its life anew: a person, a schedule.
     #[serde(default)]
     pub requeues: u32,
@@ -150,7 +150,7 @@ impl AgentStatus {
             state: AgentState::Pending,
             since_ms,
             started_ms: None,
-            restarts: 0,
+            restart_count: 0,
             requeues: 0,
             next_start_ms: None,
             last: None,
@@ -187,12 +187,12 @@ impl AgentStatus {
             }
             EventKind::AgentRestarting { exit, duration_ms, usage, restarts, delay_ms } => {
                 self.end(time_ms, exit, *duration_ms, *usage);
-                self.restarts = *restarts;
+                self.restart_count = *restarts;
                 self.next_start_ms = Some(time_ms.saturating_add_unsigned(*delay_ms));
             }
             EventKind::AgentQuarantined { exit, duration_ms, usage, restarts } => {
                 self.end(time_ms, exit, *duration_ms, *usage);
-                self.restarts = *restarts;
+                self.restart_count = *restarts;
             }
             EventKind::ProbeChanged { probe, ok, reason } => self.probe(time_ms, *probe, *ok, reason),
             EventKind::AgentWedged { stage, quiet_ms, .. } => {
@@ -224,7 +224,7 @@ impl AgentStatus {
 
     fn begin_anew(&mut self) {
         (self.progress, self.not_ready, self.wedged) = (Progress::default(), None, None);
-        (self.restarts, self.next_start_ms) = (0, None);
+        (self.restart_count, self.next_start_ms) = (0, None);
         self.requeues += 1;
         self.probes.clear();
     }
@@ -414,7 +414,7 @@ mod tests {
         assert_eq!(story.agent("a").not_ready.as_deref(), Some("reloading"));
         story.tell(Some("a"), restarting(1));
         let agent = story.agent("a");
-        assert_eq!((agent.restarts, agent.next_start_ms), (1, Some(6500)));
+        assert_eq!((agent.restart_count, agent.next_start_ms), (1, Some(6500)));
         assert_eq!(agent.last.as_ref().map(|last| last.exit.clone()), Some(Exit::Code { code: 3 }));
         story.tell(Some("a"), EventKind::AgentStarting).tell(Some("a"), started(8));
         assert_eq!(story.agent("a").state, AgentState::Running { pid: 8, ready: false });
@@ -463,7 +463,7 @@ mod tests {
         story.tell(Some("a"), EventKind::AgentQuarantined { exit, duration_ms: 5, usage, restarts: 1 });
         assert_eq!(story.agent("a").state.as_str(), "quarantined");
         story.tell(Some("a"), EventKind::AgentRequeued { by: "operator".into() });
-        assert_eq!((story.agent("a").state.as_str(), story.agent("a").restarts), ("pending", 0));
+        assert_eq!((story.agent("a").state.as_str(), story.agent("a").restart_count), ("pending", 0));
         assert!(!story.status.is_over());
     }
 

@@ -102,10 +102,11 @@ impl Declaration {
     pub fn environment_of(caller: &Caller, agents: &[Agent]) -> BTreeMap<String, String> {
         let passed = agents.iter().filter_map(|agent| agent.process.as_ref());
         let passed = passed.flat_map(|process| process.environment_from.iter().map(String::as_str));
-        let secret = agents.iter().flat_map(|agent| &agent.secrets).filter_map(|secret| match &secret.source {
-            SecretSource::Env(name) => Some(name.as_str()),
-            SecretSource::File(_) => None,
-        });
+        let secret =
+            agents.iter().flat_map(|agent| &agent.secrets).filter_map(|secret| match &secret.source {
+                SecretSource::Env(name) => Some(name.as_str()),
+                SecretSource::File(_) => None,
+            });
         let names: BTreeSet<&str> = BASE.into_iter().chain(["USER"]).chain(passed).chain(secret).collect();
         let value = |name: &str| caller.variable(name)?.to_str().map(str::to_owned);
         names.into_iter().filter_map(|name| Some((name.to_owned(), value(name)?))).collect()
@@ -154,8 +155,12 @@ impl Unparsed {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "metadata: {name: a}\nspec:\n  process:\n    command: [true]\n    environment_from: [CI]\n\
-        secrets: {key: {env: API_KEY}}\n";
+    const TEXT: &str = "
+metadata: {name: a}
+spec:
+  process: {command: ['true'], environment_from: [CI]}
+  secrets: {key: {env: API_KEY}}
+";
 
     fn declaration(text: &str) -> Declaration {
         let file = SourceFile { path: "/w/a.yaml".into(), text: text.into() };

@@ -5,6 +5,7 @@
 //! <state>/projects/<project>/
 //!   lock                     held by the one run of the project
 //!   journal.jsonl            its events
+//!   declaration.json         what it was declared to be when it was applied last
 //!   agents/<agent>/
 //!     home/                  HOME, kept between runs
 //!     tmp/                   TMPDIR and /tmp, emptied after each run
@@ -52,6 +53,11 @@ impl ProjectFolders {
     /// The journal.
     pub fn journal(&self) -> PathBuf {
         self.root().join("journal.jsonl")
+    }
+
+    /// What the project was declared to be when it was applied last.
+    pub fn declaration(&self) -> PathBuf {
+        self.root().join("declaration.json")
     }
 
     /// What is kept of an agent.

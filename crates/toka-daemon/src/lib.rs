@@ -1,14 +1,16 @@
 //! The only crate that wires everything together: from a planned set of workstreams to supervised agents, their journal
 //! and their folders.
 //!
-//! [`run`] is `toka run` without the terminal. Before anything starts it finds everything that would keep any agent from
-//! running ([`Problem`]), takes the project's lock, and makes the folders. Then it does what
-//! [`toka_orchestration::next_actions`] says, one event of the journal after the other, until nothing is left to do.
+//! A [`Project`] is one run of one [`Declaration`]. Before anything starts, [`Project::open`] finds everything that would
+//! keep any agent from running ([`Problem`]), takes the project's lock, and makes the folders. [`Project::drive`] then does
+//! what [`toka_orchestration::next_actions`] says, one event of the journal after the other, and what others ask for
+//! through its [`ProjectHandle`], until nothing is left to do.
 
 mod admission;
 pub mod confine;
+pub mod control;
+mod declaration;
 mod dotenv;
-mod driver;
 mod enforceable;
 mod environment;
 mod exam;
@@ -17,12 +19,12 @@ mod journal;
 mod lock;
 mod objectives;
 mod options;
-mod outcome;
 mod problem;
+mod project;
 mod room;
-mod run;
 mod secrets;
 mod sections;
+mod service;
 mod summary;
 mod sweeper;
 mod tasks;
@@ -30,12 +32,17 @@ pub mod users;
 mod workplace;
 
 pub use admission::problems;
+pub use declaration::{Declaration, Parsed, SourceFile, Unparsed};
 pub use environment::Caller;
 pub use journal::{BACKLOG, Journal, Replay, Stamp, replay};
 pub use lock::{Holder, LockError};
-pub use options::{RunCommand, RunOptions};
+pub use options::RunOptions;
 pub use problem::{Problem, ProblemKind, RunError};
-pub use run::run;
+pub use project::{
+    ApplyError, Changes, CommandError, Earnest, Gone, Opened, Overview, Project, ProjectHandle,
+};
+pub use service::{EndRequest, Service, ServiceOptions};
 pub use summary::{AgentSummary, RunSummary};
 pub use tasks::task_list;
+pub use toka_orchestration::Lifetime;
 pub use workplace::FolderError;

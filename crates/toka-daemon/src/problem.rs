@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 use std::io;
 use std::path::PathBuf;
 
+use serde_json::{Value, json};
 use thiserror::Error;
 use toka_core::escape::for_terminal;
 use toka_core::{AgentName, ExitCode, Origin};
@@ -26,6 +27,15 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
+    /// The word that programs see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Unconfigured => "unconfigured",
+            Self::Denied => "denied",
+        }
+    }
+
     fn exit_code(self) -> ExitCode {
         match self {
             Self::Invalid => ExitCode::Invalid,
@@ -59,6 +69,23 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
+    /// It as data, for programs; `file`, `line` and `column` are there when a line of a file asks for what cannot be.
+    pub fn to_json(&self) -> Value {
+        let mut value = json!({
+            "type": "problem",
+            "kind": self.kind.as_str(),
+            "agent": self.agent,
+            "message": self.message,
+            "help": Some(&self.help).filter(|help| !help.is_empty()),
+        });
+        if let Origin::File { file, line, column } = &self.origin {
+            value["file"] = json!(file);
+            value["line"] = json!(line);
+            value["column"] = json!(column);
+        }
+        value
+    }
+
     /// The exit status of a run that these problems keep from starting; `None` when there are none.
     pub fn exit_code(problems: &[Self]) -> Option<ExitCode> {
         problems.iter().map(|problem| problem.kind).min().map(ProblemKind::exit_code)
@@ -162,5 +189,17 @@ mod tests {
              a.yaml:7: checks: there is no program \"\\x1b[2Jtool\"\n  help: install it\n\
              a.yaml:7: checks: there is no program \"\\x1b[2Jtool\"\n  help: install it"
         );
+    }
+
+    #[test]
+    fn as_data_a_problem_says_where_it_is_and_what_helps() {
+        let problem = Problem { message: "no".into(), help: String::new(), ..problem(ProblemKind::Denied) };
+        let expected = json!({
+            "type": "problem", "kind": "denied", "agent": "checks", "message": "no", "help": null,
+            "file": "a.yaml", "line": 7, "column": 3,
+        });
+        assert_eq!(problem.to_json(), expected);
+        let elsewhere = Problem { origin: Origin::default_of("user"), ..problem }.to_json();
+        assert_eq!(elsewhere.get("line"), None);
     }
 }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use toka_sandbox::AgentFolders;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::workplace::empty;
@@ -32,10 +32,17 @@ impl Private {
     }
 }
 
+/// What the thread does next.
+enum Job {
+    Clear(Private),
+    /// Says that everything before is done.
+    Tell(oneshot::Sender<()>),
+}
+
 /// The thread, while there is something to remove.
 #[derive(Debug, Default)]
 pub(crate) struct Sweeper {
-    at_work: Option<(mpsc::UnboundedSender<Private>, JoinHandle<()>)>,
+    at_work: Option<(mpsc::UnboundedSender<Job>, JoinHandle<()>)>,
 }
 
 impl Sweeper {
@@ -43,7 +50,15 @@ impl Sweeper {
     pub(crate) fn sweep(&mut self, folders: Private) {
         let (queue, _) = self.at_work.get_or_insert_with(start);
         // It takes until its queue is closed.
-        let _ = queue.send(folders);
+        let _ = queue.send(Job::Clear(folders));
+    }
+
+    /// Becomes ready when everything is removed that was to be so far; `None` when nothing was.
+    pub(crate) fn done(&self) -> Option<oneshot::Receiver<()>> {
+        let (queue, _) = self.at_work.as_ref()?;
+        let (told, done) = oneshot::channel();
+        queue.send(Job::Tell(told)).ok()?;
+        Some(done)
     }
 
     /// Waits until everything is done.
@@ -56,11 +71,15 @@ impl Sweeper {
     }
 }
 
-fn start() -> (mpsc::UnboundedSender<Private>, JoinHandle<()>) {
-    let (queue, mut folders) = mpsc::unbounded_channel::<Private>();
+fn start() -> (mpsc::UnboundedSender<Job>, JoinHandle<()>) {
+    let (queue, mut jobs) = mpsc::unbounded_channel();
     let thread = tokio::task::spawn_blocking(move || {
-        while let Some(folders) = folders.blocking_recv() {
-            folders.clear();
+        while let Some(job) = jobs.blocking_recv() {
+            match job {
+                Job::Clear(folders) => folders.clear(),
+                // Whoever waited may be gone.
+                Job::Tell(done) => drop(done.send(())),
+            }
         }
     });
     (queue, thread)

@@ -37,16 +37,28 @@ pub(crate) fn make_private(path: &Path) -> Result<(), FolderError> {
     })
 }
 
+/// What stays in the folders of an agent that is about to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remains {
+    /// Its home: a new run begins.
+    Nothing,
+    /// What it left in this run.
+    OfThisRun,
+}
+
 /// Makes the folders of an agent that is about to run, empties what does not outlive a run, and links its inputs. The
 /// door is made by whoever finds a place for it.
 ///
 /// # Errors
 /// When a folder cannot be made or emptied.
-pub(crate) fn set_up(folders: &AgentFolders) -> Result<(), FolderError> {
-    make_private(&folders.home)?;
-    for folder in [&folders.tmp, &folders.artifacts, &folders.inputs_dir, &folders.credentials] {
+pub(crate) fn set_up(folders: &AgentFolders, remains: Remains) -> Result<(), FolderError> {
+    for folder in [&folders.home, &folders.tmp, &folders.artifacts, &folders.inputs_dir, &folders.credentials]
+    {
         make_private(folder)?;
-        empty(folder)?;
+    }
+    empty(&folders.inputs_dir)?;
+    if remains == Remains::Nothing {
+        [&folders.tmp, &folders.artifacts, &folders.credentials].into_iter().try_for_each(|it| empty(it))?;
     }
     for (name, artifacts) in &folders.inputs {
         let link = folders.inputs_dir.join(name.as_str());
@@ -61,8 +73,11 @@ pub(crate) fn set_up(folders: &AgentFolders) -> Result<(), FolderError> {
 /// When it cannot be written.
 pub(crate) fn tell(folders: &AgentFolders, sections: &str) -> Result<(), FolderError> {
     let path = folders.door.join(sections::FILE);
-    std::fs::write(&path, sections)
-        .and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o444)))
+    let beside = path.with_extension("new");
+    // In one step: a check of an objective may read it, and the one of an earlier life cannot be written to.
+    std::fs::write(&beside, sections)
+        .and_then(|()| std::fs::set_permissions(&beside, Permissions::from_mode(0o444)))
+        .and_then(|()| std::fs::rename(&beside, &path))
         .map_err(|source| FolderError { what: "write", path, source })
 }
 

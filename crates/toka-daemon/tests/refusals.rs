@@ -4,7 +4,7 @@ use std::path::Path;
 
 use toka_core::capability::Policy;
 use toka_core::{Capability, ExitCode, Name};
-use toka_daemon::{ProblemKind, RunError, RunOptions, run};
+use toka_daemon::{Caller, Declaration, Lifetime, ProblemKind, Project, RunError, RunOptions};
 use toka_workstream::LoadOptions;
 use tokio::sync::mpsc;
 
@@ -15,24 +15,33 @@ fn options(folder: &Path, yaml: &str, policy: Policy) -> RunOptions {
     std::fs::create_dir_all(&workspace).expect("a folder");
     let loaded = toka_workstream::load(&[file], &LoadOptions::default());
     let set = loaded.set.expect("valid");
+    let caller = Caller::of_this_process();
     RunOptions {
         plan: toka_workstream::plan(&set, &loaded.sources).0.expect("a plan"),
         set,
+        declaration: Declaration {
+            files: Vec::new(),
+            enable: Default::default(),
+            workspace,
+            policy,
+            max_concurrent: None,
+            home: caller.home.clone(),
+            environment: Default::default(),
+        },
+        caller,
         project: Name::new("project").expect("a label"),
-        workspace,
         state_dir: root.join("state"),
         run_dir: root.join("run"),
-        max_concurrent: None,
-        policy,
+        lifetime: Lifetime::UntilTasksEnd,
         toka_exe: "/bin/false".into(),
     }
 }
 
 async fn refused(yaml: &str, policy: Policy) -> RunError {
     let folder = tempfile::tempdir().expect("a folder");
-    let (_commands, orders) = mpsc::channel(1);
     let (events, mut seen) = mpsc::unbounded_channel();
-    let error = run(options(folder.path(), yaml, policy), orders, events).await.expect_err("refused");
+    let error =
+        Project::open(options(folder.path(), yaml, policy), Some(events)).await.err().expect("refused");
     assert!(seen.recv().await.is_none(), "nothing happened");
     error
 }
@@ -93,8 +102,7 @@ async fn a_keeper_that_cannot_be_started_is_an_internal_error() {
     let yaml = "metadata: {name: a}\nspec: {process: {command: ['true']}}\n";
     let options = options(folder.path(), yaml, Policy::default());
     let run_dir = options.run_dir.clone();
-    let (_commands, orders) = mpsc::channel(1);
-    let error = run(options, orders, mpsc::unbounded_channel().0).await.expect_err("refused");
+    let error = Project::open(options, None).await.err().expect("refused");
     assert!(matches!(error, RunError::Keeper(_)), "{error}");
     assert_eq!(error.exit_code(), ExitCode::Internal);
     assert_eq!(run_dir.read_dir().expect("a folder").count(), 0, "nothing of the run is left there");
@@ -106,8 +114,7 @@ async fn a_state_folder_that_cannot_be_made_is_told() {
     let yaml = "metadata: {name: a}\nspec: {process: {command: ['true']}}\n";
     let options =
         RunOptions { state_dir: "/proc/toka".into(), ..options(folder.path(), yaml, Policy::default()) };
-    let (_commands, orders) = mpsc::channel(1);
-    let error = run(options, orders, mpsc::unbounded_channel().0).await.expect_err("refused");
+    let error = Project::open(options, None).await.err().expect("refused");
     assert_eq!(error.exit_code(), ExitCode::StateFolder);
     assert!(error.to_string().contains("/proc/toka"), "{error}");
 }

@@ -65,6 +65,8 @@ pub struct RunState {
     unfinished_tasks: usize,
     has_tasks: bool,
     stopped_by: Option<String>,
+    /// Whether some that have ended are about to begin anew.
+    held: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +127,7 @@ impl RunState {
             unfinished_tasks: tasks(|state| !state.is_final()),
             has_tasks: tasks(|_| true) > 0,
             stopped_by: None,
+            held: false,
             agents: agents.into_iter().map(|(state, seen)| AgentRun::new(state, seen)).collect(),
         };
         for (at, node) in plan.nodes().iter().enumerate() {
@@ -283,6 +286,23 @@ impl RunState {
         self.stopped_by.get_or_insert_with(|| by.to_owned());
     }
 
+    /// Some that end now will begin anew: until [`RunState::release`], nobody is given up because of them, and the end of
+    /// the last task is not that of the run.
+    pub fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// What has ended now has ended.
+    pub fn release(&mut self, plan: &Plan) {
+        if std::mem::take(&mut self.held) && self.ending().is_none() {
+            for at in 0..self.agents.len() {
+                if self.agents[at].state.is_final() {
+                    self.doom_dependents(plan, at);
+                }
+            }
+        }
+    }
+
     /// The state of an agent, if the plan has it.
     pub fn state_of(&self, plan: &Plan, agent: &AgentName) -> Option<&AgentState> {
         plan.position(agent).map(|at| &self.agents[at].state)
@@ -298,6 +318,11 @@ impl RunState {
         self.unfinished == 0
     }
 
+    /// Whether it is over when every agent has come to its end, without anybody who says so.
+    pub fn ends_by_itself(&self) -> bool {
+        self.lifetime == Lifetime::UntilTasksEnd
+    }
+
     /// How many count for [`Limits::max_concurrent`](crate::Limits::max_concurrent).
     pub fn running(&self) -> usize {
         self.running
@@ -305,8 +330,8 @@ impl RunState {
 
     /// Who ends the run, when somebody does.
     pub fn ending(&self) -> Option<&str> {
-        let all_done =
-            self.lifetime == Lifetime::UntilTasksEnd && self.has_tasks && self.unfinished_tasks == 0;
+        let is_done = self.has_tasks && self.unfinished_tasks == 0 && !self.held;
+        let all_done = self.lifetime == Lifetime::UntilTasksEnd && is_done;
         self.stopped_by.as_deref().or(all_done.then_some(END_OF_RUN))
     }
 
@@ -404,7 +429,7 @@ impl RunState {
             }
         }
         // When the run ends, what has not started is cancelled, whatever it waited for.
-        if self.agents[at].state.is_final() && self.ending().is_none() {
+        if self.agents[at].state.is_final() && self.ending().is_none() && !self.held {
             self.doom_dependents(plan, at);
         }
     }

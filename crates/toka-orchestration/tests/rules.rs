@@ -438,3 +438,19 @@ fn another_plan_starts_what_is_new_and_leaves_alone_what_is_not() {
     run.state.request_stop("operator");
     assert_eq!(run.step(), "-api");
 }
+
+#[test]
+fn nobody_is_given_up_because_of_one_that_begins_anew() {
+    let mut run = Run::new(&["!db", "a", "b a"]);
+    assert_eq!(run.step(), "+a +db");
+    run.state.hold();
+    assert_eq!(run.ends("a", 1), "", "neither is b blocked nor db stopped");
+    assert_eq!(run.requeue("a"), "a");
+    run.state.release(&run.plan);
+    assert_eq!(run.step(), "+a");
+    run.state.hold();
+    run.ends("a", 1);
+    run.state.release(&run.plan);
+    assert_eq!(run.step(), "b!a");
+    assert_eq!(run.step(), "-db");
+}

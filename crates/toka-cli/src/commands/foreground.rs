@@ -1,10 +1,13 @@
 //! One run in the foreground: the daemon's part and the display side by side, signals in between, and what is printed
 //! when it is over.
 
+use std::path::Path;
+
 use anyhow::Context as _;
-use toka_core::{Event, ExitCode};
+use toka_core::{Command, Event, ExitCode, Urgency};
+use toka_daemon::control::{Control, Projects, Role, project_socket};
 use toka_daemon::folders::ProjectFolders;
-use toka_daemon::{RunCommand, RunError, RunOptions, RunSummary};
+use toka_daemon::{Opened, Project, ProjectHandle, RunError, RunOptions, RunSummary};
 use tokio::sync::mpsc;
 
 use super::refusal;
@@ -62,7 +65,6 @@ async fn attend(options: RunOptions, display: Display) -> anyhow::Result<Over> {
     let messages = display.sender();
     let notices = display.sender();
     let (events, mut seen) = mpsc::unbounded_channel::<Event>();
-    let (commands, orders) = mpsc::channel(ORDERS);
     let shown = tokio::spawn(async move {
         while let Some(event) = seen.recv().await {
             // The display can only be gone if it failed; the run goes on without it.
@@ -70,19 +72,23 @@ async fn attend(options: RunOptions, display: Display) -> anyhow::Result<Over> {
         }
     });
     let mut first = None;
-    let outcome = {
-        let work = toka_daemon::run(options, orders, events);
-        tokio::pin!(work);
-        loop {
-            tokio::select! {
-                outcome = &mut work => break outcome,
-                signal = signals.next() => {
-                    let command = answer(first, signal);
-                    let notice = if first.is_none() { STOPPING } else { KILLING };
-                    let _ = notices.send(Message::Notice(notice.to_owned()));
-                    first.get_or_insert(signal);
-                    // A queue that is full already holds an order to kill.
-                    let _ = commands.try_send(command);
+    let run_dir = options.run_dir.clone();
+    let outcome = match Project::open(options, Some(events)).await {
+        Err(error) => Err(error),
+        Ok(Opened { project, handle }) => {
+            let _control = answer_others(&run_dir, &handle);
+            let work = project.drive();
+            tokio::pin!(work);
+            loop {
+                tokio::select! {
+                    summary = &mut work => break Ok(summary),
+                    signal = signals.next() => {
+                        let urgency = answer(first);
+                        let notice = if first.is_none() { STOPPING } else { KILLING };
+                        let _ = notices.send(Message::Notice(notice.to_owned()));
+                        first.get_or_insert(signal);
+                        handle.tell(Command::Down { urgency }, signal.as_str());
+                    }
                 }
             }
         }
@@ -93,16 +99,23 @@ async fn attend(options: RunOptions, display: Display) -> anyhow::Result<Over> {
     Ok(Over { outcome, shown, first })
 }
 
-/// Orders that wait for the daemon's part; the first stops, the others all kill.
-const ORDERS: usize = 2;
 const STOPPING: &str = "stopping; press Ctrl-C again to kill";
 const KILLING: &str = "killing";
 
+/// Lets other commands see and control the run. One that nobody can reach runs all the same.
+fn answer_others(run_dir: &Path, handle: &ProjectHandle) -> Option<Control> {
+    let projects = Projects::default();
+    projects.insert(handle.clone());
+    let socket = project_socket(run_dir, &handle.overview().project);
+    let control = Control::listen(&socket, projects, Role::Foreground);
+    control.inspect_err(|error| tracing::warn!(socket = %socket.display(), %error, "no control socket")).ok()
+}
+
 /// What a signal asks for: the first to stop, any after it to kill.
-fn answer(first: Option<Ending>, signal: Ending) -> RunCommand {
+fn answer(first: Option<Ending>) -> Urgency {
     match first {
-        None => RunCommand::Stop { by: signal.as_str().to_owned() },
-        Some(_) => RunCommand::Kill,
+        None => Urgency::Graceful,
+        Some(_) => Urgency::Kill,
     }
 }
 
@@ -167,10 +180,8 @@ mod tests {
 
     #[test]
     fn the_first_signal_stops_and_any_other_kills() {
-        assert!(matches!(answer(None, Ending::HangUp), RunCommand::Stop { by } if by == "SIGHUP"));
-        for second in [Ending::Interrupt, Ending::Terminate] {
-            assert!(matches!(answer(Some(Ending::Interrupt), second), RunCommand::Kill));
-        }
+        assert_eq!(answer(None), Urgency::Graceful);
+        assert_eq!(answer(Some(Ending::Interrupt)), Urgency::Kill);
     }
 
     #[test]

@@ -1,26 +1,37 @@
 //! The subcommands, one file each: its options (`Args`) and what it does (`run`).
 
 pub(crate) mod agent;
+pub(crate) mod apply;
 pub(crate) mod completions;
+pub(crate) mod declare;
+pub(crate) mod down;
 pub(crate) mod dry_run;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod folders;
 pub(crate) mod foreground;
 pub(crate) mod init;
+pub(crate) mod inspect;
 pub(crate) mod keeper;
 pub(crate) mod man;
+pub(crate) mod manager;
 pub(crate) mod plan;
 pub(crate) mod policy;
+pub(crate) mod ps;
+pub(crate) mod reach;
 pub(crate) mod refusal;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod schema;
+pub(crate) mod serve;
 pub(crate) mod signals;
 pub(crate) mod validate;
+pub(crate) mod verb;
+pub(crate) mod wait;
 pub(crate) mod workstreams;
 
-use toka_core::ExitCode;
+use toka_core::{ExitCode, Request};
 
 use crate::cli::Command;
 
@@ -31,6 +42,20 @@ use crate::cli::Command;
 pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => run::run(args),
+        Command::Serve(args) => serve::run(args),
+        Command::Apply(args) => apply::run(args),
+        Command::Ps(args) => ps::run(args),
+        Command::Start(args) => verb::run(Request::Start, args),
+        Command::Stop(args) => verb::run(Request::Stop, args),
+        Command::Restart(args) => verb::run(Request::Restart, args),
+        Command::Pause(args) => verb::run(Request::Pause, args),
+        Command::Resume(args) => verb::run(Request::Resume, args),
+        Command::Kill(args) => verb::run(Request::Kill, args),
+        Command::Signal(args) => verb::signal(args),
+        Command::Events(args) => events::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Wait(args) => wait::run(args),
+        Command::Down(args) => down::run(args),
         Command::Validate(args) => validate::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Init(args) => init::run(args),

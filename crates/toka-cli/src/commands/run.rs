@@ -7,19 +7,13 @@
 //!                              display ─▶ table, last words, where the work is
 //! ```
 
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
-
 use anyhow::Context as _;
-use toka_core::{Capability, ExitCode, ProjectName};
-use toka_daemon::RunOptions;
-use toka_daemon::confine::user_home;
-use toka_daemon::folders::ProjectFolders;
+use toka_core::ExitCode;
+use toka_daemon::{Caller, Lifetime, RunOptions};
 
-use super::folders::{Folders, project, workspace};
-use super::workstreams::{Ready, Selection, Tell};
-use super::{dry_run, foreground, policy, refusal};
-use crate::failure::Failure;
+use super::declare::Declare;
+use super::workstreams::{Ready, Tell};
+use super::{apply, dry_run, foreground, refusal};
 use crate::terminal::display::Mode;
 use crate::terminal::palette::Palette;
 use crate::terminal::{json, out};
@@ -32,25 +26,7 @@ use crate::terminal::{json, out};
     124 every failure was a timeout, 130 interrupted, 143 terminated.")]
 pub(crate) struct Args {
     #[command(flatten)]
-    selection: Selection,
-    /// The workspace, which relative paths are relative to [default: the current folder]
-    #[arg(long, value_name = "DIR")]
-    workdir: Option<PathBuf>,
-    /// The project's name [default: the workspace folder's name]
-    #[arg(long, value_name = "NAME")]
-    project: Option<ProjectName>,
-    /// Keep state, run files and sockets below this folder [env: TOKA_STATE_DIR]
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
-    /// Run at most so many agents at once
-    #[arg(long, value_name = "N")]
-    max_concurrent: Option<NonZeroUsize>,
-    /// Grant a dangerous capability, such as network:full; may be given several times
-    #[arg(long, value_name = "NAME", value_parser = policy::grant)]
-    allow: Vec<Capability>,
-    /// The policy file [default: toka.yaml in the workspace]
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
+    declare: Declare,
     /// Show what agents write, as they write it; not with --quiet
     #[arg(long, conflicts_with = "quiet")]
     follow: bool,
@@ -63,6 +39,9 @@ pub(crate) struct Args {
     /// Show what would run, and run nothing
     #[arg(long)]
     dry_run: bool,
+    /// Run in the background, in a daemon that is started when none serves; not with --follow or --quiet
+    #[arg(long, short, conflicts_with_all = ["follow", "quiet", "dry_run"])]
+    detach: bool,
 }
 
 /// Runs the workstreams.
@@ -77,22 +56,27 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn start(args: Args) -> anyhow::Result<ExitCode> {
     let tell = if args.quiet { Tell::Errors } else { Tell::Everything };
-    let ready = args.selection.ready(tell)?;
+    let ready = args.declare.selection.ready(tell)?;
     if args.dry_run {
         return Ok(out::end(&plan_text(&ready, &args), ExitCode::Success)?);
     }
+    let folders = args.declare.folders()?;
+    if args.detach {
+        let declaration = args.declare.declaration(&ready, &folders)?;
+        return apply::detach(&declaration, &folders, args.json);
+    }
     let look = foreground::Look { mode: args.mode(), palette: args.palette(), output: args.output() };
-    let folders = project_folders(&args)?;
-    let policy = policy::read(args.policy.as_deref(), &folders.workspace, &args.allow)?;
+    let declaration = args.declare.declaration(&ready, &folders)?;
+    let Ready { set, plan, .. } = ready;
     let options = RunOptions {
+        declaration,
+        set,
+        plan,
+        caller: Caller::of_this_process(),
         project: folders.project.clone(),
-        policy,
-        set: ready.set,
-        plan: ready.plan,
-        workspace: folders.workspace.clone(),
         state_dir: folders.state_dir.clone(),
         run_dir: folders.run_dir.clone(),
-        max_concurrent: args.max_concurrent.map(NonZeroUsize::get),
+        lifetime: Lifetime::UntilTasksEnd,
         toka_exe: std::env::current_exe().context("cannot find this program's own file")?,
     };
     foreground::run(options, folders, look)
@@ -104,18 +88,6 @@ fn plan_text(ready: &Ready, args: &Args) -> String {
     } else {
         dry_run::text(&ready.plan, args.palette())
     }
-}
-
-fn project_folders(args: &Args) -> Result<ProjectFolders, Failure> {
-    let workspace = workspace(args.workdir.as_deref())?;
-    let folders = Folders::find(args.state_dir.as_deref())?;
-    Ok(ProjectFolders {
-        project: project(args.project.as_ref(), &workspace)?,
-        workspace,
-        state_dir: folders.state,
-        run_dir: folders.run,
-        user_home: user_home(),
-    })
 }
 
 impl Args {
@@ -138,7 +110,11 @@ impl Args {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+    use std::path::PathBuf;
+
     use clap::Parser;
+    use toka_core::{Capability, ProjectName};
 
     use super::*;
 
@@ -159,10 +135,13 @@ mod tests {
         let args =
             parse(&["a.yaml", "b", "--allow", "network_full", "--max-concurrent", "3", "--project", "x"])
                 .expect("options");
-        assert_eq!(args.allow, [Capability::NetworkFull]);
-        assert_eq!(args.max_concurrent.map(NonZeroUsize::get), Some(3));
-        assert_eq!(args.project.as_ref().map(ProjectName::as_str), Some("x"));
-        assert_eq!(args.selection.paths().expect("paths"), [PathBuf::from("a.yaml"), PathBuf::from("b")]);
+        assert_eq!(args.declare.allow, [Capability::NetworkFull]);
+        assert_eq!(args.declare.max_concurrent.map(NonZeroUsize::get), Some(3));
+        assert_eq!(args.declare.project.as_ref().map(ProjectName::as_str), Some("x"));
+        assert_eq!(
+            args.declare.selection.paths().expect("paths"),
+            [PathBuf::from("a.yaml"), PathBuf::from("b")]
+        );
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Which workstreams a command is about: the paths that were given, or what lies in the current folder; and the way
 //! from there to agents, with every problem told on stderr.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use toka_core::ExitCode;
+use toka_daemon::SourceFile;
 use toka_workstream::{Diagnostic, LoadOptions, Loaded, Plan, Set, Severity, Sources, Style};
 
 use crate::failure::Failure;
@@ -45,6 +47,10 @@ pub(crate) struct Ready {
     pub(crate) set: Set,
     /// Their order.
     pub(crate) plan: Plan,
+    /// The texts of their files.
+    pub(crate) files: Vec<SourceFile>,
+    /// The groups of conditional tasks that are switched on.
+    pub(crate) enable: BTreeSet<String>,
 }
 
 impl Selection {
@@ -65,7 +71,9 @@ impl Selection {
         });
         show(&diagnostics, &sources, tell);
         match (set, plan) {
-            (Some(set), Some(plan)) if !set.agents.is_empty() => Ok(Ready { set, plan }),
+            (Some(set), Some(plan)) if !set.agents.is_empty() => {
+                Ok(Ready { files: texts(&set, &sources), set, plan, enable: options.enable })
+            }
             (Some(_), Some(_)) => Err(none_here("the given files hold no agent")),
             _ => {
                 let parts = as_data(&diagnostics, &sources);
@@ -78,6 +86,15 @@ impl Selection {
     pub(crate) fn paths(&self) -> Result<Vec<PathBuf>, Failure> {
         if self.paths.is_empty() { default_paths(Path::new("")) } else { Ok(self.paths.clone()) }
     }
+}
+
+/// The texts of the files of a set, under their absolute paths.
+fn texts(set: &Set, sources: &Sources) -> Vec<SourceFile> {
+    let file = |(path, id): (&PathBuf, _)| SourceFile {
+        path: path.canonicalize().unwrap_or_else(|_| path.clone()),
+        text: sources.text(id).to_string(),
+    };
+    set.files.iter().zip(sources.files()).map(file).collect()
 }
 
 /// Tells diagnostics on stderr.

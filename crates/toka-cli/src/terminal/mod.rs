@@ -8,6 +8,7 @@ pub(crate) mod display;
 pub(crate) mod ending;
 pub(crate) mod follow;
 pub(crate) mod json;
+pub(crate) mod list;
 pub(crate) mod live;
 pub(crate) mod out;
 pub(crate) mod palette;

@@ -77,6 +77,46 @@ impl PlainLines {
     }
 }
 
+/// One event as a line with its number and its time of day, whatever it is.
+pub(crate) fn event_line(event: &Event, palette: Palette) -> String {
+    let time = jiff::Timestamp::from_millisecond(event.time_ms).unwrap_or_default();
+    let time = time.to_zoned(jiff::tz::TimeZone::system()).strftime("%F %T%.3f").to_string();
+    let (text, paint) =
+        describe(&event.kind, palette).unwrap_or_else(|| (in_short(&event.kind), Paint::NONE));
+    let agent = event.agent.as_ref().map(|agent| format!("{}: ", palette.accent.paint(agent)));
+    let stamp = palette.faint.paint(format!("{:>6}  {time}", event.seq));
+    format!("{stamp}  {}{}", agent.unwrap_or_default(), paint.paint(text))
+}
+
+/// What is not worth a line of its own while a run is watched, when somebody asks for everything.
+fn in_short(kind: &EventKind) -> String {
+    match kind {
+        EventKind::Progress { fraction, status, task } => {
+            let percent = fraction.map(|fraction| format!("{:.0} %", fraction * 100.0));
+            let words = [percent, task.as_deref().map(safe), status.as_deref().map(safe)];
+            format!("progress: {}", words.into_iter().flatten().collect::<Vec<_>>().join("  "))
+        }
+        EventKind::Metrics { values } => {
+            let values: Vec<String> =
+                values.iter().map(|(name, value)| format!("{}={value}", safe(name))).collect();
+            format!("metrics: {}", values.join(" "))
+        }
+        EventKind::AgentStarting => "starting".to_owned(),
+        EventKind::LogLineSeen { text } => format!("wrote a line with {:?}", safe(text)),
+        EventKind::ProbeChanged { probe, .. } => format!("{probe} probe succeeds"),
+        EventKind::TaskEnded { duration_ms, .. } => {
+            format!("task succeeded in {}", format_duration(Duration::from_millis(*duration_ms)))
+        }
+        // A kind that has no words yet: its name is better than nothing.
+        other => serde_json::to_value(other)
+            .ok()
+            .and_then(|value| {
+                value.get("type").and_then(|kind| kind.as_str()).map(|kind| kind.replace('_', " "))
+            })
+            .unwrap_or_default(),
+    }
+}
+
 /// Whether progress is worth a line: another tenth, or, without a fraction, another text after a while.
 fn is_news(told: &Told, new: &Told) -> bool {
     match (told.tenth, new.tenth) {
@@ -98,6 +138,13 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         EventKind::RunEnded { exit_code } => {
             (format!("the run ended with exit code {exit_code}"), palette.bad)
         }
+        EventKind::RunChanged { by, added, changed, removed, .. } => {
+            let parts = [("added", added), ("changed", changed), ("removed", removed)];
+            let parts = parts.iter().filter(|(_, names)| !names.is_empty());
+            let parts: Vec<String> = parts.map(|(what, names)| format!("{} {what}", names.len())).collect();
+            (format!("{} changed the run: {}", safe(by), parts.join(", ")), Paint::NONE)
+        }
+        EventKind::AgentRequeued { by } => (format!("begins anew, asked for by {}", safe(by)), Paint::NONE),
         EventKind::AgentStarted { pid, enforcement } => {
             (format!("started (pid {pid}, enforcement {enforcement})"), Paint::NONE)
         }

@@ -267,6 +267,10 @@ impl RunView {
 
 fn apply_to_agent(agent: &mut AgentView, kind: &EventKind, at: Duration) {
     match kind {
+        EventKind::AgentRequeued { .. } => {
+            *agent =
+                AgentView { enforcement: agent.enforcement.take(), ..AgentView::new(agent.name.clone()) };
+        }
         EventKind::AgentStarting => {
             *agent = AgentView {
                 phase: Phase::Starting,

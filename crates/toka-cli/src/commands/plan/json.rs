@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::View;
 use super::facts::AgentFacts;
-use crate::commands::refusal::as_data;
+use toka_daemon::Problem;
 
 /// `{waves, agents: […], dropped, run: {exit_code, obstacles}}`.
 pub(super) fn value(view: &View) -> Value {
@@ -14,7 +14,7 @@ pub(super) fn value(view: &View) -> Value {
     value["agents"] = agents.collect();
     value["run"] = json!({
         "exit_code": view.verdict.exit_code() as u8,
-        "obstacles": view.verdict.problems.iter().map(as_data).collect::<Vec<_>>(),
+        "obstacles": view.verdict.problems.iter().map(Problem::to_json).collect::<Vec<_>>(),
     });
     value
 }

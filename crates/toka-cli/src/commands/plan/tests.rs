@@ -1,5 +1,6 @@
 //! What `toka plan` shows of a small set, on a host that is always the same.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use toka_core::{Name, Origin};
@@ -40,7 +41,13 @@ fn canned(policy: &Policy) -> View {
         files: &[PathBuf::from("/srv/widgets/agents/checks.yaml")],
         users: &Users::default(),
     };
-    look(Ready { set, plan: plan.expect("a plan") }, &folders, &confiner, policy, problems())
+    look(
+        Ready { set, plan: plan.expect("a plan"), files: Vec::new(), enable: BTreeSet::new() },
+        &folders,
+        &confiner,
+        policy,
+        problems(),
+    )
 }
 
 /// What an admission could find, whatever the host that the tests run on is like.

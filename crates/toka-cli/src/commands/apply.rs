@@ -1,0 +1,237 @@
+//! `toka apply`: a project that runs becomes what its files say now, or begins to run in the background. `toka run --detach`
+//! is the same for a project that does not run yet.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use toka_core::{AgentName, ExitCode};
+use toka_daemon::control::client::{Applied, Client, ClientError};
+use toka_daemon::control::{daemon_socket, project_socket};
+use toka_daemon::folders::ProjectFolders;
+use toka_daemon::{Changes, Declaration};
+
+use super::declare::Declare;
+use super::reach::{block_on, failure};
+use super::workstreams::Tell;
+use crate::failure::Failure;
+use crate::terminal::palette::{Paint, Palette};
+use crate::terminal::text::count;
+use crate::terminal::{json, out};
+
+/// How long a daemon that was started may take until it answers.
+const START: Duration = Duration::from_secs(10);
+
+/// Options of `toka apply`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Agents whose declaration is as before go on undisturbed. Where a file has an error, or an agent cannot\n\
+    be started, nothing is changed."
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    declare: Declare,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Applies the workstreams.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let ready = args.declare.selection.ready(Tell::Everything)?;
+    let folders = args.declare.folders()?;
+    let declaration = args.declare.declaration(&ready, &folders)?;
+    let asking = if args.dry_run { Asking::WhatIf } else { Asking::Earnestly };
+    let applied = block_on(apply(&declaration, &folders, asking))?;
+    print(&applied, &folders, asking, args.json)
+}
+
+/// Begins to run a project in the background.
+///
+/// # Errors
+/// When it runs already, or cannot be started.
+pub(crate) fn detach(
+    declaration: &Declaration,
+    folders: &ProjectFolders,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let applied = block_on(async {
+        let client = service(folders).await?;
+        let projects = client.daemon().await.map_err(failure)?.projects;
+        if projects.contains(&folders.project) {
+            let message = format!("the project {} runs already", folders.project);
+            return Err(Failure::new(ExitCode::StateFolder, message)
+                .help("`toka apply` makes it what the files say now")
+                .into());
+        }
+        Ok(client.apply(&folders.project, declaration).await.map_err(failure)?)
+    })?;
+    print(&applied, folders, Asking::Earnestly, json)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    Earnestly,
+    WhatIf,
+}
+
+async fn apply(
+    declaration: &Declaration,
+    folders: &ProjectFolders,
+    asking: Asking,
+) -> anyhow::Result<Applied> {
+    let foreground = Client::new(project_socket(&folders.run_dir, &folders.project));
+    let client = match foreground.daemon().await {
+        Ok(_) => foreground,
+        Err(ClientError::NobodyThere { .. }) => service(folders).await?,
+        Err(error) => return Err(failure(error).into()),
+    };
+    let applied = match asking {
+        Asking::Earnestly => client.apply(&folders.project, declaration).await,
+        Asking::WhatIf => client.would_apply(&folders.project, declaration).await,
+    };
+    Ok(applied.map_err(failure)?)
+}
+
+/// The daemon, started when none serves.
+async fn service(folders: &ProjectFolders) -> anyhow::Result<Client> {
+    let client = Client::new(daemon_socket(&folders.run_dir));
+    match client.daemon().await {
+        Ok(_) => Ok(client),
+        Err(ClientError::NobodyThere { .. }) => {
+            start_daemon(folders, &client).await?;
+            Ok(client)
+        }
+        Err(error) => Err(failure(error).into()),
+    }
+}
+
+/// Starts a daemon that has nothing to do with our terminal, and waits until it answers.
+async fn start_daemon(folders: &ProjectFolders, client: &Client) -> anyhow::Result<()> {
+    let log = folders.state_dir.join("daemon.log");
+    let mut child = spawn(folders, &log)?;
+    let deadline = tokio::time::Instant::now() + START;
+    loop {
+        if client.daemon().await.is_ok() {
+            return Ok(());
+        }
+        let ended = child.try_wait().context("cannot wait for the daemon")?;
+        if ended.is_some() || tokio::time::Instant::now() >= deadline {
+            let what = if ended.is_some() { "ended at once" } else { "does not answer" };
+            let message = format!("the daemon that was started {what}");
+            let failure = Failure::new(ExitCode::NoDaemon, message);
+            return Err(failure.help(format!("see {}", log.display())).into());
+        }
+        // There is nothing to wait for but the answer itself.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn spawn(folders: &ProjectFolders, log: &Path) -> anyhow::Result<std::process::Child> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    make_folder(&folders.state_dir)?;
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(log);
+    let file = file.map_err(|error| {
+        Failure::new(ExitCode::StateFolder, format!("cannot write {}: {error}", log.display()))
+    })?;
+    let mut command = Command::new(program);
+    command.arg("serve").current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+    command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("LISTEN_PID");
+    // Of the caller's process group it would get the terminal's Ctrl-C.
+    command.process_group(0);
+    if let Some(all) = all_in_one(folders) {
+        command.arg("--state-dir").arg(all);
+    }
+    command.spawn().context("cannot start a daemon")
+}
+
+/// The folder to name with `--state-dir`, when state and run folders are in one.
+fn all_in_one(folders: &ProjectFolders) -> Option<PathBuf> {
+    (folders.run_dir == folders.state_dir.join("run")).then(|| folders.state_dir.clone())
+}
+
+fn make_folder(path: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| {
+        Failure::new(ExitCode::StateFolder, format!("cannot make {}: {error}", path.display()))
+    })
+}
+
+fn print(
+    applied: &Applied,
+    folders: &ProjectFolders,
+    asking: Asking,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
+    let palette = Palette::for_stream(&std::io::stdout());
+    let text = match as_json {
+        true => json::line(applied) + "\n",
+        false => text(applied, folders.project.as_str(), asking, palette),
+    };
+    Ok(out::end(&text, ExitCode::Success)?)
+}
+
+fn text(applied: &Applied, project: &str, asking: Asking, palette: Palette) -> String {
+    let Changes { added, changed, removed, unchanged } = &applied.changes;
+    let lines = |sign: &str, paint: Paint, names: &[AgentName]| -> String {
+        names.iter().map(|name| format!("  {} {name}\n", paint.paint(sign))).collect()
+    };
+    let list = [
+        lines("+", palette.good, added),
+        lines("~", palette.warn, changed),
+        lines("-", palette.bad, removed),
+    ]
+    .concat();
+    let head = match (applied.began, asking, list.is_empty()) {
+        (_, _, true) => format!("{project} is what the files say: {}", count(unchanged.len(), "agent")),
+        (true, Asking::Earnestly, _) => format!("{project} runs"),
+        (true, Asking::WhatIf, _) => format!("{project} would begin to run"),
+        (false, Asking::Earnestly, _) => format!("{project} is changed"),
+        (false, Asking::WhatIf, _) => format!("{project} would change"),
+    };
+    let rest = match unchanged.len() {
+        0 => String::new(),
+        _ if list.is_empty() => String::new(),
+        kept => format!("  {}\n", palette.faint.paint(format!("{} as before", count(kept, "agent")))),
+    };
+    format!("{}\n{list}{rest}", palette.strong.paint(head))
+}
+
+#[cfg(test)]
+mod tests {
+    use toka_core::Name;
+
+    use super::*;
+
+    fn names(text: &str) -> Vec<AgentName> {
+        text.split_whitespace().map(|name| Name::new(name).expect("a label")).collect()
+    }
+
+    #[test]
+    fn what_changes_is_told_by_signs() {
+        let changes = Changes {
+            added: names("cache"),
+            changed: names("api"),
+            removed: names("old"),
+            unchanged: names("db job"),
+        };
+        let applied = Applied { changes, began: false };
+        assert_eq!(
+            text(&applied, "shop", Asking::WhatIf, Palette::PLAIN),
+            "shop would change\n  + cache\n  ~ api\n  - old\n  2 agents as before\n"
+        );
+        let nothing = Changes { unchanged: names("db"), ..Changes::default() };
+        assert_eq!(
+            text(&Applied { changes: nothing, began: false }, "shop", Asking::Earnestly, Palette::PLAIN),
+            "shop is what the files say: 1 agent\n"
+        );
+    }
+}

@@ -1,0 +1,78 @@
+//! The options that say what a project is to be: which workstreams, in which folder, with which grants.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use toka_core::{Capability, ProjectName};
+use toka_daemon::confine::user_home;
+use toka_daemon::folders::ProjectFolders;
+use toka_daemon::{Caller, Declaration};
+
+use super::folders::{Folders, project, workspace};
+use super::policy;
+use super::workstreams::{Ready, Selection};
+use crate::failure::Failure;
+
+/// What a project is to be.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Declare {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// The workspace, which relative paths are relative to [default: the current folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workdir: Option<PathBuf>,
+    /// The project's name [default: the workspace folder's name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) project: Option<ProjectName>,
+    /// Keep state, run files and sockets below this folder [env: TOKA_STATE_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Run at most so many agents at once
+    #[arg(long, value_name = "N")]
+    pub(crate) max_concurrent: Option<NonZeroUsize>,
+    /// Grant a dangerous capability, such as network:full; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = policy::grant)]
+    pub(crate) allow: Vec<Capability>,
+    /// The policy file [default: toka.yaml in the workspace]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+}
+
+impl Declare {
+    /// Where everything of the project lies.
+    ///
+    /// # Errors
+    /// When a folder cannot be used, or no project can be named after the workspace.
+    pub(crate) fn folders(&self) -> Result<ProjectFolders, Failure> {
+        let workspace = workspace(self.workdir.as_deref())?;
+        let folders = Folders::find(self.state_dir.as_deref())?;
+        Ok(ProjectFolders {
+            project: project(self.project.as_ref(), &workspace)?,
+            workspace,
+            state_dir: folders.state,
+            run_dir: folders.run,
+            user_home: user_home(),
+        })
+    }
+
+    /// The agents that were read as a declaration of this project.
+    ///
+    /// # Errors
+    /// When the policy file cannot be read.
+    pub(crate) fn declaration(
+        &self,
+        ready: &Ready,
+        folders: &ProjectFolders,
+    ) -> Result<Declaration, Failure> {
+        let caller = Caller::of_this_process();
+        Ok(Declaration {
+            files: ready.files.clone(),
+            enable: ready.enable.clone(),
+            workspace: folders.workspace.clone(),
+            policy: policy::read(self.policy.as_deref(), &folders.workspace, &self.allow)?,
+            max_concurrent: self.max_concurrent.map(NonZeroUsize::get),
+            environment: Declaration::environment_of(&caller, &ready.set.agents),
+            home: caller.home,
+        })
+    }
+}

@@ -1,0 +1,97 @@
+//! `toka down`: the end of a project, or of the daemon and everything that runs in it.
+
+use std::time::Duration;
+
+use toka_core::{Command, ExitCode, Urgency};
+use toka_daemon::control::client::{Client, ClientError};
+use toka_daemon::control::wire::RoleName;
+
+use super::reach::{Reach, block_on, failure};
+use crate::failure::Failure;
+use crate::terminal::out;
+
+/// Options of `toka down`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    reach: Reach,
+    /// Every project, and the daemon too
+    #[arg(long, conflicts_with = "project")]
+    all: bool,
+    /// Kill instead of stopping
+    #[arg(long)]
+    kill: bool,
+}
+
+/// Longest wait for the end of a run: longer than any reasonable grace period.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// Ends what is meant, and waits for that.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let urgency = if args.kill { Urgency::Kill } else { Urgency::Graceful };
+    let told = block_on(async {
+        if args.all { all(&args.reach, urgency).await } else { one(&args.reach, urgency).await }
+    })?;
+    Ok(out::end(&told, ExitCode::Success)?)
+}
+
+async fn one(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
+    let found = reach.find(&[]).await?;
+    let outcome = found.client.command(found.name(), &Command::Down { urgency }, LONGEST).await;
+    match outcome {
+        Ok(outcome) if !outcome.finished => {
+            let message = format!("{} is still stopping", found.name());
+            Err(Failure::new(ExitCode::TimedOut, message).help("`toka down --kill` ends it at once").into())
+        }
+        // A run in the foreground takes its socket along when it ends.
+        Ok(_) | Err(ClientError::Broken { .. }) => Ok(format!("{} is down\n", found.name())),
+        Err(error) => Err(failure(error).into()),
+    }
+}
+
+async fn all(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
+    let mut told = String::new();
+    for client in reach.clients()? {
+        let daemon = match client.daemon().await {
+            Ok(daemon) => daemon,
+            Err(ClientError::NobodyThere { .. }) => continue,
+            Err(error) => return Err(failure(error).into()),
+        };
+        match daemon.role {
+            RoleName::Service => client.shutdown(urgency).await.map_err(failure)?,
+            RoleName::Foreground => {
+                for project in &daemon.projects {
+                    let ended = client.command(project, &Command::Down { urgency }, LONGEST).await;
+                    ignore_gone(ended)?;
+                }
+            }
+        }
+        wait_for_end(&client).await?;
+        daemon.projects.iter().for_each(|project| told.push_str(&format!("{project} is down\n")));
+        if daemon.role == RoleName::Service {
+            told.push_str("the daemon has ended\n");
+        }
+    }
+    if told.is_empty() { Ok("nothing runs\n".to_owned()) } else { Ok(told) }
+}
+
+fn ignore_gone<T>(ended: Result<T, ClientError>) -> Result<(), Failure> {
+    match ended {
+        Ok(_) | Err(ClientError::Broken { .. } | ClientError::NobodyThere { .. }) => Ok(()),
+        Err(error) => Err(failure(error)),
+    }
+}
+
+/// Until nobody answers any more.
+async fn wait_for_end(client: &Client) -> Result<(), Failure> {
+    let deadline = tokio::time::Instant::now() + LONGEST;
+    while client.daemon().await.is_ok() {
+        if tokio::time::Instant::now() >= deadline {
+            return Err(Failure::new(ExitCode::TimedOut, "it is still stopping")
+                .help("`toka down --all --kill` ends it at once"));
+        }
+        // There is nothing to wait for but that nobody answers.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}

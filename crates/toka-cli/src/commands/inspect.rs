@@ -1,0 +1,33 @@
+//! `toka inspect`: everything that is known of agents, as JSON.
+
+use toka_core::ExitCode;
+
+use super::reach::{AgentRef, Reach, block_on, failure};
+use crate::terminal::out;
+
+/// Options of `toka inspect`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The agents, as AGENT or PROJECT/AGENT
+    #[arg(value_name = "AGENT", required = true)]
+    agents: Vec<AgentRef>,
+    #[command(flatten)]
+    reach: Reach,
+    /// Print one line; without it, one that people can read
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints what is known, one array for all of them.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let views = block_on(async {
+        let found = args.reach.find(&args.agents).await?;
+        let mut views = Vec::new();
+        for wanted in &args.agents {
+            views.push(found.client.agent(found.name(), &wanted.agent).await.map_err(failure)?);
+        }
+        Ok(views)
+    })?;
+    let text = if args.json { serde_json::to_string(&views)? } else { serde_json::to_string_pretty(&views)? };
+    Ok(out::end(&(text + "\n"), ExitCode::Success)?)
+}

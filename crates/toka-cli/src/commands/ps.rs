@@ -1,0 +1,77 @@
+//! `toka ps`: what runs, one line per agent.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use toka_core::ExitCode;
+use toka_daemon::control::wire::ProjectView;
+
+use super::reach::{AgentRef, Reach, block_on};
+use crate::terminal::palette::Palette;
+use crate::terminal::screen::terminal_size;
+use crate::terminal::{json, list, out, table};
+
+/// Options of `toka ps`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only these agents, as AGENT or PROJECT/AGENT
+    #[arg(value_name = "AGENT")]
+    agents: Vec<AgentRef>,
+    #[command(flatten)]
+    reach: Reach,
+    /// Print one JSON array: every project with its agents
+    #[arg(long)]
+    json: bool,
+    /// Print the names only, as PROJECT/AGENT
+    #[arg(long, short, conflicts_with = "json")]
+    quiet: bool,
+}
+
+/// Prints what runs; nothing is no error.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let found = block_on(args.reach.running())?;
+    let mut projects: Vec<ProjectView> = found.into_iter().map(|found| found.project).collect();
+    if let Some(name) = &args.reach.project {
+        projects.retain(|project| project.overview.project == *name);
+    }
+    if !args.agents.is_empty() {
+        projects.iter_mut().for_each(|project| narrow(project, &args.agents));
+        projects.retain(|project| !project.agents.is_empty());
+    }
+    let text = if args.json {
+        json::line(&projects) + "\n"
+    } else if args.quiet {
+        names(&projects)
+    } else {
+        let stdout = std::io::stdout();
+        let columns = match std::io::IsTerminal::is_terminal(&stdout) {
+            true => terminal_size().columns,
+            false => table::PIPE_COLUMNS,
+        };
+        list::agents(&projects, now_ms(), columns, Palette::for_stream(&stdout))
+    };
+    Ok(out::end(&text, ExitCode::Success)?)
+}
+
+fn narrow(project: &mut ProjectView, wanted: &[AgentRef]) {
+    let name = project.overview.project.clone();
+    project.agents.retain(|agent| {
+        let is_meant = |wanted: &AgentRef| {
+            wanted.agent == agent.name && wanted.project.as_ref().is_none_or(|project| *project == name)
+        };
+        wanted.iter().any(is_meant)
+    });
+}
+
+fn names(projects: &[ProjectView]) -> String {
+    let of = |project: &ProjectView| {
+        let name = project.overview.project.clone();
+        project.agents.iter().map(move |agent| format!("{name}/{}\n", agent.name)).collect::<String>()
+    };
+    projects.iter().map(of).collect()
+}
+
+/// The wall clock in milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

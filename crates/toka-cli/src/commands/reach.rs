@@ -1,0 +1,212 @@
+//! The way from a command line to the daemon that it is about: which sockets there are, which project is meant, and which
+//! of its agents.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::Context as _;
+use toka_core::{AgentName, ExitCode, ProjectName};
+use toka_daemon::control::client::{Client, ClientError};
+use toka_daemon::control::sockets;
+use toka_daemon::control::wire::{ProjectView, Refused};
+
+use super::folders::{Folders, project, workspace};
+use crate::failure::Failure;
+
+/// The options that say where to look.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Reach {
+    /// The project [default: the one named after the current folder, or the only one that has such agents]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) project: Option<ProjectName>,
+    /// Look for daemons below this folder [env: TOKA_STATE_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// An agent as a person names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AgentRef {
+    /// Its project, when that was said.
+    pub(crate) project: Option<ProjectName>,
+    /// Its name.
+    pub(crate) agent: AgentName,
+}
+
+impl FromStr for AgentRef {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = |text: &str| AgentName::new(text).map_err(|error| error.to_string());
+        match text.split_once('/') {
+            None => Ok(Self { project: None, agent: name(text)? }),
+            Some((project, agent)) => Ok(Self { project: Some(name(project)?), agent: name(agent)? }),
+        }
+    }
+}
+
+/// A project that runs, and who runs it.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    /// Who runs it.
+    pub(crate) client: Client,
+    /// The project.
+    pub(crate) project: ProjectView,
+}
+
+impl Found {
+    /// Its name.
+    pub(crate) fn name(&self) -> &ProjectName {
+        &self.project.overview.project
+    }
+
+    fn has(&self, agents: &[AgentRef]) -> bool {
+        agents.iter().all(|wanted| self.project.agents.iter().any(|agent| agent.name == wanted.agent))
+    }
+}
+
+/// Does something that waits, in a runtime of its own.
+///
+/// # Errors
+/// When there is no runtime, or as `work` does.
+pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?.block_on(work)
+}
+
+impl Reach {
+    /// The daemons whose sockets there are, the service first.
+    ///
+    /// # Errors
+    /// When it cannot be said where sockets are.
+    pub(crate) fn clients(&self) -> Result<Vec<Client>, Failure> {
+        Ok(sockets(&Folders::find(self.state_dir.as_deref())?.run).into_iter().map(Client::new).collect())
+    }
+
+    /// Everything that runs, by name.
+    ///
+    /// # Errors
+    /// When a daemon answers with nonsense. One that does not answer any more is left out.
+    pub(crate) async fn running(&self) -> anyhow::Result<Vec<Found>> {
+        let mut found = Vec::new();
+        for client in self.clients()? {
+            match client.projects().await {
+                Ok(projects) => {
+                    found.extend(
+                        projects.into_iter().map(|project| Found { client: client.clone(), project }),
+                    );
+                }
+                Err(ClientError::NobodyThere { .. }) => {}
+                Err(error) => return Err(failure(error).into()),
+            }
+        }
+        found.sort_by(|a, b| a.name().cmp(b.name()));
+        Ok(found)
+    }
+
+    /// The project that these agents are of.
+    ///
+    /// # Errors
+    /// When it does not run, or it cannot be said which one is meant.
+    pub(crate) async fn find(&self, agents: &[AgentRef]) -> anyhow::Result<Found> {
+        let named = self.named(agents)?;
+        let mut running = self.running().await?;
+        if running.is_empty() {
+            return Err(nothing_runs().into());
+        }
+        let wanted = match named {
+            Some(name) => Some(name),
+            None => self.here().filter(|name| running.iter().any(|found| found.name() == name)),
+        };
+        if let Some(name) = wanted {
+            let at = running.iter().position(|found| *found.name() == name);
+            return at.map(|at| running.swap_remove(at)).ok_or_else(|| does_not_run(&name, &running).into());
+        }
+        let names: Vec<ProjectName> = running.iter().map(|found| found.name().clone()).collect();
+        let mut fitting: Vec<Found> = running.into_iter().filter(|found| found.has(agents)).collect();
+        match (fitting.pop(), fitting.is_empty()) {
+            (Some(only), true) => Ok(only),
+            _ => Err(which_one(&names).into()),
+        }
+    }
+
+    /// The project that was said, by the option or with the agents.
+    fn named(&self, agents: &[AgentRef]) -> Result<Option<ProjectName>, Failure> {
+        let mut names: Vec<&ProjectName> =
+            self.project.iter().chain(agents.iter().filter_map(|agent| agent.project.as_ref())).collect();
+        names.sort();
+        names.dedup();
+        match names.as_slice() {
+            [] => Ok(None),
+            [name] => Ok(Some((*name).clone())),
+            several => Err(Failure::new(
+                ExitCode::Usage,
+                format!("one command is about one project, not {} and {}", several[0], several[1]),
+            )),
+        }
+    }
+
+    /// The project of the current folder.
+    fn here(&self) -> Option<ProjectName> {
+        project(None, &workspace(None).ok()?).ok()
+    }
+}
+
+/// The error of a client as that of a command.
+pub(crate) fn failure(error: ClientError) -> Failure {
+    match error {
+        ClientError::Refused(refused) => of_refusal(*refused),
+        ClientError::NobodyThere { .. } => nothing_runs(),
+        ClientError::Broken { .. } => Failure::new(ExitCode::NoDaemon, error.to_string()),
+    }
+}
+
+fn of_refusal(refused: Refused) -> Failure {
+    let Refused { error, help, exit_code, parts, rendered } = refused;
+    if let Some(text) = rendered {
+        eprint!("{text}");
+    }
+    let failure = Failure::new(ExitCode::from_u8(exit_code), error).parts(parts);
+    match help {
+        Some(help) => failure.help(help),
+        None => failure,
+    }
+}
+
+fn nothing_runs() -> Failure {
+    Failure::new(ExitCode::NoDaemon, "nothing runs")
+        .help("start something with `toka run`, or in the background with `toka run --detach`")
+}
+
+fn does_not_run(name: &ProjectName, running: &[Found]) -> Failure {
+    let names: Vec<&str> = running.iter().map(|found| found.name().as_str()).collect();
+    Failure::new(ExitCode::NoDaemon, format!("the project {name} does not run"))
+        .help(format!("what runs: {}", names.join(", ")))
+}
+
+fn which_one(names: &[ProjectName]) -> Failure {
+    let names: Vec<&str> = names.iter().map(ProjectName::as_str).collect();
+    Failure::new(ExitCode::Usage, "it is not clear which project is meant")
+        .help(format!("name it with --project, or write PROJECT/AGENT; what runs: {}", names.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_are_named_with_or_without_their_project() {
+        let name = |text| AgentName::new(text).expect("a label");
+        assert_eq!("api".parse(), Ok(AgentRef { project: None, agent: name("api") }));
+        assert_eq!("shop/api".parse(), Ok(AgentRef { project: Some(name("shop")), agent: name("api") }));
+        for bad in ["", "a/b/c", "A", "../x"] {
+            assert!(bad.parse::<AgentRef>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn one_command_is_about_one_project() {
+        let agents: Vec<AgentRef> = ["a/x", "b/y"].iter().filter_map(|text| text.parse().ok()).collect();
+        assert!(Reach::default().named(&agents).is_err());
+        assert_eq!(Reach::default().named(&agents[..1]).expect("one").expect("named").as_str(), "a");
+    }
+}

@@ -1,0 +1,76 @@
+//! `toka serve`: the daemon that outlives terminals.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use toka_core::{ExitCode, Urgency};
+use toka_daemon::control::daemon_socket;
+use toka_daemon::{EndRequest, Service, ServiceOptions};
+use tokio::sync::mpsc;
+
+use super::folders::Folders;
+use super::manager::{self, Manager};
+use super::reach::block_on;
+use super::signals::Signals;
+use crate::failure::Failure;
+
+/// Options of `toka serve`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "SIGTERM and SIGINT stop every agent gracefully and end the daemon; a second one kills.\n\
+    Under systemd it is a service of Type=notify and takes its socket from a .socket unit if there is one."
+)]
+pub(crate) struct Args {
+    /// Keep state, run files and sockets below this folder [env: TOKA_STATE_DIR]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+/// Serves until it is asked to end.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let folders = Folders::find(args.state_dir.as_deref())?;
+    let options = ServiceOptions {
+        state_dir: folders.state,
+        run_dir: folders.run,
+        toka_exe: std::env::current_exe().context("cannot find this program's own file")?,
+    };
+    block_on(serve(options))?;
+    Ok(ExitCode::Success)
+}
+
+async fn serve(options: ServiceOptions) -> anyhow::Result<()> {
+    let mut signals = Signals::catch().context("cannot catch signals")?;
+    let manager = Manager::of_this_process();
+    let socket = daemon_socket(&options.run_dir);
+    let listener = manager::inherited_socket().context("cannot use the socket that was passed on")?;
+    let service = Service::start(options, listener).map_err(|error| {
+        let message = format!("cannot listen at {}: {error}", socket.display());
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                Failure::new(ExitCode::StateFolder, "a daemon serves here already")
+                    .help("`toka ps` shows what runs in it; `toka down --all` ends it")
+            }
+            _ => Failure::new(ExitCode::StateFolder, message),
+        }
+    })?;
+    let (sender, ends) = mpsc::unbounded_channel();
+    manager.tell("READY=1\nSTATUS=serving");
+    tracing::info!(socket = %socket.display(), "serving");
+    let alive = tokio::spawn(manager.clone().keep_alive());
+    let work = service.run(ends);
+    tokio::pin!(work);
+    let mut urgency = Urgency::Graceful;
+    loop {
+        tokio::select! {
+            () = &mut work => break,
+            signal = signals.next() => {
+                manager.tell("STOPPING=1\nSTATUS=stopping the agents");
+                // A service that is gone has ended.
+                let _ = sender.send(EndRequest { urgency, by: signal.as_str().to_owned() });
+                urgency = Urgency::Kill;
+            }
+        }
+    }
+    alive.abort();
+    Ok(())
+}

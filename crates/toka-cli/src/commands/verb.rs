@@ -1,0 +1,184 @@
+//! The verbs that ask something of agents: `start`, `stop`, `restart`, `pause`, `resume`, `kill`, `signal`. One shape for
+//! all of them: which agents, how long to wait, and what is printed.
+
+use std::time::Duration;
+
+use toka_core::units::parse_duration;
+use toka_core::{AgentState, Command, Decision, Exit, ExitCode, Request};
+use toka_daemon::control::wire::{Done, Outcome};
+
+use super::reach::{AgentRef, Reach, block_on, failure};
+use crate::failure::Failure;
+use crate::terminal::palette::Palette;
+use crate::terminal::text::safe;
+use crate::terminal::{json, out};
+
+/// Longest wait unless somebody says otherwise: longer than any reasonable grace period.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// Options of every verb.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The agents, as AGENT or PROJECT/AGENT
+    #[arg(value_name = "AGENT", required_unless_present = "all")]
+    agents: Vec<AgentRef>,
+    /// All agents of the project
+    #[arg(long, conflicts_with = "agents")]
+    all: bool,
+    #[command(flatten)]
+    reach: Reach,
+    /// Do not wait until it is done
+    #[arg(long, conflicts_with = "timeout")]
+    no_wait: bool,
+    /// Wait so long at most [default: 10m]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    timeout: Option<Duration>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Options of `toka signal`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SignalArgs {
+    /// The signal: a name such as HUP or SIGUSR1, or a number
+    #[arg(value_name = "SIGNAL", value_parser = parse_signal)]
+    signal: i32,
+    #[command(flatten)]
+    args: Args,
+}
+
+/// Asks for `request`.
+pub(crate) fn run(request: Request, args: Args) -> anyhow::Result<ExitCode> {
+    let agents = args.agents.iter().map(|wanted| wanted.agent.clone()).collect();
+    ask(Command::Request { request, agents }, args, Words::of(request))
+}
+
+/// Sends a signal.
+pub(crate) fn signal(args: SignalArgs) -> anyhow::Result<ExitCode> {
+    let SignalArgs { signal, args } = args;
+    let agents = args.agents.iter().map(|wanted| wanted.agent.clone()).collect();
+    ask(Command::Signal { signal, agents }, args, Words { already: "was sent", denied: "not sent" })
+}
+
+/// How the outcome is told.
+#[derive(Debug, Clone, Copy)]
+struct Words {
+    /// Of one that is so already.
+    already: &'static str,
+    /// Of one that could not be.
+    denied: &'static str,
+}
+
+impl Words {
+    fn of(request: Request) -> Self {
+        let (already, denied) = match request {
+            Request::Start => ("runs already, or waits for its turn", "not started"),
+            Request::Restart => ("waits for its turn", "not restarted"),
+            Request::Stop | Request::Kill => ("has ended already", "not stopped"),
+            Request::Pause => ("is paused already", "not paused"),
+            Request::Resume => ("runs already", "not resumed"),
+        };
+        Self { already, denied }
+    }
+}
+
+fn ask(command: Command, args: Args, words: Words) -> anyhow::Result<ExitCode> {
+    let longest = if args.no_wait { Duration::ZERO } else { args.timeout.unwrap_or(LONGEST) };
+    let outcome: Outcome = block_on(async {
+        let found = args.reach.find(&args.agents).await?;
+        Ok(found.client.command(found.name(), &command, longest).await.map_err(failure)?)
+    })?;
+    let code = code_of(&outcome);
+    let palette = Palette::for_stream(&std::io::stdout());
+    let text = if args.json { json::line(&outcome) + "\n" } else { text(&outcome, words, palette) };
+    let printed = out::end(&text, code)?;
+    if outcome.finished || longest.is_zero() {
+        return Ok(printed);
+    }
+    let message = "it is not done yet, and goes on by itself";
+    Err(Failure::new(ExitCode::TimedOut, message).help("see how far it is with `toka ps`").into())
+}
+
+fn code_of(outcome: &Outcome) -> ExitCode {
+    let is_bad = |done: &Done| matches!(done.decision, Decision::Deny { .. }) || failure_of(done).is_some();
+    if outcome.agents.iter().any(is_bad) { ExitCode::AgentFailed } else { ExitCode::Success }
+}
+
+/// Why what was begun has failed already.
+fn failure_of(done: &Done) -> Option<&Exit> {
+    match (&done.decision, &done.state) {
+        (Decision::Accept, AgentState::Ended { exit } | AgentState::Quarantined { exit, .. }) => {
+            Some(exit).filter(|exit| !exit.is_success() && !exit.is_asked_for())
+        }
+        _ => None,
+    }
+}
+
+fn text(outcome: &Outcome, words: Words, palette: Palette) -> String {
+    let line = |done: &Done| {
+        let name = palette.accent.paint(&done.agent);
+        match done.decision {
+            Decision::Accept => match failure_of(done) {
+                Some(exit) => {
+                    format!("{name}  {}: {}\n", palette.bad.paint("failed"), safe(&exit.to_string()))
+                }
+                None => format!("{name}  {}\n", done.state.as_str()),
+            },
+            Decision::Ignore => format!("{name}  {}\n", palette.faint.paint(words.already)),
+            Decision::Deny { reason } => {
+                format!("{name}  {}: {reason}\n", palette.bad.paint(words.denied))
+            }
+        }
+    };
+    outcome.agents.iter().map(line).collect()
+}
+
+fn parse_signal(text: &str) -> Result<i32, String> {
+    if let Ok(number) = text.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(number).ok_or_else(|| "signals are 1 to 64".to_owned());
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+    name.parse::<nix::sys::signal::Signal>()
+        .map(|signal| signal as i32)
+        .map_err(|_| format!("there is no signal {text}; try HUP, INT, TERM, USR1, USR2 or a number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use toka_core::Name;
+    use toka_core::request::DenyReason;
+
+    use super::*;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (text, number) in [("HUP", 1), ("sigusr1", 10), ("SIGTERM", 15), ("34", 34)] {
+            assert_eq!(parse_signal(text), Ok(number), "{text}");
+        }
+        for bad in ["0", "65", "SIGNONE", "-1", ""] {
+            assert!(parse_signal(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_told() {
+        let done = |name: &str, decision| Done {
+            agent: Name::new(name).expect("a label"),
+            decision,
+            state: AgentState::Paused { pid: 7, ready: true },
+        };
+        let outcome = Outcome {
+            agents: vec![
+                done("api", Decision::Accept),
+                done("db", Decision::Ignore),
+                done("job", Decision::deny(DenyReason::NotRunning)),
+            ],
+            finished: true,
+        };
+        let told = text(&outcome, Words::of(Request::Pause), Palette::PLAIN);
+        assert_eq!(told, "api  paused\ndb  is paused already\njob  not paused: the agent is not running\n");
+        assert_eq!(code_of(&outcome), ExitCode::AgentFailed);
+    }
+}

@@ -1,0 +1,128 @@
+//! `toka wait`: until agents have come to their end; the exit status is theirs.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use toka_core::units::parse_duration;
+use toka_core::{AgentKind, AgentName, AgentState, AgentStatus, Event, ExitCode, RunStatus};
+use toka_daemon::control::wire::ProjectView;
+
+use super::reach::{AgentRef, Found, Reach, block_on, failure};
+use crate::failure::Failure;
+use crate::terminal::{json, out};
+
+/// Options of `toka wait`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit status: 0 all succeeded or were stopped, 1 one failed, 124 every failure was a timeout."
+)]
+pub(crate) struct Args {
+    /// The agents, as AGENT or PROJECT/AGENT [default: the tasks of the project, or its services if it has none]
+    #[arg(value_name = "AGENT")]
+    agents: Vec<AgentRef>,
+    #[command(flatten)]
+    reach: Reach,
+    /// What to wait for
+    #[arg(long = "for", value_enum, default_value_t, value_name = "WHAT")]
+    condition: What,
+    /// Wait so long at most
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    timeout: Option<Duration>,
+    /// Print one JSON array: the agents as they are then
+    #[arg(long)]
+    json: bool,
+}
+
+/// What can be waited for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum What {
+    /// Its end
+    #[default]
+    End,
+    /// That it is ready, or has ended well
+    Ready,
+}
+
+impl What {
+    /// Whether there is nothing more to wait for.
+    fn is_settled(self, agent: &AgentStatus) -> bool {
+        agent.state.is_final() || (self == Self::Ready && agent.state.is_ready())
+    }
+}
+
+/// Waits.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let agents = block_on(async {
+        let found = args.reach.find(&args.agents).await?;
+        let names = chosen(&found.project, &args.agents)?;
+        let work = follow(&found, &names, args.condition);
+        match args.timeout {
+            None => work.await,
+            Some(longest) => match tokio::time::timeout(longest, work).await {
+                Ok(agents) => agents,
+                Err(_) => Err(Failure::new(ExitCode::TimedOut, "not all of them have come so far").into()),
+            },
+        }
+    })?;
+    let code = code_of(&agents, args.condition);
+    let text = if args.json {
+        json::line(&agents) + "\n"
+    } else {
+        agents.iter().map(|agent| format!("{}  {}\n", agent.name, agent.state.as_str())).collect()
+    };
+    Ok(out::end(&text, code)?)
+}
+
+fn chosen(project: &ProjectView, wanted: &[AgentRef]) -> Result<BTreeSet<AgentName>, Failure> {
+    if let Some(missing) = wanted.iter().find(|it| project.agents.iter().all(|agent| agent.name != it.agent))
+    {
+        let names: Vec<&str> = project.agents.iter().map(|agent| agent.name.as_str()).collect();
+        let message = format!("the project {} has no agent {}", project.overview.project, missing.agent);
+        return Err(
+            Failure::new(ExitCode::Usage, message).help(format!("its agents are: {}", names.join(", ")))
+        );
+    }
+    if !wanted.is_empty() {
+        return Ok(wanted.iter().map(|wanted| wanted.agent.clone()).collect());
+    }
+    let of = |kind| -> BTreeSet<AgentName> {
+        project.agents.iter().filter(|agent| agent.kind == kind).map(|agent| agent.name.clone()).collect()
+    };
+    let tasks = of(AgentKind::Task);
+    Ok(if tasks.is_empty() { of(AgentKind::Service) } else { tasks })
+}
+
+/// Reads the events of the run until all of these agents are where they are to be.
+async fn follow(found: &Found, names: &BTreeSet<AgentName>, what: What) -> anyhow::Result<Vec<AgentStatus>> {
+    let mut status = RunStatus::default();
+    let settled = |status: &RunStatus| -> Option<Vec<AgentStatus>> {
+        let all: Vec<AgentStatus> =
+            status.agents().iter().filter(|agent| names.contains(&agent.name)).cloned().collect();
+        (all.len() == names.len() && all.iter().all(|agent| what.is_settled(agent))).then_some(all)
+    };
+    let mut answer = None;
+    let now = found.project.seq;
+    let run = found.project.overview.run;
+    let path = format!("/v1/projects/{}/events?follow=true", found.name());
+    let read = |line: &[u8]| {
+        let Ok(event) = serde_json::from_slice::<Event>(line) else { return ControlFlow::Continue(()) };
+        if event.run == run {
+            status.observe(&event);
+        }
+        // What was so earlier in the run is of no interest.
+        answer = (event.seq >= now).then(|| settled(&status)).flatten();
+        if answer.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    found.client.lines(&path, read).await.map_err(failure)?;
+    Ok(answer.ok_or_else(|| Failure::new(ExitCode::NoDaemon, "the run ended before that"))?)
+}
+
+fn code_of(agents: &[AgentStatus], what: What) -> ExitCode {
+    let exits = agents.iter().filter_map(AgentStatus::exit);
+    let failed = ExitCode::of_exits(exits.filter(|exit| !exit.is_asked_for()));
+    let blocked = agents.iter().any(|agent| matches!(agent.state, AgentState::Blocked { .. }));
+    let stopped =
+        what == What::Ready && agents.iter().any(|agent| agent.exit().is_some_and(|it| it.is_asked_for()));
+    if failed == ExitCode::Success && (blocked || stopped) { ExitCode::AgentFailed } else { failed }
+}

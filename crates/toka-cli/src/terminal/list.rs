@@ -1,0 +1,133 @@
+//! The list of what runs: one line per agent, with as much as the width allows.
+
+use std::time::Duration;
+
+use toka_core::{AgentState, AgentStatus};
+use toka_daemon::control::wire::ProjectView;
+
+use super::palette::{Paint, Palette};
+use super::text::{cell, clock, columns as width_of, fit, safe};
+
+const HEADER: [&str; 6] = ["AGENT", "STATE", "FOR", "RESTARTS", "PID", "DOING"];
+/// The text column, which takes what is left.
+const LAST: usize = HEADER.len() - 1;
+const GAP: &str = "  ";
+
+/// Draws the agents of all projects, `columns` wide at most, as they are at `now_ms` of the wall clock.
+pub(crate) fn agents(projects: &[ProjectView], now_ms: i64, columns: usize, palette: Palette) -> String {
+    let rows: Vec<(Row, Paint)> = projects
+        .iter()
+        .flat_map(|project| {
+            let name = project.overview.project.as_str();
+            project.agents.iter().map(move |agent| (row(name, agent, now_ms), paint(agent, palette)))
+        })
+        .collect();
+    if rows.is_empty() {
+        return "nothing runs\n".to_owned();
+    }
+    let widths = widths(&rows, columns);
+    let header = line(&HEADER.map(str::to_owned), &widths, None);
+    let mut text = format!("{}\n", palette.strong.paint(header.trim_end()));
+    for (row, paint) in &rows {
+        text.push_str(line(row, &widths, Some(*paint)).trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+type Row = [String; 6];
+
+fn row(project: &str, agent: &AgentStatus, now_ms: i64) -> Row {
+    let unknown = || "–".to_owned();
+    let pid = match agent.state {
+        AgentState::Running { pid, .. } | AgentState::Paused { pid, .. } => pid.to_string(),
+        _ => unknown(),
+    };
+    [
+        format!("{project}/{}", agent.name),
+        agent.state.as_str().to_owned(),
+        age(agent.since_ms, now_ms),
+        if agent.restart_count == 0 { unknown() } else { agent.restart_count.to_string() },
+        pid,
+        doing(agent, now_ms),
+    ]
+}
+
+/// How long ago that was, by a wall clock that may have been set back.
+fn age(since_ms: i64, now_ms: i64) -> String {
+    clock(Duration::from_millis(u64::try_from(now_ms.saturating_sub(since_ms)).unwrap_or(0)))
+}
+
+/// What a person wants to know next: why it is not well, or how far it is.
+pub(crate) fn doing(agent: &AgentStatus, now_ms: i64) -> String {
+    if agent.wedged.is_some() {
+        return "no sign of life".to_owned();
+    }
+    match (&agent.state, &agent.not_ready) {
+        (AgentState::Blocked { by }, _) => return format!("{by} did not succeed"),
+        (AgentState::Quarantined { exit, .. }, _) => return safe(&exit.to_string()),
+        (AgentState::Ended { exit }, _) if !exit.is_success() => return safe(&exit.to_string()),
+        (AgentState::Ended { .. }, _) => return String::new(),
+        (AgentState::Backoff { .. }, _) => return again(agent, now_ms),
+        (AgentState::Running { .. }, Some(reason)) => return format!("not ready: {}", safe(reason)),
+        _ => {}
+    }
+    let progress = &agent.progress;
+    let percent = progress.fraction.map(|fraction| format!("{:.0} %", fraction * 100.0));
+    let words = [percent, progress.task.as_deref().map(safe), progress.status.as_deref().map(safe)];
+    words.into_iter().flatten().collect::<Vec<_>>().join("  ")
+}
+
+fn again(agent: &AgentStatus, now_ms: i64) -> String {
+    let exit = agent.last.as_ref().map(|last| safe(&last.exit.to_string())).unwrap_or_default();
+    let wait = agent.next_start_ms.map(|next| age(now_ms, next)).unwrap_or_default();
+    format!("{exit}; again in {wait}")
+}
+
+fn paint(agent: &AgentStatus, palette: Palette) -> Paint {
+    if agent.wedged.is_some() {
+        return palette.bad;
+    }
+    match &agent.state {
+        AgentState::Running { ready: true, .. } => palette.good,
+        AgentState::Running { .. } if agent.not_ready.is_some() => palette.warn,
+        AgentState::Running { .. } | AgentState::Starting => palette.busy,
+        AgentState::Ended { exit } if exit.is_success() => palette.good,
+        AgentState::Ended { exit } if exit.is_asked_for() => palette.faint,
+        AgentState::Ended { .. } | AgentState::Quarantined { .. } | AgentState::Blocked { .. } => palette.bad,
+        AgentState::Paused { .. } | AgentState::Backoff { .. } | AgentState::Stopping { .. } => palette.warn,
+        AgentState::Pending => palette.faint,
+    }
+}
+
+/// As wide as what is in it; the last takes what is left, and names give way before it is gone.
+fn widths(rows: &[(Row, Paint)], columns: usize) -> [usize; 6] {
+    let mut widths = HEADER.map(width_of);
+    for (row, _) in rows {
+        for (width, text) in widths.iter_mut().zip(row) {
+            *width = (*width).max(width_of(text));
+        }
+    }
+    let gaps = GAP.len() * LAST;
+    let figures: usize = widths[1..LAST].iter().sum();
+    let for_texts = columns.saturating_sub(figures + gaps);
+    let least = HEADER[LAST].len();
+    widths[0] = widths[0].min(for_texts.saturating_sub(least).max(least));
+    widths[LAST] = for_texts.saturating_sub(widths[0]);
+    widths
+}
+
+fn line(row: &Row, widths: &[usize; 6], state: Option<Paint>) -> String {
+    let mut text = String::new();
+    for (at, (field, width)) in row.iter().zip(widths).enumerate() {
+        let shown = if at == LAST { fit(field, *width) } else { cell(field, *width) };
+        match state {
+            Some(paint) if at == 1 => text.push_str(&paint.paint(shown)),
+            _ => text.push_str(&shown),
+        }
+        if at < LAST {
+            text.push_str(GAP);
+        }
+    }
+    text
+}

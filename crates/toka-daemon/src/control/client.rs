@@ -1,0 +1,258 @@
+//! The other side of the control socket, for the command line.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use toka_core::{AgentName, Command, ProjectName, Urgency};
+
+use super::socket;
+use super::wire::{AgentView, DaemonView, Outcome, ProjectView, Refused};
+use crate::Declaration;
+use crate::project::Changes;
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("nobody answers at {}", path.display())]
+    NobodyThere {
+        /// The socket.
+        path: PathBuf,
+        /// The error.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke, or what came is no answer.
+    #[error("the daemon at {} gave no answer: {why}", path.display())]
+    Broken {
+        /// The socket.
+        path: PathBuf,
+        /// What went wrong.
+        why: String,
+    },
+    /// It says no.
+    #[error("{}", .0.error)]
+    Refused(Box<Refused>),
+}
+
+/// Longest answer, in bytes: ten thousand agents.
+const MAX_ANSWER: usize = 256 * 1024 * 1024;
+
+/// What an application changed.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, Serialize)]
+pub struct Applied {
+    /// The changes.
+    #[serde(flatten)]
+    pub changes: Changes,
+    /// Whether the project began to run with it.
+    pub began: bool,
+}
+
+/// A daemon that can be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// The one that answers at `socket`, if any does.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Who answers.
+    ///
+    /// # Errors
+    /// When nobody does.
+    pub async fn daemon(&self) -> Result<DaemonView, ClientError> {
+        self.get("/v1/daemon").await
+    }
+
+    /// Every project that runs there.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub async fn projects(&self) -> Result<Vec<ProjectView>, ClientError> {
+        self.get("/v1/projects").await
+    }
+
+    /// One project.
+    ///
+    /// # Errors
+    /// When it does not run there.
+    pub async fn project(&self, project: &ProjectName) -> Result<ProjectView, ClientError> {
+        self.get(&format!("/v1/projects/{project}")).await
+    }
+
+    /// One agent.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn agent(&self, project: &ProjectName, agent: &AgentName) -> Result<AgentView, ClientError> {
+        self.get(&format!("/v1/projects/{project}/agents/{agent}")).await
+    }
+
+    /// Does something with agents, and waits `longest` for it to have come to its end.
+    ///
+    /// # Errors
+    /// When it is refused as a whole.
+    pub async fn command(
+        &self,
+        project: &ProjectName,
+        command: &Command,
+        longest: Duration,
+    ) -> Result<Outcome, ClientError> {
+        let wait_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        self.post(&format!("/v1/projects/{project}/command?wait_ms={wait_ms}"), command).await
+    }
+
+    /// Makes a project what `declaration` says.
+    ///
+    /// # Errors
+    /// When it cannot be; then nothing has changed.
+    pub async fn apply(
+        &self,
+        project: &ProjectName,
+        declaration: &Declaration,
+    ) -> Result<Applied, ClientError> {
+        self.post(&format!("/v1/projects/{project}/apply"), declaration).await
+    }
+
+    /// What [`Client::apply`] would change.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn would_apply(
+        &self,
+        project: &ProjectName,
+        declaration: &Declaration,
+    ) -> Result<Applied, ClientError> {
+        self.post(&format!("/v1/projects/{project}/apply?dry_run=true"), declaration).await
+    }
+
+    /// Stops everything that runs there, and the daemon.
+    ///
+    /// # Errors
+    /// When it is none that outlives its terminal.
+    pub async fn shutdown(&self, urgency: Urgency) -> Result<(), ClientError> {
+        self.post("/v1/shutdown", &serde_json::json!({ "urgency": urgency })).await
+    }
+
+    /// Reads the lines of an answer one after the other, until there are none or `line` says that it has enough.
+    ///
+    /// # Errors
+    /// When nobody answers, or the connection breaks.
+    pub async fn lines(
+        &self,
+        path_and_query: &str,
+        mut line: impl FnMut(&[u8]) -> std::ops::ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        let response = self.send(Method::GET, path_and_query, Vec::new()).await?;
+        if !response.status().is_success() {
+            return Err(self.refusal(response).await);
+        }
+        let mut body = response.into_body();
+        let mut rest = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|error| self.broken(&error))?.into_data() else { continue };
+            rest.extend_from_slice(&data);
+            let mut from = 0;
+            while let Some(length) = rest[from..].iter().position(|byte| *byte == b'\n') {
+                if line(&rest[from..from + length]).is_break() {
+                    return Ok(());
+                }
+                from += length + 1;
+            }
+            rest.drain(..from);
+        }
+        Ok(())
+    }
+
+    /// The text of an answer, whatever its status; and the status.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub async fn text(&self, path: &str) -> Result<(u16, String), ClientError> {
+        let response = self.send(Method::GET, path, Vec::new()).await?;
+        let status = response.status().as_u16();
+        let bytes = self.body(response).await?;
+        Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let response = self.send(Method::GET, path, Vec::new()).await?;
+        self.parse(response).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| self.broken(&error))?;
+        let response = self.send(Method::POST, path, body).await?;
+        self.parse(response).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let stream = socket::connect(&self.socket)
+            .await
+            .map_err(|source| ClientError::NobodyThere { path: self.socket.clone(), source })?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
+        // It ends with the answer, or when nobody reads that any more.
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(hyper::header::HOST, "toka")
+            .header(hyper::header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| self.broken(&error))?;
+        sender.send_request(request).await.map_err(|error| self.broken(&error))
+    }
+
+    async fn parse<T: DeserializeOwned>(&self, response: Response<Incoming>) -> Result<T, ClientError> {
+        if !response.status().is_success() {
+            return Err(self.refusal(response).await);
+        }
+        let bytes = self.body(response).await?;
+        serde_json::from_slice(&bytes).map_err(|error| self.broken(&error))
+    }
+
+    async fn refusal(&self, response: Response<Incoming>) -> ClientError {
+        let status = response.status();
+        match self.body(response).await {
+            Err(error) => error,
+            Ok(bytes) => match serde_json::from_slice::<Refused>(&bytes) {
+                Ok(refused) => ClientError::Refused(Box::new(refused)),
+                Err(_) => self.broken(&format!("status {status}")),
+            },
+        }
+    }
+
+    async fn body(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
+        let limited = http_body_util::Limited::new(response.into_body(), MAX_ANSWER);
+        let collected = limited.collect().await.map_err(|error| self.broken(&error))?;
+        Ok(collected.to_bytes())
+    }
+
+    fn broken(&self, why: &impl ToString) -> ClientError {
+        ClientError::Broken { path: self.socket.clone(), why: why.to_string() }
+    }
+}

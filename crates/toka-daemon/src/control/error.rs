@@ -1,0 +1,137 @@
+//! How the control socket says no: a status of HTTP, and what a command line makes of it.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use toka_core::{AgentName, ExitCode, ProjectName};
+use toka_workstream::Style;
+
+use super::wire::Refused;
+use crate::declaration::Unparsed;
+use crate::project::{ApplyError, CommandError, Gone};
+use crate::{LockError, RunError};
+
+/// A refusal.
+#[derive(Debug)]
+pub(super) struct Error {
+    status: StatusCode,
+    body: Box<Refused>,
+}
+
+impl Error {
+    pub(super) fn new(status: StatusCode, code: ExitCode, error: impl Into<String>) -> Self {
+        let (error, exit_code) = (error.into(), code as u8);
+        let body = Refused { error, help: None, exit_code, parts: Vec::new(), rendered: None };
+        Self { status, body: Box::new(body) }
+    }
+
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+        self.body.help = Some(help.into());
+        self
+    }
+
+    pub(super) fn bad_request(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, ExitCode::Usage, error)
+    }
+
+    pub(super) fn no_project(project: &ProjectName, running: &[ProjectName]) -> Self {
+        let error = Self::new(
+            StatusCode::NOT_FOUND,
+            ExitCode::NoDaemon,
+            format!("the project {project} does not run here"),
+        );
+        match running {
+            [] => error.help("nothing runs here"),
+            running => error.help(format!("what runs here: {}", list(running))),
+        }
+    }
+
+    pub(super) fn no_agent(agent: &AgentName, known: &[AgentName]) -> Self {
+        let error =
+            Self::new(StatusCode::NOT_FOUND, ExitCode::Usage, format!("the project has no agent {agent}"));
+        error.help(format!("its agents are: {}", list(known)))
+    }
+
+    fn unparsed(unparsed: &Unparsed) -> Self {
+        let Unparsed { diagnostics, sources } = unparsed;
+        let message = "the workstreams have errors; nothing was changed";
+        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, ExitCode::Invalid, message);
+        error.body.rendered = Some(sources.render(diagnostics, Style::Plain));
+        if let serde_json::Value::Array(parts) = sources.to_json(diagnostics) {
+            error.body.parts = parts;
+        }
+        error
+    }
+}
+
+/// Most names in a list for people.
+const LISTED: usize = 20;
+
+fn list(names: &[AgentName]) -> String {
+    let shown: Vec<&str> = names.iter().take(LISTED).map(AgentName::as_str).collect();
+    let rest = names.len().saturating_sub(LISTED);
+    let more = if rest > 0 { format!(", and {rest} more") } else { String::new() };
+    format!("{}{more}", shown.join(", "))
+}
+
+impl From<Gone> for Error {
+    fn from(gone: Gone) -> Self {
+        Self::new(StatusCode::CONFLICT, ExitCode::NoDaemon, gone.to_string())
+    }
+}
+
+impl From<CommandError> for Error {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::UnknownAgent { agent, known } => Self::no_agent(&agent, &known),
+            CommandError::NoSignal(_) => Self::bad_request(error.to_string()),
+            CommandError::Refused(error) => error.into(),
+            CommandError::Undeclared | CommandError::State(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, ExitCode::Internal, error.to_string())
+            }
+        }
+    }
+}
+
+impl From<ApplyError> for Error {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Unparsed(unparsed) => Self::unparsed(&unparsed),
+            ApplyError::Refused(error) => error.into(),
+            ApplyError::Busy | ApplyError::Ending => {
+                Self::new(StatusCode::CONFLICT, ExitCode::AgentFailed, error.to_string())
+            }
+            ApplyError::Workspace { .. } => {
+                Self::new(StatusCode::CONFLICT, ExitCode::Usage, error.to_string())
+                    .help("name another project with --project, or stop this one with `toka down`")
+            }
+        }
+    }
+}
+
+impl From<RunError> for Error {
+    fn from(error: RunError) -> Self {
+        let status = match &error {
+            RunError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            RunError::Lock(LockError::Held(_)) => StatusCode::CONFLICT,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let mut refused = Self::new(status, error.exit_code(), error.to_string());
+        if let RunError::Refused(problems) = &error {
+            refused.body.parts = problems.iter().map(crate::Problem::to_json).collect();
+        }
+        refused
+    }
+}
+
+impl From<Box<Unparsed>> for Error {
+    fn from(unparsed: Box<Unparsed>) -> Self {
+        Self::unparsed(&unparsed)
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.body)).into_response()
+    }
+}

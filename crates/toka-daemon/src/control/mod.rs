@@ -1,0 +1,34 @@
+//! The control socket: HTTP over a Unix socket that only its owner can reach, for whoever wants to see what runs and to do
+//! something about it.
+//!
+//! ```text
+//! GET  /v1/daemon                                who answers
+//! GET  /v1/projects                              every project with its agents
+//! GET  /v1/projects/P                            one
+//! GET  /v1/projects/P/agents/A                   an agent, with what it uses at the moment
+//! POST /v1/projects/P/command[?wait_ms=N]        a Command
+//! POST /v1/projects/P/apply[?dry_run=true]       a Declaration
+//! GET  /v1/projects/P/events[?since=SEQ&follow]  its events, one a line
+//! POST /v1/shutdown                              stop everything and end (a service only)
+//! GET  /livez, /readyz                           whether the daemon is there, and whether it can do its work
+//! ```
+//!
+//! A foreground run answers at `<run>/<project>/control.sock`, a service at `<run>/daemon.sock`. Who calls is decided by the
+//! kernel: the same user or root, and no process of an agent, whatever its user.
+
+pub mod client;
+mod error;
+//EV mod events;
+mod peer;
+mod routes;
+mod server;
+mod socket;
+pub mod wire;
+
+pub use server::{Control, Projects, Role, ServiceOrder};
+pub use socket::{daemon_socket, project_socket, sockets};
+
+/// Longest declaration, in bytes.
+const MAX_DECLARATION: usize = 64 * 1024 * 1024;
+/// Longest command, in bytes.
+const MAX_COMMAND: usize = 1024 * 1024;

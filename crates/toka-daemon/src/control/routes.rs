@@ -1,0 +1,264 @@
+//! What can be asked, and who answers it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use toka_core::command::is_done;
+use toka_core::{AgentName, Answers, Command, Decision, ExitCode, ProjectName, Request, RunStatus, Urgency};
+use tokio::sync::oneshot;
+
+use super::error::Error;
+//EV use super::events::events;
+use super::server::{Role, Server, ServiceOrder};
+use super::wire::{AgentView, DaemonView, Done, Outcome, ProjectView, RoleName};
+use super::{MAX_COMMAND, MAX_DECLARATION};
+use crate::Declaration;
+use crate::project::{Changes, Earnest, ProjectHandle};
+
+pub(super) fn router(server: Server) -> Router {
+    Router::new()
+        .route("/v1/daemon", get(daemon))
+        .route("/v1/projects", get(projects))
+        .route("/v1/projects/{project}", get(project))
+        .route("/v1/projects/{project}/agents/{agent}", get(agent))
+        .route("/v1/projects/{project}/command", post(command).layer(DefaultBodyLimit::max(MAX_COMMAND)))
+        .route("/v1/projects/{project}/apply", post(apply).layer(DefaultBodyLimit::max(MAX_DECLARATION)))
+        //EV .route("/v1/projects/{project}/events", get(events))
+        .route("/v1/shutdown", post(shutdown))
+        .route("/livez", get(async || "ok\n"))
+        .fallback(async || {
+            Error::new(StatusCode::NOT_FOUND, ExitCode::Usage, "there is nothing under this path")
+        })
+        .with_state(server)
+}
+
+/// Who asks through the socket, for the record.
+const OPERATOR: &str = "operator";
+
+impl Server {
+    pub(super) fn project(&self, name: &str) -> Result<ProjectHandle, Error> {
+        let name = project_name(name)?;
+        self.projects.get(&name).ok_or_else(|| Error::no_project(&name, &self.projects.names()))
+    }
+}
+
+pub(super) fn project_name(name: &str) -> Result<ProjectName, Error> {
+    ProjectName::new(name).map_err(|error| Error::bad_request(error.to_string()))
+}
+
+async fn daemon(State(server): State<Server>) -> Json<DaemonView> {
+    Json(DaemonView {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started_ms: server.started_ms,
+        role: match server.role {
+            Role::Foreground => RoleName::Foreground,
+            Role::Service(_) => RoleName::Service,
+        },
+        projects: server.projects.names(),
+    })
+}
+
+/// One that ends while it is asked is left out.
+async fn projects(State(server): State<Server>) -> Json<Vec<ProjectView>> {
+    let mut views = Vec::new();
+    for handle in server.projects.all() {
+        if let Ok(status) = handle.status().await {
+            views.push(ProjectView::of(handle.overview(), &status));
+        }
+    }
+    Json(views)
+}
+
+async fn project(
+    State(server): State<Server>,
+    Path(project): Path<String>,
+) -> Result<Json<ProjectView>, Error> {
+    let handle = server.project(&project)?;
+    Ok(Json(ProjectView::of(handle.overview(), &*handle.status().await?)))
+}
+
+async fn agent(
+    State(server): State<Server>,
+    Path((project, agent)): Path<(String, String)>,
+) -> Result<Json<AgentView>, Error> {
+    let handle = server.project(&project)?;
+    let name = AgentName::new(&agent).map_err(|error| Error::bad_request(error.to_string()))?;
+    let status = handle.status().await?;
+    let known = || status.agents().iter().map(|agent| agent.name.clone()).collect::<Vec<_>>();
+    let status = status.agent(&name).cloned().ok_or_else(|| Error::no_agent(&name, &known()))?;
+    let resources = handle.resources(&name).await?;
+    Ok(Json(AgentView { project: handle.overview().project.clone(), status, resources }))
+}
+
+#[derive(Debug, Deserialize)]
+struct Waiting {
+    /// How long to wait for the command to come to its end, in milliseconds; not at all when absent.
+    wait_ms: Option<u64>,
+}
+
+async fn command(
+    State(server): State<Server>,
+    Path(project): Path<String>,
+    waiting: Result<Query<Waiting>, QueryRejection>,
+    command: Result<Json<Command>, JsonRejection>,
+) -> Result<Json<Outcome>, Error> {
+    let handle = server.project(&project)?;
+    let Json(command) = command?;
+    let Query(Waiting { wait_ms }) = waiting?;
+    let before = handle.status().await?;
+    let answers = handle.command(command.clone(), OPERATOR).await??;
+    let watched = Watched { command, answers, before };
+    let waited = Duration::from_millis(wait_ms.unwrap_or(0));
+    Ok(Json(watched.settle(&handle, waited).await))
+}
+
+/// A command whose end is waited for.
+struct Watched {
+    command: Command,
+    answers: Answers,
+    before: Arc<RunStatus>,
+}
+
+impl Watched {
+    /// Waits until the command is done for every agent, or `longest` is over, or the run.
+    async fn settle(&self, handle: &ProjectHandle, longest: Duration) -> Outcome {
+        let mut moved = handle.moved();
+        let deadline = tokio::time::Instant::now().checked_add(longest);
+        let mut last = Arc::clone(&self.before);
+        loop {
+            moved.borrow_and_update();
+            let Ok(status) = handle.status().await else { return self.outcome_of(&last, true) };
+            last = status;
+            let finished = self.is_finished(&last);
+            if finished || longest.is_zero() {
+                return self.outcome_of(&last, finished);
+            }
+            let changed = match deadline {
+                Some(deadline) => tokio::time::timeout_at(deadline, moved.changed()).await,
+                None => Ok(moved.changed().await),
+            };
+            match changed {
+                Ok(Ok(())) => {}
+                // What ends with the run has come to its end.
+                Ok(Err(_)) => return self.outcome_of(&last, true),
+                Err(_) => return self.outcome_of(&last, false),
+            }
+        }
+    }
+
+    fn is_finished(&self, now: &RunStatus) -> bool {
+        if matches!(self.command, Command::Down { .. }) {
+            // The answer comes when there is nobody left to give it.
+            return false;
+        }
+        let accepted = self.answers.agents.iter().filter(|answer| answer.decision == Decision::Accept);
+        accepted.map(|answer| &answer.agent).all(|agent| self.is_finished_for(agent, now))
+    }
+
+    fn is_finished_for(&self, agent: &AgentName, now: &RunStatus) -> bool {
+        let Some(status) = now.agent(agent) else { return true };
+        let former = self.before.agent(agent);
+        let begins_anew = match &self.command {
+            Command::Request { request: Request::Restart, .. } => true,
+            Command::Request { request: Request::Start, .. } => {
+                former.is_some_and(|former| former.state.is_final())
+            }
+            _ => false,
+        };
+        let has_begun = former.is_none_or(|former| status.requeues > former.requeues);
+        (has_begun || !begins_anew) && is_done(&self.command, &status.state)
+    }
+
+    fn outcome_of(&self, status: &RunStatus, finished: bool) -> Outcome {
+        let done = |answer: &toka_core::Answer| {
+            let state = status.agent(&answer.agent)?.state.clone();
+            Some(Done { agent: answer.agent.clone(), decision: answer.decision, state })
+        };
+        Outcome { agents: self.answers.agents.iter().filter_map(done).collect(), finished }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Applying {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What an application changed, and whether the project began with it.
+#[derive(Debug, Serialize)]
+struct Applied {
+    #[serde(flatten)]
+    changes: Changes,
+    began: bool,
+}
+
+async fn apply(
+    State(server): State<Server>,
+    Path(project): Path<String>,
+    applying: Result<Query<Applying>, QueryRejection>,
+    declaration: Result<Json<Declaration>, JsonRejection>,
+) -> Result<Json<Applied>, Error> {
+    let name = project_name(&project)?;
+    let Json(declaration) = declaration?;
+    let Query(Applying { dry_run }) = applying?;
+    if let Some(handle) = server.projects.get(&name) {
+        let earnest = if dry_run { Earnest::Tell } else { Earnest::Do };
+        let changes = handle.apply(declaration, OPERATOR, earnest).await??;
+        return Ok(Json(Applied { changes, began: false }));
+    }
+    let Role::Service(orders) = &server.role else {
+        return Err(Error::no_project(&name, &server.projects.names()));
+    };
+    let added = declaration.parse()?.plan.nodes().iter().map(|node| node.agent.clone()).collect();
+    let changes = Changes { added, ..Changes::default() };
+    if !dry_run {
+        let (answer, opened) = oneshot::channel();
+        let order = ServiceOrder::Open { project: name, declaration: Box::new(declaration), answer };
+        let ending = || Error::new(StatusCode::CONFLICT, ExitCode::NoDaemon, "the daemon is ending");
+        orders.send(order).await.map_err(|_| ending())?;
+        opened.await.map_err(|_| ending())??;
+    }
+    Ok(Json(Applied { changes, began: true }))
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Shutdown {
+    #[serde(default)]
+    urgency: Urgency,
+}
+
+async fn shutdown(
+    State(server): State<Server>,
+    shutdown: Result<Json<Shutdown>, JsonRejection>,
+) -> Result<Json<()>, Error> {
+    let Json(Shutdown { urgency }) = shutdown?;
+    let Role::Service(orders) = &server.role else {
+        return Err(Error::new(
+            StatusCode::CONFLICT,
+            ExitCode::Usage,
+            "this is a run in the foreground, which ends with its project",
+        ));
+    };
+    // One that ends already is what was asked for.
+    let _ = orders.send(ServiceOrder::Shutdown(urgency)).await;
+    Ok(Json(()))
+}
+
+impl From<JsonRejection> for Error {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), ExitCode::Usage, rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Error {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), ExitCode::Usage, rejection.body_text())
+    }
+}

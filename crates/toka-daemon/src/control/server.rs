@@ -1,0 +1,156 @@
+//! The server: one per process, for all the projects that run in it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use toka_core::{ExitCode, ProjectName, Urgency};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::error::Error;
+use super::peer::{Gate, Peer};
+use super::{routes, socket};
+use crate::project::ProjectHandle;
+use crate::{Declaration, RunError};
+
+/// The projects that run in a process.
+#[derive(Debug, Clone, Default)]
+pub struct Projects(Arc<Mutex<BTreeMap<ProjectName, ProjectHandle>>>);
+
+impl Projects {
+    /// Adds one, in place of another of the same name.
+    pub fn insert(&self, handle: ProjectHandle) {
+        self.lock().insert(handle.overview().project.clone(), handle);
+    }
+
+    /// Takes one out.
+    pub fn remove(&self, project: &ProjectName) {
+        self.lock().remove(project);
+    }
+
+    /// The one of that name.
+    pub fn get(&self, project: &ProjectName) -> Option<ProjectHandle> {
+        self.lock().get(project).cloned()
+    }
+
+    /// All of them, by name.
+    pub fn all(&self) -> Vec<ProjectHandle> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Their names.
+    pub fn names(&self) -> Vec<ProjectName> {
+        self.lock().keys().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ProjectName, ProjectHandle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a process does besides answering.
+#[derive(Debug, Clone)]
+pub enum Role {
+    /// It runs one project and ends with it.
+    Foreground,
+    /// It begins projects that it is asked for.
+    Service(mpsc::Sender<ServiceOrder>),
+}
+
+/// What is asked of a service.
+#[derive(Debug)]
+pub enum ServiceOrder {
+    /// Begin a run of a project.
+    Open {
+        /// The project.
+        project: ProjectName,
+        /// What it is to be.
+        declaration: Box<Declaration>,
+        /// Where the outcome goes.
+        answer: oneshot::Sender<Result<(), RunError>>,
+    },
+    /// Stop everything and end.
+    Shutdown(Urgency),
+}
+
+/// What every request may look at.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    pub(super) projects: Projects,
+    pub(super) role: Role,
+    pub(super) started_ms: i64,
+}
+
+/// The control socket while it is there; it goes when this is dropped.
+#[derive(Debug)]
+pub struct Control {
+    path: PathBuf,
+    task: JoinHandle<()>,
+}
+
+impl Control {
+    /// Answers at `path`, from now on. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// When somebody else answers there already, or the socket cannot be made.
+    pub fn listen(path: &Path, projects: Projects, role: Role) -> io::Result<Self> {
+        Ok(Self::serve(socket::bind(path)?, path, projects, role))
+    }
+
+    /// The same at a socket that somebody else has made.
+    pub fn serve(listener: tokio::net::UnixListener, path: &Path, projects: Projects, role: Role) -> Self {
+        let server = Server { projects, role, started_ms: now_ms() };
+        let app = routes::router(server.clone())
+            .layer(middleware::from_fn_with_state(server, check_peer))
+            .into_make_service_with_connect_info::<Peer>();
+        let task = tokio::spawn(async move {
+            if let Err(error) = axum::serve(Gate(listener), app).await {
+                tracing::error!(%error, "the control socket is closed");
+            }
+        });
+        Self { path: path.to_owned(), task }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.task.abort();
+        // Mostly its folder goes too.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn check_peer(
+    State(server): State<Server>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Error> {
+    let forbidden = |why: &str| Error::new(StatusCode::FORBIDDEN, ExitCode::Denied, why);
+    if !peer.is_permitted() {
+        return Err(forbidden("this daemon belongs to another user"));
+    }
+    for project in server.projects.all() {
+        if project.is_of_an_agent(peer.pid).await {
+            return Err(forbidden("agents may not control Toka"));
+        }
+    }
+    // Last: a process that has ended meanwhile could not be told from a stranger.
+    if !peer.is_there() {
+        return Err(forbidden("the process that connected is gone"));
+    }
+    Ok(next.run(request).await)
+}
+
+/// The wall clock in milliseconds since the Unix epoch.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

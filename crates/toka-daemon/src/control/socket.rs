@@ -1,0 +1,94 @@
+//! Where control sockets are, and how one is made although its path may be too long for a socket address.
+
+use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use toka_core::ProjectName;
+
+/// The file name of a foreground run's socket.
+const PROJECT: &str = "control.sock";
+/// The file name of a service's socket.
+const DAEMON: &str = "daemon.sock";
+
+/// Where a foreground run of `project` answers.
+pub fn project_socket(run_dir: &Path, project: &ProjectName) -> PathBuf {
+    run_dir.join(project.as_str()).join(PROJECT)
+}
+
+/// Where a service answers.
+pub fn daemon_socket(run_dir: &Path) -> PathBuf {
+    run_dir.join(DAEMON)
+}
+
+/// Every control socket that there is in a run folder, the service's first; whether anybody answers is another question.
+pub fn sockets(run_dir: &Path) -> Vec<PathBuf> {
+    let entries = run_dir.read_dir().into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path().join(PROJECT)).collect();
+    found.sort();
+    found.insert(0, daemon_socket(run_dir));
+    found.retain(|path| path.symlink_metadata().is_ok());
+    found
+}
+
+/// A path to the same socket that fits into an address: through a descriptor of its folder, which must stay open as long
+/// as the path is used.
+fn short(path: &Path) -> io::Result<(std::fs::File, PathBuf)> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidFilename));
+    };
+    let folder = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(folder)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
+    Ok((folder, path))
+}
+
+/// Makes the socket at `path` for its owner alone. One that nobody listens at any more is replaced.
+///
+/// # Errors
+/// When somebody listens there ([`io::ErrorKind::AddrInUse`]), or it cannot be made.
+pub(super) fn bind(path: &Path) -> io::Result<tokio::net::UnixListener> {
+    if let Some(folder) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let (_folder, short) = short(path)?;
+    if short.symlink_metadata().is_ok() {
+        if std::os::unix::net::UnixStream::connect(&short).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        std::fs::remove_file(&short)?;
+    }
+    let listener = tokio::net::UnixListener::bind(&short)?;
+    std::fs::set_permissions(&short, Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Connects to the socket at `path`.
+///
+/// # Errors
+/// When nobody listens there.
+pub(super) async fn connect(path: &Path) -> io::Result<tokio::net::UnixStream> {
+    let (_folder, short) = short(path)?;
+    tokio::net::UnixStream::connect(&short).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_long_path_is_no_obstacle_and_a_dead_socket_is_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x".repeat(150)).join("control.sock");
+        let first = bind(&path).expect("a socket");
+        assert_eq!(path.metadata().expect("there").permissions().mode() & 0o777, 0o600);
+        connect(&path).await.expect("somebody listens");
+        assert_eq!(bind(&path).expect_err("somebody listens").kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        assert!(connect(&path).await.is_err());
+        bind(&path).expect("nobody listens any more");
+        assert_eq!(sockets(folder.path()), [path]);
+    }
+}

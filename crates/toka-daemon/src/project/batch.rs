@@ -1,0 +1,92 @@
+//! Agents that are stopped together, those first that others of them do not need, and what follows when all are gone.
+
+use std::collections::BTreeSet;
+
+use toka_core::{AgentName, Exit, Request};
+
+use super::Project;
+use super::apply::Change;
+
+/// Agents that are being stopped together.
+pub(super) struct Batch {
+    pub(super) agents: BTreeSet<AgentName>,
+    /// Who asked for it.
+    pub(super) by: String,
+    pub(super) then: Then,
+}
+
+/// What follows when they are gone.
+pub(super) enum Then {
+    /// Nothing.
+    Nothing,
+    /// They begin anew.
+    BeginAnew,
+    /// The project becomes another.
+    Change(Box<Change>),
+}
+
+impl Project {
+    /// Asks those to stop whose turn it is, and does what follows of each group that is gone.
+    pub(super) async fn advance_batches(&mut self) {
+        let mut gone = Vec::new();
+        for at in (0..self.batches.len()).rev() {
+            if self.are_gone(&self.batches[at].agents) {
+                gone.push(self.batches.remove(at));
+            } else {
+                self.stop_next(at);
+            }
+        }
+        for Batch { agents, by, then } in gone.into_iter().rev() {
+            match then {
+                Then::Nothing => {}
+                Then::BeginAnew => self.come_back(agents, &by).await,
+                Then::Change(change) => self.change(*change, &by).await,
+            }
+        }
+    }
+
+    /// Nobody is given up, and the run does not end, because of agents that are about to begin anew.
+    pub(super) fn hold_while_some_come_back(&mut self) {
+        if self.batches.iter().any(|batch| !matches!(batch.then, Then::Nothing)) {
+            self.state.hold();
+        } else {
+            self.state.release(&self.plan);
+        }
+    }
+
+    /// By the journal: what is acted upon then is durable.
+    fn are_gone(&self, agents: &BTreeSet<AgentName>) -> bool {
+        let is_gone = |agent| self.status.agent(agent).is_none_or(|status| status.state.is_final());
+        agents.iter().all(is_gone)
+    }
+
+    fn stop_next(&mut self, at: usize) {
+        let Batch { agents, by, .. } = &self.batches[at];
+        let exit = Exit::Stopped { by: by.clone() };
+        let now: Vec<AgentName> = self.state.stoppable_among(&self.plan, agents).cloned().collect();
+        let by = by.clone();
+        for agent in now {
+            self.ask_to_stop(&agent, exit.clone(), Request::Stop, &by);
+        }
+    }
+
+    /// Takes agents out of the groups that are being stopped, so that nothing follows for them.
+    pub(super) fn leave_batches(&mut self, agents: &[AgentName]) {
+        for batch in &mut self.batches {
+            if matches!(batch.then, Then::BeginAnew) {
+                batch.agents.retain(|agent| !agents.contains(agent));
+            }
+        }
+        self.batches.retain(|batch| !batch.agents.is_empty() || matches!(batch.then, Then::Change(_)));
+    }
+
+    async fn come_back(&mut self, agents: BTreeSet<AgentName>, by: &str) {
+        if self.state.ending().is_some() {
+            return;
+        }
+        if let Err(error) = self.begin_anew(&agents, by).await {
+            let reason = error.to_string();
+            agents.iter().for_each(|agent| self.fail_to_begin(agent, by, &reason));
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What a command means for each agent that it is about.
+
+use std::collections::BTreeSet;
+
+use thiserror::Error;
+use toka_core::command::decide_signal;
+use toka_core::request::{DenyReason, decide};
+use toka_core::state::Happening;
+use toka_core::{AgentName, AgentState, Answer, Answers, Command, Decision, Exit, Request, Urgency};
+
+use super::Project;
+use super::batch::{Batch, Then};
+use crate::RunError;
+
+/// Why a command was not carried out at all.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// It names an agent that the project has not.
+    #[error("the project has no agent {agent}")]
+    UnknownAgent {
+        /// The name.
+        agent: AgentName,
+        /// The names that there are.
+        known: Vec<AgentName>,
+    },
+    /// There is no such signal.
+    #[error("{0} is no number of a signal (1 to 64)")]
+    NoSignal(i32),
+    /// An agent cannot be started any more.
+    #[error("{0}")]
+    Refused(RunError),
+    /// What was declared cannot be read again.
+    #[error("what the project was declared to be cannot be read any more")]
+    Undeclared,
+    /// A bug of ours.
+    #[error(transparent)]
+    State(toka_orchestration::ApplyError),
+}
+
+/// The highest number of a signal (signal(7): SIGRTMAX).
+const LAST_SIGNAL: i32 = 64;
+
+impl Project {
+    pub(super) async fn command(&mut self, command: Command, by: &str) -> Result<Answers, CommandError> {
+        let agents = self.named(command.agents())?;
+        match command {
+            Command::Request { request, .. } => self.request(request, agents, by).await,
+            Command::Signal { signal, .. } => self.signal(signal, agents),
+            Command::Down { urgency } => {
+                self.down(urgency, by);
+                Ok(Answers::default())
+            }
+        }
+    }
+
+    /// The agents that are meant, in the order of the plan; all of them when none is named.
+    fn named(&self, agents: &[AgentName]) -> Result<Vec<AgentName>, CommandError> {
+        let all = || self.plan.nodes().iter().map(|node| node.agent.clone());
+        if let Some(agent) = agents.iter().find(|agent| self.plan.position(agent).is_none()) {
+            return Err(CommandError::UnknownAgent { agent: agent.clone(), known: all().collect() });
+        }
+        let named: BTreeSet<&AgentName> = agents.iter().collect();
+        Ok(all().filter(|agent| named.is_empty() || named.contains(agent)).collect())
+    }
+
+    async fn request(
+        &mut self,
+        request: Request,
+        mut agents: Vec<AgentName>,
+        by: &str,
+    ) -> Result<Answers, CommandError> {
+        // Those first that others do not need.
+        if matches!(request, Request::Stop | Request::Kill | Request::Pause) {
+            agents.reverse();
+        }
+        let decided: Vec<Answer> = agents
+            .into_iter()
+            .map(|agent| Answer { decision: self.decide(request, &agent), agent })
+            .collect();
+        let accepted: Vec<AgentName> = decided
+            .iter()
+            .filter(|answer| answer.decision == Decision::Accept)
+            .map(|answer| answer.agent.clone())
+            .collect();
+        self.accept(request, accepted, by).await?;
+        Ok(Answers { agents: decided })
+    }
+
+    fn decide(&self, request: Request, agent: &AgentName) -> Decision {
+        let Some(state) = self.state.state_of(&self.plan, agent) else { return Decision::Ignore };
+        let begins = matches!(request, Request::Start | Request::Restart);
+        match state {
+            _ if begins && self.state.ending().is_some() => Decision::deny(DenyReason::Ending),
+            // It has its place in the queue, and what it waits for is not waived.
+            AgentState::Pending if begins => Decision::Ignore,
+            state => decide(state, request),
+        }
+    }
+
+    async fn accept(
+        &mut self,
+        request: Request,
+        agents: Vec<AgentName>,
+        by: &str,
+    ) -> Result<(), CommandError> {
+        if agents.is_empty() {
+            return Ok(());
+        }
+        match request {
+            Request::Pause | Request::Resume => {
+                agents.iter().for_each(|agent| self.with(agent, |member| member.handle.tell(request, by)));
+            }
+            Request::Kill => {
+                self.leave_batches(&agents);
+                let exit = Exit::Stopped { by: by.to_owned() };
+                agents.iter().for_each(|agent| self.ask_to_stop(agent, exit.clone(), request, by));
+            }
+            Request::Stop => {
+                self.leave_batches(&agents);
+                self.begin_batch(agents, by, Then::Nothing);
+            }
+            Request::Start => return self.start_all(agents, by).await,
+            Request::Restart => self.begin_batch(agents, by, Then::BeginAnew),
+        }
+        Ok(())
+    }
+
+    /// Those that wait for their next life need not wait any longer, those that are stopping come back when they are gone,
+    /// and all others begin anew.
+    async fn start_all(&mut self, agents: Vec<AgentName>, by: &str) -> Result<(), CommandError> {
+        let (mut anew, mut stopping) = (BTreeSet::new(), Vec::new());
+        for agent in agents {
+            match self.state.state_of(&self.plan, &agent) {
+                Some(AgentState::Backoff { .. }) => {
+                    self.with(&agent, |member| member.handle.tell(Request::Start, by));
+                }
+                Some(AgentState::Stopping { .. }) => stopping.push(agent),
+                // Its end may not be in the journal yet.
+                Some(_) if !self.is_over_for(&agent) => stopping.push(agent),
+                _ => drop(anew.insert(agent)),
+            }
+        }
+        if !stopping.is_empty() {
+            self.begin_batch(stopping, by, Then::BeginAnew);
+        }
+        if anew.is_empty() { Ok(()) } else { self.begin_anew(&anew, by).await }
+    }
+
+    fn is_over_for(&self, agent: &AgentName) -> bool {
+        self.status.agent(agent).is_some_and(|status| status.state.is_final())
+    }
+
+    fn begin_batch(&mut self, agents: Vec<AgentName>, by: &str, then: Then) {
+        self.batches.push(Batch { agents: agents.into_iter().collect(), by: by.to_owned(), then });
+    }
+
+    /// Asks an agent to end. The state takes the step at once, so that nobody starts it meanwhile.
+    pub(super) fn ask_to_stop(&mut self, agent: &AgentName, exit: Exit, request: Request, by: &str) {
+        let asked = self
+            .state
+            .state_of(&self.plan, agent)
+            .is_some_and(|state| !state.is_final() && !state.is_asked_to_stop());
+        if asked {
+            self.step(agent, Happening::StopRequested(exit));
+        }
+        self.with(agent, |member| member.end(request, by));
+    }
+
+    fn signal(&mut self, signal: i32, agents: Vec<AgentName>) -> Result<Answers, CommandError> {
+        if !(1..=LAST_SIGNAL).contains(&signal) {
+            return Err(CommandError::NoSignal(signal));
+        }
+        let answer = |agent: AgentName| {
+            let state = self.state.state_of(&self.plan, &agent);
+            let decision = state.map_or(Decision::Ignore, decide_signal);
+            if let (Decision::Accept, Some(member)) = (decision, self.members.get(&agent)) {
+                self.keeper.signal(member.id, signal);
+            }
+            Answer { agent, decision }
+        };
+        Ok(Answers { agents: agents.into_iter().map(answer).collect() })
+    }
+
+    fn down(&mut self, urgency: Urgency, by: &str) {
+        self.state.request_stop(by);
+        // What was to follow a stop does not any more; whoever waits for a change hears that the run is over.
+        self.batches.clear();
+        if urgency == Urgency::Kill {
+            let by = self.state.ending().unwrap_or(by).to_owned();
+            self.members.values().for_each(|member| member.end(Request::Kill, &by));
+        }
+    }
+}

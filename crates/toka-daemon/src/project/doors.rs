@@ -1,0 +1,73 @@
+//! The doors of a run's agents, removed with it.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use toka_core::AgentName;
+use toka_runtime::door::DoorFolder;
+
+use crate::FolderError;
+
+/// The doors, and the short folder of those whose paths would be too long.
+#[derive(Debug, Default)]
+pub(crate) struct Doors {
+    doors: HashMap<AgentName, DoorFolder>,
+    short: Option<PathBuf>,
+    /// Tells apart those in the short folder.
+    made: u64,
+}
+
+impl Doors {
+    /// The door of an agent: the one that it has, or a new one at `wanted` if that is not too long.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn make(&mut self, agent: &AgentName, wanted: &Path) -> Result<PathBuf, FolderError> {
+        if let Some(door) = self.doors.get(agent) {
+            return Ok(door.path().to_owned());
+        }
+        let short = || short_folder(&mut self.short);
+        let door = DoorFolder::make(wanted, short, self.made).map_err(|source| FolderError {
+            what: "make",
+            path: wanted.to_owned(),
+            source,
+        })?;
+        self.made += 1;
+        let path = door.path().to_owned();
+        self.doors.insert(agent.clone(), door);
+        Ok(path)
+    }
+
+    /// Removes the doors of all other agents.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&AgentName) -> bool) {
+        self.doors.retain(|agent, _| keep(agent));
+    }
+
+    /// The short folder, if one was needed.
+    pub(crate) fn short(&self) -> Option<&Path> {
+        self.short.as_deref()
+    }
+}
+
+impl Drop for Doors {
+    fn drop(&mut self) {
+        self.doors.clear();
+        if let Some(short) = &self.short {
+            let _ = std::fs::remove_dir(short);
+        }
+    }
+}
+
+/// A private folder with a short name, made once: root's in /run, a user's where the system keeps such, or in /tmp.
+fn short_folder(made: &mut Option<PathBuf>) -> io::Result<PathBuf> {
+    if let Some(folder) = made {
+        return Ok(folder.clone());
+    }
+    let mine = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let base = if nix::unistd::geteuid().is_root() { Some(PathBuf::from("/run")) } else { mine };
+    let base = base.filter(|base| base.is_dir()).unwrap_or_else(|| PathBuf::from("/tmp"));
+    let folder = nix::unistd::mkdtemp(&base.join("toka-XXXXXX"))?;
+    *made = Some(folder.clone());
+    Ok(folder)
+}

@@ -1,0 +1,216 @@
+//! The loop of a run: one event or order after the other, and after each what the orchestration says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use toka_core::state::Happening;
+use toka_core::{AgentName, Event, EventKind, Exit, ExitCode, Request};
+use toka_orchestration::{Action, exit_code, next_actions};
+
+use super::Project;
+use super::handle::Order;
+use super::member::Member;
+use crate::{RunSummary, secrets};
+
+/// How long the keeper may take to end once every agent has.
+const KEEPER_END: Duration = Duration::from_secs(5);
+
+/// Everything that can wake the owner of a project.
+enum Wake {
+    Event(Event),
+    Order(Order),
+    JournalGone,
+}
+
+impl Project {
+    /// Drives the run to its end: every agent has come to its own, and its folders are clean.
+    #[tracing::instrument(name = "run", skip_all, fields(project = %self.ground.folders.project, run = %self.ground.run))]
+    pub async fn drive(mut self) -> RunSummary {
+        self.attend().await;
+        while self.writes.join_next().await.is_some() {}
+        self.sweeper.finish().await;
+        let summary = self.summary();
+        self.close(summary.exit_code).await;
+        summary
+    }
+
+    async fn attend(&mut self) {
+        while !self.is_over() {
+            self.advance_batches().await;
+            self.hold_while_some_come_back();
+            for action in next_actions(&self.plan, &self.state, &self.limits) {
+                self.act(action);
+            }
+            let wake = tokio::select! {
+                biased;
+                event = self.events.recv() => event.map_or(Wake::JournalGone, Wake::Event),
+                Some(order) = self.orders.recv() => Wake::Order(order),
+            };
+            match wake {
+                Wake::Event(event) => self.observe(&event),
+                Wake::Order(order) => self.obey(order).await,
+                Wake::JournalGone => return,
+            }
+            while self.writes.try_join_next().is_some() {}
+        }
+    }
+
+    /// Whether the journal has the end of every agent, and nothing is to follow.
+    fn is_over(&self) -> bool {
+        self.status.run.is_some() && self.status.is_over() && self.state.is_finished() && self.is_ending()
+    }
+
+    fn is_ending(&self) -> bool {
+        self.batches.is_empty() && (self.state.ends_by_itself() || self.state.ending().is_some())
+    }
+
+    /// The exit status of the run.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        match self.state.ending() {
+            Some("SIGINT") => ExitCode::Interrupted,
+            Some("SIGTERM" | "SIGHUP") => ExitCode::Terminated,
+            _ => exit_code(&self.plan, &self.state),
+        }
+    }
+
+    /// Lets the keeper end, closes the journal, and removes what was made for the run alone.
+    async fn close(self, exit_code: ExitCode) {
+        let Self { runtime, keeper, journal, members, doors, run_folder, lock, .. } = self;
+        drop((members, runtime));
+        // It ends by itself when the last handle is gone; a keeper that hangs must not keep the terminal.
+        let _ = tokio::time::timeout(KEEPER_END, keeper.shutdown()).await;
+        journal.record(None, EventKind::RunEnded { exit_code: exit_code as u8 }).await;
+        drop(doors);
+        drop(run_folder);
+        drop(lock);
+    }
+
+    /// Does what the orchestration says. The state takes the step at once, so that it is not said again; the event
+    /// that follows is then known already.
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Start(agent) => {
+                self.step(&agent, Happening::StartRequested);
+                self.start(&agent);
+            }
+            Action::Block { agent, by } => {
+                self.step(&agent, Happening::DependencyFailed(by.clone()));
+                self.with(&agent, |member| member.handle.block(by));
+            }
+            Action::Cancel { agent, by } | Action::Stop { agent, by } => {
+                self.ask_to_stop(&agent, Exit::Stopped { by: by.clone() }, Request::Stop, &by);
+            }
+            // The loop ends when the journal has the end of every agent.
+            Action::Finish => {}
+        }
+    }
+
+    pub(super) fn step(&mut self, agent: &AgentName, happening: Happening) {
+        if let Err(error) = self.state.apply(&self.plan, agent, happening) {
+            tracing::error!(%agent, %error, "the orchestration asked for an impossible step");
+        }
+    }
+
+    pub(super) fn with(&self, agent: &AgentName, action: impl FnOnce(&Member)) {
+        if let Some(member) = self.members.get(agent) {
+            action(member);
+        }
+    }
+
+    /// Sees that its folders are still there, writes the agent's secrets, and then starts it.
+    fn start(&mut self, agent: &AgentName) {
+        let Some(member) = self.members.get(agent) else { return };
+        let handle = member.handle.clone();
+        if let Err(reason) = member.grounds.check() {
+            handle.refuse(Exit::StartFailed { reason });
+            return;
+        }
+        let swept = if self.swept.remove(agent) { self.sweeper.done() } else { None };
+        if member.secrets.is_empty() && swept.is_none() {
+            handle.tell(Request::Start, "plan");
+            return;
+        }
+        let (secrets, folder) = (Arc::clone(&member.secrets), member.private.credentials.clone());
+        let caller = Arc::clone(&self.ground.caller);
+        self.writes.spawn(async move {
+            if let Some(swept) = swept {
+                // A sweeper that is gone sweeps nothing away.
+                let _ = swept.await;
+            }
+            let write = move || secrets::write(&secrets, &folder, &caller);
+            match tokio::task::spawn_blocking(write).await {
+                Ok(Ok(())) => handle.tell(Request::Start, "plan"),
+                Ok(Err(reason)) => handle.refuse(Exit::StartFailed { reason }),
+                Err(_) => {
+                    let reason = "its secrets could not be written".to_owned();
+                    handle.refuse(Exit::StartFailed { reason });
+                }
+            }
+        });
+    }
+
+    fn observe(&mut self, event: &Event) {
+        let was_final = |project: &Self| {
+            let status = event.agent.as_ref().and_then(|agent| project.status.agent(agent));
+            status.is_some_and(|status| status.state.is_final())
+        };
+        let before = was_final(self);
+        Arc::make_mut(&mut self.status).observe(event);
+        if matches!(event.kind, EventKind::RunStarted { .. } | EventKind::RunChanged { .. }) {
+            self.describe_agents();
+        }
+        if let Some(agent) = &event.agent {
+            self.learn(agent, &event.kind);
+            if was_final(self) && !before {
+                self.clear(agent);
+            }
+        }
+        self.moved.send_replace(event.seq);
+    }
+
+    fn learn(&mut self, agent: &AgentName, kind: &EventKind) {
+        // What somebody has begun anew was begun before it was told; one that is no more has nothing to say.
+        if matches!(kind, EventKind::AgentRequeued { .. }) || self.plan.position(agent).is_none() {
+            return;
+        }
+        if let Err(error) = self.state.observe(&self.plan, agent, kind) {
+            tracing::error!(%agent, %error, "an event does not fit");
+        }
+    }
+
+    /// Removes what an agent must not leave, beside everything else that goes on.
+    fn clear(&mut self, agent: &AgentName) {
+        if let Some(member) = self.members.get(agent) {
+            self.sweeper.sweep(member.private.clone());
+        }
+    }
+
+    async fn obey(&mut self, order: Order) {
+        // Whoever asked may be gone: then the answer goes nowhere.
+        match order {
+            Order::Command { command, by, answer } => {
+                let answered = self.command(command, &by).await;
+                let _ = answer.send(answered);
+            }
+            Order::Apply { request, answer } => self.apply(*request, answer),
+            Order::Status { answer } => drop(answer.send(Arc::clone(&self.status))),
+            Order::Resources { agent, answer } => {
+                let id = self.members.get(&agent).map(|member| member.id);
+                let keeper = self.keeper.clone();
+                self.writes.spawn(async move {
+                    let resources = match id {
+                        Some(id) => keeper.resources(id).await,
+                        None => None,
+                    };
+                    let _ = answer.send(resources);
+                });
+            }
+            Order::Owner { pid, answer } => {
+                let keeper = self.keeper.clone();
+                self.writes.spawn(async move {
+                    let _ = answer.send(keeper.owner_of(pid).await);
+                });
+            }
+        }
+    }
+}

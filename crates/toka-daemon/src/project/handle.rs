@@ -1,0 +1,161 @@
+//! What others hold of a project that runs: they ask, its owner answers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use toka_core::{AgentName, Answers, Command, ProjectName, Resources, RunId, RunStatus};
+use toka_keeper::ProcessId;
+use toka_orchestration::Lifetime;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::admit::Ground;
+use super::apply::{ApplyError, Changes};
+use super::command::CommandError;
+use crate::Declaration;
+
+/// The project's run is over, or its owner is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the run is over")]
+pub struct Gone;
+
+/// What is asked of the owner of a project.
+pub(crate) enum Order {
+    /// Do something with agents.
+    Command { command: Command, by: String, answer: oneshot::Sender<Result<Answers, CommandError>> },
+    /// Become what the declaration says, or only say what that would change.
+    Apply { request: Box<ApplyRequest>, answer: oneshot::Sender<Result<Changes, ApplyError>> },
+    /// What is known.
+    Status { answer: oneshot::Sender<Arc<RunStatus>> },
+    /// What an agent holds and uses.
+    Resources { agent: AgentName, answer: oneshot::Sender<Option<Resources>> },
+    /// Whether a process is one of an agent.
+    Owner { pid: i32, answer: oneshot::Sender<Option<ProcessId>> },
+}
+
+/// A declaration to become.
+pub(crate) struct ApplyRequest {
+    pub(crate) declaration: Declaration,
+    pub(crate) by: String,
+    pub(crate) earnest: Earnest,
+}
+
+/// Whether something is to be done or only to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Earnest {
+    /// Do it.
+    Do,
+    /// Say what would be done.
+    Tell,
+}
+
+/// What never changes of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overview {
+    /// The project.
+    pub project: ProjectName,
+    /// The run.
+    pub run: RunId,
+    /// The workspace.
+    pub workspace: PathBuf,
+    /// The folder of what is kept of it.
+    pub root: PathBuf,
+    /// Whether it ends with its last task.
+    pub ends_with_tasks: bool,
+}
+
+/// A project that runs, as others hold it.
+#[derive(Debug, Clone)]
+pub struct ProjectHandle {
+    overview: Arc<Overview>,
+    orders: mpsc::UnboundedSender<Order>,
+    moved: watch::Receiver<u64>,
+}
+
+impl ProjectHandle {
+    pub(super) fn new(
+        ground: &Ground,
+        lifetime: Lifetime,
+        moved: watch::Receiver<u64>,
+    ) -> (Self, mpsc::UnboundedReceiver<Order>) {
+        let (orders, received) = mpsc::unbounded_channel();
+        let overview = Overview {
+            project: ground.folders.project.clone(),
+            run: ground.run,
+            workspace: ground.folders.workspace.clone(),
+            root: ground.folders.root(),
+            ends_with_tasks: lifetime == Lifetime::UntilTasksEnd,
+        };
+        (Self { overview: Arc::new(overview), orders, moved }, received)
+    }
+
+    /// What never changes of it.
+    pub fn overview(&self) -> &Overview {
+        &self.overview
+    }
+
+    /// The number of the last event that its owner has taken note of, which can be read from its journal then. Closed
+    /// when the run is over.
+    pub fn moved(&self) -> watch::Receiver<u64> {
+        self.moved.clone()
+    }
+
+    /// Asks for something to be done; `by` says who asks, for the record. The answer comes when it was decided, which is
+    /// before it was done.
+    ///
+    /// # Errors
+    /// When the run is over, or the command makes no sense for it.
+    pub async fn command(&self, command: Command, by: &str) -> Result<Result<Answers, CommandError>, Gone> {
+        self.ask(|answer| Order::Command { command, by: by.to_owned(), answer }).await
+    }
+
+    /// Asks without waiting for the answer.
+    pub fn tell(&self, command: Command, by: &str) {
+        let (answer, _) = oneshot::channel();
+        let _ = self.orders.send(Order::Command { command, by: by.to_owned(), answer });
+    }
+
+    /// Makes it what `declaration` says; the answer comes when that is so, or says why it cannot be.
+    ///
+    /// # Errors
+    /// When the run is over, or the declaration cannot be applied; then nothing has changed.
+    pub async fn apply(
+        &self,
+        declaration: Declaration,
+        by: &str,
+        earnest: Earnest,
+    ) -> Result<Result<Changes, ApplyError>, Gone> {
+        let request = Box::new(ApplyRequest { declaration, by: by.to_owned(), earnest });
+        self.ask(|answer| Order::Apply { request, answer }).await
+    }
+
+    /// What is known of it at this moment.
+    ///
+    /// # Errors
+    /// When the run is over.
+    pub async fn status(&self) -> Result<Arc<RunStatus>, Gone> {
+        self.ask(|answer| Order::Status { answer }).await
+    }
+
+    /// What an agent holds and uses at this moment; `None` when it has no process.
+    ///
+    /// # Errors
+    /// When the run is over.
+    pub async fn resources(&self, agent: &AgentName) -> Result<Option<Resources>, Gone> {
+        let agent = agent.clone();
+        self.ask(|answer| Order::Resources { agent, answer }).await
+    }
+
+    /// Whether the process `pid` is one of an agent.
+    pub async fn is_of_an_agent(&self, pid: i32) -> bool {
+        matches!(self.ask(|answer| Order::Owner { pid, answer }).await, Ok(Some(_)))
+    }
+
+    async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, Gone> {
+        let (answer, answered) = oneshot::channel();
+        self.orders.send(order(answer)).map_err(|_| Gone)?;
+        answered.await.map_err(|_| Gone)
+    }
+}

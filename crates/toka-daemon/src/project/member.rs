@@ -1,0 +1,168 @@
+//! One agent as its project holds it, and how an admitted agent becomes one.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use toka_core::{AgentName, EventKind, Request};
+use toka_keeper::{Keeper, ProcessId};
+use toka_runtime::{AgentHandle, Hooks, Launch, Profile, Runtime, StopPolicy};
+use toka_workstream::{Agent, Hook, Plan, Secret, Set};
+
+use super::admit::AdmittedAgents;
+use crate::admission::Admitted;
+use crate::exam::{Exam, Examiner, Proctor, Question};
+use crate::folders::ProjectFolders;
+use crate::journal::Journal;
+use crate::objectives::{Check, are_ignored, checks};
+use crate::sweeper::Private;
+use crate::task_list;
+use crate::workplace::Grounds;
+
+/// One agent.
+pub(crate) struct Member {
+    pub(crate) id: ProcessId,
+    pub(crate) handle: AgentHandle,
+    pub(crate) private: Private,
+    pub(crate) grounds: Grounds,
+    pub(crate) secrets: Arc<[Secret]>,
+    /// Watches the checks of its objectives, if it has any.
+    pub(crate) proctor: Option<Arc<Proctor>>,
+}
+
+impl Member {
+    /// Ends the agent, and the checks of its objectives, which may run when its own processes are gone already.
+    pub(crate) fn end(&self, request: Request, by: &str) {
+        self.handle.tell(request, by);
+        if let Some(proctor) = &self.proctor {
+            proctor.tell(request, by);
+        }
+    }
+}
+
+/// Numbers of processes, unique for the keeper of a run, from 1.
+#[derive(Debug, Default)]
+pub(crate) struct Ids(u64);
+
+impl Ids {
+    pub(crate) fn next(&mut self) -> ProcessId {
+        self.0 += 1;
+        ProcessId(self.0)
+    }
+}
+
+/// What members are made with.
+pub(crate) struct Employer<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) folders: &'a ProjectFolders,
+    pub(crate) journal: &'a Arc<Journal>,
+    pub(crate) runtime: &'a Runtime<Keeper>,
+    pub(crate) ids: &'a mut Ids,
+}
+
+impl Employer<'_> {
+    /// Makes the actor of an agent, and tells what of its declaration is not in force.
+    pub(crate) fn employ(&mut self, agent: &Agent, admitted: Admitted) -> Member {
+        if let Some(message) = not_in_force(agent) {
+            drop(self.journal.record(Some(agent.name.clone()), EventKind::Warning { message }));
+        }
+        let (private, grounds) = (Private::of(&admitted.folders), Grounds::of(&admitted.folders));
+        let working_dir = admitted.folders.working_dir.clone();
+        let id = self.ids.next();
+        let launch = launch(agent, admitted, id, self.folders.log(&agent.name), self.plan);
+        let (handle, proctor) = self.actor(agent, launch, working_dir);
+        Member { id, handle, private, grounds, secrets: agent.secrets.clone().into(), proctor }
+    }
+
+    fn actor(
+        &mut self,
+        agent: &Agent,
+        launch: Launch,
+        working_dir: PathBuf,
+    ) -> (AgentHandle, Option<Arc<Proctor>>) {
+        let questions = self.questions(agent);
+        if questions.is_empty() {
+            return (self.runtime.add(launch), None);
+        }
+        let proctor = Arc::new(Proctor::default());
+        let runtime = self.runtime.clone();
+        let (theirs, own) = (launch.clone(), launch);
+        let exam = Exam { runtime, launch: theirs, working_dir, questions, proctor: Arc::clone(&proctor) };
+        let examiner = Examiner::new(Arc::clone(self.journal) as Arc<_>, exam);
+        (self.runtime.reporting_to(Arc::new(examiner)).add(own), Some(proctor))
+    }
+
+    fn questions(&mut self, agent: &Agent) -> Vec<Question> {
+        let question = |check: Check| {
+            let log = self.folders.check_log(&agent.name, check.index);
+            Question { check, id: self.ids.next(), log }
+        };
+        checks(agent).into_iter().map(question).collect()
+    }
+}
+
+fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: PathBuf, plan: &Plan) -> Launch {
+    let Admitted { folders, command, .. } = admitted;
+    let limits = &agent.confinement.limits;
+    let profile = Profile {
+        id,
+        name: agent.name.clone(),
+        stop: StopPolicy { signal: agent.stop.signal, grace: agent.stop.grace_period },
+        restart: agent.restart,
+        probes: agent.probes.clone(),
+        watchdog: agent.watchdog,
+        hooks: hooks(agent),
+        timeout: limits.timeout.as_ref().map(|timeout| timeout.value),
+        memory: limits.memory.value,
+        log,
+        door: folders.door,
+        tasks: task_list(&agent.tasks),
+        awaited_lines: awaited_lines(agent, plan),
+    };
+    Launch { profile, command }
+}
+
+fn hooks(agent: &Agent) -> Hooks {
+    let commands = |hooks: &[Hook]| hooks.iter().map(|hook| hook.argv.clone()).collect();
+    let declared = &agent.hooks;
+    Hooks {
+        pre_start: commands(&declared.pre_start),
+        post_start: commands(&declared.post_start),
+        pre_stop: commands(&declared.pre_stop),
+        post_stop: commands(&declared.post_stop),
+    }
+}
+
+/// What dependents and probes wait for in its output.
+pub(crate) fn awaited_lines(agent: &Agent, plan: &Plan) -> Vec<String> {
+    let mut lines: Vec<String> = plan
+        .watched_lines(&agent.name)
+        .into_iter()
+        .chain(agent.probes.awaited_lines())
+        .map(str::to_owned)
+        .collect();
+    lines.sort();
+    lines.dedup();
+    lines
+}
+
+/// What an agent declares, or gets by default, and this version does not do, in one sentence.
+fn not_in_force(agent: &Agent) -> Option<String> {
+    let parts = [("checks of a service's objectives", are_ignored(agent))];
+    let absent: Vec<&str> = parts.iter().filter(|(_, declared)| *declared).map(|(name, _)| *name).collect();
+    (!absent.is_empty()).then(|| format!("not in force yet: {}", absent.join(", ")))
+}
+
+/// The members that admitted agents of a set become.
+pub(crate) fn employ_all(
+    mut employer: Employer<'_>,
+    set: &Set,
+    admitted: AdmittedAgents,
+) -> Vec<(AgentName, Member)> {
+    let declared: HashMap<&AgentName, &Agent> = set.agents.iter().map(|agent| (&agent.name, agent)).collect();
+    let of = |(name, admitted): (AgentName, Admitted)| {
+        let member = employer.employ(declared.get(&name)?, admitted);
+        Some((name, member))
+    };
+    admitted.into_iter().filter_map(of).collect()
+}

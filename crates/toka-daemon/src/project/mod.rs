@@ -1,0 +1,77 @@
+//! A project while it runs: its agents, its journal, its keeper, and the one task that owns all of them.
+//!
+//! [`Project::open`] makes everything that a run needs, or says why it cannot be; [`Project::drive`] then lives until the
+//! run is over. Whatever can wake it is an event of the journal or an [`Order`](handle::Order), which comes through the
+//! [`ProjectHandle`] that others hold. It reads the events of its own journal, so that nothing is acted upon that is not
+//! durable.
+
+mod admit;
+mod anew;
+mod apply;
+mod batch;
+mod command;
+mod doors;
+mod drive;
+mod handle;
+mod member;
+mod open;
+mod summary;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use toka_core::{AgentName, RunStatus};
+use toka_keeper::Keeper;
+use toka_orchestration::{Limits, RunState};
+use toka_runtime::Runtime;
+use toka_workstream::Plan;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::Declaration;
+use crate::journal::Journal;
+use crate::lock::ProjectLock;
+use crate::sweeper::Sweeper;
+
+pub use apply::{ApplyError, Changes};
+pub use command::CommandError;
+pub use handle::{Earnest, Gone, Overview, ProjectHandle};
+pub use open::Opened;
+
+use admit::Ground;
+use batch::Batch;
+use doors::Doors;
+use handle::Order;
+use member::{Ids, Member};
+use open::RunFolder;
+
+/// A project that runs.
+pub struct Project {
+    ground: Ground,
+    declaration: Arc<Declaration>,
+    plan: Plan,
+    limits: Limits,
+    /// What was decided: it is ahead of the journal by what is under way.
+    state: RunState,
+    /// What the journal says.
+    status: Arc<RunStatus>,
+    members: HashMap<AgentName, Member>,
+    /// Groups of agents that are stopped together, and what follows.
+    batches: Vec<Batch>,
+    /// Agents whose start has to wait for the sweeper.
+    swept: BTreeSet<AgentName>,
+    writes: JoinSet<()>,
+    sweeper: Sweeper,
+    ids: Ids,
+    runtime: Runtime<Keeper>,
+    keeper: Keeper,
+    journal: Arc<Journal>,
+    events: mpsc::UnboundedReceiver<toka_core::Event>,
+    /// The number of the last event that is in the status.
+    moved: watch::Sender<u64>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    // Dropped in this order: what is in the folder goes before it, and the lock last.
+    doors: Doors,
+    run_folder: RunFolder,
+    lock: ProjectLock,
+}

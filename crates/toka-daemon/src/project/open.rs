@@ -1,0 +1,193 @@
+//! From options to a project that is about to run, as one straight function:
+//!
+//! 1. make the project's folders, take its lock;
+//! 2. admit every agent, or refuse the run with every problem of every agent;
+//! 3. make the agents' folders and doors;
+//! 4. open the journal, see that there is room to write, start the keeper, make the actors.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toka_core::{AgentName, Event, EventKind, RunId, RunStatus};
+use toka_keeper::{Keeper, KeeperEvent, KeeperOptions};
+use toka_orchestration::{Limits, RunState};
+use toka_runtime::Runtime;
+use toka_sandbox::HostFacts;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::admit::{Ground, set_up};
+use super::handle::ProjectHandle;
+use super::member::{Employer, Ids, employ_all};
+use super::{Doors, Project};
+use crate::folders::ProjectFolders;
+use crate::journal::{Journal, Stamp};
+use crate::lock::ProjectLock;
+use crate::sweeper::Sweeper;
+use crate::workplace::Remains;
+use crate::{FolderError, RunError, RunOptions, room, workplace};
+
+/// A project that is about to run, and how others reach it.
+pub struct Opened {
+    /// The project; nothing happens before [`Project::drive`].
+    pub project: Project,
+    /// What others hold.
+    pub handle: ProjectHandle,
+}
+
+impl Project {
+    /// Makes everything that a run needs. Everything that happens is sent to `listener` too, in the order of the journal.
+    ///
+    /// # Errors
+    /// When nothing could be started; nothing is left behind then but the project's folder.
+    pub async fn open(
+        options: RunOptions,
+        listener: Option<mpsc::UnboundedSender<Event>>,
+    ) -> Result<Opened, RunError> {
+        let run = RunId::from_uuid(Uuid::now_v7());
+        tracing::Span::current().record("run", tracing::field::display(run));
+        let folders = settle(options.folders()).map_err(RunError::Folder)?;
+        let lock = ProjectLock::take(&folders.lock(), run).map_err(RunError::Lock)?;
+        // What a run left that was killed: sockets, secrets.
+        remove_run_folder(&run_folder(&folders));
+        // However this one ends, its own go before the lock does, and the doors in it along.
+        let run_folder = RunFolder(run_folder(&folders));
+        let RunOptions { set, plan, declaration, caller, lifetime, toka_exe, .. } = options;
+        let (policy, host) = (declaration.policy.clone(), Arc::new(HostFacts::probe()));
+        let ground = Ground { folders, run, caller: Arc::new(caller), policy, toka_exe, host };
+        let mut doors = Doors::default();
+        let admitted = ground.admit((&set, &plan), |_| true, &mut doors)?;
+        let admitted = set_up(admitted, Remains::Nothing).await.map_err(RunError::Folder)?;
+
+        let (seen, events) = mpsc::unbounded_channel();
+        let folders = &ground.folders;
+        let journal = Arc::new(open_journal(folders, run, listener.into_iter().chain([seen]).collect())?);
+        room::find(&folders.root(), &folders.run_dir, admitted.len()).map_err(RunError::Folder)?;
+        keep(&declaration, folders, &set.agents)?;
+        let (keeper, keeper_events) =
+            lock.shared_with_child(start_keeper(&ground, &run_folder.0, &doors)).await?;
+        begin(&journal, &ground, plan.nodes().iter().map(|node| node.agent.clone()).collect()).await;
+
+        let runtime = Runtime::new(keeper.clone(), keeper_events, Arc::clone(&journal) as Arc<_>);
+        let mut ids = Ids::default();
+        let employer = Employer { plan: &plan, folders, journal: &journal, runtime: &runtime, ids: &mut ids };
+        let members = employ_all(employer, &set, admitted).into_iter().collect();
+        let status = describe(RunStatus::default(), &plan);
+        let (moved, seq) = watch::channel(0);
+        let (handle, orders) = ProjectHandle::new(&ground, lifetime, seq);
+        let project = Self {
+            limits: Limits { max_concurrent: declaration.max_concurrent.and_then(NonZeroUsize::new) },
+            state: RunState::new(&plan, lifetime),
+            declaration: Arc::new(declaration),
+            plan,
+            status: Arc::new(status),
+            members,
+            batches: Vec::new(),
+            swept: BTreeSet::new(),
+            writes: JoinSet::new(),
+            sweeper: Sweeper::default(),
+            ids,
+            runtime,
+            keeper,
+            journal,
+            events,
+            moved,
+            orders,
+            doors,
+            run_folder,
+            lock,
+            ground,
+        };
+        Ok(Opened { project, handle })
+    }
+}
+
+async fn begin(journal: &Journal, ground: &Ground, agents: Vec<AgentName>) {
+    let workspace = ground.folders.workspace.to_string_lossy().into_owned();
+    journal.record(None, EventKind::RunStarted { workspace, agents }).await;
+}
+
+/// Keeps what was declared beside the journal.
+pub(super) fn keep(
+    declaration: &crate::Declaration,
+    folders: &ProjectFolders,
+    agents: &[toka_workstream::Agent],
+) -> Result<(), RunError> {
+    let path = folders.declaration();
+    declaration
+        .keep(&path, agents)
+        .map_err(|source| RunError::Folder(FolderError { what: "write", path, source }))
+}
+
+/// Makes the project's folders, and gives their names without links.
+fn settle(mut folders: ProjectFolders) -> Result<ProjectFolders, FolderError> {
+    for folder in [&folders.root(), &folders.run_dir] {
+        workplace::make_private(folder)?;
+    }
+    folders.state_dir = resolve(&folders.state_dir)?;
+    folders.run_dir = resolve(&folders.run_dir)?;
+    Ok(folders)
+}
+
+fn resolve(path: &Path) -> Result<PathBuf, FolderError> {
+    path.canonicalize().map_err(|source| FolderError { what: "resolve", path: path.to_owned(), source })
+}
+
+fn open_journal(
+    folders: &ProjectFolders,
+    run: RunId,
+    listeners: Vec<mpsc::UnboundedSender<Event>>,
+) -> Result<Journal, RunError> {
+    let (path, stamp) = (folders.journal(), Stamp { project: folders.project.clone(), run });
+    Journal::open(&path, stamp, listeners).map_err(|source| RunError::Journal { path, source })
+}
+
+async fn start_keeper(
+    ground: &Ground,
+    run_folder: &Path,
+    doors: &Doors,
+) -> Result<(Keeper, mpsc::UnboundedReceiver<KeeperEvent>), RunError> {
+    let cgroup_name = format!("toka-{:08x}", fingerprint(&ground.folders.root()));
+    // Of a run that is killed, sockets and secrets shall not stay until the next one.
+    let leftovers = [Some(run_folder), doors.short()].into_iter().flatten().map(Path::to_owned).collect();
+    let options = KeeperOptions { program: ground.toka_exe.clone(), cgroup_name, leftovers };
+    Keeper::start(&options).await.map_err(RunError::Keeper)
+}
+
+/// FNV-1a of the path: names the control group of a project, the same for each of its runs.
+fn fingerprint(path: &Path) -> u32 {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    bytes.iter().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+/// Says what no event tells of the agents.
+pub(super) fn describe(mut status: RunStatus, plan: &toka_workstream::Plan) -> RunStatus {
+    plan.nodes().iter().for_each(|node| status.describe(&node.agent, &node.title, node.kind));
+    status
+}
+
+fn run_folder(folders: &ProjectFolders) -> PathBuf {
+    folders.run_dir.join(folders.project.as_str())
+}
+
+/// The folder of a run's sockets and secrets, removed when it is dropped.
+pub(super) struct RunFolder(pub(super) PathBuf);
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        remove_run_folder(&self.0);
+    }
+}
+
+/// Removes the folder of sockets and secrets, all of which are gone by now.
+fn remove_run_folder(folder: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(folder)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(folder = %folder.display(), %error, "not removed");
+    }
+}

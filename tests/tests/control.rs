@@ -1,0 +1,251 @@
+//! The daemon that outlives its terminal, and the verbs that people control it with, through the binary.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use serde_json::Value;
+use toka_tests::{Document, Finished, Scene, User, as_both_users, toka_binary, until};
+
+as_both_users!(
+    a_project_runs_in_the_background_until_it_is_down,
+    agents_are_paused_resumed_stopped_and_started,
+    a_restart_is_another_process_in_the_order_of_the_plan,
+    a_person_lifts_a_quarantine,
+    only_what_changed_is_restarted,
+    what_is_broken_changes_nothing,
+    a_run_in_the_foreground_answers_too,
+    waiting_ends_with_the_status_of_what_was_waited_for,
+    no_agent_controls_toka,
+    nonsense_gets_a_clear_answer_and_the_daemon_goes_on,
+);
+
+/// Far above what anything here takes; only a failure waits so long.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A service that says that it is up, and then waits to be stopped.
+fn service(name: &str) -> Document {
+    Document::shell(name, "echo up; exec sleep 1000").spec("type: service")
+}
+
+fn ready_service(name: &str) -> Document {
+    service(name).spec("readiness_probe: {log_line: up}")
+}
+
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    until(SOON, what, || is_so().then_some(()));
+}
+
+fn json(finished: &Finished) -> Value {
+    serde_json::from_str(&finished.stdout).unwrap_or_else(|_| panic!("{finished:#?}"))
+}
+
+fn a_project_runs_in_the_background_until_it_is_down(user: User) {
+    let scene = Scene::new(user);
+    let detached =
+        scene.detach(&[ready_service("db"), service("api").after(&["db"]), Document::shell("job", "true")]);
+    detached.toka(&["wait"]);
+    detached.toka(&["wait", "--for", "ready", "db"]);
+    eventually("api runs", || detached.state("api") == "running");
+    let projects = json(&scene.toka(&["ps", "--json"]));
+    let states: Vec<(&str, &str)> = projects[0]["agents"]
+        .as_array()
+        .expect("agents")
+        .iter()
+        .map(|agent| (agent["name"].as_str().expect("text"), agent["state"].as_str().expect("text")))
+        .collect();
+    assert_eq!(states.len(), 3, "{states:?}");
+    assert!(states.contains(&("job", "ended")), "{states:?}");
+    let again = scene.toka_run(&[service("db")], &["--detach"]);
+    assert_eq!(again.code, Some(73), "{again:#?}");
+    assert!(again.stderr.contains("toka apply"), "{again:#?}");
+    let down = detached.toka(&["down"]);
+    assert!(down.stdout.contains("is down"), "{down:#?}");
+    assert_eq!(scene.toka(&["ps"]).stdout, "nothing runs\n");
+}
+
+fn agents_are_paused_resumed_stopped_and_started(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[ready_service("db"), service("api").after(&["db"])]);
+    eventually("api runs", || detached.state("api") == "running");
+    let paused = detached.try_toka(&["pause", "api"]);
+    // An ordinary user without groups of its own has nothing to freeze with.
+    if paused.code == Some(0) && paused.stdout.contains("paused") {
+        assert_eq!(detached.state("api"), "paused");
+        assert!(detached.toka(&["pause", "api"]).stdout.contains("is paused already"));
+        assert_eq!(detached.toka(&["resume", "api"]).stdout, "api  running\n");
+    } else {
+        assert_eq!(user, User::Ordinary, "{paused:#?}");
+    }
+    assert_eq!(detached.toka(&["stop", "--all"]).stdout, "api  stopped\ndb  stopped\n");
+    assert!(detached.toka(&["stop", "db"]).stdout.contains("has ended already"));
+    let denied = detached.try_toka(&["signal", "USR1", "db"]);
+    assert_eq!(denied.code, Some(1), "{denied:#?}");
+    assert_eq!(detached.toka(&["start", "api"]).stdout, "api  running\n");
+    assert_eq!(detached.state("db"), "running", "what it needs was started before it");
+    let started = detached.inspect("api")["pid"].clone();
+    detached.toka(&["kill", "api"]);
+    let ended = detached.inspect("api");
+    assert_eq!((&ended["state"], &ended["exit"]["cause"]), (&"ended".into(), &"stopped".into()), "{started}");
+}
+
+fn a_restart_is_another_process_in_the_order_of_the_plan(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[ready_service("db"), service("api").after(&["db"])]);
+    eventually("api runs", || detached.state("api") == "running");
+    let before = [detached.inspect("db")["pid"].clone(), detached.inspect("api")["pid"].clone()];
+    detached.toka(&["restart", "--all"]);
+    let after = [detached.inspect("db")["pid"].clone(), detached.inspect("api")["pid"].clone()];
+    assert!(before.iter().all(|pid| !after.contains(pid)), "{before:?} {after:?}");
+    let events = detached.toka(&["events", "--json"]);
+    let told: Vec<(Value, Value)> =
+        events.events().into_iter().map(|event| (event["type"].clone(), event["agent"].clone())).collect();
+    let last =
+        |kind: &str, agent: &str| told.iter().rposition(|(k, a)| k == kind && a == agent).expect("told");
+    assert!(last("agent_ended", "api") < last("agent_stopping", "db"), "those first that nobody needs");
+    assert!(last("agent_ready", "db") < last("agent_starting", "api"), "and started in their order");
+}
+
+fn a_person_lifts_a_quarantine(user: User) {
+    let scene = Scene::new(user);
+    let restart = "restart: {policy: always, max_restarts: 1, backoff: {initial: 1ms, max: 1ms, jitter: 0}}";
+    let script = "[ -e ~/mended ] && exec sleep 1000; touch ~/tried; exit 3";
+    let detached = scene.detach(&[Document::shell("flapping", script).spec(restart)]);
+    eventually("it is given up", || detached.state("flapping") == "quarantined");
+    scene.write(&scene.state().join("projects").join(scene.name()).join("agents/flapping/home/mended"), "");
+    assert_eq!(detached.toka(&["start", "flapping"]).stdout, "flapping  running\n");
+    assert_eq!(detached.inspect("flapping")["restart_count"], 0, "its record is clean");
+}
+
+fn only_what_changed_is_restarted(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[service("stays"), service("changes"), service("goes")]);
+    for agent in ["stays", "changes", "goes"] {
+        eventually("it runs", || detached.state(agent) == "running");
+    }
+    let pid = |agent: &str| detached.inspect(agent)["pid"].clone();
+    let (stays, changes) = (pid("stays"), pid("changes"));
+    let next = [service("stays"), service("changes").spec("stop: {grace_period: 3s}"), service("comes")];
+    let told = scene.apply(&next, &["--dry-run"]);
+    assert_eq!(told.code, Some(0), "{told:#?}");
+    for line in ["+ comes", "~ changes", "- goes", "1 agent as before"] {
+        assert!(told.stdout.contains(line), "{line}: {told:#?}");
+    }
+    assert_eq!(pid("changes"), changes, "nothing was done");
+    let applied = scene.apply(&next, &[]);
+    assert_eq!(applied.code, Some(0), "{applied:#?}");
+    eventually("the new one runs", || detached.state("comes") == "running");
+    eventually("the changed one runs", || detached.state("changes") == "running");
+    assert_eq!(pid("stays"), stays);
+    assert_ne!(pid("changes"), changes);
+    assert_eq!(detached.try_toka(&["inspect", "goes"]).code, Some(2));
+    let idle = scene.apply(&next, &[]);
+    assert!(idle.stdout.contains("is what the files say"), "{idle:#?}");
+}
+
+fn what_is_broken_changes_nothing(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[service("api")]);
+    eventually("it runs", || detached.state("api") == "running");
+    let pid = detached.inspect("api")["pid"].clone();
+    let broken = scene.apply(&[service("api").spec("stopp: {grace_period: 3s}")], &[]);
+    assert_eq!(broken.code, Some(65), "{broken:#?}");
+    let lost = scene.apply(&[Document::command("api", &["no-such-program"]).spec("type: service")], &[]);
+    assert_eq!(lost.code, Some(65), "{lost:#?}");
+    assert!(lost.stderr.contains("no-such-program"), "{lost:#?}");
+    assert_eq!(detached.inspect("api")["pid"], pid);
+    assert_eq!(detached.state("api"), "running");
+}
+
+fn a_run_in_the_foreground_answers_too(user: User) {
+    let scene = Scene::new(user);
+    let mut running = scene.start(&[service("api"), Document::shell("job", "exec sleep 1000")], &[]);
+    running.wait_for("agent_started", "job");
+    running.wait_for("agent_started", "api");
+    let restarted = scene.toka(&["restart", "--project", scene.name(), "job"]);
+    assert_eq!(restarted.stdout, "job  running\n", "{restarted:#?}");
+    let stopped = scene.toka(&["stop", "--project", scene.name(), "job"]);
+    assert_eq!(stopped.code, Some(0), "{stopped:#?}");
+    // Its last task has ended: so does the run.
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    let none = scene.toka(&["stop", "--project", scene.name(), "job"]);
+    assert_eq!(none.code, Some(69), "{none:#?}");
+    scene.assert_nothing_left();
+}
+
+fn waiting_ends_with_the_status_of_what_was_waited_for(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[
+        Document::shell("good", "true"),
+        Document::shell("bad", "exit 3"),
+        Document::shell("slow", "exec sleep 1000").section("security: {resource_limits: {timeout: 10ms}}"),
+    ]);
+    assert_eq!(detached.try_toka(&["wait", "good"]).code, Some(0));
+    assert_eq!(detached.try_toka(&["wait", "good", "bad"]).code, Some(1));
+    assert_eq!(detached.try_toka(&["wait", "slow"]).code, Some(124));
+    assert_eq!(detached.try_toka(&["wait", "nobody"]).code, Some(2));
+}
+
+/// Not even one that is not confined: it has the user's rights, and the socket's address.
+fn no_agent_controls_toka(user: User) {
+    let scene = Scene::new(user);
+    let toka = toka_binary().display().to_string();
+    let state = scene.state().display().to_string();
+    let line = format!(
+        "{toka} ps --state-dir {state} 2>&1; {toka} down --all --kill --state-dir {state} 2>&1; true"
+    );
+    let rogue = Document::shell("rogue", &line).section("security: {sandbox: false, network: full}");
+    let options = ["--detach", "--allow", "sandbox:off", "--allow", "network:full"];
+    let started = scene.toka_run(&[rogue, service("api")], &options);
+    let detached = scene.adopt();
+    assert_eq!(started.code, Some(0), "{started:#?}");
+    detached.toka(&["wait", "rogue"]);
+    assert_eq!(detached.state("api"), "running");
+    let log = scene.state().join("projects").join(scene.name()).join("agents/rogue/log");
+    let told = std::fs::read_to_string(log).expect("a log");
+    assert_eq!(told.matches("agents may not control Toka").count(), 2, "{told}");
+}
+
+fn nonsense_gets_a_clear_answer_and_the_daemon_goes_on(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[service("api")]);
+    let unknown = detached.try_toka(&["stop", "apy"]);
+    assert_eq!(unknown.code, Some(2), "{unknown:#?}");
+    assert!(unknown.stderr.contains("its agents are: api"), "{unknown:#?}");
+    let socket = scene.state().join("run/daemon.sock");
+    let command = format!("/v1/projects/{}/command", scene.name());
+    for (method, path, body, status) in [
+        ("POST", command.as_str(), "{".to_owned(), 400),
+        ("POST", &command, r#"{"command":"explode"}"#.to_owned(), 422),
+        ("POST", &command, r#"{"command":"signal","signal":99}"#.to_owned(), 400),
+        ("POST", &command, "x".repeat(2_000_000), 413),
+        ("GET", "/v1/projects/NO%2F..%2F..", String::new(), 400),
+        ("GET", "/v1/projects/other", String::new(), 404),
+        ("DELETE", "/v1/daemon", String::new(), 405),
+        ("GET", "/etc/passwd", String::new(), 404),
+    ] {
+        let answer = ask(&socket, method, path, &body);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{method} {path}: {answer}");
+    }
+    let mut garbage = UnixStream::connect(&socket).expect("the socket");
+    garbage.write_all(b"\x00\xff\x16\x03\x01 nonsense\r\n\r\n").expect("it is taken");
+    let mut answer = Vec::new();
+    let _ = garbage.read_to_end(&mut answer);
+    assert_eq!(detached.state("api"), "running");
+}
+
+/// One request, and the whole answer.
+fn ask(socket: &std::path::Path, method: &str, path: &str, body: &str) -> String {
+    let mut stream = UnixStream::connect(socket).expect("the socket");
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: toka\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+         connection: close\r\n\r\n"
+    );
+    // It may have been refused before all of it was sent.
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
