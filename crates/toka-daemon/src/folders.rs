@@ -4,7 +4,7 @@
 //! ```text
 //! <state>/projects/<project>/
 //!   lock                     held by the one run of the project
-//!   journal.jsonl            its events
+//!   journal.db               its events, with journal.db-wal and journal.db-shm while it is open
 //!   agents/<agent>/
 //!     home/                  HOME, kept between runs
 //!     tmp/                   TMPDIR and /tmp, emptied after each run
@@ -51,7 +51,7 @@ impl ProjectFolders {
 
     /// The journal.
     pub fn journal(&self) -> PathBuf {
-        self.root().join("journal.jsonl")
+        self.root().join("journal.db")
     }
 
     /// What is kept of an agent.
