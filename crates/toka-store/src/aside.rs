@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use crate::StoreError;
+
 /// Files that belong to a database, beside the one with its name.
 const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 /// Names that are tried in a second.
@@ -38,11 +40,28 @@ impl fmt::Display for SetAside {
     }
 }
 
-/// Moves the database at `path` and its companions away, and says where to; `None` when it is not there.
+/// Makes way for another database at `path`, and says what of the old one was wrong and where it is. Numbers will go on
+/// after `last_seq`.
 ///
 /// # Errors
 /// When a file cannot be renamed.
-pub(crate) fn set_aside(path: &Path, now_ms: i64) -> io::Result<Option<PathBuf>> {
+pub(crate) fn set_aside(
+    path: &Path,
+    error: &StoreError,
+    last_seq: Option<u64>,
+    now_ms: i64,
+) -> Result<SetAside, StoreError> {
+    let (kept, why) = match error {
+        // What may be there now is none of ours; if it is a good one, it is gone on with.
+        StoreError::Moved => (None, "the file was removed or replaced".to_owned()),
+        StoreError::Damaged(text) => (rename(path, now_ms)?, format!("the file is damaged ({text})")),
+        error => (rename(path, now_ms)?, error.to_string()),
+    };
+    Ok(SetAside { path: path.to_owned(), kept, why, last_seq })
+}
+
+/// Moves the database and its companions away, and says where to; `None` when it is not there.
+fn rename(path: &Path, now_ms: i64) -> io::Result<Option<PathBuf>> {
     let kept = free_name(path, now_ms)?;
     // The log first: one that is left behind would be taken for the new database's own.
     for companion in COMPANIONS {
@@ -90,9 +109,9 @@ mod tests {
             for end in ["", "-wal", "-shm"] {
                 std::fs::write(with(&path, end), round).expect("a file");
             }
-            kept.push(set_aside(&path, 1_000_000_000_000).expect("renamed").expect("it was there"));
+            kept.push(rename(&path, 1_000_000_000_000).expect("renamed").expect("it was there"));
         }
-        assert_eq!(set_aside(&path, 0).expect("nothing to do"), None);
+        assert_eq!(rename(&path, 0).expect("nothing to do"), None);
         assert_eq!(kept[0], folder.path().join("journal.db.damaged-20010909T014640Z"));
         assert_eq!(kept[1], folder.path().join("journal.db.damaged-20010909T014640Z-1"));
         for (kept, round) in kept.iter().zip(["one", "two"]) {

@@ -17,6 +17,12 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
+    /// Takes all of a group that is to be written at once.
+    pub(crate) fn take_all(&mut self, records: Vec<Record>) {
+        self.bytes += records.iter().map(Record::size).sum::<usize>();
+        self.records.extend(records);
+    }
+
     /// Takes what fits, and says how many did not. Once one does not fit none behind it does, so that what is lost is in
     /// one place.
     pub(crate) fn take(&mut self, records: Vec<Record>) -> u64 {
@@ -52,7 +58,7 @@ impl Backlog {
 
     /// Forgets the first `count`, and says the number of the last of them.
     pub(crate) fn written(&mut self, count: usize) -> Option<u64> {
-        let last = self.records.drain(..count.min(self.records.len())).last().map(|record| record.seq());
+        let last = self.records.drain(..count.min(self.records.len())).next_back().map(|record| record.seq());
         self.bytes = if self.records.is_empty() { 0 } else { self.records.iter().map(Record::size).sum() };
         if self.records.is_empty() {
             self.records.shrink_to(ROOM);

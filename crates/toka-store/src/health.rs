@@ -83,7 +83,12 @@ pub enum Change {
         lost: u64,
     },
     /// Another file has taken the place of a damaged one, and all is written.
-    BegunAnew(SetAside),
+    BegunAnew {
+        /// The damaged one.
+        aside: SetAside,
+        /// How many events were lost before.
+        lost: u64,
+    },
 }
 
 impl Change {
@@ -99,7 +104,8 @@ impl Change {
             Self::WellAgain { lost } => {
                 format!("the journal {path} is written again; {lost} events were lost")
             }
-            Self::BegunAnew(aside) => aside.to_string(),
+            Self::BegunAnew { aside, lost: 0 } => aside.to_string(),
+            Self::BegunAnew { aside, lost } => format!("{aside}; {lost} events were lost"),
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct Writer {
     settings: Settings,
     /// None while a damaged one is gone and no other could be begun.
     store: Option<Store>,
+    /// A damaged one of which nobody has been told yet.
+    set_aside: Option<SetAside>,
     backlog: Backlog,
     /// What those that wait need.
     owed: Durability,
@@ -58,8 +60,10 @@ impl Writer {
             Ok((store, last)) => (store, last, None),
             Err(error) if error.wants_another_file() => {
                 let last = crate::reader::last_seq_of_a_damaged(path);
-                let (store, aside) = begin_anew(path, &settings, &error, (last, now_ms))?;
-                (store, last.unwrap_or(0), Some(aside))
+                let aside = set_aside(path, &error, last, now_ms)?;
+                let (store, other) = Store::open(path, &settings)?;
+                store.begin_after(last.unwrap_or(0))?;
+                (store, last.unwrap_or(other), Some(aside))
             }
             Err(error) => return Err(error),
         };
@@ -67,6 +71,7 @@ impl Writer {
             path: path.to_owned(),
             settings,
             store: Some(store),
+            set_aside: None,
             backlog: Backlog::default(),
             owed: Durability::Later,
             taken: last,
@@ -104,7 +109,13 @@ impl Writer {
             (self.taken, self.time_ms) = (last.seq.max(self.taken), last.time_ms);
         }
         self.owed = self.owed.max(durability);
-        let lost = self.backlog.take(records);
+        let lost = match self.next_try {
+            None => {
+                self.backlog.take_all(records);
+                0
+            }
+            Some(_) => self.backlog.take(records),
+        };
         match self.next_try {
             Some(next) if now < next => self.lose(lost),
             _ => self.attempt(lost, now),
@@ -116,16 +127,23 @@ impl Writer {
         if self.next_try.is_some() { self.attempt(0, now) } else { None }
     }
 
-    /// Removes a little of what need not be kept, and copies the log into the database when it is long: work for when
-    /// nobody waits.
+    /// Removes a little of what need not be kept: work for when nobody waits. Nobody's lock is waited for.
     ///
     /// # Errors
-    /// When the database cannot be read or written; the next write says what follows from it.
+    /// When the database cannot be read or written. The next write goes into another file when this one is damaged.
     pub fn tend(&mut self, now_ms: i64) -> Result<Tended, StoreError> {
-        match (&mut self.store, &self.health) {
-            (Some(store), Health::Well) => store.tend(&self.settings.retention, now_ms),
-            _ => Ok(Tended::Done),
+        let (Some(store), Health::Well) = (&mut self.store, &self.health) else { return Ok(Tended::Done) };
+        store.set_patience(Duration::ZERO)?;
+        let tended = store.tend(&self.settings.retention, now_ms);
+        store.set_patience(self.settings.patience)?;
+        if let Err(error) = &tended
+            && error.wants_another_file()
+        {
+            // Closed before its files are renamed.
+            self.store = None;
+            self.set_aside = Some(set_aside(&self.path, error, Some(self.taken), self.time_ms)?);
         }
+        tended
     }
 
     /// Copies the log into the database when it is long, after those who waited for a write have been told.
@@ -145,16 +163,15 @@ impl Writer {
         if self.backlog.is_empty() {
             return Ok(());
         }
-        self.flush().map(drop).map_err(|error| (self.backlog.len(), error))
+        self.flush().map_err(|error| (self.backlog.len(), error))
     }
 
     fn attempt(&mut self, lost: u64, now: Instant) -> Option<Change> {
         match self.flush() {
-            Ok(None) => self.recover(lost),
-            Ok(Some(aside)) => {
-                // It says that all is written, too; how many were lost before is said by then.
-                let _ = self.recover(lost);
-                Some(Change::BegunAnew(aside))
+            Ok(()) => {
+                let change = self.recover(lost);
+                let lost = if let Some(Change::WellAgain { lost }) = change { lost } else { 0 };
+                self.set_aside.take().map(|aside| Change::BegunAnew { aside, lost }).or(change)
             }
             Err(error) => {
                 self.next_try = Some(now + RETRY);
@@ -209,24 +226,18 @@ impl Writer {
     }
 
     /// Writes everything that waits, into another file if need be.
-    fn flush(&mut self) -> Result<Option<SetAside>, StoreError> {
-        let error = match self.append() {
-            Err(error) if error.wants_another_file() => error,
-            outcome => return outcome.map(|()| None),
-        };
-        // Closed before its files are renamed.
-        self.store = None;
-        let before = self.backlog.first_seq().map_or(self.written, |seq| seq - 1).max(self.written);
-        let (store, aside) = begin_anew(&self.path, &self.settings, &error, (Some(before), self.time_ms))?;
-        self.store = Some(store);
-        self.append()?;
-        Ok(Some(aside))
+    fn flush(&mut self) -> Result<(), StoreError> {
+        match self.append() {
+            Err(error) if error.wants_another_file() => {
+                self.begin_anew(&error)?;
+                self.append()
+            }
+            outcome => outcome,
+        }
     }
 
     fn append(&mut self) -> Result<(), StoreError> {
-        let Some(store) = &mut self.store else {
-            return Err(StoreError::Damaged("no file could be begun in its place".into()));
-        };
+        let Some(store) = &mut self.store else { return Err(StoreError::Moved) };
         while !self.backlog.is_empty() {
             // The last one makes all of them durable.
             let durability = if self.backlog.len() > CHUNK { Durability::Later } else { self.owed };
@@ -236,26 +247,18 @@ impl Writer {
         self.owed = Durability::Later;
         Ok(())
     }
-}
 
-/// Sets the database at `path` aside and begins another, whose numbers go on after `last`.
-fn begin_anew(
-    path: &Path,
-    settings: &Settings,
-    why: &StoreError,
-    (last, now_ms): (Option<u64>, i64),
-) -> Result<(Store, SetAside), StoreError> {
-    // A file that only moved may have been replaced by a good one, which is then gone on with.
-    let kept = match why {
-        StoreError::Moved => None,
-        _ => set_aside(path, now_ms)?,
-    };
-    let (store, _) = Store::open(path, settings)?;
-    store.begin_after(last.unwrap_or(0))?;
-    let why = match why {
-        StoreError::Moved => "the file was removed or replaced".to_owned(),
-        StoreError::Damaged(text) => format!("the file is damaged ({text})"),
-        error => error.to_string(),
-    };
-    Ok((store, SetAside { path: path.to_owned(), kept, why, last_seq: last }))
+    /// Another file in the place of this one. When that fails it is tried again, and nothing more is set aside.
+    fn begin_anew(&mut self, why: &StoreError) -> Result<(), StoreError> {
+        // Closed before its files are renamed.
+        if self.store.take().is_some() || self.set_aside.is_none() {
+            let before = self.backlog.first_seq().map_or(self.written, |seq| seq - 1).max(self.written);
+            self.set_aside = Some(set_aside(&self.path, why, Some(before), self.time_ms)?);
+        }
+        let (store, _) = Store::open(&self.path, &self.settings)?;
+        let last = self.set_aside.as_ref().and_then(|aside| aside.last_seq);
+        store.begin_after(last.unwrap_or(0))?;
+        self.store = Some(store);
+        Ok(())
+    }
 }

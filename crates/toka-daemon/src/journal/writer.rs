@@ -77,6 +77,7 @@ impl Writer {
                 }
                 Wake::Retry => {
                     let change = self.store.retry(Instant::now());
+                    self.publish();
                     self.tell(change);
                 }
                 Wake::Tend => self.tend(),
@@ -106,19 +107,18 @@ impl Writer {
         let mut seen: Vec<(Event, oneshot::Sender<()>)> = Vec::with_capacity(group.len());
         let mut records = Vec::with_capacity(group.len());
         let mut durability = Durability::Later;
-        let mut seq = self.store.last_seq();
-        for Entry { agent, kind, kept } in group {
+        let first = self.store.last_seq() + 1;
+        for (seq, Entry { agent, kind, kept }) in (first..).zip(group) {
             if changes_state(&kind) {
                 durability = Durability::Now;
             }
-            seq += 1;
             let Stamp { project, run } = self.stamp.clone();
             let event = Event { seq, time_ms: (self.clock)(), project, run, agent, kind };
             records.push(Record::of(&event));
             seen.push((event, kept));
         }
         let change = self.store.write(records, durability, Instant::now());
-        self.latest.send_if_modified(|latest| std::mem::replace(latest, self.store.written()) != *latest);
+        self.publish();
         for (event, kept) in seen {
             self.show(event);
             // Whoever does not wait has dropped the other end.
@@ -126,6 +126,12 @@ impl Writer {
         }
         self.store.checkpoint();
         self.tell(change);
+    }
+
+    /// Lets those who read know up to where they can.
+    fn publish(&self) {
+        let written = self.store.written();
+        self.latest.send_if_modified(|latest| std::mem::replace(latest, written) != written);
     }
 
     fn show(&mut self, event: Event) {

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-use toka_store::{Change, Filter, Health, Settings};
+use toka_core::EventKind;
+use toka_store::{Change, Filter, Health, Retention, Settings, StoreError};
 
 use crate::{Scene, warning};
 
@@ -59,7 +60,7 @@ fn numbers_go_on_when_the_last_can_be_read() {
     scene.overwrite(std::iter::once(u64::try_from(root).expect("a page") - 1));
     // It is found when the index is written.
     assert_eq!(scene.open(Settings::default()), None);
-    let Some(Change::BegunAnew(aside)) = scene.warn(5) else { panic!("it was damaged") };
+    let Some(Change::BegunAnew { aside, lost: 0 }) = scene.warn(5) else { panic!("it was damaged") };
     assert_eq!(aside.last_seq, Some(4000));
     assert_eq!(scene.numbers(), [4001, 4002, 4003, 4004, 4005]);
     assert!(aside.to_string().ends_with("; numbers go on after 4000"), "{aside}");
@@ -100,8 +101,50 @@ fn a_file_that_is_removed_while_it_is_written_is_begun_anew_and_readers_find_it(
         std::fs::remove_file(scene.folder.path().join(format!("journal.db{end}"))).expect("it was there");
     }
     assert_eq!(reader.last_seq().expect("no journal"), 0);
-    let Some(Change::BegunAnew(aside)) = scene.warn(2) else { panic!("it was removed") };
+    let Some(Change::BegunAnew { aside, lost: 0 }) = scene.warn(2) else { panic!("it was removed") };
     assert_eq!((aside.kept, aside.last_seq), (None, Some(3)));
     let events = reader.events(0, &Filter::default(), 10).expect("a journal");
     assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), [4, 5]);
+}
+
+/// What retention reads is not what is written: it finds damage that no write does.
+#[test]
+fn damage_that_retention_finds_is_no_end_of_the_journal() {
+    let retention = Retention { max_events: 10, ..Retention::default() };
+    let mut scene = Scene::new(Settings { retention, ..Settings::default() });
+    scene.write((0..2000).map(|_| warning("some text that fills pages")));
+    scene.write([EventKind::RunEnded { exit_code: 0 }]);
+    scene.close();
+    // The oldest events are in the first pages after those of the schema.
+    scene.overwrite(9..20);
+    assert_eq!(scene.open(Settings { retention, ..Settings::default() }), None, "nobody has noticed yet");
+    let error = (0..100).find_map(|_| scene.writer().tend(0).err()).expect("it is noticed");
+    assert!(matches!(error, StoreError::Damaged(_)), "{error}");
+    let Some(Change::BegunAnew { aside, lost: 0 }) = scene.warn(1) else { panic!("it is said") };
+    assert_eq!((aside.last_seq, scene.numbers()), (Some(2001), vec![2002]));
+    assert!(aside.kept.expect("a name").exists());
+}
+
+/// The damaged one is out of the way, and no other can be made: events wait, and nothing is set aside again and again.
+#[test]
+fn events_wait_until_another_file_can_be_begun() {
+    let mut scene = Scene::new(Settings::default());
+    scene.warn(3);
+    for end in ["", "-wal", "-shm"] {
+        std::fs::remove_file(scene.folder.path().join(format!("journal.db{end}"))).expect("it was there");
+    }
+    // What cannot be a database's place.
+    std::fs::create_dir(scene.path()).expect("a folder");
+    assert!(matches!(scene.warn(2), Some(Change::Waits(_))));
+    for _ in 0..5 {
+        scene.later();
+        assert_eq!(scene.warn(1), None);
+    }
+    std::fs::remove_dir(scene.path()).expect("an empty folder");
+    scene.later();
+    let Some(Change::BegunAnew { aside, lost: 0 }) = scene.warn(1) else { panic!("it can be begun") };
+    assert_eq!((aside.last_seq, scene.numbers()), (Some(3), (4..=11).collect::<Vec<_>>()));
+    let names = scene.folder.path().read_dir().expect("the folder").flatten();
+    let aside: Vec<_> = names.filter(|name| name.file_name().to_string_lossy().contains("damaged")).collect();
+    assert!(aside.is_empty(), "{aside:?}");
 }
