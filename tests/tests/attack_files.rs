@@ -54,7 +54,7 @@ fn folders_of_others_are_closed(user: User) {
         let other = scene.state().join("projects/other/agents/neighbour/home");
         scene.make_folder(&other);
         scene.write(&other.join("token"), "theirs\n");
-        scene.write(&scene.state().join("projects/other/journal.jsonl"), "{}\n");
+        scene.write(&scene.state().join("projects/other/journal.db"), "{}\n");
         scene
     };
     check(with_others, |scene| {
@@ -63,8 +63,8 @@ fn folders_of_others_are_closed(user: User) {
             denied(["read", &word(other.join("agents/neighbour/home/token"))]),
             denied(["append", &word(other.join("agents/neighbour/home/token"))]),
             denied(["list", &word(other.join("agents/neighbour/home"))]),
-            denied(["read", &word(other.join("journal.jsonl"))]),
-            denied(["append", &word(other.join("journal.jsonl"))]),
+            denied(["read", &word(other.join("journal.db"))]),
+            denied(["append", &word(other.join("journal.db"))]),
             denied(["create", &word(scene.state().join("planted"))]),
             denied(["read", &word(scene.outside().join("secret.txt"))]),
             denied(["list", &word(scene.outside())]),

@@ -22,7 +22,7 @@ fn on_a_disk_with(options: &str, scene: Scene) -> Scene {
 #[test]
 fn an_agent_outlives_a_full_disk() {
     let Some(user) = User::root() else { return };
-    for size in ["16k", "300k"] {
+    for size in ["192k", "400k"] {
         let scene = on_a_disk_of(size, Scene::new(user));
         let finished = scene.toka_run(&[Document::shell("talker", "seq 1 300000; echo end")], &["--json"]);
         assert_eq!(finished.exit_of("talker")["code"], 0, "it was not disturbed: {finished:#?}");
@@ -30,6 +30,12 @@ fn an_agent_outlives_a_full_disk() {
             event["type"] == "warning" && event["message"].as_str().is_some_and(|text| text.contains("lost"))
         };
         assert!(finished.events().iter().any(warned), "what is lost is said: {finished:#?}");
+        let waits = |event: &serde_json::Value| {
+            let message = event["message"].as_str().unwrap_or_default();
+            message.contains("journal.db cannot be written: no space is left; events are kept in memory")
+        };
+        let said = finished.events().iter().filter(|event| waits(event)).count();
+        assert_eq!(said, 1, "that the journal waits is said once: {finished:#?}");
         assert_eq!(finished.code, Some(0), "{finished:#?}");
         scene.assert_nothing_left();
     }
@@ -39,7 +45,7 @@ fn an_agent_outlives_a_full_disk() {
 #[test]
 fn a_disk_that_is_full_at_the_start_is_73() {
     let Some(user) = User::root() else { return };
-    let sizes = (1..=6).map(|pages| format!("size={}k", pages * 4));
+    let sizes = (1..=14).map(|sixteenths| format!("size={}k", sixteenths * 16));
     let counts = (4..=48).step_by(2).map(|files| format!("nr_inodes={files}"));
     let mut codes = Vec::new();
     for options in sizes.chain(counts) {

@@ -4,8 +4,8 @@
 //! ```text
 //! <state>/projects/<project>/
 //!   lock                     held by the one run of the project
-//!   journal.jsonl            its events
 //!   declaration.json         what it was declared to be when it was applied last
+//!   journal.db               its events, with journal.db-wal and journal.db-shm while it is open
 //!   agents/<agent>/
 //!     home/                  HOME, kept between runs
 //!     tmp/                   TMPDIR and /tmp, emptied after each run
@@ -52,7 +52,7 @@ impl ProjectFolders {
 
     /// The journal.
     pub fn journal(&self) -> PathBuf {
-        self.root().join("journal.jsonl")
+        journal_in(&self.root())
     }
 
     /// What the project was declared to be when it was applied last.
@@ -118,4 +118,9 @@ impl ProjectFolders {
         // Collected anew, so that `.` leaves no trace in what people read.
         self.workspace.join(Path::new(declared)).components().collect()
     }
+}
+
+/// The journal of a project whose folder is `root`.
+pub fn journal_in(root: &Path) -> PathBuf {
+    root.join("journal.db")
 }

@@ -34,7 +34,7 @@ mod workplace;
 pub use admission::problems;
 pub use declaration::{Declaration, Parsed, SourceFile, Unparsed};
 pub use environment::Caller;
-pub use journal::{BACKLOG, Journal, Replay, Stamp, replay};
+pub use journal::{BACKLOG, Journal, Stamp};
 pub use lock::{Holder, LockError};
 pub use options::RunOptions;
 pub use problem::{Problem, ProblemKind, RunError};

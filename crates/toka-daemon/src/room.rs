@@ -19,15 +19,18 @@ struct Wanted {
     files: u64,
     /// How many of them begin with text, which takes a block.
     blocks: u64,
+    /// Blocks that the run itself takes, however many agents it has.
+    once: u64,
 }
 
 /// Folders and files that what is mounted below an agent's `/tmp` needs as its places there, as a rule at most. Counted for
 /// one agent: with most of them there are none, and a refusal without need would be worse than a late one.
 const PLACES: u64 = 16;
-/// What an agent writes into the state folder: `log` and `log.index`, whose first bytes are written at once.
-const OF_STATE: Wanted = Wanted { files: 2, blocks: 1 };
+/// What an agent writes into the state folder: `log` and `log.index`, whose first bytes are written at once. The journal
+/// is there already, but not yet its first events, of which each transaction takes some blocks.
+const OF_STATE: Wanted = Wanted { files: 2, blocks: 1, once: 16 };
 /// What an agent has in the run folder: its two sockets.
-const OF_RUN: Wanted = Wanted { files: 2, blocks: 0 };
+const OF_RUN: Wanted = Wanted { files: 2, blocks: 0, once: 1 };
 
 /// Fails when there is no room in the two folders for what `agents` agents want there, and a little for the run itself.
 ///
@@ -35,7 +38,11 @@ const OF_RUN: Wanted = Wanted { files: 2, blocks: 0 };
 /// When a disk is full.
 pub(crate) fn find(state: &Path, run: &Path, agents: usize) -> Result<(), FolderError> {
     if is_same_disk(state, run) {
-        let both = Wanted { files: OF_STATE.files + OF_RUN.files, blocks: OF_STATE.blocks + OF_RUN.blocks };
+        let both = Wanted {
+            files: OF_STATE.files + OF_RUN.files,
+            blocks: OF_STATE.blocks + OF_RUN.blocks,
+            once: OF_STATE.once + OF_RUN.once,
+        };
         return find_in(state, both, agents);
     }
     find_in(state, OF_STATE, agents)?;
@@ -77,7 +84,7 @@ impl Free {
 
 fn has_room(free: Free, wanted: Wanted, agents: u64) -> bool {
     let enough = |free: Option<u64>, needed: u64| free.is_none_or(|free| free >= needed);
-    enough(free.blocks, wanted.blocks.saturating_mul(agents).saturating_add(1))
+    enough(free.blocks, wanted.blocks.saturating_mul(agents).saturating_add(wanted.once))
         && enough(free.files, wanted.files.saturating_mul(agents).saturating_add(PLACES))
 }
 
@@ -88,9 +95,9 @@ mod tests {
     #[test]
     fn room_is_counted_in_blocks_and_files() {
         for (blocks, files, agents, expected) in [
-            (Some(2), Some(18), 1, true),
-            (Some(1), Some(18), 1, false),
-            (Some(2), Some(17), 1, false),
+            (Some(17), Some(18), 1, true),
+            (Some(16), Some(18), 1, false),
+            (Some(17), Some(17), 1, false),
             (Some(1000), Some(35), 10, false),
             (None, None, u64::MAX, true),
         ] {

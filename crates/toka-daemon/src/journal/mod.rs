@@ -1,13 +1,18 @@
-//! The journal: everything that happened, one JSON object a line, numbered without gaps, in a file that only grows.
+//! The journal: everything that happened, numbered without gaps, in a database ([`toka_store`]) that readers may ask
+//! while it is written.
 //!
-//! One thread writes. It takes what has gathered, writes it in one piece, and makes it durable (fdatasync(2)) when
-//! anything in it changes a state; only then do others see the events, and only then may their causes be acted on.
-//! Progress and metrics wait for nobody.
+//! One thread writes. It takes what has gathered, writes it in one transaction, and makes it durable when anything in it
+//! changes a state; only then do others see the events, and only then may their causes be acted on. Progress and metrics
+//! wait for nobody.
 //!
-//! When the disk is full, agents go on: events are kept in memory up to [`BACKLOG`] bytes and written as soon as there
-//! is room, and a warning says so. Beyond that they are lost, and the warning says that too.
+//! While the database cannot be written (a full disk, somebody's lock), agents go on: events are kept in memory up to
+//! [`BACKLOG`] bytes and written as soon as they can be, and a warning says so. Beyond that they are lost, and a warning
+//! says that too. [`Journal::health`] is for those who ask.
+//!
+//! A listener is sent every event. Whoever may be slow listens to [`Journal::latest`] instead and reads what it has not
+//! seen with a [`toka_store::Reader`]: then nothing gathers for it.
 
-mod replay;
+mod import;
 mod writer;
 
 use std::io;
@@ -18,15 +23,13 @@ use std::thread::JoinHandle;
 
 use toka_core::{AgentName, Event, EventKind, ProjectName, RunId};
 use toka_runtime::{Durable, EventSink};
-use tokio::sync::{mpsc, oneshot};
+use toka_store::{Health, Settings};
+use tokio::sync::{mpsc, oneshot, watch};
 
-pub use replay::{Replay, replay};
+pub use toka_store::BACKLOG;
 use writer::Writer;
 
-/// Most bytes of events that are kept while they cannot be written: hours of an ordinary run.
-pub const BACKLOG: usize = 8 * 1024 * 1024;
-
-/// One event on its way to the file.
+/// One event on its way to the database.
 struct Entry {
     agent: Option<AgentName>,
     kind: EventKind,
@@ -46,20 +49,37 @@ pub struct Stamp {
 pub struct Journal {
     entries: Option<std_mpsc::Sender<Entry>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    latest: watch::Receiver<u64>,
+    health: watch::Receiver<Health>,
 }
 
 impl Journal {
-    /// Opens the journal at `path`, or begins it; a last line that a crash tore is cut off. Every event goes to all
-    /// `listeners` once it is durable.
+    /// Opens the journal at `path`, or begins it. Every event goes to all `listeners` once it is durable. A damaged one
+    /// is set aside, and the first event says so. A journal of lines beside it (`journal.jsonl`, which older versions
+    /// wrote) is taken over.
     ///
     /// # Errors
-    /// When the file cannot be opened, read or cut, or the thread cannot be started.
+    /// When the database cannot be opened or made, or the thread cannot be started.
     pub fn open(path: &Path, stamp: Stamp, listeners: Vec<mpsc::UnboundedSender<Event>>) -> io::Result<Self> {
-        let writer = Writer::open(path, stamp, listeners)?;
+        Self::open_with(path, stamp, listeners, Settings::default())
+    }
+
+    /// The same with settings of one's own.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_with(
+        path: &Path,
+        stamp: Stamp,
+        listeners: Vec<mpsc::UnboundedSender<Event>>,
+        settings: Settings,
+    ) -> io::Result<Self> {
+        let writer = Writer::open(path, stamp, listeners, settings)?;
+        let (latest, health) = (writer.latest(), writer.health());
         let (entries, receiver) = std_mpsc::channel();
         let thread =
             std::thread::Builder::new().name("journal".into()).spawn(move || writer.run(&receiver))?;
-        Ok(Self { entries: Some(entries), thread: Mutex::new(Some(thread)) })
+        Ok(Self { entries: Some(entries), thread: Mutex::new(Some(thread)), latest, health })
     }
 
     /// Takes an event, about an agent or about the run.
@@ -70,6 +90,17 @@ impl Journal {
             let _ = entries.send(Entry { agent, kind, kept });
         }
         durable
+    }
+
+    /// The number of the last event that readers can see. It moves after the transaction, so that whoever hears of a
+    /// number can read up to it.
+    pub fn latest(&self) -> watch::Receiver<u64> {
+        self.latest.clone()
+    }
+
+    /// How writing is going: whoever tells others that all is ready asks this before.
+    pub fn health(&self) -> Health {
+        self.health.borrow().clone()
     }
 }
 

@@ -1,9 +1,10 @@
-//! Journals on a real disk, on a full one, and after a crash.
+//! Journals with their thread: what listeners and readers see, and when.
 
-use std::io::Write as _;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc as std_mpsc;
 
 use toka_core::Name;
+use toka_store::{Filter, Reader, Trouble};
 use uuid::Uuid;
 
 use super::*;
@@ -16,10 +17,22 @@ fn warning(text: &str) -> EventKind {
     EventKind::Warning { message: text.into() }
 }
 
+fn progress() -> EventKind {
+    EventKind::Progress { fraction: Some(0.5), status: None, task: None }
+}
+
+fn read(path: &Path) -> Vec<Event> {
+    Reader::new(path).events(0, &Filter::default(), usize::MAX).expect("a journal")
+}
+
+fn numbers(path: &Path) -> Vec<u64> {
+    read(path).iter().map(|event| event.seq).collect()
+}
+
 #[tokio::test]
 async fn numbers_have_no_gaps_across_runs() {
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("journal.jsonl");
+    let path = folder.path().join("journal.db");
     for _ in 0..2 {
         let journal = Journal::open(&path, stamp(), Vec::new()).expect("a journal");
         for _ in 0..100 {
@@ -27,72 +40,121 @@ async fn numbers_have_no_gaps_across_runs() {
         }
         journal.record(None, EventKind::RunEnded { exit_code: 0 }).await;
         // Durable means that it can be read, although the journal is still open.
-        assert!(!replay(&path).expect("readable").events.is_empty());
+        assert!(!read(&path).is_empty());
     }
-    let replay = replay(&path).expect("readable");
-    let numbers: Vec<u64> = replay.events.iter().map(|event| event.seq).collect();
-    assert_eq!(numbers, (1..=202).collect::<Vec<_>>());
-    assert_eq!((replay.unreadable, replay.torn), (0, 0));
+    assert_eq!(numbers(&path), (1..=202).collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn a_torn_line_is_cut_off_and_the_numbers_go_on() {
+async fn whoever_hears_of_a_number_can_read_up_to_it() {
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("journal.jsonl");
+    let path = folder.path().join("journal.db");
     let journal = Journal::open(&path, stamp(), Vec::new()).expect("a journal");
-    journal.record(None, warning("whole")).await;
-    drop(journal);
-    let mut file = std::fs::File::options().append(true).open(&path).expect("the journal");
-    file.write_all(b"{\"seq\":2,\"time").expect("room");
-    assert_eq!(replay(&path).expect("readable").torn, 14);
-    let journal = Journal::open(&path, stamp(), Vec::new()).expect("a journal");
-    journal.record(None, warning("next")).await;
-    drop(journal);
-    let replay = replay(&path).expect("readable");
-    assert_eq!(replay.events.iter().map(|event| event.seq).collect::<Vec<_>>(), [1, 2]);
-    assert_eq!((replay.unreadable, replay.torn), (0, 0));
-}
-
-#[test]
-fn the_end_of_a_long_journal_is_found_from_behind() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("journal.jsonl");
-    let journal = Journal::open(&path, stamp(), Vec::new()).expect("a journal");
-    drop(journal.record(None, warning("first")));
-    drop(journal.record(None, warning(&"x".repeat(300_000))));
-    drop(journal);
-    let mut file = std::fs::File::open(&path).expect("the journal");
-    let length = file.metadata().expect("there").len();
-    assert_eq!(replay::end(&mut file).expect("readable"), replay::End { offset: length, seq: 2 });
-}
-
-#[test]
-fn on_a_full_disk_events_are_seen_and_a_warning_is_given_once() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (seen, mut events) = mpsc::unbounded_channel();
-    let writer = Writer::open(&folder.path().join("journal.jsonl"), stamp(), vec![seen]).expect("a journal");
-    let writer = writer.on_full_disk();
-    let (entries, receiver) = std_mpsc::channel();
-    let thread = std::thread::spawn(move || writer.run(&receiver));
-    for _ in 0..3 {
-        let (kept, durable) = oneshot::channel();
-        entries.send(Entry { agent: None, kind: EventKind::AgentReady, kept }).expect("it runs");
-        durable.blocking_recv().expect("agents go on");
+    let mut latest = journal.latest();
+    let agent = Name::new("a").expect("a label");
+    let (mut reader, mut seen) = (Reader::new(&path), 0);
+    for round in 1..=50 {
+        // Nobody waits for these, and they are there all the same.
+        for _ in 0..3 {
+            drop(journal.emit(&agent, progress()));
+        }
+        let heard = *latest.wait_for(|latest| *latest >= round * 3).await.expect("it is open");
+        let page = reader.events(seen, &Filter::default(), usize::MAX).expect("a page");
+        let page: Vec<u64> = page.iter().map(|event| event.seq).collect();
+        assert_eq!(page, (seen + 1..=heard).collect::<Vec<_>>());
+        seen = heard;
     }
-    drop(entries);
-    thread.join().expect("no panic");
-    let (mut ready, mut warnings) = (0, 0);
-    while let Ok(event) = events.try_recv() {
+}
+
+#[tokio::test]
+async fn a_listener_that_has_gone_is_no_matter() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (gone, receiver) = mpsc::unbounded_channel();
+    drop(receiver);
+    let (seen, mut events) = mpsc::unbounded_channel();
+    let path = folder.path().join("journal.db");
+    let journal = Journal::open(&path, stamp(), vec![gone.clone(), seen, gone]).expect("a journal");
+    journal.record(None, EventKind::AgentReady).await;
+    assert_eq!(events.recv().await.expect("the other one hears").seq, 1);
+}
+
+/// The bound of the database's size stands for a full disk.
+#[tokio::test]
+async fn on_a_full_disk_agents_go_on_and_it_is_said_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("journal.db");
+    let (seen, mut events) = mpsc::unbounded_channel();
+    let settings = Settings { max_pages: Some(20), ..Settings::default() };
+    let journal = Journal::open_with(&path, stamp(), vec![seen], settings).expect("a journal");
+    assert_eq!(journal.health(), Health::Well);
+    let text = "x".repeat(5000);
+    for _ in 0..30 {
+        let kind = EventKind::AgentNotReady { reason: text.clone() };
+        journal.record(None, kind).await;
+    }
+    assert_eq!(journal.health(), Health::Waiting(Trouble::Full));
+    let visible = *journal.latest().borrow();
+    assert!(visible < 30, "{visible}");
+    assert_eq!(numbers(&path), (1..=visible).collect::<Vec<_>>());
+    drop(journal);
+    let (mut others, mut warnings, mut last) = (0, Vec::new(), 0);
+    while let Some(event) = events.recv().await {
+        assert_eq!(event.seq, last + 1, "listeners see all of them in their order");
+        last = event.seq;
         match event.kind {
-            EventKind::AgentReady => ready += 1,
-            EventKind::Warning { message } => {
-                assert!(message.contains("kept in memory"), "{message}");
-                warnings += 1;
-            }
-            other => panic!("unexpected {other:?}"),
+            EventKind::Warning { message } => warnings.push(message),
+            _ => others += 1,
         }
     }
-    assert_eq!((ready, warnings), (3, 1));
+    let expected = format!(
+        "the journal {} cannot be written: no space is left; events are kept in memory",
+        path.display()
+    );
+    assert_eq!((others, warnings), (30, vec![expected]));
+}
+
+#[tokio::test]
+async fn a_damaged_journal_is_the_first_thing_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("journal.db");
+    std::fs::write(&path, "no database ".repeat(1000)).expect("a file");
+    let (seen, mut events) = mpsc::unbounded_channel();
+    let journal = Journal::open(&path, stamp(), vec![seen]).expect("a journal");
+    journal.record(None, EventKind::AgentReady).await;
+    let first = events.recv().await.expect("an event");
+    let EventKind::Warning { message } = &first.kind else { panic!("unexpected {first:?}") };
+    assert!(message.contains("the file is damaged") && message.contains("journal.db.damaged-"), "{message}");
+    assert_eq!((first.seq, numbers(&path)), (1, vec![1, 2]));
+}
+
+#[tokio::test]
+async fn a_journal_of_lines_is_taken_over_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, lines) = (folder.path().join("journal.db"), folder.path().join("journal.jsonl"));
+    let Stamp { project, run } = stamp();
+    let mut text = String::new();
+    for seq in 1..=3000 {
+        let agent = Some(Name::new("a").expect("a label"));
+        let kind = if seq == 1 { EventKind::AgentReady } else { progress() };
+        let event = Event { seq, time_ms: 7, project: project.clone(), run, agent, kind };
+        text.push_str(&serde_json::to_string(&event).expect("JSON"));
+        text.push('\n');
+    }
+    text.push_str("{\"seq\":3001,\"time");
+    std::fs::write(&lines, &text).expect("a file");
+    for _ in 0..2 {
+        Journal::open(&path, stamp(), Vec::new())
+            .expect("a journal")
+            .record(None, EventKind::AgentReady)
+            .await;
+    }
+    let events = read(&path);
+    assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), (1..=3003).collect::<Vec<_>>());
+    assert_eq!(events[0].kind, EventKind::AgentReady);
+    let EventKind::Warning { message } = &events[3000].kind else { panic!("unexpected {:?}", events[3000]) };
+    assert!(message.ends_with("was taken over: 3000 events; 1 lines are no events"), "{message}");
+    let kept = std::fs::read_to_string(folder.path().join("journal.jsonl.imported")).expect("it is kept");
+    assert!(kept == text && !lines.exists());
 }
 
 /// A wall clock that somebody sets back a minute each time it is looked at, from a minute after the epoch.
@@ -104,21 +166,19 @@ fn backward() -> i64 {
 #[test]
 fn a_clock_that_jumps_back_changes_no_order() {
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("journal.jsonl");
+    let path = folder.path().join("journal.db");
     // Twice, as two runs: the second finds the end of the first whatever their clocks said.
     for _ in 0..2 {
-        let writer = Writer::open(&path, stamp(), Vec::new()).expect("a journal").by_clock(backward);
+        let writer = Writer::open(&path, stamp(), Vec::new(), Settings::default()).expect("a journal");
         let (entries, receiver) = std_mpsc::channel();
         for kind in [EventKind::AgentStarting, EventKind::AgentReady, EventKind::AgentPaused] {
             let (kept, _) = oneshot::channel();
             entries.send(Entry { agent: None, kind, kept }).expect("room");
         }
         drop(entries);
-        writer.run(&receiver);
+        writer.by_clock(backward).run(&receiver);
     }
-    let replay = replay(&path).expect("readable");
-    assert_eq!((replay.unreadable, replay.torn), (0, 0));
-    let events: Vec<_> = replay.events.iter().map(|event| (event.seq, event.time_ms)).collect();
+    let events: Vec<_> = read(&path).iter().map(|event| (event.seq, event.time_ms)).collect();
     assert_eq!(
         events,
         [(1, 60_000), (2, 0), (3, -60_000), (4, -120_000), (5, -180_000), (6, -240_000)],

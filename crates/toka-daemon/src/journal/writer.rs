@@ -1,49 +1,42 @@
 //! The journal's thread.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Receiver;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use toka_core::{Event, EventKind};
-use tokio::sync::{mpsc, oneshot};
+use toka_store::{Durability, Health, Opened, Record, Settings, Tended};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{BACKLOG, Entry, Stamp, changes_state, replay};
+use super::import::{Imported, import};
+use super::{Entry, Stamp, changes_state};
 
-/// Most events in one write: a burst of a thousand agents that start at once.
+/// Most events in one transaction: a burst of a thousand agents that start at once.
 const GROUP: usize = 1024;
-
-/// What must survive the next write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Sync {
-    Later,
-    Now,
-}
-
-/// How the disk is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Health {
-    Well,
-    Full,
-    /// Events are lost, and nobody knows yet.
-    Losing,
-    /// Events are lost, and it was told.
-    Lost,
-}
+/// How often what need not be kept is looked for, after the first time, at the start.
+const TEND: Duration = Duration::from_secs(60 * 60);
 
 pub(super) struct Writer {
     path: PathBuf,
-    file: File,
-    offset: u64,
-    seq: u64,
+    store: toka_store::Writer,
     stamp: Stamp,
     listeners: Vec<mpsc::UnboundedSender<Event>>,
-    unwritten: Vec<u8>,
-    health: Health,
+    latest: watch::Sender<u64>,
+    health: watch::Sender<Health>,
+    /// Said before anything else.
+    first: Vec<String>,
+    tend_at: Instant,
     /// The wall clock in milliseconds since the Unix epoch: for people. Order is the numbers'.
     clock: fn() -> i64,
+}
+
+/// Everything that can wake the thread.
+enum Wake {
+    Entry(Entry),
+    Retry,
+    Tend,
+    Gone,
 }
 
 impl Writer {
@@ -51,75 +44,94 @@ impl Writer {
         path: &Path,
         stamp: Stamp,
         listeners: Vec<mpsc::UnboundedSender<Event>>,
+        settings: Settings,
     ) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        let replay::End { offset, seq } = replay::end(&mut file)?;
-        file.set_len(offset)?;
-        let (path, unwritten, health) = (path.to_owned(), Vec::new(), Health::Well);
-        let clock = now_ms;
-        Ok(Self { path, file, offset, seq, stamp, listeners, unwritten, health, clock })
+        let Opened { writer: mut store, set_aside } = toka_store::Writer::open(path, settings, now_ms())?;
+        let lines = path.with_extension("jsonl");
+        let imported = import(&lines, &mut store)?.and_then(|imported| of_import(&lines, imported));
+        let first = set_aside.map(|aside| aside.to_string()).into_iter().chain(imported).collect();
+        let (latest, health) = (watch::Sender::new(store.written()), watch::Sender::new(Health::Well));
+        let (path, clock, tend_at) = (path.to_owned(), now_ms as fn() -> i64, Instant::now());
+        Ok(Self { path, store, stamp, listeners, latest, health, first, tend_at, clock })
+    }
+
+    pub(super) fn latest(&self) -> watch::Receiver<u64> {
+        self.latest.subscribe()
+    }
+
+    pub(super) fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
     }
 
     /// Writes until nobody can send any more.
     pub(super) fn run(mut self, entries: &Receiver<Entry>) {
-        while let Ok(first) = entries.recv() {
-            let mut group = vec![first];
-            group.extend(entries.try_iter().take(GROUP - 1));
-            self.write_group(group);
+        for message in std::mem::take(&mut self.first) {
+            self.warn(message);
         }
-        if let Err(error) = self.flush(Sync::Now) {
-            tracing::error!(journal = %self.path.display(), %error, "the last events were not written");
+        loop {
+            match self.wait(entries) {
+                Wake::Entry(first) => {
+                    let mut group = vec![first];
+                    group.extend(entries.try_iter().take(GROUP - 1));
+                    self.write_group(group);
+                }
+                Wake::Retry => {
+                    let change = self.store.retry(Instant::now());
+                    self.publish();
+                    self.tell(change);
+                }
+                Wake::Tend => self.tend(),
+                Wake::Gone => break,
+            }
+        }
+        if let Err((lost, error)) = self.store.close() {
+            tracing::error!(journal = %self.path.display(), %error, lost, "the last events were not written");
+        }
+    }
+
+    /// Waits for the next thing to do. Events go before everything else.
+    fn wait(&self, entries: &Receiver<Entry>) -> Wake {
+        let (at, wake) = match self.store.due() {
+            // With such trouble nothing is removed.
+            Some(retry) => (retry, Wake::Retry),
+            None => (self.tend_at, Wake::Tend),
+        };
+        match entries.recv_timeout(at.saturating_duration_since(Instant::now())) {
+            Ok(entry) => Wake::Entry(entry),
+            Err(RecvTimeoutError::Timeout) => wake,
+            Err(RecvTimeoutError::Disconnected) => Wake::Gone,
         }
     }
 
     fn write_group(&mut self, group: Vec<Entry>) {
         let mut seen: Vec<(Event, oneshot::Sender<()>)> = Vec::with_capacity(group.len());
-        let mut sync = Sync::Later;
-        for Entry { agent, kind, kept } in group {
+        let mut records = Vec::with_capacity(group.len());
+        let mut durability = Durability::Later;
+        let first = self.store.last_seq() + 1;
+        for (seq, Entry { agent, kind, kept }) in (first..).zip(group) {
             if changes_state(&kind) {
-                sync = Sync::Now;
+                durability = Durability::Now;
             }
-            let event = self.number(agent, kind);
-            self.queue(&event);
+            let Stamp { project, run } = self.stamp.clone();
+            let event = Event { seq, time_ms: (self.clock)(), project, run, agent, kind };
+            records.push(Record::of(&event));
             seen.push((event, kept));
         }
-        let outcome = self.flush(sync);
+        let change = self.store.write(records, durability, Instant::now());
+        self.publish();
         for (event, kept) in seen {
             self.show(event);
             // Whoever does not wait has dropped the other end.
             let _ = kept.send(());
         }
-        self.judge(outcome);
+        self.store.checkpoint();
+        self.tell(change);
     }
 
-    fn number(&mut self, agent: Option<toka_core::AgentName>, kind: EventKind) -> Event {
-        self.seq += 1;
-        let Stamp { project, run } = self.stamp.clone();
-        Event { seq: self.seq, time_ms: (self.clock)(), project, run, agent, kind }
-    }
-
-    /// Adds the event's line to what is to be written. When that is too much, the event is lost for the file.
-    fn queue(&mut self, event: &Event) {
-        let Ok(line) = serde_json::to_vec(event) else { return };
-        if self.unwritten.len() + line.len() < BACKLOG {
-            self.unwritten.extend_from_slice(&line);
-            self.unwritten.push(b'\n');
-        } else if self.health != Health::Lost {
-            self.health = Health::Losing;
-        }
-    }
-
-    /// Writes what is to be written. A piece that was written only in part is written again from its beginning, so
-    /// that no line is ever torn but by a crash.
-    fn flush(&mut self, sync: Sync) -> io::Result<()> {
-        self.file.write_all_at(&self.unwritten, self.offset)?;
-        self.offset += self.unwritten.len() as u64;
-        self.unwritten.clear();
-        match sync {
-            Sync::Now => self.file.sync_data(),
-            Sync::Later => Ok(()),
-        }
+    /// Lets those who read know up to where they can.
+    fn publish(&self) {
+        let written = self.store.written();
+        self.latest.send_if_modified(|latest| std::mem::replace(latest, written) != written);
     }
 
     fn show(&mut self, event: Event) {
@@ -130,38 +142,52 @@ impl Writer {
         let _ = last.send(event);
     }
 
-    /// Tells once that the disk is full, once that events are lost, and once that all is well again.
-    fn judge(&mut self, outcome: io::Result<()>) {
-        let (health, message) = match (outcome, self.health) {
-            (Ok(()), Health::Well) | (Err(_), Health::Full | Health::Lost) => return,
-            (Ok(()), _) => (Health::Well, format!("the journal {} is written again", self.path.display())),
-            (Err(error), Health::Well) => (
-                Health::Full,
-                format!(
-                    "the journal {} cannot be written: {error}; events are kept in memory",
-                    self.path.display()
-                ),
-            ),
-            (Err(_), Health::Losing) => {
-                (Health::Lost, format!("the journal {} loses events", self.path.display()))
+    /// Tells what changed about writing, to those who ask and to those who listen.
+    fn tell(&mut self, change: Option<toka_store::Change>) {
+        self.health.send_if_modified(|health| {
+            let now = self.store.health();
+            let modified = health != now;
+            if modified {
+                health.clone_from(now);
+            }
+            modified
+        });
+        if let Some(change) = change {
+            self.warn(change.sentence(&self.path));
+        }
+    }
+
+    fn warn(&mut self, message: String) {
+        let (kept, _) = oneshot::channel();
+        self.write_group(vec![Entry { agent: None, kind: EventKind::Warning { message }, kept }]);
+    }
+
+    fn tend(&mut self) {
+        let tended = self.store.tend((self.clock)());
+        self.tend_at = match tended {
+            Ok(Tended::More) => Instant::now(),
+            Ok(Tended::Done) => Instant::now() + TEND,
+            Err(error) => {
+                tracing::warn!(journal = %self.path.display(), %error, "old events were not removed");
+                Instant::now() + TEND
             }
         };
-        self.health = health;
-        let event = self.number(None, EventKind::Warning { message });
-        self.queue(&event);
-        self.show(event);
     }
 
     #[cfg(test)]
     pub(super) fn by_clock(self, clock: fn() -> i64) -> Self {
         Self { clock, ..self }
     }
+}
 
-    #[cfg(test)]
-    pub(super) fn on_full_disk(mut self) -> Self {
-        self.file = OpenOptions::new().write(true).open("/dev/full").expect("the device");
-        self
-    }
+/// What is to be said of a journal of lines that was taken over; nothing, if all of it was.
+fn of_import(lines: &Path, Imported { events, unreadable }: Imported) -> Option<String> {
+    (unreadable > 0).then(|| {
+        format!(
+            "the journal {} was taken over: {events} events; {unreadable} lines are no events",
+            lines.display()
+        )
+    })
 }
 
 /// The wall clock in milliseconds since the Unix epoch; a clock before 1970 counts as 1970.
