@@ -41,6 +41,7 @@ impl Bench {
             program: toka_binary().to_owned(),
             cgroup_name: groups.clone(),
             leftovers: vec![folders.path().join("run")],
+            ..KeeperOptions::default()
         };
         let (keeper, events) = Keeper::start(&options).await.expect("a keeper");
         Self { keeper, events, folders, groups }

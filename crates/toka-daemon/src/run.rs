@@ -217,7 +217,12 @@ async fn start_keeper(
     let cgroup_name = format!("toka-{:08x}", fingerprint(&folders.root()));
     // Of a run that is killed, sockets and secrets shall not stay until the next one.
     let leftovers = [Some(run_folder(folders)), doors.short.clone()].into_iter().flatten().collect();
-    let options = KeeperOptions { program: options.toka_exe.clone(), cgroup_name, leftovers };
+    let options = KeeperOptions {
+        program: options.toka_exe.clone(),
+        cgroup_name,
+        leftovers,
+        ..KeeperOptions::default()
+    };
     Keeper::start(&options).await.map_err(RunError::Keeper)
 }
 

@@ -11,12 +11,13 @@
 //!
 //! When the daemon's side closes, the keeper stops every agent gracefully, removes their groups, and ends.
 
+mod address;
 mod client;
 mod packet;
 pub mod protocol;
 mod server;
 
-pub use client::{Keeper, KeeperError, KeeperEvent, KeeperOptions, SpawnError, Started};
-pub use protocol::{Launch, ProcessId, Status};
+pub use client::{Attached, Keeper, KeeperError, KeeperEvent, KeeperOptions, Outlive, SpawnError, Started};
+pub use protocol::{Attach, Entry, Launch, Orphan, ProcessId, StartError, State, Status, start_time};
 pub use server::serve;
 pub use toka_sandbox::Program;
