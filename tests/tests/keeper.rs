@@ -330,14 +330,17 @@ async fn descriptors_are_held_and_handed_back() {
 async fn when_the_daemon_goes_agents_are_asked_and_then_killed() {
     let bench = Bench::new().await;
     let folder = bench.folders.path().join("artifacts");
-    let polite =
-        format!("trap 'echo asked > {}/asked; exit 0' TERM; while :; do sleep 0.01; done", folder.display());
-    bench.keeper.spawn(bench.launch(1, &polite)).await.expect("a start");
+    let polite = format!(
+        "trap 'echo asked > {}/asked; exit 0' TERM; echo up; while :; do sleep 0.01; done",
+        folder.display()
+    );
+    let started = bench.keeper.spawn(bench.launch(1, &polite)).await.expect("a start");
+    first_line(started.stdout).await;
     bench.keeper.spawn(bench.launch(2, "trap '' TERM; while :; do sleep 1000; done")).await.expect("a start");
-    let started = folder.join("asked");
+    let asked = folder.join("asked");
     // Dropping the handle closes the socket, as the death of the daemon does; `shutdown` also waits for the keeper.
     bench.keeper.shutdown().await;
-    assert!(started.exists(), "the polite agent was not asked to stop");
+    assert!(asked.exists(), "the polite agent was not asked to stop");
     assert_eq!(toka_tests::cgroups_of(&bench.groups), Vec::<std::path::PathBuf>::new());
     assert!(!bench.folders.path().join("run").exists(), "sockets and secrets do not stay");
 }

@@ -4,47 +4,23 @@
 mod keeper_support;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keeper_support::{Bench, PATIENCE, first_line, groups, read_all};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use keeper_support::{Bench, PATIENCE, first_line, groups, is_alive, myself, part, read_all, stat};
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::unistd::Pid;
-use serde_json::{Value, json};
 use toka_keeper::{
-    Attach, Attached, Keeper, KeeperError, KeeperEvent, KeeperOptions, Launch, Outlive, ProcessId, Program,
-    SpawnError, State, Status, start_time,
+    Attach, Keeper, KeeperError, KeeperEvent, KeeperOptions, Launch, Outlive, ProcessId, Program, SpawnError,
+    State, Status, start_time,
 };
-use toka_tests::{Need, User, require, toka_binary, until};
+use toka_tests::{Need, require, toka_binary, until};
 use tokio::time::timeout;
 
 const ONE: ProcessId = ProcessId(1);
-
-/// The program that runs this test alone, with a word that tells it so.
-fn myself(test: &str, part: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().expect("a test knows itself"));
-    command.args([test, "--exact", "--nocapture"]).env("TOKA_TEST_PART", part);
-    command
-}
-
-/// The part that this process is to play, if it is not the test itself.
-fn part() -> Option<String> {
-    std::env::var("TOKA_TEST_PART").ok()
-}
-
-fn is_alive(pid: i32) -> bool {
-    start_time(pid).is_some() && !stat(pid).contains(") Z ")
-}
-
-fn stat(pid: i32) -> String {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default()
-}
 
 #[tokio::test]
 async fn agents_go_on_without_a_daemon_and_the_next_one_finds_what_they_did() {
@@ -135,76 +111,6 @@ async fn a_start_that_failed_unheard_is_listed_with_its_reason() {
     assert!(format!("{error:?}").contains("does-not-exist"), "{error:?}");
     bench.keeper.spawn(bench.launch(1, "exit 0")).await.expect("its number is free");
     assert_eq!(bench.end_of(1).await, Status::Code(0));
-    bench.finish().await;
-}
-
-#[tokio::test]
-async fn one_daemon_at_a_time_and_a_successor_by_request() {
-    let mut bench = Bench::listening().await;
-    bench.keeper.spawn(bench.launch(1, "sleep 1000")).await.expect("a start");
-    let own = i32::try_from(std::process::id()).expect("a pid");
-    let refused = Keeper::attach(&bench.socket(), Attach::IfFree).await.expect_err("there is one");
-    assert!(matches!(refused, KeeperError::Occupied { pid } if pid == own), "{refused:?}");
-
-    let Attached { keeper, holdings, .. } =
-        Keeper::attach(&bench.socket(), Attach::Replace).await.expect("the successor");
-    assert_eq!(holdings.len(), 1);
-    assert_eq!(bench.next().await, KeeperEvent::Replaced);
-    assert_eq!(bench.events.recv().await, None, "it is the last word");
-    assert!(matches!(bench.keeper.list().await, Err(KeeperError::Gone)));
-    drop(bench.keeper);
-    assert_eq!(keeper.list().await.expect("the successor is heard")[0].state, State::Running);
-    keeper.shutdown().await;
-    assert_eq!(toka_tests::cgroups_of(&bench.groups), Vec::<PathBuf>::new());
-}
-
-/// Who may not attach: a process of an agent, and another user.
-#[tokio::test]
-async fn agents_and_other_users_are_turned_away() {
-    const TEST: &str = "agents_and_other_users_are_turned_away";
-    if let Some(part) = part() {
-        // Waits for its turn, since the test moves it.
-        std::io::stdin().lock().read_line(&mut String::new()).expect("a line");
-        if part == "user" {
-            nix::unistd::setuid(12_345.into()).expect("root may");
-        }
-        let socket = PathBuf::from(std::env::var_os("TOKA_TEST_SOCKET").expect("the path"));
-        match Keeper::attach(&socket, Attach::Replace).await {
-            Ok(_) => println!("\nanswer: attached"),
-            Err(error) => println!("\nanswer: {error}"),
-        }
-        return;
-    }
-    if !require(&[Need::Root, Need::Cgroups]) {
-        return;
-    }
-    let bench = Bench::listening().await;
-    bench.keeper.spawn(bench.launch(1, "sleep 1000")).await.expect("a start");
-    let run = |part: &str| {
-        let mut command = myself(TEST, part);
-        command.env("TOKA_TEST_SOCKET", bench.socket()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        command.spawn().expect("ourselves")
-    };
-    let answer = |mut child: Child| {
-        writeln!(child.stdin.take().expect("a pipe"), "go").expect("it waits");
-        let output = child.wait_with_output().expect("our child");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.lines().find_map(|line| line.strip_prefix("answer: ").map(str::to_owned)).expect("an answer")
-    };
-    let agent = run("agent");
-    let its = |group: &PathBuf| group.to_string_lossy().contains(&bench.groups);
-    let main = toka_tests::cgroups_of("agent-1").into_iter().find(its).expect("its group");
-    let leaf = if main.join("main").is_dir() { main.join("main") } else { main };
-    std::fs::write(leaf.join("cgroup.procs"), agent.id().to_string()).expect("moved");
-    assert_eq!(answer(agent), "agents have no business with their keeper");
-
-    let user = run("user");
-    // The folder alone keeps others out; here it does not, so that the keeper is asked.
-    for path in [bench.folders.path(), &bench.folders.path().join("run"), &bench.socket()] {
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("ours");
-    }
-    assert_eq!(answer(user), "the keeper is not of user 12345");
-    assert_eq!(bench.keeper.list().await.expect("the daemon is still ours").len(), 1);
     bench.finish().await;
 }
 
@@ -336,119 +242,6 @@ fn is_unfinished(state: &State) -> bool {
 }
 
 #[tokio::test]
-async fn when_the_keeper_is_killed_the_next_one_takes_its_agents_over() {
-    if !require(&[Need::Root, Need::Cgroups]) {
-        return;
-    }
-    let mut bench = Bench::listening().await;
-    let polite = bench.folders.path().join("artifacts/asked");
-    let script = format!("trap 'echo > {}; exit 0' TERM; sleep 1000 & echo up; wait", polite.display());
-    let one = bench.keeper.spawn(bench.launch(1, &script)).await.expect("a start");
-    first_line(one.stdout.try_clone().expect("a duplicate")).await;
-    let two =
-        bench.keeper.spawn(bench.launch(2, "sleep 1000 & echo; exec sleep 1000")).await.expect("a start");
-    bench.keeper.spawn(bench.launch(3, "exit 0")).await.expect("a start");
-    assert_eq!(bench.end_of(3).await, Status::Code(0));
-    let launch =
-        Launch { beside: Some(ONE), plan: bench.launch(1, "").plan, ..bench.launch(4, "sleep 1000") };
-    let beside = bench.keeper.spawn(launch).await.expect("a start beside it");
-    bench.keeper.freeze(ProcessId(2)).await.expect("frozen");
-
-    let mut bench = bench.with_keeper_killed().await;
-    assert!(is_alive(one.pid) && is_alive(two.pid), "they live on");
-    assert_eq!(bench.end_of(4).await, Status::Unknown);
-    assert!(!is_alive(beside.pid), "nobody reads its pipes any more");
-    let entries = bench.keeper.list().await.expect("a list");
-    let of = |id: u64| entries.iter().find(|entry| entry.id.0 == id).expect("an entry");
-    assert_eq!((of(1).pid, &of(1).state, of(1).start_time), (one.pid, &State::Running, start_time(one.pid)));
-    assert_eq!(of(2).state, State::Frozen);
-    assert_eq!(of(1).enforcement, one.enforcement);
-    assert!(entries.iter().all(|entry| entry.id.0 != 3), "what was over was no orphan");
-    // Its pipes are those that the daemon still had.
-    bench.keeper.hold(ONE, "stdout", vec![one.stdout]).await.expect("held");
-    assert_eq!(bench.keeper.hand_back(ONE).await.expect("handed back")[0].0, "stdout");
-    assert!(bench.keeper.resources(ONE).await.is_some());
-
-    bench.keeper.thaw(ProcessId(2)).await.expect("thawed");
-    bench.keeper.kill(ProcessId(2));
-    assert_eq!(bench.end_of(2).await, Status::Unknown, "nobody can wait for another's child");
-    bench.keeper.signal(ONE, libc::SIGTERM);
-    assert_eq!(bench.end_of(1).await, Status::Unknown);
-    assert!(polite.exists(), "it was asked");
-    assert!(!is_alive(one.pid) && !is_alive(two.pid));
-    bench.finish().await;
-}
-
-#[tokio::test]
-async fn what_ended_between_two_keepers_is_told_and_strangers_are_let_be() {
-    if !require(&[Need::Root, Need::Cgroups]) {
-        return;
-    }
-    let mut bench = Bench::listening().await;
-    for id in 1..=3 {
-        bench.keeper.spawn(bench.launch(id, "exec sleep 1000")).await.expect("a start");
-    }
-    let mut orphans = bench.keeper.orphans();
-    let pids: Vec<i32> = orphans.iter().map(|orphan| orphan.pid).collect();
-    kill(Pid::from_raw(bench.keeper.pid().expect("it says")), Signal::SIGKILL).expect("our keeper");
-    assert_eq!(bench.next().await, KeeperEvent::Closed);
-    // The first ends unseen, the second's number is a stranger's, of the third nobody knows.
-    kill(Pid::from_raw(pids[0]), Signal::SIGKILL).expect("our agent");
-    until(PATIENCE, "the first to be gone", || (!is_alive(pids[0])).then_some(()));
-    let mut stranger = Command::new("sleep").arg("1000").spawn().expect("sleep");
-    orphans.truncate(2);
-    orphans[1].pid = stranger.id().try_into().expect("a pid");
-    let outlive = Outlive::Listen { socket: bench.socket() };
-    let options = KeeperOptions { outlive, adopt: orphans, ..KeeperOptions::default() };
-    let mut bench = Bench::with(&bench.folders, &bench.groups, options).await;
-    assert!(!is_alive(pids[2]), "what nobody knows of is killed before anything begins");
-    assert_eq!(bench.end_of(1).await, Status::Unknown);
-    assert_eq!(bench.end_of(2).await, Status::Unknown);
-    assert!(!is_alive(pids[1]), "its group was emptied");
-    assert!(stranger.try_wait().expect("our child").is_none(), "the stranger lives");
-    stranger.kill().and_then(|()| stranger.wait()).expect("our child");
-    bench.keeper.spawn(bench.launch(4, "exit 0")).await.expect("it goes on");
-    assert_eq!(bench.end_of(4).await, Status::Code(0));
-    bench.finish().await;
-}
-
-/// Agents of ordinary users live in a process namespace whose first process ends with the keeper, and all others with it.
-#[tokio::test]
-async fn agents_of_an_ordinary_user_end_with_a_killed_keeper_and_that_is_told() {
-    let Some(user) = User::ordinary() else { return };
-    let folders = tempfile::tempdir().map(Arc::new).expect("a folder");
-    user.own(folders.path());
-    let program = folders.path().join("toka");
-    let words: Vec<String> = user.prefix().iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let text = format!("#!/bin/sh\nexec {} {} \"$@\"\n", words.join(" "), toka_binary().display());
-    std::fs::write(&program, text).expect("a script");
-    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
-    let options = |adopt| KeeperOptions {
-        program: program.clone(),
-        cgroup_name: groups(),
-        outlive: Outlive::Listen { socket: folders.path().join("run/keeper.sock") },
-        adopt,
-        ..KeeperOptions::default()
-    };
-    let (keeper, events) = Keeper::start(&options(Vec::new())).await.expect("a keeper");
-    let mut bench = Bench::of((keeper, events), &folders, &groups());
-    let launch = bench.launch(1, "sleep 1000 & echo; exec sleep 1000");
-    for name in ["workspace", "home", "tmp", "artifacts", "inputs", "credentials", "door"] {
-        user.own(&folders.path().join(name));
-    }
-    let started = bench.keeper.spawn(launch).await.expect("a start");
-    first_line(started.stdout).await;
-    assert!(is_alive(started.pid));
-    kill(Pid::from_raw(bench.keeper.pid().expect("it says")), Signal::SIGKILL).expect("our keeper");
-    assert_eq!(bench.next().await, KeeperEvent::Closed);
-    let (keeper, events) = Keeper::start(&options(bench.keeper.orphans())).await.expect("another");
-    bench = Bench::of((keeper, events), &folders, &groups());
-    assert_eq!(bench.end_of(1).await, Status::Unknown);
-    until(PATIENCE, "the agent to be gone", || (!is_alive(started.pid)).then_some(()));
-    bench.keeper.shutdown().await;
-}
-
-#[tokio::test]
 async fn a_signal_ends_the_keeper_and_its_agents_politely() {
     let bench = Bench::listening().await;
     let asked = bench.folders.path().join("artifacts/asked");
@@ -483,142 +276,6 @@ async fn an_end_by_request_waits_until_all_ends_are_on_record() {
     bench.keeper.settle(ONE).await.expect("settled");
     assert_eq!(bench.next().await, KeeperEvent::Closed);
     bench.finish().await;
-}
-
-fn null() -> OwnedFd {
-    std::fs::File::open("/dev/null").expect("null").into()
-}
-
-#[tokio::test]
-async fn descriptors_of_the_keeper_itself_outlive_the_daemon() {
-    let bench = Bench::listening().await;
-    for number in 0..40 {
-        bench.keeper.hold(None, &format!("door-{number}"), vec![null()]).await.expect("held");
-    }
-    bench.keeper.hold(None, "lock", vec![null()]).await.expect("held");
-    bench.keeper.hold(None, "lock", vec![null(), null()]).await.expect("in its place");
-    bench.keeper.release(None, "door-7").await.expect("released");
-    let too_many = std::iter::repeat_with(null).take(16).collect();
-    assert!(bench.keeper.hold(None, "many", too_many).await.is_err());
-    let (bench, _) = bench.again().await;
-    for _ in 0..2 {
-        let back = bench.keeper.hand_back(None).await.expect("handed back");
-        let names: Vec<&str> = back.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!((names.len(), &names[39..]), (41, &["lock", "lock"][..]));
-        assert!(!names.contains(&"door-7"));
-    }
-    bench.finish().await;
-}
-
-/// A daemon without room for descriptors gets an error, keeps its connection, and can ask again.
-#[tokio::test]
-async fn without_room_for_descriptors_nothing_is_mixed_up_or_lost() {
-    const TEST: &str = "without_room_for_descriptors_nothing_is_mixed_up_or_lost";
-    if part().is_none() {
-        // Alone, since the limit is the process's.
-        assert!(myself(TEST, "alone").status().expect("ourselves").success());
-        return;
-    }
-    let mut bench = Bench::listening().await;
-    bench.keeper.spawn(bench.launch(1, "sleep 1000")).await.expect("a start");
-    bench.keeper.hold(ONE, "door", vec![null(), null()]).await.expect("held");
-    bench.keeper.hold(None, "lock", vec![null()]).await.expect("held");
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
-    let open = || std::fs::read_dir("/proc/self/fd").expect("ours").count();
-    let (before, launch) = (open(), bench.launch(2, "sleep 1000"));
-    for room in 0..4 {
-        let highest = u64::try_from(null().as_raw_fd()).expect("a number");
-        setrlimit(Resource::RLIMIT_NOFILE, highest + room, hard).expect("lowered");
-        let refused = bench.keeper.hand_back(ONE).await;
-        let late = if room < 2 { bench.keeper.spawn(launch.clone()).await.err() } else { None };
-        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("raised");
-        assert!(matches!(refused, Err(KeeperError::Descriptors { sent: 4, .. })), "{room}: {refused:?}");
-        if let Some(late) = late {
-            assert!(matches!(late, SpawnError::Keeper(KeeperError::Descriptors { .. })), "{late:?}");
-            assert!(matches!(bench.end_of(2).await, Status::Signal { signal: 9, .. }));
-            bench.keeper.settle(ProcessId(2)).await.expect("settled");
-        }
-        assert_eq!(open(), before, "what had arrived was closed");
-        assert_eq!(bench.keeper.hand_back(ONE).await.expect("there is room again").len(), 4);
-    }
-    assert_eq!(bench.keeper.hand_back(None).await.expect("and for its own").len(), 1);
-    bench.finish().await;
-}
-
-/// A daemon of version 1, by hand: packets as that version wrote them.
-#[test]
-fn a_daemon_of_version_1_is_served() {
-    let bench_plan = tempfile::tempdir().expect("a folder");
-    let (ours, theirs) =
-        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).expect("a pair");
-    let name = groups();
-    let mut process = Command::new(toka_binary())
-        .args(["__keeper", &name])
-        .stdin(Stdio::from(theirs))
-        .spawn()
-        .expect("a keeper");
-    let say = |value: Value| {
-        let text = value.to_string();
-        assert!(text.len() < 65_536, "it fits into a packet");
-        send(ours.as_raw_fd(), text.as_bytes(), MsgFlags::empty()).expect("sent");
-    };
-    let hear = || -> Value {
-        let mut buffer = vec![0; 65_536];
-        let length = recv(ours.as_raw_fd(), &mut buffer, MsgFlags::empty()).expect("received");
-        serde_json::from_slice(&buffer[..length]).expect("JSON")
-    };
-    assert!(hear()["body"]["hello"]["version"].as_u64() >= Some(1));
-    let launch = by_hand(bench_plan.path());
-    say(json!({"call": 1, "request": {"spawn": launch}}));
-    let started = hear();
-    assert_eq!(started["call"], 1);
-    assert!(started["body"]["started"]["pid"].as_i64() > Some(1), "{started}");
-    say(json!({"call": 2, "request": "list"}));
-    let entry = &hear()["body"]["list"][0];
-    assert_eq!(
-        (&entry["id"], &entry["project"], &entry["agent"]),
-        (&json!(1), &json!("keeper"), &json!("agent-1"))
-    );
-    say(json!({"call": 3, "request": {"hold": {"id": 1, "name": "door"}}}));
-    assert_eq!(hear(), json!({"call": 3, "body": "done"}));
-    say(json!({"call": 4, "request": {"hand_back": {"id": 1}}}));
-    assert_eq!(hear()["body"]["hand_back"]["names"], json!([]));
-    say(json!({"call": 5, "request": {"levitate": {"id": 1}}}));
-    let refused = hear();
-    assert_eq!(refused["call"], 5);
-    assert!(
-        refused["body"]["failed"]["reason"].as_str().expect("a reason").contains("levitate"),
-        "{refused}"
-    );
-    send(ours.as_raw_fd(), b"no JSON at all", MsgFlags::empty()).expect("sent");
-    assert!(hear()["body"]["failed"]["reason"].is_string());
-    say(json!({"call": 6, "request": {"kill": {"id": 1}}}));
-    assert_eq!(hear(), json!({"call": 6, "body": "done"}));
-    assert_eq!(
-        hear(),
-        json!({"body": {"exited": {"id": 1, "status": {"signal": {"signal": 9, "core": false}}}}})
-    );
-    assert_eq!(hear()["body"]["gone"]["id"], 1);
-    say(json!({"call": 7, "request": "list"}));
-    assert_eq!(hear()["body"]["list"], json!([]), "it forgets what is gone, as that version expects");
-    drop(ours);
-    assert!(process.wait().expect("our child").success());
-    assert_eq!(toka_tests::cgroups_of(&name), Vec::<PathBuf>::new());
-}
-
-/// A launch as text, with only what version 1 had.
-fn by_hand(folder: &Path) -> Value {
-    let launch = Launch {
-        id: ONE,
-        program: Program::Path("/bin/sleep".into()),
-        argv: vec!["sleep".into(), "1000".into()],
-        env: Vec::new(),
-        plan: Arc::new(keeper_support::plan(folder, 1, &toka_core::Confinement::default())),
-        beside: None,
-        stop_signal: libc::SIGTERM,
-        grace: Duration::from_millis(100),
-    };
-    serde_json::to_value(launch).expect("JSON")
 }
 
 #[tokio::test]

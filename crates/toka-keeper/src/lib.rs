@@ -9,7 +9,9 @@
 //!                                                  ▲ SIGCHLD      │ step, errno, path over a pipe
 //! ```
 //!
-//! When the daemon's side closes, the keeper stops every agent gracefully, removes their groups, and ends.
+//! When the daemon's side closes, the keeper stops every agent gracefully, removes their groups, and ends; or, with
+//! [`Outlive::Listen`], it goes on, remembers every end until it is settled ([`Keeper::settle`]), and waits for the next daemon
+//! ([`Keeper::attach`]). When the keeper itself is killed, another one can take its agents over ([`Keeper::orphans`]).
 
 mod address;
 mod client;

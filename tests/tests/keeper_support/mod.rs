@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 use toka_core::{Confinement, Name};
 use toka_keeper::{
     Attach, Attached, Entry, Keeper, KeeperEvent, KeeperOptions, Launch, Outlive, ProcessId, Program, Status,
+    start_time,
 };
 use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
 use toka_tests::toka_binary;
@@ -218,4 +220,26 @@ pub(crate) fn read_all(pipe: OwnedFd) -> String {
 pub(crate) async fn first_line(pipe: OwnedFd) {
     let pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(pipe).expect("a pipe");
     timeout(PATIENCE, pipe.readable()).await.expect("a line in time").expect("a line");
+}
+
+/// The program that runs this test alone, with a word that tells it so.
+pub(crate) fn myself(test: &str, part: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("a test knows itself"));
+    command.args([test, "--exact", "--nocapture"]).env("TOKA_TEST_PART", part);
+    command
+}
+
+/// The part that this process is to play, if it is not the test itself.
+pub(crate) fn part() -> Option<String> {
+    std::env::var("TOKA_TEST_PART").ok()
+}
+
+/// Whether it runs: neither gone nor waiting to be reaped.
+pub(crate) fn is_alive(pid: i32) -> bool {
+    start_time(pid).is_some() && !stat(pid).contains(") Z ")
+}
+
+/// Its line in /proc.
+pub(crate) fn stat(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default()
 }

@@ -122,9 +122,10 @@ impl Server {
 
     fn spawn(&mut self, caller: Caller, launch: &Launch) {
         let id = launch.id;
-        if let Err(refusal) = self.may_start(id) {
-            return self.answer(caller, refusal, Vec::new());
+        if let Some(obstacle) = self.obstacle_to(id) {
+            return self.answer(caller, failed(obstacle), Vec::new());
         }
+        self.past.remove(&id);
         let host = match launch.beside {
             None => None,
             Some(host) => match self.children.get(&host).filter(|host| host.is_running()) {
@@ -150,22 +151,19 @@ impl Server {
         }
     }
 
-    /// Whether a process may be started under a number. A start that failed gives its number free.
-    fn may_start(&mut self, id: ProcessId) -> Result<(), Body> {
+    /// Why a process must not be started under a number. A start that failed gives its number free.
+    fn obstacle_to(&self, id: ProcessId) -> Option<&'static str> {
         if self.stage == Stage::Ending {
-            return Err(failed("start anything while ending"));
+            Some("start anything while ending")
+        } else if id.0 >= WATCH {
+            Some("take a number as large as this")
+        } else if self.children.contains_key(&id) {
+            Some("reuse the number of a process that still runs")
+        } else if self.past.get(&id).is_some_and(Over::was_started) {
+            Some("reuse the number of a process whose end is not settled")
+        } else {
+            None
         }
-        if id.0 >= WATCH {
-            return Err(failed("take a number as large as this"));
-        }
-        if self.children.contains_key(&id) {
-            return Err(failed("reuse the number of a process that still runs"));
-        }
-        if self.past.get(&id).is_some_and(Over::was_started) {
-            return Err(failed("reuse the number of a process whose end is not settled"));
-        }
-        self.past.remove(&id);
-        Ok(())
     }
 
     fn await_report(&mut self, id: ProcessId, caller: Caller) {

@@ -73,7 +73,8 @@ pub(super) struct Child {
 enum Startup {
     Undecided,
     Executed,
-    Failed(StepError),
+    /// Whoever asked is told when nothing of it is left.
+    Failed(StepError, Caller),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,14 +186,22 @@ impl Child {
     }
 
     /// It could not be confined or executed; its process ends by itself.
-    pub(super) fn failed(&mut self, error: StepError) {
-        self.started = Startup::Failed(error);
+    pub(super) fn failed(&mut self, error: StepError, caller: Caller) {
+        self.started = Startup::Failed(error, caller);
         self.phase = if self.exited.is_some() { Phase::Draining } else { Phase::Running };
     }
 
     /// Whether anybody was told that it started.
     pub(super) fn was_started(&self) -> bool {
         matches!(self.started, Startup::Executed)
+    }
+
+    /// Why it did not start, and who is to be told.
+    pub(super) fn failure(&self) -> Option<(Caller, StepError)> {
+        match &self.started {
+            Startup::Failed(error, caller) => Some((*caller, error.clone())),
+            Startup::Undecided | Startup::Executed => None,
+        }
     }
 
     /// How its main process ended, if that may be told: not before it was told that it started.
@@ -227,7 +236,7 @@ impl Child {
     /// How far it is.
     pub(super) fn state(&self) -> State {
         match (&self.started, &self.phase, self.exited) {
-            (Startup::Failed(error), ..) => State::NotStarted(StartError::Step(error.clone())),
+            (Startup::Failed(error, _), ..) => State::NotStarted(StartError::Step(error.clone())),
             (Startup::Undecided, ..) => State::Starting,
             (Startup::Executed, Phase::Draining, Some(status)) => State::Exited { status },
             (Startup::Executed, ..) if self.freezer == Freezer::Frozen => State::Frozen,

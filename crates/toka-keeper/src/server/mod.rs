@@ -278,8 +278,7 @@ impl Server {
                 }
             }
             Some(error) => {
-                child.failed(error.clone());
-                self.answer(caller, Body::NotStarted(error), Vec::new());
+                child.failed(error, caller);
             }
         }
         if self.children.get(&id).is_some_and(Child::is_draining) {
@@ -304,11 +303,16 @@ impl Server {
         for id in ended {
             self.draining.remove(&id);
             let Some(child) = self.children.remove(&id) else { continue };
+            let failure = child.failure();
             let over = Over::ended(id, child);
             for news in over.last_words() {
                 self.tell(news);
             }
             self.remember(over);
+            if let Some((caller, error)) = failure {
+                // Only now, so that its number and its group are free for another try.
+                self.answer(caller, Body::NotStarted(error), Vec::new());
+            }
         }
     }
 
