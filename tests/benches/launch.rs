@@ -34,7 +34,7 @@ async fn measure(rounds: usize) {
     let options = KeeperOptions {
         program: toka_binary().to_owned(),
         cgroup_name: format!("toka-test-bench-{}", std::process::id()),
-        leftovers: Vec::new(),
+        ..KeeperOptions::default()
     };
     let (keeper, events) = Keeper::start(&options).await.expect("a keeper");
     let temp = scratch();

@@ -1,131 +1,19 @@
 //! The keeper over its socket, with real processes in real control groups: start, end, kill, freeze, exact errors, held
 //! descriptors, and what becomes of agents when the daemon's side closes.
 
+mod keeper_support;
+
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use tempfile::TempDir;
-use toka_core::{Confinement, Coverage, Declared, Name};
-use toka_keeper::{Keeper, KeeperEvent, KeeperOptions, Launch, ProcessId, Program, SpawnError, Status};
-use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
-use toka_tests::{Need, require, toka_binary};
-use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::timeout;
-
-/// Far above what anything here takes; only a failure waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-struct Bench {
-    keeper: Keeper,
-    events: UnboundedReceiver<KeeperEvent>,
-    folders: TempDir,
-    groups: String,
-}
-
-impl Bench {
-    async fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let groups = format!("toka-test-keeper-{}-{count}", std::process::id());
-        let folders = tempfile::tempdir().expect("a folder");
-        let options = KeeperOptions {
-            program: toka_binary().to_owned(),
-            cgroup_name: groups.clone(),
-            leftovers: vec![folders.path().join("run")],
-        };
-        let (keeper, events) = Keeper::start(&options).await.expect("a keeper");
-        Self { keeper, events, folders, groups }
-    }
-
-    fn launch(&self, id: u64, script: &str) -> Launch {
-        Launch {
-            id: ProcessId(id),
-            program: Program::Path("/bin/sh".into()),
-            argv: vec!["sh".into(), "-c".into(), script.into()],
-            env: vec![("PATH".into(), "/usr/bin:/bin".into())],
-            plan: Arc::new(plan(self.folders.path(), id, &Confinement::default())),
-            beside: None,
-            stop_signal: libc::SIGTERM,
-            grace: Duration::from_millis(100),
-        }
-    }
-
-    async fn next(&mut self) -> KeeperEvent {
-        timeout(PATIENCE, self.events.recv()).await.expect("an event in time").expect("an open keeper")
-    }
-
-    /// Waits until the process is gone; returns how its main process ended.
-    async fn end_of(&mut self, id: u64) -> Status {
-        let mut ended = None;
-        loop {
-            match self.next().await {
-                KeeperEvent::Exited { id: of, status } if of.0 == id => ended = Some(status),
-                KeeperEvent::Gone { id: of, .. } if of.0 == id => {
-                    return ended.expect("its exit before its end");
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
-fn plan(root: &Path, id: u64, confinement: &Confinement) -> SandboxPlan {
-    let make = |name: &str| {
-        let folder = root.join(name);
-        std::fs::create_dir_all(&folder).expect("a folder");
-        folder.canonicalize().expect("a real folder")
-    };
-    let folders = AgentFolders {
-        workspace: make("workspace"),
-        home: make("home"),
-        tmp: make("tmp"),
-        artifacts: make("artifacts"),
-        inputs: Vec::new(),
-        inputs_dir: make("inputs"),
-        credentials: make("credentials"),
-        door: make("door"),
-        state_dir: root.to_owned(),
-        run_dir: root.to_owned(),
-        working_dir: make("workspace"),
-        user_home: make("home"),
-    };
-    let name = |text: &str| Name::new(text).expect("a label");
-    SandboxPlan::compile(&CompileInput {
-        confinement,
-        folders: &folders,
-        host: &HostFacts::probe(),
-        project: &name("keeper"),
-        agent: &name(&format!("agent-{id}")),
-        workstream_files: &[],
-        workstream_dir: None,
-        toka_exe: toka_binary(),
-        programs: &[],
-        run_as: None,
-    })
-    .expect("a plan")
-}
-
-/// Reads a non-blocking pipe to its end, which has come once the process is gone.
-fn read_all(pipe: OwnedFd) -> String {
-    let mut text = String::new();
-    File::from(pipe).read_to_string(&mut text).expect("its output");
-    text
-}
-
-/// Waits until something is said.
-async fn first_line(pipe: OwnedFd) {
-    let pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(pipe).expect("a pipe");
-    timeout(PATIENCE, pipe.readable()).await.expect("a line in time").expect("a line");
-}
+use keeper_support::{Bench, PATIENCE, first_line, plan, read_all};
+use toka_core::{Confinement, Coverage, Declared};
+use toka_keeper::{KeeperEvent, Launch, ProcessId, Program, SpawnError, Status};
+use toka_tests::{Need, require};
 
 #[tokio::test]
 async fn output_and_exit_status_come_back() {
@@ -442,14 +330,17 @@ async fn descriptors_are_held_and_handed_back() {
 async fn when_the_daemon_goes_agents_are_asked_and_then_killed() {
     let bench = Bench::new().await;
     let folder = bench.folders.path().join("artifacts");
-    let polite =
-        format!("trap 'echo asked > {}/asked; exit 0' TERM; while :; do sleep 0.01; done", folder.display());
-    bench.keeper.spawn(bench.launch(1, &polite)).await.expect("a start");
+    let polite = format!(
+        "trap 'echo asked > {}/asked; exit 0' TERM; echo up; while :; do sleep 0.01; done",
+        folder.display()
+    );
+    let started = bench.keeper.spawn(bench.launch(1, &polite)).await.expect("a start");
+    first_line(started.stdout).await;
     bench.keeper.spawn(bench.launch(2, "trap '' TERM; while :; do sleep 1000; done")).await.expect("a start");
-    let started = folder.join("asked");
+    let asked = folder.join("asked");
     // Dropping the handle closes the socket, as the death of the daemon does; `shutdown` also waits for the keeper.
     bench.keeper.shutdown().await;
-    assert!(started.exists(), "the polite agent was not asked to stop");
+    assert!(asked.exists(), "the polite agent was not asked to stop");
     assert_eq!(toka_tests::cgroups_of(&bench.groups), Vec::<std::path::PathBuf>::new());
     assert!(!bench.folders.path().join("run").exists(), "sockets and secrets do not stay");
 }

@@ -9,14 +9,17 @@
 //!                                                  ▲ SIGCHLD      │ step, errno, path over a pipe
 //! ```
 //!
-//! When the daemon's side closes, the keeper stops every agent gracefully, removes their groups, and ends.
+//! When the daemon's side closes, the keeper stops every agent gracefully, removes their groups, and ends; or, with
+//! [`Outlive::Listen`], it goes on, remembers every end until it is settled ([`Keeper::settle`]), and waits for the next daemon
+//! ([`Keeper::attach`]). When the keeper itself is killed, another one can take its agents over ([`Keeper::orphans`]).
 
+mod address;
 mod client;
 mod packet;
 pub mod protocol;
 mod server;
 
-pub use client::{Keeper, KeeperError, KeeperEvent, KeeperOptions, SpawnError, Started};
-pub use protocol::{Launch, ProcessId, Status};
+pub use client::{Attached, Keeper, KeeperError, KeeperEvent, KeeperOptions, Outlive, SpawnError, Started};
+pub use protocol::{Attach, Entry, Launch, Orphan, ProcessId, StartError, State, Status, start_time};
 pub use server::serve;
 pub use toka_sandbox::Program;

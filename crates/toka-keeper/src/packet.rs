@@ -4,21 +4,20 @@
 //! memory, whose descriptor comes last, behind a packet that holds only [`IN_MEMORY`].
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Read, Seek};
+use std::io::{self, IoSlice, Read, Seek};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use nix::cmsg_space;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
-use serde::Serialize;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use toka_sandbox::sys;
 
 /// Longest text within a packet: well below the default send buffer of a Unix socket (212,992 bytes).
 const MAX_INLINE: usize = 64 * 1024;
 /// Longest text at all; a plan with a large environment is about a tenth of it.
 const MAX_TEXT: u64 = 16 * 1024 * 1024;
-/// Most descriptors that travel with one packet.
-const MAX_DESCRIPTORS: usize = 16;
+/// Most descriptors that go with one message: one less than a packet may bring, for the memory of a long text.
+pub(crate) const MAX_DESCRIPTORS: usize = sys::MAX_RECEIVED - 1;
 /// Stands for the text when it travels in memory.
 const IN_MEMORY: &[u8] = b"@";
 
@@ -31,7 +30,14 @@ pub(crate) struct Packet {
 
 impl Packet {
     /// Makes a packet of a message and the descriptors that go with it.
+    ///
+    /// # Errors
+    /// `InvalidInput` with more than [`MAX_DESCRIPTORS`]; as memfd_create(2) for a long text.
     pub(crate) fn new(message: &impl Serialize, mut descriptors: Vec<OwnedFd>) -> io::Result<Self> {
+        if descriptors.len() > MAX_DESCRIPTORS {
+            let reason = format!("more than {MAX_DESCRIPTORS} descriptors in one message");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        }
         let mut text = serde_json::to_vec(message)?;
         if text.len() > MAX_INLINE {
             descriptors.push(sys::sealed_memory(&text)?);
@@ -51,6 +57,28 @@ impl Packet {
     }
 }
 
+/// What a packet turned out to be.
+#[derive(Debug)]
+pub(crate) enum Received<T> {
+    /// A message, and the descriptors that came with it. When this process has no room for more, they are fewer than
+    /// were sent: the first of them.
+    Message(T, Vec<OwnedFd>),
+    /// Something that this version does not know, under this number if it is a call or an answer.
+    Strange {
+        /// The number.
+        call: Option<u64>,
+        /// What was not understood.
+        reason: String,
+    },
+}
+
+/// The part of every message that never changes.
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(default)]
+    call: Option<u64>,
+}
+
 /// Where packets arrive: one piece of memory, used again for each.
 #[derive(Debug)]
 pub(crate) struct Inbox(Box<[u8]>);
@@ -64,49 +92,44 @@ impl Inbox {
     /// Receives one message without waiting: `None` when the other side is closed.
     ///
     /// # Errors
-    /// `WouldBlock` when there is none; `InvalidData` when it is no message of ours.
+    /// `WouldBlock` when there is none; others as recvmsg(2).
     pub(crate) fn receive<T: DeserializeOwned>(
         &mut self,
         socket: BorrowedFd<'_>,
-    ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        let (length, mut descriptors) = self.receive_raw(socket)?;
-        let message = match &self.0[..length] {
-            [] => return Ok(None),
-            text if text == IN_MEMORY => {
-                let memory = descriptors.pop().ok_or_else(|| invalid("a long message without its memory"))?;
-                serde_json::from_slice(&read_memory(File::from(memory))?)
-            }
-            text => serde_json::from_slice(text),
-        };
-        Ok(Some((message.map_err(|error| invalid(&error.to_string()))?, descriptors)))
-    }
-
-    fn receive_raw(&mut self, socket: BorrowedFd<'_>) -> io::Result<(usize, Vec<OwnedFd>)> {
-        let mut control = cmsg_space!([RawFd; MAX_DESCRIPTORS]);
-        let mut slices = [IoSliceMut::new(&mut self.0)];
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-        let received = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags)?;
-        let mut descriptors = Vec::new();
-        for message in received.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(raw) = message {
-                for fd in raw {
-                    descriptors.push(sys::inherited_descriptor(fd)?);
-                }
-            }
-        }
-        Ok((received.bytes, descriptors))
+    ) -> io::Result<Option<Received<T>>> {
+        let sys::Received { length, mut descriptors, cut } = sys::receive_packet(socket, &mut self.0)?;
+        Ok(match &self.0[..length] {
+            [] => None,
+            // The memory comes last, so it is what is missing when the packet was cut.
+            text if text == IN_MEMORY => match descriptors.pop().filter(|_| !cut).map(read_memory) {
+                Some(Ok(text)) => Some(understand(&text, descriptors)),
+                Some(Err(error)) => Some(strange(None, &format!("a long message: {error}"))),
+                None => Some(strange(None, "a long message without its memory: too many open files")),
+            },
+            text => Some(understand(text, descriptors)),
+        })
     }
 }
 
-fn read_memory(mut file: File) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
+fn understand<T: DeserializeOwned>(text: &[u8], descriptors: Vec<OwnedFd>) -> Received<T> {
+    match serde_json::from_slice(text) {
+        Ok(message) => Received::Message(message, descriptors),
+        Err(error) => {
+            let envelope: Option<Envelope> = serde_json::from_slice(text).ok();
+            strange(envelope.and_then(|envelope| envelope.call), &error.to_string())
+        }
+    }
+}
+
+fn strange<T>(call: Option<u64>, reason: &str) -> Received<T> {
+    Received::Strange { call, reason: reason.to_owned() }
+}
+
+fn read_memory(memory: OwnedFd) -> io::Result<Vec<u8>> {
+    let (mut file, mut text) = (File::from(memory), Vec::new());
     file.rewind()?;
     file.take(MAX_TEXT).read_to_end(&mut text)?;
     Ok(text)
-}
-
-fn invalid(reason: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
 #[cfg(test)]
@@ -122,17 +145,33 @@ mod tests {
             .expect("a socket pair")
     }
 
+    fn received<T: DeserializeOwned>(socket: &OwnedFd) -> Received<T> {
+        Inbox::new().receive(socket.as_fd()).expect("received").expect("open")
+    }
+
     #[test]
     fn short_and_long_messages_arrive_with_their_descriptors() {
         let (here, there) = pair();
         for length in [3, MAX_INLINE * 3] {
-            let message = "x".repeat(length);
-            let file = File::open("/dev/null").expect("null");
-            Packet::new(&message, vec![file.into()]).expect("a packet").send(here.as_fd()).expect("sent");
-            let (text, descriptors) =
-                Inbox::new().receive::<String>(there.as_fd()).expect("received").expect("open");
-            assert_eq!((text.len(), descriptors.len()), (length, 1));
+            for count in [0, 1, MAX_DESCRIPTORS] {
+                let null = || File::open("/dev/null").expect("null").into();
+                let descriptors = std::iter::repeat_with(null).take(count).collect();
+                let packet = Packet::new(&"x".repeat(length), descriptors).expect("a packet");
+                packet.send(here.as_fd()).expect("sent");
+                let Received::Message(text, descriptors) = received::<String>(&there) else {
+                    panic!("not understood")
+                };
+                assert_eq!((text.len(), descriptors.len()), (length, count));
+            }
         }
+    }
+
+    #[test]
+    fn too_many_descriptors_are_refused_before_they_are_sent() {
+        let null = || File::open("/dev/null").expect("null").into();
+        let many = std::iter::repeat_with(null).take(MAX_DESCRIPTORS + 1).collect();
+        let error = Packet::new(&1, many).expect_err("too many");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]
@@ -145,10 +184,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_an_error() {
+    fn what_is_not_known_keeps_its_number() {
         let (here, there) = pair();
-        nix::unistd::write(&here, b"{nonsense").expect("written");
-        let error = Inbox::new().receive::<u64>(there.as_fd()).expect_err("nonsense");
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        for (text, number) in
+            [(&b"{nonsense"[..], None), (b"{\"call\":7,\"request\":\"dance\"}", Some(7)), (IN_MEMORY, None)]
+        {
+            nix::unistd::write(&here, text).expect("written");
+            let Received::Strange { call, reason } = received::<u64>(&there) else { panic!("understood") };
+            assert_eq!(call, number);
+            assert!(!reason.is_empty());
+        }
     }
 }

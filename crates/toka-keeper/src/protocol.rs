@@ -2,16 +2,19 @@
 //! that started it, and meets newer ones.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use toka_core::event::Usage;
-use toka_core::{Enforcement, Resources};
+use toka_core::{Enforcement, Name, Resources};
 use toka_sandbox::{PrepareError, Program, SandboxPlan, StepError};
 
-/// The version of these messages.
-pub const VERSION: u32 = 1;
+/// The version of these messages. 1: a keeper that ends with its daemon. 2: one that may listen for the next.
+pub const VERSION: u32 = 2;
+/// The oldest version that this one can still speak.
+pub const OLDEST: u32 = 1;
 
 /// One agent process, by a number that the daemon chose; unique within a keeper's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -72,12 +75,122 @@ pub(crate) enum Request {
     Resources { id: ProcessId },
     /// Whose group a process is in.
     Owner { pid: i32 },
-    /// Keep the descriptors that come with this, under a name, until the process is gone.
-    Hold { id: ProcessId, name: String },
+    /// Keep the descriptors that come with this, in the place of those of the same name: until the process is settled,
+    /// or until the keeper ends when no process is named.
+    Hold {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<ProcessId>,
+        name: String,
+    },
+    /// Close the descriptors that were held under a name. Version 2.
+    Release { id: Option<ProcessId>, name: String },
     /// What there is.
     List,
-    /// The descriptors of one process: output, errors, then those held, in the order of the names.
-    HandBack { id: ProcessId },
+    /// Descriptors, from the one with this number on, as many as one packet takes: of a process its output, errors, then
+    /// those held; those of the keeper as a whole when no process is named.
+    HandBack {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<ProcessId>,
+        #[serde(default)]
+        from: usize,
+    },
+    /// Become the keeper's daemon: the first word over its listening socket. Version 2.
+    Attach { version: u32, attach: Attach },
+    /// Listen at this path for the next daemon, and do not end with this one. Version 2.
+    Listen { socket: OsString },
+    /// Take over the agents that a keeper left which was killed, and kill what else is left of it. Version 2.
+    Adopt { orphans: Vec<Orphan> },
+    /// The end of this process is on record: forget it. Version 2.
+    Settled { id: ProcessId },
+    /// Stop every agent gracefully, then end. Version 2.
+    End,
+}
+
+/// What to do about another daemon that the keeper has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attach {
+    /// Leave it there, and fail.
+    IfFree,
+    /// Take its place: it is told so and disconnected.
+    Replace,
+}
+
+/// An agent's process whose keeper was killed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orphan {
+    /// Its number.
+    pub id: ProcessId,
+    /// Its project, which its control group is named after.
+    pub project: Name,
+    /// Its agent.
+    pub agent: Name,
+    /// The pid of its main process.
+    pub pid: i32,
+    /// When that began, in clock ticks after boot: pid and this together name one process ([`start_time`]).
+    pub start_time: u64,
+    /// When it was started, in milliseconds since 1970.
+    #[serde(default)]
+    pub started_ms: u64,
+    /// The process that it runs beside.
+    #[serde(default)]
+    pub beside: Option<ProcessId>,
+    /// The signal that asks it to stop.
+    pub stop_signal: i32,
+    /// How long it may take then.
+    pub grace: Duration,
+    /// Paths that must not be there when it has ended ([`toka_sandbox::guard`]).
+    #[serde(default)]
+    pub guarded: Vec<PathBuf>,
+    /// What confines it.
+    #[serde(default)]
+    pub enforcement: Enforcement,
+    /// How its main process ended, if that was told before its keeper was killed.
+    #[serde(default)]
+    pub status: Option<Status>,
+}
+
+impl Orphan {
+    /// What a list tells of a process, as something to take over; `None` when nothing of it is left to be found.
+    pub(crate) fn of(entry: &Entry) -> Option<Self> {
+        let status = match entry.state {
+            State::Starting | State::Running | State::Frozen => None,
+            State::Exited { status } => Some(status),
+            State::Gone { .. } | State::NotStarted(_) => return None,
+        };
+        Some(Self {
+            id: entry.id,
+            project: Name::new(&entry.project).ok()?,
+            agent: Name::new(&entry.agent).ok()?,
+            pid: entry.pid,
+            start_time: entry.start_time.unwrap_or(0),
+            started_ms: entry.started_ms,
+            beside: entry.beside,
+            stop_signal: entry.stop_signal,
+            grace: entry.grace,
+            guarded: entry.guarded.clone(),
+            enforcement: entry.enforcement.clone(),
+            status,
+        })
+    }
+}
+
+/// When a process began, in clock ticks after boot (proc_pid_stat(5), field 22); `None` when it is gone.
+pub fn start_time(pid: i32) -> Option<u64> {
+    stat_field(pid, 22)?.parse().ok()
+}
+
+/// The time, in milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+/// A field of /proc/PID/stat by its number in proc_pid_stat(5), from 3 on: those behind the name, which may itself have
+/// parentheses.
+pub(crate) fn stat_field(pid: i32, number: usize) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    text.rsplit_once(") ")?.1.split(' ').nth(number.checked_sub(3)?).map(|field| field.trim().to_owned())
 }
 
 /// The answer to a [`Call`], or news when `call` is absent.
@@ -88,13 +201,26 @@ pub(crate) struct Message {
     pub(crate) body: Body,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Body {
-    /// First message of a keeper.
-    Hello { version: u32 },
+    /// First message of a keeper: its version, the oldest that it can speak, its pid.
+    Hello {
+        version: u32,
+        #[serde(default = "first_version")]
+        oldest: u32,
+        #[serde(default)]
+        pid: i32,
+    },
+    /// Answer to `Attach`: the keeper has a daemon, and this is its pid.
+    Occupied { pid: i32 },
     /// It runs; the read ends of its output and error pipes come with this.
-    Started { pid: i32, enforcement: Enforcement },
+    Started {
+        pid: i32,
+        enforcement: Enforcement,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        start_time: Option<u64>,
+    },
     /// It could not be prepared.
     NotPrepared(PrepareError),
     /// It could not be confined or executed.
@@ -113,27 +239,106 @@ pub(crate) enum Body {
     Owner(Option<ProcessId>),
     /// Answer to `List`.
     List(Vec<Entry>),
-    /// Answer to `HandBack`; the descriptors come with this.
-    HandBack { names: Vec<String> },
+    /// Answer to `HandBack`; the descriptors come with this: first so many pipes (output, errors), then those of the names.
+    HandBack {
+        names: Vec<String>,
+        #[serde(default = "both_pipes")]
+        pipes: usize,
+    },
     /// News: the main process has ended.
     Exited { id: ProcessId, status: Status },
     /// News: something that a person should know, before `Gone`.
     Notice { id: ProcessId, text: String },
     /// News: its group is empty and removed.
     Gone { id: ProcessId, usage: Usage },
+    /// News, and the last: another daemon has taken over.
+    Replaced,
 }
 
-/// One process that the keeper holds.
+fn first_version() -> u32 {
+    1
+}
+
+fn both_pipes() -> usize {
+    2
+}
+
+/// One process that the keeper holds, with all that a daemon needs to go on with it. A keeper of version 1 tells only the
+/// first four.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Its number.
     pub id: ProcessId,
-    /// The pid of its main process.
+    /// The pid of its main process; 0 when it was never forked.
     pub pid: i32,
     /// Project and agent.
     pub project: String,
     /// The agent.
     pub agent: String,
+    /// When its main process began, in clock ticks after boot ([`start_time`]); `None` when it has ended.
+    #[serde(default)]
+    pub start_time: Option<u64>,
+    /// When it was asked for, in milliseconds since 1970.
+    #[serde(default)]
+    pub started_ms: u64,
+    /// How far it is.
+    #[serde(default)]
+    pub state: State,
+    /// What confines it.
+    #[serde(default)]
+    pub enforcement: Enforcement,
+    /// The process that it runs beside.
+    #[serde(default)]
+    pub beside: Option<ProcessId>,
+    /// The names of the descriptors that are held for it, each once, in the order in which they came.
+    #[serde(default)]
+    pub held: Vec<String>,
+    /// The signal that asks it to stop.
+    #[serde(default)]
+    pub stop_signal: i32,
+    /// How long it may take then.
+    #[serde(default)]
+    pub grace: Duration,
+    /// Paths that must not be there when it has ended.
+    #[serde(default)]
+    pub guarded: Vec<PathBuf>,
+}
+
+/// How far a process is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Forked, and not yet executing its program.
+    Starting,
+    /// Executing its program.
+    #[default]
+    Running,
+    /// The same, and kept from running.
+    Frozen,
+    /// Its main process has ended; what is left in its group is being killed.
+    Exited {
+        /// How it ended.
+        status: Status,
+    },
+    /// Over, and waiting for [`crate::Keeper::settle`].
+    Gone {
+        /// How it ended.
+        status: Status,
+        /// What it used.
+        usage: Usage,
+    },
+    /// It never executed its program. Waits for [`crate::Keeper::settle`] or another start under its number.
+    NotStarted(StartError),
+}
+
+/// Why a program was not executed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartError {
+    /// The host cannot enforce what the plan demands, or its parts could not be opened.
+    Prepare(PrepareError),
+    /// A step in the child failed.
+    Step(StepError),
 }
 
 /// How a main process ended (wait(2)).
@@ -149,4 +354,42 @@ pub enum Status {
         /// Whether it dumped core.
         core: bool,
     },
+    /// Nobody saw it: its keeper was killed before.
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_one_start_time_and_none_when_it_is_gone() {
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        assert!(start_time(own).is_some());
+        assert_eq!(start_time(own), start_time(own));
+        assert_eq!(start_time(i32::MAX), None);
+    }
+
+    #[test]
+    fn messages_of_version_1_are_understood() {
+        let entry: Entry =
+            serde_json::from_str(r#"{"id":1,"pid":2,"project":"p","agent":"a"}"#).expect("an entry");
+        assert_eq!((entry.state, entry.start_time), (State::Running, None));
+        let call: Call =
+            serde_json::from_str(r#"{"call":1,"request":{"hand_back":{"id":3}}}"#).expect("a call");
+        assert!(matches!(call.request, Request::HandBack { id: Some(ProcessId(3)), from: 0 }));
+        let hello: Message = serde_json::from_str(r#"{"body":{"hello":{"version":1}}}"#).expect("hello");
+        assert!(matches!(hello.body, Body::Hello { version: 1, oldest: 1, .. }));
+        let back: Body = serde_json::from_str(r#"{"hand_back":{"names":["door"]}}"#).expect("an answer");
+        assert!(matches!(back, Body::HandBack { pipes: 2, .. }));
+    }
+
+    #[test]
+    fn what_version_2_adds_does_not_disturb_version_1() {
+        // Its own types: unknown fields are passed over.
+        let hold = Request::Hold { id: Some(ProcessId(3)), name: "door".into() };
+        assert_eq!(serde_json::to_string(&hold).expect("JSON"), r#"{"hold":{"id":3,"name":"door"}}"#);
+        let back = serde_json::to_value(Request::HandBack { id: Some(ProcessId(3)), from: 0 }).expect("JSON");
+        assert_eq!(back["hand_back"]["id"], 3);
+    }
 }

@@ -232,7 +232,7 @@ fn verdict(status: Option<Status>, words: &str) -> Result<(), String> {
         Some(Status::Code(0)) => return Ok(()),
         Some(Status::Code(code)) => format!("exit code {code}"),
         Some(Status::Signal { signal, .. }) => format!("killed by {}", toka_core::exit::signal_name(signal)),
-        None => "exit status unknown".to_owned(),
+        None | Some(Status::Unknown) => "exit status unknown".to_owned(),
     };
     Err(if words.is_empty() { how } else { format!("{how}: {words}") })
 }

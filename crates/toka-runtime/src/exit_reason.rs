@@ -13,7 +13,7 @@ const SIGKILL: i32 = 9;
 /// killed itself, or says like a shell (exit code 128 + 9) that its child was.
 pub fn exit_reason(status: Option<Status>, usage: &Usage, memory: ByteSize) -> Exit {
     let exit = match status {
-        None => Exit::Unknown,
+        None | Some(Status::Unknown) => Exit::Unknown,
         Some(Status::Code(code)) => Exit::Code { code },
         Some(Status::Signal { signal, core }) => Exit::Signal { signal, core },
     };

@@ -76,6 +76,8 @@ async fn route(mut events: mpsc::UnboundedReceiver<KeeperEvent>, routes: Routes)
                     let _ = orders.send(Box::new(Order::Keeper(event)));
                 }
             }
+            // Another daemon goes on with the agents; ours have nobody to tell.
+            KeeperEvent::Replaced => {}
             KeeperEvent::Closed => {
                 for orders in routes.values() {
                     let _ = orders.send(Box::new(Order::Keeper(KeeperEvent::Closed)));

@@ -722,3 +722,78 @@ pub fn sealed_memory(content: &[u8]) -> io::Result<OwnedFd> {
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }.into())?;
     Ok(file.into())
 }
+
+/// A descriptor of a process, which becomes readable when it has ended (pidfd_open(2)); its number may be somebody
+/// else's by then, this is not.
+///
+/// # Errors
+/// `ESRCH` when there is no such process.
+pub fn open_process(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed. The kernel sets close-on-exec by itself.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+/// Sends a signal to the very process of [`open_process`] (pidfd_send_signal(2)).
+///
+/// # Errors
+/// `ESRCH` when it has ended.
+pub fn signal_process(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is open; without a siginfo the kernel reads no memory.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, none, 0) })
+        .map(drop)
+}
+
+/// What one packet of a Unix socket brought.
+#[derive(Debug)]
+pub struct Received {
+    /// How many bytes of the buffer it fills; 0 at the end.
+    pub length: usize,
+    /// The descriptors that came with it, as many as this process had room for.
+    pub descriptors: Vec<OwnedFd>,
+    /// Whether some were left out: there was no room in this process's table, or more than [`MAX_RECEIVED`].
+    pub cut: bool,
+}
+
+/// Most descriptors that one packet brings.
+pub const MAX_RECEIVED: usize = 16;
+
+/// Receives one packet without waiting (recvmsg(2), unix(7)). Unlike a wrapper that fails as a whole when the table of
+/// descriptors is full, this keeps, and so in the end closes, those that the kernel has already put there.
+///
+/// # Errors
+/// As recvmsg(2): `EAGAIN` when there is none.
+pub fn receive_packet(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
+    const SPACE: usize = 16 + MAX_RECEIVED * size_of::<RawFd>();
+    #[repr(align(8))]
+    struct Control([u8; SPACE]);
+    let mut control = Control([0; SPACE]);
+    let mut slice = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: `msghdr` is plain data for which zero is valid.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut slice;
+    header.msg_iovlen = 1;
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = SPACE as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: header, slice, buffer and control memory live through the call, and their true sizes are given.
+    let length = check(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) } as c_long)?;
+    let mut descriptors = Vec::new();
+    // SAFETY: the header is as the kernel filled it. The macros walk within `msg_controllen`; of a message of rights the
+    // data are descriptors that the kernel has just made for us, as many as its length says, and nobody else knows them.
+    unsafe {
+        let mut message = libc::CMSG_FIRSTHDR(&raw const header);
+        while let Some(found) = message.as_ref() {
+            if (found.cmsg_level, found.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                #[allow(clippy::unnecessary_cast, reason = "its type differs between C libraries")]
+                let bytes = found.cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                let data = libc::CMSG_DATA(message).cast::<RawFd>();
+                for at in 0..bytes / size_of::<RawFd>() {
+                    descriptors.push(OwnedFd::from_raw_fd(data.add(at).read_unaligned()));
+                }
+            }
+            message = libc::CMSG_NXTHDR(&raw const header, message);
+        }
+    }
+    Ok(Received { length: length as usize, descriptors, cut: header.msg_flags & libc::MSG_CTRUNC != 0 })
+}

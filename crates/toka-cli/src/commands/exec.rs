@@ -95,6 +95,7 @@ fn execute(args: &Args) -> anyhow::Result<i32> {
         (Status::Code(0), Err(unwritten)) => i32::from(failure::report(&unwritten.into()) as u8),
         (Status::Code(code), _) => code,
         (Status::Signal { signal, .. }, _) => 128 + signal,
+        (Status::Unknown, _) => i32::from(ExitCode::Internal as u8),
     })
 }
 
@@ -226,6 +227,7 @@ async fn supervise(launch: Launch, leftovers: Vec<PathBuf>) -> anyhow::Result<En
             std::process::id()
         ),
         leftovers,
+        ..KeeperOptions::default()
     };
     let id = launch.id;
     let (keeper, mut events) = Keeper::start(&options).await?;
@@ -247,7 +249,7 @@ async fn supervise(launch: Launch, leftovers: Vec<PathBuf>) -> anyhow::Result<En
                 Some(KeeperEvent::Exited { status, .. }) => ended = Some(status),
                 Some(KeeperEvent::Notice { text, .. }) => eprintln!("toka: {text}"),
                 Some(KeeperEvent::Gone { .. }) => break,
-                Some(KeeperEvent::Closed) | None => anyhow::bail!("the keeper is gone"),
+                Some(KeeperEvent::Closed | KeeperEvent::Replaced) | None => anyhow::bail!("the keeper is gone"),
             },
             _ = interrupt.recv() => keeper.signal(id, nix::libc::SIGINT),
             _ = terminate.recv() => keeper.kill(id),

@@ -154,7 +154,12 @@ async fn start_keeper(
     let cgroup_name = format!("toka-{:08x}", fingerprint(&ground.folders.root()));
     // Of a run that is killed, sockets and secrets shall not stay until the next one.
     let leftovers = [Some(run_folder), doors.short()].into_iter().flatten().map(Path::to_owned).collect();
-    let options = KeeperOptions { program: ground.toka_exe.clone(), cgroup_name, leftovers };
+    let options = KeeperOptions {
+        program: ground.toka_exe.clone(),
+        cgroup_name,
+        leftovers,
+        ..KeeperOptions::default()
+    };
     Keeper::start(&options).await.map_err(RunError::Keeper)
 }
 

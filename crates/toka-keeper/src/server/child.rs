@@ -18,14 +18,16 @@ use toka_sandbox::init::read_status;
 use toka_sandbox::sys::{self, Arguments};
 use toka_sandbox::{Birth, Group, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams};
 
+use super::held::Held;
 use super::number;
-use crate::protocol::{Body, Launch, ProcessId, Status};
+use super::peer::Caller;
+use crate::protocol::{self, Body, Entry, Launch, Orphan, ProcessId, StartError, State, Status};
 
 /// How far it is.
 #[derive(Debug)]
 pub(super) enum Phase {
     /// Forked, not yet executing its program; the pipe closes when it does, or says why not.
-    Starting { report: OwnedFd, call: u64 },
+    Starting { report: OwnedFd, caller: Caller },
     /// Executing its program.
     Running,
     /// Its main process has ended; what is left in its group is being killed.
@@ -44,29 +46,41 @@ pub(super) struct Child {
     pub(super) beside: Option<ProcessId>,
     pub(super) group: Group,
     pub(super) enforcement: Enforcement,
-    pub(super) output: OwnedFd,
-    pub(super) error: OwnedFd,
-    pub(super) held: Vec<(String, OwnedFd)>,
+    /// The read ends of its output and errors; lost when it was adopted.
+    pub(super) pipes: Option<[OwnedFd; 2]>,
+    pub(super) held: Held,
     pub(super) usage: Usage,
     /// What a person should know about what it left.
     pub(super) notices: Vec<String>,
     guarded: Vec<PathBuf>,
     /// Where the true status comes from when the forked process only stands before the agent.
     status: Option<OwnedFd>,
-    /// Set when it exits before we have read that it started.
-    early: Option<Status>,
+    /// How its main process ended; known before we have read that it started when it was quick.
+    exited: Option<Status>,
     started: Startup,
+    /// What it is known by when it is somebody else's child: adopted.
+    watch: Option<OwnedFd>,
+    freezer: Freezer,
+    start_time: Option<u64>,
+    started_ms: u64,
     stop_signal: i32,
     grace: Duration,
     /// When to kill it, once it has been asked to stop by us.
     deadline: Option<Instant>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Startup {
     Undecided,
     Executed,
-    Failed,
+    /// Whoever asked is told when nothing of it is left.
+    Failed(StepError, Caller),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Freezer {
+    Frozen,
+    Thawed,
 }
 
 impl Child {
@@ -74,16 +88,16 @@ impl Child {
     pub(super) fn start(
         preparer: &Preparer,
         null: &OwnedFd,
-        call: u64,
-        launch: Launch,
+        caller: Caller,
+        launch: &Launch,
         host: Option<&Self>,
     ) -> Result<Self, PrepareError> {
         let pipe = || {
             pipe2(OFlag::O_CLOEXEC).map_err(|error| StepError::new("streams: make pipe", None, &error.into()))
         };
         let ((output, output_end), (error, error_end), (report, report_end)) = (pipe()?, pipe()?, pipe()?);
-        let executable = Executable::new(preparer, &launch)?;
-        let leaf = format!("beside-{}", launch.id.0);
+        let executable = Executable::new(preparer, launch)?;
+        let leaf = leaf_name(launch.id);
         let seat = match host {
             Some(host) => Seat::Beside { group: &host.group, leaf: &leaf, pid: host.pid },
             None => Seat::Own,
@@ -93,7 +107,7 @@ impl Child {
         let streams = Streams { input: null.as_fd(), output: output_end.as_fd(), error: error_end.as_fd() };
         let birth = prepared.birth(&launch.plan);
         let begun = prepared.start(birth, preparer, || {
-            become_agent(&prepared, preparer, &launch, streams, &executable, report_end.as_fd())
+            become_agent(&prepared, preparer, launch, streams, &executable, report_end.as_fd())
         });
         let pid = begun.map_err(|error| {
             let _ = group.remove();
@@ -107,7 +121,7 @@ impl Child {
         }
         Ok(Self {
             pid,
-            phase: Phase::Starting { report, call },
+            phase: Phase::Starting { report, caller },
             birth,
             project: launch.plan.project.to_string(),
             agent: launch.plan.agent.clone(),
@@ -117,39 +131,82 @@ impl Child {
             notices: Vec::new(),
             group,
             enforcement,
-            output,
-            error,
-            held: Vec::new(),
+            pipes: Some([output, error]),
+            held: Held::default(),
             usage: Usage::default(),
             status,
-            early: None,
+            exited: None,
             started: Startup::Undecided,
+            watch: None,
+            freezer: Freezer::Thawed,
+            start_time: None,
+            started_ms: protocol::now_ms(),
             stop_signal: launch.stop_signal,
             grace: launch.grace,
             deadline: None,
         })
     }
 
+    /// Takes over what an earlier keeper started. `watch` is its main process, if that still runs.
+    pub(super) fn adopt(orphan: &Orphan, group: Group, watch: Option<OwnedFd>) -> Self {
+        let freezer = if group.is_frozen() { Freezer::Frozen } else { Freezer::Thawed };
+        Self {
+            pid: orphan.pid,
+            phase: Phase::Running,
+            // In a process namespace of its own it would have ended with its keeper.
+            birth: Birth::Copied,
+            project: orphan.project.to_string(),
+            agent: orphan.agent.clone(),
+            guarded: orphan.guarded.clone(),
+            beside: orphan.beside,
+            notices: Vec::new(),
+            group,
+            enforcement: orphan.enforcement.clone(),
+            pipes: None,
+            held: Held::default(),
+            usage: Usage::default(),
+            status: None,
+            exited: None,
+            started: Startup::Executed,
+            watch,
+            freezer,
+            start_time: Some(orphan.start_time),
+            started_ms: orphan.started_ms,
+            stop_signal: orphan.stop_signal,
+            grace: orphan.grace,
+            deadline: None,
+        }
+    }
+
     /// It executes its program now; the status if it has already ended.
     pub(super) fn executed(&mut self) -> Option<Status> {
         self.started = Startup::Executed;
-        if self.early.is_none() {
-            self.phase = Phase::Running;
-        } else {
-            self.phase = Phase::Draining;
-        }
-        self.early
+        self.phase = if self.exited.is_none() { Phase::Running } else { Phase::Draining };
+        self.exited
     }
 
     /// It could not be confined or executed; its process ends by itself.
-    pub(super) fn failed(&mut self) {
-        self.started = Startup::Failed;
-        self.phase = if self.early.is_some() { Phase::Draining } else { Phase::Running };
+    pub(super) fn failed(&mut self, error: StepError, caller: Caller) {
+        self.started = Startup::Failed(error, caller);
+        self.phase = if self.exited.is_some() { Phase::Draining } else { Phase::Running };
     }
 
     /// Whether anybody was told that it started.
     pub(super) fn was_started(&self) -> bool {
-        self.started == Startup::Executed
+        matches!(self.started, Startup::Executed)
+    }
+
+    /// Why it did not start, and who is to be told.
+    pub(super) fn failure(&self) -> Option<(Caller, StepError)> {
+        match &self.started {
+            Startup::Failed(error, caller) => Some((*caller, error.clone())),
+            Startup::Undecided | Startup::Executed => None,
+        }
+    }
+
+    /// How its main process ended, if that may be told: not before it was told that it started.
+    pub(super) fn told_status(&self) -> Option<Status> {
+        self.exited.filter(|_| self.was_started())
     }
 
     /// Its main process has ended. The true status when this is to be told now.
@@ -159,16 +216,71 @@ impl Child {
             Some([_, signal, core]) => Status::Signal { signal: signal.into(), core: core != 0 },
             None => status,
         };
+        self.exited = Some(status);
         if let Phase::Starting { .. } = self.phase {
-            self.early = Some(status);
             return None;
         }
         self.phase = Phase::Draining;
-        if !self.group.can_kill() {
-            // Without groups, its process group is the best there is.
+        if !self.group.can_kill() && self.watch.is_none() {
+            // Without groups, its process group is the best there is; that of an orphan may be somebody else's by now.
             let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
         }
-        self.was_started().then_some(status)
+        self.told_status()
+    }
+
+    /// What tells of its end when it is somebody else's child.
+    pub(super) fn watch(&self) -> Option<&OwnedFd> {
+        self.watch.as_ref()
+    }
+
+    /// How far it is.
+    pub(super) fn state(&self) -> State {
+        match (&self.started, &self.phase, self.exited) {
+            (Startup::Failed(error, _), ..) => State::NotStarted(StartError::Step(error.clone())),
+            (Startup::Undecided, ..) => State::Starting,
+            (Startup::Executed, Phase::Draining, Some(status)) => State::Exited { status },
+            (Startup::Executed, ..) if self.freezer == Freezer::Frozen => State::Frozen,
+            (Startup::Executed, ..) => State::Running,
+        }
+    }
+
+    /// When its main process began; reads it once, while it lives.
+    pub(super) fn begun(&mut self) -> Option<u64> {
+        if self.start_time.is_none() && self.exited.is_none() {
+            self.start_time = protocol::start_time(self.pid);
+        }
+        self.start_time.filter(|_| self.exited.is_none())
+    }
+
+    /// All that a daemon needs to go on with it.
+    pub(super) fn entry(&mut self, id: ProcessId) -> Entry {
+        Entry {
+            id,
+            pid: self.pid,
+            project: self.project.clone(),
+            agent: self.agent.to_string(),
+            start_time: self.begun(),
+            started_ms: self.started_ms,
+            state: self.state(),
+            enforcement: self.enforcement.clone(),
+            beside: self.beside,
+            held: self.held.names(),
+            stop_signal: self.stop_signal,
+            grace: self.grace,
+            guarded: self.guarded.clone(),
+        }
+    }
+
+    pub(super) fn freeze(&mut self) -> Result<Body, String> {
+        self.group.freeze().map_err(|error| super::calls::with_source(&error))?;
+        self.freezer = Freezer::Frozen;
+        Ok(Body::Done)
+    }
+
+    pub(super) fn thaw(&mut self) -> Result<Body, String> {
+        self.group.thaw().map_err(|error| super::calls::with_source(&error))?;
+        self.freezer = Freezer::Thawed;
+        Ok(Body::Done)
     }
 
     /// When its group is empty: takes its last figures and removes it. True when it is done with.
@@ -190,22 +302,30 @@ impl Child {
         if matches!(self.phase, Phase::Draining) {
             return Ok(Body::Done);
         }
-        kill(Pid::from_raw(self.pid), signal).map_err(|error| error.to_string())?;
+        self.send(signal).map_err(|error| error.to_string())?;
         Ok(Body::Done)
+    }
+
+    /// A child of ours keeps its number until we have reaped it; that of another's child may be used again.
+    fn send(&self, signal: Signal) -> std::io::Result<()> {
+        match &self.watch {
+            Some(watch) => sys::signal_process(watch.as_fd(), signal as i32),
+            None => Ok(kill(Pid::from_raw(self.pid), signal)?),
+        }
     }
 
     pub(super) fn kill(&mut self) -> Result<Body, String> {
         if !matches!(self.phase, Phase::Draining) {
-            let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+            let _ = self.send(Signal::SIGKILL);
         }
         self.group.kill().map_err(|error| error.to_string())?;
         Ok(Body::Done)
     }
 
-    /// The daemon is gone: asks it to stop, frozen or not.
+    /// The keeper ends: asks it to stop, frozen or not.
     pub(super) fn begin_stop(&mut self, now: Instant) {
         self.deadline = Some(now + self.grace);
-        let _ = self.group.thaw();
+        let _ = self.thaw();
         let _ = self.signal(self.stop_signal);
     }
 
@@ -244,6 +364,11 @@ impl Child {
     pub(super) fn time_left(&self, now: Instant) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(now))
     }
+}
+
+/// The leaf of an agent's group in which a process begins that runs beside it.
+pub(super) fn leaf_name(id: ProcessId) -> String {
+    format!("beside-{}", id.0)
 }
 
 /// Reads why a start failed; `None` when the pipe closed because the program was executed.

@@ -1,44 +1,65 @@
 //! The keeper's loop: one thread, one place where it waits, and every reason that it wakes up for on this page.
 
+mod adopt;
+mod calls;
 mod child;
+mod held;
+mod listener;
 mod number;
+mod past;
+mod peer;
+mod peers;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use toka_sandbox::{Birth, Cgroups, HostFacts, Preparer, sys};
 
-use crate::packet::{Inbox, Packet};
-use crate::protocol::{Body, Call, Entry, Launch, Message, ProcessId, Request, Status, VERSION};
+use crate::protocol::{Body, ProcessId, Status};
 use child::{Child, Phase};
+use held::Held;
+use listener::Listener;
+use past::{Over, Past};
+use peer::Peer;
 
 /// What woke the loop.
 enum Wake {
-    Control,
+    /// A connection has something to say, or room to be told something.
+    Peer(u64),
+    /// Somebody connects.
+    Guests,
     Signals,
     /// A child's report pipe: it has executed its program, or says why not.
     Report(ProcessId),
+    /// An adopted process has ended.
+    Watch(ProcessId),
 }
 
-const CONTROL: u64 = u64::MAX;
-const SIGNALS: u64 = u64::MAX - 1;
+const SIGNALS: u64 = u64::MAX;
+const GUESTS: u64 = u64::MAX - 1;
+/// Marks the number of a connection.
+const PEER: u64 = 1 << 63;
+/// Marks the number of an adopted process; without a mark it is that of a start under way.
+const WATCH: u64 = 1 << 62;
 /// While a group is being emptied it is looked at this often, beside every SIGCHLD: a process may be gone for the kernel
 /// a moment before its group is empty.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(2);
 /// Events taken at once.
 const BATCH: usize = 64;
 
-/// Runs the keeper on `control` until its other side is closed and every agent is gone, and then removes the folders
-/// `leftovers`: a daemon that was killed has left its sockets and secrets there.
+/// Runs the keeper on `control`. It ends when its daemon does, or, once it was told to listen for the next one, when it is
+/// told to end or gets a signal; before that every agent is stopped gracefully. Then it removes the folders `leftovers`: a
+/// daemon that was killed has left its sockets and secrets there.
 ///
 /// # Errors
 /// When the process cannot be set up, or its own descriptors fail.
@@ -47,11 +68,12 @@ pub fn serve(control: OwnedFd, cgroup_name: &str, leftovers: &[PathBuf]) -> io::
     let _ = nix::unistd::setsid();
     sys::default_signals();
     sys::become_subreaper()?;
+    raise_descriptor_limit();
     let host = HostFacts::probe();
     let cgroups = Cgroups::new(host.cgroups.clone(), cgroup_name);
     let preparer = Preparer::new(host, cgroups)?;
-    let mut server = Server::new(control, preparer)?;
-    server.say(None, Body::Hello { version: VERSION }, Vec::new());
+    let mut server = Server::new(preparer)?;
+    server.begin_with(control)?;
     let ended = server.run();
     for folder in leftovers {
         // Mostly the daemon has done it.
@@ -60,50 +82,75 @@ pub fn serve(control: OwnedFd, cgroup_name: &str, leftovers: &[PathBuf]) -> io::
     ended
 }
 
+/// Each agent costs descriptors for as long as it is kept. The agents themselves have a limit of their own.
+fn raise_descriptor_limit() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
+/// What becomes of the keeper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Keeping,
+    /// Agents are being stopped; it ends when they are gone, and their ends settled if there is a daemon.
+    Ending,
+}
+
 struct Server {
-    control: OwnedFd,
-    inbox: Inbox,
-    /// False once the daemon's side is closed: then agents are being stopped, and nothing can be said any more.
-    connected: bool,
+    stage: Stage,
+    /// There when it outlives its daemon.
+    listener: Option<Listener>,
+    peers: BTreeMap<u64, Peer>,
+    next_peer: u64,
+    /// The connection that may ask for everything.
+    daemon: Option<u64>,
+    /// Sockets of those that went while the keeper ends: that they close tells that it has.
+    parked: Vec<OwnedFd>,
     signals: SignalFd,
     epoll: Epoll,
     preparer: Preparer,
     null: OwnedFd,
     children: BTreeMap<ProcessId, Child>,
+    past: Past,
+    /// Held for the keeper as a whole.
+    held: Held,
     /// Whose main process a pid is.
     mains: HashMap<i32, ProcessId>,
     /// Those whose main process has ended and whose group may not be empty yet: few, whatever the number of children.
     draining: BTreeSet<ProcessId>,
-    outgoing: VecDeque<Packet>,
 }
 
 impl Server {
-    fn new(control: OwnedFd, preparer: Preparer) -> io::Result<Self> {
+    fn new(preparer: Preparer) -> io::Result<Self> {
         let mask: SigSet =
             [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None)?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        epoll.add(&control, EpollEvent::new(EpollFlags::EPOLLIN, CONTROL))?;
         epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
         let null = std::fs::File::open("/dev/null")?.into();
         Ok(Self {
-            control,
-            inbox: Inbox::new(),
-            connected: true,
+            stage: Stage::Keeping,
+            listener: None,
+            peers: BTreeMap::new(),
+            next_peer: 0,
+            daemon: None,
+            parked: Vec::new(),
             signals,
             epoll,
             preparer,
             null,
             children: BTreeMap::new(),
+            past: Past::new(),
+            held: Held::default(),
             mains: HashMap::new(),
             draining: BTreeSet::new(),
-            outgoing: VecDeque::new(),
         })
     }
 
     fn run(&mut self) -> io::Result<()> {
-        while self.connected || !self.children.is_empty() {
+        while self.has_work() {
             let mut events = [EpollEvent::empty(); BATCH];
             let count = match self.epoll.wait(&mut events, self.next_wake()) {
                 Err(Errno::EINTR) => 0,
@@ -111,57 +158,46 @@ impl Server {
             };
             for event in &events[..count] {
                 match wake_of(event.data()) {
-                    Wake::Control => self.on_control(),
+                    Wake::Peer(number) => self.on_peer(number),
+                    Wake::Guests => self.on_guests(),
                     Wake::Signals => self.on_signals(),
                     Wake::Report(id) => self.on_report(id),
+                    Wake::Watch(id) => self.on_watch(id),
                 }
             }
             self.on_time();
         }
+        // Before the last sockets close, since that is how others know that it has ended.
+        self.listener = None;
         kill_orphans();
         self.preparer.cgroups().remove_empty();
         Ok(())
+    }
+
+    fn has_work(&self) -> bool {
+        match self.stage {
+            Stage::Keeping => true,
+            Stage::Ending => !self.children.is_empty() || self.daemon.is_some() && !self.past.is_empty(),
+        }
     }
 
     /// When to wake up although nothing happens: only while groups are being emptied or agents stopped.
     fn next_wake(&self) -> EpollTimeout {
         let now = Instant::now();
         let draining = (!self.draining.is_empty()).then_some(DRAIN_INTERVAL);
-        let deadline = self.stopping().filter_map(|child| child.time_left(now)).min();
+        let stopping = self.children.values().filter(|_| self.stage == Stage::Ending);
+        let deadline = stopping.filter_map(|child| child.time_left(now)).min();
         let next = draining.into_iter().chain(deadline).min();
         next.and_then(|wait| EpollTimeout::try_from(wait + Duration::from_millis(1)).ok())
             .unwrap_or(EpollTimeout::NONE)
     }
 
-    /// Children with a deadline: none before the daemon's side closes.
-    fn stopping(&self) -> impl Iterator<Item = &Child> {
-        self.children.values().filter(|_| !self.connected)
-    }
-
-    fn on_control(&mut self) {
-        self.flush();
-        loop {
-            match self.inbox.receive::<Call>(self.control.as_fd()) {
-                Ok(Some((call, descriptors))) => self.on_call(call, descriptors),
-                Ok(None) => return self.disconnect(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    let body = Body::Failed { reason: format!("not understood: {error}") };
-                    self.say(None, body, Vec::new());
-                }
-                Err(_) => return self.disconnect(),
-            }
-        }
-    }
-
-    /// The daemon is gone: every agent is asked to stop, and killed when its grace period is over.
-    fn disconnect(&mut self) {
-        if !self.connected {
+    /// Every agent is asked to stop, and killed when its grace period is over; then the keeper ends.
+    fn begin_end(&mut self) {
+        if self.stage == Stage::Ending {
             return;
         }
-        self.connected = false;
-        self.outgoing.clear();
-        let _ = self.epoll.delete(&self.control);
+        self.stage = Stage::Ending;
         for child in self.children.values_mut() {
             child.begin_stop(Instant::now());
         }
@@ -173,7 +209,7 @@ impl Server {
             stop |= i32::try_from(info.ssi_signo) != Ok(Signal::SIGCHLD as i32);
         }
         if stop {
-            self.disconnect();
+            self.begin_end();
         }
         self.reap();
     }
@@ -193,7 +229,7 @@ impl Server {
                 self.on_exit(id, status);
             }
         }
-        self.settle();
+        self.let_go();
     }
 
     fn on_exit(&mut self, id: ProcessId, status: Status) {
@@ -203,248 +239,104 @@ impl Server {
             self.draining.insert(id);
         }
         if let Some(status) = told {
-            self.say(None, Body::Exited { id, status }, Vec::new());
+            self.tell(Body::Exited { id, status });
         }
     }
 
+    /// Nobody can wait for somebody else's child, so its status stays unknown.
+    fn on_watch(&mut self, id: ProcessId) {
+        if let Some(watch) = self.children.get(&id).and_then(Child::watch) {
+            let _ = self.epoll.delete(watch);
+            self.on_exit(id, Status::Unknown);
+        }
+        self.let_go();
+    }
+
     fn on_report(&mut self, id: ProcessId) {
+        let outlives = self.outlives();
         let Some(child) = self.children.get_mut(&id) else { return };
-        let Phase::Starting { report, call } = &child.phase else { return };
-        let call = *call;
+        let Phase::Starting { report, caller } = &child.phase else { return };
+        let caller = *caller;
         if child.birth != Birth::Sharing {
             let _ = self.epoll.delete(report);
         }
         match child::read_report(report) {
             None => {
-                let (output, error) = (child.output.try_clone(), child.error.try_clone());
-                let body = Body::Started { pid: child.pid, enforcement: child.enforcement.clone() };
                 let early = child.executed();
-                match (output, error) {
-                    (Ok(output), Ok(error)) => self.say(Some(call), body, vec![output, error]),
-                    _ => self.say(Some(call), failed("duplicate its output pipes"), Vec::new()),
+                let start_time = outlives.then(|| child.begun()).flatten();
+                let enforcement = child.enforcement.clone();
+                let body = Body::Started { pid: child.pid, enforcement, start_time };
+                let pipes: io::Result<Vec<OwnedFd>> =
+                    child.pipes.iter().flatten().map(OwnedFd::try_clone).collect();
+                match pipes {
+                    Ok(pipes) => self.answer(caller, body, pipes),
+                    // It runs all the same; the pipes can be handed back later.
+                    Err(_) => self.answer(caller, body, Vec::new()),
                 }
                 if let Some(status) = early {
-                    self.say(None, Body::Exited { id, status }, Vec::new());
+                    self.tell(Body::Exited { id, status });
                 }
             }
             Some(error) => {
-                child.failed();
-                self.say(Some(call), Body::NotStarted(error), Vec::new());
+                child.failed(error, caller);
             }
         }
         if self.children.get(&id).is_some_and(Child::is_draining) {
             self.draining.insert(id);
         }
-        self.settle();
+        self.let_go();
     }
 
     fn on_time(&mut self) {
-        if !self.connected {
+        if self.stage == Stage::Ending {
             let now = Instant::now();
             self.children.values_mut().for_each(|child| child.on_time(now));
         }
-        self.settle();
+        self.let_go();
     }
 
     /// Lets go of every child whose main process has ended and whose group is empty.
-    fn settle(&mut self) {
+    fn let_go(&mut self) {
         let (children, draining) = (&mut self.children, &mut self.draining);
         let mut finished = |id: &ProcessId| children.get_mut(id).is_none_or(Child::try_finish);
         let ended: Vec<ProcessId> = draining.iter().copied().filter(|id| finished(id)).collect();
         for id in ended {
             self.draining.remove(&id);
             let Some(child) = self.children.remove(&id) else { continue };
-            for text in child.notices.iter().cloned() {
-                self.say(None, Body::Notice { id, text }, Vec::new());
+            let failure = child.failure();
+            let over = Over::ended(id, child);
+            for news in over.last_words() {
+                self.tell(news);
             }
-            if child.was_started() {
-                self.say(None, Body::Gone { id, usage: child.usage }, Vec::new());
-            }
-        }
-    }
-
-    fn on_call(&mut self, Call { call, request }: Call, descriptors: Vec<OwnedFd>) {
-        let body = match request {
-            Request::Spawn(launch) => return self.spawn(call, *launch),
-            Request::HandBack { id } => return self.hand_back(call, id),
-            Request::List => Body::List(self.list()),
-            Request::Owner { pid } => Body::Owner(self.owner(pid)),
-            Request::Hold { id, name } => self.with(id, |child| {
-                child.held.extend(descriptors.into_iter().map(|fd| (name.clone(), fd)));
-                Ok(Body::Done)
-            }),
-            Request::Signal { id, signal } => self.with(id, |child| child.signal(signal)),
-            Request::Kill { id } => self.with(id, |child| child.kill()),
-            Request::Freeze { id } => self.with(id, |child| done(child.group.freeze())),
-            Request::Thaw { id } => self.with(id, |child| done(child.group.thaw())),
-            Request::MakeLeaf { id, leaf, pid } => self.make_leaf(id, &leaf, pid),
-            Request::RemoveLeaf { id, leaf } => self.with(id, |child| {
-                child.group.remove_leaf(&leaf).map(Body::Usage).map_err(|e| with_source(&e))
-            }),
-            Request::Resources { id } => {
-                self.with(id, |child| Ok(Body::Resources(child.group.resources(Path::new("/proc")))))
-            }
-            Request::Usage { id } => self.with(id, |child| Ok(Body::Usage(child.group.usage()))),
-        };
-        self.say(Some(call), body, Vec::new());
-    }
-
-    /// Moves the process that the agent calls `number` into a leaf, if the kernel says that it is the agent's.
-    fn make_leaf(&self, id: ProcessId, leaf: &str, number: i32) -> Body {
-        let Some(child) = self.children.get(&id) else { return failed("find the process") };
-        if !child.group.can_kill() {
-            // There is nothing to move it into, and nothing that would tell whose it is.
-            return Body::Done;
-        }
-        match child.on_host(number).filter(|pid| self.owner(*pid) == Some(id)) {
-            Some(pid) => {
-                done(child.group.make_leaf(leaf, pid)).unwrap_or_else(|reason| Body::Failed { reason })
-            }
-            None => Body::Stranger,
-        }
-    }
-
-    fn with(&mut self, id: ProcessId, act: impl FnOnce(&mut Child) -> Result<Body, String>) -> Body {
-        match self.children.get_mut(&id) {
-            Some(child) => act(child).unwrap_or_else(|reason| Body::Failed { reason }),
-            None => failed("find the process"),
-        }
-    }
-
-    fn spawn(&mut self, call: u64, launch: Launch) {
-        let id = launch.id;
-        if self.children.contains_key(&id) {
-            return self.say(Some(call), failed("reuse the number of a process that still runs"), Vec::new());
-        }
-        let host = match launch.beside {
-            None => None,
-            Some(host) => match self.children.get(&host).filter(|host| host.is_running()) {
-                Some(host) => Some(host),
-                None => return self.say(Some(call), failed("find the process to start beside"), Vec::new()),
-            },
-        };
-        match Child::start(&self.preparer, &self.null, call, launch, host) {
-            Ok(child) => {
-                let birth = child.birth;
-                self.mains.insert(child.pid, id);
-                self.children.insert(id, child);
-                match birth {
-                    // It has executed its program, or has failed to: we stood still meanwhile.
-                    Birth::Sharing => self.on_report(id),
-                    Birth::Copied | Birth::InNamespaces => self.await_report(id, call),
-                }
-            }
-            Err(error) => self.say(Some(call), Body::NotPrepared(error), Vec::new()),
-        }
-    }
-
-    fn await_report(&mut self, id: ProcessId, call: u64) {
-        let Some(Child { phase: Phase::Starting { report, .. }, .. }) = self.children.get(&id) else {
-            return;
-        };
-        if let Err(error) = self.epoll.add(report, EpollEvent::new(EpollFlags::EPOLLIN, id.0)) {
-            self.say(Some(call), Body::Failed { reason: error.to_string() }, Vec::new());
-        }
-    }
-
-    fn hand_back(&mut self, call: u64, id: ProcessId) {
-        let Some(child) = self.children.get(&id) else {
-            return self.say(Some(call), failed("find the process"), Vec::new());
-        };
-        let names: Vec<String> = child.held.iter().map(|(name, _)| name.clone()).collect();
-        let all = [&child.output, &child.error].into_iter().chain(child.held.iter().map(|(_, fd)| fd));
-        match all.map(OwnedFd::try_clone).collect::<io::Result<Vec<_>>>() {
-            Ok(descriptors) => self.say(Some(call), Body::HandBack { names }, descriptors),
-            Err(error) => self.say(Some(call), Body::Failed { reason: error.to_string() }, Vec::new()),
-        }
-    }
-
-    fn list(&self) -> Vec<Entry> {
-        let entry = |(id, child): (&ProcessId, &Child)| Entry {
-            id: *id,
-            pid: child.pid,
-            project: child.project.clone(),
-            agent: child.agent.to_string(),
-        };
-        self.children.iter().map(entry).collect()
-    }
-
-    /// Whose group the kernel says that a process is in. Without groups, whose main process it is or descends from.
-    fn owner(&self, pid: i32) -> Option<ProcessId> {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        let by_group = self.preparer.cgroups().owner(&text).and_then(|(project, agent)| {
-            self.children.iter().find(|(_, child)| {
-                child.beside.is_none() && child.project == project && child.agent.as_str() == agent
-            })
-        });
-        by_group.map(|(id, _)| *id).or_else(|| self.owner_by_ancestry(pid))
-    }
-
-    fn owner_by_ancestry(&self, mut pid: i32) -> Option<ProcessId> {
-        for _ in 0..64 {
-            if let Some((id, child)) = self.children.iter().find(|(_, child)| child.pid == pid) {
-                // What runs beside an agent speaks for it.
-                return child.beside.or(Some(*id));
-            }
-            pid = parent_of(pid).filter(|parent| *parent > 1)?;
-        }
-        None
-    }
-
-    /// Sends, or queues while the daemon does not keep up.
-    fn say(&mut self, call: Option<u64>, body: Body, descriptors: Vec<OwnedFd>) {
-        if !self.connected {
-            return;
-        }
-        if let Ok(packet) = Packet::new(&Message { call, body }, descriptors) {
-            self.outgoing.push_back(packet);
-        }
-        self.flush();
-    }
-
-    fn flush(&mut self) {
-        while let Some(packet) = self.outgoing.front() {
-            match packet.send(self.control.as_fd()) {
-                Ok(()) => drop(self.outgoing.pop_front()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => return self.disconnect(),
+            self.remember(over);
+            if let Some((caller, error)) = failure {
+                // Only now, so that its number and its group are free for another try.
+                self.answer(caller, Body::NotStarted(error), Vec::new());
             }
         }
-        let mut interest = EpollFlags::EPOLLIN;
-        if !self.outgoing.is_empty() {
-            interest |= EpollFlags::EPOLLOUT;
+    }
+
+    /// Keeps what is over for the next daemon, if there can be one.
+    fn remember(&mut self, over: Over) {
+        if self.outlives() {
+            self.past.insert(over.entry.id, over);
         }
-        let _ = self.epoll.modify(&self.control, &mut EpollEvent::new(interest, CONTROL));
+    }
+
+    /// Whether it goes on when its daemon goes.
+    fn outlives(&self) -> bool {
+        self.listener.is_some()
     }
 }
 
 fn wake_of(data: u64) -> Wake {
     match data {
-        CONTROL => Wake::Control,
         SIGNALS => Wake::Signals,
+        GUESTS => Wake::Guests,
+        number if number & PEER != 0 => Wake::Peer(number & !PEER),
+        id if id & WATCH != 0 => Wake::Watch(ProcessId(id & !WATCH)),
         id => Wake::Report(ProcessId(id)),
     }
-}
-
-fn failed(what: &str) -> Body {
-    Body::Failed { reason: format!("cannot {what}") }
-}
-
-fn done<E: std::error::Error>(result: Result<(), E>) -> Result<Body, String> {
-    result.map(|()| Body::Done).map_err(|error| with_source(&error))
-}
-
-fn with_source(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
-}
-
-/// The parent of a process (proc_pid_stat(5)): the second field behind the name, which may itself have parentheses.
-fn parent_of(pid: i32) -> Option<i32> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    text.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 /// Where there are no groups, what agents left behind has become our children; nothing outlives the keeper.

@@ -276,7 +276,7 @@ impl<P: Processes> Actor<P> {
                 ));
                 self.gone(toka_core::event::Usage::default()).await;
             }
-            KeeperEvent::Closed => {}
+            KeeperEvent::Closed | KeeperEvent::Replaced => {}
         }
     }
 }

@@ -91,6 +91,28 @@ impl Group {
         Ok((group, reasons))
     }
 
+    /// The group of an agent that was started earlier, perhaps by another keeper: nothing is made or limited. Where there
+    /// is none any more it behaves as an empty one.
+    pub fn open(cgroups: &Cgroups, project: &Name, agent: &Name) -> Self {
+        Self::at(cgroups, &Path::new(project.as_str()).join(agent.as_str()))
+    }
+
+    /// Whether it is there, in all hierarchies of the layout.
+    pub fn exists(&self) -> bool {
+        self.can_kill() && self.own_folders().all(Path::is_dir)
+    }
+
+    /// Whether its processes are kept from running, or about to be.
+    pub fn is_frozen(&self) -> bool {
+        match (&self.unified, &self.freezer) {
+            (Some(folder), _) => files::number(&folder.join("cgroup.freeze")) == Some(1),
+            (None, Some(folder)) => {
+                fs::read_to_string(folder.join("freezer.state")).is_ok_and(|state| state.trim() != "THAWED")
+            }
+            (None, None) => false,
+        }
+    }
+
     /// All groups of a keeper as one.
     pub(super) fn whole(cgroups: &Cgroups) -> Self {
         Self::at(cgroups, Path::new(""))
@@ -332,8 +354,17 @@ impl Group {
     /// When the name is no plain word, or a folder cannot be made.
     pub fn leaf(&self, name: &str) -> Result<Self, GroupError> {
         check_leaf(name)?;
+        let leaf = self.open_leaf(name);
+        for folder in leaf.own_folders() {
+            make_folder(folder)?;
+        }
+        Ok(leaf)
+    }
+
+    /// The leaf that [`Group::leaf`] made earlier; where there is none any more it behaves as an empty one.
+    pub fn open_leaf(&self, name: &str) -> Self {
         let below = |folder: &Option<PathBuf>| folder.as_ref().map(|folder| folder.join(name));
-        let leaf = Self {
+        Self {
             memory: below(&self.memory),
             freezer: below(&self.freezer),
             unified: below(&self.unified),
@@ -342,11 +373,7 @@ impl Group {
             pids: self.pids.clone(),
             seat: Seating::Leaf,
             ..*self
-        };
-        for folder in leaf.own_folders() {
-            make_folder(folder)?;
         }
-        Ok(leaf)
     }
 
     /// Makes a leaf for one task and moves a process into it with all its threads. Only memory and CPU are accounted
@@ -541,6 +568,24 @@ mod tests {
         assert_eq!(read("cpu.weight"), "200");
         assert_eq!(read("pids.max"), "16");
         assert!(unified.join("main").is_dir());
+    }
+
+    #[test]
+    fn an_agents_group_is_opened_without_making_or_emptying_it() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let layout =
+            Layout { kind: Kind::Unified, unified: Some(temp.path().to_owned()), ..Layout::default() };
+        let cgroups = Cgroups::new(layout, "t");
+        let name = |text: &str| Name::new(text).expect("a label");
+        let group = Group::open(&cgroups, &name("p"), &name("a"));
+        assert!(!group.exists() && group.is_empty() && !group.is_frozen());
+        assert!(!temp.path().join("t").exists(), "nothing was made");
+        group.remove().expect("what is not there is removed");
+
+        let folder = with_files(&temp.path().join("t/p/a"), &[]);
+        fs::write(folder.join("cgroup.freeze"), "1\n").expect("a file");
+        assert!(group.exists() && group.is_frozen());
+        assert_eq!(cgroups.agents(), [("p".to_owned(), "a".to_owned())]);
     }
 
     #[test]

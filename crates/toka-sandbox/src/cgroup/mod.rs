@@ -12,6 +12,7 @@ mod resources;
 pub use group::{Entrances, Group, GroupError};
 pub use layout::{Kind, Layout};
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,18 @@ impl Cgroups {
     /// The base folder in every hierarchy that there is.
     fn bases(&self) -> impl Iterator<Item = PathBuf> {
         self.layout.roots().map(|root| root.join(&self.name)).collect::<Vec<_>>().into_iter()
+    }
+
+    /// The agents that have a group here, by project and name, whether anybody is in it or not.
+    pub fn agents(&self) -> Vec<(String, String)> {
+        let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let mut found = BTreeSet::new();
+        for project in self.bases().flat_map(|base| files::children(&base)) {
+            for agent in files::children(&project) {
+                found.extend(name(&project).zip(name(&agent)));
+            }
+        }
+        found.into_iter().collect()
     }
 
     /// Removes the base groups and what is empty in them. Groups with processes stay, as do those that are not ours.

@@ -1,0 +1,347 @@
+//! The handle: what a daemon can ask of its keeper.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use toka_core::Enforcement;
+use toka_core::Resources;
+use toka_core::event::Usage;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::error::{KeeperError, SpawnError, refusal};
+use super::traffic::{AfterLoss, Answer, Shared, Waiting};
+use crate::packet::{MAX_DESCRIPTORS, Packet};
+use crate::protocol::{Body, Call, Entry, Launch, Orphan, ProcessId, Request};
+
+/// A process that runs.
+#[derive(Debug)]
+pub struct Started {
+    /// The pid of its main process.
+    pub pid: i32,
+    /// The read end of its output, non-blocking.
+    pub stdout: OwnedFd,
+    /// The read end of its errors, non-blocking.
+    pub stderr: OwnedFd,
+    /// What confines it.
+    pub enforcement: Enforcement,
+}
+
+/// A handle on the keeper. When the last one is dropped, a keeper that ends with its daemon stops every agent and ends;
+/// one that listens for the next goes on.
+#[derive(Debug, Clone)]
+pub struct Keeper {
+    pub(super) shared: Arc<Shared>,
+    pub(super) outgoing: mpsc::UnboundedSender<Packet>,
+    /// Fails when the connection is over.
+    pub(super) closed: watch::Receiver<()>,
+}
+
+impl Keeper {
+    /// Starts a process; returns when it executes its program, or with the step that failed.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn spawn(&self, launch: Launch) -> Result<Started, SpawnError> {
+        let id = launch.id;
+        let start = Box::new(future_orphan(&launch));
+        let request = Request::Spawn(Box::new(launch));
+        let answer = self.call_for(request, Vec::new(), Some(start)).await;
+        let (body, descriptors) = answer.map_err(SpawnError::Keeper)?;
+        match body {
+            Body::Started { pid, enforcement, .. } => {
+                let got = descriptors.len();
+                let [stdout, stderr]: [OwnedFd; 2] = descriptors.try_into().map_err(|_| {
+                    // Nobody would read what it writes.
+                    self.kill(id);
+                    SpawnError::Keeper(KeeperError::Descriptors { got, sent: 2 })
+                })?;
+                Ok(Started { pid, stdout, stderr, enforcement })
+            }
+            Body::NotPrepared(error) => Err(SpawnError::Prepare(error)),
+            Body::NotStarted(error) => Err(SpawnError::Step(error)),
+            other => Err(SpawnError::Keeper(refusal(other))),
+        }
+    }
+
+    /// Sends a signal to the main process, if it still runs.
+    pub fn signal(&self, id: ProcessId, signal: i32) {
+        self.tell(Request::Signal { id, signal });
+    }
+
+    /// Kills all its processes.
+    pub fn kill(&self, id: ProcessId) {
+        self.tell(Request::Kill { id });
+    }
+
+    /// Freezes all its processes.
+    ///
+    /// # Errors
+    /// When the host has nothing to freeze with.
+    pub async fn freeze(&self, id: ProcessId) -> Result<(), KeeperError> {
+        self.done(Request::Freeze { id }).await
+    }
+
+    /// Lets frozen processes run again.
+    ///
+    /// # Errors
+    /// As [`Keeper::freeze`].
+    pub async fn thaw(&self, id: ProcessId) -> Result<(), KeeperError> {
+        self.done(Request::Thaw { id }).await
+    }
+
+    /// Makes the leaf group `leaf` of an agent and moves one of its processes into it, with all its threads. `pid` is the
+    /// number that the agent has for it, in its own process namespace if it has one.
+    ///
+    /// # Errors
+    /// [`KeeperError::Stranger`] when the process is not the agent's; others when the kernel refuses.
+    pub async fn make_leaf(&self, id: ProcessId, leaf: &str, pid: i32) -> Result<(), KeeperError> {
+        self.done(Request::MakeLeaf { id, leaf: leaf.to_owned(), pid }).await
+    }
+
+    /// Removes a leaf group with what is left in it; says what it used.
+    ///
+    /// # Errors
+    /// When it still has processes.
+    pub async fn remove_leaf(&self, id: ProcessId, leaf: &str) -> Result<Usage, KeeperError> {
+        match self.call(Request::RemoveLeaf { id, leaf: leaf.to_owned() }, Vec::new()).await?.0 {
+            Body::Usage(usage) => Ok(usage),
+            other => Err(refusal(other)),
+        }
+    }
+
+    /// What it and all that it started hold and use at this moment; `None` when it is gone.
+    pub async fn resources(&self, id: ProcessId) -> Option<Resources> {
+        match self.call(Request::Resources { id }, Vec::new()).await.ok()?.0 {
+            Body::Resources(resources) => Some(resources),
+            _ => None,
+        }
+    }
+
+    /// What an agent has used so far.
+    pub async fn usage(&self, id: ProcessId) -> Option<Usage> {
+        match self.call(Request::Usage { id }, Vec::new()).await.ok()?.0 {
+            Body::Usage(usage) => Some(usage),
+            _ => None,
+        }
+    }
+
+    /// Whose group the kernel says that a process is in.
+    pub async fn owner_of(&self, pid: i32) -> Option<ProcessId> {
+        match self.call(Request::Owner { pid }, Vec::new()).await.ok()?.0 {
+            Body::Owner(owner) => owner,
+            _ => None,
+        }
+    }
+
+    /// Gives descriptors to hold, in the place of those of the same name: until the process is settled (or gone, where the
+    /// keeper ends with its daemon), or until the keeper ends when no process is named. At most 15 at a time.
+    ///
+    /// # Errors
+    /// When there is no such process; [`KeeperError::TooOld`].
+    pub async fn hold(
+        &self,
+        id: impl Into<Option<ProcessId>>,
+        name: &str,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), KeeperError> {
+        let id = id.into();
+        if id.is_none() {
+            self.demand(2, "hold descriptors for itself")?;
+        }
+        match self.call(Request::Hold { id, name: name.to_owned() }, descriptors).await?.0 {
+            Body::Done => Ok(()),
+            other => Err(refusal(other)),
+        }
+    }
+
+    /// Has descriptors closed that were held under a name.
+    ///
+    /// # Errors
+    /// When there is no such process; [`KeeperError::TooOld`].
+    pub async fn release(&self, id: impl Into<Option<ProcessId>>, name: &str) -> Result<(), KeeperError> {
+        self.demand(2, "release descriptors")?;
+        self.done(Request::Release { id: id.into(), name: name.to_owned() }).await
+    }
+
+    /// The processes that the keeper holds.
+    ///
+    /// # Errors
+    /// When the keeper is gone.
+    pub async fn list(&self) -> Result<Vec<Entry>, KeeperError> {
+        match self.call(Request::List, Vec::new()).await?.0 {
+            Body::List(entries) => Ok(entries),
+            other => Err(refusal(other)),
+        }
+    }
+
+    /// Descriptors, each with its name: of a process its output and error pipes (`stdout`, `stderr`), then those that were
+    /// held; those of the keeper as a whole when no process is named. They are duplicates: it can be asked again. An
+    /// adopted process has no pipes but those that were held for it.
+    ///
+    /// # Errors
+    /// When there is no such process; [`KeeperError::Descriptors`] when there is no room for them, and nothing is kept.
+    pub async fn hand_back(
+        &self,
+        id: impl Into<Option<ProcessId>>,
+    ) -> Result<Vec<(String, OwnedFd)>, KeeperError> {
+        let id = id.into();
+        if id.is_none() {
+            self.demand(2, "hand back descriptors of its own")?;
+        }
+        let mut all = Vec::new();
+        loop {
+            let request = Request::HandBack { id, from: all.len() };
+            let (body, descriptors) = self.call(request, Vec::new()).await?;
+            let Body::HandBack { names, pipes } = body else { return Err(refusal(body)) };
+            let pipes = ["stdout", "stderr"].into_iter().take(pipes).map(str::to_owned);
+            let names: Vec<String> = pipes.chain(names).collect();
+            let (got, sent) = (descriptors.len(), names.len());
+            if got < sent {
+                return Err(KeeperError::Descriptors { got, sent });
+            }
+            all.extend(names.into_iter().zip(descriptors));
+            if sent < MAX_DESCRIPTORS || !self.speaks(2) {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Says that the end of a process is on record, so that the keeper forgets it and its number can be used again. Until
+    /// then the next daemon hears of it again. Nothing is lost by saying it twice.
+    ///
+    /// # Errors
+    /// When it is not over, or the keeper is gone.
+    pub async fn settle(&self, id: ProcessId) -> Result<(), KeeperError> {
+        if !self.speaks(2) {
+            // It forgets by itself.
+            return Ok(());
+        }
+        self.done(Request::Settled { id }).await
+    }
+
+    /// What a keeper that is killed at this moment leaves behind, for the next one to adopt ([`KeeperOptions::adopt`]).
+    /// Empty for one that ends with its daemon: there nothing is left.
+    ///
+    /// [`KeeperOptions::adopt`]: crate::KeeperOptions::adopt
+    pub fn orphans(&self) -> Vec<Orphan> {
+        match self.shared.after_loss {
+            AfterLoss::Spare => self.shared.roster().values().cloned().collect(),
+            AfterLoss::Kill { .. } => Vec::new(),
+        }
+    }
+
+    /// The keeper's pid; `None` when it is too old to say.
+    pub fn pid(&self) -> Option<i32> {
+        self.shared.hello.get().map(|hello| hello.pid).filter(|pid| *pid > 0)
+    }
+
+    /// Asks a keeper to stop every agent gracefully, and to end when all are gone and their ends settled. Returns at once:
+    /// what happens is told by events, and the last of them is `Closed`.
+    ///
+    /// # Errors
+    /// [`KeeperError::TooOld`]; when it is gone.
+    pub async fn end(&self) -> Result<(), KeeperError> {
+        self.demand(2, "end by request")?;
+        self.done(Request::End).await
+    }
+
+    /// Leaves the keeper and, if it listens for the next daemon, its agents running. Returns when it knows that it is free.
+    /// With other handles still there, waits for them.
+    pub async fn detach(self) {
+        self.left().await;
+    }
+
+    /// Lets the keeper end, and waits until it has: it stops what still runs, and removes its groups. What was not settled
+    /// is not told any more.
+    pub async fn shutdown(self) {
+        if matches!(self.shared.after_loss, AfterLoss::Spare) && self.speaks(2) {
+            self.tell(Request::End);
+        }
+        let process = self.shared.take_process();
+        self.left().await;
+        if let Some(mut process) = process {
+            // Waiting blocks a thread of the pool, not the runtime.
+            let _ = tokio::task::spawn_blocking(move || process.wait()).await;
+        }
+    }
+
+    async fn left(self) {
+        let mut closed = self.closed.clone();
+        drop(self);
+        while closed.changed().await.is_ok() {}
+    }
+
+    /// Whether the keeper speaks this version.
+    pub(super) fn speaks(&self, version: u32) -> bool {
+        self.shared.hello.get().is_some_and(|hello| hello.version >= version)
+    }
+
+    fn demand(&self, version: u32, what: &'static str) -> Result<(), KeeperError> {
+        match self.shared.hello.get() {
+            Some(hello) if hello.version < version => {
+                Err(KeeperError::TooOld { what, version: hello.version })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn done(&self, request: Request) -> Result<(), KeeperError> {
+        match self.call(request, Vec::new()).await?.0 {
+            Body::Done => Ok(()),
+            other => Err(refusal(other)),
+        }
+    }
+
+    pub(super) async fn call(
+        &self,
+        request: Request,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Answer, KeeperError> {
+        self.call_for(request, descriptors, None).await
+    }
+
+    async fn call_for(
+        &self,
+        request: Request,
+        descriptors: Vec<OwnedFd>,
+        start: Option<Box<Orphan>>,
+    ) -> Result<Answer, KeeperError> {
+        let call = self.shared.next_call.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        if !self.shared.await_answer(call, Waiting { answer, start }) {
+            return Err(KeeperError::Gone);
+        }
+        self.send(&Call { call, request }, descriptors)?;
+        answered.await.map_err(|_| KeeperError::Gone)
+    }
+
+    fn tell(&self, request: Request) {
+        // An answer to call 0 has nobody who waits for it; what became of the process is told by events.
+        let _ = self.send(&Call { call: 0, request }, Vec::new());
+    }
+
+    fn send(&self, call: &Call, descriptors: Vec<OwnedFd>) -> Result<(), KeeperError> {
+        let packet =
+            Packet::new(call, descriptors).map_err(|error| KeeperError::Refused(error.to_string()))?;
+        self.outgoing.send(packet).map_err(|_| KeeperError::Gone)
+    }
+}
+
+/// What a start leaves behind if it succeeds; what is not known yet comes with the answer.
+fn future_orphan(launch: &Launch) -> Orphan {
+    Orphan {
+        id: launch.id,
+        project: launch.plan.project.clone(),
+        agent: launch.plan.agent.clone(),
+        pid: 0,
+        start_time: 0,
+        started_ms: crate::protocol::now_ms(),
+        beside: launch.beside,
+        stop_signal: launch.stop_signal,
+        grace: launch.grace,
+        guarded: launch.plan.guarded.clone(),
+        enforcement: Enforcement::default(),
+        status: None,
+    }
+}

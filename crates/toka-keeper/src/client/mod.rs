@@ -1,0 +1,14 @@
+//! The daemon's side: a handle that starts, signals, freezes and asks, and a stream of what happened.
+
+mod error;
+mod handle;
+mod open;
+mod traffic;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{KeeperError, SpawnError};
+pub use handle::{Keeper, Started};
+pub use open::{Attached, KeeperOptions, Outlive};
+pub use traffic::KeeperEvent;

@@ -1,0 +1,211 @@
+//! How a daemon comes to its keeper: it starts one, or finds one that another daemon has started.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, connect, socket, socketpair};
+use tokio::net::UnixDatagram;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::error::{KeeperError, refusal};
+use super::handle::Keeper;
+use super::traffic::{AfterLoss, Hello, KeeperEvent, Reader, Shared, write_packets};
+use crate::address::with_address;
+use crate::protocol::{Attach, Body, Entry, OLDEST, Orphan, Request, State, VERSION};
+
+/// How long a keeper may take to say hello over its socket. It answers within a millisecond unless it is stopped.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+/// How long starts under way may take to be decided while a daemon attaches.
+const DECIDED_WITHIN: Duration = Duration::from_secs(2);
+/// Between two looks whether they are.
+const DECIDED_INTERVAL: Duration = Duration::from_millis(2);
+
+/// How to start a keeper.
+#[derive(Debug, Clone, Default)]
+pub struct KeeperOptions {
+    /// The program to re-enter, with `__keeper NAME` as its arguments and the control socket as its standard input.
+    pub program: PathBuf,
+    /// Name of the control group that agents' groups lie in, such as `toka-1f2e3d4c`. Unique per state folder.
+    pub cgroup_name: String,
+    /// Folders that the keeper removes when it ends, in case that the daemon could not: sockets, secrets. Absolute.
+    pub leftovers: Vec<PathBuf>,
+    /// What becomes of it when its daemon goes.
+    pub outlive: Outlive,
+    /// Agents that an earlier keeper of the same group left when it was killed ([`Keeper::orphans`]). Everything else in
+    /// the group is killed, if there are any or the keeper outlives its daemon.
+    pub adopt: Vec<Orphan>,
+}
+
+/// What becomes of a keeper when its daemon goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Outlive {
+    /// It stops every agent and ends.
+    #[default]
+    EndWithDaemon,
+    /// It goes on, and waits for the next daemon.
+    Listen {
+        /// Where. The folder is made if need be; it must be its user's alone (mode 0700). Any length.
+        socket: PathBuf,
+    },
+}
+
+/// A keeper that was found.
+#[derive(Debug)]
+pub struct Attached {
+    /// The handle.
+    pub keeper: Keeper,
+    /// What happens from now on, and first what happened that nobody has settled.
+    pub events: mpsc::UnboundedReceiver<KeeperEvent>,
+    /// The processes that it holds, those that are over among them. They may be ahead of `events`.
+    pub holdings: Vec<Entry>,
+}
+
+/// A connection that is being opened.
+pub(super) struct Opening {
+    pub(super) keeper: Keeper,
+    pub(super) events: mpsc::UnboundedReceiver<KeeperEvent>,
+    pub(super) hello: oneshot::Receiver<Result<Hello, String>>,
+}
+
+impl Keeper {
+    /// Starts a keeper and connects to it. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// When the socket or the process cannot be made; when it cannot listen where it should.
+    pub async fn start(
+        options: &KeeperOptions,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<KeeperEvent>), KeeperError> {
+        let start = |source: io::Error| KeeperError::Start { program: options.program.clone(), source };
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .map_err(|error| start(error.into()))?;
+        let process = Command::new(&options.program)
+            .args(["__keeper", &options.cgroup_name])
+            .args(&options.leftovers)
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(start)?;
+        let after_loss = match options.outlive {
+            Outlive::EndWithDaemon => AfterLoss::Kill { cgroup_name: options.cgroup_name.clone() },
+            Outlive::Listen { .. } => AfterLoss::Spare,
+        };
+        let opening = Self::open(ours, Some(process), after_loss).map_err(start)?;
+        let Opening { keeper, mut events, hello } = opening;
+        match hello.await {
+            Ok(Ok(hello)) => check_version(hello)?,
+            _ => {
+                let ended = events.recv().await;
+                tracing::debug!(?ended, "the keeper ended before it said hello");
+                return Err(start(io::Error::other("it ended at once")));
+            }
+        }
+        match keeper.settle_in(options).await {
+            Ok(()) => Ok((keeper, events)),
+            Err(error) => {
+                keeper.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Connects to a keeper that listens at `socket`. Must be called within a Tokio runtime with a clock.
+    ///
+    /// # Errors
+    /// [`KeeperError::NotThere`] when there is none; [`KeeperError::Occupied`] when it has a daemon that is not to be
+    /// replaced; [`KeeperError::Version`] when it cannot be talked to; [`KeeperError::Refused`] when it does not want us:
+    /// another user, an agent.
+    pub async fn attach(socket: &Path, attach: Attach) -> Result<Attached, KeeperError> {
+        let unreachable = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                KeeperError::NotThere { socket: socket.to_owned() }
+            }
+            _ => KeeperError::Unreachable { socket: socket.to_owned(), source },
+        };
+        let connection = connect_to(socket).map_err(unreachable)?;
+        let Opening { keeper, events, hello } =
+            Self::open(connection, None, AfterLoss::Spare).map_err(unreachable)?;
+        match timeout(HELLO_WITHIN, hello).await {
+            Ok(Ok(Ok(hello))) => check_version(hello)?,
+            Ok(Ok(Err(reason))) => return Err(KeeperError::Refused(reason)),
+            Ok(Err(_)) => return Err(KeeperError::Gone),
+            Err(_) => return Err(unreachable(io::ErrorKind::TimedOut.into())),
+        }
+        if keeper.speaks(2) {
+            match keeper.call(Request::Attach { version: VERSION, attach }, Vec::new()).await?.0 {
+                Body::Done => {}
+                other => return Err(refusal(other)),
+            }
+        }
+        let holdings = keeper.holdings().await?;
+        let mut roster = keeper.shared.roster();
+        roster.extend(holdings.iter().filter_map(Orphan::of).map(|orphan| (orphan.id, orphan)));
+        drop(roster);
+        Ok(Attached { keeper, events, holdings })
+    }
+
+    /// What it holds, once starts that were under way are decided.
+    async fn holdings(&self) -> Result<Vec<Entry>, KeeperError> {
+        let deadline = Instant::now() + DECIDED_WITHIN;
+        loop {
+            let entries = self.list().await?;
+            let is_decided = entries.iter().all(|entry| entry.state != State::Starting);
+            if is_decided || Instant::now() > deadline {
+                return Ok(entries);
+            }
+            sleep(DECIDED_INTERVAL).await;
+        }
+    }
+
+    /// Tells a keeper that was just started what is expected of it beyond the first daemon's life.
+    async fn settle_in(&self, options: &KeeperOptions) -> Result<(), KeeperError> {
+        if let Outlive::Listen { socket } = &options.outlive {
+            self.done(Request::Listen { socket: socket.clone().into() }).await?;
+        }
+        if options.outlive == Outlive::EndWithDaemon && options.adopt.is_empty() {
+            return Ok(());
+        }
+        let orphans = options.adopt.clone();
+        self.shared.roster().extend(orphans.iter().map(|orphan| (orphan.id, orphan.clone())));
+        self.done(Request::Adopt { orphans }).await
+    }
+
+    pub(super) fn open(
+        socket: OwnedFd,
+        process: Option<Child>,
+        after_loss: AfterLoss,
+    ) -> io::Result<Opening> {
+        fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        // The type is only a carrier for readiness: packets of any kind of Unix socket are sent and received by `packet`.
+        let socket = Arc::new(UnixDatagram::from_std(std::os::unix::net::UnixDatagram::from(socket))?);
+        let (outgoing, packets) = mpsc::unbounded_channel();
+        let (events, received) = mpsc::unbounded_channel();
+        let (greeted, hello) = oneshot::channel();
+        let (open, closed) = watch::channel(());
+        let shared = Arc::new(Shared::new(process, after_loss));
+        tokio::spawn(write_packets(Arc::clone(&socket), Arc::clone(&shared), packets));
+        let reader = Reader { socket, shared: Arc::clone(&shared), events, greeted: Some(greeted), open };
+        tokio::spawn(reader.run());
+        Ok(Opening { keeper: Self { shared, outgoing, closed }, events: received, hello })
+    }
+}
+
+fn check_version(hello: Hello) -> Result<(), KeeperError> {
+    if hello.version < OLDEST || hello.oldest > VERSION {
+        return Err(KeeperError::Version { oldest: hello.oldest, newest: hello.version });
+    }
+    Ok(())
+}
+
+fn connect_to(path: &Path) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+    with_address(path, |address| connect(socket.as_raw_fd(), address))?;
+    Ok(socket)
+}

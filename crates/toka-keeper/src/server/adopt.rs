@@ -1,0 +1,101 @@
+//! Taking over what a keeper left that was killed: agents found by their control groups and known by pid and start time.
+//!
+//! Nobody can wait for another's child, so how one ends stays unknown; that it ends shows at its pidfd. Whatever else lies
+//! in the groups was started and never heard of, or belongs to nobody: it is killed.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use toka_core::Name;
+use toka_sandbox::{Group, sys};
+
+use super::child::Child;
+use super::{Server, WATCH};
+use crate::protocol::{Body, Orphan, Status, start_time};
+
+/// The kernel needs milliseconds for a kill; what takes longer hangs in a device.
+const CLEAR_WITHIN: Duration = Duration::from_secs(5);
+/// Between two looks whether it is done.
+const CLEAR_INTERVAL: Duration = Duration::from_millis(2);
+
+impl Server {
+    /// Takes over those of `orphans` that still run; of the others it tells that they ended. What lies in the groups
+    /// beside them is killed.
+    pub(super) fn adopt(&mut self, orphans: Vec<Orphan>) -> Body {
+        let known: Vec<(String, String)> = self
+            .children
+            .values()
+            .map(|child| (child.project.clone(), child.agent.to_string()))
+            .chain(orphans.iter().map(|orphan| (orphan.project.to_string(), orphan.agent.to_string())))
+            .collect();
+        for (project, agent) in self.preparer.cgroups().agents() {
+            if !known.contains(&(project.clone(), agent.clone())) {
+                self.clear(&project, &agent);
+            }
+        }
+        // Those that run beside an agent come after it, so that its end finds them.
+        let (agents, beside): (Vec<_>, Vec<_>) =
+            orphans.into_iter().partition(|orphan| orphan.beside.is_none());
+        for orphan in agents.into_iter().chain(beside) {
+            self.adopt_one(&orphan);
+        }
+        self.let_go();
+        Body::Done
+    }
+
+    fn adopt_one(&mut self, orphan: &Orphan) {
+        let id = orphan.id;
+        if self.children.contains_key(&id) || self.past.contains_key(&id) {
+            return;
+        }
+        let agents = Group::open(self.preparer.cgroups(), &orphan.project, &orphan.agent);
+        let group = match orphan.beside {
+            None => agents,
+            Some(_) => agents.open_leaf(&super::child::leaf_name(id)),
+        };
+        let watch = self.identify(orphan);
+        let watched = watch.as_ref().is_some_and(|watch| {
+            self.epoll.add(watch, EpollEvent::new(EpollFlags::EPOLLIN, WATCH | id.0)).is_ok()
+        });
+        let has_group = group.exists();
+        let mut child = Child::adopt(orphan, group, watch);
+        if watched && !has_group {
+            child.notices.push(format!(
+                "{} was taken over without its control group: what it started cannot be found at its end",
+                orphan.agent
+            ));
+        }
+        if orphan.beside.is_some() {
+            // Whoever asked for it reads its pipes, which are lost.
+            let _ = child.kill();
+        }
+        self.children.insert(id, child);
+        if !watched {
+            self.on_exit(id, orphan.status.unwrap_or(Status::Unknown));
+        }
+    }
+
+    /// The orphan's main process, if it is still that very one: the number may be somebody else's by now.
+    fn identify(&self, orphan: &Orphan) -> Option<OwnedFd> {
+        let process = sys::open_process(orphan.pid).ok()?;
+        let is_same = start_time(orphan.pid) == Some(orphan.start_time);
+        let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", orphan.pid)).ok()?;
+        let owner = self.preparer.cgroups().owner(&groups);
+        let is_its = owner.is_none_or(|(project, agent)| {
+            project == orphan.project.as_str() && agent == orphan.agent.as_str()
+        });
+        (is_same && is_its).then_some(process)
+    }
+
+    /// Kills what is in an agent's group, and removes it.
+    fn clear(&self, project: &str, agent: &str) {
+        let (Ok(project), Ok(agent)) = (Name::new(project), Name::new(agent)) else { return };
+        let group = Group::open(self.preparer.cgroups(), &project, &agent);
+        let deadline = Instant::now() + CLEAR_WITHIN;
+        while group.remove().is_err() && Instant::now() < deadline {
+            let _ = group.kill();
+            std::thread::sleep(CLEAR_INTERVAL);
+        }
+    }
+}

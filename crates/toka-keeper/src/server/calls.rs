@@ -1,0 +1,243 @@
+//! What the daemon asks for, and the answers.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use toka_sandbox::Birth;
+
+use super::child::{Child, Phase};
+use super::peer::{Caller, Role};
+use super::{Listener, Over, Server, Stage, WATCH};
+use crate::protocol::{Body, Call, Entry, Launch, ProcessId, Request, stat_field};
+
+impl Server {
+    pub(super) fn on_call(&mut self, peer: u64, Call { call, request }: Call, descriptors: Vec<OwnedFd>) {
+        let caller = Caller { peer, call };
+        let role = self.peers.get(&peer).map(|peer| peer.role);
+        let body = match (role, request) {
+            (_, Request::Attach { attach, .. }) => return self.attach(caller, attach),
+            (Some(Role::Daemon), Request::Spawn(launch)) => return self.spawn(caller, &launch),
+            (Some(Role::Daemon), Request::HandBack { id, from }) => return self.hand_back(caller, id, from),
+            (Some(Role::Daemon), request) => self.act(request, descriptors),
+            _ => failed("ask anything before attaching"),
+        };
+        self.answer(caller, body, Vec::new());
+    }
+
+    fn act(&mut self, request: Request, descriptors: Vec<OwnedFd>) -> Body {
+        match request {
+            Request::List => Body::List(self.list()),
+            Request::Owner { pid } => Body::Owner(self.owner(pid)),
+            Request::Hold { id, name } => self.with_held(id, |held| held.replace(&name, descriptors)),
+            Request::Release { id, name } => self.with_held(id, |held| held.release(&name)),
+            Request::Signal { id, signal } => self.with(id, |child| child.signal(signal)),
+            Request::Kill { id } => self.with(id, |child| child.kill()),
+            Request::Freeze { id } => self.with(id, Child::freeze),
+            Request::Thaw { id } => self.with(id, Child::thaw),
+            Request::MakeLeaf { id, leaf, pid } => self.make_leaf(id, &leaf, pid),
+            Request::RemoveLeaf { id, leaf } => self.with(id, |child| {
+                child.group.remove_leaf(&leaf).map(Body::Usage).map_err(|e| with_source(&e))
+            }),
+            Request::Resources { id } => {
+                self.with(id, |child| Ok(Body::Resources(child.group.resources(Path::new("/proc")))))
+            }
+            Request::Usage { id } => self.with(id, |child| Ok(Body::Usage(child.group.usage()))),
+            Request::Listen { socket } => self.listen(&PathBuf::from(socket)),
+            Request::Adopt { orphans } => self.adopt(orphans),
+            Request::Settled { id } => self.settled(id),
+            Request::End => {
+                self.begin_end();
+                Body::Done
+            }
+            Request::Spawn(_) | Request::HandBack { .. } | Request::Attach { .. } => failed("answer at once"),
+        }
+    }
+
+    fn listen(&mut self, path: &Path) -> Body {
+        if self.listener.is_some() {
+            return failed("listen twice");
+        }
+        let listener = match Listener::bind(path) {
+            Ok(listener) => listener,
+            Err(error) => {
+                return Body::Failed { reason: format!("cannot listen at {}: {error}", path.display()) };
+            }
+        };
+        if let Err(error) = self.epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, super::GUESTS)) {
+            return Body::Failed { reason: format!("cannot listen at {}: {error}", path.display()) };
+        }
+        self.listener = Some(listener);
+        Body::Done
+    }
+
+    /// The end of a process is on record.
+    fn settled(&mut self, id: ProcessId) -> Body {
+        if self.children.contains_key(&id) {
+            return failed("settle a process that is not over");
+        }
+        // Once is as good as twice.
+        self.past.remove(&id);
+        Body::Done
+    }
+
+    fn with_held(&mut self, id: Option<ProcessId>, act: impl FnOnce(&mut super::Held)) -> Body {
+        let held = match id {
+            None => Some(&mut self.held),
+            Some(id) => match self.children.get_mut(&id) {
+                Some(child) => Some(&mut child.held),
+                None => self.past.get_mut(&id).map(|over| &mut over.held),
+            },
+        };
+        match held {
+            Some(held) => {
+                act(held);
+                Body::Done
+            }
+            None => failed("find the process"),
+        }
+    }
+
+    /// Moves the process that the agent calls `number` into a leaf, if the kernel says that it is the agent's.
+    fn make_leaf(&self, id: ProcessId, leaf: &str, number: i32) -> Body {
+        let Some(child) = self.children.get(&id) else { return failed("find the process") };
+        if !child.group.can_kill() {
+            // There is nothing to move it into, and nothing that would tell whose it is.
+            return Body::Done;
+        }
+        match child.on_host(number).filter(|pid| self.owner(*pid) == Some(id)) {
+            Some(pid) => {
+                done(child.group.make_leaf(leaf, pid)).unwrap_or_else(|reason| Body::Failed { reason })
+            }
+            None => Body::Stranger,
+        }
+    }
+
+    fn with(&mut self, id: ProcessId, act: impl FnOnce(&mut Child) -> Result<Body, String>) -> Body {
+        match self.children.get_mut(&id) {
+            Some(child) => act(child).unwrap_or_else(|reason| Body::Failed { reason }),
+            None => failed("find the process"),
+        }
+    }
+
+    fn spawn(&mut self, caller: Caller, launch: &Launch) {
+        let id = launch.id;
+        if let Some(obstacle) = self.obstacle_to(id) {
+            return self.answer(caller, failed(obstacle), Vec::new());
+        }
+        self.past.remove(&id);
+        let host = match launch.beside {
+            None => None,
+            Some(host) => match self.children.get(&host).filter(|host| host.is_running()) {
+                Some(host) => Some(host),
+                None => return self.answer(caller, failed("find the process to start beside"), Vec::new()),
+            },
+        };
+        match Child::start(&self.preparer, &self.null, caller, launch, host) {
+            Ok(child) => {
+                let birth = child.birth;
+                self.mains.insert(child.pid, id);
+                self.children.insert(id, child);
+                match birth {
+                    // It has executed its program, or has failed to: we stood still meanwhile.
+                    Birth::Sharing => self.on_report(id),
+                    Birth::Copied | Birth::InNamespaces => self.await_report(id, caller),
+                }
+            }
+            Err(error) => {
+                self.remember(Over::unprepared(launch, error.clone()));
+                self.answer(caller, Body::NotPrepared(error), Vec::new());
+            }
+        }
+    }
+
+    /// Why a process must not be started under a number. A start that failed gives its number free.
+    fn obstacle_to(&self, id: ProcessId) -> Option<&'static str> {
+        if self.stage == Stage::Ending {
+            Some("start anything while ending")
+        } else if id.0 >= WATCH {
+            Some("take a number as large as this")
+        } else if self.children.contains_key(&id) {
+            Some("reuse the number of a process that still runs")
+        } else if self.past.get(&id).is_some_and(Over::was_started) {
+            Some("reuse the number of a process whose end is not settled")
+        } else {
+            None
+        }
+    }
+
+    fn await_report(&mut self, id: ProcessId, caller: Caller) {
+        let Some(Child { phase: Phase::Starting { report, .. }, .. }) = self.children.get(&id) else {
+            return;
+        };
+        if let Err(error) = self.epoll.add(report, EpollEvent::new(EpollFlags::EPOLLIN, id.0)) {
+            self.answer(caller, Body::Failed { reason: error.to_string() }, Vec::new());
+        }
+    }
+
+    fn hand_back(&mut self, caller: Caller, id: Option<ProcessId>, from: usize) {
+        let page = match id {
+            None => Some(self.held.page(None, from)),
+            Some(id) => match (self.children.get(&id), self.past.get(&id)) {
+                (Some(child), _) => Some(child.held.page(child.pipes.as_ref(), from)),
+                (None, over) => over.map(|over| over.held.page(over.pipes.as_ref(), from)),
+            },
+        };
+        match page {
+            Some(Ok((body, descriptors))) => self.answer(caller, body, descriptors),
+            Some(Err(error)) => {
+                let reason = format!("cannot duplicate descriptors: {error}");
+                self.answer(caller, Body::Failed { reason }, Vec::new());
+            }
+            None => self.answer(caller, failed("find the process"), Vec::new()),
+        }
+    }
+
+    fn list(&mut self) -> Vec<Entry> {
+        let children = self.children.iter_mut().map(|(id, child)| child.entry(*id));
+        let over = self.past.values().map(|over| over.entry());
+        children.chain(over).collect()
+    }
+
+    /// Whose group the kernel says that a process is in. Without groups, whose main process it is or descends from.
+    pub(super) fn owner(&self, pid: i32) -> Option<ProcessId> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let by_group = self.preparer.cgroups().owner(&text).and_then(|(project, agent)| {
+            self.children.iter().find(|(_, child)| {
+                child.beside.is_none() && child.project == project && child.agent.as_str() == agent
+            })
+        });
+        by_group.map(|(id, _)| *id).or_else(|| self.owner_by_ancestry(pid))
+    }
+
+    pub(super) fn owner_by_ancestry(&self, mut pid: i32) -> Option<ProcessId> {
+        for _ in 0..64 {
+            if let Some((id, child)) = self.children.iter().find(|(_, child)| child.pid == pid) {
+                // What runs beside an agent speaks for it.
+                return child.beside.or(Some(*id));
+            }
+            pid = parent_of(pid).filter(|parent| *parent > 1)?;
+        }
+        None
+    }
+}
+
+pub(super) fn failed(what: &str) -> Body {
+    Body::Failed { reason: format!("cannot {what}") }
+}
+
+fn done<E: std::error::Error>(result: Result<(), E>) -> Result<Body, String> {
+    result.map(|()| Body::Done).map_err(|error| with_source(&error))
+}
+
+pub(super) fn with_source(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+/// The parent of a process (proc_pid_stat(5)).
+fn parent_of(pid: i32) -> Option<i32> {
+    stat_field(pid, 4)?.parse().ok()
+}

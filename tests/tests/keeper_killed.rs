@@ -1,0 +1,129 @@
+//! What becomes of agents when the keeper itself is killed, and the next one takes them over.
+
+mod keeper_support;
+
+use std::process::Command;
+use std::sync::Arc;
+
+use keeper_support::{Bench, PATIENCE, first_line, groups, is_alive};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use toka_keeper::{
+    Keeper, KeeperEvent, KeeperOptions, Launch, Outlive, ProcessId, State, Status, start_time,
+};
+use toka_tests::{Need, User, require, toka_binary, until};
+
+const ONE: ProcessId = ProcessId(1);
+
+#[tokio::test]
+async fn when_the_keeper_is_killed_the_next_one_takes_its_agents_over() {
+    if !require(&[Need::Root, Need::Cgroups]) {
+        return;
+    }
+    let mut bench = Bench::listening().await;
+    let polite = bench.folders.path().join("artifacts/asked");
+    let script = format!("trap 'echo > {}; exit 0' TERM; sleep 1000 & echo up; wait", polite.display());
+    let one = bench.keeper.spawn(bench.launch(1, &script)).await.expect("a start");
+    first_line(one.stdout.try_clone().expect("a duplicate")).await;
+    let two =
+        bench.keeper.spawn(bench.launch(2, "sleep 1000 & echo; exec sleep 1000")).await.expect("a start");
+    bench.keeper.spawn(bench.launch(3, "exit 0")).await.expect("a start");
+    assert_eq!(bench.end_of(3).await, Status::Code(0));
+    let launch =
+        Launch { beside: Some(ONE), plan: bench.launch(1, "").plan, ..bench.launch(4, "sleep 1000") };
+    let beside = bench.keeper.spawn(launch).await.expect("a start beside it");
+    bench.keeper.freeze(ProcessId(2)).await.expect("frozen");
+
+    let mut bench = bench.with_keeper_killed().await;
+    assert!(is_alive(one.pid) && is_alive(two.pid), "they live on");
+    assert_eq!(bench.end_of(4).await, Status::Unknown);
+    assert!(!is_alive(beside.pid), "nobody reads its pipes any more");
+    let entries = bench.keeper.list().await.expect("a list");
+    let of = |id: u64| entries.iter().find(|entry| entry.id.0 == id).expect("an entry");
+    assert_eq!((of(1).pid, &of(1).state, of(1).start_time), (one.pid, &State::Running, start_time(one.pid)));
+    assert_eq!(of(2).state, State::Frozen);
+    assert_eq!(of(1).enforcement, one.enforcement);
+    assert!(entries.iter().all(|entry| entry.id.0 != 3), "what was over was no orphan");
+    // Its pipes are those that the daemon still had.
+    bench.keeper.hold(ONE, "stdout", vec![one.stdout]).await.expect("held");
+    assert_eq!(bench.keeper.hand_back(ONE).await.expect("handed back")[0].0, "stdout");
+    assert!(bench.keeper.resources(ONE).await.is_some());
+
+    bench.keeper.thaw(ProcessId(2)).await.expect("thawed");
+    bench.keeper.kill(ProcessId(2));
+    assert_eq!(bench.end_of(2).await, Status::Unknown, "nobody can wait for another's child");
+    bench.keeper.signal(ONE, libc::SIGTERM);
+    assert_eq!(bench.end_of(1).await, Status::Unknown);
+    assert!(polite.exists(), "it was asked");
+    assert!(!is_alive(one.pid) && !is_alive(two.pid));
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn what_ended_between_two_keepers_is_told_and_strangers_are_let_be() {
+    if !require(&[Need::Root, Need::Cgroups]) {
+        return;
+    }
+    let mut bench = Bench::listening().await;
+    for id in 1..=3 {
+        bench.keeper.spawn(bench.launch(id, "exec sleep 1000")).await.expect("a start");
+    }
+    let mut orphans = bench.keeper.orphans();
+    let pids: Vec<i32> = orphans.iter().map(|orphan| orphan.pid).collect();
+    kill(Pid::from_raw(bench.keeper.pid().expect("it says")), Signal::SIGKILL).expect("our keeper");
+    assert_eq!(bench.next().await, KeeperEvent::Closed);
+    // The first ends unseen, the second's number is a stranger's, of the third nobody knows.
+    kill(Pid::from_raw(pids[0]), Signal::SIGKILL).expect("our agent");
+    until(PATIENCE, "the first to be gone", || (!is_alive(pids[0])).then_some(()));
+    let mut stranger = Command::new("sleep").arg("1000").spawn().expect("sleep");
+    orphans.truncate(2);
+    orphans[1].pid = stranger.id().try_into().expect("a pid");
+    let outlive = Outlive::Listen { socket: bench.socket() };
+    let options = KeeperOptions { outlive, adopt: orphans, ..KeeperOptions::default() };
+    let mut bench = Bench::with(&bench.folders, &bench.groups, options).await;
+    assert!(!is_alive(pids[2]), "what nobody knows of is killed before anything begins");
+    assert_eq!(bench.end_of(1).await, Status::Unknown);
+    assert_eq!(bench.end_of(2).await, Status::Unknown);
+    assert!(!is_alive(pids[1]), "its group was emptied");
+    assert!(stranger.try_wait().expect("our child").is_none(), "the stranger lives");
+    stranger.kill().and_then(|()| stranger.wait()).expect("our child");
+    bench.keeper.spawn(bench.launch(4, "exit 0")).await.expect("it goes on");
+    assert_eq!(bench.end_of(4).await, Status::Code(0));
+    bench.finish().await;
+}
+
+/// Agents of ordinary users live in a process namespace whose first process ends with the keeper, and all others with it.
+#[tokio::test]
+async fn agents_of_an_ordinary_user_end_with_a_killed_keeper_and_that_is_told() {
+    let Some(user) = User::ordinary() else { return };
+    let folders = tempfile::tempdir().map(Arc::new).expect("a folder");
+    user.own(folders.path());
+    let program = folders.path().join("toka");
+    let words: Vec<String> = user.prefix().iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let text = format!("#!/bin/sh\nexec {} {} \"$@\"\n", words.join(" "), toka_binary().display());
+    std::fs::write(&program, text).expect("a script");
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+    let options = |adopt| KeeperOptions {
+        program: program.clone(),
+        cgroup_name: groups(),
+        outlive: Outlive::Listen { socket: folders.path().join("run/keeper.sock") },
+        adopt,
+        ..KeeperOptions::default()
+    };
+    let (keeper, events) = Keeper::start(&options(Vec::new())).await.expect("a keeper");
+    let mut bench = Bench::of((keeper, events), &folders, &groups());
+    let launch = bench.launch(1, "sleep 1000 & echo; exec sleep 1000");
+    for name in ["workspace", "home", "tmp", "artifacts", "inputs", "credentials", "door"] {
+        user.own(&folders.path().join(name));
+    }
+    let started = bench.keeper.spawn(launch).await.expect("a start");
+    first_line(started.stdout).await;
+    assert!(is_alive(started.pid));
+    kill(Pid::from_raw(bench.keeper.pid().expect("it says")), Signal::SIGKILL).expect("our keeper");
+    assert_eq!(bench.next().await, KeeperEvent::Closed);
+    let (keeper, events) = Keeper::start(&options(bench.keeper.orphans())).await.expect("another");
+    bench = Bench::of((keeper, events), &folders, &groups());
+    assert_eq!(bench.end_of(1).await, Status::Unknown);
+    until(PATIENCE, "the agent to be gone", || (!is_alive(started.pid)).then_some(()));
+    bench.keeper.shutdown().await;
+}
