@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Report(commands::report::Args),
     /// Run one command under a workstream's sandbox
     Exec(commands::exec::Args),
+    /// Show what this host can enforce, and prove it by trying to break out
+    Doctor(commands::doctor::Args),
     /// Print a completion script for a shell
     Completions(commands::completions::Args),
     /// Print a manual page, or write all of them into a folder

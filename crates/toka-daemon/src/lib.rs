@@ -7,6 +7,7 @@
 
 mod admission;
 pub mod confine;
+pub mod doctor;
 mod dotenv;
 mod driver;
 mod enforceable;

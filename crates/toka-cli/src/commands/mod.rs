@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod dry_run;
 pub(crate) mod exec;
 pub(crate) mod explain;
@@ -12,6 +13,7 @@ pub(crate) mod keeper;
 pub(crate) mod man;
 pub(crate) mod plan;
 pub(crate) mod policy;
+pub(crate) mod probe;
 pub(crate) mod refusal;
 pub(crate) mod report;
 pub(crate) mod run;
@@ -38,6 +40,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Schema(args) => schema::run(args),
         Command::Report(args) => report::run(args),
         Command::Exec(args) => exec::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }
