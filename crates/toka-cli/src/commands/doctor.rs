@@ -9,6 +9,7 @@ mod tests;
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use toka_core::ExitCode;
 use toka_daemon::doctor::{Depth, DoctorOptions, Report, Strictness, examine};
 
@@ -43,10 +44,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let folders = Folders::find(args.state_dir.as_deref())?;
     let options = DoctorOptions {
         // Several doctors may be at work at once.
-        cgroup_name: format!("{}-{}", cgroup_name(&folders.state), std::process::id()),
+        name: format!("{}-doctor-{}", cgroup_name(&folders.state), std::process::id()),
         state_dir: folders.state,
         run_dir: folders.run,
-        toka_exe: "/proc/self/exe".into(),
+        toka_exe: std::env::current_exe().context("find the toka binary")?,
     };
     let depth = if args.quick { Depth::Facts } else { Depth::Proofs };
     let strictness = if args.strict { Strictness::Strict } else { Strictness::Default };

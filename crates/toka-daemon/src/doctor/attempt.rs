@@ -8,6 +8,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
@@ -32,6 +33,8 @@ pub(crate) enum Attempt {
     Create(PathBuf),
     /// Removes a file.
     Remove(PathBuf),
+    /// Executes a file.
+    Execute(PathBuf),
     /// Makes a file executable.
     Chmod(PathBuf),
     /// Changes the time of a file.
@@ -91,6 +94,7 @@ impl Attempt {
             Self::Write(path) => silent(OpenOptions::new().append(true).open(path).map(drop)),
             Self::Create(path) => silent(File::create_new(path).map(drop)),
             Self::Remove(path) => silent(std::fs::remove_file(path)),
+            Self::Execute(path) => silent(execute(path)),
             Self::Chmod(path) => silent(std::fs::set_permissions(path, Permissions::from_mode(0o700))),
             Self::Times(path) => silent(touch(path)),
             Self::Attribute(path) => {
@@ -145,6 +149,12 @@ fn touch(path: &Path) -> io::Result<()> {
     );
     let follow = nix::sys::stat::UtimensatFlags::FollowSymlink;
     Ok(nix::sys::stat::utimensat(nix::fcntl::AT_FDCWD, path, &time, &time, follow)?)
+}
+
+/// However it ends: that it was begun is enough.
+fn execute(path: &Path) -> io::Result<()> {
+    let mut command = Command::new(path);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().map(drop)
 }
 
 fn set_id(path: &Path) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! What a doctor's probes are let loose on: two folders with the same in them, one for those that are confined and one for
 //! those that are not, sockets that listen, and secrets.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
@@ -26,6 +27,8 @@ pub(crate) struct Place {
     pub(crate) own: PathBuf,
     /// A secret of its own.
     pub(crate) own_secret: PathBuf,
+    /// A program in a folder that it may only read.
+    pub(crate) program: PathBuf,
     /// A secret of somebody else.
     pub(crate) other_secret: PathBuf,
     /// A Unix socket that listens outside.
@@ -62,8 +65,8 @@ const SECRET: &str = "nobody may read this\n";
 
 impl Ground {
     /// Makes the folder, private and empty.
-    pub(super) fn make() -> io::Result<Self> {
-        let below = |base: &Path| mkdtemp(&base.join("toka-doctor-XXXXXX"));
+    pub(super) fn make(name: &str) -> io::Result<Self> {
+        let below = |base: &Path| mkdtemp(&base.join(format!("{name}-XXXXXX")));
         let made = below(Path::new(BASE)).or_else(|_| below(&std::env::temp_dir()))?;
         // Held from the first moment, so that it goes whatever comes.
         let mut made = Self(made);
@@ -85,12 +88,14 @@ impl Ground {
             set_up(agent)?;
             make_private(&agent.door)?;
             write(&agent.credentials.join(KEY))?;
+            write_program(&agent.credentials.join(PROGRAM))?;
         }
         for folder in [self.outside(), self.twin()] {
             make_private(&folder)?;
             for name in FILES {
                 write(&folder.join(name))?;
             }
+            write_program(&folder.join(PROGRAM))?;
         }
         Ok(folders)
     }
@@ -110,6 +115,7 @@ impl Ground {
             outside: self.outside(),
             own: folders.home.clone(),
             own_secret: folders.credentials.join(KEY),
+            program: folders.credentials.join(PROGRAM),
             other_secret: other.credentials.join(KEY),
             ..self.without(listeners, victim)
         }
@@ -123,6 +129,7 @@ impl Ground {
             own: twin.clone(),
             own_secret: twin.join(FILES[0]),
             other_secret: twin.join(FILES[0]),
+            program: twin.join(PROGRAM),
             socket: PathBuf::new(),
             outside: twin,
             abstract_name: listeners.name.clone(),
@@ -170,6 +177,9 @@ const FILES: [&str; 2] = ["secret", "spare"];
 const SOCKET: &str = "socket";
 /// The secret of an agent.
 const KEY: &str = "key";
+const PROGRAM: &str = "program";
+/// A program for whoever may execute it: this binary, which has nothing to do and ends.
+const SCRIPT: &str = "#!/proc/self/exe __probe\n";
 
 /// The project of the probes.
 pub(super) fn project() -> Name {
@@ -217,12 +227,18 @@ fn write(path: &Path) -> Result<(), FolderError> {
     })
 }
 
+fn write_program(path: &Path) -> Result<(), FolderError> {
+    let failed = |source| FolderError { what: "write", path: path.to_owned(), source };
+    std::fs::write(path, SCRIPT).map_err(failed)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(failed)
+}
+
 /// Sockets of the doctor's, which listen as long as this is there. Nobody ever answers: that a connection is made is enough.
 #[derive(Debug)]
 pub(super) struct Listeners {
     name: String,
     ports: (u16, u16),
-    _unix: [UnixListener; 3],
+    _unix: [Option<UnixListener>; 3],
     _tcp: Option<TcpListener>,
     _udp: Option<UdpSocket>,
 }
@@ -232,11 +248,12 @@ pub(super) struct Listeners {
 const NO_PORT: u16 = 9;
 
 impl Listeners {
-    /// Listens in both folders and on the loopback.
-    pub(super) fn below(ground: &Path) -> io::Result<Self> {
+    /// Listens in both folders and on the loopback. What cannot be listened on is left out.
+    pub(super) fn below(ground: &Path) -> Self {
         let name = format!("toka-doctor-{}", std::process::id());
-        let at = |folder: &str| UnixListener::bind(ground.join(folder).join(SOCKET));
-        let unnamed = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
+        let at = |folder: &str| UnixListener::bind(ground.join(folder).join(SOCKET)).ok();
+        let unnamed = || UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).ok()?).ok();
+        let unix = [at("outside"), at("twin"), unnamed()];
         let here = (Ipv4Addr::LOCALHOST, 0);
         let (tcp, udp) = (TcpListener::bind(here).ok(), UdpSocket::bind(here).ok());
         let port_of = |address: Option<io::Result<std::net::SocketAddr>>| {
@@ -246,6 +263,6 @@ impl Listeners {
             port_of(tcp.as_ref().map(TcpListener::local_addr)),
             port_of(udp.as_ref().map(UdpSocket::local_addr)),
         );
-        Ok(Self { name, ports, _unix: [at("outside")?, at("twin")?, unnamed], _tcp: tcp, _udp: udp })
+        Self { name, ports, _unix: unix, _tcp: tcp, _udp: udp }
     }
 }

@@ -64,7 +64,7 @@ pub(super) type Trouble = String;
 #[derive(Debug)]
 pub(super) struct Lab {
     exe: PathBuf,
-    host: HostFacts,
+    pub(super) host: HostFacts,
     folders: AgentFolders,
     /// What confined probes aim at.
     pub(super) inside: Place,
@@ -82,16 +82,17 @@ pub(super) struct Lab {
 impl Lab {
     /// Sets it up.
     pub(super) async fn open(options: &DoctorOptions, host: &HostFacts) -> Result<Self, Trouble> {
-        let ground = Ground::make().map_err(|error| format!("make a temporary folder: {error}"))?;
+        let ground =
+            Ground::make(&options.name).map_err(|error| format!("make a temporary folder: {error}"))?;
         // From here on the keeper tidies up, whatever becomes of us.
         let keeper_options = KeeperOptions {
             program: options.toka_exe.clone(),
-            cgroup_name: options.cgroup_name.clone(),
+            cgroup_name: options.name.clone(),
             leftovers: vec![ground.path().to_owned()],
         };
         let (keeper, events) = Keeper::start(&keeper_options).await.map_err(|error| chain(&error))?;
         let folders = ground.furnish().map_err(|error| chain(&error))?;
-        let listeners = Listeners::below(ground.path()).map_err(|error| format!("make a socket: {error}"))?;
+        let listeners = Listeners::below(ground.path());
         let mut victim = bare(&options.toka_exe, &Act::Wait);
         let victim = victim
             .stdin(Stdio::piped())

@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use toka_core::Layer::{self, Cgroup, Process};
 use toka_core::{ByteSize, Coverage, CpuQuota, Enforcement, Exit};
+use toka_sandbox::host::Namespaces;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -89,10 +90,9 @@ const OF_CPU: Question = Question {
 const OF_STOP: Question = Question {
     id: "life.stop",
     section: Section::Life,
-    // Found by the group, or by ancestry where there is none.
-    layer: Process,
+    layer: Cgroup,
     title: "outlive its end as a daemon",
-    means: "what an agent leaves behind goes on without walls around its life",
+    means: "what an agent leaves behind lives on, behind its walls, until the run ends",
 };
 const OF_FREEZE: Question = Question {
     id: "life.freeze",
@@ -192,7 +192,16 @@ fn percent(quota: CpuQuota) -> String {
 async fn stop(lab: &mut Lab) -> Result<Check, Trouble> {
     let control = lives_on_without_walls(lab).map_err(|error| format!("start a probe: {error}"))?;
     let finished = lab.run(lab.plan(|_| {})?, &Act::Outlive).await?;
-    Ok(judge_stop(finished.answers.first(), finished.survived, control))
+    let promised = promised(&finished.enforcement, &[Cgroup]).max(of_namespace(lab.host.mount_namespace));
+    Ok(judge_stop(finished.answers.first(), finished.survived, control, promised))
+}
+
+/// What a process namespace promises of an end: it ends with its first process. Root's agents have none.
+fn of_namespace(namespaces: Namespaces) -> Coverage {
+    match namespaces {
+        Namespaces::ThroughUserNamespace | Namespaces::ThroughUserNamespaceWithoutProc => Coverage::Full,
+        Namespaces::Privileged | Namespaces::Refused => Coverage::None,
+    }
 }
 
 /// Whether a daemon outlived who left it.
@@ -223,9 +232,9 @@ fn end_of_daemon(input: ChildStdin, mut output: ChildStdout) -> io::Result<Survi
     Ok(if hung_up { Survival::Gone } else { Survival::Lives })
 }
 
-fn judge_stop(answer: Option<&Answer>, survived: bool, control: Survival) -> Check {
+fn judge_stop(answer: Option<&Answer>, survived: bool, control: Survival, promised: Coverage) -> Check {
     match (answer, survived, control) {
-        (_, true, _) => OF_STOP.answered(Verdict::Failed, "got through: it still ran"),
+        (_, true, _) => OF_STOP.answered(of_hole(promised), "got through: it still ran"),
         (Some(Answer::Through(_)), false, Survival::Lives) => {
             OF_STOP.answered(Verdict::Ok, "ended with its agent")
         }
@@ -288,6 +297,9 @@ async fn beats(running: &mut Running, patience: Duration) -> bool {
 fn judge_freeze(frozen: Frozen, promised: Coverage) -> Check {
     match frozen {
         Frozen::Well => OF_FREEZE.answered(Verdict::Ok, "stood still until it was thawed"),
+        Frozen::Unable(_) if promised == Coverage::None => {
+            OF_FREEZE.answered(Verdict::Missing, "there is nothing to freeze with")
+        }
         Frozen::Unable(trouble) => OF_FREEZE.answered(of_hole(promised), trouble),
         Frozen::RanOn => OF_FREEZE.answered(of_hole(promised), "got through: it ran on"),
         Frozen::Stuck => OF_FREEZE.answered(Verdict::Failed, "stayed frozen when it was thawed"),
@@ -359,13 +371,14 @@ mod tests {
     #[test]
     fn what_outlives_its_agent_is_a_hole() {
         use Survival::{Gone, Lives};
-        for (answer, survived, control, expected) in [
-            (through(), false, Lives, Verdict::Ok),
-            (through(), false, Gone, Verdict::Unprovable),
-            (through(), true, Lives, Verdict::Failed),
-            (None, false, Lives, Verdict::Failed),
+        for (answer, survived, control, promised, expected) in [
+            (through(), false, Lives, Coverage::Full, Verdict::Ok),
+            (through(), false, Gone, Coverage::Full, Verdict::Unprovable),
+            (through(), true, Lives, Coverage::Full, Verdict::Failed),
+            (through(), true, Lives, Coverage::None, Verdict::Missing),
+            (None, false, Lives, Coverage::Full, Verdict::Failed),
         ] {
-            assert_eq!(judge_stop(answer.as_ref(), survived, control).verdict, expected);
+            assert_eq!(judge_stop(answer.as_ref(), survived, control, promised).verdict, expected);
         }
     }
 

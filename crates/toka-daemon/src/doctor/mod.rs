@@ -40,8 +40,8 @@ pub struct DoctorOptions {
     pub run_dir: PathBuf,
     /// The `toka` binary: it is re-entered as the keeper and as the probe.
     pub toka_exe: PathBuf,
-    /// Name of the control group for the probes, which nobody else uses.
-    pub cgroup_name: String,
+    /// Name of the control group and of the temporary folder for the probes, which nobody else uses.
+    pub name: String,
 }
 
 /// How far to go.
@@ -90,7 +90,7 @@ async fn prove(options: &DoctorOptions, facts: &Facts) -> Result<(Vec<LayerRepor
 fn not_tried(trouble: Trouble) -> Check {
     Check::ok("works.start", Section::Works, "start a confined probe", trouble)
         .but(Verdict::Missing, "no wall was tried, and agents do not start here")
-        .fix("mend what is missing above")
+        .fix("mend what is missing above; if nothing is, report this with the output of toka doctor --json")
         .weight(Weight::Required)
 }
 

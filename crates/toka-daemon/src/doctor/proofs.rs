@@ -107,6 +107,14 @@ const PROOFS: &[Proof] = &[
         means: CHANGES,
         attempt: |place| Attempt::Remove(place.spare_file()),
     },
+    Proof {
+        id: "files.execute",
+        section: Section::Files,
+        walls: &[Landlock],
+        title: "execute a file that it may only read",
+        means: "agents can execute whatever they can read",
+        attempt: |place| Attempt::Execute(place.program.clone()),
+    },
     // Landlock has no rules on these three.
     Proof {
         id: "files.mode",

@@ -60,7 +60,13 @@ impl Page {
         let (mark, paint) = self.mark(check.verdict);
         let title_width =
             if check.section.is_proof() || check.section == Section::Layers { TITLE } else { SHORT_TITLE };
-        let found = wrap(&check.found, self.width - MARK - title_width);
+        let found = if check.verdict > Verdict::Unprovable {
+            // By this name the documents and other rows speak of it.
+            format!("{} [{}]", check.found, check.id)
+        } else {
+            check.found.clone()
+        };
+        let found = wrap(&found, self.width - MARK - title_width);
         let title =
             format!("{}{}", check.title, " ".repeat(title_width.saturating_sub(columns(&check.title))));
         let mut out = format!("  {} {title}", paint.paint(mark));
@@ -120,10 +126,10 @@ impl Page {
             (self.palette.bad, format!("the sandbox of this host has {}", count(holes, "hole")))
         } else if !faults.is_empty() {
             (self.palette.bad, format!("this host does not do: {}", faults.join(", ")))
-        } else if report.count(Verdict::Missing) + report.count(Verdict::Weaker) > 0 {
-            (self.palette.warn, "agents run here, with less than the full sandbox or comfort".to_owned())
+        } else if report.faults(Strictness::Strict).next().is_some() {
+            (self.palette.warn, "agents run here, with less than the full sandbox".to_owned())
         } else {
-            (self.palette.good, "everything is there".to_owned())
+            (self.palette.good, "the full sandbox is there".to_owned())
         };
         let tried = if report.checks.iter().any(|check| check.section.is_proof()) {
             ""

@@ -10,7 +10,9 @@ use super::listed;
 const WANTED: [&str; 3] = ["memory", "cpu", "pids"];
 
 pub(super) fn looks(facts: &Facts) -> Vec<Check> {
-    vec![layout(facts), controllers(facts)]
+    let layout = layout(facts);
+    // Where nothing may be written there is nothing to add.
+    if facts.host.cgroups.kind == Kind::None { vec![layout] } else { vec![layout, controllers(facts)] }
 }
 
 fn layout(facts: &Facts) -> Check {
@@ -48,16 +50,12 @@ fn controllers(facts: &Facts) -> Check {
         Check::ok("groups.controllers", Section::Groups, "controllers", text).weight(Weight::Full)
     };
     let has = |name: &str| match (layout.kind, name) {
-        (Kind::None, _) => false,
         (Kind::Unified, name) => facts.controllers.iter().any(|found| found == name),
         (_, "memory") => layout.memory.is_some(),
         (_, "cpu") => layout.cpu.is_some(),
         (_, _) => layout.pids.is_some(),
     };
     let (there, absent): (Vec<&str>, Vec<&str>) = WANTED.into_iter().partition(|name| has(name));
-    if layout.kind == Kind::None {
-        return check("none".to_owned()).but(Verdict::Missing, "see groups.layout").fix("see groups.layout");
-    }
     if absent.is_empty() {
         return check(listed(&there));
     }

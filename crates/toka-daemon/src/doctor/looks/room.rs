@@ -6,10 +6,11 @@ use super::super::check::{Check, Section, Verdict, Weight};
 use super::super::facts::{Facts, FolderFacts};
 use super::listed;
 
-/// Open files of the keeper for each agent: its two pipes, and one of its status for an ordinary user.
+/// Open files of Toka for each agent: its two pipes, its log with the index, its two sockets, and two to spare for
+/// connections.
 const FILES_PER_AGENT: u64 = 8;
-/// Those that are open anyhow.
-const FILES_OF_TOKA: u64 = 64;
+/// Those that are open anyhow, most of them the keeper's.
+const FILES_OF_TOKA: u64 = 80;
 /// So many agents should always fit.
 const ENOUGH_AGENTS: u64 = 100;
 /// Below this a disk is nearly full.

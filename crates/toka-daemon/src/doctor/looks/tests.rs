@@ -135,7 +135,7 @@ fn what_a_host_lacks_is_named_with_its_consequence() {
     );
     check(
         |facts| facts.host.cgroups = Layout::default(),
-        &[("groups.layout", Missing), ("groups.controllers", Missing), ("layer.cgroup", Missing)],
+        &[("groups.layout", Missing), ("layer.cgroup", Missing)],
         true,
     );
     check(|facts| facts.controllers = vec!["pids".into()], &[("groups.controllers", Weaker)], true);
