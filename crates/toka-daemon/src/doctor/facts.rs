@@ -16,7 +16,7 @@ use toka_sandbox::sys::{self, BirthPlace, Forked};
 
 use super::DoctorOptions;
 use super::lab::{Trouble, default_plan};
-use super::leftovers;
+use super::leftovers::{self, Leftover};
 
 /// The host as it was found.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ pub(super) struct Facts {
     /// Toolchains on the search path.
     pub(super) toolchains: Vec<&'static str>,
     /// What dead runs left.
-    pub(super) leftovers: Vec<String>,
+    pub(super) leftovers: Vec<Leftover>,
 }
 
 /// What the default sandbox comes to on this host.

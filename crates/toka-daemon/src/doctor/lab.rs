@@ -30,7 +30,7 @@ use super::probe::{Act, Answer};
 /// The longest that a probe may take before it is ended.
 const LONGEST: Duration = Duration::from_secs(10);
 /// How long the pipe of a probe's output may stay open once its group is empty.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A probe that has ended, and all that it started with it.
 #[derive(Debug)]

@@ -7,14 +7,31 @@ use std::path::{Path, PathBuf};
 
 use toka_sandbox::cgroup::Layout;
 
-/// The paths of what was left.
-pub(super) fn find(state: &Path, run: &Path, layout: &Layout) -> Vec<String> {
+/// Something that was left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Leftover {
+    /// Where.
+    pub(super) path: PathBuf,
+    /// What removes it. Never a command that would harm a run that is alive after all.
+    pub(super) cure: String,
+}
+
+/// What was left.
+pub(super) fn find(state: &Path, run: &Path, layout: &Layout) -> Vec<Leftover> {
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let roots = [&layout.unified, &layout.memory, &layout.cpu, &layout.pids, &layout.freezer];
-    let groups = roots.into_iter().flatten().flat_map(|root| dead_groups(root));
-    let paths = dead_runs(state, run, &locks).into_iter().chain(groups);
-    paths.map(|path| path.display().to_string()).chain(mounts_below(state, &mounts)).collect()
+    let groups: Vec<PathBuf> = roots.into_iter().flatten().flat_map(|root| dead_groups(root)).collect();
+    let cured = |cure: fn(&Path) -> String| move |path: PathBuf| Leftover { cure: cure(&path), path };
+    let runs = dead_runs(state, run, &locks).into_iter().map(cured(|path| {
+        let project = path.file_name().unwrap_or_default().to_string_lossy();
+        format!("the next run of {project} removes it")
+    }));
+    let groups =
+        groups.into_iter().map(cured(|path| format!("find {} -depth -type d -delete", path.display())));
+    let mounts = mounts_below(state, &mounts).into_iter().map(PathBuf::from);
+    let mounts = mounts.map(cured(|path| format!("umount {}", path.display())));
+    runs.chain(groups).chain(mounts).collect()
 }
 
 /// Run folders of projects whose lock nobody holds.

@@ -30,7 +30,7 @@ const TOO_MANY_FILES: usize = 256;
 /// CPU time that a probe may take that never rests.
 const CPU: CpuQuota = CpuQuota { millis: 100 };
 /// How long to wait for something that the kernel does within tens of milliseconds.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at figures.
 const INTERVAL: Duration = Duration::from_millis(10);
 /// A probe that writes every millisecond and is silent for so long stands still.

@@ -56,7 +56,7 @@ pub(crate) enum Answer {
 
 /// Becomes the probe; returns when the act is over. To be called by a process with one thread.
 pub fn main() -> ExitCode {
-    let act = std::env::args().nth(2).and_then(|text| serde_json::from_str(&text).ok());
+    let act = std::env::args_os().nth(2).and_then(|word| serde_json::from_str(word.to_str()?).ok());
     match act {
         None => {
             eprintln!("toka __probe is started by toka doctor");

@@ -125,7 +125,7 @@ impl Page {
         let (paint, words) = if holes > 0 {
             (self.palette.bad, format!("the sandbox of this host has {}", count(holes, "hole")))
         } else if !faults.is_empty() {
-            (self.palette.bad, format!("this host does not do: {}", faults.join(", ")))
+            (self.palette.bad, format!("{}: {}", unfit(strictness), faults.join(", ")))
         } else if report.faults(Strictness::Strict).next().is_some() {
             (self.palette.warn, "agents run here, with less than the full sandbox".to_owned())
         } else {
@@ -152,6 +152,14 @@ impl Page {
             Verdict::Missing => ("–", self.palette.warn),
             Verdict::Failed => ("✗", self.palette.bad),
         }
+    }
+}
+
+/// What faults come to.
+fn unfit(strictness: Strictness) -> &'static str {
+    match strictness {
+        Strictness::Default => "not fit for agents as it is",
+        Strictness::Strict => "less than the full sandbox",
     }
 }
 

@@ -57,10 +57,9 @@ fn folder(id: &str, title: &str, facts: &FolderFacts) -> Check {
     let room = facts.free_bytes.map_or_else(|| "room unknown".to_owned(), free);
     let check = Check::ok(id, Section::Room, title, format!("{path}{made}, {room}")).weight(Weight::Required);
     if !facts.is_writable {
-        return check.but(Verdict::Missing, "no run begins: nothing can be kept").fix(format!(
-            "sudo chown $USER {}; or name another one with --state-dir",
-            facts.nearest.display()
-        ));
+        return check
+            .but(Verdict::Missing, "no run begins: nothing can be kept")
+            .fix(format!("sudo install -d -o $(id -u) -m 700 {path}; or name another one with --state-dir"));
     }
     if facts.free_bytes.is_some_and(|bytes| bytes < LITTLE_ROOM) {
         return check
@@ -87,7 +86,9 @@ fn secrets(facts: &Facts) -> Check {
     if facts.run.is_tmpfs {
         return check("in memory");
     }
-    let fix = if facts.host.uid == 0 {
+    let fix = if facts.run.path.starts_with("/run") {
+        "let /run be in memory, as systems make it at boot; in a container, start it with --tmpfs /run"
+    } else if facts.host.uid == 0 {
         "keep the run folder in /run: leave --state-dir and TOKA_STATE_DIR out"
     } else {
         "export XDG_RUNTIME_DIR=/run/user/$(id -u), which sudo loginctl enable-linger $USER makes; leave --state-dir out"
@@ -98,7 +99,8 @@ fn secrets(facts: &Facts) -> Check {
 fn leftovers(facts: &Facts) -> Check {
     let check = |text: String| Check::ok("room.leftovers", Section::Room, "left by dead runs", text);
     let Some(first) = facts.leftovers.first() else { return check("nothing".to_owned()) };
-    let mut named: Vec<String> = facts.leftovers.iter().take(NAMED).cloned().collect();
+    let mut named: Vec<String> =
+        facts.leftovers.iter().take(NAMED).map(|left| left.path.display().to_string()).collect();
     if facts.leftovers.len() > NAMED {
         named.push(format!("{} more", facts.leftovers.len() - NAMED));
     }
@@ -107,9 +109,7 @@ fn leftovers(facts: &Facts) -> Check {
             Verdict::Weaker,
             "a run was ended together with its keeper; what is listed does nothing any more",
         )
-        .fix(format!(
-            "run the project again, or remove it by hand: rmdir {first} for groups, rm -r for run folders"
-        ))
+        .fix(&first.cure)
 }
 
 fn git(facts: &Facts) -> Check {

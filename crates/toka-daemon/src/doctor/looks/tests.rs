@@ -8,6 +8,7 @@ use toka_sandbox::plan::SystemPaths;
 use super::super::check::Strictness;
 use super::super::facts::{Default, FolderFacts};
 use super::super::lab::default_plan;
+use super::super::leftovers::Leftover;
 use super::super::{Report, Verdict};
 use super::*;
 
@@ -59,6 +60,10 @@ fn able() -> Facts {
         leftovers: Vec::new(),
         host,
     }
+}
+
+fn left(path: &str) -> Leftover {
+    Leftover { path: path.into(), cure: "the next run of shop removes it".into() }
 }
 
 /// Everything that is said about a host.
@@ -145,7 +150,7 @@ fn what_a_host_lacks_is_named_with_its_consequence() {
     check(|facts| facts.state.free_files = Some(1), &[("room.state", Weaker)], true);
     check(|facts| facts.run.mode = Some(0o777), &[("room.run", Weaker)], true);
     check(|facts| facts.run.is_tmpfs = false, &[("room.secrets", Weaker)], true);
-    check(|facts| facts.leftovers = vec!["/run/toka/shop".into()], &[("room.leftovers", Weaker)], true);
+    check(|facts| facts.leftovers = vec![left("/run/toka/shop")], &[("room.leftovers", Weaker)], true);
     check(|facts| facts.now = 0, &[("host.clock", Weaker)], true);
     check(|facts| facts.psi = false, &[("host.pressure", Missing)], true);
     check(|facts| facts.git = None, &[("tools.git", Missing)], true);
@@ -187,4 +192,28 @@ fn the_cure_is_that_of_the_cause() {
     assert!(fix_of("groups.layout", on_version_1).contains("unified_cgroup_hierarchy"));
     let fix = fix_of("groups.controllers", |facts| facts.controllers.clear());
     assert!(fix.contains("Delegate=memory cpu pids"), "{fix}");
+}
+
+#[test]
+fn a_cure_never_gives_away_a_folder_that_is_not_tokas() {
+    let fix = fix_of("room.state", |facts| {
+        facts.state.nearest = "/".into();
+        facts.state.is_writable = false;
+    });
+    assert!(fix.starts_with("sudo install -d -o $(id -u) -m 700 /home/ada/.local/state/toka;"), "{fix}");
+}
+
+#[test]
+fn secrets_belong_in_memory_and_the_cure_depends_on_where_they_are() {
+    for (path, uid, word) in [
+        ("/run/toka", 0, "--tmpfs /run"),
+        ("/srv/toka/run", 0, "TOKA_STATE_DIR"),
+        ("/home/ada/toka/run", 1000, "XDG_RUNTIME_DIR"),
+    ] {
+        let fix = fix_of("room.secrets", |facts| {
+            (facts.run.path, facts.host.uid) = (path.into(), uid);
+            facts.run.is_tmpfs = false;
+        });
+        assert!(fix.contains(word), "{path}: {fix}");
+    }
 }
