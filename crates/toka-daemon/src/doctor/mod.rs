@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The probes are agents with the default sandbox, started in the way of all agents. Each attempt is also made without a
-//! sandbox: one that fails there too proves nothing, and is called so. Looking and trying are apart from deciding: [`check`],
-//! [`judge`] and [`looks`] are pure, so that a hole can be shown to be found without making one.
+//! sandbox: one that fails there too proves nothing, and is called so. Looking and trying are apart from deciding: `check`,
+//! `judge` and `looks` are pure, so that a hole can be shown to be found without making one.
 
 mod attempt;
 mod check;

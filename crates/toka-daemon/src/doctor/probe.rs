@@ -1,4 +1,4 @@
-//! `toka __probe ACT`: the program that a doctor has confined. It does what it is told, an [`Act`] as JSON, and prints one
+//! `toka __probe ACT`: the program that a doctor has confined. It does what it is told, an `Act` as JSON, and prints one
 //! line of JSON for each thing that it tried. Whether that was right is for others to say.
 //!
 //! It is the same binary as everything else, so that a proof depends on no shell and no interpreter of the host.
