@@ -128,7 +128,8 @@ fn judge_memory(answer: Option<&Answer>, exit: &Exit, enforcement: &Enforcement)
         (_, Exit::Oom { .. }) => OF_MEMORY.answered(Verdict::Ok, format!("ended: {exit}")),
         (Some(Answer::Refused(error)), _) => {
             let found = format!("refused to each process alone: {error}");
-            OF_MEMORY.answered(Verdict::Weaker, found)
+            let means = "several processes together can take more, and the end is not told as out of memory";
+            OF_MEMORY.answered(Verdict::Weaker, found).but(Verdict::Weaker, means)
         }
         (Some(Answer::Through(note)), _) => {
             let found = format!("took {note} of {MEMORY}");
