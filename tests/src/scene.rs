@@ -129,6 +129,18 @@ impl Scene {
         scene
     }
 
+    /// A scene of an ordinary user in a user namespace in which nobody can make another, as on hosts that refuse them.
+    pub fn without_namespaces() -> Self {
+        let uid = User::Ordinary.uid();
+        let refuse = "echo 0 > /proc/sys/user/max_user_namespaces
+            exec setpriv --inh-caps -all --ambient-caps -all \"$@\"";
+        let mapped = [format!("--map-user={uid}"), format!("--map-group={uid}")].map(OsString::from);
+        let mut wrapper: Vec<OsString> = ["unshare", "--user", "--keep-caps"].map(Into::into).to_vec();
+        wrapper.extend(mapped);
+        wrapper.extend(["/bin/sh", "-euc", refuse, "sh"].map(Into::into));
+        Self::new(User::Ordinary).wrapper(wrapper)
+    }
+
     fn furnish(&self) {
         for folder in [
             self.workspace(),

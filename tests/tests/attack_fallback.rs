@@ -3,26 +3,14 @@
 
 use std::ffi::OsString;
 
-use toka_tests::{Document, Need, Scene, User, allowed, answers_in, denied, require, words_of};
-
-/// A scene in a user namespace in which nobody can make another, as on hosts that refuse them.
-fn without_namespaces() -> Scene {
-    let uid = User::Ordinary.uid();
-    let refuse = "echo 0 > /proc/sys/user/max_user_namespaces
-        exec setpriv --inh-caps -all --ambient-caps -all \"$@\"";
-    let mapped = [format!("--map-user={uid}"), format!("--map-group={uid}")].map(OsString::from);
-    let mut wrapper: Vec<OsString> = ["unshare", "--user", "--keep-caps"].map(Into::into).to_vec();
-    wrapper.extend(mapped);
-    wrapper.extend(["/bin/sh", "-euc", refuse, "sh"].map(Into::into));
-    Scene::new(User::Ordinary).wrapper(wrapper)
-}
+use toka_tests::{Document, Need, Scene, allowed, answers_in, denied, require, words_of};
 
 #[test]
 fn landlock_and_the_filter_hold_alone_and_the_rest_is_reported() {
     if !require(&[Need::UserNamespaces]) {
         return;
     }
-    let scene = without_namespaces();
+    let scene = Scene::without_namespaces();
     let secret = scene.outside().join("secret.txt").display().to_string();
     let own = scene.workspace().join("out/own.txt").display().to_string();
     let readable = scene.workspace().join("readable.txt").display().to_string();
@@ -61,7 +49,7 @@ fn strict_compatibility_refuses_a_host_without_namespaces() {
     if !require(&[Need::UserNamespaces]) {
         return;
     }
-    let scene = without_namespaces()
+    let scene = Scene::without_namespaces()
         .security("\n  capabilities_required: [filesystem-read]\n  compatibility: strict");
     let finished = scene.exec(&["true"]);
     assert_eq!(finished.code, Some(77), "{finished:#?}");
@@ -74,7 +62,7 @@ fn a_run_is_refused_before_anything_starts() {
     if !require(&[Need::UserNamespaces]) {
         return;
     }
-    let scene = without_namespaces();
+    let scene = Scene::without_namespaces();
     let agents = [
         Document::shell("fine", "echo ran > \"$TOKA_ARTIFACTS/ran\""),
         Document::shell("demanding", "true").section("security: {compatibility: strict}"),

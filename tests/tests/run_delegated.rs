@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::{Value, json};
 use toka_sandbox::Cgroups;
 use toka_sandbox::cgroup::{Kind, Layout};
-use toka_tests::{Document, Finished, Need, Scene, User, Victim, require};
+use toka_tests::{Document, Finished, Need, Scene, User, Victim, require, toka_binary};
 
 /// What a user needs to have of a group to make groups in it and to move processes about below it (cgroups(7),
 /// "Delegation").
@@ -271,4 +271,31 @@ fn a_probe_runs_beside_its_agent() {
     let number: u32 = scene.artifact("service", "number").trim().parse().expect("a number");
     assert!(number < 100, "a namespace of its own: {number}");
     delegation.assert_empty(&scene);
+}
+
+/// With groups of its own, an ordinary user's sandbox is the full one, and every proof of a limit holds; with a part of them
+/// the doctor says which.
+#[test]
+fn the_doctor_finds_what_was_delegated() {
+    for (extent, frozen, code) in
+        [(Extent::Whole, "ok", Some(0)), (Extent::WithoutVersion2, "weaker", Some(1))]
+    {
+        let Some(delegation) = Delegation::new(extent) else { return };
+        let scene = delegation.scene();
+        let mut words: Vec<OsString> = vec![toka_binary().into(), "doctor".into(), "--state-dir".into()];
+        words.push(scene.state().into());
+        words.extend(["--json", "--strict"].map(OsString::from));
+        let finished = scene.run(&words);
+        let report: Value = serde_json::from_str(&finished.stdout).expect("one object");
+        let verdict = |id: &str| {
+            let checks = report["checks"].as_array().into_iter().flatten();
+            checks.filter(|check| check["id"] == id).find_map(|check| check["verdict"].as_str())
+        };
+        for id in ["limits.memory", "limits.cpu", "limits.processes", "life.stop"] {
+            assert_eq!(verdict(id), Some("ok"), "{id}: {finished:#?}");
+        }
+        assert_eq!(verdict("life.freeze"), Some(frozen), "{finished:#?}");
+        assert_eq!(finished.code, code, "{finished:#?}");
+        delegation.assert_empty(&scene);
+    }
 }

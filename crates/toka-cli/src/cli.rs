@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Wait(commands::wait::Args),
     /// Stop a project, or the daemon with everything that runs in it
     Down(commands::down::Args),
+    /// Show what this host can enforce, and prove it by trying to break out
+    Doctor(commands::doctor::Args),
     /// Print a completion script for a shell
     Completions(commands::completions::Args),
     /// Print a manual page, or write all of them into a folder

@@ -1,5 +1,5 @@
-//! The one binary, `toka`: it talks to a terminal, and re-enters itself as the keeper and as the runner inside a
-//! sandbox. Here is only the way in and the way out; each subcommand has its file in [`commands`].
+//! The one binary, `toka`: it talks to a terminal, and re-enters itself as the keeper, and as the runner and the probe
+//! inside a sandbox. Here is only the way in and the way out; each subcommand has its file in [`commands`].
 
 mod cli;
 mod commands;
@@ -13,10 +13,12 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    // The keeper and the runner come first: both must stay small, so nothing of the command line is built for them.
+    // The keeper, the runner and the probe come first: they must stay small, so nothing of the command line is built for
+    // them.
     match std::env::args_os().nth(1).as_deref().and_then(|word| word.to_str()) {
         Some("__keeper") => return commands::keeper::run(),
         Some("__agent") => return commands::agent::run(),
+        Some("__probe") => return commands::probe::run(),
         _ => {}
     }
     let cli = match cli::Cli::try_parse() {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Every command that prints something and starts nothing, and its status when all goes well.
-const COMMANDS: [(&[&str], i32); 18] = [
+const COMMANDS: [(&[&str], i32); 20] = [
     (&["--help"], 0),
     (&["--version"], 0),
     (&["run", "--help"], 0),
@@ -18,6 +18,8 @@ const COMMANDS: [(&[&str], i32); 18] = [
     (&["plan", "tests/fixtures/plan-grant"], 0),
     (&["plan", "--json", "tests/fixtures/plan-grant"], 0),
     (&["plan", "--format", "dot", "tests/fixtures/plan"], 0),
+    (&["doctor", "--quick"], 0),
+    (&["doctor", "--quick", "--json"], 0),
     (&["init"], 0),
     (&["explain"], 0),
     (&["explain", "capabilities"], 0),

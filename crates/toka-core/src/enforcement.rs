@@ -64,6 +64,16 @@ pub struct LayerReport {
     pub reasons: Vec<String>,
 }
 
+impl fmt::Display for LayerReport {
+    /// The layer, and in brackets why it is not complete: `landlock (this kernel has no Landlock)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reasons.as_slice() {
+            [] => f.write_str(self.layer.as_str()),
+            reasons => write!(f, "{} ({})", self.layer.as_str(), reasons.join("; ")),
+        }
+    }
+}
+
 /// The report of all layers of one agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

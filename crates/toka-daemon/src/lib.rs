@@ -10,6 +10,7 @@ mod admission;
 pub mod confine;
 pub mod control;
 mod declaration;
+pub mod doctor;
 mod dotenv;
 mod enforceable;
 mod environment;

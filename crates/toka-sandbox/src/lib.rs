@@ -21,3 +21,4 @@ pub use cgroup::{Cgroups, Group};
 pub use confine::{Birth, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams};
 pub use host::HostFacts;
 pub use plan::{AgentFolders, CompileError, CompileInput, Rule, SandboxPlan};
+pub use report::{LANDLOCK_IN_FULL, lacking};

@@ -1,78 +1,143 @@
 //! What will be in force, layer by layer, and whether that is enough for what a plan demands.
 
-use toka_core::{Compatibility, Coverage, Enforcement, Layer, NetworkAccess, SandboxMode};
+use toka_core::{Compatibility, Coverage, Enforcement, Layer, LayerReport, NetworkAccess, SandboxMode};
 
 use crate::cgroup::Kind;
 use crate::confine::{PrepareError, Preparer};
-use crate::host::Namespaces;
+use crate::host::{HostFacts, Namespaces};
 use crate::landlock;
 use crate::plan::{Bind, SandboxPlan};
 
-impl Preparer {
-    /// What will be in force of each layer but the groups, which are known only once they are made.
-    pub(crate) fn report(&self, plan: &SandboxPlan) -> Enforcement {
-        let mut enforcement = Enforcement::default();
-        enforcement.set(Layer::Cgroup, Coverage::Full, Vec::new());
+/// The version of Landlock from which on it does all that rules ask of it (landlock(7)).
+pub const LANDLOCK_IN_FULL: u32 = 6;
+
+impl HostFacts {
+    /// What this host can enforce at most of `plan`, layer by layer, as far as its facts tell. What only shows when a step is
+    /// taken, such as a control file that cannot be written, can still lessen it.
+    pub fn enforcement(&self, plan: &SandboxPlan) -> Enforcement {
+        let mut most = Enforcement::default();
+        let mut set = |layer, (coverage, mut reasons): Report| {
+            reasons.extend(gaps(plan, layer));
+            most.set(layer, coverage.min(coverage_of(true, &reasons)), reasons);
+        };
+        set(Layer::Cgroup, self.group_coverage());
         if plan.mode == SandboxMode::Off {
             for layer in [Layer::Mounts, Layer::Landlock, Layer::Seccomp, Layer::Network, Layer::Process] {
-                enforcement.set(layer, Coverage::None, vec!["security.sandbox is false".to_owned()]);
+                most.set(layer, Coverage::None, vec!["security.sandbox is false".to_owned()]);
             }
+            return most;
+        }
+        set(Layer::Mounts, self.mount_coverage());
+        set(Layer::Landlock, self.landlock_coverage());
+        set(Layer::Seccomp, FULL);
+        set(Layer::Network, self.network_coverage(&plan.network));
+        set(Layer::Process, FULL);
+        if most.coverage(Layer::Mounts) == Coverage::None {
+            without_mounts(&mut most, plan);
+        }
+        most
+    }
+
+    /// The layers of `plan` that this host cannot enforce as its compatibility demands, as far as its facts tell; empty when
+    /// it can.
+    pub fn lacking(&self, plan: &SandboxPlan) -> Vec<LayerReport> {
+        lacking(plan.compatibility, plan.mode, &self.enforcement(plan))
+    }
+
+    /// What this kernel's Landlock does not do of all that rules ask of it, and which version would; empty when it does it
+    /// all or there is none.
+    pub fn landlock_shortcomings(&self) -> Vec<String> {
+        if self.landlock_abi == 0 { Vec::new() } else { landlock::shortcomings(self.landlock_abi) }
+    }
+
+    fn mount_coverage(&self) -> Report {
+        match self.mount_namespace {
+            Namespaces::Privileged | Namespaces::ThroughUserNamespace => FULL,
+            Namespaces::ThroughUserNamespaceWithoutProc => {
+                partial("this host lets no ordinary user mount a /proc that hides other processes")
+            }
+            Namespaces::Refused => none("this host refuses user namespaces to ordinary users"),
+        }
+    }
+
+    fn landlock_coverage(&self) -> Report {
+        if self.landlock_abi == 0 {
+            return none("this kernel has no Landlock");
+        }
+        let reasons = self.landlock_shortcomings();
+        (coverage_of(true, &reasons), reasons)
+    }
+
+    fn network_coverage(&self, network: &NetworkAccess) -> Report {
+        match (network, self.mount_namespace) {
+            (NetworkAccess::None | NetworkAccess::Full, _) => FULL,
+            (_, Namespaces::Refused) => none("this host refuses network namespaces to ordinary users"),
+            (NetworkAccess::Loopback, _) => FULL,
+            (NetworkAccess::Allow(_), _) => {
+                partial("the allowed hosts cannot be reached either: there is no way out yet")
+            }
+        }
+    }
+
+    fn group_coverage(&self) -> Report {
+        let layout = &self.cgroups;
+        let controllers = [("memory", &layout.memory), ("cpu", &layout.cpu), ("pids", &layout.pids)];
+        match layout.kind {
+            Kind::None => none("no control group that we may write"),
+            Kind::Unified => FULL,
+            Kind::Hybrid | Kind::Legacy => {
+                let absent = controllers.into_iter().filter(|(_, path)| path.is_none());
+                let reasons: Vec<_> =
+                    absent.map(|(name, _)| format!("no {name} controller that we may use")).collect();
+                (coverage_of(true, &reasons), reasons)
+            }
+        }
+    }
+}
+
+impl Preparer {
+    /// What will be in force of each layer but the groups, which are known only once they are made: what the facts promise,
+    /// less what failed when the view and the filters were made.
+    pub(crate) fn report(&self, plan: &SandboxPlan) -> Enforcement {
+        let mut enforcement = self.host.enforcement(plan);
+        enforcement.set(Layer::Cgroup, Coverage::Full, Vec::new());
+        if plan.mode == SandboxMode::Off {
             return enforcement;
         }
-        let (coverage, reasons) = self.mount_coverage();
-        enforcement.set(Layer::Mounts, coverage, reasons);
-        let abi = self.host.landlock_abi;
-        let mut reasons = if abi == 0 {
-            vec!["this kernel has no Landlock".to_owned()]
-        } else {
-            landlock::shortcomings(abi)
-        };
-        if enforcement.coverage(Layer::Mounts) == Coverage::None {
-            reasons.extend(beyond_landlock(plan));
+        if let Some(error) = &self.view_error {
+            enforcement.set(Layer::Mounts, Coverage::None, vec![error.to_string()]);
+            without_mounts(&mut enforcement, plan);
         }
-        enforcement.set(Layer::Landlock, coverage_of(abi > 0, &reasons), reasons);
-        let reasons: Vec<String> = self.filter_error.iter().cloned().collect();
-        enforcement.set(Layer::Seccomp, coverage_of(!self.filters.is_empty(), &reasons), reasons);
-        let (coverage, mut reasons) = self.network_coverage(&plan.network);
-        reasons.extend(gaps(plan, Layer::Network));
-        enforcement.set(Layer::Network, coverage.min(coverage_of(true, &reasons)), reasons);
-        let reasons = gaps(plan, Layer::Process);
-        enforcement.set(Layer::Process, coverage_of(true, &reasons), reasons);
+        if let Some(error) = &self.filter_error {
+            let coverage = coverage_of(!self.filters.is_empty(), std::slice::from_ref(error));
+            enforcement.set(Layer::Seccomp, coverage, vec![error.clone()]);
+        }
+        if self.filters.is_empty() && plan.network == NetworkAccess::None {
+            let reason = "no system call filter to refuse sockets with".to_owned();
+            enforcement.set(Layer::Network, Coverage::None, vec![reason]);
+        }
         enforcement
     }
+}
 
-    fn mount_coverage(&self) -> (Coverage, Vec<String>) {
-        match (self.host.mount_namespace, &self.view_error) {
-            (Namespaces::Privileged, None) => (Coverage::Full, Vec::new()),
-            (Namespaces::Privileged, Some(error)) => (Coverage::None, vec![error.to_string()]),
-            (Namespaces::ThroughUserNamespace, _) => (Coverage::Full, Vec::new()),
-            (Namespaces::ThroughUserNamespaceWithoutProc, _) => (
-                Coverage::Partial,
-                vec!["this host lets no ordinary user mount a /proc that hides other processes".to_owned()],
-            ),
-            (Namespaces::Refused, _) => {
-                (Coverage::None, vec!["this host refuses user namespaces to ordinary users".to_owned()])
-            }
-        }
-    }
+type Report = (Coverage, Vec<String>);
 
-    fn network_coverage(&self, network: &NetworkAccess) -> (Coverage, Vec<String>) {
-        let namespaces = self.host.mount_namespace != Namespaces::Refused;
-        match network {
-            NetworkAccess::None if self.filters.is_empty() => {
-                (Coverage::None, vec!["no system call filter to refuse sockets with".to_owned()])
-            }
-            NetworkAccess::None | NetworkAccess::Full => (Coverage::Full, Vec::new()),
-            NetworkAccess::Loopback if namespaces => (Coverage::Full, Vec::new()),
-            NetworkAccess::Allow(_) if namespaces => (
-                Coverage::Partial,
-                vec!["the allowed hosts cannot be reached either: there is no way out yet".to_owned()],
-            ),
-            NetworkAccess::Loopback | NetworkAccess::Allow(_) => {
-                (Coverage::None, vec!["this host refuses network namespaces to ordinary users".to_owned()])
-            }
-        }
-    }
+const FULL: Report = (Coverage::Full, Vec::new());
+
+fn none(reason: &str) -> Report {
+    (Coverage::None, vec![reason.to_owned()])
+}
+
+fn partial(reason: &str) -> Report {
+    (Coverage::Partial, vec![reason.to_owned()])
+}
+
+/// Lessens what Landlock does of a plan whose mounts cannot be had.
+fn without_mounts(enforcement: &mut Enforcement, plan: &SandboxPlan) {
+    let found = enforcement.layers.iter().find(|report| report.layer == Layer::Landlock);
+    let Some(LayerReport { coverage, mut reasons, .. }) = found.cloned() else { return };
+    reasons.extend(beyond_landlock(plan));
+    enforcement.set(Layer::Landlock, coverage.min(coverage_of(true, &reasons)), reasons);
 }
 
 /// Exceptions below a granted folder, which only mounts can make.
@@ -116,25 +181,39 @@ pub(crate) fn demand(
     mode: SandboxMode,
     enforcement: &Enforcement,
 ) -> Result<(), PrepareError> {
-    let lacking = |layers: &[Layer], least: Coverage| {
-        let short: Vec<String> = enforcement
-            .layers
-            .iter()
-            .filter(|report| layers.contains(&report.layer) && report.coverage < least)
-            .map(|report| format!("{} ({})", report.layer.as_str(), report.reasons.join("; ")))
-            .collect();
-        if short.is_empty() { Ok(()) } else { Err(PrepareError::Refused(short.join(", "))) }
+    let short: Vec<String> =
+        lacking(compatibility, mode, enforcement).iter().map(ToString::to_string).collect();
+    if short.is_empty() { Ok(()) } else { Err(PrepareError::Refused(short.join(", "))) }
+}
+
+/// The layers of which less can be enforced than a plan demands (pure).
+pub fn lacking(
+    compatibility: Compatibility,
+    mode: SandboxMode,
+    enforcement: &Enforcement,
+) -> Vec<LayerReport> {
+    let demanded = demanded(compatibility, mode, enforcement);
+    let short = |report: &&LayerReport| {
+        demanded.iter().any(|(layer, least)| *layer == report.layer && report.coverage < *least)
     };
+    enforcement.layers.iter().filter(short).cloned().collect()
+}
+
+/// The least coverage that each layer must have.
+fn demanded(
+    compatibility: Compatibility,
+    mode: SandboxMode,
+    enforcement: &Enforcement,
+) -> Vec<(Layer, Coverage)> {
     match (mode, compatibility) {
-        (SandboxMode::Off, Compatibility::Strict) => lacking(&[Layer::Cgroup], Coverage::Full),
-        (SandboxMode::Off, _) | (_, Compatibility::BestEffort) => Ok(()),
-        (_, Compatibility::Strict) => lacking(&Layer::ALL, Coverage::Full),
+        (SandboxMode::Off, Compatibility::Strict) => vec![(Layer::Cgroup, Coverage::Full)],
+        (SandboxMode::Off, _) | (_, Compatibility::BestEffort) => Vec::new(),
+        (_, Compatibility::Strict) => Layer::ALL.map(|layer| (layer, Coverage::Full)).to_vec(),
         (_, Compatibility::Default) => {
-            lacking(&[Layer::Seccomp], Coverage::Partial)?;
-            if enforcement.coverage(Layer::Landlock) == Coverage::None {
-                lacking(&[Layer::Mounts], Coverage::Partial)?;
-            }
-            lacking(&[Layer::Network], Coverage::Partial)
+            // One of the two has to keep files apart.
+            let files = (enforcement.coverage(Layer::Landlock) == Coverage::None).then_some(Layer::Mounts);
+            let layers = files.into_iter().chain([Layer::Seccomp, Layer::Network]);
+            layers.map(|layer| (layer, Coverage::Partial)).collect()
         }
     }
 }

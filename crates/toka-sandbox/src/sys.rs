@@ -4,6 +4,8 @@
 //! fsmount(2), mount_setattr(2)), which work on descriptors, so that a path is resolved exactly once.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper; every block says why it is sound")]
 
+pub mod attempt;
+
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::size_of;

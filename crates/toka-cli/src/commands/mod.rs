@@ -4,6 +4,7 @@ pub(crate) mod agent;
 pub(crate) mod apply;
 pub(crate) mod completions;
 pub(crate) mod declare;
+pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod dry_run;
 pub(crate) mod events;
@@ -18,6 +19,7 @@ pub(crate) mod man;
 pub(crate) mod manager;
 pub(crate) mod plan;
 pub(crate) mod policy;
+pub(crate) mod probe;
 pub(crate) mod ps;
 pub(crate) mod reach;
 pub(crate) mod refusal;
@@ -63,6 +65,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Schema(args) => schema::run(args),
         Command::Report(args) => report::run(args),
         Command::Exec(args) => exec::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

@@ -2,7 +2,7 @@
 //! from. Nothing is started and nothing is made: the folders of a run need not exist yet.
 
 mod facts;
-mod grid;
+pub(crate) mod grid;
 mod json;
 #[cfg(test)]
 mod tests;

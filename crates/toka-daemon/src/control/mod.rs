@@ -18,7 +18,7 @@
 
 pub mod client;
 mod error;
-//EV mod events;
+mod events;
 mod peer;
 mod routes;
 mod server;

@@ -14,7 +14,7 @@ use toka_core::{AgentName, Answers, Command, Decision, ExitCode, ProjectName, Re
 use tokio::sync::oneshot;
 
 use super::error::Error;
-//EV use super::events::events;
+use super::events::events;
 use super::server::{Role, Server, ServiceOrder};
 use super::wire::{AgentView, DaemonView, Done, Outcome, ProjectView, RoleName};
 use super::{MAX_COMMAND, MAX_DECLARATION};
@@ -29,7 +29,7 @@ pub(super) fn router(server: Server) -> Router {
         .route("/v1/projects/{project}/agents/{agent}", get(agent))
         .route("/v1/projects/{project}/command", post(command).layer(DefaultBodyLimit::max(MAX_COMMAND)))
         .route("/v1/projects/{project}/apply", post(apply).layer(DefaultBodyLimit::max(MAX_DECLARATION)))
-        //EV .route("/v1/projects/{project}/events", get(events))
+        .route("/v1/projects/{project}/events", get(events))
         .route("/v1/shutdown", post(shutdown))
         .route("/livez", get(async || "ok\n"))
         .fallback(async || {

@@ -10,7 +10,7 @@ use crate::terminal::text::columns;
 const LABEL: usize = 11;
 const INDENT: usize = 2;
 /// Below this nothing can be arranged; the terminal may wrap as it likes.
-pub(super) const LEAST: usize = 60;
+pub(crate) const LEAST: usize = 60;
 
 /// One line, before it is wrapped.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ fn pad(text: &str, width: usize) -> String {
 }
 
 /// Breaks a text, made safe for a terminal, at spaces; a word that is too long after `/` or `,`, or anywhere.
-pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let safe = escape::for_terminal(text.trim().as_bytes(), usize::MAX);
     let mut lines = vec![String::new()];
     for word in safe.split(' ').filter(|word| !word.is_empty()) {

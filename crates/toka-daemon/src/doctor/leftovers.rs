@@ -1,0 +1,128 @@
+//! What runs left that were ended together with their keeper: folders of sockets and secrets, control groups, mounts. They
+//! are only listed here. The next run of the same project removes its own.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use toka_sandbox::cgroup::Layout;
+
+/// Something that was left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Leftover {
+    /// Where.
+    pub(super) path: PathBuf,
+    /// What removes it. Never a command that would harm a run that is alive after all.
+    pub(super) cure: String,
+}
+
+/// What was left.
+pub(super) fn find(state: &Path, run: &Path, layout: &Layout) -> Vec<Leftover> {
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let roots = [&layout.unified, &layout.memory, &layout.cpu, &layout.pids, &layout.freezer];
+    let groups: Vec<PathBuf> = roots.into_iter().flatten().flat_map(|root| dead_groups(root)).collect();
+    let cured = |cure: fn(&Path) -> String| move |path: PathBuf| Leftover { cure: cure(&path), path };
+    let runs = dead_runs(state, run, &locks).into_iter().map(cured(|path| {
+        let project = path.file_name().unwrap_or_default().to_string_lossy();
+        format!("the next run of {project} removes it")
+    }));
+    let groups =
+        groups.into_iter().map(cured(|path| format!("find {} -depth -type d -delete", path.display())));
+    let mounts = mounts_below(state, &mounts).into_iter().map(PathBuf::from);
+    let mounts = mounts.map(cured(|path| format!("umount {}", path.display())));
+    runs.chain(groups).chain(mounts).collect()
+}
+
+/// Run folders of projects whose lock nobody holds.
+fn dead_runs(state: &Path, run: &Path, locks: &str) -> Vec<PathBuf> {
+    let is_dead = |folder: &PathBuf| {
+        let lock = folder.file_name().map(|project| state.join("projects").join(project).join("lock"));
+        let inode = lock.and_then(|lock| lock.metadata().ok()).map(|data| data.ino());
+        !inode.is_some_and(|inode| is_locked(inode, locks))
+    };
+    children(run).into_iter().filter(|folder| folder.is_dir()).filter(is_dead).collect()
+}
+
+/// Whether the kernel's list of locks has one on this file (proc_locks(5)). To look there disturbs nobody, whereas a lock that
+/// is tried would keep out a run that begins just now.
+fn is_locked(inode: u64, locks: &str) -> bool {
+    let suffix = format!(":{inode}");
+    locks.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.nth(1) == Some("FLOCK") && words.any(|word| word.ends_with(&suffix))
+    })
+}
+
+/// Groups of Toka's without a process, below one of ours.
+fn dead_groups(root: &Path) -> Vec<PathBuf> {
+    let ours = |path: &PathBuf| {
+        path.is_dir() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("toka-"))
+    };
+    children(root).into_iter().filter(ours).filter(|group| is_empty(group)).collect()
+}
+
+fn is_empty(group: &Path) -> bool {
+    let own = fs::read_to_string(group.join("cgroup.procs"));
+    let below = children(group).into_iter().filter(|path| path.is_dir());
+    own.is_ok_and(|text| text.trim().is_empty()) && below.into_iter().all(|group| is_empty(&group))
+}
+
+/// Mounts in the state folder: no run makes any that others see.
+fn mounts_below(state: &Path, mountinfo: &str) -> Vec<String> {
+    let point = |line: &str| line.split(' ').nth(4).map(str::to_owned);
+    let below = |point: &String| Path::new(point) != state && Path::new(point).starts_with(state);
+    mountinfo.lines().filter_map(point).filter(below).collect()
+}
+
+fn children(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> =
+        folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    found.sort();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_folder_is_dead_when_nobody_holds_its_lock() {
+        let root = tempfile::tempdir().expect("a folder");
+        let (state, run) = (root.path().join("state"), root.path().join("run"));
+        for project in ["alive", "dead"] {
+            fs::create_dir_all(state.join("projects").join(project)).expect("a folder");
+            fs::create_dir_all(run.join(project)).expect("a folder");
+            fs::write(state.join("projects").join(project).join("lock"), "").expect("room");
+        }
+        fs::create_dir_all(run.join("unknown")).expect("a folder");
+        let inode = state.join("projects/alive/lock").metadata().expect("there").ino();
+        let locks = format!(
+            "1: FLOCK  ADVISORY  WRITE 77 08:01:{inode} 0 EOF\n2: POSIX  ADVISORY  WRITE 5 08:01:1 0 EOF\n"
+        );
+        assert_eq!(dead_runs(&state, &run, &locks), [run.join("dead"), run.join("unknown")]);
+        assert_eq!(dead_runs(&state, &run, "").len(), 3);
+    }
+
+    #[test]
+    fn a_group_is_dead_when_nobody_is_in_it_or_below() {
+        let root = tempfile::tempdir().expect("a folder");
+        let group = |path: &str, processes: &str| {
+            fs::create_dir_all(root.path().join(path)).expect("a folder");
+            fs::write(root.path().join(path).join("cgroup.procs"), processes).expect("room");
+        };
+        for (path, processes) in
+            [("toka-1", ""), ("toka-1/shop", ""), ("toka-2", ""), ("toka-2/shop", "7\n"), ("other", "")]
+        {
+            group(path, processes);
+        }
+        assert_eq!(dead_groups(root.path()), [root.path().join("toka-1")]);
+    }
+
+    #[test]
+    fn mounts_in_the_state_folder_are_found() {
+        let text = "31 1 0:27 / /srv/state rw - ext4 /dev/a rw\n32 1 0:28 / /srv/state/run rw - tmpfs tmpfs rw\n\
+                    33 1 0:28 / /srv/statement rw - tmpfs tmpfs rw\n";
+        assert_eq!(mounts_below(Path::new("/srv/state"), text), ["/srv/state/run"]);
+    }
+}
