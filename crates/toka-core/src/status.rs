@@ -177,7 +177,7 @@ impl AgentStatus {
         match event {
             EventKind::AgentRequeued { .. } => self.begin_anew(),
             EventKind::AgentStarting => {
-                (self.next_start_ms, self.not_ready, self.wedged) = (None, None, None)
+                (self.next_start_ms, self.not_ready, self.wedged) = (None, None, None);
             }
             EventKind::AgentStarted { .. } => self.started_ms = Some(time_ms),
             EventKind::AgentReady => self.not_ready = None,

@@ -16,7 +16,7 @@ use toka_sandbox::AgentFolders;
 use crate::FolderError;
 use crate::confine::user_home;
 use crate::folders::ProjectFolders;
-use crate::workplace::{make_private, set_up};
+use crate::workplace::{Remains, make_private, set_up};
 
 /// What an attempt aims at.
 #[derive(Debug, Clone)]
@@ -85,7 +85,7 @@ impl Ground {
         let other = folders_below(&self.0, &neighbour());
         for agent in [&folders, &other] {
             make_private(&agent.workspace)?;
-            set_up(agent)?;
+            set_up(agent, Remains::Nothing)?;
             make_private(&agent.door)?;
             write(&agent.credentials.join(KEY))?;
             write_program(&agent.credentials.join(PROGRAM))?;

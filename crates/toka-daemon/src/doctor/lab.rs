@@ -89,6 +89,7 @@ impl Lab {
             program: options.toka_exe.clone(),
             cgroup_name: options.name.clone(),
             leftovers: vec![ground.path().to_owned()],
+            ..KeeperOptions::default()
         };
         let (keeper, events) = Keeper::start(&keeper_options).await.map_err(|error| chain(&error))?;
         let folders = ground.furnish().map_err(|error| chain(&error))?;
