@@ -69,13 +69,15 @@ fn agents_are_paused_resumed_stopped_and_started(user: User) {
     let detached = scene.detach(&[ready_service("db"), service("api").after(&["db"])]);
     eventually("api runs", || detached.state("api") == "running");
     let paused = detached.try_toka(&["pause", "api"]);
-    // An ordinary user without groups of its own has nothing to freeze with.
-    if paused.code == Some(0) && paused.stdout.contains("paused") {
+    if paused.code == Some(0) {
+        assert_eq!(paused.stdout, "api  paused\n");
         assert_eq!(detached.state("api"), "paused");
         assert!(detached.toka(&["pause", "api"]).stdout.contains("is paused already"));
         assert_eq!(detached.toka(&["resume", "api"]).stdout, "api  running\n");
     } else {
+        // Without groups of its own an ordinary user has nothing to freeze with.
         assert_eq!(user, User::Ordinary, "{paused:#?}");
+        assert!(paused.stdout.contains("no control group"), "{paused:#?}");
     }
     assert_eq!(detached.toka(&["stop", "--all"]).stdout, "api  stopped\ndb  stopped\n");
     assert!(detached.toka(&["stop", "db"]).stdout.contains("has ended already"));

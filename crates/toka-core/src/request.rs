@@ -40,6 +40,9 @@ pub enum DenyReason {
     /// It is on its way out.
     #[error("the agent is stopping")]
     Stopping,
+    /// It is in no control group that could be frozen.
+    #[error("this host has no control group to freeze the agent in")]
+    NoFreezer,
     /// Nothing is started any more.
     #[error("the run is ending")]
     Ending,

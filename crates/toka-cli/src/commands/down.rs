@@ -66,7 +66,7 @@ async fn all(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
                 }
             }
         }
-        wait_for_end(&client).await?;
+        wait_for_end(&client, daemon.pid).await?;
         daemon.projects.iter().for_each(|project| told.push_str(&format!("{project} is down\n")));
         if daemon.role == RoleName::Service {
             told.push_str("the daemon has ended\n");
@@ -82,16 +82,23 @@ fn ignore_gone<T>(ended: Result<T, ClientError>) -> Result<(), Failure> {
     }
 }
 
-/// Until nobody answers any more.
-async fn wait_for_end(client: &Client) -> Result<(), Failure> {
+/// Until nobody answers any more, and the process that did is gone.
+async fn wait_for_end(client: &Client, pid: u32) -> Result<(), Failure> {
     let deadline = tokio::time::Instant::now() + LONGEST;
-    while client.daemon().await.is_ok() {
+    while client.daemon().await.is_ok() || is_alive(pid) {
         if tokio::time::Instant::now() >= deadline {
             return Err(Failure::new(ExitCode::TimedOut, "it is still stopping")
                 .help("`toka down --all --kill` ends it at once"));
         }
-        // There is nothing to wait for but that nobody answers.
+        // It is no child of ours: there is nothing to wait for but that it is gone.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(())
+}
+
+/// Whether a process is there and more than a memory of its parent's (proc_pid_stat(5)).
+fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
+    state.is_some_and(|state| !matches!(state, "Z" | "X"))
 }

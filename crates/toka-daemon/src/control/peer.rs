@@ -59,6 +59,8 @@ impl Peer {
 
     /// Whether the process that connected is still there: only then can be said whose it is.
     pub(super) fn is_there(self) -> bool {
-        self.pid > 0 && nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid), None).is_ok()
+        let asked = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid), None);
+        // Root's process is there, and none of our business.
+        self.pid > 0 && asked != Err(nix::errno::Errno::ESRCH)
     }
 }

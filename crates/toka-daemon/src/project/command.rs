@@ -6,7 +6,9 @@ use thiserror::Error;
 use toka_core::command::decide_signal;
 use toka_core::request::{DenyReason, decide};
 use toka_core::state::Happening;
-use toka_core::{AgentName, AgentState, Answer, Answers, Command, Decision, Exit, Request, Urgency};
+use toka_core::{
+    AgentName, AgentState, Answer, Answers, Command, Coverage, Decision, Exit, Layer, Request, Urgency,
+};
 
 use super::Project;
 use super::batch::{Batch, Then};
@@ -93,8 +95,16 @@ impl Project {
             _ if begins && self.state.ending().is_some() => Decision::deny(DenyReason::Ending),
             // It has its place in the queue, and what it waits for is not waived.
             AgentState::Pending if begins => Decision::Ignore,
+            AgentState::Running { .. } if request == Request::Pause && !self.can_freeze(agent) => {
+                Decision::deny(DenyReason::NoFreezer)
+            }
             state => decide(state, request),
         }
+    }
+
+    fn can_freeze(&self, agent: &AgentName) -> bool {
+        let enforcement = self.status.agent(agent).and_then(|status| status.enforcement.as_ref());
+        enforcement.is_none_or(|enforcement| enforcement.coverage(Layer::Cgroup) != Coverage::None)
     }
 
     async fn accept(
