@@ -15,6 +15,7 @@ mod exam;
 pub mod folders;
 mod journal;
 mod lock;
+pub mod logs;
 mod objectives;
 mod options;
 mod outcome;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use toka_core::{AgentName, Event, EventKind, RunId};
 use toka_keeper::{Keeper, KeeperEvent, KeeperOptions, ProcessId};
 use toka_runtime::door::DoorFolder;
+use toka_runtime::output::LogPlace;
 use toka_runtime::{Hooks, Launch, Profile, Runtime, StopPolicy};
 use toka_sandbox::{AgentFolders, HostFacts};
 use toka_workstream::{Agent, Hook, Plan};
@@ -28,6 +29,7 @@ use crate::exam::{Exam, Examiner, Proctor, Question};
 use crate::folders::ProjectFolders;
 use crate::journal::{Journal, Stamp};
 use crate::lock::ProjectLock;
+use crate::logs;
 use crate::objectives::{Check, are_ignored, checks};
 use crate::sweeper::Private;
 use crate::users::Users;
@@ -72,7 +74,7 @@ pub async fn run(
     journal.record(None, EventKind::RunStarted { workspace, agents }).await;
 
     let journal = Arc::new(journal);
-    let members = employ(&options, &folders, admitted, &journal, (keeper.clone(), keeper_events));
+    let members = employ(&options, &folders, id, admitted, &journal, (keeper.clone(), keeper_events));
     let RunOptions { set, plan, max_concurrent, .. } = options;
     let titles = set.agents.into_iter().map(|agent| (agent.name, agent.title)).collect();
     let mut driver = Driver::new(plan, caller, members, max_concurrent);
@@ -231,11 +233,13 @@ fn fingerprint(path: &Path) -> u32 {
 fn employ(
     options: &RunOptions,
     folders: &ProjectFolders,
+    run: RunId,
     admitted: AdmittedAgents,
     journal: &Arc<Journal>,
     (keeper, keeper_events): (Keeper, mpsc::UnboundedReceiver<KeeperEvent>),
 ) -> HashMap<AgentName, Member> {
     let runtime = Runtime::new(keeper, keeper_events, Arc::clone(journal) as Arc<_>);
+    let archivist = logs::archivist(&folders.state_dir);
     let mut ids = Ids::default();
     let mut members = HashMap::with_capacity(admitted.len());
     for (name, admitted) in admitted {
@@ -244,7 +248,7 @@ fn employ(
             drop(journal.record(Some(name.clone()), EventKind::Warning { message }));
         }
         let (private, grounds) = (Private::of(&admitted.folders), Grounds::of(&admitted.folders));
-        let log = folders.log(&name);
+        let log = LogPlace::of_run(folders.log(&name), run, agent.logs, &archivist);
         let working_dir = admitted.folders.working_dir.clone();
         let launch = launch(agent, admitted, ids.next(), log, &options.plan);
         let questions = questions(agent, folders, &mut ids);
@@ -283,7 +287,7 @@ fn questions(agent: &Agent, folders: &ProjectFolders, ids: &mut Ids) -> Vec<Ques
     checks(agent).into_iter().map(question).collect()
 }
 
-fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: PathBuf, plan: &Plan) -> Launch {
+fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: LogPlace, plan: &Plan) -> Launch {
     let Admitted { folders, command, .. } = admitted;
     let limits = &agent.confinement.limits;
     let profile = Profile {

@@ -5,7 +5,7 @@
 //! emptied without pauses. In one turn a pipe gives at most [`TURN`] bytes; then the other agents have theirs.
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use tokio::net::unix::pipe::Receiver;
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::watch::Watch;
 use super::writer::Moved;
-use super::{LogWriter, Stream};
+use super::{LogWriter, Stream, now_ms};
 
 /// How long small pieces are let gather. The runtime's timer counts in milliseconds; this is its least.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -29,13 +29,20 @@ const LARGE_PIPE: i32 = 1024 * 1024;
 /// somebody who is no agent keeps writing to it.
 const REST: usize = LARGE_PIPE as usize;
 
+/// How long a full disk is left alone: at first, and at most. It doubles in between.
+const PATIENCE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
+
 /// What the pump has to tell.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Note {
     /// A text that a dependent waits for was written.
     LineSeen(String),
-    /// The log cannot be written any more; told once.
+    /// The log cannot be written, and bytes are thrown away; told once.
     Losing,
+    /// The log cannot be written, and whoever writes waits.
+    Waiting,
+    /// It can again.
+    Flowing,
 }
 
 /// The two pipes and where they lead.
@@ -46,6 +53,8 @@ pub(crate) struct Pump {
     watch: Watch,
     notes: mpsc::UnboundedSender<Box<Note>>,
     told: Told,
+    /// How long the disk is left alone the next time that it is full.
+    patience: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +67,7 @@ enum Size {
 enum Told {
     Nothing,
     Losing,
+    Waiting,
 }
 
 impl Pump {
@@ -79,6 +89,7 @@ impl Pump {
             watch: Watch::new(texts),
             notes,
             told: Told::Nothing,
+            patience: PATIENCE[0],
         })
     }
 
@@ -93,12 +104,17 @@ impl Pump {
                 () = ready(self.pipes[1].as_ref()) => {}
             }
             let moved: usize = Stream::ALL.into_iter().map(|stream| self.turn(stream, TURN)).sum();
-            if moved >= BUSY {
+            if self.told == Told::Waiting {
+                tokio::select! { _ = &mut gone => break, () = tokio::time::sleep(self.patience) => {} }
+                self.patience = (2 * self.patience).min(PATIENCE[1]);
+            } else if moved >= BUSY {
                 tokio::task::yield_now().await;
             } else if self.pipes.iter().any(Option::is_some) {
                 tokio::select! { _ = &mut gone => break, () = tokio::time::sleep(PAUSE) => {} }
             }
         }
+        // Nobody is left who could wait for room.
+        self.writer.wait_no_more();
         for stream in Stream::ALL {
             self.rest(stream);
         }
@@ -113,10 +129,17 @@ impl Pump {
         while moved < most {
             let Some(pipe) = &self.pipes[at] else { break };
             match pipe.try_io(|| self.writer.take(pipe.as_fd())) {
-                Ok(Moved::Written(count)) => moved += count,
+                Ok(Moved::Written(count)) => {
+                    moved += count;
+                    self.tell_flowing();
+                }
                 Ok(Moved::Discarded(count)) => {
                     moved += count;
                     self.tell_losing();
+                }
+                Ok(Moved::Full) => {
+                    self.tell_waiting();
+                    break;
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
                 Ok(Moved::Eof) | Err(_) => self.pipes[at] = None,
@@ -143,7 +166,7 @@ impl Pump {
                     moved += count;
                     self.tell_losing();
                 }
-                Ok(Moved::Eof) | Err(_) => break,
+                Ok(Moved::Eof | Moved::Full) | Err(_) => break,
             }
         }
         self.finish_batch(stream, start);
@@ -157,7 +180,9 @@ impl Pump {
         for text in self.watch.scan(self.writer.log(), stream, start, end) {
             let _ = self.notes.send(Box::new(Note::LineSeen(text)));
         }
-        self.writer.note(stream, start, now_ms());
+        let now = now_ms();
+        self.writer.note(stream, start, now);
+        self.writer.turn_if_due(now);
     }
 
     fn enlarge(&mut self, at: usize) {
@@ -168,8 +193,22 @@ impl Pump {
         self.enlarged[at] = Size::Large;
     }
 
+    fn tell_waiting(&mut self) {
+        if self.told != Told::Waiting {
+            self.told = Told::Waiting;
+            let _ = self.notes.send(Box::new(Note::Waiting));
+        }
+    }
+
+    fn tell_flowing(&mut self) {
+        if self.told == Told::Waiting {
+            (self.told, self.patience) = (Told::Nothing, PATIENCE[0]);
+            let _ = self.notes.send(Box::new(Note::Flowing));
+        }
+    }
+
     fn tell_losing(&mut self) {
-        if self.told == Told::Nothing {
+        if self.told != Told::Losing {
             self.told = Told::Losing;
             let _ = self.notes.send(Box::new(Note::Losing));
         }
@@ -184,13 +223,6 @@ async fn ready(pipe: Option<&Receiver>) {
     }
 }
 
-/// The wall clock in milliseconds since the Unix epoch; a clock before 1970 counts as 1970.
-fn now_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use nix::fcntl::OFlag;
@@ -198,7 +230,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::output::LogReader;
+    use crate::output::{LogPlace, LogReader};
 
     struct Rig {
         folder: TempDir,
@@ -211,7 +243,7 @@ mod tests {
 
     fn rig(texts: &[&str]) -> Rig {
         let folder = tempfile::tempdir().expect("a folder");
-        let writer = LogWriter::create(&folder.path().join("log")).expect("a log");
+        let writer = LogWriter::open(&LogPlace::alone(folder.path().join("log"))).expect("a log");
         let (out, stdout) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         let (err, stderr) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         let (tx, notes) = mpsc::unbounded_channel();
