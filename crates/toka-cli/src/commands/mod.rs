@@ -9,6 +9,7 @@ pub(crate) mod folders;
 pub(crate) mod foreground;
 pub(crate) mod init;
 pub(crate) mod keeper;
+pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod plan;
 pub(crate) mod policy;
@@ -39,6 +40,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Report(args) => report::run(args),
         Command::Exec(args) => exec::run(args),
         Command::Completions(args) => completions::run(args),
+        Command::Logs(args) => logs::run(args),
         Command::Man(args) => man::run(args),
     }
 }
