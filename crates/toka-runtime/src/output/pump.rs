@@ -126,7 +126,7 @@ impl Pump {
         let at = stream as usize;
         let start = self.writer.len();
         let mut moved = 0;
-        while moved < most {
+        while moved < most && !self.writer.is_long() {
             let Some(pipe) = &self.pipes[at] else { break };
             match pipe.try_io(|| self.writer.take(pipe.as_fd())) {
                 Ok(Moved::Written(count)) => {
@@ -155,11 +155,15 @@ impl Pump {
     /// Takes what a pipe still holds once its writers are gone. Readiness is not asked for: whether the poller has
     /// already seen the last bytes does not matter to them.
     fn rest(&mut self, stream: Stream) {
-        let start = self.writer.len();
         let Some(pipe) = self.pipes[stream as usize].take() else { return };
         let Ok(pipe) = pipe.into_nonblocking_fd() else { return };
+        let mut start = self.writer.len();
         let mut moved = 0;
         while moved < REST {
+            if self.writer.is_long() {
+                self.finish_batch(stream, start);
+                start = self.writer.len();
+            }
             match self.writer.take(pipe.as_fd()) {
                 Ok(Moved::Written(count)) => moved += count,
                 Ok(Moved::Discarded(count)) => {
@@ -230,7 +234,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::output::{LogPlace, LogReader};
+    use crate::output::{Archivist, Entry, Extent, History, LogPlace, LogReader, segments};
 
     struct Rig {
         folder: TempDir,
@@ -282,6 +286,37 @@ mod tests {
         assert_eq!(rig.pump.await.expect("no panic"), 0);
         assert_eq!(lines(&rig.folder), [(Stream::Stdout, "last words".into())]);
         drop((rig.stdout, rig.stderr));
+    }
+
+    #[tokio::test]
+    async fn what_is_left_at_the_end_fills_as_many_logs_as_it_needs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("log");
+        let run = toka_core::RunId::from_bytes([1; 16]);
+        let policy = toka_core::LogPolicy { max_size: toka_core::ByteSize(4096), ..Default::default() };
+        let place = LogPlace::of_run(log.clone(), run, policy, &Archivist::idle());
+        let writer = LogWriter::open(&place).expect("a log");
+        let (out, stdout) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
+        let (err, stderr) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
+        let text: String = (0..5000).map(|number| format!("{number:09}\n")).collect();
+        write(&stdout, text.as_bytes()).expect("room");
+        let (tx, _notes) = mpsc::unbounded_channel();
+        let pump = Pump::new([out, err], writer, Vec::new(), tx).expect("a pump");
+        let (gone, is_gone) = oneshot::channel();
+        gone.send(()).expect("somebody listens");
+        assert_eq!(pump.run(is_gone).await, 0);
+        drop((stdout, stderr));
+        let all = segments(&log).expect("logs");
+        assert!(all.len() >= 11, "{}", all.len());
+        let mut history = History::of(&log, all, Extent::Present);
+        let mut seen = String::new();
+        while let Some(item) = history.next_item().expect("readable") {
+            if let Entry::Line(line) = item.entry {
+                seen += &String::from_utf8_lossy(&line.bytes);
+                seen.push('\n');
+            }
+        }
+        assert!(seen == text, "every line once, in order");
     }
 
     #[tokio::test]

@@ -82,13 +82,19 @@ struct Rotation {
 }
 
 impl Rotation {
+    /// The length at which nothing is added any more, in bytes.
+    fn longest(&self) -> u64 {
+        let size = self.policy.max_size.0;
+        size.saturating_add(size / SLACK).max(self.retry_at)
+    }
+
     /// Whether the log is to become an older one, as it is, or as soon as it ends with a line.
     fn due(&self, length: u64, now_ms: i64) -> Due {
         let size = self.policy.max_size.0;
         if length < self.retry_at || length == 0 {
             return Due::No;
         }
-        if length >= size.saturating_add(size / SLACK) {
+        if length >= self.longest() {
             return Due::Now;
         }
         let age =
@@ -211,13 +217,25 @@ impl LogWriter {
     fn splice(&self, pipe: BorrowedFd<'_>) -> Result<usize, Errno> {
         let mut at = i64::try_from(self.offset).map_err(|_| Errno::EFBIG)?;
         let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
-        splice(pipe, None, &self.log, Some(&mut at), MOVE, flags)
+        splice(pipe, None, &self.log, Some(&mut at), self.room().min(MOVE), flags)
+    }
+
+    /// Whether nothing more fits into this log, and the next one has to be begun.
+    pub(super) fn is_long(&self) -> bool {
+        self.rotation.is_some_and(|rotation| self.offset >= rotation.longest())
+    }
+
+    /// Bytes that fit into this log; never none, since a full one is no reason to stop.
+    fn room(&self) -> usize {
+        let left = self.rotation.map(|rotation| rotation.longest().saturating_sub(self.offset));
+        left.filter(|left| *left > 0).and_then(|left| usize::try_from(left).ok()).unwrap_or(MOVE)
     }
 
     fn copy(&mut self, pipe: BorrowedFd<'_>) -> Result<usize, Errno> {
         if self.held.is_empty() {
             self.scratch.resize(MOVE, 0);
-            self.held = 0..nix::unistd::read(pipe, &mut self.scratch)?;
+            let most = self.room().min(MOVE);
+            self.held = 0..nix::unistd::read(pipe, &mut self.scratch[..most])?;
             if self.held.is_empty() {
                 return Ok(0);
             }
