@@ -270,3 +270,74 @@ fn a_kill_loses_and_doubles_no_line() {
     assert_eq!(runs.len(), 4, "every run is still there");
     scene.assert_nothing_left();
 }
+
+/// Runs this agent with a state folder of this size, then a command of `toka logs`, both in a mount namespace of their own.
+fn on_a_small_disk(size: &str, document: Document, options: &[&str]) -> (Scene, Finished) {
+    let user = User::root().expect("asked before");
+    let scene = Scene::new(user);
+    let mut line = vec![OsString::from("unshare"), "--mount".into(), "/bin/sh".into(), "-euc".into()];
+    let script = format!(
+        "mount -t tmpfs -o size={size},mode=0777 none \"$1\"; state=$1; toka=$2; project=$3; shift 3; \
+         \"$@\" --json >&2; exec \"$toka\" logs --state-dir \"$state\" --project \"$project\" {}",
+        options.join(" ")
+    );
+    line.extend([
+        script.into(),
+        "sh".into(),
+        scene.state().into(),
+        toka_binary().into(),
+        scene.name().into(),
+    ]);
+    line.extend(scene.run_words(&[document], &[]));
+    let finished = scene.run(&line);
+    (scene, finished)
+}
+
+#[test]
+fn what_a_full_disk_cost_is_shown_where_it_is_missing() {
+    if User::root().is_none() {
+        return;
+    }
+    let (_scene, finished) = on_a_small_disk("400k", Document::shell("talker", "seq 1 300000"), &[]);
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    let is_gap = |line: &str| line.contains("lost here: the disk was full");
+    let lines: Vec<&str> = finished.stdout.lines().collect();
+    let gap = lines.iter().position(|line| is_gap(line));
+    let gap = gap.unwrap_or_else(|| panic!("{:?}", lines.last()));
+    let before: Vec<String> = (1..gap).map(|number| number.to_string()).collect();
+    assert!(lines[..gap - 1] == before[..], "what is there is whole up to the gap");
+    let number = |line: &str| -> usize {
+        let digits: String = line.chars().filter(char::is_ascii_digit).collect();
+        digits.parse().expect("a number")
+    };
+    let gaps: Vec<usize> = lines.iter().filter(|line| is_gap(line)).map(|line| number(line)).collect();
+    let lost: usize = gaps.iter().sum();
+    let kept: usize = lines.iter().filter(|line| !is_gap(line)).map(|line| line.len() + 1).sum();
+    let written: usize = (1..=300_000).map(|number: u32| number.to_string().len() + 1).sum();
+    // Where a line is torn, a newline is shown that was not written.
+    let shown = kept + lost;
+    assert!(
+        shown >= written && shown - written <= gaps.len() + 1,
+        "{kept} kept, {gaps:?} lost, {written} written"
+    );
+    assert!(gaps.len() < 5, "lost in one go, told at once: {gaps:?}");
+}
+
+#[test]
+fn an_agent_waits_for_room_and_loses_nothing() {
+    if User::root().is_none() {
+        return;
+    }
+    // What it keeps at home lies on the same disk: some time after nothing fits there any more, it makes room.
+    let script = "head -c 4000000 /dev/zero > ~/filler; \
+        (while printf '%09000d' 0 >> ~/probe; do :; done 2>/dev/null; sleep 0.3; rm ~/filler ~/probe) & \
+        seq 1 900000; wait; echo end";
+    let document = Document::shell("patient", script).section("logs: {when_full: block}");
+    let (_scene, finished) = on_a_small_disk("8m", document, &[]);
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    let expected = (1..=900_000).map(|number| number.to_string()).chain(["end".to_owned()]);
+    assert!(finished.stdout.lines().map(str::to_owned).eq(expected), "every line once, in order");
+    for told in ["the agent waits until it can", "the agent goes on"] {
+        assert!(finished.stderr.contains(told), "{told}: {}", finished.stderr);
+    }
+}

@@ -145,7 +145,7 @@ fn anchors_and_merged_maps() {
     let loaded = load_fixture("good/anchors.yaml", &LoadOptions::default());
     let agent = &agents(&loaded)[0];
     assert_eq!(agent.hooks.pre_start[0].argv, ["echo", "hello"]);
-    assert_eq!(agent.confinement.limits.memory.value, toka_core::ByteSize::mib(64));
+    assert_eq!(agent.confinement.limits.memory.value, ByteSize::mib(64));
     assert_eq!(agent.confinement.limits.cpu.value.millis, 500);
     assert!(agent.extras.contains_key("base"));
 }

@@ -179,6 +179,7 @@ impl Pump {
     fn finish_batch(&mut self, stream: Stream, start: u64) {
         let end = self.writer.len();
         if end == start {
+            self.writer.note_gap();
             return;
         }
         for text in self.watch.scan(self.writer.log(), stream, start, end) {

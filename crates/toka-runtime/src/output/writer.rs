@@ -69,6 +69,8 @@ struct Missing {
     gap: Gap,
     /// Where its record is, once there is one.
     at: Option<u64>,
+    /// The number in it.
+    told: u32,
 }
 
 /// What is known of the current log where it becomes an older one some day.
@@ -270,41 +272,54 @@ impl LogWriter {
         self.place.count(count as u64);
         let offset = self.offset;
         let more = u32::try_from(count).unwrap_or(u32::MAX);
-        // One record counts up to 4 GiB.
-        self.missing = self.missing.filter(|missing| missing.gap.lost.checked_add(more).is_some());
-        let new = || Missing { gap: Gap { offset, time_ms: now_ms(), lost: 0 }, at: None };
-        let missing = self.missing.get_or_insert_with(new);
-        missing.gap.lost += more;
-        self.note_gap();
+        // One record counts up to 4 GiB, at one place; what is lost before it could be written counts along.
+        self.missing = self.missing.filter(|missing| {
+            let same = missing.gap.offset == offset || missing.at.is_none();
+            same && missing.gap.lost.checked_add(more).is_some()
+        });
+        let new = || Missing { gap: Gap { offset, time_ms: now_ms(), lost: 0 }, at: None, told: 0 };
+        self.missing.get_or_insert_with(new).gap.lost += more;
     }
 
-    /// Writes the record of the gap, or writes it anew with its new number; what fails is tried again later.
-    fn note_gap(&mut self) -> bool {
+    /// Writes the record of the gap, or writes it anew with its new number. Whether the index tells it; what fails is to be
+    /// tried again.
+    pub(super) fn note_gap(&mut self) -> bool {
         let Some(missing) = &mut self.missing else { return true };
+        if missing.told == missing.gap.lost {
+            return true;
+        }
         let at = missing.at.unwrap_or(self.index_offset);
         let record = missing.gap.encode();
         if self.index.write_all_at(&record, at).is_err() {
             return false;
         }
+        missing.told = missing.gap.lost;
         if missing.at.replace(at).is_none() {
             self.index_offset += record.len() as u64;
         }
         true
     }
 
-    /// Says in the index where the bytes from `start` to the end of the log came from. A record that cannot be
-    /// written is left out; readers then know neither time nor stream of those bytes.
+    /// Says in the index where the bytes from `start` to the end of the log came from, and what is missing among them. A
+    /// record that cannot be written is left out; readers then know neither time nor stream of those bytes.
     pub fn note(&mut self, stream: Stream, start: u64, time_ms: i64) {
-        if start < self.offset && self.note_gap() {
-            self.missing = None;
-        }
         self.place.count(self.offset - start);
         if let Some(rotation) = &mut self.rotation {
             rotation.since_ms.get_or_insert(time_ms);
         }
-        let mut offset = start;
-        while offset < self.offset {
-            let length = u32::try_from(self.offset - offset).unwrap_or(u32::MAX);
+        let gap = self.missing.map_or(self.offset, |missing| missing.gap.offset).clamp(start, self.offset);
+        self.note_batch(stream, start..gap, time_ms);
+        // One with bytes behind it is over.
+        if self.note_gap() && gap < self.offset {
+            self.missing = None;
+        }
+        self.note_batch(stream, gap..self.offset, time_ms);
+    }
+
+    fn note_batch(&mut self, stream: Stream, bytes: Range<u64>, time_ms: i64) {
+        let mut offset = bytes.start;
+        while offset < bytes.end {
+            let length = u32::try_from(bytes.end - offset).unwrap_or(u32::MAX);
             let record = Batch { offset, time_ms: Some(time_ms), length, stream }.encode();
             if self.index.write_all_at(&record, self.index_offset).is_ok() {
                 self.index_offset += record.len() as u64;
