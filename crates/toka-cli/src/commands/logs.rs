@@ -40,7 +40,7 @@ const BUFFER: usize = 64 * 1024;
     Lines of several agents begin with the agent's name, and come in the order of their time. On a\n\
     terminal, control characters are escaped; elsewhere the bytes come as they were written.\n\
     Exit status: 0 success, 1 stdout cannot be written, 2 no such agent, run or project,\n\
-    130 interrupted."
+    73 state folder cannot be read, 130 interrupted, 143 terminated."
 )]
 pub(crate) struct Args {
     /// Agents, as AGENT or PROJECT/AGENT [default: all of the project]
@@ -134,5 +134,5 @@ impl Args {
 
 /// The failure to read an agent's logs.
 fn unreadable(agent: &impl std::fmt::Display, error: &io::Error) -> Failure {
-    Failure::new(ExitCode::Internal, format!("the logs of {agent} cannot be read: {error}"))
+    Failure::new(ExitCode::StateFolder, format!("the logs of {agent} cannot be read: {error}"))
 }

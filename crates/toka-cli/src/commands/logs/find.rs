@@ -74,6 +74,13 @@ fn of_project(projects: &Path, project: &ProjectName) -> Result<Vec<Source>, Fai
     if !found.is_empty() {
         return Ok(found);
     }
+    let folder = agents_folder(projects, project);
+    if let Err(error) = std::fs::read_dir(&folder)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        let message = format!("{} cannot be read: {error}", folder.display());
+        return Err(Failure::new(ExitCode::StateFolder, message).help("ask as the user who runs Toka"));
+    }
     let known = names(projects).into_iter().filter(|known| known != project);
     let known: Vec<_> = known.filter(|known| !agents(projects, known).is_empty()).collect();
     let message = format!("there are no logs of the project {project} in {}", projects.display());
