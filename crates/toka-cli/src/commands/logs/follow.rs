@@ -96,7 +96,10 @@ impl Watch {
             // The folder of an agent is made before its log.
             self.agents_in(&everybody.folder())?;
         }
-        if let Some((everybody, _)) = &self.news {
+        let made = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+        if let Some((everybody, _)) = &self.news
+            && events.iter().any(|event| event.mask.intersects(made))
+        {
             for source in everybody.sources() {
                 if !merged.sources().iter().any(|known| known.agent == source.agent) {
                     merged.join(source);
