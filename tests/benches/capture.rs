@@ -3,6 +3,7 @@
 //!
 //! `cargo bench -p toka-tests --bench capture [-- ROUNDS]`. Rounds alternate; ratios are of medians.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -60,7 +61,8 @@ fn through_cat(load: &Load) -> f64 {
     let status = Command::new("sh").args(["-c", &line]).arg(temp.path().join("log")).status();
     assert!(status.expect("a shell").success());
     let took = begun.elapsed().as_secs_f64();
-    assert_eq!(largest_file(temp.path()), (load.block * load.blocks) as u64);
+    let size = fs::metadata(temp.path().join("log")).expect("the log").len();
+    assert_eq!(size, (load.block * load.blocks) as u64);
     took
 }
 
@@ -68,11 +70,15 @@ fn through_cat(load: &Load) -> f64 {
 fn through_toka(load: &Load) -> f64 {
     let temp = scratch();
     let (file, state) = (temp.path().join("writer.yaml"), temp.path().join("state"));
-    let yaml = format!("metadata: {{name: writer}}\nspec: {{process: {{shell: {}}}}}\n", load.command());
+    // Logs of the usual size, which are begun, compressed and counted on the way; none is removed, to see that none is lost.
+    let yaml = format!(
+        "metadata: {{name: writer}}\nspec: {{process: {{shell: {}}}}}\nlogs: {{total: 4GB}}\n",
+        load.command()
+    );
     fs::write(&file, yaml).expect("a workstream");
     let mut command = Command::new(toka_binary());
     command.arg("run").arg(&file).arg("--json").env("TOKA_CGROUP", GROUP);
-    command.arg("--workdir").arg(temp.path()).arg("--state-dir").arg(&state);
+    command.args(["--project", "bench"]).arg("--workdir").arg(temp.path()).arg("--state-dir").arg(&state);
     let output = command.stdin(Stdio::null()).output().expect("toka starts");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}: {text}", output.status);
@@ -81,16 +87,25 @@ fn through_toka(load: &Load) -> f64 {
         let event = events.iter().find(|event| event["type"] == kind);
         event.and_then(|event| event["time_ms"].as_f64()).expect("the event")
     };
-    assert_eq!(largest_file(&state), (load.block * load.blocks) as u64, "nothing is lost");
+    let logs = state.join("projects").join("bench").join("agents").join("writer");
+    assert_eq!(written(&logs), (load.block * load.blocks) as u64, "nothing is lost");
     (time("agent_ended") - time("agent_started")) / 1e3
 }
 
-/// Size of the largest file below a folder, in bytes: the log.
-fn largest_file(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let sizes = entries.map(|entry| match entry.file_type() {
-        Ok(kind) if kind.is_dir() => largest_file(&entry.path()),
-        _ => entry.metadata().map_or(0, |data| data.len()),
-    });
-    sizes.max().unwrap_or(0)
+/// Bytes in an agent's current log and in its older ones. A compressed one says how many it holds in its last four bytes
+/// (RFC 1952).
+fn written(agent: &Path) -> u64 {
+    let older = fs::read_dir(agent.join("logs")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut sizes = BTreeMap::new();
+    for path in older.chain([agent.join("log")]) {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+        let Ok(bytes) = fs::read(&path) else { continue };
+        if let Some(whole) = name.strip_suffix(".log.gz") {
+            let (_, last) = bytes.split_last_chunk().expect("a compressed file has an end");
+            sizes.entry(whole.to_owned()).or_insert(u64::from(u32::from_le_bytes(*last)));
+        } else if let Some(whole) = name.strip_suffix(".log").or((name == "log").then_some("log")) {
+            sizes.insert(whole.to_owned(), bytes.len() as u64);
+        }
+    }
+    sizes.values().sum()
 }

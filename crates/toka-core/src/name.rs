@@ -126,6 +126,21 @@ impl RunId {
         Self(uuid)
     }
 
+    /// Reads the text of a UUID; `None` when it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::parse_str(text).ok().map(Self)
+    }
+
+    /// The bytes of the UUID, in the order of RFC 9562.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+
+    /// The run with these bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
     /// The short form that people see and may type: the last 12 hexadecimal digits, all of them random.
     pub fn short(&self) -> String {
         let text = self.0.simple().to_string();

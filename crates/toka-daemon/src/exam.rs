@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use toka_core::{AgentName, EventKind, Exit, Probes, Request, Restart, RestartPolicy};
 use toka_keeper::ProcessId;
+use toka_runtime::output::LogPlace;
 use toka_runtime::{AgentHandle, Command, Durable, EventSink, Hooks, Launch, Processes, Profile, Runtime};
 use tokio::sync::oneshot;
 
@@ -147,7 +148,7 @@ impl<P: Processes> Exam<P> {
             hooks: Hooks::default(),
             restart: Restart::with_policy(RestartPolicy::No),
             timeout: Some(question.check.timeout),
-            log: question.log.clone(),
+            log: LogPlace::alone(question.log.clone()),
             tasks: Default::default(),
             awaited_lines: Vec::new(),
             ..profile.clone()

@@ -18,6 +18,7 @@ mod exam;
 pub mod folders;
 mod journal;
 mod lock;
+pub mod logs;
 mod objectives;
 mod options;
 mod problem;

@@ -10,6 +10,8 @@ use toka_core::{AgentName, ByteSize, Probes, Restart};
 use toka_keeper::{ProcessId, Program};
 use toka_sandbox::SandboxPlan;
 
+use crate::output::LogPlace;
+
 /// One agent, ready to be started, again and again if its restart policy says so.
 #[derive(Debug, Clone)]
 pub struct Launch {
@@ -54,7 +56,7 @@ pub struct Profile {
     /// The memory limit in force, for the report of a death by it.
     pub memory: ByteSize,
     /// Where its output goes; the folder exists.
-    pub log: PathBuf,
+    pub log: LogPlace,
     /// The folder for its sockets; it exists, and their paths fit.
     pub door: PathBuf,
     /// What `tasks/get` answers.

@@ -12,13 +12,14 @@ use tempfile::TempDir;
 use toka_core::event::Usage;
 use toka_core::rpc::TaskList;
 use toka_core::{
-    AgentName, ByteSize, Confinement, Coverage, Enforcement, EventKind, Layer, Name, Probes, Resources,
-    Restart, RestartPolicy,
+    AgentName, ByteSize, Confinement, Coverage, Enforcement, EventKind, Layer, LogPolicy, Name, Probes,
+    Resources, Restart, RestartPolicy, RunId,
 };
 use toka_keeper::{KeeperError, KeeperEvent, ProcessId, Program, SpawnError, Started, Status};
 use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::output::{Archivist, LogPlace};
 use crate::{
     AgentHandle, Command, Durable, EventSink, Hooks, Launch, Processes, Profile, Runtime, StopPolicy,
 };
@@ -213,12 +214,17 @@ pub(crate) fn launch(folder: &TempDir) -> Launch {
         stop: StopPolicy { signal: 15, grace: Duration::from_secs(10) },
         timeout: None,
         memory: ByteSize::mib(64),
-        log: root.join("log"),
+        log: log_of_one_run(&root),
         door,
         tasks: TaskList::default(),
         awaited_lines: Vec::new(),
     };
     Launch { profile, command }
+}
+
+/// The log of a run in `root`; nobody looks after older ones.
+fn log_of_one_run(root: &std::path::Path) -> LogPlace {
+    LogPlace::of_run(root.join("log"), RunId::from_bytes([1; 16]), LogPolicy::default(), &Archivist::idle())
 }
 
 fn plan(root: &std::path::Path) -> SandboxPlan {

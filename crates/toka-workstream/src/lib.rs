@@ -16,9 +16,9 @@ mod starter;
 pub use diagnostic::{Code, Diagnostic, FileId, Label, Severity, Sources, Style};
 pub use load::{LoadOptions, Loaded, check, documents, load, load_texts};
 pub use model::{
-    Agent, AgentKind, Backoff, Condition, Dependency, Frequency, Hook, Hooks, HttpGet, HttpScheme, Metadata,
-    Metric, Need, Objective, Probe, ProbeCheck, Probes, Process, ProcessCommand, Reporting, Restart,
-    RestartPolicy, Retry, Secret, SecretSource, Set, Stop, Task, TcpSocket, Tty, User,
+    Agent, AgentKind, Backoff, Condition, Dependency, Frequency, Hook, Hooks, HttpGet, HttpScheme, Logs,
+    Metadata, Metric, Need, Objective, Probe, ProbeCheck, Probes, Process, ProcessCommand, Reporting,
+    Restart, RestartPolicy, Retry, Secret, SecretSource, Set, Stop, Task, TcpSocket, Tty, User,
 };
 pub use plan::{Plan, plan};
 pub use policy::{LoadedPolicy, POLICY_FILE, load_policy};

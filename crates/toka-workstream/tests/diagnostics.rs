@@ -110,6 +110,13 @@ fn probes_that_cannot_say_anything() {
 }
 
 #[test]
+fn logs_that_cannot_be_kept_so() {
+    let loaded = check(&[fixture("bad/logs.yaml")], &LoadOptions::default());
+    assert!(loaded.set.is_none());
+    insta::assert_snapshot!("logs", drawn(&loaded));
+}
+
+#[test]
 fn controls_in_a_source_have_no_power_over_the_terminal() {
     let loaded = check(&[fixture("bad/controls.yaml")], &LoadOptions::default());
     let text = loaded.sources.render(&loaded.diagnostics, Style::Plain);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use toka_core::{Capability, NetworkAccess, Priority};
+use toka_core::{ByteSize, Capability, Compression, LogPolicy, NetworkAccess, Priority, WhenFull};
 use toka_workstream::{
     Agent, AgentKind, Code, Condition, LoadOptions, Loaded, Need, ProbeCheck, ProcessCommand, RestartPolicy,
     SecretSource, Severity, Style, load,
@@ -68,6 +68,10 @@ fn every_key_arrives() {
     assert_eq!(agent.confinement.network.value, NetworkAccess::Loopback);
     assert_eq!(agent.confinement.limits.processes.value, 64);
     assert!(agent.confinement.limits.disk.as_ref().is_some_and(|disk| disk.is_explicit()));
+    let logs = agent.logs;
+    assert_eq!((logs.max_size, logs.max_age), (ByteSize::mib(4), Duration::from_secs(86_400)));
+    assert_eq!((logs.total, logs.compression), (ByteSize::mib(64), Compression::Off));
+    assert_eq!(logs.when_full, WhenFull::Block);
     assert_eq!(agent.extras["success_criteria"][0], "all pages are served");
 }
 
@@ -86,6 +90,29 @@ fn one_document_is_one_agent_and_defaults_follow_from_the_kind() {
     assert_eq!(timeout.value, Duration::from_secs(1800));
     assert!(!timeout.is_explicit());
     assert!(matches!(&agents[1].confinement.network.value, NetworkAccess::Allow(hosts) if hosts.len() == 3));
+}
+
+#[test]
+fn sizes_of_logs_follow_each_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("one.yaml");
+    for (declared, max_size, total) in [
+        ("{}", 16, 128),
+        ("{total: 8MB}", 4, 8),
+        ("{total: 1GB}", 16, 1024),
+        ("{max_size: 64MB}", 64, 128),
+        ("{max_size: 500MB}", 500, 1000),
+    ] {
+        std::fs::write(
+            &path,
+            format!("metadata: {{name: a}}\nspec: {{process: {{command: [x]}}}}\nlogs: {declared}\n"),
+        )
+        .expect("written");
+        let loaded = load(std::slice::from_ref(&path), &LoadOptions::default());
+        let logs = agents(&loaded)[0].logs;
+        let (max_size, total) = (ByteSize::mib(max_size), ByteSize::mib(total));
+        assert_eq!(logs, LogPolicy { max_size, total, ..LogPolicy::default() }, "{declared}");
+    }
 }
 
 #[test]
@@ -118,7 +145,7 @@ fn anchors_and_merged_maps() {
     let loaded = load_fixture("good/anchors.yaml", &LoadOptions::default());
     let agent = &agents(&loaded)[0];
     assert_eq!(agent.hooks.pre_start[0].argv, ["echo", "hello"]);
-    assert_eq!(agent.confinement.limits.memory.value, toka_core::ByteSize::mib(64));
+    assert_eq!(agent.confinement.limits.memory.value, ByteSize::mib(64));
     assert_eq!(agent.confinement.limits.cpu.value.millis, 500);
     assert!(agent.extras.contains_key("base"));
 }

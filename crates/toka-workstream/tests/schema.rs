@@ -103,6 +103,8 @@ fn what_the_schema_refuses_the_decoder_refuses() {
         format!("{head}}}\nsecurity: {{network: some}}\n"),
         format!("{head}}}\nsecurity: {{resource_limits: {{max_processes: 0}}}}\n"),
         format!("{head}}}\nreporting: {{frequency: never}}\n"),
+        format!("{head}}}\nlogs: {{when_full: panic}}\n"),
+        format!("{head}}}\nlogs: {{rotate: 3}}\n"),
         format!("{head}}}\ntasks: {{default: [{{run: x}}]}}\n"),
     ] {
         let document = &documents(&text)[0];
@@ -126,6 +128,7 @@ fn the_examples_of_the_reference_are_what_the_decoder_takes() {
         ("Spec", "spec"),
         ("Security", "security"),
         ("Reporting", "reporting"),
+        ("Logs", "logs"),
         ("Capabilities", "capabilities"),
     ] {
         for (key, property) in schema["$defs"][definition]["properties"].as_object().expect("keys") {

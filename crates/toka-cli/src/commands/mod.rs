@@ -15,6 +15,7 @@ pub(crate) mod foreground;
 pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod keeper;
+pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod manager;
 pub(crate) mod plan;
@@ -67,6 +68,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Exec(args) => exec::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args),
+        Command::Logs(args) => logs::run(args),
         Command::Man(args) => man::run(args),
     }
 }

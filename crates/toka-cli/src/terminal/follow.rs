@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use toka_core::AgentName;
-use toka_runtime::output::LogReader;
+use toka_runtime::output::{Entry, Extent, History};
 
 /// Most lines of one agent that are taken at a time, so that one who writes much leaves room for the others.
 const MOST_LINES: usize = 200;
@@ -31,7 +31,7 @@ pub(crate) struct Follow {
 
 struct Log {
     agent: AgentName,
-    reader: LogReader,
+    history: History,
     writer: Writer,
 }
 
@@ -47,18 +47,21 @@ impl Follow {
         Self { log_of, logs: Vec::new() }
     }
 
-    /// The agent runs: its log is read from the beginning. A log that cannot be opened is not followed.
+    /// The agent runs: what it writes in this run is read from the beginning, once, however often it is started again. A
+    /// log that cannot be opened is not followed.
     pub(crate) fn started(&mut self, agent: &AgentName) {
-        if let Ok(reader) = LogReader::open(&(self.log_of)(agent)) {
-            self.logs.retain(|log| log.agent != *agent);
-            self.logs.push(Log { agent: agent.clone(), reader, writer: Writer::Alive });
+        if self.logs.iter().any(|log| log.agent == *agent) {
+            return;
+        }
+        if let Ok(history) = History::of_last_run(&(self.log_of)(agent), Extent::Growing) {
+            self.logs.push(Log { agent: agent.clone(), history, writer: Writer::Alive });
         }
     }
 
     /// The agent is gone: what it wrote last is read to its end, then its log is closed.
     pub(crate) fn ended(&mut self, agent: &AgentName) {
         for log in self.logs.iter_mut().filter(|log| log.agent == *agent) {
-            log.reader.end();
+            log.history.end();
             log.writer = Writer::Gone;
         }
     }
@@ -66,7 +69,7 @@ impl Follow {
     /// Nothing more will be written by anybody.
     pub(crate) fn all_ended(&mut self) {
         for log in &mut self.logs {
-            log.reader.end();
+            log.history.end();
             log.writer = Writer::Gone;
         }
     }
@@ -76,12 +79,14 @@ impl Follow {
         let mut lines = Vec::new();
         self.logs.retain_mut(|log| {
             for _ in 0..MOST_LINES {
-                match log.reader.next_line() {
-                    Ok(Some(line)) => lines.push(OutputLine {
+                match log.history.next_item().map(|item| item.map(|item| item.entry)) {
+                    Ok(Some(Entry::Line(line))) => lines.push(OutputLine {
                         agent: log.agent.clone(),
                         stream: line.stream.as_str(),
                         bytes: line.bytes,
                     }),
+                    // It is told as a warning, too.
+                    Ok(Some(Entry::Gap(_))) => {}
                     Ok(None) => return log.writer == Writer::Alive,
                     Err(error) => {
                         tracing::warn!(agent = %log.agent, %error, "the log cannot be followed");

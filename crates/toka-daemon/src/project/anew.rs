@@ -67,6 +67,8 @@ impl Project {
             folders: &self.ground.folders,
             journal: &self.journal,
             runtime: &self.runtime,
+            archivist: &self.archivist,
+            run: self.ground.run,
             ids: &mut self.ids,
         };
         for (name, member) in employ_all(employer, set, admitted) {

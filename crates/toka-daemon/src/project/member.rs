@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use toka_core::{AgentName, EventKind, Request};
+use toka_core::{AgentName, EventKind, Request, RunId};
 use toka_keeper::{Keeper, ProcessId};
+use toka_runtime::output::{Archivist, LogPlace};
 use toka_runtime::{AgentHandle, Hooks, Launch, Profile, Runtime, StopPolicy};
 use toka_workstream::{Agent, Hook, Plan, Secret, Set};
 
@@ -57,6 +58,8 @@ pub(crate) struct Employer<'a> {
     pub(crate) folders: &'a ProjectFolders,
     pub(crate) journal: &'a Arc<Journal>,
     pub(crate) runtime: &'a Runtime<Keeper>,
+    pub(crate) archivist: &'a Archivist,
+    pub(crate) run: RunId,
     pub(crate) ids: &'a mut Ids,
 }
 
@@ -69,7 +72,9 @@ impl Employer<'_> {
         let (private, grounds) = (Private::of(&admitted.folders), Grounds::of(&admitted.folders));
         let working_dir = admitted.folders.working_dir.clone();
         let id = self.ids.next();
-        let launch = launch(agent, admitted, id, self.folders.log(&agent.name), self.plan);
+        let log = self.folders.log(&agent.name);
+        let log = LogPlace::of_run(log, self.run, agent.logs, self.archivist);
+        let launch = launch(agent, admitted, id, log, self.plan);
         let (handle, proctor) = self.actor(agent, launch, working_dir);
         Member { id, handle, private, grounds, secrets: agent.secrets.clone().into(), proctor }
     }
@@ -101,7 +106,7 @@ impl Employer<'_> {
     }
 }
 
-fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: PathBuf, plan: &Plan) -> Launch {
+fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: LogPlace, plan: &Plan) -> Launch {
     let Admitted { folders, command, .. } = admitted;
     let limits = &agent.confinement.limits;
     let profile = Profile {

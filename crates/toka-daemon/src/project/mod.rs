@@ -24,6 +24,7 @@ use toka_core::{AgentName, RunStatus};
 use toka_keeper::Keeper;
 use toka_orchestration::{Limits, RunState};
 use toka_runtime::Runtime;
+use toka_runtime::output::Archivist;
 use toka_workstream::Plan;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -64,6 +65,7 @@ pub struct Project {
     sweeper: Sweeper,
     ids: Ids,
     runtime: Runtime<Keeper>,
+    archivist: Archivist,
     keeper: Keeper,
     journal: Arc<Journal>,
     events: mpsc::UnboundedReceiver<toka_core::Event>,

@@ -74,7 +74,16 @@ impl Project {
 
         let runtime = Runtime::new(keeper.clone(), keeper_events, Arc::clone(&journal) as Arc<_>);
         let mut ids = Ids::default();
-        let employer = Employer { plan: &plan, folders, journal: &journal, runtime: &runtime, ids: &mut ids };
+        let archivist = crate::logs::archivist(&folders.state_dir);
+        let employer = Employer {
+            plan: &plan,
+            folders,
+            journal: &journal,
+            runtime: &runtime,
+            archivist: &archivist,
+            run,
+            ids: &mut ids,
+        };
         let members = employ_all(employer, &set, admitted).into_iter().collect();
         let status = describe(RunStatus::default(), &plan);
         let (moved, seq) = watch::channel(0);
@@ -92,6 +101,7 @@ impl Project {
             sweeper: Sweeper::default(),
             ids,
             runtime,
+            archivist,
             keeper,
             journal,
             events,

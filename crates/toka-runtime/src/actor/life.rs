@@ -88,8 +88,8 @@ impl<P: Processes> Actor<P> {
     /// Opens the door and the log: both must be there when the first instruction runs.
     fn open(&mut self) -> Result<(), String> {
         let log = &self.profile.log;
-        let writer = if self.lives.restarts() == 0 { LogWriter::create(log) } else { LogWriter::append(log) }
-            .map_err(|error| format!("create {}: {error}", log.display()))?;
+        let writer =
+            LogWriter::open(log).map_err(|error| format!("create {}: {error}", log.path().display()))?;
         let folder = &self.profile.door;
         let door = folder
             .metadata()

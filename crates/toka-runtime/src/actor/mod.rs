@@ -323,6 +323,11 @@ impl<P: Processes> Actor<P> {
         self.state.is_alive() && !matches!(self.state, AgentState::Backoff { .. })
     }
 
+    fn warn_of_log(&self, what: &str) {
+        let what = what.replace("{log}", &self.profile.log.path().display().to_string());
+        self.warn(format!("the output of {} {what}", self.profile.name));
+    }
+
     async fn on_output(&mut self, note: Note) {
         match note {
             Note::LineSeen(text) => {
@@ -331,11 +336,9 @@ impl<P: Processes> Actor<P> {
                 }
                 self.emit(EventKind::LogLineSeen { text }).await;
             }
-            Note::Losing => self.warn(format!(
-                "the output of {} cannot be written to {}; it is thrown away from here on",
-                self.profile.name,
-                self.profile.log.display()
-            )),
+            Note::Losing => self.warn_of_log("cannot be written to {log}; it is thrown away until it can"),
+            Note::Waiting => self.warn_of_log("cannot be written to {log}; the agent waits until it can"),
+            Note::Flowing => self.warn_of_log("can be written to {log} again; the agent goes on"),
         }
     }
 }

@@ -10,7 +10,7 @@ use toka_keeper::{KeeperEvent, SpawnError, Status};
 use tokio::net::UnixDatagram;
 use tokio::time::Instant;
 
-use crate::output::LogReader;
+use crate::output::{LogPlace, LogReader};
 use crate::test_support::{Asked, ID, PID, Rig, enforcement};
 
 const OWN: Coverage = Coverage::Full;
@@ -172,7 +172,7 @@ async fn a_start_that_fails_says_why() {
 
 #[tokio::test(start_paused = true)]
 async fn a_log_that_cannot_be_made_fails_the_start() {
-    let mut rig = Rig::new(|agent| agent.log = "/proc/no/such/log".into());
+    let mut rig = Rig::new(|agent| agent.log = LogPlace::alone("/proc/no/such/log".into()));
     rig.agent.ask(Request::Start, "test").await;
     let Exit::StartFailed { reason } = exit_of(&mut rig).await else { panic!("it cannot start") };
     assert!(reason.contains("/proc/no/such/log"), "{reason}");

@@ -84,7 +84,7 @@ impl<P: Processes> Actor<P> {
             return;
         }
         let resources = self.processes.resources(self.profile.id).await.unwrap_or_default();
-        let output = self.profile.log.metadata().map_or(0, |metadata| metadata.len());
+        let output = self.profile.log.written();
         let Some(watching) = &mut self.watching else { return };
         watching.signs.output = output;
         // What its probes use is no sign of its own life.

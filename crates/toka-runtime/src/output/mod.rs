@@ -1,26 +1,47 @@
-//! What agents write: from their pipes to a log file without passing through this program, and back out as lines.
+//! What agents write: from their pipes to log files without passing through this program, and back out as lines.
 //!
 //! A log is two files. `NAME` holds the raw bytes of both streams in the order in which they were taken from the
 //! pipes; `NAME.index` says when and from which stream each stretch came ([`index`]). Nothing is parsed, escaped or
 //! reordered on the way in, so an agent that writes binary, or one endless line, costs as little as any other;
 //! whoever reads makes lines and times from both files ([`LogReader`]).
+//!
+//! What an agent wrote in earlier runs, and what became too long, is kept beside it in older logs ([`segment`]), which a
+//! thread of its own looks after ([`Archivist`]); [`History`] reads across them.
 
+mod archive;
+mod history;
 pub mod index;
+mod place;
 mod pump;
 mod reader;
+pub mod segment;
+mod source;
+#[cfg(test)]
+mod tests;
+mod turn;
 mod watch;
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use index::Stream;
+pub use archive::{Archivist, EveryLog};
+pub use history::{Extent, History, Item, last_items, tail};
+pub use index::{Gap, Stream};
+pub use place::LogPlace;
 pub(crate) use pump::{Note, Pump};
-pub use reader::{Ending, Follower, Line, LogReader, MAX_PIECE, tail};
+pub use reader::{Ending, Entry, Line, LogReader, MAX_PIECE};
+pub use segment::{Segment, older_folder, segments};
 pub use writer::LogWriter;
 
 /// Where the index of the log `log` is.
 pub fn index_path(log: &Path) -> PathBuf {
-    let mut path = log.as_os_str().to_owned();
-    path.push(".index");
-    PathBuf::from(path)
+    segment::with(log, ".index")
+}
+
+/// The wall clock in milliseconds since the Unix epoch; a clock before 1970 counts as 1970.
+fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

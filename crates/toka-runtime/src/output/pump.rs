@@ -5,7 +5,7 @@
 //! emptied without pauses. In one turn a pipe gives at most [`TURN`] bytes; then the other agents have theirs.
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use tokio::net::unix::pipe::Receiver;
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::watch::Watch;
 use super::writer::Moved;
-use super::{LogWriter, Stream};
+use super::{LogWriter, Stream, now_ms};
 
 /// How long small pieces are let gather. The runtime's timer counts in milliseconds; this is its least.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -29,13 +29,20 @@ const LARGE_PIPE: i32 = 1024 * 1024;
 /// somebody who is no agent keeps writing to it.
 const REST: usize = LARGE_PIPE as usize;
 
+/// How long a full disk is left alone: at first, and at most. It doubles in between.
+const PATIENCE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
+
 /// What the pump has to tell.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Note {
     /// A text that a dependent waits for was written.
     LineSeen(String),
-    /// The log cannot be written any more; told once.
+    /// The log cannot be written, and bytes are thrown away; told once.
     Losing,
+    /// The log cannot be written, and whoever writes waits.
+    Waiting,
+    /// It can again.
+    Flowing,
 }
 
 /// The two pipes and where they lead.
@@ -46,6 +53,8 @@ pub(crate) struct Pump {
     watch: Watch,
     notes: mpsc::UnboundedSender<Box<Note>>,
     told: Told,
+    /// How long the disk is left alone the next time that it is full.
+    patience: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +67,7 @@ enum Size {
 enum Told {
     Nothing,
     Losing,
+    Waiting,
 }
 
 impl Pump {
@@ -79,6 +89,7 @@ impl Pump {
             watch: Watch::new(texts),
             notes,
             told: Told::Nothing,
+            patience: PATIENCE[0],
         })
     }
 
@@ -93,12 +104,17 @@ impl Pump {
                 () = ready(self.pipes[1].as_ref()) => {}
             }
             let moved: usize = Stream::ALL.into_iter().map(|stream| self.turn(stream, TURN)).sum();
-            if moved >= BUSY {
+            if self.told == Told::Waiting {
+                tokio::select! { _ = &mut gone => break, () = tokio::time::sleep(self.patience) => {} }
+                self.patience = (2 * self.patience).min(PATIENCE[1]);
+            } else if moved >= BUSY {
                 tokio::task::yield_now().await;
             } else if self.pipes.iter().any(Option::is_some) {
                 tokio::select! { _ = &mut gone => break, () = tokio::time::sleep(PAUSE) => {} }
             }
         }
+        // Nobody is left who could wait for room.
+        self.writer.wait_no_more();
         for stream in Stream::ALL {
             self.rest(stream);
         }
@@ -110,13 +126,20 @@ impl Pump {
         let at = stream as usize;
         let start = self.writer.len();
         let mut moved = 0;
-        while moved < most {
+        while moved < most && !self.writer.is_long() {
             let Some(pipe) = &self.pipes[at] else { break };
             match pipe.try_io(|| self.writer.take(pipe.as_fd())) {
-                Ok(Moved::Written(count)) => moved += count,
+                Ok(Moved::Written(count)) => {
+                    moved += count;
+                    self.tell_flowing();
+                }
                 Ok(Moved::Discarded(count)) => {
                     moved += count;
                     self.tell_losing();
+                }
+                Ok(Moved::Full) => {
+                    self.tell_waiting();
+                    break;
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
                 Ok(Moved::Eof) | Err(_) => self.pipes[at] = None,
@@ -132,18 +155,22 @@ impl Pump {
     /// Takes what a pipe still holds once its writers are gone. Readiness is not asked for: whether the poller has
     /// already seen the last bytes does not matter to them.
     fn rest(&mut self, stream: Stream) {
-        let start = self.writer.len();
         let Some(pipe) = self.pipes[stream as usize].take() else { return };
         let Ok(pipe) = pipe.into_nonblocking_fd() else { return };
+        let mut start = self.writer.len();
         let mut moved = 0;
         while moved < REST {
+            if self.writer.is_long() {
+                self.finish_batch(stream, start);
+                start = self.writer.len();
+            }
             match self.writer.take(pipe.as_fd()) {
                 Ok(Moved::Written(count)) => moved += count,
                 Ok(Moved::Discarded(count)) => {
                     moved += count;
                     self.tell_losing();
                 }
-                Ok(Moved::Eof) | Err(_) => break,
+                Ok(Moved::Eof | Moved::Full) | Err(_) => break,
             }
         }
         self.finish_batch(stream, start);
@@ -152,12 +179,15 @@ impl Pump {
     fn finish_batch(&mut self, stream: Stream, start: u64) {
         let end = self.writer.len();
         if end == start {
+            self.writer.note_gap();
             return;
         }
         for text in self.watch.scan(self.writer.log(), stream, start, end) {
             let _ = self.notes.send(Box::new(Note::LineSeen(text)));
         }
-        self.writer.note(stream, start, now_ms());
+        let now = now_ms();
+        self.writer.note(stream, start, now);
+        self.writer.turn_if_due(now);
     }
 
     fn enlarge(&mut self, at: usize) {
@@ -168,8 +198,22 @@ impl Pump {
         self.enlarged[at] = Size::Large;
     }
 
+    fn tell_waiting(&mut self) {
+        if self.told != Told::Waiting {
+            self.told = Told::Waiting;
+            let _ = self.notes.send(Box::new(Note::Waiting));
+        }
+    }
+
+    fn tell_flowing(&mut self) {
+        if self.told == Told::Waiting {
+            (self.told, self.patience) = (Told::Nothing, PATIENCE[0]);
+            let _ = self.notes.send(Box::new(Note::Flowing));
+        }
+    }
+
     fn tell_losing(&mut self) {
-        if self.told == Told::Nothing {
+        if self.told != Told::Losing {
             self.told = Told::Losing;
             let _ = self.notes.send(Box::new(Note::Losing));
         }
@@ -184,13 +228,6 @@ async fn ready(pipe: Option<&Receiver>) {
     }
 }
 
-/// The wall clock in milliseconds since the Unix epoch; a clock before 1970 counts as 1970.
-fn now_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use nix::fcntl::OFlag;
@@ -198,7 +235,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::output::LogReader;
+    use crate::output::{Archivist, Entry, Extent, History, LogPlace, LogReader, segments};
 
     struct Rig {
         folder: TempDir,
@@ -211,7 +248,7 @@ mod tests {
 
     fn rig(texts: &[&str]) -> Rig {
         let folder = tempfile::tempdir().expect("a folder");
-        let writer = LogWriter::create(&folder.path().join("log")).expect("a log");
+        let writer = LogWriter::open(&LogPlace::alone(folder.path().join("log"))).expect("a log");
         let (out, stdout) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         let (err, stderr) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         let (tx, notes) = mpsc::unbounded_channel();
@@ -250,6 +287,37 @@ mod tests {
         assert_eq!(rig.pump.await.expect("no panic"), 0);
         assert_eq!(lines(&rig.folder), [(Stream::Stdout, "last words".into())]);
         drop((rig.stdout, rig.stderr));
+    }
+
+    #[tokio::test]
+    async fn what_is_left_at_the_end_fills_as_many_logs_as_it_needs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("log");
+        let run = toka_core::RunId::from_bytes([1; 16]);
+        let policy = toka_core::LogPolicy { max_size: toka_core::ByteSize(4096), ..Default::default() };
+        let place = LogPlace::of_run(log.clone(), run, policy, &Archivist::idle());
+        let writer = LogWriter::open(&place).expect("a log");
+        let (out, stdout) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
+        let (err, stderr) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
+        let text: String = (0..5000).map(|number| format!("{number:09}\n")).collect();
+        write(&stdout, text.as_bytes()).expect("room");
+        let (tx, _notes) = mpsc::unbounded_channel();
+        let pump = Pump::new([out, err], writer, Vec::new(), tx).expect("a pump");
+        let (gone, is_gone) = oneshot::channel();
+        gone.send(()).expect("somebody listens");
+        assert_eq!(pump.run(is_gone).await, 0);
+        drop((stdout, stderr));
+        let all = segments(&log).expect("logs");
+        assert!(all.len() >= 11, "{}", all.len());
+        let mut history = History::of(&log, all, Extent::Present);
+        let mut seen = String::new();
+        while let Some(item) = history.next_item().expect("readable") {
+            if let Entry::Line(line) = item.entry {
+                seen += &String::from_utf8_lossy(&line.bytes);
+                seen.push('\n');
+            }
+        }
+        assert!(seen == text, "every line once, in order");
     }
 
     #[tokio::test]

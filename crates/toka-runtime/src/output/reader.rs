@@ -1,23 +1,19 @@
-//! The reading end of a log: lines with their time and stream, from a file that may still grow, may have been cut
+//! The reading end of one log: lines with their time and stream, from a file that may still grow, may have been cut
 //! short by a crash, and may hold anything.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::net::unix::pipe::Receiver;
-
-use super::index::{Batch, MAGIC, RECORD, Stream};
-use super::index_path;
+use super::index::{Batch, Gap, RECORD, Record, Stream};
+use super::segment::{Opened, Place, Segment, check_header};
+use super::source::Source;
 
 /// Longest piece that is given at once, in bytes; a longer line comes in several.
 pub const MAX_PIECE: usize = 64 * 1024;
-/// Most of the log that [`tail`] looks at, in bytes.
-const TAIL_BYTES: u64 = 4 * 1024 * 1024;
+/// Records of the index that are read at a time.
+const RECORDS: usize = 170;
 
 /// How a piece of output ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +22,7 @@ pub enum Ending {
     Newline,
     /// In the middle: the line goes on in the stream's next piece.
     Cut,
-    /// With the end of the stream.
+    /// With the end of the stream, or where bytes are missing.
     Open,
 }
 
@@ -44,10 +40,23 @@ pub struct Line {
     pub ending: Ending,
 }
 
+/// What a log consists of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// Something that was written.
+    Line(Line),
+    /// Here bytes are missing.
+    Gap(Gap),
+}
+
 /// Whether more can come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Writer {
+    /// To this file.
     Alive,
+    /// Not to this file; its last lines may go on in the next.
+    Elsewhere,
+    /// No.
     Gone,
 }
 
@@ -58,41 +67,57 @@ struct Unfinished {
     time_ms: Option<i64>,
 }
 
+/// The beginnings of lines that the end of a log cut, for the next log.
+#[derive(Debug, Default)]
+pub(super) struct Rests([Unfinished; 2]);
+
 /// Reads one log from front to back.
 #[derive(Debug)]
 pub struct LogReader {
-    log: File,
-    index: File,
+    log: Source,
+    index: Source,
     log_at: u64,
     index_at: u64,
+    /// Records that were read from the index and not looked at yet.
+    records: VecDeque<[u8; RECORD]>,
+    /// Bytes of the log from `window_at` on.
+    window: Vec<u8>,
+    window_at: u64,
     batch: Option<Batch>,
     unfinished: [Unfinished; 2],
-    lines: VecDeque<Line>,
+    entries: VecDeque<Entry>,
     writer: Writer,
+    /// Whether the log has no more bytes although the index says so.
+    dry: bool,
 }
 
 impl LogReader {
-    /// Opens the log at `path`, which is being written or has been.
+    /// Opens the current log at `path`, which is being written or has been.
     ///
     /// # Errors
     /// When the log or its index cannot be opened, or the index is of a kind that this program does not know.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let log = File::open(path)?;
-        let index = File::open(index_path(path))?;
+        Self::of(Segment { mark: None, place: Place::Current(path.to_owned()) }.open()?)
+    }
+
+    pub(super) fn of(opened: Opened) -> io::Result<Self> {
+        let Opened { log, mut index, .. } = opened;
         let mut header = [0; RECORD];
         let count = index.read_at(&mut header, 0)?;
-        if header[..count] != MAGIC[..count] {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "not the index of a log"));
-        }
+        check_header(&header[..count])?;
         Ok(Self {
             log,
             index,
             log_at: 0,
             index_at: RECORD as u64,
+            records: VecDeque::new(),
+            window: Vec::new(),
+            window_at: 0,
             batch: None,
             unfinished: Default::default(),
-            lines: VecDeque::new(),
+            entries: VecDeque::new(),
             writer: Writer::Alive,
+            dry: false,
         })
     }
 
@@ -101,24 +126,87 @@ impl LogReader {
         self.writer = Writer::Gone;
     }
 
-    /// The next line, or `None` when there is none at the moment (none at all after [`LogReader::end`]).
+    /// Says that nobody writes to it any more, but to the next one of the same run.
+    pub(super) fn end_with_next(&mut self) {
+        self.writer = Writer::Elsewhere;
+    }
+
+    /// The beginnings of lines that go on in the next log.
+    pub(super) fn into_rests(self) -> Rests {
+        Rests(self.unfinished)
+    }
+
+    /// Takes the beginnings of lines from the log before.
+    pub(super) fn go_on_from(&mut self, rests: Rests) {
+        self.unfinished = rests.0;
+    }
+
+    /// The log, to see whether it still is the current one.
+    pub(super) fn log(&self) -> &Source {
+        &self.log
+    }
+
+    /// Begins at most `window` bytes before the end as it is now; the first line is probably torn then. Whether it was possible to
+    /// leave out anything.
+    pub(super) fn begin_near_end(&mut self, window: u64) -> io::Result<bool> {
+        let (Some(log), Some(index)) = (self.log.as_plain(), self.index.as_plain()) else { return Ok(false) };
+        let start = log.metadata()?.len().saturating_sub(window);
+        if start == 0 {
+            return Ok(false);
+        }
+        let count = index.metadata()?.len() / RECORD as u64;
+        // The last record that begins at or before the start. The first after the header may be no batch; it is before.
+        let (mut low, mut high) = (1, count.max(1));
+        while low + 1 < high {
+            let middle = low + (high - low) / 2;
+            let mut bytes = [0; RECORD];
+            index.read_exact_at(&mut bytes, middle * RECORD as u64)?;
+            let begins = match Record::decode(&bytes) {
+                Some(Record::Batch(Batch { offset, .. }) | Record::Gap(Gap { offset, .. })) => offset,
+                _ => 0,
+            };
+            if begins <= start { low = middle } else { high = middle }
+        }
+        (self.log_at, self.index_at) = (start, low * RECORD as u64);
+        Ok(true)
+    }
+
+    /// The next line, or `None` when there is none at the moment (none at all after [`LogReader::end`]). Gaps are passed
+    /// over.
     ///
     /// # Errors
     /// When the files cannot be read.
     pub fn next_line(&mut self) -> io::Result<Option<Line>> {
         loop {
-            if let Some(line) = self.lines.pop_front() {
-                return Ok(Some(line));
+            match self.next_entry()? {
+                Some(Entry::Line(line)) => return Ok(Some(line)),
+                Some(Entry::Gap(_)) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// The next line or gap; as [`LogReader::next_line`].
+    ///
+    /// # Errors
+    /// When the files cannot be read.
+    pub fn next_entry(&mut self) -> io::Result<Option<Entry>> {
+        loop {
+            if let Some(entry) = self.entries.pop_front() {
+                return Ok(Some(entry));
             }
             if self.batch.is_none() {
                 self.batch = self.next_batch()?;
+                if !self.entries.is_empty() {
+                    continue;
+                }
             }
             match self.batch.take() {
                 Some(batch) => self.read_some(batch)?,
-                None if self.writer == Writer::Alive => return Ok(None),
+                None if self.writer != Writer::Gone => return Ok(None),
                 None => {
                     self.flush();
-                    if self.lines.is_empty() {
+                    if self.entries.is_empty() {
                         return Ok(None);
                     }
                 }
@@ -126,35 +214,83 @@ impl LogReader {
         }
     }
 
-    /// The next stretch of the log. Bytes that the index passes over are a stretch without a time.
+    /// The next stretch of the log, or `None` with a gap among the entries. Bytes that the index passes over are a stretch
+    /// without a time.
     fn next_batch(&mut self) -> io::Result<Option<Batch>> {
-        let mut record = [0; RECORD];
         loop {
-            if self.index.read_at(&mut record, self.index_at)? < RECORD {
-                return self.unindexed();
+            let Some(record) = self.peek_record()? else { return self.unindexed() };
+            match Record::decode(&record) {
+                Some(Record::Batch(mut batch)) => {
+                    if batch.offset > self.log_at && !self.dry {
+                        return Ok(Some(Self::unknown(self.log_at, batch.offset)));
+                    }
+                    self.pass_record();
+                    let end = batch.offset.saturating_add(u64::from(batch.length));
+                    if end <= self.log_at || self.dry {
+                        continue;
+                    }
+                    batch.length = u32::try_from(end - self.log_at).unwrap_or(u32::MAX);
+                    batch.offset = self.log_at;
+                    return Ok(Some(batch));
+                }
+                Some(Record::Gap(gap)) => {
+                    // The last one may still be counted up.
+                    if self.writer == Writer::Alive && self.is_last_record()? {
+                        return Ok(None);
+                    }
+                    self.pass_record();
+                    self.flush();
+                    self.entries.push_back(Entry::Gap(gap));
+                    return Ok(None);
+                }
+                Some(Record::Mark(_)) | None => self.pass_record(),
             }
-            let Some(mut batch) = Batch::decode(&record) else {
-                self.index_at += RECORD as u64;
-                continue;
-            };
-            if batch.offset > self.log_at {
-                return Ok(Some(Self::unknown(self.log_at, batch.offset)));
-            }
-            self.index_at += RECORD as u64;
-            let end = batch.offset.saturating_add(u64::from(batch.length));
-            if end <= self.log_at {
-                continue;
-            }
-            batch.length = u32::try_from(end - self.log_at).unwrap_or(u32::MAX);
-            batch.offset = self.log_at;
-            return Ok(Some(batch));
         }
+    }
+
+    fn peek_record(&mut self) -> io::Result<Option<[u8; RECORD]>> {
+        if self.records.is_empty() {
+            self.read_records()?;
+        }
+        Ok(self.records.front().copied())
+    }
+
+    fn read_records(&mut self) -> io::Result<()> {
+        let mut bytes = [0; RECORDS * RECORD];
+        let count = self.index.read_at(&mut bytes, self.index_at)?;
+        let (records, _torn) = bytes[..count].as_chunks();
+        self.records = records.iter().copied().collect();
+        Ok(())
+    }
+
+    fn pass_record(&mut self) {
+        self.records.pop_front();
+        self.index_at += RECORD as u64;
+    }
+
+    /// Looks again, so that it is seen as it is now.
+    fn is_last_record(&mut self) -> io::Result<bool> {
+        if self.records.len() < 2 {
+            self.read_records()?;
+        }
+        let last = self.records.len() < 2;
+        if last {
+            self.records.clear();
+        }
+        Ok(last)
     }
 
     /// What lies behind the last record, once nobody can be about to write the record for it.
     fn unindexed(&self) -> io::Result<Option<Batch>> {
-        let length = self.log.metadata()?.len();
-        Ok((self.writer == Writer::Gone && length > self.log_at).then(|| Self::unknown(self.log_at, length)))
+        if self.writer == Writer::Alive || self.dry {
+            return Ok(None);
+        }
+        // How long a compressed file is shows when it ends.
+        let length = match self.log.as_plain() {
+            Some(log) => log.metadata()?.len(),
+            None => self.log_at + MAX_PIECE as u64,
+        };
+        Ok((length > self.log_at).then(|| Self::unknown(self.log_at, length)))
     }
 
     fn unknown(from: u64, to: u64) -> Batch {
@@ -163,12 +299,22 @@ impl LogReader {
     }
 
     fn read_some(&mut self, batch: Batch) -> io::Result<()> {
-        let mut chunk = vec![0; MAX_PIECE.min(batch.length as usize)];
-        let count = self.log.read_at(&mut chunk, batch.offset)?;
+        let window_end = self.window_at + self.window.len() as u64;
+        if batch.offset < self.window_at || batch.offset >= window_end {
+            self.window.resize(MAX_PIECE, 0);
+            let count = self.log.read_at(&mut self.window, batch.offset)?;
+            self.window.truncate(count);
+            self.window_at = batch.offset;
+        }
+        let window = std::mem::take(&mut self.window);
+        let from = usize::try_from(batch.offset - self.window_at).expect("it lies in the window");
+        let count = (window.len() - from).min(batch.length as usize);
         self.log_at = batch.offset + count as u64;
-        self.feed(&chunk[..count], batch);
-        let length = batch.length - u32::try_from(count).expect("a chunk is small");
+        self.feed(&window[from..from + count], batch);
+        self.window = window;
+        let length = batch.length - u32::try_from(count).expect("a window is small");
         // Nothing to read although the index says so: the log was cut short, and what follows cannot be there.
+        self.dry |= count == 0;
         if length > 0 && count > 0 {
             self.batch = Some(Batch { offset: self.log_at, length, ..batch });
         }
@@ -183,7 +329,7 @@ impl LogReader {
             }
             let room = MAX_PIECE - unfinished.bytes.len();
             let window = &bytes[..bytes.len().min(room)];
-            let (piece, ending) = match window.iter().position(|byte| *byte == b'\n') {
+            let (piece, ending) = match memchr::memchr(b'\n', window) {
                 Some(at) => (&window[..at], Some(Ending::Newline)),
                 None => (window, (window.len() == room).then_some(Ending::Cut)),
             };
@@ -205,120 +351,19 @@ impl LogReader {
 
     fn push(&mut self, stream: Stream, ending: Ending) {
         let Unfinished { bytes, time_ms } = std::mem::take(&mut self.unfinished[stream as usize]);
-        self.lines.push_back(Line { stream, time_ms, bytes, ending });
-    }
-}
-
-/// The last `count` lines of the log at `path`, oldest first; fewer when they do not lie within its last 4 MiB.
-///
-/// # Errors
-/// As [`LogReader`].
-pub fn tail(path: &Path, count: usize) -> io::Result<Vec<Line>> {
-    let mut reader = LogReader::open(path)?;
-    let records = (reader.index.metadata()?.len() / RECORD as u64).saturating_sub(1);
-    let end = reader.log.metadata()?.len();
-    let mut back = 64;
-    loop {
-        let first = records.saturating_sub(back);
-        let start = if first == 0 { 0 } else { reader.offset_of(first)?.unwrap_or(0) };
-        let lines = last_lines(&mut reader, first, start, count)?;
-        if lines.len() >= count || first == 0 || end - start.min(end) > TAIL_BYTES {
-            return Ok(lines);
-        }
-        back *= 4;
-    }
-}
-
-fn last_lines(reader: &mut LogReader, first: u64, start: u64, count: usize) -> io::Result<Vec<Line>> {
-    reader.index_at = (first + 1) * RECORD as u64;
-    // A single batch may be huge: of what lies too far back, only the end is read.
-    let length = reader.log.metadata()?.len();
-    reader.log_at = start.max(length.saturating_sub(2 * TAIL_BYTES));
-    reader.batch = None;
-    reader.unfinished = Default::default();
-    reader.lines.clear();
-    reader.end();
-    let mut cut = if reader.log_at == 0 { [Cut::Clean; 2] } else { [Cut::MidLine; 2] };
-    let mut lines = VecDeque::new();
-    while let Some(line) = reader.next_line()? {
-        // Reading began anywhere: the first line of each stream may lack its beginning.
-        if cut[line.stream as usize] == Cut::MidLine && line.ending == Ending::Newline {
-            cut[line.stream as usize] = Cut::Clean;
-            continue;
-        }
-        lines.push_back(line);
-        if lines.len() > count {
-            lines.pop_front();
-        }
-    }
-    Ok(lines.into())
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cut {
-    Clean,
-    MidLine,
-}
-
-impl LogReader {
-    fn offset_of(&self, record: u64) -> io::Result<Option<u64>> {
-        let mut bytes = [0; RECORD];
-        let count = self.index.read_at(&mut bytes, (record + 1) * RECORD as u64)?;
-        Ok(Batch::decode(&bytes[..count]).map(|batch| batch.offset))
-    }
-}
-
-/// Reads a log while it grows, and sleeps while it does not (inotify(7) on the index, which is written last).
-#[derive(Debug)]
-pub struct Follower {
-    reader: LogReader,
-    /// The watch. It is no pipe, but polled and read like one.
-    changes: Receiver,
-}
-
-impl Follower {
-    /// Follows the log at `path` from its beginning.
-    ///
-    /// # Errors
-    /// As [`LogReader::open`], or when the kernel grants no watch.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        inotify.add_watch(&index_path(path), AddWatchFlags::IN_MODIFY)?;
-        let changes = Receiver::from_owned_fd_unchecked(OwnedFd::from(inotify))?;
-        Ok(Self { reader: LogReader::open(path)?, changes })
-    }
-
-    /// The next line; waits for it as long as it takes. Nothing is lost when the future is dropped.
-    ///
-    /// # Errors
-    /// As [`LogReader::next_line`].
-    pub async fn next_line(&mut self) -> io::Result<Line> {
-        loop {
-            if let Some(line) = self.reader.next_line()? {
-                return Ok(line);
-            }
-            self.changes.readable().await?;
-            // Events are taken before the next look at the file, so that a change in between is not missed. What they
-            // say does not matter: there is only one watch.
-            while self.changes.try_read(&mut [0; 1024]).is_ok_and(|count| count > 0) {}
-        }
-    }
-
-    /// The reader, for what is left once the agent has ended.
-    pub fn into_reader(mut self) -> LogReader {
-        self.reader.end();
-        self.reader
+        self.entries.push_back(Entry::Line(Line { stream, time_ms, bytes, ending }));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write as _;
     use std::path::PathBuf;
 
-    use proptest::prelude::*;
-
     use super::*;
+    use crate::output::index::MAGIC;
+    use crate::output::index_path;
 
     fn write(path: &Path, batches: &[(Stream, Vec<u8>)]) {
         let mut log = File::create(path).expect("a log");
@@ -397,60 +442,16 @@ mod tests {
     fn the_tail_is_the_end() {
         let (_folder, path) = log();
         let batches: Vec<_> =
-            (0..1000).map(|n| (Stream::ALL[n % 2], format!("{n}\n").into_bytes())).collect();
+            (0..20_000).map(|n| (Stream::ALL[n % 2], format!("{n}\n").into_bytes())).collect();
         write(&path, &batches);
         let texts = |count| -> Vec<String> {
-            let lines = tail(&path, count).expect("readable");
+            let lines = crate::output::tail(&path, count).expect("readable");
             lines.into_iter().map(|line| String::from_utf8(line.bytes).expect("digits")).collect()
         };
-        assert_eq!(texts(3), ["997", "998", "999"]);
-        assert_eq!(texts(2000).len(), 1000);
+        assert_eq!(texts(3), ["19997", "19998", "19999"]);
+        assert_eq!(texts(30_000).len(), 20_000);
         assert_eq!(texts(0), [""; 0]);
-        assert_eq!(texts(500).first().map(String::as_str), Some("500"));
-    }
-
-    #[tokio::test]
-    async fn a_follower_sees_what_is_added() {
-        let (_folder, path) = log();
-        write(&path, &[(Stream::Stdout, b"one\n".to_vec())]);
-        let mut follower = Follower::open(&path).expect("a log");
-        assert_eq!(follower.next_line().await.expect("a line").bytes, b"one");
-        let added = path.clone();
-        let next = tokio::spawn(async move { follower.next_line().await.map(|line| line.bytes) });
-        tokio::task::yield_now().await;
-        let log = File::options().append(true).open(&added);
-        log.expect("the log").write_all(b"two\n").expect("room");
-        let batch = Batch { offset: 4, time_ms: Some(9), length: 4, stream: Stream::Stderr };
-        let index = File::options().append(true).open(index_path(&added));
-        index.expect("the index").write_all(&batch.encode()).expect("room");
-        assert_eq!(next.await.expect("no panic").expect("a line"), b"two");
-    }
-
-    proptest! {
-        #[test]
-        fn no_byte_is_lost_or_doubled(batches in prop::collection::vec((any::<bool>(), "[a\n]{0,9}"), 0..20)) {
-            let (_folder, path) = log();
-            let batches: Vec<_> =
-                batches.into_iter().map(|(err, text)| (Stream::ALL[usize::from(err)], text.into_bytes())).collect();
-            write(&path, &batches);
-            for stream in Stream::ALL {
-                let written: Vec<u8> =
-                    batches.iter().filter(|(of, _)| *of == stream).flat_map(|(_, b)| b.clone()).collect();
-                let mut seen = Vec::new();
-                for line in read(&path).into_iter().filter(|line| line.stream == stream) {
-                    seen.extend(line.bytes);
-                    seen.extend((line.ending == Ending::Newline).then_some(b'\n'));
-                }
-                prop_assert_eq!(seen, written);
-            }
-        }
-
-        #[test]
-        fn garbage_in_both_files_is_survived(log_bytes: Vec<u8>, index_bytes: Vec<u8>) {
-            let (_folder, path) = log();
-            std::fs::write(&path, log_bytes).expect("room");
-            std::fs::write(index_path(&path), [&MAGIC[..], &index_bytes].concat()).expect("room");
-            let _ = (read(&path), tail(&path, 3));
-        }
+        let last: Vec<String> = (5000..20_000).map(|n| n.to_string()).collect();
+        assert_eq!(texts(15_000), last);
     }
 }

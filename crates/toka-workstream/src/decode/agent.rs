@@ -13,7 +13,7 @@ use super::section::{Section, list};
 use super::suggest::{nearest, within_two_edits};
 use super::tasks::{PRIORITIES, Tasks, tasks};
 use super::texts::{choice, filled, text};
-use super::{dependencies, objectives, probes, process, quantities, reporting, restart, security};
+use super::{dependencies, logs, objectives, probes, process, quantities, reporting, restart, security};
 use crate::diagnostic::{Code, Diagnostic, FileId};
 use crate::load::LoadOptions;
 use crate::model::{
@@ -66,6 +66,7 @@ pub(crate) fn decode(
         sections.get("capabilities").map(|node| objectives::capabilities(cx, node)).unwrap_or_default();
     let reporting =
         sections.get("reporting").map_or_else(Reporting::default, |node| reporting::reporting(cx, node));
+    let logs = sections.get("logs").map(|node| logs::logs(cx, node)).unwrap_or_default();
     let mut confinement =
         sections.get("security").map(|node| security::security(cx, node)).unwrap_or_default();
     if let Some(priority) = &spec.priority {
@@ -103,6 +104,7 @@ pub(crate) fn decode(
         capabilities_primary,
         capabilities_secondary,
         reporting,
+        logs,
         confinement,
         extras,
         origin: cx.origin_of(&span),

@@ -19,7 +19,7 @@ macro_rules! sections {
 
 sections! {
     DOCUMENT: "a workstream" =
-        ["metadata", "spec", "capabilities", "objectives", "tasks", "dependencies", "reporting", "security"];
+        ["metadata", "spec", "capabilities", "objectives", "tasks", "dependencies", "reporting", "security", "logs"];
     METADATA: "metadata" =
         ["name", "version", "created", "modified", "workstream", "branch", "schema_version", "checksum"];
     SPEC: "spec" = [
@@ -54,6 +54,7 @@ sections! {
     METRIC: "a metric" = ["name", "description", "type", "unit"];
     SECURITY: "security" =
         ["sandbox", "capabilities_required", "filesystem", "network", "resource_limits", "compatibility"];
+    LOGS: "logs" = ["max_size", "max_age", "total", "compress", "when_full"];
     FILESYSTEM: "security.filesystem" = ["read", "write", "execute"];
     NETWORK: "security.network" = ["allow"];
     LIMITS: "security.resource_limits" = [

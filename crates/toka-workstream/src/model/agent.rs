@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 pub use toka_core::AgentKind;
 use toka_core::{AgentName, Confinement, Origin, Priority};
 
-use super::{Dependency, Hooks, Objective, Probes, Process, Reporting, Restart, Secret, Stop, Task};
+use super::{Dependency, Hooks, Logs, Objective, Probes, Process, Reporting, Restart, Secret, Stop, Task};
 
 /// Every agent of the files that one command was given, in the order of the files.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -73,6 +73,8 @@ pub struct Agent {
     pub capabilities_secondary: Vec<String>,
     /// `reporting`.
     pub reporting: Reporting,
+    /// `logs`.
+    pub logs: Logs,
     /// `security`, ready for the sandbox; its timeout is filled in for tasks.
     pub confinement: Confinement,
     /// Top-level sections that Toka does not know, verbatim.

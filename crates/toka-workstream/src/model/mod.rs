@@ -6,6 +6,7 @@
 
 mod agent;
 mod dependency;
+mod logs;
 mod objective;
 mod process;
 mod reporting;
@@ -15,6 +16,7 @@ mod task;
 
 pub use agent::{Agent, AgentKind, Metadata, Set};
 pub use dependency::{Condition, Dependency, Need};
+pub use logs::Logs;
 pub use objective::Objective;
 pub use process::{Process, ProcessCommand, Tty, User};
 pub use reporting::{Frequency, Metric, Reporting};

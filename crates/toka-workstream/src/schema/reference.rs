@@ -95,6 +95,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("security.filesystem", "Filesystem"),
     ("security.network", "Network"),
     ("security.resource_limits", "Limits"),
+    ("logs", "Logs"),
 ];
 
 /// The reference of the format as Markdown: every key with its type, default, meaning and an example.

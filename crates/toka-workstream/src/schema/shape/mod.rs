@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use metadata::Metadata;
 use security::Security;
 use spec::Spec;
-use work::{Capabilities, Dependencies, ObjectiveEntry, Reporting, TasksSection};
+use work::{Capabilities, Dependencies, Logs, ObjectiveEntry, Reporting, TasksSection};
 
 /// One agent. A file may hold several, each a document of its own (`---`). Top-level keys that are not listed
 /// are kept and handed to the agent.
@@ -44,4 +44,7 @@ pub(super) struct Document {
     /// What the agent may do. Everything that is not allowed here is denied by the kernel.
     #[schemars(extend("examples" = [{"capabilities_required": ["filesystem-read"]}]))]
     security: Option<Security>,
+    /// What is kept of the agent's output: how much, in which form.
+    #[schemars(extend("examples" = [{"max_size": "64MB", "total": "1GB"}]))]
+    logs: Option<Logs>,
 }

@@ -263,6 +263,42 @@ pub(super) struct LogLine {
     log_line: String,
 }
 
+/// What is kept of the agent's output.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Logs {
+    /// The size at which the log becomes an older one, and a new one begins; at least 64KB. By default at most half of
+    /// `total`.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::size", extend("default" = "16MB", "examples" = ["64MB"]))]
+    max_size: String,
+    /// The age at which it does, with the next output.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::duration", extend("default" = "7d", "examples" = ["1d"]))]
+    max_age: String,
+    /// The most that all logs of the agent take on disk; of more, the oldest are removed. At least twice `max_size`,
+    /// which is also the default where that is more than 128MB.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::size", extend("default" = "128MB", "examples" = ["1GB"]))]
+    total: String,
+    /// Whether older logs are compressed, for `zgrep` and `toka logs` to read.
+    #[schemars(extend("default" = true, "examples" = [false]))]
+    compress: Option<bool>,
+    /// What becomes of output while the disk is full.
+    #[schemars(extend("default" = "drop", "examples" = ["block"]))]
+    when_full: Option<WhenFull>,
+}
+
+/// What becomes of output that cannot be written.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub(super) enum WhenFull {
+    /// It is thrown away and counted.
+    Drop,
+    /// It waits, and the agent that writes more with it, until there is room.
+    Block,
+}
+
 /// How often and where the agent reports, and what it measures.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]

@@ -1,0 +1,138 @@
+//! `toka logs`: what agents wrote, in this run and in earlier ones. Reads their files; needs no daemon, and disturbs none.
+//!
+//! ```text
+//!  words ─▶ [find] sources ─▶ [choice] logs of the runs wanted ─▶ [merge] one row of lines ─▶ [print]
+//!                                                                   ▲            │
+//!                                                                   └─ [follow] ─┘
+//! ```
+
+mod choice;
+mod find;
+mod follow;
+mod merge;
+mod moment;
+mod print;
+
+use std::io::{self, BufWriter, IsTerminal as _};
+use std::path::PathBuf;
+
+use regex::bytes::Regex;
+use toka_core::{ExitCode, ProjectName};
+use toka_runtime::output::Extent;
+
+use self::choice::{Filter, Runs};
+use self::merge::Merged;
+use self::moment::Moment;
+use self::print::{Look, Printer};
+use super::folders::{Folders, project, workspace};
+use crate::failure::Failure;
+use crate::terminal::out;
+use crate::terminal::palette::Palette;
+
+/// Bytes that are gathered before they are written.
+const BUFFER: usize = 64 * 1024;
+
+/// Options of `toka logs`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A TIME is one as 2026-11-21T10:00:00Z or \"2026-11-21 10:00\" or 10:00, a span before now as 10m\n\
+    or \"2h ago\", or one of now, today, yesterday.\n\
+    Lines of several agents begin with the agent's name, and come in the order of their time. On a\n\
+    terminal, control characters are escaped; elsewhere the bytes come as they were written.\n\
+    Exit status: 0 success, 1 stdout cannot be written, 2 no such agent, run or project,\n\
+    73 state folder cannot be read, 130 interrupted, 143 terminated."
+)]
+pub(crate) struct Args {
+    /// Agents, as AGENT or PROJECT/AGENT [default: all of the project]
+    #[arg(value_name = "AGENT")]
+    agents: Vec<String>,
+    /// Go on with what is written from now on, also by runs to come, until Ctrl-C
+    #[arg(long, short)]
+    follow: bool,
+    /// Only what was written at this time or after it
+    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
+    since: Option<Moment>,
+    /// Only what was written before this time; not with --follow
+    #[arg(long, value_name = "TIME", value_parser = moment::parse, conflicts_with = "follow")]
+    until: Option<Moment>,
+    /// Only the last N lines of each agent
+    #[arg(long, short = 'n', value_name = "N")]
+    tail: Option<usize>,
+    /// Which run: its id, in full or the short form, or all
+    #[arg(long, value_name = "ID", default_value = "last")]
+    run: Runs,
+    /// Only lines that match this regular expression
+    #[arg(long, short = 'g', value_name = "RE", value_parser = Regex::new)]
+    grep: Option<Regex>,
+    /// Begin each line with the time at which it was written
+    #[arg(long, short)]
+    timestamps: bool,
+    /// Print one JSON object per line, with time, project, agent, run, stream and text
+    #[arg(long, conflicts_with = "timestamps")]
+    json: bool,
+    /// The workspace, after whose folder the project is named [default: the current folder]
+    #[arg(long, value_name = "DIR")]
+    workdir: Option<PathBuf>,
+    /// The project's name [default: the workspace folder's name]
+    #[arg(long, value_name = "NAME")]
+    project: Option<ProjectName>,
+    /// Where state is kept [env: TOKA_STATE_DIR]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+/// Prints the lines.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let state = Folders::find(args.state_dir.as_deref())?.state;
+    let own = || project(args.project.as_ref(), &workspace(args.workdir.as_deref())?);
+    let sources = find::sources(&state.join("projects"), own, &args.agents)?;
+    let filter = Filter {
+        since_ms: args.since.map(Moment::as_millis),
+        until_ms: args.until.map(Moment::as_millis),
+        pattern: args.grep.clone(),
+        run: None,
+    };
+    let extent = if args.follow { Extent::Growing } else { Extent::Present };
+    let (chosen, filter) = choice::choose(sources, &args.run, filter)?;
+    let mut merged = Merged::open(chosen, filter, extent, args.tail)?;
+    let printer = Printer::new(BufWriter::with_capacity(BUFFER, io::stdout()), args.look());
+    if !args.follow {
+        return Ok(out::settle(printed(merged, printer)?, ExitCode::Success)?);
+    }
+    let news = args
+        .agents
+        .is_empty()
+        .then(|| (state.join("projects"), own))
+        .map(|(projects, own)| own().map(|project| find::Everybody { projects, project }));
+    follow::follow(&mut merged, printer, news.transpose()?)
+}
+
+/// Prints what is there. The outer error is of reading, the inner one of writing.
+fn printed(mut merged: Merged, mut printer: Printer<impl io::Write>) -> Result<io::Result<()>, Failure> {
+    printer.sources(merged.sources());
+    while let Some((source, item)) = merged.next()? {
+        if let Err(error) = printer.print(&merged.sources()[source], &item) {
+            return Ok(Err(error));
+        }
+    }
+    Ok(printer.flush())
+}
+
+impl Args {
+    fn look(&self) -> Look {
+        let stdout = io::stdout();
+        match (self.json, stdout.is_terminal()) {
+            (true, _) => Look::Json,
+            (false, is_terminal) => Look::Text {
+                palette: Palette::for_stream(&stdout),
+                bytes: if is_terminal { print::Bytes::Escaped } else { print::Bytes::Raw },
+                times: if self.timestamps { print::Times::Shown } else { print::Times::Hidden },
+            },
+        }
+    }
+}
+
+/// The failure to read an agent's logs.
+fn unreadable(agent: &impl std::fmt::Display, error: &io::Error) -> Failure {
+    Failure::new(ExitCode::StateFolder, format!("the logs of {agent} cannot be read: {error}"))
+}
