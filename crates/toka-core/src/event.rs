@@ -74,6 +74,11 @@ pub enum EventKind {
         /// Why.
         reason: String,
     },
+    /// It named another of its processes as its main one (`MAINPID=` of sd_notify(3)).
+    AgentMainProcess {
+        /// Process id on the host.
+        pid: i32,
+    },
     /// Its tree is frozen.
     AgentPaused,
     /// Its tree runs again.

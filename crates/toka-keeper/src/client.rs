@@ -246,6 +246,18 @@ impl Keeper {
         }
     }
 
+    /// Makes another process of the agent its main one: it gets the signals, and where the keeper becomes its parent, its
+    /// end is the agent's. `pid` is the number that the agent has for it, as in [`Keeper::make_leaf`]; returns the host's.
+    ///
+    /// # Errors
+    /// [`KeeperError::Stranger`] when the process is not the agent's.
+    pub async fn set_main(&self, id: ProcessId, pid: i32) -> Result<i32, KeeperError> {
+        match self.call(Request::SetMain { id, pid }, Vec::new()).await?.0 {
+            Body::Main { pid } => Ok(pid),
+            other => Err(refusal(other)),
+        }
+    }
+
     /// What it and all that it started hold and use at this moment; `None` when it is gone.
     pub async fn resources(&self, id: ProcessId) -> Option<Resources> {
         match self.call(Request::Resources { id }, Vec::new()).await.ok()?.0 {

@@ -72,6 +72,8 @@ pub(crate) enum Request {
     Resources { id: ProcessId },
     /// Whose group a process is in.
     Owner { pid: i32 },
+    /// From now on another of the agent's processes is its main one, named as the agent names it.
+    SetMain { id: ProcessId, pid: i32 },
     /// Keep the descriptors that come with this, under a name, until the process is gone.
     Hold { id: ProcessId, name: String },
     /// What there is.
@@ -111,6 +113,8 @@ pub(crate) enum Body {
     Resources(Resources),
     /// Answer to `Owner`.
     Owner(Option<ProcessId>),
+    /// Answer to `SetMain`: the host's number of the process.
+    Main { pid: i32 },
     /// Answer to `List`.
     List(Vec<Entry>),
     /// Answer to `HandBack`; the descriptors come with this.

@@ -356,6 +356,9 @@ fn happening(state: &AgentState, event: &EventKind) -> Option<Happening> {
         (EventKind::AgentNotReady { .. }, AgentState::Running { .. } | AgentState::Paused { .. }) => {
             Some(Happening::LostReadiness)
         }
+        (EventKind::AgentMainProcess { pid }, AgentState::Running { .. } | AgentState::Paused { .. }) => {
+            Some(Happening::MainProcess { pid: *pid })
+        }
         (EventKind::AgentRestarting { restarts, .. }, state) if !state.is_asked_to_stop() => {
             Some(Happening::Restarting { restarts: *restarts })
         }

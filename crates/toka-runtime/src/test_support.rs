@@ -31,6 +31,7 @@ pub(crate) enum Asked {
     Kill,
     Freeze,
     Thaw,
+    SetMain(i32),
     MakeLeaf(String, i32),
     RemoveLeaf(String),
 }
@@ -82,6 +83,14 @@ impl Processes for FakeKeeper {
     async fn thaw(&self, _: ProcessId) -> io::Result<()> {
         self.ask(Asked::Thaw);
         Ok(())
+    }
+
+    async fn set_main(&self, id: ProcessId, pid: i32) -> Result<i32, KeeperError> {
+        if self.owner_of(pid).await != Some(id) {
+            return Err(KeeperError::Stranger);
+        }
+        self.ask(Asked::SetMain(pid));
+        Ok(pid)
     }
 
     async fn make_leaf(&self, id: ProcessId, leaf: &str, pid: i32) -> Result<(), KeeperError> {

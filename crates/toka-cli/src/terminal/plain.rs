@@ -102,6 +102,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             (format!("started (pid {pid}, enforcement {enforcement})"), Paint::NONE)
         }
         EventKind::AgentReady => ("ready".to_owned(), palette.good),
+        EventKind::AgentMainProcess { pid } => (format!("its main process is now pid {pid}"), Paint::NONE),
         EventKind::AgentPaused => ("paused".to_owned(), palette.warn),
         EventKind::AgentResumed => ("resumed".to_owned(), Paint::NONE),
         EventKind::AgentStopping { exit } => (format!("stopping: {}", safe(&exit.to_string())), palette.warn),

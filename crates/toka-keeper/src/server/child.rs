@@ -36,6 +36,8 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Child {
     pub(super) pid: i32,
+    /// The process that it named as its main one, if that is another.
+    pub(super) named: Option<i32>,
     pub(super) phase: Phase,
     pub(super) birth: Birth,
     pub(super) project: String,
@@ -107,6 +109,7 @@ impl Child {
         }
         Ok(Self {
             pid,
+            named: None,
             phase: Phase::Starting { report, call },
             birth,
             project: launch.plan.project.to_string(),
@@ -190,7 +193,7 @@ impl Child {
         if matches!(self.phase, Phase::Draining) {
             return Ok(Body::Done);
         }
-        kill(Pid::from_raw(self.pid), signal).map_err(|error| error.to_string())?;
+        kill(Pid::from_raw(self.main_process()), signal).map_err(|error| error.to_string())?;
         Ok(Body::Done)
     }
 
@@ -223,7 +226,11 @@ impl Child {
         match self.birth {
             Birth::Sharing | Birth::Copied => Some(number),
             Birth::InNamespaces => {
-                let members = self.group.processes().unwrap_or_default();
+                let members: Vec<i32> = if self.group.can_kill() {
+                    self.group.processes().unwrap_or_default()
+                } else {
+                    number::descendants(Path::new("/proc"), self.pid).into_iter().collect()
+                };
                 let others = members.into_iter().filter(|pid| *pid != self.pid);
                 number::on_host(Path::new("/proc"), others, self.pid, number)
             }

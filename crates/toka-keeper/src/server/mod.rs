@@ -1,6 +1,7 @@
 //! The keeper's loop: one thread, one place where it waits, and every reason that it wakes up for on this page.
 
 mod child;
+mod main_process;
 mod number;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -190,14 +191,17 @@ impl Server {
                 _ => break,
             };
             if let Some(id) = self.mains.remove(&pid.as_raw()) {
-                self.on_exit(id, status);
+                self.on_exit(id, pid.as_raw(), status);
             }
         }
         self.settle();
     }
 
-    fn on_exit(&mut self, id: ProcessId, status: Status) {
+    fn on_exit(&mut self, id: ProcessId, pid: i32, status: Status) {
         let Some(child) = self.children.get_mut(&id) else { return };
+        if child.lives_on_without(pid) {
+            return;
+        }
         let told = child.on_exit(status);
         if child.is_draining() {
             self.draining.insert(id);
@@ -273,6 +277,7 @@ impl Server {
                 child.held.extend(descriptors.into_iter().map(|fd| (name.clone(), fd)));
                 Ok(Body::Done)
             }),
+            Request::SetMain { id, pid } => self.set_main(id, pid),
             Request::Signal { id, signal } => self.with(id, |child| child.signal(signal)),
             Request::Kill { id } => self.with(id, |child| child.kill()),
             Request::Freeze { id } => self.with(id, |child| done(child.group.freeze())),

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::hooks::{Occasion, PreStart, StartError, StartOutcome};
+use super::readiness::Readiness;
 use super::{Actor, DoorReach, Groups, Pumping};
 use crate::beside::Beside;
 use crate::countdown::Countdown;
@@ -33,6 +34,8 @@ impl<P: Processes> Actor<P> {
             self.born = self.begun;
         }
         (self.comeback, self.status, self.grace) = (None, None, None);
+        self.readiness = Readiness::default();
+        self.remarks.clear();
         self.emit(EventKind::AgentStarting).await;
         if let Err(reason) = self.open() {
             self.finish(Exit::StartFailed { reason }).await;
@@ -238,6 +241,7 @@ impl<P: Processes> Actor<P> {
         let now = Instant::now();
         if self.grace.is_some_and(|grace| grace <= now) {
             self.grace = None;
+            self.tell_unkept_word().await;
             self.processes.kill(self.profile.id);
         }
         if self.timeout.deadline().is_some_and(|deadline| deadline <= now) {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use toka_core::probe::ProbeKind;
-use toka_core::state::Happening;
-use toka_core::{AgentState, Coverage, Enforcement, EventKind, Exit, Layer, NetworkAccess};
+use toka_core::{Coverage, Enforcement, EventKind, Exit, Layer, NetworkAccess};
 use tokio::sync::mpsc;
 
 use super::Actor;
+use super::readiness::Readiness;
 use crate::beside::Beside;
 use crate::probe::{NetworkReach, ProbeNote, Prober};
 use crate::{Command, Processes};
@@ -37,40 +37,13 @@ impl<P: Processes> Actor<P> {
         drop(self.emit(EventKind::ProbeChanged { probe, ok, reason: reason.clone() }));
         match (probe, ok) {
             (ProbeKind::Startup, true) if self.profile.probes.readiness.is_some() => {}
-            (ProbeKind::Startup | ProbeKind::Readiness, true) => self.become_ready().await,
-            (ProbeKind::Readiness, false) => self.lose_readiness(reason).await,
+            (ProbeKind::Startup | ProbeKind::Readiness, true) => self.turn(Readiness::serves).await,
+            (ProbeKind::Readiness, false) => self.turn(|readiness| readiness.fails(reason)).await,
             (ProbeKind::Startup | ProbeKind::Liveness, false) => {
                 self.stop(Exit::Probe { probe, reason }).await;
             }
             (ProbeKind::Liveness, true) => {}
         }
-    }
-
-    /// It said that it is ready. Where a probe decides about that, its word is a sign to the probe at most.
-    pub(super) async fn on_ready(&mut self) {
-        if let Some(probing) = &self.probing {
-            probing.prober.on_notify_ready();
-        }
-        let probes = &self.profile.probes;
-        if probes.readiness.is_none() && probes.startup.is_none() {
-            self.become_ready().await;
-        }
-    }
-
-    async fn become_ready(&mut self) {
-        if !self.state.is_ready() && self.is_up() && self.step(Happening::BecameReady) {
-            self.emit(EventKind::AgentReady).await;
-        }
-    }
-
-    async fn lose_readiness(&mut self, reason: String) {
-        if self.state.is_ready() && self.step(Happening::LostReadiness) {
-            self.emit(EventKind::AgentNotReady { reason }).await;
-        }
-    }
-
-    fn is_up(&self) -> bool {
-        matches!(self.state, AgentState::Running { .. } | AgentState::Paused { .. })
     }
 }
 

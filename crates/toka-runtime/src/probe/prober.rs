@@ -10,6 +10,7 @@
 //! task and ends with it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use toka_core::probe::{HttpGet, ProbeKind, TcpSocket};
@@ -47,6 +48,8 @@ pub(crate) trait ExecCheck: Send + Sync + 'static {
 pub(crate) struct Prober {
     clock: watch::Sender<Clock>,
     awaited: Vec<Awaited>,
+    /// Until when the agent has asked for patience with its start, on its clock, in microseconds.
+    patience: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
@@ -76,6 +79,7 @@ impl Prober {
         let (clock, watched) = watch::channel(Clock::start(Instant::now()));
         let exec = Arc::new(exec);
         let mut awaited = Vec::new();
+        let patience = Arc::<AtomicU64>::default();
         let mut course = |kind, probe: &Option<Probe>| {
             let probe = probe.as_ref()?;
             Some(Course {
@@ -87,13 +91,14 @@ impl Prober {
                 timeout: probe.timeout,
                 time: Time(watched.clone()),
                 exec: Arc::clone(&exec),
+                patience: Arc::clone(&patience),
                 notes: notes.clone(),
             })
         };
         let startup = course(ProbeKind::Startup, &probes.startup);
         let readiness = course(ProbeKind::Readiness, &probes.readiness);
         let liveness = course(ProbeKind::Liveness, &probes.liveness);
-        Self { clock, awaited, task: tokio::spawn(all(startup, readiness, liveness)) }
+        Self { clock, awaited, patience, task: tokio::spawn(all(startup, readiness, liveness)) }
     }
 
     /// The agent stands still from now on, and so do the clocks of its probes, also those of answers under way.
@@ -104,6 +109,13 @@ impl Prober {
     /// The agent goes on.
     pub(crate) fn resume(&self) {
         self.clock.send_modify(|clock| clock.resume(Instant::now()));
+    }
+
+    /// The agent asks for so much more time to start (`EXTEND_TIMEOUT_USEC=`): its startup probe does not fail before.
+    pub(crate) fn extend(&self, by: Duration) {
+        let until = self.clock.borrow().elapsed(Instant::now()).saturating_add(by);
+        let micros = u64::try_from(until.as_micros()).unwrap_or(u64::MAX);
+        self.patience.fetch_max(micros, Ordering::Relaxed);
     }
 
     /// The agent has said `READY=1`.
@@ -192,6 +204,7 @@ struct Course<E> {
     timeout: Duration,
     time: Time,
     exec: Arc<E>,
+    patience: Arc<AtomicU64>,
     notes: mpsc::UnboundedSender<ProbeNote>,
 }
 
@@ -254,10 +267,19 @@ impl<E: ExecCheck> Course<E> {
 
     /// The end of the probe, if this answer is its last.
     fn hear(&mut self, answer: Result<(), String>) -> Option<End> {
+        if answer.is_err() && self.is_patient() && self.judge.would_fail() {
+            return None;
+        }
         let change = self.judge.hear(answer)?;
         let end = if change.ok { End::Good } else { End::Bad };
         self.tell(change);
         (self.kind != ProbeKind::Readiness).then_some(end)
+    }
+
+    /// Whether the agent has time left that it has asked for.
+    fn is_patient(&self) -> bool {
+        let patience = Duration::from_micros(self.patience.load(Ordering::Relaxed));
+        self.kind == ProbeKind::Startup && self.time.elapsed() < patience
     }
 
     fn tell(&self, Change { ok, reason }: Change) {
