@@ -80,6 +80,8 @@ pub struct Started {
     pub stdout: OwnedFd,
     /// The read end of its errors, non-blocking.
     pub stderr: OwnedFd,
+    /// The read end of the pipe at its [`Launch::notification_fd`], non-blocking.
+    pub notification: Option<OwnedFd>,
     /// What confines it.
     pub enforcement: Enforcement,
 }
@@ -189,10 +191,12 @@ impl Keeper {
             self.call(Request::Spawn(Box::new(launch)), Vec::new()).await.map_err(SpawnError::Keeper)?;
         match body {
             Body::Started { pid, enforcement } => {
-                let [stdout, stderr]: [OwnedFd; 2] = descriptors.try_into().map_err(|_| {
-                    SpawnError::Keeper(KeeperError::Refused("started without its pipes".into()))
-                })?;
-                Ok(Started { pid, stdout, stderr, enforcement })
+                let mut pipes = descriptors.into_iter();
+                let (Some(stdout), Some(stderr)) = (pipes.next(), pipes.next()) else {
+                    let reason = "started without its pipes".into();
+                    return Err(SpawnError::Keeper(KeeperError::Refused(reason)));
+                };
+                Ok(Started { pid, stdout, stderr, notification: pipes.next(), enforcement })
             }
             Body::NotPrepared(error) => Err(SpawnError::Prepare(error)),
             Body::NotStarted(error) => Err(SpawnError::Step(error)),

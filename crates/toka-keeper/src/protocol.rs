@@ -34,6 +34,9 @@ pub struct Launch {
     /// The agent's process that it runs beside: within its limits and its network, and ended with it.
     #[serde(default)]
     pub beside: Option<ProcessId>,
+    /// The number of a descriptor of its own on which it tells that it is ready, 3 to 1023.
+    #[serde(default)]
+    pub notification_fd: Option<u16>,
     /// The signal that asks it to stop, for the case that the daemon is gone.
     pub stop_signal: i32,
     /// How long it may take then.
@@ -95,7 +98,8 @@ pub(crate) struct Message {
 pub(crate) enum Body {
     /// First message of a keeper.
     Hello { version: u32 },
-    /// It runs; the read ends of its output and error pipes come with this.
+    /// It runs; the read ends of its output and error pipes come with this, and of the pipe that it notifies through, if it
+    /// has one.
     Started { pid: i32, enforcement: Enforcement },
     /// It could not be prepared.
     NotPrepared(PrepareError),

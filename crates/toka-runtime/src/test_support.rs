@@ -173,7 +173,9 @@ impl Rig {
         let (stdout, out) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         let (stderr, err) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         self.pipes = Some([out, err]);
-        answer.send(Ok(Started { pid: PID, stdout, stderr, enforcement })).expect("the actor waits");
+        answer
+            .send(Ok(Started { pid: PID, stdout, stderr, notification: None, enforcement }))
+            .expect("the actor waits");
     }
 
     pub(crate) async fn asked(&mut self) -> Asked {

@@ -18,6 +18,7 @@ use toka_sandbox::init::read_status;
 use toka_sandbox::sys::{self, Arguments};
 use toka_sandbox::{Birth, Group, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams};
 
+use super::notification::{self, Notification};
 use super::number;
 use crate::protocol::{Body, Launch, ProcessId, Status};
 
@@ -84,6 +85,9 @@ impl Child {
             pipe2(OFlag::O_CLOEXEC).map_err(|error| StepError::new("streams: make pipe", None, &error.into()))
         };
         let ((output, output_end), (error, error_end), (report, report_end)) = (pipe()?, pipe()?, pipe()?);
+        let notification = launch.notification_fd.map(Notification::new).transpose()?;
+        let number = launch.notification_fd;
+        let report_end = notification::elsewhere(report_end, number)?;
         let executable = Executable::new(preparer, &launch)?;
         let leaf = format!("beside-{}", launch.id.0);
         let seat = match host {
@@ -95,7 +99,8 @@ impl Child {
         let streams = Streams { input: null.as_fd(), output: output_end.as_fd(), error: error_end.as_fd() };
         let birth = prepared.birth(&launch.plan);
         let begun = prepared.start(birth, preparer, || {
-            become_agent(&prepared, preparer, &launch, streams, &executable, report_end.as_fd())
+            let ends = Ends { streams, notification: notification.as_ref(), report: report_end.as_fd() };
+            become_agent(&prepared, preparer, &launch, &executable, ends)
         });
         let pid = begun.map_err(|error| {
             let _ = group.remove();
@@ -122,7 +127,7 @@ impl Child {
             enforcement,
             output,
             error,
-            held: Vec::new(),
+            held: notification.map(Notification::into_held).into_iter().collect(),
             usage: Usage::default(),
             status,
             early: None,
@@ -268,22 +273,33 @@ fn unreadable(reason: &str) -> StepError {
     StepError { step: "start".into(), path: None, errno: 0, reason: reason.into() }
 }
 
+/// The child's ends of its pipes.
+#[derive(Clone, Copy)]
+struct Ends<'a> {
+    streams: Streams<'a>,
+    notification: Option<&'a Notification>,
+    report: BorrowedFd<'a>,
+}
+
 /// In the child: confines itself and executes the program; on failure says the step, the path and the error, and returns
 /// the status to end with.
 fn become_agent(
     prepared: &Prepared,
     preparer: &Preparer,
     launch: &Launch,
-    streams: Streams<'_>,
     executable: &Executable<'_>,
-    report: BorrowedFd<'_>,
+    ends: Ends<'_>,
 ) -> i32 {
-    let error = match prepared.enter(&launch.plan, preparer, streams) {
+    // What is placed last takes the number of nothing that is still needed.
+    let placed = prepared
+        .enter(&launch.plan, preparer, ends.streams)
+        .and_then(|()| ends.notification.map_or(Ok(()), Notification::place));
+    let error = match placed {
         Ok(()) => executable.execute(),
         Err(error) => error,
     };
     if let Ok(text) = serde_json::to_vec(&error) {
-        let _ = nix::unistd::write(report, &text);
+        let _ = nix::unistd::write(ends.report, &text);
     }
     127
 }
@@ -299,6 +315,8 @@ struct Executable<'a> {
 enum Target<'a> {
     Path(CString),
     Open(BorrowedFd<'a>),
+    /// The same, where it had the number that the agent's own descriptor gets.
+    Moved(OwnedFd),
 }
 
 impl<'a> Executable<'a> {
@@ -313,6 +331,9 @@ impl<'a> Executable<'a> {
         };
         let envp = launch.env.iter().map(pair).collect();
         let target = match &launch.program {
+            Program::Itself if notification::is(preparer.executable(), launch.notification_fd) => {
+                Target::Moved(notification::copy(preparer.executable())?)
+            }
             Program::Itself => Target::Open(preparer.executable()),
             Program::Path(path) => {
                 Target::Path(sys::c_path(path).map_err(|error| StepError::new("exec", Some(path), &error))?)
@@ -325,6 +346,9 @@ impl<'a> Executable<'a> {
     fn execute(&self) -> StepError {
         match &self.target {
             Target::Open(file) => StepError::new("exec", None, &sys::exec_file(*file, &self.arguments)),
+            Target::Moved(file) => {
+                StepError::new("exec", None, &sys::exec_file(file.as_fd(), &self.arguments))
+            }
             Target::Path(path) => {
                 let error = sys::exec_path(path, &self.arguments);
                 StepError::new("exec", Some(Path::new(OsStr::from_bytes(path.as_bytes()))), &error)

@@ -2,6 +2,7 @@
 
 mod child;
 mod main_process;
+mod notification;
 mod number;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -220,12 +221,13 @@ impl Server {
         }
         match child::read_report(report) {
             None => {
-                let (output, error) = (child.output.try_clone(), child.error.try_clone());
+                let pipes = [&child.output, &child.error].into_iter().chain(child.notification());
+                let pipes: io::Result<Vec<OwnedFd>> = pipes.map(OwnedFd::try_clone).collect();
                 let body = Body::Started { pid: child.pid, enforcement: child.enforcement.clone() };
                 let early = child.executed();
-                match (output, error) {
-                    (Ok(output), Ok(error)) => self.say(Some(call), body, vec![output, error]),
-                    _ => self.say(Some(call), failed("duplicate its output pipes"), Vec::new()),
+                match pipes {
+                    Ok(pipes) => self.say(Some(call), body, pipes),
+                    Err(_) => self.say(Some(call), failed("duplicate its output pipes"), Vec::new()),
                 }
                 if let Some(status) = early {
                     self.say(None, Body::Exited { id, status }, Vec::new());

@@ -53,6 +53,7 @@ impl<P: Processes> Actor<P> {
             env,
             plan,
             beside: None,
+            notification_fd: self.profile.probes.notification_fd(),
             stop_signal,
             grace,
         };
@@ -116,7 +117,7 @@ impl<P: Processes> Actor<P> {
     }
 
     async fn started(&mut self, started: Started) {
-        let Started { pid, stdout, stderr, enforcement } = started;
+        let Started { pid, stdout, stderr, notification, enforcement } = started;
         // Behind a mount namespace of its own nobody else can reach the door.
         if enforcement.coverage(Layer::Mounts) == Coverage::Full {
             self.reach = DoorReach::AgentOnly;
@@ -133,7 +134,7 @@ impl<P: Processes> Actor<P> {
             self.signal_stop().await;
             return;
         }
-        self.probe(pid, &enforcement);
+        self.probe(pid, &enforcement, notification);
         self.watch();
         self.emit(EventKind::AgentStarted { pid, enforcement }).await;
         self.timeout = Countdown::start(self.profile.timeout, Instant::now());

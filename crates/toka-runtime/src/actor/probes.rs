@@ -1,5 +1,6 @@
 //! What follows from an agent's probes: readiness comes and goes, a probe that fails for good ends the life.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use toka_core::probe::ProbeKind;
@@ -20,7 +21,7 @@ pub(super) struct Probing {
 
 impl<P: Processes> Actor<P> {
     /// Begins to ask, when it runs.
-    pub(super) fn probe(&mut self, pid: i32, enforcement: &Enforcement) {
+    pub(super) fn probe(&mut self, pid: i32, enforcement: &Enforcement, notification: Option<OwnedFd>) {
         let (probes, Some(command)) = (&self.profile.probes, &self.command) else { return };
         if !probes.any() {
             return;
@@ -29,7 +30,10 @@ impl<P: Processes> Actor<P> {
         let exec =
             Beside::new(self.besides.clone(), self.profile.id, command.clone(), Arc::clone(&self.spent));
         let network = reach(command, pid, enforcement);
-        let prober = Prober::start(probes, network, exec, sender);
+        let mut prober = Prober::start(probes, network, exec, sender);
+        if let Some(pipe) = notification {
+            prober.listen(pipe);
+        }
         self.probing = Some(Box::new(Probing { prober, notes }));
     }
 

@@ -80,6 +80,7 @@ pub(crate) fn decode(
     report_nothing_to_do(cx, &sections, &spec, &tasks);
     report_model(cx, &spec, &tasks);
     spec.probes.report_without_network(cx, &confinement);
+    spec.probes.report_out_of_reach(cx, &confinement);
     let (name, span) = name?;
     let agent = Agent {
         version: version.unwrap_or_else(|| "v0".to_owned()),

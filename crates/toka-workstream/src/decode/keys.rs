@@ -33,8 +33,8 @@ sections! {
     RESTART: "spec.restart" = ["policy", "max_restarts", "window", "backoff"];
     BACKOFF: "a back-off" = ["initial", "max", "multiplier", "jitter", "reset_after"];
     PROBE: "a probe" = [
-        "exec", "http_get", "tcp_socket", "log_line", "initial_delay", "period", "timeout", "success_threshold",
-        "failure_threshold",
+        "exec", "http_get", "tcp_socket", "log_line", "notification_fd", "initial_delay", "period", "timeout",
+        "success_threshold", "failure_threshold",
     ];
     PROBE_EXEC: "exec" = ["command"];
     HTTP_GET: "http_get" = ["host", "port", "path", "scheme", "headers"];
