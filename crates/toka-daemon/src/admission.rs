@@ -314,6 +314,7 @@ impl Admission<'_> {
             project: self.context.confiner.project,
             agent: &self.agent.name,
             run: self.context.run,
+            replica: self.agent.replica.as_ref().map(|replica| replica.number),
             watchdog: self.agent.watchdog,
         };
         assemble(process, files, surroundings)

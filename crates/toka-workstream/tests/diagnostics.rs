@@ -110,6 +110,13 @@ fn probes_that_cannot_say_anything() {
 }
 
 #[test]
+fn replicas_whose_names_cannot_be() {
+    let loaded = check(&[fixture("bad/replicas.yaml")], &LoadOptions::default());
+    assert!(loaded.set.is_none());
+    insta::assert_snapshot!("replicas", drawn(&loaded));
+}
+
+#[test]
 fn controls_in_a_source_have_no_power_over_the_terminal() {
     let loaded = check(&[fixture("bad/controls.yaml")], &LoadOptions::default());
     let text = loaded.sources.render(&loaded.diagnostics, Style::Plain);

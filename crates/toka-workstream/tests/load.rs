@@ -212,3 +212,50 @@ fn a_group_that_no_agent_has_is_worth_a_note() {
     assert_eq!(note.help.as_deref(), Some("did you mean `nightly`?"));
     assert!(loaded.set.is_some());
 }
+
+fn loaded_text(text: &str) -> Loaded {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("set.yaml");
+    std::fs::write(&path, text).expect("written");
+    load(&[path], &LoadOptions::default())
+}
+
+#[test]
+fn a_document_with_replicas_is_several_agents_and_an_edge_to_it_is_one_to_each() {
+    let loaded = loaded_text(
+        "metadata: {name: web}\nspec: {process: {command: [x]}, replicas: 2, readiness_probe: {}}\n\
+         dependencies: {required: {job: first}}\n---\n\
+         metadata: {name: job}\nspec: {process: {command: [x]}, replicas: 3, name: Work}\n---\n\
+         metadata: {name: all}\nspec: {process: {command: [x]}}\n\
+         dependencies: {required: {web: both}, optional: {job-2: only this one, job: the rest}}\n---\n\
+         metadata: {name: one}\nspec: {process: {command: [x]}, replicas: 1}\n",
+    );
+    let agents = agents(&loaded);
+    let names: Vec<&str> = agents.iter().map(|agent| agent.name.as_str()).collect();
+    assert_eq!(names, ["web-1", "web-2", "job-1", "job-2", "job-3", "all", "one-1"]);
+    assert_eq!((agents[0].title.as_str(), agents[2].title.as_str()), ("web-1", "Work"));
+    let replica = agents[3].replica.as_ref().expect("one of three");
+    assert_eq!((replica.of.as_str(), replica.number, replica.count), ("job", 2, 3));
+    let edges = |at: usize| -> Vec<_> {
+        agents[at].dependencies.iter().map(|edge| (edge.on.as_str(), edge.condition.clone())).collect()
+    };
+    let done = Condition::CompletedSuccessfully;
+    assert_eq!(edges(1), ["job-1", "job-2", "job-3"].map(|name| (name, done.clone())));
+    let ready = ["web-1", "web-2"].map(|name| (name, Condition::Ready));
+    assert_eq!(edges(5)[..2], ready);
+    assert_eq!(edges(5)[2..], ["job-2", "job-1", "job-3"].map(|name| (name, done.clone())));
+}
+
+#[test]
+fn replicas_do_not_multiply_beyond_measure() {
+    let many = |name: &str| {
+        format!("metadata: {{name: {name}}}\nspec: {{process: {{command: [x]}}, replicas: 1000}}\n")
+    };
+    let wide = format!("{}dependencies: {{required: [b]}}\n---\n{}", many("a"), many("b"));
+    let crowd: Vec<String> = (0..11).map(|number| many(&format!("a{number}"))).collect();
+    for text in [wide, crowd.join("---\n")] {
+        let loaded = loaded_text(&text);
+        assert!(loaded.set.is_none());
+        assert!(loaded.diagnostics.iter().any(|diagnostic| diagnostic.code == Code::TooComplex));
+    }
+}

@@ -20,6 +20,7 @@ use crate::model::{
     Agent, AgentKind, Condition, Dependency, Hooks, Process, Reporting, RestartPolicy, Secret, Stop,
 };
 use crate::read::{Document, Entry, Node, Value, shorten};
+use crate::replicas::MOST;
 
 /// An agent as far as its own document tells.
 pub(crate) struct Decoded {
@@ -29,6 +30,17 @@ pub(crate) struct Decoded {
     pub(crate) open_conditions: Vec<usize>,
     /// The groups of conditional tasks.
     pub(crate) groups: Vec<String>,
+    /// How many agents it stands for, where it says so.
+    pub(crate) replicas: Option<Replicas>,
+}
+
+/// `spec.replicas`.
+#[derive(Debug, Clone)]
+pub(crate) struct Replicas {
+    /// From 1 to [`crate::replicas::MOST`].
+    pub(crate) count: u32,
+    /// Where it stands.
+    pub(crate) place: Place,
 }
 
 /// A place in a file.
@@ -109,8 +121,10 @@ pub(crate) fn decode(
         origin: cx.origin_of(&span),
         file: path.to_owned(),
         name,
+        replica: None,
     };
-    Some(Decoded { agent, name: Place { file: cx.file, span }, open_conditions, groups: tasks.groups })
+    let (name, groups, replicas) = (Place { file: cx.file, span }, tasks.groups, spec.replicas);
+    Some(Decoded { agent, name, open_conditions, groups, replicas })
 }
 
 fn stem(path: &Path) -> String {
@@ -134,6 +148,7 @@ struct Spec {
     watchdog: Option<std::time::Duration>,
     stop: Stop,
     hooks: Hooks,
+    replicas: Option<Replicas>,
 }
 
 const KINDS: &[(&str, AgentKind)] = &[("task", AgentKind::Task), ("service", AgentKind::Service)];
@@ -157,6 +172,10 @@ fn spec(cx: &mut Context<'_>, node: Option<&Node>) -> Spec {
     out.watchdog = section.get("watchdog").and_then(|node| quantities::duration(cx, node));
     out.stop = section.get("stop").map(|node| process::stop(cx, node)).unwrap_or_default();
     out.hooks = section.get("hooks").map(|node| process::hooks(cx, node)).unwrap_or_default();
+    out.replicas = section.get("replicas").and_then(|node| {
+        let count = quantities::integer(cx, node, 1..=MOST)?;
+        Some(Replicas { count, place: Place { file: cx.file, span: node.span.clone() } })
+    });
     let declared = section.get("type").and_then(|node| choice(cx, node, KINDS));
     out.kind = declared.unwrap_or_else(|| kind_of(&out));
     out

@@ -24,7 +24,7 @@ sections! {
         ["name", "version", "created", "modified", "workstream", "branch", "schema_version", "checksum"];
     SPEC: "spec" = [
         "name", "domain", "priority", "description", "type", "process", "secrets", "restart", "startup_probe",
-        "readiness_probe", "liveness_probe", "watchdog", "stop", "hooks",
+        "readiness_probe", "liveness_probe", "watchdog", "stop", "hooks", "replicas",
     ];
     PROCESS: "spec.process" = [
         "command", "shell", "working_dir", "environment", "environment_from", "environment_file", "user", "tty",

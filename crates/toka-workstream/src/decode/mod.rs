@@ -19,6 +19,6 @@ mod suggest;
 mod tasks;
 mod texts;
 
-pub(crate) use agent::{Decoded, Place, decode};
+pub(crate) use agent::{Decoded, Place, Replicas, decode};
 pub(crate) use context::{Context, MAX_DIAGNOSTICS};
 pub(crate) use suggest::nearest;

@@ -36,11 +36,25 @@ pub enum AgentKind {
     Service,
 }
 
-/// One agent: one YAML document.
+/// Which of several agents that one document declares (`spec.replicas`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Replica {
+    /// The name that the document gives; others depend on all of them by it.
+    pub of: AgentName,
+    /// Which, from 1.
+    pub number: u32,
+    /// How many there are.
+    pub count: u32,
+}
+
+/// One agent: one YAML document, or one of its replicas.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Agent {
-    /// `metadata.name`.
+    /// `metadata.name`, with the number of the replica if there are any.
     pub name: AgentName,
+    /// Which replica it is, where `spec.replicas` is declared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica: Option<Replica>,
     /// `metadata.version`, free text; `v0` when absent.
     pub version: String,
     /// `metadata.workstream`; the file's stem when absent.

@@ -13,7 +13,7 @@ mod secret;
 mod stop;
 mod task;
 
-pub use agent::{Agent, AgentKind, Metadata, Set};
+pub use agent::{Agent, AgentKind, Metadata, Replica, Set};
 pub use dependency::{Condition, Dependency, Need};
 pub use objective::Objective;
 pub use process::{Process, ProcessCommand, Tty, User};

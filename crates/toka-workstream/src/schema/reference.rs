@@ -46,6 +46,7 @@ and these of Toka's:
 | variable | what it names |
 |---|---|
 | `TOKA_AGENT`, `TOKA_PROJECT`, `TOKA_RUN` | the agent, the project, the run |
+| `TOKA_REPLICA` | where `spec.replicas` is declared: which of them it is, from 1 |
 | `TOKA_ARTIFACTS` | the folder for results: emptied before each run, kept after it |
 | `TOKA_INPUTS` | a folder with one entry for each agent that it depends on: the artifacts of that agent, read-only |
 | `CREDENTIALS_DIRECTORY` | a folder with one file for each of `spec.secrets` |

@@ -62,6 +62,10 @@ pub(super) struct Spec {
     /// Commands around the agent's life, in its own sandbox.
     #[schemars(extend("examples" = [{"pre_start": ["mkdir", "-p", "out"]}]))]
     hooks: Option<Hooks>,
+    /// As how many agents it is started: `name-1`, `name-2` and so on, each with folders, limits and a life of its own and its
+    /// number in `TOKA_REPLICA`. Who depends on the name depends on all of them.
+    #[schemars(range(min = 1, max = 1000), extend("examples" = [3]))]
+    replicas: Option<u32>,
 }
 
 /// How urgent something is.
