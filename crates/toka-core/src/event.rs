@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::probe::ProbeKind;
+use crate::schedule::SkipReason;
 use crate::watchdog::Stage;
 use crate::{AgentName, Enforcement, Exit, ProjectName, RunId};
 
@@ -218,6 +219,18 @@ pub enum EventKind {
     LogLineSeen {
         /// The text that the line contains.
         text: String,
+    },
+    /// A time of its schedule has come, and it is started, or will be as soon as it has ended.
+    ScheduleFired {
+        /// The time, in milliseconds since the Unix epoch.
+        due_ms: i64,
+    },
+    /// A time of its schedule was passed over.
+    ScheduleSkipped {
+        /// The time, in milliseconds since the Unix epoch.
+        due_ms: i64,
+        /// Why.
+        reason: SkipReason,
     },
     /// Something a person should know.
     Warning {

@@ -19,7 +19,7 @@ pub use load::{LoadOptions, Loaded, check, documents, load};
 pub use model::{
     Agent, AgentKind, Backoff, Condition, Dependency, Frequency, Hook, Hooks, HttpGet, HttpScheme, Metadata,
     Metric, Need, Objective, Probe, ProbeCheck, Probes, Process, ProcessCommand, Replica, Reporting, Restart,
-    RestartPolicy, Retry, Secret, SecretSource, Set, Stop, Task, TcpSocket, Tty, User,
+    RestartPolicy, Retry, Schedule, Secret, SecretSource, Set, Stop, Task, TcpSocket, Tty, User,
 };
 pub use plan::{Plan, plan};
 pub use policy::{LoadedPolicy, POLICY_FILE, load_policy};

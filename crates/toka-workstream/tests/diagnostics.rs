@@ -110,6 +110,13 @@ fn probes_that_cannot_say_anything() {
 }
 
 #[test]
+fn schedules_that_never_come() {
+    let loaded = check(&[fixture("bad/schedules.yaml")], &LoadOptions::default());
+    assert!(loaded.set.is_none());
+    insta::assert_snapshot!("schedules", drawn(&loaded));
+}
+
+#[test]
 fn replicas_whose_names_cannot_be() {
     let loaded = check(&[fixture("bad/replicas.yaml")], &LoadOptions::default());
     assert!(loaded.set.is_none());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use toka_core::{Capability, NetworkAccess, Priority};
+use toka_core::{Capability, CatchUp, NetworkAccess, Overlap, Priority};
 use toka_workstream::{
     Agent, AgentKind, Code, Condition, LoadOptions, Loaded, Need, ProbeCheck, ProcessCommand, RestartPolicy,
     SecretSource, Severity, Style, load,
@@ -258,4 +258,31 @@ fn replicas_do_not_multiply_beyond_measure() {
         assert!(loaded.set.is_none());
         assert!(loaded.diagnostics.iter().any(|diagnostic| diagnostic.code == Code::TooComplex));
     }
+}
+
+#[test]
+fn a_schedule_in_its_forms() {
+    let text = |schedule: &str| {
+        format!("metadata: {{name: a}}\nspec: {{process: {{command: [x]}}, schedule: {schedule}}}\n")
+    };
+    for cron in
+        ["*/5 * * * *", "30 2 * * MON-FRI", "0 0 L * *", "@daily", "15 30 2 * * *", "0 0 12 1 1 * 2031"]
+    {
+        let loaded = loaded_text(&text(&format!("\"{cron}\"")));
+        let schedule = agents(&loaded)[0].schedule.as_ref().expect("a schedule");
+        assert_eq!(
+            (schedule.cron.as_str(), schedule.overlap, schedule.catch_up),
+            (cron, Overlap::Skip, CatchUp::None)
+        );
+    }
+    let full = "{cron: \"0 4 * * *\", timezone: Europe/Berlin, overlap: replace, catch_up: last}";
+    let loaded = loaded_text(&text(full));
+    let agent = &agents(&loaded)[0];
+    let schedule = agent.schedule.as_ref().expect("a schedule");
+    assert_eq!((schedule.overlap, schedule.catch_up), (Overlap::Replace, CatchUp::Last));
+    assert_eq!(schedule.timezone.as_deref(), Some("Europe/Berlin"));
+    assert_eq!((agent.kind, agent.restart.policy), (AgentKind::Task, RestartPolicy::No));
+    // For the end of a run it counts as one that is there until it is stopped.
+    let (plan, _) = toka_workstream::plan(loaded.set.as_ref().expect("no errors"), &loaded.sources);
+    assert_eq!(plan.expect("a plan").nodes()[0].kind, AgentKind::Service);
 }

@@ -151,6 +151,9 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             (format!("task failed: {} ({took})", safe(&exit.to_string())), palette.bad)
         }
         EventKind::ObjectiveChecked { description, exit, .. } => objective(description, exit, palette),
+        EventKind::ScheduleSkipped { reason, .. } => {
+            (format!("a time of its schedule was passed over: {}", reason.as_str()), palette.warn)
+        }
         EventKind::Warning { message } => (format!("warning: {}", safe(message)), palette.warn),
         // The rest is told by another line, or is of use to programs only.
         _ => return None,

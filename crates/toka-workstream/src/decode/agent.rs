@@ -13,11 +13,11 @@ use super::section::{Section, list};
 use super::suggest::{nearest, within_two_edits};
 use super::tasks::{PRIORITIES, Tasks, tasks};
 use super::texts::{choice, filled, text};
-use super::{dependencies, objectives, probes, process, quantities, reporting, restart, security};
+use super::{dependencies, objectives, probes, process, quantities, reporting, restart, schedule, security};
 use crate::diagnostic::{Code, Diagnostic, FileId};
 use crate::load::LoadOptions;
 use crate::model::{
-    Agent, AgentKind, Condition, Dependency, Hooks, Process, Reporting, RestartPolicy, Secret, Stop,
+    Agent, AgentKind, Condition, Dependency, Hooks, Process, Reporting, RestartPolicy, Schedule, Secret, Stop,
 };
 use crate::read::{Document, Entry, Node, Value, shorten};
 use crate::replicas::MOST;
@@ -109,6 +109,7 @@ pub(crate) fn decode(
         secrets: spec.secrets,
         restart: spec.restart.for_kind(spec.kind),
         probes: spec.probes.probes,
+        schedule: spec.schedule,
         watchdog: spec.watchdog,
         stop: spec.stop,
         hooks: spec.hooks,
@@ -149,6 +150,7 @@ struct Spec {
     stop: Stop,
     hooks: Hooks,
     replicas: Option<Replicas>,
+    schedule: Option<Schedule>,
 }
 
 const KINDS: &[(&str, AgentKind)] = &[("task", AgentKind::Task), ("service", AgentKind::Service)];
@@ -177,12 +179,17 @@ fn spec(cx: &mut Context<'_>, node: Option<&Node>) -> Spec {
         Some(Replicas { count, place: Place { file: cx.file, span: node.span.clone() } })
     });
     let declared = section.get("type").and_then(|node| choice(cx, node, KINDS));
+    out.schedule = section.get("schedule").and_then(|node| schedule::schedule(cx, node));
     out.kind = declared.unwrap_or_else(|| kind_of(&out));
+    schedule::report_conflicts(cx, &section, declared, out.restart.policy);
     out
 }
 
-/// What keeps running is a service: one that is always restarted, or that can be asked how it is.
+/// What runs to its end each time that the clock says so is a task. What keeps running is a service: one that is always restarted, or that can be asked how it is.
 fn kind_of(spec: &Spec) -> AgentKind {
+    if spec.schedule.is_some() {
+        return AgentKind::Task;
+    }
     let restarted = matches!(spec.restart.policy, Some(RestartPolicy::Always | RestartPolicy::UnlessStopped));
     if restarted || spec.probes.probes.any() { AgentKind::Service } else { AgentKind::Task }
 }

@@ -24,7 +24,7 @@ sections! {
         ["name", "version", "created", "modified", "workstream", "branch", "schema_version", "checksum"];
     SPEC: "spec" = [
         "name", "domain", "priority", "description", "type", "process", "secrets", "restart", "startup_probe",
-        "readiness_probe", "liveness_probe", "watchdog", "stop", "hooks", "replicas",
+        "readiness_probe", "liveness_probe", "watchdog", "stop", "hooks", "replicas", "schedule",
     ];
     PROCESS: "spec.process" = [
         "command", "shell", "working_dir", "environment", "environment_from", "environment_file", "user", "tty",
@@ -40,6 +40,7 @@ sections! {
     HTTP_GET: "http_get" = ["host", "port", "path", "scheme", "headers"];
     TCP_SOCKET: "tcp_socket" = ["host", "port"];
     STOP: "spec.stop" = ["signal", "grace_period"];
+    SCHEDULE: "spec.schedule" = ["cron", "timezone", "overlap", "catch_up"];
     HOOKS: "spec.hooks" = ["pre_start", "post_start", "pre_stop", "post_stop"];
     CAPABILITIES: "capabilities" = ["primary", "secondary"];
     OBJECTIVE: "an objective" = ["description", "deliverable", "validation", "priority", "check"];

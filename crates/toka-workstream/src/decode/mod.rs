@@ -13,6 +13,7 @@ mod process;
 mod quantities;
 mod reporting;
 mod restart;
+mod schedule;
 mod section;
 mod security;
 mod suggest;

@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use toka_core::{AgentName, Confinement, Origin, Priority};
 
-use super::{Dependency, Hooks, Objective, Probes, Process, Reporting, Restart, Secret, Stop, Task};
+use super::{
+    Dependency, Hooks, Objective, Probes, Process, Reporting, Restart, Schedule, Secret, Stop, Task,
+};
 
 /// Every agent of the files that one command was given, in the order of the files.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -83,6 +85,8 @@ pub struct Agent {
     pub restart: Restart,
     /// `spec.startup_probe`, `spec.readiness_probe`, `spec.liveness_probe`.
     pub probes: Probes,
+    /// `spec.schedule`: when it is started by the clock.
+    pub schedule: Option<Schedule>,
     /// `spec.watchdog`: the longest time without a sign of life.
     pub watchdog: Option<Duration>,
     /// `spec.stop`.
