@@ -36,8 +36,11 @@ impl<P: Processes> Actor<P> {
         (self.comeback, self.status, self.grace) = (None, None, None);
         self.readiness = Readiness::default();
         self.remarks.clear();
-        self.emit(EventKind::AgentStarting).await;
-        if let Err(reason) = self.open() {
+        let durable = self.emit(EventKind::AgentStarting);
+        // Nothing of the agent's happens by this: it needs not wait for the disk.
+        let opened = self.open();
+        durable.await;
+        if let Err(reason) = opened {
             self.finish(Exit::StartFailed { reason }).await;
             return;
         }

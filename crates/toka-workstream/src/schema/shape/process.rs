@@ -285,7 +285,7 @@ pub(super) struct Hooks {
     #[serde(default)]
     #[schemars(schema_with = "kinds::commands", extend("default" = [], "examples" = [["./drain.sh"]]))]
     pre_stop: String,
-    /// When the agent that ran is gone with all that it started, however it ended; a failure is told.
+    /// When the agent is gone with all that it started, however it ended, and after a start that failed; a failure is told.
     #[serde(default)]
     #[schemars(schema_with = "kinds::commands", extend("default" = [], "examples" = [["rm", "-r", "out"]]))]
     post_stop: String,
