@@ -97,6 +97,7 @@ impl Launcher {
             env: vec![("PATH".into(), "/usr/bin:/bin".into())],
             plan: Arc::clone(&self.plan),
             beside: None,
+            notification_fd: None,
             stop_signal: 15,
             grace: Duration::from_secs(1),
         };

@@ -150,6 +150,7 @@ fn by_hand(folder: &Path) -> Value {
         env: Vec::new(),
         plan: Arc::new(keeper_support::plan(folder, 1, &toka_core::Confinement::default())),
         beside: None,
+        notification_fd: None,
         stop_signal: libc::SIGTERM,
         grace: Duration::from_millis(100),
     };

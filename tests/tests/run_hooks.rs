@@ -14,6 +14,7 @@ as_both_users!(
     hooks_that_take_long_hold_up_nobody_else,
     hooks_are_behind_the_agents_walls,
     a_hook_after_the_end_runs_however_it_ended,
+    a_hook_after_the_end_runs_after_a_start_that_failed,
 );
 
 /// Far above what anything here takes; only a failure waits so long.
@@ -129,6 +130,18 @@ fn hooks_are_behind_the_agents_walls(user: User) {
     let finished = scene.toka_run(&[Document::shell("agent", "true").spec(&hooks)], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     assert_eq!(order(&scene, "agent"), "legal ");
+    scene.assert_nothing_left();
+}
+
+fn a_hook_after_the_end_runs_after_a_start_that_failed(user: User) {
+    let scene = Scene::new(user);
+    let hooks = format!("hooks: {{pre_start: [{}, ['false']], post_stop: [{}]}}", say("made"), say("swept"));
+    let agent = Document::shell("agent", "true")
+        .spec(&hooks)
+        .spec("restart: {policy: on-failure, max_restarts: 1, backoff: {initial: 1ms}}");
+    let finished = scene.toka_run(&[agent], &["--json"]);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    assert_eq!(order(&scene, "agent"), "made swept made swept ", "{finished:#?}");
     scene.assert_nothing_left();
 }
 

@@ -11,6 +11,7 @@ as_both_users!(
     a_probe_that_hangs_is_a_failure_and_nothing_of_it_stays,
     a_notice_and_a_line_are_answers_too,
     a_probe_sees_the_agents_files_and_not_the_hosts,
+    a_newline_on_the_declared_descriptor_is_readiness,
 );
 
 const OFTEN: &str = "period: 20ms, timeout: 5s, failure_threshold: 1";
@@ -111,6 +112,56 @@ fn a_probe_sees_the_agents_files_and_not_the_hosts(user: User) {
         .spec(&format!("readiness_probe: {{exec: {{command: [sh, -c, '{script}']}}, {OFTEN}}}"));
     let finished = scene.toka_run(&[agent, after_it_is_ready("user-of-it", "agent")], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+fn a_newline_on_the_declared_descriptor_is_readiness(user: User) {
+    let scene = Scene::new(user);
+    let on = |number| format!("readiness_probe: {{notification_fd: {number}, {OFTEN}}}");
+    // The descriptors that the keeper itself has begin at 3: wherever this one goes, it is in nobody's way.
+    let numbers: Vec<u32> = (3..=12).chain([200, 1023]).collect();
+    let speak = |number| {
+        format!(
+            "import os,time; os.write({number}, b'soon'); os.write({number}, b'\\n'); os.close({number}); time.sleep(600)"
+        )
+    };
+    let mut agents: Vec<Document> = numbers
+        .iter()
+        .map(|number| {
+            let name = format!("on-{number}");
+            Document::command(&name, &["python3", "-c", &speak(number)])
+                .spec("type: service")
+                .spec(&on(number))
+        })
+        .collect();
+    agents.push(service("shell", "echo >&3; exec 3>&-; exec sleep 600").spec(&on(&3)));
+    let edges: Vec<String> = agents
+        .iter()
+        .map(|agent| format!("{}: {{reason: it serves, condition: ready}}", agent.name()))
+        .collect();
+    let last = Document::shell("last", "true")
+        .section(&format!("dependencies: {{required: {{{}}}}}", edges.join(", ")));
+    agents.push(last);
+    let finished = scene.toka_run(&agents, &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+/// Closed without a newline, it says nothing; and nobody else has the descriptor.
+#[test]
+fn a_descriptor_that_is_closed_in_silence_says_nothing() {
+    let scene = Scene::new(User::Ordinary);
+    let silent = service("silent", "exec 3>&-; exec sleep 600")
+        .spec("readiness_probe: {notification_fd: 3, period: 20ms}")
+        .spec("restart: no");
+    let without = Document::shell("without", "[ ! -e /proc/self/fd/3 ] && sleep 0.3");
+    let mut run = scene.start(&[silent, without], &[]);
+    let changed = run.wait_for("probe_changed", "silent");
+    let reason = "it has not written a newline on descriptor 3 (3 failures in a row)";
+    assert_eq!((&changed["ok"], &changed["reason"]), (&false.into(), &reason.into()));
+    let finished = run.finish();
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert_eq!(all(&finished, "agent_ready", "silent"), Vec::<Value>::new());
     scene.assert_nothing_left();
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::probe::ProbeKind;
+use crate::schedule::SkipReason;
 use crate::watchdog::Stage;
 use crate::{AgentName, Enforcement, Exit, ProjectName, RunId};
 
@@ -91,6 +92,11 @@ pub enum EventKind {
     AgentNotReady {
         /// Why.
         reason: String,
+    },
+    /// It named another of its processes as its main one (`MAINPID=` of sd_notify(3)).
+    AgentMainProcess {
+        /// Process id on the host.
+        pid: i32,
     },
     /// Its tree is frozen.
     AgentPaused,
@@ -231,6 +237,18 @@ pub enum EventKind {
     LogLineSeen {
         /// The text that the line contains.
         text: String,
+    },
+    /// A time of its schedule has come, and it is started, or will be as soon as it has ended.
+    ScheduleFired {
+        /// The time, in milliseconds since the Unix epoch.
+        due_ms: i64,
+    },
+    /// A time of its schedule was passed over.
+    ScheduleSkipped {
+        /// The time, in milliseconds since the Unix epoch.
+        due_ms: i64,
+        /// Why.
+        reason: SkipReason,
     },
     /// Something a person should know.
     Warning {

@@ -56,6 +56,14 @@ impl Probes {
         kinds.into_iter().filter_map(|(kind, probe)| Some((kind, probe.as_ref()?)))
     }
 
+    /// The descriptor on which the agent tells that it is ready.
+    pub fn notification_fd(&self) -> Option<u16> {
+        self.each().find_map(|(_, probe)| match probe.check {
+            ProbeCheck::NotificationFd(number) => Some(number),
+            _ => None,
+        })
+    }
+
     /// The texts that they wait for in the agent's output.
     pub fn awaited_lines(&self) -> impl Iterator<Item = &str> {
         self.each().filter_map(|(_, probe)| match &probe.check {
@@ -90,6 +98,8 @@ pub enum ProbeCheck {
     Notify,
     /// Waits for a line of the agent's output that contains the text.
     LogLine(String),
+    /// Waits for a newline on this descriptor of the agent, as s6 does (<https://skarnet.org/software/s6/notifywhenup.html>).
+    NotificationFd(u16),
     /// Runs a command in the agent's sandbox; exit status 0 is success.
     Exec(Vec<String>),
     /// A GET request; a status from 200 to 399 is success.
@@ -101,7 +111,7 @@ pub enum ProbeCheck {
 impl ProbeCheck {
     /// Whether it waits for what the agent does by itself, once, and asks nothing.
     pub fn is_sign(&self) -> bool {
-        matches!(self, Self::Notify | Self::LogLine(_))
+        matches!(self, Self::Notify | Self::LogLine(_) | Self::NotificationFd(_))
     }
 }
 

@@ -87,6 +87,11 @@ pub enum Happening {
     BecameReady,
     /// It is not ready any more.
     LostReadiness,
+    /// Another of its processes is its main one from now on.
+    MainProcess {
+        /// Process id on the host.
+        pid: i32,
+    },
     /// Its tree is frozen.
     Frozen,
     /// Its tree runs again.
@@ -154,13 +159,22 @@ impl AgentState {
             (Self::Paused { pid, .. }, H::BecameReady) => Self::Paused { pid: *pid, ready: true },
             (Self::Running { pid, .. }, H::LostReadiness) => Self::Running { pid: *pid, ready: false },
             (Self::Paused { pid, .. }, H::LostReadiness) => Self::Paused { pid: *pid, ready: false },
+            (Self::Running { ready, .. }, H::MainProcess { pid }) => {
+                Self::Running { pid: *pid, ready: *ready }
+            }
+            (Self::Paused { ready, .. }, H::MainProcess { pid }) => Self::Paused { pid: *pid, ready: *ready },
             (Self::Running { pid, ready }, H::Frozen) => Self::Paused { pid: *pid, ready: *ready },
             (Self::Paused { pid, ready }, H::Thawed) => Self::Running { pid: *pid, ready: *ready },
             (Self::Running { .. } | Self::Paused { .. }, H::Gone(exit)) => Self::Ended { exit: exit.clone() },
             (Self::Stopping { exit }, H::Gone(_) | H::StartFailed(_)) => Self::Ended { exit: exit.clone() },
             (
                 Self::Stopping { exit },
-                H::Started { .. } | H::BecameReady | H::LostReadiness | H::Frozen | H::Thawed,
+                H::Started { .. }
+                | H::BecameReady
+                | H::LostReadiness
+                | H::MainProcess { .. }
+                | H::Frozen
+                | H::Thawed,
             ) => Self::Stopping { exit: exit.clone() },
             _ => return Err(IllegalStep { state: self.clone(), happening }),
         };
@@ -183,6 +197,9 @@ impl AgentState {
             }
             (EventKind::AgentNotReady { .. }, Self::Running { .. } | Self::Paused { .. }) => {
                 Some(Happening::LostReadiness)
+            }
+            (EventKind::AgentMainProcess { pid }, Self::Running { .. } | Self::Paused { .. }) => {
+                Some(Happening::MainProcess { pid: *pid })
             }
             (EventKind::AgentRestarting { restarts, .. }, state) if !state.is_asked_to_stop() => {
                 Some(Happening::Restarting { restarts: *restarts })
@@ -283,6 +300,7 @@ mod tests {
             exit.clone().prop_map(Happening::StartFailed),
             Just(Happening::BecameReady),
             Just(Happening::LostReadiness),
+            (1..9).prop_map(|pid| Happening::MainProcess { pid }),
             (1..9u32).prop_map(|restarts| Happening::Restarting { restarts }),
             Just(Happening::GivenUp { exit: Exit::Unknown, restarts: 3 }),
             Just(Happening::Frozen),

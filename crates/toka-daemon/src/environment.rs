@@ -57,6 +57,8 @@ pub(crate) struct Surroundings<'a> {
     pub project: &'a ProjectName,
     /// Its name.
     pub agent: &'a AgentName,
+    /// Which replica it is, if it is one of several.
+    pub replica: Option<u32>,
     /// The run.
     pub run: RunId,
     /// How often it must say that it is alive, if it says so at all.
@@ -107,6 +109,9 @@ pub(crate) fn assemble(
     }
     for (name, value) in own(surroundings) {
         set(name, &value);
+    }
+    if let Some(replica) = surroundings.replica {
+        set("TOKA_REPLICA", OsStr::new(&replica.to_string()));
     }
     if let Some(watchdog) = surroundings.watchdog {
         // As systemd has it (sd_watchdog_enabled(3)). Without WATCHDOG_PID, so that whichever process looks takes it.
@@ -203,6 +208,7 @@ mod tests {
             project: &name,
             agent: &name,
             run,
+            replica: None,
             watchdog: None,
         };
         let variables = assemble(Some(&process), &files, surroundings);
@@ -237,6 +243,7 @@ mod tests {
             project: &name,
             agent: &name,
             run,
+            replica: None,
             watchdog: None,
         };
         for (variable, _) in own(surroundings) {

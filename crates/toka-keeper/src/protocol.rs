@@ -37,6 +37,9 @@ pub struct Launch {
     /// The agent's process that it runs beside: within its limits and its network, and ended with it.
     #[serde(default)]
     pub beside: Option<ProcessId>,
+    /// The number of a descriptor of its own on which it tells that it is ready, 3 to 1023.
+    #[serde(default)]
+    pub notification_fd: Option<u16>,
     /// The signal that asks it to stop, for the case that the daemon is gone.
     pub stop_signal: i32,
     /// How long it may take then.
@@ -75,6 +78,8 @@ pub(crate) enum Request {
     Resources { id: ProcessId },
     /// Whose group a process is in.
     Owner { pid: i32 },
+    /// From now on another of the agent's processes is its main one, named as the agent names it.
+    SetMain { id: ProcessId, pid: i32 },
     /// Keep the descriptors that come with this, in the place of those of the same name: until the process is settled,
     /// or until the keeper ends when no process is named.
     Hold {
@@ -214,7 +219,8 @@ pub(crate) enum Body {
     },
     /// Answer to `Attach`: the keeper has a daemon, and this is its pid.
     Occupied { pid: i32 },
-    /// It runs; the read ends of its output and error pipes come with this.
+    /// It runs; the read ends of its output and error pipes come with this, and of the pipe that it notifies through, if it
+    /// has one.
     Started {
         pid: i32,
         enforcement: Enforcement,
@@ -237,6 +243,8 @@ pub(crate) enum Body {
     Resources(Resources),
     /// Answer to `Owner`.
     Owner(Option<ProcessId>),
+    /// Answer to `SetMain`: the host's number of the process.
+    Main { pid: i32 },
     /// Answer to `List`.
     List(Vec<Entry>),
     /// Answer to `HandBack`; the descriptors come with this: first so many pipes (output, errors), then those of the names.

@@ -189,6 +189,7 @@ impl<P: Processes> Beside<P> {
             env: env.clone(),
             plan: Arc::clone(plan),
             beside: (company == Company::Agent).then_some(self.agent),
+            notification_fd: None,
             stop_signal: nix::libc::SIGKILL,
             grace: Duration::ZERO,
         };

@@ -46,6 +46,18 @@ impl Countdown {
         }
     }
 
+    /// Ends no earlier than `length` after `now`; while it stands still, no less than that is left.
+    pub(crate) fn extend(self, length: Duration, now: Instant) -> Self {
+        match self {
+            Self::Never => Self::Never,
+            Self::Running { until } => match now.checked_add(length) {
+                Some(later) => Self::Running { until: until.max(later) },
+                None => Self::Never,
+            },
+            Self::Held { left } => Self::Held { left: left.max(length) },
+        }
+    }
+
     /// When it ends, if it runs.
     pub(crate) fn deadline(self) -> Option<Instant> {
         match self {
@@ -87,6 +99,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_extension_never_shortens() {
+        let now = Instant::now();
+        let ten = Countdown::start(Some(Duration::from_secs(10)), now);
+        assert_eq!(ten.extend(Duration::from_secs(5), now), ten);
+        assert_eq!(ten.extend(Duration::from_secs(15), now).deadline(), Some(now + Duration::from_secs(15)));
+        let held = ten.hold(now).extend(Duration::from_secs(15), now);
+        assert_eq!(held, Countdown::Held { left: Duration::from_secs(15) });
+        assert_eq!(Countdown::Never.extend(Duration::from_secs(1), now), Countdown::Never);
+        assert_eq!(ten.extend(Duration::MAX, now), Countdown::Never);
     }
 
     #[test]

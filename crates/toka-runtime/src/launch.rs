@@ -75,7 +75,8 @@ pub struct Hooks {
     pub post_start: Vec<Vec<String>>,
     /// Beside its process, before the signal that asks it to stop and within the same grace period.
     pub pre_stop: Vec<Vec<String>>,
-    /// When its process and all that it started are gone, however it ended; a failure is told.
+    /// When its process and all that it started are gone, however it ended, and after a start that failed; a failure is
+    /// told.
     pub post_stop: Vec<Vec<String>>,
 }
 

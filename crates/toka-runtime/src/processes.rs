@@ -19,6 +19,8 @@ pub trait Processes: Clone + Send + Sync + 'static {
     fn freeze(&self, id: ProcessId) -> impl Future<Output = io::Result<()>> + Send;
     /// Lets the whole tree run again.
     fn thaw(&self, id: ProcessId) -> impl Future<Output = io::Result<()>> + Send;
+    /// Makes another process of the agent its main one; it is named as the agent names it. The host's number of it.
+    fn set_main(&self, id: ProcessId, pid: i32) -> impl Future<Output = Result<i32, KeeperError>> + Send;
     /// Gives the process that the agent calls `pid` a control group of its own within the agent's.
     fn make_leaf(
         &self,
@@ -53,6 +55,10 @@ impl Processes for Keeper {
 
     async fn thaw(&self, id: ProcessId) -> io::Result<()> {
         Self::thaw(self, id).await.map_err(io::Error::other)
+    }
+
+    async fn set_main(&self, id: ProcessId, pid: i32) -> Result<i32, KeeperError> {
+        Self::set_main(self, id, pid).await
     }
 
     async fn make_leaf(&self, id: ProcessId, leaf: &str, pid: i32) -> Result<(), KeeperError> {

@@ -32,6 +32,7 @@ pub(crate) enum Asked {
     Kill,
     Freeze,
     Thaw,
+    SetMain(i32),
     MakeLeaf(String, i32),
     RemoveLeaf(String),
 }
@@ -83,6 +84,14 @@ impl Processes for FakeKeeper {
     async fn thaw(&self, _: ProcessId) -> io::Result<()> {
         self.ask(Asked::Thaw);
         Ok(())
+    }
+
+    async fn set_main(&self, id: ProcessId, pid: i32) -> Result<i32, KeeperError> {
+        if self.owner_of(pid).await != Some(id) {
+            return Err(KeeperError::Stranger);
+        }
+        self.ask(Asked::SetMain(pid));
+        Ok(pid)
     }
 
     async fn make_leaf(&self, id: ProcessId, leaf: &str, pid: i32) -> Result<(), KeeperError> {
@@ -165,7 +174,9 @@ impl Rig {
         let (stdout, out) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         let (stderr, err) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         self.pipes = Some([out, err]);
-        answer.send(Ok(Started { pid: PID, stdout, stderr, enforcement })).expect("the actor waits");
+        answer
+            .send(Ok(Started { pid: PID, stdout, stderr, notification: None, enforcement }))
+            .expect("the actor waits");
     }
 
     pub(crate) async fn asked(&mut self) -> Asked {

@@ -10,6 +10,7 @@ mod model;
 pub mod plan;
 mod policy;
 mod read;
+mod replicas;
 pub mod schema;
 mod starter;
 
@@ -17,8 +18,9 @@ pub use diagnostic::{Code, Diagnostic, FileId, Label, Severity, Sources, Style};
 pub use load::{LoadOptions, Loaded, check, documents, load, load_texts};
 pub use model::{
     Agent, AgentKind, Backoff, Condition, Dependency, Frequency, Hook, Hooks, HttpGet, HttpScheme, Logs,
-    Metadata, Metric, Need, Objective, Probe, ProbeCheck, Probes, Process, ProcessCommand, Reporting,
-    Restart, RestartPolicy, Retry, Secret, SecretSource, Set, Stop, Task, TcpSocket, Tty, User,
+    Metadata, Metric, Need, Objective, Probe, ProbeCheck, Probes, Process, ProcessCommand, Replica,
+    Reporting, Restart, RestartPolicy, Retry, Schedule, Secret, SecretSource, Set, Stop, Task, TcpSocket,
+    Tty, User,
 };
 pub use plan::{Plan, plan};
 pub use policy::{LoadedPolicy, POLICY_FILE, load_policy};

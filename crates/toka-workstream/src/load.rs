@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::decode::{Context, Decoded, MAX_DIAGNOSTICS, Place, decode, nearest};
 use crate::diagnostic::{Code, Diagnostic, FileId, Severity, Sources};
 use crate::model::{Agent, AgentKind, Condition, Probes, Set};
-use crate::plan::{Member, Problem, arrange};
+use crate::plan::{Member, Problem, arrange, distinct};
 use crate::read::{Found, collect, parse};
+use crate::replicas;
 
 /// What to make of the files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,6 +68,7 @@ pub fn check(paths: &[PathBuf], options: &LoadOptions) -> Loaded {
     loader.read(paths);
     let (set, mut loaded) = loader.finish();
     let (_, problems) = arrange(set.agents.iter().map(Member::from).collect());
+    let problems = distinct(problems);
     let diagnostics = problems.iter().take(MAX_DIAGNOSTICS).map(|problem| {
         let diagnostic = problem.diagnostic(&loaded.sources);
         let severity = match diagnostic.code {
@@ -144,6 +146,7 @@ impl<'o> Loader<'o> {
     fn finish(mut self) -> (Set, Loaded) {
         self.report_duplicates();
         self.report_unknown_groups();
+        self.expand_replicas();
         self.close_conditions();
         let agents: Vec<Agent> = self.decoded.into_iter().map(|decoded| decoded.agent).collect();
         let loaded = Loaded {
@@ -175,6 +178,16 @@ impl<'o> Loader<'o> {
             );
             false
         });
+        let count = problems.len();
+        problems.truncate(MAX_DIAGNOSTICS);
+        self.diagnostics.append(&mut problems);
+        self.diagnostics.extend(more(count, Severity::Error));
+    }
+
+    /// Puts agents in the place of every document that stands for several.
+    fn expand_replicas(&mut self) {
+        let (expanded, mut problems) = replicas::expand(std::mem::take(&mut self.decoded));
+        self.decoded = expanded;
         let count = problems.len();
         problems.truncate(MAX_DIAGNOSTICS);
         self.diagnostics.append(&mut problems);

@@ -117,6 +117,20 @@ fn logs_that_cannot_be_kept_so() {
 }
 
 #[test]
+fn schedules_that_never_come() {
+    let loaded = check(&[fixture("bad/schedules.yaml")], &LoadOptions::default());
+    assert!(loaded.set.is_none());
+    insta::assert_snapshot!("schedules", drawn(&loaded));
+}
+
+#[test]
+fn replicas_whose_names_cannot_be() {
+    let loaded = check(&[fixture("bad/replicas.yaml")], &LoadOptions::default());
+    assert!(loaded.set.is_none());
+    insta::assert_snapshot!("replicas", drawn(&loaded));
+}
+
+#[test]
 fn controls_in_a_source_have_no_power_over_the_terminal() {
     let loaded = check(&[fixture("bad/controls.yaml")], &LoadOptions::default());
     let text = loaded.sources.render(&loaded.diagnostics, Style::Plain);

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use toka_core::{ByteSize, Capability, Compression, LogPolicy, NetworkAccess, Priority, WhenFull};
+use toka_core::{
+    ByteSize, Capability, CatchUp, Compression, LogPolicy, NetworkAccess, Overlap, Priority, WhenFull,
+};
 use toka_workstream::{
     Agent, AgentKind, Code, Condition, LoadOptions, Loaded, Need, ProbeCheck, ProcessCommand, RestartPolicy,
     SecretSource, Severity, Style, load,
@@ -238,4 +240,78 @@ fn a_group_that_no_agent_has_is_worth_a_note() {
     assert_eq!((note.code, note.severity), (Code::UnknownGroup, Severity::Note));
     assert_eq!(note.help.as_deref(), Some("did you mean `nightly`?"));
     assert!(loaded.set.is_some());
+}
+
+fn loaded_text(text: &str) -> Loaded {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("set.yaml");
+    std::fs::write(&path, text).expect("written");
+    load(&[path], &LoadOptions::default())
+}
+
+#[test]
+fn a_document_with_replicas_is_several_agents_and_an_edge_to_it_is_one_to_each() {
+    let loaded = loaded_text(
+        "metadata: {name: web}\nspec: {process: {command: [x]}, replicas: 2, readiness_probe: {}}\n\
+         dependencies: {required: {job: first}}\n---\n\
+         metadata: {name: job}\nspec: {process: {command: [x]}, replicas: 3, name: Work}\n---\n\
+         metadata: {name: all}\nspec: {process: {command: [x]}}\n\
+         dependencies: {required: {web: both}, optional: {job-2: only this one, job: the rest}}\n---\n\
+         metadata: {name: one}\nspec: {process: {command: [x]}, replicas: 1}\n",
+    );
+    let agents = agents(&loaded);
+    let names: Vec<&str> = agents.iter().map(|agent| agent.name.as_str()).collect();
+    assert_eq!(names, ["web-1", "web-2", "job-1", "job-2", "job-3", "all", "one-1"]);
+    assert_eq!((agents[0].title.as_str(), agents[2].title.as_str()), ("web-1", "Work"));
+    let replica = agents[3].replica.as_ref().expect("one of three");
+    assert_eq!((replica.of.as_str(), replica.number, replica.count), ("job", 2, 3));
+    let edges = |at: usize| -> Vec<_> {
+        agents[at].dependencies.iter().map(|edge| (edge.on.as_str(), edge.condition.clone())).collect()
+    };
+    let done = Condition::CompletedSuccessfully;
+    assert_eq!(edges(1), ["job-1", "job-2", "job-3"].map(|name| (name, done.clone())));
+    let ready = ["web-1", "web-2"].map(|name| (name, Condition::Ready));
+    assert_eq!(edges(5)[..2], ready);
+    assert_eq!(edges(5)[2..], ["job-2", "job-1", "job-3"].map(|name| (name, done.clone())));
+}
+
+#[test]
+fn replicas_do_not_multiply_beyond_measure() {
+    let many = |name: &str| {
+        format!("metadata: {{name: {name}}}\nspec: {{process: {{command: [x]}}, replicas: 1000}}\n")
+    };
+    let wide = format!("{}dependencies: {{required: [b]}}\n---\n{}", many("a"), many("b"));
+    let crowd: Vec<String> = (0..11).map(|number| many(&format!("a{number}"))).collect();
+    for text in [wide, crowd.join("---\n")] {
+        let loaded = loaded_text(&text);
+        assert!(loaded.set.is_none());
+        assert!(loaded.diagnostics.iter().any(|diagnostic| diagnostic.code == Code::TooComplex));
+    }
+}
+
+#[test]
+fn a_schedule_in_its_forms() {
+    let text = |schedule: &str| {
+        format!("metadata: {{name: a}}\nspec: {{process: {{command: [x]}}, schedule: {schedule}}}\n")
+    };
+    for cron in
+        ["*/5 * * * *", "30 2 * * MON-FRI", "0 0 L * *", "@daily", "15 30 2 * * *", "0 0 12 1 1 * 2031"]
+    {
+        let loaded = loaded_text(&text(&format!("\"{cron}\"")));
+        let schedule = agents(&loaded)[0].schedule.as_ref().expect("a schedule");
+        assert_eq!(
+            (schedule.cron.as_str(), schedule.overlap, schedule.catch_up),
+            (cron, Overlap::Skip, CatchUp::None)
+        );
+    }
+    let full = "{cron: \"0 4 * * *\", timezone: Europe/Berlin, overlap: replace, catch_up: last}";
+    let loaded = loaded_text(&text(full));
+    let agent = &agents(&loaded)[0];
+    let schedule = agent.schedule.as_ref().expect("a schedule");
+    assert_eq!((schedule.overlap, schedule.catch_up), (Overlap::Replace, CatchUp::Last));
+    assert_eq!(schedule.timezone.as_deref(), Some("Europe/Berlin"));
+    assert_eq!((agent.kind, agent.restart.policy), (AgentKind::Task, RestartPolicy::No));
+    // For the end of a run it counts as one that is there until it is stopped.
+    let (plan, _) = toka_workstream::plan(loaded.set.as_ref().expect("no errors"), &loaded.sources);
+    assert_eq!(plan.expect("a plan").nodes()[0].kind, AgentKind::Service);
 }

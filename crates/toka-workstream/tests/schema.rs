@@ -99,6 +99,8 @@ fn what_the_schema_refuses_the_decoder_refuses() {
         format!("{head}, restart: {{policy: sometimes}}}}\n"),
         format!("{head}, stop: [1]}}\n"),
         format!("{head}, readiness_probe: {{http_get: {{port: 0}}}}}}\n"),
+        format!("{head}, readiness_probe: {{notification_fd: 2}}}}\n"),
+        format!("{head}, readiness_probe: {{notification_fd: 1024}}}}\n"),
         format!("{head}}}\nsecurity: {{sandbox: perhaps}}\n"),
         format!("{head}}}\nsecurity: {{network: some}}\n"),
         format!("{head}}}\nsecurity: {{resource_limits: {{max_processes: 0}}}}\n"),

@@ -139,6 +139,7 @@ impl Bench {
             env: vec![("PATH".into(), "/usr/bin:/bin".into())],
             plan: Arc::new(plan(self.folders.path(), id, &Confinement::default())),
             beside: None,
+            notification_fd: None,
             stop_signal: libc::SIGTERM,
             grace: Duration::from_millis(100),
         }

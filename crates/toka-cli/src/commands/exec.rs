@@ -185,6 +185,7 @@ fn launch(agent: &Agent, folders: &AgentFolders, args: &Args) -> anyhow::Result<
         env: environment(folders, &plan),
         plan: Arc::new(plan),
         beside: None,
+        notification_fd: None,
         stop_signal: nix::libc::SIGTERM,
         grace: Duration::from_secs(2),
     })

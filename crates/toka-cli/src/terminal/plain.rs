@@ -149,6 +149,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             (format!("started (pid {pid}, enforcement {enforcement})"), Paint::NONE)
         }
         EventKind::AgentReady => ("ready".to_owned(), palette.good),
+        EventKind::AgentMainProcess { pid } => (format!("its main process is now pid {pid}"), Paint::NONE),
         EventKind::AgentPaused => ("paused".to_owned(), palette.warn),
         EventKind::AgentResumed => ("resumed".to_owned(), Paint::NONE),
         EventKind::AgentStopping { exit } => (format!("stopping: {}", safe(&exit.to_string())), palette.warn),
@@ -197,6 +198,9 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             (format!("task failed: {} ({took})", safe(&exit.to_string())), palette.bad)
         }
         EventKind::ObjectiveChecked { description, exit, .. } => objective(description, exit, palette),
+        EventKind::ScheduleSkipped { reason, .. } => {
+            (format!("a time of its schedule was passed over: {}", reason.as_str()), palette.warn)
+        }
         EventKind::Warning { message } => (format!("warning: {}", safe(message)), palette.warn),
         // The rest is told by another line, or is of use to programs only.
         _ => return None,

@@ -138,6 +138,7 @@ impl Lab {
             env: env.map(|(name, folder)| (name.into(), folder.into())).to_vec(),
             plan: Arc::new(plan.bare()),
             beside: None,
+            notification_fd: None,
             stop_signal: Signal::SIGTERM as i32,
             grace: Duration::ZERO,
         };

@@ -23,6 +23,8 @@ pub struct Started {
     pub stdout: OwnedFd,
     /// The read end of its errors, non-blocking.
     pub stderr: OwnedFd,
+    /// The read end of the pipe at its [`Launch::notification_fd`], non-blocking.
+    pub notification: Option<OwnedFd>,
     /// What confines it.
     pub enforcement: Enforcement,
 }
@@ -51,12 +53,13 @@ impl Keeper {
         match body {
             Body::Started { pid, enforcement, .. } => {
                 let got = descriptors.len();
-                let [stdout, stderr]: [OwnedFd; 2] = descriptors.try_into().map_err(|_| {
+                let mut pipes = descriptors.into_iter();
+                let (Some(stdout), Some(stderr)) = (pipes.next(), pipes.next()) else {
                     // Nobody would read what it writes.
                     self.kill(id);
-                    SpawnError::Keeper(KeeperError::Descriptors { got, sent: 2 })
-                })?;
-                Ok(Started { pid, stdout, stderr, enforcement })
+                    return Err(SpawnError::Keeper(KeeperError::Descriptors { got, sent: 2 }));
+                };
+                Ok(Started { pid, stdout, stderr, notification: pipes.next(), enforcement })
             }
             Body::NotPrepared(error) => Err(SpawnError::Prepare(error)),
             Body::NotStarted(error) => Err(SpawnError::Step(error)),
@@ -106,6 +109,18 @@ impl Keeper {
     pub async fn remove_leaf(&self, id: ProcessId, leaf: &str) -> Result<Usage, KeeperError> {
         match self.call(Request::RemoveLeaf { id, leaf: leaf.to_owned() }, Vec::new()).await?.0 {
             Body::Usage(usage) => Ok(usage),
+            other => Err(refusal(other)),
+        }
+    }
+
+    /// Makes another process of the agent its main one: it gets the signals, and where the keeper becomes its parent, its
+    /// end is the agent's. `pid` is the number that the agent has for it, as in [`Keeper::make_leaf`]; returns the host's.
+    ///
+    /// # Errors
+    /// [`KeeperError::Stranger`] when the process is not the agent's.
+    pub async fn set_main(&self, id: ProcessId, pid: i32) -> Result<i32, KeeperError> {
+        match self.call(Request::SetMain { id, pid }, Vec::new()).await?.0 {
+            Body::Main { pid } => Ok(pid),
             other => Err(refusal(other)),
         }
     }

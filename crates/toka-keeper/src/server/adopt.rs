@@ -72,7 +72,7 @@ impl Server {
         }
         self.children.insert(id, child);
         if !watched {
-            self.on_exit(id, orphan.status.unwrap_or(Status::Unknown));
+            self.on_exit(id, orphan.pid, orphan.status.unwrap_or(Status::Unknown));
         }
     }
 

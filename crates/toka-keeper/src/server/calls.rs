@@ -29,6 +29,7 @@ impl Server {
         match request {
             Request::List => Body::List(self.list()),
             Request::Owner { pid } => Body::Owner(self.owner(pid)),
+            Request::SetMain { id, pid } => self.set_main(id, pid),
             Request::Hold { id, name } => self.with_held(id, |held| held.replace(&name, descriptors)),
             Request::Release { id, name } => self.with_held(id, |held| held.release(&name)),
             Request::Signal { id, signal } => self.with(id, |child| child.signal(signal)),
@@ -238,6 +239,6 @@ pub(super) fn with_source(error: &dyn std::error::Error) -> String {
 }
 
 /// The parent of a process (proc_pid_stat(5)).
-fn parent_of(pid: i32) -> Option<i32> {
+pub(super) fn parent_of(pid: i32) -> Option<i32> {
     stat_field(pid, 4)?.parse().ok()
 }

@@ -19,6 +19,7 @@ use toka_sandbox::sys::{self, Arguments};
 use toka_sandbox::{Birth, Group, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams};
 
 use super::held::Held;
+use super::notification::{self, Notification};
 use super::number;
 use super::peer::Caller;
 use crate::protocol::{self, Body, Entry, Launch, Orphan, ProcessId, StartError, State, Status};
@@ -38,6 +39,8 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Child {
     pub(super) pid: i32,
+    /// The process that it named as its main one, if that is another.
+    pub(super) named: Option<i32>,
     pub(super) phase: Phase,
     pub(super) birth: Birth,
     pub(super) project: String,
@@ -96,8 +99,11 @@ impl Child {
             pipe2(OFlag::O_CLOEXEC).map_err(|error| StepError::new("streams: make pipe", None, &error.into()))
         };
         let ((output, output_end), (error, error_end), (report, report_end)) = (pipe()?, pipe()?, pipe()?);
-        let executable = Executable::new(preparer, launch)?;
         let leaf = leaf_name(launch.id);
+        let notification = launch.notification_fd.map(Notification::new).transpose()?;
+        let number = launch.notification_fd;
+        let report_end = notification::elsewhere(report_end, number)?;
+        let executable = Executable::new(preparer, launch)?;
         let seat = match host {
             Some(host) => Seat::Beside { group: &host.group, leaf: &leaf, pid: host.pid },
             None => Seat::Own,
@@ -107,7 +113,8 @@ impl Child {
         let streams = Streams { input: null.as_fd(), output: output_end.as_fd(), error: error_end.as_fd() };
         let birth = prepared.birth(&launch.plan);
         let begun = prepared.start(birth, preparer, || {
-            become_agent(&prepared, preparer, launch, streams, &executable, report_end.as_fd())
+            let ends = Ends { streams, notification: notification.as_ref(), report: report_end.as_fd() };
+            become_agent(&prepared, preparer, launch, &executable, ends)
         });
         let pid = begun.map_err(|error| {
             let _ = group.remove();
@@ -115,12 +122,17 @@ impl Child {
         })?;
         drop(report_end);
         let status = prepared.into_status_pipe();
+        let mut held = Held::default();
+        if let Some(notification) = notification {
+            notification.hold(&mut held);
+        }
         for end in [&output, &error] {
             // The daemon reads both by readiness. The flag is of this end only; the agent's end stays blocking.
             let _ = fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
         }
         Ok(Self {
             pid,
+            named: None,
             phase: Phase::Starting { report, caller },
             birth,
             project: launch.plan.project.to_string(),
@@ -132,7 +144,7 @@ impl Child {
             group,
             enforcement,
             pipes: Some([output, error]),
-            held: Held::default(),
+            held,
             usage: Usage::default(),
             status,
             exited: None,
@@ -152,6 +164,7 @@ impl Child {
         let freezer = if group.is_frozen() { Freezer::Frozen } else { Freezer::Thawed };
         Self {
             pid: orphan.pid,
+            named: None,
             phase: Phase::Running,
             // In a process namespace of its own it would have ended with its keeper.
             birth: Birth::Copied,
@@ -302,7 +315,11 @@ impl Child {
         if matches!(self.phase, Phase::Draining) {
             return Ok(Body::Done);
         }
-        self.send(signal).map_err(|error| error.to_string())?;
+        let sent = match self.main_process() {
+            own if own == self.pid => self.send(signal),
+            named => kill(Pid::from_raw(named), signal).map_err(Into::into),
+        };
+        sent.map_err(|error| error.to_string())?;
         Ok(Body::Done)
     }
 
@@ -343,7 +360,11 @@ impl Child {
         match self.birth {
             Birth::Sharing | Birth::Copied => Some(number),
             Birth::InNamespaces => {
-                let members = self.group.processes().unwrap_or_default();
+                let members: Vec<i32> = if self.group.can_kill() {
+                    self.group.processes().unwrap_or_default()
+                } else {
+                    number::descendants(Path::new("/proc"), self.pid).into_iter().collect()
+                };
                 let others = members.into_iter().filter(|pid| *pid != self.pid);
                 number::on_host(Path::new("/proc"), others, self.pid, number)
             }
@@ -386,22 +407,33 @@ fn unreadable(reason: &str) -> StepError {
     StepError { step: "start".into(), path: None, errno: 0, reason: reason.into() }
 }
 
+/// The child's ends of its pipes.
+#[derive(Clone, Copy)]
+struct Ends<'a> {
+    streams: Streams<'a>,
+    notification: Option<&'a Notification>,
+    report: BorrowedFd<'a>,
+}
+
 /// In the child: confines itself and executes the program; on failure says the step, the path and the error, and returns
 /// the status to end with.
 fn become_agent(
     prepared: &Prepared,
     preparer: &Preparer,
     launch: &Launch,
-    streams: Streams<'_>,
     executable: &Executable<'_>,
-    report: BorrowedFd<'_>,
+    ends: Ends<'_>,
 ) -> i32 {
-    let error = match prepared.enter(&launch.plan, preparer, streams) {
+    // What is placed last takes the number of nothing that is still needed.
+    let placed = prepared
+        .enter(&launch.plan, preparer, ends.streams)
+        .and_then(|()| ends.notification.map_or(Ok(()), Notification::place));
+    let error = match placed {
         Ok(()) => executable.execute(),
         Err(error) => error,
     };
     if let Ok(text) = serde_json::to_vec(&error) {
-        let _ = nix::unistd::write(report, &text);
+        let _ = nix::unistd::write(ends.report, &text);
     }
     127
 }
@@ -417,6 +449,8 @@ struct Executable<'a> {
 enum Target<'a> {
     Path(CString),
     Open(BorrowedFd<'a>),
+    /// The same, where it had the number that the agent's own descriptor gets.
+    Moved(OwnedFd),
 }
 
 impl<'a> Executable<'a> {
@@ -431,6 +465,9 @@ impl<'a> Executable<'a> {
         };
         let envp = launch.env.iter().map(pair).collect();
         let target = match &launch.program {
+            Program::Itself if notification::is(preparer.executable(), launch.notification_fd) => {
+                Target::Moved(notification::copy(preparer.executable())?)
+            }
             Program::Itself => Target::Open(preparer.executable()),
             Program::Path(path) => {
                 Target::Path(sys::c_path(path).map_err(|error| StepError::new("exec", Some(path), &error))?)
@@ -443,6 +480,9 @@ impl<'a> Executable<'a> {
     fn execute(&self) -> StepError {
         match &self.target {
             Target::Open(file) => StepError::new("exec", None, &sys::exec_file(*file, &self.arguments)),
+            Target::Moved(file) => {
+                StepError::new("exec", None, &sys::exec_file(file.as_fd(), &self.arguments))
+            }
             Target::Path(path) => {
                 let error = sys::exec_path(path, &self.arguments);
                 StepError::new("exec", Some(Path::new(OsStr::from_bytes(path.as_bytes()))), &error)

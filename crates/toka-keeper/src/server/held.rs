@@ -22,6 +22,11 @@ impl Held {
         self.0.retain(|(held, _)| held != name);
     }
 
+    /// The first of a name.
+    pub(super) fn get(&self, name: &str) -> Option<&OwnedFd> {
+        self.0.iter().find(|(held, _)| held == name).map(|(_, fd)| fd)
+    }
+
     /// Each name once.
     pub(super) fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();

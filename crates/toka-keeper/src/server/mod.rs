@@ -5,6 +5,8 @@ mod calls;
 mod child;
 mod held;
 mod listener;
+mod main_process;
+mod notification;
 mod number;
 mod past;
 mod peer;
@@ -226,14 +228,17 @@ impl Server {
                 _ => break,
             };
             if let Some(id) = self.mains.remove(&pid.as_raw()) {
-                self.on_exit(id, status);
+                self.on_exit(id, pid.as_raw(), status);
             }
         }
         self.let_go();
     }
 
-    fn on_exit(&mut self, id: ProcessId, status: Status) {
+    fn on_exit(&mut self, id: ProcessId, pid: i32, status: Status) {
         let Some(child) = self.children.get_mut(&id) else { return };
+        if child.lives_on_without(pid) {
+            return;
+        }
         let told = child.on_exit(status);
         if child.is_draining() {
             self.draining.insert(id);
@@ -245,9 +250,10 @@ impl Server {
 
     /// Nobody can wait for somebody else's child, so its status stays unknown.
     fn on_watch(&mut self, id: ProcessId) {
-        if let Some(watch) = self.children.get(&id).and_then(Child::watch) {
+        if let Some((pid, watch)) = self.children.get(&id).and_then(|child| Some((child.pid, child.watch()?)))
+        {
             let _ = self.epoll.delete(watch);
-            self.on_exit(id, Status::Unknown);
+            self.on_exit(id, pid, Status::Unknown);
         }
         self.let_go();
     }
@@ -266,8 +272,7 @@ impl Server {
                 let start_time = outlives.then(|| child.begun()).flatten();
                 let enforcement = child.enforcement.clone();
                 let body = Body::Started { pid: child.pid, enforcement, start_time };
-                let pipes: io::Result<Vec<OwnedFd>> =
-                    child.pipes.iter().flatten().map(OwnedFd::try_clone).collect();
+                let pipes: io::Result<Vec<OwnedFd>> = child.all_pipes().map(OwnedFd::try_clone).collect();
                 match pipes {
                     Ok(pipes) => self.answer(caller, body, pipes),
                     // It runs all the same; the pipes can be handed back later.

@@ -30,6 +30,20 @@ pub(super) fn on_host(
     }
 }
 
+/// All that descend from `first`, from the kernel's lists of children (proc_tid_children(5)): for where there are no groups.
+pub(super) fn descendants(proc: &Path, first: i32) -> BTreeSet<i32> {
+    let (mut found, mut open) = (BTreeSet::new(), vec![first]);
+    while let Some(pid) = open.pop() {
+        let Ok(threads) = fs::read_dir(proc.join(pid.to_string()).join("task")) else { continue };
+        for thread in threads.flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            let new = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+            open.extend(new.filter(|pid| found.insert(*pid)));
+        }
+    }
+    found
+}
+
 fn namespace_of(proc: &Path, pid: i32) -> Option<PathBuf> {
     fs::read_link(proc.join(pid.to_string()).join("ns/pid")).ok()
 }
@@ -59,6 +73,19 @@ mod tests {
             symlink(namespace, folder.join("ns/pid")).expect("a link");
         }
         proc
+    }
+
+    #[test]
+    fn descendants_are_found_through_every_thread() {
+        let proc = tempfile::tempdir().expect("a temporary folder");
+        for (pid, thread, children) in
+            [(100, 100, "101 "), (100, 105, "102 "), (101, 101, ""), (102, 102, "103 "), (9, 9, "10 ")]
+        {
+            let task = proc.path().join(format!("{pid}/task/{thread}"));
+            fs::create_dir_all(&task).expect("a folder");
+            fs::write(task.join("children"), children).expect("a file");
+        }
+        assert_eq!(descendants(proc.path(), FIRST), BTreeSet::from([101, 102, 103]));
     }
 
     const FIRST: i32 = 100;

@@ -1,4 +1,4 @@
-//! What the agent says: notices, progress, metrics, and the work of its tasks.
+//! What the agent says in calls: progress, metrics, and the work of its tasks.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Actor, DoorReach, Groups, RunningTask};
 use crate::Processes;
-use crate::door::{Answer, Message, Notice, Peer};
+use crate::door::{Answer, Message, Peer};
 use crate::exit_reason::out_of_memory;
 
 /// How long the agent's owner waits for the end of what a task left behind. What takes longer hangs in a device, and is
@@ -22,8 +22,12 @@ const EMPTYING_LOOK: Duration = Duration::from_millis(2);
 impl<P: Processes> Actor<P> {
     pub(super) async fn on_message(&mut self, message: Message) {
         match message {
-            Message::Notices { peer, notices } if self.believes(peer) => self.on_notices(notices).await,
-            Message::Notices { .. } => {}
+            Message::Notices { peer, notices, passed } => {
+                if self.believes(peer) {
+                    self.on_notices(notices).await;
+                }
+                drop(passed);
+            }
             Message::Call { peer, call, answer } => {
                 let outcome = if self.believes(peer) {
                     self.on_call(call).await
@@ -38,29 +42,6 @@ impl<P: Processes> Actor<P> {
 
     fn believes(&self, peer: Peer) -> bool {
         peer == Peer::Member || self.reach == DoorReach::AgentOnly
-    }
-
-    async fn on_notices(&mut self, notices: Vec<Notice>) {
-        let mut progress = Progress::default();
-        for notice in notices {
-            match notice {
-                Notice::Ready => self.on_ready().await,
-                Notice::Status(text) => progress.status = Some(text),
-                Notice::Progress(fraction) => progress.fraction = Some(fraction),
-                Notice::Task(text) => progress.task = Some(text),
-                // Who the main process is, and when the agent ends, is decided by the kernel and the stop policy.
-                Notice::Watchdog => self.keep_alive().await,
-                Notice::WatchdogTrigger => self.call_watchdog().await,
-                Notice::Reloading
-                | Notice::Stopping
-                | Notice::MainPid(_)
-                | Notice::ExtendTimeout(_)
-                | Notice::Barrier => {}
-            }
-        }
-        if progress != Progress::default() {
-            self.on_progress(progress);
-        }
     }
 
     async fn on_call(&mut self, call: Call) -> Result<Answer, RpcError> {
@@ -86,7 +67,7 @@ impl<P: Processes> Actor<P> {
         }
     }
 
-    fn on_progress(&mut self, progress: Progress) {
+    pub(super) fn on_progress(&mut self, progress: Progress) {
         self.note_progress();
         let progress = self.progress.offer(progress, Instant::now());
         self.tell_progress((progress, None));

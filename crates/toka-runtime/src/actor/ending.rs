@@ -33,7 +33,8 @@ impl<P: Processes> Actor<P> {
         }
     }
 
-    /// It ends without ever having had a process.
+    /// It ends without ever having had a process. What a failed start leaves is cleared up as after a life; what the sandbox
+    /// refuses would refuse the hooks as well.
     pub(super) async fn finish(&mut self, exit: Exit) {
         let exit = match &self.state {
             AgentState::Stopping { exit } => exit.clone(),
@@ -42,7 +43,12 @@ impl<P: Processes> Actor<P> {
         if let Some(door) = self.door.take() {
             door.close();
         }
-        self.end(exit, Usage::default()).await;
+        let tried = matches!(self.state, AgentState::Starting | AgentState::Stopping { .. });
+        let refused = matches!(exit, Exit::Denied { .. });
+        let occasion = Occasion::PostStop(exit.clone(), Usage::default());
+        if !tried || refused || !self.begin_hooks(occasion) {
+            self.end(exit, Usage::default()).await;
+        }
     }
 
     /// The end of a life.
@@ -65,7 +71,13 @@ impl<P: Processes> Actor<P> {
             Verdict::Again { after, restarts } => {
                 let (duration_ms, delay_ms) = (millis(self.begun.elapsed()), millis(after));
                 tracing::info!(exit = ?exit.to_string(), restarts, delay_ms, "restarting");
-                self.emit(EventKind::AgentRestarting { exit, duration_ms, usage, restarts, delay_ms }).await;
+                let told = EventKind::AgentRestarting { exit, duration_ms, usage, restarts, delay_ms };
+                let durable = self.emit(told);
+                if !after.is_zero() {
+                    durable.await;
+                }
+                // Else the next event, which is waited for, comes at once: the journal keeps the order, and makes both durable
+                // in one go.
                 self.step(Happening::Restarting { restarts });
                 self.comeback = Instant::now().checked_add(after);
             }

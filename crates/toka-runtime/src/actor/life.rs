@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::hooks::{Occasion, PreStart, StartError, StartOutcome};
+use super::readiness::Readiness;
 use super::{Actor, DoorReach, Groups, Pumping};
 use crate::beside::Beside;
 use crate::countdown::Countdown;
@@ -33,8 +34,13 @@ impl<P: Processes> Actor<P> {
             self.born = self.begun;
         }
         (self.comeback, self.status, self.grace) = (None, None, None);
-        self.emit(EventKind::AgentStarting).await;
-        if let Err(reason) = self.open() {
+        self.readiness = Readiness::default();
+        self.remarks.clear();
+        let durable = self.emit(EventKind::AgentStarting);
+        // Nothing of the agent's happens by this: it needs not wait for the disk.
+        let opened = self.open();
+        durable.await;
+        if let Err(reason) = opened {
             self.finish(Exit::StartFailed { reason }).await;
             return;
         }
@@ -50,6 +56,7 @@ impl<P: Processes> Actor<P> {
             env,
             plan,
             beside: None,
+            notification_fd: self.profile.probes.notification_fd(),
             stop_signal,
             grace,
         };
@@ -113,7 +120,7 @@ impl<P: Processes> Actor<P> {
     }
 
     async fn started(&mut self, started: Started) {
-        let Started { pid, stdout, stderr, enforcement } = started;
+        let Started { pid, stdout, stderr, notification, enforcement } = started;
         // Behind a mount namespace of its own nobody else can reach the door.
         if enforcement.coverage(Layer::Mounts) == Coverage::Full {
             self.reach = DoorReach::AgentOnly;
@@ -130,7 +137,7 @@ impl<P: Processes> Actor<P> {
             self.signal_stop().await;
             return;
         }
-        self.probe(pid, &enforcement);
+        self.probe(pid, &enforcement, notification);
         self.watch();
         self.emit(EventKind::AgentStarted { pid, enforcement }).await;
         self.timeout = Countdown::start(self.profile.timeout, Instant::now());
@@ -238,6 +245,7 @@ impl<P: Processes> Actor<P> {
         let now = Instant::now();
         if self.grace.is_some_and(|grace| grace <= now) {
             self.grace = None;
+            self.tell_unkept_word().await;
             self.processes.kill(self.profile.id);
         }
         if self.timeout.deadline().is_some_and(|deadline| deadline <= now) {

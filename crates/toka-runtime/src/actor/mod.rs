@@ -11,10 +11,12 @@ mod calls;
 mod ending;
 mod hooks;
 mod life;
+mod notices;
 mod probes;
+mod readiness;
 mod watchdog;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -36,7 +38,9 @@ use crate::probe::ProbeNote;
 use crate::{Command, Durable, EventSink, Launch, Processes, Profile};
 use hooks::{Occasion, StartOutcome};
 pub(crate) use life::whole_chain;
+use notices::Remark;
 use probes::Probing;
+use readiness::Readiness;
 use watchdog::Watching;
 
 /// What others ask of an actor.
@@ -115,6 +119,9 @@ pub(crate) struct Actor<P> {
     /// Boxed, as few agents have them, and there may be thousands of agents.
     probing: Option<Box<Probing>>,
     watching: Option<Box<Watching>>,
+    readiness: Readiness,
+    /// What has been told of this life and is told only once.
+    remarks: BTreeSet<Remark>,
     sink: Arc<dyn EventSink>,
     orders: mpsc::UnboundedReceiver<Box<Order>>,
     starts: Arc<Semaphore>,
@@ -164,6 +171,8 @@ impl<P: Processes> Actor<P> {
             besides,
             probing: None,
             watching: None,
+            readiness: Readiness::default(),
+            remarks: BTreeSet::new(),
             sink,
             orders,
             starts,
@@ -379,11 +388,15 @@ async fn knocked(door: &mut Option<Door>) -> Box<Message> {
 
 async fn at(deadline: Option<Instant>) {
     match deadline {
+        // The runtime's timer counts in milliseconds, and would let up to two of them go by for what is due already.
+        Some(deadline) if deadline <= Instant::now() => {}
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }
 
+#[cfg(test)]
+mod notice_tests;
 #[cfg(test)]
 mod restart_tests;
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! What follows from an agent's probes: readiness comes and goes, a probe that fails for good ends the life.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use toka_core::probe::ProbeKind;
-use toka_core::state::Happening;
-use toka_core::{AgentState, Coverage, Enforcement, EventKind, Exit, Layer, NetworkAccess};
+use toka_core::{Coverage, Enforcement, EventKind, Exit, Layer, NetworkAccess};
 use tokio::sync::mpsc;
 
 use super::Actor;
+use super::readiness::Readiness;
 use crate::beside::Beside;
 use crate::probe::{NetworkReach, ProbeNote, Prober};
 use crate::{Command, Processes};
@@ -20,7 +21,7 @@ pub(super) struct Probing {
 
 impl<P: Processes> Actor<P> {
     /// Begins to ask, when it runs.
-    pub(super) fn probe(&mut self, pid: i32, enforcement: &Enforcement) {
+    pub(super) fn probe(&mut self, pid: i32, enforcement: &Enforcement, notification: Option<OwnedFd>) {
         let (probes, Some(command)) = (&self.profile.probes, &self.command) else { return };
         if !probes.any() {
             return;
@@ -29,7 +30,10 @@ impl<P: Processes> Actor<P> {
         let exec =
             Beside::new(self.besides.clone(), self.profile.id, command.clone(), Arc::clone(&self.spent));
         let network = reach(command, pid, enforcement);
-        let prober = Prober::start(probes, network, exec, sender);
+        let mut prober = Prober::start(probes, network, exec, sender);
+        if let Some(pipe) = notification {
+            prober.listen(pipe);
+        }
         self.probing = Some(Box::new(Probing { prober, notes }));
     }
 
@@ -37,40 +41,13 @@ impl<P: Processes> Actor<P> {
         drop(self.emit(EventKind::ProbeChanged { probe, ok, reason: reason.clone() }));
         match (probe, ok) {
             (ProbeKind::Startup, true) if self.profile.probes.readiness.is_some() => {}
-            (ProbeKind::Startup | ProbeKind::Readiness, true) => self.become_ready().await,
-            (ProbeKind::Readiness, false) => self.lose_readiness(reason).await,
+            (ProbeKind::Startup | ProbeKind::Readiness, true) => self.turn(Readiness::serves).await,
+            (ProbeKind::Readiness, false) => self.turn(|readiness| readiness.fails(reason)).await,
             (ProbeKind::Startup | ProbeKind::Liveness, false) => {
                 self.stop(Exit::Probe { probe, reason }).await;
             }
             (ProbeKind::Liveness, true) => {}
         }
-    }
-
-    /// It said that it is ready. Where a probe decides about that, its word is a sign to the probe at most.
-    pub(super) async fn on_ready(&mut self) {
-        if let Some(probing) = &self.probing {
-            probing.prober.on_notify_ready();
-        }
-        let probes = &self.profile.probes;
-        if probes.readiness.is_none() && probes.startup.is_none() {
-            self.become_ready().await;
-        }
-    }
-
-    async fn become_ready(&mut self) {
-        if !self.state.is_ready() && self.is_up() && self.step(Happening::BecameReady) {
-            self.emit(EventKind::AgentReady).await;
-        }
-    }
-
-    async fn lose_readiness(&mut self, reason: String) {
-        if self.state.is_ready() && self.step(Happening::LostReadiness) {
-            self.emit(EventKind::AgentNotReady { reason }).await;
-        }
-    }
-
-    fn is_up(&self) -> bool {
-        matches!(self.state, AgentState::Running { .. } | AgentState::Paused { .. })
     }
 }
 

@@ -2,6 +2,7 @@
 //! ends it.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use toka_core::Exit;
 use toka_core::watchdog::{Finding, Signs, Stage, Watchdog};
@@ -18,6 +19,8 @@ pub(super) struct Watching {
     signs: Signs,
     found: Finding,
     next: Instant,
+    /// Until when the agent has asked for patience, on its clock.
+    patience: Duration,
 }
 
 impl Watching {
@@ -37,8 +40,15 @@ impl Watching {
 
     fn schedule(&mut self, now: Instant) {
         // A time that no clock reaches is never.
-        let wait = self.dog.next_look(self.clock.elapsed(now));
+        let elapsed = self.clock.elapsed(now);
+        let wait = self.dog.next_look(elapsed).max(self.patience.saturating_sub(elapsed));
         self.next = now.checked_add(wait).unwrap_or(self.next);
+    }
+
+    /// Is not looked at for so long, and the time until then counts as one time of its watchdog at most.
+    pub(super) fn extend(&mut self, by: Duration, now: Instant) {
+        self.patience = self.patience.max(self.clock.elapsed(now).saturating_add(by));
+        self.schedule(now);
     }
 }
 
@@ -48,8 +58,8 @@ impl<P: Processes> Actor<P> {
         let now = Instant::now();
         self.watching = self.profile.watchdog.and_then(Watchdog::new).map(|dog| {
             let clock = Clock::start(now);
-            let mut watching =
-                Watching { dog, clock, signs: Signs::default(), found: Finding::Alive, next: now };
+            let (signs, found) = (Signs::default(), Finding::Alive);
+            let mut watching = Watching { dog, clock, signs, found, next: now, patience: Duration::ZERO };
             watching.schedule(now);
             Box::new(watching)
         });

@@ -8,7 +8,8 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, socko
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
-/// Longest datagram in bytes; a longer one is dropped, since its end is missing.
+/// Longest datagram in bytes: four times of what systemd takes. Of a longer one the end is missing, so that nothing of it
+/// counts.
 const MAX_DATAGRAM: usize = 16 * 1024;
 /// Descriptors taken from one datagram; the kernel closes those beyond.
 const MAX_DESCRIPTORS: usize = 4;
@@ -24,12 +25,17 @@ pub(super) struct Datagram {
     pub(super) pid: i32,
     /// Real user id.
     pub(super) uid: u32,
-    pub(super) bytes: Vec<u8>,
-    _passed: Passed,
+    /// What it says, or that it was too long to be taken.
+    pub(super) bytes: Result<Vec<u8>, TooLong>,
+    pub(super) passed: Passed,
 }
 
-/// Descriptors that came along. None is of use to us; closing them is the answer to `BARRIER=1`.
-struct Passed(Vec<RawFd>);
+/// It was longer than [`MAX_DATAGRAM`].
+pub(super) struct TooLong;
+
+/// Descriptors that came along. None is of use to us; closing them is the answer to `BARRIER=1`, and dropping this does.
+#[derive(Debug, Default)]
+pub(crate) struct Passed(Vec<RawFd>);
 
 impl Drop for Passed {
     fn drop(&mut self) {
@@ -85,7 +91,8 @@ fn receive_now(socket: &UnixDatagram) -> io::Result<Option<Datagram>> {
         }
     }
     let (length, cut) = (message.bytes, message.flags.contains(MsgFlags::MSG_TRUNC));
-    let Some(sender) = sender.filter(|_| !cut) else { return Ok(None) };
+    let Some(sender) = sender else { return Ok(None) };
     bytes.truncate(length);
-    Ok(Some(Datagram { pid: sender.pid(), uid: sender.uid(), bytes, _passed: passed }))
+    let bytes = if cut { Err(TooLong) } else { Ok(bytes) };
+    Ok(Some(Datagram { pid: sender.pid(), uid: sender.uid(), bytes, passed }))
 }

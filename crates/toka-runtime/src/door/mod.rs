@@ -19,8 +19,9 @@ use std::sync::Arc;
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+pub(crate) use datagram::Passed;
 pub use folder::{DoorFolder, MAX_SOCKET_PATH};
-pub use notify::{Notice, parse_notices};
+pub use notify::{Flaw, Notice, parse_notices};
 pub(crate) use peer::{Gate, Peer};
 
 use toka_core::rpc::{Call, RpcError, TaskEnded, TaskList};
@@ -43,6 +44,9 @@ pub(crate) enum Message {
         peer: Peer,
         /// What it says.
         notices: Vec<Notice>,
+        /// Descriptors that came along: closed when the message has been dealt with, and with it all that came before, so
+        /// that a sender of `BARRIER=1` knows as much when it sees its own closed.
+        passed: Passed,
     },
     /// A call, and where its answer goes.
     Call {
@@ -129,13 +133,13 @@ async fn read_notices<P: Processes>(
         };
         let Ok(datagram) = received else { return };
         let Some(peer) = gate.admit(datagram.pid, datagram.uid).await else { continue };
-        let notices = parse_notices(&datagram.bytes);
-        if tx.send(Box::new(Message::Notices { peer, notices })).await.is_err() {
+        let notices = match &datagram.bytes {
+            Ok(bytes) => parse_notices(bytes),
+            Err(_) => vec![Notice::Unreadable(Flaw::TooLong)],
+        };
+        if tx.send(Box::new(Message::Notices { peer, notices, passed: datagram.passed })).await.is_err() {
             return;
         }
-        // Dropped only now: a sender that waits for its descriptor to be closed (BARRIER=1) knows that all it sent
-        // before has been taken.
-        drop(datagram);
     }
 }
 

@@ -25,21 +25,40 @@ pub enum Notice {
     ExtendTimeout(Duration),
     /// `BARRIER=1`: whoever sent the descriptor along waits for it to be closed.
     Barrier,
+    /// `ERRNO=`: the number of an error (errno(3)) that it met.
+    Errno(i32),
+    /// `BUSERROR=`: the same in the words of D-Bus, cut at [`MAX_TEXT`] bytes.
+    BusError(String),
+    /// `EXIT_STATUS=`, from 0 to 255.
+    ExitStatus(u8),
+    /// Something in the datagram cannot be read.
+    Unreadable(Flaw),
     /// `X_TOKA_PROGRESS=`, from 0.0 to 1.0.
     Progress(f64),
     /// `X_TOKA_TASK=`, cut at [`MAX_TEXT`] bytes.
     Task(String),
 }
 
-/// Reads a datagram: one assignment a line. What is unknown or makes no sense is passed over, as sd_notify(3) has it.
+/// Why a datagram, or an assignment in it, cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flaw {
+    /// It is longer than the door takes, so that its end is missing; nothing of it counts.
+    TooLong,
+    /// A value is not UTF-8; the other assignments count.
+    NotText,
+}
+
+/// Reads a datagram: one assignment a line. What is unknown or makes no sense is passed over, as sd_notify(3) has it;
+/// `MONOTONIC_USEC=` too, which tells a service manager what reload it was that it asked for.
 pub fn parse_notices(datagram: &[u8]) -> Vec<Notice> {
     datagram.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
 }
 
 fn parse_line(line: &[u8]) -> Option<Notice> {
     let at = line.iter().position(|byte| *byte == b'=')?;
-    let (key, value) = (&line[..at], String::from_utf8_lossy(&line[at + 1..]));
-    match (key, value.as_ref()) {
+    let (key, value) = (&line[..at], std::str::from_utf8(&line[at + 1..]));
+    let Ok(value) = value else { return Some(Notice::Unreadable(Flaw::NotText)) };
+    match (key, value) {
         (b"READY", "1") => Some(Notice::Ready),
         (b"RELOADING", "1") => Some(Notice::Reloading),
         (b"STOPPING", "1") => Some(Notice::Stopping),
@@ -48,6 +67,9 @@ fn parse_line(line: &[u8]) -> Option<Notice> {
         (b"BARRIER", "1") => Some(Notice::Barrier),
         (b"STATUS", text) => Some(Notice::Status(cut(text))),
         (b"X_TOKA_TASK", text) => Some(Notice::Task(cut(text))),
+        (b"BUSERROR", text) => Some(Notice::BusError(cut(text))),
+        (b"ERRNO", number) => number.parse().ok().filter(|number| *number > 0).map(Notice::Errno),
+        (b"EXIT_STATUS", status) => status.parse().ok().map(Notice::ExitStatus),
         (b"MAINPID", pid) => pid.parse().ok().filter(|pid| *pid > 0).map(Notice::MainPid),
         (b"EXTEND_TIMEOUT_USEC", micros) => {
             micros.parse().ok().map(Duration::from_micros).map(Notice::ExtendTimeout)
@@ -85,6 +107,13 @@ mod tests {
             ("MAINPID=-1", vec![]),
             ("EXTEND_TIMEOUT_USEC=1500000", vec![Notice::ExtendTimeout(Duration::from_millis(1500))]),
             ("BARRIER=1", vec![Notice::Barrier]),
+            ("ERRNO=2", vec![Notice::Errno(2)]),
+            ("ERRNO=none", vec![]),
+            ("BUSERROR=org.example.Broken", vec![Notice::BusError("org.example.Broken".into())]),
+            ("EXIT_STATUS=3", vec![Notice::ExitStatus(3)]),
+            ("EXIT_STATUS=300", vec![]),
+            ("EXTEND_TIMEOUT_USEC=soon", vec![]),
+            ("FDSTORE=1\nX_SOMEBODY=1\nREADY=1", vec![Notice::Ready]),
             ("X_TOKA_PROGRESS=0.42", vec![Notice::Progress(0.42)]),
             ("X_TOKA_PROGRESS=1.01", vec![]),
             ("X_TOKA_PROGRESS=NaN", vec![]),
@@ -95,6 +124,12 @@ mod tests {
         ] {
             assert_eq!(parse_notices(text.as_bytes()), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_is_no_text_spoils_its_own_line_only() {
+        let expected = [Notice::Unreadable(Flaw::NotText), Notice::Ready];
+        assert_eq!(parse_notices(b"STATUS=\xff\nREADY=1\n\xfe\xfd"), expected);
     }
 
     #[test]

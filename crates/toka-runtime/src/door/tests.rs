@@ -118,11 +118,42 @@ async fn descriptors_that_come_along_are_closed_after_the_message() {
     let rights = [ControlMessage::ScmRights(&fds)];
     sendmsg(socket.as_raw_fd(), &parts, &rights, MsgFlags::empty(), Some(&address)).expect("open");
     drop(write);
-    let Some(Message::Notices { notices, .. }) = door.next().await.map(|message| *message) else {
+    let Some(Message::Notices { notices, passed, .. }) = door.next().await.map(|message| *message) else {
         panic!("expected a notice")
     };
     assert_eq!(notices, [Notice::Barrier]);
     let pipe = tokio::net::unix::pipe::Receiver::from_owned_fd(read).expect("a pipe");
+    let still_open = pipe.try_read(&mut [0; 1]).expect_err("nothing was written");
+    assert_eq!(still_open.kind(), io::ErrorKind::WouldBlock, "what was sent is not dealt with yet");
+    drop(passed);
     tokio::time::timeout(Duration::from_secs(5), pipe.readable()).await.expect("closed").expect("polled");
     assert_eq!(pipe.try_read(&mut [0; 1]).expect("the end"), 0);
+}
+
+#[tokio::test]
+async fn a_datagram_that_is_too_long_is_told_as_such_and_the_next_one_is_read() {
+    let (folder, mut door) = door(ProcessId(1));
+    let socket = std::os::unix::net::UnixDatagram::unbound().expect("a socket");
+    let path = folder.path().join("notify");
+    socket.send_to(&[b'X'; 64 * 1024], &path).expect("open");
+    socket.send_to(b"READY=1", &path).expect("open");
+    for expected in [Notice::Unreadable(Flaw::TooLong), Notice::Ready] {
+        let message = door.next().await.map(|message| *message);
+        let Some(Message::Notices { notices, .. }) = message else { panic!("expected a notice") };
+        assert_eq!(notices, [expected]);
+    }
+}
+
+#[tokio::test]
+async fn a_sender_whose_status_nobody_has_collected_yet_has_vanished() {
+    let mut child = std::process::Command::new("true").spawn().expect("a process");
+    let pid = i32::try_from(child.id()).expect("a pid");
+    let ended = nix::sys::wait::waitid(
+        nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(pid)),
+        nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT,
+    );
+    ended.expect("it is ours");
+    let gate = Gate::new(FakeKeeper::new().0, ProcessId(1), nix::unistd::getuid().as_raw());
+    assert_eq!(gate.admit(pid, nix::unistd::getuid().as_raw()).await, Some(Peer::Vanished));
+    child.wait().expect("ours");
 }

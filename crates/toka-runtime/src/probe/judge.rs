@@ -50,6 +50,11 @@ impl Judge {
         }
     }
 
+    /// Whether one more failure would be the last.
+    pub(super) fn would_fail(&self) -> bool {
+        self.verdict != Verdict::Bad && self.failures.saturating_add(1) >= self.failures_needed.get()
+    }
+
     /// Takes an answer, a failure with its reason.
     pub(super) fn hear(&mut self, answer: Result<(), String>) -> Option<Change> {
         let (to, row, needed) = match answer {

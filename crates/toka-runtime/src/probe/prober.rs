@@ -9,11 +9,15 @@
 //! Each probe waits for its answer before it asks again, so that nothing piles up. All that is under way belongs to one
 //! task and ends with it.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use toka_core::probe::{HttpGet, ProbeKind, TcpSocket};
 use toka_core::{Probe, ProbeCheck, Probes};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -47,7 +51,10 @@ pub(crate) trait ExecCheck: Send + Sync + 'static {
 pub(crate) struct Prober {
     clock: watch::Sender<Clock>,
     awaited: Vec<Awaited>,
+    /// Until when the agent has asked for patience with its start, on its clock, in microseconds.
+    patience: Arc<AtomicU64>,
     task: JoinHandle<()>,
+    listener: Option<JoinHandle<()>>,
 }
 
 /// What the agent must do by itself, and whether it has.
@@ -61,6 +68,8 @@ struct Awaited {
 #[derive(Debug, Clone)]
 enum Sign {
     Ready,
+    /// A newline on this descriptor of its own.
+    Newline(u16),
     Line(String),
 }
 
@@ -76,6 +85,7 @@ impl Prober {
         let (clock, watched) = watch::channel(Clock::start(Instant::now()));
         let exec = Arc::new(exec);
         let mut awaited = Vec::new();
+        let patience = Arc::<AtomicU64>::default();
         let mut course = |kind, probe: &Option<Probe>| {
             let probe = probe.as_ref()?;
             Some(Course {
@@ -87,13 +97,20 @@ impl Prober {
                 timeout: probe.timeout,
                 time: Time(watched.clone()),
                 exec: Arc::clone(&exec),
+                patience: Arc::clone(&patience),
                 notes: notes.clone(),
             })
         };
         let startup = course(ProbeKind::Startup, &probes.startup);
         let readiness = course(ProbeKind::Readiness, &probes.readiness);
         let liveness = course(ProbeKind::Liveness, &probes.liveness);
-        Self { clock, awaited, task: tokio::spawn(all(startup, readiness, liveness)) }
+        Self {
+            clock,
+            awaited,
+            patience,
+            task: tokio::spawn(all(startup, readiness, liveness)),
+            listener: None,
+        }
     }
 
     /// The agent stands still from now on, and so do the clocks of its probes, also those of answers under way.
@@ -106,9 +123,29 @@ impl Prober {
         self.clock.send_modify(|clock| clock.resume(Instant::now()));
     }
 
+    /// The agent asks for so much more time to start (`EXTEND_TIMEOUT_USEC=`): its startup probe does not fail before.
+    pub(crate) fn extend(&self, by: Duration) {
+        let until = self.clock.borrow().elapsed(Instant::now()).saturating_add(by);
+        let micros = u64::try_from(until.as_micros()).unwrap_or(u64::MAX);
+        self.patience.fetch_max(micros, Ordering::Relaxed);
+    }
+
     /// The agent has said `READY=1`.
     pub(crate) fn on_notify_ready(&self) {
         self.see(|sign| matches!(sign, Sign::Ready));
+    }
+
+    /// Waits for the agent's newline on the pipe at its notification descriptor, and then closes it.
+    pub(crate) fn listen(&mut self, pipe: OwnedFd) {
+        let newline = self.awaited.iter().find(|awaited| matches!(awaited.sign, Sign::Newline(_)));
+        let Some(seen) = newline.map(|awaited| awaited.seen.clone()) else { return };
+        let Ok(pipe) = pipe::Receiver::from_owned_fd(pipe) else { return };
+        self.listener = Some(tokio::spawn(async move {
+            // A pipe that was closed without a word is no sign, and the probe goes on waiting.
+            if has_newline(pipe).await {
+                seen.send_replace(true);
+            }
+        }));
     }
 
     /// The agent has written this: a line, or a part of one.
@@ -126,6 +163,9 @@ impl Prober {
 impl Drop for Prober {
     fn drop(&mut self) {
         self.task.abort();
+        if let Some(listener) = &self.listener {
+            listener.abort();
+        }
     }
 }
 
@@ -140,6 +180,7 @@ fn asked(check: &ProbeCheck, network: NetworkReach, awaited: &mut Vec<Awaited>) 
     };
     match check {
         ProbeCheck::Notify => wait_for(Sign::Ready),
+        ProbeCheck::NotificationFd(number) => wait_for(Sign::Newline(*number)),
         ProbeCheck::LogLine(text) => wait_for(Sign::Line(text.clone())),
         ProbeCheck::Exec(argv) => Asked::Exec(argv.clone()),
         ProbeCheck::HttpGet(get) => Asked::HttpGet(get.clone(), Way::new(network)),
@@ -192,6 +233,7 @@ struct Course<E> {
     timeout: Duration,
     time: Time,
     exec: Arc<E>,
+    patience: Arc<AtomicU64>,
     notes: mpsc::UnboundedSender<ProbeNote>,
 }
 
@@ -254,10 +296,19 @@ impl<E: ExecCheck> Course<E> {
 
     /// The end of the probe, if this answer is its last.
     fn hear(&mut self, answer: Result<(), String>) -> Option<End> {
+        if answer.is_err() && self.is_patient() && self.judge.would_fail() {
+            return None;
+        }
         let change = self.judge.hear(answer)?;
         let end = if change.ok { End::Good } else { End::Bad };
         self.tell(change);
         (self.kind != ProbeKind::Readiness).then_some(end)
+    }
+
+    /// Whether the agent has time left that it has asked for.
+    fn is_patient(&self) -> bool {
+        let patience = Duration::from_micros(self.patience.load(Ordering::Relaxed));
+        self.kind == ProbeKind::Startup && self.time.elapsed() < patience
     }
 
     fn tell(&self, Change { ok, reason }: Change) {
@@ -270,6 +321,7 @@ impl Sign {
     fn seen(&self) -> String {
         match self {
             Self::Ready => "it said READY=1".to_owned(),
+            Self::Newline(number) => format!("it wrote a newline on descriptor {number}"),
             Self::Line(text) => format!("it wrote {text:?}"),
         }
     }
@@ -277,9 +329,21 @@ impl Sign {
     fn missing(&self) -> String {
         match self {
             Self::Ready => "it has not said READY=1".to_owned(),
+            Self::Newline(number) => format!("it has not written a newline on descriptor {number}"),
             Self::Line(text) => format!("it has not written {text:?}"),
         }
     }
+}
+
+/// Whether there is a newline before the end.
+async fn has_newline(mut pipe: pipe::Receiver) -> bool {
+    let mut buffer = [0; 64];
+    while let Ok(read @ 1..) = pipe.read(&mut buffer).await {
+        if buffer[..read].contains(&b'\n') {
+            return true;
+        }
+    }
+    false
 }
 
 async fn sight(seen: &mut watch::Receiver<bool>) {

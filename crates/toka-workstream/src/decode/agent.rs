@@ -13,13 +13,16 @@ use super::section::{Section, list};
 use super::suggest::{nearest, within_two_edits};
 use super::tasks::{PRIORITIES, Tasks, tasks};
 use super::texts::{choice, filled, text};
-use super::{dependencies, logs, objectives, probes, process, quantities, reporting, restart, security};
+use super::{
+    dependencies, logs, objectives, probes, process, quantities, reporting, restart, schedule, security,
+};
 use crate::diagnostic::{Code, Diagnostic, FileId};
 use crate::load::LoadOptions;
 use crate::model::{
-    Agent, AgentKind, Condition, Dependency, Hooks, Process, Reporting, RestartPolicy, Secret, Stop,
+    Agent, AgentKind, Condition, Dependency, Hooks, Process, Reporting, RestartPolicy, Schedule, Secret, Stop,
 };
 use crate::read::{Document, Entry, Node, Value, shorten};
+use crate::replicas::MOST;
 
 /// An agent as far as its own document tells.
 pub(crate) struct Decoded {
@@ -29,6 +32,17 @@ pub(crate) struct Decoded {
     pub(crate) open_conditions: Vec<usize>,
     /// The groups of conditional tasks.
     pub(crate) groups: Vec<String>,
+    /// How many agents it stands for, where it says so.
+    pub(crate) replicas: Option<Replicas>,
+}
+
+/// `spec.replicas`.
+#[derive(Debug, Clone)]
+pub(crate) struct Replicas {
+    /// From 1 to [`crate::replicas::MOST`].
+    pub(crate) count: u32,
+    /// Where it stands.
+    pub(crate) place: Place,
 }
 
 /// A place in a file.
@@ -81,6 +95,7 @@ pub(crate) fn decode(
     report_nothing_to_do(cx, &sections, &spec, &tasks);
     report_model(cx, &spec, &tasks);
     spec.probes.report_without_network(cx, &confinement);
+    spec.probes.report_out_of_reach(cx, &confinement);
     let (name, span) = name?;
     let agent = Agent {
         version: version.unwrap_or_else(|| "v0".to_owned()),
@@ -97,6 +112,7 @@ pub(crate) fn decode(
         secrets: spec.secrets,
         restart: spec.restart.for_kind(spec.kind),
         probes: spec.probes.probes,
+        schedule: spec.schedule,
         watchdog: spec.watchdog,
         stop: spec.stop,
         hooks: spec.hooks,
@@ -110,8 +126,10 @@ pub(crate) fn decode(
         origin: cx.origin_of(&span),
         file: path.to_owned(),
         name,
+        replica: None,
     };
-    Some(Decoded { agent, name: Place { file: cx.file, span }, open_conditions, groups: tasks.groups })
+    let (name, groups, replicas) = (Place { file: cx.file, span }, tasks.groups, spec.replicas);
+    Some(Decoded { agent, name, open_conditions, groups, replicas })
 }
 
 fn stem(path: &Path) -> String {
@@ -135,6 +153,8 @@ struct Spec {
     watchdog: Option<std::time::Duration>,
     stop: Stop,
     hooks: Hooks,
+    replicas: Option<Replicas>,
+    schedule: Option<Schedule>,
 }
 
 const KINDS: &[(&str, AgentKind)] = &[("task", AgentKind::Task), ("service", AgentKind::Service)];
@@ -158,13 +178,22 @@ fn spec(cx: &mut Context<'_>, node: Option<&Node>) -> Spec {
     out.watchdog = section.get("watchdog").and_then(|node| quantities::duration(cx, node));
     out.stop = section.get("stop").map(|node| process::stop(cx, node)).unwrap_or_default();
     out.hooks = section.get("hooks").map(|node| process::hooks(cx, node)).unwrap_or_default();
+    out.replicas = section.get("replicas").and_then(|node| {
+        let count = quantities::integer(cx, node, 1..=MOST)?;
+        Some(Replicas { count, place: Place { file: cx.file, span: node.span.clone() } })
+    });
     let declared = section.get("type").and_then(|node| choice(cx, node, KINDS));
+    out.schedule = section.get("schedule").and_then(|node| schedule::schedule(cx, node));
     out.kind = declared.unwrap_or_else(|| kind_of(&out));
+    schedule::report_conflicts(cx, &section, declared, out.restart.policy);
     out
 }
 
-/// What keeps running is a service: one that is always restarted, or that can be asked how it is.
+/// What runs to its end each time that the clock says so is a task. What keeps running is a service: one that is always restarted, or that can be asked how it is.
 fn kind_of(spec: &Spec) -> AgentKind {
+    if spec.schedule.is_some() {
+        return AgentKind::Task;
+    }
     let restarted = matches!(spec.restart.policy, Some(RestartPolicy::Always | RestartPolicy::UnlessStopped));
     if restarted || spec.probes.probes.any() { AgentKind::Service } else { AgentKind::Task }
 }

@@ -24,7 +24,7 @@ sections! {
         ["name", "version", "created", "modified", "workstream", "branch", "schema_version", "checksum"];
     SPEC: "spec" = [
         "name", "domain", "priority", "description", "type", "process", "secrets", "restart", "startup_probe",
-        "readiness_probe", "liveness_probe", "watchdog", "stop", "hooks",
+        "readiness_probe", "liveness_probe", "watchdog", "stop", "hooks", "replicas", "schedule",
     ];
     PROCESS: "spec.process" = [
         "command", "shell", "working_dir", "environment", "environment_from", "environment_file", "user", "tty",
@@ -33,13 +33,14 @@ sections! {
     RESTART: "spec.restart" = ["policy", "max_restarts", "window", "backoff"];
     BACKOFF: "a back-off" = ["initial", "max", "multiplier", "jitter", "reset_after"];
     PROBE: "a probe" = [
-        "exec", "http_get", "tcp_socket", "log_line", "initial_delay", "period", "timeout", "success_threshold",
-        "failure_threshold",
+        "exec", "http_get", "tcp_socket", "log_line", "notification_fd", "initial_delay", "period", "timeout",
+        "success_threshold", "failure_threshold",
     ];
     PROBE_EXEC: "exec" = ["command"];
     HTTP_GET: "http_get" = ["host", "port", "path", "scheme", "headers"];
     TCP_SOCKET: "tcp_socket" = ["host", "port"];
     STOP: "spec.stop" = ["signal", "grace_period"];
+    SCHEDULE: "spec.schedule" = ["cron", "timezone", "overlap", "catch_up"];
     HOOKS: "spec.hooks" = ["pre_start", "post_start", "pre_stop", "post_stop"];
     CAPABILITIES: "capabilities" = ["primary", "secondary"];
     OBJECTIVE: "an objective" = ["description", "deliverable", "validation", "priority", "check"];

@@ -14,12 +14,13 @@ mod process;
 mod quantities;
 mod reporting;
 mod restart;
+mod schedule;
 mod section;
 mod security;
 mod suggest;
 mod tasks;
 mod texts;
 
-pub(crate) use agent::{Decoded, Place, decode};
+pub(crate) use agent::{Decoded, Place, Replicas, decode};
 pub(crate) use context::{Context, MAX_DIAGNOSTICS};
 pub(crate) use suggest::nearest;

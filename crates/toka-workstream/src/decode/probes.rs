@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use toka_core::{Confinement, NetworkAccess, SandboxMode};
@@ -17,12 +17,16 @@ use crate::model::{HttpGet, HttpScheme, Probe, ProbeCheck, Probes, TcpSocket};
 use crate::read::{Entry, Node, Value};
 
 /// Every kind of check.
-const CHECKS: [&str; 4] = ["exec", "http_get", "tcp_socket", "log_line"];
+const CHECKS: [&str; 5] = ["exec", "http_get", "tcp_socket", "log_line", "notification_fd"];
+
+/// Descriptors that an agent may be told to notify on: behind the standard streams, and below what select(2) can hold.
+const NOTIFICATION_FDS: RangeInclusive<u32> = 3..=1023;
 
 /// The probes, and where they ask for something that listens on the agent's own loopback interface.
 #[derive(Default)]
 pub(crate) struct Declared {
     pub(crate) probes: Probes,
+    notification_fd: Option<Range<usize>>,
     on_loopback: Vec<Range<usize>>,
 }
 
@@ -31,7 +35,9 @@ pub(crate) fn probes(cx: &mut Context<'_>, spec: &Section<'_>) -> Declared {
     let mut take = |key| {
         let entry = spec.entry(key)?;
         let probe = probe(cx, &entry.value, &mut on_loopback)?;
-        if key == "liveness_probe" && probe.check.is_sign() {
+        if key != "readiness_probe" && matches!(probe.check, ProbeCheck::NotificationFd(_)) {
+            cx.report(only_for_readiness(cx, entry));
+        } else if key == "liveness_probe" && probe.check.is_sign() {
             cx.report(asks_nothing(cx, entry, &probe.check));
         }
         Some(probe)
@@ -41,10 +47,35 @@ pub(crate) fn probes(cx: &mut Context<'_>, spec: &Section<'_>) -> Declared {
         readiness: take("readiness_probe"),
         liveness: take("liveness_probe"),
     };
-    Declared { probes, on_loopback }
+    let notification_fd = spec.get("readiness_probe").and_then(|node| match &node.value {
+        Value::Map(entries) => entries.iter().find(|entry| entry.key.text == "notification_fd"),
+        _ => None,
+    });
+    let notification_fd = notification_fd.map(|entry| entry.value.span.clone());
+    Declared { probes, notification_fd, on_loopback }
 }
 
 impl Declared {
+    /// An agent has no descriptor of a number that its limit leaves out.
+    pub(crate) fn report_out_of_reach(&self, cx: &mut Context<'_>, confinement: &Confinement) {
+        let (Some(span), Some(number)) = (&self.notification_fd, self.probes.notification_fd()) else {
+            return;
+        };
+        let limit = confinement.limits.open_files.value;
+        if u32::from(number) < limit {
+            return;
+        }
+        let message = format!("descriptor {number} is beyond the agent's limit");
+        let problem = Diagnostic::new(Code::Conflict, message)
+            .at(
+                cx.file,
+                span.clone(),
+                format!("`max_open_files: {limit}` ends with {}", limit.saturating_sub(1)),
+            )
+            .help("take a lower number, such as 3, or raise `security.resource_limits.max_open_files`");
+        cx.report(problem);
+    }
+
     /// What is refused every socket cannot listen, so that a probe that connects to it always fails.
     pub(crate) fn report_without_network(&self, cx: &mut Context<'_>, confinement: &Confinement) {
         let none =
@@ -62,6 +93,13 @@ impl Declared {
             cx.report(problem);
         }
     }
+}
+
+fn only_for_readiness(cx: &Context<'_>, entry: &Entry) -> Diagnostic {
+    let message = format!("`notification_fd` is not for `{}`", entry.key.text);
+    Diagnostic::new(Code::Conflict, message)
+        .at(cx.file, entry.key.span.clone(), "what comes on the descriptor says that the agent is ready")
+        .help("write it into `readiness_probe`")
 }
 
 fn asks_nothing(cx: &Context<'_>, entry: &Entry, check: &ProbeCheck) -> Diagnostic {
@@ -89,6 +127,9 @@ fn probe(cx: &mut Context<'_>, node: &Node, on_loopback: &mut Vec<Range<usize>>)
         tcp_socket(cx, node).map(ProbeCheck::TcpSocket)
     } else if let Some(node) = section.get("log_line") {
         filled(cx, node).map(ProbeCheck::LogLine)
+    } else if let Some(node) = section.get("notification_fd") {
+        let number = integer(cx, node, NOTIFICATION_FDS).and_then(|number| u16::try_from(number).ok());
+        number.map(ProbeCheck::NotificationFd)
     } else {
         Some(ProbeCheck::Notify)
     };
@@ -114,6 +155,7 @@ fn report_no_effect(cx: &mut Context<'_>, section: &Section<'_>, check: &ProbeCh
     for entry in keys.filter_map(|key| section.entry(key)).filter(|entry| !entry.value.is_null()) {
         let waits = match check {
             ProbeCheck::LogLine(_) => "a line",
+            ProbeCheck::NotificationFd(_) => "a newline on a descriptor",
             _ => "`READY=1`",
         };
         let message = format!("`{}` has no effect on a probe that waits for {waits}", entry.key.text);

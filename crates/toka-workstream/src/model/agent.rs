@@ -8,7 +8,9 @@ use serde_json::{Map, Value};
 pub use toka_core::AgentKind;
 use toka_core::{AgentName, Confinement, Origin, Priority};
 
-use super::{Dependency, Hooks, Logs, Objective, Probes, Process, Reporting, Restart, Secret, Stop, Task};
+use super::{
+    Dependency, Hooks, Logs, Objective, Probes, Process, Reporting, Restart, Schedule, Secret, Stop, Task,
+};
 
 /// Every agent of the files that one command was given, in the order of the files.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -26,11 +28,25 @@ impl Set {
     }
 }
 
-/// One agent: one YAML document.
+/// Which of several agents that one document declares (`spec.replicas`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Replica {
+    /// The name that the document gives; others depend on all of them by it.
+    pub of: AgentName,
+    /// Which, from 1.
+    pub number: u32,
+    /// How many there are.
+    pub count: u32,
+}
+
+/// One agent: one YAML document, or one of its replicas.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Agent {
-    /// `metadata.name`.
+    /// `metadata.name`, with the number of the replica if there are any.
     pub name: AgentName,
+    /// Which replica it is, where `spec.replicas` is declared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica: Option<Replica>,
     /// `metadata.version`, free text; `v0` when absent.
     pub version: String,
     /// `metadata.workstream`; the file's stem when absent.
@@ -59,6 +75,8 @@ pub struct Agent {
     pub restart: Restart,
     /// `spec.startup_probe`, `spec.readiness_probe`, `spec.liveness_probe`.
     pub probes: Probes,
+    /// `spec.schedule`: when it is started by the clock.
+    pub schedule: Option<Schedule>,
     /// `spec.watchdog`: the longest time without a sign of life.
     pub watchdog: Option<Duration>,
     /// `spec.stop`.

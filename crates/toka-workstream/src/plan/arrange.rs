@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use toka_core::AgentName;
 
 use super::graph::{Closing, Edge, Graph};
-use super::problem::{Link, Problem};
+use super::problem::{Link, Problem, distinct};
 use super::{Dropped, Gate, GateId, Member, Node, Plan};
 use crate::decode::nearest;
 use crate::diagnostic::{Diagnostic, Sources};
@@ -14,7 +14,7 @@ use crate::{AgentKind, Condition, Dependency, Need, Set};
 /// Makes the plan of a set. There is none when any of the diagnostics is an error.
 pub fn plan(set: &Set, sources: &Sources) -> (Option<Plan>, Vec<Diagnostic>) {
     let (plan, problems) = arrange(set.agents.iter().map(Member::from).collect());
-    (plan, problems.iter().map(|problem| problem.diagnostic(sources)).collect())
+    (plan, distinct(problems).iter().map(|problem| problem.diagnostic(sources)).collect())
 }
 
 /// Makes the plan of any members. There is none when any of the problems is an error.

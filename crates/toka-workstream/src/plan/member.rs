@@ -28,7 +28,8 @@ impl From<&Agent> for Member {
         Self {
             name: agent.name.clone(),
             title: agent.title.clone(),
-            kind: agent.kind,
+            // What the clock starts is there until it is stopped.
+            kind: if agent.schedule.is_some() { AgentKind::Service } else { agent.kind },
             priority: agent.priority,
             dependencies: agent.dependencies.clone(),
             checks: agent.objectives.iter().filter(|objective| objective.check.is_some()).count(),

@@ -22,6 +22,7 @@ use toka_core::{AgentName, Origin, Priority};
 
 pub use self::arrange::{arrange, plan};
 pub use self::member::Member;
+pub(crate) use self::problem::distinct;
 pub use self::problem::{Link, Problem};
 use crate::{AgentKind, Condition, Need};
 

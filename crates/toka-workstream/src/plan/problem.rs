@@ -1,5 +1,8 @@
 //! What can be wrong with the dependencies of a set.
 
+use std::collections::HashSet;
+use std::mem::Discriminant;
+
 use toka_core::{AgentName, Origin};
 
 use super::locate::locate;
@@ -71,6 +74,20 @@ impl Problem {
         }
     }
 
+    /// What kind it is, and where it comes from.
+    fn places(&self) -> (Discriminant<Self>, Vec<Origin>) {
+        let of = |links: &[Link]| links.iter().map(|link| link.origin.clone()).collect();
+        let places = match self {
+            Self::Missing { link, .. } | Self::NeverOfUse { link, .. } => vec![link.origin.clone()],
+            Self::NothingToCheck { link, target } | Self::EndlessWait { link, target } => {
+                vec![link.origin.clone(), target.clone()]
+            }
+            Self::Cycle(links) => of(links),
+            Self::Dropped { link, path } => of(&[std::slice::from_ref(link), path].concat()),
+        };
+        (std::mem::discriminant(self), places)
+    }
+
     /// The problem as people see it.
     pub fn diagnostic(&self, sources: &Sources) -> Diagnostic {
         let severity = if self.is_error() { Severity::Error } else { Severity::Warning };
@@ -85,6 +102,13 @@ impl Problem {
         };
         diagnostic.severity(severity)
     }
+}
+
+/// The problems without those that the same places have led to before: a document with replicas has each of its own as
+/// often.
+pub(crate) fn distinct(problems: Vec<Problem>) -> Vec<Problem> {
+    let mut seen = HashSet::new();
+    problems.into_iter().filter(|problem| seen.insert(problem.places())).collect()
 }
 
 /// Labels at the places that origins name.

@@ -46,12 +46,13 @@ and these of Toka's:
 | variable | what it names |
 |---|---|
 | `TOKA_AGENT`, `TOKA_PROJECT`, `TOKA_RUN` | the agent, the project, the run |
+| `TOKA_REPLICA` | where `spec.replicas` is declared: which of them it is, from 1 |
 | `TOKA_ARTIFACTS` | the folder for results: emptied before each run, kept after it |
 | `TOKA_INPUTS` | a folder with one entry for each agent that it depends on: the artifacts of that agent, read-only |
 | `CREDENTIALS_DIRECTORY` | a folder with one file for each of `spec.secrets` |
 | `TOKA_SECTIONS` | a JSON file with what it may know of its own declaration, unknown sections included; no secrets or commands |
 | `TOKA_WORKSTREAM_DIR` | the folder of its file, where it may read it; the one that a declaration can replace |
-| `NOTIFY_SOCKET` | a datagram socket for sd_notify(3): `READY=1`, `STATUS=…`, `WATCHDOG=1`, `WATCHDOG=trigger`, `X_TOKA_PROGRESS=0.42`, `X_TOKA_TASK=…` |
+| `NOTIFY_SOCKET` | a datagram socket for sd_notify(3): `READY=1`, `RELOADING=1`, `STOPPING=1`, `STATUS=…`, `ERRNO=…`, `BUSERROR=…`, `EXIT_STATUS=…`, `MAINPID=…`, `EXTEND_TIMEOUT_USEC=…`, `WATCHDOG=1`, `WATCHDOG=trigger`, `BARRIER=1`, `X_TOKA_PROGRESS=0.42`, `X_TOKA_TASK=…`; what is unknown is passed over |
 | `WATCHDOG_USEC` | where `spec.watchdog` is declared: its time in microseconds |
 | `TOKA_SOCKET` | a stream socket for JSON-RPC 2.0, one message a line: `progress` with `fraction`, `status`, `task`; `metrics` with `values`, a map of numbers; `ready` |
 

@@ -32,6 +32,7 @@ fn agent(node: Value, facts: &AgentFacts) -> Value {
     let fields = json!({
         "file": agent.file,
         "origin": agent.origin,
+        "replica": agent.replica,
         "command": agent.process.as_ref().map(|process| &process.command),
         "program": confined.and_then(|confined| confined.program.as_ref()),
         "working_dir": facts.working_dir,

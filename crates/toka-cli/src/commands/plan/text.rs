@@ -6,7 +6,7 @@ use std::path::Path;
 use toka_core::{ExitCode, Origin, SandboxMode};
 use toka_daemon::Problem;
 use toka_workstream::plan::{Gate, Node};
-use toka_workstream::{Agent, AgentKind, Need, ProcessCommand};
+use toka_workstream::{Agent, AgentKind, Need, ProcessCommand, Replica};
 
 use super::View;
 use super::facts::AgentFacts;
@@ -72,6 +72,9 @@ fn heading(node: &Node, facts: &AgentFacts, columns: usize, palette: Palette) ->
 fn rows(node: &Node, facts: &AgentFacts, palette: Palette) -> Vec<Row> {
     let file = facts.agent.file.as_path();
     let mut rows = command(&facts.agent, facts, palette);
+    if let Some(Replica { of, number, count }) = &facts.agent.replica {
+        rows.push(Row::new("replica", format!("{number} of {count} of {of}"), ""));
+    }
     rows.extend(node.gates.iter().map(|gate| {
         let need = match gate.need {
             Need::Required => "requires",

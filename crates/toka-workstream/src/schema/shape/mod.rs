@@ -4,6 +4,7 @@
 mod kinds;
 mod metadata;
 mod process;
+mod schedule;
 mod security;
 mod spec;
 mod work;

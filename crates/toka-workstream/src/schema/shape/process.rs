@@ -147,7 +147,8 @@ pub(super) struct Backoff {
     reset_after: String,
 }
 
-/// A probe with the fields of Kubernetes; at most one of `exec`, `http_get`, `tcp_socket` and `log_line`.
+/// A probe with the fields of Kubernetes; at most one of `exec`, `http_get`, `tcp_socket`, `log_line`
+/// and `notification_fd`.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Probe {
@@ -164,6 +165,10 @@ pub(super) struct Probe {
     #[serde(default)]
     #[schemars(schema_with = "kinds::text", extend("examples" = ["listening on"]))]
     log_line: String,
+    /// The number of a descriptor that the agent gets, on which it writes a newline when it is ready, as with s6. Only for
+    /// readiness, and below `max_open_files`.
+    #[schemars(range(min = 3, max = 1023), extend("examples" = [3]))]
+    notification_fd: Option<u16>,
     /// The wait before the first time.
     #[serde(default)]
     #[schemars(schema_with = "kinds::duration", extend("default" = "0s", "examples" = ["5s"]))]
@@ -280,7 +285,7 @@ pub(super) struct Hooks {
     #[serde(default)]
     #[schemars(schema_with = "kinds::commands", extend("default" = [], "examples" = [["./drain.sh"]]))]
     pre_stop: String,
-    /// When the agent that ran is gone with all that it started, however it ended; a failure is told.
+    /// When the agent is gone with all that it started, however it ended, and after a start that failed; a failure is told.
     #[serde(default)]
     #[schemars(schema_with = "kinds::commands", extend("default" = [], "examples" = [["rm", "-r", "out"]]))]
     post_stop: String,

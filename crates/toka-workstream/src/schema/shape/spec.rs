@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 
 use super::kinds;
 use super::process::{Hooks, Probe, Process, RestartSection, Secret, Stop};
+use super::schedule::ScheduleSection;
 
 /// What the agent is, and the process that it runs.
 #[derive(JsonSchema)]
@@ -62,6 +63,14 @@ pub(super) struct Spec {
     /// Commands around the agent's life, in its own sandbox.
     #[schemars(extend("examples" = [{"pre_start": ["mkdir", "-p", "out"]}]))]
     hooks: Option<Hooks>,
+    /// As how many agents it is started: `name-1`, `name-2` and so on, each with folders, limits and a life of its own and its
+    /// number in `TOKA_REPLICA`. Who depends on the name depends on all of them.
+    #[schemars(range(min = 1, max = 1000), extend("examples" = [3]))]
+    replicas: Option<u32>,
+    /// When the agent is started by the clock: an expression of cron(5), or a map. It is then started at each of its times,
+    /// and nothing else starts it; a run goes on until it is stopped, or until every other task has ended.
+    #[schemars(extend("examples" = ["*/5 * * * *"]))]
+    schedule: Option<ScheduleSection>,
 }
 
 /// How urgent something is.

@@ -1,0 +1,68 @@
+//! The descriptor on which an agent tells that it is ready: a pipe whose write end has the number that the agent expects
+//! (<https://skarnet.org/software/s6/notifywhenup.html>).
+//!
+//! The end is put there last of all, when nothing but the exec is left, since it may take the number of a descriptor that
+//! the steps before need. The two that are needed then (the report of the exec, the program) make room for it.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::pipe2;
+use toka_sandbox::{StepError, sys};
+
+use super::child::Child;
+use super::held::Held;
+
+/// Under which name the read end is held, for a daemon that comes later.
+const HELD_AS: &str = "notification";
+
+/// The pipe of one child.
+#[derive(Debug)]
+pub(super) struct Notification {
+    number: u16,
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Notification {
+    pub(super) fn new(number: u16) -> Result<Self, StepError> {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC)
+            .map_err(|error| StepError::new("notification: make pipe", None, &error.into()))?;
+        // The daemon reads by readiness; the agent's end stays blocking.
+        let _ = fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+        Ok(Self { number, read, write: elsewhere(write, Some(number))? })
+    }
+
+    /// In the child: puts the write end where the agent expects it.
+    pub(super) fn place(&self) -> Result<(), StepError> {
+        sys::place_descriptor(self.write.as_fd(), self.number.into())
+            .map_err(|error| StepError::new("notification: place descriptor", None, &error))
+    }
+
+    /// In the keeper: only the agent writes.
+    pub(super) fn hold(self, held: &mut Held) {
+        held.replace(HELD_AS, vec![self.read]);
+    }
+}
+
+impl Child {
+    /// The read ends of its pipes: output, errors, and the one that it notifies through, if it has that.
+    pub(super) fn all_pipes(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.pipes.iter().flatten().chain(self.held.get(HELD_AS))
+    }
+}
+
+/// Whether `fd` has that number.
+pub(super) fn is(fd: BorrowedFd<'_>, number: Option<u16>) -> bool {
+    number.is_some_and(|number| fd.as_raw_fd() == i32::from(number))
+}
+
+/// The same file under another number than `number`.
+pub(super) fn elsewhere(fd: OwnedFd, number: Option<u16>) -> Result<OwnedFd, StepError> {
+    // The copy is made while the first still has its number.
+    if is(fd.as_fd(), number) { copy(fd.as_fd()) } else { Ok(fd) }
+}
+
+pub(super) fn copy(fd: BorrowedFd<'_>) -> Result<OwnedFd, StepError> {
+    fd.try_clone_to_owned().map_err(|error| StepError::new("notification: make room", None, &error))
+}
