@@ -6,6 +6,7 @@ use std::time::Duration;
 use toka_core::state::Happening;
 use toka_core::{AgentName, Event, EventKind, Exit, ExitCode, Request};
 use toka_orchestration::{Action, exit_code, next_actions};
+use tracing::Instrument as _;
 
 use super::Project;
 use super::handle::Order;
@@ -24,8 +25,12 @@ enum Wake {
 
 impl Project {
     /// Drives the run to its end: every agent has come to its own, and its folders are clean.
-    #[tracing::instrument(name = "run", skip_all, fields(project = %self.ground.folders.project, run = %self.ground.run))]
-    pub async fn drive(mut self) -> RunSummary {
+    pub async fn drive(self) -> RunSummary {
+        let span = self.span.clone();
+        self.drive_to_the_end().instrument(span).await
+    }
+
+    async fn drive_to_the_end(mut self) -> RunSummary {
         self.attend().await;
         while self.writes.join_next().await.is_some() {}
         self.sweeper.finish().await;

@@ -28,6 +28,7 @@ use toka_runtime::output::Archivist;
 use toka_workstream::Plan;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tracing::Span;
 
 use crate::Declaration;
 use crate::journal::Journal;
@@ -72,6 +73,8 @@ pub struct Project {
     /// The number of the last event that is in the status.
     moved: watch::Sender<u64>,
     orders: mpsc::UnboundedReceiver<Order>,
+    /// Everything that happens in the run is in it.
+    span: Span,
     // Dropped in this order: what is in the folder goes before it, and the lock last.
     doors: Doors,
     run_folder: RunFolder,

@@ -18,6 +18,7 @@ use toka_runtime::Runtime;
 use toka_sandbox::HostFacts;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use super::admit::{Ground, set_up};
@@ -48,8 +49,17 @@ impl Project {
         options: RunOptions,
         listener: Option<mpsc::UnboundedSender<Event>>,
     ) -> Result<Opened, RunError> {
+        let span = tracing::info_span!("run", project = %options.project, run = tracing::field::Empty);
+        Self::begin(options, listener, span.clone()).instrument(span).await
+    }
+
+    async fn begin(
+        options: RunOptions,
+        listener: Option<mpsc::UnboundedSender<Event>>,
+        span: Span,
+    ) -> Result<Opened, RunError> {
         let run = RunId::from_uuid(Uuid::now_v7());
-        tracing::Span::current().record("run", tracing::field::display(run));
+        span.record("run", tracing::field::display(run));
         let folders = settle(options.folders()).map_err(RunError::Folder)?;
         let lock = ProjectLock::take(&folders.lock(), run).map_err(RunError::Lock)?;
         // What a run left that was killed: sockets, secrets.
@@ -111,6 +121,7 @@ impl Project {
             run_folder,
             lock,
             ground,
+            span,
         };
         Ok(Opened { project, handle })
     }
