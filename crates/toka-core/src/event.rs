@@ -59,6 +59,11 @@ pub enum EventKind {
         /// The exit status of the command.
         exit_code: u8,
     },
+    /// Another daemon goes on with the run.
+    RunAdopted {
+        /// How many agents it has.
+        agents: usize,
+    },
     /// The agents of the run are others from now on.
     RunChanged {
         /// Who did it.

@@ -104,6 +104,14 @@ pub struct Lives {
 }
 
 impl Lives {
+    /// Those that somebody else has counted. `ago` tells for each restart how long ago it was, the earliest first, `now` is
+    /// what [`Restart::decide`] is told next, and `hasty` how many of the last were not immediate, in a row.
+    pub fn recalled(ago: &[Duration], now: Duration, restarts: u32, hasty: u32) -> Self {
+        // What was before this clock began to run counts as its beginning: too early rather than too late.
+        let recent = ago.iter().map(|ago| now.saturating_sub(*ago)).collect();
+        Self { recent, restarts, hasty }
+    }
+
     /// How often it was restarted.
     pub fn restarts(&self) -> u32 {
         self.restarts

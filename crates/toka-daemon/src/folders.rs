@@ -58,7 +58,7 @@ impl ProjectFolders {
 
     /// What the project was declared to be when it was applied last.
     pub fn declaration(&self) -> PathBuf {
-        self.root().join("declaration.json")
+        self.root().join(DECLARATION)
     }
 
     /// What is kept of an agent.
@@ -120,6 +120,9 @@ impl ProjectFolders {
         self.workspace.join(Path::new(declared)).components().collect()
     }
 }
+
+/// The file name of what a project was declared to be.
+pub const DECLARATION: &str = "declaration.json";
 
 /// The journal of a project whose folder is `root`.
 pub fn journal_in(root: &Path) -> PathBuf {

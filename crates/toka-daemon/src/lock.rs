@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -76,6 +77,26 @@ impl ProjectLock {
         });
         written.map_err(io)?;
         Ok(Self { file })
+    }
+
+    /// The lock that somebody held for us: a duplicate of the descriptor that it was taken with.
+    ///
+    /// # Errors
+    /// When it is not the lock any more.
+    pub(crate) fn handed_over(fd: OwnedFd, path: &Path) -> Result<Self, LockError> {
+        match Flock::lock(File::from(fd), FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Self { file }),
+            Err((file, Errno::EWOULDBLOCK)) => Err(LockError::Held(read_holder(file))),
+            Err((_, errno)) => Err(LockError::Io { path: path.to_owned(), source: errno.into() }),
+        }
+    }
+
+    /// A duplicate for somebody who holds it beyond our life.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
+        Ok(self.file.try_clone()?.into())
     }
 
     /// Runs `start`, during which a child that is executed inherits the lock: the keeper, which may outlive us to stop

@@ -2,14 +2,14 @@
 //! control socket.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use toka_core::{Command, ProjectName, Urgency};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::control::{Control, Projects, Role, ServiceOrder};
-use crate::project::{Opened, Project};
+use crate::project::{AdoptOptions, Opened, Project};
 use crate::{Declaration, Lifetime, RunError, RunOptions, RunSummary};
 
 /// Orders that wait for the service: each is answered before the next is taken.
@@ -76,6 +76,30 @@ impl Service {
         Ok(Self { options, projects, orders, runs: JoinSet::new(), ending: false, _control: control })
     }
 
+    /// Goes on with every run that an earlier daemon began here and did not end.
+    pub async fn adopt(&mut self) {
+        for project in left_behind(&self.options.run_dir) {
+            let options = AdoptOptions {
+                project: project.clone(),
+                state_dir: self.options.state_dir.clone(),
+                run_dir: self.options.run_dir.clone(),
+                toka_exe: self.options.toka_exe.clone(),
+            };
+            match Project::adopt(options).await {
+                Ok(Some(opened)) => self.drive(project, opened),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(%project, %error, "its agents run on, and nobody looks after them")
+                }
+            }
+        }
+    }
+
+    fn drive(&mut self, project: ProjectName, Opened { project: run, handle }: Opened) {
+        self.projects.insert(handle);
+        self.runs.spawn(async move { (project, run.drive().await) });
+    }
+
     /// Lives until it is asked to end and every project has.
     pub async fn run(mut self, mut ends: mpsc::UnboundedReceiver<EndRequest>) {
         while !(self.ending && self.runs.is_empty()) {
@@ -131,9 +155,17 @@ impl Service {
             lifetime: Lifetime::UntilStopped,
             toka_exe: self.options.toka_exe.clone(),
         };
-        let Opened { project: run, handle } = Project::open(options, None).await?;
-        self.projects.insert(handle);
-        self.runs.spawn(async move { (project, run.drive().await) });
+        let opened = Project::open(options, None).await?;
+        self.drive(project, opened);
         Ok(())
     }
+}
+
+/// The projects that have a folder of sockets: those that run, and those whose daemon is gone.
+fn left_behind(run_dir: &Path) -> Vec<ProjectName> {
+    let entries = run_dir.read_dir().into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| ProjectName::new(entry.file_name().to_str()?).ok());
+    let mut names: Vec<ProjectName> = names.collect();
+    names.sort();
+    names
 }

@@ -19,7 +19,9 @@ mod packet;
 pub mod protocol;
 mod server;
 
-pub use client::{Attached, Keeper, KeeperError, KeeperEvent, KeeperOptions, Outlive, SpawnError, Started};
+pub use client::{
+    Attached, Keeper, KeeperError, KeeperEvent, KeeperOptions, Outlive, SpawnError, Started, kill_groups,
+};
 pub use protocol::{Attach, Entry, Launch, Orphan, ProcessId, StartError, State, Status, start_time};
 pub use server::serve;
 pub use toka_sandbox::Program;

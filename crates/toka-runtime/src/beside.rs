@@ -43,6 +43,11 @@ impl Default for Numbers {
 }
 
 impl Numbers {
+    /// Those that come after what the keeper knows.
+    pub(crate) fn after(used: ProcessId) -> Self {
+        Self(Arc::new(AtomicU64::new((1 << 32).max(used.0 + 1))))
+    }
+
     fn next(&self) -> ProcessId {
         ProcessId(self.0.fetch_add(1, Ordering::Relaxed))
     }
@@ -156,6 +161,7 @@ impl<P: Processes> Beside<P> {
                     Order::Keeper(KeeperEvent::Exited { status: how, .. }) => status = Some(how),
                     Order::Keeper(KeeperEvent::Gone { usage, .. }) => {
                         self.spent.fetch_add(usage.cpu_us.unwrap_or(0), Ordering::Relaxed);
+                        self.besides.processes.settle(self.current());
                         break;
                     }
                     Order::Keeper(KeeperEvent::Closed) => break,

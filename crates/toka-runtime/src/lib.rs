@@ -6,6 +6,7 @@
 //! actor acts on it. The crate knows no YAML, SQL, HTTP API or models: what to start is a [`Launch`].
 
 mod actor;
+mod adopted;
 mod beside;
 mod clock;
 mod coalesce;
@@ -22,6 +23,7 @@ mod sink;
 #[cfg(test)]
 mod test_support;
 
+pub use adopted::{Adopted, AdoptedProcess};
 pub use exit_reason::exit_reason;
 pub use launch::{Command, Hooks, Launch, Profile, StopPolicy};
 pub use processes::Processes;

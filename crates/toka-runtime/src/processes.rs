@@ -15,6 +15,8 @@ pub trait Processes: Clone + Send + Sync + 'static {
     fn signal(&self, id: ProcessId, signal: i32);
     /// Kills everything that the agent started, until nothing is left.
     fn kill(&self, id: ProcessId);
+    /// The end of a process is on record: the keeper need not remember it any longer, and its number is free.
+    fn settle(&self, id: ProcessId);
     /// Freezes the whole tree.
     fn freeze(&self, id: ProcessId) -> impl Future<Output = io::Result<()>> + Send;
     /// Lets the whole tree run again.
@@ -47,6 +49,10 @@ impl Processes for Keeper {
 
     fn kill(&self, id: ProcessId) {
         Self::kill(self, id);
+    }
+
+    fn settle(&self, id: ProcessId) {
+        Self::settled(self, id);
     }
 
     async fn freeze(&self, id: ProcessId) -> io::Result<()> {

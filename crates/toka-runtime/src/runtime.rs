@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use toka_core::{AgentName, Decision, Exit, Request};
-use toka_keeper::KeeperEvent;
+use toka_keeper::{KeeperEvent, ProcessId};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::Instrument as _;
 
 use crate::actor::{Actor, Order};
 use crate::beside::{Besides, Numbers, Routes, lock};
-use crate::{EventSink, Launch, Processes};
+use crate::{Adopted, Command, EventSink, Launch, Processes, Profile};
 
 /// Starts that the keeper has before it at one time. It makes one after the other: with a few it never waits for us,
 /// and with no more of them the first of a thousand agents is heard of before the last is started.
@@ -29,9 +29,21 @@ impl<P: Processes> Runtime<P> {
     /// Begins to listen to `events`; must be called within a tokio runtime.
     pub fn new(processes: P, events: mpsc::UnboundedReceiver<KeeperEvent>, sink: Arc<dyn EventSink>) -> Self {
         let routes = Routes::default();
-        tokio::spawn(route(events, Arc::clone(&routes)));
+        tokio::spawn(route(events, Arc::clone(&routes), processes.clone()));
         let (numbers, starts) = (Numbers::default(), Arc::new(Semaphore::new(STARTS)));
         Self { processes, sink, routes, numbers, starts }
+    }
+
+    /// One for agents that an earlier owner began. Nothing that the keeper says is heard before [`Runtime::listen`], so
+    /// that all of them have their owners by then. `used` is the highest number of a process that the keeper knows.
+    pub fn adopting(processes: P, sink: Arc<dyn EventSink>, used: ProcessId) -> Self {
+        let (numbers, starts) = (Numbers::after(used), Arc::new(Semaphore::new(STARTS)));
+        Self { processes, sink, routes: Routes::default(), numbers, starts }
+    }
+
+    /// Begins to listen to the keeper. Must be called within a tokio runtime.
+    pub fn listen(&self, events: mpsc::UnboundedReceiver<KeeperEvent>) {
+        tokio::spawn(route(events, Arc::clone(&self.routes), self.processes.clone()));
     }
 
     /// The same runtime, for actors whose events go to `sink` instead.
@@ -43,15 +55,36 @@ impl<P: Processes> Runtime<P> {
     /// Makes the actor of an agent, which waits to be started. It is known to the keeper's events from now on, so
     /// that nothing can happen to the agent before its owner knows it.
     pub fn add(&self, launch: Launch) -> AgentHandle {
+        let Launch { profile, command } = launch;
+        self.employ(profile, Some(command), None)
+    }
+
+    /// Makes the actor of an agent whose life another has begun. Without a command it goes on, and cannot be started again.
+    pub fn adopt(&self, profile: Profile, command: Option<Command>, adopted: Adopted) -> AgentHandle {
+        self.employ(profile, command, Some(Box::new(adopted)))
+    }
+
+    fn employ(
+        &self,
+        profile: Profile,
+        command: Option<Command>,
+        adopted: Option<Box<Adopted>>,
+    ) -> AgentHandle {
         let (orders, mailbox) = mpsc::unbounded_channel();
-        let (name, id) = (launch.profile.name.clone(), launch.profile.id);
+        let (name, id) = (profile.name.clone(), profile.id);
         lock(&self.routes).insert(id, orders.clone());
-        let mut actor =
-            Actor::new(launch, self.besides(), Arc::clone(&self.sink), mailbox, Arc::clone(&self.starts));
+        let mut actor = Actor::new(
+            profile,
+            command,
+            self.besides(),
+            Arc::clone(&self.sink),
+            mailbox,
+            Arc::clone(&self.starts),
+        );
         let routes = Arc::clone(&self.routes);
         let life = tracing::info_span!("agent", %name);
         let task = async move {
-            actor.run().await;
+            actor.run(adopted).await;
             lock(&routes).remove(&id);
         };
         tokio::spawn(task.instrument(life));
@@ -64,7 +97,7 @@ impl<P: Processes> Runtime<P> {
     }
 }
 
-async fn route(mut events: mpsc::UnboundedReceiver<KeeperEvent>, routes: Routes) {
+async fn route<P: Processes>(mut events: mpsc::UnboundedReceiver<KeeperEvent>, routes: Routes, processes: P) {
     while let Some(event) = events.recv().await {
         let routes = lock(&routes);
         // An actor that has ended does not listen any more, and need not.
@@ -72,8 +105,11 @@ async fn route(mut events: mpsc::UnboundedReceiver<KeeperEvent>, routes: Routes)
             KeeperEvent::Exited { id, .. }
             | KeeperEvent::Notice { id, .. }
             | KeeperEvent::Gone { id, .. } => {
-                if let Some(orders) = routes.get(id) {
-                    let _ = orders.send(Box::new(Order::Keeper(event)));
+                match (routes.get(id), &event) {
+                    (Some(orders), _) => drop(orders.send(Box::new(Order::Keeper(event)))),
+                    // Of one that nobody asks about any more, nothing need be remembered.
+                    (None, KeeperEvent::Gone { id, .. }) => processes.settle(*id),
+                    (None, _) => {}
                 }
             }
             // Another daemon goes on with the agents; ours have nobody to tell.

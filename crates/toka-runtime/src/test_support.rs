@@ -76,6 +76,8 @@ impl Processes for FakeKeeper {
         self.ask(Asked::Kill);
     }
 
+    fn settle(&self, _: ProcessId) {}
+
     async fn freeze(&self, _: ProcessId) -> io::Result<()> {
         self.ask(Asked::Freeze);
         Ok(())

@@ -43,7 +43,7 @@ async fn serve(options: ServiceOptions) -> anyhow::Result<()> {
     let manager = Manager::of_this_process();
     let socket = daemon_socket(&options.run_dir);
     let listener = manager::inherited_socket().context("cannot use the socket that was passed on")?;
-    let service = Service::start(options, listener).map_err(|error| {
+    let mut service = Service::start(options, listener).map_err(|error| {
         let message = format!("cannot listen at {}: {error}", socket.display());
         match error.kind() {
             std::io::ErrorKind::AddrInUse => {
@@ -53,6 +53,7 @@ async fn serve(options: ServiceOptions) -> anyhow::Result<()> {
             _ => Failure::new(ExitCode::StateFolder, message),
         }
     })?;
+    service.adopt().await;
     let (sender, ends) = mpsc::unbounded_channel();
     manager.tell("READY=1\nSTATUS=serving");
     tracing::info!(socket = %socket.display(), "serving");

@@ -138,6 +138,9 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         EventKind::RunEnded { exit_code } => {
             (format!("the run ended with exit code {exit_code}"), palette.bad)
         }
+        EventKind::RunAdopted { agents } => {
+            (format!("another daemon goes on with {}", count(*agents, "agent")), palette.warn)
+        }
         EventKind::RunChanged { by, added, changed, removed, .. } => {
             let parts = [("added", added), ("changed", changed), ("removed", removed)];
             let parts = parts.iter().filter(|(_, names)| !names.is_empty());

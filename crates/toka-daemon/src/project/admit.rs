@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use toka_core::capability::Policy;
 use toka_core::{AgentName, RunId};
-use toka_sandbox::HostFacts;
+use toka_sandbox::{AgentFolders, HostFacts};
 use toka_workstream::{Agent, Plan, Set};
 
 use super::Doors;
@@ -56,6 +56,29 @@ impl Ground {
             }
         }
         if problems.is_empty() { Ok(admitted) } else { Err(RunError::Refused(problems)) }
+    }
+
+    /// The same one by one, for agents whose doors are there: what speaks against one speaks not against the others.
+    pub(crate) fn admit_each<'a>(
+        &self,
+        (set, plan): (&'a Set, &'a Plan),
+        doors: &mut Doors,
+    ) -> Vec<(&'a Agent, AgentFolders, Result<Admitted, Vec<Problem>>)> {
+        let files: Vec<PathBuf> =
+            set.files.iter().map(|file| file.canonicalize().unwrap_or_else(|_| file.clone())).collect();
+        let users = Users::of(in_order(set, plan), &self.folders.project);
+        let context = self.context(plan, &files, &users);
+        let mut each = Vec::with_capacity(plan.len());
+        for agent in in_order(set, plan) {
+            let mut own = self.folders.of(agent, plan);
+            // One whose door is gone cannot be reached through a new one, and lives on.
+            match doors.find(&agent.name, &own.door).or_else(|_| doors.make(&agent.name, &own.door)) {
+                Ok(door) => own.door = door,
+                Err(error) => tracing::warn!(agent = %agent.name, %error, "it has no door any more"),
+            }
+            each.push((agent, own.clone(), admit(agent, own, context)));
+        }
+        each
     }
 
     fn context<'a>(&'a self, plan: &'a Plan, files: &'a [PathBuf], users: &'a Users) -> Context<'a> {

@@ -39,6 +39,21 @@ impl Doors {
         Ok(path)
     }
 
+    /// The door that an agent has from an earlier daemon of the same run.
+    ///
+    /// # Errors
+    /// When it is not there any more.
+    pub(crate) fn find(&mut self, agent: &AgentName, wanted: &Path) -> Result<PathBuf, FolderError> {
+        let door = DoorFolder::find(wanted).map_err(|source| FolderError {
+            what: "find",
+            path: wanted.to_owned(),
+            source,
+        })?;
+        let path = door.path().to_owned();
+        self.doors.insert(agent.clone(), door);
+        Ok(path)
+    }
+
     /// Removes the doors of all other agents.
     pub(crate) fn retain(&mut self, keep: impl Fn(&AgentName) -> bool) {
         self.doors.retain(|agent, _| keep(agent));

@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use toka_core::{AgentName, EventKind, Request, RunId};
+use toka_keeper::protocol::Entry;
 use toka_keeper::{Keeper, ProcessId};
 use toka_runtime::output::{Archivist, LogPlace};
-use toka_runtime::{AgentHandle, Hooks, Launch, Profile, Runtime, StopPolicy};
+use toka_runtime::{Adopted, AgentHandle, Hooks, Launch, Profile, Runtime, StopPolicy};
+use toka_sandbox::AgentFolders;
 use toka_workstream::{Agent, Hook, Plan, Secret, Set};
 
 use super::admit::AdmittedAgents;
+use crate::Problem;
 use crate::admission::Admitted;
 use crate::exam::{Exam, Examiner, Proctor, Question};
 use crate::folders::ProjectFolders;
@@ -41,11 +44,20 @@ impl Member {
     }
 }
 
+/// From here on the runtime counts the commands that it runs beside agents.
+const FIRST_OF_COMMANDS: u64 = 1 << 32;
+
 /// Numbers of processes, unique for the keeper of a run, from 1.
 #[derive(Debug, Default)]
 pub(crate) struct Ids(u64);
 
 impl Ids {
+    /// Those that come after the agents' processes that a keeper knows.
+    pub(crate) fn after(holdings: &[Entry]) -> Self {
+        let agents = holdings.iter().filter(|entry| entry.beside.is_none()).map(|entry| entry.id.0);
+        Self(agents.filter(|id| *id < FIRST_OF_COMMANDS).max().unwrap_or(0))
+    }
+
     pub(crate) fn next(&mut self) -> ProcessId {
         self.0 += 1;
         ProcessId(self.0)
@@ -79,6 +91,38 @@ impl Employer<'_> {
         Member { id, handle, private, grounds, secrets: agent.secrets.clone().into(), proctor }
     }
 
+    /// Makes the actor of an agent whose life goes on. One that is not admitted any more lives on, and is not started again
+    /// by itself.
+    pub(crate) fn adopt(
+        &mut self,
+        agent: &Agent,
+        folders: AgentFolders,
+        admitted: Result<Admitted, Vec<Problem>>,
+        id: Option<ProcessId>,
+        life: Adopted,
+    ) -> Member {
+        let id = id.unwrap_or_else(|| self.ids.next());
+        let (private, grounds) = (Private::of(&folders), Grounds::of(&folders));
+        let log = LogPlace::of_run(self.folders.log(&agent.name), self.run, agent.logs, self.archivist);
+        let profile = profile(agent, folders, id, log, self.plan);
+        let command = match admitted {
+            Ok(admitted) => Some(admitted.command),
+            Err(problems) => {
+                self.warn_of(agent, &life, &problems);
+                None
+            }
+        };
+        let handle = self.runtime.adopt(profile, command, life);
+        Member { id, handle, private, grounds, secrets: agent.secrets.clone().into(), proctor: None }
+    }
+
+    fn warn_of(&self, agent: &Agent, life: &Adopted, problems: &[Problem]) {
+        let Some(problem) = problems.first().filter(|_| !life.state.is_final()) else { return };
+        let message =
+            format!("it goes on, and cannot be started again as it is declared: {}", problem.message);
+        drop(self.journal.record(Some(agent.name.clone()), EventKind::Warning { message }));
+    }
+
     fn actor(
         &mut self,
         agent: &Agent,
@@ -108,8 +152,12 @@ impl Employer<'_> {
 
 fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: LogPlace, plan: &Plan) -> Launch {
     let Admitted { folders, command, .. } = admitted;
+    Launch { profile: profile(agent, folders, id, log, plan), command }
+}
+
+fn profile(agent: &Agent, folders: AgentFolders, id: ProcessId, log: LogPlace, plan: &Plan) -> Profile {
     let limits = &agent.confinement.limits;
-    let profile = Profile {
+    Profile {
         id,
         name: agent.name.clone(),
         stop: StopPolicy { signal: agent.stop.signal, grace: agent.stop.grace_period },
@@ -123,8 +171,7 @@ fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: LogPlace, plan:
         door: folders.door,
         tasks: task_list(&agent.tasks),
         awaited_lines: awaited_lines(agent, plan),
-    };
-    Launch { profile, command }
+    }
 }
 
 fn hooks(agent: &Agent) -> Hooks {

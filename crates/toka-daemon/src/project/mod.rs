@@ -6,6 +6,7 @@
 //! durable.
 
 mod admit;
+mod adopt;
 mod anew;
 mod apply;
 mod batch;
@@ -15,10 +16,12 @@ mod drive;
 mod handle;
 mod member;
 mod open;
+mod recall;
 mod summary;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use toka_core::{AgentName, RunStatus};
 use toka_keeper::Keeper;
@@ -35,6 +38,7 @@ use crate::journal::Journal;
 use crate::lock::ProjectLock;
 use crate::sweeper::Sweeper;
 
+pub use adopt::AdoptOptions;
 pub use apply::{ApplyError, Changes};
 pub use command::CommandError;
 pub use handle::{Earnest, Gone, Overview, ProjectHandle};
@@ -79,4 +83,10 @@ pub struct Project {
     doors: Doors,
     run_folder: RunFolder,
     lock: ProjectLock,
+}
+
+/// The wall clock in milliseconds since the Unix epoch.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

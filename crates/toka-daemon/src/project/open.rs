@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use toka_core::{AgentName, Event, EventKind, RunId, RunStatus};
-use toka_keeper::{Keeper, KeeperEvent, KeeperOptions};
-use toka_orchestration::{Limits, RunState};
+use toka_keeper::{Keeper, KeeperError, KeeperEvent, KeeperOptions, Outlive, kill_groups};
+use toka_orchestration::{Lifetime, Limits, RunState};
 use toka_runtime::Runtime;
 use toka_sandbox::HostFacts;
 use tokio::sync::{mpsc, watch};
@@ -22,6 +22,7 @@ use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use super::admit::{Ground, set_up};
+use super::adopt::LOCK;
 use super::handle::ProjectHandle;
 use super::member::{Employer, Ids, employ_all};
 use super::{Doors, Project};
@@ -79,7 +80,14 @@ impl Project {
         room::find(&folders.root(), &folders.run_dir, admitted.len()).map_err(RunError::Folder)?;
         keep(&declaration, folders, &set.agents)?;
         let (keeper, keeper_events) =
-            lock.shared_with_child(start_keeper(&ground, &run_folder.0, &doors)).await?;
+            lock.shared_with_child(start_keeper(&ground, &run_folder.0, &doors, lifetime)).await?;
+        let keeper_events = match lifetime {
+            Lifetime::UntilTasksEnd => keeper_events,
+            Lifetime::UntilStopped => {
+                entrust(&keeper, &lock).await?;
+                end_with_keeper(keeper_events, cgroup_name(&ground))
+            }
+        };
         begin(&journal, &ground, plan.nodes().iter().map(|node| node.agent.clone()).collect()).await;
 
         let runtime = Runtime::new(keeper.clone(), keeper_events, Arc::clone(&journal) as Arc<_>);
@@ -158,7 +166,7 @@ fn resolve(path: &Path) -> Result<PathBuf, FolderError> {
     path.canonicalize().map_err(|source| FolderError { what: "resolve", path: path.to_owned(), source })
 }
 
-fn open_journal(
+pub(super) fn open_journal(
     folders: &ProjectFolders,
     run: RunId,
     listeners: Vec<mpsc::UnboundedSender<Event>>,
@@ -171,20 +179,59 @@ async fn start_keeper(
     ground: &Ground,
     run_folder: &Path,
     doors: &Doors,
+    lifetime: Lifetime,
 ) -> Result<(Keeper, mpsc::UnboundedReceiver<KeeperEvent>), RunError> {
-    let cgroup_name = format!("toka-{:08x}", fingerprint(&ground.folders.root()));
     // Of a run that is killed, sockets and secrets shall not stay until the next one.
     let leftovers = [Some(run_folder), doors.short()].into_iter().flatten().map(Path::to_owned).collect();
     let options = KeeperOptions {
         program: ground.toka_exe.clone(),
-        cgroup_name,
+        cgroup_name: cgroup_name(ground),
         leftovers,
+        outlive: match lifetime {
+            Lifetime::UntilTasksEnd => Outlive::EndWithDaemon,
+            Lifetime::UntilStopped => Outlive::Listen { socket: keeper_socket(run_folder) },
+        },
         ..KeeperOptions::default()
     };
     Keeper::start(&options).await.map_err(RunError::Keeper)
 }
 
-/// FNV-1a of the path: names the control group of a project, the same for each of its runs.
+/// Where the keeper of a run waits for its next daemon.
+pub(super) fn keeper_socket(run_folder: &Path) -> PathBuf {
+    run_folder.join("keeper.sock")
+}
+
+/// Gives the keeper what the next daemon must have.
+async fn entrust(keeper: &Keeper, lock: &ProjectLock) -> Result<(), RunError> {
+    let duplicate =
+        lock.duplicate().map_err(|error| RunError::Keeper(KeeperError::Refused(error.to_string())))?;
+    keeper.hold(None, LOCK, vec![duplicate]).await.map_err(RunError::Keeper)
+}
+
+/// Passes on what a keeper says; when it dies, so do its agents, before anybody hears of it: nobody would look after them.
+pub(super) fn end_with_keeper(
+    mut events: mpsc::UnboundedReceiver<KeeperEvent>,
+    cgroup_name: String,
+) -> mpsc::UnboundedReceiver<KeeperEvent> {
+    let (passed_on, received) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            if event == KeeperEvent::Closed {
+                kill_groups(cgroup_name.clone()).await;
+            }
+            // Whoever listened is gone when the run is over.
+            let _ = passed_on.send(event);
+        }
+    });
+    received
+}
+
+/// Name of the control group that the agents of a project lie in, the same for each of its runs.
+pub(super) fn cgroup_name(ground: &Ground) -> String {
+    format!("toka-{:08x}", fingerprint(&ground.folders.root()))
+}
+
+/// FNV-1a of the path.
 fn fingerprint(path: &Path) -> u32 {
     let bytes = path.as_os_str().as_encoded_bytes();
     bytes.iter().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
@@ -196,7 +243,7 @@ pub(super) fn describe(mut status: RunStatus, plan: &toka_workstream::Plan) -> R
     status
 }
 
-fn run_folder(folders: &ProjectFolders) -> PathBuf {
+pub(super) fn run_folder(folders: &ProjectFolders) -> PathBuf {
     folders.run_dir.join(folders.project.as_str())
 }
 

@@ -235,6 +235,13 @@ impl Keeper {
         self.done(Request::Settled { id }).await
     }
 
+    /// [`Keeper::settle`] without waiting for the answer.
+    pub fn settled(&self, id: ProcessId) {
+        if self.speaks(2) {
+            self.tell(Request::Settled { id });
+        }
+    }
+
     /// What a keeper that is killed at this moment leaves behind, for the next one to adopt ([`KeeperOptions::adopt`]).
     /// Empty for one that ends with its daemon: there nothing is left.
     ///

@@ -11,4 +11,4 @@ mod tests;
 pub use error::{KeeperError, SpawnError};
 pub use handle::{Keeper, Started};
 pub use open::{Attached, KeeperOptions, Outlive};
-pub use traffic::KeeperEvent;
+pub use traffic::{KeeperEvent, kill_groups};

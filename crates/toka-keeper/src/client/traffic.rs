@@ -279,7 +279,8 @@ enum Last {
 }
 
 /// A keeper that ended by itself has left nothing; of one that was killed, nothing may outlive us either.
-async fn kill_groups(cgroup_name: String) {
+/// Kills what is in the groups of a keeper that is gone, and removes them.
+pub async fn kill_groups(cgroup_name: String) {
     let cleared = tokio::task::spawn_blocking(move || {
         Cgroups::new(Layout::probe(Path::new("/")), &cgroup_name).clear()
     });

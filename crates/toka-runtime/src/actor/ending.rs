@@ -75,6 +75,7 @@ impl<P: Processes> Actor<P> {
                 let durable = self.emit(told);
                 if !after.is_zero() {
                     durable.await;
+                    self.settle();
                 }
                 // Else the next event, which is waited for, comes at once: the journal keeps the order, and makes both durable
                 // in one go.
@@ -86,6 +87,7 @@ impl<P: Processes> Actor<P> {
                 tracing::info!(exit = ?exit.to_string(), restarts, "quarantined");
                 let told = EventKind::AgentQuarantined { exit: exit.clone(), duration_ms, usage, restarts };
                 self.emit(told).await;
+                self.settle();
                 self.step(Happening::GivenUp { exit, restarts });
             }
         }
@@ -105,11 +107,17 @@ impl<P: Processes> Actor<P> {
         let duration_ms = if self.state == AgentState::Pending { 0 } else { millis(self.born.elapsed()) };
         tracing::info!(exit = ?exit.to_string(), duration_ms, "ended");
         self.emit(EventKind::AgentEnded { exit: exit.clone(), duration_ms, usage }).await;
+        self.settle();
         let happening = match self.state {
             AgentState::Pending | AgentState::Starting => Happening::StartFailed(exit),
             _ => Happening::Gone(exit),
         };
         self.step(happening);
+    }
+
+    /// The end of its process, if it had one, is on record.
+    pub(super) fn settle(&self) {
+        self.processes.settle(self.profile.id);
     }
 
     async fn hear_last_words(&mut self) {

@@ -40,12 +40,19 @@ impl<P: Processes> Actor<P> {
         // Nothing of the agent's happens by this: it needs not wait for the disk.
         let opened = self.open();
         durable.await;
+        // Its number is free for the next life, the last one being on record.
+        self.settle();
         if let Err(reason) = opened {
             self.finish(Exit::StartFailed { reason }).await;
             return;
         }
-        let command = if self.is_last_use() { self.command.take() } else { self.command.clone() }
-            .expect("without a policy nothing is started twice: the state machine sees to it");
+        let command = if self.is_last_use() { self.command.take() } else { self.command.clone() };
+        let Some(command) = command else {
+            // Without a policy nothing is started twice: it was taken over from another owner, who could not tell.
+            let reason = "how it is started is not known any more; restart it with `toka restart`".to_owned();
+            self.finish(Exit::StartFailed { reason }).await;
+            return;
+        };
         let pre_start = self.pre_start(&command);
         let Command { program, argv, env, plan } = command;
         let StopPolicy { signal: stop_signal, grace } = self.profile.stop;
@@ -93,7 +100,7 @@ impl<P: Processes> Actor<P> {
     }
 
     /// Opens the door and the log: both must be there when the first instruction runs.
-    fn open(&mut self) -> Result<(), String> {
+    pub(super) fn open(&mut self) -> Result<(), String> {
         let log = &self.profile.log;
         let writer =
             LogWriter::open(log).map_err(|error| format!("create {}: {error}", log.path().display()))?;
@@ -144,7 +151,7 @@ impl<P: Processes> Actor<P> {
         self.begin_hooks(Occasion::PostStart);
     }
 
-    fn pump(&mut self, pipes: [std::os::fd::OwnedFd; 2]) -> std::io::Result<()> {
+    pub(super) fn pump(&mut self, pipes: [std::os::fd::OwnedFd; 2]) -> std::io::Result<()> {
         let writer = self.writer.take().expect("the log was opened before the start");
         let (tx, notes) = mpsc::unbounded_channel();
         let pump = Pump::new(pipes, writer, self.profile.awaited_lines.clone(), tx)?;
@@ -206,7 +213,7 @@ impl<P: Processes> Actor<P> {
         }
     }
 
-    async fn signal_stop(&mut self) {
+    pub(super) async fn signal_stop(&mut self) {
         if !self.begin_hooks(Occasion::PreStop) {
             self.processes.signal(self.profile.id, self.profile.stop.signal);
         }

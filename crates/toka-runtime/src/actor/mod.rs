@@ -7,6 +7,7 @@
 //! A stop is the stop signal, then the grace period, then the kill of the whole tree, and it has ended only when the
 //! keeper says that nothing is left ([`KeeperEvent::Gone`]).
 
+mod adopt;
 mod calls;
 mod ending;
 mod hooks;
@@ -35,7 +36,7 @@ use crate::countdown::Countdown;
 use crate::door::{Door, Message};
 use crate::output::Note;
 use crate::probe::ProbeNote;
-use crate::{Command, Durable, EventSink, Launch, Processes, Profile};
+use crate::{Adopted, Command, Durable, EventSink, Processes, Profile};
 use hooks::{Occasion, StartOutcome};
 pub(crate) use life::whole_chain;
 use notices::Remark;
@@ -157,16 +158,16 @@ pub(crate) struct Actor<P> {
 
 impl<P: Processes> Actor<P> {
     pub(crate) fn new(
-        launch: Launch,
+        profile: Profile,
+        command: Option<Command>,
         besides: Besides<P>,
         sink: Arc<dyn EventSink>,
         orders: mpsc::UnboundedReceiver<Box<Order>>,
         starts: Arc<Semaphore>,
     ) -> Self {
-        let Launch { profile, command } = launch;
         Self {
             profile,
-            command: Some(command),
+            command,
             processes: besides.processes.clone(),
             besides,
             probing: None,
@@ -202,8 +203,11 @@ impl<P: Processes> Actor<P> {
         }
     }
 
-    /// Lives until the agent's end, or until nobody could start it any more.
-    pub(crate) async fn run(&mut self) {
+    /// Lives until the agent's end, or until nobody could start it any more; goes on with the life that it is given, if any.
+    pub(crate) async fn run(&mut self, adopted: Option<Box<Adopted>>) {
+        if let Some(adopted) = adopted {
+            Box::pin(self.adopt(*adopted)).await;
+        }
         while !self.state.is_final() {
             let wake = self.wake().await;
             if matches!(wake, Wake::Abandoned) {

@@ -44,6 +44,17 @@ impl DoorFolder {
         Ok(Self { path, link: Some(wanted.to_owned()) })
     }
 
+    /// The folder that [`DoorFolder::make`] made for `wanted` in another process.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn find(wanted: &Path) -> io::Result<Self> {
+        if wanted.symlink_metadata()?.is_symlink() {
+            return Ok(Self { path: wanted.canonicalize()?, link: Some(wanted.to_owned()) });
+        }
+        Ok(Self { path: wanted.to_owned(), link: None })
+    }
+
     /// Where the sockets are.
     pub fn path(&self) -> &Path {
         &self.path

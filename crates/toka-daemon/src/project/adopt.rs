@@ -1,0 +1,299 @@
+//! A daemon goes on with a run that another began and did not end: it was killed, or another takes its place. The keeper has
+//! the agents, their pipes and the project's lock; the journal tells what was known of them; the declaration what they
+//! are. Nothing is started twice, and whatever ended meanwhile is told with its true status.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toka_core::state::Happening;
+use toka_core::{AgentName, AgentState, Event, EventKind, ProjectName, RunId};
+use toka_keeper::protocol::{Attach, Entry, State};
+use toka_keeper::{Attached, Keeper, KeeperError, ProcessId};
+use toka_orchestration::{Lifetime, Limits, RunState};
+use toka_runtime::{AdoptedProcess, Runtime};
+use toka_sandbox::HostFacts;
+use toka_store::Reader;
+use toka_workstream::Plan;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::{Instrument as _, Span};
+
+use super::admit::Ground;
+use super::handle::ProjectHandle;
+use super::member::{Employer, Ids, Member};
+use super::open::{
+    RunFolder, cgroup_name, describe, end_with_keeper, keeper_socket, open_journal, run_folder,
+};
+use super::recall::Recalled;
+use super::{Doors, Opened, Project};
+use crate::declaration::Parsed;
+use crate::folders::{ProjectFolders, journal_in};
+use crate::lock::ProjectLock;
+use crate::sweeper::Sweeper;
+use crate::{Declaration, FolderError, RunError};
+
+/// Under which name the keeper holds the project's lock.
+pub(super) const LOCK: &str = "lock";
+
+/// Where a run may be that another daemon began.
+#[derive(Debug, Clone)]
+pub struct AdoptOptions {
+    /// The project.
+    pub project: ProjectName,
+    /// Where state is kept.
+    pub state_dir: PathBuf,
+    /// Where sockets and secrets are.
+    pub run_dir: PathBuf,
+    /// The `toka` binary.
+    pub toka_exe: PathBuf,
+}
+
+impl Project {
+    /// Goes on with a run whose keeper waits for a daemon; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the keeper is there and cannot be talked to, or what the run was declared to be cannot be read: its agents run on.
+    pub async fn adopt(options: AdoptOptions) -> Result<Option<Opened>, RunError> {
+        let socket = keeper_socket(&options.run_dir.join(options.project.as_str()));
+        let attached = match Keeper::attach(&socket, Attach::IfFree).await {
+            Err(KeeperError::NotThere { .. }) => return Ok(None),
+            attached => attached.map_err(RunError::Keeper)?,
+        };
+        let span = tracing::info_span!("run", project = %options.project, run = tracing::field::Empty);
+        Self::go_on(options, attached, span.clone()).instrument(span).await.map(Some)
+    }
+
+    async fn go_on(options: AdoptOptions, attached: Attached, span: Span) -> Result<Opened, RunError> {
+        let Attached { keeper, events: keeper_events, holdings } = attached;
+        let root = options.state_dir.join("projects").join(options.project.as_str());
+        let declaration = read_declaration(&root)?;
+        let Parsed { set, plan, .. } =
+            declaration.parse().map_err(|_| unreadable(&root, "its workstreams have errors now"))?;
+        let (run, past) = last_run(&root)?;
+        span.record("run", tracing::field::display(run));
+        let lock = take_lock(&keeper, &root).await?;
+        let ground = ground(&options, &declaration, run);
+        let recalled = Recalled::of(&past);
+        let folders = &ground.folders;
+        let (seen, events) = mpsc::unbounded_channel();
+        // The last that can fail: what is found from here on is removed when it is dropped.
+        let journal = Arc::new(open_journal(folders, run, vec![seen])?);
+        let used = holdings.iter().map(|entry| entry.id).max().unwrap_or(ProcessId(0));
+        let runtime = Runtime::adopting(keeper.clone(), Arc::clone(&journal) as Arc<_>, used);
+        let archivist = crate::logs::archivist(&folders.state_dir);
+        let mut ids = Ids::after(&holdings);
+        let mut processes = Processes::of(&keeper, &recalled, holdings).await;
+        let mut doors = Doors::default();
+        let mut members = HashMap::with_capacity(set.agents.len());
+        let mut employer = Employer {
+            plan: &plan,
+            folders,
+            journal: &journal,
+            runtime: &runtime,
+            archivist: &archivist,
+            run,
+            ids: &mut ids,
+        };
+        let now_ms = crate::project::now_ms();
+        for (agent, own, admitted) in ground.admit_each((&set, &plan), &mut doors) {
+            let (id, process) = processes.take(&agent.name);
+            let life = recalled.life_of(&agent.name, process, now_ms);
+            let member: Member = employer.adopt(agent, own, admitted, id, life);
+            members.insert(agent.name.clone(), member);
+        }
+        processes.end_the_rest(&keeper);
+        let (state, changed) = recall_state(&plan, &past);
+        if let Some(changed) = changed {
+            drop(journal.record(None, changed));
+        }
+        let agents = members.len();
+        drop(journal.record(None, EventKind::RunAdopted { agents }));
+        runtime.listen(end_with_keeper(keeper_events, cgroup_name(&ground)));
+
+        let (moved, seq) = watch::channel(recalled.status.seq);
+        let (handle, orders) = ProjectHandle::new(&ground, Lifetime::UntilStopped, seq);
+        let project = Self {
+            limits: Limits { max_concurrent: declaration.max_concurrent.and_then(NonZeroUsize::new) },
+            state,
+            declaration: Arc::new(declaration),
+            status: Arc::new(describe(recalled.status, &plan)),
+            plan,
+            members,
+            batches: Vec::new(),
+            swept: BTreeSet::new(),
+            writes: JoinSet::new(),
+            sweeper: Sweeper::default(),
+            ids,
+            runtime,
+            archivist,
+            keeper,
+            journal,
+            events,
+            moved,
+            orders,
+            doors,
+            run_folder: RunFolder(run_folder(&ground.folders)),
+            lock,
+            ground,
+            span,
+        };
+        Ok(Opened { project, handle })
+    }
+}
+
+fn unreadable(root: &Path, why: &str) -> RunError {
+    let source = std::io::Error::other(why.to_owned());
+    RunError::Folder(FolderError { what: "go on with", path: root.to_owned(), source })
+}
+
+fn read_declaration(root: &Path) -> Result<Declaration, RunError> {
+    let path = root.join(crate::folders::DECLARATION);
+    Declaration::read(&path).map_err(|source| RunError::Folder(FolderError { what: "read", path, source }))
+}
+
+/// The run that was begun last, and all that happened in it.
+fn last_run(root: &Path) -> Result<(RunId, Vec<Event>), RunError> {
+    let path = journal_in(root);
+    let mut reader = Reader::new(&path);
+    let read = reader.runs(1).and_then(|runs| match runs.first() {
+        Some(run) => Ok(Some((run.id, reader.events_of_run(run.id)?))),
+        None => Ok(None),
+    });
+    match read {
+        Ok(Some(found)) => Ok(found),
+        Ok(None) => Err(unreadable(root, "its journal knows of no run")),
+        Err(error) => Err(RunError::Journal { path, source: std::io::Error::other(error.to_string()) }),
+    }
+}
+
+async fn take_lock(keeper: &Keeper, root: &Path) -> Result<ProjectLock, RunError> {
+    let held = keeper.hand_back(None).await.map_err(RunError::Keeper)?;
+    let lock = held.into_iter().find(|(name, _)| name == LOCK).map(|(_, fd)| fd);
+    let lock = lock.ok_or_else(|| unreadable(root, "its keeper does not hold the lock"))?;
+    ProjectLock::handed_over(lock, root).map_err(RunError::Lock)
+}
+
+fn ground(options: &AdoptOptions, declaration: &Declaration, run: RunId) -> Ground {
+    let caller = declaration.caller();
+    let folders = ProjectFolders {
+        state_dir: options.state_dir.clone(),
+        run_dir: options.run_dir.clone(),
+        project: options.project.clone(),
+        workspace: declaration.workspace.clone(),
+        user_home: caller.home.clone(),
+    };
+    Ground {
+        folders,
+        run,
+        caller: Arc::new(caller),
+        policy: declaration.policy.clone(),
+        toka_exe: options.toka_exe.clone(),
+        host: Arc::new(HostFacts::probe()),
+    }
+}
+
+/// What the orchestration knows, from all that happened; and the change of the run that was declared and not told any more.
+fn recall_state(plan: &Plan, past: &[Event]) -> (RunState, Option<EventKind>) {
+    let mut state = RunState::new(plan, Lifetime::UntilStopped);
+    let mut last: BTreeSet<&AgentName> = BTreeSet::new();
+    for event in past {
+        match (&event.agent, &event.kind) {
+            (Some(agent), kind) if plan.position(agent).is_some() => {
+                if let Err(error) = state.observe(plan, agent, kind) {
+                    tracing::debug!(%agent, %error, "an event of the past does not fit");
+                }
+            }
+            (None, EventKind::RunStarted { agents, .. }) => last = agents.iter().collect(),
+            (None, EventKind::RunChanged { agents, changed, .. }) => {
+                last = agents.iter().collect();
+                for agent in changed.iter().filter(|agent| plan.position(agent).is_some()) {
+                    let _ = state.apply(plan, agent, Happening::Requeued);
+                }
+            }
+            _ => {}
+        }
+    }
+    let now: Vec<AgentName> = plan.nodes().iter().map(|node| node.agent.clone()).collect();
+    let added: Vec<AgentName> = now.iter().filter(|agent| !last.contains(agent)).cloned().collect();
+    let removed: Vec<AgentName> =
+        last.iter().filter(|agent| plan.position(agent).is_none()).map(|agent| (*agent).clone()).collect();
+    let differs = !added.is_empty() || !removed.is_empty();
+    let changed =
+        EventKind::RunChanged { by: "recovery".into(), agents: now, added, changed: Vec::new(), removed };
+    (state, differs.then_some(changed))
+}
+
+/// The processes that the keeper has of the agents.
+struct Processes {
+    of: BTreeMap<AgentName, (ProcessId, AdoptedProcess)>,
+    /// Those that belong to no life that goes on: probes, hooks and checks of the former daemon.
+    rest: Vec<ProcessId>,
+}
+
+impl Processes {
+    async fn of(keeper: &Keeper, recalled: &Recalled, mut holdings: Vec<Entry>) -> Self {
+        let mut processes = Self { of: BTreeMap::new(), rest: Vec::new() };
+        holdings.sort_by_key(|entry| entry.id);
+        for entry in holdings {
+            let Ok(agent) = AgentName::new(&entry.agent) else { continue };
+            let state = recalled.status.agent(&agent).map(|status| status.state.clone());
+            if !is_life(&entry, state.as_ref()) {
+                processes.rest.push(entry.id);
+                continue;
+            }
+            let process = take_back(keeper, &entry).await;
+            if let Some((older, _)) = processes.of.insert(agent, (entry.id, process)) {
+                processes.rest.push(older);
+            }
+        }
+        processes
+    }
+
+    fn take(&mut self, agent: &AgentName) -> (Option<ProcessId>, Option<AdoptedProcess>) {
+        self.of.remove(agent).map_or((None, None), |(id, process)| (Some(id), Some(process)))
+    }
+
+    fn end_the_rest(self, keeper: &Keeper) {
+        let unknown = self.of.into_values().map(|(id, _)| id);
+        for id in self.rest.into_iter().chain(unknown) {
+            keeper.kill(id);
+            keeper.settled(id);
+        }
+    }
+}
+
+/// Whether a process is the agent's life that the journal speaks of.
+fn is_life(entry: &Entry, state: Option<&AgentState>) -> bool {
+    if entry.beside.is_some() || matches!(entry.state, State::NotStarted(_)) {
+        return false;
+    }
+    match state {
+        Some(AgentState::Running { .. } | AgentState::Paused { .. } | AgentState::Stopping { .. }) => true,
+        Some(AgentState::Starting) => true,
+        _ => false,
+    }
+}
+
+async fn take_back(keeper: &Keeper, entry: &Entry) -> AdoptedProcess {
+    let mut held: BTreeMap<String, OwnedFd> = match keeper.hand_back(entry.id).await {
+        Ok(held) => held.into_iter().collect(),
+        Err(error) => {
+            tracing::warn!(agent = %entry.agent, %error, "its pipes were not handed back");
+            BTreeMap::new()
+        }
+    };
+    let pipes = match (held.remove("stdout"), held.remove("stderr")) {
+        (Some(stdout), Some(stderr)) => Some([stdout, stderr]),
+        _ => None,
+    };
+    AdoptedProcess {
+        pid: entry.pid,
+        enforcement: entry.enforcement.clone(),
+        pipes,
+        notification: held.remove("notification"),
+        is_frozen: entry.state == State::Frozen,
+    }
+}

@@ -1,0 +1,172 @@
+//! What the journal tells of a run that another daemon began: the state of each agent, and of its earlier lives as much as
+//! its clocks and its restart policy have to know.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use toka_core::restart::Lives;
+use toka_core::{AgentName, AgentState, Event, EventKind, RunStatus};
+use toka_runtime::{Adopted, AdoptedProcess};
+
+/// A run as its events tell it.
+#[derive(Debug, Default)]
+pub(super) struct Recalled {
+    pub(super) status: RunStatus,
+    histories: HashMap<AgentName, History>,
+}
+
+/// The lives of one agent, in milliseconds since the Unix epoch.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct History {
+    born_ms: i64,
+    life_ms: i64,
+    started_ms: Option<i64>,
+    /// How long this life was paused, and since when it is.
+    paused_ms: i64,
+    paused_since_ms: Option<i64>,
+    restarted_ms: Vec<i64>,
+    hasty: u32,
+}
+
+impl Recalled {
+    pub(super) fn of(events: &[Event]) -> Self {
+        let mut recalled = Self::default();
+        for event in events {
+            recalled.status.observe(event);
+            if let Some(agent) = &event.agent {
+                recalled.histories.entry(agent.clone()).or_default().observe(event.time_ms, &event.kind);
+            }
+        }
+        recalled
+    }
+
+    /// The life of an agent at `now_ms`, with the process that the keeper has of it.
+    pub(super) fn life_of(&self, agent: &AgentName, process: Option<AdoptedProcess>, now_ms: i64) -> Adopted {
+        let status = self.status.agent(agent);
+        let history = self.histories.get(agent).cloned().unwrap_or_default();
+        let state = status.map_or(AgentState::Pending, |status| status.state.clone());
+        let restarts = status.map_or(0, |status| status.restart_count);
+        let next = status.and_then(|status| status.next_start_ms);
+        let age = since(history.born_ms, now_ms);
+        Adopted {
+            state,
+            process,
+            age,
+            life: since(history.life_ms, now_ms),
+            ran: history.ran(now_ms),
+            lives: history.lives(age, restarts, now_ms),
+            next_life: next.map(|next| since(now_ms, next)),
+        }
+    }
+}
+
+impl History {
+    fn observe(&mut self, time_ms: i64, event: &EventKind) {
+        match event {
+            EventKind::AgentRequeued { .. } => *self = Self::default(),
+            EventKind::AgentStarting => {
+                if self.born_ms == 0 {
+                    self.born_ms = time_ms;
+                }
+                (self.life_ms, self.started_ms) = (time_ms, None);
+                (self.paused_ms, self.paused_since_ms) = (0, None);
+            }
+            EventKind::AgentStarted { .. } => self.started_ms = Some(time_ms),
+            EventKind::AgentPaused => self.paused_since_ms = Some(time_ms),
+            EventKind::AgentResumed => {
+                self.paused_ms += self.paused_since_ms.take().map_or(0, |since| time_ms - since);
+            }
+            EventKind::AgentRestarting { delay_ms, .. } => {
+                self.restarted_ms.push(time_ms.saturating_add_unsigned(*delay_ms));
+                self.hasty = if *delay_ms == 0 { 0 } else { self.hasty + 1 };
+            }
+            _ => {}
+        }
+    }
+
+    /// How long this life has run, the pauses not counted.
+    fn ran(&self, now_ms: i64) -> Duration {
+        let Some(started_ms) = self.started_ms else { return Duration::ZERO };
+        let until = self.paused_since_ms.unwrap_or(now_ms);
+        since(started_ms + self.paused_ms, until)
+    }
+
+    fn lives(&self, age: Duration, restarts: u32, now_ms: i64) -> Lives {
+        let ago: Vec<Duration> = self.restarted_ms.iter().map(|at| since(*at, now_ms)).collect();
+        Lives::recalled(&ago, age, restarts, self.hasty)
+    }
+}
+
+/// From one time to another; nothing when the wall clock was set back in between.
+fn since(from_ms: i64, to_ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(to_ms.saturating_sub(from_ms)).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use toka_core::event::Usage;
+    use toka_core::{Enforcement, Exit, Name, RunId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn name(text: &str) -> AgentName {
+        Name::new(text).expect("a label")
+    }
+
+    fn story(events: Vec<(i64, EventKind)>) -> Recalled {
+        let began = EventKind::RunStarted { workspace: "/w".into(), agents: vec![name("a")] };
+        let all = std::iter::once((1, None, began))
+            .chain(events.into_iter().map(|(at, kind)| (at, Some(name("a")), kind)));
+        let event = |(seq, (time_ms, agent, kind))| Event {
+            seq,
+            time_ms,
+            project: name("p"),
+            run: RunId::from_uuid(Uuid::nil()),
+            agent,
+            kind,
+        };
+        Recalled::of(&(1..).zip(all).map(event).collect::<Vec<_>>())
+    }
+
+    fn started() -> EventKind {
+        EventKind::AgentStarted { pid: 7, enforcement: Enforcement::default() }
+    }
+
+    fn restarting(delay_ms: u64) -> EventKind {
+        let (exit, usage) = (Exit::Code { code: 1 }, Usage::default());
+        EventKind::AgentRestarting { exit, duration_ms: 10, usage, restarts: 1, delay_ms }
+    }
+
+    #[test]
+    fn a_pause_does_not_count_for_the_time_that_it_ran() {
+        let events = vec![
+            (1000, EventKind::AgentStarting),
+            (1100, started()),
+            (2100, EventKind::AgentPaused),
+            (5100, EventKind::AgentResumed),
+            (6100, EventKind::AgentPaused),
+        ];
+        let life = story(events).life_of(&name("a"), None, 100_000);
+        assert_eq!(life.state, AgentState::Paused { pid: 7, ready: false });
+        assert_eq!((life.ran, life.age), (Duration::from_secs(2), Duration::from_secs(99)));
+    }
+
+    #[test]
+    fn a_wait_for_the_next_life_goes_on() {
+        let events = vec![(1000, EventKind::AgentStarting), (1100, started()), (2000, restarting(10_000))];
+        let recalled = story(events);
+        let life = recalled.life_of(&name("a"), None, 5000);
+        assert_eq!(life.state, AgentState::Backoff { restarts: 1 });
+        assert_eq!(life.next_life, Some(Duration::from_secs(7)));
+        assert_eq!(recalled.life_of(&name("a"), None, 60_000).next_life, Some(Duration::ZERO));
+        assert_eq!(life.lives.restarts(), 1);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_nothing_negative() {
+        let events = vec![(100_000, EventKind::AgentStarting), (100_100, started())];
+        let life = story(events).life_of(&name("a"), None, 5000);
+        assert_eq!((life.ran, life.age, life.life), Default::default());
+    }
+}

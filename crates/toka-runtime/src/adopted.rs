@@ -1,0 +1,50 @@
+//! The life of an agent that an earlier owner began, as its next owner finds it: from the journal what was known of it, and
+//! from the keeper what there is.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use toka_core::restart::Lives;
+use toka_core::{AgentState, Enforcement};
+use toka_keeper::Started;
+
+/// What a new owner goes on with.
+#[derive(Debug)]
+pub struct Adopted {
+    /// The state that the journal tells.
+    pub state: AgentState,
+    /// Its process, if the keeper has one of it.
+    pub process: Option<AdoptedProcess>,
+    /// How long ago its first life began.
+    pub age: Duration,
+    /// How long ago this life began.
+    pub life: Duration,
+    /// How long this life has run, without the times in which it was paused: what counts for its timeout.
+    pub ran: Duration,
+    /// Its earlier lives.
+    pub lives: Lives,
+    /// When its next life begins, while it waits for that.
+    pub next_life: Option<Duration>,
+}
+
+/// A process that the keeper has of an agent.
+#[derive(Debug)]
+pub struct AdoptedProcess {
+    /// The pid of its main process.
+    pub pid: i32,
+    /// What confines it.
+    pub enforcement: Enforcement,
+    /// The read ends of its output and errors; `None` when they were lost with an earlier keeper.
+    pub pipes: Option<[OwnedFd; 2]>,
+    /// The read end of the pipe through which it tells that it is ready, if it has one.
+    pub notification: Option<OwnedFd>,
+    /// Whether it is kept from running.
+    pub is_frozen: bool,
+}
+
+impl From<Started> for AdoptedProcess {
+    fn from(started: Started) -> Self {
+        let Started { pid, stdout, stderr, notification, enforcement } = started;
+        Self { pid, enforcement, pipes: Some([stdout, stderr]), notification, is_frozen: false }
+    }
+}
