@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Wait(commands::wait::Args),
     /// Stop a project, or the daemon with everything that runs in it
     Down(commands::down::Args),
+    /// Replace the daemon by the program that is installed now; its agents run on
+    Upgrade(commands::upgrade::Args),
     /// Show what this host can enforce, and prove it by trying to break out
     Doctor(commands::doctor::Args),
     /// Print a completion script for a shell

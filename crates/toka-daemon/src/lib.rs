@@ -43,7 +43,7 @@ pub use problem::{Problem, ProblemKind, RunError};
 pub use project::{
     AdoptOptions, ApplyError, Changes, CommandError, Earnest, Gone, Opened, Overview, Project, ProjectHandle,
 };
-pub use service::{EndRequest, Service, ServiceOptions};
+pub use service::{EndRequest, Ended, Service, ServiceOptions};
 pub use summary::{AgentSummary, RunSummary};
 pub use tasks::task_list;
 pub use toka_orchestration::Lifetime;

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use toka_core::{Command, ProjectName, Urgency};
 use tokio::sync::{mpsc, oneshot};
@@ -34,7 +35,23 @@ pub struct Service {
     orders: mpsc::Receiver<ServiceOrder>,
     runs: JoinSet<(ProjectName, RunSummary)>,
     ending: bool,
-    _control: Control,
+    /// Until it runs.
+    listener: Option<tokio::net::UnixListener>,
+    path: PathBuf,
+    sender: mpsc::Sender<ServiceOrder>,
+}
+
+/// How a service has ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// Everything is stopped.
+    Stopped,
+    /// Its agents run on, and the caller is to become `program` at once: before the runtime ends, since runs that are
+    /// dropped remove what their agents need.
+    MakesRoom {
+        /// The program.
+        program: PathBuf,
+    },
 }
 
 /// What can wake it.
@@ -54,7 +71,8 @@ pub struct EndRequest {
 }
 
 impl Service {
-    /// Answers at the service's socket in the run folder from now on, or at `listener`, which somebody else has made there.
+    /// Takes the service's socket in the run folder, or `listener`, which somebody else has made there. Whoever calls from
+    /// now on is answered when it runs.
     ///
     /// # Errors
     /// When another service answers there, or the socket cannot be made.
@@ -62,23 +80,22 @@ impl Service {
         options: ServiceOptions,
         listener: Option<std::os::unix::net::UnixListener>,
     ) -> io::Result<Self> {
-        let (sender, orders) = mpsc::channel(ORDERS);
-        let projects = Projects::default();
-        let role = Role::Service(sender);
         let path = crate::control::daemon_socket(&options.run_dir);
-        let control = match listener {
-            None => Control::listen(&path, projects.clone(), role)?,
+        let listener = match listener {
+            None => crate::control::bind(&path)?,
             Some(listener) => {
                 listener.set_nonblocking(true)?;
-                Control::serve(tokio::net::UnixListener::from_std(listener)?, &path, projects.clone(), role)
+                tokio::net::UnixListener::from_std(listener)?
             }
         };
-        Ok(Self { options, projects, orders, runs: JoinSet::new(), ending: false, _control: control })
+        let (sender, orders) = mpsc::channel(ORDERS);
+        let (projects, runs) = (Projects::default(), JoinSet::new());
+        Ok(Self { options, projects, listener: Some(listener), path, sender, orders, runs, ending: false })
     }
 
     /// Goes on with every run that an earlier daemon began here and did not end.
     pub async fn adopt(&mut self) {
-        for project in left_behind(&self.options.run_dir) {
+        for project in crate::control::orphaned(&self.options.run_dir) {
             let options = AdoptOptions {
                 project: project.clone(),
                 state_dir: self.options.state_dir.clone(),
@@ -89,7 +106,7 @@ impl Service {
                 Ok(Some(opened)) => self.drive(project, opened),
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::error!(%project, %error, "its agents run on, and nobody looks after them")
+                    tracing::error!(%project, %error, "its agents run on, and nobody looks after them");
                 }
             }
         }
@@ -100,8 +117,12 @@ impl Service {
         self.runs.spawn(async move { (project, run.drive().await) });
     }
 
-    /// Lives until it is asked to end and every project has.
-    pub async fn run(mut self, mut ends: mpsc::UnboundedReceiver<EndRequest>) {
+    /// Lives until it is asked to end and every project has, or to make room for another program.
+    pub async fn run(mut self, mut ends: mpsc::UnboundedReceiver<EndRequest>) -> Ended {
+        let role = Role::Service(self.sender.clone());
+        let listener = self.listener.take();
+        let _control =
+            listener.map(|listener| Control::serve(listener, &self.path, self.projects.clone(), role));
         while !(self.ending && self.runs.is_empty()) {
             let wake = tokio::select! {
                 Some(end) = ends.recv() => Wake::Asked(end.urgency, end.by),
@@ -111,6 +132,15 @@ impl Service {
             match wake {
                 Wake::Asked(urgency, by) => self.end(urgency, &by),
                 Wake::Order(ServiceOrder::Shutdown(urgency)) => self.end(urgency, "operator"),
+                Wake::Order(ServiceOrder::Upgrade { refused }) => match self.successor() {
+                    Ok(program) => {
+                        // The runs go on in the next program.
+                        std::mem::forget(self);
+                        return Ended::MakesRoom { program };
+                    }
+                    // Whoever asked may be gone.
+                    Err(why) => drop(refused.send(why)),
+                },
                 Wake::Order(ServiceOrder::Open { project, declaration, answer }) => {
                     self.open(project, *declaration, answer).await;
                 }
@@ -120,6 +150,25 @@ impl Service {
                 }
             }
         }
+        Ended::Stopped
+    }
+
+    /// The program that is installed now, if it can be executed and says so.
+    fn successor(&self) -> Result<PathBuf, String> {
+        if self.ending {
+            return Err("the daemon is ending".to_owned());
+        }
+        let program = installed(&self.options.toka_exe);
+        let shown = program.display();
+        let tried = std::process::Command::new(&program)
+            .arg("--version")
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("cannot execute {shown}: {error}; the daemon goes on as it is"))?;
+        if !tried.status.success() || !tried.stdout.starts_with(b"toka ") {
+            return Err(format!("{shown} is no program of Toka's; the daemon goes on as it is"));
+        }
+        Ok(program)
     }
 
     fn end(&mut self, urgency: Urgency, by: &str) {
@@ -161,11 +210,8 @@ impl Service {
     }
 }
 
-/// The projects that have a folder of sockets: those that run, and those whose daemon is gone.
-fn left_behind(run_dir: &Path) -> Vec<ProjectName> {
-    let entries = run_dir.read_dir().into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| ProjectName::new(entry.file_name().to_str()?).ok());
-    let mut names: Vec<ProjectName> = names.collect();
-    names.sort();
-    names
+/// The file of our program as it is now: the kernel marks the path of one that was replaced (proc_pid_exe(5)).
+fn installed(toka_exe: &Path) -> PathBuf {
+    let text = toka_exe.to_string_lossy();
+    text.strip_suffix(" (deleted)").map_or_else(|| toka_exe.to_owned(), PathBuf::from)
 }

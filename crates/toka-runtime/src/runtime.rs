@@ -29,21 +29,23 @@ impl<P: Processes> Runtime<P> {
     /// Begins to listen to `events`; must be called within a tokio runtime.
     pub fn new(processes: P, events: mpsc::UnboundedReceiver<KeeperEvent>, sink: Arc<dyn EventSink>) -> Self {
         let routes = Routes::default();
-        tokio::spawn(route(events, Arc::clone(&routes), processes.clone()));
+        tokio::spawn(route(events, Arc::clone(&routes), |_| {}));
         let (numbers, starts) = (Numbers::default(), Arc::new(Semaphore::new(STARTS)));
         Self { processes, sink, routes, numbers, starts }
     }
 
-    /// One for agents that an earlier owner began. Nothing that the keeper says is heard before [`Runtime::listen`], so
-    /// that all of them have their owners by then. `used` is the highest number of a process that the keeper knows.
-    pub fn adopting(processes: P, sink: Arc<dyn EventSink>, used: ProcessId) -> Self {
+    /// One whose keeper outlives it, and may have agents that an earlier owner began. Nothing that the keeper says is heard
+    /// before [`Runtime::listen`], so that all of them have their owners by then. `used` is the highest number of a process
+    /// that the keeper knows.
+    pub fn outlived(processes: P, sink: Arc<dyn EventSink>, used: ProcessId) -> Self {
         let (numbers, starts) = (Numbers::after(used), Arc::new(Semaphore::new(STARTS)));
         Self { processes, sink, routes: Routes::default(), numbers, starts }
     }
 
-    /// Begins to listen to the keeper. Must be called within a tokio runtime.
+    /// Begins to listen to the keeper, and keeps a handle on it as long as it speaks. Must be called within a tokio runtime.
     pub fn listen(&self, events: mpsc::UnboundedReceiver<KeeperEvent>) {
-        tokio::spawn(route(events, Arc::clone(&self.routes), self.processes.clone()));
+        let processes = self.processes.clone();
+        tokio::spawn(route(events, Arc::clone(&self.routes), move |id| processes.settle(id)));
     }
 
     /// The same runtime, for actors whose events go to `sink` instead.
@@ -97,21 +99,23 @@ impl<P: Processes> Runtime<P> {
     }
 }
 
-async fn route<P: Processes>(mut events: mpsc::UnboundedReceiver<KeeperEvent>, routes: Routes, processes: P) {
+/// Brings each event to the actor that it is about. Of those that nobody asks about any more, `forget` is told.
+async fn route(
+    mut events: mpsc::UnboundedReceiver<KeeperEvent>,
+    routes: Routes,
+    forget: impl Fn(ProcessId) + Send,
+) {
     while let Some(event) = events.recv().await {
         let routes = lock(&routes);
         // An actor that has ended does not listen any more, and need not.
         match &event {
             KeeperEvent::Exited { id, .. }
             | KeeperEvent::Notice { id, .. }
-            | KeeperEvent::Gone { id, .. } => {
-                match (routes.get(id), &event) {
-                    (Some(orders), _) => drop(orders.send(Box::new(Order::Keeper(event)))),
-                    // Of one that nobody asks about any more, nothing need be remembered.
-                    (None, KeeperEvent::Gone { id, .. }) => processes.settle(*id),
-                    (None, _) => {}
-                }
-            }
+            | KeeperEvent::Gone { id, .. } => match (routes.get(id), &event) {
+                (Some(orders), _) => drop(orders.send(Box::new(Order::Keeper(event)))),
+                (None, KeeperEvent::Gone { id, .. }) => forget(*id),
+                (None, _) => {}
+            },
             // Another daemon goes on with the agents; ours have nobody to tell.
             KeeperEvent::Replaced => {}
             KeeperEvent::Closed => {

@@ -4,7 +4,7 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -102,21 +102,30 @@ async fn apply(
 
 /// The daemon, started when none serves.
 async fn service(folders: &ProjectFolders) -> anyhow::Result<Client> {
-    let client = Client::new(daemon_socket(&folders.run_dir));
+    start_service(&folders.state_dir, &folders.run_dir).await?;
+    Ok(Client::new(daemon_socket(&folders.run_dir)))
+}
+
+/// Starts a daemon unless one serves; what was done, in words.
+///
+/// # Errors
+/// When it does not begin to serve.
+pub(crate) async fn start_service(state_dir: &Path, run_dir: &Path) -> anyhow::Result<&'static str> {
+    let client = Client::new(daemon_socket(run_dir));
     match client.daemon().await {
-        Ok(_) => Ok(client),
+        Ok(_) => Ok("a daemon serves already\n"),
         Err(ClientError::NobodyThere { .. }) => {
-            start_daemon(folders, &client).await?;
-            Ok(client)
+            start_daemon(state_dir, run_dir, &client).await?;
+            Ok("a daemon serves\n")
         }
         Err(error) => Err(failure(error).into()),
     }
 }
 
 /// Starts a daemon that has nothing to do with our terminal, and waits until it answers.
-async fn start_daemon(folders: &ProjectFolders, client: &Client) -> anyhow::Result<()> {
-    let log = folders.state_dir.join("daemon.log");
-    let mut child = spawn(folders, &log)?;
+async fn start_daemon(state_dir: &Path, run_dir: &Path, client: &Client) -> anyhow::Result<()> {
+    let log = state_dir.join("daemon.log");
+    let mut child = spawn(state_dir, run_dir, &log)?;
     let deadline = tokio::time::Instant::now() + START;
     loop {
         if client.daemon().await.is_ok() {
@@ -134,9 +143,9 @@ async fn start_daemon(folders: &ProjectFolders, client: &Client) -> anyhow::Resu
     }
 }
 
-fn spawn(folders: &ProjectFolders, log: &Path) -> anyhow::Result<std::process::Child> {
+fn spawn(state_dir: &Path, run_dir: &Path, log: &Path) -> anyhow::Result<std::process::Child> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
-    make_folder(&folders.state_dir)?;
+    make_folder(state_dir)?;
     let file = OpenOptions::new().append(true).create(true).mode(0o600).open(log);
     let file = file.map_err(|error| {
         Failure::new(ExitCode::StateFolder, format!("cannot write {}: {error}", log.display()))
@@ -146,15 +155,10 @@ fn spawn(folders: &ProjectFolders, log: &Path) -> anyhow::Result<std::process::C
     command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("LISTEN_PID");
     // Of the caller's process group it would get the terminal's Ctrl-C.
     command.process_group(0);
-    if let Some(all) = all_in_one(folders) {
-        command.arg("--state-dir").arg(all);
+    if run_dir == state_dir.join("run") {
+        command.arg("--state-dir").arg(state_dir);
     }
     command.spawn().context("cannot start a daemon")
-}
-
-/// The folder to name with `--state-dir`, when state and run folders are in one.
-fn all_in_one(folders: &ProjectFolders) -> Option<PathBuf> {
-    (folders.run_dir == folders.state_dir.join("run")).then(|| folders.state_dir.clone())
 }
 
 fn make_folder(path: &Path) -> Result<(), Failure> {

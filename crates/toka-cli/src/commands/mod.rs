@@ -29,6 +29,7 @@ pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod signals;
+pub(crate) mod upgrade;
 pub(crate) mod validate;
 pub(crate) mod verb;
 pub(crate) mod wait;
@@ -59,6 +60,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Inspect(args) => inspect::run(args),
         Command::Wait(args) => wait::run(args),
         Command::Down(args) => down::run(args),
+        Command::Upgrade(args) => upgrade::run(args),
         Command::Validate(args) => validate::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Init(args) => init::run(args),

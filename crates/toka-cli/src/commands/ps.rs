@@ -29,6 +29,9 @@ pub(crate) struct Args {
 /// Prints what runs; nothing is no error.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let found = block_on(args.reach.running())?;
+    if found.is_empty() {
+        tell_of_orphans(&args.reach)?;
+    }
     let mut projects: Vec<ProjectView> = found.into_iter().map(|found| found.project).collect();
     if let Some(name) = &args.reach.project {
         projects.retain(|project| project.overview.project == *name);
@@ -50,6 +53,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         list::agents(&projects, now_ms(), columns, Palette::for_stream(&stdout))
     };
     Ok(out::end(&text, ExitCode::Success)?)
+}
+
+/// Nothing that runs is no error; what runs and nobody looks after is.
+fn tell_of_orphans(reach: &Reach) -> anyhow::Result<()> {
+    if reach.is_orphaned()? { Err(reach.nothing_runs().into()) } else { Ok(()) }
 }
 
 fn narrow(project: &mut ProjectView, wanted: &[AgentRef]) {

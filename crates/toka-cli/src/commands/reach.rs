@@ -7,8 +7,8 @@ use std::str::FromStr;
 use anyhow::Context as _;
 use toka_core::{AgentName, ExitCode, ProjectName};
 use toka_daemon::control::client::{Client, ClientError};
-use toka_daemon::control::sockets;
 use toka_daemon::control::wire::{ProjectView, Refused};
+use toka_daemon::control::{orphaned, sockets};
 
 use super::folders::{Folders, project, workspace};
 use crate::failure::Failure;
@@ -111,7 +111,7 @@ impl Reach {
         let named = self.named(agents)?;
         let mut running = self.running().await?;
         if running.is_empty() {
-            return Err(nothing_runs().into());
+            return Err(self.nothing_runs().into());
         }
         let wanted = match named {
             Some(name) => Some(name),
@@ -127,6 +127,22 @@ impl Reach {
             (Some(only), true) => Ok(only),
             _ => Err(which_one(&names).into()),
         }
+    }
+
+    /// Whether something runs whose daemon is gone.
+    ///
+    /// # Errors
+    /// When it cannot be said where sockets are.
+    pub(crate) fn is_orphaned(&self) -> Result<bool, Failure> {
+        Ok(!orphaned(&Folders::find(self.state_dir.as_deref())?.run).is_empty())
+    }
+
+    /// That nothing runs, or that its daemon is gone.
+    pub(crate) fn nothing_runs(&self) -> Failure {
+        let left = Folders::find(self.state_dir.as_deref())
+            .map(|folders| orphaned(&folders.run))
+            .unwrap_or_default();
+        if left.is_empty() { nothing_runs() } else { daemon_is_gone(&left) }
     }
 
     /// The project that was said, by the option or with the agents.
@@ -170,6 +186,15 @@ fn of_refusal(refused: Refused) -> Failure {
         Some(help) => failure.help(help),
         None => failure,
     }
+}
+
+fn daemon_is_gone(left: &[ProjectName]) -> Failure {
+    let names: Vec<&str> = left.iter().map(ProjectName::as_str).collect();
+    Failure::new(
+        ExitCode::NoDaemon,
+        format!("the daemon is gone, and what it ran goes on: {}", names.join(", ")),
+    )
+    .help("`toka serve --detach` begins one that takes it over")
 }
 
 fn nothing_runs() -> Failure {

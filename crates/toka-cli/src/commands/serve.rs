@@ -1,18 +1,22 @@
 //! `toka serve`: the daemon that outlives terminals.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::Context as _;
 use toka_core::{ExitCode, Urgency};
 use toka_daemon::control::daemon_socket;
-use toka_daemon::{EndRequest, Service, ServiceOptions};
+use toka_daemon::{EndRequest, Ended, Service, ServiceOptions};
 use tokio::sync::mpsc;
 
+use super::apply;
 use super::folders::Folders;
 use super::manager::{self, Manager};
 use super::reach::block_on;
 use super::signals::Signals;
 use crate::failure::Failure;
+use crate::terminal::out;
 
 /// Options of `toka serve`.
 #[derive(Debug, clap::Args)]
@@ -24,6 +28,9 @@ pub(crate) struct Args {
     /// Keep state, run files and sockets below this folder [env: TOKA_STATE_DIR]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Serve in the background, unless a daemon serves already
+    #[arg(long, short)]
+    detach: bool,
 }
 
 /// Serves until it is asked to end.
@@ -34,6 +41,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         run_dir: folders.run,
         toka_exe: std::env::current_exe().context("cannot find this program's own file")?,
     };
+    if args.detach {
+        let told = block_on(apply::start_service(&options.state_dir, &options.run_dir))?;
+        return Ok(out::end(told, ExitCode::Success)?);
+    }
     block_on(serve(options))?;
     Ok(ExitCode::Success)
 }
@@ -61,9 +72,9 @@ async fn serve(options: ServiceOptions) -> anyhow::Result<()> {
     let work = service.run(ends);
     tokio::pin!(work);
     let mut urgency = Urgency::Graceful;
-    loop {
+    let ended = loop {
         tokio::select! {
-            () = &mut work => break,
+            ended = &mut work => break ended,
             signal = signals.next() => {
                 manager.tell("STOPPING=1\nSTATUS=stopping the agents");
                 // A service that is gone has ended.
@@ -71,7 +82,13 @@ async fn serve(options: ServiceOptions) -> anyhow::Result<()> {
                 urgency = Urgency::Kill;
             }
         }
-    }
+    };
     alive.abort();
-    Ok(())
+    let Ended::MakesRoom { program } = ended else { return Ok(()) };
+    manager.tell("RELOADING=1\nSTATUS=becoming the program that is installed now");
+    // Here and not later: when the runs are dropped, they remove what their agents need.
+    let error = Command::new(&program).args(std::env::args_os().skip(1)).exec();
+    tracing::error!(program = %program.display(), %error, "not executed; the agents run on");
+    // The next daemon finds them: nothing may be tidied up.
+    std::process::exit(i32::from(ExitCode::Internal as u8))
 }

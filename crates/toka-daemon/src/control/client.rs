@@ -152,6 +152,14 @@ impl Client {
         self.post("/v1/shutdown", &serde_json::json!({ "urgency": urgency })).await
     }
 
+    /// Has the daemon become the program that is installed now; its agents run on meanwhile.
+    ///
+    /// # Errors
+    /// When that program cannot be executed, or the daemon does not outlive its terminal.
+    pub async fn upgrade(&self) -> Result<(), ClientError> {
+        self.post("/v1/upgrade", &()).await
+    }
+
     /// Reads the lines of an answer one after the other, until there are none or `line` says that it has enough.
     ///
     /// # Errors

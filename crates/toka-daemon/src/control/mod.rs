@@ -10,6 +10,7 @@
 //! POST /v1/projects/P/apply[?dry_run=true]       a Declaration
 //! GET  /v1/projects/P/events[?since=SEQ&follow]  its events, one a line
 //! POST /v1/shutdown                              stop everything and end (a service only)
+//! POST /v1/upgrade                               become the program that is installed now (a service only)
 //! GET  /livez, /readyz                           whether the daemon is there, and whether it can do its work
 //! ```
 //!
@@ -26,7 +27,8 @@ mod socket;
 pub mod wire;
 
 pub use server::{Control, Projects, Role, ServiceOrder};
-pub use socket::{daemon_socket, project_socket, sockets};
+pub(crate) use socket::{KEEPER, bind};
+pub use socket::{daemon_socket, orphaned, project_socket, sockets};
 
 /// Longest declaration, in bytes.
 const MAX_DECLARATION: usize = 64 * 1024 * 1024;

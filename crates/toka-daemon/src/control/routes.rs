@@ -31,6 +31,7 @@ pub(super) fn router(server: Server) -> Router {
         .route("/v1/projects/{project}/apply", post(apply).layer(DefaultBodyLimit::max(MAX_DECLARATION)))
         .route("/v1/projects/{project}/events", get(events))
         .route("/v1/shutdown", post(shutdown))
+        .route("/v1/upgrade", post(upgrade))
         .route("/livez", get(async || "ok\n"))
         .fallback(async || {
             Error::new(StatusCode::NOT_FOUND, ExitCode::Usage, "there is nothing under this path")
@@ -249,6 +250,22 @@ async fn shutdown(
     // One that ends already is what was asked for.
     let _ = orders.send(ServiceOrder::Shutdown(urgency)).await;
     Ok(Json(()))
+}
+
+async fn upgrade(State(server): State<Server>) -> Result<Json<()>, Error> {
+    let Role::Service(orders) = &server.role else {
+        return Err(Error::new(
+            StatusCode::CONFLICT,
+            ExitCode::Usage,
+            "this is a run in the foreground, which ends with its terminal",
+        ));
+    };
+    let (refused, why) = oneshot::channel();
+    let _ = orders.send(ServiceOrder::Upgrade { refused }).await;
+    match why.await {
+        Ok(why) => Err(Error::new(StatusCode::CONFLICT, ExitCode::Internal, why)),
+        Err(_) => Ok(Json(())),
+    }
 }
 
 impl From<JsonRejection> for Error {

@@ -78,6 +78,11 @@ pub enum ServiceOrder {
     },
     /// Stop everything and end.
     Shutdown(Urgency),
+    /// Become another program of the same name, and leave the agents running meanwhile.
+    Upgrade {
+        /// Where it is told that it cannot be; nothing is told otherwise.
+        refused: oneshot::Sender<String>,
+    },
 }
 
 /// What every request may look at.

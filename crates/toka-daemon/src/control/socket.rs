@@ -13,6 +13,8 @@ use toka_core::ProjectName;
 const PROJECT: &str = "control.sock";
 /// The file name of a service's socket.
 const DAEMON: &str = "daemon.sock";
+/// The file name of the socket at which a keeper waits for its next daemon.
+pub(crate) const KEEPER: &str = "keeper.sock";
 
 /// Where a foreground run of `project` answers.
 pub fn project_socket(run_dir: &Path, project: &ProjectName) -> PathBuf {
@@ -34,6 +36,16 @@ pub fn sockets(run_dir: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// The projects whose keepers wait for a daemon, or had one that was killed with them.
+pub fn orphaned(run_dir: &Path) -> Vec<ProjectName> {
+    let entries = run_dir.read_dir().into_iter().flatten().flatten();
+    let waits = entries.filter(|entry| entry.path().join(KEEPER).symlink_metadata().is_ok());
+    let mut names: Vec<ProjectName> =
+        waits.filter_map(|entry| ProjectName::new(entry.file_name().to_str()?).ok()).collect();
+    names.sort();
+    names
+}
+
 /// A path to the same socket that fits into an address: through a descriptor of its folder, which must stay open as long
 /// as the path is used.
 fn short(path: &Path) -> io::Result<(std::fs::File, PathBuf)> {
@@ -49,7 +61,7 @@ fn short(path: &Path) -> io::Result<(std::fs::File, PathBuf)> {
 ///
 /// # Errors
 /// When somebody listens there ([`io::ErrorKind::AddrInUse`]), or it cannot be made.
-pub(super) fn bind(path: &Path) -> io::Result<tokio::net::UnixListener> {
+pub(crate) fn bind(path: &Path) -> io::Result<tokio::net::UnixListener> {
     if let Some(folder) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }

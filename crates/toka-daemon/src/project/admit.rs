@@ -30,6 +30,9 @@ pub(crate) struct Ground {
 
 pub(crate) type AdmittedAgents = Vec<(AgentName, Admitted)>;
 
+/// An agent with its folders, and what admission says of it.
+pub(crate) type Examined<'a> = (&'a Agent, AgentFolders, Result<Admitted, Vec<Problem>>);
+
 impl Ground {
     /// Finds a place for the door of each of these agents of the set, and admits them all.
     ///
@@ -63,7 +66,7 @@ impl Ground {
         &self,
         (set, plan): (&'a Set, &'a Plan),
         doors: &mut Doors,
-    ) -> Vec<(&'a Agent, AgentFolders, Result<Admitted, Vec<Problem>>)> {
+    ) -> Vec<Examined<'a>> {
         let files: Vec<PathBuf> =
             set.files.iter().map(|file| file.canonicalize().unwrap_or_else(|_| file.clone())).collect();
         let users = Users::of(in_order(set, plan), &self.folders.project);

@@ -82,7 +82,7 @@ impl Project {
         // The last that can fail: what is found from here on is removed when it is dropped.
         let journal = Arc::new(open_journal(folders, run, vec![seen])?);
         let used = holdings.iter().map(|entry| entry.id).max().unwrap_or(ProcessId(0));
-        let runtime = Runtime::adopting(keeper.clone(), Arc::clone(&journal) as Arc<_>, used);
+        let runtime = Runtime::outlived(keeper.clone(), Arc::clone(&journal) as Arc<_>, used);
         let archivist = crate::logs::archivist(&folders.state_dir);
         let mut ids = Ids::after(&holdings);
         let mut processes = Processes::of(&keeper, &recalled, holdings).await;
@@ -270,11 +270,15 @@ fn is_life(entry: &Entry, state: Option<&AgentState>) -> bool {
     if entry.beside.is_some() || matches!(entry.state, State::NotStarted(_)) {
         return false;
     }
-    match state {
-        Some(AgentState::Running { .. } | AgentState::Paused { .. } | AgentState::Stopping { .. }) => true,
-        Some(AgentState::Starting) => true,
-        _ => false,
-    }
+    matches!(
+        state,
+        Some(
+            AgentState::Starting
+                | AgentState::Running { .. }
+                | AgentState::Paused { .. }
+                | AgentState::Stopping { .. }
+        )
+    )
 }
 
 async fn take_back(keeper: &Keeper, entry: &Entry) -> AdoptedProcess {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use toka_core::{AgentName, Event, EventKind, RunId, RunStatus};
-use toka_keeper::{Keeper, KeeperError, KeeperEvent, KeeperOptions, Outlive, kill_groups};
+use toka_keeper::{Keeper, KeeperError, KeeperEvent, KeeperOptions, Outlive, ProcessId, kill_groups};
 use toka_orchestration::{Lifetime, Limits, RunState};
 use toka_runtime::Runtime;
 use toka_sandbox::HostFacts;
@@ -81,16 +81,20 @@ impl Project {
         keep(&declaration, folders, &set.agents)?;
         let (keeper, keeper_events) =
             lock.shared_with_child(start_keeper(&ground, &run_folder.0, &doors, lifetime)).await?;
-        let keeper_events = match lifetime {
-            Lifetime::UntilTasksEnd => keeper_events,
-            Lifetime::UntilStopped => {
-                entrust(&keeper, &lock).await?;
-                end_with_keeper(keeper_events, cgroup_name(&ground))
-            }
-        };
+        if lifetime == Lifetime::UntilStopped {
+            entrust(&keeper, &lock).await?;
+        }
         begin(&journal, &ground, plan.nodes().iter().map(|node| node.agent.clone()).collect()).await;
 
-        let runtime = Runtime::new(keeper.clone(), keeper_events, Arc::clone(&journal) as Arc<_>);
+        let sink = Arc::clone(&journal) as Arc<_>;
+        let runtime = match lifetime {
+            Lifetime::UntilTasksEnd => Runtime::new(keeper.clone(), keeper_events, sink),
+            Lifetime::UntilStopped => {
+                let runtime = Runtime::outlived(keeper.clone(), sink, ProcessId(0));
+                runtime.listen(end_with_keeper(keeper_events, cgroup_name(&ground)));
+                runtime
+            }
+        };
         let mut ids = Ids::default();
         let archivist = crate::logs::archivist(&folders.state_dir);
         let employer = Employer {
@@ -198,7 +202,7 @@ async fn start_keeper(
 
 /// Where the keeper of a run waits for its next daemon.
 pub(super) fn keeper_socket(run_folder: &Path) -> PathBuf {
-    run_folder.join("keeper.sock")
+    run_folder.join(crate::control::KEEPER)
 }
 
 /// Gives the keeper what the next daemon must have.

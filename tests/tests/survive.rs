@@ -1,0 +1,175 @@
+//! A daemon that is killed, and the one that goes on: agents keep their processes, their clocks and their output, nothing is
+//! started twice, and what ended meanwhile is told as it ended.
+
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use toka_tests::{Detached, Document, Scene, User, as_both_users, until};
+
+as_both_users!(
+    agents_do_not_notice_that_their_daemon_was_killed,
+    what_ended_meanwhile_is_told_as_it_ended,
+    a_wait_and_a_count_of_restarts_survive,
+    killed_again_and_again_nothing_is_started_twice_and_no_line_is_lost,
+    an_upgrade_leaves_agents_alone,
+);
+
+/// Far above what anything here takes; only a failure waits so long.
+const SOON: Duration = Duration::from_secs(40);
+
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    until(SOON, what, || is_so().then_some(()));
+}
+
+fn service(name: &str, line: &str) -> Document {
+    Document::shell(name, line).spec("type: service")
+}
+
+/// Kills the daemon, not the keeper.
+fn kill_daemon(scene: &Scene) {
+    let pid = daemon_pid(scene);
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it runs");
+    eventually("nobody answers", || scene.toka(&["ps"]).code == Some(69));
+}
+
+fn daemon_pid(scene: &Scene) -> i32 {
+    let socket = scene.state().join("run/daemon.sock");
+    let stream = std::os::unix::net::UnixStream::connect(socket).expect("a daemon");
+    nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials).expect("a peer").pid()
+}
+
+fn serve_again(scene: &Scene) {
+    let served = scene.toka(&["serve", "--detach"]);
+    assert_eq!(served.code, Some(0), "{served:#?}");
+}
+
+fn starts_of(detached: &Detached<'_>, agent: &str) -> usize {
+    let events = detached.toka(&["events", "--json", "--kind", "agent_started"]).events();
+    events.iter().filter(|event| event["agent"] == agent).count()
+}
+
+fn agents_do_not_notice_that_their_daemon_was_killed(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[
+        service("ready", "echo up; exec sleep 1000").spec("readiness_probe: {log_line: up}"),
+        service("paused", "exec sleep 1000"),
+    ]);
+    detached.toka(&["wait", "--for", "ready", "ready"]);
+    eventually("both run", || detached.state("paused") == "running");
+    let can_pause = detached.try_toka(&["pause", "paused"]).code == Some(0);
+    let before: Vec<Value> = ["ready", "paused"].map(|agent| detached.inspect(agent)).to_vec();
+    kill_daemon(&scene);
+    let told = scene.toka(&["ps"]);
+    assert!(told.stderr.contains("serve --detach"), "{told:#?}");
+    serve_again(&scene);
+    for former in &before {
+        let now = detached.inspect(former["name"].as_str().expect("a name"));
+        for field in ["pid", "state", "since_ms", "started_ms", "restart_count"] {
+            assert_eq!(now[field], former[field], "{field}: {now:#}");
+        }
+    }
+    if can_pause {
+        assert_eq!(detached.toka(&["resume", "paused"]).stdout, "paused  running\n");
+    }
+    assert_eq!(starts_of(&detached, "ready"), 1);
+}
+
+fn what_ended_meanwhile_is_told_as_it_ended(user: User) {
+    let scene = Scene::new(user);
+    let release = "until [ -e ~/go ]; do sleep 0.02; done";
+    let detached = scene.detach(&[
+        Document::shell("failing", &format!("{release}; echo last words; exit 7")),
+        Document::shell("good", &format!("{release}; exit 0")),
+        Document::shell("after", "true").after(&["good"]),
+    ]);
+    for agent in ["failing", "good"] {
+        eventually("it runs", || detached.state(agent) == "running");
+    }
+    let pids: Vec<Value> = ["failing", "good"].map(|agent| detached.inspect(agent)["pid"].clone()).to_vec();
+    kill_daemon(&scene);
+    let agents = scene.state().join("projects").join(scene.name()).join("agents");
+    for agent in ["failing", "good"] {
+        scene.write(&agents.join(agent).join("home/go"), "");
+    }
+    for pid in &pids {
+        let stat = format!("/proc/{pid}/stat");
+        eventually("it has ended", || !std::path::Path::new(&stat).exists());
+    }
+    serve_again(&scene);
+    assert_eq!(detached.try_toka(&["wait", "failing"]).code, Some(1));
+    assert_eq!(detached.inspect("failing")["exit"]["code"], 7);
+    detached.toka(&["wait", "good", "after"]);
+    let log = std::fs::read_to_string(agents.join("failing/log")).expect("a log");
+    assert_eq!(log, "last words\n");
+}
+
+fn a_wait_and_a_count_of_restarts_survive(user: User) {
+    let scene = Scene::new(user);
+    let restart =
+        "restart: {policy: always, max_restarts: 9, backoff: {initial: 1000s, max: 1000s, jitter: 0}}";
+    let detached = scene.detach(&[Document::shell("flapping", "exit 3").spec(restart)]);
+    eventually("it waits", || detached.state("flapping") == "backoff");
+    let before = detached.inspect("flapping");
+    kill_daemon(&scene);
+    serve_again(&scene);
+    let after = detached.inspect("flapping");
+    for field in ["state", "restart_count", "next_start_ms", "since_ms"] {
+        assert_eq!(after[field], before[field], "{field}: {after:#}");
+    }
+    // A person need not wait that long.
+    detached.toka(&["start", "--no-wait", "flapping"]);
+    eventually("its next life has ended", || detached.inspect("flapping")["restart_count"] == 2);
+    assert_eq!(starts_of(&detached, "flapping"), 2);
+}
+
+/// More with `TOKA_ROUNDS`.
+fn killed_again_and_again_nothing_is_started_twice_and_no_line_is_lost(user: User) {
+    let rounds: usize = std::env::var("TOKA_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
+    let scene = Scene::new(user);
+    let count = "i=0; until [ -e ~/stop ]; do i=$((i+1)); echo line $i; done; echo end $i";
+    let writers = ["one", "two", "three"];
+    let mut agents: Vec<Document> = writers.iter().map(|name| Document::shell(name, count)).collect();
+    agents.push(service("idle", "exec sleep 1000"));
+    let detached = scene.detach(&agents);
+    for round in 0..rounds {
+        // At another moment each time: while they start, run, are restarted by hand.
+        if round % 2 == 1 {
+            let _ = detached.try_toka(&["restart", "--no-wait", "idle"]);
+        }
+        kill_daemon(&scene);
+        serve_again(&scene);
+    }
+    for agent in writers {
+        eventually("it runs", || detached.state(agent) == "running");
+        assert_eq!(starts_of(&detached, agent), 1, "{agent}");
+        let home = scene.state().join("projects").join(scene.name()).join("agents").join(agent).join("home");
+        scene.write(&home.join("stop"), "");
+    }
+    detached.toka(&["wait"]);
+    for agent in writers {
+        let logs = scene.toka(&["logs", "--project", scene.name(), agent, "--run", "all"]);
+        let lines: Vec<&str> =
+            logs.stdout.lines().map(|line| line.rsplit("| ").next().unwrap_or(line)).collect();
+        let (last, counted) = lines.split_last().expect("lines");
+        assert_eq!(*last, format!("end {}", counted.len()), "{agent}");
+        for (number, line) in (1..).zip(counted) {
+            assert_eq!(*line, format!("line {number}"), "{agent}");
+        }
+    }
+}
+
+fn an_upgrade_leaves_agents_alone(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[service("api", "exec sleep 1000")]);
+    eventually("it runs", || detached.state("api") == "running");
+    let (agent, daemon) = (detached.inspect("api")["pid"].clone(), daemon_pid(&scene));
+    let upgraded = scene.toka(&["upgrade"]);
+    assert_eq!(upgraded.code, Some(0), "{upgraded:#?}");
+    assert_eq!(daemon_pid(&scene), daemon, "it is the same process");
+    assert_eq!(detached.inspect("api")["pid"], agent);
+    assert_eq!(detached.state("api"), "running");
+    let events = detached.toka(&["events", "--json", "--kind", "run_adopted"]).events();
+    assert_eq!(events.len(), 1, "{events:#?}");
+}
