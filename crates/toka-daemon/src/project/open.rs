@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::admit::{Ground, set_up};
 use super::handle::ProjectHandle;
 use super::member::{Employer, Ids, employ_all};
+use super::schedule::{self, Clock};
 use super::{Doors, Project};
 use crate::folders::ProjectFolders;
 use crate::journal::{Journal, Stamp};
@@ -65,6 +66,7 @@ impl Project {
 
         let (seen, events) = mpsc::unbounded_channel();
         let folders = &ground.folders;
+        let last_seen = schedule::last_seen(&folders.journal(), &set.agents);
         let journal = Arc::new(open_journal(folders, run, listener.into_iter().chain([seen]).collect())?);
         room::find(&folders.root(), &folders.run_dir, admitted.len()).map_err(RunError::Folder)?;
         keep(&declaration, folders, &set.agents)?;
@@ -88,7 +90,7 @@ impl Project {
         let status = describe(RunStatus::default(), &plan);
         let (moved, seq) = watch::channel(0);
         let (handle, orders) = ProjectHandle::new(&ground, lifetime, seq);
-        let project = Self {
+        let mut project = Self {
             limits: Limits { max_concurrent: declaration.max_concurrent.and_then(NonZeroUsize::new) },
             state: RunState::new(&plan, lifetime),
             declaration: Arc::new(declaration),
@@ -96,6 +98,7 @@ impl Project {
             status: Arc::new(status),
             members,
             batches: Vec::new(),
+            clock: Clock::default(),
             swept: BTreeSet::new(),
             writes: JoinSet::new(),
             sweeper: Sweeper::default(),
@@ -112,6 +115,7 @@ impl Project {
             lock,
             ground,
         };
+        project.follow(&set.agents, &last_seen);
         Ok(Opened { project, handle })
     }
 }
