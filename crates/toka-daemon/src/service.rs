@@ -70,7 +70,7 @@ impl Service {
             None => Control::listen(&path, projects.clone(), role)?,
             Some(listener) => {
                 listener.set_nonblocking(true)?;
-                Control::serve(tokio::net::UnixListener::from_std(listener)?, &path, projects.clone(), role)
+                Control::serve(tokio::net::UnixListener::from_std(listener)?, projects.clone(), role)
             }
         };
         Ok(Self { options, projects, orders, runs: JoinSet::new(), ending: false, _control: control })

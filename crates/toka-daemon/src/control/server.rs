@@ -88,10 +88,10 @@ pub(super) struct Server {
     pub(super) started_ms: i64,
 }
 
-/// The control socket while it is there; it goes when this is dropped.
+/// The control socket while it is there; one that was made here goes when this is dropped.
 #[derive(Debug)]
 pub struct Control {
-    path: PathBuf,
+    made: Option<PathBuf>,
     task: JoinHandle<()>,
 }
 
@@ -101,11 +101,13 @@ impl Control {
     /// # Errors
     /// When somebody else answers there already, or the socket cannot be made.
     pub fn listen(path: &Path, projects: Projects, role: Role) -> io::Result<Self> {
-        Ok(Self::serve(socket::bind(path)?, path, projects, role))
+        let mut control = Self::serve(socket::bind(path)?, projects, role);
+        control.made = Some(path.to_owned());
+        Ok(control)
     }
 
-    /// The same at a socket that somebody else has made.
-    pub fn serve(listener: tokio::net::UnixListener, path: &Path, projects: Projects, role: Role) -> Self {
+    /// The same at a socket that somebody else has made, and goes on to listen at.
+    pub fn serve(listener: tokio::net::UnixListener, projects: Projects, role: Role) -> Self {
         let server = Server { projects, role, started_ms: now_ms() };
         let app = routes::router(server.clone())
             .layer(middleware::from_fn_with_state(server, check_peer))
@@ -115,15 +117,17 @@ impl Control {
                 tracing::error!(%error, "the control socket is closed");
             }
         });
-        Self { path: path.to_owned(), task }
+        Self { made: None, task }
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
         self.task.abort();
-        // Mostly its folder goes too.
-        let _ = std::fs::remove_file(&self.path);
+        if let Some(path) = &self.made {
+            // Mostly its folder goes too.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

@@ -187,3 +187,46 @@ impl Project {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use toka_core::{Event, Name, RunId};
+    use toka_workstream::LoadOptions;
+
+    use super::*;
+    use crate::journal::{Journal, Stamp};
+
+    fn agents() -> Vec<Agent> {
+        let document = |name: &str, catch_up: &str| {
+            format!(
+                "---\nmetadata: {{name: {name}}}\nspec: {{process: {{command: [x]}}, \
+                 schedule: {{cron: '@daily', catch_up: {catch_up}}}}}\n"
+            )
+        };
+        let text =
+            ["careful", "new"].map(|name| document(name, "last")).concat() + &document("careless", "none");
+        let path = Path::new("/w/all.yaml");
+        let loaded = toka_workstream::load_texts([(path, text.as_str())], &LoadOptions::default());
+        loaded.set.expect("valid").agents
+    }
+
+    #[tokio::test]
+    async fn the_journal_knows_when_a_schedule_was_last_seen_to() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.db");
+        assert!(last_seen(&path, &agents()).is_empty(), "there is no journal yet");
+        let name = |text: &str| Name::new(text).expect("a label");
+        let stamp = Stamp { project: name("p"), run: RunId::from_uuid(uuid::Uuid::now_v7()) };
+        let (listener, mut told) = tokio::sync::mpsc::unbounded_channel::<Event>();
+        let journal = Journal::open(&path, stamp, vec![listener]).expect("a journal");
+        for agent in ["careful", "careless"] {
+            journal.record(Some(name(agent)), EventKind::ScheduleArmed { next_ms: Some(1) }).await;
+        }
+        journal.record(Some(name("careful")), EventKind::AgentReady).await;
+        drop(journal);
+        let armed = told.recv().await.expect("told").time_ms;
+        let seen = last_seen(&path, &agents());
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        assert_eq!(seen[&name("careful")].as_millisecond(), armed);
+    }
+}
