@@ -17,6 +17,8 @@ as_both_users!(
     a_run_in_the_foreground_answers_too,
     waiting_ends_with_the_status_of_what_was_waited_for,
     no_agent_controls_toka,
+    the_clock_starts_an_agent_again_and_again,
+    what_still_runs_when_its_time_comes,
     nonsense_gets_a_clear_answer_and_the_daemon_goes_on,
 );
 
@@ -207,6 +209,89 @@ fn no_agent_controls_toka(user: User) {
     let log = scene.state().join("projects").join(scene.name()).join("agents/rogue/log");
     let told = std::fs::read_to_string(log).expect("a log");
     assert_eq!(told.matches("agents may not control Toka").count(), 2, "{told}");
+}
+
+/// One that the clock starts each second.
+fn each_second(name: &str, line: &str, overlap: &str) -> Document {
+    let schedule = format!("schedule: {{cron: '* * * * * *', timezone: UTC, overlap: {overlap}}}");
+    Document::shell(name, line).spec(&schedule)
+}
+
+fn count(events: &[Value], kind: &str, agent: &str) -> usize {
+    events.iter().filter(|event| event["type"] == kind && event["agent"] == agent).count()
+}
+
+fn the_clock_starts_an_agent_again_and_again(user: User) {
+    let scene = Scene::new(user);
+    let yearly = Document::shell("yearly", "exec sleep 1000").spec("schedule: '@yearly'");
+    let detached = scene.detach(&[service("api"), each_second("tick", "true", "skip"), yearly]);
+    let events = || detached.toka(&["events", "--json"]).events();
+    eventually("it runs three times", || count(&events(), "agent_ended", "tick") >= 3);
+    let events = events();
+    let first =
+        |kind: &str| events.iter().position(|event| event["type"] == kind && event["agent"] == "tick");
+    assert!(first("schedule_armed") < first("schedule_fired"));
+    assert!(first("schedule_fired") < first("agent_starting"), "not before its time");
+    let dues: Vec<i64> = events
+        .iter()
+        .filter(|event| event["type"] == "schedule_fired" && event["agent"] == "tick")
+        .filter_map(|event| event["due_ms"].as_i64())
+        .collect();
+    assert!(dues.iter().all(|due| due % 1000 == 0), "{dues:?}");
+    assert!(dues.windows(2).all(|pair| pair[0] < pair[1]), "each time once: {dues:?}");
+    let yearly = detached.inspect("yearly");
+    assert_eq!(yearly["state"], "pending");
+    assert!(yearly["next_due_ms"].as_i64() > dues.last().copied(), "{yearly}");
+    let shown = detached.toka(&["ps"]);
+    assert!(shown.stdout.contains("next in"), "{shown:#?}");
+    // Nobody has to wait for the clock, and a stop leaves the schedule as it is.
+    assert_eq!(detached.toka(&["start", "yearly"]).stdout, "yearly  running\n");
+    assert_eq!(detached.toka(&["stop", "yearly"]).stdout, "yearly  stopped\n");
+    assert_eq!(detached.inspect("yearly")["next_due_ms"], yearly["next_due_ms"]);
+    let gone = scene.apply(&[service("api")], &[]);
+    assert_eq!(gone.code, Some(0), "{gone:#?}");
+    detached.toka(&["down"]);
+}
+
+fn what_still_runs_when_its_time_comes(user: User) {
+    let scene = Scene::new(user);
+    let slow = "exec sleep 1000";
+    let detached = scene.detach(&[
+        each_second("skips", slow, "skip"),
+        each_second(
+            "queues",
+            "[ -e ~/first ] && exit 0; touch ~/first; while [ ! -e ~/go ]; do sleep 0.05; done",
+            "queue",
+        ),
+        each_second("replaces", slow, "replace"),
+        Document::shell("fails", "exit 1"),
+        each_second("needs", "true", "skip").after(&["fails"]),
+    ]);
+    let events = || detached.toka(&["events", "--json"]).events();
+    let has = |kind: &str, agent: &str, times: usize| {
+        eventually(&format!("{kind} of {agent}"), || count(&events(), kind, agent) >= times);
+    };
+    has("schedule_skipped", "skips", 2);
+    has("schedule_skipped", "queues", 1);
+    has("agent_started", "replaces", 3);
+    has("schedule_skipped", "needs", 1);
+    let home = scene.state().join("projects").join(scene.name()).join("agents/queues/home");
+    scene.write(&home.join("go"), "");
+    has("agent_ended", "queues", 2);
+    let told = events();
+    assert_eq!(count(&told, "agent_started", "skips"), 1);
+    assert_eq!(count(&told, "agent_started", "needs"), 0, "what it requires has failed");
+    let reason = |agent: &str| {
+        let skipped = |event: &&Value| event["type"] == "schedule_skipped" && event["agent"] == agent;
+        told.iter().find(skipped).expect("skipped")["reason"].clone()
+    };
+    assert_eq!(
+        [reason("skips"), reason("queues"), reason("needs")],
+        ["still_running", "already_queued", "unmet"]
+    );
+    let replaced = told.iter().find(|event| event["type"] == "agent_ended" && event["agent"] == "replaces");
+    assert_eq!(replaced.expect("ended")["exit"]["by"], "schedule");
+    detached.toka(&["down"]);
 }
 
 fn nonsense_gets_a_clear_answer_and_the_daemon_goes_on(user: User) {

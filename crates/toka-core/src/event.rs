@@ -247,6 +247,9 @@ pub enum EventKind {
     ScheduleFired {
         /// The time, in milliseconds since the Unix epoch.
         due_ms: i64,
+        /// The next time, likewise; none when there is no further one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_ms: Option<i64>,
     },
     /// A time of its schedule was passed over.
     ScheduleSkipped {
@@ -254,6 +257,15 @@ pub enum EventKind {
         due_ms: i64,
         /// Why.
         reason: SkipReason,
+        /// The next time, likewise; none when there is no further one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_ms: Option<i64>,
+    },
+    /// The clock is to start it: its run has begun, or the host's clock was set.
+    ScheduleArmed {
+        /// The next time, in milliseconds since the Unix epoch; none when there is no further one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_ms: Option<i64>,
     },
     /// Something a person should know.
     Warning {

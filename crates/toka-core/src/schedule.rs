@@ -60,6 +60,8 @@ pub enum SkipReason {
     AlreadyQueued,
     /// It came while nobody could start it, and the policy is [`CatchUp::None`] or a later time was caught up with.
     Missed,
+    /// An agent that it requires has come to its end without meeting what is required of it.
+    Unmet,
 }
 
 impl SkipReason {
@@ -69,6 +71,7 @@ impl SkipReason {
             Self::StillRunning => "it still runs",
             Self::AlreadyQueued => "it still runs, and one start waits already",
             Self::Missed => "nobody was there to start it",
+            Self::Unmet => "what it requires has ended otherwise",
         }
     }
 }

@@ -40,6 +40,9 @@ pub struct AgentStatus {
     /// When it is started again, while it waits for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_start_ms: Option<i64>,
+    /// When the clock starts it next, in milliseconds since the Unix epoch, whatever it does now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_due_ms: Option<i64>,
     /// How its last life ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Box<LastLife>>,
@@ -153,6 +156,7 @@ impl AgentStatus {
             restart_count: 0,
             requeues: 0,
             next_start_ms: None,
+            next_due_ms: None,
             last: None,
             progress: Progress::default(),
             not_ready: None,
@@ -202,6 +206,9 @@ impl AgentStatus {
                 self.wedged = Some(Wedged::Spinning { quiet_ms: *quiet_ms });
             }
             EventKind::AgentRecovered { .. } => self.wedged = None,
+            EventKind::ScheduleArmed { next_ms }
+            | EventKind::ScheduleFired { next_ms, .. }
+            | EventKind::ScheduleSkipped { next_ms, .. } => self.next_due_ms = *next_ms,
             EventKind::Progress { fraction, status, task } => {
                 self.progress.observe(*fraction, status.as_deref(), task.as_deref());
             }
@@ -465,6 +472,18 @@ mod tests {
         story.tell(Some("a"), EventKind::AgentRequeued { by: "operator".into() });
         assert_eq!((story.agent("a").state.as_str(), story.agent("a").restart_count), ("pending", 0));
         assert!(!story.status.is_over());
+    }
+
+    #[test]
+    fn the_next_time_of_a_schedule_outlives_what_it_does() {
+        let mut story = Story::of(&["a"]);
+        story.tell(Some("a"), EventKind::ScheduleArmed { next_ms: Some(3000) });
+        assert_eq!(story.agent("a").next_due_ms, Some(3000));
+        story.tell(Some("a"), EventKind::ScheduleFired { due_ms: 3000, next_ms: Some(6000) });
+        story.tell(Some("a"), EventKind::AgentStarting).tell(Some("a"), started(7));
+        assert_eq!(story.agent("a").next_due_ms, Some(6000));
+        story.tell(Some("a"), EventKind::ScheduleArmed { next_ms: None });
+        assert_eq!(story.agent("a").next_due_ms, None);
     }
 
     #[test]

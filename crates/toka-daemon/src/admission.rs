@@ -90,7 +90,6 @@ impl Admission<'_> {
         self.models();
         self.demands();
         self.conditions();
-        self.schedule();
         self.secrets();
         let process = self.agent.process.as_ref();
         if let Some(process) = process {
@@ -169,18 +168,6 @@ impl Admission<'_> {
                 &agent.origin,
                 "another agent waits for its objectives, and the checks of a service are not run yet",
                 "wait for `process_started`, `ready` or a `log_line`, or make it a task",
-            );
-        }
-    }
-
-    /// Started at once instead of at its times, it would do what nobody asked for.
-    fn schedule(&mut self) {
-        if let Some(schedule) = &self.agent.schedule {
-            self.problem(
-                ProblemKind::Unconfigured,
-                &schedule.origin,
-                "it is to be started by the clock, which is not possible yet",
-                "leave out `schedule`, and start the run by cron or a systemd timer",
             );
         }
     }

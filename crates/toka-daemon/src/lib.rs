@@ -7,6 +7,7 @@
 //! through its [`ProjectHandle`], until nothing is left to do.
 
 mod admission;
+mod alarm;
 pub mod confine;
 pub mod control;
 mod declaration;

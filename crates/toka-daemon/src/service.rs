@@ -37,7 +37,8 @@ pub struct Service {
     ending: bool,
     /// Until it runs.
     listener: Option<tokio::net::UnixListener>,
-    path: PathBuf,
+    /// The socket, if it is ours to remove.
+    made: Option<PathBuf>,
     sender: mpsc::Sender<ServiceOrder>,
 }
 
@@ -81,6 +82,7 @@ impl Service {
         listener: Option<std::os::unix::net::UnixListener>,
     ) -> io::Result<Self> {
         let path = crate::control::daemon_socket(&options.run_dir);
+        let made = listener.is_none().then(|| path.clone());
         let listener = match listener {
             None => crate::control::bind(&path)?,
             Some(listener) => {
@@ -90,7 +92,7 @@ impl Service {
         };
         let (sender, orders) = mpsc::channel(ORDERS);
         let (projects, runs) = (Projects::default(), JoinSet::new());
-        Ok(Self { options, projects, listener: Some(listener), path, sender, orders, runs, ending: false })
+        Ok(Self { options, projects, listener: Some(listener), made, sender, orders, runs, ending: false })
     }
 
     /// Goes on with every run that an earlier daemon began here and did not end.
@@ -122,7 +124,7 @@ impl Service {
         let role = Role::Service(self.sender.clone());
         let listener = self.listener.take();
         let _control =
-            listener.map(|listener| Control::serve(listener, &self.path, self.projects.clone(), role));
+            listener.map(|listener| Control::serve(listener, self.made.clone(), self.projects.clone(), role));
         while !(self.ending && self.runs.is_empty()) {
             let wake = tokio::select! {
                 Some(end) = ends.recv() => Wake::Asked(end.urgency, end.by),

@@ -58,9 +58,6 @@ spec: {process: {command: [no-such-program], working_dir: nowhere, environment_f
 metadata: {name: greedy}
 spec: {process: {command: ['true']}, secrets: {key: {env: TOKA_TEST_UNSET}}}
 security: {network: full, filesystem: {read: [/srv]}}
----
-metadata: {name: punctual}
-spec: {process: {command: ['true']}, schedule: '@daily'}
 ";
     let RunError::Refused(problems) = refused(yaml, Policy::default()).await else {
         panic!("refused otherwise")
@@ -82,7 +79,6 @@ spec: {process: {command: ['true']}, schedule: '@daily'}
             ("lost", Invalid, line("5")),
             ("lost", Invalid, line("5")),
             ("lost", Invalid, line("5")),
-            ("punctual", Unconfigured, line("12")),
             ("thinker", Unconfigured, line("2")),
         ]
     );

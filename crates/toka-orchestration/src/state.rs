@@ -2,12 +2,14 @@
 //! are still closed, and the few sets that decisions are made of. One happening costs as much as the agent has
 //! neighbours, whatever the size of the plan.
 
+mod clock;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 use toka_core::state::{Happening, IllegalStep};
 use toka_core::{AgentName, AgentState, EventKind, Priority};
-use toka_workstream::plan::Gate;
+use toka_workstream::plan::{Gate, Start};
 use toka_workstream::{AgentKind, Condition, Need, Plan};
 
 /// Who ends a run whose tasks all have ended.
@@ -53,7 +55,7 @@ pub enum Lifetime {
 pub struct RunState {
     lifetime: Lifetime,
     agents: Vec<AgentRun>,
-    /// Pending, all gates open.
+    /// Pending, all gates open, and not waiting for the clock.
     ready: BTreeSet<(Priority, usize)>,
     /// Pending, and a gate cannot open any more; with the agent that began it.
     doomed: BTreeMap<usize, usize>,
@@ -64,6 +66,8 @@ pub struct RunState {
     unfinished: usize,
     unfinished_tasks: usize,
     has_tasks: bool,
+    /// The clock starts them again and again.
+    timed: BTreeSet<usize>,
     stopped_by: Option<String>,
     /// Whether some that have ended are about to begin anew.
     held: bool,
@@ -81,6 +85,8 @@ struct AgentRun {
 /// What was ever true of an agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Seen {
+    /// Its time has come, where the clock starts it.
+    called: bool,
     started: bool,
     ready: bool,
     objectives_met: bool,
@@ -126,6 +132,7 @@ impl RunState {
             unfinished: agents.iter().filter(|(state, _)| !state.is_final()).count(),
             unfinished_tasks: tasks(|state| !state.is_final()),
             has_tasks: tasks(|_| true) > 0,
+            timed: (0..agents.len()).filter(|at| plan.nodes()[*at].start == Start::Clock).collect(),
             stopped_by: None,
             held: false,
             agents: agents.into_iter().map(|(state, seen)| AgentRun::new(state, seen)).collect(),
@@ -161,7 +168,7 @@ impl RunState {
         agent.open = open;
         if agent.state == AgentState::Pending {
             self.pending.insert(at);
-            if agent.closed == 0 {
+            if agent.closed == 0 && !agent.waits_for_clock(node.start) {
                 self.ready.insert((node.priority, at));
             }
         }
@@ -216,8 +223,7 @@ impl RunState {
             return;
         }
         let alive_dependents = self.agents[at].alive_dependents;
-        self.agents[at] =
-            AgentRun { alive_dependents, ..AgentRun::new(AgentState::Pending, Seen::default()) };
+        self.agents[at] = AgentRun { alive_dependents, ..AgentRun::new(AgentState::Pending, Seen::anew()) };
         self.unfinished += 1;
         self.unfinished_tasks += usize::from(plan.nodes()[at].kind == AgentKind::Task);
         self.look_at_gates(plan, at);
@@ -268,6 +274,9 @@ impl RunState {
         if let EventKind::LogLineSeen { text } = event {
             return self.learn(plan, agent, Fact::LogLine(text.clone()));
         }
+        if let EventKind::ScheduleFired { .. } = event {
+            return self.call(plan, agent);
+        }
         let at = position(plan, agent)?;
         if let EventKind::ObjectiveChecked { index, met: true, .. } = event {
             let passed = &mut self.agents[at].seen.checks_passed;
@@ -313,9 +322,9 @@ impl RunState {
         self.agents.iter().map(|agent| &agent.state)
     }
 
-    /// Whether every agent has come to its end.
+    /// Whether every agent has come to its end, and the clock starts none of them again.
     pub fn is_finished(&self) -> bool {
-        self.unfinished == 0
+        self.unfinished == 0 && (self.timed.is_empty() || self.ending().is_some())
     }
 
     /// Whether it is over when every agent has come to its end, without anybody who says so.
@@ -415,7 +424,9 @@ impl RunState {
                 (false, true) => {
                     waiting.open[id.gate] = true;
                     waiting.closed -= 1;
-                    let is_free = waiting.closed == 0 && waiting.state == AgentState::Pending;
+                    let is_free = waiting.closed == 0
+                        && waiting.state == AgentState::Pending
+                        && !waiting.waits_for_clock(plan.nodes()[id.node].start);
                     if is_free && !self.doomed.contains_key(&id.node) {
                         self.ready.insert((plan.nodes()[id.node].priority, id.node));
                     }
@@ -445,7 +456,10 @@ impl RunState {
             for id in plan.dependents(at) {
                 let waiting = &self.agents[id.node];
                 let is_shut = plan.gate(*id).need == Need::Required && !waiting.open[id.gate];
-                if is_shut && waiting.state == AgentState::Pending && !self.doomed.contains_key(&id.node) {
+                // Until its time comes, what has failed may have been mended.
+                let waits = waiting.state == AgentState::Pending
+                    && !waiting.waits_for_clock(plan.nodes()[id.node].start);
+                if is_shut && waits && !self.doomed.contains_key(&id.node) {
                     self.doomed.insert(id.node, by);
                     lost.push(id.node);
                 }

@@ -8,7 +8,7 @@ use toka_core::{AgentState, EventKind, Exit, ExitCode, Priority};
 use toka_orchestration::{
     Action, ApplyError, END_OF_RUN, Fact, Lifetime, Limits, RunState, exit_code, next_actions, stop_order,
 };
-use toka_workstream::plan::Member;
+use toka_workstream::plan::{Member, Start};
 use toka_workstream::{AgentKind, Condition, Need, Plan};
 
 /// A run that does at once what it is told.
@@ -19,7 +19,7 @@ struct Run {
 }
 
 impl Run {
-    /// Members from lines such as `!db` (a service), `a b c?` (requires b, after c), `a db=ready`.
+    /// Members from lines such as `!db` (a service), `@a` (started by the clock), `a b c?` (requires b, after c), `a db=ready`.
     fn new(lines: &[&str]) -> Self {
         let plan = plan(lines.iter().map(|line| member(line)).collect());
         Self { state: RunState::new(&plan, Lifetime::UntilTasksEnd), plan, limits: Limits::default() }
@@ -101,6 +101,12 @@ impl Run {
         self.step()
     }
 
+    /// Its time has come.
+    fn is_called(&mut self, agent: &str) -> String {
+        self.state.call(&self.plan, &name(agent)).expect("a known agent");
+        self.step()
+    }
+
     fn exit_code(&self) -> ExitCode {
         exit_code(&self.plan, &self.state)
     }
@@ -109,9 +115,12 @@ impl Run {
 fn member(line: &str) -> Member {
     let mut words = line.split(' ');
     let first = words.next().expect("a name");
-    let mut member = task(first.trim_start_matches('!'));
-    if first.starts_with('!') {
+    let mut member = task(first.trim_start_matches(['!', '@']));
+    if first.starts_with(['!', '@']) {
         member.kind = AgentKind::Service;
+    }
+    if first.starts_with('@') {
+        member.start = Start::Clock;
     }
     if first.starts_with("hot") {
         member.priority = Priority::Critical;
@@ -453,4 +462,62 @@ fn nobody_is_given_up_because_of_one_that_begins_anew() {
     run.state.release(&run.plan);
     assert_eq!(run.step(), "b!a");
     assert_eq!(run.step(), "-db");
+}
+
+#[test]
+fn what_the_clock_starts_waits_for_it_and_the_run_goes_on() {
+    let mut run = Run::new(&["@nightly"]);
+    assert_eq!(run.step(), "");
+    assert_eq!(run.is_called("nightly"), "+nightly");
+    assert_eq!(run.ends("nightly", 0), "", "its next time will come");
+    assert!(!run.state.is_finished());
+    assert_eq!(run.requeue("nightly"), "nightly");
+    assert_eq!(run.step(), "+nightly", "one that was begun anew does not wait for the clock");
+    run.state.forgo_clock(&run.plan, &name("nightly"));
+    assert_eq!(run.ends("nightly", 0), ".", "nothing will ever start it again");
+}
+
+#[test]
+fn a_task_ends_the_run_whatever_the_clock_would_start() {
+    let mut run = Run::new(&["@nightly", "job"]);
+    assert_eq!(run.step(), "+job");
+    assert_eq!(run.ends("job", 0), "xnightly");
+    assert_eq!(run.step(), ".");
+    assert_eq!(run.exit_code(), ExitCode::Success);
+}
+
+#[test]
+fn when_its_time_has_come_it_waits_for_its_gates() {
+    let mut run = Run::lasting(&["!db", "@nightly db=ready"]);
+    assert_eq!(run.step(), "+db");
+    assert_eq!(run.is_called("nightly"), "", "db is not ready");
+    assert_eq!(run.is_ready("db"), "+nightly");
+    let mut early = Run::lasting(&["!db", "@nightly db=ready"]);
+    early.step();
+    assert_eq!(early.is_ready("db"), "", "its time has not come");
+    assert_eq!(early.is_called("nightly"), "+nightly");
+}
+
+#[test]
+fn what_failed_before_its_time_can_be_mended_until_then() {
+    let mut run = Run::lasting(&["seed", "@nightly seed", "after nightly"]);
+    assert_eq!(run.step(), "+seed");
+    assert_eq!(run.ends("seed", 1), "", "it is not blocked before its time, nor is who waits for it");
+    assert!(run.state.lacks_required(&run.plan, &name("nightly")));
+    run.requeue("seed");
+    assert!(!run.state.lacks_required(&run.plan, &name("nightly")));
+    assert_eq!(run.step(), "+seed");
+    assert_eq!(run.ends("seed", 1), "");
+    assert_eq!(run.is_called("nightly"), "nightly!seed after!seed");
+}
+
+#[test]
+fn another_plan_leaves_those_waiting_that_the_clock_starts() {
+    let mut run = Run::lasting(&["@nightly", "!api"]);
+    assert_eq!(run.step(), "+api");
+    run.is_called("nightly");
+    assert_eq!(run.becomes(&["@nightly", "!api", "@weekly"], &["weekly"]), "");
+    assert!(run.state.waits_for_clock(&run.plan, &name("weekly")));
+    assert!(!run.state.waits_for_clock(&run.plan, &name("nightly")));
+    assert_eq!(run.is_called("weekly"), "+weekly");
 }

@@ -72,6 +72,7 @@ mod tests {
             name: name(text),
             title: text.into(),
             kind,
+            start: Default::default(),
             priority: Priority::High,
             dependencies: waits.iter().map(dependency).collect(),
             checks: 0,

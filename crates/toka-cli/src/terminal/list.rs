@@ -63,6 +63,16 @@ pub(crate) fn doing(agent: &AgentStatus, now_ms: i64) -> String {
     if agent.wedged.is_some() {
         return "no sign of life".to_owned();
     }
+    if matches!(agent.state, AgentState::Pending) || agent.state.is_final() {
+        let next = agent.next_due_ms.map(|next| format!("next in {}", age(now_ms, next)));
+        let words = [said(agent, now_ms), next.unwrap_or_default()];
+        return words.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
+    }
+    said(agent, now_ms)
+}
+
+/// The same without what the clock will do.
+fn said(agent: &AgentStatus, now_ms: i64) -> String {
     match (&agent.state, &agent.not_ready) {
         (AgentState::Blocked { by }, _) => return format!("{by} did not succeed"),
         (AgentState::Quarantined { exit, .. }, _) => return safe(&exit.to_string()),

@@ -201,6 +201,10 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             (format!("task failed: {} ({took})", safe(&exit.to_string())), palette.bad)
         }
         EventKind::ObjectiveChecked { description, exit, .. } => objective(description, exit, palette),
+        EventKind::ScheduleArmed { next_ms: Some(next_ms) } => {
+            (format!("the clock starts it at {}", moment(*next_ms)), Paint::NONE)
+        }
+        EventKind::ScheduleFired { .. } => ("its time has come".to_owned(), Paint::NONE),
         EventKind::ScheduleSkipped { reason, .. } => {
             (format!("a time of its schedule was passed over: {}", reason.as_str()), palette.warn)
         }
@@ -209,6 +213,12 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         _ => return None,
     };
     Some(line)
+}
+
+/// A time to the second, in the time zone of the host.
+fn moment(time_ms: i64) -> String {
+    let time = jiff::Timestamp::from_millisecond(time_ms).unwrap_or_default();
+    time.to_zoned(jiff::tz::TimeZone::system()).strftime("%F %T").to_string()
 }
 
 /// `1 restart`, `5 restarts`.

@@ -93,10 +93,10 @@ pub(super) struct Server {
     pub(super) started_ms: i64,
 }
 
-/// The control socket while it is there; it goes when this is dropped.
+/// The control socket while it is there; one that was made here goes when this is dropped.
 #[derive(Debug)]
 pub struct Control {
-    path: PathBuf,
+    made: Option<PathBuf>,
     task: JoinHandle<()>,
 }
 
@@ -106,11 +106,17 @@ impl Control {
     /// # Errors
     /// When somebody else answers there already, or the socket cannot be made.
     pub fn listen(path: &Path, projects: Projects, role: Role) -> io::Result<Self> {
-        Ok(Self::serve(socket::bind(path)?, path, projects, role))
+        Ok(Self::serve(socket::bind(path)?, Some(path.to_owned()), projects, role))
     }
 
-    /// The same at a socket that somebody else has made.
-    pub fn serve(listener: tokio::net::UnixListener, path: &Path, projects: Projects, role: Role) -> Self {
+    /// The same at a socket that is there. One that we `made` goes with this; one of somebody else, who goes on to listen at
+    /// it, stays.
+    pub fn serve(
+        listener: tokio::net::UnixListener,
+        made: Option<PathBuf>,
+        projects: Projects,
+        role: Role,
+    ) -> Self {
         let server = Server { projects, role, started_ms: now_ms() };
         let app = routes::router(server.clone())
             .layer(middleware::from_fn_with_state(server, check_peer))
@@ -120,15 +126,17 @@ impl Control {
                 tracing::error!(%error, "the control socket is closed");
             }
         });
-        Self { path: path.to_owned(), task }
+        Self { made, task }
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
         self.task.abort();
-        // Mostly its folder goes too.
-        let _ = std::fs::remove_file(&self.path);
+        if let Some(path) = &self.made {
+            // Mostly its folder goes too.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use super::open::{
     RunFolder, cgroup_name, describe, end_with_keeper, keeper_socket, open_journal, run_folder,
 };
 use super::recall::Recalled;
+use super::schedule::{Clock, last_seen};
 use super::{Doors, Opened, Project};
 use crate::declaration::Parsed;
 use crate::folders::{ProjectFolders, journal_in};
@@ -115,7 +116,8 @@ impl Project {
 
         let (moved, seq) = watch::channel(recalled.status.seq);
         let (handle, orders) = ProjectHandle::new(&ground, Lifetime::UntilStopped, seq);
-        let project = Self {
+        let last_seen = last_seen(&journal_in(&root), &set.agents);
+        let mut project = Self {
             limits: Limits { max_concurrent: declaration.max_concurrent.and_then(NonZeroUsize::new) },
             state,
             declaration: Arc::new(declaration),
@@ -139,7 +141,9 @@ impl Project {
             lock,
             ground,
             span,
+            clock: Clock::default(),
         };
+        project.follow(&set.agents, &last_seen);
         Ok(Opened { project, handle })
     }
 }

@@ -181,6 +181,8 @@ impl Project {
         };
         drop(self.journal.record(None, changed));
         self.employ(&set, admitted);
+        self.follow_only(|agent| unchanged.contains(agent));
+        self.follow(&set.agents, &HashMap::new());
         Ok(())
     }
 

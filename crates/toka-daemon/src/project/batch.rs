@@ -21,6 +21,8 @@ pub(super) enum Then {
     Nothing,
     /// They begin anew.
     BeginAnew,
+    /// The same, and they end by themselves: nobody stops them.
+    BeginAnewAtItsEnd,
     /// The project becomes another.
     Change(Box<Change>),
 }
@@ -39,7 +41,7 @@ impl Project {
         for Batch { agents, by, then } in gone.into_iter().rev() {
             match then {
                 Then::Nothing => {}
-                Then::BeginAnew => self.come_back(agents, &by).await,
+                Then::BeginAnew | Then::BeginAnewAtItsEnd => self.come_back(agents, &by).await,
                 Then::Change(change) => self.change(*change, &by).await,
             }
         }
@@ -47,7 +49,8 @@ impl Project {
 
     /// Nobody is given up, and the run does not end, because of agents that are about to begin anew.
     pub(super) fn hold_while_some_come_back(&mut self) {
-        if self.batches.iter().any(|batch| !matches!(batch.then, Then::Nothing)) {
+        let comes_back = |batch: &Batch| matches!(batch.then, Then::BeginAnew | Then::Change(_));
+        if self.batches.iter().any(comes_back) {
             self.state.hold();
         } else {
             self.state.release(&self.plan);
@@ -61,7 +64,10 @@ impl Project {
     }
 
     fn stop_next(&mut self, at: usize) {
-        let Batch { agents, by, .. } = &self.batches[at];
+        let Batch { agents, by, then } = &self.batches[at];
+        if matches!(then, Then::BeginAnewAtItsEnd) {
+            return;
+        }
         let exit = Exit::Stopped { by: by.clone() };
         let now: Vec<AgentName> = self.state.stoppable_among(&self.plan, agents).cloned().collect();
         let by = by.clone();
@@ -73,14 +79,15 @@ impl Project {
     /// Takes agents out of the groups that are being stopped, so that nothing follows for them.
     pub(super) fn leave_batches(&mut self, agents: &[AgentName]) {
         for batch in &mut self.batches {
-            if matches!(batch.then, Then::BeginAnew) {
+            if matches!(batch.then, Then::BeginAnew | Then::BeginAnewAtItsEnd) {
                 batch.agents.retain(|agent| !agents.contains(agent));
             }
         }
         self.batches.retain(|batch| !batch.agents.is_empty() || matches!(batch.then, Then::Change(_)));
     }
 
-    async fn come_back(&mut self, agents: BTreeSet<AgentName>, by: &str) {
+    /// Begins agents anew that are gone.
+    pub(super) async fn come_back(&mut self, agents: BTreeSet<AgentName>, by: &str) {
         if self.state.ending().is_some() {
             return;
         }

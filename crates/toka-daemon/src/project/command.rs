@@ -94,7 +94,9 @@ impl Project {
         match state {
             _ if begins && self.state.ending().is_some() => Decision::deny(DenyReason::Ending),
             // It has its place in the queue, and what it waits for is not waived.
-            AgentState::Pending if begins => Decision::Ignore,
+            AgentState::Pending if begins && !self.state.waits_for_clock(&self.plan, agent) => {
+                Decision::Ignore
+            }
             AgentState::Running { .. } if request == Request::Pause && !self.can_freeze(agent) => {
                 Decision::deny(DenyReason::NoFreezer)
             }
@@ -144,6 +146,8 @@ impl Project {
                 Some(AgentState::Backoff { .. }) => {
                     self.with(&agent, |member| member.handle.tell(Request::Start, by));
                 }
+                // It need not wait for the clock.
+                Some(AgentState::Pending) => self.call(&agent),
                 Some(AgentState::Stopping { .. }) => stopping.push(agent),
                 // Its end may not be in the journal yet.
                 Some(_) if !self.is_over_for(&agent) => stopping.push(agent),
@@ -156,7 +160,7 @@ impl Project {
         if anew.is_empty() { Ok(()) } else { self.begin_anew(&anew, by).await }
     }
 
-    fn is_over_for(&self, agent: &AgentName) -> bool {
+    pub(super) fn is_over_for(&self, agent: &AgentName) -> bool {
         self.status.agent(agent).is_some_and(|status| status.state.is_final())
     }
 

@@ -20,6 +20,7 @@ const KEEPER_END: Duration = Duration::from_secs(5);
 enum Wake {
     Event(Event),
     Order(Order),
+    Clock,
     JournalGone,
 }
 
@@ -50,10 +51,12 @@ impl Project {
                 biased;
                 event = self.events.recv() => event.map_or(Wake::JournalGone, Wake::Event),
                 Some(order) = self.orders.recv() => Wake::Order(order),
+                () = self.clock.ring() => Wake::Clock,
             };
             match wake {
                 Wake::Event(event) => self.observe(&event),
                 Wake::Order(order) => self.obey(order).await,
+                Wake::Clock => self.attend_clock().await,
                 Wake::JournalGone => return,
             }
             while self.writes.try_join_next().is_some() {}
@@ -174,8 +177,10 @@ impl Project {
     }
 
     fn learn(&mut self, agent: &AgentName, kind: &EventKind) {
-        // What somebody has begun anew was begun before it was told; one that is no more has nothing to say.
-        if matches!(kind, EventKind::AgentRequeued { .. }) || self.plan.position(agent).is_none() {
+        // What somebody or the clock has begun was begun before it was told; one that is no more has nothing to say.
+        if matches!(kind, EventKind::AgentRequeued { .. } | EventKind::ScheduleFired { .. })
+            || self.plan.position(agent).is_none()
+        {
             return;
         }
         if let Err(error) = self.state.observe(&self.plan, agent, kind) {

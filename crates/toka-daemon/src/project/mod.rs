@@ -1,8 +1,8 @@
 //! A project while it runs: its agents, its journal, its keeper, and the one task that owns all of them.
 //!
 //! [`Project::open`] makes everything that a run needs, or says why it cannot be; [`Project::drive`] then lives until the
-//! run is over. Whatever can wake it is an event of the journal or an [`Order`](handle::Order), which comes through the
-//! [`ProjectHandle`] that others hold. It reads the events of its own journal, so that nothing is acted upon that is not
+//! run is over. Whatever can wake it is an event of the journal, an [`Order`](handle::Order), which comes through the
+//! [`ProjectHandle`] that others hold, or the clock. It reads the events of its own journal, so that nothing is acted upon that is not
 //! durable.
 
 mod admit;
@@ -17,7 +17,9 @@ mod handle;
 mod member;
 mod open;
 mod recall;
+mod schedule;
 mod summary;
+mod timetable;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -50,6 +52,7 @@ use doors::Doors;
 use handle::Order;
 use member::{Ids, Member};
 use open::RunFolder;
+use schedule::Clock;
 
 /// A project that runs.
 pub struct Project {
@@ -64,6 +67,8 @@ pub struct Project {
     members: HashMap<AgentName, Member>,
     /// Groups of agents that are stopped together, and what follows.
     batches: Vec<Batch>,
+    /// When the clock starts agents.
+    clock: Clock,
     /// Agents whose start has to wait for the sweeper.
     swept: BTreeSet<AgentName>,
     writes: JoinSet<()>,

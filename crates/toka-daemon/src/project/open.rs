@@ -25,6 +25,7 @@ use super::admit::{Ground, set_up};
 use super::adopt::LOCK;
 use super::handle::ProjectHandle;
 use super::member::{Employer, Ids, employ_all};
+use super::schedule::{self, Clock};
 use super::{Doors, Project};
 use crate::folders::ProjectFolders;
 use crate::journal::{Journal, Stamp};
@@ -76,6 +77,7 @@ impl Project {
 
         let (seen, events) = mpsc::unbounded_channel();
         let folders = &ground.folders;
+        let last_seen = schedule::last_seen(&folders.journal(), &set.agents);
         let journal = Arc::new(open_journal(folders, run, listener.into_iter().chain([seen]).collect())?);
         room::find(&folders.root(), &folders.run_dir, admitted.len()).map_err(RunError::Folder)?;
         keep(&declaration, folders, &set.agents)?;
@@ -110,7 +112,7 @@ impl Project {
         let status = describe(RunStatus::default(), &plan);
         let (moved, seq) = watch::channel(0);
         let (handle, orders) = ProjectHandle::new(&ground, lifetime, seq);
-        let project = Self {
+        let mut project = Self {
             limits: Limits { max_concurrent: declaration.max_concurrent.and_then(NonZeroUsize::new) },
             state: RunState::new(&plan, lifetime),
             declaration: Arc::new(declaration),
@@ -118,6 +120,7 @@ impl Project {
             status: Arc::new(status),
             members,
             batches: Vec::new(),
+            clock: Clock::default(),
             swept: BTreeSet::new(),
             writes: JoinSet::new(),
             sweeper: Sweeper::default(),
@@ -135,6 +138,7 @@ impl Project {
             ground,
             span,
         };
+        project.follow(&set.agents, &last_seen);
         Ok(Opened { project, handle })
     }
 }

@@ -1,7 +1,7 @@
 //! Plans for tests, from a few words.
 
 use toka_core::{AgentName, Name, Origin, Priority};
-use toka_workstream::plan::{Member, arrange};
+use toka_workstream::plan::{Member, Start, arrange};
 use toka_workstream::{AgentKind, Condition, Dependency, Need, Plan};
 
 /// A name that is known to be one.
@@ -15,6 +15,7 @@ pub(crate) fn task(text: &str) -> Member {
         name: name(text),
         title: text.to_owned(),
         kind: AgentKind::Task,
+        start: Start::Plan,
         priority: Priority::Medium,
         dependencies: Vec::new(),
         checks: 1,

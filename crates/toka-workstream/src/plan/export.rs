@@ -149,6 +149,7 @@ mod tests {
             name: name(text),
             title: title.to_owned(),
             kind,
+            start: Default::default(),
             priority: Priority::Medium,
             dependencies,
             checks: 0,

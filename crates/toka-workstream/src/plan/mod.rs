@@ -21,7 +21,7 @@ use serde::Serialize;
 use toka_core::{AgentName, Origin, Priority};
 
 pub use self::arrange::{arrange, plan};
-pub use self::member::Member;
+pub use self::member::{Member, Start};
 pub(crate) use self::problem::distinct;
 pub use self::problem::{Link, Problem};
 use crate::{AgentKind, Condition, Need};
@@ -45,6 +45,9 @@ pub struct Node {
     pub title: String,
     /// Whether it ends by itself.
     pub kind: AgentKind,
+    /// What starts it.
+    #[serde(skip)]
+    pub start: Start,
     /// Its priority.
     pub priority: Priority,
     /// The wave that it may start in, from 0.

@@ -68,7 +68,8 @@ pub(super) struct Spec {
     #[schemars(range(min = 1, max = 1000), extend("examples" = [3]))]
     replicas: Option<u32>,
     /// When the agent is started by the clock: an expression of cron(5), or a map. It is then started at each of its times,
-    /// and nothing else starts it; a run goes on until it is stopped, or until every other task has ended.
+    /// and otherwise only by `toka start`; what it requires is waited for then, and a time at which that has failed is passed
+    /// over. A run goes on until it is stopped, or until every other task has ended.
     #[schemars(extend("examples" = ["*/5 * * * *"]))]
     schedule: Option<ScheduleSection>,
 }

@@ -1,0 +1,64 @@
+//! Agents that the clock starts. When their times come is not known here: until the first one, such an agent waits whatever
+//! its gates do, and while further ones are to come, the run does not end by itself.
+
+use toka_core::{AgentName, AgentState};
+use toka_workstream::plan::{Gate, Start};
+use toka_workstream::{Need, Plan};
+
+use super::{AgentRun, ApplyError, RunState, Seen, opens, position};
+
+impl RunState {
+    /// The time of an agent that waits for the clock has come, or somebody did not wait for it: from now on it waits for
+    /// its gates only. What does not wait for the clock is as before.
+    ///
+    /// # Errors
+    /// When the plan has no such agent.
+    pub fn call(&mut self, plan: &Plan, agent: &AgentName) -> Result<(), ApplyError> {
+        let at = position(plan, agent)?;
+        if self.waits_for_clock(plan, agent) {
+            self.agents[at].seen.called = true;
+            self.look_at_gates(plan, at);
+            let lost = plan.nodes()[at].gates.iter().find(|gate| self.is_lost(gate));
+            if let Some(gate) = lost.filter(|_| self.ending().is_none() && !self.held) {
+                self.doom_dependents(plan, gate.position);
+            }
+        }
+        Ok(())
+    }
+
+    /// The clock starts an agent no more: the run may end without it.
+    pub fn forgo_clock(&mut self, plan: &Plan, agent: &AgentName) {
+        plan.position(agent).map(|at| self.timed.remove(&at));
+    }
+
+    /// Whether an agent has not started yet because the clock is to do that.
+    pub fn waits_for_clock(&self, plan: &Plan, agent: &AgentName) -> bool {
+        let waits = |at: usize| self.agents[at].waits_for_clock(plan.nodes()[at].start);
+        plan.position(agent).is_some_and(waits)
+    }
+
+    /// Whether an agent could not start now, because one that it requires has come to its end without meeting what is
+    /// required of it.
+    pub fn lacks_required(&self, plan: &Plan, agent: &AgentName) -> bool {
+        let lacks = |at: usize| plan.nodes()[at].gates.iter().any(|gate| self.is_lost(gate));
+        plan.position(agent).is_some_and(lacks)
+    }
+
+    fn is_lost(&self, gate: &Gate) -> bool {
+        let on = &self.agents[gate.position];
+        gate.need == Need::Required && on.state.is_final() && !opens(gate, &on.state, &on.seen)
+    }
+}
+
+impl AgentRun {
+    pub(super) fn waits_for_clock(&self, start: Start) -> bool {
+        start == Start::Clock && self.state == AgentState::Pending && !self.seen.called
+    }
+}
+
+impl Seen {
+    /// Nothing, of one that does not wait for the clock.
+    pub(super) fn anew() -> Self {
+        Self { called: true, ..Self::default() }
+    }
+}
