@@ -40,7 +40,8 @@ pub use lock::{Holder, LockError};
 pub use options::RunOptions;
 pub use problem::{Problem, ProblemKind, RunError};
 pub use project::{
-    ApplyError, Changes, CommandError, Earnest, Gone, Opened, Overview, Project, ProjectHandle,
+    ApplyError, Changes, CommandError, Earnest, Facts, Figures, Gone, Opened, Overview, Project,
+    ProjectHandle,
 };
 pub use service::{EndRequest, Service, ServiceOptions};
 pub use summary::{AgentSummary, RunSummary};

@@ -66,11 +66,13 @@ impl Service {
         let projects = Projects::default();
         let role = Role::Service(sender);
         let path = crate::control::daemon_socket(&options.run_dir);
+        let folders = vec![options.state_dir.clone(), options.run_dir.clone()];
         let control = match listener {
-            None => Control::listen(&path, projects.clone(), role)?,
+            None => Control::listen(&path, projects.clone(), role, folders)?,
             Some(listener) => {
                 listener.set_nonblocking(true)?;
-                Control::serve(tokio::net::UnixListener::from_std(listener)?, &path, projects.clone(), role)
+                let listener = tokio::net::UnixListener::from_std(listener)?;
+                Control::serve(listener, &path, projects.clone(), role, folders)
             }
         };
         Ok(Self { options, projects, orders, runs: JoinSet::new(), ending: false, _control: control })

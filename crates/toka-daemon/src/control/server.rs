@@ -86,6 +86,10 @@ pub(super) struct Server {
     pub(super) projects: Projects,
     pub(super) role: Role,
     pub(super) started_ms: i64,
+    /// Where it answers.
+    pub(super) socket: PathBuf,
+    /// Folders that must have room, besides those of the projects.
+    pub(super) folders: Vec<PathBuf>,
 }
 
 /// The control socket while it is there; it goes when this is dropped.
@@ -96,17 +100,24 @@ pub struct Control {
 }
 
 impl Control {
-    /// Answers at `path`, from now on. Must be called within a Tokio runtime.
+    /// Answers at `path`, from now on. It is ready only while there is room in `folders`. Must be called within a Tokio
+    /// runtime.
     ///
     /// # Errors
     /// When somebody else answers there already, or the socket cannot be made.
-    pub fn listen(path: &Path, projects: Projects, role: Role) -> io::Result<Self> {
-        Ok(Self::serve(socket::bind(path)?, path, projects, role))
+    pub fn listen(path: &Path, projects: Projects, role: Role, folders: Vec<PathBuf>) -> io::Result<Self> {
+        Ok(Self::serve(socket::bind(path)?, path, projects, role, folders))
     }
 
     /// The same at a socket that somebody else has made.
-    pub fn serve(listener: tokio::net::UnixListener, path: &Path, projects: Projects, role: Role) -> Self {
-        let server = Server { projects, role, started_ms: now_ms() };
+    pub fn serve(
+        listener: tokio::net::UnixListener,
+        path: &Path,
+        projects: Projects,
+        role: Role,
+        folders: Vec<PathBuf>,
+    ) -> Self {
+        let server = Server { projects, role, started_ms: now_ms(), socket: path.to_owned(), folders };
         let app = routes::router(server.clone())
             .layer(middleware::from_fn_with_state(server, check_peer))
             .into_make_service_with_connect_info::<Peer>();
@@ -150,7 +161,7 @@ async fn check_peer(
 }
 
 /// The wall clock in milliseconds since the Unix epoch.
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use toka_core::health::Expected;
 use toka_core::{AgentName, EventKind, Request};
 use toka_keeper::{Keeper, ProcessId};
 use toka_runtime::{AgentHandle, Hooks, Launch, Profile, Runtime, StopPolicy};
 use toka_workstream::{Agent, Hook, Plan, Secret, Set};
 
 use super::admit::AdmittedAgents;
+use super::facts::expected;
 use crate::admission::Admitted;
 use crate::exam::{Exam, Examiner, Proctor, Question};
 use crate::folders::ProjectFolders;
@@ -26,6 +28,8 @@ pub(crate) struct Member {
     pub(crate) private: Private,
     pub(crate) grounds: Grounds,
     pub(crate) secrets: Arc<[Secret]>,
+    /// What its health is measured by.
+    pub(crate) expected: Arc<Expected>,
     /// Watches the checks of its objectives, if it has any.
     pub(crate) proctor: Option<Arc<Proctor>>,
 }
@@ -71,7 +75,8 @@ impl Employer<'_> {
         let id = self.ids.next();
         let launch = launch(agent, admitted, id, self.folders.log(&agent.name), self.plan);
         let (handle, proctor) = self.actor(agent, launch, working_dir);
-        Member { id, handle, private, grounds, secrets: agent.secrets.clone().into(), proctor }
+        let (secrets, expected) = (agent.secrets.clone().into(), Arc::new(expected(agent)));
+        Member { id, handle, private, grounds, secrets, expected, proctor }
     }
 
     fn actor(

@@ -12,6 +12,7 @@ mod batch;
 mod command;
 mod doors;
 mod drive;
+mod facts;
 mod handle;
 mod member;
 mod open;
@@ -35,6 +36,7 @@ use crate::sweeper::Sweeper;
 
 pub use apply::{ApplyError, Changes};
 pub use command::CommandError;
+pub use facts::{Facts, Figures};
 pub use handle::{Earnest, Gone, Overview, ProjectHandle};
 pub use open::Opened;
 
