@@ -172,7 +172,8 @@ fn of_refusal(refused: Refused) -> Failure {
     }
 }
 
-fn nothing_runs() -> Failure {
+/// Nobody answers.
+pub(crate) fn nothing_runs() -> Failure {
     Failure::new(ExitCode::NoDaemon, "nothing runs")
         .help("start something with `toka run`, or in the background with `toka run --detach`")
 }
