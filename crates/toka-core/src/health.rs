@@ -152,8 +152,6 @@ pub struct HealthReport {
     pub verdict: Verdict,
     /// Why it is not better, the worst first.
     pub reasons: Vec<Reason>,
-    /// Whether others may use it.
-    pub ready: bool,
     /// How long it has run in this life, in milliseconds; absent when it does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uptime_ms: Option<u64>,
@@ -186,8 +184,7 @@ impl HealthReport {
         // Stable: of two that are equally bad, the one that says more about the state comes first.
         reasons.sort_by_key(|reason| std::cmp::Reverse(reason.verdict()));
         let verdict = worst_of(&status.state, &reasons);
-        let ready = status.state.is_ready();
-        Self { verdict, reasons, ready, uptime_ms, status, resources, shares }
+        Self { verdict, reasons, uptime_ms, status, resources, shares }
     }
 }
 

@@ -49,7 +49,7 @@ impl Page {
         let name = self.palette.strong.paint(format!("{project}/{}", agent.status.name));
         let verdict = paint(agent.verdict, self.palette).paint(agent.verdict);
         self.text.push_str(&format!("{name}  {verdict}\n"));
-        if !agent.status.title.is_empty() {
+        if !["", agent.status.name.as_str()].contains(&&*agent.status.title) {
             self.text.push_str(&(fit(&safe(&agent.status.title), self.columns) + "\n"));
         }
         self.reasons(agent);

@@ -155,7 +155,8 @@ impl fmt::Display for Reason {
             Self::Failed { exit } => write!(f, "{exit}"),
             Self::Failing { exit } => write!(f, "is being stopped: {exit}"),
             Self::Quarantined { exit, restarts } => {
-                write!(f, "given up after {restarts} restarts: {exit}")
+                let plural = if *restarts == 1 { "" } else { "s" };
+                write!(f, "given up after {restarts} restart{plural}: {exit}")
             }
             Self::Blocked { by } => write!(f, "{by} did not succeed"),
             Self::Backoff { restarts, exit, .. } => match exit {

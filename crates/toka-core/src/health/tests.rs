@@ -82,7 +82,7 @@ fn readiness_has_the_time_that_its_probes_declare() {
         None,
         &within(59),
         Verdict::Degraded,
-        &["not ready after the 59s that its probes allow"],
+        &["not ready after the 59.0s that its probes allow"],
     );
     check(ready(), None, &within(0), Verdict::Healthy, &[]);
     let lost = AgentStatus { not_ready: Some("busy".into()), ..running() };
@@ -273,6 +273,11 @@ proptest! {
             prop_assert!(report.verdict >= reason.verdict());
             prop_assert!(!reason.to_string().is_empty());
         }
+        // JSON has no numbers that are none.
+        let pressure = Pressure::default();
+        let finite = HealthReport { resources: used.map(|used| Resources { pressure, ..used }), ..report.clone() };
+        let text = serde_json::to_string(&finite).expect("it can be written");
+        prop_assert_eq!(&serde_json::from_str::<HealthReport>(&text).expect("it can be read"), &finite);
         // Whoever knows less finds nothing worse.
         let unasked = HealthReport::of(status, None, &Expected::default(), now_ms);
         prop_assert!(unasked.verdict <= report.verdict);

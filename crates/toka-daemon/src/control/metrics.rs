@@ -48,7 +48,7 @@ type Figure = (Family, fn(&HealthReport) -> Option<f64>);
 /// Of agents; absent where the host does not tell, or there is nothing to tell.
 const FIGURES: &[Figure] = &[
     (family("toka_agent_ready", Kind::Gauge, "", "Whether others may use the agent"), |agent| {
-        Some(f64::from(u8::from(agent.ready)))
+        Some(f64::from(u8::from(agent.status.state.is_ready())))
     }),
     (
         family("toka_agent_restarts", Kind::Counter, "", "How often its restart policy started it again"),
