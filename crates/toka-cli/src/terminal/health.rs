@@ -225,12 +225,7 @@ pub(super) mod tests {
     /// One of each, with text that no terminal should get.
     pub(crate) fn views() -> Vec<HealthView> {
         let exit = Exit::Code { code: 3 };
-        let last = LastLife {
-            exit: exit.clone(),
-            ended_ms: NOW - 65_000,
-            duration_ms: 2_000,
-            usage: Default::default(),
-        };
+        let last = LastLife { exit, ended_ms: NOW - 65_000, duration_ms: 2_000, usage: Default::default() };
         let probe = ProbeStatus {
             probe: ProbeKind::Readiness,
             ok: false,
