@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Signal(commands::verb::SignalArgs),
     /// Show what happened in a project, and what happens
     Events(commands::events::Args),
+    /// Show how well agents and the daemon are, and why they are not better
+    Health(commands::health::Args),
     /// Show everything that is known of agents, as JSON
     Inspect(commands::inspect::Args),
     /// Wait until agents have ended, or are ready

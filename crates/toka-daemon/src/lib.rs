@@ -42,7 +42,8 @@ pub use lock::{Holder, LockError};
 pub use options::RunOptions;
 pub use problem::{Problem, ProblemKind, RunError};
 pub use project::{
-    AdoptOptions, ApplyError, Changes, CommandError, Earnest, Gone, Opened, Overview, Project, ProjectHandle,
+    AdoptOptions, ApplyError, Changes, CommandError, Earnest, Facts, Figures, Gone, Opened, Overview,
+    Project, ProjectHandle,
 };
 pub use service::{EndRequest, Ended, Service, ServiceOptions};
 pub use summary::{AgentSummary, RunSummary};

@@ -49,6 +49,16 @@ pub(crate) fn find(state: &Path, run: &Path, agents: usize) -> Result<(), Folder
     find_in(run, OF_RUN, agents)
 }
 
+/// Whether one more agent could start in `folder`, and what is left of its disk, in bytes.
+///
+/// # Errors
+/// When there is no room.
+pub(crate) fn look(folder: &Path) -> Result<Option<u64>, FolderError> {
+    find_in(folder, OF_STATE, 1)?;
+    let disk = statvfs(folder).ok();
+    Ok(disk.and_then(|disk| Some(Free::of(&disk).blocks?.saturating_mul(disk.fragment_size()))))
+}
+
 fn is_same_disk(one: &Path, other: &Path) -> bool {
     let disk = |path: &Path| path.metadata().map(|metadata| metadata.dev()).ok();
     disk(one) == disk(other)

@@ -9,7 +9,7 @@ use toka_core::{Command, ProjectName, Urgency};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::control::{Control, Projects, Role, ServiceOrder};
+use crate::control::{Control, Projects, Role, Server, ServiceOrder};
 use crate::project::{AdoptOptions, Opened, Project};
 use crate::{Declaration, Lifetime, RunError, RunOptions, RunSummary};
 
@@ -123,8 +123,10 @@ impl Service {
     pub async fn run(mut self, mut ends: mpsc::UnboundedReceiver<EndRequest>) -> Ended {
         let role = Role::Service(self.sender.clone());
         let listener = self.listener.take();
-        let _control =
-            listener.map(|listener| Control::serve(listener, self.made.clone(), self.projects.clone(), role));
+        let folders = vec![self.options.state_dir.clone(), self.options.run_dir.clone()];
+        let socket = crate::control::daemon_socket(&self.options.run_dir);
+        let server = Server::new(&socket, self.projects.clone(), role, folders);
+        let _control = listener.map(|listener| Control::serve(listener, server).made_at(self.made.clone()));
         while !(self.ending && self.runs.is_empty()) {
             let wake = tokio::select! {
                 Some(end) = ends.recv() => Wake::Asked(end.urgency, end.by),

@@ -107,7 +107,7 @@ fn answer_others(run_dir: &Path, handle: &ProjectHandle) -> Option<Control> {
     let projects = Projects::default();
     projects.insert(handle.clone());
     let socket = project_socket(run_dir, &handle.overview().project);
-    let control = Control::listen(&socket, projects, Role::Foreground);
+    let control = Control::listen(&socket, projects, Role::Foreground, vec![run_dir.to_owned()]);
     control.inspect_err(|error| tracing::warn!(socket = %socket.display(), %error, "no control socket")).ok()
 }
 

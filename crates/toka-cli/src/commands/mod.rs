@@ -12,6 +12,7 @@ pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod folders;
 pub(crate) mod foreground;
+pub(crate) mod health;
 pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod keeper;
@@ -57,6 +58,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Kill(args) => verb::run(Request::Kill, args),
         Command::Signal(args) => verb::signal(args),
         Command::Events(args) => events::run(args),
+        Command::Health(args) => health::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Wait(args) => wait::run(args),
         Command::Down(args) => down::run(args),

@@ -197,7 +197,8 @@ fn daemon_is_gone(left: &[ProjectName]) -> Failure {
     .help("`toka serve --detach` begins one that takes it over")
 }
 
-fn nothing_runs() -> Failure {
+/// Nobody answers.
+pub(crate) fn nothing_runs() -> Failure {
     Failure::new(ExitCode::NoDaemon, "nothing runs")
         .help("start something with `toka run`, or in the background with `toka run --detach`")
 }

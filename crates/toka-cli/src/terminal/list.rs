@@ -54,7 +54,7 @@ fn row(project: &str, agent: &AgentStatus, now_ms: i64) -> Row {
 }
 
 /// How long ago that was, by a wall clock that may have been set back.
-fn age(since_ms: i64, now_ms: i64) -> String {
+pub(crate) fn age(since_ms: i64, now_ms: i64) -> String {
     clock(Duration::from_millis(u64::try_from(now_ms.saturating_sub(since_ms)).unwrap_or(0)))
 }
 
@@ -94,7 +94,8 @@ fn again(agent: &AgentStatus, now_ms: i64) -> String {
     format!("{exit}; again in {wait}")
 }
 
-fn paint(agent: &AgentStatus, palette: Palette) -> Paint {
+/// The colour of its state.
+pub(crate) fn paint(agent: &AgentStatus, palette: Palette) -> Paint {
     if agent.wedged.is_some() {
         return palette.bad;
     }

@@ -7,6 +7,8 @@ pub(crate) mod device;
 pub(crate) mod display;
 pub(crate) mod ending;
 pub(crate) mod follow;
+pub(crate) mod health;
+pub(crate) mod health_page;
 pub(crate) mod json;
 pub(crate) mod list;
 pub(crate) mod live;

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use toka_core::{AgentName, Command, ProjectName, Urgency};
 
+use super::health::HealthView;
 use super::socket;
 use super::wire::{AgentView, DaemonView, Outcome, ProjectView, Refused};
 use crate::Declaration;
@@ -80,6 +81,14 @@ impl Client {
     /// When nobody does.
     pub async fn daemon(&self) -> Result<DaemonView, ClientError> {
         self.get("/v1/daemon").await
+    }
+
+    /// How well it is, and everything that runs there.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub async fn health(&self) -> Result<HealthView, ClientError> {
+        self.get("/v1/health").await
     }
 
     /// Every project that runs there.

@@ -11,21 +11,28 @@
 //! GET  /v1/projects/P/events[?since=SEQ&follow]  its events, one a line
 //! POST /v1/shutdown                              stop everything and end (a service only)
 //! POST /v1/upgrade                               become the program that is installed now (a service only)
-//! GET  /livez, /readyz                           whether the daemon is there, and whether it can do its work
+//! GET  /v1/health                                how well the daemon and every agent is
+//! GET  /livez, /readyz[?format=json]             whether the daemon is there, and whether it can do its work
+//! GET  /metrics                                  the same in figures, as OpenMetrics
 //! ```
 //!
 //! A foreground run answers at `<run>/<project>/control.sock`, a service at `<run>/daemon.sock`. Who calls is decided by the
 //! kernel: the same user or root, and no process of an agent, whatever its user.
 
+mod checks;
 pub mod client;
 mod error;
 mod events;
+pub mod health;
+mod metrics;
+mod openmetrics;
 mod peer;
 mod routes;
 mod server;
 mod socket;
 pub mod wire;
 
+pub(crate) use server::Server;
 pub use server::{Control, Projects, Role, ServiceOrder};
 pub(crate) use socket::{KEEPER, bind};
 pub use socket::{daemon_socket, orphaned, project_socket, sockets};

@@ -4,6 +4,7 @@ use std::io;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
+use nix::errno::Errno;
 use tokio::net::{UnixListener, UnixStream};
 
 /// The process at the other end when it connected.
@@ -59,8 +60,8 @@ impl Peer {
 
     /// Whether the process that connected is still there: only then can be said whose it is.
     pub(super) fn is_there(self) -> bool {
-        let asked = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid), None);
-        // Root's process is there, and none of our business.
-        self.pid > 0 && asked != Err(nix::errno::Errno::ESRCH)
+        let signalled = || nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid), None);
+        // One of root's is there, though a user may not signal it.
+        self.pid > 0 && matches!(signalled(), Ok(()) | Err(Errno::EPERM))
     }
 }

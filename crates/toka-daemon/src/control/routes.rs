@@ -18,6 +18,7 @@ use super::events::events;
 use super::server::{Role, Server, ServiceOrder};
 use super::wire::{AgentView, DaemonView, Done, Outcome, ProjectView, RoleName};
 use super::{MAX_COMMAND, MAX_DECLARATION};
+use super::{health, metrics};
 use crate::Declaration;
 use crate::project::{Changes, Earnest, ProjectHandle};
 
@@ -32,7 +33,10 @@ pub(super) fn router(server: Server) -> Router {
         .route("/v1/projects/{project}/events", get(events))
         .route("/v1/shutdown", post(shutdown))
         .route("/v1/upgrade", post(upgrade))
+        .route("/v1/health", get(health::health))
         .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(metrics::metrics))
         .fallback(async || {
             Error::new(StatusCode::NOT_FOUND, ExitCode::Usage, "there is nothing under this path")
         })
@@ -54,7 +58,11 @@ pub(super) fn project_name(name: &str) -> Result<ProjectName, Error> {
 }
 
 async fn daemon(State(server): State<Server>) -> Json<DaemonView> {
-    Json(DaemonView {
+    Json(view_of(&server))
+}
+
+pub(super) fn view_of(server: &Server) -> DaemonView {
+    DaemonView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         started_ms: server.started_ms,
@@ -63,7 +71,7 @@ async fn daemon(State(server): State<Server>) -> Json<DaemonView> {
             Role::Service(_) => RoleName::Service,
         },
         projects: server.projects.names(),
-    })
+    }
 }
 
 /// One that ends while it is asked is left out.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::StatusCode;
@@ -87,10 +87,21 @@ pub enum ServiceOrder {
 
 /// What every request may look at.
 #[derive(Debug, Clone)]
-pub(super) struct Server {
+pub(crate) struct Server {
     pub(super) projects: Projects,
     pub(super) role: Role,
     pub(super) started_ms: i64,
+    /// Where it answers.
+    pub(super) socket: PathBuf,
+    /// Folders that must have room, besides those of the projects.
+    pub(super) folders: Vec<PathBuf>,
+}
+
+impl Server {
+    /// What answers at `socket`. `folders` must have room, besides those of the projects.
+    pub(crate) fn new(socket: &Path, projects: Projects, role: Role, folders: Vec<PathBuf>) -> Self {
+        Self { projects, role, started_ms: now_ms(), socket: socket.to_owned(), folders }
+    }
 }
 
 /// The control socket while it is there; one that was made here goes when this is dropped.
@@ -101,23 +112,18 @@ pub struct Control {
 }
 
 impl Control {
-    /// Answers at `path`, from now on. Must be called within a Tokio runtime.
+    /// Answers at `path`, from now on. It is ready only while there is room in `folders`. Must be called within a Tokio
+    /// runtime.
     ///
     /// # Errors
     /// When somebody else answers there already, or the socket cannot be made.
-    pub fn listen(path: &Path, projects: Projects, role: Role) -> io::Result<Self> {
-        Ok(Self::serve(socket::bind(path)?, Some(path.to_owned()), projects, role))
+    pub fn listen(path: &Path, projects: Projects, role: Role, folders: Vec<PathBuf>) -> io::Result<Self> {
+        let server = Server::new(path, projects, role, folders);
+        Ok(Self::serve(socket::bind(path)?, server).made_at(Some(path.to_owned())))
     }
 
-    /// The same at a socket that is there. One that we `made` goes with this; one of somebody else, who goes on to listen at
-    /// it, stays.
-    pub fn serve(
-        listener: tokio::net::UnixListener,
-        made: Option<PathBuf>,
-        projects: Projects,
-        role: Role,
-    ) -> Self {
-        let server = Server { projects, role, started_ms: now_ms() };
+    /// The same at a socket that is there already, and stays.
+    pub(crate) fn serve(listener: tokio::net::UnixListener, server: Server) -> Self {
         let app = routes::router(server.clone())
             .layer(middleware::from_fn_with_state(server, check_peer))
             .into_make_service_with_connect_info::<Peer>();
@@ -126,7 +132,15 @@ impl Control {
                 tracing::error!(%error, "the control socket is closed");
             }
         });
-        Self { made, task }
+        Self { made: None, task }
+    }
+}
+
+impl Control {
+    /// The socket is ours to remove.
+    pub(crate) fn made_at(mut self, path: Option<PathBuf>) -> Self {
+        self.made = path;
+        self
     }
 }
 
@@ -151,8 +165,11 @@ async fn check_peer(
         return Err(forbidden("this daemon belongs to another user"));
     }
     for project in server.projects.all() {
-        if project.is_of_an_agent(peer.pid).await {
-            return Err(forbidden("agents may not control Toka"));
+        match tokio::time::timeout(OWNER, project.is_of_an_agent(peer.pid)).await {
+            Ok(false) => {}
+            Ok(true) => return Err(forbidden("agents may not control Toka")),
+            // Whose process it is cannot be said: then it is nobody's who may call.
+            Err(_) => return Err(silent_keeper(&project.overview().project)),
         }
     }
     // Last: a process that has ended meanwhile could not be told from a stranger.
@@ -162,8 +179,16 @@ async fn check_peer(
     Ok(next.run(request).await)
 }
 
+/// Until then a keeper says whose process it is, or hangs.
+const OWNER: Duration = Duration::from_secs(2);
+
+fn silent_keeper(project: &ProjectName) -> Error {
+    let message = format!("the keeper of {project} does not answer, so that nobody can be let in");
+    Error::new(StatusCode::SERVICE_UNAVAILABLE, ExitCode::NoDaemon, message)
+}
+
 /// The wall clock in milliseconds since the Unix epoch.
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

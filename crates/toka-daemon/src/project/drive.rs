@@ -204,6 +204,7 @@ impl Project {
             }
             Order::Apply { request, answer } => self.apply(*request, answer),
             Order::Status { answer } => drop(answer.send(Arc::clone(&self.status))),
+            Order::Health { figures, answer } => self.tell_facts(figures, answer),
             Order::Resources { agent, answer } => {
                 let id = self.members.get(&agent).map(|member| member.id);
                 let keeper = self.keeper.clone();

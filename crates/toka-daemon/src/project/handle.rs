@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::admit::Ground;
 use super::apply::{ApplyError, Changes};
 use super::command::CommandError;
+use super::facts::{Facts, Figures};
 use crate::Declaration;
 
 /// The project's run is over, or its owner is gone.
@@ -28,6 +29,8 @@ pub(crate) enum Order {
     Apply { request: Box<ApplyRequest>, answer: oneshot::Sender<Result<Changes, ApplyError>> },
     /// What is known.
     Status { answer: oneshot::Sender<Arc<RunStatus>> },
+    /// What its health is judged by.
+    Health { figures: Figures, answer: oneshot::Sender<Facts> },
     /// What an agent holds and uses.
     Resources { agent: AgentName, answer: oneshot::Sender<Option<Resources>> },
     /// Whether a process is one of an agent.
@@ -137,6 +140,14 @@ impl ProjectHandle {
     /// When the run is over.
     pub async fn status(&self) -> Result<Arc<RunStatus>, Gone> {
         self.ask(|answer| Order::Status { answer }).await
+    }
+
+    /// What its health is judged by.
+    ///
+    /// # Errors
+    /// When the run is over.
+    pub async fn facts(&self, figures: Figures) -> Result<Facts, Gone> {
+        self.ask(|answer| Order::Health { figures, answer }).await
     }
 
     /// What an agent holds and uses at this moment; `None` when it has no process.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use toka_core::health::Expected;
 use toka_core::{AgentName, EventKind, Request, RunId};
 use toka_keeper::protocol::Entry;
 use toka_keeper::{Keeper, ProcessId};
@@ -13,6 +14,7 @@ use toka_sandbox::AgentFolders;
 use toka_workstream::{Agent, Hook, Plan, Secret, Set};
 
 use super::admit::AdmittedAgents;
+use super::facts::expected;
 use crate::Problem;
 use crate::admission::Admitted;
 use crate::exam::{Exam, Examiner, Proctor, Question};
@@ -30,6 +32,8 @@ pub(crate) struct Member {
     pub(crate) private: Private,
     pub(crate) grounds: Grounds,
     pub(crate) secrets: Arc<[Secret]>,
+    /// What its health is measured by.
+    pub(crate) expected: Arc<Expected>,
     /// Watches the checks of its objectives, if it has any.
     pub(crate) proctor: Option<Arc<Proctor>>,
 }
@@ -88,7 +92,8 @@ impl Employer<'_> {
         let log = LogPlace::of_run(log, self.run, agent.logs, self.archivist);
         let launch = launch(agent, admitted, id, log, self.plan);
         let (handle, proctor) = self.actor(agent, launch, working_dir);
-        Member { id, handle, private, grounds, secrets: agent.secrets.clone().into(), proctor }
+        let (secrets, expected) = (agent.secrets.clone().into(), Arc::new(expected(agent)));
+        Member { id, handle, private, grounds, secrets, expected, proctor }
     }
 
     /// Makes the actor of an agent whose life goes on. One that is not admitted any more lives on, and is not started again
@@ -113,7 +118,8 @@ impl Employer<'_> {
             }
         };
         let handle = self.runtime.adopt(profile, command, life);
-        Member { id, handle, private, grounds, secrets: agent.secrets.clone().into(), proctor: None }
+        let (secrets, expected) = (agent.secrets.clone().into(), Arc::new(expected(agent)));
+        Member { id, handle, private, grounds, secrets, expected, proctor: None }
     }
 
     fn warn_of(&self, agent: &Agent, life: &Adopted, problems: &[Problem]) {

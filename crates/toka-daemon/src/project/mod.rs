@@ -13,6 +13,7 @@ mod batch;
 mod command;
 mod doors;
 mod drive;
+mod facts;
 mod handle;
 mod member;
 mod open;
@@ -43,6 +44,7 @@ use crate::sweeper::Sweeper;
 pub use adopt::AdoptOptions;
 pub use apply::{ApplyError, Changes};
 pub use command::CommandError;
+pub use facts::{Facts, Figures};
 pub use handle::{Earnest, Gone, Overview, ProjectHandle};
 pub use open::Opened;
 

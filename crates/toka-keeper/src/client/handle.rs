@@ -141,6 +141,16 @@ impl Keeper {
         }
     }
 
+    /// Whether it answers at all.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub async fn answers(&self) -> Result<(), KeeperError> {
+        // Any call would do; this one reads one small file at most.
+        let own = i32::try_from(std::process::id()).unwrap_or(0);
+        self.call(Request::Owner { pid: own }, Vec::new()).await.map(drop)
+    }
+
     /// Whose group the kernel says that a process is in.
     pub async fn owner_of(&self, pid: i32) -> Option<ProcessId> {
         match self.call(Request::Owner { pid }, Vec::new()).await.ok()?.0 {

@@ -1,0 +1,207 @@
+//! Everything that can speak against an agent's health, each with how bad it is and a sentence.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Verdict;
+use crate::probe::ProbeKind;
+use crate::units::format_duration;
+use crate::watchdog::Stage;
+use crate::{AgentName, Exit, Layer};
+
+/// Why an agent is not better. As text it may hold what the agent said: escape it before a terminal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Reason {
+    /// It has failed.
+    Failed {
+        /// How.
+        exit: Exit,
+    },
+    /// It is being stopped because it failed.
+    Failing {
+        /// How it will have ended.
+        exit: Exit,
+    },
+    /// It failed too often to be started again.
+    Quarantined {
+        /// How it ended last.
+        exit: Exit,
+        /// How often it was restarted.
+        restarts: u32,
+    },
+    /// It cannot start.
+    Blocked {
+        /// The dependency that did not succeed.
+        by: AgentName,
+    },
+    /// It failed, and waits for its restart.
+    Backoff {
+        /// Which restart that will be, from 1.
+        restarts: u32,
+        /// How it ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exit: Option<Exit>,
+        /// When it is started again, in milliseconds since the Unix epoch.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_start_ms: Option<i64>,
+    },
+    /// It gives no sign of life.
+    Wedged {
+        /// How far its watchdog is.
+        stage: Stage,
+        /// For how long there was none when that was told, in milliseconds.
+        quiet_ms: u64,
+    },
+    /// It uses CPU and shows nothing.
+    Spinning {
+        /// For how long, as above.
+        quiet_ms: u64,
+    },
+    /// One of its probes fails.
+    ProbeFails {
+        /// Which.
+        probe: ProbeKind,
+        /// What it said.
+        why: Box<str>,
+    },
+    /// It is not ready any more.
+    NotReady {
+        /// Why.
+        why: Box<str>,
+    },
+    /// It is not ready yet, within the time that it declares for that.
+    ComingUp {
+        /// That time, in milliseconds.
+        allowed_ms: u64,
+    },
+    /// It is not ready yet, though it should be.
+    Late {
+        /// The time that was declared for it, in milliseconds.
+        allowed_ms: u64,
+    },
+    /// Its processes are frozen.
+    Paused,
+    /// It holds almost all the memory that it may.
+    MemoryNearLimit {
+        /// Of its limit.
+        percent: u32,
+    },
+    /// It waits for memory.
+    MemoryPressure {
+        /// Of the last ten seconds.
+        percent: u32,
+    },
+    /// It waits for storage.
+    IoPressure {
+        /// Of the last ten seconds.
+        percent: u32,
+    },
+    /// Its CPU quota holds it back.
+    Throttled {
+        /// Of the time that it has run.
+        percent: u32,
+    },
+    /// It has almost all the processes that it may.
+    ProcessesNearLimit {
+        /// Of its limit.
+        percent: u32,
+    },
+    /// A layer of its confinement is weaker than it demands.
+    Unenforced {
+        /// Which.
+        layer: Layer,
+        /// What is missing and why.
+        reasons: Vec<String>,
+    },
+}
+
+impl Reason {
+    /// How bad it is.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Self::Failed { .. }
+            | Self::Failing { .. }
+            | Self::Quarantined { .. }
+            | Self::Blocked { .. }
+            | Self::Backoff { .. }
+            | Self::Wedged { .. }
+            | Self::ProbeFails { .. } => Verdict::Unhealthy,
+            Self::Spinning { .. }
+            | Self::NotReady { .. }
+            | Self::Late { .. }
+            | Self::Paused
+            | Self::MemoryNearLimit { .. }
+            | Self::MemoryPressure { .. }
+            | Self::IoPressure { .. }
+            | Self::Throttled { .. }
+            | Self::ProcessesNearLimit { .. }
+            | Self::Unenforced { .. } => Verdict::Degraded,
+            Self::ComingUp { .. } => Verdict::Starting,
+        }
+    }
+
+    /// Whether it says already that the agent cannot be used.
+    pub(super) fn is_about_readiness(&self) -> bool {
+        matches!(self, Self::ProbeFails { probe: ProbeKind::Readiness | ProbeKind::Startup, .. })
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed { exit } => write!(f, "{exit}"),
+            Self::Failing { exit } => write!(f, "is being stopped: {exit}"),
+            Self::Quarantined { exit, restarts } => {
+                let plural = if *restarts == 1 { "" } else { "s" };
+                write!(f, "given up after {restarts} restart{plural}: {exit}")
+            }
+            Self::Blocked { by } => write!(f, "{by} did not succeed"),
+            Self::Backoff { restarts, exit, .. } => match exit {
+                Some(exit) => write!(f, "waits for restart {restarts}: {exit}"),
+                None => write!(f, "waits for restart {restarts}"),
+            },
+            Self::Wedged { stage, quiet_ms } => {
+                write!(f, "no sign of life for {}: {}", duration(*quiet_ms), of_stage(*stage))
+            }
+            Self::Spinning { quiet_ms } => {
+                write!(f, "uses CPU and showed nothing for {}", duration(*quiet_ms))
+            }
+            Self::ProbeFails { probe, why } => write!(f, "{probe} probe fails: {why}"),
+            Self::NotReady { why } => write!(f, "not ready: {why}"),
+            Self::ComingUp { allowed_ms } => {
+                write!(f, "not ready yet; its probes allow {}", duration(*allowed_ms))
+            }
+            Self::Late { allowed_ms } => {
+                write!(f, "not ready after the {} that its probes allow", duration(*allowed_ms))
+            }
+            Self::Paused => f.write_str("paused"),
+            Self::MemoryNearLimit { percent } => write!(f, "memory at {percent} % of its limit"),
+            Self::MemoryPressure { percent } => write!(f, "waits for memory {percent} % of the time"),
+            Self::IoPressure { percent } => write!(f, "waits for storage {percent} % of the time"),
+            Self::Throttled { percent } => {
+                write!(f, "held back by its CPU quota {percent} % of the time")
+            }
+            Self::ProcessesNearLimit { percent } => write!(f, "processes at {percent} % of their limit"),
+            Self::Unenforced { layer, reasons } => {
+                write!(f, "{} is weaker than it demands", layer.as_str())?;
+                if reasons.is_empty() { Ok(()) } else { write!(f, ": {}", reasons.join("; ")) }
+            }
+        }
+    }
+}
+
+fn duration(ms: u64) -> String {
+    format_duration(Duration::from_millis(ms))
+}
+
+/// What its watchdog has done about it.
+fn of_stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Warn => "warned",
+        Stage::Signal => "asked for a dump",
+        Stage::Restart => "to be restarted",
+    }
+}

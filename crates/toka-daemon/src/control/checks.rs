@@ -1,0 +1,215 @@
+//! Whether the daemon itself can do its work: one check per thing that it needs. `/readyz` shows them as Kubernetes shows
+//! those of its own servers (<https://kubernetes.io/docs/reference/using-api/health-checks/>).
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::sys::resource::{Resource, getrlimit};
+use serde::{Deserialize, Serialize};
+use toka_core::{ByteSize, ProjectName, escape};
+use toka_store::Health;
+
+use crate::project::Facts;
+use crate::room;
+
+/// Share of the limit of open files, in percent, from which on the next agent, which takes some, may find none.
+const FILES_NEAR_LIMIT: u64 = 90;
+/// Most characters of a reason.
+const LONGEST: usize = 300;
+
+/// Something that the daemon needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Its name: `disk`, `journal/PROJECT`, …
+    pub name: String,
+    /// How it is.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// How something is that the daemon needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Well.
+    Ok {
+        /// The figure behind it, if there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<String>,
+    },
+    /// Not well.
+    Failed {
+        /// Why, on one line.
+        why: String,
+    },
+}
+
+impl Check {
+    fn ok(name: impl Into<String>, detail: Option<String>) -> Self {
+        Self { name: name.into(), outcome: Outcome::Ok { detail } }
+    }
+
+    pub(super) fn failed(name: impl Into<String>, why: impl AsRef<str>) -> Self {
+        let why = escape::for_terminal(why.as_ref().as_bytes(), LONGEST);
+        Self { name: name.into(), outcome: Outcome::Failed { why } }
+    }
+
+    /// Whether it is well.
+    pub fn is_ok(&self) -> bool {
+        matches!(self.outcome, Outcome::Ok { .. })
+    }
+}
+
+/// Files that the daemon has open, and how many it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenFiles {
+    /// How many it has.
+    pub open: u64,
+    /// How many it may (RLIMIT_NOFILE).
+    pub limit: u64,
+}
+
+impl OpenFiles {
+    /// Those of this process; `None` where the kernel does not tell.
+    pub(super) fn count() -> Option<Self> {
+        let entries = std::fs::read_dir("/proc/self/fd").ok()?;
+        // One of them is that of the folder itself.
+        let open = u64::try_from(entries.count()).ok()?.saturating_sub(1);
+        let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+        Some(Self { open, limit })
+    }
+}
+
+/// What every daemon needs, whatever runs in it.
+pub(super) fn of_daemon(socket: &Path, folders: &BTreeSet<PathBuf>, files: Option<OpenFiles>) -> Vec<Check> {
+    let mut checks = vec![of_socket(socket)];
+    checks.push(of_disk(folders));
+    checks.extend(files.map(of_files));
+    checks
+}
+
+/// It answers, or nobody would ask; but the next one finds it by its path.
+fn of_socket(socket: &Path) -> Check {
+    let name = "control-socket";
+    match socket.symlink_metadata() {
+        Ok(metadata) if metadata.file_type().is_socket() => Check::ok(name, None),
+        Ok(_) => Check::failed(name, format!("{} is no socket any more", socket.display())),
+        Err(error) => Check::failed(name, format!("{}: {error}", socket.display())),
+    }
+}
+
+/// Whether one more agent could start: the fullest disk of the folders decides.
+fn of_disk(folders: &BTreeSet<PathBuf>) -> Check {
+    let mut least = None;
+    for folder in folders {
+        match room::look(folder) {
+            Ok(free) => least = least.into_iter().chain(free).min(),
+            Err(error) => {
+                let source = std::error::Error::source(&error).map(|why| format!(": {why}"));
+                return Check::failed("disk", format!("cannot {error}{}", source.unwrap_or_default()));
+            }
+        }
+    }
+    Check::ok("disk", least.map(|bytes| format!("{} free", ByteSize(bytes))))
+}
+
+fn of_files(files: OpenFiles) -> Check {
+    let OpenFiles { open, limit } = files;
+    let figures = format!("{open} of {limit}");
+    if u128::from(open) * 100 > u128::from(limit) * u128::from(FILES_NEAR_LIMIT) {
+        return Check::failed("open-files", figures);
+    }
+    Check::ok("open-files", Some(figures))
+}
+
+/// What the daemon needs for one project.
+pub(super) fn of_project(project: &ProjectName, facts: &Facts) -> [Check; 2] {
+    let (journal, keeper) = (format!("journal/{project}"), format!("keeper/{project}"));
+    [
+        match &facts.journal {
+            Health::Well => Check::ok(journal, None),
+            Health::Waiting(trouble) => Check::failed(journal, format!("events wait in memory: {trouble}")),
+            Health::Losing(trouble, lost) => {
+                Check::failed(journal, format!("{lost} events are lost: {trouble}"))
+            }
+        },
+        match &facts.keeper {
+            Ok(()) => Check::ok(keeper, None),
+            Err(why) => Check::failed(keeper, why),
+        },
+    ]
+}
+
+/// The checks as Kubernetes writes them, but with the reasons.
+pub(super) fn text(checks: &[Check]) -> String {
+    let mut text = String::new();
+    for Check { name, outcome } in checks {
+        let _ = match outcome {
+            Outcome::Ok { .. } => writeln!(text, "[+]{name} ok"),
+            Outcome::Failed { why } => writeln!(text, "[-]{name} failed: {why}"),
+        };
+    }
+    let passed = checks.iter().all(Check::is_ok);
+    text + if passed { "readyz check passed\n" } else { "readyz check failed\n" }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use toka_core::RunStatus;
+    use toka_store::Trouble;
+
+    use super::*;
+
+    fn facts(journal: Health, keeper: Result<(), String>) -> Facts {
+        let (expected, resources) = (HashMap::new(), HashMap::new());
+        Facts { status: Arc::new(RunStatus::default()), expected, resources, journal, keeper }
+    }
+
+    #[test]
+    fn each_check_is_a_line() {
+        let project = ProjectName::new("shop").expect("a label");
+        let mut checks = of_project(&project, &facts(Health::Well, Ok(()))).to_vec();
+        assert_eq!(text(&checks), "[+]journal/shop ok\n[+]keeper/shop ok\nreadyz check passed\n");
+        let gone = Err("it is\ngone".to_owned());
+        checks.extend(of_project(&project, &facts(Health::Losing(Trouble::Full, 3), gone)));
+        assert_eq!(
+            text(&checks[2..]),
+            "[-]journal/shop failed: 3 events are lost: no space is left\n\
+             [-]keeper/shop failed: it is\\x0agone\nreadyz check failed\n"
+        );
+        let waiting = of_project(&project, &facts(Health::Waiting(Trouble::Locked), Ok(())));
+        assert!(!waiting[0].is_ok() && waiting[1].is_ok(), "{waiting:?}");
+    }
+
+    #[test]
+    fn a_socket_that_is_gone_and_a_limit_that_is_near_are_failures() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.sock");
+        assert!(!of_socket(&path).is_ok());
+        std::fs::write(&path, "").expect("a file");
+        assert!(!of_socket(&path).is_ok());
+        std::fs::remove_file(&path).expect("our file");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+        assert!(of_socket(&path).is_ok());
+        for (open, is_ok) in [(90, true), (91, false)] {
+            assert_eq!(of_files(OpenFiles { open, limit: 100 }).is_ok(), is_ok, "{open}");
+        }
+        let own = OpenFiles::count().expect("/proc");
+        assert!(own.open >= 3 && own.open < own.limit, "{own:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_no_full_disk() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folders = BTreeSet::from([folder.path().to_owned(), folder.path().join("none")]);
+        let Check { outcome: Outcome::Ok { detail: Some(detail) }, .. } = of_disk(&folders) else {
+            panic!("{:?}", of_disk(&folders));
+        };
+        assert!(detail.ends_with(" free"), "{detail}");
+    }
+}

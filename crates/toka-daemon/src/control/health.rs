@@ -1,0 +1,178 @@
+//! `/readyz` and `/v1/health`: whether the daemon can do its work, and how well every agent is.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use toka_core::health::Expected;
+use toka_core::{HealthReport, ProjectName, Verdict};
+
+pub use super::checks::{Check, OpenFiles, Outcome};
+use super::checks::{of_daemon, of_project, text};
+use super::error::Error;
+use super::routes::view_of;
+use super::server::{Server, now_ms};
+use super::wire::DaemonView;
+use crate::project::{Facts, Figures, ProjectHandle};
+
+/// A project that has not answered by then does not: its keeper alone may take four of these seconds.
+const LONGEST: Duration = Duration::from_secs(6);
+
+/// How well a daemon is, and everything that runs in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HealthView {
+    /// The worst of all verdicts.
+    pub verdict: Verdict,
+    /// When it was judged, in milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// The daemon itself.
+    pub daemon: DaemonHealth,
+    /// Its projects, by name.
+    pub projects: Vec<ProjectHealth>,
+}
+
+/// How well a daemon is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonHealth {
+    /// Unhealthy when a check fails.
+    pub verdict: Verdict,
+    /// What it is.
+    #[serde(flatten)]
+    pub view: DaemonView,
+    /// What it needs to do its work.
+    pub checks: Vec<Check>,
+    /// Files that it has open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<OpenFiles>,
+}
+
+/// How well the agents of a project are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProjectHealth {
+    /// The project.
+    pub project: ProjectName,
+    /// The worst of its agents' verdicts.
+    pub verdict: Verdict,
+    /// When the run began, in milliseconds since the Unix epoch.
+    pub started_ms: i64,
+    /// Its agents, in the order of the plan.
+    pub agents: Vec<HealthReport>,
+}
+
+/// A project and what is known of it; nothing when it does not answer.
+pub(super) struct Known {
+    pub(super) project: ProjectName,
+    pub(super) facts: Option<Facts>,
+}
+
+/// Everything that health is told from.
+pub(super) struct Gathered {
+    pub(super) projects: Vec<Known>,
+    pub(super) daemon: DaemonHealth,
+    pub(super) now_ms: i64,
+}
+
+/// Asks all projects at once: the slowest decides how long that takes. One whose run ends meanwhile is left out.
+pub(super) async fn gather(server: &Server, figures: Figures) -> Gathered {
+    let handles = server.projects.all();
+    let mut folders: BTreeSet<_> = server.folders.iter().cloned().collect();
+    folders.extend(handles.iter().map(|handle| handle.overview().root.clone()));
+    let asked: Vec<_> = handles.into_iter().map(|handle| tokio::spawn(ask(handle, figures))).collect();
+    let mut projects = Vec::new();
+    for answer in asked {
+        projects.extend(answer.await.ok().flatten());
+    }
+    let open_files = OpenFiles::count();
+    let mut checks = of_daemon(&server.socket, &folders, open_files);
+    checks.extend(projects.iter().flat_map(checks_of));
+    let is_well = checks.iter().all(Check::is_ok);
+    let verdict = if is_well { Verdict::Healthy } else { Verdict::Unhealthy };
+    let daemon = DaemonHealth { verdict, view: view_of(server), checks, open_files };
+    Gathered { projects, daemon, now_ms: now_ms() }
+}
+
+async fn ask(handle: ProjectHandle, figures: Figures) -> Option<Known> {
+    let project = handle.overview().project.clone();
+    match tokio::time::timeout(LONGEST, handle.facts(figures)).await {
+        Ok(Ok(facts)) => Some(Known { project, facts: Some(facts) }),
+        Ok(Err(_)) => None,
+        Err(_) => Some(Known { project, facts: None }),
+    }
+}
+
+fn checks_of(known: &Known) -> Vec<Check> {
+    match &known.facts {
+        Some(facts) => of_project(&known.project, facts).to_vec(),
+        None => vec![Check::failed(format!("project/{}", known.project), "it does not answer")],
+    }
+}
+
+impl Facts {
+    /// The health of every agent, in the order of the plan.
+    pub(super) fn reports(&self, now_ms: i64) -> Vec<HealthReport> {
+        let nothing = Expected::default();
+        let report = |status: &toka_core::AgentStatus| {
+            let expected = self.expected.get(&status.name).map_or(&nothing, |expected| expected);
+            let resources = self.resources.get(&status.name).copied();
+            HealthReport::of(status.clone(), resources, expected, now_ms)
+        };
+        self.status.agents().iter().map(report).collect()
+    }
+}
+
+impl Gathered {
+    fn view(self) -> HealthView {
+        let of = |known: &Known| {
+            let facts = known.facts.as_ref()?;
+            let agents = facts.reports(self.now_ms);
+            let verdict = Verdict::worst(agents.iter().map(|agent| agent.verdict));
+            let (project, started_ms) = (known.project.clone(), facts.status.started_ms);
+            Some(ProjectHealth { project, verdict, started_ms, agents })
+        };
+        let projects: Vec<ProjectHealth> = self.projects.iter().filter_map(of).collect();
+        let verdict =
+            Verdict::worst(projects.iter().map(|project| project.verdict).chain([self.daemon.verdict]));
+        HealthView { verdict, at_ms: self.now_ms, daemon: self.daemon, projects }
+    }
+}
+
+pub(super) async fn health(State(server): State<Server>) -> Json<HealthView> {
+    Json(gather(&server, Figures::With).await.view())
+}
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Wanted {
+    #[serde(default)]
+    format: Format,
+}
+
+pub(super) async fn readyz(
+    State(server): State<Server>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Response, Error> {
+    let Query(Wanted { format }) = wanted?;
+    let DaemonHealth { checks, .. } = gather(&server, Figures::Without).await.daemon;
+    let is_ready = checks.iter().all(Check::is_ok);
+    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(match format {
+        Format::Text => (status, text(&checks)).into_response(),
+        Format::Json => {
+            let body = serde_json::json!({ "ready": is_ready, "checks": checks });
+            (status, Json(body)).into_response()
+        }
+    })
+}

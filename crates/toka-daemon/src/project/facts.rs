@@ -1,0 +1,119 @@
+//! What the health of a project is judged by, gathered beside everything else that goes on: nobody who asks how it is may
+//! hold up what it does.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use toka_core::health::{Expected, Readiness};
+use toka_core::{AgentName, Compatibility, Resources, RunStatus, SandboxMode};
+use toka_keeper::{Keeper, ProcessId};
+use toka_store::Health;
+use toka_workstream::Agent;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use super::Project;
+
+/// A keeper that has not answered by then hangs: it answers in less than a millisecond, and starts and stops a thousand
+/// agents in a few seconds.
+const KEEPER_ANSWER: Duration = Duration::from_secs(2);
+/// Calls of the keeper at a time: enough that it never waits for the next, few enough that what is urgent comes soon.
+const CALLS: usize = 32;
+
+/// Whether the keeper is to be asked for the figures of every agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Figures {
+    /// No.
+    Without,
+    /// Yes: one call for each that has a process.
+    With,
+}
+
+/// What is known of a project's health.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Its agents.
+    pub status: Arc<RunStatus>,
+    /// What they declare.
+    pub expected: HashMap<AgentName, Arc<Expected>>,
+    /// What they hold and use; of none when nobody asked, or the keeper does not answer.
+    pub resources: HashMap<AgentName, Resources>,
+    /// How its journal is doing.
+    pub journal: Health,
+    /// Why its keeper is not well.
+    pub keeper: Result<(), String>,
+}
+
+/// What an agent declares that its health is measured by.
+pub(super) fn expected(agent: &Agent) -> Expected {
+    let confinement = &agent.confinement;
+    Expected {
+        readiness: Readiness::of(&agent.probes),
+        compatibility: match confinement.sandbox.value {
+            SandboxMode::On => confinement.compatibility.value,
+            // A person allowed that nothing confines it.
+            SandboxMode::Off => Compatibility::BestEffort,
+        },
+        metrics: agent.reporting.metrics.iter().map(|metric| metric.name.clone()).collect(),
+    }
+}
+
+impl Project {
+    /// Gathers what is asked for, and answers.
+    pub(super) fn tell_facts(&mut self, figures: Figures, answer: oneshot::Sender<Facts>) {
+        let of = |(name, member): (&AgentName, &super::Member)| (name.clone(), Arc::clone(&member.expected));
+        let mut facts = Facts {
+            status: Arc::clone(&self.status),
+            expected: self.members.iter().map(of).collect(),
+            resources: HashMap::new(),
+            journal: self.journal.health(),
+            keeper: Ok(()),
+        };
+        let asked = match figures {
+            Figures::Without => Vec::new(),
+            Figures::With => self.with_processes(),
+        };
+        let keeper = self.keeper.clone();
+        self.writes.spawn(async move {
+            facts.keeper = is_well(&keeper).await;
+            if facts.keeper.is_ok() {
+                facts.resources = resources(&keeper, asked).await;
+            }
+            // Whoever asked may be gone.
+            let _ = answer.send(facts);
+        });
+    }
+
+    fn with_processes(&self) -> Vec<(AgentName, ProcessId)> {
+        let alive = self.status.agents().iter().filter(|agent| agent.state.is_alive());
+        alive.filter_map(|agent| Some((agent.name.clone(), self.members.get(&agent.name)?.id))).collect()
+    }
+}
+
+async fn is_well(keeper: &Keeper) -> Result<(), String> {
+    match tokio::time::timeout(KEEPER_ANSWER, keeper.answers()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", KEEPER_ANSWER.as_secs())),
+    }
+}
+
+/// The figures of those that have any; what has not come in time is left out.
+async fn resources(keeper: &Keeper, asked: Vec<(AgentName, ProcessId)>) -> HashMap<AgentName, Resources> {
+    let deadline = tokio::time::Instant::now() + KEEPER_ANSWER;
+    let (mut asked, mut calls, mut found) = (asked.into_iter(), JoinSet::new(), HashMap::new());
+    loop {
+        while calls.len() < CALLS
+            && let Some((name, id)) = asked.next()
+        {
+            let keeper = keeper.clone();
+            calls.spawn(async move { (name, keeper.resources(id).await) });
+        }
+        match tokio::time::timeout_at(deadline, calls.join_next()).await {
+            Ok(Some(Ok((name, Some(resources))))) => drop(found.insert(name, resources)),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return found,
+        }
+    }
+}

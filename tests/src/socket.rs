@@ -1,0 +1,20 @@
+//! One request to a control socket, as curl would send it: by hand, so that the answer is seen as it is.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+/// The status and the body of the answer to a GET request.
+///
+/// # Panics
+/// When nobody listens, or what comes is no HTTP.
+pub fn get(socket: &Path, path: &str) -> (u16, String) {
+    let mut stream = UnixStream::connect(socket).expect("somebody listens");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: toka\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("it is taken");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("text");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.unwrap_or_else(|| panic!("no status in {head}")), body.to_owned())
+}
