@@ -72,7 +72,7 @@ impl ProjectFolders {
 
     /// The agent's output; its index lies beside it.
     pub fn log(&self, agent: &AgentName) -> PathBuf {
-        self.agent(agent).join("log")
+        log_in(&self.root(), agent)
     }
 
     /// The output of the check of the agent's objective at `index`; its index lies beside it.
@@ -118,6 +118,11 @@ impl ProjectFolders {
         // Collected anew, so that `.` leaves no trace in what people read.
         self.workspace.join(Path::new(declared)).components().collect()
     }
+}
+
+/// The output of an agent of the project whose root is `root`; its index lies beside it.
+pub fn log_in(root: &Path, agent: &AgentName) -> PathBuf {
+    root.join("agents").join(agent.as_str()).join("log")
 }
 
 /// The journal of a project whose folder is `root`.

@@ -39,10 +39,7 @@ type Row = [String; 6];
 
 fn row(project: &str, agent: &AgentStatus, now_ms: i64) -> Row {
     let unknown = || "–".to_owned();
-    let pid = match agent.state {
-        AgentState::Running { pid, .. } | AgentState::Paused { pid, .. } => pid.to_string(),
-        _ => unknown(),
-    };
+    let pid = pid(&agent.state).map_or_else(unknown, |pid| pid.to_string());
     [
         format!("{project}/{}", agent.name),
         agent.state.as_str().to_owned(),
@@ -53,29 +50,48 @@ fn row(project: &str, agent: &AgentStatus, now_ms: i64) -> Row {
     ]
 }
 
+/// The process of one that has one.
+pub(crate) fn pid(state: &AgentState) -> Option<i32> {
+    match state {
+        AgentState::Running { pid, .. } | AgentState::Paused { pid, .. } => Some(*pid),
+        _ => None,
+    }
+}
+
 /// How long ago that was, by a wall clock that may have been set back.
-fn age(since_ms: i64, now_ms: i64) -> String {
+pub(crate) fn age(since_ms: i64, now_ms: i64) -> String {
     clock(Duration::from_millis(u64::try_from(now_ms.saturating_sub(since_ms)).unwrap_or(0)))
 }
 
 /// What a person wants to know next: why it is not well, or how far it is.
 pub(crate) fn doing(agent: &AgentStatus, now_ms: i64) -> String {
+    trouble(agent, now_ms).unwrap_or_else(|| {
+        let percent = agent.progress.fraction.map(|fraction| format!("{:.0} %", fraction * 100.0));
+        let words = [percent, Some(activity(agent)).filter(|words| !words.is_empty())];
+        words.into_iter().flatten().collect::<Vec<_>>().join("  ")
+    })
+}
+
+/// Why it is not well, or not any more; empty when it ended well.
+pub(crate) fn trouble(agent: &AgentStatus, now_ms: i64) -> Option<String> {
     if agent.wedged.is_some() {
-        return "no sign of life".to_owned();
+        return Some("no sign of life".to_owned());
     }
     match (&agent.state, &agent.not_ready) {
-        (AgentState::Blocked { by }, _) => return format!("{by} did not succeed"),
-        (AgentState::Quarantined { exit, .. }, _) => return safe(&exit.to_string()),
-        (AgentState::Ended { exit }, _) if !exit.is_success() => return safe(&exit.to_string()),
-        (AgentState::Ended { .. }, _) => return String::new(),
-        (AgentState::Backoff { .. }, _) => return again(agent, now_ms),
-        (AgentState::Running { .. }, Some(reason)) => return format!("not ready: {}", safe(reason)),
-        _ => {}
+        (AgentState::Blocked { by }, _) => Some(format!("{by} did not succeed")),
+        (AgentState::Quarantined { exit, .. }, _) => Some(safe(&exit.to_string())),
+        (AgentState::Ended { exit }, _) if !exit.is_success() => Some(safe(&exit.to_string())),
+        (AgentState::Ended { .. }, _) => Some(String::new()),
+        (AgentState::Backoff { .. }, _) => Some(again(agent, now_ms)),
+        (AgentState::Running { .. }, Some(reason)) => Some(format!("not ready: {}", safe(reason))),
+        _ => None,
     }
-    let progress = &agent.progress;
-    let percent = progress.fraction.map(|fraction| format!("{:.0} %", fraction * 100.0));
-    let words = [percent, progress.task.as_deref().map(safe), progress.status.as_deref().map(safe)];
-    words.into_iter().flatten().collect::<Vec<_>>().join("  ")
+}
+
+/// What it is at, in its own words.
+pub(crate) fn activity(agent: &AgentStatus) -> String {
+    let words = [agent.progress.task.as_deref(), agent.progress.status.as_deref()];
+    words.into_iter().flatten().map(safe).collect::<Vec<_>>().join("  ")
 }
 
 fn again(agent: &AgentStatus, now_ms: i64) -> String {
@@ -84,7 +100,8 @@ fn again(agent: &AgentStatus, now_ms: i64) -> String {
     format!("{exit}; again in {wait}")
 }
 
-fn paint(agent: &AgentStatus, palette: Palette) -> Paint {
+/// The colour of its state.
+pub(crate) fn paint(agent: &AgentStatus, palette: Palette) -> Paint {
     if agent.wedged.is_some() {
         return palette.bad;
     }
