@@ -260,14 +260,18 @@ impl Model {
     /// The events of a project have ended: with its run, or because nobody tells them any more.
     fn lose(&mut self, name: &ProjectName) {
         let Some(project) = self.projects.get_mut(name) else { return };
-        match project.status.exit_code {
-            None => project.link = Link::Lost,
-            Some(code) => {
-                let tone = if code == 0 { Tone::Good } else { Tone::Bad };
-                self.say(Note { text: format!("{name} has ended with status {code}"), tone });
-                self.forget(name);
+        let (text, tone) = match project.status.exit_code {
+            Some(0) => (format!("{name} has ended with status 0"), Tone::Good),
+            Some(code) => (format!("{name} has ended with status {code}"), Tone::Bad),
+            // Whoever tells events may be gone before the last of them was heard.
+            None if project.status.is_over() => (format!("{name} has ended"), Tone::Good),
+            None => {
+                project.link = Link::Lost;
+                return;
             }
-        }
+        };
+        self.say(Note { text, tone });
+        self.forget(name);
     }
 
     fn forget(&mut self, name: &ProjectName) {

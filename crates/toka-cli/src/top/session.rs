@@ -32,6 +32,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const QUEUE: usize = 1024;
 /// Longest wait for a command to come to its end: longer than any reasonable grace period.
 const LONGEST: Duration = Duration::from_secs(600);
+/// The same for what a host does at once, or cannot do.
+const AT_ONCE: Duration = Duration::from_secs(3);
 
 /// Shows what runs until somebody has seen enough.
 ///
@@ -137,9 +139,14 @@ impl Session {
 /// Asks, waits until it is done, and says what became of it.
 async fn ask(client: Client, request: Request, agent: AgentId) -> Note {
     let command = Command::Request { request, agents: vec![agent.agent.clone()] };
-    let told = client.command(&agent.project, &command, LONGEST).await;
+    let longest = if matches!(request, Request::Pause | Request::Resume) { AT_ONCE } else { LONGEST };
+    let told = client.command(&agent.project, &command, longest).await;
     let what = keys::word(request);
     match told {
+        Ok(outcome) if !outcome.finished => {
+            let state = outcome.agents.first().map_or("gone", |done| done.state.as_str());
+            Note { text: format!("{what} {agent}: not done yet, it is {state}"), tone: Tone::Bad }
+        }
         Ok(outcome) => {
             let lines = text(&outcome, Words::of(request), Palette::PLAIN);
             let said: Vec<String> = lines.lines().map(|line| format!("{}/{line}", agent.project)).collect();

@@ -260,7 +260,7 @@ fn projects_are_told_apart_when_there_are_several() {
     let text = story.text();
     assert!(text.contains("shop/db"), "{text}");
     assert!(text.contains("a-p…/import-of-…"), "the agent is what is looked for: {text}");
-    assert!(text.contains("2 projects  8 agents"), "{text}");
+    assert!(text.contains("2 projects 8 agents"), "{text}");
 }
 
 #[test]

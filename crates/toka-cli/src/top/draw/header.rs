@@ -53,7 +53,7 @@ fn agents(model: &Model, theme: Theme, gap: &'static str) -> Vec<Span<'static>> 
     match (names.next(), names.next()) {
         (Some(only), None) => spans.extend([apart(), span(only.as_str(), theme.accent)]),
         (Some(_), Some(_)) => {
-            spans.extend([apart(), span(count(model.projects.len(), "project"), Style::new())])
+            spans.extend([apart(), span(count(model.projects.len(), "project"), Style::new())]);
         }
         (None, _) => {}
     }
@@ -75,7 +75,8 @@ fn machine(model: &Model, theme: Theme) -> Vec<Span<'static>> {
     let label = |text: &str| span(format!("{text} "), theme.faint);
     let mut spans = Vec::new();
     if model.agents().next().is_some() {
-        let cpu: f64 = model.figures.values().filter_map(|figures| figures.cpu).sum();
+        // A sum of nothing is -0.
+        let cpu = model.figures.values().filter_map(|figures| figures.cpu).fold(0.0, |sum, cpu| sum + cpu);
         let memory: u64 = model.figures.values().filter_map(Figures::memory).sum();
         let amounts = [("cpu", format!("{}%", percent(cpu))), ("mem", short_bytes(memory))];
         for (name, value) in amounts {
