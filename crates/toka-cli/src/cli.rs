@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Apply(commands::apply::Args),
     /// List what runs
     Ps(commands::ps::Args),
+    /// Watch what runs, and control it with keys
+    Top(commands::top::Args),
     /// Start agents that have ended, with what they need
     Start(commands::verb::Args),
     /// Stop agents, those first that others of them do not need

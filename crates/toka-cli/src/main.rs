@@ -6,6 +6,7 @@ mod commands;
 mod failure;
 mod logging;
 mod terminal;
+mod top;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -265,6 +265,13 @@ pub struct RunStatus {
 }
 
 impl RunStatus {
+    /// The picture that another has of a run after the event `seq`: what comes after that event moves it on.
+    pub fn taken_over(run: RunId, started_ms: i64, seq: u64, agents: Vec<AgentStatus>) -> Self {
+        let mut status = Self { run: Some(run), started_ms, seq, agents, ..Self::default() };
+        status.count();
+        status
+    }
+
     /// Its agents, in the order of the plan.
     pub fn agents(&self) -> &[AgentStatus] {
         &self.agents
@@ -399,6 +406,20 @@ mod tests {
         fn agent(&self, agent: &str) -> &AgentStatus {
             self.status.agent(&name(agent)).expect("there")
         }
+    }
+
+    #[test]
+    fn a_picture_that_was_taken_over_moves_on_like_its_original() {
+        let mut story = Story::of(&["a", "b"]);
+        story.tell(Some("a"), EventKind::AgentStarting);
+        let RunStatus { run, started_ms, seq, agents, .. } = story.status.clone();
+        let mut other =
+            Story { status: RunStatus::taken_over(run.expect("begun"), started_ms, seq, agents), seq };
+        assert_eq!(other.status, story.status);
+        for story in [&mut story, &mut other] {
+            story.tell(Some("a"), started(7)).tell(Some("b"), EventKind::AgentBlocked { by: name("a") });
+        }
+        assert_eq!(other.status, story.status);
     }
 
     fn started(pid: i32) -> EventKind {

@@ -73,7 +73,7 @@ impl ProjectFolders {
 
     /// The agent's output; its index lies beside it.
     pub fn log(&self, agent: &AgentName) -> PathBuf {
-        self.agent(agent).join("log")
+        log_in(&self.root(), agent)
     }
 
     /// The output of the check of the agent's objective at `index`; its index lies beside it.
@@ -123,6 +123,10 @@ impl ProjectFolders {
 
 /// The file name of what a project was declared to be.
 pub const DECLARATION: &str = "declaration.json";
+/// The output of an agent of the project whose root is `root`; its index lies beside it.
+pub fn log_in(root: &Path, agent: &AgentName) -> PathBuf {
+    root.join("agents").join(agent.as_str()).join("log")
+}
 
 /// The journal of a project whose folder is `root`.
 pub fn journal_in(root: &Path) -> PathBuf {

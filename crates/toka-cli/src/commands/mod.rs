@@ -30,6 +30,7 @@ pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod signals;
+pub(crate) mod top;
 pub(crate) mod upgrade;
 pub(crate) mod validate;
 pub(crate) mod verb;
@@ -50,6 +51,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(args),
         Command::Apply(args) => apply::run(args),
         Command::Ps(args) => ps::run(args),
+        Command::Top(args) => top::run(args),
         Command::Start(args) => verb::run(Request::Start, args),
         Command::Stop(args) => verb::run(Request::Stop, args),
         Command::Restart(args) => verb::run(Request::Restart, args),

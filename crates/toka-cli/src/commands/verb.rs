@@ -63,7 +63,7 @@ pub(crate) fn signal(args: SignalArgs) -> anyhow::Result<ExitCode> {
 
 /// How the outcome is told.
 #[derive(Debug, Clone, Copy)]
-struct Words {
+pub(crate) struct Words {
     /// Of one that is so already.
     already: &'static str,
     /// Of one that could not be.
@@ -71,7 +71,8 @@ struct Words {
 }
 
 impl Words {
-    fn of(request: Request) -> Self {
+    /// Those of a request.
+    pub(crate) fn of(request: Request) -> Self {
         let (already, denied) = match request {
             Request::Start => ("runs already, or waits for its turn", "not started"),
             Request::Restart => ("waits for its turn", "not restarted"),
@@ -100,7 +101,8 @@ fn ask(command: Command, args: Args, words: Words) -> anyhow::Result<ExitCode> {
     Err(Failure::new(ExitCode::TimedOut, message).help("see how far it is with `toka ps`").into())
 }
 
-fn code_of(outcome: &Outcome) -> ExitCode {
+/// The exit status that says whether it was done.
+pub(crate) fn code_of(outcome: &Outcome) -> ExitCode {
     let is_bad = |done: &Done| matches!(done.decision, Decision::Deny { .. }) || failure_of(done).is_some();
     if outcome.agents.iter().any(is_bad) { ExitCode::AgentFailed } else { ExitCode::Success }
 }
@@ -115,7 +117,8 @@ fn failure_of(done: &Done) -> Option<&Exit> {
     }
 }
 
-fn text(outcome: &Outcome, words: Words, palette: Palette) -> String {
+/// The outcome, one line for each agent.
+pub(crate) fn text(outcome: &Outcome, words: Words, palette: Palette) -> String {
     let line = |done: &Done| {
         let name = palette.accent.paint(&done.agent);
         match done.decision {

@@ -39,10 +39,7 @@ type Row = [String; 6];
 
 fn row(project: &str, agent: &AgentStatus, now_ms: i64) -> Row {
     let unknown = || "–".to_owned();
-    let pid = match agent.state {
-        AgentState::Running { pid, .. } | AgentState::Paused { pid, .. } => pid.to_string(),
-        _ => unknown(),
-    };
+    let pid = pid(&agent.state).map_or_else(unknown, |pid| pid.to_string());
     [
         format!("{project}/{}", agent.name),
         agent.state.as_str().to_owned(),
@@ -53,6 +50,14 @@ fn row(project: &str, agent: &AgentStatus, now_ms: i64) -> Row {
     ]
 }
 
+/// The process of one that has one.
+pub(crate) fn pid(state: &AgentState) -> Option<i32> {
+    match state {
+        AgentState::Running { pid, .. } | AgentState::Paused { pid, .. } => Some(*pid),
+        _ => None,
+    }
+}
+
 /// How long ago that was, by a wall clock that may have been set back.
 pub(crate) fn age(since_ms: i64, now_ms: i64) -> String {
     clock(Duration::from_millis(u64::try_from(now_ms.saturating_sub(since_ms)).unwrap_or(0)))
@@ -60,32 +65,46 @@ pub(crate) fn age(since_ms: i64, now_ms: i64) -> String {
 
 /// What a person wants to know next: why it is not well, or how far it is.
 pub(crate) fn doing(agent: &AgentStatus, now_ms: i64) -> String {
+    trouble(agent, now_ms).unwrap_or_else(|| {
+        let percent = agent.progress.fraction.map(|fraction| format!("{:.0} %", fraction * 100.0));
+        let words = [percent, Some(activity(agent)).filter(|words| !words.is_empty())];
+        words.into_iter().flatten().collect::<Vec<_>>().join("  ")
+    })
+}
+
+/// Why it is not well, or not any more; empty when it ended well.
+pub(crate) fn trouble(agent: &AgentStatus, now_ms: i64) -> Option<String> {
     if agent.wedged.is_some() {
-        return "no sign of life".to_owned();
+        return Some("no sign of life".to_owned());
     }
-    if matches!(agent.state, AgentState::Pending) || agent.state.is_final() {
-        let next = agent.next_due_ms.map(|next| format!("next in {}", age(now_ms, next)));
-        let words = [said(agent, now_ms), next.unwrap_or_default()];
-        return words.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
+    let why = why(agent, now_ms);
+    let waits = matches!(agent.state, AgentState::Pending) || agent.state.is_final();
+    match agent.next_due_ms.filter(|_| waits).map(|next| format!("next in {}", age(now_ms, next))) {
+        None => why,
+        Some(next) => Some(match why {
+            Some(why) if !why.is_empty() => format!("{why}; {next}"),
+            _ => next,
+        }),
     }
-    said(agent, now_ms)
 }
 
 /// The same without what the clock will do.
-fn said(agent: &AgentStatus, now_ms: i64) -> String {
+fn why(agent: &AgentStatus, now_ms: i64) -> Option<String> {
     match (&agent.state, &agent.not_ready) {
-        (AgentState::Blocked { by }, _) => return format!("{by} did not succeed"),
-        (AgentState::Quarantined { exit, .. }, _) => return safe(&exit.to_string()),
-        (AgentState::Ended { exit }, _) if !exit.is_success() => return safe(&exit.to_string()),
-        (AgentState::Ended { .. }, _) => return String::new(),
-        (AgentState::Backoff { .. }, _) => return again(agent, now_ms),
-        (AgentState::Running { .. }, Some(reason)) => return format!("not ready: {}", safe(reason)),
-        _ => {}
+        (AgentState::Blocked { by }, _) => Some(format!("{by} did not succeed")),
+        (AgentState::Quarantined { exit, .. }, _) => Some(safe(&exit.to_string())),
+        (AgentState::Ended { exit }, _) if !exit.is_success() => Some(safe(&exit.to_string())),
+        (AgentState::Ended { .. }, _) => Some(String::new()),
+        (AgentState::Backoff { .. }, _) => Some(again(agent, now_ms)),
+        (AgentState::Running { .. }, Some(reason)) => Some(format!("not ready: {}", safe(reason))),
+        _ => None,
     }
-    let progress = &agent.progress;
-    let percent = progress.fraction.map(|fraction| format!("{:.0} %", fraction * 100.0));
-    let words = [percent, progress.task.as_deref().map(safe), progress.status.as_deref().map(safe)];
-    words.into_iter().flatten().collect::<Vec<_>>().join("  ")
+}
+
+/// What it is at, in its own words.
+pub(crate) fn activity(agent: &AgentStatus) -> String {
+    let words = [agent.progress.task.as_deref(), agent.progress.status.as_deref()];
+    words.into_iter().flatten().map(safe).collect::<Vec<_>>().join("  ")
 }
 
 fn again(agent: &AgentStatus, now_ms: i64) -> String {

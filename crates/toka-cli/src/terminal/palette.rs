@@ -61,6 +61,11 @@ impl Paint {
     /// No style.
     pub(crate) const NONE: Self = Self(Style::new());
 
+    /// The style itself, for whoever draws in cells.
+    pub(crate) fn style(self) -> Style {
+        self.0
+    }
+
     /// The text in this style; just the text when the style is plain.
     pub(crate) fn paint(self, text: impl std::fmt::Display) -> String {
         format!("{}{text}{}", self.0.render(), self.0.render_reset())

@@ -16,7 +16,7 @@ use toka_core::{AgentName, Command, ProjectName, Urgency};
 
 use super::health::HealthView;
 use super::socket;
-use super::wire::{AgentView, DaemonView, Outcome, ProjectView, Refused};
+use super::wire::{AgentView, DaemonView, Outcome, ProjectView, Refused, ResourcesView};
 use crate::Declaration;
 use crate::project::Changes;
 
@@ -113,6 +113,21 @@ impl Client {
     /// When there is none.
     pub async fn agent(&self, project: &ProjectName, agent: &AgentName) -> Result<AgentView, ClientError> {
         self.get(&format!("/v1/projects/{project}/agents/{agent}")).await
+    }
+
+    /// What these agents use at the moment; all of them when none is named. One that is not there, or has no process, is
+    /// not in the answer.
+    ///
+    /// # Errors
+    /// When the project does not run there.
+    pub async fn resources(
+        &self,
+        project: &ProjectName,
+        agents: &[AgentName],
+    ) -> Result<ResourcesView, ClientError> {
+        let names: Vec<&str> = agents.iter().map(AgentName::as_str).collect();
+        let query = if names.is_empty() { String::new() } else { format!("?agents={}", names.join(",")) };
+        self.get(&format!("/v1/projects/{project}/resources{query}")).await
     }
 
     /// Does something with agents, and waits `longest` for it to have come to its end.

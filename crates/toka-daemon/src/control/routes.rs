@@ -1,5 +1,6 @@
 //! What can be asked, and who answers it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,15 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use toka_core::command::is_done;
-use toka_core::{AgentName, Answers, Command, Decision, ExitCode, ProjectName, Request, RunStatus, Urgency};
+use toka_core::{
+    AgentName, AgentStatus, Answers, Command, Decision, ExitCode, ProjectName, Request, RunStatus, Urgency,
+};
 use tokio::sync::oneshot;
 
 use super::error::Error;
 use super::events::events;
 use super::server::{Role, Server, ServiceOrder};
-use super::wire::{AgentView, DaemonView, Done, Outcome, ProjectView, RoleName};
+use super::wire::{AgentView, DaemonView, Done, Outcome, ProjectView, ResourcesView, RoleName};
 use super::{MAX_COMMAND, MAX_DECLARATION};
 use super::{health, metrics};
 use crate::Declaration;
@@ -28,6 +31,7 @@ pub(super) fn router(server: Server) -> Router {
         .route("/v1/projects", get(projects))
         .route("/v1/projects/{project}", get(project))
         .route("/v1/projects/{project}/agents/{agent}", get(agent))
+        .route("/v1/projects/{project}/resources", get(resources))
         .route("/v1/projects/{project}/command", post(command).layer(DefaultBodyLimit::max(MAX_COMMAND)))
         .route("/v1/projects/{project}/apply", post(apply).layer(DefaultBodyLimit::max(MAX_DECLARATION)))
         .route("/v1/projects/{project}/events", get(events))
@@ -104,6 +108,34 @@ async fn agent(
     let status = status.agent(&name).cloned().ok_or_else(|| Error::no_agent(&name, &known()))?;
     let resources = handle.resources(&name).await?;
     Ok(Json(AgentView { project: handle.overview().project.clone(), status, resources }))
+}
+
+#[derive(Debug, Deserialize)]
+struct Whose {
+    /// The agents, separated by commas; all of them when absent.
+    agents: Option<String>,
+}
+
+/// Names that the project does not have are passed over: whoever asks every second may be a change behind.
+async fn resources(
+    State(server): State<Server>,
+    Path(project): Path<String>,
+    whose: Result<Query<Whose>, QueryRejection>,
+) -> Result<Json<ResourcesView>, Error> {
+    let handle = server.project(&project)?;
+    let Query(Whose { agents }) = whose?;
+    let status = handle.status().await?;
+    let wanted: Option<HashSet<&str>> = agents.as_deref().map(|names| names.split(',').collect());
+    let is_wanted = |agent: &&AgentStatus| {
+        agent.state.is_alive() && wanted.as_ref().is_none_or(|wanted| wanted.contains(agent.name.as_str()))
+    };
+    let mut view = ResourcesView::new();
+    for agent in status.agents().iter().filter(is_wanted) {
+        if let Some(resources) = handle.resources(&agent.name).await? {
+            view.insert(agent.name.clone(), resources);
+        }
+    }
+    Ok(Json(view))
 }
 
 #[derive(Debug, Deserialize)]

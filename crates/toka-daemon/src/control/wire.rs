@@ -1,6 +1,8 @@
 //! What is said over the control socket, besides [`Command`](toka_core::Command), [`Declaration`](crate::Declaration) and
 //! events.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use toka_core::{AgentName, AgentState, AgentStatus, Decision, ProjectName, Resources, RunStatus};
@@ -55,6 +57,12 @@ impl ProjectView {
             agents: status.agents().to_vec(),
         }
     }
+
+    /// The same as a status, which the events after [`Self::seq`] move on.
+    pub fn into_status(self) -> (Overview, RunStatus) {
+        let status = RunStatus::taken_over(self.overview.run, self.started_ms, self.seq, self.agents);
+        (self.overview, status)
+    }
 }
 
 /// An agent with what it uses.
@@ -69,6 +77,9 @@ pub struct AgentView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
 }
+
+/// What agents use at this moment; one that has no process is not in it.
+pub type ResourcesView = BTreeMap<AgentName, Resources>;
 
 /// What became of a command for one agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

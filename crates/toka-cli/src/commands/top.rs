@@ -1,0 +1,44 @@
+//! `toka top`: what runs, on the whole terminal; on anything else, once.
+
+use std::io::IsTerminal as _;
+
+use toka_core::ExitCode;
+use toka_daemon::control::wire::ProjectView;
+
+use super::ps::now_ms;
+use super::reach::{Reach, block_on};
+use crate::terminal::palette::Palette;
+use crate::terminal::{list, out, table};
+use crate::top;
+
+/// Options of `toka top`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Keys: ↑ ↓ move, / filters, o orders, Tab and Enter go to the log, p pauses, r resumes, s stops, \
+    S starts, R restarts, K kills, ? explains them all, q quits."
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    reach: Reach,
+}
+
+/// Shows what runs, until a key says that it was enough. Without a terminal it prints the list once, as `top -b -n 1`
+/// would.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let stdout = std::io::stdout();
+    let is_dumb = std::env::var_os("TERM").is_none_or(|name| name.is_empty() || name == "dumb");
+    if stdout.is_terminal() && std::io::stdin().is_terminal() && !is_dumb {
+        // Nothing may be found wrong only after the screen was taken.
+        args.reach.clients()?;
+        return block_on(top::run(args.reach, Palette::for_stream(&stdout)));
+    }
+    let found = block_on(args.reach.running())?;
+    let mut projects: Vec<ProjectView> = found.into_iter().map(|found| found.project).collect();
+    if let Some(name) = &args.reach.project {
+        projects.retain(|project| project.overview.project == *name);
+    }
+    let text = list::agents(&projects, now_ms(), table::PIPE_COLUMNS, Palette::for_stream(&stdout));
+    let code = out::end(&text, ExitCode::Success)?;
+    eprintln!("toka top moves on a terminal only; `toka ps` lists, `toka events --follow` goes on");
+    Ok(code)
+}

@@ -1,0 +1,109 @@
+//! The last row: a question, what was said last, or the keys.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+
+use super::{put, span, width_of};
+use crate::terminal::text::fit;
+use crate::top::keys::word;
+use crate::top::layout::Zoom;
+use crate::top::model::{Mode, Model, Tone};
+use crate::top::theme::Theme;
+
+/// The keys that are shown, the most important first: what does not fit is left out.
+const HINTS: [(&str, &str); 10] = [
+    ("?", "help"),
+    ("q", "quit"),
+    ("/", "filter"),
+    ("Enter", "log"),
+    ("o", "order"),
+    ("p", "pause"),
+    ("r", "resume"),
+    ("s", "stop"),
+    ("S", "start"),
+    ("R", "restart"),
+];
+const HINTS_OF_LOG: [(&str, &str); 4] =
+    [("Esc", "back"), ("↑ ↓", "scroll"), ("End", "follow"), ("?", "help")];
+
+pub(super) fn draw(model: &Model, theme: Theme, area: Rect, cells: &mut Buffer) {
+    let row = Rect { x: area.x + 1, width: area.width - 1, ..area };
+    match &model.mode {
+        Mode::Confirm(request, agent) => {
+            let width = usize::from(row.width).saturating_sub(24);
+            let question = format!("{} {}?", word(*request), fit(&agent.to_string(), width));
+            put(
+                cells,
+                row,
+                vec![
+                    span(question, theme.warn.patch(theme.strong)),
+                    span("  y", theme.strong),
+                    span(" yes   ", Style::new()),
+                    span("n", theme.strong),
+                    span(" no", Style::new()),
+                ],
+            );
+        }
+        Mode::Filter => {
+            let text = crate::terminal::text::safe(&model.filter);
+            let end = put(
+                cells,
+                row,
+                vec![span("/", theme.accent), span(text, Style::new()), span("▏", theme.accent)],
+            );
+            right(&shown(model), theme, row, end, cells);
+        }
+        Mode::Browse | Mode::Help => match &model.note {
+            Some((note, _)) => {
+                let style = match note.tone {
+                    Tone::Busy => theme.busy,
+                    Tone::Good => theme.good,
+                    Tone::Bad => theme.bad,
+                };
+                put(cells, row, vec![span(fit(&note.text, usize::from(row.width)), style)]);
+            }
+            None => hints(model, theme, row, cells),
+        },
+    }
+}
+
+fn hints(model: &Model, theme: Theme, row: Rect, cells: &mut Buffer) {
+    let is_log = model.zoom == Zoom::Log;
+    let hints = if is_log { &HINTS_OF_LOG[..] } else { &HINTS[..] };
+    let said = if is_log { String::new() } else { shown(model) };
+    let room = row.width.saturating_sub(width_of(&said) + 2);
+    let mut spans = Vec::new();
+    let mut taken = 0;
+    for (key, what) in hints {
+        let width = width_of(key) + width_of(what) + 4;
+        if taken + width > room {
+            break;
+        }
+        taken += width;
+        spans.extend([span(*key, theme.accent), span(format!(" {what}   "), theme.faint)]);
+    }
+    let end = put(cells, row, spans);
+    right(&said, theme, row, end, cells);
+}
+
+/// How many of how many agents are listed, when that is not all of them.
+fn shown(model: &Model) -> String {
+    let all = model.agents().count();
+    if model.filter.is_empty() {
+        let place = model.place().map_or(0, |place| place + 1);
+        return if all > model.visible().len() { format!("{place} of {all}") } else { String::new() };
+    }
+    let filter = match model.mode {
+        Mode::Filter => String::new(),
+        _ => format!("/{}  ", fit(&crate::terminal::text::safe(&model.filter), 20)),
+    };
+    format!("{filter}{} of {all}", model.rows.len())
+}
+
+fn right(text: &str, theme: Theme, row: Rect, taken: u16, cells: &mut Buffer) {
+    let x = row.right().saturating_sub(width_of(text) + 1);
+    if x > taken {
+        cells.set_string(x, row.y, text, theme.accent);
+    }
+}

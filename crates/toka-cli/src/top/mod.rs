@@ -1,0 +1,29 @@
+//! `toka top`: the agents of all projects on the whole terminal, moving while they do.
+//!
+//! ```text
+//!  feed ─┐                         ┌─▶ draw ─▶ screen
+//!  sampling ─┼─▶ Message ─▶ model ─┤
+//!  log ─┤                          └─▶ Effect ─▶ session ─▶ daemon
+//!  keyboard ─┘
+//! ```
+//!
+//! [`model`] decides and never waits, [`draw`] is a function from the model to cells; only [`feed`], [`sampling`], [`log`]
+//! and [`session`] talk to anybody, and only [`screen`] touches the terminal.
+
+mod draw;
+mod feed;
+mod figures;
+mod keys;
+mod layout;
+mod log;
+mod machine;
+mod model;
+mod rows;
+mod sampling;
+mod screen;
+mod session;
+#[cfg(test)]
+mod tests;
+mod theme;
+
+pub(crate) use session::run;

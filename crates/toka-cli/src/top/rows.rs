@@ -1,0 +1,169 @@
+//! Which agents are listed, and in which order.
+
+use std::cmp::{Ordering, Reverse};
+
+use toka_core::{AgentName, AgentState, AgentStatus, ProjectName};
+
+use super::figures::Figures;
+
+/// One agent of all.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct AgentId {
+    /// Its project.
+    pub(crate) project: ProjectName,
+    /// Its name there.
+    pub(crate) agent: AgentName,
+}
+
+impl std::fmt::Display for AgentId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.project, self.agent)
+    }
+}
+
+/// What the list is ordered by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The alphabet.
+    #[default]
+    Name,
+    /// What wants attention first.
+    State,
+    /// Who computes most.
+    Cpu,
+    /// Who holds most.
+    Memory,
+}
+
+impl Order {
+    /// The next one, and after the last the first.
+    pub(crate) fn next(self) -> Self {
+        match self {
+            Self::Name => Self::State,
+            Self::State => Self::Cpu,
+            Self::Cpu => Self::Memory,
+            Self::Memory => Self::Name,
+        }
+    }
+
+    /// The word for it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::State => "state",
+            Self::Cpu => "CPU",
+            Self::Memory => "memory",
+        }
+    }
+
+    /// Puts what fits into this order. Equals stay in that of their names, so that rows do not jump.
+    pub(crate) fn arrange(self, rows: &mut [(AgentId, &AgentStatus, Option<&Figures>)]) {
+        let cpu = |figures: Option<&Figures>| figures.and_then(|figures| figures.cpu).unwrap_or(-1.0);
+        let memory = |figures: Option<&Figures>| figures.and_then(Figures::memory);
+        rows.sort_by(|(a_id, a, a_figures), (b_id, b, b_figures)| {
+            let by = match self {
+                Self::Name => Ordering::Equal,
+                Self::State => urgency(a).cmp(&urgency(b)),
+                Self::Cpu => cpu(*b_figures).total_cmp(&cpu(*a_figures)),
+                Self::Memory => Reverse(memory(*a_figures)).cmp(&Reverse(memory(*b_figures))),
+            };
+            by.then_with(|| a_id.cmp(b_id))
+        });
+    }
+}
+
+/// How soon a person wants to see it, the most urgent as 0.
+fn urgency(agent: &AgentStatus) -> u8 {
+    if agent.wedged.is_some() {
+        return 0;
+    }
+    match &agent.state {
+        AgentState::Quarantined { .. } => 0,
+        AgentState::Ended { exit } if !exit.is_success() && !exit.is_asked_for() => 1,
+        AgentState::Blocked { .. } => 2,
+        AgentState::Backoff { .. } => 3,
+        AgentState::Stopping { .. } => 4,
+        AgentState::Paused { .. } => 5,
+        AgentState::Running { .. } if agent.not_ready.is_some() => 6,
+        AgentState::Starting => 7,
+        AgentState::Running { ready: false, .. } => 8,
+        AgentState::Running { ready: true, .. } => 9,
+        AgentState::Pending => 10,
+        AgentState::Ended { .. } => 11,
+    }
+}
+
+/// Whether an agent is meant by the text that somebody filters by: every word of it is in its name, its state or what it
+/// says that it does.
+pub(crate) fn fits(filter: &str, id: &AgentId, agent: &AgentStatus) -> bool {
+    if filter.is_empty() {
+        return true;
+    }
+    let progress = [agent.progress.task.as_deref(), agent.progress.status.as_deref()];
+    let text = format!(
+        "{id} {} {} {}",
+        agent.state.as_str(),
+        agent.title,
+        progress.map(Option::unwrap_or_default).join(" ")
+    )
+    .to_lowercase();
+    filter.to_lowercase().split_whitespace().all(|word| text.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use toka_core::{Exit, Name, Resources};
+
+    use super::*;
+
+    fn id(agent: &str) -> AgentId {
+        AgentId { project: Name::new("shop").expect("a label"), agent: Name::new(agent).expect("a label") }
+    }
+
+    fn agent(name: &str, state: AgentState) -> AgentStatus {
+        AgentStatus { state, ..AgentStatus::new(Name::new(name).expect("a label"), 0) }
+    }
+
+    #[test]
+    fn each_order_has_its_first() {
+        let agents = [
+            agent("api", AgentState::Running { pid: 1, ready: true }),
+            agent("db", AgentState::Running { pid: 2, ready: false }),
+            agent("job", AgentState::Ended { exit: Exit::Code { code: 3 } }),
+            agent("later", AgentState::Pending),
+        ];
+        let figures = |cpu: f64, memory_current: u64| {
+            let now = Resources { memory_current: Some(memory_current), ..Resources::default() };
+            let mut figures = Figures::default();
+            (figures.cpu, figures.now) = (Some(cpu), Some(now));
+            figures
+        };
+        let known = [Some(figures(1.0, 900)), Some(figures(50.0, 10)), None, None];
+        let names = |order: Order| -> Vec<String> {
+            let of = |(agent, known): (_, _)| {
+                let (agent, known): (&AgentStatus, &Option<Figures>) = (agent, known);
+                (id(agent.name.as_str()), agent, known.as_ref())
+            };
+            let mut rows: Vec<_> = agents.iter().zip(&known).rev().map(of).collect();
+            order.arrange(&mut rows);
+            rows.iter().map(|(id, ..)| id.agent.to_string()).collect()
+        };
+        assert_eq!(names(Order::Name), ["api", "db", "job", "later"]);
+        assert_eq!(names(Order::State), ["job", "db", "api", "later"]);
+        assert_eq!(names(Order::Cpu), ["db", "api", "job", "later"]);
+        assert_eq!(names(Order::Memory), ["api", "db", "job", "later"]);
+    }
+
+    #[test]
+    fn a_filter_is_about_everything_that_is_read() {
+        let mut status = agent("billing-api", AgentState::Running { pid: 1, ready: true });
+        status.progress.task = Some("Fetch Invoices".into());
+        let id = id("billing-api");
+        for fitting in ["", "bill", "READY", "shop/billing", "invoices", "ready api", "  "] {
+            assert!(fits(fitting, &id, &status), "{fitting}");
+        }
+        for other in ["paused", "db", "ready db"] {
+            assert!(!fits(other, &id, &status), "{other}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The loop of `toka top`: it waits for whatever happens, lets the model take it, and draws when it is time.
+
+use std::time::Duration;
+
+use ratatui::crossterm::event;
+use ratatui::layout::Size;
+use toka_core::{Command, ExitCode, Request};
+use toka_daemon::control::client::{Client, ClientError};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::log::{self, Wanted};
+use super::model::{Effect, Message, Model, Note, Tone};
+use super::rows::AgentId;
+use super::sampling::{self, Watched};
+use super::screen::Screen;
+use super::theme::Theme;
+use super::{feed, keys};
+use crate::commands::ps::now_ms;
+use crate::commands::reach::Reach;
+use crate::commands::signals::Signals;
+use crate::commands::verb::{Words, code_of, text};
+use crate::terminal::palette::Palette;
+use crate::terminal::text::safe;
+
+/// Least time between two drawings.
+const FRAME: Duration = Duration::from_millis(100);
+/// How often clocks on the screen move.
+const SECOND: Duration = Duration::from_secs(1);
+/// Messages that wait to be taken.
+const QUEUE: usize = 1024;
+/// Longest wait for a command to come to its end: longer than any reasonable grace period.
+const LONGEST: Duration = Duration::from_secs(600);
+/// The same for what a host does at once, or cannot do.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
+/// Shows what runs until somebody has seen enough.
+///
+/// # Errors
+/// When the terminal cannot be drawn on.
+pub(crate) async fn run(reach: Reach, palette: Palette) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::catch()?;
+    let mut session = Session::open(reach, palette)?;
+    tokio::select! {
+        ended = session.drive() => ended,
+        signal = signals.next() => Ok(signal.exit_code()),
+    }
+}
+
+struct Session {
+    model: Model,
+    screen: Screen,
+    sender: mpsc::Sender<Message>,
+    messages: mpsc::Receiver<Message>,
+    watched: watch::Sender<Watched>,
+    log: watch::Sender<Wanted>,
+    /// The shell lets this program go on.
+    continued: Signal,
+}
+
+impl Session {
+    fn open(reach: Reach, palette: Palette) -> anyhow::Result<Self> {
+        let continued = signal(SignalKind::from_raw(nix::libc::SIGCONT))?;
+        let screen = Screen::open(Theme::from(palette))?;
+        let (sender, messages) = mpsc::channel(QUEUE);
+        let (watched, to_watch) = watch::channel(Watched::default());
+        let (log, to_read) = watch::channel(None);
+        tokio::spawn(feed::feed(reach, sender.clone()));
+        tokio::spawn(sampling::sample(to_watch, sender.clone()));
+        tokio::spawn(log::follow(to_read, sender.clone()));
+        let keyboard = sender.clone();
+        // Reading keys blocks, and nothing ends it but the end of the process.
+        std::thread::Builder::new().name("keyboard".to_owned()).spawn(move || type_into(&keyboard))?;
+        let model = Model { size: screen.size()?, now_ms: now_ms(), ..Model::default() };
+        Ok(Self { model, screen, sender, messages, watched, log, continued })
+    }
+
+    async fn drive(&mut self) -> anyhow::Result<ExitCode> {
+        let mut second = tokio::time::interval(SECOND);
+        second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut drawn: Option<Instant> = None;
+        let mut is_stale = true;
+        loop {
+            let due = drawn.map_or_else(Instant::now, |drawn| drawn + FRAME);
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(due), if is_stale => {
+                    self.show()?;
+                    (drawn, is_stale) = (Some(Instant::now()), false);
+                }
+                message = self.messages.recv() => {
+                    // There is always a sender: this one.
+                    let Some(message) = message else { return Ok(ExitCode::Success) };
+                    is_stale = true;
+                    if let Some(code) = self.take(message)? {
+                        return Ok(code);
+                    }
+                }
+                _ = second.tick() => {
+                    is_stale = true;
+                    self.take(Message::Tick(now_ms()))?;
+                }
+                _ = self.continued.recv() => {
+                    is_stale = true;
+                    self.screen.resume()?;
+                }
+            }
+        }
+    }
+
+    /// Draws, and says what has to be known for the next drawing.
+    fn show(&mut self) -> anyhow::Result<()> {
+        self.model.settle();
+        self.screen.draw(&self.model)?;
+        let (watched, wanted) = (Watched::of(&self.model), self.model.log_wanted());
+        self.watched.send_if_modified(|known| std::mem::replace(known, watched.clone()) != watched);
+        self.log.send_if_modified(|known| std::mem::replace(known, wanted.clone()) != wanted);
+        Ok(())
+    }
+
+    /// Takes a message; the status, if it is the last one.
+    fn take(&mut self, message: Message) -> anyhow::Result<Option<ExitCode>> {
+        match self.model.update(message) {
+            None => {}
+            Some(Effect::Quit) => return Ok(Some(self.model.ending.unwrap_or(ExitCode::Success))),
+            Some(Effect::Suspend) => self.screen.suspend()?,
+            Some(Effect::Ask { client, request, agent }) => {
+                let sender = self.sender.clone();
+                tokio::spawn(async move {
+                    let _ = sender.send(Message::Told(ask(client, request, agent).await)).await;
+                });
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Asks, waits until it is done, and says what became of it.
+async fn ask(client: Client, request: Request, agent: AgentId) -> Note {
+    let command = Command::Request { request, agents: vec![agent.agent.clone()] };
+    let longest = if matches!(request, Request::Pause | Request::Resume) { AT_ONCE } else { LONGEST };
+    let told = client.command(&agent.project, &command, longest).await;
+    let what = keys::word(request);
+    match told {
+        Ok(outcome) if !outcome.finished => {
+            let state = outcome.agents.first().map_or("gone", |done| done.state.as_str());
+            Note { text: format!("{what} {agent}: not done yet, it is {state}"), tone: Tone::Bad }
+        }
+        Ok(outcome) => {
+            let lines = text(&outcome, Words::of(request), Palette::PLAIN);
+            let said: Vec<String> = lines.lines().map(|line| format!("{}/{line}", agent.project)).collect();
+            let tone = if code_of(&outcome) == ExitCode::Success { Tone::Good } else { Tone::Bad };
+            Note { text: said.join(", "), tone }
+        }
+        Err(ClientError::Refused(refused)) => {
+            let help = refused.help.map(|help| format!(" ({})", safe(&help))).unwrap_or_default();
+            Note { text: format!("{what} {agent}: {}{help}", safe(&refused.error)), tone: Tone::Bad }
+        }
+        Err(error) => Note { text: format!("{what} {agent}: {error}"), tone: Tone::Bad },
+    }
+}
+
+/// Tells every key, until there are none or nobody wants to hear them.
+fn type_into(messages: &mpsc::Sender<Message>) {
+    loop {
+        let message = match event::read() {
+            Ok(event::Event::Key(key)) => Message::Key(key),
+            Ok(event::Event::Resize(width, height)) => Message::Resized(Size { width, height }),
+            Ok(_) => continue,
+            Err(_) => Message::KeyboardGone,
+        };
+        let is_last = matches!(message, Message::KeyboardGone);
+        if messages.blocking_send(message).is_err() || is_last {
+            return;
+        }
+    }
+}
