@@ -14,6 +14,7 @@ as_both_users!(
     a_wait_and_a_count_of_restarts_survive,
     killed_again_and_again_nothing_is_started_twice_and_no_line_is_lost,
     an_upgrade_leaves_agents_alone,
+    a_list_of_tasks_is_worked_through_across_daemons,
 );
 
 /// Far above what anything here takes; only a failure waits so long.
@@ -172,4 +173,32 @@ fn an_upgrade_leaves_agents_alone(user: User) {
     assert_eq!(detached.state("api"), "running");
     let events = detached.toka(&["events", "--json", "--kind", "run_adopted"]).events();
     assert_eq!(events.len(), 1, "{events:#?}");
+}
+
+fn a_list_of_tasks_is_worked_through_across_daemons(user: User) {
+    let scene = Scene::new(user);
+    let wait = "until [ -e ~/go ]; do sleep 0.02; done; echo one";
+    let tasks = format!(
+        "tasks: {{default: [{{description: one, run: {wait:?}}}, {{description: two, run: echo two}}]}}"
+    );
+    let detached = scene.detach(&[Document::bare("worker").section(&tasks)]);
+    eventually("its first task runs", || {
+        detached.toka(&["events", "--json", "--kind", "task_started"]).events().len() == 1
+    });
+    kill_daemon(&scene);
+    let home = scene.state().join("projects").join(scene.name()).join("agents/worker/home");
+    serve_again(&scene);
+    kill_daemon(&scene);
+    // Its end comes while nobody listens.
+    scene.write(&home.join("go"), "");
+    let log = home.parent().expect("a folder").join("log");
+    serve_again(&scene);
+    let ended = detached.try_toka(&["wait", "worker"]);
+    assert_eq!(ended.code, Some(0), "{ended:#?} {:?}", std::fs::read_to_string(&log));
+    assert_eq!(std::fs::read_to_string(&log).expect("a log"), "one\ntwo\n");
+    let events = detached.toka(&["events", "--json", "--kind", "task_started,task_ended"]).events();
+    let told: Vec<_> = events.iter().map(|event| (event["type"].as_str(), event["index"].as_u64())).collect();
+    let of = |kind, index| (Some(kind), Some(index));
+    let expected = [of("task_started", 0), of("task_ended", 0), of("task_started", 1), of("task_ended", 1)];
+    assert_eq!(told, expected);
 }

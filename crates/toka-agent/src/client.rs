@@ -56,9 +56,23 @@ pub struct Done {}
 #[derive(Debug)]
 pub struct Client {
     stream: BufReader<UnixStream>,
+    path: PathBuf,
     patience: Duration,
+    loss: Loss,
     last_id: i64,
 }
+
+/// What to do when the daemon goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Fail.
+    Fatal,
+    /// Wait for the next one, however long, and ask it again: it goes on with the agent.
+    Bridged,
+}
+
+/// The shortest and the longest pause between two tries to reach the next daemon.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 impl Client {
     /// Connects to the door that the environment names.
@@ -79,22 +93,55 @@ impl Client {
         let stream = UnixStream::connect(path)
             .and_then(|stream| stream.set_write_timeout(Some(patience)).map(|()| stream))
             .map_err(|source| ClientError::Connect { path: path.to_owned(), source })?;
-        Ok(Self { stream: BufReader::new(stream), patience, last_id: 0 })
+        let (stream, path) = (BufReader::new(stream), path.to_owned());
+        Ok(Self { stream, path, patience, loss: Loss::Fatal, last_id: 0 })
+    }
+
+    /// The same, with another answer to the loss of the daemon.
+    #[must_use]
+    pub fn on_loss(self, loss: Loss) -> Self {
+        Self { loss, ..self }
     }
 
     /// Says `call` without waiting for an answer.
     ///
     /// # Errors
-    /// When the connection broke.
+    /// When the connection broke, unless that is bridged: then it is said to nobody.
     pub fn tell(&mut self, call: &Call) -> Result<(), ClientError> {
-        self.send(&rpc::call_line(None, call))
+        match self.send(&rpc::call_line(None, call)) {
+            Err(error) if self.loss == Loss::Bridged && is_loss(&error) => Ok(()),
+            told => told,
+        }
     }
 
     /// Asks `call` and waits for the answer.
     ///
     /// # Errors
-    /// When the connection broke, the answer took too long, or the daemon refused.
+    /// When the connection broke and is not bridged, the answer took too long, or the daemon refused.
     pub fn ask<T: DeserializeOwned>(&mut self, call: &Call) -> Result<T, ClientError> {
+        loop {
+            match self.ask_once(call) {
+                Err(error) if self.loss == Loss::Bridged && is_loss(&error) => self.reconnect(),
+                answered => return answered,
+            }
+        }
+    }
+
+    /// Until there is a daemon again.
+    fn reconnect(&mut self) {
+        let (mut pause, longest) = PAUSES;
+        loop {
+            if let Ok(next) = Self::connect(&self.path, self.patience) {
+                self.stream = next.stream;
+                return;
+            }
+            // There is nothing to wait for: the next daemon makes a socket of its own.
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    fn ask_once<T: DeserializeOwned>(&mut self, call: &Call) -> Result<T, ClientError> {
         self.last_id += 1;
         let id = Id::Number(self.last_id);
         self.send(&rpc::call_line(Some(&id), call))?;
@@ -156,6 +203,15 @@ impl Client {
     }
 }
 
+/// Whether the other side has gone, as opposed to being slow or wrong.
+fn is_loss(error: &ClientError) -> bool {
+    let ClientError::Lost { source, .. } = error else { return false };
+    matches!(
+        source.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Read;
@@ -212,6 +268,31 @@ mod tests {
         let lost = ask_a_daemon_that_says(b"", PATIENCE);
         let Err(ClientError::Lost { source, .. }) = lost else { panic!("{lost:?}") };
         assert_eq!(source.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn one_that_waits_for_the_next_daemon_asks_it_again() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("agent");
+        let listener = UnixListener::bind(&path).expect("a socket");
+        let client = Client::connect(&path, PATIENCE).expect("a connection").on_loss(Loss::Bridged);
+        thread::scope(|scope| {
+            let asked = scope.spawn(move || {
+                let mut client = client;
+                client.ask::<Done>(&Call::Ready)
+            });
+            // The first one takes the question and dies; the second has a socket of its own.
+            let (stream, _) = listener.accept().expect("a client");
+            BufReader::new(stream).read_line(&mut String::new()).expect("a question");
+            drop(listener);
+            std::fs::remove_file(&path).expect("the socket");
+            let next = UnixListener::bind(&path).expect("a socket");
+            let (stream, _) = next.accept().expect("the same client");
+            let mut stream = BufReader::new(stream);
+            stream.read_line(&mut String::new()).expect("the question again");
+            stream.get_mut().write_all(b"{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{}}\n").expect("a client");
+            asked.join().expect("no panic").expect("an answer");
+        });
     }
 
     #[test]

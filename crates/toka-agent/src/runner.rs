@@ -25,7 +25,7 @@ use toka_core::units::format_duration;
 use toka_core::{Exit, ExitCode};
 
 use crate::attempt::Attempt;
-use crate::client::{Client, ClientError, Done};
+use crate::client::{Client, ClientError, Done, Loss};
 use crate::stopwatch::{Stopwatch, next_look};
 use crate::wake::{self, Wake};
 
@@ -69,7 +69,7 @@ pub fn main() -> std::process::ExitCode {
 fn prepare() -> Result<Runner, RunnerError> {
     let (sender, wakes) = mpsc::channel();
     wake::listen_for_signals(sender.clone()).map_err(RunnerError::Signals)?;
-    Ok(Runner { client: Client::from_environment()?, sender, wakes, grace: GRACE })
+    Ok(Runner { client: Client::from_environment()?.on_loss(Loss::Bridged), sender, wakes, grace: GRACE })
 }
 
 fn code_of(error: &RunnerError) -> ExitCode {

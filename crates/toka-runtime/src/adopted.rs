@@ -25,6 +25,23 @@ pub struct Adopted {
     pub lives: Lives,
     /// When its next life begins, while it waits for that.
     pub next_life: Option<Duration>,
+    /// The tasks that it is at.
+    pub tasks: Vec<AdoptedTask>,
+    /// How many tasks it has begun in this life.
+    pub begun: u64,
+}
+
+/// A task that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdoptedTask {
+    /// Its place in the agent's list, from 0.
+    pub index: usize,
+    /// Which try, from 1.
+    pub attempt: u32,
+    /// How many tasks this life had begun with it: names its control group.
+    pub number: u64,
+    /// How long ago it began.
+    pub age: Duration,
 }
 
 /// A process that the keeper has of an agent.

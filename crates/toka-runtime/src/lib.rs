@@ -23,7 +23,7 @@ mod sink;
 #[cfg(test)]
 mod test_support;
 
-pub use adopted::{Adopted, AdoptedProcess};
+pub use adopted::{Adopted, AdoptedProcess, AdoptedTask};
 pub use exit_reason::exit_reason;
 pub use launch::{Command, Hooks, Launch, Profile, StopPolicy};
 pub use processes::Processes;

@@ -1,12 +1,12 @@
 //! What the journal tells of a run that another daemon began: the state of each agent, and of its earlier lives as much as
 //! its clocks and its restart policy have to know.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use toka_core::restart::Lives;
 use toka_core::{AgentName, AgentState, Event, EventKind, RunStatus};
-use toka_runtime::{Adopted, AdoptedProcess};
+use toka_runtime::{Adopted, AdoptedProcess, AdoptedTask};
 
 /// A run as its events tell it.
 #[derive(Debug, Default)]
@@ -26,6 +26,9 @@ struct History {
     paused_since_ms: Option<i64>,
     restarted_ms: Vec<i64>,
     hasty: u32,
+    /// The tasks of this life that are under way, by their places: try, number, beginning.
+    tasks: BTreeMap<usize, (u32, u64, i64)>,
+    begun: u64,
 }
 
 impl Recalled {
@@ -56,6 +59,8 @@ impl Recalled {
             ran: history.ran(now_ms),
             lives: history.lives(age, restarts, now_ms),
             next_life: next.map(|next| since(now_ms, next)),
+            tasks: history.tasks(now_ms),
+            begun: history.begun,
         }
     }
 }
@@ -70,12 +75,18 @@ impl History {
                 }
                 (self.life_ms, self.started_ms) = (time_ms, None);
                 (self.paused_ms, self.paused_since_ms) = (0, None);
+                (self.tasks, self.begun) = (BTreeMap::new(), 0);
             }
             EventKind::AgentStarted { .. } => self.started_ms = Some(time_ms),
             EventKind::AgentPaused => self.paused_since_ms = Some(time_ms),
             EventKind::AgentResumed => {
                 self.paused_ms += self.paused_since_ms.take().map_or(0, |since| time_ms - since);
             }
+            EventKind::TaskStarted { index, attempt, .. } => {
+                self.begun += 1;
+                self.tasks.insert(*index, (*attempt, self.begun, time_ms));
+            }
+            EventKind::TaskEnded { index, .. } => drop(self.tasks.remove(index)),
             EventKind::AgentRestarting { delay_ms, .. } => {
                 self.restarted_ms.push(time_ms.saturating_add_unsigned(*delay_ms));
                 self.hasty = if *delay_ms == 0 { 0 } else { self.hasty + 1 };
@@ -89,6 +100,16 @@ impl History {
         let Some(started_ms) = self.started_ms else { return Duration::ZERO };
         let until = self.paused_since_ms.unwrap_or(now_ms);
         since(started_ms + self.paused_ms, until)
+    }
+
+    fn tasks(&self, now_ms: i64) -> Vec<AdoptedTask> {
+        let task = |(index, (attempt, number, began_ms)): (&usize, &(u32, u64, i64))| AdoptedTask {
+            index: *index,
+            attempt: *attempt,
+            number: *number,
+            age: since(*began_ms, now_ms),
+        };
+        self.tasks.iter().map(task).collect()
     }
 
     fn lives(&self, age: Duration, restarts: u32, now_ms: i64) -> Lives {

@@ -5,15 +5,24 @@ use toka_core::event::Usage;
 use toka_core::{AgentState, Coverage, EventKind, Exit, Layer};
 use tokio::time::Instant;
 
-use super::{Actor, DoorReach, Groups};
+use super::calls::leaf_name;
+use super::{Actor, DoorReach, Groups, RunningTask, Succeeds};
 use crate::countdown::Countdown;
-use crate::{Adopted, AdoptedProcess, Processes};
+use crate::{Adopted, AdoptedProcess, AdoptedTask, Processes};
+
+/// A task that an earlier owner let in.
+fn under_way(task: AdoptedTask, now: Instant) -> RunningTask {
+    let since = now.checked_sub(task.age).unwrap_or(now);
+    RunningTask { attempt: task.attempt, leaf: Some(leaf_name(task.number)), since }
+}
 
 impl<P: Processes> Actor<P> {
     /// Goes on with a life.
     pub(super) async fn adopt(&mut self, adopted: Adopted) {
-        let Adopted { state, process, age, life, ran, lives, next_life } = adopted;
+        let Adopted { state, process, age, life, ran, lives, next_life, tasks, begun } = adopted;
         let now = Instant::now();
+        (self.leaves, self.succeeds) = (begun, Succeeds::Another);
+        self.tasks = tasks.into_iter().map(|task| (task.index, under_way(task, now))).collect();
         self.born = now.checked_sub(age).unwrap_or(now);
         self.begun = now.checked_sub(life).unwrap_or(now);
         self.lives = lives;
@@ -105,6 +114,7 @@ impl<P: Processes> Actor<P> {
         }
         if enforcement.coverage(Layer::Cgroup) == Coverage::None {
             self.groups = Groups::Absent;
+            self.tasks.values_mut().for_each(|task| task.leaf = None);
         }
         match pipes {
             Some(pipes) if self.writer.is_some() => {

@@ -8,7 +8,7 @@ use toka_core::{EventKind, Exit};
 use toka_keeper::KeeperError;
 use tokio::time::{Instant, sleep};
 
-use super::{Actor, DoorReach, Groups, RunningTask};
+use super::{Actor, DoorReach, Groups, RunningTask, Succeeds};
 use crate::Processes;
 use crate::door::{Answer, Message, Peer};
 use crate::exit_reason::out_of_memory;
@@ -92,7 +92,11 @@ impl<P: Processes> Actor<P> {
         let Some(task) = self.profile.tasks.tasks.iter().find(|task| task.index == index) else {
             return Err(refused(format!("there is no task {index}")));
         };
-        if self.tasks.contains_key(&index) {
+        if let Some(task) = self.tasks.get(&index) {
+            if self.succeeds == Succeeds::Another && task.attempt == attempt {
+                // It was let in, and the answer was lost with who gave it.
+                return Ok(Answer::Done);
+            }
             return Err(refused(format!("task {index} is under way already")));
         }
         let description = task.description.clone();
@@ -108,7 +112,7 @@ impl<P: Processes> Actor<P> {
     /// Gives the task's process, which must be the agent's, a control group of its own.
     async fn make_leaf(&mut self, index: usize, pid: i32) -> Result<Option<String>, RpcError> {
         self.leaves += 1;
-        let leaf = format!("call-{}", self.leaves);
+        let leaf = leaf_name(self.leaves);
         match self.processes.make_leaf(self.profile.id, &leaf, pid).await {
             Ok(()) => Ok(Some(leaf)),
             // Only the keeper knows which one is meant: the number may be of a namespace of the agent's own.
@@ -145,6 +149,10 @@ impl<P: Processes> Actor<P> {
                 self.tasks.insert(index, task);
                 return Err(refused(format!("task {index} is not at attempt {attempt}")));
             }
+            // Its end is on record, and the answer was lost with who gave it.
+            None if self.succeeds == Succeeds::Another => {
+                return Ok(Answer::TaskEnded(TaskEnded { usage: Usage::default() }));
+            }
             None => return Err(refused(format!("task {index} is not under way"))),
         };
         let usage = match &task.leaf {
@@ -155,6 +163,11 @@ impl<P: Processes> Actor<P> {
         self.emit(EventKind::TaskEnded { index, exit, duration_ms, usage }).await;
         Ok(Answer::TaskEnded(TaskEnded { usage }))
     }
+}
+
+/// The group of the task that was the `number`th of its life.
+pub(super) fn leaf_name(number: u64) -> String {
+    format!("call-{number}")
 }
 
 fn refused(text: impl Into<String>) -> RpcError {

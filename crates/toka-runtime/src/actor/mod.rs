@@ -89,6 +89,13 @@ struct RunningTask {
     since: Instant,
 }
 
+/// Whether it has gone on with a life that another began: an agent may then say again what that one had heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Succeeds {
+    Nobody,
+    Another,
+}
+
 /// Whether the door can be reached by nobody but the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DoorReach {
@@ -154,6 +161,7 @@ pub(crate) struct Actor<P> {
     metrics: Coalescer<Metrics>,
     tasks: BTreeMap<usize, RunningTask>,
     leaves: u64,
+    succeeds: Succeeds,
 }
 
 impl<P: Processes> Actor<P> {
@@ -200,6 +208,7 @@ impl<P: Processes> Actor<P> {
             metrics: Coalescer::default(),
             tasks: BTreeMap::new(),
             leaves: 0,
+            succeeds: Succeeds::Nobody,
         }
     }
 
