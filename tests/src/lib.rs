@@ -6,6 +6,7 @@
 
 mod answers;
 mod binary;
+mod detached;
 mod host;
 pub mod measure;
 mod need;
@@ -13,6 +14,7 @@ pub mod openmetrics;
 mod running;
 mod scene;
 pub mod socket;
+mod terminal;
 mod traces;
 mod user;
 mod wait;
@@ -20,10 +22,12 @@ mod workstream;
 
 pub use answers::{Answer, Proof, Try, allowed, answers_in, denied, words_of};
 pub use binary::{attack_binary, toka_binary, workspace_root};
+pub use detached::Detached;
 pub use host::{Listener, Victim, abstract_listener, unix_datagram, unix_listener};
 pub use need::{Need, require};
 pub use running::Running;
-pub use scene::{Detached, Finished, Scene, check};
+pub use scene::{Finished, Scene, check};
+pub use terminal::{OnTerminal, Reading};
 pub use traces::{cgroups_of, processes_with};
 pub use user::User;
 pub use wait::until;

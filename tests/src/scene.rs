@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::answers::{Answer, Expected, answers_in, words_of};
 use crate::traces::{cgroups_of, mounts_below, processes_with};
-use crate::{Document, Proof, Running, Try, User, attack_binary, toka_binary};
+use crate::{Detached, Document, Proof, Running, Try, User, attack_binary, toka_binary};
 
 /// The longest that a command of a scene may take before `timeout` ends it: a hang is a failure, not a wait.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -38,51 +38,6 @@ pub struct Scene {
     environment: Vec<(String, OsString)>,
     prefix: Vec<OsString>,
     wrapper: Vec<OsString>,
-}
-
-/// What runs in the background of a scene. It ends with this.
-pub struct Detached<'s>(&'s Scene);
-
-impl Detached<'_> {
-    /// An agent as `toka inspect` shows it.
-    ///
-    /// # Panics
-    /// When nothing is known of it.
-    pub fn inspect(&self, agent: &str) -> Value {
-        let finished = self.0.toka(&["inspect", "--json", "--project", self.0.name(), agent]);
-        let views: Value = serde_json::from_str(&finished.stdout).unwrap_or_else(|_| panic!("{finished:#?}"));
-        views[0].clone()
-    }
-
-    /// The state of an agent.
-    pub fn state(&self, agent: &str) -> String {
-        self.inspect(agent)["state"].as_str().unwrap_or_default().to_owned()
-    }
-
-    /// Runs a command about the project, which must succeed.
-    ///
-    /// # Panics
-    /// When it does not.
-    pub fn toka(&self, words: &[&str]) -> Finished {
-        let finished = self.try_toka(words);
-        assert_eq!(finished.code, Some(0), "{words:?}: {finished:#?}");
-        finished
-    }
-
-    /// Runs a command about the project.
-    pub fn try_toka(&self, words: &[&str]) -> Finished {
-        self.0.toka(&[words, &["--project", self.0.name()]].concat())
-    }
-}
-
-impl Drop for Detached<'_> {
-    fn drop(&mut self) {
-        let ended = self.0.toka(&["down", "--all", "--kill"]);
-        if !std::thread::panicking() {
-            assert_eq!(ended.code, Some(0), "{ended:#?}");
-            self.0.assert_nothing_left();
-        }
-    }
 }
 
 /// How a command of a scene ended.
@@ -359,7 +314,7 @@ impl Scene {
     /// # Panics
     /// When they do not begin.
     pub fn detach(&self, documents: &[Document]) -> Detached<'_> {
-        let detached = Detached(self);
+        let detached = Detached::of(self);
         let finished = self.toka_run(documents, &["--detach"]);
         assert_eq!(finished.code, Some(0), "{finished:#?}");
         detached
@@ -367,7 +322,7 @@ impl Scene {
 
     /// What a command has begun to run in the background; it ends when this is dropped.
     pub fn adopt(&self) -> Detached<'_> {
-        Detached(self)
+        Detached::of(self)
     }
 
     /// Makes what runs in the background what these agents say.

@@ -1,19 +1,12 @@
 //! `toka top` on a terminal of its own: what it shows, what its keys do, and how it leaves the terminal.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
-use std::process::{Child, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
 use nix::unistd::Pid;
 use toka_core::Name;
 use toka_daemon::control::client::Client;
-use toka_tests::{Document, Scene, User, as_both_users, processes_with, toka_binary, until};
+use toka_tests::{Document, Reading, Scene, User, as_both_users, processes_with, toka_binary, until};
 
 as_both_users!(
     agents_are_seen_and_controlled_by_keys,
@@ -24,14 +17,8 @@ as_both_users!(
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A `toka top` with a terminal of its own.
-struct OnTerminal {
-    child: Child,
-    keyboard: File,
-    terminal: OwnedFd,
-    before: Termios,
-    screen: Arc<Mutex<Screen>>,
-}
+/// A `toka top` on a terminal of its own.
+struct Top(toka_tests::OnTerminal);
 
 /// What a terminal shows, of what is written to it: as much of ECMA-48 as `toka top` uses.
 #[derive(Default)]
@@ -94,39 +81,25 @@ impl Screen {
     }
 }
 
-impl OnTerminal {
+impl Top {
     fn start(scene: &Scene) -> Self {
-        let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
-        let pty = openpty(&size, None).expect("a terminal");
-        scene.user().own(&nix::unistd::ttyname(&pty.slave).expect("a terminal has a name"));
-        let before = tcgetattr(&pty.slave).expect("a terminal");
-        let mut words: Vec<std::ffi::OsString> = ["setsid", "--ctty", "--wait"].map(Into::into).to_vec();
-        words.extend([toka_binary().into(), "top".into(), "--state-dir".into(), scene.state().into()]);
-        let stream = || Stdio::from(pty.slave.try_clone().expect("a descriptor"));
-        let mut command = scene.bare_command(&words);
-        command.env("TERM", "xterm-256color").stdin(stream()).stdout(stream()).stderr(stream());
-        let child = command.spawn().expect("it starts");
-        let screen = Arc::new(Mutex::new(Screen::default()));
-        let keyboard = File::from(pty.master);
-        let mut master = keyboard.try_clone().expect("a descriptor");
-        let seen = Arc::clone(&screen);
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            let mut bytes = Vec::new();
-            while let Ok(count @ 1..) = master.read(&mut buffer) {
-                bytes.extend_from_slice(&buffer[..count]);
-                // The end of what was read may be the beginning of a character.
-                let whole = std::str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
-                let text = String::from_utf8_lossy(&bytes[..whole]).into_owned();
-                seen.lock().expect("nobody panics with it").write(&text);
-                bytes.drain(..whole);
-            }
-        });
-        Self { child, keyboard, terminal: pty.slave, before, screen }
+        Self::watched(scene, Reading::Going)
+    }
+
+    fn watched(scene: &Scene, reading: Reading) -> Self {
+        let words = [toka_binary().into(), "top".into(), "--state-dir".into(), scene.state().into()];
+        Self(toka_tests::OnTerminal::start(scene, &words, reading))
+    }
+
+    /// What all that was written has drawn.
+    fn drawn(&self) -> Screen {
+        let mut screen = Screen::default();
+        screen.write(&String::from_utf8_lossy(&self.0.written()));
+        screen
     }
 
     fn screen(&self) -> String {
-        self.screen.lock().expect("nobody panics with it").text()
+        self.drawn().text()
     }
 
     /// Waits until the text is on the screen.
@@ -144,22 +117,16 @@ impl OnTerminal {
     }
 
     fn has_heard(&self, sequence: &str) -> bool {
-        let screen = self.screen.lock().expect("nobody panics with it");
-        screen.heard.iter().any(|heard| heard == sequence)
+        self.drawn().heard.iter().any(|heard| heard == sequence)
     }
 
     fn press(&mut self, keys: &str) {
-        self.keyboard.write_all(keys.as_bytes()).expect("a key");
+        self.0.press(keys);
     }
 
     /// Waits for the end and checks that the terminal is as it was.
     fn finish(mut self) -> Option<i32> {
-        let status = until(DEADLINE, "its end", || self.child.try_wait().expect("our own child"));
-        let after = tcgetattr(&self.terminal).expect("a terminal");
-        assert_eq!(after.local_flags, self.before.local_flags, "echo and the like are as they were");
-        assert!(after.local_flags.contains(LocalFlags::ECHO | LocalFlags::ICANON));
-        assert_eq!(after.output_flags, self.before.output_flags);
-        assert_eq!(after.input_flags, self.before.input_flags);
+        let status = self.0.wait();
         // What was written last may not have been read yet.
         for sequence in ["[?1049l", "[?25h"] {
             until(DEADLINE, sequence, || self.has_heard(sequence).then_some(()));
@@ -178,11 +145,10 @@ fn agents_are_seen_and_controlled_by_keys(user: User) {
     let scene = Scene::new(user);
     let detached = scene.detach(&[service("api"), service("db")]);
     detached.toka(&["wait", "--for", "ready", "api", "db"]);
-    let mut top = OnTerminal::start(&scene);
+    let mut top = Top::start(&scene);
     // The first agent is chosen, and so are its last lines, in which nothing controls the terminal.
     top.wait_for("\\x1b[2Jnotcleared");
-    // The confirmation names the agent; any other key than y changes nothing.
-    // The question names the agent.
+    // The question names the agent; any other key than y changes nothing.
     top.press("s");
     top.wait_for(&format!("stop {}/api?", scene.name()));
     top.press("n");
@@ -208,21 +174,26 @@ fn agents_are_seen_and_controlled_by_keys(user: User) {
 fn a_signal_leaves_the_terminal_as_it_was(user: User) {
     let scene = Scene::new(user);
     let _detached = scene.detach(&[service("api")]);
-    let top = OnTerminal::start(&scene);
+    let top = Top::start(&scene);
     top.wait_for("api");
+    kill(pid_of_top(&scene), Signal::SIGTERM).expect("our own process");
+    assert_eq!(top.finish(), Some(143));
+}
+
+/// Its process, below the one that made its session.
+fn pid_of_top(scene: &Scene) -> Pid {
     let is_top = |pid: &i32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
         words.first().is_some_and(|program| program.ends_with(b"/toka")) && words.get(1) == Some(&&b"top"[..])
     };
-    let pid = processes_with(scene.name()).into_iter().find(is_top).expect("it runs");
-    kill(Pid::from_raw(pid), Signal::SIGTERM).expect("our own process");
-    assert_eq!(top.finish(), Some(143));
+    let found = || processes_with(scene.name()).into_iter().find(is_top);
+    Pid::from_raw(until(DEADLINE, "it runs", found))
 }
 
 fn projects_come_and_go_and_a_dead_daemon_is_told(user: User) {
     let scene = Scene::new(user);
-    let mut top = OnTerminal::start(&scene);
+    let mut top = Top::start(&scene);
     top.wait_for("Nothing runs.");
     let mut first = scene.start(&[service("alpha"), Document::shell("job", "exec sleep 1000")], &[]);
     first.wait_for("agent_started", "alpha");

@@ -20,7 +20,7 @@ pub enum Command {
     },
     /// A signal to the main process of agents; to all of them when none is named.
     Signal {
-        /// Its number, 1 to 64 (signal(7)).
+        /// Its number, 1 to 31 (signal(7)).
         signal: i32,
         /// Whom.
         #[serde(default)]

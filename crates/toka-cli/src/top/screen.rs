@@ -93,6 +93,11 @@ fn give_back() {
     let _ = disable_raw_mode();
 }
 
+/// Gives back what can be without writing, to a terminal that takes nothing.
+pub(crate) fn give_up() {
+    let _ = disable_raw_mode();
+}
+
 /// A panic is told on the terminal as it was, not on a screen that vanishes.
 fn restore_in_panic() {
     static ONCE: Once = Once::new();

@@ -14,7 +14,7 @@ use super::log::{self, Wanted};
 use super::model::{Effect, Message, Model, Note, Tone};
 use super::rows::AgentId;
 use super::sampling::{self, Watched};
-use super::screen::Screen;
+use super::screen::{self, Screen};
 use super::theme::Theme;
 use super::{feed, keys};
 use crate::commands::ps::now_ms;
@@ -28,6 +28,8 @@ use crate::terminal::text::safe;
 const FRAME: Duration = Duration::from_millis(100);
 /// How often clocks on the screen move.
 const SECOND: Duration = Duration::from_secs(1);
+/// How long the terminal may hold up the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Messages that wait to be taken.
 const QUEUE: usize = 1024;
 /// Longest wait for a command to come to its end: longer than any reasonable grace period.
@@ -40,12 +42,46 @@ const AT_ONCE: Duration = Duration::from_secs(3);
 /// # Errors
 /// When the terminal cannot be drawn on.
 pub(crate) async fn run(reach: Reach, palette: Palette) -> anyhow::Result<ExitCode> {
-    let mut signals = Signals::catch()?;
+    let mut ending = watch_signals()?;
     let mut session = Session::open(reach, palette)?;
     tokio::select! {
         ended = session.drive() => ended,
-        signal = signals.next() => Ok(signal.exit_code()),
+        Some(code) = ending.recv() => Ok(code),
     }
+}
+
+/// Tells of the signal that ends this program, and sees that it does: a terminal that nobody reads holds up whoever
+/// writes to it, even the last words.
+fn watch_signals() -> anyhow::Result<mpsc::Receiver<ExitCode>> {
+    let (told, ending) = mpsc::channel(1);
+    let (began, has_begun) = std::sync::mpsc::sync_channel(1);
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        // Of its own: the other one may be held up.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let code = runtime.and_then(|runtime| {
+            runtime.block_on(async {
+                let mut signals = Signals::catch()?;
+                let _ = began.send(Ok(()));
+                Ok(signals.next().await.exit_code())
+            })
+        });
+        match code {
+            Ok(code) => end_soon(&told, code),
+            // Whoever waits hears it; nothing is caught.
+            Err(error) => drop(began.send(Err(error))),
+        }
+    })?;
+    has_begun.recv()??;
+    Ok(ending)
+}
+
+/// Tells of the end, and brings it about when nobody does in time.
+fn end_soon(told: &mpsc::Sender<ExitCode>, code: ExitCode) {
+    // Whoever draws may not listen any more.
+    let _ = told.try_send(code);
+    std::thread::sleep(LAST_WORDS);
+    screen::give_up();
+    std::process::exit(i32::from(code as u8));
 }
 
 struct Session {

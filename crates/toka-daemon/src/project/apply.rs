@@ -70,13 +70,18 @@ pub enum ApplyError {
     Ending,
 }
 
-/// A change that begins when those are gone that it is about.
-pub(super) struct Change {
+/// A declaration that can be applied.
+struct Prepared {
     declaration: Declaration,
     parsed: Parsed,
     ground: Ground,
     admitted: AdmittedAgents,
     changes: Changes,
+}
+
+/// A change that begins when those are gone that it is about.
+pub(super) struct Change {
+    prepared: Prepared,
     answer: oneshot::Sender<Result<Changes, ApplyError>>,
 }
 
@@ -87,27 +92,23 @@ impl Project {
         answer: oneshot::Sender<Result<Changes, ApplyError>>,
     ) {
         let ApplyRequest { declaration, by, earnest } = request;
-        let prepared = self.prepare(declaration);
-        let (parsed, ground, admitted, changes, declaration) = match prepared {
+        let prepared = match self.prepare(declaration) {
             Ok(prepared) => prepared,
             // Whoever asked may be gone.
             Err(error) => return drop(answer.send(Err(error))),
         };
+        let changes = &prepared.changes;
         if earnest == Earnest::Tell || changes.is_empty() {
             self.forget_doors();
-            return drop(answer.send(Ok(changes)));
+            return drop(answer.send(Ok(prepared.changes)));
         }
         let agents: BTreeSet<AgentName> = changes.changed.iter().chain(&changes.removed).cloned().collect();
         self.leave_batches(&agents.iter().cloned().collect::<Vec<_>>());
-        let change = Change { declaration, parsed, ground, admitted, changes, answer };
-        self.batches.push(Batch { agents, by, then: Then::Change(Box::new(change)) });
+        let change = Box::new(Change { prepared, answer });
+        self.batches.push(Batch { agents, by, then: Then::Change(change) });
     }
 
-    #[allow(clippy::type_complexity, reason = "parts of one value that is made a line later")]
-    fn prepare(
-        &mut self,
-        declaration: Declaration,
-    ) -> Result<(Parsed, Ground, AdmittedAgents, Changes, Declaration), ApplyError> {
+    fn prepare(&mut self, declaration: Declaration) -> Result<Prepared, ApplyError> {
         if self.state.ending().is_some() {
             return Err(ApplyError::Ending);
         }
@@ -137,7 +138,7 @@ impl Project {
             self.forget_doors();
             ApplyError::Refused(error)
         })?;
-        Ok((parsed, ground, admitted, changes, declaration))
+        Ok(Prepared { declaration, parsed, ground, admitted, changes })
     }
 
     /// Removes doors that were made for agents that do not come.
@@ -148,20 +149,14 @@ impl Project {
 
     /// Those that had to go are gone.
     pub(super) async fn change(&mut self, change: Change, by: &str) {
-        let Change { declaration, parsed, ground, admitted, changes, answer } = change;
-        let outcome = self.become_of(declaration, parsed, ground, admitted, &changes, by).await;
+        let Change { prepared, answer } = change;
+        let changes = prepared.changes.clone();
+        let outcome = self.become_of(prepared, by).await;
         let _ = answer.send(outcome.map(|()| changes).map_err(ApplyError::Refused));
     }
 
-    async fn become_of(
-        &mut self,
-        declaration: Declaration,
-        parsed: Parsed,
-        ground: Ground,
-        admitted: AdmittedAgents,
-        changes: &Changes,
-        by: &str,
-    ) -> Result<(), RunError> {
+    async fn become_of(&mut self, prepared: Prepared, by: &str) -> Result<(), RunError> {
+        let Prepared { declaration, parsed, ground, admitted, changes } = prepared;
         let admitted = set_up(admitted, Remains::OfThisRun).await.map_err(RunError::Folder)?;
         keep(&declaration, &ground.folders, &parsed.set.agents)?;
         let Parsed { set, plan, .. } = parsed;

@@ -26,7 +26,7 @@ pub enum CommandError {
         known: Vec<AgentName>,
     },
     /// There is no such signal.
-    #[error("{0} is no number of a signal (1 to 64)")]
+    #[error("{0} is no number of a signal (1 to 31)")]
     NoSignal(i32),
     /// An agent cannot be started any more.
     #[error("{0}")]
@@ -39,8 +39,8 @@ pub enum CommandError {
     State(toka_orchestration::ApplyError),
 }
 
-/// The highest number of a signal (signal(7): SIGRTMAX).
-const LAST_SIGNAL: i32 = 64;
+/// The last signal with a meaning of its own (signal(7)); those after it are for programs that queue them.
+const LAST_SIGNAL: i32 = 31;
 
 impl Project {
     pub(super) async fn command(&mut self, command: Command, by: &str) -> Result<Answers, CommandError> {

@@ -1,0 +1,54 @@
+//! A project that runs in the background while the test looks at it and controls it.
+
+use serde_json::Value;
+
+use crate::{Finished, Scene};
+
+/// What runs in the background of a scene. It ends with this.
+pub struct Detached<'s>(&'s Scene);
+
+impl<'s> Detached<'s> {
+    pub(crate) fn of(scene: &'s Scene) -> Self {
+        Self(scene)
+    }
+
+    /// An agent as `toka inspect` shows it.
+    ///
+    /// # Panics
+    /// When nothing is known of it.
+    pub fn inspect(&self, agent: &str) -> Value {
+        let finished = self.0.toka(&["inspect", "--json", "--project", self.0.name(), agent]);
+        let views: Value = serde_json::from_str(&finished.stdout).unwrap_or_else(|_| panic!("{finished:#?}"));
+        views[0].clone()
+    }
+
+    /// The state of an agent.
+    pub fn state(&self, agent: &str) -> String {
+        self.inspect(agent)["state"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Runs a command about the project, which must succeed.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn toka(&self, words: &[&str]) -> Finished {
+        let finished = self.try_toka(words);
+        assert_eq!(finished.code, Some(0), "{words:?}: {finished:#?}");
+        finished
+    }
+
+    /// Runs a command about the project.
+    pub fn try_toka(&self, words: &[&str]) -> Finished {
+        self.0.toka(&[words, &["--project", self.0.name()]].concat())
+    }
+}
+
+impl Drop for Detached<'_> {
+    fn drop(&mut self) {
+        let ended = self.0.toka(&["down", "--all", "--kill"]);
+        if !std::thread::panicking() {
+            assert_eq!(ended.code, Some(0), "{ended:#?}");
+            self.0.assert_nothing_left();
+        }
+    }
+}
