@@ -27,6 +27,7 @@ pub use host::{Listener, Victim, abstract_listener, unix_datagram, unix_listener
 pub use need::{Need, require};
 pub use running::Running;
 pub use scene::{Finished, Scene, check};
+pub use socket::listener_at;
 pub use terminal::{OnTerminal, Reading};
 pub use traces::{cgroups_of, processes_with};
 pub use user::User;

@@ -53,6 +53,9 @@ pub enum EventKind {
         workspace: String,
         /// The agents, in the order of the plan.
         agents: Vec<AgentName>,
+        /// Whether it goes on without whoever began it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        detached: bool,
     },
     /// A run ended.
     RunEnded {
@@ -63,6 +66,11 @@ pub enum EventKind {
     RunAdopted {
         /// How many agents it has.
         agents: usize,
+    },
+    /// The keeper was killed, and another has taken over the agents that live on.
+    KeeperSucceeded {
+        /// Process id of the new one.
+        pid: i32,
     },
     /// The agents of the run are others from now on.
     RunChanged {

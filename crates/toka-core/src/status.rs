@@ -381,7 +381,7 @@ mod tests {
         fn of(agents: &[&str]) -> Self {
             let mut story = Self { status: RunStatus::default(), seq: 0 };
             let agents = agents.iter().map(|agent| name(agent)).collect();
-            story.tell(None, EventKind::RunStarted { workspace: "/w".into(), agents });
+            story.tell(None, EventKind::RunStarted { workspace: "/w".into(), agents, detached: false });
             story
         }
 

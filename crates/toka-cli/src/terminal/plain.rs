@@ -131,7 +131,7 @@ fn is_news(told: &Told, new: &Told) -> bool {
 /// What happened, in words; `None` for what is not worth a line.
 fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
     let line = match kind {
-        EventKind::RunStarted { workspace, agents } => {
+        EventKind::RunStarted { workspace, agents, .. } => {
             (format!("{} in {}", count(agents.len(), "agent"), safe(workspace)), Paint::NONE)
         }
         EventKind::RunEnded { exit_code: 0 } => ("the run succeeded".to_owned(), palette.good),
@@ -140,6 +140,9 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         }
         EventKind::RunAdopted { agents } => {
             (format!("another daemon goes on with {}", count(*agents, "agent")), palette.warn)
+        }
+        EventKind::KeeperSucceeded { pid } => {
+            (format!("the keeper was killed; another took over (pid {pid})"), palette.warn)
         }
         EventKind::RunChanged { by, added, changed, removed, .. } => {
             let parts = [("added", added), ("changed", changed), ("removed", removed)];

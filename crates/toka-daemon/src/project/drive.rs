@@ -167,6 +167,9 @@ impl Project {
         if matches!(event.kind, EventKind::RunStarted { .. } | EventKind::RunChanged { .. }) {
             self.describe_agents();
         }
+        if let EventKind::KeeperSucceeded { .. } = event.kind {
+            self.entrust_again();
+        }
         if let Some(agent) = &event.agent {
             self.learn(agent, &event.kind);
             if was_final(self) && !before {

@@ -15,6 +15,8 @@ mod doors;
 mod drive;
 mod facts;
 mod handle;
+mod keeping;
+mod legacy;
 mod member;
 mod open;
 mod recall;
@@ -46,6 +48,7 @@ pub use apply::{ApplyError, Changes};
 pub use command::CommandError;
 pub use facts::{Facts, Figures};
 pub use handle::{Earnest, Gone, Overview, ProjectHandle};
+pub(crate) use legacy::unfinished;
 pub use open::Opened;
 
 use admit::Ground;

@@ -3,6 +3,7 @@
 //! Nobody can wait for another's child, so how one ends stays unknown; that it ends shows at its pidfd. Whatever else lies
 //! in the groups was started and never heard of, or belongs to nobody: it is killed.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -29,9 +30,25 @@ impl Server {
             .map(|child| (child.project.clone(), child.agent.to_string()))
             .chain(orphans.iter().map(|orphan| (orphan.project.to_string(), orphan.agent.to_string())))
             .collect();
+        let beside: BTreeSet<String> = self
+            .children
+            .keys()
+            .copied()
+            .chain(orphans.iter().map(|orphan| orphan.id))
+            .map(super::child::leaf_name)
+            .collect();
         for (project, agent) in self.preparer.cgroups().agents() {
-            if !known.contains(&(project.clone(), agent.clone())) {
-                self.clear(&project, &agent);
+            let (Ok(project_name), Ok(agent_name)) = (Name::new(&project), Name::new(&agent)) else {
+                continue;
+            };
+            let group = Group::open(self.preparer.cgroups(), &project_name, &agent_name);
+            if known.contains(&(project, agent)) {
+                let leaves = group.leaves().into_iter();
+                leaves
+                    .filter(|leaf| is_of_one(leaf) && !beside.contains(leaf))
+                    .for_each(|leaf| clear(&group.open_leaf(&leaf)));
+            } else {
+                clear(&group);
             }
         }
         // Those that run beside an agent come after it, so that its end finds them.
@@ -87,15 +104,18 @@ impl Server {
         });
         (is_same && is_its).then_some(process)
     }
+}
 
-    /// Kills what is in an agent's group, and removes it.
-    fn clear(&self, project: &str, agent: &str) {
-        let (Ok(project), Ok(agent)) = (Name::new(project), Name::new(agent)) else { return };
-        let group = Group::open(self.preparer.cgroups(), &project, &agent);
-        let deadline = Instant::now() + CLEAR_WITHIN;
-        while group.remove().is_err() && Instant::now() < deadline {
-            let _ = group.kill();
-            std::thread::sleep(CLEAR_INTERVAL);
-        }
+/// Whether a leaf is one in which a process began beside the agent.
+fn is_of_one(leaf: &str) -> bool {
+    leaf.starts_with(super::child::BESIDE)
+}
+
+/// Kills what is in a group, and removes it.
+fn clear(group: &Group) {
+    let deadline = Instant::now() + CLEAR_WITHIN;
+    while group.remove().is_err() && Instant::now() < deadline {
+        let _ = group.kill();
+        std::thread::sleep(CLEAR_INTERVAL);
     }
 }

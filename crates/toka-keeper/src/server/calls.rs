@@ -8,6 +8,7 @@ use toka_sandbox::Birth;
 
 use super::child::{Child, Phase};
 use super::peer::{Caller, Role};
+use super::pipes::Readers;
 use super::{Listener, Over, Server, Stage, WATCH};
 use crate::protocol::{Body, Call, Entry, Launch, ProcessId, Request, stat_field};
 
@@ -134,7 +135,8 @@ impl Server {
                 None => return self.answer(caller, failed("find the process to start beside"), Vec::new()),
             },
         };
-        match Child::start(&self.preparer, &self.null, caller, launch, host) {
+        let readers = if self.outlives() { Readers::AreSucceeded } else { Readers::MayGo };
+        match Child::start(&self.preparer, &self.null, caller, launch, host, readers) {
             Ok(child) => {
                 let birth = child.birth;
                 self.mains.insert(child.pid, id);

@@ -11,6 +11,7 @@ mod number;
 mod past;
 mod peer;
 mod peers;
+mod pipes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;

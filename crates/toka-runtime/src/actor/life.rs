@@ -291,7 +291,7 @@ impl<P: Processes> Actor<P> {
                 ));
                 self.gone(toka_core::event::Usage::default()).await;
             }
-            KeeperEvent::Closed | KeeperEvent::Replaced => {}
+            KeeperEvent::Closed | KeeperEvent::Replaced | KeeperEvent::Succeeded { .. } => {}
         }
     }
 }
