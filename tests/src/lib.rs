@@ -23,7 +23,7 @@ mod workstream;
 pub use answers::{Answer, Proof, Try, allowed, answers_in, denied, words_of};
 pub use binary::{attack_binary, toka_binary, workspace_root};
 pub use detached::Detached;
-pub use host::{Listener, Victim, abstract_listener, unix_datagram, unix_listener};
+pub use host::{Listener, Victim, abstract_listener, tells_exits, unix_datagram, unix_listener};
 pub use need::{Need, require};
 pub use running::Running;
 pub use scene::{Finished, Scene, check};
