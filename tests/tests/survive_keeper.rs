@@ -143,7 +143,7 @@ const WRITERS: [&str; 4] = ["one", "two", "three", "four"];
 /// Twenty agents in all states that there are.
 fn crowd() -> Vec<Document> {
     let again =
-        |backoff: &str| format!("restart: {{policy: always, max_restarts: 1000, backoff: {{{backoff}}}}}");
+        |backoff: &str| format!("restart: {{policy: always, max_restarts: 100000, backoff: {{{backoff}}}}}");
     let mut agents: Vec<Document> = WRITERS.iter().map(|name| Document::shell(name, COUNT)).collect();
     agents.extend(
         ["idle-a", "idle-b", "idle-c", "frozen-a", "frozen-b"].map(|name| service(name, "exec sleep 1000")),
