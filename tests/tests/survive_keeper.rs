@@ -4,7 +4,10 @@
 mod survive_support;
 
 use std::fs;
+use std::path::Path;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use survive_support::{
     daemon_pid, eventually, keeper_pid, kill_both, kill_daemon, kill_keeper, lines_of, serve_again, service,
@@ -17,6 +20,42 @@ as_both_users!(
     agents_whose_keeper_and_daemon_were_killed_are_looked_after,
     a_run_in_the_foreground_ends_with_its_keeper,
 );
+
+#[test]
+fn a_run_in_the_foreground_leaves_to_the_daemon_what_still_runs() {
+    let Some(user) = User::root().filter(|user| live_on(*user)) else { return };
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[service("api", "exec sleep 1000")]);
+    eventually("it runs", || detached.state("api") == "running");
+    let pid = detached.inspect("api")["pid"].clone();
+    kill_both(&scene);
+    let refused = scene.toka_run(&[Document::shell("job", "true")], &[]);
+    assert_eq!(refused.code, Some(73), "{refused:#?}");
+    assert!(refused.stderr.contains("still run: api"), "{refused:#?}");
+    assert!(refused.stderr.contains("toka serve --detach"), "{refused:#?}");
+    serve_again(&scene);
+    assert_eq!(detached.inspect("api")["pid"], pid);
+}
+
+#[test]
+fn a_run_ends_what_an_earlier_one_in_the_foreground_left() {
+    let Some(user) = User::root().filter(|user| live_on(*user)) else { return };
+    let scene = Scene::new(user);
+    let mut run = scene.start(&[Document::shell("job", "exec sleep 1000")], &[]);
+    let left = run.wait_for("agent_started", "job")["pid"].as_i64().expect("a pid");
+    let (toka, keeper) = (run.pid(), Pid::from_raw(keeper_of(run.pid())));
+    for (pid, signal) in [(toka, Signal::SIGSTOP), (keeper, Signal::SIGKILL), (toka, Signal::SIGKILL)] {
+        kill(pid, signal).expect("ours");
+    }
+    run.finish();
+    assert!(Path::new(&format!("/proc/{left}")).exists(), "nobody was there to end it");
+    let next = scene.toka_run(&[Document::shell("job", "true")], &["--json"]);
+    assert_eq!(next.code, Some(0), "{next:#?}");
+    let told = next.events();
+    let warned = told.iter().filter_map(|event| event["message"].as_str());
+    assert!(warned.into_iter().any(|message| message.contains("what was left of job is ended")), "{told:#?}");
+    scene.assert_nothing_left();
+}
 
 #[test]
 fn whoever_is_killed_nothing_is_started_twice_lost_or_written_twice() {
@@ -121,16 +160,18 @@ fn agents_whose_keeper_and_daemon_were_killed_are_looked_after(user: User) {
     assert_looked_after(&scene, &detached, user, &before);
 }
 
+/// The keeper of a run in the foreground: all that this starts.
+fn keeper_of(toka: Pid) -> i32 {
+    let children = fs::read_to_string(format!("/proc/{toka}/task/{toka}/children")).expect("its children");
+    children.split_whitespace().next().and_then(|pid| pid.parse().ok()).expect("a keeper")
+}
+
 /// Nothing outlives it.
 fn a_run_in_the_foreground_ends_with_its_keeper(user: User) {
     let scene = Scene::new(user);
     let mut run = scene.start(&[Document::shell("job", "exec sleep 1000")], &[]);
     run.wait_for("agent_started", "job");
-    let toka = run.pid().as_raw();
-    let children = fs::read_to_string(format!("/proc/{toka}/task/{toka}/children")).expect("its children");
-    let keeper: i32 = children.split_whitespace().next().and_then(|pid| pid.parse().ok()).expect("a keeper");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(keeper), nix::sys::signal::Signal::SIGKILL)
-        .expect("ours");
+    kill(Pid::from_raw(keeper_of(run.pid())), Signal::SIGKILL).expect("ours");
     let finished = run.finish();
     assert_eq!(finished.code, Some(1), "{finished:#?}");
     scene.assert_nothing_left();

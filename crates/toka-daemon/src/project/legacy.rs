@@ -7,11 +7,11 @@
 
 use std::path::Path;
 
-use toka_core::{AgentState, EventKind, Origin, ProjectName, RunId};
+use toka_core::{AgentName, AgentState, EventKind, Name, Origin, ProjectName, RunId};
 use toka_keeper::protocol::Entry;
-use toka_keeper::{Attached, Keeper, KeeperEvent, KeeperOptions, Orphan, ProcessId, start_time};
-use toka_sandbox::Cgroups;
+use toka_keeper::{Attached, Keeper, KeeperEvent, KeeperOptions, Orphan, ProcessId, kill_groups, start_time};
 use toka_sandbox::cgroup::Layout;
+use toka_sandbox::{Cgroups, Group};
 use toka_store::{Filter, Reader};
 use tokio::sync::mpsc;
 
@@ -141,6 +141,42 @@ pub(super) fn furnish(examined: &mut [Examined<'_>], recalled: &Recalled, caller
             *admitted = Err(vec![problem]);
         }
     }
+}
+
+/// Clears what a run left that was killed together with its keeper, before another begins in the foreground; what to tell
+/// about it, if there was anything.
+///
+/// # Errors
+/// When it was a run in the background: that is gone on with, not ended by the way.
+pub(super) async fn clear_left_behind(folders: &ProjectFolders) -> Result<Option<String>, RunError> {
+    let cgroups = Cgroups::new(Layout::probe(Path::new("/")), &cgroup_name(folders));
+    let agents = agents_in(&cgroups);
+    if agents.is_empty() {
+        return Ok(None);
+    }
+    if is_unfinished(&folders.root()) {
+        return Err(RunError::LeftBehind { project: folders.project.clone(), agents });
+    }
+    kill_groups(cgroup_name(folders)).await;
+    Ok(Some(format!(
+        "an earlier run was killed with its keeper; what was left of {} is ended",
+        list(&agents)
+    )))
+}
+
+/// The agents that have processes.
+fn agents_in(cgroups: &Cgroups) -> Vec<AgentName> {
+    let has_processes = |project: &Name, agent: &Name| !Group::open(cgroups, project, agent).is_empty();
+    let named = cgroups.agents().into_iter();
+    let named =
+        named.filter_map(|(project, agent)| Some((Name::new(&project).ok()?, Name::new(&agent).ok()?)));
+    named.filter(|(project, agent)| has_processes(project, agent)).map(|(_, agent)| agent).collect()
+}
+
+/// Names in a sentence.
+pub(crate) fn list(agents: &[AgentName]) -> String {
+    let names: Vec<&str> = agents.iter().map(AgentName::as_str).collect();
+    names.join(", ")
 }
 
 /// The projects whose last run was to go on without whoever began it, and has not ended.

@@ -48,7 +48,7 @@ pub use apply::{ApplyError, Changes};
 pub use command::CommandError;
 pub use facts::{Facts, Figures};
 pub use handle::{Earnest, Gone, Overview, ProjectHandle};
-pub(crate) use legacy::unfinished;
+pub(crate) use legacy::{list, unfinished};
 pub use open::Opened;
 
 use admit::Ground;

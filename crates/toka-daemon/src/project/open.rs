@@ -24,6 +24,7 @@ use uuid::Uuid;
 use super::admit::{Ground, set_up};
 use super::handle::ProjectHandle;
 use super::keeping::{entrust, heed, keeper_options};
+use super::legacy::clear_left_behind;
 use super::member::{Employer, Ids, employ_all};
 use super::schedule::{self, Clock};
 use super::{Doors, Project};
@@ -63,12 +64,17 @@ impl Project {
         let run = RunId::from_uuid(Uuid::now_v7());
         span.record("run", tracing::field::display(run));
         let folders = settle(options.folders()).map_err(RunError::Folder)?;
+        let RunOptions { set, plan, declaration, caller, lifetime, toka_exe, .. } = options;
         let lock = ProjectLock::take(&folders.lock(), run).map_err(RunError::Lock)?;
+        let ended = match lifetime {
+            Lifetime::UntilTasksEnd => clear_left_behind(&folders).await?,
+            // Its keeper begins with that.
+            Lifetime::UntilStopped => None,
+        };
         // What a run left that was killed: sockets, secrets.
         remove_run_folder(&run_folder(&folders));
         // However this one ends, its own go before the lock does, and the doors in it along.
         let run_folder = RunFolder(run_folder(&folders));
-        let RunOptions { set, plan, declaration, caller, lifetime, toka_exe, .. } = options;
         let (policy, host) = (declaration.policy.clone(), Arc::new(HostFacts::probe()));
         let ground = Ground { folders, run, caller: Arc::new(caller), policy, toka_exe, host };
         let mut doors = Doors::default();
@@ -88,6 +94,9 @@ impl Project {
             entrust(&keeper, &lock).await.map_err(RunError::Keeper)?;
         }
         begin(&journal, &ground, &plan, lifetime).await;
+        if let Some(message) = ended {
+            drop(journal.record(None, EventKind::Warning { message }));
+        }
 
         let sink = Arc::clone(&journal) as Arc<_>;
         let runtime = match lifetime {
