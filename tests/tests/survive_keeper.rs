@@ -71,12 +71,17 @@ fn live_on(user: User) -> bool {
 }
 
 fn assert_unnoticed(detached: &Detached<'_>, before: &[Value]) {
-    for former in before {
-        let now = detached.inspect(former["name"].as_str().expect("a name"));
+    let names: Vec<&str> = before.iter().filter_map(|former| former["name"].as_str()).collect();
+    for (former, now) in before.iter().zip(inspect_all(detached, &names)) {
         for field in FIELDS {
             assert_eq!(now[field], former[field], "{field}: {now:#}");
         }
     }
+}
+
+fn inspect_all(detached: &Detached<'_>, agents: &[&str]) -> Vec<Value> {
+    let finished = detached.toka(&[&["inspect", "--json"], agents].concat());
+    serde_json::from_str(&finished.stdout).unwrap_or_else(|_| panic!("{finished:#?}"))
 }
 
 /// One that says something when its file is there, and another thing after that.
@@ -109,7 +114,7 @@ fn three(scene: &Scene) -> Detached<'_> {
 }
 
 fn all_of(detached: &Detached<'_>) -> Vec<Value> {
-    ["api", "paused", "asked", "deaf"].map(|agent| detached.inspect(agent)).to_vec()
+    inspect_all(detached, &["api", "paused", "asked", "deaf"])
 }
 
 /// They go on as if nothing had been, or begin again as their policies say.
@@ -238,7 +243,7 @@ fn rounds(scene: &Scene) {
         "idle-a", "idle-b", "frozen-a", "frozen-b", "ready", "probed", "waiting", "given-up", "deaf", "good",
         "bad", "blocked", "pending", "family", "one", "two", "three", "four",
     ];
-    let before: Vec<Value> = quiet.map(|agent| detached.inspect(agent)).to_vec();
+    let before = inspect_all(&detached, &quiet);
     for round in 0..rounds {
         if round % 4 == 3 {
             // A start or a stop is under way.
