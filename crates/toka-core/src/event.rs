@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::pressure::Hold;
 use crate::probe::ProbeKind;
 use crate::schedule::SkipReason;
 use crate::watchdog::Stage;
@@ -81,6 +82,12 @@ pub enum EventKind {
     AgentRequeued {
         /// Who asked for it: `operator`, `schedule`, …
         by: String,
+    },
+    /// Its turn has come, or its next life is due, and it waits until the host has room for it. Told once for each wait.
+    AgentWaiting {
+        /// What there was too little of when the wait began.
+        #[serde(flatten)]
+        hold: Hold,
     },
     /// The keeper is asked to start it.
     AgentStarting,

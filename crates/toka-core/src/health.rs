@@ -172,6 +172,7 @@ impl HealthReport {
         let uptime_ms = uptime(&status, now_ms);
         let shares = resources.as_ref().map(|used| Shares::of(used, uptime_ms)).unwrap_or_default();
         let mut reasons: Vec<Reason> = of_state(&status).into_iter().collect();
+        reasons.extend(status.held.map(|hold| Reason::HeldBack { hold }));
         reasons.extend(of_watchdog(&status));
         if is_up(&status.state) {
             reasons.extend(of_probes(&status));

@@ -6,6 +6,7 @@
 //! actor acts on it. The crate knows no YAML, SQL, HTTP API or models: what to start is a [`Launch`].
 
 mod actor;
+mod admission;
 mod adopted;
 mod beside;
 mod clock;
@@ -23,6 +24,7 @@ mod sink;
 #[cfg(test)]
 mod test_support;
 
+pub use admission::{Admission, Entry, Turn};
 pub use adopted::{Adopted, AdoptedProcess, AdoptedTask};
 pub use exit_reason::exit_reason;
 pub use launch::{Command, Hooks, Launch, Profile, StopPolicy};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Verdict;
+use crate::pressure::Hold;
 use crate::probe::ProbeKind;
 use crate::units::format_duration;
 use crate::watchdog::Stage;
@@ -47,6 +48,12 @@ pub enum Reason {
         /// When it is started again, in milliseconds since the Unix epoch.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_start_ms: Option<i64>,
+    },
+    /// It could start, and the host has no room for it.
+    HeldBack {
+        /// What there is too little of.
+        #[serde(flatten)]
+        hold: Hold,
     },
     /// It gives no sign of life.
     Wedged {
@@ -129,7 +136,8 @@ impl Reason {
             | Self::Backoff { .. }
             | Self::Wedged { .. }
             | Self::ProbeFails { .. } => Verdict::Unhealthy,
-            Self::Spinning { .. }
+            Self::HeldBack { .. }
+            | Self::Spinning { .. }
             | Self::NotReady { .. }
             | Self::Late { .. }
             | Self::Paused
@@ -163,6 +171,7 @@ impl fmt::Display for Reason {
                 Some(exit) => write!(f, "waits for restart {restarts}: {exit}"),
                 None => write!(f, "waits for restart {restarts}"),
             },
+            Self::HeldBack { hold } => write!(f, "waits for its start: {hold}"),
             Self::Wedged { stage, quiet_ms } => {
                 write!(f, "no sign of life for {}: {}", duration(*quiet_ms), of_stage(*stage))
             }

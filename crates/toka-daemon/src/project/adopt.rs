@@ -27,6 +27,7 @@ use super::member::{Employer, Ids, Member};
 use super::open::{
     RunFolder, cgroup_name, describe, end_with_keeper, keeper_socket, open_journal, run_folder,
 };
+use super::queue::Queue;
 use super::recall::Recalled;
 use super::schedule::{Clock, last_seen};
 use super::{Doors, Opened, Project};
@@ -84,6 +85,8 @@ impl Project {
         let journal = Arc::new(open_journal(folders, run, vec![seen])?);
         let used = holdings.iter().map(|entry| entry.id).max().unwrap_or(ProcessId(0));
         let runtime = Runtime::outlived(keeper.clone(), Arc::clone(&journal) as Arc<_>, used);
+        let queue = Queue::new(declaration.pressure, &journal);
+        let runtime = runtime.admitting(queue.gate());
         let archivist = crate::logs::archivist(&folders.state_dir);
         let mut ids = Ids::after(&holdings);
         let mut processes = Processes::of(&keeper, &recalled, holdings).await;
@@ -125,6 +128,7 @@ impl Project {
             plan,
             members,
             batches: Vec::new(),
+            queue,
             swept: BTreeSet::new(),
             writes: JoinSet::new(),
             sweeper: Sweeper::default(),

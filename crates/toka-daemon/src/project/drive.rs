@@ -21,6 +21,7 @@ enum Wake {
     Event(Event),
     Order(Order),
     Clock,
+    Room(AgentName),
     JournalGone,
 }
 
@@ -47,16 +48,19 @@ impl Project {
             for action in next_actions(&self.plan, &self.state, &self.limits) {
                 self.act(action);
             }
+            self.review_queue();
             let wake = tokio::select! {
                 biased;
                 event = self.events.recv() => event.map_or(Wake::JournalGone, Wake::Event),
                 Some(order) = self.orders.recv() => Wake::Order(order),
                 () = self.clock.ring() => Wake::Clock,
+                agent = self.queue.turn() => Wake::Room(agent),
             };
             match wake {
                 Wake::Event(event) => self.observe(&event),
                 Wake::Order(order) => self.obey(order).await,
                 Wake::Clock => self.attend_clock().await,
+                Wake::Room(agent) => self.queue.call(&agent),
                 Wake::JournalGone => return,
             }
             while self.writes.try_join_next().is_some() {}
@@ -97,6 +101,7 @@ impl Project {
     /// that follows is then known already.
     fn act(&mut self, action: Action) {
         match action {
+            Action::Start(agent) if !self.has_room(&agent) => {}
             Action::Start(agent) => {
                 self.step(&agent, Happening::StartRequested);
                 self.start(&agent);

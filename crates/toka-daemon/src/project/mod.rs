@@ -17,6 +17,7 @@ mod facts;
 mod handle;
 mod member;
 mod open;
+mod queue;
 mod recall;
 mod schedule;
 mod summary;
@@ -54,6 +55,7 @@ use doors::Doors;
 use handle::Order;
 use member::{Ids, Member};
 use open::RunFolder;
+use queue::Queue;
 use schedule::Clock;
 
 /// A project that runs.
@@ -71,6 +73,8 @@ pub struct Project {
     batches: Vec<Batch>,
     /// When the clock starts agents.
     clock: Clock,
+    /// Agents that wait for room on the host.
+    queue: Queue,
     /// Agents whose start has to wait for the sweeper.
     swept: BTreeSet<AgentName>,
     writes: JoinSet<()>,

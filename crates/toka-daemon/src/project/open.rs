@@ -25,6 +25,7 @@ use super::admit::{Ground, set_up};
 use super::adopt::LOCK;
 use super::handle::ProjectHandle;
 use super::member::{Employer, Ids, employ_all};
+use super::queue::Queue;
 use super::schedule::{self, Clock};
 use super::{Doors, Project};
 use crate::folders::ProjectFolders;
@@ -97,6 +98,8 @@ impl Project {
                 runtime
             }
         };
+        let queue = Queue::new(declaration.pressure, &journal);
+        let runtime = runtime.admitting(queue.gate());
         let mut ids = Ids::default();
         let archivist = crate::logs::archivist(&folders.state_dir);
         let employer = Employer {
@@ -121,6 +124,7 @@ impl Project {
             members,
             batches: Vec::new(),
             clock: Clock::default(),
+            queue,
             swept: BTreeSet::new(),
             writes: JoinSet::new(),
             sweeper: Sweeper::default(),

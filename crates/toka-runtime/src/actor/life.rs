@@ -33,7 +33,7 @@ impl<P: Processes> Actor<P> {
         if first {
             self.born = self.begun;
         }
-        (self.comeback, self.status, self.grace) = (None, None, None);
+        (self.comeback, self.turn, self.status, self.grace) = (None, None, None, None);
         self.readiness = Readiness::default();
         self.remarks.clear();
         let durable = self.emit(EventKind::AgentStarting);
@@ -261,7 +261,7 @@ impl<P: Processes> Actor<P> {
         }
         self.look(now).await;
         if self.comeback.is_some_and(|comeback| comeback <= now) {
-            self.start().await;
+            self.come_back().await;
         }
         let due = self.progress_due(now);
         self.tell_progress(due);

@@ -9,6 +9,7 @@
 
 mod adopt;
 mod calls;
+mod comeback;
 mod ending;
 mod hooks;
 mod life;
@@ -30,13 +31,14 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::admission::Turn;
 use crate::beside::Besides;
 use crate::coalesce::Coalescer;
 use crate::countdown::Countdown;
 use crate::door::{Door, Message};
 use crate::output::Note;
 use crate::probe::ProbeNote;
-use crate::{Adopted, Command, Durable, EventSink, Processes, Profile};
+use crate::{Admission, Adopted, Command, Durable, EventSink, Processes, Profile};
 use hooks::{Occasion, StartOutcome};
 pub(crate) use life::whole_chain;
 use notices::Remark;
@@ -80,6 +82,7 @@ enum Wake {
     Door(Box<Message>),
     Probe(Box<ProbeNote>),
     Deadline,
+    Turn,
 }
 
 /// What tells the sender of messages that an answer is on its way, and what is known of a running task.
@@ -133,6 +136,9 @@ pub(crate) struct Actor<P> {
     sink: Arc<dyn EventSink>,
     orders: mpsc::UnboundedReceiver<Box<Order>>,
     starts: Arc<Semaphore>,
+    admission: Admission,
+    /// Its place among those that wait for room on the host.
+    turn: Option<Turn>,
     state: AgentState,
     /// When its first life began.
     born: Instant,
@@ -172,6 +178,7 @@ impl<P: Processes> Actor<P> {
         sink: Arc<dyn EventSink>,
         orders: mpsc::UnboundedReceiver<Box<Order>>,
         starts: Arc<Semaphore>,
+        admission: Admission,
     ) -> Self {
         Self {
             profile,
@@ -185,6 +192,8 @@ impl<P: Processes> Actor<P> {
             sink,
             orders,
             starts,
+            admission,
+            turn: None,
             state: AgentState::Pending,
             born: Instant::now(),
             begun: Instant::now(),
@@ -236,6 +245,7 @@ impl<P: Processes> Actor<P> {
             Wake::Door(message) => Box::pin(self.on_message(*message)).await,
             Wake::Probe(note) => Box::pin(self.on_probe(*note)).await,
             Wake::Deadline => Box::pin(self.on_deadline()).await,
+            Wake::Turn => self.start().await,
             Wake::Abandoned => {}
         }
     }
@@ -250,6 +260,7 @@ impl<P: Processes> Actor<P> {
             outcome = hooks::finished(&mut self.hooks) => Wake::Hooks(Box::new(outcome)),
             note = noted(&mut self.notes) => Wake::Output(note),
             () = at(deadline) => Wake::Deadline,
+            () = comeback::turn(&mut self.turn) => Wake::Turn,
             note = probes::noted(&mut self.probing) => Wake::Probe(Box::new(note)),
             message = knocked(&mut self.door), if listening => Wake::Door(message),
         }
