@@ -12,6 +12,7 @@ mod beside;
 mod clock;
 mod coalesce;
 mod countdown;
+mod disk;
 pub mod door;
 mod exit_reason;
 mod launch;
@@ -26,6 +27,7 @@ mod test_support;
 
 pub use admission::{Admission, Entry, Turn};
 pub use adopted::{Adopted, AdoptedProcess, AdoptedTask};
+pub use disk::{DiskGauge, DiskLimit};
 pub use exit_reason::exit_reason;
 pub use launch::{Command, Hooks, Launch, Profile, StopPolicy};
 pub use processes::Processes;

@@ -9,6 +9,7 @@ use tracing::Instrument as _;
 
 use crate::actor::{Actor, Order};
 use crate::beside::{Besides, Numbers, Routes, lock};
+use crate::disk::Surveyor;
 use crate::{Admission, Adopted, Command, EventSink, Launch, Processes, Profile};
 
 /// Starts that the keeper has before it at one time. It makes one after the other: with a few it never waits for us,
@@ -24,6 +25,7 @@ pub struct Runtime<P> {
     numbers: Numbers,
     starts: Arc<Semaphore>,
     admission: Admission,
+    surveyor: Surveyor,
 }
 
 impl<P: Processes> Runtime<P> {
@@ -32,7 +34,15 @@ impl<P: Processes> Runtime<P> {
         let routes = Routes::default();
         tokio::spawn(route(events, Arc::clone(&routes), |_| {}));
         let (numbers, starts) = (Numbers::default(), Arc::new(Semaphore::new(STARTS)));
-        Self { processes, sink, routes, numbers, starts, admission: Admission::default() }
+        Self {
+            processes,
+            sink,
+            routes,
+            numbers,
+            starts,
+            admission: Admission::default(),
+            surveyor: Surveyor::default(),
+        }
     }
 
     /// One whose keeper outlives it, and may have agents that an earlier owner began. Nothing that the keeper says is heard
@@ -41,7 +51,15 @@ impl<P: Processes> Runtime<P> {
     pub fn outlived(processes: P, sink: Arc<dyn EventSink>, used: ProcessId) -> Self {
         let (numbers, starts) = (Numbers::after(used), Arc::new(Semaphore::new(STARTS)));
         let admission = Admission::default();
-        Self { processes, sink, routes: Routes::default(), numbers, starts, admission }
+        Self {
+            processes,
+            sink,
+            routes: Routes::default(),
+            numbers,
+            starts,
+            admission,
+            surveyor: Surveyor::default(),
+        }
     }
 
     /// Begins to listen to the keeper, and keeps a handle on it as long as it speaks. Must be called within a tokio runtime.
@@ -90,7 +108,7 @@ impl<P: Processes> Runtime<P> {
             Arc::clone(&self.sink),
             mailbox,
             Arc::clone(&self.starts),
-            self.admission.clone(),
+            (self.admission.clone(), self.surveyor.clone()),
         );
         let routes = Arc::clone(&self.routes);
         let life = tracing::info_span!("agent", %name);

@@ -237,6 +237,7 @@ pub(crate) fn launch(folder: &TempDir) -> Launch {
         stop: StopPolicy { signal: 15, grace: Duration::from_secs(10) },
         timeout: None,
         memory: ByteSize::mib(64),
+        disk: None,
         log: log_of_one_run(&root),
         door,
         tasks: TaskList::default(),

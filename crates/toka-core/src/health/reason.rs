@@ -116,6 +116,11 @@ pub enum Reason {
         /// Of its limit.
         percent: u32,
     },
+    /// It holds almost all the storage that it may.
+    DiskNearLimit {
+        /// Of its limit.
+        percent: u32,
+    },
     /// A layer of its confinement is weaker than it demands.
     Unenforced {
         /// Which.
@@ -146,6 +151,7 @@ impl Reason {
             | Self::IoPressure { .. }
             | Self::Throttled { .. }
             | Self::ProcessesNearLimit { .. }
+            | Self::DiskNearLimit { .. }
             | Self::Unenforced { .. } => Verdict::Degraded,
             Self::ComingUp { .. } => Verdict::Starting,
         }
@@ -194,6 +200,7 @@ impl fmt::Display for Reason {
                 write!(f, "held back by its CPU quota {percent} % of the time")
             }
             Self::ProcessesNearLimit { percent } => write!(f, "processes at {percent} % of their limit"),
+            Self::DiskNearLimit { percent } => write!(f, "disk usage at {percent} % of its limit"),
             Self::Unenforced { layer, reasons } => {
                 write!(f, "{} is weaker than it demands", layer.as_str())?;
                 if reasons.is_empty() { Ok(()) } else { write!(f, ": {}", reasons.join("; ")) }

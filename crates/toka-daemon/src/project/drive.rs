@@ -211,11 +211,13 @@ impl Project {
             Order::Status { answer } => drop(answer.send(Arc::clone(&self.status))),
             Order::Health { figures, answer } => self.tell_facts(figures, answer),
             Order::Resources { agent, answer } => {
-                let id = self.members.get(&agent).map(|member| member.id);
+                let is_alive = self.status.agent(&agent).is_some_and(|agent| agent.state.is_alive());
+                let of = |member: &Member| (member.id, member.disk.clone().filter(|_| is_alive));
+                let id = self.members.get(&agent).map(of);
                 let keeper = self.keeper.clone();
                 self.writes.spawn(async move {
                     let resources = match id {
-                        Some(id) => keeper.resources(id).await,
+                        Some((id, disk)) => Member::with_disk(disk.as_ref(), keeper.resources(id).await),
                         None => None,
                     };
                     let _ = answer.send(resources);

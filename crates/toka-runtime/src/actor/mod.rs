@@ -10,6 +10,7 @@
 mod adopt;
 mod calls;
 mod comeback;
+mod disk;
 mod ending;
 mod hooks;
 mod life;
@@ -35,6 +36,7 @@ use crate::admission::Turn;
 use crate::beside::Besides;
 use crate::coalesce::Coalescer;
 use crate::countdown::Countdown;
+use crate::disk::{Measured, Surveyor};
 use crate::door::{Door, Message};
 use crate::output::Note;
 use crate::probe::ProbeNote;
@@ -83,6 +85,7 @@ enum Wake {
     Probe(Box<ProbeNote>),
     Deadline,
     Turn,
+    Measured(Measured),
 }
 
 /// What tells the sender of messages that an answer is on its way, and what is known of a running task.
@@ -130,6 +133,8 @@ pub(crate) struct Actor<P> {
     /// Boxed, as few agents have them, and there may be thousands of agents.
     probing: Option<Box<Probing>>,
     watching: Option<Box<Watching>>,
+    surveyor: Surveyor,
+    survey: Option<Box<disk::Survey>>,
     readiness: Readiness,
     /// What has been told of this life and is told only once.
     remarks: BTreeSet<Remark>,
@@ -178,7 +183,7 @@ impl<P: Processes> Actor<P> {
         sink: Arc<dyn EventSink>,
         orders: mpsc::UnboundedReceiver<Box<Order>>,
         starts: Arc<Semaphore>,
-        admission: Admission,
+        (admission, surveyor): (Admission, Surveyor),
     ) -> Self {
         Self {
             profile,
@@ -187,6 +192,8 @@ impl<P: Processes> Actor<P> {
             besides,
             probing: None,
             watching: None,
+            surveyor,
+            survey: None,
             readiness: Readiness::default(),
             remarks: BTreeSet::new(),
             sink,
@@ -246,6 +253,7 @@ impl<P: Processes> Actor<P> {
             Wake::Probe(note) => Box::pin(self.on_probe(*note)).await,
             Wake::Deadline => Box::pin(self.on_deadline()).await,
             Wake::Turn => self.start().await,
+            Wake::Measured(measured) => Box::pin(self.on_measured(measured)).await,
             Wake::Abandoned => {}
         }
     }
@@ -260,6 +268,7 @@ impl<P: Processes> Actor<P> {
             outcome = hooks::finished(&mut self.hooks) => Wake::Hooks(Box::new(outcome)),
             note = noted(&mut self.notes) => Wake::Output(note),
             () = at(deadline) => Wake::Deadline,
+            measured = disk::measured(&mut self.survey) => Wake::Measured(measured),
             () = comeback::turn(&mut self.turn) => Wake::Turn,
             note = probes::noted(&mut self.probing) => Wake::Probe(Box::new(note)),
             message = knocked(&mut self.door), if listening => Wake::Door(message),
@@ -273,6 +282,7 @@ impl<P: Processes> Actor<P> {
             self.grace,
             self.comeback,
             watchdog,
+            self.survey.as_ref().and_then(|survey| survey.due()),
             self.progress.due(),
             self.metrics.due(),
         ]
