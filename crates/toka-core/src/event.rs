@@ -9,7 +9,7 @@ use crate::pressure::Hold;
 use crate::probe::ProbeKind;
 use crate::schedule::SkipReason;
 use crate::watchdog::Stage;
-use crate::{AgentName, Enforcement, Exit, ProjectName, RunId};
+use crate::{AgentName, Enforcement, Exit, HealthReport, ProjectName, RunId};
 
 /// One numbered, timed event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -273,6 +273,20 @@ pub enum EventKind {
         /// The next time, in milliseconds since the Unix epoch; none when there is no further one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_ms: Option<i64>,
+    },
+    /// A report of it, for whoever follows the topic that its declaration names.
+    AgentReport {
+        /// The topic.
+        topic: String,
+        /// Its health at that moment.
+        report: Box<HealthReport>,
+    },
+    /// A report of it did not arrive. Told once, until one arrives there.
+    ReportUndelivered {
+        /// Where it was to go, without what only the receiver should know.
+        to: String,
+        /// Why it did not.
+        reason: String,
     },
     /// Something a person should know.
     Warning {

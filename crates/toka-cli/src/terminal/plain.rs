@@ -102,6 +102,7 @@ fn in_short(kind: &EventKind) -> String {
             format!("metrics: {}", values.join(" "))
         }
         EventKind::AgentStarting => "starting".to_owned(),
+        EventKind::AgentReport { topic, report } => format!("report to {}: {}", safe(topic), report.verdict),
         EventKind::LogLineSeen { text } => format!("wrote a line with {:?}", safe(text)),
         EventKind::ProbeChanged { probe, .. } => format!("{probe} probe succeeds"),
         EventKind::TaskEnded { duration_ms, .. } => {
@@ -208,6 +209,9 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         EventKind::ScheduleFired { .. } => ("its time has come".to_owned(), Paint::NONE),
         EventKind::ScheduleSkipped { reason, .. } => {
             (format!("a time of its schedule was passed over: {}", reason.as_str()), palette.warn)
+        }
+        EventKind::ReportUndelivered { to, reason } => {
+            (format!("a report did not reach {}: {}", safe(to), safe(reason)), palette.warn)
         }
         EventKind::Warning { message } => (format!("warning: {}", safe(message)), palette.warn),
         // The rest is told by another line, or is of use to programs only.

@@ -29,6 +29,7 @@ use super::open::{
 };
 use super::queue::Queue;
 use super::recall::Recalled;
+use super::reports::Desk;
 use super::schedule::{Clock, last_seen};
 use super::{Doors, Opened, Project};
 use crate::declaration::Parsed;
@@ -129,6 +130,7 @@ impl Project {
             members,
             batches: Vec::new(),
             queue,
+            reports: Desk::default(),
             swept: BTreeSet::new(),
             writes: JoinSet::new(),
             sweeper: Sweeper::default(),

@@ -22,6 +22,7 @@ enum Wake {
     Order(Order),
     Clock,
     Room(AgentName),
+    Report,
     JournalGone,
 }
 
@@ -34,6 +35,7 @@ impl Project {
 
     async fn drive_to_the_end(mut self) -> RunSummary {
         self.attend().await;
+        self.finish_reports().await;
         while self.writes.join_next().await.is_some() {}
         self.sweeper.finish().await;
         let summary = self.summary();
@@ -55,11 +57,13 @@ impl Project {
                 Some(order) = self.orders.recv() => Wake::Order(order),
                 () = self.clock.ring() => Wake::Clock,
                 agent = self.queue.turn() => Wake::Room(agent),
+                () = self.reports.due() => Wake::Report,
             };
             match wake {
                 Wake::Event(event) => self.observe(&event),
                 Wake::Order(order) => self.obey(order).await,
                 Wake::Clock => self.attend_clock().await,
+                Wake::Report => self.report(),
                 Wake::Room(agent) => self.queue.call(&agent),
                 Wake::JournalGone => return,
             }
@@ -174,6 +178,7 @@ impl Project {
         }
         if let Some(agent) = &event.agent {
             self.learn(agent, &event.kind);
+            self.hear_for_reports(agent, &event.kind);
             if was_final(self) && !before {
                 self.clear(agent);
             }
@@ -200,7 +205,7 @@ impl Project {
         }
     }
 
-    async fn obey(&mut self, order: Order) {
+    pub(super) async fn obey(&mut self, order: Order) {
         // Whoever asked may be gone: then the answer goes nowhere.
         match order {
             Order::Command { command, by, answer } => {

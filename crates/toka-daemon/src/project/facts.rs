@@ -18,7 +18,7 @@ use super::{Member, Project};
 
 /// A keeper that has not answered by then hangs: it answers in less than a millisecond, and starts and stops a thousand
 /// agents in a few seconds.
-const KEEPER_ANSWER: Duration = Duration::from_secs(2);
+pub(crate) const KEEPER_ANSWER: Duration = Duration::from_secs(2);
 /// Calls of the keeper at a time: enough that it never waits for the next, few enough that what is urgent comes soon.
 const CALLS: usize = 32;
 

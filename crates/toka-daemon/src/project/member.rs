@@ -21,6 +21,7 @@ use crate::exam::{Exam, Examiner, Proctor, Question};
 use crate::folders::ProjectFolders;
 use crate::journal::Journal;
 use crate::objectives::{Check, are_ignored, checks};
+use crate::reporting::channel::Channel;
 use crate::sweeper::Private;
 use crate::task_list;
 use crate::workplace::Grounds;
@@ -222,8 +223,13 @@ pub(crate) fn awaited_lines(agent: &Agent, plan: &Plan) -> Vec<String> {
 
 /// What an agent declares, or gets by default, and this version does not do, in one sentence.
 fn not_in_force(agent: &Agent) -> Option<String> {
-    let parts = [("checks of a service's objectives", are_ignored(agent))];
-    let absent: Vec<&str> = parts.iter().filter(|(_, declared)| *declared).map(|(name, _)| *name).collect();
+    let unknown = |text: &String| match Channel::parse(text) {
+        Ok(Channel::Label(label)) => Some(format!("reports to {label:?}")),
+        _ => None,
+    };
+    let checks = are_ignored(agent).then(|| "checks of a service's objectives".to_owned());
+    let absent: Vec<String> =
+        checks.into_iter().chain(agent.reporting.channels.iter().filter_map(unknown)).collect();
     (!absent.is_empty()).then(|| format!("not in force yet: {}", absent.join(", ")))
 }
 

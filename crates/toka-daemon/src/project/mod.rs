@@ -19,6 +19,7 @@ mod member;
 mod open;
 mod queue;
 mod recall;
+mod reports;
 mod schedule;
 mod summary;
 mod timetable;
@@ -45,6 +46,7 @@ use crate::sweeper::Sweeper;
 pub use adopt::AdoptOptions;
 pub use apply::{ApplyError, Changes};
 pub use command::CommandError;
+pub(crate) use facts::KEEPER_ANSWER;
 pub use facts::{Facts, Figures};
 pub use handle::{Earnest, Gone, Overview, ProjectHandle};
 pub use open::Opened;
@@ -56,6 +58,7 @@ use handle::Order;
 use member::{Ids, Member};
 use open::RunFolder;
 use queue::Queue;
+use reports::Desk;
 use schedule::Clock;
 
 /// A project that runs.
@@ -75,6 +78,8 @@ pub struct Project {
     clock: Clock,
     /// Agents that wait for room on the host.
     queue: Queue,
+    /// Reports of agents that declare where to.
+    reports: Desk,
     /// Agents whose start has to wait for the sweeper.
     swept: BTreeSet<AgentName>,
     writes: JoinSet<()>,

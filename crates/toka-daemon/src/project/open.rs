@@ -26,6 +26,7 @@ use super::adopt::LOCK;
 use super::handle::ProjectHandle;
 use super::member::{Employer, Ids, employ_all};
 use super::queue::Queue;
+use super::reports::Desk;
 use super::schedule::{self, Clock};
 use super::{Doors, Project};
 use crate::folders::ProjectFolders;
@@ -125,6 +126,7 @@ impl Project {
             batches: Vec::new(),
             clock: Clock::default(),
             queue,
+            reports: Desk::default(),
             swept: BTreeSet::new(),
             writes: JoinSet::new(),
             sweeper: Sweeper::default(),

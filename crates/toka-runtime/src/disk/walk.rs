@@ -236,7 +236,8 @@ mod tests {
             match thing {
                 Thing::File { size } => fs::write(&path, vec![7; *size]).expect("room"),
                 Thing::Sparse { size } => {
-                    fs::File::create(&path).expect("room").set_len(*size).expect("a hole")
+                    let file = fs::File::create(&path).expect("room");
+                    file.set_len(*size).expect("a hole");
                 }
                 Thing::Link { to } if !files.is_empty() => {
                     let to: &PathBuf = &files[to % files.len()];
