@@ -61,7 +61,8 @@ fn a_report_arrives_at_every_place(user: User) {
     let events = finished.events();
     let told: Vec<&Value> = events.iter().filter(|event| event["type"] == "agent_report").collect();
     assert_eq!(told.len(), 1, "{finished:#?}");
-    assert_eq!((&told[0]["topic"], &told[0]["report"]["name"]), (&"builds".into(), &"agent".into()));
+    assert_eq!((&told[0]["topic"], &told[0]["occasion"]), (&"builds".into(), &"end".into()));
+    assert_eq!(told[0]["report"]["name"], "agent");
     // The agent is told where its reports go, and not the way there.
     let log = scene.toka(&["logs", "--project", scene.name(), "agent"]).stdout;
     assert!(log.contains("topic: builds") && !log.contains("hunter2"), "{log}");

@@ -44,6 +44,20 @@ pub struct Usage {
     pub oom_kills: u64,
 }
 
+/// Why there is a report. Ordered: the greater says more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Occasion {
+    /// Its state is another.
+    Change,
+    /// A task has ended, an objective is met, another quarter is done.
+    Milestone,
+    /// An hour, a day or a week is over.
+    Period,
+    /// It has come to its end.
+    End,
+}
+
 /// The kinds of events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -278,6 +292,8 @@ pub enum EventKind {
     AgentReport {
         /// The topic.
         topic: String,
+        /// Why there is one.
+        occasion: Occasion,
         /// Its health at that moment.
         report: Box<HealthReport>,
     },

@@ -102,7 +102,9 @@ fn in_short(kind: &EventKind) -> String {
             format!("metrics: {}", values.join(" "))
         }
         EventKind::AgentStarting => "starting".to_owned(),
-        EventKind::AgentReport { topic, report } => format!("report to {}: {}", safe(topic), report.verdict),
+        EventKind::AgentReport { topic, report, .. } => {
+            format!("report to {}: {}", safe(topic), report.verdict)
+        }
         EventKind::LogLineSeen { text } => format!("wrote a line with {:?}", safe(text)),
         EventKind::ProbeChanged { probe, .. } => format!("{probe} probe succeeds"),
         EventKind::TaskEnded { duration_ms, .. } => {

@@ -178,6 +178,7 @@ impl Project {
         keep(&declaration, &ground.folders, &parsed.set.agents)?;
         let Parsed { set, plan, .. } = parsed;
         let unchanged: BTreeSet<&AgentName> = changes.unchanged.iter().collect();
+        self.flush_reports(|agent| !unchanged.contains(agent));
         self.state = self.state.with_plan(&self.plan, &plan, |agent| unchanged.contains(agent));
         self.plan = plan;
         (self.declaration, self.ground) = (Arc::new(declaration), ground);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use toka_core::event::Occasion;
 use toka_core::{AgentName, Command, EventKind};
 use toka_workstream::{Agent, Frequency};
 use tokio::task::JoinSet;
@@ -14,7 +15,7 @@ use super::Project;
 use super::handle::Order;
 use crate::alarm::Alarm;
 use crate::reporting::channel::Channel;
-use crate::reporting::clerk::{Clerk, Occasion, period_end};
+use crate::reporting::clerk::{Clerk, period_end};
 use crate::reporting::courier::{Courier, Draft, Inbox};
 
 /// How long the last reports may take once every agent has ended.
@@ -157,19 +158,24 @@ impl Project {
         while self.reports.couriers.try_join_next().is_some() {}
     }
 
+    /// Sends what would be due later of those agents that `goes` names.
+    pub(super) fn flush_reports(&mut self, goes: impl Fn(&AgentName) -> bool) {
+        let files = self.reports.files.iter_mut().filter(|(agent, _)| goes(agent));
+        let last: Vec<(AgentName, Occasion)> =
+            files.filter_map(|(agent, file)| Some((agent.clone(), file.clerk.flush()?))).collect();
+        last.iter().for_each(|(agent, occasion)| self.send_report(agent, *occasion));
+    }
+
     /// Sends what would be due later, and waits for a while until all has arrived.
     pub(super) async fn finish_reports(&mut self) {
-        let last: Vec<(AgentName, Occasion)> = self
-            .reports
-            .files
-            .iter_mut()
-            .filter_map(|(agent, file)| Some((agent.clone(), file.clerk.flush()?)))
-            .collect();
-        last.iter().for_each(|(agent, occasion)| self.send_report(agent, *occasion));
+        self.flush_reports(|_| true);
         self.reports.files.clear();
         if !self.wait_for_couriers().await {
             let couriers = &mut self.reports.couriers;
-            let message = format!("{} of its last reports did not arrive in time", couriers.len());
+            let message = format!(
+                "the last reports did not arrive in time; places that keep them waiting: {}",
+                couriers.len()
+            );
             couriers.shutdown().await;
             self.journal.record(None, EventKind::Warning { message }).await;
         }
@@ -217,5 +223,38 @@ impl Project {
             let message = format!("no report is sent by the clock: the timer cannot be set: {error}");
             drop(self.journal.record(None, EventKind::Warning { message }));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use toka_core::Name;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_period_is_reported_once() {
+        let name: AgentName = Name::new("agent").expect("a label");
+        let file =
+            |frequency, period| File { clerk: Clerk::new(frequency), frequency, period, inboxes: Vec::new() };
+        let mut desk = Desk::default();
+        let over = Timestamp::now() - jiff::SignedDuration::from_secs(1);
+        desk.files.insert(name.clone(), file(Frequency::Hourly, Some(over)));
+        desk.files.insert(Name::new("other").expect("a label"), file(Frequency::OnCompletion, None));
+        desk.wind().expect("a timer");
+        desk.due().await;
+        assert_eq!(desk.take_due(), [(name.clone(), Occasion::Period)]);
+        desk.wind().expect("a timer");
+        assert_eq!(desk.take_due(), []);
+        let next = desk.files[&name].period.expect("another one");
+        assert!(next > Timestamp::now() && next <= Timestamp::now() + jiff::SignedDuration::from_hours(1));
+        let wait = tokio::time::timeout(Duration::from_millis(50), desk.due()).await;
+        assert!(wait.is_err(), "nothing wakes before");
+    }
+
+    #[tokio::test]
+    async fn without_reports_nothing_wakes() {
+        let desk = Desk::default();
+        assert!(tokio::time::timeout(Duration::from_millis(50), desk.due()).await.is_err());
     }
 }

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
 use toka_core::EventKind;
+use toka_core::event::Occasion;
 use toka_workstream::Frequency;
 use tokio::time::Instant;
 
@@ -21,20 +21,6 @@ const DAY: i64 = 24 * HOUR;
 const WEEK: i64 = 7 * DAY;
 /// The first Monday of the epoch, which began on a Thursday.
 const MONDAY: i64 = 4 * DAY;
-
-/// Why there is a report. Ordered: the greater says more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Occasion {
-    /// Its state is another.
-    Change,
-    /// A task has ended, an objective is met, another quarter is done.
-    Milestone,
-    /// An hour, a day or a week is over.
-    Period,
-    /// It has come to its end.
-    End,
-}
 
 /// Keeps the times of one agent.
 #[derive(Debug)]

@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::body::Bytes;
 use serde::Serialize;
+use toka_core::event::Occasion;
 use toka_core::health::Expected;
 use toka_core::{AgentName, AgentStatus, EventKind, HealthReport, ProjectName, Resources, RunId};
 use toka_keeper::{Keeper, ProcessId};
 use tokio::sync::Notify;
 
 use super::channel::Channel;
-use super::clerk::Occasion;
 use super::file;
+use super::webhook::Patience;
 use crate::journal::Journal;
 use crate::project::KEEPER_ANSWER;
 
@@ -113,7 +114,8 @@ impl Courier {
     pub(crate) async fn run(self, inbox: Arc<Inbox>) {
         let mut arrives = true;
         while let Some(draft) = inbox.next().await {
-            let arrived = self.bring(draft).await;
+            let patience = if arrives { Patience::Ordinary } else { Patience::Exhausted };
+            let arrived = self.bring(draft, patience).await;
             if let Err(reason) = &arrived
                 && std::mem::replace(&mut arrives, false)
             {
@@ -129,7 +131,7 @@ impl Courier {
         drop(self.journal.record(Some(self.agent.clone()), told));
     }
 
-    async fn bring(&self, draft: Draft) -> Result<(), String> {
+    async fn bring(&self, draft: Draft, patience: Patience) -> Result<(), String> {
         let Draft { occasion, at_ms, status, expected, process, disk } = draft;
         let figures = match process {
             // A keeper that hangs is told by others; the report comes without its figures.
@@ -143,14 +145,15 @@ impl Courier {
             health.status.metrics.retain(|name, _| expected.metrics.contains(name));
         }
         if let Channel::Topic(topic) = &self.channel {
-            let told = EventKind::AgentReport { topic: topic.to_string(), report: Box::new(health) };
+            let told =
+                EventKind::AgentReport { topic: topic.to_string(), occasion, report: Box::new(health) };
             drop(self.journal.record(Some(self.agent.clone()), told));
             return Ok(());
         }
         let report = Report { occasion, project: &self.project, run: self.run, at_ms, health: &health };
         let text = serde_json::to_vec(&report).map_err(|error| error.to_string())?;
         match &self.channel {
-            Channel::Webhook(hook) => hook.deliver(&Bytes::from(text)).await,
+            Channel::Webhook(hook) => hook.deliver(&Bytes::from(text), patience).await,
             Channel::File(name) => self.write(name.as_ref(), text).await,
             Channel::Present(_) | Channel::Topic(_) | Channel::Label(_) => Ok(()),
         }

@@ -48,6 +48,24 @@ enum Scheme {
     Https,
 }
 
+/// How often a report is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// For a while, where that may help.
+    Ordinary,
+    /// Once: the one before did not arrive, and each try holds up those that come after.
+    Exhausted,
+}
+
+impl Patience {
+    fn further_tries(self) -> usize {
+        match self {
+            Self::Ordinary => AGAIN.len(),
+            Self::Exhausted => 0,
+        }
+    }
+}
+
 /// Why a report did not arrive.
 #[derive(Debug)]
 struct Failure {
@@ -110,12 +128,12 @@ impl Webhook {
         if self.port == self.scheme.port() { self.host.clone() } else { self.authority() }
     }
 
-    /// Sends a report, trying again for a while where that may help.
+    /// Sends a report.
     ///
     /// # Errors
     /// When it did not arrive: the last reason, without what only the receiver should know.
-    pub(super) async fn deliver(&self, report: &Bytes) -> Result<(), String> {
-        let mut waits = AGAIN.into_iter();
+    pub(super) async fn deliver(&self, report: &Bytes, patience: Patience) -> Result<(), String> {
+        let mut waits = AGAIN.into_iter().take(patience.further_tries());
         loop {
             let tried = tokio::time::timeout(TRY, self.post(report.clone())).await;
             let tried =
@@ -318,15 +336,18 @@ mod tests {
         (Webhook::parse(&url).expect("a URL"), served)
     }
 
-    async fn deliver(answers: &'static [&'static str]) -> (Result<(), String>, Vec<String>) {
+    async fn deliver(
+        answers: &'static [&'static str],
+        patience: Patience,
+    ) -> (Result<(), String>, Vec<String>) {
         let (hook, served) = server(answers).await;
-        let outcome = hook.deliver(&Bytes::from_static(b"{}")).await;
+        let outcome = hook.deliver(&Bytes::from_static(b"{}"), patience).await;
         (outcome, served.await.expect("no panic"))
     }
 
     #[tokio::test]
     async fn a_report_is_posted_as_json() {
-        let (outcome, asked) = deliver(&["204 No Content"]).await;
+        let (outcome, asked) = deliver(&["204 No Content"], Patience::Ordinary).await;
         assert_eq!(outcome, Ok(()));
         assert!(asked[0].starts_with("POST /hook?key=hunter2 HTTP/1.1\r\n"), "{asked:?}");
         assert!(asked[0].contains("content-type: application/json"), "{asked:?}");
@@ -334,11 +355,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_may_pass_is_tried_again_and_what_does_not_is_not() {
-        let (outcome, asked) = deliver(&["503 Busy", "200 OK"]).await;
+        let (outcome, asked) = deliver(&["503 Busy", "200 OK"], Patience::Ordinary).await;
         assert_eq!((outcome, asked.len()), (Ok(()), 2));
-        let (outcome, asked) = deliver(&["404 Not Found"]).await;
+        let (outcome, asked) = deliver(&["503 Busy"], Patience::Exhausted).await;
+        assert_eq!((outcome, asked.len()), (Err("status 503 Service Unavailable".to_owned()), 1));
+        let (outcome, asked) = deliver(&["404 Not Found"], Patience::Ordinary).await;
         assert_eq!((outcome, asked.len()), (Err("status 404 Not Found".to_owned()), 1));
-        let (outcome, asked) = deliver(&["307 Elsewhere"]).await;
+        let (outcome, asked) = deliver(&["307 Elsewhere"], Patience::Ordinary).await;
         let why = outcome.expect_err("it is not followed");
         assert!(why.contains("not followed"), "{why}");
         assert_eq!(asked.len(), 1);
@@ -383,7 +406,7 @@ mod tests {
         assert_eq!(why.again, Again::Try);
         assert!(why.reason.contains("no connection") && !why.reason.contains("hunter2"), "{why:?}");
         let metadata = Webhook::parse("http://169.254.169.254/latest/hunter2").expect("a URL");
-        let why = metadata.deliver(&Bytes::new()).await.expect_err("forbidden");
+        let why = metadata.deliver(&Bytes::new(), Patience::Ordinary).await.expect_err("forbidden");
         assert!(why.contains("never sent") && !why.contains("hunter2"), "{why}");
     }
 }
