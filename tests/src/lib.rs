@@ -18,6 +18,7 @@ mod terminal;
 mod traces;
 mod user;
 mod wait;
+mod web;
 mod workstream;
 
 pub use answers::{Answer, Proof, Try, allowed, answers_in, denied, words_of};
@@ -32,6 +33,7 @@ pub use terminal::{OnTerminal, Reading};
 pub use traces::{cgroups_of, processes_with};
 pub use user::User;
 pub use wait::until;
+pub use web::{Posted, Serves, WebServer};
 pub use workstream::Document;
 
 /// Makes two tests of each function: one as root, one as an ordinary user.

@@ -9,7 +9,8 @@ use tracing::Instrument as _;
 
 use crate::actor::{Actor, Order};
 use crate::beside::{Besides, Numbers, Routes, lock};
-use crate::{Adopted, Command, EventSink, Launch, Processes, Profile};
+use crate::disk::Surveyor;
+use crate::{Admission, Adopted, Command, EventSink, Launch, Processes, Profile};
 
 /// Starts that the keeper has before it at one time. It makes one after the other: with a few it never waits for us,
 /// and with no more of them the first of a thousand agents is heard of before the last is started.
@@ -23,6 +24,8 @@ pub struct Runtime<P> {
     routes: Routes,
     numbers: Numbers,
     starts: Arc<Semaphore>,
+    admission: Admission,
+    surveyor: Surveyor,
 }
 
 impl<P: Processes> Runtime<P> {
@@ -31,7 +34,15 @@ impl<P: Processes> Runtime<P> {
         let routes = Routes::default();
         tokio::spawn(route(events, Arc::clone(&routes), |_| {}));
         let (numbers, starts) = (Numbers::default(), Arc::new(Semaphore::new(STARTS)));
-        Self { processes, sink, routes, numbers, starts }
+        Self {
+            processes,
+            sink,
+            routes,
+            numbers,
+            starts,
+            admission: Admission::default(),
+            surveyor: Surveyor::default(),
+        }
     }
 
     /// One whose keeper outlives it, and may have agents that an earlier owner began. Nothing that the keeper says is heard
@@ -39,7 +50,16 @@ impl<P: Processes> Runtime<P> {
     /// that the keeper knows.
     pub fn outlived(processes: P, sink: Arc<dyn EventSink>, used: ProcessId) -> Self {
         let (numbers, starts) = (Numbers::after(used), Arc::new(Semaphore::new(STARTS)));
-        Self { processes, sink, routes: Routes::default(), numbers, starts }
+        let admission = Admission::default();
+        Self {
+            processes,
+            sink,
+            routes: Routes::default(),
+            numbers,
+            starts,
+            admission,
+            surveyor: Surveyor::default(),
+        }
     }
 
     /// Begins to listen to the keeper, and keeps a handle on it as long as it speaks. Must be called within a tokio runtime.
@@ -52,6 +72,12 @@ impl<P: Processes> Runtime<P> {
     #[must_use]
     pub fn reporting_to(&self, sink: Arc<dyn EventSink>) -> Self {
         Self { sink, ..self.clone() }
+    }
+
+    /// The same runtime, whose actors go through this gate before a life that nobody asked for.
+    #[must_use]
+    pub fn admitting(self, admission: Admission) -> Self {
+        Self { admission, ..self }
     }
 
     /// Makes the actor of an agent, which waits to be started. It is known to the keeper's events from now on, so
@@ -82,6 +108,7 @@ impl<P: Processes> Runtime<P> {
             Arc::clone(&self.sink),
             mailbox,
             Arc::clone(&self.starts),
+            (self.admission.clone(), self.surveyor.clone()),
         );
         let routes = Arc::clone(&self.routes);
         let life = tracing::info_span!("agent", %name);

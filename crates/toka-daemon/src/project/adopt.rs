@@ -28,7 +28,9 @@ use super::keeping::{heed, keeper_options, keeper_socket};
 use super::legacy::{Legacy, furnish, is_unfinished, orphans};
 use super::member::{Employer, Ids, Member};
 use super::open::{RunFolder, describe, open_journal, run_folder, settle};
+use super::queue::Queue;
 use super::recall::Recalled;
+use super::reports::Desk;
 use super::schedule::{Clock, last_seen};
 use super::{Doors, Opened, Project};
 use crate::declaration::Parsed;
@@ -91,6 +93,8 @@ impl Project {
         let journal = Arc::new(open_journal(folders, run, vec![seen])?);
         let used = holdings.iter().map(|entry| entry.id).max().unwrap_or(ProcessId(0));
         let runtime = Runtime::outlived(keeper.clone(), Arc::clone(&journal) as Arc<_>, used);
+        let queue = Queue::new(declaration.pressure, &journal);
+        let runtime = runtime.admitting(queue.gate());
         let archivist = crate::logs::archivist(&folders.state_dir);
         let mut ids = Ids::after(&holdings);
         let mut processes = Processes::of(&keeper, &recalled, holdings).await;
@@ -131,6 +135,8 @@ impl Project {
             plan,
             members,
             batches: Vec::new(),
+            queue,
+            reports: Desk::default(),
             swept: BTreeSet::new(),
             writes: JoinSet::new(),
             sweeper: Sweeper::default(),

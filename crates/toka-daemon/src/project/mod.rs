@@ -19,7 +19,9 @@ mod keeping;
 mod legacy;
 mod member;
 mod open;
+mod queue;
 mod recall;
+mod reports;
 mod schedule;
 mod summary;
 mod timetable;
@@ -46,6 +48,7 @@ use crate::sweeper::Sweeper;
 pub use adopt::AdoptOptions;
 pub use apply::{ApplyError, Changes};
 pub use command::CommandError;
+pub(crate) use facts::KEEPER_ANSWER;
 pub use facts::{Facts, Figures};
 pub use handle::{Earnest, Gone, Overview, ProjectHandle};
 pub(crate) use legacy::{list, unfinished};
@@ -57,6 +60,8 @@ use doors::Doors;
 use handle::Order;
 use member::{Ids, Member};
 use open::RunFolder;
+use queue::Queue;
+use reports::Desk;
 use schedule::Clock;
 
 /// A project that runs.
@@ -74,6 +79,10 @@ pub struct Project {
     batches: Vec<Batch>,
     /// When the clock starts agents.
     clock: Clock,
+    /// Agents that wait for room on the host.
+    queue: Queue,
+    /// Reports of agents that declare where to.
+    reports: Desk,
     /// Agents whose start has to wait for the sweeper.
     swept: BTreeSet<AgentName>,
     writes: JoinSet<()>,

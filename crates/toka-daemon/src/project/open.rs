@@ -26,6 +26,8 @@ use super::handle::ProjectHandle;
 use super::keeping::{entrust, heed, keeper_options};
 use super::legacy::clear_left_behind;
 use super::member::{Employer, Ids, employ_all};
+use super::queue::Queue;
+use super::reports::Desk;
 use super::schedule::{self, Clock};
 use super::{Doors, Project};
 use crate::folders::ProjectFolders;
@@ -107,6 +109,8 @@ impl Project {
                 runtime
             }
         };
+        let queue = Queue::new(declaration.pressure, &journal);
+        let runtime = runtime.admitting(queue.gate());
         let mut ids = Ids::default();
         let archivist = crate::logs::archivist(&folders.state_dir);
         let employer = Employer {
@@ -131,6 +135,8 @@ impl Project {
             members,
             batches: Vec::new(),
             clock: Clock::default(),
+            queue,
+            reports: Desk::default(),
             swept: BTreeSet::new(),
             writes: JoinSet::new(),
             sweeper: Sweeper::default(),

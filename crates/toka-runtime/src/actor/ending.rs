@@ -65,7 +65,7 @@ impl<P: Processes> Actor<P> {
         let last = (self.progress.flush(), self.metrics.flush());
         self.tell_progress(last);
         (self.grace, self.timeout) = (None, Countdown::Never);
-        (self.probing, self.watching) = (None, None);
+        (self.probing, self.watching, self.survey) = (None, None, None);
         match self.verdict(&exit) {
             Verdict::Final => self.end_for_good(exit, usage).await,
             Verdict::Again { after, restarts } => {
