@@ -100,10 +100,7 @@ impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { scarce, percent, limit } = self;
         let scarce = scarce.as_str();
-        write!(
-            f,
-            "the host is short of {scarce}: {percent} % of the time is spent waiting for it, {limit} % is allowed"
-        )
+        write!(f, "the host is short of {scarce}: {percent} % of the time waiting, limit {limit} %")
     }
 }
 
@@ -135,10 +132,7 @@ mod tests {
         assert_eq!(other.decide(of(Some(100.0), Some(10.0))), Admittance::Go);
         assert_eq!(other.decide(of(Some(100.0), Some(11.0))), held(Scarce::Io, 11, 10));
         let told = Hold { scarce: Scarce::Io, percent: 62, limit: 60 }.to_string();
-        assert_eq!(
-            told,
-            "the host is short of storage: 62 % of the time is spent waiting for it, 60 % is allowed"
-        );
+        assert_eq!(told, "the host is short of storage: 62 % of the time waiting, limit 60 %");
     }
 
     #[test]
