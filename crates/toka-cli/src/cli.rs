@@ -5,6 +5,7 @@ use clap::builder::styling::{AnsiColor, Effects};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands;
+use crate::logging::Unasked;
 
 /// Runs AI agents as confined, supervised processes, declared in YAML workstreams.
 #[derive(Debug, Parser)]
@@ -112,6 +113,13 @@ const STYLES: Styles = Styles::styled()
     .error(AnsiColor::Red.on_default().effects(Effects::BOLD))
     .valid(AnsiColor::Green.on_default())
     .invalid(AnsiColor::Yellow.on_default());
+
+impl Command {
+    /// What is logged of it when nobody asks.
+    pub(crate) fn log_unasked(&self) -> Unasked {
+        if let Self::Serve(_) = self { Unasked::Warnings } else { Unasked::Nothing }
+    }
+}
 
 #[cfg(test)]
 mod tests {
