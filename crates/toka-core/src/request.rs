@@ -49,6 +49,9 @@ pub enum DenyReason {
     /// It has not come up yet.
     #[error("the agent is still starting")]
     Starting,
+    /// Its process ended before it was done.
+    #[error("its process ended before")]
+    EndedBefore,
 }
 
 /// What becomes of a request.

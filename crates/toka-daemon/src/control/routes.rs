@@ -11,8 +11,10 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use toka_core::command::is_done;
+use toka_core::request::DenyReason;
 use toka_core::{
-    AgentName, AgentStatus, Answers, Command, Decision, ExitCode, ProjectName, Request, RunStatus, Urgency,
+    AgentName, AgentState, AgentStatus, Answers, Command, Decision, ExitCode, ProjectName, Request,
+    RunStatus, Urgency,
 };
 use tokio::sync::oneshot;
 
@@ -155,7 +157,8 @@ async fn command(
     let Query(Waiting { wait_ms }) = waiting?;
     let before = handle.status().await?;
     let answers = handle.command(command.clone(), OPERATOR).await??;
-    let watched = Watched { command, answers, before };
+    let decided = handle.status().await.unwrap_or_else(|_| Arc::clone(&before));
+    let watched = Watched { command, answers, before, decided };
     let waited = Duration::from_millis(wait_ms.unwrap_or(0));
     Ok(Json(watched.settle(&handle, waited).await))
 }
@@ -165,6 +168,8 @@ struct Watched {
     command: Command,
     answers: Answers,
     before: Arc<RunStatus>,
+    /// Just after it was decided on.
+    decided: Arc<RunStatus>,
 }
 
 impl Watched {
@@ -214,13 +219,31 @@ impl Watched {
             _ => false,
         };
         let has_begun = former.is_none_or(|former| status.requeues > former.requeues);
-        (has_begun || !begins_anew) && is_done(&self.command, &status.state)
+        self.came_too_late(agent, &status.state)
+            || (has_begun || !begins_anew) && is_done(&self.command, &status.state)
+    }
+
+    /// Whether the life that was to be paused is over, and another may have begun: nobody pauses that one.
+    fn came_too_late(&self, agent: &AgentName, now: &AgentState) -> bool {
+        use AgentState::{Paused, Running};
+        let Command::Request { request: Request::Pause, .. } = self.command else { return false };
+        match (self.decided.agent(agent).map(|decided| &decided.state), now) {
+            (Some(Running { pid: former, .. }), Running { pid, .. }) => former != pid,
+            (_, Paused { .. }) | (Some(Paused { .. }), Running { .. }) | (None, _) => false,
+            _ => true,
+        }
     }
 
     fn outcome_of(&self, status: &RunStatus, finished: bool) -> Outcome {
         let done = |answer: &toka_core::Answer| {
             let state = status.agent(&answer.agent)?.state.clone();
-            Some(Done { agent: answer.agent.clone(), decision: answer.decision, state })
+            let decision = match answer.decision {
+                Decision::Accept if self.came_too_late(&answer.agent, &state) => {
+                    Decision::deny(DenyReason::EndedBefore)
+                }
+                decision => decision,
+            };
+            Some(Done { agent: answer.agent.clone(), decision, state })
         };
         Outcome { agents: self.answers.agents.iter().filter_map(done).collect(), finished }
     }
