@@ -28,6 +28,7 @@ pub mod health;
 mod metrics;
 mod openmetrics;
 mod peer;
+mod post;
 mod routes;
 mod server;
 mod socket;

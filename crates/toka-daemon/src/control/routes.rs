@@ -323,6 +323,11 @@ async fn upgrade(State(server): State<Server>) -> Result<Json<()>, Error> {
             "this is a run in the foreground, which ends with its terminal",
         ));
     };
+    if let Some(lost) = server.unfindable() {
+        let message = format!("the keeper of {lost} could not be found again: its socket is gone");
+        return Err(Error::new(StatusCode::CONFLICT, ExitCode::Internal, message)
+            .help("the daemon goes on as it is; stop that project with `toka down`, and begin it again"));
+    }
     let (refused, why) = oneshot::channel();
     let _ = orders.send(ServiceOrder::Upgrade { refused }).await;
     match why.await {
