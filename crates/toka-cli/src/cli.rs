@@ -72,6 +72,8 @@ pub(crate) enum Command {
     Wait(commands::wait::Args),
     /// Stop a project, or the daemon with everything that runs in it
     Down(commands::down::Args),
+    /// Remove what runs that ended left: sockets, secrets, control groups, logs beyond what is kept
+    Gc(commands::gc::Args),
     /// Replace the daemon by the program that is installed now; its agents run on
     Upgrade(commands::upgrade::Args),
     /// Show what this host can enforce, and prove it by trying to break out

@@ -236,13 +236,7 @@ pub(super) fn end_with_keeper(
 
 /// Name of the control group that the agents of a project lie in, the same for each of its runs.
 pub(super) fn cgroup_name(ground: &Ground) -> String {
-    format!("toka-{:08x}", fingerprint(&ground.folders.root()))
-}
-
-/// FNV-1a of the path.
-fn fingerprint(path: &Path) -> u32 {
-    let bytes = path.as_os_str().as_encoded_bytes();
-    bytes.iter().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    crate::folders::group_name(&ground.folders.root())
 }
 
 /// Says what no event tells of the agents.
