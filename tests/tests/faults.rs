@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use toka_tests::{Detached, Document, Scene, User, as_both_users, processes_with, socket, until};
+use toka_tests::{Detached, Document, Scene, User, as_both_users, cgroups_of, processes_with, socket, until};
 
 as_both_users!(
     agents_that_do_not_want_to_end_do_all_the_same,
@@ -23,6 +23,7 @@ as_both_users!(
     callers_that_never_come_to_an_end_hold_up_nobody,
     a_reader_of_events_that_stops_misses_nothing,
     many_are_stopped_at_once,
+    groups_that_root_takes_away_are_told_and_the_agents_still_end,
     files_that_are_none_are_refused,
     probes_that_never_answer_are_failures,
 );
@@ -365,6 +366,51 @@ fn many_are_stopped_at_once(user: User) {
         let name = format!("{}/agents/", scene.name());
         processes_with(&name).is_empty()
     });
+}
+
+fn groups_that_root_takes_away_are_told_and_the_agents_still_end(user: User) {
+    let scene = Scene::new(user);
+    let detached =
+        scene.detach(&[calm(), service("moved", "exec sleep 1000"), service("bare", "exec sleep 1000")]);
+    let calm = pid_of(&detached, "calm");
+    if user != User::Root || !has_groups(&detached) {
+        return;
+    }
+    for agent in ["moved", "bare"] {
+        let pid = pid_of(&detached, agent).to_string();
+        let own = format!("{}/{agent}", scene.name());
+        let groups = cgroups_of(agent).into_iter().filter(|group| group.ends_with(&own));
+        for group in groups {
+            // Into the group that the daemon lives in, which is above all of them.
+            let above = group.ancestors().nth(3).expect("it is deep");
+            std::fs::write(above.join("cgroup.procs"), &pid).expect("root may");
+            if agent == "bare" {
+                std::fs::remove_dir(&group).expect("it is empty");
+            }
+        }
+    }
+    for agent in ["moved", "bare"] {
+        let begun = Instant::now();
+        let paused = detached.try_toka(&["pause", agent]);
+        assert_eq!(paused.code, Some(1), "{paused:#?}");
+        assert!(
+            paused.stdout.contains("not paused: it could not be frozen, and `toka events` says why"),
+            "{paused:#?}"
+        );
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    }
+    let events = detached.toka(&["events", "--json", "--kind", "warning"]).events();
+    let told = |agent: &str| {
+        let of = events.iter().find(|event| event["agent"] == agent).expect("a warning");
+        of["message"].as_str().unwrap_or_default().to_owned()
+    };
+    assert!(told("moved").contains("out of its control group"), "{events:#?}");
+    assert!(told("bare").contains("No such file or directory"), "{events:#?}");
+    detached.toka(&["stop", "moved", "bare"]);
+    detached.toka(&["start", "moved", "bare"]);
+    detached.toka(&["pause", "moved", "bare"]);
+    detached.toka(&["stop", "moved", "bare"]);
+    assert_eq!(pid_of(&detached, "calm"), calm);
 }
 
 fn files_that_are_none_are_refused(user: User) {

@@ -219,27 +219,32 @@ impl Watched {
             _ => false,
         };
         let has_begun = former.is_none_or(|former| status.requeues > former.requeues);
-        self.came_too_late(agent, &status.state)
+        self.obstacle(agent, status).is_some()
             || (has_begun || !begins_anew) && is_done(&self.command, &status.state)
     }
 
-    /// Whether the life that was to be paused is over, and another may have begun: nobody pauses that one.
-    fn came_too_late(&self, agent: &AgentName, now: &AgentState) -> bool {
+    /// Why an agent will not be paused although it was to be: its life is over, and nobody pauses the next one; or it could
+    /// not be frozen.
+    fn obstacle(&self, agent: &AgentName, now: &AgentStatus) -> Option<DenyReason> {
         use AgentState::{Paused, Running};
-        let Command::Request { request: Request::Pause, .. } = self.command else { return false };
-        match (self.decided.agent(agent).map(|decided| &decided.state), now) {
-            (Some(Running { pid: former, .. }), Running { pid, .. }) => former != pid,
-            (_, Paused { .. }) | (Some(Paused { .. }), Running { .. }) | (None, _) => false,
-            _ => true,
+        let Command::Request { request: Request::Pause, .. } = self.command else { return None };
+        let decided = self.decided.agent(agent)?;
+        match (&decided.state, &now.state) {
+            (_, Paused { .. }) | (Paused { .. }, Running { .. }) => None,
+            (Running { pid: former, .. }, Running { pid, .. }) if former == pid => {
+                (now.warnings > decided.warnings).then_some(DenyReason::NotFrozen)
+            }
+            _ => Some(DenyReason::EndedBefore),
         }
     }
 
     fn outcome_of(&self, status: &RunStatus, finished: bool) -> Outcome {
         let done = |answer: &toka_core::Answer| {
-            let state = status.agent(&answer.agent)?.state.clone();
+            let status = status.agent(&answer.agent)?;
+            let state = status.state.clone();
             let decision = match answer.decision {
-                Decision::Accept if self.came_too_late(&answer.agent, &state) => {
-                    Decision::deny(DenyReason::EndedBefore)
+                Decision::Accept => {
+                    self.obstacle(&answer.agent, status).map_or(Decision::Accept, Decision::deny)
                 }
                 decision => decision,
             };
