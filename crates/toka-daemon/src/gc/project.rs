@@ -164,3 +164,52 @@ fn remove_old_events(journal: &Path) -> io::Result<u64> {
 
 /// Longest that events of a project are removed at once: the rest go with the next run.
 const LONGEST: std::time::Duration = std::time::Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use toka_core::{Event, EventKind};
+    use toka_store::{Durability, Record};
+
+    use super::*;
+
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+    #[test]
+    fn events_beyond_what_is_kept_go_and_others_stay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = journal_in(folder.path());
+        let now_ms = crate::project::now_ms();
+        let event = |seq: u64, age_days: i64| Event {
+            seq,
+            time_ms: now_ms - age_days * DAY_MS,
+            project: ProjectName::new("shop").expect("a label"),
+            run: RunId::from_uuid(Uuid::from_u128(u128::from(seq))),
+            agent: None,
+            kind: EventKind::RunEnded { exit_code: 0 },
+        };
+        let write = |events: &[Event]| {
+            let mut writer = Writer::open(&journal, Settings::default(), now_ms).expect("a journal").writer;
+            writer.write(events.iter().map(Record::of).collect(), Durability::Now, Instant::now());
+            writer.close().expect("written");
+        };
+        write(&[event(1, 1)]);
+        assert_eq!(has_old_events(&journal), Ok(false));
+        fs::remove_file(&journal).expect("ours");
+        write(&[event(1, 40), event(2, 31), event(3, 1)]);
+        assert_eq!(has_old_events(&journal), Ok(true));
+        remove_old_events(&journal).expect("removed");
+        assert_eq!(has_old_events(&journal), Ok(false));
+        let left = Reader::new(&journal).events(0, &Filter::default(), 9).expect("readable");
+        assert_eq!(left.iter().map(|event| event.seq).collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
+    fn what_is_no_journal_stays_with_a_reason() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = journal_in(folder.path());
+        assert_eq!(has_old_events(&journal), Ok(false), "there is none");
+        fs::write(&journal, "no database at all, but long enough to be looked at as if it were one")
+            .expect("room");
+        assert!(has_old_events(&journal).is_err());
+    }
+}
