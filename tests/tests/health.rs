@@ -208,11 +208,19 @@ fn a_daemon_without_its_socket_is_not_ready(user: User) {
     let scene = Scene::new(user);
     let _detached = scene.detach(&[up("db")]);
     once(&scene, "db", "healthy");
-    // It answers under another name, until somebody puts the right one back.
+    // Something else is in its place, which is not its own to remove; it answers under another name, until somebody puts the
+    // right one back.
     let (socket, moved) = (socket_of(&scene), scene.state().join("run/moved.sock"));
-    std::fs::rename(&socket, &moved).expect("its folder is ours");
+    scene.write(&moved, "");
+    let exchange = || {
+        let flags = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
+        nix::fcntl::renameat2(nix::fcntl::AT_FDCWD, &socket, nix::fcntl::AT_FDCWD, &moved, flags)
+            .expect("its folder is ours");
+    };
+    exchange();
     let (status, text) = socket::get(&moved, "/readyz");
-    std::fs::rename(&moved, &socket).expect("and back");
+    exchange();
+    std::fs::remove_file(&moved).expect("ours");
     assert_eq!(status, 503, "{text}");
     assert!(text.contains("[-]control-socket failed: ") && text.ends_with("readyz check failed\n"), "{text}");
     assert_eq!(socket::get(&socket, "/readyz").0, 200);

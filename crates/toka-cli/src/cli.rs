@@ -5,6 +5,7 @@ use clap::builder::styling::{AnsiColor, Effects};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands;
+use crate::logging::Unasked;
 
 /// Runs AI agents as confined, supervised processes, declared in YAML workstreams.
 #[derive(Debug, Parser)]
@@ -71,6 +72,8 @@ pub(crate) enum Command {
     Wait(commands::wait::Args),
     /// Stop a project, or the daemon with everything that runs in it
     Down(commands::down::Args),
+    /// Remove what runs that ended left: sockets, secrets, control groups, logs beyond what is kept
+    Gc(commands::gc::Args),
     /// Replace the daemon by the program that is installed now; its agents run on
     Upgrade(commands::upgrade::Args),
     /// Show what this host can enforce, and prove it by trying to break out
@@ -112,6 +115,13 @@ const STYLES: Styles = Styles::styled()
     .error(AnsiColor::Red.on_default().effects(Effects::BOLD))
     .valid(AnsiColor::Green.on_default())
     .invalid(AnsiColor::Yellow.on_default());
+
+impl Command {
+    /// What is logged of it when nobody asks.
+    pub(crate) fn log_unasked(&self) -> Unasked {
+        if let Self::Serve(_) = self { Unasked::Warnings } else { Unasked::Nothing }
+    }
+}
 
 #[cfg(test)]
 mod tests {

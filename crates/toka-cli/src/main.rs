@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Err(error) => return told_by_clap(&error),
     };
     cli.color.apply();
-    logging::start();
+    logging::start(cli.command.log_unasked());
     match commands::run(cli.command) {
         Ok(code) => code.into(),
         Err(error) => failure::report(&error).into(),

@@ -49,6 +49,12 @@ pub enum DenyReason {
     /// It has not come up yet.
     #[error("the agent is still starting")]
     Starting,
+    /// The kernel refused; a warning among the events says why.
+    #[error("it could not be frozen, and `toka events` says why")]
+    NotFrozen,
+    /// Its process ended before it was done.
+    #[error("its process ended before")]
+    EndedBefore,
 }
 
 /// What becomes of a request.

@@ -53,6 +53,9 @@ pub struct AgentStatus {
     /// What it said of itself.
     #[serde(default, skip_serializing_if = "Progress::is_empty")]
     pub progress: Progress,
+    /// How often there was something to warn of; the events say what.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub warnings: u32,
     /// Why it is not ready, when it said so or a probe did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_ready: Option<Box<str>>,
@@ -147,6 +150,11 @@ pub enum Wedged {
     },
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 impl AgentStatus {
     /// One that waits for its turn since `since_ms`.
     pub fn new(name: AgentName, since_ms: i64) -> Self {
@@ -159,6 +167,7 @@ impl AgentStatus {
             started_ms: None,
             restart_count: 0,
             requeues: 0,
+            warnings: 0,
             next_start_ms: None,
             next_due_ms: None,
             held: None,
@@ -193,6 +202,7 @@ impl AgentStatus {
                 (self.next_start_ms, self.not_ready, self.wedged) = (None, None, None);
             }
             EventKind::AgentStarted { .. } => self.started_ms = Some(time_ms),
+            EventKind::Warning { .. } => self.warnings = self.warnings.saturating_add(1),
             EventKind::AgentReady => self.not_ready = None,
             EventKind::AgentNotReady { reason } => self.not_ready = Some(reason.as_str().into()),
             EventKind::AgentEnded { exit, duration_ms, usage } => {

@@ -48,7 +48,7 @@ impl ProjectFolders {
 
     /// The file that a run locks.
     pub fn lock(&self) -> PathBuf {
-        self.root().join("lock")
+        self.root().join(LOCK)
     }
 
     /// The journal.
@@ -121,6 +121,17 @@ impl ProjectFolders {
     }
 }
 
+/// Name of the control group that the agents of the project in `root` lie in, the same for each of its runs.
+pub fn group_name(root: &Path) -> String {
+    // FNV-1a of the path.
+    let bytes = root.as_os_str().as_encoded_bytes();
+    let hash =
+        bytes.iter().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    format!("toka-{hash:08x}")
+}
+
+/// The file name of the lock.
+pub(crate) const LOCK: &str = "lock";
 /// The file name of what a project was declared to be.
 pub const DECLARATION: &str = "declaration.json";
 /// The output of an agent of the project whose root is `root`; its index lies beside it.

@@ -17,6 +17,7 @@ mod enforceable;
 mod environment;
 mod exam;
 pub mod folders;
+pub mod gc;
 mod journal;
 mod lock;
 pub mod logs;

@@ -62,8 +62,15 @@ impl ProjectLock {
     /// When somebody else holds it, or the file cannot be used.
     pub(crate) fn take(path: &Path, run: RunId) -> Result<Self, LockError> {
         let io = |source: io::Error| LockError::Io { path: path.to_owned(), source };
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            // It is written to: what a link leads to is none of ours.
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(path);
         let mut file = match Flock::lock(file.map_err(io)?, FlockArg::LockExclusiveNonblock) {
             Ok(file) => file,
             Err((file, Errno::EWOULDBLOCK)) => return Err(LockError::Held(read_holder(file))),

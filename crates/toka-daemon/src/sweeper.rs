@@ -25,7 +25,10 @@ impl Private {
 
     fn clear(&self) {
         for folder in [&self.credentials, &self.tmp] {
-            if let Err(error) = empty(folder) {
+            // Of what somebody removed nothing is left.
+            if let Err(error) = empty(folder)
+                && error.source.kind() != std::io::ErrorKind::NotFound
+            {
                 tracing::warn!(%error, source = %error.source, "not everything of an agent was removed");
             }
         }

@@ -7,6 +7,9 @@
 //!   └────────┴──────────┘          by a write that succeeds, tried every second
 //! ```
 
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -255,10 +258,21 @@ impl Writer {
             let before = self.backlog.first_seq().map_or(self.written, |seq| seq - 1).max(self.written);
             self.set_aside = Some(set_aside(&self.path, why, Some(before), self.time_ms)?);
         }
+        make_folder(&self.path)?;
         let (store, _) = Store::open(&self.path, &self.settings)?;
         let last = self.set_aside.as_ref().and_then(|aside| aside.last_seq);
         store.begin_after(last.unwrap_or(0))?;
         self.store = Some(store);
         Ok(())
+    }
+}
+
+/// The folder of the journal at `path`, which somebody may have removed with it.
+fn make_folder(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)
+        }
+        _ => Ok(()),
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod folders;
 pub(crate) mod foreground;
+pub(crate) mod gc;
 pub(crate) mod health;
 pub(crate) mod init;
 pub(crate) mod inspect;
@@ -64,6 +65,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Inspect(args) => inspect::run(args),
         Command::Wait(args) => wait::run(args),
         Command::Down(args) => down::run(args),
+        Command::Gc(args) => gc::run(args),
         Command::Upgrade(args) => upgrade::run(args),
         Command::Validate(args) => validate::run(args),
         Command::Plan(args) => plan::run(args),

@@ -124,20 +124,38 @@ fn of_files(files: OpenFiles) -> Check {
     Check::ok("open-files", Some(figures))
 }
 
+/// Files of a project that somebody may remove while it runs.
+#[derive(Debug)]
+pub(super) struct Files {
+    /// What is kept of it.
+    pub(super) root: PathBuf,
+    /// Where the next daemon would find its keeper, if that waits for one.
+    pub(super) keeper: Option<PathBuf>,
+}
+
 /// What the daemon needs for one project.
-pub(super) fn of_project(project: &ProjectName, facts: &Facts) -> [Check; 2] {
+pub(super) fn of_project(project: &ProjectName, facts: &Facts, files: &Files) -> [Check; 2] {
     let (journal, keeper) = (format!("journal/{project}"), format!("keeper/{project}"));
+    let is_gone = |path: &&PathBuf| path.symlink_metadata().is_err();
     [
         match &facts.journal {
+            _ if is_gone(&&files.root) => {
+                let root = files.root.display();
+                Check::failed(journal, format!("nothing of the project is kept any more: {root} is gone"))
+            }
             Health::Well => Check::ok(journal, None),
             Health::Waiting(trouble) => Check::failed(journal, format!("events wait in memory: {trouble}")),
             Health::Losing(trouble, lost) => {
                 Check::failed(journal, format!("{lost} events are lost: {trouble}"))
             }
         },
-        match &facts.keeper {
-            Ok(()) => Check::ok(keeper, None),
-            Err(why) => Check::failed(keeper, why),
+        match (&facts.keeper, files.keeper.as_ref().filter(is_gone)) {
+            (Ok(()), Some(socket)) => {
+                let socket = socket.display();
+                Check::failed(keeper, format!("the next daemon would not find its agents: {socket} is gone"))
+            }
+            (Ok(()), None) => Check::ok(keeper, None),
+            (Err(why), _) => Check::failed(keeper, why),
         },
     ]
 }
@@ -173,17 +191,33 @@ mod tests {
     #[test]
     fn each_check_is_a_line() {
         let project = ProjectName::new("shop").expect("a label");
-        let mut checks = of_project(&project, &facts(Health::Well, Ok(()))).to_vec();
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = Files { root: folder.path().to_owned(), keeper: None };
+        let of_project = |facts: &Facts| of_project(&project, facts, &files);
+        let mut checks = of_project(&facts(Health::Well, Ok(()))).to_vec();
         assert_eq!(text(&checks), "[+]journal/shop ok\n[+]keeper/shop ok\nreadyz check passed\n");
         let gone = Err("it is\ngone".to_owned());
-        checks.extend(of_project(&project, &facts(Health::Losing(Trouble::Full, 3), gone)));
+        checks.extend(of_project(&facts(Health::Losing(Trouble::Full, 3), gone)));
         assert_eq!(
             text(&checks[2..]),
             "[-]journal/shop failed: 3 events are lost: no space is left\n\
              [-]keeper/shop failed: it is\\x0agone\nreadyz check failed\n"
         );
-        let waiting = of_project(&project, &facts(Health::Waiting(Trouble::Locked), Ok(())));
+        let waiting = of_project(&facts(Health::Waiting(Trouble::Locked), Ok(())));
         assert!(!waiting[0].is_ok() && waiting[1].is_ok(), "{waiting:?}");
+    }
+
+    #[test]
+    fn files_that_somebody_removed_are_told() {
+        let project = ProjectName::new("shop").expect("a label");
+        let files = Files { root: "/none/projects/shop".into(), keeper: Some("/none/keeper.sock".into()) };
+        let checks = of_project(&project, &facts(Health::Well, Ok(())), &files);
+        assert_eq!(
+            text(&checks),
+            "[-]journal/shop failed: nothing of the project is kept any more: /none/projects/shop is gone\n\
+             [-]keeper/shop failed: the next daemon would not find its agents: /none/keeper.sock is gone\n\
+             readyz check failed\n"
+        );
     }
 
     #[test]

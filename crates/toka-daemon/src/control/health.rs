@@ -1,6 +1,6 @@
 //! `/readyz` and `/v1/health`: whether the daemon can do its work, and how well every agent is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use axum::Json;
@@ -13,7 +13,7 @@ use toka_core::health::Expected;
 use toka_core::{HealthReport, ProjectName, Verdict};
 
 pub use super::checks::{Check, OpenFiles, Outcome};
-use super::checks::{of_daemon, of_project, text};
+use super::checks::{Files, of_daemon, of_project, text};
 use super::error::Error;
 use super::routes::view_of;
 use super::server::{Server, now_ms};
@@ -82,6 +82,8 @@ pub(super) async fn gather(server: &Server, figures: Figures) -> Gathered {
     let handles = server.projects.all();
     let mut folders: BTreeSet<_> = server.folders.iter().cloned().collect();
     folders.extend(handles.iter().map(|handle| handle.overview().root.clone()));
+    let files: BTreeMap<ProjectName, Files> =
+        handles.iter().map(|handle| (handle.overview().project.clone(), server.files_of(handle))).collect();
     let asked: Vec<_> = handles.into_iter().map(|handle| tokio::spawn(ask(handle, figures))).collect();
     let mut projects = Vec::new();
     for answer in asked {
@@ -89,7 +91,7 @@ pub(super) async fn gather(server: &Server, figures: Figures) -> Gathered {
     }
     let open_files = OpenFiles::count();
     let mut checks = of_daemon(&server.socket, &folders, open_files);
-    checks.extend(projects.iter().flat_map(checks_of));
+    checks.extend(projects.iter().flat_map(|known| checks_of(known, files.get(&known.project))));
     let is_well = checks.iter().all(Check::is_ok);
     let verdict = if is_well { Verdict::Healthy } else { Verdict::Unhealthy };
     let daemon = DaemonHealth { verdict, view: view_of(server), checks, open_files };
@@ -105,10 +107,10 @@ async fn ask(handle: ProjectHandle, figures: Figures) -> Option<Known> {
     }
 }
 
-fn checks_of(known: &Known) -> Vec<Check> {
-    match &known.facts {
-        Some(facts) => of_project(&known.project, facts).to_vec(),
-        None => vec![Check::failed(format!("project/{}", known.project), "it does not answer")],
+fn checks_of(known: &Known, files: Option<&Files>) -> Vec<Check> {
+    match (&known.facts, files) {
+        (Some(facts), Some(files)) => of_project(&known.project, facts, files).to_vec(),
+        _ => vec![Check::failed(format!("project/{}", known.project), "it does not answer")],
     }
 }
 

@@ -28,6 +28,7 @@ pub mod health;
 mod metrics;
 mod openmetrics;
 mod peer;
+mod post;
 mod routes;
 mod server;
 mod socket;
@@ -35,7 +36,7 @@ pub mod wire;
 
 pub(crate) use server::Server;
 pub use server::{Control, Projects, Role, ServiceOrder};
-pub(crate) use socket::{KEEPER, bind};
+pub(crate) use socket::{KEEPER, bind, is_awaited};
 pub use socket::{daemon_socket, orphaned, project_socket, sockets};
 
 /// Longest declaration, in bytes.

@@ -5,7 +5,9 @@ use std::io;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use nix::errno::Errno;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
+
+use super::post::Post;
 
 /// The process at the other end when it connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +18,7 @@ pub(super) struct Peer {
 }
 
 /// Takes connections, each with its peer.
-pub(super) struct Gate(pub(super) UnixListener);
+pub(super) struct Gate(pub(super) Post);
 
 impl Listener for Gate {
     type Io = UnixStream;
@@ -24,7 +26,7 @@ impl Listener for Gate {
 
     async fn accept(&mut self) -> (UnixStream, Peer) {
         loop {
-            let accepted = self.0.accept().await.and_then(|(stream, _)| Ok((peer(&stream)?, stream)));
+            let accepted = self.0.accept().await.and_then(|stream| Ok((peer(&stream)?, stream)));
             match accepted {
                 Ok((peer, stream)) => return (stream, peer),
                 // Too many open files, mostly: others end meanwhile.

@@ -11,8 +11,10 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use toka_core::command::is_done;
+use toka_core::request::DenyReason;
 use toka_core::{
-    AgentName, AgentStatus, Answers, Command, Decision, ExitCode, ProjectName, Request, RunStatus, Urgency,
+    AgentName, AgentState, AgentStatus, Answers, Command, Decision, ExitCode, ProjectName, Request,
+    RunStatus, Urgency,
 };
 use tokio::sync::oneshot;
 
@@ -155,7 +157,8 @@ async fn command(
     let Query(Waiting { wait_ms }) = waiting?;
     let before = handle.status().await?;
     let answers = handle.command(command.clone(), OPERATOR).await??;
-    let watched = Watched { command, answers, before };
+    let decided = handle.status().await.unwrap_or_else(|_| Arc::clone(&before));
+    let watched = Watched { command, answers, before, decided };
     let waited = Duration::from_millis(wait_ms.unwrap_or(0));
     Ok(Json(watched.settle(&handle, waited).await))
 }
@@ -165,6 +168,8 @@ struct Watched {
     command: Command,
     answers: Answers,
     before: Arc<RunStatus>,
+    /// Just after it was decided on.
+    decided: Arc<RunStatus>,
 }
 
 impl Watched {
@@ -214,13 +219,36 @@ impl Watched {
             _ => false,
         };
         let has_begun = former.is_none_or(|former| status.requeues > former.requeues);
-        (has_begun || !begins_anew) && is_done(&self.command, &status.state)
+        self.obstacle(agent, status).is_some()
+            || (has_begun || !begins_anew) && is_done(&self.command, &status.state)
+    }
+
+    /// Why an agent will not be paused although it was to be: its life is over, and nobody pauses the next one; or it could
+    /// not be frozen.
+    fn obstacle(&self, agent: &AgentName, now: &AgentStatus) -> Option<DenyReason> {
+        use AgentState::{Paused, Running};
+        let Command::Request { request: Request::Pause, .. } = self.command else { return None };
+        let decided = self.decided.agent(agent)?;
+        match (&decided.state, &now.state) {
+            (_, Paused { .. }) | (Paused { .. }, Running { .. }) => None,
+            (Running { pid: former, .. }, Running { pid, .. }) if former == pid => {
+                (now.warnings > decided.warnings).then_some(DenyReason::NotFrozen)
+            }
+            _ => Some(DenyReason::EndedBefore),
+        }
     }
 
     fn outcome_of(&self, status: &RunStatus, finished: bool) -> Outcome {
         let done = |answer: &toka_core::Answer| {
-            let state = status.agent(&answer.agent)?.state.clone();
-            Some(Done { agent: answer.agent.clone(), decision: answer.decision, state })
+            let status = status.agent(&answer.agent)?;
+            let state = status.state.clone();
+            let decision = match answer.decision {
+                Decision::Accept => {
+                    self.obstacle(&answer.agent, status).map_or(Decision::Accept, Decision::deny)
+                }
+                decision => decision,
+            };
+            Some(Done { agent: answer.agent.clone(), decision, state })
         };
         Outcome { agents: self.answers.agents.iter().filter_map(done).collect(), finished }
     }
@@ -300,6 +328,11 @@ async fn upgrade(State(server): State<Server>) -> Result<Json<()>, Error> {
             "this is a run in the foreground, which ends with its terminal",
         ));
     };
+    if let Some(lost) = server.unfindable() {
+        let message = format!("the keeper of {lost} could not be found again: its socket is gone");
+        return Err(Error::new(StatusCode::CONFLICT, ExitCode::Internal, message)
+            .help("the daemon goes on as it is; stop that project with `toka down`, and begin it again"));
+    }
     let (refused, why) = oneshot::channel();
     let _ = orders.send(ServiceOrder::Upgrade { refused }).await;
     match why.await {

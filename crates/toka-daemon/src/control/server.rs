@@ -14,10 +14,12 @@ use toka_core::{ExitCode, ProjectName, Urgency};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::checks::Files;
 use super::error::Error;
 use super::peer::{Gate, Peer};
+use super::post::Post;
 use super::{routes, socket};
-use crate::project::ProjectHandle;
+use crate::project::{Overview, ProjectHandle};
 use crate::{Declaration, RunError};
 
 /// The projects that run in a process.
@@ -102,6 +104,21 @@ impl Server {
     pub(crate) fn new(socket: &Path, projects: Projects, role: Role, folders: Vec<PathBuf>) -> Self {
         Self { projects, role, started_ms: now_ms(), socket: socket.to_owned(), folders }
     }
+
+    /// The files of a project that somebody may remove while it runs.
+    pub(super) fn files_of(&self, project: &ProjectHandle) -> Files {
+        let Overview { project, root, .. } = project.overview();
+        let run_dir = self.socket.parent().filter(|_| matches!(self.role, Role::Service(_)));
+        let keeper = run_dir.map(|run_dir| run_dir.join(project.as_str()).join(socket::KEEPER));
+        Files { root: root.clone(), keeper }
+    }
+
+    /// A project whose keeper the next daemon would not find, if there is one.
+    pub(super) fn unfindable(&self) -> Option<ProjectName> {
+        let run_dir = self.socket.parent()?;
+        let findable = socket::orphaned(run_dir);
+        self.projects.names().into_iter().find(|project| !findable.contains(project))
+    }
 }
 
 /// The control socket while it is there; one that was made here goes when this is dropped.
@@ -124,11 +141,12 @@ impl Control {
 
     /// The same at a socket that is there already, and stays.
     pub(crate) fn serve(listener: tokio::net::UnixListener, server: Server) -> Self {
+        let post = Post::new(listener, &server.socket);
         let app = routes::router(server.clone())
             .layer(middleware::from_fn_with_state(server, check_peer))
             .into_make_service_with_connect_info::<Peer>();
         let task = tokio::spawn(async move {
-            if let Err(error) = axum::serve(Gate(listener), app).await {
+            if let Err(error) = axum::serve(Gate(post), app).await {
                 tracing::error!(%error, "the control socket is closed");
             }
         });
@@ -184,7 +202,9 @@ const OWNER: Duration = Duration::from_secs(2);
 
 fn silent_keeper(project: &ProjectName) -> Error {
     let message = format!("the keeper of {project} does not answer, so that nobody can be let in");
-    Error::new(StatusCode::SERVICE_UNAVAILABLE, ExitCode::NoDaemon, message)
+    Error::new(StatusCode::SERVICE_UNAVAILABLE, ExitCode::NoDaemon, message).help(
+        "the process `toka __keeper`, a child of the daemon, hangs or is stopped: `kill -CONT` lets one go on that is stopped",
+    )
 }
 
 /// The wall clock in milliseconds since the Unix epoch.

@@ -77,6 +77,16 @@ pub(crate) fn bind(path: &Path) -> io::Result<tokio::net::UnixListener> {
     Ok(listener)
 }
 
+/// Whether somebody listens at the socket at `path`, of whatever type it is.
+pub(crate) fn is_awaited(path: &Path) -> bool {
+    let Ok((_folder, short)) = short(path) else { return false };
+    match std::os::unix::net::UnixStream::connect(short) {
+        Ok(_) => true,
+        // A full queue, or a socket of another type (unix(7)): somebody has it.
+        Err(error) => matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EPROTOTYPE)),
+    }
+}
+
 /// Connects to the socket at `path`.
 ///
 /// # Errors

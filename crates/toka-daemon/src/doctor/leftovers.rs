@@ -46,7 +46,7 @@ fn dead_runs(state: &Path, run: &Path, locks: &str) -> Vec<PathBuf> {
 
 /// Whether the kernel's list of locks has one on this file (proc_locks(5)). To look there disturbs nobody, whereas a lock that
 /// is tried would keep out a run that begins just now.
-fn is_locked(inode: u64, locks: &str) -> bool {
+pub(crate) fn is_locked(inode: u64, locks: &str) -> bool {
     let suffix = format!(":{inode}");
     locks.lines().any(|line| {
         let mut words = line.split_whitespace();

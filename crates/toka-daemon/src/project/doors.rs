@@ -24,8 +24,11 @@ impl Doors {
     /// # Errors
     /// When it cannot be made.
     pub(crate) fn make(&mut self, agent: &AgentName, wanted: &Path) -> Result<PathBuf, FolderError> {
-        if let Some(door) = self.doors.get(agent) {
-            return Ok(door.path().to_owned());
+        match self.doors.get(agent) {
+            Some(door) if door.path().is_dir() => return Ok(door.path().to_owned()),
+            // Somebody removed it. It goes before the next is made: it would take that one along.
+            Some(_) => drop(self.doors.remove(agent)),
+            None => {}
         }
         let short = || short_folder(&mut self.short);
         let door = DoorFolder::make(wanted, short, self.made).map_err(|source| FolderError {

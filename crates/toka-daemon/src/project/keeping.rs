@@ -99,11 +99,5 @@ impl Project {
 
 /// Name of the control group that the agents of a project lie in, the same for each of its runs.
 pub(super) fn cgroup_name(folders: &ProjectFolders) -> String {
-    format!("toka-{:08x}", fingerprint(&folders.root()))
-}
-
-/// FNV-1a of the path.
-fn fingerprint(path: &Path) -> u32 {
-    let bytes = path.as_os_str().as_encoded_bytes();
-    bytes.iter().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    crate::folders::group_name(&folders.root())
 }

@@ -285,8 +285,23 @@ impl Child {
 
     pub(super) fn freeze(&mut self) -> Result<Body, String> {
         self.group.freeze().map_err(|error| super::calls::with_source(&error))?;
+        if self.has_left_its_group() {
+            // It runs on, and so shall what is left in the group.
+            let _ = self.group.thaw();
+            return Err(format!("somebody moved its process {} out of its control group", self.pid));
+        }
         self.freezer = Freezer::Frozen;
         Ok(Body::Done)
+    }
+
+    /// Whether its process lives elsewhere. One that has ended lives nowhere.
+    fn has_left_its_group(&self) -> bool {
+        let read =
+            |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", self.pid)).unwrap_or_default();
+        let (groups, stat) = (read("cgroup"), read("stat"));
+        let has_ended = stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with(['Z', 'X']);
+        let own = format!("/{}/{}", self.project, self.agent);
+        !groups.is_empty() && !has_ended && !groups.contains(&own)
     }
 
     pub(super) fn thaw(&mut self) -> Result<Body, String> {

@@ -25,7 +25,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use archive::{Archivist, EveryLog};
+pub use archive::{Archivist, EveryLog, excess_of};
 pub use history::{Extent, History, Item, last_items, tail};
 pub use index::{Gap, Stream};
 pub use place::LogPlace;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use toka_core::{ByteSize, LogPolicy};
 
 use upkeep::Step;
+pub use upkeep::excess_of;
 
 /// The niceness of the thread: the most (setpriority(2)).
 const NICE: i32 = 19;

@@ -54,6 +54,18 @@ pub(super) fn step(log: &Path, policy: &LogPolicy) -> io::Result<Step> {
     }
 }
 
+/// The files of older logs of an agent that are more than may be kept; the index of each goes last. For whoever alone looks
+/// after them.
+///
+/// # Errors
+/// When their folder cannot be read.
+pub fn excess_of(log: &Path, policy: &LogPolicy) -> io::Result<Vec<PathBuf>> {
+    let mut older = look(log)?;
+    let by_mark = older.iter().map(|(mark, older)| (*mark, older.size, *mark)).collect();
+    let gone = excess(by_mark, current_size(log), policy.total.0);
+    Ok(gone.iter().flat_map(|mark| older.remove(mark).unwrap_or_default().files).collect())
+}
+
 /// Keeps all older logs together within their cap.
 pub(super) fn cap_all(logs: &[PathBuf], cap: ByteSize) {
     let mut all = Vec::new();

@@ -1,0 +1,72 @@
+//! Short folders of doors, made where a usual path would be too long for a socket, and left when daemon and keeper were killed
+//! together.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use super::processes::Processes;
+use super::{Collected, GcOptions, Kind, Mode, disk};
+
+/// Of one that is younger, its keeper may not have begun yet.
+const YOUNG: Duration = Duration::from_secs(60);
+/// What is in a door.
+const IN_A_DOOR: [&str; 4] = ["notify", "agent", "sections.json", "sections.new"];
+
+/// Removes those that nobody has any more.
+pub(super) fn collect(options: &GcOptions, processes: &Processes, collected: &mut Collected) {
+    for base in &options.door_bases {
+        for folder in disk::entries(base).iter().filter(|folder| is_ours(folder)) {
+            one(folder, options.mode, processes, collected);
+        }
+    }
+}
+
+fn one(folder: &Path, mode: Mode, processes: &Processes, collected: &mut Collected) {
+    let kind = Kind::DoorFolder;
+    if processes.know(folder) {
+        return collected.keep(kind, folder, "a process that lives has it");
+    }
+    if let Some(other) = stranger(folder) {
+        return collected.keep(kind, folder, format!("in it is something else than doors: {other}"));
+    }
+    let bytes = disk::size(folder);
+    match mode {
+        Mode::Show => collected.add(kind, None, folder, Some(bytes)),
+        Mode::Remove => match disk::remove_folder(folder) {
+            Ok(()) => collected.add(kind, None, folder, Some(bytes)),
+            Err(error) => collected.fail(kind, folder, &error),
+        },
+    }
+}
+
+/// Whether it has the looks of one: its name (mkdtemp(3)), its mode, its owner, and some age.
+fn is_ours(path: &Path) -> bool {
+    let suffix = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("toka-"));
+    let named = suffix.is_some_and(|rest| rest.len() == 6 && rest.bytes().all(|b| b.is_ascii_alphanumeric()));
+    let Ok(metadata) = path.symlink_metadata() else { return false };
+    let is_old = metadata.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= YOUNG));
+    named
+        && is_old
+        && metadata.permissions().mode() & 0o7777 == 0o700
+        && disk::own_folder(path).is_ok_and(|folder| folder.is_some())
+}
+
+/// Something in it that no door has.
+fn stranger(folder: &Path) -> Option<String> {
+    let name =
+        |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    for door in disk::entries(folder) {
+        if !name(&door).bytes().all(|byte| byte.is_ascii_digit()) || disk::own_folder(&door).is_err() {
+            return Some(name(&door));
+        }
+        let other = disk::entries(&door)
+            .iter()
+            .map(|path| name(path))
+            .find(|name| !IN_A_DOOR.contains(&name.as_str()));
+        if other.is_some() {
+            return other;
+        }
+    }
+    None
+}
