@@ -196,6 +196,7 @@ impl<P: Processes> Beside<P> {
             plan: Arc::clone(plan),
             beside: (company == Company::Agent).then_some(self.agent),
             notification_fd: None,
+            terminal: None,
             stop_signal: nix::libc::SIGKILL,
             grace: Duration::ZERO,
         };

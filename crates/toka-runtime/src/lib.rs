@@ -20,6 +20,7 @@ mod processes;
 pub mod program;
 mod runtime;
 mod sink;
+mod terminal;
 #[cfg(test)]
 mod test_support;
 
@@ -29,3 +30,4 @@ pub use launch::{Command, Hooks, Launch, Profile, StopPolicy};
 pub use processes::Processes;
 pub use runtime::{AgentHandle, Runtime};
 pub use sink::{Durable, EventSink};
+pub use terminal::{Terminal, View, ViewEnd};

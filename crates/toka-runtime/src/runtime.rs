@@ -9,7 +9,7 @@ use tracing::Instrument as _;
 
 use crate::actor::{Actor, Order};
 use crate::beside::{Besides, Numbers, Routes, lock};
-use crate::{Adopted, Command, EventSink, Launch, Processes, Profile};
+use crate::{Adopted, Command, EventSink, Launch, Processes, Profile, Terminal};
 
 /// Starts that the keeper has before it at one time. It makes one after the other: with a few it never waits for us,
 /// and with no more of them the first of a thousand agents is heard of before the last is started.
@@ -154,6 +154,13 @@ impl AgentHandle {
     pub fn tell(&self, request: Request, by: &str) {
         let (answer, _) = oneshot::channel();
         let _ = self.orders.send(Box::new(Order::Ask { request, by: by.to_owned(), answer }));
+    }
+
+    /// The terminal that it runs on at the moment, if it does.
+    pub async fn terminal(&self) -> Option<Terminal> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.orders.send(Box::new(Order::Terminal { answer }));
+        answered.await.ok().flatten()
     }
 
     /// It will never start: the dependency `by` did not succeed.

@@ -216,6 +216,7 @@ pub(crate) fn launch(folder: &TempDir) -> Launch {
         argv: vec!["true".into()],
         env: Vec::new(),
         plan: Arc::new(plan(&root)),
+        terminal: None,
     };
     let profile = Profile {
         probes: Probes::default(),

@@ -186,6 +186,7 @@ fn launch(agent: &Agent, folders: &AgentFolders, args: &Args) -> anyhow::Result<
         plan: Arc::new(plan),
         beside: None,
         notification_fd: None,
+        terminal: None,
         stop_signal: nix::libc::SIGTERM,
         grace: Duration::from_secs(2),
     })

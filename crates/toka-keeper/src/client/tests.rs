@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::open::Opening;
 use super::traffic::AfterLoss;
 use super::*;
-use crate::protocol::ProcessId;
+use crate::protocol::{OLDEST, ProcessId, VERSION};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, bind, listen, socket, socketpair};
 use std::os::fd::OwnedFd;
 
@@ -118,14 +118,15 @@ async fn a_keeper_that_speaks_nothing_of_ours_is_refused_politely() {
         });
         let refused = Keeper::attach(&path, crate::Attach::IfFree).await.expect_err("no common version");
         assert!(matches!(refused, KeeperError::Version { .. }), "{refused:?}");
-        assert!(refused.to_string().contains("this program 1 to 2"), "{refused}");
+        let ours = format!("this program {OLDEST} to {VERSION}");
+        assert!(refused.to_string().contains(&ours), "{refused}");
     }
 }
 
 #[tokio::test]
 async fn words_and_fields_of_a_later_version_do_no_harm() {
     let Opening { keeper, mut events, .. } = greeted(served_by(|say, hear| {
-        say(json!({"body": {"hello": {"version": 3, "oldest": 1, "mood": "good"}}, "more": 1}));
+        say(json!({"body": {"hello": {"version": VERSION + 1, "oldest": 1, "mood": "good"}}, "more": 1}));
         say(json!({"body": {"weather": {"id": 1}}}));
         let call = hear().expect("a call");
         say(json!({"call": call["call"], "body": {"dance": {}}}));

@@ -22,6 +22,7 @@ use super::held::Held;
 use super::notification::{self, Notification};
 use super::number;
 use super::peer::Caller;
+use super::terminal::OwnTerminal;
 use crate::protocol::{self, Body, Entry, Launch, Orphan, ProcessId, StartError, State, Status};
 
 /// How far it is.
@@ -51,6 +52,8 @@ pub(super) struct Child {
     pub(super) enforcement: Enforcement,
     /// The read ends of its output and errors; lost when it was adopted.
     pub(super) pipes: Option<[OwnedFd; 2]>,
+    /// Its terminal, until it executes its program; from then on the master is in the place of its output.
+    pub(super) terminal: Option<OwnTerminal>,
     pub(super) held: Held,
     pub(super) usage: Usage,
     /// What a person should know about what it left.
@@ -87,10 +90,11 @@ enum Freezer {
 }
 
 impl Child {
-    /// Prepares everything, forks, and returns at once; the child confines itself and executes its program.
+    /// Prepares everything, forks, and returns at once; the child confines itself and executes its program. It reads
+    /// `input`.
     pub(super) fn start(
         preparer: &Preparer,
-        null: &OwnedFd,
+        input: &OwnedFd,
         caller: Caller,
         launch: &Launch,
         host: Option<&Self>,
@@ -101,6 +105,7 @@ impl Child {
         let ((output, output_end), (error, error_end), (report, report_end)) = (pipe()?, pipe()?, pipe()?);
         let leaf = leaf_name(launch.id);
         let notification = launch.notification_fd.map(Notification::new).transpose()?;
+        let terminal = launch.terminal.map(OwnTerminal::new).transpose()?;
         let number = launch.notification_fd;
         let report_end = notification::elsewhere(report_end, number)?;
         let executable = Executable::new(preparer, launch)?;
@@ -110,7 +115,12 @@ impl Child {
         };
         let prepared = preparer.prepare(&launch.plan, seat)?;
         let (group, enforcement) = (prepared.group.clone(), prepared.enforcement.clone());
-        let streams = Streams { input: null.as_fd(), output: output_end.as_fd(), error: error_end.as_fd() };
+        let streams = Streams {
+            input: input.as_fd(),
+            output: output_end.as_fd(),
+            error: error_end.as_fd(),
+            terminal: terminal.as_ref().map(OwnTerminal::for_child),
+        };
         let birth = prepared.birth(&launch.plan);
         let begun = prepared.start(birth, preparer, || {
             let ends = Ends { streams, notification: notification.as_ref(), report: report_end.as_fd() };
@@ -144,6 +154,7 @@ impl Child {
             group,
             enforcement,
             pipes: Some([output, error]),
+            terminal,
             held,
             usage: Usage::default(),
             status,
@@ -176,6 +187,7 @@ impl Child {
             group,
             enforcement: orphan.enforcement.clone(),
             pipes: None,
+            terminal: None,
             held: Held::default(),
             usage: Usage::default(),
             status: None,

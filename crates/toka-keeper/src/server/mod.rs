@@ -11,6 +11,7 @@ mod number;
 mod past;
 mod peer;
 mod peers;
+mod terminal;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -269,6 +270,7 @@ impl Server {
         match child::read_report(report) {
             None => {
                 let early = child.executed();
+                child.take_terminal();
                 let start_time = outlives.then(|| child.begun()).flatten();
                 let enforcement = child.enforcement.clone();
                 let body = Body::Started { pid: child.pid, enforcement, start_time };

@@ -36,7 +36,7 @@ use crate::countdown::Countdown;
 use crate::door::{Door, Message};
 use crate::output::Note;
 use crate::probe::ProbeNote;
-use crate::{Adopted, Command, Durable, EventSink, Processes, Profile};
+use crate::{Adopted, Command, Durable, EventSink, Processes, Profile, Terminal};
 use hooks::{Occasion, StartOutcome};
 pub(crate) use life::whole_chain;
 use notices::Remark;
@@ -65,6 +65,11 @@ pub(crate) enum Order {
     Refuse {
         /// Why.
         exit: Exit,
+    },
+    /// What others may look at and type into, if it runs on a terminal.
+    Terminal {
+        /// Where that goes.
+        answer: oneshot::Sender<Option<Terminal>>,
     },
     /// The keeper's word.
     Keeper(KeeperEvent),
@@ -157,6 +162,8 @@ pub(crate) struct Actor<P> {
     notes: Option<mpsc::UnboundedReceiver<Box<Note>>>,
     writer: Option<crate::output::LogWriter>,
     pump: Option<Pumping>,
+    /// While it runs on one.
+    terminal: Option<Terminal>,
     progress: Coalescer<Progress>,
     metrics: Coalescer<Metrics>,
     tasks: BTreeMap<usize, RunningTask>,
@@ -204,6 +211,7 @@ impl<P: Processes> Actor<P> {
             notes: None,
             writer: None,
             pump: None,
+            terminal: None,
             progress: Coalescer::default(),
             metrics: Coalescer::default(),
             tasks: BTreeMap::new(),
@@ -310,6 +318,7 @@ impl<P: Processes> Actor<P> {
             }
             Order::Refuse { exit } if self.state == AgentState::Pending => self.finish(exit).await,
             Order::Block { .. } | Order::Refuse { .. } => {}
+            Order::Terminal { answer } => drop(answer.send(self.terminal.clone())),
             Order::Keeper(event) => self.on_keeper(event).await,
         }
     }
