@@ -4,6 +4,27 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+/// Asks for a stream, and gives the head of the answer and the connection.
+///
+/// # Panics
+/// When nobody listens, or what comes is no HTTP.
+pub fn upgrade(socket: &Path, request_line: &str, body: &str) -> (String, UnixStream) {
+    let mut stream = UnixStream::connect(socket).expect("somebody listens");
+    let length = body.len();
+    let request = format!(
+        "{request_line} HTTP/1.1\r\nhost: toka\r\nconnection: upgrade\r\nupgrade: toka-stream\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).expect("it is taken");
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).expect("a head");
+        head.push(byte[0]);
+    }
+    (String::from_utf8_lossy(&head).into_owned(), stream)
+}
+
 /// The status and the body of the answer to a GET request.
 ///
 /// # Panics

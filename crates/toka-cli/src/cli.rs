@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Schema(commands::schema::Args),
     /// Report progress from inside an agent
     Report(commands::report::Args),
+    /// Attach to the terminal of an agent
+    Attach(commands::attach::Args),
     /// Run one command under a workstream's sandbox
     Exec(commands::exec::Args),
     /// Run the daemon that outlives terminals

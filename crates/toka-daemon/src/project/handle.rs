@@ -8,6 +8,7 @@ use thiserror::Error;
 use toka_core::{AgentName, Answers, Command, ProjectName, Resources, RunId, RunStatus};
 use toka_keeper::ProcessId;
 use toka_orchestration::Lifetime;
+use toka_runtime::Terminal;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::admit::Ground;
@@ -33,6 +34,8 @@ pub(crate) enum Order {
     Health { figures: Figures, answer: oneshot::Sender<Facts> },
     /// What an agent holds and uses.
     Resources { agent: AgentName, answer: oneshot::Sender<Option<Resources>> },
+    /// The terminal that an agent runs on.
+    Terminal { agent: AgentName, answer: oneshot::Sender<Option<Terminal>> },
     /// Whether a process is one of an agent.
     Owner { pid: i32, answer: oneshot::Sender<Option<ProcessId>> },
 }
@@ -157,6 +160,15 @@ impl ProjectHandle {
     pub async fn resources(&self, agent: &AgentName) -> Result<Option<Resources>, Gone> {
         let agent = agent.clone();
         self.ask(|answer| Order::Resources { agent, answer }).await
+    }
+
+    /// The terminal that an agent runs on at this moment; `None` when it runs on none.
+    ///
+    /// # Errors
+    /// When the run is over.
+    pub async fn terminal(&self, agent: &AgentName) -> Result<Option<Terminal>, Gone> {
+        let agent = agent.clone();
+        self.ask(|answer| Order::Terminal { agent, answer }).await
     }
 
     /// Whether the process `pid` is one of an agent.

@@ -1,0 +1,71 @@
+//! Connections that become streams: somebody looks at an agent's terminal and types into it, or runs a command beside the
+//! agent. A request is refused like any other; once it is granted, the connection speaks [`frame`]s.
+
+mod attach;
+pub mod frame;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{CONNECTION, UPGRADE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use toka_core::{AgentName, AgentState, AgentStatus, ExitCode};
+use tokio::io::WriteHalf;
+
+use super::error::Error;
+use crate::project::ProjectHandle;
+pub(super) use attach::attach;
+use frame::PROTOCOL;
+
+/// What a connection is once it is upgraded.
+type Connection = TokioIo<Upgraded>;
+type Sending = WriteHalf<Connection>;
+
+/// The upgrade that a request asks for.
+fn wanted(request: &mut Request) -> Result<OnUpgrade, Error> {
+    if !asks_for_stream(request.headers()) {
+        let error = format!("this is a stream: ask with `Connection: Upgrade` and `Upgrade: {PROTOCOL}`");
+        return Err(Error::new(StatusCode::UPGRADE_REQUIRED, ExitCode::Usage, error));
+    }
+    Ok(hyper::upgrade::on(request))
+}
+
+fn asks_for_stream(headers: &HeaderMap) -> bool {
+    let has = |name, word: &str| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(word))
+    };
+    has(CONNECTION, "upgrade") && has(UPGRADE, PROTOCOL)
+}
+
+/// The answer after which the connection is a stream.
+fn granted() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
+    response
+}
+
+/// An agent that has a process.
+async fn running(handle: &ProjectHandle, agent: &str) -> Result<AgentStatus, Error> {
+    let name = AgentName::new(agent).map_err(|error| Error::bad_request(error.to_string()))?;
+    let status = handle.status().await?;
+    let known = || status.agents().iter().map(|agent| agent.name.clone()).collect::<Vec<_>>();
+    let status = status.agent(&name).cloned().ok_or_else(|| Error::no_agent(&name, &known()))?;
+    let does = match &status.state {
+        AgentState::Running { .. } | AgentState::Paused { .. } | AgentState::Stopping { .. } => {
+            return Ok(status);
+        }
+        AgentState::Pending => "has not started yet".to_owned(),
+        AgentState::Starting => "is only starting".to_owned(),
+        AgentState::Backoff { .. } => "waits for its next start".to_owned(),
+        AgentState::Blocked { by } => format!("is blocked by {by}"),
+        AgentState::Ended { exit } | AgentState::Quarantined { exit, .. } => format!("has ended: {exit}"),
+    };
+    let error =
+        Error::new(StatusCode::CONFLICT, ExitCode::AgentFailed, format!("{name} does not run: it {does}"));
+    Err(error.help(format!("`toka logs {name}` shows what it wrote; `toka start {name}` starts it")))
+}
