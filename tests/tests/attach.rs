@@ -222,7 +222,8 @@ fn a_daemon_that_is_killed_is_told_and_the_next_one_goes_on(user: User) {
 fn a_terminal_that_takes_nothing_holds_up_nobody(user: User) {
     let scene = Scene::new(user);
     let talker = "read go; head -c 20000000 /dev/zero | tr '\\0' x; echo; : > \"$TOKA_ARTIFACTS/over\"; exec sleep 1000";
-    let _detached = scene.detach(&[Document::on_terminal("talker", talker)]);
+    let detached = scene.detach(&[Document::on_terminal("talker", talker)]);
+    eventually("it runs", || detached.state("talker") == "running");
     let mut client = attach(&scene, &["talker"], Reading::Held);
     eventually("it takes the terminal", || client.is_raw());
     client.press("go\r");

@@ -12,6 +12,7 @@ mod clock;
 mod coalesce;
 mod countdown;
 pub mod door;
+mod exec;
 mod exit_reason;
 mod launch;
 pub mod output;
@@ -25,6 +26,7 @@ mod terminal;
 mod test_support;
 
 pub use adopted::{Adopted, AdoptedProcess, AdoptedTask};
+pub use exec::{Execution, Output, Streams};
 pub use exit_reason::exit_reason;
 pub use launch::{Command, Hooks, Launch, Profile, StopPolicy};
 pub use processes::Processes;

@@ -68,6 +68,10 @@ impl Processes for FakeKeeper {
         answered.await.expect("the test answers")
     }
 
+    async fn spawn_reading(&self, launch: toka_keeper::Launch, _: OwnedFd) -> Result<Started, SpawnError> {
+        self.spawn(launch).await
+    }
+
     fn signal(&self, _: ProcessId, signal: i32) {
         self.ask(Asked::Signal(signal));
     }

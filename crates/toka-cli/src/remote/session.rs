@@ -94,7 +94,7 @@ impl Session {
             Keyboard::Watched(keys) => (Some(Scanner::new(keys)), Some(keyboard()?)),
         };
         let (to_send, mut waiting) = mpsc::channel::<Frame>(TO_SEND);
-        tokio::spawn(async move {
+        let sent = tokio::spawn(async move {
             while let Some(frame) = waiting.recv().await {
                 if send(&mut sending, &frame).await.is_err() {
                     return;
@@ -152,6 +152,11 @@ impl Session {
             return Ok(outcome);
         }
         let leaves = matches!(outcome, Outcome::Detached);
+        if leaves {
+            // What was typed before the keys is the agent's.
+            drop(to_send);
+            let _ = tokio::time::timeout(LAST_SIGHT, sent).await;
+        }
         tokio::select! {
             biased;
             result = &mut written => match result {

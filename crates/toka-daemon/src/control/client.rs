@@ -19,6 +19,7 @@ use tokio::io::{ReadHalf, WriteHalf};
 
 use super::health::HealthView;
 use super::socket;
+use super::stream::ExecBody;
 use super::stream::frame::{FrameReader, PROTOCOL};
 use super::wire::{AgentView, DaemonView, Outcome, ProjectView, Refused, ResourcesView};
 use crate::Declaration;
@@ -250,6 +251,20 @@ impl Client {
     ) -> Result<Stream, ClientError> {
         let path = format!("/v1/projects/{project}/agents/{agent}/attach?columns={columns}&rows={rows}");
         self.stream(Method::GET, &path, Vec::new()).await
+    }
+
+    /// Runs a command beside an agent.
+    ///
+    /// # Errors
+    /// When the agent does not run, or the command cannot be executed.
+    pub async fn exec(
+        &self,
+        project: &ProjectName,
+        agent: &AgentName,
+        body: &ExecBody,
+    ) -> Result<Stream, ClientError> {
+        let text = serde_json::to_vec(body).map_err(|error| self.broken(&error))?;
+        self.stream(Method::POST, &format!("/v1/projects/{project}/agents/{agent}/exec"), text).await
     }
 
     async fn stream(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Stream, ClientError> {

@@ -216,6 +216,7 @@ impl Project {
                     let _ = answer.send(resources);
                 });
             }
+            Order::Exec { request, answer } => self.exec(*request, answer),
             Order::Terminal { agent, answer } => {
                 let handle = self.members.get(&agent).map(|member| member.handle.clone());
                 self.writes.spawn(async move {

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::admit::Ground;
 use super::apply::{ApplyError, Changes};
 use super::command::CommandError;
+use super::exec::{Begun, ExecError, ExecRequest};
 use super::facts::{Facts, Figures};
 use crate::Declaration;
 
@@ -34,6 +35,8 @@ pub(crate) enum Order {
     Health { figures: Figures, answer: oneshot::Sender<Facts> },
     /// What an agent holds and uses.
     Resources { agent: AgentName, answer: oneshot::Sender<Option<Resources>> },
+    /// Run a command beside an agent.
+    Exec { request: Box<ExecRequest>, answer: oneshot::Sender<Result<Begun, ExecError>> },
     /// The terminal that an agent runs on.
     Terminal { agent: AgentName, answer: oneshot::Sender<Option<Terminal>> },
     /// Whether a process is one of an agent.
@@ -160,6 +163,15 @@ impl ProjectHandle {
     pub async fn resources(&self, agent: &AgentName) -> Result<Option<Resources>, Gone> {
         let agent = agent.clone();
         self.ask(|answer| Order::Resources { agent, answer }).await
+    }
+
+    /// Runs a command beside an agent that runs; the answer comes when it executes its program.
+    ///
+    /// # Errors
+    /// When the run is over, or the command cannot be run.
+    pub(crate) async fn exec(&self, request: ExecRequest) -> Result<Result<Begun, ExecError>, Gone> {
+        let request = Box::new(request);
+        self.ask(|answer| Order::Exec { request, answer }).await
     }
 
     /// The terminal that an agent runs on at this moment; `None` when it runs on none.

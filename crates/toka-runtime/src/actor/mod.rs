@@ -220,6 +220,11 @@ impl<P: Processes> Actor<P> {
         }
     }
 
+    /// Where is counted what commands beside it use.
+    pub(crate) fn spent(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.spent)
+    }
+
     /// Lives until the agent's end, or until nobody could start it any more; goes on with the life that it is given, if any.
     pub(crate) async fn run(&mut self, adopted: Option<Box<Adopted>>) {
         if let Some(adopted) = adopted {

@@ -223,7 +223,7 @@ impl Pump {
 }
 
 /// What reads from it by readiness.
-fn receiver(output: OwnedFd) -> std::io::Result<Receiver> {
+pub(crate) fn receiver(output: OwnedFd) -> std::io::Result<Receiver> {
     if isatty(&output) { Receiver::from_owned_fd_unchecked(output) } else { Receiver::from_owned_fd(output) }
 }
 

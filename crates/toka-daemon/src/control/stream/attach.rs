@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::super::error::Error;
 use super::super::server::Server;
 use super::frame::{End, Frame, FrameReader, ReadError, send};
-use super::{Connection, Sending, granted, running, wanted};
+use super::{Connection, PROBE, Sending, granted, nonsense, pass_on, running, wanted};
 
 /// How long the other size lasts by which a program is made to draw anew: long enough to be seen as a change, too short to be
 /// seen by people.
@@ -67,11 +67,12 @@ async fn serve(connection: Connection, terminal: Terminal, view: View, size: Ter
     let (receiving, mut sending) = split(connection);
     draw_anew(&terminal, size).await;
     let (over, is_over) = oneshot::channel();
+    let (probe, probes) = mpsc::channel(1);
     let listening = tokio::spawn({
         let terminal = terminal.clone();
-        async move { drop(over.send(listen(FrameReader::new(receiving), terminal).await)) }
+        async move { drop(over.send(listen(FrameReader::new(receiving), terminal, probe).await)) }
     });
-    let last = show(&mut sending, &terminal, view, is_over).await;
+    let last = show(&mut sending, &terminal, view, probes, is_over).await;
     listening.abort();
     if let Some(end) = last {
         // It may be gone by now.
@@ -97,12 +98,17 @@ async fn show(
     sending: &mut Sending,
     terminal: &Terminal,
     mut view: View,
+    mut probes: mpsc::Receiver<()>,
     mut is_over: oneshot::Receiver<Option<End>>,
 ) -> Option<End> {
     loop {
         let next = tokio::select! {
             biased;
             end = &mut is_over => return end.unwrap_or(None),
+            Some(()) = probes.recv() => {
+                send(sending, &Frame::Output(Vec::new())).await.ok()?;
+                continue;
+            }
             next = view.next() => next,
         };
         match next {
@@ -119,7 +125,11 @@ async fn show(
 }
 
 /// Hears what is typed until the other side is gone, or talks nonsense.
-async fn listen(mut frames: FrameReader<impl AsyncRead + Unpin + Send>, terminal: Terminal) -> Option<End> {
+async fn listen(
+    mut frames: FrameReader<impl AsyncRead + Unpin + Send>,
+    terminal: Terminal,
+    probe: mpsc::Sender<()>,
+) -> Option<End> {
     let (typed, mut keys) = mpsc::channel::<Vec<u8>>(TYPED_AHEAD);
     let typing = {
         let terminal = terminal.clone();
@@ -132,10 +142,13 @@ async fn listen(mut frames: FrameReader<impl AsyncRead + Unpin + Send>, terminal
         }
     };
     let hearing = async move {
+        // One that waits already is enough.
+        let probe = &|| {
+            let _ = probe.try_send(());
+        };
         loop {
             match frames.next().await {
-                // After a hang-up nobody takes it.
-                Ok(Some(Frame::Input(keys))) => drop(typed.send(keys).await),
+                Ok(Some(Frame::Input(keys))) => pass_on(&typed, keys, probe).await,
                 Ok(Some(Frame::Resize(size))) => drop(terminal.resize(size.or_default())),
                 Ok(Some(Frame::InputEnd)) => {}
                 Ok(Some(other)) => return Some(nonsense(&format!("{other:?} has no meaning here"))),
@@ -144,16 +157,13 @@ async fn listen(mut frames: FrameReader<impl AsyncRead + Unpin + Send>, terminal
             }
         }
     };
-    tokio::pin!(hearing);
+    tokio::pin!(hearing, typing);
     tokio::select! {
-        end = &mut hearing => end,
-        () = typing => hearing.await,
+        end = &mut hearing => {
+            // What was typed before is the agent's, if it reads.
+            let _ = tokio::time::timeout(PROBE, typing).await;
+            end
+        }
+        () = &mut typing => hearing.await,
     }
-}
-
-/// Longest that is quoted of what makes no sense.
-const QUOTED: usize = 200;
-
-pub(super) fn nonsense(reason: &str) -> End {
-    End::Nonsense { reason: reason.chars().take(QUOTED).collect() }
 }

@@ -2,7 +2,10 @@
 //! agent. A request is refused like any other; once it is granted, the connection speaks [`frame`]s.
 
 mod attach;
+mod exec;
 pub mod frame;
+
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -13,11 +16,14 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use toka_core::{AgentName, AgentState, AgentStatus, ExitCode};
 use tokio::io::WriteHalf;
+use tokio::sync::mpsc;
 
 use super::error::Error;
 use crate::project::ProjectHandle;
 pub(super) use attach::attach;
-use frame::PROTOCOL;
+pub use exec::ExecBody;
+pub(super) use exec::exec;
+use frame::{End, PROTOCOL};
 
 /// What a connection is once it is upgraded.
 type Connection = TokioIo<Upgraded>;
@@ -49,6 +55,33 @@ fn granted() -> Response {
     response
 }
 
+/// While input waits for somebody who does not read, nothing is read from the connection, and its end does not show; but
+/// something sent to it then fails.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// Hands on what was typed, and probes whether the other side is there as long as nobody takes it.
+async fn pass_on(typed: &mpsc::Sender<Vec<u8>>, keys: Vec<u8>, probe: &(impl Fn() + Sync)) {
+    loop {
+        match tokio::time::timeout(PROBE, typed.reserve()).await {
+            Ok(Ok(place)) => return place.send(keys),
+            // After its end nobody takes it.
+            Ok(Err(_)) => return,
+            Err(_) => probe(),
+        }
+    }
+}
+
+/// Longest that is quoted of what makes no sense.
+const QUOTED: usize = 200;
+
+fn nonsense(reason: &str) -> End {
+    End::Nonsense { reason: reason.chars().take(QUOTED).collect() }
+}
+
+fn has_process(state: &AgentState) -> bool {
+    matches!(state, AgentState::Running { .. } | AgentState::Paused { .. } | AgentState::Stopping { .. })
+}
+
 /// An agent that has a process.
 async fn running(handle: &ProjectHandle, agent: &str) -> Result<AgentStatus, Error> {
     let name = AgentName::new(agent).map_err(|error| Error::bad_request(error.to_string()))?;
@@ -56,9 +89,8 @@ async fn running(handle: &ProjectHandle, agent: &str) -> Result<AgentStatus, Err
     let known = || status.agents().iter().map(|agent| agent.name.clone()).collect::<Vec<_>>();
     let status = status.agent(&name).cloned().ok_or_else(|| Error::no_agent(&name, &known()))?;
     let does = match &status.state {
-        AgentState::Running { .. } | AgentState::Paused { .. } | AgentState::Stopping { .. } => {
-            return Ok(status);
-        }
+        state if has_process(state) => return Ok(status),
+        AgentState::Running { .. } | AgentState::Paused { .. } | AgentState::Stopping { .. } => String::new(),
         AgentState::Pending => "has not started yet".to_owned(),
         AgentState::Starting => "is only starting".to_owned(),
         AgentState::Backoff { .. } => "waits for its next start".to_owned(),
