@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Report(commands::report::Args),
     /// Attach to the terminal of an agent
     Attach(commands::attach::Args),
-    /// Run one command under a workstream's sandbox
+    /// Run a command in the sandbox of an agent that runs, or of a workstream
     Exec(commands::exec::Args),
     /// Run the daemon that outlives terminals
     Serve(commands::serve::Args),

@@ -127,11 +127,12 @@ impl Session {
                         drop(to_send.try_send(Frame::InputEnd));
                     }
                 }
-                place = pieces.reserve(), if shown.is_some() => match (place, shown.take()) {
-                    (Ok(place), Some(piece)) => place.send(piece),
+                place = pieces.reserve(), if shown.is_some() => {
                     // Why it takes no more is told above.
-                    _ => {}
-                },
+                    if let (Ok(place), Some(piece)) = (place, shown.take()) {
+                        place.send(piece);
+                    }
+                }
                 frame = frames.next(), if shown.is_none() => match frame {
                     Ok(Some(Frame::Output(bytes))) => shown = Some((Stream::Output, bytes)),
                     Ok(Some(Frame::Errors(bytes))) => shown = Some((Stream::Errors, bytes)),

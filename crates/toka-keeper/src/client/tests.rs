@@ -155,3 +155,58 @@ async fn where_nobody_listens_is_said() {
     let path = folder.path().join("keeper.sock");
     assert!(matches!(Keeper::attach(&path, crate::Attach::IfFree).await, Err(KeeperError::NotThere { .. })));
 }
+
+/// It would start the process on pipes, with nothing to read, and say nothing.
+#[tokio::test]
+async fn an_older_keeper_is_not_asked_for_terminals() {
+    let Opening { keeper, .. } = greeted(served_by(|say, hear| {
+        say(json!({"body": {"hello": {"version": 2, "oldest": 1}}}));
+        assert!(hear().is_none(), "it was asked");
+    }))
+    .await;
+    let launch = |terminal| -> crate::Launch {
+        let text = json!({
+            "id": 1, "program": {"path": "/bin/true"}, "argv": [], "env": [], "plan": plan(), "stop_signal": 15,
+            "grace": {"secs": 1, "nanos": 0}, "terminal": terminal,
+        });
+        serde_json::from_value(text).expect("a launch")
+    };
+    let size = toka_core::TerminalSize::default();
+    let refused = keeper.spawn(launch(Some(size))).await.expect_err("too old");
+    assert!(refused.to_string().contains("too old to start a process on a terminal"), "{refused}");
+    let null = std::fs::File::open("/dev/null").expect("null").into();
+    let refused = keeper.spawn_reading(launch(None), null).await.expect_err("too old");
+    assert!(refused.to_string().contains("too old to start a process that reads"), "{refused}");
+}
+
+fn plan() -> toka_sandbox::SandboxPlan {
+    let own = |name: &str| std::path::Path::new("/nonexistent").join(name);
+    let folders = toka_sandbox::AgentFolders {
+        workspace: own("workspace"),
+        home: own("home"),
+        tmp: own("tmp"),
+        artifacts: own("artifacts"),
+        inputs: Vec::new(),
+        inputs_dir: own("inputs"),
+        credentials: own("credentials"),
+        door: own("door"),
+        state_dir: own("state"),
+        run_dir: own("run"),
+        working_dir: own("workspace"),
+        user_home: own("user"),
+    };
+    let name = toka_core::Name::new("agent").expect("a label");
+    toka_sandbox::SandboxPlan::compile(&toka_sandbox::CompileInput {
+        confinement: &toka_core::Confinement::default(),
+        folders: &folders,
+        host: &toka_sandbox::HostFacts::probe(),
+        project: &name,
+        agent: &name,
+        workstream_files: &[],
+        workstream_dir: None,
+        toka_exe: std::path::Path::new("/bin/true"),
+        programs: &[],
+        run_as: None,
+    })
+    .expect("a plan")
+}
