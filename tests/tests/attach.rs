@@ -15,6 +15,7 @@ as_both_users!(
     no_agent_types_into_its_terminal,
     keys_and_sizes_reach_the_agent_and_its_end_is_the_end,
     people_come_and_go,
+    an_agent_that_is_just_begun_is_waited_for,
     who_only_looks_types_nothing,
     what_has_no_terminal_cannot_be_attached_to,
     a_signal_leaves_the_terminal_as_it_was,
@@ -81,6 +82,22 @@ fn an_agent_has_a_terminal_of_its_own(user: User) {
     scene.assert_nothing_left();
 }
 
+/// A terminal belongs to who runs on it, who can open it by its name.
+#[test]
+fn a_user_of_its_own_has_a_terminal_of_its_own() {
+    let Some(user) = User::root() else { return };
+    let scene = Scene::new(user);
+    let look = "echo named > $(tty); echo direct > /dev/tty; stat -c %u $(tty); id -u";
+    let agent =
+        Document::bare("own").spec(&format!("process: {{shell: {:?}, tty: true, user: dynamic}}", look));
+    let finished = scene.toka_run(&[agent], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?} {}", log_of(&scene, "own"));
+    let log = log_of(&scene, "own");
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines[..2], ["named", "direct"], "{log:?}");
+    assert!(lines[2] == lines[3] && lines[2] != "0", "{log:?}");
+}
+
 fn no_agent_types_into_its_terminal(user: User) {
     let scene = Scene::new(user);
     let attacker = Document::bare("attacker")
@@ -114,6 +131,16 @@ fn keys_and_sizes_reach_the_agent_and_its_end_is_the_end(user: User) {
     let mut again = attach(&scene, &["parrot"], Reading::Going);
     assert_eq!(again.wait().code(), Some(1), "{}", screen(&again));
     sees(&again, "parrot does not run: it has ended: exit code 7");
+}
+
+fn an_agent_that_is_just_begun_is_waited_for(user: User) {
+    let scene = Scene::new(user);
+    let _detached = scene.detach(&[Document::on_terminal("parrot", PARROT)]);
+    let mut client = attach(&scene, &["parrot"], Reading::Going);
+    client.press("early\r");
+    sees(&client, "got early");
+    client.press("\x10\x11");
+    assert_eq!(client.wait().code(), Some(0), "{}", screen(&client));
 }
 
 fn people_come_and_go(user: User) {

@@ -5,6 +5,7 @@ mod attach;
 mod exec;
 pub mod frame;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -14,12 +15,12 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use toka_core::{AgentName, AgentState, AgentStatus, ExitCode};
+use toka_core::{AgentName, AgentState, AgentStatus, ExitCode, RunStatus};
 use tokio::io::WriteHalf;
 use tokio::sync::mpsc;
 
 use super::error::Error;
-use crate::project::ProjectHandle;
+use crate::project::{Gone, ProjectHandle};
 pub(super) use attach::attach;
 pub use exec::ExecBody;
 pub(super) use exec::exec;
@@ -82,10 +83,30 @@ fn has_process(state: &AgentState) -> bool {
     matches!(state, AgentState::Running { .. } | AgentState::Paused { .. } | AgentState::Stopping { .. })
 }
 
+/// How long somebody waits for an agent that is about to start: it was begun a moment ago.
+const BEGINNING: Duration = Duration::from_secs(2);
+
+/// What is known of the project, when the agent has started or does not in this moment.
+async fn settled(handle: &ProjectHandle, name: &AgentName) -> Result<Arc<RunStatus>, Gone> {
+    let mut moved = handle.moved();
+    let deadline = tokio::time::Instant::now() + BEGINNING;
+    loop {
+        moved.borrow_and_update();
+        let status = handle.status().await?;
+        let begins =
+            |status: &AgentStatus| matches!(status.state, AgentState::Pending | AgentState::Starting);
+        if !status.agent(name).is_some_and(begins)
+            || !matches!(tokio::time::timeout_at(deadline, moved.changed()).await, Ok(Ok(())))
+        {
+            return Ok(status);
+        }
+    }
+}
+
 /// An agent that has a process.
 async fn running(handle: &ProjectHandle, agent: &str) -> Result<AgentStatus, Error> {
     let name = AgentName::new(agent).map_err(|error| Error::bad_request(error.to_string()))?;
-    let status = handle.status().await?;
+    let status = settled(handle, &name).await?;
     let known = || status.agents().iter().map(|agent| agent.name.clone()).collect::<Vec<_>>();
     let status = status.agent(&name).cloned().ok_or_else(|| Error::no_agent(&name, &known()))?;
     let does = match &status.state {
