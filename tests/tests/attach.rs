@@ -89,7 +89,7 @@ fn a_user_of_its_own_has_a_terminal_of_its_own() {
     let scene = Scene::new(user);
     let look = "echo named > $(tty); echo direct > /dev/tty; stat -c %u $(tty); id -u";
     let agent =
-        Document::bare("own").spec(&format!("process: {{shell: {:?}, tty: true, user: dynamic}}", look));
+        Document::bare("own").spec(&format!("process: {{shell: {look:?}, tty: true, user: dynamic}}"));
     let finished = scene.toka_run(&[agent], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?} {}", log_of(&scene, "own"));
     let log = log_of(&scene, "own");
