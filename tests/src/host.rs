@@ -125,3 +125,10 @@ pub fn abstract_listener(name: &str) -> Listener {
     let address = SocketAddr::from_abstract_name(name).expect("a short name");
     UnixListener::bind_addr(&address).expect("a free name")
 }
+
+/// Whether the kernel tells how a process has ended that is not one's child: Linux 6.15 does.
+pub fn tells_exits() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(15))
+}

@@ -18,19 +18,22 @@ mod terminal;
 mod traces;
 mod user;
 mod wait;
+mod web;
 mod workstream;
 
 pub use answers::{Answer, Proof, Try, allowed, answers_in, denied, words_of};
 pub use binary::{attack_binary, toka_binary, workspace_root};
 pub use detached::Detached;
-pub use host::{Listener, Victim, abstract_listener, unix_datagram, unix_listener};
+pub use host::{Listener, Victim, abstract_listener, tells_exits, unix_datagram, unix_listener};
 pub use need::{Need, require};
 pub use running::Running;
 pub use scene::{Finished, Scene, check};
+pub use socket::listener_at;
 pub use terminal::{OnTerminal, Reading};
 pub use traces::{cgroups_of, processes_with};
 pub use user::User;
 pub use wait::until;
+pub use web::{Posted, Serves, WebServer};
 pub use workstream::Document;
 
 /// Makes two tests of each function: one as root, one as an ordinary user.

@@ -1,8 +1,13 @@
-//! One request to a control socket, as curl would send it: by hand, so that the answer is seen as it is.
+//! Who listens at a socket, and one request to a control socket as curl would send it: by hand, so that the answer is
+//! seen as it is.
 
 use std::io::{Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket};
 
 /// Asks for a stream, and gives the head of the answer and the connection.
 ///
@@ -23,6 +28,19 @@ pub fn upgrade(socket: &Path, request_line: &str, body: &str) -> (String, UnixSt
         head.push(byte[0]);
     }
     (String::from_utf8_lossy(&head).into_owned(), stream)
+}
+
+/// The process that listens at a socket, of whatever kind of connection; `None` when nobody does.
+pub fn listener_at(path: &Path) -> Option<i32> {
+    // Through a descriptor of its folder, since an address has no room for a long path (unix(7)).
+    let folder = std::fs::File::open(path.parent()?).ok()?;
+    let short = format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), path.file_name()?.to_str()?);
+    let address = UnixAddr::new(short.as_str()).ok()?;
+    [SockType::Stream, SockType::SeqPacket].into_iter().find_map(|kind| {
+        let socket = socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None).ok()?;
+        connect(socket.as_raw_fd(), &address).ok()?;
+        Some(getsockopt(&socket, PeerCredentials).ok()?.pid())
+    })
 }
 
 /// The status and the body of the answer to a GET request.

@@ -2,18 +2,35 @@
 
 mod keeper_support;
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
 use keeper_support::{Bench, PATIENCE, first_line, groups, is_alive};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
-use toka_keeper::{
-    Keeper, KeeperEvent, KeeperOptions, Launch, Outlive, ProcessId, State, Status, start_time,
-};
-use toka_tests::{Need, User, require, toka_binary, until};
+use toka_keeper::{Keeper, KeeperOptions, Launch, Orphan, Outlive, ProcessId, State, Status, start_time};
+use toka_tests::{Need, User, require, tells_exits, toka_binary, until};
 
 const ONE: ProcessId = ProcessId(1);
+const KILLED: Status = Status::Signal { signal: 9, core: false };
+
+/// Whoever loses its parent becomes a child of this process.
+fn adopt_orphans() {
+    toka_sandbox::sys::become_subreaper().expect("it may");
+}
+
+/// Waits for the end of a process, as its parent should.
+fn collect(pid: i32) {
+    std::thread::spawn(move || waitpid(Pid::from_raw(pid), None));
+}
+
+/// What is told of how an adopted process ended: only a kernel from 6.15 on knows it of another's child.
+fn if_told(status: Status) -> Status {
+    if tells_exits() { status } else { Status::Unknown }
+}
 
 #[tokio::test]
 async fn when_the_keeper_is_killed_the_next_one_takes_its_agents_over() {
@@ -34,9 +51,11 @@ async fn when_the_keeper_is_killed_the_next_one_takes_its_agents_over() {
     let beside = bench.keeper.spawn(launch).await.expect("a start beside it");
     bench.keeper.freeze(ProcessId(2)).await.expect("frozen");
 
-    let mut bench = bench.with_keeper_killed().await;
+    adopt_orphans();
+    bench.kill_keeper().await;
+    [one.pid, two.pid, beside.pid].into_iter().for_each(collect);
     assert!(is_alive(one.pid) && is_alive(two.pid), "they live on");
-    assert_eq!(bench.end_of(4).await, Status::Unknown);
+    assert_eq!(bench.end_of(4).await, if_told(KILLED));
     assert!(!is_alive(beside.pid), "nobody reads its pipes any more");
     let entries = bench.keeper.list().await.expect("a list");
     let of = |id: u64| entries.iter().find(|entry| entry.id.0 == id).expect("an entry");
@@ -44,16 +63,17 @@ async fn when_the_keeper_is_killed_the_next_one_takes_its_agents_over() {
     assert_eq!(of(2).state, State::Frozen);
     assert_eq!(of(1).enforcement, one.enforcement);
     assert!(entries.iter().all(|entry| entry.id.0 != 3), "what was over was no orphan");
-    // Its pipes are those that the daemon still had.
-    bench.keeper.hold(ONE, "stdout", vec![one.stdout]).await.expect("held");
-    assert_eq!(bench.keeper.hand_back(ONE).await.expect("handed back")[0].0, "stdout");
+    // Its pipes are opened anew, for a daemon that comes later.
+    let handed_back = bench.keeper.hand_back(ONE).await.expect("handed back");
+    let names: Vec<&str> = handed_back.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["stdout", "stderr"]);
     assert!(bench.keeper.resources(ONE).await.is_some());
 
     bench.keeper.thaw(ProcessId(2)).await.expect("thawed");
     bench.keeper.kill(ProcessId(2));
-    assert_eq!(bench.end_of(2).await, Status::Unknown, "nobody can wait for another's child");
+    assert_eq!(bench.end_of(2).await, if_told(KILLED));
     bench.keeper.signal(ONE, libc::SIGTERM);
-    assert_eq!(bench.end_of(1).await, Status::Unknown);
+    assert_eq!(bench.end_of(1).await, if_told(Status::Code(0)));
     assert!(polite.exists(), "it was asked");
     assert!(!is_alive(one.pid) && !is_alive(two.pid));
     bench.finish().await;
@@ -64,23 +84,27 @@ async fn what_ended_between_two_keepers_is_told_and_strangers_are_let_be() {
     if !require(&[Need::Root, Need::Cgroups]) {
         return;
     }
-    let mut bench = Bench::listening().await;
+    let bench = Bench::listening().await;
     for id in 1..=3 {
         bench.keeper.spawn(bench.launch(id, "exec sleep 1000")).await.expect("a start");
     }
-    let mut orphans = bench.keeper.orphans();
+    let entries = bench.keeper.list().await.expect("a list");
+    let mut orphans: Vec<Orphan> = entries.iter().filter_map(Orphan::of).collect();
     let pids: Vec<i32> = orphans.iter().map(|orphan| orphan.pid).collect();
-    kill(Pid::from_raw(bench.keeper.pid().expect("it says")), Signal::SIGKILL).expect("our keeper");
-    assert_eq!(bench.next().await, KeeperEvent::Closed);
+    let keeper = bench.keeper.pid().expect("it says");
+    let (folders, groups, socket) = (Arc::clone(&bench.folders), bench.groups.clone(), bench.socket());
+    bench.keeper.detach().await;
+    kill(Pid::from_raw(keeper), Signal::SIGKILL).expect("our keeper");
+    until(PATIENCE, "the keeper to be gone", || (!is_alive(keeper)).then_some(()));
     // The first ends unseen, the second's number is a stranger's, of the third nobody knows.
     kill(Pid::from_raw(pids[0]), Signal::SIGKILL).expect("our agent");
     until(PATIENCE, "the first to be gone", || (!is_alive(pids[0])).then_some(()));
     let mut stranger = Command::new("sleep").arg("1000").spawn().expect("sleep");
     orphans.truncate(2);
     orphans[1].pid = stranger.id().try_into().expect("a pid");
-    let outlive = Outlive::Listen { socket: bench.socket() };
-    let options = KeeperOptions { outlive, adopt: orphans, ..KeeperOptions::default() };
-    let mut bench = Bench::with(&bench.folders, &bench.groups, options).await;
+    let options =
+        KeeperOptions { outlive: Outlive::Listen { socket }, adopt: orphans, ..KeeperOptions::default() };
+    let mut bench = Bench::with(&folders, &groups, options).await;
     assert!(!is_alive(pids[2]), "what nobody knows of is killed before anything begins");
     assert_eq!(bench.end_of(1).await, Status::Unknown);
     assert_eq!(bench.end_of(2).await, Status::Unknown);
@@ -89,6 +113,61 @@ async fn what_ended_between_two_keepers_is_told_and_strangers_are_let_be() {
     stranger.kill().and_then(|()| stranger.wait()).expect("our child");
     bench.keeper.spawn(bench.launch(4, "exit 0")).await.expect("it goes on");
     assert_eq!(bench.end_of(4).await, Status::Code(0));
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_killed_keeper_had_not_done_the_next_one_does() {
+    if !require(&[Need::Root, Need::Cgroups]) {
+        return;
+    }
+    let mut bench = Bench::listening().await;
+    let started = bench.keeper.spawn(bench.launch(1, "exec sleep 1000")).await.expect("a start");
+    let keeper = Pid::from_raw(bench.keeper.pid().expect("it says"));
+    // It hears nothing any more.
+    kill(keeper, Signal::SIGSTOP).expect("our keeper");
+    bench.keeper.kill(ONE);
+    let (late, launch) = (bench.keeper.clone(), bench.launch(2, "echo late; exec sleep 1000"));
+    let start = tokio::spawn(async move { late.spawn(launch).await });
+    adopt_orphans();
+    bench.kill_keeper().await;
+    collect(started.pid);
+    assert_eq!(bench.end_of(1).await, if_told(KILLED));
+    assert!(!is_alive(started.pid), "the kill was not lost");
+    let late = start.await.expect("no panic").expect("a start");
+    first_line(late.stdout).await;
+    assert_eq!(bench.keeper.list().await.expect("a list").len(), 2, "one start, and one end to be settled");
+    bench.finish().await;
+}
+
+/// The processes in a group and all below it.
+fn members(group: &Path) -> Vec<i32> {
+    let text = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let own = text.lines().map(|pid| pid.parse().expect("a pid"));
+    let entries = std::fs::read_dir(group).into_iter().flatten().flatten();
+    let below = entries.filter(|entry| entry.path().is_dir()).flat_map(|entry| members(&entry.path()));
+    own.chain(below).collect()
+}
+
+#[tokio::test]
+async fn a_start_that_a_killed_keeper_did_not_tell_of_is_undone_before_it_is_done_again() {
+    if !require(&[Need::Root, Need::Cgroups]) {
+        return;
+    }
+    let mut bench = Bench::listening().await;
+    let mut pids = BTreeSet::new();
+    for id in 1..=20 {
+        let (keeper, launch) = (bench.keeper.clone(), bench.launch(id, "exec sleep 1000"));
+        let start = tokio::spawn(async move { keeper.spawn(launch).await });
+        tokio::task::yield_now().await;
+        bench.kill_keeper().await;
+        pids.insert(start.await.expect("no panic").expect("a start").pid);
+    }
+    let entries = bench.keeper.list().await.expect("a list");
+    assert_eq!(entries.iter().map(|entry| entry.pid).collect::<BTreeSet<_>>(), pids);
+    let running: BTreeSet<i32> =
+        toka_tests::cgroups_of(&bench.groups).iter().flat_map(|it| members(it)).collect();
+    assert_eq!(running, pids, "and no other");
     bench.finish().await;
 }
 
@@ -103,14 +182,13 @@ async fn agents_of_an_ordinary_user_end_with_a_killed_keeper_and_that_is_told() 
     let text = format!("#!/bin/sh\nexec {} {} \"$@\"\n", words.join(" "), toka_binary().display());
     std::fs::write(&program, text).expect("a script");
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
-    let options = |adopt| KeeperOptions {
+    let options = KeeperOptions {
         program: program.clone(),
         cgroup_name: groups(),
         outlive: Outlive::Listen { socket: folders.path().join("run/keeper.sock") },
-        adopt,
         ..KeeperOptions::default()
     };
-    let (keeper, events) = Keeper::start(&options(Vec::new())).await.expect("a keeper");
+    let (keeper, events) = Keeper::start(&options).await.expect("a keeper");
     let mut bench = Bench::of((keeper, events), &folders, &groups());
     let launch = bench.launch(1, "sleep 1000 & echo; exec sleep 1000");
     for name in ["workspace", "home", "tmp", "artifacts", "inputs", "credentials", "door"] {
@@ -119,10 +197,7 @@ async fn agents_of_an_ordinary_user_end_with_a_killed_keeper_and_that_is_told() 
     let started = bench.keeper.spawn(launch).await.expect("a start");
     first_line(started.stdout).await;
     assert!(is_alive(started.pid));
-    kill(Pid::from_raw(bench.keeper.pid().expect("it says")), Signal::SIGKILL).expect("our keeper");
-    assert_eq!(bench.next().await, KeeperEvent::Closed);
-    let (keeper, events) = Keeper::start(&options(bench.keeper.orphans())).await.expect("another");
-    bench = Bench::of((keeper, events), &folders, &groups());
+    bench.kill_keeper().await;
     assert_eq!(bench.end_of(1).await, Status::Unknown);
     until(PATIENCE, "the agent to be gone", || (!is_alive(started.pid)).then_some(()));
     bench.keeper.shutdown().await;

@@ -1,12 +1,11 @@
 //! A daemon that is killed, and the one that goes on: agents keep their processes, their clocks and their output, nothing is
 //! started twice, and what ended meanwhile is told as it ended.
 
-use std::time::Duration;
+mod survive_support;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
-use toka_tests::{Detached, Document, Scene, User, as_both_users, until};
+use survive_support::{daemon_pid, eventually, kill_daemon, serve_again, service, starts_of};
+use toka_tests::{Document, Scene, User, as_both_users};
 
 as_both_users!(
     agents_do_not_notice_that_their_daemon_was_killed,
@@ -16,40 +15,6 @@ as_both_users!(
     an_upgrade_leaves_agents_alone,
     a_list_of_tasks_is_worked_through_across_daemons,
 );
-
-/// Far above what anything here takes; only a failure waits so long.
-const SOON: Duration = Duration::from_secs(40);
-
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    until(SOON, what, || is_so().then_some(()));
-}
-
-fn service(name: &str, line: &str) -> Document {
-    Document::shell(name, line).spec("type: service")
-}
-
-/// Kills the daemon, not the keeper.
-fn kill_daemon(scene: &Scene) {
-    let pid = daemon_pid(scene);
-    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it runs");
-    eventually("nobody answers", || scene.toka(&["ps"]).code == Some(69));
-}
-
-fn daemon_pid(scene: &Scene) -> i32 {
-    let socket = scene.state().join("run/daemon.sock");
-    let stream = std::os::unix::net::UnixStream::connect(socket).expect("a daemon");
-    nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials).expect("a peer").pid()
-}
-
-fn serve_again(scene: &Scene) {
-    let served = scene.toka(&["serve", "--detach"]);
-    assert_eq!(served.code, Some(0), "{served:#?}");
-}
-
-fn starts_of(detached: &Detached<'_>, agent: &str) -> usize {
-    let events = detached.toka(&["events", "--json", "--kind", "agent_started"]).events();
-    events.iter().filter(|event| event["agent"] == agent).count()
-}
 
 fn agents_do_not_notice_that_their_daemon_was_killed(user: User) {
     let scene = Scene::new(user);

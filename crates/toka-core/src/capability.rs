@@ -37,6 +37,8 @@ pub enum Capability {
     Outside(String),
     /// `device:PATH`, dangerous.
     Device(String),
+    /// `webhook:HOST` or `webhook:HOST:PORT`, dangerous: reports are sent there.
+    Webhook(String),
     /// Any other name: it grants nothing.
     Label(String),
 }
@@ -48,7 +50,7 @@ pub struct KnownCapability {
     pub name: &'static str,
     /// Other spellings that mean the same.
     pub aliases: &'static [&'static str],
-    /// Whether a `:PATH` may follow.
+    /// Whether a `:PATH`, or what else it is about, may follow.
     pub takes_path: bool,
     /// Whether it must be granted by a person.
     pub dangerous: bool,
@@ -117,6 +119,13 @@ pub const KNOWN: &[KnownCapability] = &[
     known("sandbox:off", &["unsandboxed"], false, true, "Run without confinement, with limits only."),
     known("filesystem-outside", &[], true, true, "Reach a path outside the workspace."),
     known("device", &[], true, true, "Open a device file."),
+    known(
+        "webhook",
+        &[],
+        true,
+        true,
+        "Have reports sent to a web server: the host after the colon, or host:port.",
+    ),
 ];
 
 const fn known(
@@ -160,6 +169,7 @@ impl Capability {
             ("sandbox:off", _) => Self::SandboxOff,
             ("filesystem-outside", Some(path)) => Self::Outside(path),
             ("device", Some(path)) => Self::Device(path),
+            ("webhook", Some(host)) => Self::Webhook(host.to_ascii_lowercase()),
             (name, _) => Self::Label(name.to_owned()),
         }
     }
@@ -209,6 +219,7 @@ impl fmt::Display for Capability {
             Self::SandboxOff => f.write_str("sandbox:off"),
             Self::Outside(path) => write!(f, "filesystem-outside:{path}"),
             Self::Device(path) => write!(f, "device:{path}"),
+            Self::Webhook(host) => write!(f, "webhook:{host}"),
             Self::Label(text) => f.write_str(text),
         }
     }
@@ -277,6 +288,10 @@ fn covers(rules: &BTreeSet<Capability>, capability: &Capability) -> bool {
         | (Capability::FilesystemWrite(None), Capability::FilesystemWrite(_)) => true,
         (Capability::Outside(root), Capability::Outside(path))
         | (Capability::Device(root), Capability::Device(path)) => is_below(path, root),
+        // A host without a port is all of its ports.
+        (Capability::Webhook(host), Capability::Webhook(asked)) => {
+            asked.rsplit_once(':').is_some_and(|(asked, _)| asked == host)
+        }
         (Capability::Label(name), capability) => {
             capability.known().is_some_and(|row| row.takes_path && row.name == name)
         }
@@ -329,6 +344,22 @@ mod tests {
         let policy = Policy { allow: [Capability::Outside("/data".into())].into(), ..Policy::default() };
         assert!(policy.decide(&Capability::Outside("/data/in".into())).is_ok());
         assert!(policy.decide(&Capability::Outside("/database".into())).is_err());
+    }
+
+    #[test]
+    fn a_webhook_is_granted_by_its_host_or_all_of_it() {
+        let asked = Capability::Webhook("hooks.example.org:443".into());
+        for (rule, granted) in [
+            ("webhook:hooks.example.org:443", true),
+            ("webhook:Hooks.Example.Org", true),
+            ("webhook", true),
+            ("webhook:hooks.example.org:80", false),
+            ("webhook:example.org", false),
+            ("webhook:hooks.example.org:4", false),
+        ] {
+            let policy = Policy { allow: [Capability::parse(rule)].into(), ..Policy::default() };
+            assert_eq!(policy.decide(&asked).is_ok(), granted, "{rule}");
+        }
     }
 
     #[test]

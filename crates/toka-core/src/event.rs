@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::pressure::Hold;
 use crate::probe::ProbeKind;
 use crate::schedule::SkipReason;
 use crate::watchdog::Stage;
-use crate::{AgentName, Enforcement, Exit, ProjectName, RunId};
+use crate::{AgentName, Enforcement, Exit, HealthReport, ProjectName, RunId};
 
 /// One numbered, timed event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +44,20 @@ pub struct Usage {
     pub oom_kills: u64,
 }
 
+/// Why there is a report. Ordered: the greater says more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Occasion {
+    /// Its state is another.
+    Change,
+    /// A task has ended, an objective is met, another quarter is done.
+    Milestone,
+    /// An hour, a day or a week is over.
+    Period,
+    /// It has come to its end.
+    End,
+}
+
 /// The kinds of events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -53,6 +68,9 @@ pub enum EventKind {
         workspace: String,
         /// The agents, in the order of the plan.
         agents: Vec<AgentName>,
+        /// Whether it goes on without whoever began it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        detached: bool,
     },
     /// A run ended.
     RunEnded {
@@ -63,6 +81,11 @@ pub enum EventKind {
     RunAdopted {
         /// How many agents it has.
         agents: usize,
+    },
+    /// The keeper was killed, and another has taken over the agents that live on.
+    KeeperSucceeded {
+        /// Process id of the new one.
+        pid: i32,
     },
     /// The agents of the run are others from now on.
     RunChanged {
@@ -81,6 +104,12 @@ pub enum EventKind {
     AgentRequeued {
         /// Who asked for it: `operator`, `schedule`, …
         by: String,
+    },
+    /// Its turn has come, or its next life is due, and it waits until the host has room for it. Told once for each wait.
+    AgentWaiting {
+        /// What there was too little of when the wait began.
+        #[serde(flatten)]
+        hold: Hold,
     },
     /// The keeper is asked to start it.
     AgentStarting,
@@ -288,6 +317,22 @@ pub enum EventKind {
         /// The next time, in milliseconds since the Unix epoch; none when there is no further one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_ms: Option<i64>,
+    },
+    /// A report of it, for whoever follows the topic that its declaration names.
+    AgentReport {
+        /// The topic.
+        topic: String,
+        /// Why there is one.
+        occasion: Occasion,
+        /// Its health at that moment.
+        report: Box<HealthReport>,
+    },
+    /// A report of it did not arrive. Told once, until one arrives there.
+    ReportUndelivered {
+        /// Where it was to go, without what only the receiver should know.
+        to: String,
+        /// Why it did not.
+        reason: String,
     },
     /// Something a person should know.
     Warning {

@@ -42,6 +42,13 @@ pub enum Exit {
         /// The watchdog's time.
         limit: Duration,
     },
+    /// What it keeps on disk was more than it may.
+    Disk {
+        /// At least so much was there.
+        used: ByteSize,
+        /// Its limit.
+        limit: ByteSize,
+    },
     /// One of its probes failed for good.
     Probe {
         /// Which.
@@ -98,6 +105,7 @@ impl fmt::Display for Exit {
             Self::Oom { peak: None, limit } => write!(f, "out of memory: limit {limit}"),
             Self::Timeout { limit } => write!(f, "timed out after {}", format_duration(*limit)),
             Self::Watchdog { limit } => write!(f, "no sign of life for {}", format_duration(*limit)),
+            Self::Disk { used, limit } => write!(f, "disk usage {used} exceeds max_disk_usage {limit}"),
             Self::Probe { probe, reason } => write!(f, "{probe} probe failed: {reason}"),
             Self::Denied { reason } => write!(f, "denied: {reason}"),
             Self::StartFailed { reason } => write!(f, "did not start: {reason}"),

@@ -26,6 +26,8 @@ use crate::{AgentState, AgentStatus, Compatibility, Coverage, Enforcement, Layer
 pub const MEMORY_NEAR_LIMIT: u32 = 90;
 /// The same of its limit of processes: the next fork may fail.
 pub const PROCESSES_NEAR_LIMIT: u32 = 90;
+/// The same of the storage that it may hold: above the limit it is ended.
+pub const DISK_NEAR_LIMIT: u32 = 90;
 /// An agent that waits for memory for more than this share of the last ten seconds, in percent, thrashes. systemd-oomd kills
 /// at 60 (`DefaultMemoryPressureLimit` of oomd.conf(5)); this is to be seen before.
 pub const MEMORY_PRESSURE: u32 = 40;
@@ -128,6 +130,9 @@ pub struct Shares {
     /// Processes and threads, of their limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processes: Option<u32>,
+    /// Storage held, of its limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<u32>,
     /// Time in which its CPU quota held it back, of the time that it has run; 100 at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throttled: Option<u32>,
@@ -140,6 +145,7 @@ impl Shares {
         Self {
             memory: share(resources.memory_current, resources.memory_limit),
             processes: share(resources.processes, resources.processes_limit),
+            disk: share(resources.disk_used, resources.disk_limit),
             throttled: share(resources.throttled_us, uptime_us).map(|share| share.min(100)),
         }
     }
@@ -172,6 +178,7 @@ impl HealthReport {
         let uptime_ms = uptime(&status, now_ms);
         let shares = resources.as_ref().map(|used| Shares::of(used, uptime_ms)).unwrap_or_default();
         let mut reasons: Vec<Reason> = of_state(&status).into_iter().collect();
+        reasons.extend(status.held.map(|hold| Reason::HeldBack { hold }));
         reasons.extend(of_watchdog(&status));
         if is_up(&status.state) {
             reasons.extend(of_probes(&status));
@@ -281,6 +288,7 @@ fn of_resources(resources: Option<&Resources>, shares: Shares) -> impl Iterator<
         above(pressure.io.map(percent), IO_PRESSURE).map(|percent| Reason::IoPressure { percent }),
         above(shares.throttled, THROTTLED).map(|percent| Reason::Throttled { percent }),
         above(shares.processes, PROCESSES_NEAR_LIMIT).map(|percent| Reason::ProcessesNearLimit { percent }),
+        above(shares.disk, DISK_NEAR_LIMIT).map(|percent| Reason::DiskNearLimit { percent }),
     ]
     .into_iter()
     .flatten()

@@ -39,6 +39,12 @@ pub struct Resources {
     /// How often the out-of-memory killer struck.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_kills: Option<u64>,
+    /// Storage that HOME, /tmp and the artifacts hold, in bytes; of agents with a limit on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_used: Option<u64>,
+    /// Most of it allowed, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_limit: Option<u64>,
 }
 
 impl Resources {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Usage;
+use crate::pressure::Hold;
 use crate::probe::ProbeKind;
 use crate::{AgentKind, AgentName, AgentState, Enforcement, Event, EventKind, Exit, RunId, Stage};
 
@@ -43,6 +44,9 @@ pub struct AgentStatus {
     /// When the clock starts it next, in milliseconds since the Unix epoch, whatever it does now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_due_ms: Option<i64>,
+    /// Why it was not started when its turn had come, while it waits for room on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Hold>,
     /// How its last life ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Box<LastLife>>,
@@ -157,6 +161,7 @@ impl AgentStatus {
             requeues: 0,
             next_start_ms: None,
             next_due_ms: None,
+            held: None,
             last: None,
             progress: Progress::default(),
             not_ready: None,
@@ -178,7 +183,11 @@ impl AgentStatus {
     /// Takes an event about the agent.
     pub fn observe(&mut self, time_ms: i64, event: &EventKind) {
         self.step(time_ms, event);
+        if !matches!(self.state, AgentState::Pending | AgentState::Backoff { .. }) {
+            self.held = None;
+        }
         match event {
+            EventKind::AgentWaiting { hold } => (self.held, self.next_start_ms) = (Some(*hold), None),
             EventKind::AgentRequeued { .. } => self.begin_anew(),
             EventKind::AgentStarting => {
                 (self.next_start_ms, self.not_ready, self.wedged) = (None, None, None);
@@ -231,14 +240,14 @@ impl AgentStatus {
 
     fn begin_anew(&mut self) {
         (self.progress, self.not_ready, self.wedged) = (Progress::default(), None, None);
-        (self.restart_count, self.next_start_ms) = (0, None);
+        (self.restart_count, self.next_start_ms, self.held) = (0, None, None);
         self.requeues += 1;
         self.probes.clear();
     }
 
     fn end(&mut self, time_ms: i64, exit: &Exit, duration_ms: u64, usage: Usage) {
         self.last = Some(Box::new(LastLife { exit: exit.clone(), ended_ms: time_ms, duration_ms, usage }));
-        (self.not_ready, self.wedged, self.next_start_ms) = (None, None, None);
+        (self.not_ready, self.wedged, self.next_start_ms, self.held) = (None, None, None, None);
     }
 
     fn probe(&mut self, since_ms: i64, probe: ProbeKind, ok: bool, reason: &str) {
@@ -381,7 +390,7 @@ mod tests {
         fn of(agents: &[&str]) -> Self {
             let mut story = Self { status: RunStatus::default(), seq: 0 };
             let agents = agents.iter().map(|agent| name(agent)).collect();
-            story.tell(None, EventKind::RunStarted { workspace: "/w".into(), agents });
+            story.tell(None, EventKind::RunStarted { workspace: "/w".into(), agents, detached: false });
             story
         }
 
@@ -448,6 +457,22 @@ mod tests {
         assert_eq!(story.agent("a").state, AgentState::Running { pid: 8, ready: false });
         assert_eq!(story.agent("a").next_start_ms, None);
         assert_eq!(story.agent("b").state, AgentState::Pending);
+    }
+
+    #[test]
+    fn a_wait_for_the_host_ends_with_the_start_or_the_end() {
+        let hold = Hold { scarce: crate::Scarce::Memory, percent: 34, limit: 20 };
+        let mut story = Story::of(&["a", "b"]);
+        for agent in ["a", "b"] {
+            story.tell(Some(agent), EventKind::AgentWaiting { hold });
+            assert_eq!((story.agent(agent).state.as_str(), story.agent(agent).held), ("pending", Some(hold)));
+        }
+        story.tell(Some("a"), EventKind::AgentStarting).tell(Some("a"), started(7));
+        assert_eq!(story.agent("a").held, None);
+        story.tell(Some("a"), restarting(1)).tell(Some("a"), EventKind::AgentWaiting { hold });
+        assert_eq!((story.agent("a").next_start_ms, story.agent("a").held), (None, Some(hold)));
+        story.tell(Some("b"), EventKind::AgentBlocked { by: name("a") });
+        assert_eq!(story.agent("b").held, None);
     }
 
     #[test]

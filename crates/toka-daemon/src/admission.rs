@@ -20,6 +20,7 @@ use crate::confine::{Confined, Confiner, Demands, follow_links};
 use crate::environment::{Surroundings, assemble};
 use crate::folders::ProjectFolders;
 use crate::problem::{Problem, ProblemKind};
+use crate::reporting::channel::Channel;
 use crate::sections::sections;
 use crate::users::UserError;
 use crate::{dotenv, enforceable, secrets};
@@ -89,6 +90,7 @@ impl Admission<'_> {
     fn examine(&mut self, mut folders: AgentFolders) -> Option<Admitted> {
         self.models();
         self.demands();
+        self.reports();
         self.conditions();
         self.secrets();
         let process = self.agent.process.as_ref();
@@ -158,6 +160,26 @@ impl Admission<'_> {
             Refusal::Denied(capability) => format!("take {capability} out of `deny` in the policy file"),
         };
         self.problem(ProblemKind::Denied, &demand.origin, refusal.to_string(), help);
+    }
+
+    /// Where reports go must be possible, and granted where it is the network.
+    fn reports(&mut self) {
+        let (agent, policy) = (self.agent, self.context.policy);
+        for text in &agent.reporting.channels {
+            match Channel::parse(text) {
+                Ok(channel) => {
+                    let refused =
+                        channel.demands().and_then(|asked| Some((policy.decide(&asked).err()?, asked)));
+                    if let Some((refusal, asked)) = refused {
+                        self.refuse(&Declared::new(asked, agent.origin.clone()), &refusal);
+                    }
+                }
+                Err(message) => {
+                    let help = "`file`, `file: NAME`, `topic: NAME` and `webhook: URL` are places that reports are sent to";
+                    self.problem(ProblemKind::Invalid, &agent.origin, message, help);
+                }
+            }
+        }
     }
 
     /// A gate that could never open is worse than a refusal.

@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use toka_core::PressureLimits;
 use toka_core::capability::Policy;
 use toka_workstream::{Agent, Diagnostic, LoadOptions, Loaded, Plan, SecretSource, Set, Severity, Sources};
 
@@ -41,6 +42,9 @@ pub struct Declaration {
     /// Most agents at once; `None` and 0 are as many as there are.
     #[serde(default)]
     pub max_concurrent: Option<usize>,
+    /// Up to which pressure on the host its agents start.
+    #[serde(default)]
+    pub pressure: PressureLimits,
     /// The home folder of whoever declared it.
     pub home: PathBuf,
     /// Of the environment of whoever declared it, the variables that agents may see: the base that each gets, and those
@@ -170,6 +174,7 @@ spec:
             workspace: "/w".into(),
             policy: Policy::default(),
             max_concurrent: None,
+            pressure: Default::default(),
             home: "/home/me".into(),
             environment: BTreeMap::new(),
         }

@@ -24,6 +24,7 @@ mod objectives;
 mod options;
 mod problem;
 mod project;
+mod reporting;
 mod room;
 mod secrets;
 mod sections;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use thiserror::Error;
 use toka_core::escape::for_terminal;
-use toka_core::{AgentName, ExitCode, Origin};
+use toka_core::{AgentName, ExitCode, Origin, ProjectName};
 use toka_keeper::KeeperError;
 
 use crate::{FolderError, LockError};
@@ -101,6 +101,18 @@ pub enum RunError {
     /// The project runs already, or its lock cannot be used.
     #[error("{0}{hint}", hint = lock_hint(.0))]
     Lock(#[source] LockError),
+    /// Agents of an earlier run in the background still run, and nobody looks after them.
+    #[error(
+        "a run of {project} in the background was killed, and of it still run: {agents}\n  help: `toka serve --detach` goes on \
+         with them, and `toka down --project {project}` stops them then",
+        agents = crate::project::list(agents)
+    )]
+    LeftBehind {
+        /// The project.
+        project: ProjectName,
+        /// The agents.
+        agents: Vec<AgentName>,
+    },
     /// A folder of the state cannot be made or emptied.
     #[error("{0}: {why}", why = .0.source)]
     Folder(#[source] FolderError),
@@ -123,7 +135,9 @@ impl RunError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Refused(problems) => Problem::exit_code(problems).unwrap_or(ExitCode::Internal),
-            Self::Lock(_) | Self::Folder(_) | Self::Journal { .. } => ExitCode::StateFolder,
+            Self::Lock(_) | Self::LeftBehind { .. } | Self::Folder(_) | Self::Journal { .. } => {
+                ExitCode::StateFolder
+            }
             Self::Keeper(_) => ExitCode::Internal,
         }
     }

@@ -6,6 +6,8 @@
 use serde_json::{Map, Value, json};
 use toka_workstream::{Agent, Objective, Task};
 
+use crate::reporting::channel::shown;
+
 /// The file's name, in the folder of the agent's sockets.
 pub(crate) const FILE: &str = "sections.json";
 
@@ -24,9 +26,17 @@ pub(crate) fn sections(agent: &Agent) -> Value {
         "capabilities": { "primary": agent.capabilities_primary, "secondary": agent.capabilities_secondary },
         "objectives": agent.objectives.iter().map(objective).collect::<Vec<_>>(),
         "tasks": agent.tasks.iter().enumerate().map(task).collect::<Vec<_>>(),
-        "reporting": agent.reporting,
+        "reporting": reporting(agent),
         "sections": agent.extras,
     })
+}
+
+/// Where reports go is known to the agent, and not the secrets in the way there.
+fn reporting(agent: &Agent) -> Value {
+    let mut reporting = json!(agent.reporting);
+    let channels: Vec<String> = agent.reporting.channels.iter().map(|text| shown(text)).collect();
+    reporting["channels"] = json!(channels);
+    reporting
 }
 
 fn metadata(agent: &Agent) -> Map<String, Value> {
@@ -79,6 +89,7 @@ spec:
   secrets: {key: {env: HUNTER2_SECRET}}
 objectives: [{description: A text is there, deliverable: text.md, check: "grep hunter2-check text.md"}]
 tasks: {default: [{description: Write it, run: "echo hunter2-run", tools_required: [pen]}]}
+reporting: {channels: [dashboard, "webhook: https://hooks.example.org/hunter2"]}
 behavioral_directives: {tone: [plain, "short"], depth: 3}
 success_criteria: [it reads well]
 "#;
@@ -97,6 +108,10 @@ success_criteria: [it reads well]
                 "behavioral_directives": {"tone": ["plain", "short"], "depth": 3},
                 "success_criteria": ["it reads well"],
             })
+        );
+        assert_eq!(
+            known["reporting"]["channels"],
+            json!(["dashboard", "webhook: https://hooks.example.org:443"])
         );
         assert_eq!(known["metadata"]["name"], "writer");
         assert_eq!(known["metadata"]["branch"], "main");

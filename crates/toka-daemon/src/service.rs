@@ -1,6 +1,7 @@
 //! The daemon that outlives terminals: any number of projects, each driven by a task of its own, begun and ended over the
 //! control socket.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -97,7 +98,9 @@ impl Service {
 
     /// Goes on with every run that an earlier daemon began here and did not end.
     pub async fn adopt(&mut self) {
-        for project in crate::control::orphaned(&self.options.run_dir) {
+        let waiting = crate::control::orphaned(&self.options.run_dir);
+        let lost = crate::project::unfinished(&self.options.state_dir);
+        for project in waiting.into_iter().chain(lost).collect::<BTreeSet<_>>() {
             let options = AdoptOptions {
                 project: project.clone(),
                 state_dir: self.options.state_dir.clone(),

@@ -25,6 +25,7 @@ fn options(folder: &Path, yaml: &str, policy: Policy) -> RunOptions {
             workspace,
             policy,
             max_concurrent: None,
+            pressure: Default::default(),
             home: caller.home.clone(),
             environment: Default::default(),
         },

@@ -11,7 +11,8 @@
 //!
 //! When the daemon's side closes, the keeper stops every agent gracefully, removes their groups, and ends; or, with
 //! [`Outlive::Listen`], it goes on, remembers every end until it is settled ([`Keeper::settle`]), and waits for the next daemon
-//! ([`Keeper::attach`]). When the keeper itself is killed, another one can take its agents over ([`Keeper::orphans`]).
+//! ([`Keeper::attach`]). When such a keeper is killed itself, the handle starts another, which takes its agents over
+//! ([`KeeperEvent::Succeeded`]).
 
 mod address;
 mod client;

@@ -14,8 +14,8 @@ use toka_sandbox::sys;
 
 /// Longest text within a packet: well below the default send buffer of a Unix socket (212,992 bytes).
 const MAX_INLINE: usize = 64 * 1024;
-/// Longest text at all; a plan with a large environment is about a tenth of it.
-const MAX_TEXT: u64 = 16 * 1024 * 1024;
+/// Longest text at all: what there is to know of ten thousand agents is about a third of it.
+const MAX_TEXT: u64 = 64 * 1024 * 1024;
 /// Most descriptors that go with one message: one less than a packet may bring, for the memory of a long text.
 pub(crate) const MAX_DESCRIPTORS: usize = sys::MAX_RECEIVED - 1;
 /// Stands for the text when it travels in memory.

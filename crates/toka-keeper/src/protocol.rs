@@ -162,7 +162,7 @@ pub struct Orphan {
 
 impl Orphan {
     /// What a list tells of a process, as something to take over; `None` when nothing of it is left to be found.
-    pub(crate) fn of(entry: &Entry) -> Option<Self> {
+    pub fn of(entry: &Entry) -> Option<Self> {
         let status = match entry.state {
             State::Starting | State::Running | State::Frozen => None,
             State::Exited { status } => Some(status),

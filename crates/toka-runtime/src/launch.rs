@@ -10,6 +10,7 @@ use toka_core::{AgentName, ByteSize, Probes, Restart, TerminalSize};
 use toka_keeper::{ProcessId, Program};
 use toka_sandbox::SandboxPlan;
 
+use crate::DiskLimit;
 use crate::output::LogPlace;
 
 /// One agent, ready to be started, again and again if its restart policy says so.
@@ -57,6 +58,8 @@ pub struct Profile {
     pub timeout: Option<Duration>,
     /// The memory limit in force, for the report of a death by it.
     pub memory: ByteSize,
+    /// How much storage it may hold.
+    pub disk: Option<DiskLimit>,
     /// Where its output goes; the folder exists.
     pub log: LogPlace,
     /// The folder for its sockets; it exists, and their paths fit.

@@ -6,11 +6,13 @@
 //! actor acts on it. The crate knows no YAML, SQL, HTTP API or models: what to start is a [`Launch`].
 
 mod actor;
+mod admission;
 mod adopted;
 mod beside;
 mod clock;
 mod coalesce;
 mod countdown;
+mod disk;
 pub mod door;
 mod exec;
 mod exit_reason;
@@ -25,7 +27,9 @@ mod terminal;
 #[cfg(test)]
 mod test_support;
 
+pub use admission::{Admission, Entry, Turn};
 pub use adopted::{Adopted, AdoptedProcess, AdoptedTask};
+pub use disk::{DiskGauge, DiskLimit};
 pub use exec::{Execution, Output, Streams};
 pub use exit_reason::exit_reason;
 pub use launch::{Command, Hooks, Launch, Profile, StopPolicy};

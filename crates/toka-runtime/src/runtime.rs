@@ -11,7 +11,8 @@ use tracing::Instrument as _;
 
 use crate::actor::{Actor, Order};
 use crate::beside::{Besides, Numbers, Routes, lock};
-use crate::{Adopted, Command, EventSink, Execution, Launch, Processes, Profile, Terminal};
+use crate::disk::Surveyor;
+use crate::{Admission, Adopted, Command, EventSink, Execution, Launch, Processes, Profile, Terminal};
 
 /// Starts that the keeper has before it at one time. It makes one after the other: with a few it never waits for us,
 /// and with no more of them the first of a thousand agents is heard of before the last is started.
@@ -25,6 +26,8 @@ pub struct Runtime<P> {
     routes: Routes,
     numbers: Numbers,
     starts: Arc<Semaphore>,
+    admission: Admission,
+    surveyor: Surveyor,
 }
 
 impl<P: Processes> Runtime<P> {
@@ -33,7 +36,15 @@ impl<P: Processes> Runtime<P> {
         let routes = Routes::default();
         tokio::spawn(route(events, Arc::clone(&routes), |_| {}));
         let (numbers, starts) = (Numbers::default(), Arc::new(Semaphore::new(STARTS)));
-        Self { processes, sink, routes, numbers, starts }
+        Self {
+            processes,
+            sink,
+            routes,
+            numbers,
+            starts,
+            admission: Admission::default(),
+            surveyor: Surveyor::default(),
+        }
     }
 
     /// One whose keeper outlives it, and may have agents that an earlier owner began. Nothing that the keeper says is heard
@@ -41,7 +52,16 @@ impl<P: Processes> Runtime<P> {
     /// that the keeper knows.
     pub fn outlived(processes: P, sink: Arc<dyn EventSink>, used: ProcessId) -> Self {
         let (numbers, starts) = (Numbers::after(used), Arc::new(Semaphore::new(STARTS)));
-        Self { processes, sink, routes: Routes::default(), numbers, starts }
+        let admission = Admission::default();
+        Self {
+            processes,
+            sink,
+            routes: Routes::default(),
+            numbers,
+            starts,
+            admission,
+            surveyor: Surveyor::default(),
+        }
     }
 
     /// Begins to listen to the keeper, and keeps a handle on it as long as it speaks. Must be called within a tokio runtime.
@@ -54,6 +74,12 @@ impl<P: Processes> Runtime<P> {
     #[must_use]
     pub fn reporting_to(&self, sink: Arc<dyn EventSink>) -> Self {
         Self { sink, ..self.clone() }
+    }
+
+    /// The same runtime, whose actors go through this gate before a life that nobody asked for.
+    #[must_use]
+    pub fn admitting(self, admission: Admission) -> Self {
+        Self { admission, ..self }
     }
 
     /// Makes the actor of an agent, which waits to be started. It is known to the keeper's events from now on, so
@@ -84,6 +110,7 @@ impl<P: Processes> Runtime<P> {
             Arc::clone(&self.sink),
             mailbox,
             Arc::clone(&self.starts),
+            (self.admission.clone(), self.surveyor.clone()),
         );
         let (routes, spent) = (Arc::clone(&self.routes), actor.spent());
         let life = tracing::info_span!("agent", %name);
@@ -131,8 +158,8 @@ async fn route(
                 (None, KeeperEvent::Gone { id, .. }) => forget(*id),
                 (None, _) => {}
             },
-            // Another daemon goes on with the agents; ours have nobody to tell.
-            KeeperEvent::Replaced => {}
+            // Another daemon goes on with the agents, and ours have nobody to tell; or another keeper, which they need not know.
+            KeeperEvent::Replaced | KeeperEvent::Succeeded { .. } => {}
             KeeperEvent::Closed => {
                 for orders in routes.values() {
                     let _ = orders.send(Box::new(Order::Keeper(KeeperEvent::Closed)));

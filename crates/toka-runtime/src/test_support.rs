@@ -21,7 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::output::{Archivist, LogPlace};
 use crate::{
-    AgentHandle, Command, Durable, EventSink, Hooks, Launch, Processes, Profile, Runtime, StopPolicy,
+    Admission, AgentHandle, Command, Durable, EventSink, Hooks, Launch, Processes, Profile, Runtime,
+    StopPolicy,
 };
 
 /// What the keeper was asked.
@@ -149,13 +150,17 @@ pub(crate) const PID: i32 = 4242;
 
 impl Rig {
     pub(crate) fn new(change: impl FnOnce(&mut Profile)) -> Self {
+        Self::admitted_by(Admission::default(), change)
+    }
+
+    pub(crate) fn admitted_by(gate: Admission, change: impl FnOnce(&mut Profile)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut launch = launch(&folder);
         change(&mut launch.profile);
         let (keeper, asked) = FakeKeeper::new();
         let (says, keeper_events) = mpsc::unbounded_channel();
         let (tx, events) = mpsc::unbounded_channel();
-        let runtime = Runtime::new(keeper.clone(), keeper_events, Arc::new(FakeSink(tx)));
+        let runtime = Runtime::new(keeper.clone(), keeper_events, Arc::new(FakeSink(tx))).admitting(gate);
         let agent = runtime.add(launch);
         Self { folder, keeper, asked, says, events, agent, pipes: None }
     }
@@ -168,11 +173,16 @@ impl Rig {
     /// Starts it behind whatever is given.
     pub(crate) async fn running_behind(change: impl FnOnce(&mut Profile), enforcement: Enforcement) -> Self {
         let mut rig = Self::new(change);
-        rig.agent.ask(toka_core::Request::Start, "test").await;
-        rig.answer_spawn(enforcement).await;
-        assert_eq!(rig.event().await, EventKind::AgentStarting);
-        assert!(matches!(rig.event().await, EventKind::AgentStarted { pid: PID, .. }));
+        rig.start(enforcement).await;
         rig
+    }
+
+    /// Starts it.
+    pub(crate) async fn start(&mut self, enforcement: Enforcement) {
+        self.agent.ask(toka_core::Request::Start, "test").await;
+        self.answer_spawn(enforcement).await;
+        assert_eq!(self.event().await, EventKind::AgentStarting);
+        assert!(matches!(self.event().await, EventKind::AgentStarted { pid: PID, .. }));
     }
 
     pub(crate) async fn answer_spawn(&mut self, enforcement: Enforcement) {
@@ -232,6 +242,7 @@ pub(crate) fn launch(folder: &TempDir) -> Launch {
         stop: StopPolicy { signal: 15, grace: Duration::from_secs(10) },
         timeout: None,
         memory: ByteSize::mib(64),
+        disk: None,
         log: log_of_one_run(&root),
         door,
         tasks: TaskList::default(),

@@ -11,7 +11,9 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::ExitStatus;
 
 use libc::{c_int, c_long, c_uint, c_ulong};
 
@@ -775,6 +777,34 @@ pub fn signal_process(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     // SAFETY: the descriptor is open; without a siginfo the kernel reads no memory.
     check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, none, 0) })
         .map(drop)
+}
+
+/// What the kernel tells of a process by its descriptor: `struct pidfd_info` of linux/pidfd.h, as much of it as has its exit
+/// status.
+#[repr(C)]
+#[derive(Default)]
+struct ProcessInfo {
+    mask: u64,
+    group: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// `PIDFD_INFO_EXIT` (linux/pidfd.h): asks for the exit status, and says that it is there.
+const EXIT_STATUS: u64 = 1 << 3;
+/// `PIDFD_GET_INFO`: `_IOWR(0xFF, 11, struct pidfd_info)`.
+const GET_INFO: libc::Ioctl = libc::_IOWR::<ProcessInfo>(0xFF, 11);
+
+/// How the process of [`open_process`] has ended, whosever child it is; `None` before its parent, or whoever took that one's
+/// place, has collected it.
+///
+/// # Errors
+/// `ENOTTY`, `EINVAL` or `ESRCH` from a kernel before Linux 6.15, which does not tell.
+pub fn exit_status(process: BorrowedFd<'_>) -> io::Result<Option<ExitStatus>> {
+    let mut info = ProcessInfo { mask: EXIT_STATUS, ..ProcessInfo::default() };
+    // SAFETY: the descriptor is open, and the kernel writes at most as many bytes as the number of the call says.
+    check(unsafe { libc::ioctl(process.as_raw_fd(), GET_INFO, &raw mut info) }.into())?;
+    Ok((info.mask & EXIT_STATUS != 0).then(|| ExitStatus::from_raw(info.exit_code)))
 }
 
 /// What one packet of a Unix socket brought.

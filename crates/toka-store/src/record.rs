@@ -83,7 +83,8 @@ mod tests {
     #[test]
     fn the_type_is_that_of_the_json() {
         assert_eq!(record(EventKind::AgentReady).tag(), "agent_ready");
-        let started = record(EventKind::RunStarted { workspace: "/w".into(), agents: Vec::new() });
+        let started =
+            record(EventKind::RunStarted { workspace: "/w".into(), agents: Vec::new(), detached: false });
         assert_eq!(
             (started.tag(), &started.mark),
             ("run_started", &Mark::Started { workspace: "/w".into() })

@@ -110,15 +110,20 @@ impl Bench {
         (Self::of((keeper, events), folders, groups), holdings)
     }
 
-    /// Kills the keeper, and starts another that takes over what it left.
-    pub(crate) async fn with_keeper_killed(mut self) -> Self {
+    /// Kills the keeper, and waits until another has taken over what it left.
+    pub(crate) async fn kill_keeper(&mut self) {
         let pid = self.keeper.pid().expect("it says");
         kill(Pid::from_raw(pid), Signal::SIGKILL).expect("our keeper");
-        while self.next().await != KeeperEvent::Closed {}
-        let outlive = Outlive::Listen { socket: self.socket() };
-        let adopt = self.keeper.orphans();
-        let options = KeeperOptions { outlive, adopt, ..KeeperOptions::default() };
-        Self::with(&self.folders, &self.groups, options).await
+        loop {
+            match self.next().await {
+                KeeperEvent::Succeeded { pid: next } => {
+                    assert_ne!(next, pid);
+                    self.guard = Guard(Some(next));
+                    return;
+                }
+                event => self.note(event),
+            }
+        }
     }
 
     /// Ends it and looks whether anything is left.
@@ -151,14 +156,19 @@ impl Bench {
         timeout(PATIENCE, self.events.recv()).await.expect("an event in time").expect("an open keeper")
     }
 
+    fn note(&mut self, event: KeeperEvent) {
+        match event {
+            KeeperEvent::Exited { id, status } => drop(self.exits.insert(id.0, status)),
+            KeeperEvent::Gone { id, .. } => drop(self.gone.insert(id.0)),
+            _ => {}
+        }
+    }
+
     /// Waits until the process is gone; returns how its main process ended.
     pub(crate) async fn end_of(&mut self, id: u64) -> Status {
         while !self.gone.remove(&id) {
-            match self.next().await {
-                KeeperEvent::Exited { id, status } => drop(self.exits.insert(id.0, status)),
-                KeeperEvent::Gone { id, .. } => drop(self.gone.insert(id.0)),
-                _ => {}
-            }
+            let event = self.next().await;
+            self.note(event);
         }
         self.exits.remove(&id).expect("its exit before its end")
     }

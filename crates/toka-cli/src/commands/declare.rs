@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use toka_core::{Capability, ProjectName};
+use toka_core::{Capability, PressureLimits, ProjectName};
 use toka_daemon::confine::user_home;
 use toka_daemon::folders::ProjectFolders;
 use toka_daemon::{Caller, Declaration};
@@ -30,6 +30,12 @@ pub(crate) struct Declare {
     /// Run at most so many agents at once
     #[arg(long, value_name = "N")]
     pub(crate) max_concurrent: Option<NonZeroUsize>,
+    /// Start nothing while more of the time than this, in percent, is spent waiting for memory; 100: never wait [default: 20]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) max_memory_pressure: Option<u32>,
+    /// The same for storage [default: 60]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) max_io_pressure: Option<u32>,
     /// Grant a dangerous capability, such as network:full; may be given several times
     #[arg(long, value_name = "NAME", value_parser = policy::grant)]
     pub(crate) allow: Vec<Capability>,
@@ -71,6 +77,7 @@ impl Declare {
             workspace: folders.workspace.clone(),
             policy: policy::read(self.policy.as_deref(), &folders.workspace, &self.allow)?,
             max_concurrent: self.max_concurrent.map(NonZeroUsize::get),
+            pressure: PressureLimits { memory: self.max_memory_pressure, io: self.max_io_pressure },
             environment: Declaration::environment_of(&caller, &ready.set.agents),
             home: caller.home,
         })

@@ -24,6 +24,7 @@ pub(crate) fn status_of(exit: &Exit) -> i32 {
         | Exit::Probe { .. }
         | Exit::Denied { .. }
         | Exit::StartFailed { .. }
+        | Exit::Disk { .. }
         | Exit::Unknown => 1,
     }
 }

@@ -46,7 +46,7 @@ pub(crate) fn events() -> Vec<Event> {
     let hostile =
         "reading \u{1b}[2Jhistory\u{7} of \u{202e}everything that was ever committed to this repository";
     let kinds: Vec<(&str, EventKind)> = vec![
-        ("", EventKind::RunStarted { workspace: "/home/me/widgets".into(), agents }),
+        ("", EventKind::RunStarted { workspace: "/home/me/widgets".into(), agents, detached: false }),
         ("inventory", EventKind::AgentStarting),
         ("inventory", EventKind::AgentStarted { pid: 4711, enforcement: full() }),
         ("checks", EventKind::AgentStarting),

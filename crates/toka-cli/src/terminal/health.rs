@@ -212,6 +212,8 @@ pub(super) mod tests {
             io_written_bytes: Some(4096),
             pressure: Pressure { cpu: Some(12.4), memory: Some(0.0), io: Some(1.0) },
             oom_kills: Some(0),
+            disk_used: Some(900 << 20),
+            disk_limit: Some(1 << 30),
         }
     }
 

@@ -147,6 +147,9 @@ impl Page {
         if let (Some(read), Some(written)) = (size(used.io_read_bytes), size(used.io_written_bytes)) {
             self.row("storage", &format!("{read} read, {written} written"));
         }
+        if let (Some(held), Some(limit)) = (size(used.disk_used), size(used.disk_limit)) {
+            self.row("disk", &format!("{held} of {limit}{}", share(shares.disk)));
+        }
         let pressure =
             [("a CPU", used.pressure.cpu), ("memory", used.pressure.memory), ("storage", used.pressure.io)];
         let waits: Vec<String> =

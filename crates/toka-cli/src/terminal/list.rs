@@ -90,6 +90,9 @@ pub(crate) fn trouble(agent: &AgentStatus, now_ms: i64) -> Option<String> {
 
 /// The same without what the clock will do.
 fn why(agent: &AgentStatus, now_ms: i64) -> Option<String> {
+    if let Some(hold) = &agent.held {
+        return Some(hold.to_string());
+    }
     match (&agent.state, &agent.not_ready) {
         (AgentState::Blocked { by }, _) => Some(format!("{by} did not succeed")),
         (AgentState::Quarantined { exit, .. }, _) => Some(safe(&exit.to_string())),

@@ -102,6 +102,9 @@ fn in_short(kind: &EventKind) -> String {
             format!("metrics: {}", values.join(" "))
         }
         EventKind::AgentStarting => "starting".to_owned(),
+        EventKind::AgentReport { topic, report, .. } => {
+            format!("report to {}: {}", safe(topic), report.verdict)
+        }
         EventKind::LogLineSeen { text } => format!("wrote a line with {:?}", safe(text)),
         EventKind::ProbeChanged { probe, .. } => format!("{probe} probe succeeds"),
         EventKind::TaskEnded { duration_ms, .. } => {
@@ -131,7 +134,7 @@ fn is_news(told: &Told, new: &Told) -> bool {
 /// What happened, in words; `None` for what is not worth a line.
 fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
     let line = match kind {
-        EventKind::RunStarted { workspace, agents } => {
+        EventKind::RunStarted { workspace, agents, .. } => {
             (format!("{} in {}", count(agents.len(), "agent"), safe(workspace)), Paint::NONE)
         }
         EventKind::RunEnded { exit_code: 0 } => ("the run succeeded".to_owned(), palette.good),
@@ -141,6 +144,9 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         EventKind::RunAdopted { agents } => {
             (format!("another daemon goes on with {}", count(*agents, "agent")), palette.warn)
         }
+        EventKind::KeeperSucceeded { pid } => {
+            (format!("the keeper was killed; another took over (pid {pid})"), palette.warn)
+        }
         EventKind::RunChanged { by, added, changed, removed, .. } => {
             let parts = [("added", added), ("changed", changed), ("removed", removed)];
             let parts = parts.iter().filter(|(_, names)| !names.is_empty());
@@ -148,6 +154,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             (format!("{} changed the run: {}", safe(by), parts.join(", ")), Paint::NONE)
         }
         EventKind::AgentRequeued { by } => (format!("begins anew, asked for by {}", safe(by)), Paint::NONE),
+        EventKind::AgentWaiting { hold } => (format!("waits for its start: {hold}"), palette.warn),
         EventKind::AgentStarted { pid, enforcement } => {
             (format!("started (pid {pid}, enforcement {enforcement})"), Paint::NONE)
         }
@@ -214,6 +221,9 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         EventKind::ScheduleFired { .. } => ("its time has come".to_owned(), Paint::NONE),
         EventKind::ScheduleSkipped { reason, .. } => {
             (format!("a time of its schedule was passed over: {}", reason.as_str()), palette.warn)
+        }
+        EventKind::ReportUndelivered { to, reason } => {
+            (format!("a report did not reach {}: {}", safe(to), safe(reason)), palette.warn)
         }
         EventKind::Warning { message } => (format!("warning: {}", safe(message)), palette.warn),
         // The rest is told by another line, or is of use to programs only.

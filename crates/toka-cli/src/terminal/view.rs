@@ -271,6 +271,7 @@ fn apply_to_agent(agent: &mut AgentView, kind: &EventKind, at: Duration) {
             *agent =
                 AgentView { enforcement: agent.enforcement.take(), ..AgentView::new(agent.name.clone()) };
         }
+        EventKind::AgentWaiting { .. } => agent.phase = Phase::Waiting,
         EventKind::AgentStarting => {
             *agent = AgentView {
                 phase: Phase::Starting,

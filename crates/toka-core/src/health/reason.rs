@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Verdict;
+use crate::pressure::Hold;
 use crate::probe::ProbeKind;
 use crate::units::format_duration;
 use crate::watchdog::Stage;
@@ -47,6 +48,12 @@ pub enum Reason {
         /// When it is started again, in milliseconds since the Unix epoch.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_start_ms: Option<i64>,
+    },
+    /// It could start, and the host has no room for it.
+    HeldBack {
+        /// What there is too little of.
+        #[serde(flatten)]
+        hold: Hold,
     },
     /// It gives no sign of life.
     Wedged {
@@ -109,6 +116,11 @@ pub enum Reason {
         /// Of its limit.
         percent: u32,
     },
+    /// It holds almost all the storage that it may.
+    DiskNearLimit {
+        /// Of its limit.
+        percent: u32,
+    },
     /// A layer of its confinement is weaker than it demands.
     Unenforced {
         /// Which.
@@ -129,7 +141,8 @@ impl Reason {
             | Self::Backoff { .. }
             | Self::Wedged { .. }
             | Self::ProbeFails { .. } => Verdict::Unhealthy,
-            Self::Spinning { .. }
+            Self::HeldBack { .. }
+            | Self::Spinning { .. }
             | Self::NotReady { .. }
             | Self::Late { .. }
             | Self::Paused
@@ -138,6 +151,7 @@ impl Reason {
             | Self::IoPressure { .. }
             | Self::Throttled { .. }
             | Self::ProcessesNearLimit { .. }
+            | Self::DiskNearLimit { .. }
             | Self::Unenforced { .. } => Verdict::Degraded,
             Self::ComingUp { .. } => Verdict::Starting,
         }
@@ -163,6 +177,7 @@ impl fmt::Display for Reason {
                 Some(exit) => write!(f, "waits for restart {restarts}: {exit}"),
                 None => write!(f, "waits for restart {restarts}"),
             },
+            Self::HeldBack { hold } => write!(f, "waits for its start: {hold}"),
             Self::Wedged { stage, quiet_ms } => {
                 write!(f, "no sign of life for {}: {}", duration(*quiet_ms), of_stage(*stage))
             }
@@ -185,6 +200,7 @@ impl fmt::Display for Reason {
                 write!(f, "held back by its CPU quota {percent} % of the time")
             }
             Self::ProcessesNearLimit { percent } => write!(f, "processes at {percent} % of their limit"),
+            Self::DiskNearLimit { percent } => write!(f, "disk usage at {percent} % of its limit"),
             Self::Unenforced { layer, reasons } => {
                 write!(f, "{} is weaker than it demands", layer.as_str())?;
                 if reasons.is_empty() { Ok(()) } else { write!(f, ": {}", reasons.join("; ")) }

@@ -114,6 +114,19 @@ const FIGURES: &[Figure] = &[
         |agent| used(agent, |used| used.io_written_bytes),
     ),
     (
+        family(
+            "toka_agent_disk_bytes",
+            Kind::Gauge,
+            "bytes",
+            "Storage that HOME, /tmp and artifacts hold, of agents with a limit on it",
+        ),
+        |agent| used(agent, |used| used.disk_used),
+    ),
+    (
+        family("toka_agent_disk_limit_bytes", Kind::Gauge, "bytes", "Most storage that they may hold"),
+        |agent| used(agent, |used| used.disk_limit),
+    ),
+    (
         family("toka_agent_oom_kills", Kind::Counter, "", "Processes that the out-of-memory killer ended"),
         |agent| used(agent, |used| used.oom_kills),
     ),

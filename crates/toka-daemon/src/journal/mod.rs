@@ -122,7 +122,15 @@ impl EventSink for Journal {
 
 /// Whether somebody acts on such an event, so that it must be durable before.
 fn changes_state(kind: &EventKind) -> bool {
-    !matches!(kind, EventKind::Progress { .. } | EventKind::Metrics { .. } | EventKind::Warning { .. })
+    !matches!(
+        kind,
+        EventKind::Progress { .. }
+            | EventKind::Metrics { .. }
+            | EventKind::Warning { .. }
+            | EventKind::AgentWaiting { .. }
+            | EventKind::AgentReport { .. }
+            | EventKind::ReportUndelivered { .. }
+    )
 }
 
 #[cfg(test)]

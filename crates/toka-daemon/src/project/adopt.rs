@@ -1,6 +1,7 @@
 //! A daemon goes on with a run that another began and did not end: it was killed, or another takes its place. The keeper has
-//! the agents, their pipes and the project's lock; the journal tells what was known of them; the declaration what they
-//! are. Nothing is started twice, and whatever ended meanwhile is told with its true status.
+//! the agents, their pipes and the project's lock ([`super::legacy`] when it was killed too); the journal tells what was known
+//! of them; the declaration what they are. Nothing is started twice, and whatever ended meanwhile is told with its true
+//! status.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroUsize;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use toka_core::state::Happening;
 use toka_core::{AgentName, AgentState, Event, EventKind, ProjectName, RunId};
 use toka_keeper::protocol::{Attach, Entry, State};
-use toka_keeper::{Attached, Keeper, KeeperError, ProcessId};
+use toka_keeper::{Keeper, KeeperError, ProcessId};
 use toka_orchestration::{Lifetime, Limits, RunState};
 use toka_runtime::{AdoptedProcess, Runtime};
 use toka_sandbox::HostFacts;
@@ -23,21 +24,19 @@ use tracing::{Instrument as _, Span};
 
 use super::admit::Ground;
 use super::handle::ProjectHandle;
+use super::keeping::{heed, keeper_options, keeper_socket};
+use super::legacy::{Legacy, furnish, is_unfinished, orphans};
 use super::member::{Employer, Ids, Member};
-use super::open::{
-    RunFolder, cgroup_name, describe, end_with_keeper, keeper_socket, open_journal, run_folder,
-};
+use super::open::{RunFolder, describe, open_journal, run_folder, settle};
+use super::queue::Queue;
 use super::recall::Recalled;
+use super::reports::Desk;
 use super::schedule::{Clock, last_seen};
 use super::{Doors, Opened, Project};
 use crate::declaration::Parsed;
 use crate::folders::{ProjectFolders, journal_in};
-use crate::lock::ProjectLock;
 use crate::sweeper::Sweeper;
 use crate::{Declaration, FolderError, RunError};
-
-/// Under which name the keeper holds the project's lock.
-pub(super) const LOCK: &str = "lock";
 
 /// Where a run may be that another daemon began.
 #[derive(Debug, Clone)]
@@ -53,41 +52,52 @@ pub struct AdoptOptions {
 }
 
 impl Project {
-    /// Goes on with a run whose keeper waits for a daemon; `None` when there is none.
+    /// Goes on with a run that nobody looks after; `None` when there is none.
     ///
     /// # Errors
-    /// When the keeper is there and cannot be talked to, or what the run was declared to be cannot be read: its agents run on.
+    /// When its keeper is there and cannot be talked to, none can be started, or what the run was declared to be cannot be
+    /// read: its agents run on.
     pub async fn adopt(options: AdoptOptions) -> Result<Option<Opened>, RunError> {
-        let socket = keeper_socket(&options.run_dir.join(options.project.as_str()));
-        let attached = match Keeper::attach(&socket, Attach::IfFree).await {
-            Err(KeeperError::NotThere { .. }) => return Ok(None),
-            attached => attached.map_err(RunError::Keeper)?,
-        };
         let span = tracing::info_span!("run", project = %options.project, run = tracing::field::Empty);
-        Self::go_on(options, attached, span.clone()).instrument(span).await.map(Some)
+        Self::take_over(options, span.clone()).instrument(span).await
     }
 
-    async fn go_on(options: AdoptOptions, attached: Attached, span: Span) -> Result<Opened, RunError> {
-        let Attached { keeper, events: keeper_events, holdings } = attached;
+    async fn take_over(options: AdoptOptions, span: Span) -> Result<Option<Opened>, RunError> {
         let root = options.state_dir.join("projects").join(options.project.as_str());
+        let socket = keeper_socket(&options.run_dir.join(options.project.as_str()));
+        let attached = match Keeper::attach(&socket, Attach::IfFree).await {
+            Err(KeeperError::NotThere { .. }) if !is_unfinished(&root) => return Ok(None),
+            Err(KeeperError::NotThere { .. }) => None,
+            attached => Some(attached.map_err(RunError::Keeper)?),
+        };
         let declaration = read_declaration(&root)?;
         let Parsed { set, plan, .. } =
             declaration.parse().map_err(|_| unreadable(&root, "its workstreams have errors now"))?;
         let (run, past) = last_run(&root)?;
         span.record("run", tracing::field::display(run));
-        let lock = take_lock(&keeper, &root).await?;
-        let ground = ground(&options, &declaration, run);
+        let ground = ground(&options, &declaration, run)?;
         let recalled = Recalled::of(&past);
         let folders = &ground.folders;
+        let mut doors = Doors::default();
+        let mut admitted = ground.admit_each((&set, &plan), &mut doors);
+        let heir = keeper_options(&ground, doors.short(), Lifetime::UntilStopped);
+        let Legacy { keeper, events: keeper_events, holdings, lock } = match attached {
+            Some(attached) => Legacy::kept(attached, &heir, folders, run).await?,
+            None => {
+                furnish(&mut admitted, &recalled, &ground.caller);
+                Legacy::found(heir, folders, run, orphans(&admitted, &recalled, folders)).await?
+            }
+        };
         let (seen, events) = mpsc::unbounded_channel();
         // The last that can fail: what is found from here on is removed when it is dropped.
         let journal = Arc::new(open_journal(folders, run, vec![seen])?);
         let used = holdings.iter().map(|entry| entry.id).max().unwrap_or(ProcessId(0));
         let runtime = Runtime::outlived(keeper.clone(), Arc::clone(&journal) as Arc<_>, used);
+        let queue = Queue::new(declaration.pressure, &journal);
+        let runtime = runtime.admitting(queue.gate());
         let archivist = crate::logs::archivist(&folders.state_dir);
         let mut ids = Ids::after(&holdings);
         let mut processes = Processes::of(&keeper, &recalled, holdings).await;
-        let mut doors = Doors::default();
         let mut members = HashMap::with_capacity(set.agents.len());
         let mut employer = Employer {
             plan: &plan,
@@ -99,7 +109,7 @@ impl Project {
             ids: &mut ids,
         };
         let now_ms = crate::project::now_ms();
-        for (agent, own, admitted) in ground.admit_each((&set, &plan), &mut doors) {
+        for (agent, own, admitted) in admitted {
             let (id, process) = processes.take(&agent.name);
             let life = recalled.life_of(&agent.name, process, now_ms);
             let member: Member = employer.adopt(agent, own, admitted, id, life);
@@ -112,7 +122,7 @@ impl Project {
         }
         let agents = members.len();
         drop(journal.record(None, EventKind::RunAdopted { agents }));
-        runtime.listen(end_with_keeper(keeper_events, cgroup_name(&ground)));
+        runtime.listen(heed(keeper_events, &journal));
 
         let (moved, seq) = watch::channel(recalled.status.seq);
         let (handle, orders) = ProjectHandle::new(&ground, Lifetime::UntilStopped, seq);
@@ -125,6 +135,8 @@ impl Project {
             plan,
             members,
             batches: Vec::new(),
+            queue,
+            reports: Desk::default(),
             swept: BTreeSet::new(),
             writes: JoinSet::new(),
             sweeper: Sweeper::default(),
@@ -144,7 +156,7 @@ impl Project {
             clock: Clock::default(),
         };
         project.follow(&set.agents, &last_seen);
-        Ok(Opened { project, handle })
+        Ok(Some(Opened { project, handle }))
     }
 }
 
@@ -173,30 +185,23 @@ fn last_run(root: &Path) -> Result<(RunId, Vec<Event>), RunError> {
     }
 }
 
-async fn take_lock(keeper: &Keeper, root: &Path) -> Result<ProjectLock, RunError> {
-    let held = keeper.hand_back(None).await.map_err(RunError::Keeper)?;
-    let lock = held.into_iter().find(|(name, _)| name == LOCK).map(|(_, fd)| fd);
-    let lock = lock.ok_or_else(|| unreadable(root, "its keeper does not hold the lock"))?;
-    ProjectLock::handed_over(lock, root).map_err(RunError::Lock)
-}
-
-fn ground(options: &AdoptOptions, declaration: &Declaration, run: RunId) -> Ground {
+fn ground(options: &AdoptOptions, declaration: &Declaration, run: RunId) -> Result<Ground, RunError> {
     let caller = declaration.caller();
-    let folders = ProjectFolders {
+    let folders = settle(ProjectFolders {
         state_dir: options.state_dir.clone(),
         run_dir: options.run_dir.clone(),
         project: options.project.clone(),
         workspace: declaration.workspace.clone(),
         user_home: caller.home.clone(),
-    };
-    Ground {
-        folders,
+    });
+    Ok(Ground {
+        folders: folders.map_err(RunError::Folder)?,
         run,
         caller: Arc::new(caller),
         policy: declaration.policy.clone(),
         toka_exe: options.toka_exe.clone(),
         host: Arc::new(HostFacts::probe()),
-    }
+    })
 }
 
 /// What the orchestration knows, from all that happened; and the change of the run that was declared and not told any more.

@@ -98,6 +98,9 @@ impl Project {
             Err(error) => return drop(answer.send(Err(error))),
         };
         let changes = &prepared.changes;
+        if earnest == Earnest::Do {
+            self.heed(&prepared);
+        }
         if earnest == Earnest::Tell || changes.is_empty() {
             self.forget_doors();
             return drop(answer.send(Ok(prepared.changes)));
@@ -141,6 +144,20 @@ impl Project {
         Ok(Prepared { declaration, parsed, ground, admitted, changes })
     }
 
+    /// How many may run, and when they have to wait, changes at once, whatever else does.
+    fn heed(&mut self, Prepared { declaration, parsed, .. }: &Prepared) {
+        let Declaration { max_concurrent, pressure, .. } = *declaration;
+        self.limits.max_concurrent = max_concurrent.and_then(NonZeroUsize::new);
+        self.queue.set_limits(pressure);
+        let heeded = Declaration { max_concurrent, pressure, ..(*self.declaration).clone() };
+        if heeded != *self.declaration {
+            if let Err(error) = keep(&heeded, &self.ground.folders, &parsed.set.agents) {
+                tracing::warn!(%error, "the next daemon does not know the new limits");
+            }
+            self.declaration = Arc::new(heeded);
+        }
+    }
+
     /// Removes doors that were made for agents that do not come.
     fn forget_doors(&mut self) {
         let plan = &self.plan;
@@ -161,9 +178,9 @@ impl Project {
         keep(&declaration, &ground.folders, &parsed.set.agents)?;
         let Parsed { set, plan, .. } = parsed;
         let unchanged: BTreeSet<&AgentName> = changes.unchanged.iter().collect();
+        self.flush_reports(|agent| !unchanged.contains(agent));
         self.state = self.state.with_plan(&self.plan, &plan, |agent| unchanged.contains(agent));
         self.plan = plan;
-        self.limits.max_concurrent = declaration.max_concurrent.and_then(NonZeroUsize::new);
         (self.declaration, self.ground) = (Arc::new(declaration), ground);
         changes.removed.iter().for_each(|agent| drop(self.members.remove(agent)));
         self.forget_doors();
@@ -247,6 +264,7 @@ mod tests {
             workspace: "/w".into(),
             policy: Default::default(),
             max_concurrent: None,
+            pressure: Default::default(),
             home: "/home/me".into(),
             environment: Default::default(),
         };

@@ -94,7 +94,11 @@ impl Project {
         match state {
             _ if begins && self.state.ending().is_some() => Decision::deny(DenyReason::Ending),
             // It has its place in the queue, and what it waits for is not waived.
-            AgentState::Pending if begins && !self.state.waits_for_clock(&self.plan, agent) => {
+            AgentState::Pending
+                if begins
+                    && !self.state.waits_for_clock(&self.plan, agent)
+                    && !(request == Request::Start && self.queue.holds(agent)) =>
+            {
                 Decision::Ignore
             }
             AgentState::Running { .. } if request == Request::Pause && !self.can_freeze(agent) => {
@@ -146,8 +150,11 @@ impl Project {
                 Some(AgentState::Backoff { .. }) => {
                     self.with(&agent, |member| member.handle.tell(Request::Start, by));
                 }
-                // It need not wait for the clock.
-                Some(AgentState::Pending) => self.call(&agent),
+                // It need not wait for the clock, or for room.
+                Some(AgentState::Pending) => {
+                    self.call(&agent);
+                    self.queue.call(&agent);
+                }
                 Some(AgentState::Stopping { .. }) => stopping.push(agent),
                 // Its end may not be in the journal yet.
                 Some(_) if !self.is_over_for(&agent) => stopping.push(agent),

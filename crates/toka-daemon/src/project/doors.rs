@@ -50,8 +50,18 @@ impl Doors {
             source,
         })?;
         let path = door.path().to_owned();
+        if path != wanted {
+            self.go_on_in(&path);
+        }
         self.doors.insert(agent.clone(), door);
         Ok(path)
+    }
+
+    /// One in a short folder: that goes with the run, and new doors in it get other names.
+    fn go_on_in(&mut self, path: &Path) {
+        let number = path.file_name().and_then(|name| name.to_str()?.parse::<u64>().ok());
+        self.made = self.made.max(number.map_or(0, |number| number + 1));
+        self.short = path.parent().map(Path::to_owned);
     }
 
     /// Removes the doors of all other agents.
@@ -85,4 +95,31 @@ fn short_folder(made: &mut Option<PathBuf>) -> io::Result<PathBuf> {
     let folder = nix::unistd::mkdtemp(&base.join("toka-XXXXXX"))?;
     *made = Some(folder.clone());
     Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_daemon_goes_on_in_the_short_folder_and_removes_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let short = folder.path().join("short");
+        std::fs::create_dir(&short).expect("a folder");
+        let agent = |name: &str| AgentName::new(name).expect("a name");
+        let wanted = |name: &str| folder.path().join("long".repeat(30)).join(name);
+        let mut first = Doors::default();
+        first.short = Some(short.clone());
+        let before = first.make(&agent("a"), &wanted("a")).expect("room");
+        assert!(before.starts_with(&short));
+        // As one that is killed.
+        std::mem::forget(first);
+
+        let mut next = Doors::default();
+        assert_eq!(next.find(&agent("a"), &wanted("a")).expect("it is there"), before);
+        let other = next.make(&agent("b"), &wanted("b")).expect("room");
+        assert!(other.starts_with(&short) && other != before, "{other:?}");
+        drop(next);
+        assert!(!short.exists());
+    }
 }

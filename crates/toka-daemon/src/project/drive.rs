@@ -21,6 +21,8 @@ enum Wake {
     Event(Event),
     Order(Order),
     Clock,
+    Room(AgentName),
+    Report,
     JournalGone,
 }
 
@@ -33,6 +35,7 @@ impl Project {
 
     async fn drive_to_the_end(mut self) -> RunSummary {
         self.attend().await;
+        self.finish_reports().await;
         while self.writes.join_next().await.is_some() {}
         self.sweeper.finish().await;
         let summary = self.summary();
@@ -47,16 +50,21 @@ impl Project {
             for action in next_actions(&self.plan, &self.state, &self.limits) {
                 self.act(action);
             }
+            self.review_queue();
             let wake = tokio::select! {
                 biased;
                 event = self.events.recv() => event.map_or(Wake::JournalGone, Wake::Event),
                 Some(order) = self.orders.recv() => Wake::Order(order),
                 () = self.clock.ring() => Wake::Clock,
+                agent = self.queue.turn() => Wake::Room(agent),
+                () = self.reports.due() => Wake::Report,
             };
             match wake {
                 Wake::Event(event) => self.observe(&event),
                 Wake::Order(order) => self.obey(order).await,
                 Wake::Clock => self.attend_clock().await,
+                Wake::Report => self.report(),
+                Wake::Room(agent) => self.queue.call(&agent),
                 Wake::JournalGone => return,
             }
             while self.writes.try_join_next().is_some() {}
@@ -97,6 +105,7 @@ impl Project {
     /// that follows is then known already.
     fn act(&mut self, action: Action) {
         match action {
+            Action::Start(agent) if !self.has_room(&agent) => {}
             Action::Start(agent) => {
                 self.step(&agent, Happening::StartRequested);
                 self.start(&agent);
@@ -167,8 +176,12 @@ impl Project {
         if matches!(event.kind, EventKind::RunStarted { .. } | EventKind::RunChanged { .. }) {
             self.describe_agents();
         }
+        if let EventKind::KeeperSucceeded { .. } = event.kind {
+            self.entrust_again();
+        }
         if let Some(agent) = &event.agent {
             self.learn(agent, &event.kind);
+            self.hear_for_reports(agent, &event.kind);
             if was_final(self) && !before {
                 self.clear(agent);
             }
@@ -195,7 +208,7 @@ impl Project {
         }
     }
 
-    async fn obey(&mut self, order: Order) {
+    pub(super) async fn obey(&mut self, order: Order) {
         // Whoever asked may be gone: then the answer goes nowhere.
         match order {
             Order::Command { command, by, answer } => {
@@ -206,11 +219,13 @@ impl Project {
             Order::Status { answer } => drop(answer.send(Arc::clone(&self.status))),
             Order::Health { figures, answer } => self.tell_facts(figures, answer),
             Order::Resources { agent, answer } => {
-                let id = self.members.get(&agent).map(|member| member.id);
+                let is_alive = self.status.agent(&agent).is_some_and(|agent| agent.state.is_alive());
+                let of = |member: &Member| (member.id, member.disk.clone().filter(|_| is_alive));
+                let id = self.members.get(&agent).map(of);
                 let keeper = self.keeper.clone();
                 self.writes.spawn(async move {
                     let resources = match id {
-                        Some(id) => keeper.resources(id).await,
+                        Some((id, disk)) => Member::with_disk(disk.as_ref(), keeper.resources(id).await),
                         None => None,
                     };
                     let _ = answer.send(resources);

@@ -8,16 +8,17 @@ use std::time::Duration;
 use toka_core::health::{Expected, Readiness};
 use toka_core::{AgentName, Compatibility, Resources, RunStatus, SandboxMode};
 use toka_keeper::{Keeper, ProcessId};
+use toka_runtime::DiskLimit;
 use toka_store::Health;
 use toka_workstream::Agent;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::Project;
+use super::{Member, Project};
 
 /// A keeper that has not answered by then hangs: it answers in less than a millisecond, and starts and stops a thousand
 /// agents in a few seconds.
-const KEEPER_ANSWER: Duration = Duration::from_secs(2);
+pub(crate) const KEEPER_ANSWER: Duration = Duration::from_secs(2);
 /// Calls of the keeper at a time: enough that it never waits for the next, few enough that what is urgent comes soon.
 const CALLS: usize = 32;
 
@@ -62,7 +63,7 @@ pub(super) fn expected(agent: &Agent) -> Expected {
 impl Project {
     /// Gathers what is asked for, and answers.
     pub(super) fn tell_facts(&mut self, figures: Figures, answer: oneshot::Sender<Facts>) {
-        let of = |(name, member): (&AgentName, &super::Member)| (name.clone(), Arc::clone(&member.expected));
+        let of = |(name, member): (&AgentName, &Member)| (name.clone(), Arc::clone(&member.expected));
         let mut facts = Facts {
             status: Arc::clone(&self.status),
             expected: self.members.iter().map(of).collect(),
@@ -85,11 +86,18 @@ impl Project {
         });
     }
 
-    fn with_processes(&self) -> Vec<(AgentName, ProcessId)> {
+    fn with_processes(&self) -> Vec<Asked> {
         let alive = self.status.agents().iter().filter(|agent| agent.state.is_alive());
-        alive.filter_map(|agent| Some((agent.name.clone(), self.members.get(&agent.name)?.id))).collect()
+        let asked = |agent: &toka_core::AgentStatus| {
+            let member = self.members.get(&agent.name)?;
+            Some((agent.name.clone(), member.id, member.disk.clone()))
+        };
+        alive.filter_map(asked).collect()
     }
 }
+
+/// One that has processes, its number, and what its folders may hold.
+type Asked = (AgentName, ProcessId, Option<DiskLimit>);
 
 async fn is_well(keeper: &Keeper) -> Result<(), String> {
     match tokio::time::timeout(KEEPER_ANSWER, keeper.answers()).await {
@@ -100,15 +108,18 @@ async fn is_well(keeper: &Keeper) -> Result<(), String> {
 }
 
 /// The figures of those that have any; what has not come in time is left out.
-async fn resources(keeper: &Keeper, asked: Vec<(AgentName, ProcessId)>) -> HashMap<AgentName, Resources> {
+async fn resources(keeper: &Keeper, asked: Vec<Asked>) -> HashMap<AgentName, Resources> {
     let deadline = tokio::time::Instant::now() + KEEPER_ANSWER;
     let (mut asked, mut calls, mut found) = (asked.into_iter(), JoinSet::new(), HashMap::new());
     loop {
         while calls.len() < CALLS
-            && let Some((name, id)) = asked.next()
+            && let Some((name, id, disk)) = asked.next()
         {
             let keeper = keeper.clone();
-            calls.spawn(async move { (name, keeper.resources(id).await) });
+            calls.spawn(async move {
+                let figures = keeper.resources(id).await;
+                (name, Member::with_disk(disk.as_ref(), figures))
+            });
         }
         match tokio::time::timeout_at(deadline, calls.join_next()).await {
             Ok(Some(Ok((name, Some(resources))))) => drop(found.insert(name, resources)),

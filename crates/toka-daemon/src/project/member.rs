@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use toka_core::health::Expected;
-use toka_core::{AgentName, EventKind, Request, RunId};
+use toka_core::{AgentName, EventKind, Request, Resources, RunId};
 use toka_keeper::protocol::Entry;
 use toka_keeper::{Keeper, ProcessId};
 use toka_runtime::output::{Archivist, LogPlace};
-use toka_runtime::{Adopted, AgentHandle, Hooks, Launch, Profile, Runtime, StopPolicy};
+use toka_runtime::{Adopted, AgentHandle, DiskGauge, DiskLimit, Hooks, Launch, Profile, Runtime, StopPolicy};
 use toka_sandbox::AgentFolders;
 use toka_workstream::{Agent, Hook, Plan, Secret, Set};
 
@@ -21,6 +21,7 @@ use crate::exam::{Exam, Examiner, Proctor, Question};
 use crate::folders::ProjectFolders;
 use crate::journal::Journal;
 use crate::objectives::{Check, are_ignored, checks};
+use crate::reporting::channel::Channel;
 use crate::sweeper::Private;
 use crate::task_list;
 use crate::workplace::Grounds;
@@ -34,11 +35,20 @@ pub(crate) struct Member {
     pub(crate) secrets: Arc<[Secret]>,
     /// What its health is measured by.
     pub(crate) expected: Arc<Expected>,
+    /// What it holds on disk, and may.
+    pub(crate) disk: Option<DiskLimit>,
     /// Watches the checks of its objectives, if it has any.
     pub(crate) proctor: Option<Arc<Proctor>>,
 }
 
 impl Member {
+    /// The figures of its groups, with those of its folders.
+    pub(crate) fn with_disk(disk: Option<&DiskLimit>, figures: Option<Resources>) -> Option<Resources> {
+        let Some(disk) = disk else { return figures };
+        let (disk_used, disk_limit) = (disk.gauge.bytes(), Some(disk.limit.0));
+        Some(Resources { disk_used, disk_limit, ..figures.unwrap_or_default() })
+    }
+
     /// Ends the agent, and the checks of its objectives, which may run when its own processes are gone already.
     pub(crate) fn end(&self, request: Request, by: &str) {
         self.handle.tell(request, by);
@@ -91,9 +101,10 @@ impl Employer<'_> {
         let log = self.folders.log(&agent.name);
         let log = LogPlace::of_run(log, self.run, agent.logs, self.archivist);
         let launch = launch(agent, admitted, id, log, self.plan);
+        let disk = launch.profile.disk.clone();
         let (handle, proctor) = self.actor(agent, launch, working_dir);
         let (secrets, expected) = (agent.secrets.clone().into(), Arc::new(expected(agent)));
-        Member { id, handle, private, grounds, secrets, expected, proctor }
+        Member { id, handle, private, grounds, secrets, expected, disk, proctor }
     }
 
     /// Makes the actor of an agent whose life goes on. One that is not admitted any more lives on, and is not started again
@@ -117,9 +128,10 @@ impl Employer<'_> {
                 None
             }
         };
+        let disk = profile.disk.clone();
         let handle = self.runtime.adopt(profile, command, life);
         let (secrets, expected) = (agent.secrets.clone().into(), Arc::new(expected(agent)));
-        Member { id, handle, private, grounds, secrets, expected, proctor: None }
+        Member { id, handle, private, grounds, secrets, expected, disk, proctor: None }
     }
 
     fn warn_of(&self, agent: &Agent, life: &Adopted, problems: &[Problem]) {
@@ -173,6 +185,11 @@ fn profile(agent: &Agent, folders: AgentFolders, id: ProcessId, log: LogPlace, p
         hooks: hooks(agent),
         timeout: limits.timeout.as_ref().map(|timeout| timeout.value),
         memory: limits.memory.value,
+        disk: limits.disk.as_ref().map(|disk| DiskLimit {
+            limit: disk.value,
+            places: [&folders.home, &folders.tmp, &folders.artifacts].map(PathBuf::clone).to_vec(),
+            gauge: DiskGauge::default(),
+        }),
         log,
         door: folders.door,
         tasks: task_list(&agent.tasks),
@@ -206,8 +223,13 @@ pub(crate) fn awaited_lines(agent: &Agent, plan: &Plan) -> Vec<String> {
 
 /// What an agent declares, or gets by default, and this version does not do, in one sentence.
 fn not_in_force(agent: &Agent) -> Option<String> {
-    let parts = [("checks of a service's objectives", are_ignored(agent))];
-    let absent: Vec<&str> = parts.iter().filter(|(_, declared)| *declared).map(|(name, _)| *name).collect();
+    let unknown = |text: &String| match Channel::parse(text) {
+        Ok(Channel::Label(label)) => Some(format!("reports to {label:?}")),
+        _ => None,
+    };
+    let checks = are_ignored(agent).then(|| "checks of a service's objectives".to_owned());
+    let absent: Vec<String> =
+        checks.into_iter().chain(agent.reporting.channels.iter().filter_map(unknown)).collect();
     (!absent.is_empty()).then(|| format!("not in force yet: {}", absent.join(", ")))
 }
 

@@ -16,9 +16,13 @@ mod drive;
 mod exec;
 mod facts;
 mod handle;
+mod keeping;
+mod legacy;
 mod member;
 mod open;
+mod queue;
 mod recall;
+mod reports;
 mod schedule;
 mod summary;
 mod timetable;
@@ -46,8 +50,10 @@ pub use adopt::AdoptOptions;
 pub use apply::{ApplyError, Changes};
 pub use command::CommandError;
 pub(crate) use exec::{Begun, ExecError, ExecRequest};
+pub(crate) use facts::KEEPER_ANSWER;
 pub use facts::{Facts, Figures};
 pub use handle::{Earnest, Gone, Overview, ProjectHandle};
+pub(crate) use legacy::{list, unfinished};
 pub use open::Opened;
 
 use admit::Ground;
@@ -56,6 +62,8 @@ use doors::Doors;
 use handle::Order;
 use member::{Ids, Member};
 use open::RunFolder;
+use queue::Queue;
+use reports::Desk;
 use schedule::Clock;
 
 /// A project that runs.
@@ -73,6 +81,10 @@ pub struct Project {
     batches: Vec<Batch>,
     /// When the clock starts agents.
     clock: Clock,
+    /// Agents that wait for room on the host.
+    queue: Queue,
+    /// Reports of agents that declare where to.
+    reports: Desk,
     /// Agents whose start has to wait for the sweeper.
     swept: BTreeSet<AgentName>,
     writes: JoinSet<()>,

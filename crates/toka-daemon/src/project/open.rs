@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use toka_core::{AgentName, Event, EventKind, RunId, RunStatus};
-use toka_keeper::{Keeper, KeeperError, KeeperEvent, KeeperOptions, Outlive, ProcessId, kill_groups};
+use toka_keeper::{Keeper, ProcessId};
 use toka_orchestration::{Lifetime, Limits, RunState};
 use toka_runtime::Runtime;
 use toka_sandbox::HostFacts;
@@ -22,9 +22,12 @@ use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use super::admit::{Ground, set_up};
-use super::adopt::LOCK;
 use super::handle::ProjectHandle;
+use super::keeping::{entrust, heed, keeper_options};
+use super::legacy::clear_left_behind;
 use super::member::{Employer, Ids, employ_all};
+use super::queue::Queue;
+use super::reports::Desk;
 use super::schedule::{self, Clock};
 use super::{Doors, Project};
 use crate::folders::ProjectFolders;
@@ -63,12 +66,17 @@ impl Project {
         let run = RunId::from_uuid(Uuid::now_v7());
         span.record("run", tracing::field::display(run));
         let folders = settle(options.folders()).map_err(RunError::Folder)?;
+        let RunOptions { set, plan, declaration, caller, lifetime, toka_exe, .. } = options;
         let lock = ProjectLock::take(&folders.lock(), run).map_err(RunError::Lock)?;
+        let ended = match lifetime {
+            Lifetime::UntilTasksEnd => clear_left_behind(&folders).await?,
+            // Its keeper begins with that.
+            Lifetime::UntilStopped => None,
+        };
         // What a run left that was killed: sockets, secrets.
         remove_run_folder(&run_folder(&folders));
         // However this one ends, its own go before the lock does, and the doors in it along.
         let run_folder = RunFolder(run_folder(&folders));
-        let RunOptions { set, plan, declaration, caller, lifetime, toka_exe, .. } = options;
         let (policy, host) = (declaration.policy.clone(), Arc::new(HostFacts::probe()));
         let ground = Ground { folders, run, caller: Arc::new(caller), policy, toka_exe, host };
         let mut doors = Doors::default();
@@ -81,22 +89,28 @@ impl Project {
         let journal = Arc::new(open_journal(folders, run, listener.into_iter().chain([seen]).collect())?);
         room::find(&folders.root(), &folders.run_dir, admitted.len()).map_err(RunError::Folder)?;
         keep(&declaration, folders, &set.agents)?;
-        let (keeper, keeper_events) =
-            lock.shared_with_child(start_keeper(&ground, &run_folder.0, &doors, lifetime)).await?;
+        let options = keeper_options(&ground, doors.short(), lifetime);
+        let started = lock.shared_with_child(Keeper::start(&options)).await;
+        let (keeper, keeper_events) = started.map_err(RunError::Keeper)?;
         if lifetime == Lifetime::UntilStopped {
-            entrust(&keeper, &lock).await?;
+            entrust(&keeper, &lock).await.map_err(RunError::Keeper)?;
         }
-        begin(&journal, &ground, plan.nodes().iter().map(|node| node.agent.clone()).collect()).await;
+        begin(&journal, &ground, &plan, lifetime).await;
+        if let Some(message) = ended {
+            drop(journal.record(None, EventKind::Warning { message }));
+        }
 
         let sink = Arc::clone(&journal) as Arc<_>;
         let runtime = match lifetime {
             Lifetime::UntilTasksEnd => Runtime::new(keeper.clone(), keeper_events, sink),
             Lifetime::UntilStopped => {
                 let runtime = Runtime::outlived(keeper.clone(), sink, ProcessId(0));
-                runtime.listen(end_with_keeper(keeper_events, cgroup_name(&ground)));
+                runtime.listen(heed(keeper_events, &journal));
                 runtime
             }
         };
+        let queue = Queue::new(declaration.pressure, &journal);
+        let runtime = runtime.admitting(queue.gate());
         let mut ids = Ids::default();
         let archivist = crate::logs::archivist(&folders.state_dir);
         let employer = Employer {
@@ -121,6 +135,8 @@ impl Project {
             members,
             batches: Vec::new(),
             clock: Clock::default(),
+            queue,
+            reports: Desk::default(),
             swept: BTreeSet::new(),
             writes: JoinSet::new(),
             sweeper: Sweeper::default(),
@@ -143,9 +159,11 @@ impl Project {
     }
 }
 
-async fn begin(journal: &Journal, ground: &Ground, agents: Vec<AgentName>) {
+async fn begin(journal: &Journal, ground: &Ground, plan: &toka_workstream::Plan, lifetime: Lifetime) {
     let workspace = ground.folders.workspace.to_string_lossy().into_owned();
-    journal.record(None, EventKind::RunStarted { workspace, agents }).await;
+    let agents: Vec<AgentName> = plan.nodes().iter().map(|node| node.agent.clone()).collect();
+    let detached = lifetime == Lifetime::UntilStopped;
+    journal.record(None, EventKind::RunStarted { workspace, agents, detached }).await;
 }
 
 /// Keeps what was declared beside the journal.
@@ -161,7 +179,7 @@ pub(super) fn keep(
 }
 
 /// Makes the project's folders, and gives their names without links.
-fn settle(mut folders: ProjectFolders) -> Result<ProjectFolders, FolderError> {
+pub(super) fn settle(mut folders: ProjectFolders) -> Result<ProjectFolders, FolderError> {
     for folder in [&folders.root(), &folders.run_dir] {
         workplace::make_private(folder)?;
     }
@@ -181,68 +199,6 @@ pub(super) fn open_journal(
 ) -> Result<Journal, RunError> {
     let (path, stamp) = (folders.journal(), Stamp { project: folders.project.clone(), run });
     Journal::open(&path, stamp, listeners).map_err(|source| RunError::Journal { path, source })
-}
-
-async fn start_keeper(
-    ground: &Ground,
-    run_folder: &Path,
-    doors: &Doors,
-    lifetime: Lifetime,
-) -> Result<(Keeper, mpsc::UnboundedReceiver<KeeperEvent>), RunError> {
-    // Of a run that is killed, sockets and secrets shall not stay until the next one.
-    let leftovers = [Some(run_folder), doors.short()].into_iter().flatten().map(Path::to_owned).collect();
-    let options = KeeperOptions {
-        program: ground.toka_exe.clone(),
-        cgroup_name: cgroup_name(ground),
-        leftovers,
-        outlive: match lifetime {
-            Lifetime::UntilTasksEnd => Outlive::EndWithDaemon,
-            Lifetime::UntilStopped => Outlive::Listen { socket: keeper_socket(run_folder) },
-        },
-        ..KeeperOptions::default()
-    };
-    Keeper::start(&options).await.map_err(RunError::Keeper)
-}
-
-/// Where the keeper of a run waits for its next daemon.
-pub(super) fn keeper_socket(run_folder: &Path) -> PathBuf {
-    run_folder.join(crate::control::KEEPER)
-}
-
-/// Gives the keeper what the next daemon must have.
-async fn entrust(keeper: &Keeper, lock: &ProjectLock) -> Result<(), RunError> {
-    let duplicate =
-        lock.duplicate().map_err(|error| RunError::Keeper(KeeperError::Refused(error.to_string())))?;
-    keeper.hold(None, LOCK, vec![duplicate]).await.map_err(RunError::Keeper)
-}
-
-/// Passes on what a keeper says; when it dies, so do its agents, before anybody hears of it: nobody would look after them.
-pub(super) fn end_with_keeper(
-    mut events: mpsc::UnboundedReceiver<KeeperEvent>,
-    cgroup_name: String,
-) -> mpsc::UnboundedReceiver<KeeperEvent> {
-    let (passed_on, received) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while let Some(event) = events.recv().await {
-            if event == KeeperEvent::Closed {
-                kill_groups(cgroup_name.clone()).await;
-            }
-            // Whoever listened is gone when the run is over.
-            let _ = passed_on.send(event);
-        }
-    });
-    received
-}
-
-/// Name of the control group that the agents of a project lie in, the same for each of its runs.
-pub(super) fn cgroup_name(ground: &Ground) -> String {
-    format!("toka-{:08x}", fingerprint(&ground.folders.root()))
-}
-
-/// FNV-1a of the path.
-fn fingerprint(path: &Path) -> u32 {
-    let bytes = path.as_os_str().as_encoded_bytes();
-    bytes.iter().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 /// Says what no event tells of the agents.

@@ -18,6 +18,8 @@ pub(super) struct Recalled {
 /// The lives of one agent, in milliseconds since the Unix epoch.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct History {
+    /// Its main process, while it has one.
+    pid: Option<i32>,
     born_ms: i64,
     life_ms: i64,
     started_ms: Option<i64>,
@@ -41,6 +43,11 @@ impl Recalled {
             }
         }
         recalled
+    }
+
+    /// The main process of an agent that the journal does not tell the end of.
+    pub(super) fn pid_of(&self, agent: &AgentName) -> Option<i32> {
+        self.histories.get(agent)?.pid
     }
 
     /// The life of an agent at `now_ms`, with the process that the keeper has of it.
@@ -77,7 +84,9 @@ impl History {
                 (self.paused_ms, self.paused_since_ms) = (0, None);
                 (self.tasks, self.begun) = (BTreeMap::new(), 0);
             }
-            EventKind::AgentStarted { .. } => self.started_ms = Some(time_ms),
+            EventKind::AgentStarted { pid, .. } => (self.started_ms, self.pid) = (Some(time_ms), Some(*pid)),
+            EventKind::AgentMainProcess { pid } => self.pid = Some(*pid),
+            EventKind::AgentEnded { .. } | EventKind::AgentQuarantined { .. } => self.pid = None,
             EventKind::AgentPaused => self.paused_since_ms = Some(time_ms),
             EventKind::AgentResumed => {
                 self.paused_ms += self.paused_since_ms.take().map_or(0, |since| time_ms - since);
@@ -88,6 +97,7 @@ impl History {
             }
             EventKind::TaskEnded { index, .. } => drop(self.tasks.remove(index)),
             EventKind::AgentRestarting { delay_ms, .. } => {
+                self.pid = None;
                 self.restarted_ms.push(time_ms.saturating_add_unsigned(*delay_ms));
                 self.hasty = if *delay_ms == 0 { 0 } else { self.hasty + 1 };
             }
@@ -136,7 +146,8 @@ mod tests {
     }
 
     fn story(events: Vec<(i64, EventKind)>) -> Recalled {
-        let began = EventKind::RunStarted { workspace: "/w".into(), agents: vec![name("a")] };
+        let began =
+            EventKind::RunStarted { workspace: "/w".into(), agents: vec![name("a")], detached: false };
         let all = std::iter::once((1, None, began))
             .chain(events.into_iter().map(|(at, kind)| (at, Some(name("a")), kind)));
         let event = |(seq, (time_ms, agent, kind))| Event {

@@ -67,7 +67,8 @@ pub(super) fn last_seen(journal: &Path, agents: &[Agent]) -> HashMap<AgentName, 
 }
 
 impl Project {
-    /// Follows the schedules of those of `agents` that have one, with what was missed `since` then.
+    /// Follows the schedules of those of `agents` that have one, with what was missed `since` then, and reports of those that
+    /// ask for it.
     pub(super) fn follow(&mut self, agents: &[Agent], since: &HashMap<AgentName, Timestamp>) {
         let now = Timestamp::now();
         for Agent { name, schedule, .. } in agents {
@@ -81,11 +82,13 @@ impl Project {
             }
         }
         self.wind();
+        self.open_reports(agents);
     }
 
-    /// Forgets the schedules of all agents that `keeps` does not name.
+    /// Forgets the schedules and reports of all agents that `keeps` does not name.
     pub(super) fn follow_only(&mut self, keeps: impl Fn(&AgentName) -> bool) {
-        self.clock.timetable.retain(keeps);
+        self.clock.timetable.retain(&keeps);
+        self.keep_reports(keeps);
     }
 
     /// Does what is due, and looks at the clock again.

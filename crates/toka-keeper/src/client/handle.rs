@@ -2,7 +2,6 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use toka_core::Enforcement;
 use toka_core::Resources;
@@ -10,7 +9,7 @@ use toka_core::event::Usage;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::{KeeperError, SpawnError, refusal};
-use super::traffic::{AfterLoss, Answer, Shared, Waiting};
+use super::traffic::{Answer, Shared, Waiting};
 use crate::packet::{MAX_DESCRIPTORS, Packet};
 use crate::protocol::{Body, Call, Entry, Launch, Orphan, ProcessId, Request};
 
@@ -34,7 +33,8 @@ pub struct Started {
 #[derive(Debug, Clone)]
 pub struct Keeper {
     pub(super) shared: Arc<Shared>,
-    pub(super) outgoing: mpsc::UnboundedSender<Packet>,
+    /// Numbers of what was asked.
+    pub(super) outgoing: mpsc::UnboundedSender<u64>,
     /// Fails when the connection is over.
     pub(super) closed: watch::Receiver<()>,
 }
@@ -64,7 +64,8 @@ impl Keeper {
         let id = launch.id;
         let start = Box::new(future_orphan(&launch));
         let request = Request::Spawn(Box::new(launch));
-        let answer = self.call_for(request, input.into_iter().collect(), Some(start)).await;
+        let prepare = |waiting: &mut Waiting| waiting.start = Some(start);
+        let answer = self.call_for(request, input.into_iter().collect(), prepare).await;
         let (body, descriptors) = answer.map_err(SpawnError::Keeper)?;
         match body {
             Body::Started { pid, enforcement, .. } => {
@@ -135,7 +136,8 @@ impl Keeper {
     /// # Errors
     /// [`KeeperError::Stranger`] when the process is not the agent's.
     pub async fn set_main(&self, id: ProcessId, pid: i32) -> Result<i32, KeeperError> {
-        match self.call(Request::SetMain { id, pid }, Vec::new()).await?.0 {
+        let prepare = |waiting: &mut Waiting| waiting.main_of = Some(id);
+        match self.call_for(Request::SetMain { id, pid }, Vec::new(), prepare).await?.0 {
             Body::Main { pid } => Ok(pid),
             other => Err(refusal(other)),
         }
@@ -268,20 +270,9 @@ impl Keeper {
         }
     }
 
-    /// What a keeper that is killed at this moment leaves behind, for the next one to adopt ([`KeeperOptions::adopt`]).
-    /// Empty for one that ends with its daemon: there nothing is left.
-    ///
-    /// [`KeeperOptions::adopt`]: crate::KeeperOptions::adopt
-    pub fn orphans(&self) -> Vec<Orphan> {
-        match self.shared.after_loss {
-            AfterLoss::Spare => self.shared.roster().values().cloned().collect(),
-            AfterLoss::Kill { .. } => Vec::new(),
-        }
-    }
-
     /// The keeper's pid; `None` when it is too old to say.
     pub fn pid(&self) -> Option<i32> {
-        self.shared.hello.get().map(|hello| hello.pid).filter(|pid| *pid > 0)
+        self.shared.hello().map(|hello| hello.pid).filter(|pid| *pid > 0)
     }
 
     /// Asks a keeper to stop every agent gracefully, and to end when all are gone and their ends settled. Returns at once:
@@ -291,6 +282,7 @@ impl Keeper {
     /// [`KeeperError::TooOld`]; when it is gone.
     pub async fn end(&self) -> Result<(), KeeperError> {
         self.demand(2, "end by request")?;
+        self.shared.begin_end();
         self.done(Request::End).await
     }
 
@@ -303,7 +295,8 @@ impl Keeper {
     /// Lets the keeper end, and waits until it has: it stops what still runs, and removes its groups. What was not settled
     /// is not told any more.
     pub async fn shutdown(self) {
-        if matches!(self.shared.after_loss, AfterLoss::Spare) && self.speaks(2) {
+        if self.speaks(2) {
+            self.shared.begin_end();
             self.tell(Request::End);
         }
         let process = self.shared.take_process();
@@ -322,11 +315,11 @@ impl Keeper {
 
     /// Whether the keeper speaks this version.
     pub(super) fn speaks(&self, version: u32) -> bool {
-        self.shared.hello.get().is_some_and(|hello| hello.version >= version)
+        self.shared.hello().is_some_and(|hello| hello.version >= version)
     }
 
     fn demand(&self, version: u32, what: &'static str) -> Result<(), KeeperError> {
-        match self.shared.hello.get() {
+        match self.shared.hello() {
             Some(hello) if hello.version < version => {
                 Err(KeeperError::TooOld { what, version: hello.version })
             }
@@ -346,33 +339,44 @@ impl Keeper {
         request: Request,
         descriptors: Vec<OwnedFd>,
     ) -> Result<Answer, KeeperError> {
-        self.call_for(request, descriptors, None).await
+        self.call_for(request, descriptors, |_| {}).await
     }
 
     async fn call_for(
         &self,
         request: Request,
         descriptors: Vec<OwnedFd>,
-        start: Option<Box<Orphan>>,
+        prepare: impl FnOnce(&mut Waiting),
     ) -> Result<Answer, KeeperError> {
-        let call = self.shared.next_call.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
-        if !self.shared.await_answer(call, Waiting { answer, start }) {
-            return Err(KeeperError::Gone);
-        }
-        self.send(&Call { call, request }, descriptors)?;
+        let prepare = |waiting: &mut Waiting| {
+            waiting.answer = Some(answer);
+            prepare(waiting);
+        };
+        self.send(request, descriptors, prepare)?;
         answered.await.map_err(|_| KeeperError::Gone)
     }
 
     fn tell(&self, request: Request) {
-        // An answer to call 0 has nobody who waits for it; what became of the process is told by events.
-        let _ = self.send(&Call { call: 0, request }, Vec::new());
+        // Nobody waits for the answer; what became of the process is told by events.
+        let _ = self.send(request, Vec::new(), |_| {});
     }
 
-    fn send(&self, call: &Call, descriptors: Vec<OwnedFd>) -> Result<(), KeeperError> {
-        let packet =
-            Packet::new(call, descriptors).map_err(|error| KeeperError::Refused(error.to_string()))?;
-        self.outgoing.send(packet).map_err(|_| KeeperError::Gone)
+    fn send(
+        &self,
+        request: Request,
+        descriptors: Vec<OwnedFd>,
+        prepare: impl FnOnce(&mut Waiting),
+    ) -> Result<(), KeeperError> {
+        let call = self.shared.next_call();
+        let packet = Packet::new(&Call { call, request }, descriptors)
+            .map_err(|error| KeeperError::Refused(error.to_string()))?;
+        let mut waiting = Waiting::new(packet);
+        prepare(&mut waiting);
+        if !self.shared.await_answer(call, waiting) {
+            return Err(KeeperError::Gone);
+        }
+        self.outgoing.send(call).map_err(|_| KeeperError::Gone)
     }
 }
 

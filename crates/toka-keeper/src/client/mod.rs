@@ -3,6 +3,7 @@
 mod error;
 mod handle;
 mod open;
+mod succession;
 mod traffic;
 
 #[cfg(test)]

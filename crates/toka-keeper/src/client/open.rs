@@ -3,19 +3,18 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, connect, socket, socketpair};
-use tokio::net::UnixDatagram;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, connect, socket};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::error::{KeeperError, refusal};
 use super::handle::Keeper;
-use super::traffic::{AfterLoss, Hello, KeeperEvent, Reader, Shared, write_packets};
+use super::succession::{Line, carrier, launch};
+use super::traffic::{AfterLoss, Ears, Hello, KeeperEvent, Shared};
 use crate::address::with_address;
 use crate::protocol::{Attach, Body, Entry, OLDEST, Orphan, Request, State, VERSION};
 
@@ -37,8 +36,8 @@ pub struct KeeperOptions {
     pub leftovers: Vec<PathBuf>,
     /// What becomes of it when its daemon goes.
     pub outlive: Outlive,
-    /// Agents that an earlier keeper of the same group left when it was killed ([`Keeper::orphans`]). Everything else in
-    /// the group is killed, if there are any or the keeper outlives its daemon.
+    /// Agents that an earlier keeper of the same group left when it was killed, and its daemon with it. Everything else
+    /// in the group is killed, if there are any or the keeper outlives its daemon.
     pub adopt: Vec<Orphan>,
 }
 
@@ -82,22 +81,11 @@ impl Keeper {
         options: &KeeperOptions,
     ) -> Result<(Self, mpsc::UnboundedReceiver<KeeperEvent>), KeeperError> {
         let start = |source: io::Error| KeeperError::Start { program: options.program.clone(), source };
-        let (ours, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-                .map_err(|error| start(error.into()))?;
-        let process = Command::new(&options.program)
-            .args(["__keeper", &options.cgroup_name])
-            .args(&options.leftovers)
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(start)?;
-        let after_loss = match options.outlive {
-            Outlive::EndWithDaemon => AfterLoss::Kill { cgroup_name: options.cgroup_name.clone() },
-            Outlive::Listen { .. } => AfterLoss::Spare,
-        };
-        let opening = Self::open(ours, Some(process), after_loss).map_err(start)?;
-        let Opening { keeper, mut events, hello } = opening;
+        let (socket, process) = launch(options).map_err(start)?;
+        // As long as it is not settled in, nobody could go on.
+        let after_loss = AfterLoss::Kill { cgroup_name: options.cgroup_name.clone() };
+        let Opening { keeper, mut events, hello } =
+            Self::open(socket, Some(process), after_loss).map_err(start)?;
         match hello.await {
             Ok(Ok(hello)) => check_version(hello)?,
             _ => {
@@ -107,7 +95,12 @@ impl Keeper {
             }
         }
         match keeper.settle_in(options).await {
-            Ok(()) => Ok((keeper, events)),
+            Ok(()) => {
+                if let Outlive::Listen { .. } = options.outlive {
+                    keeper.shared.succeed_with(options);
+                }
+                Ok((keeper, events))
+            }
             Err(error) => {
                 keeper.shutdown().await;
                 Err(error)
@@ -176,22 +169,25 @@ impl Keeper {
         self.done(Request::Adopt { orphans }).await
     }
 
+    /// From now on, when this keeper is killed, another is started by `heir`, and takes over what it left.
+    pub fn succeed_with(&self, heir: &KeeperOptions) {
+        self.shared.succeed_with(heir);
+    }
+
     pub(super) fn open(
         socket: OwnedFd,
         process: Option<Child>,
         after_loss: AfterLoss,
     ) -> io::Result<Opening> {
-        fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        // The type is only a carrier for readiness: packets of any kind of Unix socket are sent and received by `packet`.
-        let socket = Arc::new(UnixDatagram::from_std(std::os::unix::net::UnixDatagram::from(socket))?);
-        let (outgoing, packets) = mpsc::unbounded_channel();
+        let socket = carrier(socket)?;
+        let (outgoing, calls) = mpsc::unbounded_channel();
         let (events, received) = mpsc::unbounded_channel();
         let (greeted, hello) = oneshot::channel();
         let (open, closed) = watch::channel(());
         let shared = Arc::new(Shared::new(process, after_loss));
-        tokio::spawn(write_packets(Arc::clone(&socket), Arc::clone(&shared), packets));
-        let reader = Reader { socket, shared: Arc::clone(&shared), events, greeted: Some(greeted), open };
-        tokio::spawn(reader.run());
+        let ears = Ears { events, greeted: Some(greeted) };
+        let line = Line { shared: Arc::clone(&shared), calls, ears, open };
+        tokio::spawn(line.run(socket));
         Ok(Opening { keeper: Self { shared, outgoing, closed }, events: received, hello })
     }
 }

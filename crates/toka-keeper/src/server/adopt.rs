@@ -1,9 +1,13 @@
 //! Taking over what a keeper left that was killed: agents found by their control groups and known by pid and start time.
 //!
-//! Nobody can wait for another's child, so how one ends stays unknown; that it ends shows at its pidfd. Whatever else lies
-//! in the groups was started and never heard of, or belongs to nobody: it is killed.
+//! Nobody can wait for another's child. That one ends shows at its pidfd, and how, once whoever became its parent has
+//! collected it (Linux 6.15, `PIDFD_GET_INFO`); an older kernel does not tell, and its status stays unknown. Whatever else
+//! lies in the groups was started and never heard of, or belongs to nobody: it is killed.
 
-use std::os::fd::OwnedFd;
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -12,10 +16,12 @@ use toka_sandbox::{Group, sys};
 
 use super::child::Child;
 use super::{Server, WATCH};
-use crate::protocol::{Body, Orphan, Status, start_time};
+use crate::protocol::{Body, Orphan, ProcessId, Status, start_time};
 
 /// The kernel needs milliseconds for a kill; what takes longer hangs in a device.
 const CLEAR_WITHIN: Duration = Duration::from_secs(5);
+/// Whoever becomes the parent of orphans collects them at once, if it is any good; a restart does not wait for others.
+const COLLECTED_WITHIN: Duration = Duration::from_millis(250);
 /// Between two looks whether it is done.
 const CLEAR_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -29,9 +35,25 @@ impl Server {
             .map(|child| (child.project.clone(), child.agent.to_string()))
             .chain(orphans.iter().map(|orphan| (orphan.project.to_string(), orphan.agent.to_string())))
             .collect();
+        let beside: BTreeSet<String> = self
+            .children
+            .keys()
+            .copied()
+            .chain(orphans.iter().map(|orphan| orphan.id))
+            .map(super::child::leaf_name)
+            .collect();
         for (project, agent) in self.preparer.cgroups().agents() {
-            if !known.contains(&(project.clone(), agent.clone())) {
-                self.clear(&project, &agent);
+            let (Ok(project_name), Ok(agent_name)) = (Name::new(&project), Name::new(&agent)) else {
+                continue;
+            };
+            let group = Group::open(self.preparer.cgroups(), &project_name, &agent_name);
+            if known.contains(&(project, agent)) {
+                let leaves = group.leaves().into_iter();
+                leaves
+                    .filter(|leaf| is_of_one(leaf) && !beside.contains(leaf))
+                    .for_each(|leaf| clear(&group.open_leaf(&leaf)));
+            } else {
+                clear(&group);
             }
         }
         // Those that run beside an agent come after it, so that its end finds them.
@@ -76,6 +98,39 @@ impl Server {
         }
     }
 
+    /// The main process of an adopted one has ended, or has been collected.
+    pub(super) fn on_watch(&mut self, id: ProcessId) {
+        let Some(watch) = self.children.get(&id).and_then(Child::watch) else { return };
+        // From now on only that it is collected is news.
+        let _ = self.epoll.modify(watch, &mut EpollEvent::new(EpollFlags::empty(), WATCH | id.0));
+        self.uncollected.entry(id).or_insert_with(|| Instant::now() + COLLECTED_WITHIN);
+        self.hear_of_collected();
+        self.let_go();
+    }
+
+    /// Takes the statuses of those that have been collected, or never will be.
+    pub(super) fn hear_of_collected(&mut self) {
+        let now = Instant::now();
+        let (children, mut heard) = (&self.children, Vec::new());
+        self.uncollected.retain(|id, deadline| {
+            let Some((pid, watch)) = children.get(id).and_then(|child| Some((child.pid, child.watch()?)))
+            else {
+                return false;
+            };
+            let status = match sys::exit_status(watch.as_fd()) {
+                Ok(Some(status)) => status_of(status),
+                Ok(None) if now < *deadline => return true,
+                Ok(None) | Err(_) => Status::Unknown,
+            };
+            let _ = self.epoll.delete(watch);
+            heard.push((*id, pid, status));
+            false
+        });
+        for (id, pid, status) in heard {
+            self.on_exit(id, pid, status);
+        }
+    }
+
     /// The orphan's main process, if it is still that very one: the number may be somebody else's by now.
     fn identify(&self, orphan: &Orphan) -> Option<OwnedFd> {
         let process = sys::open_process(orphan.pid).ok()?;
@@ -87,15 +142,26 @@ impl Server {
         });
         (is_same && is_its).then_some(process)
     }
+}
 
-    /// Kills what is in an agent's group, and removes it.
-    fn clear(&self, project: &str, agent: &str) {
-        let (Ok(project), Ok(agent)) = (Name::new(project), Name::new(agent)) else { return };
-        let group = Group::open(self.preparer.cgroups(), &project, &agent);
-        let deadline = Instant::now() + CLEAR_WITHIN;
-        while group.remove().is_err() && Instant::now() < deadline {
-            let _ = group.kill();
-            std::thread::sleep(CLEAR_INTERVAL);
-        }
+fn status_of(status: ExitStatus) -> Status {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Status::Code(code),
+        (None, Some(signal)) => Status::Signal { signal, core: status.core_dumped() },
+        (None, None) => Status::Unknown,
+    }
+}
+
+/// Whether a leaf is one in which a process began beside the agent.
+fn is_of_one(leaf: &str) -> bool {
+    leaf.starts_with(super::child::BESIDE)
+}
+
+/// Kills what is in a group, and removes it.
+fn clear(group: &Group) {
+    let deadline = Instant::now() + CLEAR_WITHIN;
+    while group.remove().is_err() && Instant::now() < deadline {
+        let _ = group.kill();
+        std::thread::sleep(CLEAR_INTERVAL);
     }
 }

@@ -8,6 +8,7 @@ use toka_sandbox::Birth;
 
 use super::child::{Child, Phase};
 use super::peer::{Caller, Role};
+use super::pipes::Readers;
 use super::{Listener, Over, Server, Stage, WATCH};
 use crate::protocol::{Body, Call, Entry, Launch, ProcessId, Request, stat_field};
 
@@ -141,7 +142,8 @@ impl Server {
             super::terminal::give_input(input, launch);
         }
         let input = input.as_ref().unwrap_or(&self.null);
-        match Child::start(&self.preparer, input, caller, launch, host) {
+        let readers = if self.outlives() { Readers::AreSucceeded } else { Readers::MayGo };
+        match Child::start(&self.preparer, input, caller, launch, host, readers) {
             Ok(child) => {
                 let birth = child.birth;
                 self.mains.insert(child.pid, id);

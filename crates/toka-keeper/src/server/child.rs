@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, pipe2};
 use toka_core::event::Usage;
@@ -22,6 +22,7 @@ use super::held::Held;
 use super::notification::{self, Notification};
 use super::number;
 use super::peer::Caller;
+use super::pipes::{self, Readers};
 use super::terminal::OwnTerminal;
 use crate::protocol::{self, Body, Entry, Launch, Orphan, ProcessId, StartError, State, Status};
 
@@ -50,7 +51,7 @@ pub(super) struct Child {
     pub(super) beside: Option<ProcessId>,
     pub(super) group: Group,
     pub(super) enforcement: Enforcement,
-    /// The read ends of its output and errors; lost when it was adopted.
+    /// The read ends of its output and errors; lost when it was adopted and they could not be opened anew.
     pub(super) pipes: Option<[OwnedFd; 2]>,
     /// Its terminal, until it executes its program; from then on the master is in the place of its output.
     pub(super) terminal: Option<OwnTerminal>,
@@ -98,11 +99,12 @@ impl Child {
         caller: Caller,
         launch: &Launch,
         host: Option<&Self>,
+        readers: Readers,
     ) -> Result<Self, PrepareError> {
-        let pipe = || {
-            pipe2(OFlag::O_CLOEXEC).map_err(|error| StepError::new("streams: make pipe", None, &error.into()))
-        };
-        let ((output, output_end), (error, error_end), (report, report_end)) = (pipe()?, pipe()?, pipe()?);
+        let failed = |error: std::io::Error| StepError::new("streams: make pipe", None, &error);
+        let ((output, output_end), (error, error_end)) =
+            (pipes::pipe(readers).map_err(failed)?, pipes::pipe(readers).map_err(failed)?);
+        let (report, report_end) = pipe2(OFlag::O_CLOEXEC).map_err(|error| failed(error.into()))?;
         let leaf = leaf_name(launch.id);
         let notification = launch.notification_fd.map(Notification::new).transpose()?;
         let terminal = launch.terminal.map(OwnTerminal::new).transpose()?;
@@ -135,10 +137,6 @@ impl Child {
         let mut held = Held::default();
         if let Some(notification) = notification {
             notification.hold(&mut held);
-        }
-        for end in [&output, &error] {
-            // The daemon reads both by readiness. The flag is of this end only; the agent's end stays blocking.
-            let _ = fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
         }
         Ok(Self {
             pid,
@@ -186,7 +184,7 @@ impl Child {
             notices: Vec::new(),
             group,
             enforcement: orphan.enforcement.clone(),
-            pipes: None,
+            pipes: watch.as_ref().and_then(|_| pipes::reopen(orphan.pid)),
             terminal: None,
             held: Held::default(),
             usage: Usage::default(),
@@ -279,12 +277,13 @@ impl Child {
 
     /// All that a daemon needs to go on with it.
     pub(super) fn entry(&mut self, id: ProcessId) -> Entry {
+        let main = if self.exited.is_none() { self.main_process() } else { self.pid };
         Entry {
             id,
-            pid: self.pid,
+            pid: main,
             project: self.project.clone(),
             agent: self.agent.to_string(),
-            start_time: self.begun(),
+            start_time: if main == self.pid { self.begun() } else { protocol::start_time(main) },
             started_ms: self.started_ms,
             state: self.state(),
             enforcement: self.enforcement.clone(),
@@ -399,9 +398,12 @@ impl Child {
     }
 }
 
+/// What the names of such leaves begin with.
+pub(super) const BESIDE: &str = "beside-";
+
 /// The leaf of an agent's group in which a process begins that runs beside it.
 pub(super) fn leaf_name(id: ProcessId) -> String {
-    format!("beside-{}", id.0)
+    format!("{BESIDE}{}", id.0)
 }
 
 /// Reads why a start failed; `None` when the pipe closed because the program was executed.

@@ -11,6 +11,7 @@ mod number;
 mod past;
 mod peer;
 mod peers;
+mod pipes;
 mod terminal;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -122,6 +123,8 @@ struct Server {
     mains: HashMap<i32, ProcessId>,
     /// Those whose main process has ended and whose group may not be empty yet: few, whatever the number of children.
     draining: BTreeSet<ProcessId>,
+    /// Adopted ones whose main process has ended: until when its parent may take to collect it.
+    uncollected: BTreeMap<ProcessId, Instant>,
 }
 
 impl Server {
@@ -149,6 +152,7 @@ impl Server {
             held: Held::default(),
             mains: HashMap::new(),
             draining: BTreeSet::new(),
+            uncollected: BTreeMap::new(),
         })
     }
 
@@ -187,7 +191,8 @@ impl Server {
     /// When to wake up although nothing happens: only while groups are being emptied or agents stopped.
     fn next_wake(&self) -> EpollTimeout {
         let now = Instant::now();
-        let draining = (!self.draining.is_empty()).then_some(DRAIN_INTERVAL);
+        let waits = !self.draining.is_empty() || !self.uncollected.is_empty();
+        let draining = waits.then_some(DRAIN_INTERVAL);
         let stopping = self.children.values().filter(|_| self.stage == Stage::Ending);
         let deadline = stopping.filter_map(|child| child.time_left(now)).min();
         let next = draining.into_iter().chain(deadline).min();
@@ -249,16 +254,6 @@ impl Server {
         }
     }
 
-    /// Nobody can wait for somebody else's child, so its status stays unknown.
-    fn on_watch(&mut self, id: ProcessId) {
-        if let Some((pid, watch)) = self.children.get(&id).and_then(|child| Some((child.pid, child.watch()?)))
-        {
-            let _ = self.epoll.delete(watch);
-            self.on_exit(id, pid, Status::Unknown);
-        }
-        self.let_go();
-    }
-
     fn on_report(&mut self, id: ProcessId) {
         let outlives = self.outlives();
         let Some(child) = self.children.get_mut(&id) else { return };
@@ -299,6 +294,7 @@ impl Server {
             let now = Instant::now();
             self.children.values_mut().for_each(|child| child.on_time(now));
         }
+        self.hear_of_collected();
         self.let_go();
     }
 

@@ -81,6 +81,7 @@ impl<P: Processes> Actor<P> {
                 self.timeout = self.timeout.hold(now);
                 self.probing.iter().for_each(|probing| probing.prober.pause());
                 self.watching.iter_mut().for_each(|watching| watching.hold(now));
+                self.pause_survey();
                 if !is_frozen {
                     self.freeze_again().await;
                 }
@@ -91,6 +92,7 @@ impl<P: Processes> Actor<P> {
             }
             (AgentState::Stopping { .. }, _) => {
                 (self.timeout, self.probing, self.watching) = (Countdown::Never, None, None);
+                self.survey = None;
                 if is_frozen {
                     let _ = self.processes.thaw(self.profile.id).await;
                 }
@@ -126,6 +128,7 @@ impl<P: Processes> Actor<P> {
         }
         self.probe(pid, &enforcement, notification);
         self.watch();
+        self.survey();
     }
 
     /// The journal says that it runs, and nobody has it.

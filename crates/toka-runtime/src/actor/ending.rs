@@ -67,7 +67,7 @@ impl<P: Processes> Actor<P> {
         (self.grace, self.timeout) = (None, Countdown::Never);
         let terminal = self.terminal.take();
         let ended = exit.clone();
-        (self.probing, self.watching) = (None, None);
+        (self.probing, self.watching, self.survey) = (None, None, None);
         match self.verdict(&exit) {
             Verdict::Final => self.end_for_good(exit, usage).await,
             Verdict::Again { after, restarts } => {

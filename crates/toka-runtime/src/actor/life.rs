@@ -33,7 +33,7 @@ impl<P: Processes> Actor<P> {
         if first {
             self.born = self.begun;
         }
-        (self.comeback, self.status, self.grace) = (None, None, None);
+        (self.comeback, self.turn, self.status, self.grace) = (None, None, None, None);
         self.readiness = Readiness::default();
         self.remarks.clear();
         let durable = self.emit(EventKind::AgentStarting);
@@ -147,6 +147,7 @@ impl<P: Processes> Actor<P> {
         }
         self.probe(pid, &enforcement, notification);
         self.watch();
+        self.survey();
         self.emit(EventKind::AgentStarted { pid, enforcement }).await;
         self.timeout = Countdown::start(self.profile.timeout, Instant::now());
         self.begin_hooks(Occasion::PostStart);
@@ -172,6 +173,7 @@ impl<P: Processes> Actor<P> {
                 self.timeout = self.timeout.hold(Instant::now());
                 self.probing.iter().for_each(|probing| probing.prober.pause());
                 self.watching.iter_mut().for_each(|watching| watching.hold(Instant::now()));
+                self.pause_survey();
                 self.step(Happening::Frozen);
                 self.emit(EventKind::AgentPaused).await;
             }
@@ -185,6 +187,7 @@ impl<P: Processes> Actor<P> {
                 self.timeout = self.timeout.resume(Instant::now());
                 self.probing.iter().for_each(|probing| probing.prober.resume());
                 self.watching.iter_mut().for_each(|watching| watching.resume(Instant::now()));
+                self.survey();
                 self.step(Happening::Thawed);
                 self.emit(EventKind::AgentResumed).await;
             }
@@ -206,7 +209,7 @@ impl<P: Processes> Actor<P> {
             return self.end_as(exit);
         }
         self.timeout = Countdown::Never;
-        (self.probing, self.watching) = (None, None);
+        (self.probing, self.watching, self.survey) = (None, None, None);
         self.call_off_start = None;
         if frozen {
             // A frozen tree hears no signal. If it cannot be thawed, the kill will end it.
@@ -235,7 +238,7 @@ impl<P: Processes> Actor<P> {
                 self.emit(EventKind::AgentStopping { exit: exit.clone() }).await;
                 self.step(Happening::StopRequested(exit.clone()));
                 self.timeout = Countdown::Never;
-                (self.probing, self.watching) = (None, None);
+                (self.probing, self.watching, self.survey) = (None, None, None);
                 self.end_as(exit);
                 self.kill_now();
             }
@@ -265,8 +268,9 @@ impl<P: Processes> Actor<P> {
             self.stop(Exit::Timeout { limit }).await;
         }
         self.look(now).await;
+        self.survey_if_due(now);
         if self.comeback.is_some_and(|comeback| comeback <= now) {
-            self.start().await;
+            self.come_back().await;
         }
         let due = self.progress_due(now);
         self.tell_progress(due);
@@ -284,7 +288,7 @@ impl<P: Processes> Actor<P> {
             KeeperEvent::Exited { status, .. } => {
                 self.status = Some(status);
                 self.timeout = Countdown::Never;
-                self.probing = None;
+                (self.probing, self.survey) = (None, None);
             }
             KeeperEvent::Notice { text, .. } => self.warn(text),
             KeeperEvent::Gone { usage, .. } => self.gone(usage).await,
@@ -296,7 +300,7 @@ impl<P: Processes> Actor<P> {
                 ));
                 self.gone(toka_core::event::Usage::default()).await;
             }
-            KeeperEvent::Closed | KeeperEvent::Replaced => {}
+            KeeperEvent::Closed | KeeperEvent::Replaced | KeeperEvent::Succeeded { .. } => {}
         }
     }
 }

@@ -9,6 +9,8 @@
 
 mod adopt;
 mod calls;
+mod comeback;
+mod disk;
 mod ending;
 mod hooks;
 mod life;
@@ -30,13 +32,15 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::admission::Turn;
 use crate::beside::Besides;
 use crate::coalesce::Coalescer;
 use crate::countdown::Countdown;
+use crate::disk::{Measured, Surveyor};
 use crate::door::{Door, Message};
 use crate::output::Note;
 use crate::probe::ProbeNote;
-use crate::{Adopted, Command, Durable, EventSink, Processes, Profile, Terminal};
+use crate::{Admission, Adopted, Command, Durable, EventSink, Processes, Profile, Terminal};
 use hooks::{Occasion, StartOutcome};
 pub(crate) use life::whole_chain;
 use notices::Remark;
@@ -85,6 +89,8 @@ enum Wake {
     Door(Box<Message>),
     Probe(Box<ProbeNote>),
     Deadline,
+    Turn,
+    Measured(Measured),
 }
 
 /// What tells the sender of messages that an answer is on its way, and what is known of a running task.
@@ -132,12 +138,17 @@ pub(crate) struct Actor<P> {
     /// Boxed, as few agents have them, and there may be thousands of agents.
     probing: Option<Box<Probing>>,
     watching: Option<Box<Watching>>,
+    surveyor: Surveyor,
+    survey: Option<Box<disk::Survey>>,
     readiness: Readiness,
     /// What has been told of this life and is told only once.
     remarks: BTreeSet<Remark>,
     sink: Arc<dyn EventSink>,
     orders: mpsc::UnboundedReceiver<Box<Order>>,
     starts: Arc<Semaphore>,
+    admission: Admission,
+    /// Its place among those that wait for room on the host.
+    turn: Option<Turn>,
     state: AgentState,
     /// When its first life began.
     born: Instant,
@@ -179,6 +190,7 @@ impl<P: Processes> Actor<P> {
         sink: Arc<dyn EventSink>,
         orders: mpsc::UnboundedReceiver<Box<Order>>,
         starts: Arc<Semaphore>,
+        (admission, surveyor): (Admission, Surveyor),
     ) -> Self {
         Self {
             profile,
@@ -187,11 +199,15 @@ impl<P: Processes> Actor<P> {
             besides,
             probing: None,
             watching: None,
+            surveyor,
+            survey: None,
             readiness: Readiness::default(),
             remarks: BTreeSet::new(),
             sink,
             orders,
             starts,
+            admission,
+            turn: None,
             state: AgentState::Pending,
             born: Instant::now(),
             begun: Instant::now(),
@@ -249,6 +265,8 @@ impl<P: Processes> Actor<P> {
             Wake::Door(message) => Box::pin(self.on_message(*message)).await,
             Wake::Probe(note) => Box::pin(self.on_probe(*note)).await,
             Wake::Deadline => Box::pin(self.on_deadline()).await,
+            Wake::Turn => self.start().await,
+            Wake::Measured(measured) => Box::pin(self.on_measured(measured)).await,
             Wake::Abandoned => {}
         }
     }
@@ -263,6 +281,8 @@ impl<P: Processes> Actor<P> {
             outcome = hooks::finished(&mut self.hooks) => Wake::Hooks(Box::new(outcome)),
             note = noted(&mut self.notes) => Wake::Output(note),
             () = at(deadline) => Wake::Deadline,
+            measured = disk::measured(&mut self.survey) => Wake::Measured(measured),
+            () = comeback::turn(&mut self.turn) => Wake::Turn,
             note = probes::noted(&mut self.probing) => Wake::Probe(Box::new(note)),
             message = knocked(&mut self.door), if listening => Wake::Door(message),
         }
@@ -275,6 +295,7 @@ impl<P: Processes> Actor<P> {
             self.grace,
             self.comeback,
             watchdog,
+            self.survey.as_ref().and_then(|survey| survey.due()),
             self.progress.due(),
             self.metrics.due(),
         ]

@@ -22,6 +22,8 @@ pub(super) enum Remark {
     StrangeMain,
     /// A timeout that the agent extended.
     Extended,
+    /// Folders that cannot be measured.
+    Unseen,
 }
 
 impl<P: Processes> Actor<P> {
@@ -120,7 +122,7 @@ impl<P: Processes> Actor<P> {
         }
     }
 
-    fn remark(&mut self, remark: Remark) {
+    pub(super) fn remark(&mut self, remark: Remark) {
         if !self.remarks.insert(remark) {
             return;
         }
@@ -138,6 +140,9 @@ impl<P: Processes> Actor<P> {
                 format!(
                     "{name} named a main process (MAINPID=) that is not one of its own; it was passed over"
                 )
+            }
+            Remark::Unseen => {
+                format!("{name} keeps folders that Toka may not read; they do not count for max_disk_usage")
             }
             Remark::Extended => format!("{name} extended its own timeout (EXTEND_TIMEOUT_USEC=)"),
         });

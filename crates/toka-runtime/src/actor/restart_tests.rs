@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use nix::unistd::write;
 use toka_core::event::Usage;
-use toka_core::{Coverage, Decision, EventKind, Exit, Request, Restart, RestartPolicy};
+use toka_core::{Coverage, Decision, EventKind, Exit, PressureLimits, Request, Restart, RestartPolicy};
 use toka_keeper::Status;
+use toka_sandbox::cgroup::PressureFiles;
 use tokio::time::Instant;
 
-use crate::Profile;
 use crate::output::LogReader;
 use crate::test_support::{Asked, Rig, enforcement};
+use crate::{Admission, Profile};
 
 const OWN: Coverage = Coverage::Full;
 const FAILED: Status = Status::Code(1);
@@ -68,6 +69,46 @@ async fn each_life_waits_longer_and_the_last_one_is_quarantined() {
     rig.exited(FAILED);
     rig.gone(Usage::default());
     assert!(matches!(end_of(&mut rig).await, EventKind::AgentQuarantined { restarts: 3, .. }));
+}
+
+/// A gate, and the folder that looks like its host.
+fn gate() -> (Admission, tempfile::TempDir) {
+    let root = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir_all(root.path().join("proc/pressure")).expect("a folder");
+    press(&root, "0.00");
+    (Admission::new(PressureFiles::probe(root.path()), PressureLimits::default()), root)
+}
+
+fn press(root: &tempfile::TempDir, percent: &str) {
+    let text = format!("some avg10={percent} avg60=0.00 avg300=0.00 total=0\n");
+    std::fs::write(root.path().join("proc/pressure/memory"), text).expect("a file");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_life_waits_for_room_unless_somebody_asks_for_it() {
+    let (gate, root) = gate();
+    let mut rig = Rig::admitted_by(gate, on_failure);
+    rig.start(enforcement(OWN, OWN)).await;
+    for asks in [false, true] {
+        press(&root, "33.00");
+        fail(&mut rig).await;
+        let EventKind::AgentWaiting { hold } = rig.event().await else { panic!("it should wait") };
+        assert_eq!((hold.percent, hold.limit), (33, 20));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(rig.asked.try_recv().is_err(), "nothing is started");
+        assert!(rig.events.try_recv().is_err(), "a wait is told once");
+        if asks {
+            assert_eq!(rig.agent.ask(Request::Start, "test").await, Decision::Accept);
+        } else {
+            press(&root, "0.00");
+        }
+        come_back(&mut rig).await;
+    }
+    press(&root, "33.00");
+    fail(&mut rig).await;
+    assert!(matches!(rig.event().await, EventKind::AgentWaiting { .. }));
+    rig.agent.ask(Request::Stop, "test").await;
+    assert!(matches!(end_of(&mut rig).await, EventKind::AgentEnded { exit: Exit::Stopped { .. }, .. }));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! One agent's control group, in all the hierarchies of the layout at once.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -374,6 +375,12 @@ impl Group {
             seat: Seating::Leaf,
             ..*self
         }
+    }
+
+    /// The names of its leaves, whatever they were made for.
+    pub fn leaves(&self) -> BTreeSet<String> {
+        let below = self.own_folders().flat_map(files::children);
+        below.filter_map(|leaf| Some(leaf.file_name()?.to_str()?.to_owned())).collect()
     }
 
     /// Makes a leaf for one task and moves a process into it with all its threads. Only memory and CPU are accounted

@@ -104,6 +104,16 @@ impl Layout {
     }
 }
 
+/// Our own group in the v2 hierarchy and those above it, the nearest first, whether we may write them or not; `root` as for
+/// [`Layout::probe`].
+pub(super) fn own_unified(root: &Path) -> Vec<PathBuf> {
+    let read = |name: &str| fs::read_to_string(root.join("proc/self").join(name)).unwrap_or_default();
+    let mounted = parse_mounts(&read("mountinfo"), root);
+    let Some(second) = mounted.iter().find(|m| m.version == Version::Two) else { return Vec::new() };
+    let own = second.own_group(&read("cgroup"), "");
+    own.ancestors().take_while(|group| group.starts_with(&second.point)).map(Path::to_owned).collect()
+}
+
 impl Mounted {
     /// Where our own group is mounted: the line of /proc/self/cgroup for this hierarchy, below the mounted part of it.
     fn own_group(&self, own: &str, controller: &str) -> PathBuf {

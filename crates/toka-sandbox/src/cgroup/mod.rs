@@ -6,10 +6,12 @@
 
 mod files;
 mod group;
+mod host_pressure;
 mod layout;
 mod resources;
 
 pub use group::{Entrances, Group, GroupError};
+pub use host_pressure::PressureFiles;
 pub use layout::{Kind, Layout};
 
 use std::collections::BTreeSet;

@@ -218,6 +218,8 @@ mod tests {
             io_written_bytes: Some(7),
             pressure: PRESSURE,
             oom_kills: Some(2),
+            disk_used: None,
+            disk_limit: None,
         };
         assert_eq!(host.resources(Kind::Unified, &["unified"]), expected);
     }
@@ -251,6 +253,8 @@ mod tests {
             io_written_bytes: Some(30),
             pressure: PRESSURE,
             oom_kills: Some(3),
+            disk_used: None,
+            disk_limit: None,
         };
         assert_eq!(host.resources(Kind::Hybrid, &["memory", "cpu", "pids", "unified"]), expected);
     }

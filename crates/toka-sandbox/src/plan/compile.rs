@@ -337,8 +337,11 @@ impl Compiler<'_> {
             self.say(Layer::Cgroup, format!("life ≤ {text}"), &timeout.origin);
         }
         if let Some(disk) = &limits.disk {
-            self.say(Layer::Process, format!("each file ≤ {}", disk.value), &disk.origin);
-            gaps.push((Layer::Process, "max_disk_usage bounds each file, not their sum".to_owned()));
+            let size = disk.value;
+            let rule = format!("each file ≤ {size}; HOME, /tmp and artifacts together ≤ {size}, measured");
+            self.say(Layer::Process, rule, &disk.origin);
+            let gap = "max_disk_usage is measured, about once a second, and does not count the workspace";
+            gaps.push((Layer::Process, gap.to_owned()));
         }
         if let Some(bandwidth) = &limits.network_bandwidth {
             self.say(Layer::Network, format!("traffic ≤ {}/s", bandwidth.value), &bandwidth.origin);

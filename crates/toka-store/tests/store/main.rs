@@ -101,5 +101,5 @@ fn warning(text: &str) -> EventKind {
 }
 
 fn started() -> EventKind {
-    EventKind::RunStarted { workspace: "/workspace".into(), agents: Vec::new() }
+    EventKind::RunStarted { workspace: "/workspace".into(), agents: Vec::new(), detached: false }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 pub struct Reporting {
     /// How often.
     pub frequency: Frequency,
-    /// Where to, free text.
+    /// Where to, as it is written.
     pub channels: Vec<String>,
     /// What is measured, in the order of the file.
     pub metrics: Vec<Metric>,
@@ -17,17 +17,17 @@ pub struct Reporting {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Frequency {
-    /// At every change.
+    /// At every change of its state, once a second at most.
     RealTime,
-    /// Once an hour.
+    /// Once an hour, at its beginning.
     Hourly,
-    /// Once a day.
+    /// Once a day, at midnight in UTC.
     Daily,
-    /// Once a week.
+    /// Once a week, when Monday begins in UTC.
     Weekly,
-    /// When an objective is met.
+    /// When a task has ended, an objective is met, or another quarter of its progress is done.
     OnMilestone,
-    /// When the agent has ended.
+    /// When the agent has ended, which every other frequency reports as well.
     #[default]
     OnCompletion,
 }

@@ -251,7 +251,7 @@ async fn supervise(launch: Launch, leftovers: Vec<PathBuf>) -> anyhow::Result<En
                 Some(KeeperEvent::Exited { status, .. }) => ended = Some(status),
                 Some(KeeperEvent::Notice { text, .. }) => eprintln!("toka: {text}"),
                 Some(KeeperEvent::Gone { .. }) => break,
-                Some(KeeperEvent::Closed | KeeperEvent::Replaced) | None => anyhow::bail!("the keeper is gone"),
+                Some(KeeperEvent::Closed | KeeperEvent::Replaced | KeeperEvent::Succeeded { .. }) | None => anyhow::bail!("the keeper is gone"),
             },
             _ = interrupt.recv() => keeper.signal(id, nix::libc::SIGINT),
             _ = terminate.recv() => keeper.kill(id),

@@ -143,7 +143,7 @@ fn pressure(facts: &Facts) -> Check {
         return found("host.pressure", "figures of pressure", "there");
     }
     found("host.pressure", "figures of pressure", "not there")
-        .but(Verdict::Missing, "nothing tells how long agents wait for CPU, memory and disks")
+        .but(Verdict::Missing, "nothing tells how long agents wait for CPU, memory and disks, and no start waits while the host is short of them")
         .fix("add psi=1 to the kernel's command line")
 }
 

@@ -105,7 +105,7 @@ pub(super) struct Limits {
     /// Open files per process.
     #[schemars(range(min = 8, max = 1048576), extend("default" = 1024, "examples" = [4096]))]
     max_open_files: Option<u32>,
-    /// Bytes on disk; measured while the agent runs, so it is reported as partly enforced.
+    /// Bytes on disk: in each file, and in HOME, /tmp and artifacts together, which is measured about once a second.
     #[serde(default)]
     #[schemars(schema_with = "kinds::size", extend("examples" = ["10GB"]))]
     max_disk_usage: String,

@@ -306,9 +306,10 @@ pub(super) struct Reporting {
     /// How often.
     #[schemars(extend("default" = "on-completion", "examples" = ["daily"]))]
     frequency: Option<Frequency>,
-    /// Where to, free text.
+    /// Where to: `file`, `file: NAME`, `topic: NAME`, `webhook: URL`; `terminal` and `journal` have all anyway. Other texts are
+    /// names, and nothing is sent there.
     #[serde(default)]
-    #[schemars(schema_with = "kinds::texts", extend("default" = [], "examples" = [["dashboard"]]))]
+    #[schemars(schema_with = "kinds::texts", extend("default" = [], "examples" = [["file", "topic: builds"]]))]
     channels: String,
     /// What is measured: a map of names and descriptions, a list of such one-key maps, of names, or of maps
     /// with `name`.
@@ -320,17 +321,17 @@ pub(super) struct Reporting {
 #[derive(JsonSchema)]
 #[schemars(rename_all = "kebab-case")]
 pub(super) enum Frequency {
-    /// At every change.
+    /// At every change of its state, once a second at most.
     RealTime,
-    /// Once an hour.
+    /// Once an hour, at its beginning.
     Hourly,
-    /// Once a day.
+    /// Once a day, at midnight in UTC.
     Daily,
-    /// Once a week.
+    /// Once a week, when Monday begins in UTC.
     Weekly,
-    /// When an objective is met.
+    /// When a task has ended, an objective is met, or another quarter of its progress is done.
     OnMilestone,
-    /// When the agent has ended.
+    /// When the agent has ended, which every other frequency reports as well.
     OnCompletion,
 }
 

@@ -1,0 +1,412 @@
+//! Reports to a web server that a person has named. Certificates are verified; nothing is followed; what is at a link-local
+//! address, where clouds keep the credentials of their machines, is never talked to. Of the URL only the host is ever
+//! shown: many services keep a secret in the path.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::{Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+/// The longest that one try may take, name and handshake included.
+const TRY: Duration = Duration::from_secs(10);
+/// The waits between tries.
+const AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+/// Bytes of an answer's head; a longer one is a failure. What follows the head is not read.
+const HEAD: usize = 16 * 1024;
+
+/// Where clouds keep metadata outside of the link-local addresses.
+const METADATA: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
+
+/// A web server, and what to ask it for.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Webhook {
+    scheme: Scheme,
+    host: String,
+    port: u16,
+    target: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+/// How often a report is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// For a while, where that may help.
+    Ordinary,
+    /// Once: the one before did not arrive, and each try holds up those that come after.
+    Exhausted,
+}
+
+impl Patience {
+    fn further_tries(self) -> usize {
+        match self {
+            Self::Ordinary => AGAIN.len(),
+            Self::Exhausted => 0,
+        }
+    }
+}
+
+/// Why a report did not arrive.
+#[derive(Debug)]
+struct Failure {
+    reason: String,
+    again: Again,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    Try,
+    /// It would be the same.
+    Never,
+}
+
+fn lasting(reason: impl Into<String>) -> Failure {
+    Failure { reason: reason.into(), again: Again::Never }
+}
+
+fn passing(reason: impl Into<String>) -> Failure {
+    Failure { reason: reason.into(), again: Again::Try }
+}
+
+impl Webhook {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// When it is none, or holds a user, in words that do not show it.
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
+        let uri: Uri = url.parse().map_err(|_| "the URL of a webhook cannot be read".to_owned())?;
+        let scheme = match uri.scheme_str() {
+            Some("http") => Scheme::Http,
+            Some("https") => Scheme::Https,
+            _ => return Err("a webhook needs a URL that begins with https:// or http://".to_owned()),
+        };
+        let authority = uri.authority().ok_or("the URL of a webhook names no host")?;
+        if authority.as_str().contains('@') {
+            return Err("the URL of a webhook may hold no user or password".to_owned());
+        }
+        let host = authority.host().to_ascii_lowercase();
+        if host.is_empty() {
+            return Err("the URL of a webhook names no host".to_owned());
+        }
+        let port = match authority.port() {
+            None if authority.as_str().len() == host.len() => scheme.port(),
+            port => port
+                .and_then(|port| port.as_str().parse().ok())
+                .ok_or("the port of a webhook cannot be read")?,
+        };
+        let target = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        Ok(Self { scheme, host, port, target })
+    }
+
+    /// The host and its port, as grants name them.
+    pub(crate) fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// What servers of several names go by: without a port that goes without saying.
+    fn host_header(&self) -> String {
+        if self.port == self.scheme.port() { self.host.clone() } else { self.authority() }
+    }
+
+    /// Sends a report.
+    ///
+    /// # Errors
+    /// When it did not arrive: the last reason, without what only the receiver should know.
+    pub(super) async fn deliver(&self, report: &Bytes, patience: Patience) -> Result<(), String> {
+        let mut waits = AGAIN.into_iter().take(patience.further_tries());
+        loop {
+            let tried = tokio::time::timeout(TRY, self.post(report.clone())).await;
+            let tried =
+                tried.unwrap_or_else(|_| Err(passing(format!("no answer within {} s", TRY.as_secs()))));
+            let Err(Failure { reason, again }) = tried else { return Ok(()) };
+            match waits.next().filter(|_| again == Again::Try) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Err(reason),
+            }
+        }
+    }
+
+    async fn post(&self, report: Bytes) -> Result<(), Failure> {
+        let stream = self.connect().await?;
+        let status = match self.scheme {
+            Scheme::Http => self.exchange(stream, report).await?,
+            Scheme::Https => self.exchange(self.secure(stream).await?, report).await?,
+        };
+        match status {
+            status if status.is_success() => Ok(()),
+            status if status.is_redirection() => {
+                Err(lasting(format!("status {status}, which is not followed")))
+            }
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
+                Err(passing(format!("status {status}")))
+            }
+            status if status.is_server_error() => Err(passing(format!("status {status}"))),
+            status => Err(lasting(format!("status {status}"))),
+        }
+    }
+
+    async fn connect(&self) -> Result<TcpStream, Failure> {
+        let bare = self.host.trim_matches(['[', ']']);
+        let found = tokio::net::lookup_host((bare, self.port)).await;
+        let found: Vec<SocketAddr> =
+            found.map_err(|error| passing(format!("the host cannot be found: {error}")))?.collect();
+        let (allowed, refused): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|address| !is_forbidden(address.ip()));
+        if allowed.is_empty() && !refused.is_empty() {
+            return Err(lasting(
+                "it is at an address where reports are never sent: link-local, metadata, or nobody's",
+            ));
+        }
+        let mut last = passing("the host has no address");
+        for address in allowed {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = passing(format!("no connection to {address}: {error}")),
+            }
+        }
+        Err(last)
+    }
+
+    async fn secure(
+        &self,
+        stream: TcpStream,
+    ) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Failure> {
+        let bare = self.host.trim_matches(['[', ']']).to_owned();
+        let name = ServerName::try_from(bare).map_err(|_| lasting("TLS knows no such host"))?;
+        let config = config().map_err(lasting)?;
+        let secured = TlsConnector::from(config).connect(name, stream).await;
+        secured.map_err(|error| passing(format!("no TLS: {error}")))
+    }
+
+    async fn exchange<S>(&self, stream: S, report: Bytes) -> Result<StatusCode, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let failed = |error: hyper::Error| passing(format!("no answer over HTTP: {error}"));
+        let request = Request::post(&self.target)
+            .header(HOST, self.host_header())
+            .header(USER_AGENT, concat!("toka/", env!("CARGO_PKG_VERSION")))
+            .header(CONTENT_TYPE, "application/json")
+            .header(CONNECTION, "close")
+            .body(Full::new(report))
+            .map_err(|_| lasting("the URL cannot be asked for"))?;
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(HEAD);
+        let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(failed)?;
+        let answer = async { sender.send_request(request).await.map_err(failed) };
+        // The connection is what moves the bytes. When it has ended, what it brought may still be unread.
+        let moving = async {
+            let _ = connection.await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            answer = answer => answer.map(|answer| answer.status()),
+            never = moving => never,
+        }
+    }
+}
+
+impl Scheme {
+    fn port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+impl fmt::Display for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme.as_str(), self.authority())
+    }
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Addresses that no report goes to, whatever a name says: those of the link, where metadata services are, and those that
+/// are nobody's or everybody's. Loopback and private ones are for whoever granted the host.
+fn is_forbidden(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    let of_link = match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    of_link || address.is_multicast() || address.is_unspecified() || METADATA.contains(&address)
+}
+
+/// What trusts whom this host trusts, made once.
+fn config() -> Result<Arc<ClientConfig>, String> {
+    static CONFIG: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
+    CONFIG.get_or_init(make_config).clone()
+}
+
+fn make_config() -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    let (taken, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if taken == 0 {
+        return Err("this host has no certificates that it trusts (SSL_CERT_FILE)".to_owned());
+    }
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| format!("cannot prepare TLS: {error}"))?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+    use super::*;
+
+    #[test]
+    fn some_addresses_are_never_talked_to() {
+        for (address, forbidden) in [
+            ("169.254.169.254", true),
+            ("::ffff:169.254.169.254", true),
+            ("fe80::1", true),
+            ("fd00:ec2::254", true),
+            ("100.100.100.200", true),
+            ("0.0.0.0", true),
+            ("224.0.0.1", true),
+            ("127.0.0.1", false),
+            ("::1", false),
+            ("10.1.2.3", false),
+            ("fd00::1", false),
+            ("192.0.2.7", false),
+        ] {
+            assert_eq!(is_forbidden(address.parse().expect("an address")), forbidden, "{address}");
+        }
+    }
+
+    /// A server that answers each request with the next of these, and tells what it was asked.
+    async fn server(answers: &'static [&'static str]) -> (Webhook, tokio::task::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/hook?key=hunter2", listener.local_addr().expect("bound"));
+        let served = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.expect("a caller");
+                let mut text = vec![0; 4096];
+                let mut length = 0;
+                while !text[..length].ends_with(b"{}") {
+                    length += stream.read(&mut text[length..]).await.expect("bytes");
+                }
+                asked.push(String::from_utf8_lossy(&text[..length]).into_owned());
+                let head = format!(
+                    "HTTP/1.1 {answer}\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
+                );
+                stream.write_all(head.as_bytes()).await.expect("a reader");
+            }
+            asked
+        });
+        (Webhook::parse(&url).expect("a URL"), served)
+    }
+
+    async fn deliver(
+        answers: &'static [&'static str],
+        patience: Patience,
+    ) -> (Result<(), String>, Vec<String>) {
+        let (hook, served) = server(answers).await;
+        let outcome = hook.deliver(&Bytes::from_static(b"{}"), patience).await;
+        (outcome, served.await.expect("no panic"))
+    }
+
+    #[tokio::test]
+    async fn a_report_is_posted_as_json() {
+        let (outcome, asked) = deliver(&["204 No Content"], Patience::Ordinary).await;
+        assert_eq!(outcome, Ok(()));
+        assert!(asked[0].starts_with("POST /hook?key=hunter2 HTTP/1.1\r\n"), "{asked:?}");
+        assert!(asked[0].contains("content-type: application/json"), "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn what_may_pass_is_tried_again_and_what_does_not_is_not() {
+        let (outcome, asked) = deliver(&["503 Busy", "200 OK"], Patience::Ordinary).await;
+        assert_eq!((outcome, asked.len()), (Ok(()), 2));
+        let (outcome, asked) = deliver(&["503 Busy"], Patience::Exhausted).await;
+        assert_eq!((outcome, asked.len()), (Err("status 503 Service Unavailable".to_owned()), 1));
+        let (outcome, asked) = deliver(&["404 Not Found"], Patience::Ordinary).await;
+        assert_eq!((outcome, asked.len()), (Err("status 404 Not Found".to_owned()), 1));
+        let (outcome, asked) = deliver(&["307 Elsewhere"], Patience::Ordinary).await;
+        let why = outcome.expect_err("it is not followed");
+        assert!(why.contains("not followed"), "{why}");
+        assert_eq!(asked.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_nobody_vouches_for_gets_nothing() {
+        // Signed by nobody, and too old; the handshake ends before anything is posted.
+        let (certificate, key) = (
+            include_bytes!("../../../toka-runtime/src/probe/fixtures/certificate.der").as_slice(),
+            include_bytes!("../../../toka-runtime/src/probe/fixtures/key.der").as_slice(),
+        );
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key));
+        let served = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the versions that there are")
+            .with_no_client_auth()
+            .with_single_cert(vec![CertificateDer::from(certificate)], key)
+            .expect("a certificate and its key");
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(served));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("https://{}/hunter2", listener.local_addr().expect("bound"));
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a caller");
+            acceptor.accept(stream).await.is_err()
+        });
+        let hook = Webhook::parse(&url).expect("a URL");
+        let why = hook.post(Bytes::from_static(b"{}")).await.expect_err("nobody vouches for it").reason;
+        assert!(why.contains("TLS") || why.contains("certificates"), "{why}");
+        if why.contains("TLS") {
+            assert!(server.await.expect("no panic"), "the handshake failed");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_place_without_a_server_and_a_server_without_a_certificate_are_told_without_the_url() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        drop(listener);
+        let hook = Webhook::parse(&format!("http://127.0.0.1:{port}/hunter2")).expect("a URL");
+        let why = hook.post(Bytes::new()).await.expect_err("nobody listens");
+        assert_eq!(why.again, Again::Try);
+        assert!(why.reason.contains("no connection") && !why.reason.contains("hunter2"), "{why:?}");
+        let metadata = Webhook::parse("http://169.254.169.254/latest/hunter2").expect("a URL");
+        let why = metadata.deliver(&Bytes::new(), Patience::Ordinary).await.expect_err("forbidden");
+        assert!(why.contains("never sent") && !why.contains("hunter2"), "{why}");
+    }
+}

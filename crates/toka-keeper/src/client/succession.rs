@@ -1,0 +1,145 @@
+//! One keeper after the other, behind the same handles: when one is killed, the next takes over what it left, and is asked
+//! whatever that one had not answered.
+//!
+//! A start that was not answered may have happened: what it left is not among what is taken over, so it is killed before
+//! it is started again.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use tokio::net::UnixDatagram;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use super::error::refusal;
+use super::open::{KeeperOptions, Outlive};
+use super::traffic::{Aftermath, Conversation, Ears, KeeperEvent, Shared, kill_groups};
+use crate::packet::{Inbox, Packet};
+use crate::protocol::{Body, Call, Message, Orphan, Request};
+
+/// How often another keeper is started when one cannot take over, and the first wait between, which doubles.
+const ATTEMPTS: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// How long taking over may take: it is milliseconds for a thousand agents, unless a kill hangs in a device.
+const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(20);
+
+/// What stays the same from one connection to the next.
+pub(super) struct Line {
+    pub(super) shared: Arc<Shared>,
+    /// The numbers of what was asked.
+    pub(super) calls: mpsc::UnboundedReceiver<u64>,
+    pub(super) ears: Ears,
+    /// Dropped when it is all over.
+    pub(super) open: watch::Sender<()>,
+}
+
+impl Line {
+    /// Talks to one keeper after the other until the last is gone, and says so.
+    pub(super) async fn run(mut self, mut socket: UnixDatagram) {
+        let mut number = 1;
+        loop {
+            let conversation = Conversation { socket: &socket, number, shared: &self.shared };
+            let last = conversation.hold(&mut self.calls, &mut self.ears).await;
+            self.ears.greeted = None;
+            let told = match self.shared.after(last) {
+                Aftermath::Succeed(heir) => match self.succeed(&heir, number + 1).await {
+                    Some(next) => {
+                        (socket, number) = (next, number + 1);
+                        continue;
+                    }
+                    None => self.clear(heir.cgroup_name).await,
+                },
+                Aftermath::Kill { cgroup_name } => self.clear(cgroup_name).await,
+                Aftermath::Tell(event) => Some(event),
+                Aftermath::Nothing => None,
+            };
+            self.shared.give_up();
+            if told == Some(KeeperEvent::Closed) {
+                self.shared.reap().await;
+            }
+            told.into_iter().for_each(|event| drop(self.ears.events.send(event)));
+            return drop(self.open);
+        }
+    }
+
+    async fn clear(&self, cgroup_name: String) -> Option<KeeperEvent> {
+        kill_groups(cgroup_name).await;
+        Some(KeeperEvent::Closed)
+    }
+
+    /// Starts another keeper; `None` when none could take over.
+    async fn succeed(&mut self, heir: &KeeperOptions, number: u32) -> Option<UnixDatagram> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..ATTEMPTS {
+            match timeout(TAKEN_OVER_WITHIN, self.begin(heir, number)).await {
+                Ok(Ok((socket, pid))) => {
+                    let _ = self.ears.events.send(KeeperEvent::Succeeded { pid });
+                    return Some(socket);
+                }
+                Ok(Err(error)) => tracing::warn!(%error, "another keeper could not take over"),
+                Err(_) => tracing::warn!("another keeper did not take over in time"),
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        None
+    }
+
+    async fn begin(&mut self, heir: &KeeperOptions, number: u32) -> io::Result<(UnixDatagram, i32)> {
+        self.shared.reap().await;
+        let (socket, process) = launch(heir)?;
+        let pid = i32::try_from(process.id()).unwrap_or(0);
+        self.shared.set_process(process);
+        let socket = carrier(socket)?;
+        let conversation = Conversation { socket: &socket, number, shared: &self.shared };
+        let orphans: Vec<Orphan> = self.shared.roster().values().cloned().collect();
+        if let Outlive::Listen { socket: path } = &heir.outlive {
+            let request = Request::Listen { socket: path.clone().into() };
+            ask(&conversation, request, &mut self.ears).await?;
+        }
+        ask(&conversation, Request::Adopt { orphans }, &mut self.ears).await?;
+        Ok((socket, pid))
+    }
+}
+
+/// Asks before everything else, and hears the news meanwhile.
+async fn ask(conversation: &Conversation<'_>, request: Request, ears: &mut Ears) -> io::Result<()> {
+    let call = conversation.shared.next_call();
+    conversation.send(&Packet::new(&Call { call, request }, Vec::new())?).await?;
+    let mut inbox = Inbox::new();
+    while let Some((message, _)) = conversation.next(&mut inbox).await {
+        match message {
+            Message { call: Some(answered), body: Body::Done } if answered == call => return Ok(()),
+            Message { call: Some(answered), body } if answered == call => {
+                return Err(io::Error::other(refusal(body)));
+            }
+            Message { call: Some(_), .. } => {}
+            Message { call: None, body } => conversation.on_news(body, ears),
+        }
+    }
+    Err(io::Error::other("it ended at once"))
+}
+
+/// Starts the process of a keeper, and gives our end of its socket.
+pub(super) fn launch(options: &KeeperOptions) -> io::Result<(OwnedFd, Child)> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    let process = Command::new(&options.program)
+        .args(["__keeper", &options.cgroup_name])
+        .args(&options.leftovers)
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .spawn()?;
+    Ok((ours, process))
+}
+
+/// The socket as the runtime reads and writes it.
+pub(super) fn carrier(socket: OwnedFd) -> io::Result<UnixDatagram> {
+    fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    // The type is only a carrier for readiness: packets of any kind of Unix socket are sent and received by `packet`.
+    UnixDatagram::from_std(std::os::unix::net::UnixDatagram::from(socket))
+}

@@ -1,0 +1,77 @@
+//! The pipes that an agent writes its output and errors to.
+//!
+//! A pipe lives as long as anybody has an end of it, but who writes to one that nobody can read from is told so by SIGPIPE
+//! (pipe(7)). Where the keeper may be succeeded, the agent's end can therefore be read from as well: when daemon and keeper
+//! are killed, an agent that writes waits until somebody opens its pipe anew, and no line is lost.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::unistd::pipe2;
+
+/// Whether a pipe is to outlive those who read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Readers {
+    /// They go, and whoever writes is told.
+    MayGo,
+    /// Others come after them.
+    AreSucceeded,
+}
+
+/// A pipe: our end, which is read by readiness, and the agent's, which blocks.
+///
+/// # Errors
+/// As pipe2(2).
+pub(super) fn pipe(readers: Readers) -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
+    // The flag is of this end only.
+    let _ = fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+    let theirs = match readers {
+        Readers::MayGo => theirs,
+        // Without /proc it is as it was.
+        Readers::AreSucceeded => open_again(&theirs, OFlag::O_RDWR).unwrap_or(theirs),
+    };
+    Ok((ours, theirs))
+}
+
+fn open_again(fd: &OwnedFd, mode: OFlag) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    Ok(open(path.as_str(), mode | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+/// The read ends of a process's output and errors, opened anew: a pipe can be opened through whoever has an end of it
+/// (proc_pid_fd(5)), and what was not read yet is still in it. Something else in their place, which the process has put
+/// there itself, is nothing to read. `None` when the kernel does not let us.
+pub(super) fn reopen(pid: i32) -> Option<[OwnedFd; 2]> {
+    let [output, errors] = [1, 2].map(|number| reopen_one(pid, number));
+    let (output, errors) = (output.ok()?, errors.ok()?);
+    // Both into one: two readers would tear lines apart.
+    let errors = if is_same(&output, &errors) { null().ok()? } else { errors };
+    Some([output, errors])
+}
+
+fn reopen_one(pid: i32, number: i32) -> io::Result<OwnedFd> {
+    let path = format!("/proc/{pid}/fd/{number}");
+    let found = match open(path.as_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
+        Ok(found) => found,
+        Err(Errno::ENOENT) => return null(),
+        Err(error) => return Err(error.into()),
+    };
+    // What it is is looked at before it is opened, which on a device can do something.
+    if SFlag::from_bits_truncate(fstat(&found)?.st_mode) & SFlag::S_IFMT != SFlag::S_IFIFO {
+        return null();
+    }
+    open_again(&found, OFlag::O_RDONLY | OFlag::O_NONBLOCK)
+}
+
+fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
+    let key = |fd: &OwnedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+    matches!((key(one), key(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+fn null() -> io::Result<OwnedFd> {
+    Ok(std::fs::File::open("/dev/null")?.into())
+}

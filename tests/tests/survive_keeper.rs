@@ -1,0 +1,281 @@
+//! A keeper that is killed, alone or with its daemon: as root its agents live on in their control groups, and another keeper
+//! takes them over. Those of an ordinary user end with it, and that is told.
+
+mod survive_support;
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use survive_support::{
+    daemon_pid, eventually, keeper_pid, kill_both, kill_daemon, kill_keeper, lines_of, serve_again, service,
+    starts_of, told,
+};
+use toka_tests::{Detached, Document, Need, Scene, User, as_both_users, require};
+
+as_both_users!(
+    agents_of_a_killed_keeper_are_looked_after,
+    agents_whose_keeper_and_daemon_were_killed_are_looked_after,
+    a_run_in_the_foreground_ends_with_its_keeper,
+);
+
+#[test]
+fn a_run_in_the_foreground_leaves_to_the_daemon_what_still_runs() {
+    let Some(user) = User::root().filter(|user| live_on(*user)) else { return };
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[service("api", "exec sleep 1000")]);
+    eventually("it runs", || detached.state("api") == "running");
+    let pid = detached.inspect("api")["pid"].clone();
+    kill_both(&scene);
+    let refused = scene.toka_run(&[Document::shell("job", "true")], &[]);
+    assert_eq!(refused.code, Some(73), "{refused:#?}");
+    assert!(refused.stderr.contains("still run: api"), "{refused:#?}");
+    assert!(refused.stderr.contains("toka serve --detach"), "{refused:#?}");
+    serve_again(&scene);
+    assert_eq!(detached.inspect("api")["pid"], pid);
+}
+
+#[test]
+fn a_run_ends_what_an_earlier_one_in_the_foreground_left() {
+    let Some(user) = User::root().filter(|user| live_on(*user)) else { return };
+    let scene = Scene::new(user);
+    let mut run = scene.start(&[Document::shell("job", "exec sleep 1000")], &[]);
+    let left = run.wait_for("agent_started", "job")["pid"].as_i64().expect("a pid");
+    let (toka, keeper) = (run.pid(), Pid::from_raw(keeper_of(run.pid())));
+    for (pid, signal) in [(toka, Signal::SIGSTOP), (keeper, Signal::SIGKILL), (toka, Signal::SIGKILL)] {
+        kill(pid, signal).expect("ours");
+    }
+    run.finish();
+    assert!(Path::new(&format!("/proc/{left}")).exists(), "nobody was there to end it");
+    let next = scene.toka_run(&[Document::shell("job", "true")], &["--json"]);
+    assert_eq!(next.code, Some(0), "{next:#?}");
+    let told = next.events();
+    let warned = told.iter().filter_map(|event| event["message"].as_str());
+    assert!(warned.into_iter().any(|message| message.contains("what was left of job is ended")), "{told:#?}");
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn whoever_is_killed_nothing_is_started_twice_lost_or_written_twice() {
+    let Some(user) = User::root().filter(|user| live_on(*user)) else { return };
+    rounds(&Scene::new(user));
+}
+
+const FIELDS: [&str; 5] = ["pid", "state", "since_ms", "started_ms", "restart_count"];
+
+/// Whether agents live on without their keeper.
+fn live_on(user: User) -> bool {
+    user.uid() == 0 && require(&[Need::Cgroups])
+}
+
+fn assert_unnoticed(detached: &Detached<'_>, before: &[Value]) {
+    let names: Vec<&str> = before.iter().filter_map(|former| former["name"].as_str()).collect();
+    for (former, now) in before.iter().zip(inspect_all(detached, &names)) {
+        for field in FIELDS {
+            assert_eq!(now[field], former[field], "{field}: {now:#}");
+        }
+    }
+}
+
+fn inspect_all(detached: &Detached<'_>, agents: &[&str]) -> Vec<Value> {
+    let finished = detached.toka(&[&["inspect", "--json"], agents].concat());
+    serde_json::from_str(&finished.stdout).unwrap_or_else(|_| panic!("{finished:#?}"))
+}
+
+/// One that says something when its file is there, and another thing after that.
+const ASKED: &str = "echo begun; until [ -e ~/go ]; do sleep 0.02; done; echo asked; exec sleep 1000";
+
+fn ask(scene: &Scene, agent: &str) {
+    let home = scene.state().join("projects").join(scene.name()).join("agents").join(agent).join("home");
+    scene.write(&home.join("go"), "");
+}
+
+fn three(scene: &Scene) -> Detached<'_> {
+    let again = "restart: {policy: always, max_restarts: 9, backoff: {initial: 10ms, jitter: 0}}";
+    let detached = scene.detach(&[
+        service("api", "exec sleep 1000").spec(again),
+        service("paused", "exec sleep 1000").spec(again),
+        service("asked", ASKED).spec("restart: {policy: no}"),
+        service("deaf", "trap '' TERM; echo deaf; while :; do sleep 1000; done")
+            .spec("stop: {grace_period: 1000s}")
+            .spec("restart: {policy: no}"),
+    ]);
+    for agent in ["api", "paused", "asked", "deaf"] {
+        eventually("it runs", || detached.state(agent) == "running");
+    }
+    eventually("it has begun", || lines_of(scene, "asked") == ["begun"]);
+    eventually("it is deaf", || lines_of(scene, "deaf") == ["deaf"]);
+    detached.try_toka(&["pause", "paused"]);
+    detached.try_toka(&["stop", "--no-wait", "deaf"]);
+    eventually("it is asked", || detached.state("deaf") == "stopping");
+    detached
+}
+
+fn all_of(detached: &Detached<'_>) -> Vec<Value> {
+    inspect_all(detached, &["api", "paused", "asked", "deaf"])
+}
+
+/// They go on as if nothing had been, or begin again as their policies say.
+fn assert_looked_after(scene: &Scene, detached: &Detached<'_>, user: User, before: &[Value]) {
+    if live_on(user) {
+        assert_unnoticed(detached, before);
+        ask(scene, "asked");
+        eventually("it has said both", || lines_of(scene, "asked") == ["begun", "asked"]);
+        assert_eq!(detached.toka(&["resume", "paused"]).stdout, "paused  running\n");
+        assert_eq!(starts_of(detached, "api"), 1);
+        detached.toka(&["kill", "deaf"]);
+    } else {
+        eventually("it is started again", || {
+            detached.state("api") == "running" && starts_of(detached, "api") == 2
+        });
+        eventually("it has ended", || detached.state("asked") == "ended");
+        assert_eq!(detached.inspect("asked")["exit"]["cause"], "unknown", "{:#}", detached.inspect("asked"));
+    }
+    eventually("it is stopped", || detached.state("deaf") == "ended");
+    detached.toka(&["restart", "api"]);
+    detached.toka(&["stop", "api", "paused"]);
+}
+
+fn agents_of_a_killed_keeper_are_looked_after(user: User) {
+    let scene = Scene::new(user);
+    let detached = three(&scene);
+    let (before, keeper, daemon) = (all_of(&detached), keeper_pid(&scene), daemon_pid(&scene));
+    kill_keeper(&scene);
+    eventually("another has taken over", || told(&detached, "keeper_succeeded").len() == 1);
+    assert_ne!(keeper_pid(&scene), keeper);
+    assert_eq!(daemon_pid(&scene), daemon);
+    if live_on(user) {
+        // The next daemon finds all that this one has.
+        kill_daemon(&scene);
+        serve_again(&scene);
+    }
+    assert_looked_after(&scene, &detached, user, &before);
+}
+
+fn agents_whose_keeper_and_daemon_were_killed_are_looked_after(user: User) {
+    let scene = Scene::new(user);
+    let detached = three(&scene);
+    let before = all_of(&detached);
+    kill_both(&scene);
+    let told = scene.toka(&["ps"]);
+    assert!(told.stderr.contains("serve --detach"), "{told:#?}");
+    serve_again(&scene);
+    assert_looked_after(&scene, &detached, user, &before);
+}
+
+/// The keeper of a run in the foreground: all that this starts.
+fn keeper_of(toka: Pid) -> i32 {
+    let children = fs::read_to_string(format!("/proc/{toka}/task/{toka}/children")).expect("its children");
+    children.split_whitespace().next().and_then(|pid| pid.parse().ok()).expect("a keeper")
+}
+
+/// Nothing outlives it.
+fn a_run_in_the_foreground_ends_with_its_keeper(user: User) {
+    let scene = Scene::new(user);
+    let mut run = scene.start(&[Document::shell("job", "exec sleep 1000")], &[]);
+    run.wait_for("agent_started", "job");
+    kill(Pid::from_raw(keeper_of(run.pid())), Signal::SIGKILL).expect("ours");
+    let finished = run.finish();
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+/// Counts until it is told to end.
+const COUNT: &str = "i=0; until [ -e ~/go ]; do i=$((i+1)); echo line $i; done; echo end $i";
+const WRITERS: [&str; 4] = ["one", "two", "three", "four"];
+
+/// Twenty agents in all states that there are.
+fn crowd() -> Vec<Document> {
+    let again =
+        |backoff: &str| format!("restart: {{policy: always, max_restarts: 100000, backoff: {{{backoff}}}}}");
+    let mut agents: Vec<Document> = WRITERS.iter().map(|name| Document::shell(name, COUNT)).collect();
+    agents.extend(
+        ["idle-a", "idle-b", "idle-c", "frozen-a", "frozen-b"].map(|name| service(name, "exec sleep 1000")),
+    );
+    agents.push(service("ready", "echo up; exec sleep 1000").spec("readiness_probe: {log_line: up}"));
+    agents.push(
+        service("probed", "exec sleep 1000").spec(
+            "liveness_probe: {exec: {command: [sleep, '0.01']}, period: 20ms, failure_threshold: 1000}",
+        ),
+    );
+    agents.push(service("waiting", "exit 3").spec(&again("initial: 1000s, max: 1000s, jitter: 0")));
+    agents.push(service("flapping", "exit 3").spec(&again("initial: 20ms, max: 20ms, jitter: 0")));
+    agents.push(
+        service("given-up", "exit 3")
+            .spec("restart: {policy: always, max_restarts: 1, backoff: {initial: 1ms}}"),
+    );
+    agents.push(
+        service("deaf", "trap '' TERM; echo deaf; while :; do sleep 1000; done")
+            .spec("stop: {grace_period: 1000s}")
+            .spec("restart: {policy: no}"),
+    );
+    agents.push(Document::shell("good", "exit 0"));
+    agents.push(Document::shell("bad", "exit 7"));
+    agents.push(Document::shell("blocked", "true").after(&["bad"]));
+    agents.push(Document::shell("pending", "true").after(&["one"]));
+    agents.push(Document::shell("family", "sleep 1000 & (setsid sleep 1000 &) ; exec sleep 1000"));
+    agents
+}
+
+/// How often the daemon, the keeper and both are killed in turn; more with `TOKA_ROUNDS`.
+fn rounds(scene: &Scene) {
+    let rounds: usize = std::env::var("TOKA_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
+    let detached = scene.detach(&crowd());
+    let states = [
+        ("waiting", "backoff"),
+        ("given-up", "quarantined"),
+        ("deaf", "running"),
+        ("good", "ended"),
+        ("bad", "ended"),
+        ("blocked", "blocked"),
+        ("family", "running"),
+        ("ready", "running"),
+    ];
+    for (agent, state) in states {
+        eventually(agent, || detached.state(agent) == state);
+    }
+    eventually("it is deaf", || lines_of(scene, "deaf") == ["deaf"]);
+    detached.toka(&["pause", "frozen-a", "frozen-b"]);
+    detached.toka(&["stop", "--no-wait", "deaf"]);
+    let quiet = [
+        "idle-a", "idle-b", "frozen-a", "frozen-b", "ready", "probed", "waiting", "given-up", "deaf", "good",
+        "bad", "blocked", "pending", "family", "one", "two", "three", "four",
+    ];
+    let before = inspect_all(&detached, &quiet);
+    for round in 0..rounds {
+        if round % 4 == 3 {
+            // A start or a stop is under way.
+            let _ = detached.try_toka(&["restart", "--no-wait", "idle-c"]);
+        }
+        match round % 3 {
+            0 => kill_daemon(scene),
+            1 => kill_keeper(scene),
+            _ => kill_both(scene),
+        }
+        if round % 3 != 1 {
+            serve_again(scene);
+        }
+        assert_unnoticed(&detached, &before);
+    }
+    for agent in WRITERS {
+        ask(scene, agent);
+    }
+    let _ = detached.try_toka(&["wait", "pending"]);
+    for agent in WRITERS {
+        assert_eq!(starts_of(&detached, agent), 1, "{agent}");
+        let lines = lines_of(scene, agent);
+        let (last, counted) = lines.split_last().expect("lines");
+        assert_eq!(*last, format!("end {}", counted.len()), "{agent}");
+        let is_in_order = (1..).zip(counted).all(|(number, line)| *line == format!("line {number}"));
+        assert!(is_in_order, "{agent}");
+    }
+    // Whatever was asked of it in between, it is there once or is told to have ended.
+    let _ = detached.try_toka(&["start", "idle-c"]);
+    eventually("it runs", || detached.state("idle-c") == "running");
+    detached.toka(&["resume", "frozen-a", "frozen-b"]);
+    let restarts = |detached: &Detached<'_>| detached.inspect("flapping")["restart_count"].as_u64();
+    let so_far = restarts(&detached);
+    eventually("it still flaps", || restarts(&detached) > so_far);
+}
