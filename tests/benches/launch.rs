@@ -98,6 +98,7 @@ impl Launcher {
             plan: Arc::clone(&self.plan),
             beside: None,
             notification_fd: None,
+            terminal: None,
             stop_signal: 15,
             grace: Duration::from_secs(1),
         };

@@ -9,6 +9,27 @@ use std::path::Path;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket};
 
+/// Asks for a stream, and gives the head of the answer and the connection.
+///
+/// # Panics
+/// When nobody listens, or what comes is no HTTP.
+pub fn upgrade(socket: &Path, request_line: &str, body: &str) -> (String, UnixStream) {
+    let mut stream = UnixStream::connect(socket).expect("somebody listens");
+    let length = body.len();
+    let request = format!(
+        "{request_line} HTTP/1.1\r\nhost: toka\r\nconnection: upgrade\r\nupgrade: toka-stream\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).expect("it is taken");
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).expect("a head");
+        head.push(byte[0]);
+    }
+    (String::from_utf8_lossy(&head).into_owned(), stream)
+}
+
 /// The process that listens at a socket, of whatever kind of connection; `None` when nobody does.
 pub fn listener_at(path: &Path) -> Option<i32> {
     // Through a descriptor of its folder, since an address has no room for a long path (unix(7)).

@@ -92,6 +92,31 @@ impl OnTerminal {
         self.keyboard.write_all(keys.as_bytes()).expect("a key");
     }
 
+    /// Makes the terminal another size.
+    ///
+    /// # Panics
+    /// When it cannot be.
+    pub fn resize(&self, columns: u16, rows: u16) {
+        let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&self.keyboard, size).expect("a size");
+    }
+
+    /// The program that is in front on the terminal.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn in_front(&self) -> nix::unistd::Pid {
+        tcgetpgrp(&self.keyboard).expect("a terminal")
+    }
+
+    /// Whether the program has taken the terminal: each key goes to it as it is typed.
+    ///
+    /// # Panics
+    /// When the terminal is gone.
+    pub fn is_raw(&self) -> bool {
+        !tcgetattr(&self.terminal).expect("a terminal").local_flags.contains(LocalFlags::ICANON)
+    }
+
     /// The session's first process, whose child the program is.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -14,6 +14,11 @@ impl Document {
         Self::bare(name).spec(&format!("process: {{shell: {}}}", quoted(line)))
     }
 
+    /// An agent that runs this line of shell on a terminal of its own.
+    pub fn on_terminal(name: &str, line: &str) -> Self {
+        Self::bare(name).spec(&format!("process: {{shell: {}, tty: true}}", quoted(line)))
+    }
+
     /// An agent that runs this program with these arguments.
     pub fn command(name: &str, words: &[&str]) -> Self {
         let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();

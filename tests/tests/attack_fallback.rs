@@ -44,6 +44,28 @@ fn landlock_and_the_filter_hold_alone_and_the_rest_is_reported() {
     scene.assert_nothing_left();
 }
 
+/// There the terminals are the host's, and those of others with them; the rules keep them shut.
+#[test]
+fn an_agent_has_its_terminal_and_opens_no_other() {
+    if !require(&[Need::UserNamespaces]) {
+        return;
+    }
+    let scene = Scene::without_namespaces();
+    let other = nix::pty::openpty(None, None).expect("a terminal");
+    let theirs = nix::unistd::ttyname(&other.slave).expect("a name");
+    scene.user().own(&theirs);
+    let theirs = theirs.display();
+    let look = format!(
+        "test -t 0 && stty size; echo direct > /dev/tty; (: > {theirs}) 2>&1; ls /dev/pts >/dev/null 2>&1 || echo shut"
+    );
+    let finished = scene.toka_run(&[Document::on_terminal("looker", &look)], &["--json"]);
+    let log = scene.state().join("projects").join(scene.name()).join("agents/looker/log");
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    assert!(log.contains("24 80\r\ndirect\r\n"), "{log:?} {finished:#?}");
+    assert!(log.contains("Permission denied") && log.contains("shut"), "{log:?}");
+    scene.assert_nothing_left();
+}
+
 #[test]
 fn strict_compatibility_refuses_a_host_without_namespaces() {
     if !require(&[Need::UserNamespaces]) {

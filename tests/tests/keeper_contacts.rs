@@ -151,6 +151,7 @@ fn by_hand(folder: &Path) -> Value {
         plan: Arc::new(keeper_support::plan(folder, 1, &toka_core::Confinement::default())),
         beside: None,
         notification_fd: None,
+        terminal: None,
         stop_signal: libc::SIGTERM,
         grace: Duration::from_millis(100),
     };

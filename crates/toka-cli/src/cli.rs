@@ -38,7 +38,9 @@ pub(crate) enum Command {
     Schema(commands::schema::Args),
     /// Report progress from inside an agent
     Report(commands::report::Args),
-    /// Run one command under a workstream's sandbox
+    /// Attach to the terminal of an agent
+    Attach(commands::attach::Args),
+    /// Run a command in the sandbox of an agent that runs, or of a workstream
     Exec(commands::exec::Args),
     /// Run the daemon that outlives terminals
     Serve(commands::serve::Args),

@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod failure;
 mod logging;
+mod remote;
 mod terminal;
 mod top;
 

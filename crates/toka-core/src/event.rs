@@ -267,6 +267,28 @@ pub enum EventKind {
         /// How the check ended.
         exit: Exit,
     },
+    /// Somebody runs a command beside it, in its sandbox.
+    ExecStarted {
+        /// Tells it apart from others of the run.
+        exec: u64,
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// Who: `operator`.
+        by: String,
+        /// The number of the user who asked.
+        uid: u32,
+        /// Whether it runs on a terminal.
+        tty: bool,
+    },
+    /// Such a command is gone, with all that it started.
+    ExecEnded {
+        /// Which.
+        exec: u64,
+        /// How.
+        exit: Exit,
+        /// How long it ran, in milliseconds.
+        duration_ms: u64,
+    },
     /// It wrote a line that a dependent waits for.
     LogLineSeen {
         /// The text that the line contains.

@@ -29,6 +29,7 @@ pub mod rpc;
 pub mod schedule;
 pub mod state;
 pub mod status;
+pub mod terminal;
 pub mod units;
 pub mod watchdog;
 
@@ -55,5 +56,6 @@ pub use restart::{Backoff, Restart, RestartPolicy};
 pub use schedule::{CatchUp, Overlap};
 pub use state::AgentState;
 pub use status::{AgentStatus, RunStatus};
+pub use terminal::TerminalSize;
 pub use units::{ByteSize, CpuQuota};
 pub use watchdog::{Finding, Signs, Silence, Stage, Watchdog};

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use toka_core::capability::{Policy, Refusal};
-use toka_core::{Capability, Declared, Origin, RunId, SandboxMode};
+use toka_core::{Capability, Declared, Origin, RunId, SandboxMode, TerminalSize};
 use toka_keeper::Program;
 use toka_runtime::{Command, program};
 use toka_sandbox::host::Namespaces;
@@ -105,7 +105,9 @@ impl Admission<'_> {
         let env = self.environment(process, &files, &folders, &plan);
         let search = env.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
         let (program, argv) = self.command(process, program, &folders, search)?;
-        let command = Command { program, argv, env: env.into_iter().collect(), plan: Arc::new(plan.bare()) };
+        let terminal = process.filter(|process| process.tty == Tty::Pseudo).map(|_| TerminalSize::default());
+        let (env, plan) = (env.into_iter().collect(), Arc::new(plan.bare()));
+        let command = Command { program, argv, env, plan, terminal };
         let sections = sections(self.agent).to_string();
         Some(Admitted { folders, command, sections })
     }
@@ -203,18 +205,6 @@ impl Admission<'_> {
     }
 
     fn user(&mut self, process: &Process) {
-        self.other_user(process);
-        if process.tty != Tty::Pipes {
-            self.problem(
-                ProblemKind::Unconfigured,
-                &process.command_origin,
-                "it asks for a terminal, which is not possible yet",
-                "leave out `tty`",
-            );
-        }
-    }
-
-    fn other_user(&mut self, process: &Process) {
         let Confiner { host, users, .. } = self.context.confiner;
         let found = users.user(&self.agent.name);
         let message = match found {

@@ -1,6 +1,7 @@
 //! The environment of an agent. Nothing is inherited but a small base; what follows replaces what came before:
 //!
-//! 1. the base: PATH, LANG, TERM and TZ from the caller, USER of the user that it runs as, HOME and TMPDIR of its own;
+//! 1. the base: PATH, LANG, TERM and TZ from the caller, USER of the user that it runs as, HOME and TMPDIR of its own; an agent
+//!    on a terminal gets a TERM that says so, when the caller's does not;
 //! 2. what its rules need to be useful: PATH with toolchains, their homes;
 //! 3. `environment_from`: names that are passed through, when the caller has them;
 //! 4. `environment_file`, in order;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use toka_core::{AgentName, ProjectName, RunId};
 use toka_sandbox::{AgentFolders, SandboxPlan};
-use toka_workstream::{Process, User};
+use toka_workstream::{Process, Tty, User};
 
 use crate::confine::user_home;
 
@@ -22,6 +23,9 @@ use crate::confine::user_home;
 pub(crate) const BASE: [&str; 4] = ["PATH", "LANG", "TERM", "TZ"];
 /// PATH when the caller has none (execvp(3) would search such folders too).
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// What most terminals of today are like enough (terminfo(5)); who attaches has one of these.
+const USUAL_TERMINAL: &str = "xterm-256color";
 
 /// Who runs Toka, as far as agents may know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -79,6 +83,11 @@ pub(crate) fn assemble(
         if let Some(value) = caller.variable(name) {
             set(name, value);
         }
+    }
+    if process.is_some_and(|process| process.tty == Tty::Pseudo)
+        && caller.variable("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
+    {
+        set("TERM", OsStr::new(USUAL_TERMINAL));
     }
     let user = match process.map(|process| &process.user) {
         Some(User::Named(name)) => Some(OsStr::new(name)),

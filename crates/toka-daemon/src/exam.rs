@@ -153,7 +153,7 @@ impl<P: Processes> Exam<P> {
             awaited_lines: Vec::new(),
             ..profile.clone()
         };
-        let command = Command { program, argv, ..command.clone() };
+        let command = Command { program, argv, terminal: None, ..command.clone() };
         Ok(Launch { profile, command })
     }
 }

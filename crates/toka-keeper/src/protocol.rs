@@ -8,11 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use toka_core::event::Usage;
-use toka_core::{Enforcement, Name, Resources};
+use toka_core::{Enforcement, Name, Resources, TerminalSize};
 use toka_sandbox::{PrepareError, Program, SandboxPlan, StepError};
 
-/// The version of these messages. 1: a keeper that ends with its daemon. 2: one that may listen for the next.
-pub const VERSION: u32 = 2;
+/// The version of these messages. 1: a keeper that ends with its daemon. 2: one that may listen for the next. 3: one that
+/// starts processes on terminals, and such that read.
+pub const VERSION: u32 = 3;
 /// The oldest version that this one can still speak.
 pub const OLDEST: u32 = 1;
 
@@ -40,6 +41,9 @@ pub struct Launch {
     /// The number of a descriptor of its own on which it tells that it is ready, 3 to 1023.
     #[serde(default)]
     pub notification_fd: Option<u16>,
+    /// The first size of the terminal that it runs on; without one it has pipes. Version 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<TerminalSize>,
     /// The signal that asks it to stop, for the case that the daemon is gone.
     pub stop_signal: i32,
     /// How long it may take then.
@@ -57,7 +61,8 @@ pub(crate) struct Call {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
-    /// Start a process. Answered when exec has happened or failed.
+    /// Start a process. Answered when exec has happened or failed. A descriptor that comes with this is what it reads
+    /// (version 3); else there is nothing to read.
     Spawn(Box<Launch>),
     /// Send a signal to the main process.
     Signal { id: ProcessId, signal: i32 },
@@ -220,7 +225,8 @@ pub(crate) enum Body {
     /// Answer to `Attach`: the keeper has a daemon, and this is its pid.
     Occupied { pid: i32 },
     /// It runs; the read ends of its output and error pipes come with this, and of the pipe that it notifies through, if it
-    /// has one.
+    /// has one. Of one that runs on a terminal, the terminal's master is in the place of the first, and the second is at its
+    /// end.
     Started {
         pid: i32,
         enforcement: Enforcement,

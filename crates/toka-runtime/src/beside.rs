@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use toka_core::units::format_duration;
-use toka_keeper::{KeeperEvent, ProcessId, Program, Started, Status};
+use toka_keeper::{KeeperError, KeeperEvent, ProcessId, Program, SpawnError, Started, Status};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -146,7 +146,7 @@ impl<P: Processes> Beside<P> {
 
     /// Runs one command to the end of all that it starts.
     async fn run_in(&self, company: Company, argv: &[String]) -> Result<(), String> {
-        let (number, mut orders) = self.number();
+        let (number, mut orders) = self.besides.number();
         self.current.store(number.id.0, Ordering::Relaxed);
         let Started { stdout, stderr, .. } = self.start(company, number.id, argv).await?;
         // What it started may hold its pipes longer than itself, but not longer than its group lives.
@@ -175,14 +175,6 @@ impl<P: Processes> Beside<P> {
         verdict(status, &words)
     }
 
-    /// A number of its own, by which it is ended when nobody waits for it any more.
-    fn number(&self) -> (Number<P>, mpsc::UnboundedReceiver<Box<Order>>) {
-        let (sender, orders) = mpsc::unbounded_channel();
-        let id = self.besides.numbers.next();
-        lock(&self.besides.routes).insert(id, sender);
-        (Number { id, besides: self.besides.clone() }, orders)
-    }
-
     async fn start(&self, company: Company, id: ProcessId, argv: &[String]) -> Result<Started, String> {
         let Command { env, plan, .. } = &self.command;
         let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_os_str());
@@ -196,30 +188,60 @@ impl<P: Processes> Beside<P> {
             plan: Arc::clone(plan),
             beside: (company == Company::Agent).then_some(self.agent),
             notification_fd: None,
+            terminal: None,
             stop_signal: nix::libc::SIGKILL,
             grace: Duration::ZERO,
         };
+        self.besides.start(launch, None).await.map_err(|error| whole_chain(&error))
+    }
+}
+
+impl<P: Processes> Besides<P> {
+    /// A number of its own for a command, by which it is ended when nobody waits for it any more.
+    pub(crate) fn number(&self) -> (Number<P>, mpsc::UnboundedReceiver<Box<Order>>) {
+        let (sender, orders) = mpsc::unbounded_channel();
+        let id = self.numbers.next();
+        lock(&self.routes).insert(id, sender);
+        (Number { id, besides: self.clone() }, orders)
+    }
+
+    /// Starts a command, which reads `input`.
+    pub(crate) async fn start(
+        &self,
+        launch: toka_keeper::Launch,
+        input: Option<OwnedFd>,
+    ) -> Result<Started, SpawnError> {
         let (answer, answered) = oneshot::channel();
-        let processes = self.besides.processes.clone();
+        let (processes, id) = (self.processes.clone(), launch.id);
         // A task of its own, so that a start that nobody waits for any more is undone when it has happened.
         tokio::spawn(async move {
-            let started = processes.spawn(launch).await;
+            let started = match input {
+                Some(input) => processes.spawn_reading(launch, input).await,
+                None => processes.spawn(launch).await,
+            };
             if answer.send(started).is_err() {
                 processes.kill(id);
             }
         });
-        match answered.await {
-            Ok(Ok(started)) => Ok(started),
-            Ok(Err(error)) => Err(whole_chain(&error)),
-            Err(_) => Err("it was not started".to_owned()),
-        }
+        // The task answers unless the runtime ends, and with it whoever waits.
+        answered.await.unwrap_or(Err(SpawnError::Keeper(KeeperError::Gone)))
     }
 }
 
 /// Ends the process of this number when dropped, if it still runs, and hears no more of it.
-struct Number<P: Processes> {
+pub(crate) struct Number<P: Processes> {
     id: ProcessId,
     besides: Besides<P>,
+}
+
+impl<P: Processes> Number<P> {
+    pub(crate) fn id(&self) -> ProcessId {
+        self.id
+    }
+
+    pub(crate) fn processes(&self) -> &P {
+        &self.besides.processes
+    }
 }
 
 impl<P: Processes> Drop for Number<P> {

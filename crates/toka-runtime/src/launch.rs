@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toka_core::rpc::TaskList;
-use toka_core::{AgentName, ByteSize, Probes, Restart};
+use toka_core::{AgentName, ByteSize, Probes, Restart, TerminalSize};
 use toka_keeper::{ProcessId, Program};
 use toka_sandbox::SandboxPlan;
 
@@ -33,6 +33,8 @@ pub struct Command {
     pub env: Vec<(OsString, OsString)>,
     /// What confines it.
     pub plan: Arc<SandboxPlan>,
+    /// The first size of its terminal, if it gets one.
+    pub terminal: Option<TerminalSize>,
 }
 
 /// What an agent's actor goes by.

@@ -14,6 +14,7 @@ mod coalesce;
 mod countdown;
 mod disk;
 pub mod door;
+mod exec;
 mod exit_reason;
 mod launch;
 pub mod output;
@@ -22,14 +23,17 @@ mod processes;
 pub mod program;
 mod runtime;
 mod sink;
+mod terminal;
 #[cfg(test)]
 mod test_support;
 
 pub use admission::{Admission, Entry, Turn};
 pub use adopted::{Adopted, AdoptedProcess, AdoptedTask};
 pub use disk::{DiskGauge, DiskLimit};
+pub use exec::{Execution, Output, Streams};
 pub use exit_reason::exit_reason;
 pub use launch::{Command, Hooks, Launch, Profile, StopPolicy};
 pub use processes::Processes;
 pub use runtime::{AgentHandle, Runtime};
 pub use sink::{Durable, EventSink};
+pub use terminal::{Terminal, View, ViewEnd};

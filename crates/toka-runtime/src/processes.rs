@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 
 use toka_core::Resources;
 use toka_core::event::Usage;
@@ -11,6 +12,12 @@ use toka_keeper::{Keeper, KeeperError, ProcessId, SpawnError, Started};
 pub trait Processes: Clone + Send + Sync + 'static {
     /// Starts a process; answers when exec(2) has succeeded or something has failed.
     fn spawn(&self, launch: toka_keeper::Launch) -> impl Future<Output = Result<Started, SpawnError>> + Send;
+    /// The same for one that reads `input`.
+    fn spawn_reading(
+        &self,
+        launch: toka_keeper::Launch,
+        input: OwnedFd,
+    ) -> impl Future<Output = Result<Started, SpawnError>> + Send;
     /// Sends a signal to the agent.
     fn signal(&self, id: ProcessId, signal: i32);
     /// Kills everything that the agent started, until nothing is left.
@@ -41,6 +48,14 @@ pub trait Processes: Clone + Send + Sync + 'static {
 impl Processes for Keeper {
     async fn spawn(&self, launch: toka_keeper::Launch) -> Result<Started, SpawnError> {
         Self::spawn(self, launch).await
+    }
+
+    async fn spawn_reading(
+        &self,
+        launch: toka_keeper::Launch,
+        input: OwnedFd,
+    ) -> Result<Started, SpawnError> {
+        Self::spawn_reading(self, launch, input).await
     }
 
     fn signal(&self, id: ProcessId, signal: i32) {

@@ -1,16 +1,18 @@
 //! The runtime: agents by their process ids, and the way from the keeper's events to the actor that owns the agent.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use toka_core::{AgentName, Decision, Exit, Request};
-use toka_keeper::{KeeperEvent, ProcessId};
+use toka_keeper::{KeeperEvent, ProcessId, SpawnError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::Instrument as _;
 
 use crate::actor::{Actor, Order};
 use crate::beside::{Besides, Numbers, Routes, lock};
 use crate::disk::Surveyor;
-use crate::{Admission, Adopted, Command, EventSink, Launch, Processes, Profile};
+use crate::{Admission, Adopted, Command, EventSink, Execution, Launch, Processes, Profile, Terminal};
 
 /// Starts that the keeper has before it at one time. It makes one after the other: with a few it never waits for us,
 /// and with no more of them the first of a thousand agents is heard of before the last is started.
@@ -110,14 +112,27 @@ impl<P: Processes> Runtime<P> {
             Arc::clone(&self.starts),
             (self.admission.clone(), self.surveyor.clone()),
         );
-        let routes = Arc::clone(&self.routes);
+        let (routes, spent) = (Arc::clone(&self.routes), actor.spent());
         let life = tracing::info_span!("agent", %name);
         let task = async move {
             actor.run(adopted).await;
             lock(&routes).remove(&id);
         };
         tokio::spawn(task.instrument(life));
-        AgentHandle { name, orders }
+        AgentHandle { name, id, orders, spent }
+    }
+
+    /// Runs a command beside an agent that runs: within its limits and its network, and ended with it. It reads `input`.
+    ///
+    /// # Errors
+    /// When it does not run, or the agent does not.
+    pub async fn execute(
+        &self,
+        agent: &AgentHandle,
+        command: Command,
+        input: Option<OwnedFd>,
+    ) -> Result<Execution<P>, SpawnError> {
+        Execution::start(&self.besides(), agent.id, command, input, Arc::clone(&agent.spent)).await
     }
 
     fn besides(&self) -> Besides<P> {
@@ -158,7 +173,10 @@ async fn route(
 #[derive(Debug, Clone)]
 pub struct AgentHandle {
     name: AgentName,
+    id: ProcessId,
     orders: mpsc::UnboundedSender<Box<Order>>,
+    /// What commands beside it use: in its groups it looks like its own.
+    spent: Arc<AtomicU64>,
 }
 
 impl AgentHandle {
@@ -181,6 +199,13 @@ impl AgentHandle {
     pub fn tell(&self, request: Request, by: &str) {
         let (answer, _) = oneshot::channel();
         let _ = self.orders.send(Box::new(Order::Ask { request, by: by.to_owned(), answer }));
+    }
+
+    /// The terminal that it runs on at the moment, if it does.
+    pub async fn terminal(&self) -> Option<Terminal> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.orders.send(Box::new(Order::Terminal { answer }));
+        answered.await.ok().flatten()
     }
 
     /// It will never start: the dependency `by` did not succeed.

@@ -69,6 +69,10 @@ impl Processes for FakeKeeper {
         answered.await.expect("the test answers")
     }
 
+    async fn spawn_reading(&self, launch: toka_keeper::Launch, _: OwnedFd) -> Result<Started, SpawnError> {
+        self.spawn(launch).await
+    }
+
     fn signal(&self, _: ProcessId, signal: i32) {
         self.ask(Asked::Signal(signal));
     }
@@ -226,6 +230,7 @@ pub(crate) fn launch(folder: &TempDir) -> Launch {
         argv: vec!["true".into()],
         env: Vec::new(),
         plan: Arc::new(plan(&root)),
+        terminal: None,
     };
     let profile = Profile {
         probes: Probes::default(),

@@ -8,15 +8,16 @@
 //! 2. cgroup: joins its v1 groups by writing `0` to descriptors that are open; in v2 it was born
 //! 3. streams: null, stdout and stderr in place, everything else closed on exec
 //! 4. namespaces: network, mounts, System V IPC
-//! 5. folder: the working folder
-//! 6. keyring: a session keyring of its own
-//! 7. user: another one, if declared
-//! 8. capabilities: none
-//! 9. privileges: no new ones
-//! 10. landlock
-//! 11. limits: rlimits, now that nothing more is opened
-//! 12. signals: nothing blocked
-//! 13. seccomp: last, since it denies some of the above
+//! 5. terminal: if one is asked for, made in its own view, in the place of the streams; the other side goes to the parent
+//! 6. folder: the working folder
+//! 7. keyring: a session keyring of its own
+//! 8. user: another one, if declared
+//! 9. capabilities: none
+//! 10. privileges: no new ones
+//! 11. landlock
+//! 12. limits: rlimits, now that nothing more is opened
+//! 13. signals: nothing blocked
+//! 14. seccomp: last, since it denies some of the above
 //!
 //! Each step either works or ends the start with its name, the path and the error: what [`Enforcement`] reports is what
 //! the steps have done, never what they were asked for.
@@ -46,6 +47,7 @@ use crate::plan::{Right, RunAs, SandboxPlan};
 use crate::report::{demand, group_coverage};
 use crate::seccomp::{self, Others, Sockets};
 use crate::sys::{self, BirthPlace, Instruction, Stack};
+use crate::terminal::NewTerminal;
 
 /// A step on the way to the first instruction that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
@@ -408,6 +410,9 @@ impl Prepared {
         }
         streams.place()?;
         let terminals = self.enter_namespaces(plan, preparer)?;
+        if let Some(terminal) = streams.terminal {
+            terminal.take_place()?;
+        }
         nix::unistd::chdir(&plan.working_dir)
             .map_err(|error| StepError::new("folder: enter", Some(&plan.working_dir), &error.into()))?;
         match sys::new_keyring() {
@@ -514,6 +519,8 @@ pub struct Streams<'a> {
     pub output: BorrowedFd<'a>,
     /// Where its errors go.
     pub error: BorrowedFd<'a>,
+    /// What takes the place of all three, if anything does.
+    pub terminal: Option<NewTerminal<'a>>,
 }
 
 impl Streams<'_> {

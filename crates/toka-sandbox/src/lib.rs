@@ -16,9 +16,11 @@ pub mod plan;
 mod report;
 mod seccomp;
 pub mod sys;
+pub mod terminal;
 
 pub use cgroup::{Cgroups, Group};
 pub use confine::{Birth, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams};
 pub use host::HostFacts;
 pub use plan::{AgentFolders, CompileError, CompileInput, Rule, SandboxPlan};
 pub use report::{LANDLOCK_IN_FULL, lacking};
+pub use terminal::NewTerminal;

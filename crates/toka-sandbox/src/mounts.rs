@@ -255,6 +255,9 @@ fn system_entries(host: &HostFacts) -> Result<Vec<(PathBuf, Entry)>> {
         entries.push((path.clone(), entry));
     }
     for device in crate::plan::DEVICES {
+        if device == crate::plan::TTY && !Path::new(device).exists() {
+            continue;
+        }
         let attributes = MountAttributes::READ_ONLY.and(MountAttributes::NO_SUID);
         entries.push((device.into(), Entry::Mount(open_source(Path::new(device), attributes)?, Place::File)));
     }

@@ -589,6 +589,37 @@ pub fn loopback_up() -> io::Result<()> {
     Ok(())
 }
 
+/// Opens the other side of a terminal, as the file system shows it that the master was opened in (ioctl_tty(2),
+/// `TIOCGPTPEER`): no path is resolved.
+///
+/// # Errors
+/// As open(2); `EIO` while it is locked.
+pub fn open_terminal(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: the descriptor is open; no memory is passed.
+    owned(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) }.into())
+}
+
+/// Sets the size of a terminal (ioctl_tty(2), `TIOCSWINSZ`).
+///
+/// # Errors
+/// As ioctl(2).
+pub fn resize_terminal(terminal: BorrowedFd<'_>, columns: u16, rows: u16) -> io::Result<()> {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel reads the structure, which lives through the call.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }.into()).map(drop)
+}
+
+/// Makes a terminal the controlling one of the calling process's session (ioctl_tty(2), `TIOCSCTTY`). The process leads a
+/// session that has none, and nobody's terminal is taken away.
+///
+/// # Errors
+/// `EPERM` when the process leads no session, or the terminal is another's.
+pub fn control_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the descriptor is open; no memory is passed.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) }.into()).map(drop)
+}
+
 /// A program's arguments and environment as execve(2) wants them, made before the process is: a child that shares our
 /// memory must own nothing when it executes its program.
 #[derive(Debug)]

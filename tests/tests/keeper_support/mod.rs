@@ -145,6 +145,7 @@ impl Bench {
             plan: Arc::new(plan(self.folders.path(), id, &Confinement::default())),
             beside: None,
             notification_fd: None,
+            terminal: None,
             stop_signal: libc::SIGTERM,
             grace: Duration::from_millis(100),
         }

@@ -1,54 +1,47 @@
-//! `toka exec --sandbox FILE -- COMMAND`: one command behind the walls that a workstream declares, with nothing around it:
-//! no journal, no scheduling. It is how one looks at a sandbox from inside, and how the attack tests run.
+//! `toka exec`: one command in the sandbox of an agent that runs, beside it; or, with `--sandbox`, behind the walls that a
+//! workstream declares, with nothing around it.
 
+mod beside;
 mod program;
+mod sandbox;
 
 use std::ffi::OsString;
-use std::io::Write as _;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::PathBuf;
 
-use anyhow::Context as _;
-use toka_core::capability::Policy;
-use toka_core::demand::{Ground, demands, refused};
-use toka_core::{Capability, Enforcement, ExitCode, Name};
-use toka_keeper::{
-    Keeper, KeeperEvent, KeeperOptions, Launch, ProcessId, Program, SpawnError, Started, Status,
-};
-use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
-use toka_workstream::{Agent, LoadOptions, Severity, Style};
-use tokio::net::unix::pipe;
-use tokio::signal::unix::{SignalKind, signal};
+use toka_core::{ExitCode, ProjectName};
 
-use self::program::Unexecuted;
-use crate::failure::{self, Failure};
-use crate::terminal::out;
+use super::reach::{AgentRef, Reach};
 
 /// Options of `toka exec`.
 #[derive(Debug, clap::Args)]
 #[command(
+    override_usage = "toka exec [OPTIONS] AGENT -- COMMAND…\n       toka exec --sandbox FILE [OPTIONS] -- COMMAND…",
     after_help = "Exit status: that of the command, 128 and the number of the signal that ended it; 126 it cannot be\n\
-    executed, 127 there is no such program. Of Toka itself: 2 wrong command line, 65 invalid workstream,\n\
-    70 it could not be started, 77 denied."
+    executed, 127 there is no such program. Of Toka itself: 1 the agent does not run, 2 wrong command line, 65 invalid\n\
+    workstream, 69 no daemon answers, or the connection to it is lost, 70 it could not be started, 77 denied."
 )]
 pub(crate) struct Args {
-    /// A workstream with one agent, whose `security` section confines the command
-    #[arg(long, value_name = "FILE")]
-    sandbox: PathBuf,
-    /// The workspace [default: the current folder]
-    #[arg(long, value_name = "DIR")]
-    workdir: Option<PathBuf>,
-    /// Where the command's home, temporary and artifact folders are made [default: a temporary folder, removed afterwards]
+    /// The agent beside which the command runs, as AGENT or PROJECT/AGENT
+    #[arg(value_name = "AGENT")]
+    agent: Option<AgentRef>,
+    /// Run it on a terminal [default: when stdin and stdout are one]
+    #[arg(short = 't', long, conflicts_with = "no_tty")]
+    tty: bool,
+    /// Run it without a terminal
+    #[arg(short = 'T', long)]
+    no_tty: bool,
+    /// Pass on what comes at stdin [default: when stdin and stdout are a terminal]
+    #[arg(short = 'i', long)]
+    interactive: bool,
+    /// The project [default: the one named after the current folder, or the only one that has such agents]
+    #[arg(long, value_name = "NAME")]
+    project: Option<ProjectName>,
+    /// Look for daemons below this folder [env: TOKA_STATE_DIR]; with --sandbox, make the command's home, temporary and
+    /// artifact folders there [default: a temporary folder, removed afterwards]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// Grant a dangerous capability; may be given several times
-    #[arg(long, value_name = "NAME")]
-    allow: Vec<String>,
-    /// Print what is enforced as one line of JSON on stderr when the command has ended
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    own: sandbox::Options,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -56,236 +49,18 @@ pub(crate) struct Args {
 
 /// Runs the command; its exit status is ours.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let status = execute(&args).or_else(|error| match error.downcast_ref::<Unexecuted>() {
-        Some(unexecuted) => {
-            let status = unexecuted.status();
-            failure::report(&error);
-            Ok(status)
-        }
-        None => Err(error),
-    })?;
-    std::process::exit(status)
-}
-
-/// Runs the command to its end, and removes what was made for it.
-fn execute(args: &Args) -> anyhow::Result<i32> {
-    let agent = load(&args.sandbox)?;
-    let workspace = super::folders::workspace(args.workdir.as_deref())?;
-    grant(&agent, &workspace, &args.allow)?;
-    let mut temporary = None;
-    let root = match &args.state_dir {
-        Some(folder) => {
-            std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-            folder.canonicalize().with_context(|| format!("resolve {}", folder.display()))?
-        }
-        None => {
-            let folder = tempfile::tempdir().context("make a temporary folder")?;
-            temporary.insert(folder).path().canonicalize().context("resolve the temporary folder")?
-        }
+    let Args { agent, tty, no_tty, interactive, project, state_dir, own, command } = args;
+    if let Some(sandbox) = own.sandbox() {
+        let state_dir = state_dir.as_deref();
+        return sandbox::run(&sandbox::Own { sandbox, options: &own, state_dir, command: &command });
+    }
+    // One of both is required.
+    let Some(agent) = agent else { return Ok(ExitCode::Usage) };
+    let terminal = match (tty, no_tty) {
+        (true, _) => beside::Terminal::Wanted,
+        (_, true) => beside::Terminal::Unwanted,
+        _ => beside::Terminal::AsOurs,
     };
-    let folders = make_folders(&root, &workspace)?;
-    let launch = launch(&agent, &folders, args)?;
-    let leftovers = temporary.iter().map(|folder: &tempfile::TempDir| folder.path().to_owned()).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let Ended { status, enforcement, written } = runtime.block_on(supervise(launch, leftovers))?;
-    if args.json {
-        writeln!(std::io::stderr(), "{}", serde_json::to_string(&enforcement)?)?;
-    }
-    Ok(match (status, out::settle(written, ExitCode::Success)) {
-        (Status::Code(0), Err(unwritten)) => i32::from(failure::report(&unwritten.into()) as u8),
-        (Status::Code(code), _) => code,
-        (Status::Signal { signal, .. }, _) => 128 + signal,
-        (Status::Unknown, _) => i32::from(ExitCode::Internal as u8),
-    })
-}
-
-fn load(file: &Path) -> anyhow::Result<Agent> {
-    let loaded = toka_workstream::load(&[file.to_owned()], &LoadOptions::default());
-    let errors: Vec<_> =
-        loaded.diagnostics.iter().filter(|d| d.severity == Severity::Error).cloned().collect();
-    let invalid = |message: &str| Failure::new(ExitCode::Invalid, format!("{}: {message}", file.display()));
-    match loaded.set.map(|set| set.agents) {
-        None => {
-            eprint!("{}", loaded.sources.render(&errors, Style::Plain));
-            Err(invalid("the file has errors").into())
-        }
-        Some(agents) => {
-            let [agent]: [Agent; 1] = agents.try_into().map_err(|agents: Vec<_>| {
-                invalid(&format!("needs exactly one agent, has {}", agents.len()))
-            })?;
-            Ok(agent)
-        }
-    }
-}
-
-fn grant(agent: &Agent, workspace: &Path, allow: &[String]) -> Result<(), Failure> {
-    let policy =
-        Policy { allow: allow.iter().map(|name| Capability::parse(name)).collect(), ..Policy::default() };
-    let ground = Ground { workspace, user_home: &user_home(), resolve: &toka_daemon::confine::follow_links };
-    let demands = demands(&agent.confinement, &ground);
-    if let Some((demand, refusal)) = refused(&demands, &policy).next() {
-        let help = format!("grant it with --allow {}", demand.value);
-        return Err(Failure::new(ExitCode::Denied, format!("{}: {refusal}", demand.origin)).help(help));
-    }
-    Ok(())
-}
-
-fn user_home() -> PathBuf {
-    std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from)
-}
-
-fn make_folders(root: &Path, workspace: &Path) -> anyhow::Result<AgentFolders> {
-    let make = |name: &str| -> anyhow::Result<PathBuf> {
-        let folder = root.join(name);
-        std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-        Ok(folder)
-    };
-    Ok(AgentFolders {
-        workspace: workspace.to_owned(),
-        home: make("home")?,
-        tmp: make("tmp")?,
-        artifacts: make("artifacts")?,
-        inputs: Vec::new(),
-        inputs_dir: make("inputs")?,
-        credentials: make("credentials")?,
-        door: make("door")?,
-        state_dir: root.to_owned(),
-        run_dir: root.to_owned(),
-        working_dir: workspace.to_owned(),
-        user_home: user_home(),
-    })
-}
-
-fn launch(agent: &Agent, folders: &AgentFolders, args: &Args) -> anyhow::Result<Launch> {
-    let host = HostFacts::probe();
-    let project = Name::new(&format!("exec-{}", std::process::id())).context("name the project")?;
-    let executable = std::env::current_exe().context("find the toka binary")?;
-    let mut input = CompileInput {
-        confinement: &agent.confinement,
-        folders,
-        host: &host,
-        project: &project,
-        agent: &agent.name,
-        workstream_files: &[],
-        workstream_dir: None,
-        toka_exe: &executable,
-        programs: &[],
-        run_as: None,
-    };
-    let search = SandboxPlan::compile(&input)?;
-    let path = search.environment().iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value);
-    let program = program::find(&args.command[0], path, &folders.working_dir)?;
-    let programs = [program.clone()];
-    input.programs = &programs;
-    let plan = SandboxPlan::compile(&input)?;
-    Ok(Launch {
-        id: ProcessId(1),
-        program: Program::Path(program),
-        argv: args.command.clone(),
-        env: environment(folders, &plan),
-        plan: Arc::new(plan),
-        beside: None,
-        notification_fd: None,
-        stop_signal: nix::libc::SIGTERM,
-        grace: Duration::from_secs(2),
-    })
-}
-
-fn environment(folders: &AgentFolders, plan: &SandboxPlan) -> Vec<(OsString, OsString)> {
-    let mut variables: Vec<(OsString, OsString)> = ["LANG", "TERM", "TZ", "USER"]
-        .iter()
-        .filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)))
-        .collect();
-    for (name, folder) in [
-        ("HOME", &folders.home),
-        ("TMPDIR", &folders.tmp),
-        ("TOKA_ARTIFACTS", &folders.artifacts),
-        ("TOKA_INPUTS", &folders.inputs_dir),
-        ("CREDENTIALS_DIRECTORY", &folders.credentials),
-    ] {
-        variables.push((name.into(), folder.into()));
-    }
-    variables.extend(plan.environment().iter().map(|(name, value)| (name.into(), value.into())));
-    variables
-}
-
-/// A command that is over.
-struct Ended {
-    status: Status,
-    enforcement: Enforcement,
-    /// Whether what it wrote to its stdout could be written to ours.
-    written: std::io::Result<()>,
-}
-
-/// Starts the command, hands its output through, passes signals on, and waits until all of it is gone.
-async fn supervise(launch: Launch, leftovers: Vec<PathBuf>) -> anyhow::Result<Ended> {
-    let options = KeeperOptions {
-        program: "/proc/self/exe".into(),
-        // A number of its own: several commands may run in one folder at once.
-        cgroup_name: format!(
-            "{}-{}",
-            super::folders::cgroup_name(&launch.plan.working_dir),
-            std::process::id()
-        ),
-        leftovers,
-        ..KeeperOptions::default()
-    };
-    let id = launch.id;
-    let (keeper, mut events) = Keeper::start(&options).await?;
-    let Started { stdout, stderr, enforcement, .. } = match keeper.spawn(launch).await {
-        Ok(started) => started,
-        Err(error) => {
-            keeper.shutdown().await;
-            return Err(start_failure(error));
-        }
-    };
-    let out = tokio::spawn(copy(stdout, std::io::stdout()));
-    let err = tokio::spawn(copy(stderr, std::io::stderr()));
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut ended = None;
-    loop {
-        tokio::select! {
-            event = events.recv() => match event {
-                Some(KeeperEvent::Exited { status, .. }) => ended = Some(status),
-                Some(KeeperEvent::Notice { text, .. }) => eprintln!("toka: {text}"),
-                Some(KeeperEvent::Gone { .. }) => break,
-                Some(KeeperEvent::Closed | KeeperEvent::Replaced | KeeperEvent::Succeeded { .. }) | None => anyhow::bail!("the keeper is gone"),
-            },
-            _ = interrupt.recv() => keeper.signal(id, nix::libc::SIGINT),
-            _ = terminate.recv() => keeper.kill(id),
-        }
-    }
-    let (out, err) = (out.await, err.await);
-    // Nobody is left to be told when stderr itself cannot be written.
-    let _ = err;
-    keeper.shutdown().await;
-    let status = ended.context("the keeper did not say how the command ended")?;
-    Ok(Ended { status, enforcement, written: out.context("the output was not passed on")? })
-}
-
-fn start_failure(error: SpawnError) -> anyhow::Error {
-    if let Some(unexecuted) = Unexecuted::of_start(&error) {
-        return unexecuted.into();
-    }
-    let code = match &error {
-        SpawnError::Prepare(toka_sandbox::PrepareError::Refused(_)) => ExitCode::Denied,
-        _ => ExitCode::Internal,
-    };
-    Failure::new(code, format!("the command did not start: {error}")).into()
-}
-
-async fn copy(from: OwnedFd, mut to: impl std::io::Write) -> std::io::Result<()> {
-    use tokio::io::AsyncReadExt as _;
-    let mut pipe = pipe::Receiver::from_owned_fd(from)?;
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        match pipe.read(&mut buffer).await? {
-            0 => return Ok(()),
-            count => {
-                to.write_all(&buffer[..count])?;
-                to.flush()?;
-            }
-        }
-    }
+    let reach = Reach { project, state_dir };
+    beside::run(&beside::Wanted { agent, reach, terminal, interactive, command })
 }

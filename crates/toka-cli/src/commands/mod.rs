@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod apply;
+pub(crate) mod attach;
 pub(crate) mod completions;
 pub(crate) mod declare;
 pub(crate) mod doctor;
@@ -51,6 +52,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Run(args) => run::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Apply(args) => apply::run(args),
+        Command::Attach(args) => attach::run(args),
         Command::Ps(args) => ps::run(args),
         Command::Top(args) => top::run(args),
         Command::Start(args) => verb::run(Request::Start, args),

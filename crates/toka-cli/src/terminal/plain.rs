@@ -197,6 +197,13 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         }
         EventKind::AgentRecovered { .. } => ("shows life again".to_owned(), palette.good),
         EventKind::AgentBlocked { by } => (format!("blocked by {by}"), palette.warn),
+        EventKind::ExecStarted { argv, by, uid, .. } => {
+            (format!("command of {} (uid {uid}): {}", safe(by), safe(&argv.join(" "))), Paint::NONE)
+        }
+        EventKind::ExecEnded { exit, duration_ms, .. } => {
+            let took = format_duration(Duration::from_millis(*duration_ms));
+            (format!("command: {} ({took})", safe(&exit.to_string())), Paint::NONE)
+        }
         EventKind::TaskStarted { description, attempt: 1, .. } => {
             (format!("task: {}", safe(description)), Paint::NONE)
         }

@@ -7,15 +7,20 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::{Method, Request, Response};
+use hyper::http::request::Builder;
+use hyper::upgrade::Upgraded;
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use toka_core::{AgentName, Command, ProjectName, Urgency};
+use toka_core::{AgentName, Command, ProjectName, TerminalSize, Urgency};
+use tokio::io::{ReadHalf, WriteHalf};
 
 use super::health::HealthView;
 use super::socket;
+use super::stream::ExecBody;
+use super::stream::frame::{FrameReader, PROTOCOL};
 use super::wire::{AgentView, DaemonView, Outcome, ProjectView, Refused, ResourcesView};
 use crate::Declaration;
 use crate::project::Changes;
@@ -56,6 +61,15 @@ pub struct Applied {
     pub changes: Changes,
     /// Whether the project began to run with it.
     pub began: bool,
+}
+
+/// A connection that became a stream.
+#[derive(Debug)]
+pub struct Stream {
+    /// What the daemon says.
+    pub frames: FrameReader<ReadHalf<TokioIo<Upgraded>>>,
+    /// Where it is told something.
+    pub sending: WriteHalf<TokioIo<Upgraded>>,
 }
 
 /// A daemon that can be asked.
@@ -225,6 +239,47 @@ impl Client {
         Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
     }
 
+    /// Attaches to the terminal of an agent, for somebody whose own is so large.
+    ///
+    /// # Errors
+    /// When it has none, or does not run.
+    pub async fn attach(
+        &self,
+        project: &ProjectName,
+        agent: &AgentName,
+        TerminalSize { columns, rows }: TerminalSize,
+    ) -> Result<Stream, ClientError> {
+        let path = format!("/v1/projects/{project}/agents/{agent}/attach?columns={columns}&rows={rows}");
+        self.stream(Method::GET, &path, Vec::new()).await
+    }
+
+    /// Runs a command beside an agent.
+    ///
+    /// # Errors
+    /// When the agent does not run, or the command cannot be executed.
+    pub async fn exec(
+        &self,
+        project: &ProjectName,
+        agent: &AgentName,
+        body: &ExecBody,
+    ) -> Result<Stream, ClientError> {
+        let text = serde_json::to_vec(body).map_err(|error| self.broken(&error))?;
+        self.stream(Method::POST, &format!("/v1/projects/{project}/agents/{agent}/exec"), text).await
+    }
+
+    async fn stream(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Stream, ClientError> {
+        let request = Request::builder().method(method).uri(path);
+        let request =
+            request.header(hyper::header::CONNECTION, "upgrade").header(hyper::header::UPGRADE, PROTOCOL);
+        let response = self.ask(request, body).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(self.refusal(response).await);
+        }
+        let upgraded = hyper::upgrade::on(response).await.map_err(|error| self.broken(&error))?;
+        let (receiving, sending) = tokio::io::split(TokioIo::new(upgraded));
+        Ok(Stream { frames: FrameReader::new(receiving), sending })
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let response = self.send(Method::GET, path, Vec::new()).await?;
         self.parse(response).await
@@ -242,16 +297,18 @@ impl Client {
         path: &str,
         body: Vec<u8>,
     ) -> Result<Response<Incoming>, ClientError> {
+        self.ask(Request::builder().method(method).uri(path), body).await
+    }
+
+    async fn ask(&self, request: Builder, body: Vec<u8>) -> Result<Response<Incoming>, ClientError> {
         let stream = socket::connect(&self.socket)
             .await
             .map_err(|source| ClientError::NobodyThere { path: self.socket.clone(), source })?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
         // It ends with the answer, or when nobody reads that any more.
-        tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
+        tokio::spawn(connection.with_upgrades());
+        let request = request
             .header(hyper::header::HOST, "toka")
             .header(hyper::header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))

@@ -30,6 +30,12 @@ impl Error {
         self
     }
 
+    /// The same under another status, and with one that a command ends with.
+    pub(super) fn status(mut self, status: StatusCode, exit_code: u8) -> Self {
+        (self.status, self.body.exit_code) = (status, exit_code);
+        self
+    }
+
     pub(super) fn bad_request(error: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, ExitCode::Usage, error)
     }

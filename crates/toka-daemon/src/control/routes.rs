@@ -23,7 +23,7 @@ use super::events::events;
 use super::server::{Role, Server, ServiceOrder};
 use super::wire::{AgentView, DaemonView, Done, Outcome, ProjectView, ResourcesView, RoleName};
 use super::{MAX_COMMAND, MAX_DECLARATION};
-use super::{health, metrics};
+use super::{health, metrics, stream};
 use crate::Declaration;
 use crate::project::{Changes, Earnest, ProjectHandle};
 
@@ -33,6 +33,8 @@ pub(super) fn router(server: Server) -> Router {
         .route("/v1/projects", get(projects))
         .route("/v1/projects/{project}", get(project))
         .route("/v1/projects/{project}/agents/{agent}", get(agent))
+        .route("/v1/projects/{project}/agents/{agent}/attach", get(stream::attach))
+        .route("/v1/projects/{project}/agents/{agent}/exec", post(stream::exec))
         .route("/v1/projects/{project}/resources", get(resources))
         .route("/v1/projects/{project}/command", post(command).layer(DefaultBodyLimit::max(MAX_COMMAND)))
         .route("/v1/projects/{project}/apply", post(apply).layer(DefaultBodyLimit::max(MAX_DECLARATION)))
@@ -50,7 +52,7 @@ pub(super) fn router(server: Server) -> Router {
 }
 
 /// Who asks through the socket, for the record.
-const OPERATOR: &str = "operator";
+pub(super) const OPERATOR: &str = "operator";
 
 impl Server {
     pub(super) fn project(&self, name: &str) -> Result<ProjectHandle, Error> {

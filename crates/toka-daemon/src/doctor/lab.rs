@@ -139,6 +139,7 @@ impl Lab {
             plan: Arc::new(plan.bare()),
             beside: None,
             notification_fd: None,
+            terminal: None,
             stop_signal: Signal::SIGTERM as i32,
             grace: Duration::ZERO,
         };

@@ -231,6 +231,17 @@ impl Project {
                     let _ = answer.send(resources);
                 });
             }
+            Order::Exec { request, answer } => self.exec(*request, answer),
+            Order::Terminal { agent, answer } => {
+                let handle = self.members.get(&agent).map(|member| member.handle.clone());
+                self.writes.spawn(async move {
+                    let terminal = match handle {
+                        Some(handle) => handle.terminal().await,
+                        None => None,
+                    };
+                    let _ = answer.send(terminal);
+                });
+            }
             Order::Owner { pid, answer } => {
                 let keeper = self.keeper.clone();
                 self.writes.spawn(async move {

@@ -8,11 +8,13 @@ use thiserror::Error;
 use toka_core::{AgentName, Answers, Command, ProjectName, Resources, RunId, RunStatus};
 use toka_keeper::ProcessId;
 use toka_orchestration::Lifetime;
+use toka_runtime::Terminal;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::admit::Ground;
 use super::apply::{ApplyError, Changes};
 use super::command::CommandError;
+use super::exec::{Begun, ExecError, ExecRequest};
 use super::facts::{Facts, Figures};
 use crate::Declaration;
 
@@ -33,6 +35,10 @@ pub(crate) enum Order {
     Health { figures: Figures, answer: oneshot::Sender<Facts> },
     /// What an agent holds and uses.
     Resources { agent: AgentName, answer: oneshot::Sender<Option<Resources>> },
+    /// Run a command beside an agent.
+    Exec { request: Box<ExecRequest>, answer: oneshot::Sender<Result<Begun, ExecError>> },
+    /// The terminal that an agent runs on.
+    Terminal { agent: AgentName, answer: oneshot::Sender<Option<Terminal>> },
     /// Whether a process is one of an agent.
     Owner { pid: i32, answer: oneshot::Sender<Option<ProcessId>> },
 }
@@ -157,6 +163,24 @@ impl ProjectHandle {
     pub async fn resources(&self, agent: &AgentName) -> Result<Option<Resources>, Gone> {
         let agent = agent.clone();
         self.ask(|answer| Order::Resources { agent, answer }).await
+    }
+
+    /// Runs a command beside an agent that runs; the answer comes when it executes its program.
+    ///
+    /// # Errors
+    /// When the run is over, or the command cannot be run.
+    pub(crate) async fn exec(&self, request: ExecRequest) -> Result<Result<Begun, ExecError>, Gone> {
+        let request = Box::new(request);
+        self.ask(|answer| Order::Exec { request, answer }).await
+    }
+
+    /// The terminal that an agent runs on at this moment; `None` when it runs on none.
+    ///
+    /// # Errors
+    /// When the run is over.
+    pub async fn terminal(&self, agent: &AgentName) -> Result<Option<Terminal>, Gone> {
+        let agent = agent.clone();
+        self.ask(|answer| Order::Terminal { agent, answer }).await
     }
 
     /// Whether the process `pid` is one of an agent.

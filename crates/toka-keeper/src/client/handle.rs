@@ -18,9 +18,9 @@ use crate::protocol::{Body, Call, Entry, Launch, Orphan, ProcessId, Request};
 pub struct Started {
     /// The pid of its main process.
     pub pid: i32,
-    /// The read end of its output, non-blocking.
+    /// The read end of its output, non-blocking; of a process on a terminal, the terminal's master.
     pub stdout: OwnedFd,
-    /// The read end of its errors, non-blocking.
+    /// The read end of its errors, non-blocking; at its end when the process is on a terminal.
     pub stderr: OwnedFd,
     /// The read end of the pipe at its [`Launch::notification_fd`], non-blocking.
     pub notification: Option<OwnedFd>,
@@ -43,13 +43,29 @@ impl Keeper {
     /// Starts a process; returns when it executes its program, or with the step that failed.
     ///
     /// # Errors
-    /// When it does not run.
+    /// When it does not run; [`KeeperError::TooOld`] of one that is to run on a terminal.
     pub async fn spawn(&self, launch: Launch) -> Result<Started, SpawnError> {
+        self.spawn_with(launch, None).await
+    }
+
+    /// The same for one that reads: `input` becomes its standard input, unless it runs on a terminal.
+    ///
+    /// # Errors
+    /// As [`Keeper::spawn`]; [`KeeperError::TooOld`].
+    pub async fn spawn_reading(&self, launch: Launch, input: OwnedFd) -> Result<Started, SpawnError> {
+        self.demand(3, "start a process that reads").map_err(SpawnError::Keeper)?;
+        self.spawn_with(launch, Some(input)).await
+    }
+
+    async fn spawn_with(&self, launch: Launch, input: Option<OwnedFd>) -> Result<Started, SpawnError> {
+        if launch.terminal.is_some() {
+            self.demand(3, "start a process on a terminal").map_err(SpawnError::Keeper)?;
+        }
         let id = launch.id;
         let start = Box::new(future_orphan(&launch));
         let request = Request::Spawn(Box::new(launch));
         let prepare = |waiting: &mut Waiting| waiting.start = Some(start);
-        let answer = self.call_for(request, Vec::new(), prepare).await;
+        let answer = self.call_for(request, input.into_iter().collect(), prepare).await;
         let (body, descriptors) = answer.map_err(SpawnError::Keeper)?;
         match body {
             Body::Started { pid, enforcement, .. } => {

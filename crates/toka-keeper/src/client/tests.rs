@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::open::Opening;
 use super::traffic::AfterLoss;
 use super::*;
-use crate::protocol::ProcessId;
+use crate::protocol::{OLDEST, ProcessId, VERSION};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, bind, listen, socket, socketpair};
 use std::os::fd::OwnedFd;
 
@@ -118,14 +118,15 @@ async fn a_keeper_that_speaks_nothing_of_ours_is_refused_politely() {
         });
         let refused = Keeper::attach(&path, crate::Attach::IfFree).await.expect_err("no common version");
         assert!(matches!(refused, KeeperError::Version { .. }), "{refused:?}");
-        assert!(refused.to_string().contains("this program 1 to 2"), "{refused}");
+        let ours = format!("this program {OLDEST} to {VERSION}");
+        assert!(refused.to_string().contains(&ours), "{refused}");
     }
 }
 
 #[tokio::test]
 async fn words_and_fields_of_a_later_version_do_no_harm() {
     let Opening { keeper, mut events, .. } = greeted(served_by(|say, hear| {
-        say(json!({"body": {"hello": {"version": 3, "oldest": 1, "mood": "good"}}, "more": 1}));
+        say(json!({"body": {"hello": {"version": VERSION + 1, "oldest": 1, "mood": "good"}}, "more": 1}));
         say(json!({"body": {"weather": {"id": 1}}}));
         let call = hear().expect("a call");
         say(json!({"call": call["call"], "body": {"dance": {}}}));
@@ -153,4 +154,59 @@ async fn where_nobody_listens_is_said() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("keeper.sock");
     assert!(matches!(Keeper::attach(&path, crate::Attach::IfFree).await, Err(KeeperError::NotThere { .. })));
+}
+
+/// It would start the process on pipes, with nothing to read, and say nothing.
+#[tokio::test]
+async fn an_older_keeper_is_not_asked_for_terminals() {
+    let Opening { keeper, .. } = greeted(served_by(|say, hear| {
+        say(json!({"body": {"hello": {"version": 2, "oldest": 1}}}));
+        assert!(hear().is_none(), "it was asked");
+    }))
+    .await;
+    let launch = |terminal| -> crate::Launch {
+        let text = json!({
+            "id": 1, "program": {"path": "/bin/true"}, "argv": [], "env": [], "plan": plan(), "stop_signal": 15,
+            "grace": {"secs": 1, "nanos": 0}, "terminal": terminal,
+        });
+        serde_json::from_value(text).expect("a launch")
+    };
+    let size = toka_core::TerminalSize::default();
+    let refused = keeper.spawn(launch(Some(size))).await.expect_err("too old");
+    assert!(refused.to_string().contains("too old to start a process on a terminal"), "{refused}");
+    let null = std::fs::File::open("/dev/null").expect("null").into();
+    let refused = keeper.spawn_reading(launch(None), null).await.expect_err("too old");
+    assert!(refused.to_string().contains("too old to start a process that reads"), "{refused}");
+}
+
+fn plan() -> toka_sandbox::SandboxPlan {
+    let own = |name: &str| std::path::Path::new("/nonexistent").join(name);
+    let folders = toka_sandbox::AgentFolders {
+        workspace: own("workspace"),
+        home: own("home"),
+        tmp: own("tmp"),
+        artifacts: own("artifacts"),
+        inputs: Vec::new(),
+        inputs_dir: own("inputs"),
+        credentials: own("credentials"),
+        door: own("door"),
+        state_dir: own("state"),
+        run_dir: own("run"),
+        working_dir: own("workspace"),
+        user_home: own("user"),
+    };
+    let name = toka_core::Name::new("agent").expect("a label");
+    toka_sandbox::SandboxPlan::compile(&toka_sandbox::CompileInput {
+        confinement: &toka_core::Confinement::default(),
+        folders: &folders,
+        host: &toka_sandbox::HostFacts::probe(),
+        project: &name,
+        agent: &name,
+        workstream_files: &[],
+        workstream_dir: None,
+        toka_exe: std::path::Path::new("/bin/true"),
+        programs: &[],
+        run_as: None,
+    })
+    .expect("a plan")
 }

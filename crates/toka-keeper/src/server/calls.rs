@@ -18,7 +18,9 @@ impl Server {
         let role = self.peers.get(&peer).map(|peer| peer.role);
         let body = match (role, request) {
             (_, Request::Attach { attach, .. }) => return self.attach(caller, attach),
-            (Some(Role::Daemon), Request::Spawn(launch)) => return self.spawn(caller, &launch),
+            (Some(Role::Daemon), Request::Spawn(launch)) => {
+                return self.spawn(caller, &launch, descriptors.into_iter().next());
+            }
             (Some(Role::Daemon), Request::HandBack { id, from }) => return self.hand_back(caller, id, from),
             (Some(Role::Daemon), request) => self.act(request, descriptors),
             _ => failed("ask anything before attaching"),
@@ -122,7 +124,8 @@ impl Server {
         }
     }
 
-    fn spawn(&mut self, caller: Caller, launch: &Launch) {
+    /// Starts a process, which reads `input`, if there is any.
+    fn spawn(&mut self, caller: Caller, launch: &Launch, input: Option<OwnedFd>) {
         let id = launch.id;
         if let Some(obstacle) = self.obstacle_to(id) {
             return self.answer(caller, failed(obstacle), Vec::new());
@@ -135,8 +138,12 @@ impl Server {
                 None => return self.answer(caller, failed("find the process to start beside"), Vec::new()),
             },
         };
+        if let Some(input) = &input {
+            super::terminal::give_input(input, launch);
+        }
+        let input = input.as_ref().unwrap_or(&self.null);
         let readers = if self.outlives() { Readers::AreSucceeded } else { Readers::MayGo };
-        match Child::start(&self.preparer, &self.null, caller, launch, host, readers) {
+        match Child::start(&self.preparer, input, caller, launch, host, readers) {
             Ok(child) => {
                 let birth = child.birth;
                 self.mains.insert(child.pid, id);

@@ -23,6 +23,7 @@ use super::notification::{self, Notification};
 use super::number;
 use super::peer::Caller;
 use super::pipes::{self, Readers};
+use super::terminal::OwnTerminal;
 use crate::protocol::{self, Body, Entry, Launch, Orphan, ProcessId, StartError, State, Status};
 
 /// How far it is.
@@ -52,6 +53,8 @@ pub(super) struct Child {
     pub(super) enforcement: Enforcement,
     /// The read ends of its output and errors; lost when it was adopted and they could not be opened anew.
     pub(super) pipes: Option<[OwnedFd; 2]>,
+    /// Its terminal, until it executes its program; from then on the master is in the place of its output.
+    pub(super) terminal: Option<OwnTerminal>,
     pub(super) held: Held,
     pub(super) usage: Usage,
     /// What a person should know about what it left.
@@ -88,10 +91,11 @@ enum Freezer {
 }
 
 impl Child {
-    /// Prepares everything, forks, and returns at once; the child confines itself and executes its program.
+    /// Prepares everything, forks, and returns at once; the child confines itself and executes its program. It reads
+    /// `input`.
     pub(super) fn start(
         preparer: &Preparer,
-        null: &OwnedFd,
+        input: &OwnedFd,
         caller: Caller,
         launch: &Launch,
         host: Option<&Self>,
@@ -103,6 +107,7 @@ impl Child {
         let (report, report_end) = pipe2(OFlag::O_CLOEXEC).map_err(|error| failed(error.into()))?;
         let leaf = leaf_name(launch.id);
         let notification = launch.notification_fd.map(Notification::new).transpose()?;
+        let terminal = launch.terminal.map(OwnTerminal::new).transpose()?;
         let number = launch.notification_fd;
         let report_end = notification::elsewhere(report_end, number)?;
         let executable = Executable::new(preparer, launch)?;
@@ -112,7 +117,12 @@ impl Child {
         };
         let prepared = preparer.prepare(&launch.plan, seat)?;
         let (group, enforcement) = (prepared.group.clone(), prepared.enforcement.clone());
-        let streams = Streams { input: null.as_fd(), output: output_end.as_fd(), error: error_end.as_fd() };
+        let streams = Streams {
+            input: input.as_fd(),
+            output: output_end.as_fd(),
+            error: error_end.as_fd(),
+            terminal: terminal.as_ref().map(OwnTerminal::for_child),
+        };
         let birth = prepared.birth(&launch.plan);
         let begun = prepared.start(birth, preparer, || {
             let ends = Ends { streams, notification: notification.as_ref(), report: report_end.as_fd() };
@@ -142,6 +152,7 @@ impl Child {
             group,
             enforcement,
             pipes: Some([output, error]),
+            terminal,
             held,
             usage: Usage::default(),
             status,
@@ -174,6 +185,7 @@ impl Child {
             group,
             enforcement: orphan.enforcement.clone(),
             pipes: watch.as_ref().and_then(|_| pipes::reopen(orphan.pid)),
+            terminal: None,
             held: Held::default(),
             usage: Usage::default(),
             status: None,

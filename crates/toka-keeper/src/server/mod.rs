@@ -12,6 +12,7 @@ mod past;
 mod peer;
 mod peers;
 mod pipes;
+mod terminal;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -264,6 +265,7 @@ impl Server {
         match child::read_report(report) {
             None => {
                 let early = child.executed();
+                child.take_terminal();
                 let start_time = outlives.then(|| child.begun()).flatten();
                 let enforcement = child.enforcement.clone();
                 let body = Body::Started { pid: child.pid, enforcement, start_time };

@@ -65,6 +65,8 @@ impl<P: Processes> Actor<P> {
         let last = (self.progress.flush(), self.metrics.flush());
         self.tell_progress(last);
         (self.grace, self.timeout) = (None, Countdown::Never);
+        let terminal = self.terminal.take();
+        let ended = exit.clone();
         (self.probing, self.watching, self.survey) = (None, None, None);
         match self.verdict(&exit) {
             Verdict::Final => self.end_for_good(exit, usage).await,
@@ -90,6 +92,9 @@ impl<P: Processes> Actor<P> {
                 self.settle();
                 self.step(Happening::GivenUp { exit, restarts });
             }
+        }
+        if let Some(terminal) = terminal {
+            terminal.end(ended);
         }
     }
 

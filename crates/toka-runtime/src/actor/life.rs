@@ -18,7 +18,7 @@ use crate::beside::Beside;
 use crate::countdown::Countdown;
 use crate::door::{Door, Gate};
 use crate::output::{LogWriter, Pump};
-use crate::{Command, Hooks, Processes, Profile, StopPolicy};
+use crate::{Command, Hooks, Processes, Profile, StopPolicy, Terminal};
 
 /// How long a thaw before a stop may take: it is quick or it hangs, and the kill does not need it.
 const THAW: Duration = Duration::from_secs(2);
@@ -54,7 +54,7 @@ impl<P: Processes> Actor<P> {
             return;
         };
         let pre_start = self.pre_start(&command);
-        let Command { program, argv, env, plan } = command;
+        let Command { program, argv, env, plan, terminal } = command;
         let StopPolicy { signal: stop_signal, grace } = self.profile.stop;
         let launch = toka_keeper::Launch {
             id: self.profile.id,
@@ -64,6 +64,7 @@ impl<P: Processes> Actor<P> {
             plan,
             beside: None,
             notification_fd: self.profile.probes.notification_fd(),
+            terminal,
             stop_signal,
             grace,
         };
@@ -153,7 +154,11 @@ impl<P: Processes> Actor<P> {
     }
 
     pub(super) fn pump(&mut self, pipes: [std::os::fd::OwnedFd; 2]) -> std::io::Result<()> {
-        let writer = self.writer.take().expect("the log was opened before the start");
+        let mut writer = self.writer.take().expect("the log was opened before the start");
+        self.terminal = Terminal::of(&pipes[0])?;
+        if let Some(terminal) = &self.terminal {
+            writer.show_on(terminal.clone());
+        }
         let (tx, notes) = mpsc::unbounded_channel();
         let pump = Pump::new(pipes, writer, self.profile.awaited_lines.clone(), tx)?;
         let (gone, is_gone) = oneshot::channel();

@@ -40,7 +40,7 @@ use crate::disk::{Measured, Surveyor};
 use crate::door::{Door, Message};
 use crate::output::Note;
 use crate::probe::ProbeNote;
-use crate::{Admission, Adopted, Command, Durable, EventSink, Processes, Profile};
+use crate::{Admission, Adopted, Command, Durable, EventSink, Processes, Profile, Terminal};
 use hooks::{Occasion, StartOutcome};
 pub(crate) use life::whole_chain;
 use notices::Remark;
@@ -69,6 +69,11 @@ pub(crate) enum Order {
     Refuse {
         /// Why.
         exit: Exit,
+    },
+    /// What others may look at and type into, if it runs on a terminal.
+    Terminal {
+        /// Where that goes.
+        answer: oneshot::Sender<Option<Terminal>>,
     },
     /// The keeper's word.
     Keeper(KeeperEvent),
@@ -168,6 +173,8 @@ pub(crate) struct Actor<P> {
     notes: Option<mpsc::UnboundedReceiver<Box<Note>>>,
     writer: Option<crate::output::LogWriter>,
     pump: Option<Pumping>,
+    /// While it runs on one.
+    terminal: Option<Terminal>,
     progress: Coalescer<Progress>,
     metrics: Coalescer<Metrics>,
     tasks: BTreeMap<usize, RunningTask>,
@@ -220,12 +227,18 @@ impl<P: Processes> Actor<P> {
             notes: None,
             writer: None,
             pump: None,
+            terminal: None,
             progress: Coalescer::default(),
             metrics: Coalescer::default(),
             tasks: BTreeMap::new(),
             leaves: 0,
             succeeds: Succeeds::Nobody,
         }
+    }
+
+    /// Where is counted what commands beside it use.
+    pub(crate) fn spent(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.spent)
     }
 
     /// Lives until the agent's end, or until nobody could start it any more; goes on with the life that it is given, if any.
@@ -331,6 +344,7 @@ impl<P: Processes> Actor<P> {
             }
             Order::Refuse { exit } if self.state == AgentState::Pending => self.finish(exit).await,
             Order::Block { .. } | Order::Refuse { .. } => {}
+            Order::Terminal { answer } => drop(answer.send(self.terminal.clone())),
             Order::Keeper(event) => self.on_keeper(event).await,
         }
     }

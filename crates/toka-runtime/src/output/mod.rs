@@ -29,7 +29,7 @@ pub use archive::{Archivist, EveryLog, excess_of};
 pub use history::{Extent, History, Item, last_items, tail};
 pub use index::{Gap, Stream};
 pub use place::LogPlace;
-pub(crate) use pump::{Note, Pump};
+pub(crate) use pump::{Note, Pump, receiver};
 pub use reader::{Ending, Entry, Line, LogReader, MAX_PIECE};
 pub use segment::{Segment, older_folder, segments};
 pub use writer::LogWriter;

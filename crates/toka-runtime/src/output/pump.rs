@@ -8,6 +8,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
+use rustix::termios::isatty;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{mpsc, oneshot};
 
@@ -71,10 +72,10 @@ enum Told {
 }
 
 impl Pump {
-    /// Takes the read ends of stdout and stderr.
+    /// Takes the read ends of stdout and stderr; the first may be the master of a terminal, which does not block.
     ///
     /// # Errors
-    /// When they are no pipes, or cannot be polled.
+    /// When they cannot be polled.
     pub(crate) fn new(
         pipes: [OwnedFd; 2],
         writer: LogWriter,
@@ -83,7 +84,7 @@ impl Pump {
     ) -> std::io::Result<Self> {
         let [stdout, stderr] = pipes;
         Ok(Self {
-            pipes: [Some(Receiver::from_owned_fd(stdout)?), Some(Receiver::from_owned_fd(stderr)?)],
+            pipes: [Some(receiver(stdout)?), Some(Receiver::from_owned_fd(stderr)?)],
             enlarged: [Size::Small; 2],
             writer,
             watch: Watch::new(texts),
@@ -118,6 +119,7 @@ impl Pump {
         for stream in Stream::ALL {
             self.rest(stream);
         }
+        self.writer.show_no_more();
         self.writer.lost()
     }
 
@@ -218,6 +220,11 @@ impl Pump {
             let _ = self.notes.send(Box::new(Note::Losing));
         }
     }
+}
+
+/// What reads from it by readiness.
+pub(crate) fn receiver(output: OwnedFd) -> std::io::Result<Receiver> {
+    if isatty(&output) { Receiver::from_owned_fd_unchecked(output) } else { Receiver::from_owned_fd(output) }
 }
 
 async fn ready(pipe: Option<&Receiver>) {

@@ -16,6 +16,7 @@ use super::index::{Batch, Gap, MAGIC, Mark, Stream};
 use super::place::LogPlace;
 use super::turn::{self, Current};
 use super::{index_path, now_ms};
+use crate::Terminal;
 
 /// Most bytes that one call moves: a whole pipe of the default size, several times over.
 const MOVE: usize = 256 * 1024;
@@ -61,6 +62,8 @@ pub struct LogWriter {
     scratch: Vec<u8>,
     /// What of the scratch was read from the pipe and is not written yet.
     held: Range<usize>,
+    /// Who sees it beside the log: nobody, unless it comes from a terminal.
+    terminal: Option<Terminal>,
 }
 
 /// The gap that is being counted.
@@ -156,7 +159,33 @@ impl LogWriter {
             rotation,
             scratch: Vec::new(),
             held: 0..0,
+            terminal: None,
         }
+    }
+
+    /// What is read from now on is the output of a terminal: others see it too, and its end shows otherwise.
+    pub(crate) fn show_on(&mut self, terminal: Terminal) {
+        (self.way, self.terminal) = (Way::Copy, Some(terminal));
+    }
+
+    /// Nothing more is read.
+    pub(super) fn show_no_more(&mut self) {
+        if let Some(terminal) = self.terminal.take() {
+            terminal.close();
+        }
+    }
+
+    /// Reads into the scratch. A terminal on which nobody writes any more says so with an error (`EIO`).
+    fn read(&mut self, pipe: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
+        self.scratch.resize(MOVE, 0);
+        let count = match (nix::unistd::read(pipe, &mut self.scratch[..most]), &self.terminal) {
+            (Err(Errno::EIO), Some(_)) => 0,
+            (outcome, _) => outcome?,
+        };
+        if let Some(terminal) = &self.terminal {
+            terminal.show(&self.scratch[..count]);
+        }
+        Ok(count)
     }
 
     /// Bytes in the current log.
@@ -235,9 +264,8 @@ impl LogWriter {
 
     fn copy(&mut self, pipe: BorrowedFd<'_>) -> Result<usize, Errno> {
         if self.held.is_empty() {
-            self.scratch.resize(MOVE, 0);
             let most = self.room().min(MOVE);
-            self.held = 0..nix::unistd::read(pipe, &mut self.scratch[..most])?;
+            self.held = 0..self.read(pipe, most)?;
             if self.held.is_empty() {
                 return Ok(0);
             }
@@ -255,8 +283,7 @@ impl LogWriter {
 
     fn discard(&mut self, pipe: BorrowedFd<'_>) -> io::Result<Moved> {
         if self.held.is_empty() {
-            self.scratch.resize(MOVE, 0);
-            match nix::unistd::read(pipe, &mut self.scratch) {
+            match self.read(pipe, MOVE) {
                 Ok(0) => return Ok(Moved::Eof),
                 Ok(count) => self.held = 0..count,
                 Err(errno) => return Err(errno.into()),

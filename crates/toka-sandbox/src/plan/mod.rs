@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use toka_core::{Compatibility, Layer, Name, NetworkAccess, Origin, SandboxMode};
 
 pub use compile::{AgentFolders, CompileError, CompileInput};
-pub(crate) use system::DEVICES;
 pub use system::SystemPaths;
+pub(crate) use system::{DEVICES, TTY};
 
 /// Everything that will be put in force around one process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

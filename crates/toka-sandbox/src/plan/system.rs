@@ -68,8 +68,12 @@ const CONFIGURATION_MORE: [&str; 8] = [
 /// Facts about processors and memory that runtimes ask for.
 const FACTS: [&str; 2] = ["/sys/devices/system", "/sys/kernel/mm/transparent_hugepage"];
 
-/// Device files that are safe to share (null(4), random(4), pts(4)).
-pub(crate) const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
+/// Device files that are safe to share (null(4), random(4)). /dev/tty stands for the controlling terminal of whoever opens
+/// it (tty(4)): an agent has one of its own or none.
+pub(crate) const DEVICES: [&str; 6] =
+    ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", TTY];
+/// A host without terminals does not have it.
+pub(crate) const TTY: &str = "/dev/tty";
 
 /// What of the system is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -148,6 +148,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     }),
     ("tty-inject", tty_inject),
     ("tty-paste", tty_paste),
+    ("stdin-inject", |_| done(sys::call(libc::SYS_ioctl, &[0, libc::TIOCSTI as usize, sys::at(b"x")]))),
     ("controlling-tty", |_| done(io(fs::File::open("/dev/tty")))),
 ];
 

@@ -38,7 +38,7 @@ pub(super) struct Process {
     #[serde(default)]
     #[schemars(schema_with = "kinds::text", extend("default" = "invoking", "examples" = ["dynamic"]))]
     user: String,
-    /// Whether the process gets a pseudo-terminal.
+    /// Whether the process runs on a terminal of its own instead of pipes, 80 by 24 until somebody attaches (`toka attach`).
     #[schemars(extend("default" = false, "examples" = [true]))]
     tty: Option<bool>,
 }

@@ -1,0 +1,292 @@
+//! `toka exec --sandbox FILE -- COMMAND`: one command behind the walls that a workstream declares, with nothing around it:
+//! no journal, no scheduling. It is how one looks at a sandbox from inside, and how the attack tests run.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use toka_core::capability::Policy;
+use toka_core::demand::{Ground, demands, refused};
+use toka_core::{Capability, Enforcement, ExitCode, Name};
+use toka_keeper::{
+    Keeper, KeeperEvent, KeeperOptions, Launch, ProcessId, Program, SpawnError, Started, Status,
+};
+use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
+use toka_workstream::{Agent, LoadOptions, Severity, Style};
+use tokio::net::unix::pipe;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::program::{self, Unexecuted};
+use crate::commands::folders;
+use crate::failure::{self, Failure};
+use crate::terminal::out;
+
+/// What of the options is about a sandbox of its own.
+#[derive(Debug, clap::Args)]
+pub(super) struct Options {
+    /// A workstream with one agent, whose `security` section confines the command, which then runs beside no agent
+    #[arg(long, value_name = "FILE", required_unless_present = "agent", conflicts_with_all = ["agent", "tty", "no_tty", "interactive", "project"])]
+    sandbox: Option<PathBuf>,
+    /// The workspace [default: the current folder]
+    #[arg(long, value_name = "DIR", requires = "sandbox")]
+    workdir: Option<PathBuf>,
+    /// Grant a dangerous capability; may be given several times
+    #[arg(long, value_name = "NAME", requires = "sandbox")]
+    allow: Vec<String>,
+    /// Print what is enforced as one line of JSON on stderr when the command has ended
+    #[arg(long, requires = "sandbox")]
+    json: bool,
+}
+
+impl Options {
+    /// The workstream, if there is to be a sandbox of its own.
+    pub(super) fn sandbox(&self) -> Option<&Path> {
+        self.sandbox.as_deref()
+    }
+}
+
+/// What to run, and where.
+pub(super) struct Own<'a> {
+    pub(super) sandbox: &'a Path,
+    pub(super) options: &'a Options,
+    /// Where the command's folders are made; a temporary folder, removed afterwards, when none is given.
+    pub(super) state_dir: Option<&'a Path>,
+    pub(super) command: &'a [OsString],
+}
+
+/// Runs the command; its exit status is ours.
+pub(super) fn run(own: &Own<'_>) -> anyhow::Result<ExitCode> {
+    let status = execute(own).or_else(|error| match error.downcast_ref::<Unexecuted>() {
+        Some(unexecuted) => {
+            let status = unexecuted.status();
+            failure::report(&error);
+            Ok(status)
+        }
+        None => Err(error),
+    })?;
+    std::process::exit(status)
+}
+
+/// Runs the command to its end, and removes what was made for it.
+fn execute(own: &Own<'_>) -> anyhow::Result<i32> {
+    let agent = load(own.sandbox)?;
+    let workspace = folders::workspace(own.options.workdir.as_deref())?;
+    grant(&agent, &workspace, &own.options.allow)?;
+    let mut temporary = None;
+    let root = match own.state_dir {
+        Some(folder) => {
+            std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+            folder.canonicalize().with_context(|| format!("resolve {}", folder.display()))?
+        }
+        None => {
+            let folder = tempfile::tempdir().context("make a temporary folder")?;
+            temporary.insert(folder).path().canonicalize().context("resolve the temporary folder")?
+        }
+    };
+    let folders = make_folders(&root, &workspace)?;
+    let launch = launch(&agent, &folders, own.command)?;
+    let leftovers = temporary.iter().map(|folder: &tempfile::TempDir| folder.path().to_owned()).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let Ended { status, enforcement, written } = runtime.block_on(supervise(launch, leftovers))?;
+    if own.options.json {
+        writeln!(std::io::stderr(), "{}", serde_json::to_string(&enforcement)?)?;
+    }
+    Ok(match (status, out::settle(written, ExitCode::Success)) {
+        (Status::Code(0), Err(unwritten)) => i32::from(failure::report(&unwritten.into()) as u8),
+        (Status::Code(code), _) => code,
+        (Status::Signal { signal, .. }, _) => 128 + signal,
+        (Status::Unknown, _) => i32::from(ExitCode::Internal as u8),
+    })
+}
+
+fn load(file: &Path) -> anyhow::Result<Agent> {
+    let loaded = toka_workstream::load(&[file.to_owned()], &LoadOptions::default());
+    let errors: Vec<_> =
+        loaded.diagnostics.iter().filter(|d| d.severity == Severity::Error).cloned().collect();
+    let invalid = |message: &str| Failure::new(ExitCode::Invalid, format!("{}: {message}", file.display()));
+    match loaded.set.map(|set| set.agents) {
+        None => {
+            eprint!("{}", loaded.sources.render(&errors, Style::Plain));
+            Err(invalid("the file has errors").into())
+        }
+        Some(agents) => {
+            let [agent]: [Agent; 1] = agents.try_into().map_err(|agents: Vec<_>| {
+                invalid(&format!("needs exactly one agent, has {}", agents.len()))
+            })?;
+            Ok(agent)
+        }
+    }
+}
+
+fn grant(agent: &Agent, workspace: &Path, allow: &[String]) -> Result<(), Failure> {
+    let policy =
+        Policy { allow: allow.iter().map(|name| Capability::parse(name)).collect(), ..Policy::default() };
+    let ground = Ground { workspace, user_home: &user_home(), resolve: &toka_daemon::confine::follow_links };
+    let demands = demands(&agent.confinement, &ground);
+    if let Some((demand, refusal)) = refused(&demands, &policy).next() {
+        let help = format!("grant it with --allow {}", demand.value);
+        return Err(Failure::new(ExitCode::Denied, format!("{}: {refusal}", demand.origin)).help(help));
+    }
+    Ok(())
+}
+
+fn user_home() -> PathBuf {
+    std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from)
+}
+
+fn make_folders(root: &Path, workspace: &Path) -> anyhow::Result<AgentFolders> {
+    let make = |name: &str| -> anyhow::Result<PathBuf> {
+        let folder = root.join(name);
+        std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        Ok(folder)
+    };
+    Ok(AgentFolders {
+        workspace: workspace.to_owned(),
+        home: make("home")?,
+        tmp: make("tmp")?,
+        artifacts: make("artifacts")?,
+        inputs: Vec::new(),
+        inputs_dir: make("inputs")?,
+        credentials: make("credentials")?,
+        door: make("door")?,
+        state_dir: root.to_owned(),
+        run_dir: root.to_owned(),
+        working_dir: workspace.to_owned(),
+        user_home: user_home(),
+    })
+}
+
+fn launch(agent: &Agent, folders: &AgentFolders, command: &[OsString]) -> anyhow::Result<Launch> {
+    let host = HostFacts::probe();
+    let project = Name::new(&format!("exec-{}", std::process::id())).context("name the project")?;
+    let executable = std::env::current_exe().context("find the toka binary")?;
+    let mut input = CompileInput {
+        confinement: &agent.confinement,
+        folders,
+        host: &host,
+        project: &project,
+        agent: &agent.name,
+        workstream_files: &[],
+        workstream_dir: None,
+        toka_exe: &executable,
+        programs: &[],
+        run_as: None,
+    };
+    let search = SandboxPlan::compile(&input)?;
+    let path = search.environment().iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value);
+    let program = program::find(&command[0], path, &folders.working_dir)?;
+    let programs = [program.clone()];
+    input.programs = &programs;
+    let plan = SandboxPlan::compile(&input)?;
+    Ok(Launch {
+        id: ProcessId(1),
+        program: Program::Path(program),
+        argv: command.to_vec(),
+        env: environment(folders, &plan),
+        plan: Arc::new(plan),
+        beside: None,
+        notification_fd: None,
+        terminal: None,
+        stop_signal: nix::libc::SIGTERM,
+        grace: Duration::from_secs(2),
+    })
+}
+
+fn environment(folders: &AgentFolders, plan: &SandboxPlan) -> Vec<(OsString, OsString)> {
+    let mut variables: Vec<(OsString, OsString)> = ["LANG", "TERM", "TZ", "USER"]
+        .iter()
+        .filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)))
+        .collect();
+    for (name, folder) in [
+        ("HOME", &folders.home),
+        ("TMPDIR", &folders.tmp),
+        ("TOKA_ARTIFACTS", &folders.artifacts),
+        ("TOKA_INPUTS", &folders.inputs_dir),
+        ("CREDENTIALS_DIRECTORY", &folders.credentials),
+    ] {
+        variables.push((name.into(), folder.into()));
+    }
+    variables.extend(plan.environment().iter().map(|(name, value)| (name.into(), value.into())));
+    variables
+}
+
+/// A command that is over.
+struct Ended {
+    status: Status,
+    enforcement: Enforcement,
+    /// Whether what it wrote to its stdout could be written to ours.
+    written: std::io::Result<()>,
+}
+
+/// Starts the command, hands its output through, passes signals on, and waits until all of it is gone.
+async fn supervise(launch: Launch, leftovers: Vec<PathBuf>) -> anyhow::Result<Ended> {
+    let options = KeeperOptions {
+        program: "/proc/self/exe".into(),
+        // A number of its own: several commands may run in one folder at once.
+        cgroup_name: format!("{}-{}", folders::cgroup_name(&launch.plan.working_dir), std::process::id()),
+        leftovers,
+        ..KeeperOptions::default()
+    };
+    let id = launch.id;
+    let (keeper, mut events) = Keeper::start(&options).await?;
+    let Started { stdout, stderr, enforcement, .. } = match keeper.spawn(launch).await {
+        Ok(started) => started,
+        Err(error) => {
+            keeper.shutdown().await;
+            return Err(start_failure(error));
+        }
+    };
+    let out = tokio::spawn(copy(stdout, std::io::stdout()));
+    let err = tokio::spawn(copy(stderr, std::io::stderr()));
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut ended = None;
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(KeeperEvent::Exited { status, .. }) => ended = Some(status),
+                Some(KeeperEvent::Notice { text, .. }) => eprintln!("toka: {text}"),
+                Some(KeeperEvent::Gone { .. }) => break,
+                Some(KeeperEvent::Closed | KeeperEvent::Replaced | KeeperEvent::Succeeded { .. }) | None => anyhow::bail!("the keeper is gone"),
+            },
+            _ = interrupt.recv() => keeper.signal(id, nix::libc::SIGINT),
+            _ = terminate.recv() => keeper.kill(id),
+        }
+    }
+    let (out, err) = (out.await, err.await);
+    // Nobody is left to be told when stderr itself cannot be written.
+    let _ = err;
+    keeper.shutdown().await;
+    let status = ended.context("the keeper did not say how the command ended")?;
+    Ok(Ended { status, enforcement, written: out.context("the output was not passed on")? })
+}
+
+fn start_failure(error: SpawnError) -> anyhow::Error {
+    if let Some(unexecuted) = Unexecuted::of_start(&error) {
+        return unexecuted.into();
+    }
+    let code = match &error {
+        SpawnError::Prepare(toka_sandbox::PrepareError::Refused(_)) => ExitCode::Denied,
+        _ => ExitCode::Internal,
+    };
+    Failure::new(code, format!("the command did not start: {error}")).into()
+}
+
+async fn copy(from: OwnedFd, mut to: impl std::io::Write) -> std::io::Result<()> {
+    use tokio::io::AsyncReadExt as _;
+    let mut pipe = pipe::Receiver::from_owned_fd(from)?;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match pipe.read(&mut buffer).await? {
+            0 => return Ok(()),
+            count => {
+                to.write_all(&buffer[..count])?;
+                to.flush()?;
+            }
+        }
+    }
+}

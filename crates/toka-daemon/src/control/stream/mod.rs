@@ -1,0 +1,124 @@
+//! Connections that become streams: somebody looks at an agent's terminal and types into it, or runs a command beside the
+//! agent. A request is refused like any other; once it is granted, the connection speaks [`frame`]s.
+
+mod attach;
+mod exec;
+pub mod frame;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{CONNECTION, UPGRADE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use toka_core::{AgentName, AgentState, AgentStatus, ExitCode, RunStatus};
+use tokio::io::WriteHalf;
+use tokio::sync::mpsc;
+
+use super::error::Error;
+use crate::project::{Gone, ProjectHandle};
+pub(super) use attach::attach;
+pub use exec::ExecBody;
+pub(super) use exec::exec;
+use frame::{End, PROTOCOL};
+
+/// What a connection is once it is upgraded.
+type Connection = TokioIo<Upgraded>;
+type Sending = WriteHalf<Connection>;
+
+/// The upgrade that a request asks for.
+fn wanted(request: &mut Request) -> Result<OnUpgrade, Error> {
+    if !asks_for_stream(request.headers()) {
+        let error = format!("this is a stream: ask with `Connection: Upgrade` and `Upgrade: {PROTOCOL}`");
+        return Err(Error::new(StatusCode::UPGRADE_REQUIRED, ExitCode::Usage, error));
+    }
+    Ok(hyper::upgrade::on(request))
+}
+
+fn asks_for_stream(headers: &HeaderMap) -> bool {
+    let has = |name, word: &str| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(word))
+    };
+    has(CONNECTION, "upgrade") && has(UPGRADE, PROTOCOL)
+}
+
+/// The answer after which the connection is a stream.
+fn granted() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
+    response
+}
+
+/// While input waits for somebody who does not read, nothing is read from the connection, and its end does not show; but
+/// something sent to it then fails.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// Hands on what was typed, and probes whether the other side is there as long as nobody takes it.
+async fn pass_on(typed: &mpsc::Sender<Vec<u8>>, keys: Vec<u8>, probe: &(impl Fn() + Sync)) {
+    loop {
+        match tokio::time::timeout(PROBE, typed.reserve()).await {
+            Ok(Ok(place)) => return place.send(keys),
+            // After its end nobody takes it.
+            Ok(Err(_)) => return,
+            Err(_) => probe(),
+        }
+    }
+}
+
+/// Longest that is quoted of what makes no sense.
+const QUOTED: usize = 200;
+
+fn nonsense(reason: &str) -> End {
+    End::Nonsense { reason: reason.chars().take(QUOTED).collect() }
+}
+
+fn has_process(state: &AgentState) -> bool {
+    matches!(state, AgentState::Running { .. } | AgentState::Paused { .. } | AgentState::Stopping { .. })
+}
+
+/// How long somebody waits for an agent that is about to start: it was begun a moment ago.
+const BEGINNING: Duration = Duration::from_secs(2);
+
+/// What is known of the project, when the agent has started or does not in this moment.
+async fn settled(handle: &ProjectHandle, name: &AgentName) -> Result<Arc<RunStatus>, Gone> {
+    let mut moved = handle.moved();
+    let deadline = tokio::time::Instant::now() + BEGINNING;
+    loop {
+        moved.borrow_and_update();
+        let status = handle.status().await?;
+        let begins =
+            |status: &AgentStatus| matches!(status.state, AgentState::Pending | AgentState::Starting);
+        if !status.agent(name).is_some_and(begins)
+            || !matches!(tokio::time::timeout_at(deadline, moved.changed()).await, Ok(Ok(())))
+        {
+            return Ok(status);
+        }
+    }
+}
+
+/// An agent that has a process.
+async fn running(handle: &ProjectHandle, agent: &str) -> Result<AgentStatus, Error> {
+    let name = AgentName::new(agent).map_err(|error| Error::bad_request(error.to_string()))?;
+    let status = settled(handle, &name).await?;
+    let known = || status.agents().iter().map(|agent| agent.name.clone()).collect::<Vec<_>>();
+    let status = status.agent(&name).cloned().ok_or_else(|| Error::no_agent(&name, &known()))?;
+    let does = match &status.state {
+        state if has_process(state) => return Ok(status),
+        AgentState::Running { .. } | AgentState::Paused { .. } | AgentState::Stopping { .. } => String::new(),
+        AgentState::Pending => "has not started yet".to_owned(),
+        AgentState::Starting => "is only starting".to_owned(),
+        AgentState::Backoff { .. } => "waits for its next start".to_owned(),
+        AgentState::Blocked { by } => format!("is blocked by {by}"),
+        AgentState::Ended { exit } | AgentState::Quarantined { exit, .. } => format!("has ended: {exit}"),
+    };
+    let error =
+        Error::new(StatusCode::CONFLICT, ExitCode::AgentFailed, format!("{name} does not run: it {does}"));
+    Err(error.help(format!("`toka logs {name}` shows what it wrote; `toka start {name}` starts it")))
+}
