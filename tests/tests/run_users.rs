@@ -125,6 +125,8 @@ fn the_plan_shows_the_user() {
     let scene = Scene::new(User::Root);
     let mut words = scene.run_words(&[agent("one", "nobody", "true")], &[]);
     words[1] = "plan".into();
+    // A plan starts nothing, and waits for nothing.
+    words.retain(|word| !word.to_string_lossy().contains("-pressure"));
     let shown = scene.run(&words);
     exit_code_of(&shown, 0);
     assert!(shown.stdout.contains("run as user"), "{shown:#?}");

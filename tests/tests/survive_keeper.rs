@@ -22,6 +22,24 @@ as_both_users!(
 );
 
 #[test]
+fn a_terminal_outlives_a_keeper_and_then_a_daemon() {
+    let Some(user) = User::root().filter(|user| live_on(*user)) else { return };
+    let scene = Scene::new(user);
+    let asked = Document::bare("asked").spec(&format!("process: {{shell: {ASKED:?}, tty: true}}"));
+    let detached = scene.detach(&[asked]);
+    eventually("it has begun", || lines_of(&scene, "asked") == ["begun"]);
+    let pid = detached.inspect("asked")["pid"].clone();
+    kill_keeper(&scene);
+    eventually("another has taken over", || told(&detached, "keeper_succeeded").len() == 1);
+    detached.toka(&["ps"]);
+    kill_daemon(&scene);
+    serve_again(&scene);
+    ask(&scene, "asked");
+    eventually("it has said both", || lines_of(&scene, "asked") == ["begun", "asked"]);
+    assert_eq!(detached.inspect("asked")["pid"], pid);
+}
+
+#[test]
 fn a_run_in_the_foreground_leaves_to_the_daemon_what_still_runs() {
     let Some(user) = User::root().filter(|user| live_on(*user)) else { return };
     let scene = Scene::new(user);
@@ -92,10 +110,11 @@ fn ask(scene: &Scene, agent: &str) {
     scene.write(&home.join("go"), "");
 }
 
-fn three(scene: &Scene) -> Detached<'_> {
+fn four(scene: &Scene) -> Detached<'_> {
     let again = "restart: {policy: always, max_restarts: 9, backoff: {initial: 10ms, jitter: 0}}";
     let detached = scene.detach(&[
-        service("api", "exec sleep 1000").spec(again),
+        // Its output goes elsewhere.
+        service("api", "exec sleep 1000 > ~/out").spec(again),
         service("paused", "exec sleep 1000").spec(again),
         service("asked", ASKED).spec("restart: {policy: no}"),
         service("deaf", "trap '' TERM; echo deaf; while :; do sleep 1000; done")
@@ -125,6 +144,7 @@ fn assert_looked_after(scene: &Scene, detached: &Detached<'_>, user: User, befor
         eventually("it has said both", || lines_of(scene, "asked") == ["begun", "asked"]);
         assert_eq!(detached.toka(&["resume", "paused"]).stdout, "paused  running\n");
         assert_eq!(starts_of(detached, "api"), 1);
+        assert_eq!(told(detached, "warning"), Vec::<Value>::new());
         detached.toka(&["kill", "deaf"]);
     } else {
         eventually("it is started again", || {
@@ -140,7 +160,7 @@ fn assert_looked_after(scene: &Scene, detached: &Detached<'_>, user: User, befor
 
 fn agents_of_a_killed_keeper_are_looked_after(user: User) {
     let scene = Scene::new(user);
-    let detached = three(&scene);
+    let detached = four(&scene);
     let (before, keeper, daemon) = (all_of(&detached), keeper_pid(&scene), daemon_pid(&scene));
     kill_keeper(&scene);
     eventually("another has taken over", || told(&detached, "keeper_succeeded").len() == 1);
@@ -156,7 +176,7 @@ fn agents_of_a_killed_keeper_are_looked_after(user: User) {
 
 fn agents_whose_keeper_and_daemon_were_killed_are_looked_after(user: User) {
     let scene = Scene::new(user);
-    let detached = three(&scene);
+    let detached = four(&scene);
     let before = all_of(&detached);
     kill_both(&scene);
     let told = scene.toka(&["ps"]);

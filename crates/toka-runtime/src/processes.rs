@@ -24,6 +24,13 @@ pub trait Processes: Clone + Send + Sync + 'static {
     fn kill(&self, id: ProcessId);
     /// The end of a process is on record: the keeper need not remember it any longer, and its number is free.
     fn settle(&self, id: ProcessId);
+    /// Has a descriptor held for the next daemon, in the place of what was held under that name.
+    fn hold(
+        &self,
+        id: ProcessId,
+        name: &str,
+        descriptor: OwnedFd,
+    ) -> impl Future<Output = io::Result<()>> + Send;
     /// Freezes the whole tree.
     fn freeze(&self, id: ProcessId) -> impl Future<Output = io::Result<()>> + Send;
     /// Lets the whole tree run again.
@@ -68,6 +75,10 @@ impl Processes for Keeper {
 
     fn settle(&self, id: ProcessId) {
         Self::settled(self, id);
+    }
+
+    async fn hold(&self, id: ProcessId, name: &str, descriptor: OwnedFd) -> io::Result<()> {
+        Self::hold(self, id, name, vec![descriptor]).await.map_err(io::Error::other)
     }
 
     async fn freeze(&self, id: ProcessId) -> io::Result<()> {

@@ -158,11 +158,11 @@ async fn route(
                 (None, KeeperEvent::Gone { id, .. }) => forget(*id),
                 (None, _) => {}
             },
-            // Another daemon goes on with the agents, and ours have nobody to tell; or another keeper, which they need not know.
-            KeeperEvent::Replaced | KeeperEvent::Succeeded { .. } => {}
-            KeeperEvent::Closed => {
+            // Another daemon goes on with the agents; ours have nobody to tell.
+            KeeperEvent::Replaced => {}
+            KeeperEvent::Succeeded { .. } | KeeperEvent::Closed => {
                 for orders in routes.values() {
-                    let _ = orders.send(Box::new(Order::Keeper(KeeperEvent::Closed)));
+                    let _ = orders.send(Box::new(Order::Keeper(event.clone())));
                 }
             }
         }

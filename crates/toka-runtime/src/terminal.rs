@@ -78,6 +78,14 @@ impl Terminal {
         Ok(Some(Self(Arc::new(Shared { master, viewers: Mutex::default(), end }))))
     }
 
+    /// Another descriptor of its master, for whoever holds it beyond our life.
+    ///
+    /// # Errors
+    /// When there is no room for another descriptor.
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.0.master.as_fd().try_clone_to_owned()
+    }
+
     /// Shows what the agent wrote to everybody who looks.
     pub(crate) fn show(&self, bytes: &[u8]) {
         let mut viewers = self.viewers();

@@ -83,6 +83,10 @@ impl Processes for FakeKeeper {
 
     fn settle(&self, _: ProcessId) {}
 
+    async fn hold(&self, _: ProcessId, _: &str, _: OwnedFd) -> io::Result<()> {
+        Ok(())
+    }
+
     async fn freeze(&self, _: ProcessId) -> io::Result<()> {
         self.ask(Asked::Freeze);
         Ok(())

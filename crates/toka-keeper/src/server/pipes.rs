@@ -49,7 +49,7 @@ pub(super) fn reopen(pid: i32) -> Option<[OwnedFd; 2]> {
     let [output, errors] = [1, 2].map(|number| reopen_one(pid, number));
     let (output, errors) = (output.ok()?, errors.ok()?);
     // Both into one: two readers would tear lines apart.
-    let errors = if is_same(&output, &errors) { null().ok()? } else { errors };
+    let errors = if is_same(&output, &errors) { ended().ok()? } else { errors };
     Some([output, errors])
 }
 
@@ -57,12 +57,12 @@ fn reopen_one(pid: i32, number: i32) -> io::Result<OwnedFd> {
     let path = format!("/proc/{pid}/fd/{number}");
     let found = match open(path.as_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
         Ok(found) => found,
-        Err(Errno::ENOENT) => return null(),
+        Err(Errno::ENOENT) => return ended(),
         Err(error) => return Err(error.into()),
     };
     // What it is is looked at before it is opened, which on a device can do something.
     if SFlag::from_bits_truncate(fstat(&found)?.st_mode) & SFlag::S_IFMT != SFlag::S_IFIFO {
-        return null();
+        return ended();
     }
     open_again(&found, OFlag::O_RDONLY | OFlag::O_NONBLOCK)
 }
@@ -72,6 +72,8 @@ fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
     matches!((key(one), key(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-fn null() -> io::Result<OwnedFd> {
-    Ok(std::fs::File::open("/dev/null")?.into())
+/// A pipe that is at its end.
+fn ended() -> io::Result<OwnedFd> {
+    let (read, _) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    Ok(read)
 }

@@ -167,6 +167,18 @@ impl<P: Processes> Actor<P> {
         Ok(())
     }
 
+    /// A new keeper opens the pipes of agents again; nobody can do that with the master of a terminal.
+    async fn entrust_terminal(&self) {
+        let Some(terminal) = &self.terminal else { return };
+        let held = match terminal.duplicate() {
+            Ok(master) => self.processes.hold(self.profile.id, "stdout", master).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = held {
+            self.warn(format!("the terminal of {} ends with this daemon: {error}", self.profile.name));
+        }
+    }
+
     pub(super) async fn pause(&mut self) {
         match self.processes.freeze(self.profile.id).await {
             Ok(()) => {
@@ -279,7 +291,7 @@ impl<P: Processes> Actor<P> {
     pub(super) async fn on_keeper(&mut self, event: KeeperEvent) {
         if self.spawning.is_some() {
             // The keeper may tell of the end of a short life before we have heard of its beginning.
-            if !matches!(event, KeeperEvent::Closed) {
+            if !matches!(event, KeeperEvent::Closed | KeeperEvent::Succeeded { .. }) {
                 self.early.push(event);
             }
             return;
@@ -300,7 +312,8 @@ impl<P: Processes> Actor<P> {
                 ));
                 self.gone(toka_core::event::Usage::default()).await;
             }
-            KeeperEvent::Closed | KeeperEvent::Replaced | KeeperEvent::Succeeded { .. } => {}
+            KeeperEvent::Succeeded { .. } => self.entrust_terminal().await,
+            KeeperEvent::Closed | KeeperEvent::Replaced => {}
         }
     }
 }
