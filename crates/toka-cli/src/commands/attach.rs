@@ -60,7 +60,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         Outcome::Ended(End::Nonsense { reason }) => Err(Failure::new(ExitCode::Internal, reason).into()),
         Outcome::Detached => {
-            eprintln!("detached from {name}, which goes on; {}", comes_back(&name));
+            // Where the agent has left the cursor.
+            eprintln!("\ndetached from {name}, which goes on; {}", comes_back(&name));
             Ok(ExitCode::Success)
         }
         Outcome::Told(ending) => Ok(ending.exit_code()),
