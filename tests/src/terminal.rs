@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
+use nix::sys::termios::{FlowArg, LocalFlags, Termios, tcflow, tcgetattr};
 use nix::unistd::tcgetpgrp;
 
 use crate::{Scene, until};
@@ -99,6 +99,14 @@ impl OnTerminal {
     pub fn resize(&self, columns: u16, rows: u16) {
         let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&self.keyboard, size).expect("a size");
+    }
+
+    /// Nothing more is shown, and whoever writes waits (ctrl-s; tcflow(3)).
+    ///
+    /// # Panics
+    /// When the terminal is gone.
+    pub fn stand_still(&self) {
+        tcflow(&self.terminal, FlowArg::TCOOFF).expect("a terminal");
     }
 
     /// The program that is in front on the terminal.

@@ -19,6 +19,7 @@ as_both_users!(
     input_is_only_passed_on_when_it_is_asked_for,
     a_command_has_a_terminal_where_there_is_one,
     a_command_ends_with_whoever_asked_for_it,
+    a_reader_that_goes_ends_the_command_and_not_the_daemon,
     a_command_ends_with_its_agent,
     an_interrupt_is_the_commands,
     what_does_not_run_cannot_be_joined,
@@ -60,6 +61,28 @@ fn exec_command(scene: &Scene, options: &[&str], command: &[&str]) -> Command {
 
 fn exec(scene: &Scene, options: &[&str], command: &[&str]) -> Output {
     exec_command(scene, options, command).output().expect("it starts")
+}
+
+/// As with `toka exec … | head`, and as when somebody kills it.
+fn a_reader_that_goes_ends_the_command_and_not_the_daemon(user: User) {
+    let scene = Scene::new(user);
+    let detached = host(&scene);
+    for round in 0..12 {
+        let mut client = exec_command(&scene, &[], &["yes"]).spawn().expect("it starts");
+        let mut first = [0; 2];
+        client.stdout.as_mut().expect("piped").read_exact(&mut first).expect("a line");
+        assert_eq!(&first, b"y\n");
+        if round % 2 == 0 {
+            drop(client.stdout.take());
+        } else {
+            client.kill().expect("our own child");
+        }
+        until(SOON, "its end", || client.try_wait().expect("our own child"));
+    }
+    let ended = || detached.toka(&["events", "--json", "--kind", "exec_ended"]).events().len();
+    eventually("all ends are on record", || ended() == 12);
+    let log = std::fs::read_to_string(scene.state().join("daemon.log")).unwrap_or_default();
+    assert!(!log.contains("panicked"), "{log}");
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -11,6 +11,7 @@ use toka_tests::{Document, Reading, Scene, User, as_both_users, processes_with, 
 as_both_users!(
     agents_are_seen_and_controlled_by_keys,
     a_signal_leaves_the_terminal_as_it_was,
+    a_signal_ends_it_though_its_terminal_stands_still,
     projects_come_and_go_and_a_dead_daemon_is_told,
     without_a_terminal_it_is_a_list,
 );
@@ -83,12 +84,8 @@ impl Screen {
 
 impl Top {
     fn start(scene: &Scene) -> Self {
-        Self::watched(scene, Reading::Going)
-    }
-
-    fn watched(scene: &Scene, reading: Reading) -> Self {
         let words = [toka_binary().into(), "top".into(), "--state-dir".into(), scene.state().into()];
-        Self(toka_tests::OnTerminal::start(scene, &words, reading))
+        Self(toka_tests::OnTerminal::start(scene, &words, Reading::Going))
     }
 
     /// What all that was written has drawn.
@@ -178,6 +175,19 @@ fn a_signal_leaves_the_terminal_as_it_was(user: User) {
     top.wait_for("api");
     kill(pid_of_top(&scene), Signal::SIGTERM).expect("our own process");
     assert_eq!(top.finish(), Some(143));
+}
+
+/// As after ctrl-s, with nobody who presses ctrl-q.
+fn a_signal_ends_it_though_its_terminal_stands_still(user: User) {
+    let scene = Scene::new(user);
+    let _detached = scene.detach(&[service("api")]);
+    let mut top = Top::start(&scene);
+    top.wait_for("api");
+    top.0.stand_still();
+    // It draws, and is held up.
+    top.0.press("?");
+    kill(pid_of_top(&scene), Signal::SIGTERM).expect("our own process");
+    assert_eq!(top.0.wait().code(), Some(143));
 }
 
 /// Its process, below the one that made its session.

@@ -77,6 +77,11 @@ pub enum EventKind {
         /// The exit status of the command.
         exit_code: u8,
     },
+    /// A run in the background is to end: its agents are stopped, and none is started any more.
+    RunEnding {
+        /// Who asked for it: `operator`, a signal.
+        by: String,
+    },
     /// Another daemon goes on with the run.
     RunAdopted {
         /// How many agents it has.

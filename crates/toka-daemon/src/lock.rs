@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -86,12 +86,18 @@ impl ProjectLock {
         Ok(Self { file })
     }
 
-    /// The lock that somebody held for us: a duplicate of the descriptor that it was taken with.
+    /// The lock at `path` that somebody held for us: a duplicate of the descriptor that it was taken with.
     ///
     /// # Errors
-    /// When it is not the lock any more.
+    /// When it is not the lock any more, or that of another state folder.
     pub(crate) fn handed_over(fd: OwnedFd, path: &Path) -> Result<Self, LockError> {
-        match Flock::lock(File::from(fd), FlockArg::LockExclusiveNonblock) {
+        let io = |source: io::Error| LockError::Io { path: path.to_owned(), source };
+        let file = File::from(fd);
+        let (theirs, ours) = (file.metadata().map_err(io)?, path.metadata().map_err(io)?);
+        if (theirs.dev(), theirs.ino()) != (ours.dev(), ours.ino()) {
+            return Err(io(io::Error::other("the keeper holds the lock of another state folder")));
+        }
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Self { file }),
             Err((file, Errno::EWOULDBLOCK)) => Err(LockError::Held(read_holder(file))),
             Err((_, errno)) => Err(LockError::Io { path: path.to_owned(), source: errno.into() }),

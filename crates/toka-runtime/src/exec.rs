@@ -24,6 +24,8 @@ pub struct Execution<P: Processes> {
     spent: Arc<AtomicU64>,
     streams: Option<Streams>,
     terminal: Option<Terminal>,
+    /// How it ended, as far as it was told.
+    status: Status,
 }
 
 /// Where what it writes can be read.
@@ -90,7 +92,7 @@ impl<P: Processes> Execution<P> {
         let output = Output(receiver(stdout).map_err(failed)?);
         let errors = Output(receiver(stderr).map_err(failed)?);
         let streams = Some(Streams { output, errors });
-        Ok(Self { number, orders, spent, streams, terminal })
+        Ok(Self { number, orders, spent, streams, terminal, status: Status::Unknown })
     }
 
     /// Its number, unique for the keeper.
@@ -118,12 +120,11 @@ impl<P: Processes> Execution<P> {
         self.number.processes().kill(self.id());
     }
 
-    /// Waits until it and all that it started are gone; how it ended, if anybody saw it. Cancel-safe but for the status.
+    /// Waits until it and all that it started are gone; how it ended, if anybody saw it. Cancel-safe.
     pub async fn ended(&mut self) -> Status {
-        let mut status = Status::Unknown;
         while let Some(order) = self.orders.recv().await {
             match *order {
-                Order::Keeper(KeeperEvent::Exited { status: how, .. }) => status = how,
+                Order::Keeper(KeeperEvent::Exited { status, .. }) => self.status = status,
                 Order::Keeper(KeeperEvent::Gone { usage, .. }) => {
                     self.spent.fetch_add(usage.cpu_us.unwrap_or(0), Ordering::Relaxed);
                     self.number.processes().settle(self.id());
@@ -133,6 +134,6 @@ impl<P: Processes> Execution<P> {
                 _ => {}
             }
         }
-        status
+        self.status
     }
 }

@@ -92,7 +92,10 @@ async fn attach(args: &Args) -> anyhow::Result<(Outcome, String)> {
     let _ =
         std::io::Write::write_all(&mut stderr(), format!("attached to {name}; {way_out} it\n").as_bytes());
     let screen = Screen::open()?;
-    let _raw = if args.no_stdin { None } else { Some(RawTerminal::enter()?) };
+    let _raw = match args.no_stdin {
+        false => Some(RawTerminal::enter()?),
+        true => stdin().is_terminal().then(RawTerminal::enter_to_look).transpose()?,
+    };
     let session = Session { stream, screen, keyboard, interrupts: Interrupts::Ours, follows_size: true };
     Ok((session.run().await?, name))
 }

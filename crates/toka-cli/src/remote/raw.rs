@@ -1,13 +1,13 @@
 //! The caller's terminal while somebody else draws on it: every key goes through as it is typed. However this program goes,
 //! the terminal is left as it was, and what a program that draws may have switched on is switched off.
 
-use std::io::{self, stdin, stdout};
+use std::io::{self, IsTerminal as _, stdin, stdout};
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{FlushArg, LocalFlags, SetArg, Termios, cfmakeraw, tcflush, tcgetattr, tcsetattr};
 
 /// The terminal as it was, while it is not.
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
@@ -31,9 +31,22 @@ impl RawTerminal {
     /// # Errors
     /// When there is none.
     pub(crate) fn enter() -> io::Result<Self> {
+        Self::enter_with(LocalFlags::empty())
+    }
+
+    /// The same for one that only looks: Ctrl-C is its own, and what is typed, or answered by the terminal, goes nowhere.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn enter_to_look() -> io::Result<Self> {
+        Self::enter_with(LocalFlags::ISIG)
+    }
+
+    fn enter_with(kept: LocalFlags) -> io::Result<Self> {
         let before = tcgetattr(stdin().as_fd())?;
         let mut raw = before.clone();
         cfmakeraw(&mut raw);
+        raw.local_flags |= before.local_flags & kept;
         restore_in_panic();
         *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
         let taken = Self(());
@@ -52,8 +65,10 @@ impl Drop for RawTerminal {
 fn restore() {
     let Some(before) = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
     // On the way out there is nobody to tell about a terminal that is gone.
+    // What the terminal has answered to the other side is nothing that was typed for the shell.
+    let _ = tcflush(stdin().as_fd(), FlushArg::TCIFLUSH);
     let _ = tcsetattr(stdin().as_fd(), SetArg::TCSANOW, &before);
-    if takes_more() {
+    if stdout().is_terminal() && takes_more() {
         let own = if ON_OTHER_SCREEN.load(Ordering::Relaxed) { OWN_SCREEN } else { b"" };
         // Not through the lock of the stream: who holds it may wait for the terminal.
         let _ = nix::unistd::write(stdout().as_fd(), &[own, PLAIN].concat());

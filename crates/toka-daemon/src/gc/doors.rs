@@ -1,8 +1,9 @@
 //! Short folders of doors, made where a usual path would be too long for a socket, and left when daemon and keeper were killed
 //! together.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::processes::Processes;
@@ -15,11 +16,23 @@ const IN_A_DOOR: [&str; 4] = ["notify", "agent", "sections.json", "sections.new"
 
 /// Removes those that nobody has any more.
 pub(super) fn collect(options: &GcOptions, processes: &Processes, collected: &mut Collected) {
+    let awaited = linked_to(&options.run_dir);
     for base in &options.door_bases {
         for folder in disk::entries(base).iter().filter(|folder| is_ours(folder)) {
+            if awaited.contains(folder) {
+                collected.keep(Kind::DoorFolder, folder, "a project that was kept has its doors in it");
+                continue;
+            }
             one(folder, options.mode, processes, collected);
         }
     }
+}
+
+/// The short folders that the doors of projects lie in which are still there: those of others were collected before.
+fn linked_to(run_dir: &Path) -> BTreeSet<PathBuf> {
+    let agents = disk::entries(run_dir).into_iter().flat_map(|project| disk::entries(&project));
+    let doors = agents.filter_map(|agent| std::fs::read_link(agent.join("door")).ok());
+    doors.filter_map(|door| Some(door.parent()?.to_owned())).collect()
 }
 
 fn one(folder: &Path, mode: Mode, processes: &Processes, collected: &mut Collected) {

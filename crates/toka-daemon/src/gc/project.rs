@@ -40,16 +40,23 @@ impl<'o> Place<'o> {
         if let Some(why) = self.in_use(processes) {
             return collected.keep(Kind::Project, &self.root, why);
         }
+        // From here on no run of it can begin; one may have begun and lost its daemon since the look.
+        let _lock = match self.mode {
+            Mode::Show => None,
+            Mode::Remove => match self.lock() {
+                Ok(lock) => lock,
+                Err(why) => return collected.keep(Kind::Project, &self.root, why),
+            },
+        };
+        if let Some(why) = self.living(&Processes::scan(Path::new("/proc"))) {
+            return collected.keep(Kind::Project, &self.root, why);
+        }
         let mut found = Collected::default();
         self.find(&mut found);
         collected.kept.append(&mut found.kept);
-        if self.mode == Mode::Show || found.items.is_empty() {
+        if self.mode == Mode::Show {
             return collected.items.append(&mut found.items);
         }
-        let _lock = match self.lock() {
-            Ok(lock) => lock,
-            Err(why) => return collected.keep(Kind::Project, &self.root, why),
-        };
         for item in found.items {
             match self.remove(item.kind, &item.path) {
                 Ok(freed) => collected.items.push(super::Item { bytes: item.bytes.or(freed), ..item }),
@@ -68,6 +75,11 @@ impl<'o> Place<'o> {
         if lock.is_ok_and(|lock| !lock.is_file()) {
             return Some("its lock is no file".to_owned());
         }
+        self.living(processes)
+    }
+
+    /// Its agents that run on, in a sentence.
+    fn living(&self, processes: &Processes) -> Option<String> {
         let mut living: BTreeSet<u32> =
             self.groups.iter().flat_map(|group| groups::processes(group)).collect();
         // Where there are no groups.

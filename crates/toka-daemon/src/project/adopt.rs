@@ -25,7 +25,7 @@ use tracing::{Instrument as _, Span};
 use super::admit::Ground;
 use super::handle::ProjectHandle;
 use super::keeping::{heed, keeper_options, keeper_socket};
-use super::legacy::{Legacy, furnish, is_unfinished, orphans};
+use super::legacy::{Legacy, furnish, has_ended, is_unfinished, orphans};
 use super::member::{Employer, Ids, Member};
 use super::open::{RunFolder, describe, open_journal, run_folder, settle};
 use super::queue::Queue;
@@ -65,11 +65,16 @@ impl Project {
     async fn take_over(options: AdoptOptions, span: Span) -> Result<Option<Opened>, RunError> {
         let root = options.state_dir.join("projects").join(options.project.as_str());
         let socket = keeper_socket(&options.run_dir.join(options.project.as_str()));
-        let attached = match Keeper::attach(&socket, Attach::IfFree).await {
+        let mut attached = match Keeper::attach(&socket, Attach::IfFree).await {
             Err(KeeperError::NotThere { .. }) if !is_unfinished(&root) => return Ok(None),
             Err(KeeperError::NotThere { .. }) => None,
             attached => Some(attached.map_err(RunError::Keeper)?),
         };
+        // Its daemon was killed between two runs.
+        if let Some(attached) = attached.take_if(|_| has_ended(&root)) {
+            attached.keeper.shutdown().await;
+            return Ok(None);
+        }
         let declaration = read_declaration(&root)?;
         let Parsed { set, plan, .. } =
             declaration.parse().map_err(|_| unreadable(&root, "its workstreams have errors now"))?;
@@ -216,6 +221,7 @@ fn recall_state(plan: &Plan, past: &[Event]) -> (RunState, Option<EventKind>) {
                 }
             }
             (None, EventKind::RunStarted { agents, .. }) => last = agents.iter().collect(),
+            (None, EventKind::RunEnding { by }) => state.request_stop(by),
             (None, EventKind::RunChanged { agents, changed, .. }) => {
                 last = agents.iter().collect();
                 for agent in changed.iter().filter(|agent| plan.position(agent).is_some()) {

@@ -7,7 +7,8 @@ use toka_core::command::decide_signal;
 use toka_core::request::{DenyReason, decide};
 use toka_core::state::Happening;
 use toka_core::{
-    AgentName, AgentState, Answer, Answers, Command, Coverage, Decision, Exit, Layer, Request, Urgency,
+    AgentName, AgentState, Answer, Answers, Command, Coverage, Decision, EventKind, Exit, Layer, Request,
+    Urgency,
 };
 
 use super::Project;
@@ -203,6 +204,10 @@ impl Project {
     }
 
     fn down(&mut self, urgency: Urgency, by: &str) {
+        // A run that another daemon may go on with ends there too.
+        if self.state.ending().is_none() && !self.state.ends_by_itself() {
+            drop(self.journal.record(None, EventKind::RunEnding { by: by.to_owned() }));
+        }
         self.state.request_stop(by);
         // What was to follow a stop does not any more; whoever waits for a change hears that the run is over.
         self.batches.clear();

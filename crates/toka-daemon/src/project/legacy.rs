@@ -46,12 +46,13 @@ impl Legacy {
         run: RunId,
     ) -> Result<Self, RunError> {
         let Attached { keeper, events, holdings } = attached;
-        keeper.succeed_with(heir);
         let lock = match entrusted(&keeper).await.map_err(RunError::Keeper)? {
-            Some(lock) => ProjectLock::handed_over(lock, &folders.root()),
+            Some(lock) => ProjectLock::handed_over(lock, &folders.lock()),
             None => ProjectLock::take(&folders.lock(), run),
         };
-        Ok(Self { keeper, events, holdings, lock: lock.map_err(RunError::Lock)? })
+        let lock = lock.map_err(RunError::Lock)?;
+        keeper.succeed_with(heir);
+        Ok(Self { keeper, events, holdings, lock })
     }
 
     /// What a new keeper finds of a run whose keeper was killed too.
@@ -187,6 +188,12 @@ pub(crate) fn unfinished(state_dir: &Path) -> Vec<ProjectName> {
         goes_on.filter_map(|entry| ProjectName::new(entry.file_name().to_str()?).ok()).collect();
     names.sort();
     names
+}
+
+/// Whether the last run in a project's folder has ended.
+pub(super) fn has_ended(root: &Path) -> bool {
+    let last = Reader::new(journal_in(root)).runs(1).ok().and_then(|runs| runs.into_iter().next());
+    last.is_some_and(|run| run.ended.is_some())
 }
 
 /// Whether the last run in a project's folder was to go on without whoever began it, and has not ended.

@@ -92,8 +92,11 @@ impl Project {
         let options = keeper_options(&ground, doors.short(), lifetime);
         let started = lock.shared_with_child(Keeper::start(&options)).await;
         let (keeper, keeper_events) = started.map_err(RunError::Keeper)?;
-        if lifetime == Lifetime::UntilStopped {
-            entrust(&keeper, &lock).await.map_err(RunError::Keeper)?;
+        if lifetime == Lifetime::UntilStopped
+            && let Err(error) = entrust(&keeper, &lock).await
+        {
+            keeper.shutdown().await;
+            return Err(RunError::Keeper(error));
         }
         begin(&journal, &ground, &plan, lifetime).await;
         if let Some(message) = ended {

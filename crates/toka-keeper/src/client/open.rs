@@ -82,8 +82,11 @@ impl Keeper {
     ) -> Result<(Self, mpsc::UnboundedReceiver<KeeperEvent>), KeeperError> {
         let start = |source: io::Error| KeeperError::Start { program: options.program.clone(), source };
         let (socket, process) = launch(options).map_err(start)?;
-        // As long as it is not settled in, nobody could go on.
-        let after_loss = AfterLoss::Kill { cgroup_name: options.cgroup_name.clone() };
+        // As long as it is not settled in, nobody could go on; but those that it is to take over were there before.
+        let after_loss = match options.adopt.is_empty() {
+            true => AfterLoss::Kill { cgroup_name: options.cgroup_name.clone() },
+            false => AfterLoss::Spare,
+        };
         let Opening { keeper, mut events, hello } =
             Self::open(socket, Some(process), after_loss).map_err(start)?;
         match hello.await {
@@ -158,15 +161,21 @@ impl Keeper {
 
     /// Tells a keeper that was just started what is expected of it beyond the first daemon's life.
     async fn settle_in(&self, options: &KeeperOptions) -> Result<(), KeeperError> {
-        if let Outlive::Listen { socket } = &options.outlive {
-            self.done(Request::Listen { socket: socket.clone().into() }).await?;
-        }
-        if options.outlive == Outlive::EndWithDaemon && options.adopt.is_empty() {
-            return Ok(());
-        }
         let orphans = options.adopt.clone();
         self.shared.roster().extend(orphans.iter().map(|orphan| (orphan.id, orphan.clone())));
-        self.done(Request::Adopt { orphans }).await
+        let adopts = options.outlive != Outlive::EndWithDaemon || !orphans.is_empty();
+        let listen = async {
+            match &options.outlive {
+                Outlive::Listen { socket } => {
+                    self.done(Request::Listen { socket: socket.clone().into() }).await
+                }
+                Outlive::EndWithDaemon => Ok(()),
+            }
+        };
+        let adopt = async { if adopts { self.done(Request::Adopt { orphans }).await } else { Ok(()) } };
+        // Both are asked before an answer comes: one that listens has taken over what there was.
+        let (listens, adopted) = tokio::join!(biased; listen, adopt);
+        listens.and(adopted)
     }
 
     /// From now on, when this keeper is killed, another is started by `heir`, and takes over what it left.

@@ -4,6 +4,7 @@
 //! A start that was not answered may have happened: what it left is not among what is taken over, so it is killed before
 //! it is started again.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
@@ -84,6 +85,8 @@ impl Line {
                 Ok(Err(error)) => tracing::warn!(%error, "another keeper could not take over"),
                 Err(_) => tracing::warn!("another keeper did not take over in time"),
             }
+            // It must not wait for a daemon without having taken anything over.
+            self.shared.kill().await;
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
@@ -98,31 +101,41 @@ impl Line {
         let socket = carrier(socket)?;
         let conversation = Conversation { socket: &socket, number, shared: &self.shared };
         let orphans: Vec<Orphan> = self.shared.roster().values().cloned().collect();
+        let mut requests = vec![Request::Adopt { orphans }];
         if let Outlive::Listen { socket: path } = &heir.outlive {
-            let request = Request::Listen { socket: path.clone().into() };
-            ask(&conversation, request, &mut self.ears).await?;
+            requests.insert(0, Request::Listen { socket: path.clone().into() });
         }
-        ask(&conversation, Request::Adopt { orphans }, &mut self.ears).await?;
+        ask_all(&conversation, requests, &mut self.ears).await?;
         Ok((socket, pid))
     }
 }
 
-/// Asks before everything else, and hears the news meanwhile.
-async fn ask(conversation: &Conversation<'_>, request: Request, ears: &mut Ears) -> io::Result<()> {
-    let call = conversation.shared.next_call();
-    conversation.send(&Packet::new(&Call { call, request }, Vec::new())?).await?;
+/// Asks before everything else, and hears the news meanwhile. All is said before the first answer is waited for: when we die
+/// in between, a keeper that has heard the first has heard all.
+async fn ask_all(conversation: &Conversation<'_>, requests: Vec<Request>, ears: &mut Ears) -> io::Result<()> {
+    let mut asked = BTreeSet::new();
+    let mut packets = Vec::new();
+    for request in requests {
+        let call = conversation.shared.next_call();
+        packets.push(Packet::new(&Call { call, request }, Vec::new())?);
+        asked.insert(call);
+    }
+    for packet in &packets {
+        conversation.send(packet).await?;
+    }
     let mut inbox = Inbox::new();
-    while let Some((message, _)) = conversation.next(&mut inbox).await {
-        match message {
-            Message { call: Some(answered), body: Body::Done } if answered == call => return Ok(()),
-            Message { call: Some(answered), body } if answered == call => {
-                return Err(io::Error::other(refusal(body)));
-            }
-            Message { call: Some(_), .. } => {}
-            Message { call: None, body } => conversation.on_news(body, ears),
+    while !asked.is_empty() {
+        match conversation.next(&mut inbox).await {
+            None => return Err(io::Error::other("it ended at once")),
+            Some((Message { call: Some(call), body }, _)) => match body {
+                Body::Done => drop(asked.remove(&call)),
+                other if asked.contains(&call) => return Err(io::Error::other(refusal(other))),
+                _ => {}
+            },
+            Some((Message { call: None, body }, _)) => conversation.on_news(body, ears),
         }
     }
-    Err(io::Error::other("it ended at once"))
+    Ok(())
 }
 
 /// Starts the process of a keeper, and gives our end of its socket.

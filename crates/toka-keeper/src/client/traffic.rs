@@ -207,6 +207,10 @@ impl Shared {
         *lock(&self.after_loss) = AfterLoss::Succeed(Box::new(heir));
     }
 
+    fn is_succeeded(&self) -> bool {
+        matches!(*lock(&self.after_loss), AfterLoss::Succeed(_))
+    }
+
     pub(super) fn begin_end(&self) {
         self.is_ending.store(true, Ordering::Relaxed);
     }
@@ -214,8 +218,9 @@ impl Shared {
     fn on_answer(&self, call: u64, body: Body, descriptors: Vec<OwnedFd>) {
         let Some(Waiting { answer, start, main_of, .. }) = lock(&self.waiting).remove(&call) else { return };
         match (&body, start, main_of) {
-            (Body::Started { pid, start_time: Some(start_time), enforcement }, Some(orphan), _) => {
-                let (pid, start_time, enforcement) = (*pid, *start_time, enforcement.clone());
+            // One that has ended already has no time, and the next keeper tells its end.
+            (Body::Started { pid, start_time, enforcement }, Some(orphan), _) if self.is_succeeded() => {
+                let (pid, start_time, enforcement) = (*pid, start_time.unwrap_or(0), enforcement.clone());
                 self.roster().insert(orphan.id, Orphan { pid, start_time, enforcement, ..*orphan });
             }
             (Body::Main { pid }, _, Some(id)) => self.on_main(id, *pid),
@@ -264,6 +269,12 @@ pub(super) struct Conversation<'a> {
     pub(super) shared: &'a Shared,
 }
 
+/// Whether nothing more can be sent on a connection.
+fn is_over(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::NotConnected)
+}
+
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Last {
@@ -305,9 +316,14 @@ impl Conversation<'_> {
             };
             let Some(call) = next else { break };
             let Some(packet) = self.shared.packet(call, self.number) else { continue };
-            if self.send(&packet).await.is_err() {
-                // The other half hears why.
-                return;
+            match self.send(&packet).await {
+                Ok(()) => {}
+                // The other half hears it.
+                Err(error) if is_over(&error) => return,
+                Err(error) => {
+                    let reason = format!("the keeper could not be asked: {error}");
+                    self.shared.on_answer(call, Body::Failed { reason }, Vec::new());
+                }
             }
         }
         self.shared.is_left.store(true, Ordering::Relaxed);
@@ -383,6 +399,14 @@ impl Shared {
                 Aftermath::Kill { cgroup_name: heir.cgroup_name }
             }
             (Last::Closed, AfterLoss::Succeed(heir)) => Aftermath::Succeed(heir),
+        }
+    }
+
+    /// Ends a keeper that we have started, whatever it does.
+    pub(super) async fn kill(&self) {
+        if let Some(mut process) = self.take_process() {
+            let killed = move || process.kill().and_then(|()| process.wait());
+            let _ = tokio::task::spawn_blocking(killed).await;
         }
     }
 

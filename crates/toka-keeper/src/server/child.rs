@@ -106,7 +106,8 @@ impl Child {
             (pipes::pipe(readers).map_err(failed)?, pipes::pipe(readers).map_err(failed)?);
         let (report, report_end) = pipe2(OFlag::O_CLOEXEC).map_err(|error| failed(error.into()))?;
         let leaf = leaf_name(launch.id);
-        let notification = launch.notification_fd.map(Notification::new).transpose()?;
+        let notification =
+            launch.notification_fd.map(|number| Notification::new(number, readers)).transpose()?;
         let terminal = launch.terminal.map(OwnTerminal::new).transpose()?;
         let number = launch.notification_fd;
         let report_end = notification::elsewhere(report_end, number)?;

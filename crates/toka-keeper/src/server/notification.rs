@@ -6,12 +6,11 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::unistd::pipe2;
 use toka_sandbox::{StepError, sys};
 
 use super::child::Child;
 use super::held::Held;
+use super::pipes::{self, Readers};
 
 /// Under which name the read end is held, for a daemon that comes later.
 const HELD_AS: &str = "notification";
@@ -25,11 +24,9 @@ pub(super) struct Notification {
 }
 
 impl Notification {
-    pub(super) fn new(number: u16) -> Result<Self, StepError> {
-        let (read, write) = pipe2(OFlag::O_CLOEXEC)
-            .map_err(|error| StepError::new("notification: make pipe", None, &error.into()))?;
-        // The daemon reads by readiness; the agent's end stays blocking.
-        let _ = fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+    pub(super) fn new(number: u16, readers: Readers) -> Result<Self, StepError> {
+        let (read, write) =
+            pipes::pipe(readers).map_err(|error| StepError::new("notification: make pipe", None, &error))?;
         Ok(Self { number, read, write: elsewhere(write, Some(number))? })
     }
 

@@ -60,11 +60,23 @@ fn reopen_one(pid: i32, number: i32) -> io::Result<OwnedFd> {
         Err(Errno::ENOENT) => return ended(),
         Err(error) => return Err(error.into()),
     };
-    // What it is is looked at before it is opened, which on a device can do something.
-    if SFlag::from_bits_truncate(fstat(&found)?.st_mode) & SFlag::S_IFMT != SFlag::S_IFIFO {
+    // What it is is looked at before it is opened, which on a device can do something. Ours can be read from and written
+    // to; the pipe to another program of the agent's can not, and is not ours to read.
+    if !is_for_both(pid, number)
+        || SFlag::from_bits_truncate(fstat(&found)?.st_mode) & SFlag::S_IFMT != SFlag::S_IFIFO
+    {
         return ended();
     }
     open_again(&found, OFlag::O_RDONLY | OFlag::O_NONBLOCK)
+}
+
+/// Whether a process has a descriptor that it can read from and write to (proc_pid_fdinfo(5)).
+fn is_for_both(pid: i32, number: i32) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap_or_default();
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
+    let flags = flags.map(OFlag::from_bits_retain);
+    flags.is_some_and(|flags| flags & OFlag::O_ACCMODE == OFlag::O_RDWR && !flags.contains(OFlag::O_PATH))
 }
 
 fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {

@@ -169,7 +169,7 @@ async fn serve(connection: Connection, begun: Begun, input: Option<Sender>, host
     drop(pieces);
     let gone = host.gone();
     tokio::pin!(gone);
-    let (mut last, mut sending, mut agent_is_gone) = (None, None, false);
+    let (mut last, mut sending, mut is_heard) = (None, None, true);
     let status = loop {
         tokio::select! {
             Some(said) = said.recv() => match said {
@@ -182,15 +182,16 @@ async fn serve(connection: Connection, begun: Begun, input: Option<Sender>, host
             },
             written = &mut writing, if sending.is_none() => match written {
                 Ok(Ok(stream)) => sending = Some(stream),
-                // Nobody is left who would read.
+                // Nobody is left who would read; a task that has ended must not be waited for again.
                 _ => {
+                    is_heard = false;
                     execution.kill();
                     break execution.ended().await;
                 }
             },
-            () = &mut gone, if !agent_is_gone => {
-                agent_is_gone = true;
+            () = &mut gone => {
                 execution.kill();
+                break execution.ended().await;
             }
             status = execution.ended(), if sending.is_some() => break status,
         }
@@ -202,18 +203,13 @@ async fn serve(connection: Connection, begun: Begun, input: Option<Sender>, host
     match sending {
         Some(mut sending) => drop(send(&mut sending, &Frame::End(last)).await),
         // What it had written is still on its way to somebody who made no sense, or is gone.
-        None => {
-            if let Ok(Ok(mut sending)) =
-                tokio::time::timeout(super::PROBE, writing).await.unwrap_or(Ok(Err(gone_error())))
-            {
-                let _ = send(&mut sending, &Frame::End(last)).await;
-            }
-        }
+        None if is_heard => match tokio::time::timeout(super::PROBE, &mut writing).await {
+            Ok(Ok(Ok(mut sending))) => drop(send(&mut sending, &Frame::End(last)).await),
+            Ok(_) => {}
+            Err(_) => writing.abort(),
+        },
+        None => {}
     }
-}
-
-fn gone_error() -> io::Error {
-    io::ErrorKind::BrokenPipe.into()
 }
 
 /// Ends a command that nobody waits for.
