@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use toka_tests::{Document, Scene, User, as_both_users, processes_with, until};
 
 as_both_users!(
+    an_agent_that_closes_its_own_folders_keeps_nobody_from_the_next_run,
     an_interrupt_stops_gracefully,
     a_second_interrupt_kills,
     a_termination_is_143,
@@ -159,4 +160,13 @@ fn a_project_runs_once_at_a_time(user: User) {
     run.signal(Signal::SIGTERM);
     assert_eq!(run.finish().code, Some(143));
     scene.assert_nothing_left();
+}
+
+fn an_agent_that_closes_its_own_folders_keeps_nobody_from_the_next_run(user: User) {
+    let scene = Scene::new(user);
+    let close = "mkdir -p \"$TMPDIR/in\"; chmod 000 \"$TMPDIR/in\" \"$TMPDIR\" \"$TOKA_ARTIFACTS\"";
+    for _ in 0..2 {
+        let finished = scene.toka_run(&[Document::shell("sulky", close)], &[]);
+        assert_eq!(finished.code, Some(0), "{finished:#?}");
+    }
 }

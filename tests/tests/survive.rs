@@ -5,7 +5,7 @@ mod survive_support;
 
 use serde_json::Value;
 use survive_support::{daemon_pid, eventually, kill_daemon, serve_again, service, starts_of};
-use toka_tests::{Document, Scene, User, as_both_users};
+use toka_tests::{Document, Scene, User, as_both_users, toka_binary};
 
 as_both_users!(
     agents_do_not_notice_that_their_daemon_was_killed,
@@ -13,6 +13,7 @@ as_both_users!(
     a_wait_and_a_count_of_restarts_survive,
     killed_again_and_again_nothing_is_started_twice_and_no_line_is_lost,
     an_upgrade_leaves_agents_alone,
+    a_run_that_was_to_end_ends,
     a_list_of_tasks_is_worked_through_across_daemons,
 );
 
@@ -124,6 +125,35 @@ fn killed_again_and_again_nothing_is_started_twice_and_no_line_is_lost(user: Use
             assert_eq!(*line, format!("line {number}"), "{agent}");
         }
     }
+}
+
+fn a_run_that_was_to_end_ends(user: User) {
+    let scene = Scene::new(user);
+    let deaf = "trap '' TERM; echo deaf; while :; do sleep 1000; done";
+    let detached = scene.detach(&[
+        service("deaf", deaf).spec("stop: {grace_period: 1000s}"),
+        service("idle", "exec sleep 1000"),
+    ]);
+    for agent in ["deaf", "idle"] {
+        eventually("it runs", || detached.state(agent) == "running");
+    }
+    eventually("it is deaf", || {
+        scene.toka(&["logs", "--project", scene.name(), "deaf"]).stdout.contains("deaf")
+    });
+    let words = ["down", "--state-dir"].map(std::ffi::OsString::from);
+    let mut line = vec![toka_binary().into()];
+    line.extend(words);
+    line.push(scene.state().into());
+    let mut down = scene.bare_command(&line).spawn().expect("it starts");
+    eventually("one has ended", || detached.state("idle") == "ended" && detached.state("deaf") == "stopping");
+    kill_daemon(&scene);
+    down.wait().expect("our own child");
+    serve_again(&scene);
+    let refused = detached.try_toka(&["start", "--no-wait", "idle"]);
+    assert_eq!(refused.code, Some(1), "{refused:#?}");
+    assert_eq!(detached.toka(&["events", "--json", "--kind", "run_ending"]).events().len(), 1);
+    detached.try_toka(&["kill", "deaf"]);
+    eventually("the run is over", || !scene.toka(&["ps", "--json"]).stdout.contains("deaf"));
 }
 
 fn an_upgrade_leaves_agents_alone(user: User) {

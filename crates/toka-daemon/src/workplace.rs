@@ -56,6 +56,12 @@ pub(crate) fn set_up(folders: &AgentFolders, remains: Remains) -> Result<(), Fol
     {
         make_private(folder)?;
     }
+    // The agent may have closed it.
+    std::fs::set_permissions(&folders.tmp, Permissions::from_mode(0o700)).map_err(|source| FolderError {
+        what: "make",
+        path: folders.tmp.clone(),
+        source,
+    })?;
     empty(&folders.inputs_dir)?;
     if remains == Remains::Nothing {
         [&folders.tmp, &folders.artifacts, &folders.credentials].into_iter().try_for_each(|it| empty(it))?;
@@ -171,7 +177,14 @@ fn chown_all(path: &Path, former: (u32, u32), owner: (u32, u32)) -> io::Result<(
 /// When something cannot be removed.
 pub(crate) fn empty(folder: &Path) -> Result<(), FolderError> {
     let failed = |source| FolderError { what: "empty", path: folder.to_owned(), source };
-    for entry in folder.read_dir().map_err(failed)? {
+    let entries = match folder.read_dir() {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(folder);
+            folder.read_dir()
+        }
+        other => other,
+    };
+    for entry in entries.map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let removed = match remove(&path) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
