@@ -417,6 +417,12 @@ impl Finished {
         self.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// The events of this type about this agent.
+    pub fn all(&self, kind: &str, agent: &str) -> Vec<Value> {
+        let events = self.events();
+        events.into_iter().filter(|event| event["type"] == kind && event["agent"] == agent).collect()
+    }
+
     /// The place of the first event of this type about this agent.
     pub fn place_of(&self, kind: &str, agent: &str) -> Option<usize> {
         self.events().iter().position(|event| event["type"] == kind && event["agent"] == agent)

@@ -14,6 +14,17 @@ impl Document {
         Self::bare(name).spec(&format!("process: {{shell: {}}}", quoted(line)))
     }
 
+    /// A service that runs this line of shell.
+    pub fn service(name: &str, line: &str) -> Self {
+        Self::shell(name, line).spec("type: service")
+    }
+
+    /// One that succeeds at once, when another is ready.
+    pub fn after_ready(name: &str, on: &str) -> Self {
+        let ready = "{reason: it serves, condition: ready}";
+        Self::shell(name, "true").section(&format!("dependencies: {{required: {{{on}: {ready}}}}}"))
+    }
+
     /// An agent that runs this line of shell on a terminal of its own.
     pub fn on_terminal(name: &str, line: &str) -> Self {
         Self::bare(name).spec(&format!("process: {{shell: {}, tty: true}}", quoted(line)))

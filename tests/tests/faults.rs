@@ -35,13 +35,9 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     until(SOON, what, || is_so().then_some(()));
 }
 
-fn service(name: &str, line: &str) -> Document {
-    Document::shell(name, line).spec("type: service")
-}
-
 /// One whom nothing may disturb.
 fn calm() -> Document {
-    service("calm", "exec sleep 1000")
+    Document::service("calm", "exec sleep 1000")
 }
 
 /// More with `TOKA_ROUNDS`.
@@ -92,10 +88,10 @@ fn agents_that_do_not_want_to_end_do_all_the_same(user: User) {
     let bomb = "f() { sleep 1000 & f; }; f 2>/dev/null; exec sleep 1000";
     let detached = scene.detach(&[
         calm(),
-        service("deaf", deaf).spec(short),
-        service("closes", closes),
+        Document::service("deaf", deaf).spec(short),
+        Document::service("closes", closes),
         Document::shell("daemonises", daemonises),
-        service("bomb", bomb)
+        Document::service("bomb", bomb)
             .section("security: {resource_limits: {max_processes: 40}}")
             .spec("restart: {policy: never}"),
     ]);
@@ -349,7 +345,9 @@ fn many_are_stopped_at_once(user: User) {
     let scene = Scene::new(user);
     let number = rounds(60);
     let agents: Vec<Document> = (0..number)
-        .map(|at| service(&format!("agent-{at}"), "exec sleep 1000").spec("stop: {grace_period: 10s}"))
+        .map(|at| {
+            Document::service(&format!("agent-{at}"), "exec sleep 1000").spec("stop: {grace_period: 10s}")
+        })
         .collect();
     let detached = scene.detach(&agents);
     eventually("all run", || {
@@ -370,8 +368,11 @@ fn many_are_stopped_at_once(user: User) {
 
 fn groups_that_root_takes_away_are_told_and_the_agents_still_end(user: User) {
     let scene = Scene::new(user);
-    let detached =
-        scene.detach(&[calm(), service("moved", "exec sleep 1000"), service("bare", "exec sleep 1000")]);
+    let detached = scene.detach(&[
+        calm(),
+        Document::service("moved", "exec sleep 1000"),
+        Document::service("bare", "exec sleep 1000"),
+    ]);
     let calm = pid_of(&detached, "calm");
     if user != User::Root || !has_groups(&detached) {
         return;
@@ -466,7 +467,10 @@ fn probes_that_never_answer_are_failures(user: User) {
         let probe = format!(
             "liveness_probe: {{http_get: {{port: {port}, path: /}}, timeout: 200ms, period: 50ms, failure_threshold: 2}}"
         );
-        service(name, "exec sleep 1000").spec(&probe).spec("restart: no").section("security: {network: full}")
+        Document::service(name, "exec sleep 1000")
+            .spec(&probe)
+            .spec("restart: no")
+            .section("security: {network: full}")
     };
     let agents = [calm(), asked("silent", ports[0]), asked("endless", ports[1])];
     let began = scene.toka_run(&agents, &["--detach", "--allow", "network:full"]);

@@ -26,12 +26,8 @@ as_both_users!(
 /// Far above what anything here takes; only a failure waits so long.
 const SOON: Duration = Duration::from_secs(30);
 
-fn service(name: &str, script: &str) -> Document {
-    Document::shell(name, script).spec("type: service")
-}
-
 fn up(name: &str) -> Document {
-    service(name, "echo up; exec sleep 1000").spec("readiness_probe: {log_line: up}")
+    Document::service(name, "echo up; exec sleep 1000").spec("readiness_probe: {log_line: up}")
 }
 
 fn socket_of(scene: &Scene) -> PathBuf {
@@ -86,7 +82,7 @@ fn a_service_that_is_not_ready_is_unhealthy_and_the_daemon_is_not(user: User) {
     let scene = Scene::new(user);
     let probe = "readiness_probe: {exec: {command: [sh, -c, 'echo no database; exit 1']}, period: 20ms, \
                  timeout: 5s, failure_threshold: 1}";
-    let detached = scene.detach(&[service("api", "exec sleep 1000").spec(probe), up("db")]);
+    let detached = scene.detach(&[Document::service("api", "exec sleep 1000").spec(probe), up("db")]);
     let (finished, api) = once(&scene, "api", "unhealthy");
     assert_eq!(finished.code, Some(1), "{finished:#?}");
     assert_eq!(api["reasons"][0]["reason"], "probe_fails", "{api}");
@@ -133,7 +129,7 @@ fn memory_close_to_its_limit_is_seen(user: User) {
     let fill =
         "head -c 62000000 /dev/zero > /dev/shm/fill 2>/dev/null || head -c 62000000 /dev/zero > /tmp/fill";
     let script = format!("{fill}; exec sleep 1000");
-    let _detached = scene.detach(&[service("big", &script).section(limits)]);
+    let _detached = scene.detach(&[Document::service("big", &script).section(limits)]);
     let (finished, big) = once(&scene, "big", "degraded");
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     assert_eq!(big["reasons"][0]["reason"], "memory_near_limit", "{big}");
@@ -145,7 +141,7 @@ fn the_metrics_are_what_the_specification_wants(user: User) {
     // What is no name for a figure must not become a line of its own.
     let evil = "toka report metric rows 3 'evil\"} 1\nup{x=\"' 2; echo up; exec sleep 1000";
     let reporting = "reporting: {metrics: [rows]}";
-    let agent = service("api", evil).spec("readiness_probe: {log_line: up}").section(reporting);
+    let agent = Document::service("api", evil).spec("readiness_probe: {log_line: up}").section(reporting);
     let detached = scene.detach(&[agent, Document::shell("job", "exit 4")]);
     detached.try_toka(&["wait", "job"]);
     once(&scene, "api", "healthy");
@@ -189,8 +185,9 @@ fn no_agent_adds_more_metrics_than_there_is_room_for(user: User) {
     let scene = Scene::new(user);
     let flood = "for i in $(seq 100); do echo \"m$i $i\"; done | xargs -n 20 toka report metric; \
                  toka report metric zz 1; echo up; exec sleep 1000";
-    let agent =
-        service("api", flood).spec("readiness_probe: {log_line: up}").section("reporting: {metrics: [zz]}");
+    let agent = Document::service("api", flood)
+        .spec("readiness_probe: {log_line: up}")
+        .section("reporting: {metrics: [zz]}");
     let _detached = scene.detach(&[agent]);
     let samples = until(SOON, "all of it arrives", || {
         let samples = metrics(&scene);

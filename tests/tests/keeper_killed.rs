@@ -42,8 +42,10 @@ async fn when_the_keeper_is_killed_the_next_one_takes_its_agents_over() {
     let script = format!("trap 'echo > {}; exit 0' TERM; sleep 1000 & echo up; wait", polite.display());
     let one = bench.keeper.spawn(bench.launch(1, &script)).await.expect("a start");
     first_line(one.stdout.try_clone().expect("a duplicate")).await;
-    let two =
-        bench.keeper.spawn(bench.launch(2, "sleep 1000 & echo; exec sleep 1000")).await.expect("a start");
+    // Its main process writes elsewhere, as with a `tee` of its own; a child of it has the pipe.
+    let script = "sleep 1000 & echo; exec sleep 1000 > /dev/null";
+    let two = bench.keeper.spawn(bench.launch(2, script)).await.expect("a start");
+    first_line(two.stdout.try_clone().expect("a duplicate")).await;
     bench.keeper.spawn(bench.launch(3, "exit 0")).await.expect("a start");
     assert_eq!(bench.end_of(3).await, Status::Code(0));
     let launch =
@@ -67,6 +69,9 @@ async fn when_the_keeper_is_killed_the_next_one_takes_its_agents_over() {
     let handed_back = bench.keeper.hand_back(ONE).await.expect("handed back");
     let names: Vec<&str> = handed_back.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["stdout", "stderr"]);
+    let handed_back = bench.keeper.hand_back(ProcessId(2)).await.expect("handed back");
+    let inode = |fd: &std::os::fd::OwnedFd| nix::sys::stat::fstat(fd).expect("open").st_ino;
+    assert_eq!(inode(&handed_back[0].1), inode(&two.stdout), "it is the same pipe");
     assert!(bench.keeper.resources(ONE).await.is_some());
 
     bench.keeper.thaw(ProcessId(2)).await.expect("thawed");

@@ -1,7 +1,7 @@
 //! `toka run` from end to end: what agents say with sd_notify(3), by processes that exit as soon as they have said it.
 
 use serde_json::Value;
-use toka_tests::{Document, Finished, Need, Scene, User, as_both_users, require};
+use toka_tests::{Document, Need, Scene, User, as_both_users, require};
 
 as_both_users!(
     a_sender_that_exits_at_once_is_known,
@@ -19,26 +19,13 @@ fn say(text: &str) -> String {
     format!("python3 -c '{program}' \"{text}\"")
 }
 
-fn all(finished: &Finished, kind: &str, agent: &str) -> Vec<Value> {
-    let events = finished.events();
-    events.into_iter().filter(|event| event["type"] == kind && event["agent"] == agent).collect()
-}
-
-fn service(name: &str, script: &str) -> Document {
-    Document::shell(name, script).spec("type: service")
-}
-
-fn after_it_is_ready(name: &str, on: &str) -> Document {
-    Document::shell(name, "true")
-        .section(&format!("dependencies: {{required: {{{on}: {{reason: it serves, condition: ready}}}}}}"))
-}
-
 fn a_sender_that_exits_at_once_is_known(user: User) {
     let scene = Scene::new(user);
-    let child = service("child", &format!("{}; exec sleep 600", say("READY=1")));
+    let child = Document::service("child", &format!("{}; exec sleep 600", say("READY=1")));
     // Nobody of the agent's waits for this one: it is an orphan before it says anything.
-    let orphan = service("orphan", &format!("(setsid {} &) ; exec sleep 600", say("READY=1")));
-    let agents = [child, orphan, after_it_is_ready("one", "child"), after_it_is_ready("two", "orphan")];
+    let orphan = Document::service("orphan", &format!("(setsid {} &) ; exec sleep 600", say("READY=1")));
+    let agents =
+        [child, orphan, Document::after_ready("one", "child"), Document::after_ready("two", "orphan")];
     let finished = scene.toka_run(&agents, &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     scene.assert_nothing_left();
@@ -56,7 +43,7 @@ os.close(w)
 sys.exit(0 if select.select([r], [], [], 30)[0] and os.read(r, 1) == b'' else 1)";
     let finished = scene.toka_run(&[Document::command("agent", &["python3", "-c", program])], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
-    assert_eq!(all(&finished, "progress", "agent")[0]["status"], "before");
+    assert_eq!(finished.all("progress", "agent")[0]["status"], "before");
     scene.assert_nothing_left();
 }
 
@@ -79,9 +66,9 @@ fn a_reload_is_told_and_ends(user: User) {
     let finished = scene.toka_run(&[Document::shell("agent", &words)], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     let reasons: Vec<_> =
-        all(&finished, "agent_not_ready", "agent").iter().map(|event| event["reason"].clone()).collect();
+        finished.all("agent_not_ready", "agent").iter().map(|event| event["reason"].clone()).collect();
     assert_eq!(reasons, ["reloading", "stopping"], "{finished:#?}");
-    assert_eq!(all(&finished, "agent_ready", "agent").len(), 2, "{finished:#?}");
+    assert_eq!(finished.all("agent_ready", "agent").len(), 2, "{finished:#?}");
     scene.assert_nothing_left();
 }
 
@@ -95,12 +82,12 @@ fn stop_signals_go_to_the_process_that_it_named(user: User) {
         say("MAINPID=$!"),
         say("READY=1")
     );
-    let server = service("server", &script).spec("stop: {grace_period: 60s}");
-    let finished = scene.toka_run(&[server, after_it_is_ready("user-of-it", "server")], &["--json"]);
+    let server = Document::service("server", &script).spec("stop: {grace_period: 60s}");
+    let finished = scene.toka_run(&[server, Document::after_ready("user-of-it", "server")], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     assert_eq!(scene.artifact("server", "asked"), "asked\n");
     assert_eq!(scene.artifact("server", "first"), "", "the process that was started is not asked");
-    assert_eq!(all(&finished, "agent_main_process", "server").len(), 1, "{finished:#?}");
+    assert_eq!(finished.all("agent_main_process", "server").len(), 1, "{finished:#?}");
     scene.assert_nothing_left();
 }
 
@@ -109,8 +96,8 @@ fn another_agents_process_is_nobodys_main_one(user: User) {
     // Process 1 is the host's, or the first of its namespace: neither is the agent's.
     let finished = scene.toka_run(&[Document::shell("agent", &say("MAINPID=1"))], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
-    assert_eq!(all(&finished, "agent_main_process", "agent"), Vec::<Value>::new());
-    assert_eq!(all(&finished, "warning", "agent").len(), 1, "{finished:#?}");
+    assert_eq!(finished.all("agent_main_process", "agent"), Vec::<Value>::new());
+    assert_eq!(finished.all("warning", "agent").len(), 1, "{finished:#?}");
     scene.assert_nothing_left();
 }
 

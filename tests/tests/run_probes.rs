@@ -2,7 +2,7 @@
 //! what follows from the answers.
 
 use serde_json::Value;
-use toka_tests::{Document, Finished, Need, Scene, User, as_both_users, require};
+use toka_tests::{Document, Need, Scene, User, as_both_users, require};
 
 as_both_users!(
     readiness_comes_and_goes_and_comes_back,
@@ -16,36 +16,22 @@ as_both_users!(
 
 const OFTEN: &str = "period: 20ms, timeout: 5s, failure_threshold: 1";
 
-fn all(finished: &Finished, kind: &str, agent: &str) -> Vec<Value> {
-    let events = finished.events();
-    events.into_iter().filter(|event| event["type"] == kind && event["agent"] == agent).collect()
-}
-
-fn service(name: &str, script: &str) -> Document {
-    Document::shell(name, script).spec("type: service")
-}
-
-fn after_it_is_ready(name: &str, on: &str) -> Document {
-    Document::shell(name, "true")
-        .section(&format!("dependencies: {{required: {{{on}: {{reason: it serves, condition: ready}}}}}}"))
-}
-
 fn readiness_comes_and_goes_and_comes_back(user: User) {
     let scene = Scene::new(user);
     // Each time that it is asked about, it turns: the probe itself counts, in the agent's home.
     let probe = "echo x >> ~/asked; [ $(wc -l < ~/asked) -ge 2 ] && [ $(wc -l < ~/asked) != 4 ]";
-    let service = service("service", "exec sleep 600")
+    let service = Document::service("service", "exec sleep 600")
         .spec(&format!("readiness_probe: {{exec: {{command: [sh, -c, '{probe}']}}, {OFTEN}}}"));
     // Ends when the service was ready twice.
     let watcher = Document::shell("watcher", "sleep 0.5");
-    let mut run = scene.start(&[service, watcher, after_it_is_ready("user-of-it", "service")], &[]);
+    let mut run = scene.start(&[service, watcher, Document::after_ready("user-of-it", "service")], &[]);
     run.wait_for("agent_ready", "service");
     let lost = run.wait_for("agent_not_ready", "service");
     assert!(lost["reason"].as_str().is_some_and(|reason| reason.contains("exit code 1")), "{lost}");
     let finished = run.finish();
     assert_eq!(finished.code, Some(0), "{finished:#?}");
-    assert!(all(&finished, "agent_ready", "service").len() >= 2, "{finished:#?}");
-    assert_eq!(all(&finished, "agent_started", "user-of-it").len(), 1);
+    assert!(finished.all("agent_ready", "service").len() >= 2, "{finished:#?}");
+    assert_eq!(finished.all("agent_started", "user-of-it").len(), 1);
     scene.assert_nothing_left();
 }
 
@@ -59,7 +45,7 @@ fn a_liveness_probe_that_fails_ends_the_life_and_the_next_one_begins(user: User)
         .spec(&format!("liveness_probe: {{exec: {{command: [sh, -c, '{wedged}']}}, {OFTEN}}}"));
     let finished = scene.toka_run(&[agent], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
-    let restarting = all(&finished, "agent_restarting", "agent");
+    let restarting = finished.all("agent_restarting", "agent");
     assert_eq!(restarting.len(), 1, "{finished:#?}");
     assert_eq!(restarting[0]["exit"]["cause"], "probe");
     assert_eq!(restarting[0]["exit"]["probe"], "liveness");
@@ -93,11 +79,11 @@ fn a_probe_that_hangs_is_a_failure_and_nothing_of_it_stays(user: User) {
 
 fn a_notice_and_a_line_are_answers_too(user: User) {
     let scene = Scene::new(user);
-    let said = service("said", "echo warming up; toka report ready; exec sleep 600")
+    let said = Document::service("said", "echo warming up; toka report ready; exec sleep 600")
         .spec(&format!("readiness_probe: {{{OFTEN}}}"));
-    let wrote = service("wrote", "echo listening on 80; exec sleep 600")
+    let wrote = Document::service("wrote", "echo listening on 80; exec sleep 600")
         .spec(&format!("readiness_probe: {{log_line: listening on, {OFTEN}}}"));
-    let agents = [said, wrote, after_it_is_ready("one", "said"), after_it_is_ready("two", "wrote")];
+    let agents = [said, wrote, Document::after_ready("one", "said"), Document::after_ready("two", "wrote")];
     let finished = scene.toka_run(&agents, &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     scene.assert_nothing_left();
@@ -108,9 +94,9 @@ fn a_probe_sees_the_agents_files_and_not_the_hosts(user: User) {
     let secret = scene.outside().join("secret");
     scene.write(&secret, "of the host");
     let script = format!("[ -e ~/mine ] && ! cat {}", secret.display());
-    let agent = service("agent", "touch ~/mine; exec sleep 600")
+    let agent = Document::service("agent", "touch ~/mine; exec sleep 600")
         .spec(&format!("readiness_probe: {{exec: {{command: [sh, -c, '{script}']}}, {OFTEN}}}"));
-    let finished = scene.toka_run(&[agent, after_it_is_ready("user-of-it", "agent")], &["--json"]);
+    let finished = scene.toka_run(&[agent, Document::after_ready("user-of-it", "agent")], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     scene.assert_nothing_left();
 }
@@ -134,7 +120,7 @@ fn a_newline_on_the_declared_descriptor_is_readiness(user: User) {
                 .spec(&on(number))
         })
         .collect();
-    agents.push(service("shell", "echo >&3; exec 3>&-; exec sleep 600").spec(&on(&3)));
+    agents.push(Document::service("shell", "echo >&3; exec 3>&-; exec sleep 600").spec(&on(&3)));
     let edges: Vec<String> = agents
         .iter()
         .map(|agent| format!("{}: {{reason: it serves, condition: ready}}", agent.name()))
@@ -151,7 +137,7 @@ fn a_newline_on_the_declared_descriptor_is_readiness(user: User) {
 #[test]
 fn a_descriptor_that_is_closed_in_silence_says_nothing() {
     let scene = Scene::new(User::Ordinary);
-    let silent = service("silent", "exec 3>&-; exec sleep 600")
+    let silent = Document::service("silent", "exec 3>&-; exec sleep 600")
         .spec("readiness_probe: {notification_fd: 3, period: 20ms}")
         .spec("restart: no");
     let without = Document::shell("without", "[ ! -e /proc/self/fd/3 ] && sleep 0.3");
@@ -161,7 +147,7 @@ fn a_descriptor_that_is_closed_in_silence_says_nothing() {
     assert_eq!((&changed["ok"], &changed["reason"]), (&false.into(), &reason.into()));
     let finished = run.finish();
     assert_eq!(finished.code, Some(0), "{finished:#?}");
-    assert_eq!(all(&finished, "agent_ready", "silent"), Vec::<Value>::new());
+    assert_eq!(finished.all("agent_ready", "silent"), Vec::<Value>::new());
     scene.assert_nothing_left();
 }
 
@@ -172,11 +158,12 @@ fn a_server_on_a_loopback_of_its_own_is_asked_there() {
         return;
     }
     let scene = Scene::new(User::Root);
-    let server = service("server", "exec python3 -m http.server 8080 --bind 127.0.0.1 --directory ~")
-        .spec(&format!("readiness_probe: {{http_get: {{port: 8080, path: /}}, {OFTEN}}}"))
-        .spec("liveness_probe: {tcp_socket: {port: 8080}, period: 20ms, failure_threshold: 100}")
-        .section("security: {network: loopback, capabilities_required: [python-execution]}");
-    let finished = scene.toka_run(&[server, after_it_is_ready("user-of-it", "server")], &["--json"]);
+    let server =
+        Document::service("server", "exec python3 -m http.server 8080 --bind 127.0.0.1 --directory ~")
+            .spec(&format!("readiness_probe: {{http_get: {{port: 8080, path: /}}, {OFTEN}}}"))
+            .spec("liveness_probe: {tcp_socket: {port: 8080}, period: 20ms, failure_threshold: 100}")
+            .section("security: {network: loopback, capabilities_required: [python-execution]}");
+    let finished = scene.toka_run(&[server, Document::after_ready("user-of-it", "server")], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     scene.assert_nothing_left();
 }

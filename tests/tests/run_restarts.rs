@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use toka_tests::{Document, Finished, Scene, User, as_both_users, until};
+use toka_tests::{Document, Scene, User, as_both_users, until};
 
 as_both_users!(
     a_task_that_fails_twice_succeeds_in_its_third_life,
@@ -21,11 +21,6 @@ const QUICK: &str = "backoff: {initial: 1ms, max: 10ms, jitter: 0}";
 /// Far above what anything here takes; only a failure waits so long.
 const SOON: Duration = Duration::from_secs(20);
 
-fn all(finished: &Finished, kind: &str, agent: &str) -> Vec<Value> {
-    let events = finished.events();
-    events.into_iter().filter(|event| event["type"] == kind && event["agent"] == agent).collect()
-}
-
 fn a_task_that_fails_twice_succeeds_in_its_third_life(user: User) {
     let scene = Scene::new(user);
     // Its home outlives a life.
@@ -34,11 +29,11 @@ fn a_task_that_fails_twice_succeeds_in_its_third_life(user: User) {
     let after = Document::shell("after", "true").after(&["flaky"]);
     let finished = scene.toka_run(&[flaky, after], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
-    let restarts = all(&finished, "agent_restarting", "flaky");
+    let restarts = finished.all("agent_restarting", "flaky");
     let told: Vec<_> = restarts.iter().map(|event| (&event["restarts"], &event["exit"]["code"])).collect();
     assert_eq!(told, [(&1.into(), &1.into()), (&2.into(), &1.into())]);
-    assert_eq!(all(&finished, "agent_started", "flaky").len(), 3);
-    assert_eq!(all(&finished, "agent_ended", "flaky").len(), 1, "one end, however many lives");
+    assert_eq!(finished.all("agent_started", "flaky").len(), 3);
+    assert_eq!(finished.all("agent_ended", "flaky").len(), 1, "one end, however many lives");
     let log = scene.state().join("projects").join(scene.name()).join("agents/flaky/log");
     let lines = std::fs::read_to_string(log).expect("one log for all lives");
     assert_eq!(lines.lines().count(), 1 + 2 + 3, "{lines}");
@@ -53,11 +48,11 @@ fn one_that_never_stays_up_is_quarantined_and_fails_the_run(user: User) {
         .section("dependencies: {required: {flapping: {reason: it serves, condition: ready}}}");
     let finished = scene.toka_run(&[flapping, waiting], &["--json"]);
     assert_eq!(finished.code, Some(1), "{finished:#?}");
-    let given_up = all(&finished, "agent_quarantined", "flapping");
+    let given_up = finished.all("agent_quarantined", "flapping");
     assert_eq!(given_up.len(), 1, "{finished:#?}");
     assert_eq!(given_up[0]["restarts"], 3);
-    assert_eq!(all(&finished, "agent_started", "flapping").len(), 4);
-    assert_eq!(all(&finished, "agent_blocked", "waiting")[0]["by"], "flapping");
+    assert_eq!(finished.all("agent_started", "flapping").len(), 4);
+    assert_eq!(finished.all("agent_blocked", "waiting")[0]["by"], "flapping");
     scene.assert_nothing_left();
 }
 
@@ -99,7 +94,7 @@ fn a_run_that_is_interrupted_starts_nothing_again(user: User) {
     run.signal(Signal::SIGINT);
     let finished = run.finish();
     assert_eq!(finished.code, Some(130), "{finished:#?}");
-    assert_eq!(all(&finished, "agent_started", "patient").len(), 1);
+    assert_eq!(finished.all("agent_started", "patient").len(), 1);
     assert_eq!(finished.exit_of("patient")["cause"], "stopped", "{finished:#?}");
     scene.assert_nothing_left();
 }

@@ -1,18 +1,13 @@
 //! `toka run` from end to end: agents that are alive and do nothing, and those that say that they are alive.
 
 use serde_json::Value;
-use toka_tests::{Document, Finished, Scene, User, as_both_users};
+use toka_tests::{Document, Scene, User, as_both_users};
 
 as_both_users!(
     a_busy_agent_and_one_that_writes_are_left_alone,
     one_that_keeps_saying_so_is_alive_and_one_that_stops_is_not,
     one_that_calls_for_help_is_ended_at_once_and_comes_back,
 );
-
-fn all(finished: &Finished, kind: &str, agent: &str) -> Vec<Value> {
-    let events = finished.events();
-    events.into_iter().filter(|event| event["type"] == kind && event["agent"] == agent).collect()
-}
 
 /// Only where the host tells how much CPU an agent uses is silence told from work.
 #[test]
@@ -26,7 +21,7 @@ fn silence_is_told_then_signalled_then_ended() {
         .spec("restart: no");
     let finished = scene.toka_run(&[deaf], &["--json"]);
     assert_eq!(finished.code, Some(1), "{finished:#?}");
-    let stages: Vec<_> = all(&finished, "agent_wedged", "deaf").iter().map(|e| e["stage"].clone()).collect();
+    let stages: Vec<_> = finished.all("agent_wedged", "deaf").iter().map(|e| e["stage"].clone()).collect();
     assert_eq!(stages, ["warn", "signal", "restart"], "{finished:#?}");
     assert_eq!(finished.exit_of("deaf")["cause"], "watchdog", "{finished:#?}");
     scene.assert_nothing_left();
@@ -44,7 +39,7 @@ fn one_that_dies_of_the_signal_died_of_the_watchdog() {
         .spec("restart: {policy: on-watchdog, backoff: {initial: 1ms}}");
     let finished = scene.toka_run(&[agent], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
-    let restarting = all(&finished, "agent_restarting", "agent");
+    let restarting = finished.all("agent_restarting", "agent");
     assert_eq!(restarting[0]["exit"]["cause"], "watchdog", "{finished:#?}");
     scene.assert_nothing_left();
 }
@@ -58,7 +53,7 @@ fn a_busy_agent_and_one_that_writes_are_left_alone(user: User) {
             .spec("watchdog: 2s");
     let finished = scene.toka_run(&[writes, reports], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
-    assert_eq!(all(&finished, "agent_wedged", "writes"), Vec::<Value>::new());
+    assert_eq!(finished.all("agent_wedged", "writes"), Vec::<Value>::new());
     scene.assert_nothing_left();
 }
 
@@ -86,7 +81,7 @@ fn one_that_calls_for_help_is_ended_at_once_and_comes_back(user: User) {
         .spec("restart: {policy: on-watchdog, backoff: {initial: 1ms}}");
     let finished = scene.toka_run(&[agent], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
-    assert_eq!(all(&finished, "agent_restarting", "agent")[0]["exit"]["cause"], "watchdog");
+    assert_eq!(finished.all("agent_restarting", "agent")[0]["exit"]["cause"], "watchdog");
     scene.assert_nothing_left();
 }
 

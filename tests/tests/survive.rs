@@ -4,7 +4,7 @@
 mod survive_support;
 
 use serde_json::Value;
-use survive_support::{daemon_pid, eventually, kill_daemon, serve_again, service, starts_of};
+use survive_support::{daemon_pid, eventually, kill_daemon, serve_again, starts_of};
 use toka_tests::{Document, Scene, User, as_both_users, toka_binary};
 
 as_both_users!(
@@ -20,8 +20,8 @@ as_both_users!(
 fn agents_do_not_notice_that_their_daemon_was_killed(user: User) {
     let scene = Scene::new(user);
     let detached = scene.detach(&[
-        service("ready", "echo up; exec sleep 1000").spec("readiness_probe: {log_line: up}"),
-        service("paused", "exec sleep 1000"),
+        Document::service("ready", "echo up; exec sleep 1000").spec("readiness_probe: {log_line: up}"),
+        Document::service("paused", "exec sleep 1000"),
     ]);
     detached.toka(&["wait", "--for", "ready", "ready"]);
     eventually("both run", || detached.state("paused") == "running");
@@ -98,7 +98,7 @@ fn killed_again_and_again_nothing_is_started_twice_and_no_line_is_lost(user: Use
     let count = "i=0; until [ -e ~/stop ]; do i=$((i+1)); echo line $i; done; echo end $i";
     let writers = ["one", "two", "three"];
     let mut agents: Vec<Document> = writers.iter().map(|name| Document::shell(name, count)).collect();
-    agents.push(service("idle", "exec sleep 1000"));
+    agents.push(Document::service("idle", "exec sleep 1000"));
     let detached = scene.detach(&agents);
     for round in 0..rounds {
         // At another moment each time: while they start, run, are restarted by hand.
@@ -131,8 +131,8 @@ fn a_run_that_was_to_end_ends(user: User) {
     let scene = Scene::new(user);
     let deaf = "trap '' TERM; echo deaf; while :; do sleep 1000; done";
     let detached = scene.detach(&[
-        service("deaf", deaf).spec("stop: {grace_period: 1000s}"),
-        service("idle", "exec sleep 1000"),
+        Document::service("deaf", deaf).spec("stop: {grace_period: 1000s}"),
+        Document::service("idle", "exec sleep 1000"),
     ]);
     for agent in ["deaf", "idle"] {
         eventually("it runs", || detached.state(agent) == "running");
@@ -158,7 +158,7 @@ fn a_run_that_was_to_end_ends(user: User) {
 
 fn an_upgrade_leaves_agents_alone(user: User) {
     let scene = Scene::new(user);
-    let detached = scene.detach(&[service("api", "exec sleep 1000")]);
+    let detached = scene.detach(&[Document::service("api", "exec sleep 1000")]);
     eventually("it runs", || detached.state("api") == "running");
     let (agent, daemon) = (detached.inspect("api")["pid"].clone(), daemon_pid(&scene));
     let upgraded = scene.toka(&["upgrade"]);

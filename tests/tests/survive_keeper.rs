@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use survive_support::{
-    daemon_pid, eventually, keeper_pid, kill_both, kill_daemon, kill_keeper, lines_of, serve_again, service,
+    daemon_pid, eventually, keeper_pid, kill_both, kill_daemon, kill_keeper, lines_of, serve_again,
     starts_of, told,
 };
 use toka_tests::{Detached, Document, Need, Scene, User, as_both_users, require};
@@ -43,7 +43,7 @@ fn a_terminal_outlives_a_keeper_and_then_a_daemon() {
 fn a_run_in_the_foreground_leaves_to_the_daemon_what_still_runs() {
     let Some(user) = User::root().filter(|user| live_on(*user)) else { return };
     let scene = Scene::new(user);
-    let detached = scene.detach(&[service("api", "exec sleep 1000")]);
+    let detached = scene.detach(&[Document::service("api", "exec sleep 1000")]);
     eventually("it runs", || detached.state("api") == "running");
     let pid = detached.inspect("api")["pid"].clone();
     kill_both(&scene);
@@ -114,10 +114,10 @@ fn four(scene: &Scene) -> Detached<'_> {
     let again = "restart: {policy: always, max_restarts: 9, backoff: {initial: 10ms, jitter: 0}}";
     let detached = scene.detach(&[
         // Its output goes elsewhere.
-        service("api", "exec sleep 1000 > ~/out").spec(again),
-        service("paused", "exec sleep 1000").spec(again),
-        service("asked", ASKED).spec("restart: {policy: no}"),
-        service("deaf", "trap '' TERM; echo deaf; while :; do sleep 1000; done")
+        Document::service("api", "exec sleep 1000 > ~/out").spec(again),
+        Document::service("paused", "exec sleep 1000").spec(again),
+        Document::service("asked", ASKED).spec("restart: {policy: no}"),
+        Document::service("deaf", "trap '' TERM; echo deaf; while :; do sleep 1000; done")
             .spec("stop: {grace_period: 1000s}")
             .spec("restart: {policy: no}"),
     ]);
@@ -212,22 +212,24 @@ fn crowd() -> Vec<Document> {
         |backoff: &str| format!("restart: {{policy: always, max_restarts: 100000, backoff: {{{backoff}}}}}");
     let mut agents: Vec<Document> = WRITERS.iter().map(|name| Document::shell(name, COUNT)).collect();
     agents.extend(
-        ["idle-a", "idle-b", "idle-c", "frozen-a", "frozen-b"].map(|name| service(name, "exec sleep 1000")),
+        ["idle-a", "idle-b", "idle-c", "frozen-a", "frozen-b"]
+            .map(|name| Document::service(name, "exec sleep 1000")),
     );
-    agents.push(service("ready", "echo up; exec sleep 1000").spec("readiness_probe: {log_line: up}"));
+    agents
+        .push(Document::service("ready", "echo up; exec sleep 1000").spec("readiness_probe: {log_line: up}"));
     agents.push(
-        service("probed", "exec sleep 1000").spec(
+        Document::service("probed", "exec sleep 1000").spec(
             "liveness_probe: {exec: {command: [sleep, '0.01']}, period: 20ms, failure_threshold: 1000}",
         ),
     );
-    agents.push(service("waiting", "exit 3").spec(&again("initial: 1000s, max: 1000s, jitter: 0")));
-    agents.push(service("flapping", "exit 3").spec(&again("initial: 20ms, max: 20ms, jitter: 0")));
+    agents.push(Document::service("waiting", "exit 3").spec(&again("initial: 1000s, max: 1000s, jitter: 0")));
+    agents.push(Document::service("flapping", "exit 3").spec(&again("initial: 20ms, max: 20ms, jitter: 0")));
     agents.push(
-        service("given-up", "exit 3")
+        Document::service("given-up", "exit 3")
             .spec("restart: {policy: always, max_restarts: 1, backoff: {initial: 1ms}}"),
     );
     agents.push(
-        service("deaf", "trap '' TERM; echo deaf; while :; do sleep 1000; done")
+        Document::service("deaf", "trap '' TERM; echo deaf; while :; do sleep 1000; done")
             .spec("stop: {grace_period: 1000s}")
             .spec("restart: {policy: no}"),
     );

@@ -2,10 +2,12 @@
 //! control socket.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use toka_core::{Command, ProjectName, Urgency};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -139,7 +141,7 @@ impl Service {
             match wake {
                 Wake::Asked(urgency, by) => self.end(urgency, &by),
                 Wake::Order(ServiceOrder::Shutdown(urgency)) => self.end(urgency, "operator"),
-                Wake::Order(ServiceOrder::Upgrade { refused }) => match self.successor() {
+                Wake::Order(ServiceOrder::Upgrade { refused }) => match self.successor().await {
                     Ok(program) => {
                         // The runs go on in the next program.
                         std::mem::forget(self);
@@ -161,21 +163,20 @@ impl Service {
     }
 
     /// The program that is installed now, if it can be executed and says so.
-    fn successor(&self) -> Result<PathBuf, String> {
+    async fn successor(&self) -> Result<PathBuf, String> {
         if self.ending {
             return Err("the daemon is ending".to_owned());
         }
         let program = installed(&self.options.toka_exe);
+        let tried = program.clone();
+        let said = tokio::task::spawn_blocking(move || version_of(&tried, VERSION_WITHIN)).await;
+        let said = said.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
         let shown = program.display();
-        let tried = std::process::Command::new(&program)
-            .arg("--version")
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| format!("cannot execute {shown}: {error}; the daemon goes on as it is"))?;
-        if !tried.status.success() || !tried.stdout.starts_with(b"toka ") {
-            return Err(format!("{shown} is no program of Toka's; the daemon goes on as it is"));
+        match said {
+            Ok(version) if version.starts_with("toka ") => Ok(program),
+            Ok(_) => Err(format!("{shown} is no program of Toka's; the daemon goes on as it is")),
+            Err(error) => Err(format!("cannot execute {shown}: {error}; the daemon goes on as it is")),
         }
-        Ok(program)
     }
 
     fn end(&mut self, urgency: Urgency, by: &str) {
@@ -217,8 +218,67 @@ impl Service {
     }
 }
 
+/// How long a program may take to say its version: one of ours takes milliseconds.
+const VERSION_WITHIN: Duration = Duration::from_secs(5);
+/// Between two looks whether it has.
+const VERSION_INTERVAL: Duration = Duration::from_millis(5);
+
+/// What a program says when it is asked for its version; nothing when it fails. One that takes too long is killed.
+fn version_of(program: &Path, within: Duration) -> io::Result<String> {
+    let mut command = std::process::Command::new(program);
+    let mut child = command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let deadline = Instant::now() + within;
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break status,
+            None if Instant::now() < deadline => std::thread::sleep(VERSION_INTERVAL),
+            None => {
+                child.kill()?;
+                child.wait()?;
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not say its version"));
+            }
+        }
+    };
+    let (true, Some(stdout)) = (status.success(), child.stdout) else { return Ok(String::new()) };
+    // What it may have started holds the pipe too: only what is there counts.
+    fcntl(&stdout, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    let (mut stdout, mut said) = (stdout, [0; 64]);
+    let count = match stdout.read(&mut said) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        read => read?,
+    };
+    Ok(String::from_utf8_lossy(&said[..count]).into_owned())
+}
+
 /// The file of our program as it is now: the kernel marks the path of one that was replaced (proc_pid_exe(5)).
 fn installed(toka_exe: &Path) -> PathBuf {
     let text = toka_exe.to_string_lossy();
     text.strip_suffix(" (deleted)").map_or_else(|| toka_exe.to_owned(), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// What a script says as its version.
+    fn said(script: &str, within: Duration) -> io::Result<String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = folder.path().join("program");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("a script");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("ours");
+        version_of(&program, within)
+    }
+
+    #[test]
+    fn a_program_is_asked_for_its_version_and_not_waited_for_without_end() {
+        let long = Duration::from_secs(60);
+        assert_eq!(said("echo toka $1", long).expect("it says"), "toka --version\n");
+        assert_eq!(said("echo toka; exit 1", long).expect("it ends"), "", "one that fails says nothing");
+        assert_eq!(said("sleep 0.3 & exit 0", long).expect("it ends"), "", "its pipe is still held");
+        let slow = said("exec sleep 1000", Duration::from_millis(50)).expect_err("too slow");
+        assert_eq!(slow.kind(), io::ErrorKind::TimedOut);
+        assert!(version_of(Path::new("/nonexistent"), long).is_err());
+    }
 }

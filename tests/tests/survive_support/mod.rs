@@ -5,17 +5,13 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use toka_tests::{Detached, Document, Scene, listener_at, until};
+use toka_tests::{Detached, Scene, listener_at, until};
 
 /// Far above what anything here takes; only a failure waits so long.
 const SOON: Duration = Duration::from_secs(40);
 
 pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     until(SOON, what, || is_so().then_some(()));
-}
-
-pub(crate) fn service(name: &str, line: &str) -> Document {
-    Document::shell(name, line).spec("type: service")
 }
 
 /// Kills the daemon, not the keeper.

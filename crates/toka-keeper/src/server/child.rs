@@ -171,6 +171,8 @@ impl Child {
 
     /// Takes over what an earlier keeper started. `watch` is its main process, if that still runs.
     pub(super) fn adopt(orphan: &Orphan, group: Group, watch: Option<OwnedFd>) -> Self {
+        let others = group.processes().unwrap_or_default();
+        let processes: Vec<i32> = std::iter::once(orphan.pid).chain(others).collect();
         let freezer = if group.is_frozen() { Freezer::Frozen } else { Freezer::Thawed };
         Self {
             pid: orphan.pid,
@@ -185,7 +187,7 @@ impl Child {
             notices: Vec::new(),
             group,
             enforcement: orphan.enforcement.clone(),
-            pipes: watch.as_ref().and_then(|_| pipes::reopen(orphan.pid)),
+            pipes: watch.as_ref().and_then(|_| pipes::reopen(&processes)),
             terminal: None,
             held: Held::default(),
             usage: Usage::default(),

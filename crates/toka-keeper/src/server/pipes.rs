@@ -42,32 +42,43 @@ fn open_again(fd: &OwnedFd, mode: OFlag) -> io::Result<OwnedFd> {
     Ok(open(path.as_str(), mode | OFlag::O_CLOEXEC, Mode::empty())?)
 }
 
-/// The read ends of a process's output and errors, opened anew: a pipe can be opened through whoever has an end of it
-/// (proc_pid_fd(5)), and what was not read yet is still in it. Something else in their place, which the process has put
-/// there itself, is nothing to read. `None` when the kernel does not let us.
-pub(super) fn reopen(pid: i32) -> Option<[OwnedFd; 2]> {
-    let [output, errors] = [1, 2].map(|number| reopen_one(pid, number));
+/// The read ends of an agent's output and errors, opened anew: a pipe can be opened through whoever has an end of it
+/// (proc_pid_fd(5)), and what was not read yet is still in it. The first of `processes` that has one counts; the main one,
+/// which comes first, may have sent its own output elsewhere, as to a `tee` of its. What nobody has any more is at its end.
+/// `None` when the kernel does not let us look.
+pub(super) fn reopen(processes: &[i32]) -> Option<[OwnedFd; 2]> {
+    let [output, errors] = [1, 2].map(|number| reopen_one(processes, number));
     let (output, errors) = (output.ok()?, errors.ok()?);
     // Both into one: two readers would tear lines apart.
     let errors = if is_same(&output, &errors) { ended().ok()? } else { errors };
     Some([output, errors])
 }
 
-fn reopen_one(pid: i32, number: i32) -> io::Result<OwnedFd> {
+fn reopen_one(processes: &[i32], number: i32) -> io::Result<OwnedFd> {
+    for pid in processes {
+        if let Some(pipe) = pipe_of(*pid, number)? {
+            return Ok(pipe);
+        }
+    }
+    ended()
+}
+
+/// What is to be read of a descriptor, if it is an end of ours.
+fn pipe_of(pid: i32, number: i32) -> io::Result<Option<OwnedFd>> {
     let path = format!("/proc/{pid}/fd/{number}");
     let found = match open(path.as_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
         Ok(found) => found,
-        Err(Errno::ENOENT) => return ended(),
+        // It is closed, or its process is gone.
+        Err(Errno::ENOENT | Errno::ESRCH) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     // What it is is looked at before it is opened, which on a device can do something. Ours can be read from and written
     // to; the pipe to another program of the agent's can not, and is not ours to read.
-    if !is_for_both(pid, number)
-        || SFlag::from_bits_truncate(fstat(&found)?.st_mode) & SFlag::S_IFMT != SFlag::S_IFIFO
-    {
-        return ended();
+    let is_pipe = SFlag::from_bits_truncate(fstat(&found)?.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO;
+    if !is_pipe || !is_for_both(pid, number) {
+        return Ok(None);
     }
-    open_again(&found, OFlag::O_RDONLY | OFlag::O_NONBLOCK)
+    open_again(&found, OFlag::O_RDONLY | OFlag::O_NONBLOCK).map(Some)
 }
 
 /// Whether a process has a descriptor that it can read from and write to (proc_pid_fdinfo(5)).
