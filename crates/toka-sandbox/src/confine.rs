@@ -4,7 +4,7 @@
 //! anybody could change, and allocates little. The steps of the child, in their order:
 //!
 //! 0. process namespace: for an ordinary user, whose forked process is the first of new namespaces ([`crate::init`])
-//! 1. session: a new one, and a plain umask
+//! 1. descriptors: its own, without those that are kept for other agents; then a new session, and a plain umask
 //! 2. cgroup: joins its v1 groups by writing `0` to descriptors that are open; in v2 it was born
 //! 3. streams: null, stdout and stderr in place, everything else closed on exec
 //! 4. namespaces: network, mounts, System V IPC
@@ -26,7 +26,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -151,7 +151,7 @@ enum Ruleset {
 /// How a process begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Birth {
-    /// In the keeper's memory, while the keeper stands still, until it executes its program: by far the fastest.
+    /// In the keeper's memory, and with its descriptors, while the keeper stands still: by far the fastest.
     Sharing,
     /// With a copy of the keeper's memory.
     Copied,
@@ -364,9 +364,23 @@ impl Prepared {
     pub fn birth(&self, plan: &SandboxPlan) -> Birth {
         match self.mounts {
             Mounts::Own { .. } => Birth::InNamespaces,
-            _ if self.filter.is_some() && plan.run_as.is_none() => Birth::Sharing,
+            _ if self.filter.is_some() && plan.run_as.is_none() && self.has_low_descriptors() => {
+                Birth::Sharing
+            }
             _ => Birth::Copied,
         }
+    }
+
+    /// Whether what the child needs survives [`sys::own_descriptors`]: hundreds of folders may have filled the low numbers.
+    fn has_low_descriptors(&self) -> bool {
+        // They get the lowest numbers that are free, and the entrances come last.
+        let entrances = self.entrances.tasks.iter().chain(&self.entrances.birthplace);
+        let opened = match &self.mounts {
+            Mounts::Shared { opened, .. } => opened.as_slice(),
+            Mounts::None | Mounts::Own { .. } => &[],
+        };
+        let all = entrances.chain(opened.iter().map(|opened| &opened.tree));
+        all.map(AsRawFd::as_raw_fd).all(|number| number < sys::KEPT_FROM)
     }
 
     /// Starts the process that is to [`Prepared::enter`] in `work`, which returns only when that or the exec has failed.
@@ -402,6 +416,9 @@ impl Prepared {
         preparer: &Preparer,
         streams: Streams<'_>,
     ) -> Result<(), StepError> {
+        if self.birth(plan) == Birth::Sharing {
+            step_io("descriptors", sys::own_descriptors())?;
+        }
         self.enter_process_namespace(preparer)?;
         step("session", nix::unistd::setsid())?;
         umask(Mode::from_bits_truncate(0o022));

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr,
+    RulesetCreated, Scope,
 };
 use nix::sys::stat::{SFlag, fstat};
 use toka_core::NetworkAccess;
@@ -115,14 +115,16 @@ pub(crate) fn ruleset(
     network: &NetworkAccess,
 ) -> Result<OwnedFd, RulesetError> {
     let abi = abi(version);
-    let mut created = create(abi, network).map_err(|error| failed(None, io::Error::other(error)))?;
+    let made = create(abi, network).map_err(|error| failed(None, io::Error::other(error)))?;
+    let made: Option<OwnedFd> = made.into();
+    let made = made.ok_or_else(|| failed(None, io::Error::from(io::ErrorKind::Unsupported)))?;
     for Anchor { path, file, kind, right } in &anchors.opened {
-        created = add_known(created, file, *kind, *right, abi).map_err(|error| failed(Some(path), error))?;
+        allow(&made, file, *kind, *right, abi).map_err(|error| failed(Some(path), error))?;
     }
     for rule in rules {
         // What is shown by a mount is open already; a rule is on what a path leads to, not on the path (landlock(7)).
         if let Some(opened) = mounted.iter().find(|opened| opened.source.as_deref() == Some(&rule.path)) {
-            created = add(created, &opened.tree, rule.right, abi)
+            allow(&made, &opened.tree, opened.kind, rule.right, abi)
                 .map_err(|error| failed(Some(&rule.path), error))?;
             continue;
         }
@@ -131,13 +133,18 @@ pub(crate) fn ruleset(
             Err(error) if rule.need == Need::Optional && is_absence(&error) => continue,
             Err(error) => return Err(failed(Some(&rule.path), error)),
         };
-        created = add(created, &file, rule.right, abi).map_err(|error| failed(Some(&rule.path), error))?;
+        kind_of(&file)
+            .map_err(io::Error::from)
+            .and_then(|kind| allow(&made, &file, kind, rule.right, abi))
+            .map_err(|error| failed(Some(&rule.path), error))?;
     }
     for (file, right) in extra {
-        created = add(created, *file, *right, abi).map_err(|error| failed(None, error))?;
+        kind_of(file)
+            .map_err(io::Error::from)
+            .and_then(|kind| allow(&made, file, kind, *right, abi))
+            .map_err(|error| failed(None, error))?;
     }
-    let fd: Option<OwnedFd> = created.into();
-    fd.ok_or_else(|| failed(None, io::Error::from(io::ErrorKind::Unsupported)))
+    Ok(made)
 }
 
 fn create(abi: ABI, network: &NetworkAccess) -> Result<RulesetCreated, landlock::RulesetError> {
@@ -154,22 +161,13 @@ fn create(abi: ABI, network: &NetworkAccess) -> Result<RulesetCreated, landlock:
     ruleset.create()
 }
 
-fn add(created: RulesetCreated, file: impl AsFd, right: Right, abi: ABI) -> io::Result<RulesetCreated> {
-    let kind = kind_of(&file)?;
-    add_known(created, file, kind, right, abi)
-}
-
-fn kind_of(file: impl AsFd) -> nix::Result<SFlag> {
+/// What kind of file it is.
+pub(crate) fn kind_of(file: impl AsFd) -> nix::Result<SFlag> {
     Ok(SFlag::from_bits_truncate(fstat(file.as_fd())?.st_mode) & SFlag::S_IFMT)
 }
 
-fn add_known(
-    created: RulesetCreated,
-    file: impl AsFd,
-    kind: SFlag,
-    right: Right,
-    abi: ABI,
-) -> io::Result<RulesetCreated> {
+/// Adds one rule. Not through the library, which asks for the kind of each file again: there are sixty rules to a start.
+fn allow(ruleset: &OwnedFd, file: impl AsFd, kind: SFlag, right: Right, abi: ABI) -> io::Result<()> {
     let mut access = accesses(right, abi);
     if kind != SFlag::S_IFDIR {
         access &= AccessFs::from_file(abi);
@@ -177,7 +175,7 @@ fn add_known(
     if kind == SFlag::S_IFREG {
         access &= !BitFlags::from(AccessFs::IoctlDev);
     }
-    created.add_rule(PathBeneath::new(file, access)).map_err(io::Error::other)
+    sys::landlock_allow(ruleset.as_fd(), access.bits(), file.as_fd())
 }
 
 /// The kernel's rights behind one of ours. Nobody may make device files.

@@ -12,6 +12,7 @@ pub mod init;
 mod landlock;
 mod mounts;
 pub mod namespace;
+mod places;
 pub mod plan;
 mod report;
 mod seccomp;

@@ -5,21 +5,22 @@
 //! parent has already opened as detached trees: no path of the host is resolved inside. An ordinary user cannot share a
 //! namespace like that, and builds the whole view in the child instead, inside a user namespace.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, mknodat};
+use nix::sys::stat::{Mode, SFlag};
 use nix::unistd::{chdir, fchdir, pivot_root, symlinkat};
 
 use crate::HostFacts;
 use crate::host::Namespaces;
+use crate::landlock::kind_of;
+use crate::places::{Place, Places};
 use crate::plan::{Access, Bind, Links, Need};
 use crate::sys::{self, MountAttributes, Reach};
 
@@ -62,7 +63,7 @@ fn failed<E: Into<io::Error>>(
 pub(crate) struct BaseView {
     namespace: OwnedFd,
     root: OwnedFd,
-    writable: OwnedFd,
+    places: Places,
     /// The view's /proc, which shows to each process only what it may trace.
     pub(crate) proc: OwnedFd,
 }
@@ -73,8 +74,9 @@ pub(crate) struct Opened {
     /// What it shows, if anything.
     pub(crate) source: Option<PathBuf>,
     pub(crate) tree: OwnedFd,
+    /// The kind of file at its top.
+    pub(crate) kind: SFlag,
     target: CString,
-    place: Place,
     links: Links,
 }
 
@@ -99,36 +101,33 @@ impl BaseView {
         let writable = sys::clone_mount(root.as_fd(), Reach::One).map_err(failed("clone", "/"))?;
         seal(&root)?;
         let root = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed("open", "/"))?;
-        Ok(Self { namespace, root, writable, proc: proc_copy })
+        Ok(Self { namespace, root, places: Places::below(writable), proc: proc_copy })
     }
 
     /// Opens what `binds` name and makes sure that the view has a place for each.
     pub(crate) fn open(&self, binds: &[Bind], working_dir: &Path) -> Result<Vec<Opened>> {
         let opened = open_binds(binds)?;
         for (bind, opened) in &opened {
-            self.make_place(bind, binds, opened.place)?;
+            self.make_place(&bind.target, binds, Place::of(opened.kind))?;
         }
         // The process can begin in a folder that it may not see into: it then sees it empty.
-        make_inner_place(working_dir, binds, Place::Folder)?;
-        self.make_folder(working_dir)?;
+        self.make_place(working_dir, binds, Place::Folder)?;
         Ok(opened.into_iter().map(|(_, opened)| opened).collect())
     }
 
-    fn make_place(&self, bind: &Bind, binds: &[Bind], place: Place) -> Result<()> {
-        make_inner_place(&bind.target, binds, place)?;
-        let target = sys::c_path(&bind.target).map_err(failed("open", &bind.target))?;
-        if sys::open_in_root(self.root.as_fd(), &target).is_ok() {
+    fn make_place(&self, target: &Path, binds: &[Bind], place: Place) -> Result<()> {
+        // What lies in another bind is made there; here it would be covered by that.
+        if make_inner_place(target, binds, place)? == Inner::Yes {
             return Ok(());
         }
-        make_place_in(self.writable.as_fd(), &bind.target, place)
-    }
-
-    fn make_folder(&self, path: &Path) -> Result<()> {
-        let target = sys::c_path(path).map_err(failed("open", path))?;
-        match sys::open_in_root(self.root.as_fd(), &target) {
-            Ok(_) => Ok(()),
-            Err(_) => make_place_in(self.writable.as_fd(), path, Place::Folder),
+        // Making one that is there already is one call. In the parts of the system that are shown nothing can be made.
+        if !self.places.is_near(target) {
+            let path = sys::c_path(target).map_err(failed("open", target))?;
+            if sys::open_in_root(self.root.as_fd(), &path).is_ok() {
+                return Ok(());
+            }
         }
+        self.places.make(target, place).map_err(failed("make place", target))
     }
 
     /// In the child: joins the view and takes a copy of it, and makes the namespaces of `more`.
@@ -143,7 +142,7 @@ impl BaseView {
 pub(crate) fn build_own(host: &HostFacts, binds: &[Bind], working_dir: &Path) -> Result<OwnedFd> {
     let opened = open_binds(binds)?;
     for (bind, opened) in &opened {
-        make_inner_place(&bind.target, binds, opened.place)?;
+        make_inner_place(&bind.target, binds, Place::of(opened.kind))?;
     }
     make_inner_place(working_dir, binds, Place::Folder)?;
     let proc = match host.mount_namespace {
@@ -153,7 +152,7 @@ pub(crate) fn build_own(host: &HostFacts, binds: &[Bind], working_dir: &Path) ->
     let root = build_tree(host, proc.map_err(failed("mount proc", "/proc"))?)?;
     for (bind, opened) in &opened {
         if fs::symlink_metadata(&bind.target).is_err() {
-            make_place_in(root.as_fd(), &bind.target, opened.place)?;
+            make_place_in(root.as_fd(), &bind.target, Place::of(opened.kind))?;
         }
     }
     if fs::symlink_metadata(working_dir).is_err() {
@@ -232,12 +231,6 @@ enum Entry {
     Link(PathBuf),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Folder,
-    File,
-}
-
 /// The parts of the system that are shown, opened; links such as `/bin → usr/bin` stay links.
 fn system_entries(host: &HostFacts) -> Result<Vec<(PathBuf, Entry)>> {
     let system = &host.system;
@@ -264,7 +257,7 @@ fn system_entries(host: &HostFacts) -> Result<Vec<(PathBuf, Entry)>> {
     if host.uid == 0 && host.landlock_abi == 0 {
         for secret in SECRETS.iter().map(Path::new).filter(|path| path.exists()) {
             let cover = if secret.is_dir() { Path::new("/proc/self/fdinfo") } else { Path::new("/dev/null") };
-            let place = if secret.is_dir() { Place::Folder } else { Place::File };
+            let place = Place::like(secret);
             entries.push((secret.to_owned(), Entry::Mount(open_source(cover, hardened())?, place)));
         }
     }
@@ -309,10 +302,10 @@ fn open_binds(binds: &[Bind]) -> Result<Vec<(&Bind, Opened)>> {
             },
             None => cover(bind, binds)?,
         };
-        let place = place_of(&tree).map_err(failed("inspect", &bind.target))?;
+        let kind = kind_of(&tree).map_err(failed("inspect", &bind.target))?;
         let target = sys::c_path(&bind.target).map_err(failed("open", &bind.target))?;
         let links = if bind.source.as_ref() == Some(&bind.target) { Links::Refuse } else { Links::Follow };
-        opened.push((bind, Opened { source: bind.source.clone(), tree, target, place, links }));
+        opened.push((bind, Opened { source: bind.source.clone(), tree, kind, target, links }));
     }
     Ok(opened)
 }
@@ -337,17 +330,11 @@ fn cover(bind: &Bind, binds: &[Bind]) -> Result<OwnedFd> {
             .map_err(failed("mount tmpfs", &bind.target))?;
     for inner in binds.iter().filter(|inner| inner.target != bind.target) {
         if let Ok(rest) = inner.target.strip_prefix(&bind.target) {
-            let place = if inner.target.is_dir() { Place::Folder } else { Place::File };
-            make_place_in(tree.as_fd(), rest, place)?;
+            make_place_in(tree.as_fd(), rest, Place::like(&inner.target))?;
         }
     }
     sys::set_mount(tree.as_fd(), hardened(), Reach::One).map_err(failed("make read-only", &bind.target))?;
     Ok(tree)
-}
-
-fn place_of(tree: &OwnedFd) -> nix::Result<Place> {
-    let kind = SFlag::from_bits_truncate(fstat(tree)?.st_mode) & SFlag::S_IFMT;
-    Ok(if kind == SFlag::S_IFDIR { Place::Folder } else { Place::File })
 }
 
 fn attributes(bind: &Bind, source: &Path) -> MountAttributes {
@@ -366,64 +353,36 @@ fn is_absence(error: &io::Error) -> bool {
     )
 }
 
+/// Whether a place lies in another bind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inner {
+    Yes,
+    No,
+}
+
 /// A place below another bind that shows one folder at another's path (`/tmp`) lies in that folder on disk.
-fn make_inner_place(target: &Path, binds: &[Bind], place: Place) -> Result<()> {
+fn make_inner_place(target: &Path, binds: &[Bind], place: Place) -> Result<Inner> {
     let outer = binds.iter().rev().find_map(|outer| {
         let source = outer.source.as_ref().filter(|source| **source != outer.target)?;
         let rest = target.strip_prefix(&outer.target).ok()?;
         (!rest.as_os_str().is_empty()).then_some((source, rest))
     });
-    let Some((source, rest)) = outer else { return Ok(()) };
+    let Some((source, rest)) = outer else { return Ok(Inner::No) };
     let folder = sys::c_path(source)
         .and_then(|path| sys::open_without_links(&path))
         .map_err(failed("open", source))?;
     // Places last from one start to the next; looking for one is a call, making one is a call per folder on the way.
     let there = sys::c_path(rest).is_ok_and(|rest| sys::open_in_root(folder.as_fd(), &rest).is_ok());
-    if there { Ok(()) } else { make_place_in(folder.as_fd(), rest, place) }
+    if !there {
+        make_place_in(folder.as_fd(), rest, place)?;
+    }
+    Ok(Inner::Yes)
 }
 
-/// Makes a folder or an empty file at `path` below `root`, with the folders on the way. No link is followed, so that
-/// nobody can lead it elsewhere.
-fn make_place_in(root: BorrowedFd<'_>, path: &Path, kind: Place) -> Result<()> {
-    let names: Vec<&OsStr> = path
-        .components()
-        .filter_map(|component| match component {
-            Component::Normal(name) => Some(name),
-            _ => None,
-        })
-        .collect();
-    let Some((last, folders)) = names.split_last() else { return Ok(()) };
-    let at = enter_folders(root, folders).map_err(failed("make place", path))?;
-    match kind {
-        Place::Folder => enter_folder(&at, last).map(drop),
-        Place::File => make_file(&at, last),
-    }
-    .map_err(failed("make place", path))
-}
-
-/// Enters `folders` one in the other. Mostly only the last of them are missing.
-fn enter_folders(root: BorrowedFd<'_>, folders: &[&OsStr]) -> io::Result<OwnedFd> {
-    let Some((last, outer)) = folders.split_last() else { return root.try_clone_to_owned() };
-    match sys::open_below(root, &sys::c_path(&folders.iter().collect::<PathBuf>())?) {
-        Ok(folder) => Ok(folder),
-        Err(_) => Ok(enter_folder(&enter_folders(root, outer)?, last)?),
-    }
-}
-
-fn enter_folder(at: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
-    match mkdirat(at, name, Mode::from_bits_truncate(0o755)) {
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(error) => return Err(error),
-    }
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(at, name, flags, Mode::empty())
-}
-
-fn make_file(at: &OwnedFd, name: &OsStr) -> nix::Result<()> {
-    match mknodat(at, name, SFlag::S_IFREG, Mode::from_bits_truncate(0o644), 0) {
-        Ok(()) | Err(Errno::EEXIST) => Ok(()),
-        Err(error) => Err(error),
-    }
+/// Makes a single place below `root`.
+fn make_place_in(root: BorrowedFd<'_>, path: &Path, place: Place) -> Result<()> {
+    let root = root.try_clone_to_owned().map_err(failed("duplicate", path))?;
+    Places::below(root).make(path, place).map_err(failed("make place", path))
 }
 
 /// In the child of an ordinary user, in its new user namespace: it keeps its own ids, and gets no others.

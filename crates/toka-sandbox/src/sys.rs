@@ -5,6 +5,8 @@
 #![expect(unsafe_code, reason = "system calls without a safe wrapper; every block says why it is sound")]
 
 pub mod attempt;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -162,6 +164,9 @@ impl Drop for Stack {
 /// Nothing is copied for it, as it is for a fork, where each page that either side then writes costs a fault. What `work`
 /// allocates and has not freed when it executes its program stays allocated here, so it must not own anything then.
 ///
+/// The table of descriptors is shared as well, since copying and closing those of a thousand agents takes longer than all the
+/// rest: `work` has to begin with [`own_descriptors`].
+///
 /// The out-of-memory killer leaves such a process alone as long as it shares our memory (`in_vfork` of
 /// linux/sched/mm.h), so a tight limit of its group cannot end us.
 ///
@@ -183,7 +188,7 @@ pub fn start_sharing<W: FnOnce() -> i32>(
     }
     let mut work = Some(work);
     let mut args = CloneArgs::new(group);
-    args.flags |= (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
+    args.flags |= (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES) as u64;
     args.stack = stack.base as u64;
     args.stack_size = Stack::SIZE as u64;
     let begin: extern "C" fn(*mut Option<W>) -> ! = begin::<W>;
@@ -247,6 +252,34 @@ pub fn start_copied<W: FnOnce() -> i32>(
         Forked::Child => exit_now(work()),
         Forked::Parent(pid) => Ok(pid),
     }
+}
+
+/// Where the numbers of descriptors begin that are kept for long ([`set_aside`]).
+pub const KEPT_FROM: RawFd = 1024;
+
+/// Gives a descriptor that is kept for long a number from [`KEPT_FROM`] on, when there are many already, so that what a start
+/// needs gets low numbers and [`own_descriptors`] has little to copy. Where the limit on descriptors is lower it stays.
+pub fn set_aside(descriptor: OwnedFd) -> OwnedFd {
+    const MANY: RawFd = 256;
+    if !(MANY..KEPT_FROM).contains(&descriptor.as_raw_fd()) {
+        return descriptor;
+    }
+    // SAFETY: the call makes a descriptor that nobody owns yet; the old one is closed by its owner.
+    let moved = unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_DUPFD_CLOEXEC, KEPT_FROM) };
+    // SAFETY: as above.
+    if moved < 0 { descriptor } else { unsafe { OwnedFd::from_raw_fd(moved) } }
+}
+
+/// In a process that shares its parent's descriptors: from now on it has its own, without those from [`KEPT_FROM`] on
+/// (close_range(2), `CLOSE_RANGE_UNSHARE`). The parent's stay as they are.
+///
+/// # Errors
+/// As close_range(2); the process must then end without touching a descriptor.
+pub fn own_descriptors() -> io::Result<()> {
+    const CLOSE_RANGE_UNSHARE: c_uint = 2;
+    let from = KEPT_FROM.cast_unsigned();
+    // SAFETY: no memory is passed; what is closed is a copy that no value in this process will use.
+    check(unsafe { libc::syscall(libc::SYS_close_range, from, c_uint::MAX, CLOSE_RANGE_UNSHARE) }).map(drop)
 }
 
 /// Moves a descriptor to number `to`, closing what was there.
@@ -450,6 +483,33 @@ pub fn landlock_abi() -> u32 {
         )
     };
     u32::try_from(version).unwrap_or(0)
+}
+
+/// Adds a rule to a Landlock ruleset: `access` (the bits of `LANDLOCK_ACCESS_FS_*`, linux/landlock.h) to the file or folder
+/// that is held by a descriptor, and what lies below it.
+///
+/// # Errors
+/// As landlock_add_rule(2).
+pub fn landlock_allow(ruleset: BorrowedFd<'_>, access: u64, beneath: BorrowedFd<'_>) -> io::Result<()> {
+    const LANDLOCK_RULE_PATH_BENEATH: c_uint = 1;
+    /// `struct landlock_path_beneath_attr`.
+    #[repr(C, packed)]
+    struct PathBeneath {
+        allowed_access: u64,
+        parent_fd: i32,
+    }
+    let rule = PathBeneath { allowed_access: access, parent_fd: beneath.as_raw_fd() };
+    // SAFETY: the kernel reads the rule, which lives through the call and is laid out as it expects.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_landlock_add_rule,
+            ruleset.as_raw_fd(),
+            LANDLOCK_RULE_PATH_BENEATH,
+            &raw const rule,
+            0,
+        )
+    })
+    .map(drop)
 }
 
 /// Puts the calling thread behind a Landlock ruleset for ever; no_new_privs must be set.

@@ -133,7 +133,7 @@ impl Server {
 
     /// The orphan's main process, if it is still that very one: the number may be somebody else's by now.
     fn identify(&self, orphan: &Orphan) -> Option<OwnedFd> {
-        let process = sys::open_process(orphan.pid).ok()?;
+        let process = sys::set_aside(sys::open_process(orphan.pid).ok()?);
         let is_same = start_time(orphan.pid) == Some(orphan.start_time);
         let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", orphan.pid)).ok()?;
         let owner = self.preparer.cgroups().owner(&groups);

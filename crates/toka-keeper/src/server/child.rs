@@ -1,13 +1,12 @@
 //! One agent's processes as the keeper sees them: from the fork until its control group is empty and removed.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, pipe2};
@@ -424,15 +423,23 @@ pub(super) fn leaf_name(id: ProcessId) -> String {
     format!("{BESIDE}{}", id.0)
 }
 
+/// Longest report, in bytes: a step, a path and an error.
+const REPORT: usize = 16 * 1024;
+
 /// Reads why a start failed; `None` when the pipe closed because the program was executed.
 pub(super) fn read_report(report: &OwnedFd) -> Option<StepError> {
-    let mut text = Vec::new();
-    let read = report.try_clone().map(File::from).and_then(|mut file| file.read_to_end(&mut text));
-    match read {
-        Ok(0) => None,
-        Ok(_) => serde_json::from_slice(&text).ok().or_else(|| Some(unreadable("its report is damaged"))),
-        Err(_) => Some(unreadable("its report cannot be read")),
+    let mut text = [0; REPORT];
+    let mut length = 0;
+    loop {
+        match nix::unistd::read(report, &mut text[length..]) {
+            Ok(0) if length == 0 => return None,
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(Errno::EINTR) => {}
+            Err(_) => return Some(unreadable("its report cannot be read")),
+        }
     }
+    serde_json::from_slice(&text[..length]).ok().or_else(|| Some(unreadable("its report is damaged")))
 }
 
 fn unreadable(reason: &str) -> StepError {

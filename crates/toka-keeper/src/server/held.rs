@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use toka_sandbox::sys;
+
 use crate::packet::MAX_DESCRIPTORS;
 use crate::protocol::Body;
 
@@ -14,7 +16,7 @@ impl Held {
     /// Takes descriptors in the place of those of the same name.
     pub(super) fn replace(&mut self, name: &str, descriptors: Vec<OwnedFd>) {
         self.release(name);
-        self.0.extend(descriptors.into_iter().map(|fd| (name.to_owned(), fd)));
+        self.0.extend(descriptors.into_iter().map(|fd| (name.to_owned(), sys::set_aside(fd))));
     }
 
     /// Closes those of a name.

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::pipe2;
+use toka_sandbox::sys;
 
 /// Whether a pipe is to outlive those who read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub(super) enum Readers {
 /// As pipe2(2).
 pub(super) fn pipe(readers: Readers) -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
+    let ours = sys::set_aside(ours);
     // The flag is of this end only.
     let _ = fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
     let theirs = match readers {
@@ -78,7 +80,7 @@ fn pipe_of(pid: i32, number: i32) -> io::Result<Option<OwnedFd>> {
     if !is_pipe || !is_for_both(pid, number) {
         return Ok(None);
     }
-    open_again(&found, OFlag::O_RDONLY | OFlag::O_NONBLOCK).map(Some)
+    open_again(&found, OFlag::O_RDONLY | OFlag::O_NONBLOCK).map(sys::set_aside).map(Some)
 }
 
 /// Whether a process has a descriptor that it can read from and write to (proc_pid_fdinfo(5)).
