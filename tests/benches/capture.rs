@@ -1,5 +1,5 @@
 //! How fast an agent can write: its output on the way to its log in large pieces and in small ones, against the same
-//! program writing into `cat >FILE`.
+//! program writing into `cat >FILE`, and into nothing, which is as fast as it can.
 //!
 //! `cargo bench -p toka-tests --bench capture [-- ROUNDS]`. Rounds alternate; ratios are of medians.
 
@@ -43,15 +43,24 @@ fn main() {
     let rounds = rounds(ROUNDS);
     let mut table = Table::new(format!("Output of one writer, {rounds} rounds in turn"));
     for load in &LOADS {
-        let (mut cat, mut toka) = (Samples::default(), Samples::default());
+        let (mut nothing, mut cat, mut toka) = (Samples::default(), Samples::default(), Samples::default());
         for _ in 0..rounds {
+            nothing.add(load.speed(into_nothing(load)));
             cat.add(load.speed(through_cat(load)));
             toka.add(load.speed(through_toka(load)));
         }
+        table.row(&format!("writes of {}, >/dev/null", load.name), &nothing, "MB/s", Some(&cat), "");
         table.row(&format!("writes of {}, cat >FILE", load.name), &cat, "MB/s", Some(&cat), "");
         table.row(&format!("writes of {}, log of toka run", load.name), &toka, "MB/s", Some(&cat), "");
     }
     table.print();
+}
+
+fn into_nothing(load: &Load) -> f64 {
+    let begun = Instant::now();
+    let status = Command::new("sh").args(["-c", &format!("{} >/dev/null", load.command())]).status();
+    assert!(status.expect("a shell").success());
+    begun.elapsed().as_secs_f64()
 }
 
 fn through_cat(load: &Load) -> f64 {

@@ -2,10 +2,13 @@
 //! without its machine, its spread and something measured beside it says nothing.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
 /// Figures of one thing, measured several times; all in the same unit.
@@ -110,19 +113,31 @@ pub fn machine() -> String {
     format!("{cpus} CPUs ({model}), Linux {}, load {load}", release.trim())
 }
 
-/// A folder for what a benchmark makes: where `TMPDIR` says, else in memory where there is such a place. Toka makes some
-/// ten folders for an agent, and a disk's file system would be measured with it: ext4 without a journal, as virtual
-/// machines have it, searches past every inode that was freed in the last minutes, and a benchmark frees thousands.
+/// A folder for what a benchmark makes: where `TMPDIR` says, else in memory where that can be had. Toka makes some ten folders
+/// for an agent, and a disk's file system would be measured with it: ext4 without a journal, as virtual machines have it,
+/// searches past every inode that was freed in the last minutes, and a benchmark frees thousands.
 ///
 /// # Panics
 /// When no folder can be made.
 pub fn scratch() -> TempDir {
-    let memory = Path::new("/dev/shm");
-    let made = match std::env::var_os("TMPDIR") {
-        None if memory.is_dir() => tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()),
+    static MEMORY: LazyLock<Option<PathBuf>> = LazyLock::new(|| memory_of_our_own().ok());
+    let made = match (std::env::var_os("TMPDIR"), &*MEMORY) {
+        (None, Some(memory)) => tempfile::tempdir_in(memory),
         _ => tempfile::tempdir(),
     };
     made.expect("a temporary folder")
+}
+
+/// A file system in memory that only this program and what it starts see, and that goes with them: in
+/// place of `/srv`. Not below `/tmp` or
+/// `/dev/shm`, where an agent sees a folder of its own, into which Toka then makes the way to its other folders. Needs root,
+/// and to be asked before there is a second thread.
+fn memory_of_our_own() -> std::io::Result<PathBuf> {
+    let place = PathBuf::from("/srv");
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    mount(Some("tmpfs"), &place, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
+    Ok(place)
 }
 
 /// How many rounds: the first number among the program's arguments, or `usual`.
