@@ -130,7 +130,7 @@ impl Project {
         runtime.listen(heed(keeper_events, &journal));
 
         let (moved, seq) = watch::channel(recalled.status.seq);
-        let (handle, orders) = ProjectHandle::new(&ground, Lifetime::UntilStopped, seq);
+        let (handle, orders) = ProjectHandle::new(&ground, &keeper, Lifetime::UntilStopped, seq);
         let last_seen = last_seen(&journal_in(&root), &set.agents);
         let mut project = Self {
             limits: Limits { max_concurrent: declaration.max_concurrent.and_then(NonZeroUsize::new) },

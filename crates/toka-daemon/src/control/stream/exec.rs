@@ -58,7 +58,7 @@ pub(in super::super) async fn exec(
     ConnectInfo(peer): ConnectInfo<Peer>,
     mut request: Request,
 ) -> Result<Response, Error> {
-    let handle = server.project(&project)?;
+    let handle = server.project_at_work(&project).await?;
     let upgrade = wanted(&mut request)?;
     let body = to_bytes(request.into_body(), MAX_COMMAND).await;
     let body = body.map_err(|error| Error::bad_request(error.to_string()))?;
