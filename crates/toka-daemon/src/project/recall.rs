@@ -8,10 +8,16 @@ use toka_core::restart::Lives;
 use toka_core::{AgentName, AgentState, Event, EventKind, RunStatus};
 use toka_runtime::{Adopted, AdoptedProcess, AdoptedTask};
 
+use super::exec::Left;
+
 /// A run as its events tell it.
 #[derive(Debug, Default)]
 pub(super) struct Recalled {
     pub(super) status: RunStatus,
+    /// Commands beside agents of which no end was told, by their numbers.
+    pub(super) left: BTreeMap<u64, Left>,
+    /// The highest number that such a command had.
+    pub(super) last_exec: u64,
     histories: HashMap<AgentName, History>,
 }
 
@@ -39,10 +45,23 @@ impl Recalled {
         for event in events {
             recalled.status.observe(event);
             if let Some(agent) = &event.agent {
+                recalled.observe_exec(agent, event);
                 recalled.histories.entry(agent.clone()).or_default().observe(event.time_ms, &event.kind);
             }
         }
         recalled
+    }
+
+    fn observe_exec(&mut self, agent: &AgentName, event: &Event) {
+        match event.kind {
+            EventKind::ExecStarted { exec, .. } => {
+                let left = Left { agent: agent.clone(), exec, begun_ms: event.time_ms };
+                self.left.insert(exec, left);
+                self.last_exec = self.last_exec.max(exec);
+            }
+            EventKind::ExecEnded { exec, .. } => drop(self.left.remove(&exec)),
+            _ => {}
+        }
     }
 
     /// The main process of an agent that the journal does not tell the end of.
@@ -193,6 +212,19 @@ mod tests {
         assert_eq!(life.next_life, Some(Duration::from_secs(7)));
         assert_eq!(recalled.life_of(&name("a"), None, 60_000).next_life, Some(Duration::ZERO));
         assert_eq!(life.lives.restarts(), 1);
+    }
+
+    #[test]
+    fn commands_without_an_end_are_left() {
+        let started = |exec| {
+            let (argv, by) = (vec!["sh".to_owned()], "operator".to_owned());
+            EventKind::ExecStarted { exec, argv, by, uid: 0, tty: false }
+        };
+        let ended = EventKind::ExecEnded { exec: 8, exit: Exit::Code { code: 0 }, duration_ms: 1 };
+        let recalled = story(vec![(1000, started(7)), (2000, started(8)), (3000, ended)]);
+        let left = Left { agent: name("a"), exec: 7, begun_ms: 1000 };
+        assert_eq!(recalled.left, BTreeMap::from([(7, left)]));
+        assert_eq!(recalled.last_exec, 8);
     }
 
     #[test]
