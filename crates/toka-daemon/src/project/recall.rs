@@ -33,6 +33,8 @@ struct History {
     paused_ms: i64,
     paused_since_ms: Option<i64>,
     restarted_ms: Vec<i64>,
+    /// The wait before the life that comes next.
+    delay_ms: u64,
     hasty: u32,
     /// The tasks of this life that are under way, by their places: try, number, beginning.
     tasks: BTreeMap<usize, (u32, u64, i64)>,
@@ -84,7 +86,8 @@ impl Recalled {
             life: since(history.life_ms, now_ms),
             ran: history.ran(now_ms),
             lives: history.lives(age, restarts, now_ms),
-            next_life: next.map(|next| since(now_ms, next)),
+            // A clock that was set back makes no wait longer than it was to be.
+            next_life: next.map(|next| since(now_ms, next).min(Duration::from_millis(history.delay_ms))),
             tasks: history.tasks(now_ms),
             begun: history.begun,
         }
@@ -118,6 +121,7 @@ impl History {
             EventKind::AgentRestarting { delay_ms, .. } => {
                 self.pid = None;
                 self.restarted_ms.push(time_ms.saturating_add_unsigned(*delay_ms));
+                self.delay_ms = *delay_ms;
                 self.hasty = if *delay_ms == 0 { 0 } else { self.hasty + 1 };
             }
             _ => {}
@@ -232,5 +236,9 @@ mod tests {
         let events = vec![(100_000, EventKind::AgentStarting), (100_100, started())];
         let life = story(events).life_of(&name("a"), None, 5000);
         assert_eq!((life.ran, life.age, life.life), Default::default());
+        let waiting =
+            vec![(100_000, EventKind::AgentStarting), (100_100, started()), (200_000, restarting(10_000))];
+        let life = story(waiting).life_of(&name("a"), None, 5000);
+        assert_eq!(life.next_life, Some(Duration::from_secs(10)), "and no wait longer than it was to be");
     }
 }
