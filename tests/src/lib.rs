@@ -6,6 +6,8 @@
 
 mod answers;
 mod binary;
+mod certificate;
+mod clock;
 mod detached;
 mod host;
 pub mod measure;
@@ -23,6 +25,8 @@ mod workstream;
 
 pub use answers::{Answer, Proof, Try, allowed, answers_in, denied, words_of};
 pub use binary::{attack_binary, toka_binary, workspace_root};
+pub use certificate::{Authority, Certificate};
+pub use clock::WallClock;
 pub use detached::Detached;
 pub use host::{Listener, Victim, abstract_listener, tells_exits, unix_datagram, unix_listener};
 pub use need::{Need, require};

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use toka_tests::{Detached, Document, Scene, User, as_both_users, cgroups_of, processes_with, socket, until};
+use toka_tests::{
+    Detached, Document, Scene, User, as_both_users, cgroups_of, processes_with, socket, toka_binary, until,
+};
 
 as_both_users!(
     agents_that_do_not_want_to_end_do_all_the_same,
@@ -19,7 +21,7 @@ as_both_users!(
     one_that_flaps_costs_nobody_anything,
     a_control_socket_that_is_removed_is_made_anew,
     a_state_folder_that_is_removed_is_told_and_the_daemon_can_be_reached,
-    a_keeper_that_is_stopped_is_told_and_goes_on,
+    a_keeper_that_is_stopped_is_told_and_other_projects_go_on,
     callers_that_never_come_to_an_end_hold_up_nobody,
     a_reader_of_events_that_stops_misses_nothing,
     many_are_stopped_at_once,
@@ -244,17 +246,48 @@ fn a_state_folder_that_is_removed_is_told_and_the_daemon_can_be_reached(user: Us
     assert_eq!(events.len(), 1, "the journal begins anew");
 }
 
-fn a_keeper_that_is_stopped_is_told_and_goes_on(user: User) {
+fn a_keeper_that_is_stopped_is_told_and_other_projects_go_on(user: User) {
     let scene = Scene::new(user);
-    let detached = scene.detach(&[calm()]);
+    let other = format!("{}-other", scene.name());
+    // Nothing confines it, and it is no child of the agent's any more.
+    let (toka, state) = (toka_binary().display().to_string(), scene.state().display().to_string());
+    let asks =
+        format!("until [ -e ~/go ]; do sleep 0.02; done; {toka} ps --state-dir {state}; touch ~/asked");
+    let rogue = Document::service("rogue", &format!("setsid sh -c '{asks}' 2>&1 & exec sleep 1000"))
+        .section("security: {sandbox: false, network: full}");
+    let options = ["--detach", "--allow", "sandbox:off", "--allow", "network:full"];
+    let began = scene.toka_run(&[calm(), rogue], &options);
+    let detached = scene.adopt();
+    assert_eq!(began.code, Some(0), "{began:#?}");
     let (calm, keeper) = (pid_of(&detached, "calm"), keeper_of(&scene));
+    eventually("it runs", || detached.state("rogue") == "running");
+    std::fs::remove_file(scene.folder().join("workstreams/rogue.yaml")).expect("the other has none");
+    let began = scene.toka_run(&[self::calm()], &["--detach", "--project", &other]);
+    assert_eq!(began.code, Some(0), "{began:#?}");
+
     kill(keeper, Signal::SIGSTOP).expect("it is ours");
-    let refused = detached.try_toka(&["ps"]);
+    let listed = scene.toka(&["ps"]);
+    let health = scene.toka(&["health"]);
+    let refused = ["restart", "inspect"].map(|verb| detached.try_toka(&[verb, "calm"]));
+    let done = scene.toka(&["restart", "--project", &other, "calm"]);
+    let home = scene.state().join("projects").join(scene.name()).join("agents/rogue/home");
+    scene.write(&home.join("go"), "");
+    eventually("it has asked", || home.join("asked").exists());
     kill(keeper, Signal::SIGCONT).expect("it is ours");
-    assert_eq!(refused.code, Some(69), "{refused:#?}");
-    for word in [&format!("the keeper of {} does not answer", scene.name()), "kill -CONT"] {
-        assert!(refused.stderr.contains(word), "{refused:#?}");
+
+    let silent = format!("the keeper of {} does not answer", scene.name());
+    assert_eq!(listed.code, Some(0), "{listed:#?}");
+    assert_eq!(listed.stdout.matches("calm").count(), 2, "{listed:#?}");
+    assert!(listed.stderr.contains(&silent) && !listed.stderr.contains(&other), "{listed:#?}");
+    assert_eq!(health.code, Some(1), "{health:#?}");
+    assert!(health.stdout.contains(&format!("keeper/{}", scene.name())), "{health:#?}");
+    for refused in refused {
+        assert_eq!(refused.code, Some(69), "{refused:#?}");
+        assert!(refused.stderr.contains(&silent) && refused.stderr.contains("kill -CONT"), "{refused:#?}");
     }
+    assert_eq!((done.code, done.stdout.as_str()), (Some(0), "calm  running\n"), "{done:#?}");
+    let said = detached.toka(&["logs", "rogue"]).stdout;
+    assert!(said.contains("agents may not control Toka"), "{said}");
     assert_eq!(pid_of(&detached, "calm"), calm);
     detached.toka(&["restart", "calm"]);
 }

@@ -233,7 +233,8 @@ fn a_keeper_that_hangs_is_seen(user: User) {
     let (status, text) = socket::get(&socket_of(&scene), "/readyz");
     kill(keeper, Signal::SIGCONT).expect("it is ours");
     assert_eq!(status, 503, "{text}");
-    assert!(text.contains(&format!("the keeper of {} does not answer", scene.name())), "{text}");
+    let check = format!("keeper/{} failed: no answer", scene.name());
+    assert!(text.contains(&check), "{text}");
     assert_eq!(socket::get(&socket_of(&scene), "/readyz").0, 200);
 }
 

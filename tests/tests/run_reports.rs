@@ -4,7 +4,10 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::Value;
-use toka_tests::{Document, Scene, Serves, User, WebServer, as_both_users, until};
+use toka_tests::{
+    Authority, Certificate, Document, Finished, Need, Scene, Serves, User, WebServer, as_both_users, require,
+    until,
+};
 
 as_both_users!(
     a_report_arrives_at_every_place,
@@ -12,6 +15,7 @@ as_both_users!(
     a_server_that_hangs_or_refuses_disturbs_nobody,
     many_changes_make_few_reports,
     milestones_are_reported,
+    a_report_over_tls_arrives_where_the_certificate_is_trusted_and_nowhere_else,
     another_daemon_reports_what_is_left_to_report,
 );
 
@@ -149,6 +153,54 @@ fn milestones_are_reported(user: User) {
     let fractions: Vec<&Value> = reports.iter().map(|report| &report["progress"]["fraction"]).collect();
     assert_eq!(fractions, [0.3, 0.6, 0.6], "{reports:#?}");
     assert!(reports[0]["uptime_ms"].is_u64(), "{reports:#?}");
+    scene.assert_nothing_left();
+}
+
+fn a_report_over_tls_arrives_where_the_certificate_is_trusted_and_nowhere_else(user: User) {
+    if !require(&[Need::Program("openssl")]) {
+        return;
+    }
+    let scene = Scene::new(user);
+    let [ours, another] = ["ours", "another"].map(|name| Authority::new(scene.folder(), name));
+    // As cargo, curl and git know it.
+    let scene = scene.env("SSL_CERT_FILE", ours.certificate());
+    let run = |certificate: &Certificate| {
+        let server = WebServer::secured(Serves::Status(204), certificate);
+        let hook = format!("webhook: https://{}/hunter2", server.authority());
+        let agent = agent("agent", "true", &format!("{{channels: ['{hook}']}}"));
+        (scene.toka_run(&[agent], &["--json", "--allow", "webhook:127.0.0.1"]), server.posted(), hook)
+    };
+    let reason = |finished: &Finished| {
+        let events = finished.events();
+        let lost: Vec<&Value> = events.iter().filter(|event| event["type"] == "report_undelivered").collect();
+        assert_eq!(lost.len(), 1, "{finished:#?}");
+        assert!(
+            !finished.stdout.contains("hunter2") && !finished.stderr.contains("hunter2"),
+            "{finished:#?}"
+        );
+        lost[0]["reason"].as_str().expect("a reason").to_owned()
+    };
+
+    let (finished, posted, hook) = run(&ours.sign("IP:127.0.0.1"));
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert_eq!(posted.len(), 1, "{finished:#?}");
+    assert_eq!(posted[0].request, "post /hunter2 http/1.1");
+    let host = hook.trim_start_matches("webhook: https://").trim_end_matches("/hunter2");
+    assert!(posted[0].headers.contains(&format!("host: {host}")), "{posted:#?}");
+    assert_eq!((&posted[0].body["occasion"], &posted[0].body["name"]), (&"end".into(), &"agent".into()));
+    assert_eq!(finished.events().iter().filter(|event| event["type"] == "report_undelivered").count(), 0);
+
+    let (finished, posted, _) = run(&another.sign("IP:127.0.0.1"));
+    assert_eq!((finished.code, posted.len()), (Some(0), 0), "{finished:#?}");
+    assert_eq!(reason(&finished), "no TLS: invalid peer certificate: UnknownIssuer");
+
+    let (finished, posted, _) = run(&ours.sign("DNS:elsewhere.example"));
+    assert_eq!((finished.code, posted.len()), (Some(0), 0), "{finished:#?}");
+    let reason = reason(&finished);
+    assert!(
+        reason.starts_with("no TLS: invalid peer certificate: ") && reason.contains("127.0.0.1"),
+        "{reason}"
+    );
     scene.assert_nothing_left();
 }
 

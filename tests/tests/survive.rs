@@ -3,8 +3,11 @@
 
 mod survive_support;
 
+use std::collections::BTreeMap;
+use std::process::Stdio;
+
 use serde_json::Value;
-use survive_support::{daemon_pid, eventually, kill_daemon, serve_again, starts_of};
+use survive_support::{daemon_pid, eventually, kill_both, kill_daemon, serve_again, starts_of, told};
 use toka_tests::{Document, Scene, User, as_both_users, toka_binary};
 
 as_both_users!(
@@ -15,6 +18,7 @@ as_both_users!(
     an_upgrade_leaves_agents_alone,
     a_run_that_was_to_end_ends,
     a_list_of_tasks_is_worked_through_across_daemons,
+    a_command_beside_an_agent_has_its_end_told_whoever_was_killed,
 );
 
 fn agents_do_not_notice_that_their_daemon_was_killed(user: User) {
@@ -196,4 +200,52 @@ fn a_list_of_tasks_is_worked_through_across_daemons(user: User) {
     let of = |kind, index| (Some(kind), Some(index));
     let expected = [of("task_started", 0), of("task_ended", 0), of("task_started", 1), of("task_ended", 1)];
     assert_eq!(told, expected);
+}
+
+fn a_command_beside_an_agent_has_its_end_told_whoever_was_killed(user: User) {
+    let scene = Scene::new(user);
+    let again = "restart: {policy: always, max_restarts: 9, backoff: {initial: 10ms, jitter: 0}}";
+    let detached = scene.detach(&[Document::service("host", "exec sleep 1000").spec(again)]);
+    let runs = || eventually("it runs", || detached.state("host") == "running");
+    let begin = |line: &str| {
+        runs();
+        let before = told(&detached, "exec_started").len();
+        let state = scene.state().display().to_string();
+        let toka = toka_binary().display().to_string();
+        let at = ["--project", scene.name(), "--state-dir", &state];
+        let words = [&[&toka, "exec"], &at[..], &["host", "--", "sh", "-c", line]].concat();
+        let mut command = scene.bare_command(&words);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        eventually("it is on record", || told(&detached, "exec_started").len() > before);
+        child
+    };
+    let exits = || {
+        let ended = told(&detached, "exec_ended").into_iter();
+        ended.map(|event| (event["exec"].as_u64(), event["exit"].clone())).collect::<BTreeMap<_, _>>()
+    };
+    let home = scene.state().join("projects").join(scene.name()).join("agents/host/home");
+    let clients =
+        [begin("until [ -e ~/go ]; do sleep 0.02; done; touch ~/gone; exit 7"), begin("exec sleep 1000")];
+    kill_daemon(&scene);
+    scene.write(&home.join("go"), "");
+    eventually("one has ended", || home.join("gone").exists());
+    serve_again(&scene);
+    eventually("both ends are told", || exits().len() == 2);
+    let begun: Vec<Option<u64>> =
+        told(&detached, "exec_started").iter().map(|it| it["exec"].as_u64()).collect();
+    assert_eq!(exits()[&begun[0]], serde_json::json!({"cause": "code", "code": 7}));
+    assert_eq!(exits()[&begun[1]]["signal"], 9, "nobody is left who reads from it");
+
+    let client = begin("exec sleep 1000");
+    kill_both(&scene);
+    serve_again(&scene);
+    eventually("its end is told", || exits().len() == 3);
+    let begun: Vec<Option<u64>> =
+        told(&detached, "exec_started").iter().map(|it| it["exec"].as_u64()).collect();
+    assert_eq!(exits()[&begun[2]]["cause"], "unknown", "who knew it is dead");
+    let last = begin("true");
+    eventually("its end is told", || exits().len() == 4);
+    for mut client in clients.into_iter().chain([client, last]) {
+        client.wait().expect("ours");
+    }
 }

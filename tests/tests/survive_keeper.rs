@@ -40,6 +40,47 @@ fn a_terminal_outlives_a_keeper_and_then_a_daemon() {
 }
 
 #[test]
+fn who_says_that_it_is_ready_on_a_descriptor_is_heard_whoever_was_killed() {
+    let Some(user) = User::root().filter(|user| live_on(*user)) else { return };
+    let scene = Scene::new(user);
+    let line = "until [ -e ~/go ]; do sleep 0.02; done; echo >&7; echo said; touch ~/said; exec sleep 1000";
+    let names = ["meanwhile", "later", "last"];
+    let agents = names.map(|name| {
+        Document::service(name, line).spec("readiness_probe: {notification_fd: 7, failure_threshold: 100000}")
+    });
+    let detached = scene.detach(&agents);
+    let pids = || inspect_all(&detached, &names).into_iter().map(|agent| agent["pid"].clone());
+    for agent in names {
+        eventually("it runs", || detached.state(agent) == "running");
+    }
+    let before: Vec<Value> = pids().collect();
+    let is_ready = |agent: &str| detached.inspect(agent)["ready"] == true;
+    kill_both(&scene);
+    ask(&scene, "meanwhile");
+    let said = scene.state().join("projects").join(scene.name()).join("agents/meanwhile/home/said");
+    eventually("it has said so to nobody", || said.exists());
+    serve_again(&scene);
+    eventually("what it said is heard", || is_ready("meanwhile"));
+    assert!(!is_ready("later") && !is_ready("last"));
+    ask(&scene, "later");
+    eventually("it is heard", || is_ready("later"));
+    // The one after the other.
+    let keeper = keeper_pid(&scene);
+    kill_keeper(&scene);
+    eventually("another has taken over", || told(&detached, "keeper_succeeded").len() == 1);
+    assert_ne!(keeper_pid(&scene), keeper);
+    kill_daemon(&scene);
+    serve_again(&scene);
+    assert!(is_ready("meanwhile") && is_ready("later") && !is_ready("last"));
+    ask(&scene, "last");
+    eventually("it is heard", || is_ready("last"));
+    assert_eq!(pids().collect::<Vec<_>>(), before);
+    for agent in names {
+        eventually("it has said so", || lines_of(&scene, agent) == ["said"]);
+    }
+}
+
+#[test]
 fn a_run_in_the_foreground_leaves_to_the_daemon_what_still_runs() {
     let Some(user) = User::root().filter(|user| live_on(*user)) else { return };
     let scene = Scene::new(user);

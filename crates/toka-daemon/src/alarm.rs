@@ -10,6 +10,9 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use tokio::io::unix::AsyncFd;
 
+/// A moment that has come; 0 would stand for "never".
+const PAST: TimeSpec = TimeSpec::new(1, 0);
+
 /// A timer.
 #[derive(Debug)]
 pub(crate) struct Alarm(AsyncFd<Timer>);
@@ -50,9 +53,11 @@ impl Alarm {
         let time = TimeSpec::new(moment.as_second().max(1), moment.subsec_nanosecond().max(0).into());
         let flags = TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
         match timer.set(Expiration::OneShot(time), flags) {
-            // The clock was set since the last time; the timer is armed all the same.
-            Ok(()) | Err(Errno::ECANCELED) => Ok(()),
-            Err(error) => Err(error.into()),
+            // The clock was set since somebody read it to say `moment`: so they are to look again, and at once.
+            Err(Errno::ECANCELED) => {
+                Ok(timer.set(Expiration::OneShot(PAST), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?)
+            }
+            set => Ok(set?),
         }
     }
 

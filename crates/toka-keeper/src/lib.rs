@@ -21,7 +21,7 @@ pub mod protocol;
 mod server;
 
 pub use client::{
-    Attached, Keeper, KeeperError, KeeperEvent, KeeperOptions, Outlive, SpawnError, Started, kill_groups,
+    Attached, Keeper, KeeperError, KeeperEvent, KeeperOptions, Kin, Outlive, SpawnError, Started, kill_groups,
 };
 pub use protocol::{Attach, Entry, Launch, Orphan, ProcessId, StartError, State, Status, start_time};
 pub use server::serve;

@@ -158,6 +158,9 @@ pub struct Orphan {
     /// How its main process ended, if that was told before its keeper was killed.
     #[serde(default)]
     pub status: Option<Status>,
+    /// The number of the descriptor on which it tells that it is ready.
+    #[serde(default)]
+    pub notification_fd: Option<u16>,
 }
 
 impl Orphan {
@@ -181,6 +184,7 @@ impl Orphan {
             guarded: entry.guarded.clone(),
             enforcement: entry.enforcement.clone(),
             status,
+            notification_fd: entry.notification_fd,
         })
     }
 }
@@ -316,6 +320,9 @@ pub struct Entry {
     /// Paths that must not be there when it has ended.
     #[serde(default)]
     pub guarded: Vec<PathBuf>,
+    /// The number of the descriptor on which it tells that it is ready.
+    #[serde(default)]
+    pub notification_fd: Option<u16>,
 }
 
 /// How far a process is.

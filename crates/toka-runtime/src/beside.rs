@@ -199,8 +199,12 @@ impl<P: Processes> Beside<P> {
 impl<P: Processes> Besides<P> {
     /// A number of its own for a command, by which it is ended when nobody waits for it any more.
     pub(crate) fn number(&self) -> (Number<P>, mpsc::UnboundedReceiver<Box<Order>>) {
+        self.known(self.numbers.next())
+    }
+
+    /// The same for a number that is there already: its command was begun by an earlier owner.
+    pub(crate) fn known(&self, id: ProcessId) -> (Number<P>, mpsc::UnboundedReceiver<Box<Order>>) {
         let (sender, orders) = mpsc::unbounded_channel();
-        let id = self.numbers.next();
         lock(&self.routes).insert(id, sender);
         (Number { id, besides: self.clone() }, orders)
     }

@@ -95,12 +95,20 @@ impl<P: Processes> Execution<P> {
         Ok(Self { number, orders, spent, streams, terminal, status: Status::Unknown })
     }
 
+    /// Ends one that an earlier owner began, and that nobody reads from any more.
+    pub(crate) fn end_left(besides: &Besides<P>, id: ProcessId) -> Self {
+        let (number, orders) = besides.known(id);
+        besides.processes.kill(id);
+        let spent = Arc::default();
+        Self { number, orders, spent, streams: None, terminal: None, status: Status::Unknown }
+    }
+
     /// Its number, unique for the keeper.
     pub fn id(&self) -> ProcessId {
         self.number.id()
     }
 
-    /// Where what it writes can be read; once.
+    /// Where what it writes can be read; once, and not of one that an earlier owner began.
     pub fn take_streams(&mut self) -> Option<Streams> {
         self.streams.take()
     }

@@ -135,6 +135,12 @@ impl<P: Processes> Runtime<P> {
         Execution::start(&self.besides(), agent.id, command, input, Arc::clone(&agent.spent)).await
     }
 
+    /// Ends a command that an earlier owner began so: whoever read what it writes is gone. How it ended, also when that was
+    /// before, is heard after [`Runtime::listen`], which must come later.
+    pub fn end_left(&self, command: ProcessId) -> Execution<P> {
+        Execution::end_left(&self.besides(), command)
+    }
+
     fn besides(&self) -> Besides<P> {
         let (routes, numbers) = (Arc::clone(&self.routes), self.numbers.clone());
         Besides { processes: self.processes.clone(), routes, numbers }

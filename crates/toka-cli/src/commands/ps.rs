@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use toka_core::ExitCode;
+use toka_core::{ExitCode, escape};
 use toka_daemon::control::wire::ProjectView;
 
 use super::reach::{AgentRef, Reach, block_on};
@@ -40,6 +40,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         projects.iter_mut().for_each(|project| narrow(project, &args.agents));
         projects.retain(|project| !project.agents.is_empty());
     }
+    tell_of_trouble(&projects);
     let text = if args.json {
         json::line(&projects) + "\n"
     } else if args.quiet {
@@ -58,6 +59,18 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// Nothing that runs is no error; what runs and nobody looks after is.
 fn tell_of_orphans(reach: &Reach) -> anyhow::Result<()> {
     if reach.is_orphaned()? { Err(reach.nothing_runs().into()) } else { Ok(()) }
+}
+
+/// What is listed of such a project is what was last heard.
+fn tell_of_trouble(projects: &[ProjectView]) {
+    for project in projects {
+        if let Some(why) = &project.trouble {
+            let (name, why) = (&project.overview.project, escape::for_terminal(why.as_bytes(), usize::MAX));
+            eprintln!(
+                "warning: the keeper of {name} does not answer, so that nothing can be done with its agents: {why}"
+            );
+        }
+    }
 }
 
 fn narrow(project: &mut ProjectView, wanted: &[AgentRef]) {

@@ -63,7 +63,7 @@ impl Story {
             ends_with_tasks: false,
         };
         let agents = agents.iter().map(|agent| AgentStatus::new(name(agent), NOW - 90_000)).collect();
-        let view = ProjectView { overview, started_ms: NOW - 90_000, seq: 0, agents };
+        let view = ProjectView { overview, started_ms: NOW - 90_000, seq: 0, agents, trouble: None };
         self.tell(Message::Project(Box::new(view), Client::new(format!("/run/{project}.sock"))))
     }
 

@@ -58,6 +58,16 @@ impl Error {
         error.help(format!("its agents are: {}", list(known)))
     }
 
+    /// The other projects go on.
+    pub(super) fn silent_keeper(project: &ProjectName, why: &str) -> Self {
+        let message = format!(
+            "the keeper of {project} does not answer, so that nothing can be done with its agents: {why}"
+        );
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, ExitCode::NoDaemon, message).help(
+            "the process `toka __keeper`, a child of the daemon, hangs or is stopped: `kill -CONT` lets one go on that is stopped",
+        )
+    }
+
     fn unparsed(unparsed: &Unparsed) -> Self {
         let Unparsed { diagnostics, sources } = unparsed;
         let message = "the workstreams have errors; nothing was changed";

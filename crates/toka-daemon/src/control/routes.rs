@@ -25,7 +25,7 @@ use super::wire::{AgentView, DaemonView, Done, Outcome, ProjectView, ResourcesVi
 use super::{MAX_COMMAND, MAX_DECLARATION};
 use super::{health, metrics, stream};
 use crate::Declaration;
-use crate::project::{Changes, Earnest, ProjectHandle};
+use crate::project::{Changes, Earnest, Figures, ProjectHandle};
 
 pub(super) fn router(server: Server) -> Router {
     Router::new()
@@ -59,6 +59,15 @@ impl Server {
         let name = project_name(name)?;
         self.projects.get(&name).ok_or_else(|| Error::no_project(&name, &self.projects.names()))
     }
+
+    /// A project with whose agents something can be done. Others are not asked, so that only those whose keeper hangs are
+    /// refused.
+    pub(super) async fn project_at_work(&self, name: &str) -> Result<ProjectHandle, Error> {
+        let handle = self.project(name)?;
+        let answers = handle.answers().await;
+        answers.map_err(|why| Error::silent_keeper(&handle.overview().project, &why))?;
+        Ok(handle)
+    }
 }
 
 pub(super) fn project_name(name: &str) -> Result<ProjectName, Error> {
@@ -82,15 +91,19 @@ pub(super) fn view_of(server: &Server) -> DaemonView {
     }
 }
 
-/// One that ends while it is asked is left out.
+/// All are asked at once, and one that ends meanwhile is left out.
 async fn projects(State(server): State<Server>) -> Json<Vec<ProjectView>> {
+    let asked: Vec<_> = server.projects.all().into_iter().map(|handle| tokio::spawn(view(handle))).collect();
     let mut views = Vec::new();
-    for handle in server.projects.all() {
-        if let Ok(status) = handle.status().await {
-            views.push(ProjectView::of(handle.overview(), &status));
-        }
+    for view in asked {
+        views.extend(view.await.ok().flatten());
     }
     Json(views)
+}
+
+async fn view(handle: ProjectHandle) -> Option<ProjectView> {
+    let facts = handle.facts(Figures::Without).await.ok()?;
+    Some(ProjectView::of(handle.overview(), &facts.status).troubled_by(facts.keeper.err()))
 }
 
 async fn project(
@@ -105,7 +118,7 @@ async fn agent(
     State(server): State<Server>,
     Path((project, agent)): Path<(String, String)>,
 ) -> Result<Json<AgentView>, Error> {
-    let handle = server.project(&project)?;
+    let handle = server.project_at_work(&project).await?;
     let name = AgentName::new(&agent).map_err(|error| Error::bad_request(error.to_string()))?;
     let status = handle.status().await?;
     let known = || status.agents().iter().map(|agent| agent.name.clone()).collect::<Vec<_>>();
@@ -126,7 +139,7 @@ async fn resources(
     Path(project): Path<String>,
     whose: Result<Query<Whose>, QueryRejection>,
 ) -> Result<Json<ResourcesView>, Error> {
-    let handle = server.project(&project)?;
+    let handle = server.project_at_work(&project).await?;
     let Query(Whose { agents }) = whose?;
     let status = handle.status().await?;
     let wanted: Option<HashSet<&str>> = agents.as_deref().map(|names| names.split(',').collect());
@@ -154,7 +167,7 @@ async fn command(
     waiting: Result<Query<Waiting>, QueryRejection>,
     command: Result<Json<Command>, JsonRejection>,
 ) -> Result<Json<Outcome>, Error> {
-    let handle = server.project(&project)?;
+    let handle = server.project_at_work(&project).await?;
     let Json(command) = command?;
     let Query(Waiting { wait_ms }) = waiting?;
     let before = handle.status().await?;
@@ -279,7 +292,8 @@ async fn apply(
     let name = project_name(&project)?;
     let Json(declaration) = declaration?;
     let Query(Applying { dry_run }) = applying?;
-    if let Some(handle) = server.projects.get(&name) {
+    if server.projects.get(&name).is_some() {
+        let handle = server.project_at_work(&project).await?;
         let earnest = if dry_run { Earnest::Tell } else { Earnest::Do };
         let changes = handle.apply(declaration, OPERATOR, earnest).await??;
         return Ok(Json(Applied { changes, began: false }));

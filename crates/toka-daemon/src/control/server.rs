@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::StatusCode;
@@ -182,29 +182,14 @@ async fn check_peer(
     if !peer.is_permitted() {
         return Err(forbidden("this daemon belongs to another user"));
     }
-    for project in server.projects.all() {
-        match tokio::time::timeout(OWNER, project.is_of_an_agent(peer.pid)).await {
-            Ok(false) => {}
-            Ok(true) => return Err(forbidden("agents may not control Toka")),
-            // Whose process it is cannot be said: then it is nobody's who may call.
-            Err(_) => return Err(silent_keeper(&project.overview().project)),
-        }
+    if server.projects.all().iter().any(|project| project.is_of_an_agent(peer.pid)) {
+        return Err(forbidden("agents may not control Toka"));
     }
     // Last: a process that has ended meanwhile could not be told from a stranger.
     if !peer.is_there() {
         return Err(forbidden("the process that connected is gone"));
     }
     Ok(next.run(request).await)
-}
-
-/// Until then a keeper says whose process it is, or hangs.
-const OWNER: Duration = Duration::from_secs(2);
-
-fn silent_keeper(project: &ProjectName) -> Error {
-    let message = format!("the keeper of {project} does not answer, so that nobody can be let in");
-    Error::new(StatusCode::SERVICE_UNAVAILABLE, ExitCode::NoDaemon, message).help(
-        "the process `toka __keeper`, a child of the daemon, hangs or is stopped: `kill -CONT` lets one go on that is stopped",
-    )
 }
 
 /// The wall clock in milliseconds since the Unix epoch.

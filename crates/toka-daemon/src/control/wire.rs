@@ -46,6 +46,9 @@ pub struct ProjectView {
     pub seq: u64,
     /// Its agents, in the order of the plan.
     pub agents: Vec<AgentStatus>,
+    /// Why nothing can be done with its agents at this moment: its keeper does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 impl ProjectView {
@@ -55,7 +58,12 @@ impl ProjectView {
             started_ms: status.started_ms,
             seq: status.seq,
             agents: status.agents().to_vec(),
+            trouble: None,
         }
+    }
+
+    pub(super) fn troubled_by(self, trouble: Option<String>) -> Self {
+        Self { trouble, ..self }
     }
 
     /// The same as a status, which the events after [`Self::seq`] move on.

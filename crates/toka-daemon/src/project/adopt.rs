@@ -81,7 +81,7 @@ impl Project {
         let (run, past) = last_run(&root)?;
         span.record("run", tracing::field::display(run));
         let ground = ground(&options, &declaration, run)?;
-        let recalled = Recalled::of(&past);
+        let mut recalled = Recalled::of(&past);
         let folders = &ground.folders;
         let mut doors = Doors::default();
         let mut admitted = ground.admit_each((&set, &plan), &mut doors);
@@ -96,7 +96,9 @@ impl Project {
         let (seen, events) = mpsc::unbounded_channel();
         // The last that can fail: what is found from here on is removed when it is dropped.
         let journal = Arc::new(open_journal(folders, run, vec![seen])?);
+        // A keeper that was killed with its daemon takes its numbers along, but for those in the journal.
         let used = holdings.iter().map(|entry| entry.id).max().unwrap_or(ProcessId(0));
+        let used = used.max(ProcessId(recalled.last_exec));
         let runtime = Runtime::outlived(keeper.clone(), Arc::clone(&journal) as Arc<_>, used);
         let queue = Queue::new(declaration.pressure, &journal);
         let runtime = runtime.admitting(queue.gate());
@@ -120,6 +122,11 @@ impl Project {
             let member: Member = employer.adopt(agent, own, admitted, id, life);
             members.insert(agent.name.clone(), member);
         }
+        for (exec, left) in std::mem::take(&mut recalled.left) {
+            let id = ProcessId(exec);
+            let command = processes.take_command(id).then(|| runtime.end_left(id));
+            left.end(command, &journal);
+        }
         processes.end_the_rest(&keeper);
         let (state, changed) = recall_state(&plan, &past);
         if let Some(changed) = changed {
@@ -130,7 +137,7 @@ impl Project {
         runtime.listen(heed(keeper_events, &journal));
 
         let (moved, seq) = watch::channel(recalled.status.seq);
-        let (handle, orders) = ProjectHandle::new(&ground, Lifetime::UntilStopped, seq);
+        let (handle, orders) = ProjectHandle::new(&ground, &keeper, Lifetime::UntilStopped, seq);
         let last_seen = last_seen(&journal_in(&root), &set.agents);
         let mut project = Self {
             limits: Limits { max_concurrent: declaration.max_concurrent.and_then(NonZeroUsize::new) },
@@ -269,6 +276,13 @@ impl Processes {
 
     fn take(&mut self, agent: &AgentName) -> (Option<ProcessId>, Option<AdoptedProcess>) {
         self.of.remove(agent).map_or((None, None), |(id, process)| (Some(id), Some(process)))
+    }
+
+    /// Whether the keeper has this command; somebody sees to its end then.
+    fn take_command(&mut self, id: ProcessId) -> bool {
+        let before = self.rest.len();
+        self.rest.retain(|rest| *rest != id);
+        self.rest.len() < before
     }
 
     fn end_the_rest(self, keeper: &Keeper) {

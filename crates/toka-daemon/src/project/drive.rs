@@ -242,12 +242,6 @@ impl Project {
                     let _ = answer.send(terminal);
                 });
             }
-            Order::Owner { pid, answer } => {
-                let keeper = self.keeper.clone();
-                self.writes.spawn(async move {
-                    let _ = answer.send(keeper.owner_of(pid).await);
-                });
-            }
         }
     }
 }

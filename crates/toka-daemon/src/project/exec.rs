@@ -4,11 +4,11 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use toka_core::{AgentName, EventKind, Exit, TerminalSize};
-use toka_keeper::{Keeper, Program, SpawnError};
+use toka_keeper::{Keeper, Program, SpawnError, Status};
 use toka_runtime::program::{self, ProgramError};
 use toka_runtime::{Command, Execution};
 use tokio::sync::oneshot;
@@ -83,6 +83,37 @@ impl Drop for Record {
         let duration_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let ended = EventKind::ExecEnded { exec: self.exec, exit: self.exit.clone(), duration_ms };
         drop(journal.record(Some(self.agent.clone()), ended));
+    }
+}
+
+/// A command that an earlier daemon began, and whose end was not told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) agent: AgentName,
+    pub(super) exec: u64,
+    pub(super) begun_ms: i64,
+}
+
+impl Left {
+    /// Sees that its end is told: how it ended, if the keeper knows of it and there is a `command`.
+    pub(super) fn end(self, command: Option<Execution<Keeper>>, journal: &Arc<Journal>) {
+        let ran = u64::try_from(super::now_ms().saturating_sub(self.begun_ms)).unwrap_or(0);
+        let now = Instant::now();
+        let begun = now.checked_sub(Duration::from_millis(ran)).unwrap_or(now);
+        let Self { agent, exec, .. } = self;
+        let record = Record { journal: Arc::downgrade(journal), agent, exec, begun, exit: Exit::Unknown };
+        if let Some(mut command) = command {
+            tokio::spawn(async move { record.end(exit_of(command.ended().await)) });
+        }
+    }
+}
+
+/// How a command ended, in the words of the journal.
+pub(crate) fn exit_of(status: Status) -> Exit {
+    match status {
+        Status::Code(code) => Exit::Code { code },
+        Status::Signal { signal, core } => Exit::Signal { signal, core },
+        Status::Unknown => Exit::Unknown,
     }
 }
 

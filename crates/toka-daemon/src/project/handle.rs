@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toka_core::{AgentName, Answers, Command, ProjectName, Resources, RunId, RunStatus};
-use toka_keeper::ProcessId;
+use toka_keeper::{Keeper, Kin};
 use toka_orchestration::Lifetime;
 use toka_runtime::Terminal;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,6 +16,7 @@ use super::apply::{ApplyError, Changes};
 use super::command::CommandError;
 use super::exec::{Begun, ExecError, ExecRequest};
 use super::facts::{Facts, Figures};
+use super::keeping::cgroup_name;
 use crate::Declaration;
 
 /// The project's run is over, or its owner is gone.
@@ -39,8 +40,6 @@ pub(crate) enum Order {
     Exec { request: Box<ExecRequest>, answer: oneshot::Sender<Result<Begun, ExecError>> },
     /// The terminal that an agent runs on.
     Terminal { agent: AgentName, answer: oneshot::Sender<Option<Terminal>> },
-    /// Whether a process is one of an agent.
-    Owner { pid: i32, answer: oneshot::Sender<Option<ProcessId>> },
 }
 
 /// A declaration to become.
@@ -79,6 +78,7 @@ pub struct Overview {
 #[derive(Debug, Clone)]
 pub struct ProjectHandle {
     overview: Arc<Overview>,
+    kin: Kin,
     orders: mpsc::UnboundedSender<Order>,
     moved: watch::Receiver<u64>,
 }
@@ -86,6 +86,7 @@ pub struct ProjectHandle {
 impl ProjectHandle {
     pub(super) fn new(
         ground: &Ground,
+        keeper: &Keeper,
         lifetime: Lifetime,
         moved: watch::Receiver<u64>,
     ) -> (Self, mpsc::UnboundedReceiver<Order>) {
@@ -97,7 +98,8 @@ impl ProjectHandle {
             root: ground.folders.root(),
             ends_with_tasks: lifetime == Lifetime::UntilTasksEnd,
         };
-        (Self { overview: Arc::new(overview), orders, moved }, received)
+        let kin = keeper.kin(&cgroup_name(&ground.folders));
+        (Self { overview: Arc::new(overview), kin, orders, moved }, received)
     }
 
     /// What never changes of it.
@@ -183,9 +185,21 @@ impl ProjectHandle {
         self.ask(|answer| Order::Terminal { agent, answer }).await
     }
 
-    /// Whether the process `pid` is one of an agent.
-    pub async fn is_of_an_agent(&self, pid: i32) -> bool {
-        matches!(self.ask(|answer| Order::Owner { pid, answer }).await, Ok(Some(_)))
+    /// Whether the process `pid` is one of an agent. That is what the kernel says: nobody is asked who may hang.
+    pub fn is_of_an_agent(&self, pid: i32) -> bool {
+        self.kin.has(pid)
+    }
+
+    /// Whether its keeper answers, without which nothing can be done with its agents.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn answers(&self) -> Result<(), String> {
+        match self.facts(Figures::Without).await {
+            Ok(facts) => facts.keeper,
+            // Whoever asks for more is told so.
+            Err(Gone) => Ok(()),
+        }
     }
 
     async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, Gone> {

@@ -106,6 +106,7 @@ pub(super) fn orphans(
                 guarded,
                 enforcement: status.enforcement.as_deref().cloned().unwrap_or_default(),
                 status: None,
+                notification_fd: agent.probes.notification_fd(),
             })
         })
         .collect()

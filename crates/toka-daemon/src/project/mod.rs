@@ -49,7 +49,7 @@ use crate::sweeper::Sweeper;
 pub use adopt::AdoptOptions;
 pub use apply::{ApplyError, Changes};
 pub use command::CommandError;
-pub(crate) use exec::{Begun, ExecError, ExecRequest};
+pub(crate) use exec::{Begun, ExecError, ExecRequest, exit_of};
 pub(crate) use facts::KEEPER_ANSWER;
 pub use facts::{Facts, Figures};
 pub use handle::{Earnest, Gone, Overview, ProjectHandle};

@@ -128,7 +128,7 @@ impl Project {
         let members = employ_all(employer, &set, admitted).into_iter().collect();
         let status = describe(RunStatus::default(), &plan);
         let (moved, seq) = watch::channel(0);
-        let (handle, orders) = ProjectHandle::new(&ground, lifetime, seq);
+        let (handle, orders) = ProjectHandle::new(&ground, &keeper, lifetime, seq);
         let mut project = Self {
             limits: Limits { max_concurrent: declaration.max_concurrent.and_then(NonZeroUsize::new) },
             state: RunState::new(&plan, lifetime),

@@ -8,10 +8,16 @@ use toka_core::restart::Lives;
 use toka_core::{AgentName, AgentState, Event, EventKind, RunStatus};
 use toka_runtime::{Adopted, AdoptedProcess, AdoptedTask};
 
+use super::exec::Left;
+
 /// A run as its events tell it.
 #[derive(Debug, Default)]
 pub(super) struct Recalled {
     pub(super) status: RunStatus,
+    /// Commands beside agents of which no end was told, by their numbers.
+    pub(super) left: BTreeMap<u64, Left>,
+    /// The highest number that such a command had.
+    pub(super) last_exec: u64,
     histories: HashMap<AgentName, History>,
 }
 
@@ -27,6 +33,8 @@ struct History {
     paused_ms: i64,
     paused_since_ms: Option<i64>,
     restarted_ms: Vec<i64>,
+    /// The wait before the life that comes next.
+    delay_ms: u64,
     hasty: u32,
     /// The tasks of this life that are under way, by their places: try, number, beginning.
     tasks: BTreeMap<usize, (u32, u64, i64)>,
@@ -39,10 +47,23 @@ impl Recalled {
         for event in events {
             recalled.status.observe(event);
             if let Some(agent) = &event.agent {
+                recalled.observe_exec(agent, event);
                 recalled.histories.entry(agent.clone()).or_default().observe(event.time_ms, &event.kind);
             }
         }
         recalled
+    }
+
+    fn observe_exec(&mut self, agent: &AgentName, event: &Event) {
+        match event.kind {
+            EventKind::ExecStarted { exec, .. } => {
+                let left = Left { agent: agent.clone(), exec, begun_ms: event.time_ms };
+                self.left.insert(exec, left);
+                self.last_exec = self.last_exec.max(exec);
+            }
+            EventKind::ExecEnded { exec, .. } => drop(self.left.remove(&exec)),
+            _ => {}
+        }
     }
 
     /// The main process of an agent that the journal does not tell the end of.
@@ -65,7 +86,8 @@ impl Recalled {
             life: since(history.life_ms, now_ms),
             ran: history.ran(now_ms),
             lives: history.lives(age, restarts, now_ms),
-            next_life: next.map(|next| since(now_ms, next)),
+            // A clock that was set back makes no wait longer than it was to be.
+            next_life: next.map(|next| since(now_ms, next).min(Duration::from_millis(history.delay_ms))),
             tasks: history.tasks(now_ms),
             begun: history.begun,
         }
@@ -99,6 +121,7 @@ impl History {
             EventKind::AgentRestarting { delay_ms, .. } => {
                 self.pid = None;
                 self.restarted_ms.push(time_ms.saturating_add_unsigned(*delay_ms));
+                self.delay_ms = *delay_ms;
                 self.hasty = if *delay_ms == 0 { 0 } else { self.hasty + 1 };
             }
             _ => {}
@@ -196,9 +219,26 @@ mod tests {
     }
 
     #[test]
+    fn commands_without_an_end_are_left() {
+        let started = |exec| {
+            let (argv, by) = (vec!["sh".to_owned()], "operator".to_owned());
+            EventKind::ExecStarted { exec, argv, by, uid: 0, tty: false }
+        };
+        let ended = EventKind::ExecEnded { exec: 8, exit: Exit::Code { code: 0 }, duration_ms: 1 };
+        let recalled = story(vec![(1000, started(7)), (2000, started(8)), (3000, ended)]);
+        let left = Left { agent: name("a"), exec: 7, begun_ms: 1000 };
+        assert_eq!(recalled.left, BTreeMap::from([(7, left)]));
+        assert_eq!(recalled.last_exec, 8);
+    }
+
+    #[test]
     fn a_clock_that_was_set_back_makes_nothing_negative() {
         let events = vec![(100_000, EventKind::AgentStarting), (100_100, started())];
         let life = story(events).life_of(&name("a"), None, 5000);
         assert_eq!((life.ran, life.age, life.life), Default::default());
+        let waiting =
+            vec![(100_000, EventKind::AgentStarting), (100_100, started()), (200_000, restarting(10_000))];
+        let life = story(waiting).life_of(&name("a"), None, 5000);
+        assert_eq!(life.next_life, Some(Duration::from_secs(10)), "and no wait longer than it was to be");
     }
 }

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 /// The longest that one try may take, name and handshake included.
 const TRY: Duration = Duration::from_secs(10);
@@ -195,7 +195,15 @@ impl Webhook {
         let name = ServerName::try_from(bare).map_err(|_| lasting("TLS knows no such host"))?;
         let config = config().map_err(lasting)?;
         let secured = TlsConnector::from(config).connect(name, stream).await;
-        secured.map_err(|error| passing(format!("no TLS: {error}")))
+        secured.map_err(|error| {
+            let is_about_trust = error
+                .get_ref()
+                .and_then(|cause| cause.downcast_ref())
+                .is_some_and(|cause: &rustls::Error| matches!(cause, rustls::Error::InvalidCertificate(_)));
+            // Who is not trusted now is not in five seconds either.
+            let failed = if is_about_trust { lasting } else { passing };
+            failed(format!("no TLS: {error}"))
+        })
     }
 
     async fn exchange<S>(&self, stream: S, report: Bytes) -> Result<StatusCode, Failure>

@@ -395,5 +395,6 @@ fn future_orphan(launch: &Launch) -> Orphan {
         guarded: launch.plan.guarded.clone(),
         enforcement: Enforcement::default(),
         status: None,
+        notification_fd: launch.notification_fd,
     }
 }

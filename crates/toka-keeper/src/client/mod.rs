@@ -2,6 +2,7 @@
 
 mod error;
 mod handle;
+mod kin;
 mod open;
 mod succession;
 mod traffic;
@@ -11,5 +12,6 @@ mod tests;
 
 pub use error::{KeeperError, SpawnError};
 pub use handle::{Keeper, Started};
+pub use kin::Kin;
 pub use open::{Attached, KeeperOptions, Outlive};
 pub use traffic::{KeeperEvent, kill_groups};

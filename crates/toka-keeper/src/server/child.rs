@@ -67,6 +67,7 @@ pub(super) struct Child {
     /// What it is known by when it is somebody else's child: adopted.
     watch: Option<OwnedFd>,
     freezer: Freezer,
+    notification_fd: Option<u16>,
     start_time: Option<u64>,
     started_ms: u64,
     stop_signal: i32,
@@ -160,6 +161,7 @@ impl Child {
             started: Startup::Undecided,
             watch: None,
             freezer: Freezer::Thawed,
+            notification_fd: launch.notification_fd,
             start_time: None,
             started_ms: protocol::now_ms(),
             stop_signal: launch.stop_signal,
@@ -173,6 +175,11 @@ impl Child {
         let others = group.processes().unwrap_or_default();
         let processes: Vec<i32> = std::iter::once(orphan.pid).chain(others).collect();
         let freezer = if group.is_frozen() { Freezer::Frozen } else { Freezer::Thawed };
+        let pipes = watch.as_ref().and_then(|_| pipes::reopen(&processes));
+        let mut held = Held::default();
+        if let Some(number) = orphan.notification_fd.filter(|_| watch.is_some()) {
+            notification::hold_again(&mut held, number, &processes, pipes.as_ref());
+        }
         Self {
             pid: orphan.pid,
             named: None,
@@ -186,15 +193,16 @@ impl Child {
             notices: Vec::new(),
             group,
             enforcement: orphan.enforcement.clone(),
-            pipes: watch.as_ref().and_then(|_| pipes::reopen(&processes)),
+            pipes,
             terminal: None,
-            held: Held::default(),
+            held,
             usage: Usage::default(),
             status: None,
             exited: None,
             started: Startup::Executed,
             watch,
             freezer,
+            notification_fd: orphan.notification_fd,
             start_time: Some(orphan.start_time),
             started_ms: orphan.started_ms,
             stop_signal: orphan.stop_signal,
@@ -294,6 +302,7 @@ impl Child {
             stop_signal: self.stop_signal,
             grace: self.grace,
             guarded: self.guarded.clone(),
+            notification_fd: self.notification_fd,
         }
     }
 

@@ -42,6 +42,15 @@ impl Notification {
     }
 }
 
+/// Holds the pipe again of an agent that another keeper started, unless it has closed its end, or has its output there by
+/// now: `pipes` are those.
+pub(super) fn hold_again(held: &mut Held, number: u16, processes: &[i32], pipes: Option<&[OwnedFd; 2]>) {
+    let Some(pipe) = pipes::reopen_at(processes, number) else { return };
+    if !pipes.into_iter().flatten().any(|other| pipes::is_same(&pipe, other)) {
+        held.replace(HELD_AS, vec![pipe]);
+    }
+}
+
 impl Child {
     /// The read ends of its pipes: output, errors, and the one that it notifies through, if it has that.
     pub(super) fn all_pipes(&self) -> impl Iterator<Item = &OwnedFd> {

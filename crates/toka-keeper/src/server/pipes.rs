@@ -49,20 +49,25 @@ fn open_again(fd: &OwnedFd, mode: OFlag) -> io::Result<OwnedFd> {
 /// which comes first, may have sent its own output elsewhere, as to a `tee` of its. What nobody has any more is at its end.
 /// `None` when the kernel does not let us look.
 pub(super) fn reopen(processes: &[i32]) -> Option<[OwnedFd; 2]> {
-    let [output, errors] = [1, 2].map(|number| reopen_one(processes, number));
-    let (output, errors) = (output.ok()?, errors.ok()?);
+    let open = |number| reopen_one(processes, number)?.map_or_else(ended, Ok);
+    let (output, errors) = (open(1).ok()?, open(2).ok()?);
     // Both into one: two readers would tear lines apart.
     let errors = if is_same(&output, &errors) { ended().ok()? } else { errors };
     Some([output, errors])
 }
 
-fn reopen_one(processes: &[i32], number: i32) -> io::Result<OwnedFd> {
+/// The same for another descriptor; `None` also when nobody has the pipe any more.
+pub(super) fn reopen_at(processes: &[i32], number: u16) -> Option<OwnedFd> {
+    reopen_one(processes, number.into()).ok().flatten()
+}
+
+fn reopen_one(processes: &[i32], number: i32) -> io::Result<Option<OwnedFd>> {
     for pid in processes {
         if let Some(pipe) = pipe_of(*pid, number)? {
-            return Ok(pipe);
+            return Ok(Some(pipe));
         }
     }
-    ended()
+    Ok(None)
 }
 
 /// What is to be read of a descriptor, if it is an end of ours.
@@ -76,7 +81,9 @@ fn pipe_of(pid: i32, number: i32) -> io::Result<Option<OwnedFd>> {
     };
     // What it is is looked at before it is opened, which on a device can do something. Ours can be read from and written
     // to; the pipe to another program of the agent's can not, and is not ours to read.
-    let is_pipe = SFlag::from_bits_truncate(fstat(&found)?.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO;
+    // And ours has no name in any folder.
+    let is_fifo = SFlag::from_bits_truncate(fstat(&found)?.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO;
+    let is_pipe = is_fifo && std::fs::read_link(&path)?.to_string_lossy().starts_with("pipe:");
     if !is_pipe || !is_for_both(pid, number) {
         return Ok(None);
     }
@@ -92,7 +99,7 @@ fn is_for_both(pid: i32, number: i32) -> bool {
     flags.is_some_and(|flags| flags & OFlag::O_ACCMODE == OFlag::O_RDWR && !flags.contains(OFlag::O_PATH))
 }
 
-fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
+pub(super) fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
     let key = |fd: &OwnedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
     matches!((key(one), key(other)), (Ok(one), Ok(other)) if one == other)
 }

@@ -11,8 +11,8 @@ use hyper_util::rt::TokioIo;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use serde::{Deserialize, Serialize};
-use toka_core::{AgentName, AgentState, AgentStatus, Exit, ExitCode, TerminalSize};
-use toka_keeper::{SpawnError, Status};
+use toka_core::{AgentName, AgentState, AgentStatus, ExitCode, TerminalSize};
+use toka_keeper::SpawnError;
 use toka_runtime::{Output, Terminal};
 use tokio::io::{AsyncRead, AsyncWriteExt as _, split};
 use tokio::net::unix::pipe::Sender;
@@ -25,7 +25,7 @@ use super::super::peer::Peer;
 use super::super::server::Server;
 use super::frame::{End, Frame, FrameReader, ReadError, send};
 use super::{Connection, Sending, granted, has_process, nonsense, pass_on, running, wanted};
-use crate::project::{Begun, ExecError, ExecRequest, ProjectHandle};
+use crate::project::{Begun, ExecError, ExecRequest, ProjectHandle, exit_of};
 
 /// Most that is read of the command at once.
 const PIECE: usize = 32 * 1024;
@@ -58,7 +58,7 @@ pub(in super::super) async fn exec(
     ConnectInfo(peer): ConnectInfo<Peer>,
     mut request: Request,
 ) -> Result<Response, Error> {
-    let handle = server.project(&project)?;
+    let handle = server.project_at_work(&project).await?;
     let upgrade = wanted(&mut request)?;
     let body = to_bytes(request.into_body(), MAX_COMMAND).await;
     let body = body.map_err(|error| Error::bad_request(error.to_string()))?;
@@ -217,14 +217,6 @@ async fn end(begun: Begun) {
     let Begun { mut execution, record } = begun;
     execution.kill();
     record.end(exit_of(execution.ended().await));
-}
-
-fn exit_of(status: Status) -> Exit {
-    match status {
-        Status::Code(code) => Exit::Code { code },
-        Status::Signal { signal, core } => Exit::Signal { signal, core },
-        Status::Unknown => Exit::Unknown,
-    }
 }
 
 /// Sends what comes; gives the stream back when nothing more does.
