@@ -3,6 +3,8 @@
 
 mod survive_support;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use survive_support::{daemon_pid, eventually, kill_daemon, serve_again, starts_of};
 use toka_tests::{Document, Scene, User, as_both_users, toka_binary};
@@ -13,6 +15,7 @@ as_both_users!(
     a_wait_and_a_count_of_restarts_survive,
     killed_again_and_again_nothing_is_started_twice_and_no_line_is_lost,
     an_upgrade_leaves_agents_alone,
+    a_daemon_that_is_stopped_leaves_its_runs_to_the_next,
     a_run_that_was_to_end_ends,
     a_list_of_tasks_is_worked_through_across_daemons,
 );
@@ -196,4 +199,43 @@ fn a_list_of_tasks_is_worked_through_across_daemons(user: User) {
     let of = |kind, index| (Some(kind), Some(index));
     let expected = [of("task_started", 0), of("task_ended", 0), of("task_started", 1), of("task_ended", 1)];
     assert_eq!(told, expected);
+}
+
+fn a_daemon_that_is_stopped_leaves_its_runs_to_the_next(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[
+        Document::service("kept", "exec sleep 1000"),
+        Document::service("stopped", "exec sleep 1000"),
+        Document::shell("task", "exec sleep 1000"),
+        Document::shell("done", "true"),
+        Document::shell("waiting", "exec sleep 1000").after(&["held"]),
+        Document::shell("held", "until [ -e ~/go ]; do sleep 0.02; done")
+            .spec("restart: {policy: on-failure}"),
+    ]);
+    for agent in ["kept", "stopped", "task", "held"] {
+        eventually("it runs", || detached.state(agent) == "running");
+    }
+    detached.toka(&["wait", "done"]);
+    detached.toka(&["stop", "stopped"]);
+    let before = detached.inspect("kept")["pid"].clone();
+    kill(Pid::from_raw(daemon_pid(&scene)), Signal::SIGTERM).expect("it runs");
+    eventually("it has ended", || scene.toka(&["ps"]).stdout == "nothing runs\n");
+    serve_again(&scene);
+    for agent in ["kept", "held"] {
+        eventually("it runs again", || detached.state(agent) == "running");
+    }
+    assert_ne!(detached.inspect("kept")["pid"], before);
+    for agent in ["stopped", "task", "done"] {
+        assert_eq!(detached.state(agent), "ended", "{agent}");
+    }
+    assert_eq!(detached.state("waiting"), "pending");
+    let all = ["kept", "held", "stopped", "task", "done", "waiting"];
+    assert_eq!(all.map(|agent| starts_of(&detached, agent)), [2, 2, 1, 1, 1, 0]);
+    let agents = scene.state().join("projects").join(scene.name()).join("agents");
+    scene.write(&agents.join("held/home/go"), "");
+    eventually("what waited has its turn", || detached.state("waiting") == "running");
+    // What is brought down stays down, whatever ended the daemon before.
+    scene.toka(&["down", "--all"]);
+    serve_again(&scene);
+    assert_eq!(scene.toka(&["ps", "--json"]).stdout.trim(), "[]");
 }
