@@ -6,6 +6,8 @@ mod survive_support;
 use std::collections::BTreeMap;
 use std::process::Stdio;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use survive_support::{daemon_pid, eventually, kill_both, kill_daemon, serve_again, starts_of, told};
 use toka_tests::{Document, Scene, User, as_both_users, toka_binary};
@@ -16,6 +18,7 @@ as_both_users!(
     a_wait_and_a_count_of_restarts_survive,
     killed_again_and_again_nothing_is_started_twice_and_no_line_is_lost,
     an_upgrade_leaves_agents_alone,
+    a_daemon_that_is_stopped_leaves_its_runs_to_the_next,
     a_run_that_was_to_end_ends,
     a_list_of_tasks_is_worked_through_across_daemons,
     a_command_beside_an_agent_has_its_end_told_whoever_was_killed,
@@ -248,4 +251,43 @@ fn a_command_beside_an_agent_has_its_end_told_whoever_was_killed(user: User) {
     for mut client in clients.into_iter().chain([client, last]) {
         client.wait().expect("ours");
     }
+}
+
+fn a_daemon_that_is_stopped_leaves_its_runs_to_the_next(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[
+        Document::service("kept", "exec sleep 1000"),
+        Document::service("stopped", "exec sleep 1000"),
+        Document::shell("task", "exec sleep 1000"),
+        Document::shell("done", "true"),
+        Document::shell("waiting", "exec sleep 1000").after(&["held"]),
+        Document::shell("held", "until [ -e ~/go ]; do sleep 0.02; done")
+            .spec("restart: {policy: on-failure}"),
+    ]);
+    for agent in ["kept", "stopped", "task", "held"] {
+        eventually("it runs", || detached.state(agent) == "running");
+    }
+    detached.toka(&["wait", "done"]);
+    detached.toka(&["stop", "stopped"]);
+    let before = detached.inspect("kept")["pid"].clone();
+    kill(Pid::from_raw(daemon_pid(&scene)), Signal::SIGTERM).expect("it runs");
+    eventually("it has ended", || scene.toka(&["ps"]).stdout == "nothing runs\n");
+    serve_again(&scene);
+    for agent in ["kept", "held"] {
+        eventually("it runs again", || detached.state(agent) == "running");
+    }
+    assert_ne!(detached.inspect("kept")["pid"], before);
+    for agent in ["stopped", "task", "done"] {
+        assert_eq!(detached.state(agent), "ended", "{agent}");
+    }
+    assert_eq!(detached.state("waiting"), "pending");
+    let all = ["kept", "held", "stopped", "task", "done", "waiting"];
+    assert_eq!(all.map(|agent| starts_of(&detached, agent)), [2, 2, 1, 1, 1, 0]);
+    let agents = scene.state().join("projects").join(scene.name()).join("agents");
+    scene.write(&agents.join("held/home/go"), "");
+    eventually("what waited has its turn", || detached.state("waiting") == "running");
+    // What is brought down stays down, whatever ended the daemon before.
+    scene.toka(&["down", "--all"]);
+    serve_again(&scene);
+    assert_eq!(scene.toka(&["ps", "--json"]).stdout.trim(), "[]");
 }

@@ -82,6 +82,11 @@ pub enum EventKind {
         /// Who asked for it: `operator`, a signal.
         by: String,
     },
+    /// The daemon ends, and its agents with it; the next daemon goes on with the run.
+    RunInterrupted {
+        /// Who asked for it: a signal.
+        by: String,
+    },
     /// Another daemon goes on with the run.
     RunAdopted {
         /// How many agents it has.

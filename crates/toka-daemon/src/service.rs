@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::control::{Control, Projects, Role, Server, ServiceOrder};
-use crate::project::{AdoptOptions, Opened, Project};
+use crate::project::{AdoptOptions, Opened, Project, ProjectHandle};
 use crate::{Declaration, Lifetime, RunError, RunOptions, RunSummary};
 
 /// Orders that wait for the service: each is answered before the next is taken.
@@ -139,8 +139,10 @@ impl Service {
                 Some(Ok((project, summary))) = self.runs.join_next() => Wake::Ended(project, summary),
             };
             match wake {
-                Wake::Asked(urgency, by) => self.end(urgency, &by),
-                Wake::Order(ServiceOrder::Shutdown(urgency)) => self.end(urgency, "operator"),
+                Wake::Asked(urgency, by) => self.end(|project| project.interrupt(urgency, &by)),
+                Wake::Order(ServiceOrder::Shutdown(urgency)) => {
+                    self.end(|project| project.tell(Command::Down { urgency }, "operator"));
+                }
                 Wake::Order(ServiceOrder::Upgrade { refused }) => match self.successor().await {
                     Ok(program) => {
                         // The runs go on in the next program.
@@ -179,9 +181,10 @@ impl Service {
         }
     }
 
-    fn end(&mut self, urgency: Urgency, by: &str) {
+    /// Ends when every project has: each is asked so.
+    fn end(&mut self, ask: impl Fn(&ProjectHandle)) {
         self.ending = true;
-        self.projects.all().iter().for_each(|project| project.tell(Command::Down { urgency }, by));
+        self.projects.all().iter().for_each(ask);
     }
 
     async fn open(

@@ -21,7 +21,8 @@ use crate::terminal::out;
 /// Options of `toka serve`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "SIGTERM and SIGINT stop every agent gracefully and end the daemon; a second one kills.\n\
+    after_help = "SIGTERM and SIGINT stop every agent gracefully and end the daemon; a second one kills. The next daemon goes on \
+    with what ran, by the restart policies; `toka down` ends it.\n\
     Under systemd it is a service of Type=notify and takes its socket from a .socket unit if there is one."
 )]
 pub(crate) struct Args {

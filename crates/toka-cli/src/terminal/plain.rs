@@ -144,6 +144,9 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         EventKind::RunEnding { by } => {
             (format!("the run is to end, asked for by {}", safe(by)), palette.warn)
         }
+        EventKind::RunInterrupted { by } => {
+            (format!("the daemon ends, asked by {}; the next one goes on", safe(by)), palette.warn)
+        }
         EventKind::RunAdopted { agents } => {
             (format!("another daemon goes on with {}", count(*agents, "agent")), palette.warn)
         }

@@ -32,7 +32,7 @@ use super::queue::Queue;
 use super::recall::Recalled;
 use super::reports::Desk;
 use super::schedule::{Clock, last_seen};
-use super::{Doors, Opened, Project};
+use super::{Doors, Opened, Parting, Project};
 use crate::declaration::Parsed;
 use crate::folders::{ProjectFolders, journal_in};
 use crate::sweeper::Sweeper;
@@ -132,6 +132,7 @@ impl Project {
         if let Some(changed) = changed {
             drop(journal.record(None, changed));
         }
+        let interrupted = recalled.interrupted(&set.agents);
         let agents = members.len();
         drop(journal.record(None, EventKind::RunAdopted { agents }));
         runtime.listen(heed(keeper_events, &journal));
@@ -146,6 +147,7 @@ impl Project {
             status: Arc::new(describe(recalled.status, &plan)),
             plan,
             members,
+            parting: Parting::ForGood,
             batches: Vec::new(),
             queue,
             reports: Desk::default(),
@@ -168,9 +170,25 @@ impl Project {
             clock: Clock::default(),
         };
         project.follow(&set.agents, &last_seen);
+        project.go_on_with(interrupted).await;
         Ok(Some(Opened { project, handle }))
     }
+
+    /// Begins those anew that were stopped because their daemon ended. One that is not admitted any more ends with the reason.
+    async fn go_on_with(&mut self, agents: Vec<AgentName>) {
+        if self.state.ending().is_some() {
+            return;
+        }
+        for agent in agents {
+            if let Err(error) = self.begin_anew(&BTreeSet::from([agent.clone()]), RECOVERY).await {
+                self.fail_to_begin(&agent, RECOVERY, &error.to_string());
+            }
+        }
+    }
 }
+
+/// Who asks for what a daemon does because of the one before.
+const RECOVERY: &str = "recovery";
 
 fn unreadable(root: &Path, why: &str) -> RunError {
     let source = std::io::Error::other(why.to_owned());
@@ -244,7 +262,7 @@ fn recall_state(plan: &Plan, past: &[Event]) -> (RunState, Option<EventKind>) {
         last.iter().filter(|agent| plan.position(agent).is_none()).map(|agent| (*agent).clone()).collect();
     let differs = !added.is_empty() || !removed.is_empty();
     let changed =
-        EventKind::RunChanged { by: "recovery".into(), agents: now, added, changed: Vec::new(), removed };
+        EventKind::RunChanged { by: RECOVERY.into(), agents: now, added, changed: Vec::new(), removed };
     (state, differs.then_some(changed))
 }
 

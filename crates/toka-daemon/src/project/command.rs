@@ -11,8 +11,8 @@ use toka_core::{
     Urgency,
 };
 
-use super::Project;
 use super::batch::{Batch, Then};
+use super::{Parting, Project};
 use crate::RunError;
 
 /// Why a command was not carried out at all.
@@ -204,10 +204,25 @@ impl Project {
     }
 
     fn down(&mut self, urgency: Urgency, by: &str) {
+        let is_decided = self.state.ending().is_some() && self.parting == Parting::ForGood;
         // A run that another daemon may go on with ends there too.
-        if self.state.ending().is_none() && !self.state.ends_by_itself() {
+        if !is_decided && !self.state.ends_by_itself() {
             drop(self.journal.record(None, EventKind::RunEnding { by: by.to_owned() }));
         }
+        self.parting = Parting::ForGood;
+        self.stop_all(urgency, by);
+    }
+
+    /// The daemon ends, and the run does not, unless that was asked for before.
+    pub(super) fn interrupt(&mut self, urgency: Urgency, by: &str) {
+        if self.state.ending().is_none() {
+            self.parting = Parting::UntilTheNextDaemon;
+            drop(self.journal.record(None, EventKind::RunInterrupted { by: by.to_owned() }));
+        }
+        self.stop_all(urgency, by);
+    }
+
+    fn stop_all(&mut self, urgency: Urgency, by: &str) {
         self.state.request_stop(by);
         // What was to follow a stop does not any more; whoever waits for a change hears that the run is over.
         self.batches.clear();

@@ -8,9 +8,9 @@ use toka_core::{AgentName, Event, EventKind, Exit, ExitCode, Request};
 use toka_orchestration::{Action, exit_code, next_actions};
 use tracing::Instrument as _;
 
-use super::Project;
 use super::handle::Order;
 use super::member::Member;
+use super::{Parting, Project};
 use crate::{RunSummary, secrets};
 
 /// How long the keeper may take to end once every agent has.
@@ -91,11 +91,13 @@ impl Project {
 
     /// Lets the keeper end, closes the journal, and removes what was made for the run alone.
     async fn close(self, exit_code: ExitCode) {
-        let Self { runtime, keeper, journal, members, doors, run_folder, lock, .. } = self;
+        let Self { runtime, keeper, journal, members, doors, run_folder, lock, parting, .. } = self;
         drop((members, runtime));
         // It ends by itself when the last handle is gone; a keeper that hangs must not keep the terminal.
         let _ = tokio::time::timeout(KEEPER_END, keeper.shutdown()).await;
-        journal.record(None, EventKind::RunEnded { exit_code: exit_code as u8 }).await;
+        if parting == Parting::ForGood {
+            journal.record(None, EventKind::RunEnded { exit_code: exit_code as u8 }).await;
+        }
         drop(doors);
         drop(run_folder);
         drop(lock);
@@ -215,6 +217,7 @@ impl Project {
                 let answered = self.command(command, &by).await;
                 let _ = answer.send(answered);
             }
+            Order::Interrupt { urgency, by } => self.interrupt(urgency, &by),
             Order::Apply { request, answer } => self.apply(*request, answer),
             Order::Status { answer } => drop(answer.send(Arc::clone(&self.status))),
             Order::Health { figures, answer } => self.tell_facts(figures, answer),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use toka_core::{AgentName, Answers, Command, ProjectName, Resources, RunId, RunStatus};
+use toka_core::{AgentName, Answers, Command, ProjectName, Resources, RunId, RunStatus, Urgency};
 use toka_keeper::{Keeper, Kin};
 use toka_orchestration::Lifetime;
 use toka_runtime::Terminal;
@@ -28,6 +28,8 @@ pub struct Gone;
 pub(crate) enum Order {
     /// Do something with agents.
     Command { command: Command, by: String, answer: oneshot::Sender<Result<Answers, CommandError>> },
+    /// The daemon ends: stop every agent, and leave the run to the next daemon.
+    Interrupt { urgency: Urgency, by: String },
     /// Become what the declaration says, or only say what that would change.
     Apply { request: Box<ApplyRequest>, answer: oneshot::Sender<Result<Changes, ApplyError>> },
     /// What is known.
@@ -126,6 +128,11 @@ impl ProjectHandle {
     pub fn tell(&self, command: Command, by: &str) {
         let (answer, _) = oneshot::channel();
         let _ = self.orders.send(Order::Command { command, by: by.to_owned(), answer });
+    }
+
+    /// Stops every agent because the daemon ends, and leaves the run to the next one.
+    pub fn interrupt(&self, urgency: Urgency, by: &str) {
+        let _ = self.orders.send(Order::Interrupt { urgency, by: by.to_owned() });
     }
 
     /// Makes it what `declaration` says; the answer comes when that is so, or says why it cannot be.

@@ -77,6 +77,8 @@ pub struct Project {
     /// What the journal says.
     status: Arc<RunStatus>,
     members: HashMap<AgentName, Member>,
+    /// What becomes of the run when its agents have ended.
+    parting: Parting,
     /// Groups of agents that are stopped together, and what follows.
     batches: Vec<Batch>,
     /// When the clock starts agents.
@@ -104,6 +106,15 @@ pub struct Project {
     doors: Doors,
     run_folder: RunFolder,
     lock: ProjectLock,
+}
+
+/// What becomes of a run when its agents have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parting {
+    /// It has ended.
+    ForGood,
+    /// The next daemon goes on with it.
+    UntilTheNextDaemon,
 }
 
 /// The wall clock in milliseconds since the Unix epoch.

@@ -29,7 +29,7 @@ use super::member::{Employer, Ids, employ_all};
 use super::queue::Queue;
 use super::reports::Desk;
 use super::schedule::{self, Clock};
-use super::{Doors, Project};
+use super::{Doors, Parting, Project};
 use crate::folders::ProjectFolders;
 use crate::journal::{Journal, Stamp};
 use crate::lock::ProjectLock;
@@ -136,6 +136,7 @@ impl Project {
             plan,
             status: Arc::new(status),
             members,
+            parting: Parting::ForGood,
             batches: Vec::new(),
             clock: Clock::default(),
             queue,

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use toka_core::restart::Lives;
-use toka_core::{AgentName, AgentState, Event, EventKind, RunStatus};
+use toka_core::{AgentName, AgentState, Event, EventKind, Exit, RunStatus};
 use toka_runtime::{Adopted, AdoptedProcess, AdoptedTask};
+use toka_workstream::Agent;
 
 use super::exec::Left;
 
@@ -18,12 +19,18 @@ pub(super) struct Recalled {
     pub(super) left: BTreeMap<u64, Left>,
     /// The highest number that such a command had.
     pub(super) last_exec: u64,
+    /// Who ended the daemon, if it was ended and the run was not.
+    interrupted_by: Option<String>,
     histories: HashMap<AgentName, History>,
 }
 
 /// The lives of one agent, in milliseconds since the Unix epoch.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct History {
+    /// Whether it has been started since it was to begin.
+    has_begun: bool,
+    /// Whether it ended because its daemon did.
+    is_cut: bool,
     /// Its main process, while it has one.
     pid: Option<i32>,
     born_ms: i64,
@@ -46,9 +53,16 @@ impl Recalled {
         let mut recalled = Self::default();
         for event in events {
             recalled.status.observe(event);
-            if let Some(agent) = &event.agent {
-                recalled.observe_exec(agent, event);
-                recalled.histories.entry(agent.clone()).or_default().observe(event.time_ms, &event.kind);
+            match (&event.agent, &event.kind) {
+                (None, EventKind::RunInterrupted { by }) => recalled.interrupted_by = Some(by.clone()),
+                (None, _) => {}
+                (Some(agent), kind) => {
+                    recalled.observe_exec(agent, event);
+                    let is_cut = recalled.is_cut(kind);
+                    let history = recalled.histories.entry(agent.clone()).or_default();
+                    history.observe(event.time_ms, kind);
+                    history.is_cut |= is_cut;
+                }
             }
         }
         recalled
@@ -64,6 +78,28 @@ impl Recalled {
             EventKind::ExecEnded { exec, .. } => drop(self.left.remove(&exec)),
             _ => {}
         }
+    }
+
+    /// Whether this is the end of an agent that was stopped because the daemon ended.
+    fn is_cut(&self, kind: &EventKind) -> bool {
+        match (kind, &self.interrupted_by) {
+            (EventKind::AgentEnded { exit: Exit::Stopped { by }, .. }, Some(who)) => by == who,
+            _ => false,
+        }
+    }
+
+    /// Those of `agents` that were stopped because the daemon ended and are to begin anew: what waited for its turn, and what
+    /// its restart policy starts again after an end that nobody knows, as after a crash of the machine. The clock sees to
+    /// those that wait for it.
+    pub(super) fn interrupted(&self, agents: &[Agent]) -> Vec<AgentName> {
+        let goes_on = |agent: &&Agent| match self.histories.get(&agent.name) {
+            Some(history) if history.has_begun => {
+                history.is_cut && agent.restart.policy.wants(&Exit::Unknown)
+            }
+            Some(history) => history.is_cut && agent.schedule.is_none(),
+            None => false,
+        };
+        agents.iter().filter(goes_on).map(|agent| agent.name.clone()).collect()
     }
 
     /// The main process of an agent that the journal does not tell the end of.
@@ -99,6 +135,7 @@ impl History {
         match event {
             EventKind::AgentRequeued { .. } => *self = Self::default(),
             EventKind::AgentStarting => {
+                (self.has_begun, self.is_cut) = (true, false);
                 if self.born_ms == 0 {
                     self.born_ms = time_ms;
                 }
@@ -159,7 +196,7 @@ fn since(from_ms: i64, to_ms: i64) -> Duration {
 #[cfg(test)]
 mod tests {
     use toka_core::event::Usage;
-    use toka_core::{Enforcement, Exit, Name, RunId};
+    use toka_core::{Enforcement, Name, RunId};
     use uuid::Uuid;
 
     use super::*;
@@ -240,5 +277,59 @@ mod tests {
             vec![(100_000, EventKind::AgentStarting), (100_100, started()), (200_000, restarting(10_000))];
         let life = story(waiting).life_of(&name("a"), None, 5000);
         assert_eq!(life.next_life, Some(Duration::from_secs(10)), "and no wait longer than it was to be");
+    }
+
+    #[test]
+    fn what_the_end_of_a_daemon_stopped_goes_on_by_its_policy() {
+        let stopped = |by: &str| EventKind::AgentEnded {
+            exit: Exit::Stopped { by: by.into() },
+            duration_ms: 1,
+            usage: Usage::default(),
+        };
+        let check = |policy: &str, events: Vec<EventKind>, expected: bool| {
+            let process = format!("process: {{command: [x]}}, type: service, restart: {{policy: {policy}}}");
+            let agent = declared(&format!("metadata: {{name: a}}\nspec: {{{process}}}\n"));
+            let goes_on = interrupted_story(&events).interrupted(&[agent]);
+            assert_eq!(!goes_on.is_empty(), expected, "{policy}: {events:?}");
+        };
+        let lived = || vec![EventKind::AgentStarting, started()];
+        for (policy, expected) in [
+            ("always", true),
+            ("unless-stopped", true),
+            ("on-failure", true),
+            ("no", false),
+            ("on-watchdog", false),
+        ] {
+            check(policy, [lived(), vec![interrupted(), stopped("SIGTERM")]].concat(), expected);
+            check(policy, vec![interrupted(), stopped("SIGTERM")], true);
+            check(policy, [lived(), vec![stopped("operator"), interrupted()]].concat(), false);
+            check(policy, [lived(), vec![interrupted(), stopped("operator")]].concat(), false);
+        }
+        let again =
+            vec![interrupted(), stopped("SIGTERM"), EventKind::AgentRequeued { by: "recovery".into() }];
+        check("always", [lived(), again].concat(), false);
+    }
+
+    fn interrupted() -> EventKind {
+        EventKind::RunInterrupted { by: "SIGTERM".into() }
+    }
+
+    /// As [`story`], with what is told of the run as such.
+    fn interrupted_story(kinds: &[EventKind]) -> Recalled {
+        let event = |(seq, kind): (u64, &EventKind)| Event {
+            seq,
+            time_ms: 1,
+            project: name("p"),
+            run: RunId::from_uuid(Uuid::nil()),
+            agent: (*kind != interrupted()).then(|| name("a")),
+            kind: kind.clone(),
+        };
+        Recalled::of(&(1..).zip(kinds).map(event).collect::<Vec<_>>())
+    }
+
+    fn declared(text: &str) -> Agent {
+        let texts = [(std::path::Path::new("a.yaml"), text)];
+        let loaded = toka_workstream::load_texts(texts, &toka_workstream::LoadOptions::default());
+        loaded.set.expect("no errors").agents.remove(0)
     }
 }

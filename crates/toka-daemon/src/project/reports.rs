@@ -191,7 +191,10 @@ impl Project {
                 () = tokio::time::sleep_until(end) => return false,
                 Some(order) = self.orders.recv() => order,
             };
-            let is_impatient = matches!(order, Order::Command { command: Command::Down { .. }, .. });
+            let is_impatient = matches!(
+                order,
+                Order::Interrupt { .. } | Order::Command { command: Command::Down { .. }, .. }
+            );
             self.obey(order).await;
             if is_impatient {
                 return false;
