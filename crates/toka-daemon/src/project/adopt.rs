@@ -83,7 +83,7 @@ impl Project {
         let ground = ground(&options, &declaration, run)?;
         let recalled = Recalled::of(&past);
         let folders = &ground.folders;
-        let mut doors = Doors::default();
+        let mut doors = Doors::of(run_folder(folders));
         let mut admitted = ground.admit_each((&set, &plan), &mut doors);
         let heir = keeper_options(&ground, doors.short(), Lifetime::UntilStopped);
         let Legacy { keeper, events: keeper_events, holdings, lock } = match attached {

@@ -59,6 +59,7 @@ pub use open::Opened;
 use admit::Ground;
 use batch::Batch;
 use doors::Doors;
+pub(crate) use doors::OWNER;
 use handle::Order;
 use member::{Ids, Member};
 use open::RunFolder;
