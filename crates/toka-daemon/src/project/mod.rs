@@ -9,6 +9,7 @@ mod admit;
 mod adopt;
 mod anew;
 mod apply;
+mod assemble;
 mod batch;
 mod command;
 mod doors;
