@@ -205,21 +205,7 @@ async fn an_older_keeper_is_not_asked_for_terminals() {
 }
 
 fn plan() -> toka_sandbox::SandboxPlan {
-    let own = |name: &str| std::path::Path::new("/nonexistent").join(name);
-    let folders = toka_sandbox::AgentFolders {
-        workspace: own("workspace"),
-        home: own("home"),
-        tmp: own("tmp"),
-        artifacts: own("artifacts"),
-        inputs: Vec::new(),
-        inputs_dir: own("inputs"),
-        credentials: own("credentials"),
-        door: own("door"),
-        state_dir: own("state"),
-        run_dir: own("run"),
-        working_dir: own("workspace"),
-        user_home: own("user"),
-    };
+    let folders = toka_sandbox::AgentFolders::below(std::path::Path::new("/nonexistent"));
     let name = toka_core::Name::new("agent").expect("a label");
     toka_sandbox::SandboxPlan::compile(&toka_sandbox::CompileInput {
         confinement: &toka_core::Confinement::default(),
