@@ -118,25 +118,8 @@ impl Launcher {
 }
 
 fn plan(root: &Path, binary: &Path) -> SandboxPlan {
-    let make = |name: &str| {
-        let folder = root.join(name);
-        std::fs::create_dir_all(&folder).expect("a folder");
-        folder
-    };
-    let folders = AgentFolders {
-        workspace: make("workspace"),
-        home: make("home"),
-        tmp: make("tmp"),
-        artifacts: make("artifacts"),
-        inputs: Vec::new(),
-        inputs_dir: make("inputs"),
-        credentials: make("credentials"),
-        door: make("door"),
-        state_dir: root.to_owned(),
-        run_dir: root.to_owned(),
-        working_dir: make("workspace"),
-        user_home: make("home"),
-    };
+    let folders = AgentFolders::below(root);
+    folders.make().expect("folders");
     let name = |text| Name::new(text).expect("a label");
     SandboxPlan::compile(&CompileInput {
         confinement: &Confinement::default(),

@@ -1,6 +1,7 @@
 //! Where the programs are that the tests run, and that they are built from the sources as they are now.
 
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,7 +33,11 @@ pub fn toka_binary() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| match std::env::var_os("TOKA_TEST_BINARY") {
         Some(path) => PathBuf::from(path),
-        None => reachable_by_all(&up_to_date()),
+        None => {
+            // Held until the copy is in place, too: test processes begin at the same time.
+            let _lock = lock();
+            reachable_by_all(&up_to_date())
+        }
     })
 }
 
@@ -43,12 +48,17 @@ fn profile_folder() -> PathBuf {
     deps.parent().expect("cargo puts tests two folders deep").to_owned()
 }
 
+/// One test process of the target folder at a time sees to its program.
+fn lock() -> Flock<File> {
+    let lock =
+        File::create(profile_folder().join(".toka-tests-lock")).expect("the target folder is writable");
+    Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("a lock")
+}
+
 /// `cargo test -p toka-tests` does not build the program, so that an old one would be tested silently.
 fn up_to_date() -> PathBuf {
     let folder = profile_folder();
     let (binary, stamp) = (folder.join("toka"), folder.join(".toka-tests-built"));
-    let lock = File::create(folder.join(".toka-tests-lock")).expect("the target folder is writable");
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("a lock");
     let built = modified(&binary).map(|built| modified(&stamp).map_or(built, |stamp| stamp.max(built)));
     if built.is_none_or(|built| newest_source() > built) {
         build(&folder);
@@ -94,15 +104,48 @@ fn reachable_by_all(path: &Path) -> PathBuf {
     if path.ancestors().skip(1).all(open) {
         return path.to_owned();
     }
-    let built =
-        modified(path).and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()).unwrap_or_default();
-    let folder = std::env::temp_dir().join(format!("toka-tests-{}", built.as_nanos()));
+    // One for each target folder, which the next build replaces.
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    let folder = std::env::temp_dir().join(format!("toka-tests-{:016x}", hasher.finish()));
+    copy_of(path, &folder)
+}
+
+/// The copy of a program in `folder`, as new as the program.
+fn copy_of(path: &Path, folder: &Path) -> PathBuf {
     let copy = folder.join("toka");
-    if !copy.exists() {
-        fs::create_dir_all(&folder).expect("a temporary folder");
-        let partial = folder.join(format!("partial-{}", std::process::id()));
+    let built = modified(path).expect("the program was built");
+    if modified(&copy) != Some(built) {
+        fs::create_dir_all(folder).expect("a temporary folder");
+        let partial = folder.join("partial");
         fs::copy(path, &partial).expect("a copy of the program");
+        File::open(&partial).and_then(|copy| copy.set_modified(built)).expect("our own copy");
+        // Whoever runs the older one goes on with it.
         fs::rename(&partial, &copy).expect("a copy in place");
     }
     copy
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_is_made_once_for_each_build_and_replaces_the_one_before() {
+        let root = tempfile::tempdir().expect("a folder");
+        let (program, folder) = (root.path().join("toka"), root.path().join("copies"));
+        let inode = |path: &Path| path.metadata().expect("there").ino();
+        fs::write(&program, "one").expect("room");
+        let first = copy_of(&program, &folder);
+        let before = inode(&first);
+        assert_eq!(inode(&copy_of(&program, &folder)), before, "it is the same build");
+        fs::write(&program, "two").expect("room");
+        let later = modified(&program).expect("there") + std::time::Duration::from_secs(1);
+        File::open(&program).and_then(|program| program.set_modified(later)).expect("ours");
+        let second = copy_of(&program, &folder);
+        assert_eq!(fs::read_to_string(&second).expect("readable"), "two");
+        assert!(inode(&second) != before && folder.read_dir().expect("there").count() == 1);
+    }
 }

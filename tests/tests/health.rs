@@ -17,6 +17,7 @@ as_both_users!(
     memory_close_to_its_limit_is_seen,
     the_metrics_are_what_the_specification_wants,
     no_agent_adds_more_metrics_than_there_is_room_for,
+    names_of_metrics_beyond_what_is_kept_are_counted_and_told_once,
     a_daemon_without_its_socket_is_not_ready,
     a_keeper_that_hangs_is_seen,
     watching_goes_on_until_ctrl_c,
@@ -199,6 +200,24 @@ fn no_agent_adds_more_metrics_than_there_is_room_for(user: User) {
         Some(1.0),
         "what is declared comes first"
     );
+}
+
+fn names_of_metrics_beyond_what_is_kept_are_counted_and_told_once(user: User) {
+    let scene = Scene::new(user);
+    let flood = "for i in $(seq 300); do echo \"m$i $i\"; done | xargs -n 20 toka report metric; \
+                 toka report metric more 1; echo up; exec sleep 1000";
+    let agent = Document::service("api", flood).spec("readiness_probe: {log_line: up}");
+    let detached = scene.detach(&[agent]);
+    until(SOON, "all of it arrives", || {
+        let dropped = value(&metrics(&scene), "toka_agent_metrics_dropped_total", &[]);
+        (dropped == Some(301.0 - 256.0)).then_some(())
+    });
+    let warnings = || {
+        let told = detached.toka(&["events", "--json", "--kind", "warning"]).events();
+        told.iter().filter(|event| event.to_string().contains("more than 256 names")).count()
+    };
+    until(SOON, "it is told", || (warnings() > 0).then_some(()));
+    assert_eq!(warnings(), 1);
 }
 
 fn a_daemon_without_its_socket_is_not_ready(user: User) {

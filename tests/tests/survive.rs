@@ -22,6 +22,7 @@ as_both_users!(
     a_run_that_was_to_end_ends,
     a_list_of_tasks_is_worked_through_across_daemons,
     a_command_beside_an_agent_has_its_end_told_whoever_was_killed,
+    a_secret_that_only_the_former_daemon_knew_is_asked_for_again,
 );
 
 fn agents_do_not_notice_that_their_daemon_was_killed(user: User) {
@@ -290,4 +291,48 @@ fn a_daemon_that_is_stopped_leaves_its_runs_to_the_next(user: User) {
     scene.toka(&["down", "--all"]);
     serve_again(&scene);
     assert_eq!(scene.toka(&["ps", "--json"]).stdout.trim(), "[]");
+}
+
+fn a_secret_that_only_the_former_daemon_knew_is_asked_for_again(user: User) {
+    let scene = Scene::new(user).env("KEY", "s3cret-value");
+    let script = "cat \"$CREDENTIALS_DIRECTORY/key\" >> ~/seen; echo >> ~/seen; until [ -e ~/go ]; do sleep 0.02; done; rm ~/go; exit 3";
+    let agent = |name: &str| {
+        Document::service(name, script)
+            .spec("secrets: {key: {env: KEY}}")
+            .spec("restart: {policy: always, max_restarts: 9, backoff: {initial: 1ms}}")
+    };
+    let agents = [agent("ends"), agent("lives")];
+    let detached = scene.detach(&agents);
+    let home =
+        |name: &str| scene.state().join("projects").join(scene.name()).join("agents").join(name).join("home");
+    let seen = |name: &str| std::fs::read_to_string(home(name).join("seen")).unwrap_or_default();
+    for name in ["ends", "lives"] {
+        eventually("it runs", || seen(name).lines().count() == 1);
+    }
+    let pid = detached.inspect("lives")["pid"].clone();
+    kill_daemon(&scene);
+    serve_again(&scene);
+    // Whoever runs goes on, and it is said what would become of it.
+    assert_eq!(detached.inspect("lives")["pid"], pid);
+    let health =
+        detached.try_toka(&["health", "lives"]).stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for word in ["cannot be started again", "KEY, which is not set", "toka apply"] {
+        assert!(health.contains(word), "{word}: {health}");
+    }
+    // Whoever ends is not started without it.
+    scene.write(&home("ends").join("go"), "");
+    eventually("it has ended", || detached.inspect("ends")["exit"]["cause"] == "start_failed");
+    let exit = detached.inspect("ends")["exit"].to_string();
+    assert!(exit.contains("KEY, which is not set") && exit.contains("toka apply"), "{exit}");
+    assert_eq!(seen("ends").lines().count(), 1);
+    let applied = scene.apply(&agents, &[]);
+    assert_eq!(applied.code, Some(0), "{applied:#?}");
+    assert_eq!(detached.inspect("lives")["pid"], pid, "it goes on");
+    let health = detached.try_toka(&["health", "lives"]).stdout;
+    assert!(!health.contains("cannot be started again"), "{health}");
+    scene.write(&home("lives").join("go"), "");
+    eventually("its next life", || seen("lives") == "s3cret-value\ns3cret-value\n");
+    detached.toka(&["start", "ends"]);
+    eventually("its next life", || seen("ends") == "s3cret-value\ns3cret-value\n");
+    assert!(!detached.toka(&["events", "--json"]).stdout.contains("s3cret"));
 }

@@ -49,6 +49,13 @@ pub enum Exit {
         /// Its limit.
         limit: ByteSize,
     },
+    /// It keeps more files on disk than can be looked through again and again.
+    Files {
+        /// At least so many names were there, of folders and links too.
+        found: u64,
+        /// The most.
+        limit: u64,
+    },
     /// One of its probes failed for good.
     Probe {
         /// Which.
@@ -106,6 +113,9 @@ impl fmt::Display for Exit {
             Self::Timeout { limit } => write!(f, "timed out after {}", format_duration(*limit)),
             Self::Watchdog { limit } => write!(f, "no sign of life for {}", format_duration(*limit)),
             Self::Disk { used, limit } => write!(f, "disk usage {used} exceeds max_disk_usage {limit}"),
+            Self::Files { found, limit } => {
+                write!(f, "{found} files, above the {limit} that max_disk_usage allows whatever their size")
+            }
             Self::Probe { probe, reason } => write!(f, "{probe} probe failed: {reason}"),
             Self::Denied { reason } => write!(f, "denied: {reason}"),
             Self::StartFailed { reason } => write!(f, "did not start: {reason}"),

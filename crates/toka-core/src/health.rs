@@ -118,6 +118,9 @@ pub struct Expected {
     pub compatibility: Compatibility,
     /// The names of what it measures, in the order of its declaration.
     pub metrics: Vec<String>,
+    /// Why it cannot be started again, whatever becomes of the life that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unstartable: Option<Box<str>>,
 }
 
 /// What it uses of what it may use at most, in percent; absent where there is no limit or the host does not tell.
@@ -180,6 +183,9 @@ impl HealthReport {
         let mut reasons: Vec<Reason> = of_state(&status).into_iter().collect();
         reasons.extend(status.held.map(|hold| Reason::HeldBack { hold }));
         reasons.extend(of_watchdog(&status));
+        if !status.state.is_final() {
+            reasons.extend(expected.unstartable.clone().map(|why| Reason::NotStartable { why }));
+        }
         if is_up(&status.state) {
             reasons.extend(of_probes(&status));
             if !reasons.iter().any(Reason::is_about_readiness) {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::Usage;
 use crate::pressure::Hold;
 use crate::probe::ProbeKind;
+use crate::rpc::MAX_METRICS;
 use crate::{AgentKind, AgentName, AgentState, Enforcement, Event, EventKind, Exit, RunId, Stage};
 
 /// What is known of one agent.
@@ -65,9 +66,12 @@ pub struct AgentStatus {
     /// What its watchdog does about it, while it gives no sign of life.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wedged: Option<Wedged>,
-    /// Numbers that it reports of itself.
+    /// Numbers that it reports of itself, under at most [`MAX_METRICS`] names: the first ones since it began.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,
+    /// How often it reported one under a further name, which was dropped.
+    #[serde(default, skip_serializing_if = "is_none_dropped")]
+    pub metrics_dropped: u64,
     /// What confines it, once it has run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enforcement: Option<Arc<Enforcement>>,
@@ -151,6 +155,11 @@ pub enum Wedged {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_none_dropped(count: &u64) -> bool {
+    *count == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_zero(count: &u32) -> bool {
     *count == 0
 }
@@ -177,6 +186,7 @@ impl AgentStatus {
             probes: Vec::new(),
             wedged: None,
             metrics: BTreeMap::new(),
+            metrics_dropped: 0,
             enforcement: None,
         }
     }
@@ -234,7 +244,7 @@ impl AgentStatus {
             EventKind::TaskStarted { description, .. } => {
                 self.progress.observe(None, Some(""), Some(description));
             }
-            EventKind::Metrics { values } => self.metrics.extend(values.clone()),
+            EventKind::Metrics { values } => self.measure(values),
             _ => {}
         }
     }
@@ -248,7 +258,21 @@ impl AgentStatus {
         }
     }
 
+    /// An agent that invents ever new names cannot make anybody hold them all.
+    fn measure(&mut self, values: &BTreeMap<String, f64>) {
+        for (name, value) in values {
+            if let Some(known) = self.metrics.get_mut(name) {
+                *known = *value;
+            } else if self.metrics.len() < MAX_METRICS {
+                self.metrics.insert(name.clone(), *value);
+            } else {
+                self.metrics_dropped = self.metrics_dropped.saturating_add(1);
+            }
+        }
+    }
+
     fn begin_anew(&mut self) {
+        (self.metrics, self.metrics_dropped) = (BTreeMap::new(), 0);
         (self.progress, self.not_ready, self.wedged) = (Progress::default(), None, None);
         (self.restart_count, self.next_start_ms, self.held) = (0, None, None);
         self.requeues += 1;

@@ -31,21 +31,7 @@ mod tests {
         use toka_core::Name;
         let confinement = toka_core::Confinement::default();
         let name = Name::new("a").expect("a label");
-        let folder = || std::path::PathBuf::from("/srv/work");
-        let folders = toka_sandbox::AgentFolders {
-            workspace: folder(),
-            home: folder(),
-            tmp: folder(),
-            artifacts: folder(),
-            inputs: Vec::new(),
-            inputs_dir: folder(),
-            credentials: folder(),
-            door: folder(),
-            state_dir: folder(),
-            run_dir: folder(),
-            working_dir: folder(),
-            user_home: folder(),
-        };
+        let folders = toka_sandbox::AgentFolders::below(std::path::Path::new("/srv/work"));
         SandboxPlan::compile(&toka_sandbox::CompileInput {
             confinement: &confinement,
             folders: &folders,

@@ -154,21 +154,7 @@ mod tests {
     use super::*;
 
     fn folders() -> AgentFolders {
-        let own = |name: &str| PathBuf::from("/state").join(name);
-        AgentFolders {
-            workspace: "/work".into(),
-            home: own("home"),
-            tmp: own("tmp"),
-            artifacts: own("artifacts"),
-            inputs: Vec::new(),
-            inputs_dir: own("inputs"),
-            credentials: own("credentials"),
-            door: own("door"),
-            state_dir: "/state".into(),
-            run_dir: "/run/toka".into(),
-            working_dir: "/work".into(),
-            user_home: "/home/me".into(),
-        }
+        AgentFolders::below("/state".as_ref())
     }
 
     fn plan(folders: &AgentFolders, name: &Name) -> SandboxPlan {

@@ -33,6 +33,7 @@ mod service;
 mod summary;
 mod sweeper;
 mod tasks;
+mod tree;
 pub mod users;
 mod workplace;
 

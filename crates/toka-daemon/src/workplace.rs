@@ -10,7 +10,7 @@ use thiserror::Error;
 use toka_sandbox::AgentFolders;
 use toka_sandbox::plan::RunAs;
 
-use crate::sections;
+use crate::{sections, tree};
 
 /// A folder that could not be made or emptied.
 #[derive(Debug, Error)]
@@ -171,68 +171,17 @@ fn chown_all(path: &Path, former: (u32, u32), owner: (u32, u32)) -> io::Result<(
     lchown(path, Some(owner.0), Some(owner.1))
 }
 
-/// Removes everything in `folder`; links are removed, not followed. What an agent made unreadable is made readable.
+/// Removes everything in `folder`, whatever an agent made of it.
 ///
 /// # Errors
 /// When something cannot be removed.
 pub(crate) fn empty(folder: &Path) -> Result<(), FolderError> {
-    let failed = |source| FolderError { what: "empty", path: folder.to_owned(), source };
-    let entries = match folder.read_dir() {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(folder);
-            folder.read_dir()
-        }
-        other => other,
-    };
-    for entry in entries.map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let removed = match remove(&path) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                open_up(&path);
-                remove(&path)
-            }
-            other => other,
-        };
-        removed.map_err(failed)?;
-    }
-    Ok(())
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    if path.symlink_metadata()?.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
-}
-
-/// Lets us into folders that an agent closed. Its processes are gone; nobody exchanges a folder for a link meanwhile.
-fn open_up(path: &Path) {
-    if !path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
-        return;
-    }
-    // What still fails shows when it is removed.
-    let _ = std::fs::set_permissions(path, Permissions::from_mode(0o700));
-    for entry in path.read_dir().into_iter().flatten().flatten() {
-        open_up(&entry.path());
-    }
+    tree::empty(folder).map_err(|source| FolderError { what: "empty", path: folder.to_owned(), source })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_link_is_removed_and_what_it_leads_to_stays() {
-        let root = tempfile::tempdir().expect("a folder");
-        let (folder, precious) = (root.path().join("tmp"), root.path().join("precious"));
-        make_private(&folder.join("deep/er")).expect("a folder");
-        make_private(&precious).expect("a folder");
-        std::fs::write(precious.join("file"), "kept").expect("room");
-        symlink(&precious, folder.join("link")).expect("a link");
-        symlink(&precious, folder.join("deep/link")).expect("a link");
-        std::fs::set_permissions(folder.join("deep/er"), Permissions::from_mode(0o000)).expect("ours");
-        std::fs::set_permissions(folder.join("deep"), Permissions::from_mode(0o500)).expect("ours");
-        empty(&folder).expect("emptied");
-        assert_eq!(folder.read_dir().expect("there").count(), 0);
-        assert!(precious.join("file").exists());
-    }
 
     #[test]
     fn what_belonged_to_others_stays_theirs() {

@@ -86,18 +86,19 @@ impl<P: Processes> Runtime<P> {
     /// that nothing can happen to the agent before its owner knows it.
     pub fn add(&self, launch: Launch) -> AgentHandle {
         let Launch { profile, command } = launch;
-        self.employ(profile, Some(command), None)
+        self.employ(profile, Ok(command), None)
     }
 
-    /// Makes the actor of an agent whose life another has begun. Without a command it goes on, and cannot be started again.
-    pub fn adopt(&self, profile: Profile, command: Option<Command>, adopted: Adopted) -> AgentHandle {
+    /// Makes the actor of an agent whose life another has begun. Without a command it goes on, and cannot be started again,
+    /// for the reason that stands in its place, until it is given one ([`AgentHandle::equip`]).
+    pub fn adopt(&self, profile: Profile, command: Result<Command, String>, adopted: Adopted) -> AgentHandle {
         self.employ(profile, command, Some(Box::new(adopted)))
     }
 
     fn employ(
         &self,
         profile: Profile,
-        command: Option<Command>,
+        command: Result<Command, String>,
         adopted: Option<Box<Adopted>>,
     ) -> AgentHandle {
         let (orders, mailbox) = mpsc::unbounded_channel();
@@ -222,5 +223,10 @@ impl AgentHandle {
     /// It cannot be started, because what it needs could not be prepared.
     pub fn refuse(&self, exit: Exit) {
         let _ = self.orders.send(Box::new(Order::Refuse { exit }));
+    }
+
+    /// Says how it is started from now on; the life that it has goes on.
+    pub fn equip(&self, command: Command) {
+        let _ = self.orders.send(Box::new(Order::Equip { command: Box::new(command) }));
     }
 }

@@ -261,21 +261,7 @@ fn log_of_one_run(root: &std::path::Path) -> LogPlace {
 }
 
 fn plan(root: &std::path::Path) -> SandboxPlan {
-    let own = |name: &str| root.join(name);
-    let folders = AgentFolders {
-        workspace: own("workspace"),
-        home: own("home"),
-        tmp: own("tmp"),
-        artifacts: own("artifacts"),
-        inputs: Vec::new(),
-        inputs_dir: own("inputs"),
-        credentials: own("credentials"),
-        door: own("door"),
-        state_dir: own("state"),
-        run_dir: own("run"),
-        working_dir: own("workspace"),
-        user_home: own("user"),
-    };
+    let folders = AgentFolders::below(root);
     let name = Name::new("agent").expect("a label");
     SandboxPlan::compile(&CompileInput {
         confinement: &Confinement::default(),

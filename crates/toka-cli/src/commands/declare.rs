@@ -3,12 +3,11 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use toka_core::{Capability, PressureLimits, ProjectName};
-use toka_daemon::confine::user_home;
+use toka_core::{Capability, PressureLimits};
 use toka_daemon::folders::ProjectFolders;
 use toka_daemon::{Caller, Declaration};
 
-use super::folders::{Folders, project, workspace};
+use super::folders::Place;
 use super::policy;
 use super::workstreams::{Ready, Selection};
 use crate::failure::Failure;
@@ -18,15 +17,8 @@ use crate::failure::Failure;
 pub(crate) struct Declare {
     #[command(flatten)]
     pub(crate) selection: Selection,
-    /// The workspace, which relative paths are relative to [default: the current folder]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) workdir: Option<PathBuf>,
-    /// The project's name [default: the workspace folder's name]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) project: Option<ProjectName>,
-    /// Keep state, run files and sockets below this folder [env: TOKA_STATE_DIR]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: Place,
     /// Run at most so many agents at once
     #[arg(long, value_name = "N")]
     pub(crate) max_concurrent: Option<NonZeroUsize>,
@@ -50,15 +42,7 @@ impl Declare {
     /// # Errors
     /// When a folder cannot be used, or no project can be named after the workspace.
     pub(crate) fn folders(&self) -> Result<ProjectFolders, Failure> {
-        let workspace = workspace(self.workdir.as_deref())?;
-        let folders = Folders::find(self.state_dir.as_deref())?;
-        Ok(ProjectFolders {
-            project: project(self.project.as_ref(), &workspace)?,
-            workspace,
-            state_dir: folders.state,
-            run_dir: folders.run,
-            user_home: user_home(),
-        })
+        self.place.folders()
     }
 
     /// The agents that were read as a declaration of this project.

@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use toka_core::{ExitCode, ProjectName};
+use toka_daemon::confine::user_home;
+use toka_daemon::folders::ProjectFolders;
 
 use crate::failure::Failure;
 
@@ -18,6 +20,38 @@ pub(crate) struct Folders {
     pub(crate) state: PathBuf,
     /// What lives as long as the machine is up: sockets.
     pub(crate) run: PathBuf,
+}
+
+/// The options that say which project is meant, and where it is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Place {
+    /// The workspace, which relative paths are relative to, and the project is named after [default: the current folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workdir: Option<PathBuf>,
+    /// The project's name [default: the workspace folder's name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) project: Option<ProjectName>,
+    /// State, run files and sockets are kept below this folder [env: TOKA_STATE_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+impl Place {
+    /// Where everything of the project lies.
+    ///
+    /// # Errors
+    /// When a folder cannot be used, or no project can be named after the workspace.
+    pub(crate) fn folders(&self) -> Result<ProjectFolders, Failure> {
+        let workspace = workspace(self.workdir.as_deref())?;
+        let folders = Folders::find(self.state_dir.as_deref())?;
+        Ok(ProjectFolders {
+            project: project(self.project.as_ref(), &workspace)?,
+            workspace,
+            state_dir: folders.state,
+            run_dir: folders.run,
+            user_home: user_home(),
+        })
+    }
 }
 
 /// Who asks: the system's folders are root's.

@@ -14,17 +14,16 @@ mod moment;
 mod print;
 
 use std::io::{self, BufWriter, IsTerminal as _};
-use std::path::PathBuf;
 
 use regex::bytes::Regex;
-use toka_core::{ExitCode, ProjectName};
+use toka_core::ExitCode;
 use toka_runtime::output::Extent;
 
 use self::choice::{Filter, Runs};
 use self::merge::Merged;
 use self::moment::Moment;
 use self::print::{Look, Printer};
-use super::folders::{Folders, project, workspace};
+use super::folders::{Folders, Place, project, workspace};
 use crate::failure::Failure;
 use crate::terminal::out;
 use crate::terminal::palette::Palette;
@@ -70,21 +69,14 @@ pub(crate) struct Args {
     /// Print one JSON object per line, with time, project, agent, run, stream and text
     #[arg(long, conflicts_with = "timestamps")]
     json: bool,
-    /// The workspace, after whose folder the project is named [default: the current folder]
-    #[arg(long, value_name = "DIR")]
-    workdir: Option<PathBuf>,
-    /// The project's name [default: the workspace folder's name]
-    #[arg(long, value_name = "NAME")]
-    project: Option<ProjectName>,
-    /// Where state is kept [env: TOKA_STATE_DIR]
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// Prints the lines.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let state = Folders::find(args.state_dir.as_deref())?.state;
-    let own = || project(args.project.as_ref(), &workspace(args.workdir.as_deref())?);
+    let state = Folders::find(args.place.state_dir.as_deref())?.state;
+    let own = || project(args.place.project.as_ref(), &workspace(args.place.workdir.as_deref())?);
     let sources = find::sources(&state.join("projects"), own, &args.agents)?;
     let filter = Filter {
         since_ms: args.since.map(Moment::as_millis),

@@ -14,9 +14,9 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use toka_core::capability::Policy;
-use toka_core::{AgentName, Capability, ExitCode, ProjectName};
+use toka_core::{AgentName, Capability, ExitCode};
 use toka_daemon::Problem;
-use toka_daemon::confine::{Confiner, user_home};
+use toka_daemon::confine::Confiner;
 use toka_daemon::folders::ProjectFolders;
 use toka_daemon::users::Users;
 use toka_sandbox::HostFacts;
@@ -24,7 +24,7 @@ use toka_workstream::{Agent, Plan};
 
 use self::facts::AgentFacts;
 use self::verdict::Verdict;
-use super::folders::{Folders, project, workspace};
+use super::folders::Place;
 use super::policy;
 use super::workstreams::{Ready, Selection, Tell};
 use crate::terminal::out::{self, Out};
@@ -45,15 +45,8 @@ const PIPE_COLUMNS: usize = 100;
 pub(crate) struct Args {
     #[command(flatten)]
     selection: Selection,
-    /// The workspace, which relative paths are relative to [default: the current folder]
-    #[arg(long, value_name = "DIR")]
-    workdir: Option<PathBuf>,
-    /// The project's name [default: the workspace folder's name]
-    #[arg(long, value_name = "NAME")]
-    project: Option<ProjectName>,
-    /// Keep state, run files and sockets below this folder [env: TOKA_STATE_DIR]
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// Grant a dangerous capability, such as network:full; may be given several times
     #[arg(long, value_name = "NAME", value_parser = policy::grant)]
     allow: Vec<Capability>,
@@ -123,16 +116,8 @@ fn show(view: &View, format: Format) -> String {
 }
 
 fn view(ready: Ready, args: &Args) -> anyhow::Result<View> {
-    let workspace = workspace(args.workdir.as_deref())?;
-    let policy = policy::read(args.policy.as_deref(), &workspace, &args.allow)?;
-    let Folders { state, run } = Folders::find(args.state_dir.as_deref())?;
-    let folders = ProjectFolders {
-        state_dir: state,
-        run_dir: run,
-        project: project(args.project.as_ref(), &workspace)?,
-        workspace,
-        user_home: user_home(),
-    };
+    let folders = args.place.folders()?;
+    let policy = policy::read(args.policy.as_deref(), &folders.workspace, &args.allow)?;
     let files = ready.set.files.iter().map(|file| file.canonicalize().unwrap_or_else(|_| file.clone()));
     let files: Vec<PathBuf> = files.collect();
     let host = HostFacts::probe();

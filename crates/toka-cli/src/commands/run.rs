@@ -137,7 +137,7 @@ mod tests {
                 .expect("options");
         assert_eq!(args.declare.allow, [Capability::NetworkFull]);
         assert_eq!(args.declare.max_concurrent.map(NonZeroUsize::get), Some(3));
-        assert_eq!(args.declare.project.as_ref().map(ProjectName::as_str), Some("x"));
+        assert_eq!(args.declare.place.project.as_ref().map(ProjectName::as_str), Some("x"));
         assert_eq!(
             args.declare.selection.paths().expect("paths"),
             [PathBuf::from("a.yaml"), PathBuf::from("b")]

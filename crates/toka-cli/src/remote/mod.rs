@@ -25,6 +25,7 @@ pub(crate) fn status_of(exit: &Exit) -> i32 {
         | Exit::Denied { .. }
         | Exit::StartFailed { .. }
         | Exit::Disk { .. }
+        | Exit::Files { .. }
         | Exit::Unknown => 1,
     }
 }

@@ -121,6 +121,11 @@ pub enum Reason {
         /// Of its limit.
         percent: u32,
     },
+    /// It runs, and could not be started again.
+    NotStartable {
+        /// Why.
+        why: Box<str>,
+    },
     /// A layer of its confinement is weaker than it demands.
     Unenforced {
         /// Which.
@@ -152,6 +157,7 @@ impl Reason {
             | Self::Throttled { .. }
             | Self::ProcessesNearLimit { .. }
             | Self::DiskNearLimit { .. }
+            | Self::NotStartable { .. }
             | Self::Unenforced { .. } => Verdict::Degraded,
             Self::ComingUp { .. } => Verdict::Starting,
         }
@@ -201,6 +207,7 @@ impl fmt::Display for Reason {
             }
             Self::ProcessesNearLimit { percent } => write!(f, "processes at {percent} % of their limit"),
             Self::DiskNearLimit { percent } => write!(f, "disk usage at {percent} % of its limit"),
+            Self::NotStartable { why } => write!(f, "cannot be started again: {why}"),
             Self::Unenforced { layer, reasons } => {
                 write!(f, "{} is weaker than it demands", layer.as_str())?;
                 if reasons.is_empty() { Ok(()) } else { write!(f, ": {}", reasons.join("; ")) }

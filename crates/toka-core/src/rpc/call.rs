@@ -10,7 +10,7 @@ use super::{RpcError, TaskEnd, TaskEnter};
 
 /// Longest text that a message carries for people, in bytes; what is longer is cut, not refused.
 pub const MAX_TEXT: usize = 1024;
-/// Most metrics in one message: more than a person reads, far less than would fill a journal.
+/// Most metrics in one message, and of one agent at all: more than a person reads, far less than would fill a journal.
 pub const MAX_METRICS: usize = 256;
 
 /// Everything that can be asked at the agent's door.

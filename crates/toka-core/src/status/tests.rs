@@ -168,3 +168,27 @@ fn it_is_read_as_it_is_written() {
     assert!(text.contains(r#""state":"running","pid":7,"ready":false"#), "{text}");
     assert_eq!(&serde_json::from_str::<AgentStatus>(&text).expect("it can be read"), story.agent("a"));
 }
+
+#[test]
+fn an_agent_that_invents_names_is_held_to_so_many() {
+    use crate::rpc::MAX_METRICS;
+    let mut story = Story::of(&["a"]);
+    let values = |names: std::ops::Range<usize>, value: f64| EventKind::Metrics {
+        values: names.map(|number| (format!("m{number:04}"), value)).collect(),
+    };
+    story.tell(Some("a"), values(0..100, 1.0));
+    assert_eq!((story.agent("a").metrics.len(), story.agent("a").metrics_dropped), (100, 0));
+    for batch in 1..20 {
+        story.tell(Some("a"), values(100 * batch..100 * (batch + 1), 2.0));
+    }
+    let agent = story.agent("a");
+    assert_eq!(agent.metrics.len(), MAX_METRICS);
+    assert_eq!(agent.metrics_dropped, (2000 - MAX_METRICS) as u64);
+    // Those that are known go on.
+    story.tell(Some("a"), values(0..3, 3.0));
+    let agent = story.agent("a");
+    assert_eq!((agent.metrics["m0002"], agent.metrics["m0003"]), (3.0, 1.0));
+    assert_eq!(agent.metrics_dropped, (2000 - MAX_METRICS) as u64);
+    story.tell(Some("a"), EventKind::AgentRequeued { by: "operator".into() });
+    assert!(story.agent("a").metrics.is_empty() && story.agent("a").metrics_dropped == 0);
+}

@@ -77,6 +77,15 @@ const FIGURES: &[Figure] = &[
     (family("toka_agent_progress_ratio", Kind::Gauge, "ratio", "How far it says that it is"), |agent| {
         agent.status.progress.fraction
     }),
+    (
+        family(
+            "toka_agent_metrics_dropped",
+            Kind::Counter,
+            "",
+            "Figures of its own under more names than are kept",
+        ),
+        |agent| Some(agent.status.metrics_dropped as f64),
+    ),
     (family("toka_agent_memory_bytes", Kind::Gauge, "bytes", "Memory held, with the page cache"), |agent| {
         used(agent, |used| used.memory_current)
     }),

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | control groups of a project | no process is in them, nobody holds its lock |
 //! | its run folder: sockets, secrets | the same, and nobody listens there |
-//! | short folders of doors | ours, older than a minute, known to no process |
+//! | short folders of doors | ours, older than a minute, of no run folder that has its doors there, known to no process |
 //! | logs, events, results of checks | beyond what is kept, or of no check that is declared |
 //! | HOME, tmp, artifacts, inputs of an agent | it is declared no more, and [`Homes::Remove`] |
 

@@ -17,6 +17,7 @@ use crate::LockError;
 use crate::doctor::is_locked;
 use crate::folders::{LOCK, journal_in};
 use crate::lock::ProjectLock;
+use crate::tree;
 
 /// Where a project is.
 pub(super) struct Place<'o> {
@@ -141,7 +142,7 @@ impl<'o> Place<'o> {
             Kind::OldEvents => remove_old_events(path).map(Some),
             Kind::CheckLog | Kind::OldLog => fs::remove_file(path).map(|()| None),
             Kind::RunFolder | Kind::DoorFolder | Kind::AgentFolder | Kind::Project => {
-                disk::remove_folder(path)?;
+                tree::remove(path)?;
                 if kind == Kind::AgentFolder {
                     // It stays while logs are in it.
                     let _ = path.parent().map(fs::remove_dir);

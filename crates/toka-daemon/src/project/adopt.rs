@@ -4,7 +4,6 @@
 //! status.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,29 +12,26 @@ use toka_core::state::Happening;
 use toka_core::{AgentName, AgentState, Event, EventKind, ProjectName, RunId};
 use toka_keeper::protocol::{Attach, Entry, State};
 use toka_keeper::{Keeper, KeeperError, ProcessId};
-use toka_orchestration::{Lifetime, Limits, RunState};
+use toka_orchestration::{Lifetime, RunState};
 use toka_runtime::{AdoptedProcess, Runtime};
 use toka_sandbox::HostFacts;
 use toka_store::Reader;
 use toka_workstream::Plan;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span};
 
 use super::admit::Ground;
-use super::handle::ProjectHandle;
+use super::assemble::Parts;
 use super::keeping::{heed, keeper_options, keeper_socket};
 use super::legacy::{Legacy, furnish, has_ended, is_unfinished, orphans};
 use super::member::{Employer, Ids, Member};
-use super::open::{RunFolder, describe, open_journal, run_folder, settle};
+use super::open::{RunFolder, open_journal, run_folder, settle};
 use super::queue::Queue;
 use super::recall::Recalled;
-use super::reports::Desk;
-use super::schedule::{Clock, last_seen};
-use super::{Doors, Opened, Parting, Project};
+use super::schedule::last_seen;
+use super::{Doors, Opened, Project};
 use crate::declaration::Parsed;
 use crate::folders::{ProjectFolders, journal_in};
-use crate::sweeper::Sweeper;
 use crate::{Declaration, FolderError, RunError};
 
 /// Where a run may be that another daemon began.
@@ -83,7 +79,7 @@ impl Project {
         let ground = ground(&options, &declaration, run)?;
         let mut recalled = Recalled::of(&past);
         let folders = &ground.folders;
-        let mut doors = Doors::default();
+        let mut doors = Doors::of(run_folder(folders));
         let mut admitted = ground.admit_each((&set, &plan), &mut doors);
         let heir = keeper_options(&ground, doors.short(), Lifetime::UntilStopped);
         let Legacy { keeper, events: keeper_events, holdings, lock } = match attached {
@@ -137,41 +133,30 @@ impl Project {
         drop(journal.record(None, EventKind::RunAdopted { agents }));
         runtime.listen(heed(keeper_events, &journal));
 
-        let (moved, seq) = watch::channel(recalled.status.seq);
-        let (handle, orders) = ProjectHandle::new(&ground, &keeper, Lifetime::UntilStopped, seq);
         let last_seen = last_seen(&journal_in(&root), &set.agents);
-        let mut project = Self {
-            limits: Limits { max_concurrent: declaration.max_concurrent.and_then(NonZeroUsize::new) },
+        let run_folder = RunFolder(run_folder(&ground.folders));
+        let parts = Parts {
+            declaration,
             state,
-            declaration: Arc::new(declaration),
-            status: Arc::new(describe(recalled.status, &plan)),
             plan,
+            status: recalled.status,
             members,
-            parting: Parting::ForGood,
-            batches: Vec::new(),
             queue,
-            reports: Desk::default(),
-            swept: BTreeSet::new(),
-            writes: JoinSet::new(),
-            sweeper: Sweeper::default(),
             ids,
             runtime,
             archivist,
             keeper,
             journal,
             events,
-            moved,
-            orders,
             doors,
-            run_folder: RunFolder(run_folder(&ground.folders)),
+            run_folder,
             lock,
             ground,
             span,
-            clock: Clock::default(),
         };
-        project.follow(&set.agents, &last_seen);
-        project.go_on_with(interrupted).await;
-        Ok(Some(Opened { project, handle }))
+        let mut opened = parts.assemble(Lifetime::UntilStopped, &set.agents, &last_seen);
+        opened.project.go_on_with(interrupted).await;
+        Ok(Some(opened))
     }
 
     /// Begins those anew that were stopped because their daemon ended. One that is not admitted any more ends with the reason.

@@ -76,6 +76,8 @@ struct Prepared {
     parsed: Parsed,
     ground: Ground,
     admitted: AdmittedAgents,
+    /// Agents that are declared as before, and could not be started again until now.
+    equipped: AdmittedAgents,
     changes: Changes,
 }
 
@@ -92,15 +94,16 @@ impl Project {
         answer: oneshot::Sender<Result<Changes, ApplyError>>,
     ) {
         let ApplyRequest { declaration, by, earnest } = request;
-        let prepared = match self.prepare(declaration) {
+        let mut prepared = match self.prepare(declaration) {
             Ok(prepared) => prepared,
             // Whoever asked may be gone.
             Err(error) => return drop(answer.send(Err(error))),
         };
-        let changes = &prepared.changes;
         if earnest == Earnest::Do {
             self.heed(&prepared);
+            self.equip(std::mem::take(&mut prepared.equipped));
         }
+        let changes = &prepared.changes;
         if earnest == Earnest::Tell || changes.is_empty() {
             self.forget_doors();
             return drop(answer.send(Ok(prepared.changes)));
@@ -134,22 +137,42 @@ impl Project {
             policy: declaration.policy.clone(),
             ..self.ground.clone()
         };
-        let is_new: BTreeSet<&AgentName> = changes.added.iter().chain(&changes.changed).collect();
+        let lacking: BTreeSet<&AgentName> =
+            changes.unchanged.iter().filter(|name| self.lacks(name)).collect();
+        let wanted: BTreeSet<&AgentName> = changes.added.iter().chain(&changes.changed).collect();
         let set = (&parsed.set, &parsed.plan);
-        let admitted = ground.admit(set, |name| is_new.contains(name), &mut self.doors);
+        let is_wanted = |name: &AgentName| wanted.contains(name) || lacking.contains(name);
+        let admitted = ground.admit(set, is_wanted, &mut self.doors);
         let admitted = admitted.map_err(|error| {
             self.forget_doors();
             ApplyError::Refused(error)
         })?;
-        Ok(Prepared { declaration, parsed, ground, admitted, changes })
+        let (equipped, admitted) = admitted.into_iter().partition(|(name, _)| lacking.contains(name));
+        Ok(Prepared { declaration, parsed, ground, admitted, equipped, changes })
     }
 
-    /// How many may run, and when they have to wait, changes at once, whatever else does.
+    fn lacks(&self, agent: &AgentName) -> bool {
+        self.members.get(agent).is_some_and(|member| member.expected.unstartable.is_some())
+    }
+
+    fn equip(&mut self, equipped: AdmittedAgents) {
+        for (name, admitted) in equipped {
+            if let Some(member) = self.members.get_mut(&name) {
+                member.equip(admitted);
+            }
+        }
+    }
+
+    /// How many may run, and when they have to wait, changes at once, whatever else does. What variables hold is known from
+    /// now on, also to agents that do not change: the daemon before may have known more than was ever on a disk.
     fn heed(&mut self, Prepared { declaration, parsed, .. }: &Prepared) {
         let Declaration { max_concurrent, pressure, .. } = *declaration;
         self.limits.max_concurrent = max_concurrent.and_then(NonZeroUsize::new);
         self.queue.set_limits(pressure);
-        let heeded = Declaration { max_concurrent, pressure, ..(*self.declaration).clone() };
+        let mut environment = self.declaration.environment.clone();
+        environment.extend(declaration.environment.clone());
+        let heeded = Declaration { max_concurrent, pressure, environment, ..(*self.declaration).clone() };
+        self.ground.caller = Arc::new(heeded.caller());
         if heeded != *self.declaration {
             if let Err(error) = keep(&heeded, &self.ground.folders, &parsed.set.agents) {
                 tracing::warn!(%error, "the next daemon does not know the new limits");
@@ -173,7 +196,7 @@ impl Project {
     }
 
     async fn become_of(&mut self, prepared: Prepared, by: &str) -> Result<(), RunError> {
-        let Prepared { declaration, parsed, ground, admitted, changes } = prepared;
+        let Prepared { declaration, parsed, ground, admitted, changes, .. } = prepared;
         let admitted = set_up(admitted, Remains::OfThisRun).await.map_err(RunError::Folder)?;
         keep(&declaration, &ground.folders, &parsed.set.agents)?;
         let Parsed { set, plan, .. } = parsed;

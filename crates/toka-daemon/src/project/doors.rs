@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use toka_core::AgentName;
@@ -9,9 +10,15 @@ use toka_runtime::door::DoorFolder;
 
 use crate::FolderError;
 
+/// In a short folder, a link to the run folder of the project whose doors lie in it. The links to these doors are there: as
+/// long as both lead to each other, the short folder is somebody's.
+pub(crate) const OWNER: &str = "of";
+
 /// The doors, and the short folder of those whose paths would be too long.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Doors {
+    /// The project's folder of sockets and secrets.
+    run_folder: PathBuf,
     doors: HashMap<AgentName, DoorFolder>,
     short: Option<PathBuf>,
     /// Tells apart those in the short folder.
@@ -19,6 +26,11 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
+    /// None yet, of the project whose sockets and secrets are in `run_folder`.
+    pub(crate) fn of(run_folder: PathBuf) -> Self {
+        Self { run_folder, doors: HashMap::new(), short: None, made: 0 }
+    }
+
     /// The door of an agent: the one that it has, or a new one at `wanted` if that is not too long.
     ///
     /// # Errors
@@ -30,7 +42,7 @@ impl Doors {
             Some(_) => drop(self.doors.remove(agent)),
             None => {}
         }
-        let short = || short_folder(&mut self.short);
+        let short = || short_folder(&mut self.short, &self.run_folder);
         let door = DoorFolder::make(wanted, short, self.made).map_err(|source| FolderError {
             what: "make",
             path: wanted.to_owned(),
@@ -65,6 +77,10 @@ impl Doors {
         let number = path.file_name().and_then(|name| name.to_str()?.parse::<u64>().ok());
         self.made = self.made.max(number.map_or(0, |number| number + 1));
         self.short = path.parent().map(Path::to_owned);
+        if let Some(short) = &self.short {
+            // It is there, unless an older version made the folder.
+            let _ = symlink(&self.run_folder, short.join(OWNER));
+        }
     }
 
     /// Removes the doors of all other agents.
@@ -82,13 +98,14 @@ impl Drop for Doors {
     fn drop(&mut self) {
         self.doors.clear();
         if let Some(short) = &self.short {
+            let _ = std::fs::remove_file(short.join(OWNER));
             let _ = std::fs::remove_dir(short);
         }
     }
 }
 
 /// A private folder with a short name, made once: root's in /run, a user's where the system keeps such, or in /tmp.
-fn short_folder(made: &mut Option<PathBuf>) -> io::Result<PathBuf> {
+fn short_folder(made: &mut Option<PathBuf>, run_folder: &Path) -> io::Result<PathBuf> {
     if let Some(folder) = made {
         return Ok(folder.clone());
     }
@@ -96,7 +113,9 @@ fn short_folder(made: &mut Option<PathBuf>) -> io::Result<PathBuf> {
     let base = if nix::unistd::geteuid().is_root() { Some(PathBuf::from("/run")) } else { mine };
     let base = base.filter(|base| base.is_dir()).unwrap_or_else(|| PathBuf::from("/tmp"));
     let folder = nix::unistd::mkdtemp(&base.join("toka-XXXXXX"))?;
+    // From here on it is removed with the doors.
     *made = Some(folder.clone());
+    symlink(run_folder, folder.join(OWNER))?;
     Ok(folder)
 }
 
@@ -111,17 +130,19 @@ mod tests {
         std::fs::create_dir(&short).expect("a folder");
         let agent = |name: &str| AgentName::new(name).expect("a name");
         let wanted = |name: &str| folder.path().join("long".repeat(30)).join(name);
-        let mut first = Doors::default();
+        let run_folder = folder.path().join("run/shop");
+        let mut first = Doors::of(run_folder.clone());
         first.short = Some(short.clone());
         let before = first.make(&agent("a"), &wanted("a")).expect("room");
         assert!(before.starts_with(&short));
         // As one that is killed.
         std::mem::forget(first);
 
-        let mut next = Doors::default();
+        let mut next = Doors::of(run_folder.clone());
         assert_eq!(next.find(&agent("a"), &wanted("a")).expect("it is there"), before);
         let other = next.make(&agent("b"), &wanted("b")).expect("room");
         assert!(other.starts_with(&short) && other != before, "{other:?}");
+        assert_eq!(short.join(OWNER).read_link().expect("whose it is"), run_folder);
         drop(next);
         assert!(!short.exists());
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use toka_core::rpc::MAX_METRICS;
 use toka_core::state::Happening;
 use toka_core::{AgentName, Event, EventKind, Exit, ExitCode, Request};
 use toka_orchestration::{Action, exit_code, next_actions};
@@ -168,13 +169,26 @@ impl Project {
         });
     }
 
+    /// Whether all is kept that the agent of an event reports of itself.
+    fn keeps_all_metrics(&self, event: &Event) -> bool {
+        let status = event.agent.as_ref().and_then(|agent| self.status.agent(agent));
+        status.is_none_or(|status| status.metrics_dropped == 0)
+    }
+
     fn observe(&mut self, event: &Event) {
         let was_final = |project: &Self| {
             let status = event.agent.as_ref().and_then(|agent| project.status.agent(agent));
             status.is_some_and(|status| status.state.is_final())
         };
         let before = was_final(self);
+        let kept_all = self.keeps_all_metrics(event);
         Arc::make_mut(&mut self.status).observe(event);
+        if kept_all && !self.keeps_all_metrics(event) {
+            let message = format!(
+                "it reports of itself under more than {MAX_METRICS} names; further ones are dropped, and counted"
+            );
+            drop(self.journal.record(event.agent.clone(), EventKind::Warning { message }));
+        }
         if matches!(event.kind, EventKind::RunStarted { .. } | EventKind::RunChanged { .. }) {
             self.describe_agents();
         }

@@ -57,6 +57,7 @@ pub(super) fn expected(agent: &Agent) -> Expected {
             SandboxMode::Off => Compatibility::BestEffort,
         },
         metrics: agent.reporting.metrics.iter().map(|metric| metric.name.clone()).collect(),
+        unstartable: None,
     }
 }
 

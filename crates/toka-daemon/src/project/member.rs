@@ -49,6 +49,12 @@ impl Member {
         Some(Resources { disk_used, disk_limit, ..figures.unwrap_or_default() })
     }
 
+    /// Says how it is started again, which could not be told when it was taken over; its life goes on.
+    pub(crate) fn equip(&mut self, admitted: Admitted) {
+        Arc::make_mut(&mut self.expected).unstartable = None;
+        self.handle.equip(admitted.command);
+    }
+
     /// Ends the agent, and the checks of its objectives, which may run when its own processes are gone already.
     pub(crate) fn end(&self, request: Request, by: &str) {
         self.handle.tell(request, by);
@@ -121,24 +127,19 @@ impl Employer<'_> {
         let (private, grounds) = (Private::of(&folders), Grounds::of(&folders));
         let log = LogPlace::of_run(self.folders.log(&agent.name), self.run, agent.logs, self.archivist);
         let profile = profile(agent, folders, id, log, self.plan);
-        let command = match admitted {
-            Ok(admitted) => Some(admitted.command),
-            Err(problems) => {
-                self.warn_of(agent, &life, &problems);
-                None
-            }
-        };
+        let command = admitted.map(|admitted| admitted.command).map_err(|problems| lack(&problems));
+        let unstartable = command.as_ref().err().map(|why| why.as_str().into());
+        if let Err(why) = command.as_ref()
+            && !life.state.is_final()
+        {
+            let message = format!("it goes on, and cannot be started again as it is declared: {why}");
+            drop(self.journal.record(Some(agent.name.clone()), EventKind::Warning { message }));
+        }
         let disk = profile.disk.clone();
         let handle = self.runtime.adopt(profile, command, life);
-        let (secrets, expected) = (agent.secrets.clone().into(), Arc::new(expected(agent)));
+        let secrets = agent.secrets.clone().into();
+        let expected = Arc::new(Expected { unstartable, ..expected(agent) });
         Member { id, handle, private, grounds, secrets, expected, disk, proctor: None }
-    }
-
-    fn warn_of(&self, agent: &Agent, life: &Adopted, problems: &[Problem]) {
-        let Some(problem) = problems.first().filter(|_| !life.state.is_final()) else { return };
-        let message =
-            format!("it goes on, and cannot be started again as it is declared: {}", problem.message);
-        drop(self.journal.record(Some(agent.name.clone()), EventKind::Warning { message }));
     }
 
     fn actor(
@@ -166,6 +167,13 @@ impl Employer<'_> {
         };
         checks(agent).into_iter().map(question).collect()
     }
+}
+
+/// Why one that was taken over cannot be started again, and what helps, such as a secret whose variable only the daemon
+/// before knew.
+fn lack(problems: &[Problem]) -> String {
+    let what = problems.first().map_or("it is not admitted any more", |problem| problem.message.as_str());
+    format!("{what}; `toka apply` from where all of it is there mends that")
 }
 
 fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: LogPlace, plan: &Plan) -> Launch {

@@ -5,35 +5,31 @@
 //! 3. make the agents' folders and doors;
 //! 4. open the journal, see that there is room to write, start the keeper, make the actors.
 
-use std::collections::BTreeSet;
 use std::io;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use toka_core::{AgentName, Event, EventKind, RunId, RunStatus};
 use toka_keeper::{Keeper, ProcessId};
-use toka_orchestration::{Lifetime, Limits, RunState};
+use toka_orchestration::{Lifetime, RunState};
 use toka_runtime::Runtime;
 use toka_sandbox::HostFacts;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use super::admit::{Ground, set_up};
+use super::assemble::Parts;
 use super::handle::ProjectHandle;
 use super::keeping::{entrust, heed, keeper_options};
 use super::legacy::clear_left_behind;
 use super::member::{Employer, Ids, employ_all};
 use super::queue::Queue;
-use super::reports::Desk;
-use super::schedule::{self, Clock};
-use super::{Doors, Parting, Project};
+use super::schedule;
+use super::{Doors, Project};
 use crate::folders::ProjectFolders;
 use crate::journal::{Journal, Stamp};
 use crate::lock::ProjectLock;
-use crate::sweeper::Sweeper;
 use crate::workplace::Remains;
 use crate::{FolderError, RunError, RunOptions, room, workplace};
 
@@ -79,7 +75,7 @@ impl Project {
         let run_folder = RunFolder(run_folder(&folders));
         let (policy, host) = (declaration.policy.clone(), Arc::new(HostFacts::probe()));
         let ground = Ground { folders, run, caller: Arc::new(caller), policy, toka_exe, host };
-        let mut doors = Doors::default();
+        let mut doors = Doors::of(run_folder.0.clone());
         let admitted = ground.admit((&set, &plan), |_| true, &mut doors)?;
         let admitted = set_up(admitted, Remains::Nothing).await.map_err(RunError::Folder)?;
 
@@ -126,40 +122,26 @@ impl Project {
             ids: &mut ids,
         };
         let members = employ_all(employer, &set, admitted).into_iter().collect();
-        let status = describe(RunStatus::default(), &plan);
-        let (moved, seq) = watch::channel(0);
-        let (handle, orders) = ProjectHandle::new(&ground, &keeper, lifetime, seq);
-        let mut project = Self {
-            limits: Limits { max_concurrent: declaration.max_concurrent.and_then(NonZeroUsize::new) },
+        let parts = Parts {
+            declaration,
             state: RunState::new(&plan, lifetime),
-            declaration: Arc::new(declaration),
             plan,
-            status: Arc::new(status),
+            status: RunStatus::default(),
             members,
-            parting: Parting::ForGood,
-            batches: Vec::new(),
-            clock: Clock::default(),
             queue,
-            reports: Desk::default(),
-            swept: BTreeSet::new(),
-            writes: JoinSet::new(),
-            sweeper: Sweeper::default(),
             ids,
             runtime,
             archivist,
             keeper,
             journal,
             events,
-            moved,
-            orders,
             doors,
             run_folder,
             lock,
             ground,
             span,
         };
-        project.follow(&set.agents, &last_seen);
-        Ok(Opened { project, handle })
+        Ok(parts.assemble(lifetime, &set.agents, &last_seen))
     }
 }
 

@@ -212,10 +212,13 @@ impl Keeper {
     /// # Errors
     /// When the keeper is gone.
     pub async fn list(&self) -> Result<Vec<Entry>, KeeperError> {
-        match self.call(Request::List, Vec::new()).await?.0 {
-            Body::List(entries) => Ok(entries),
-            other => Err(refusal(other)),
-        }
+        entries(self.call(Request::List, Vec::new()).await?)
+    }
+
+    /// The same, before anything was started: what another must take over when the keeper is killed is this, and what
+    /// becomes of it from here on.
+    pub(super) async fn take_stock(&self) -> Result<Vec<Entry>, KeeperError> {
+        entries(self.call_for(Request::List, Vec::new(), |waiting| waiting.is_stock = true).await?)
     }
 
     /// Descriptors, each with its name: of a process its output and error pipes (`stdout`, `stderr`), then those that were
@@ -377,6 +380,13 @@ impl Keeper {
             return Err(KeeperError::Gone);
         }
         self.outgoing.send(call).map_err(|_| KeeperError::Gone)
+    }
+}
+
+fn entries((answer, _): Answer) -> Result<Vec<Entry>, KeeperError> {
+    match answer {
+        Body::List(entries) => Ok(entries),
+        other => Err(refusal(other)),
     }
 }
 

@@ -140,9 +140,6 @@ impl Keeper {
             }
         }
         let holdings = keeper.holdings().await?;
-        let mut roster = keeper.shared.roster();
-        roster.extend(holdings.iter().filter_map(Orphan::of).map(|orphan| (orphan.id, orphan)));
-        drop(roster);
         Ok(Attached { keeper, events, holdings })
     }
 
@@ -150,7 +147,7 @@ impl Keeper {
     async fn holdings(&self) -> Result<Vec<Entry>, KeeperError> {
         let deadline = Instant::now() + DECIDED_WITHIN;
         loop {
-            let entries = self.list().await?;
+            let entries = self.take_stock().await?;
             let is_decided = entries.iter().all(|entry| entry.state != State::Starting);
             if is_decided || Instant::now() > deadline {
                 return Ok(entries);

@@ -84,20 +84,52 @@ async fn a_keeper_of_version_1_is_worked_with() {
     assert_eq!(keeper.pid(), None);
 }
 
+/// A keeper that listens at the path, until the test is over.
+fn listens_at(
+    path: &std::path::Path,
+    keeper: impl FnOnce(&dyn Fn(Value), &dyn Fn() -> Option<Value>) + Send + 'static,
+) {
+    let listener =
+        socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    crate::address::with_address(path, |address| bind(listener.as_raw_fd(), address)).expect("bound");
+    listen(&listener, Backlog::new(1).expect("a backlog")).expect("it listens");
+    std::thread::spawn(move || {
+        let fd = nix::sys::socket::accept(listener.as_raw_fd()).expect("the client");
+        serve(&toka_sandbox::sys::inherited_descriptor(fd).expect("open"), keeper);
+    });
+}
+
 #[tokio::test]
 async fn a_keeper_of_version_1_that_listens_is_attached_to_without_a_word_that_it_does_not_know() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("keeper.sock");
-    let listener =
-        socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
-    crate::address::with_address(&path, |address| bind(listener.as_raw_fd(), address)).expect("bound");
-    listen(&listener, Backlog::new(1).expect("a backlog")).expect("it listens");
-    std::thread::spawn(move || {
-        let fd = nix::sys::socket::accept(listener.as_raw_fd()).expect("the client");
-        serve(&toka_sandbox::sys::inherited_descriptor(fd).expect("open"), version_1);
-    });
+    listens_at(&path, version_1);
     let attached = Keeper::attach(&path, crate::Attach::IfFree).await.expect("attached");
     assert_eq!(attached.holdings[0].agent, "a");
+}
+
+#[tokio::test]
+async fn what_ends_while_we_attach_is_nobodys_to_take_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("keeper.sock");
+    listens_at(&path, |say, hear| {
+        say(json!({"body": {"hello": {"version": 1}}}));
+        let call = hear().expect("a list is asked for");
+        let entry = |id: u32| json!({"id": id, "pid": 70 + id, "project": "p", "agent": "a"});
+        say(json!({"call": call["call"], "body": {"list": [entry(7), entry(8), entry(9)]}}));
+        say(json!({"body": {"exited": {"id": 7, "status": {"code": 0}}}}));
+        say(json!({"body": {"gone": {"id": 7, "usage": {}}}}));
+        say(json!({"body": {"exited": {"id": 8, "status": {"code": 3}}}}));
+        while hear().is_some() {}
+    });
+    let mut attached = Keeper::attach(&path, crate::Attach::IfFree).await.expect("attached");
+    assert_eq!(attached.holdings.len(), 3, "it was there when it was asked");
+    for _ in 0..3 {
+        tokio::time::timeout(PATIENCE, attached.events.recv()).await.expect("in time").expect("news");
+    }
+    let roster = attached.keeper.shared.roster();
+    let left: Vec<_> = roster.values().map(|orphan| (orphan.id.0, orphan.status.is_some())).collect();
+    assert_eq!(left, [(8, true), (9, false)]);
 }
 
 #[tokio::test]
@@ -105,16 +137,9 @@ async fn a_keeper_that_speaks_nothing_of_ours_is_refused_politely() {
     for hello in [json!({"version": 9, "oldest": 8}), json!({"version": 0})] {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("keeper.sock");
-        let listener =
-            socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
-        crate::address::with_address(&path, |address| bind(listener.as_raw_fd(), address)).expect("bound");
-        listen(&listener, Backlog::new(1).expect("a backlog")).expect("it listens");
-        std::thread::spawn(move || {
-            let fd = nix::sys::socket::accept(listener.as_raw_fd()).expect("the client");
-            serve(&toka_sandbox::sys::inherited_descriptor(fd).expect("open"), |say, hear| {
-                say(json!({"body": {"hello": hello}}));
-                while hear().is_some() {}
-            });
+        listens_at(&path, move |say, hear| {
+            say(json!({"body": {"hello": hello}}));
+            while hear().is_some() {}
         });
         let refused = Keeper::attach(&path, crate::Attach::IfFree).await.expect_err("no common version");
         assert!(matches!(refused, KeeperError::Version { .. }), "{refused:?}");
@@ -180,21 +205,7 @@ async fn an_older_keeper_is_not_asked_for_terminals() {
 }
 
 fn plan() -> toka_sandbox::SandboxPlan {
-    let own = |name: &str| std::path::Path::new("/nonexistent").join(name);
-    let folders = toka_sandbox::AgentFolders {
-        workspace: own("workspace"),
-        home: own("home"),
-        tmp: own("tmp"),
-        artifacts: own("artifacts"),
-        inputs: Vec::new(),
-        inputs_dir: own("inputs"),
-        credentials: own("credentials"),
-        door: own("door"),
-        state_dir: own("state"),
-        run_dir: own("run"),
-        working_dir: own("workspace"),
-        user_home: own("user"),
-    };
+    let folders = toka_sandbox::AgentFolders::below(std::path::Path::new("/nonexistent"));
     let name = toka_core::Name::new("agent").expect("a label");
     toka_sandbox::SandboxPlan::compile(&toka_sandbox::CompileInput {
         confinement: &toka_core::Confinement::default(),

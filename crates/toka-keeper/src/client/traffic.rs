@@ -92,6 +92,8 @@ pub(super) struct Waiting {
     pub(super) start: Option<Box<Orphan>>,
     /// Whose pid the answer tells.
     pub(super) main_of: Option<ProcessId>,
+    /// Whether the answer is all that the keeper has, so that nothing else is left behind by it.
+    pub(super) is_stock: bool,
     packet: Arc<Packet>,
     /// The last connection on which it was sent, from 1, and how many there were.
     sent: u32,
@@ -100,7 +102,8 @@ pub(super) struct Waiting {
 
 impl Waiting {
     pub(super) fn new(packet: Packet) -> Self {
-        Self { answer: None, start: None, main_of: None, packet: Arc::new(packet), sent: 0, tries: 0 }
+        let packet = Arc::new(packet);
+        Self { answer: None, start: None, main_of: None, is_stock: false, packet, sent: 0, tries: 0 }
     }
 }
 
@@ -116,7 +119,8 @@ pub(super) struct Shared {
     process: Mutex<Option<Child>>,
     /// By their numbers, in the order in which they were asked.
     waiting: Mutex<BTreeMap<u64, Waiting>>,
-    /// What a keeper that is killed now leaves behind.
+    /// What a keeper that is killed now leaves behind. Whatever it says of that is entered where it is heard, in its order:
+    /// else an end could be heard before what it is the end of is known.
     roster: Mutex<BTreeMap<ProcessId, Orphan>>,
     /// Whether the last handle was dropped, so that the end of the connection is no news.
     is_left: AtomicBool,
@@ -216,7 +220,8 @@ impl Shared {
     }
 
     fn on_answer(&self, call: u64, body: Body, descriptors: Vec<OwnedFd>) {
-        let Some(Waiting { answer, start, main_of, .. }) = lock(&self.waiting).remove(&call) else { return };
+        let Some(waiting) = lock(&self.waiting).remove(&call) else { return };
+        let Waiting { answer, start, main_of, is_stock, .. } = waiting;
         match (&body, start, main_of) {
             // One that has ended already has no time, and the next keeper tells its end.
             (Body::Started { pid, start_time, enforcement }, Some(orphan), _) if self.is_succeeded() => {
@@ -224,6 +229,10 @@ impl Shared {
                 self.roster().insert(orphan.id, Orphan { pid, start_time, enforcement, ..*orphan });
             }
             (Body::Main { pid }, _, Some(id)) => self.on_main(id, *pid),
+            (Body::List(entries), ..) if is_stock => {
+                *self.roster() =
+                    entries.iter().filter_map(Orphan::of).map(|orphan| (orphan.id, orphan)).collect();
+            }
             _ => {}
         }
         if let Some(answer) = answer {

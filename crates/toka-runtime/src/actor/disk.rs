@@ -1,13 +1,12 @@
 //! Looks how much storage an agent holds, and ends one that holds more than it may.
 
-use toka_core::{ByteSize, Exit};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Actor;
 use super::notices::Remark;
 use crate::Processes;
-use crate::disk::{Measured, rest};
+use crate::disk::{Measured, rest, verdict};
 
 /// The measurements of one life.
 pub(super) enum Survey {
@@ -48,10 +47,9 @@ impl<P: Processes> Actor<P> {
 
     pub(super) async fn on_measured(&mut self, measured: Measured) {
         let Some(limit) = self.profile.disk.as_ref().map(|disk| disk.limit) else { return };
-        let used = ByteSize(measured.held.bytes);
-        if used > limit {
+        if let Some(exit) = verdict(measured.held, limit) {
             self.survey = None;
-            self.stop(Exit::Disk { used, limit }).await;
+            self.stop(exit).await;
             return;
         }
         if measured.held.unseen > 0 {

@@ -56,7 +56,9 @@ impl<P: Processes> Actor<P> {
             Occasion::PreStop => (&hooks.pre_stop, Company::Agent, self.profile.stop.grace),
             Occasion::PostStop(..) => (&hooks.post_stop, Company::Nobody, LIMIT),
         };
-        let Some(command) = self.command.clone().filter(|_| !commands.is_empty()) else { return false };
+        let Some(command) = self.command.as_ref().ok().filter(|_| !commands.is_empty()).cloned() else {
+            return false;
+        };
         let commands = commands.clone();
         let beside = Beside::new(self.besides.clone(), self.profile.id, command, Arc::clone(&self.spent));
         let (call_off, called_off) = watch::channel(false);

@@ -46,12 +46,14 @@ impl<P: Processes> Actor<P> {
             self.finish(Exit::StartFailed { reason }).await;
             return;
         }
-        let command = if self.is_last_use() { self.command.take() } else { self.command.clone() };
-        let Some(command) = command else {
-            // Without a policy nothing is started twice: it was taken over from another owner, who could not tell.
-            let reason = "how it is started is not known any more; restart it with `toka restart`".to_owned();
-            self.finish(Exit::StartFailed { reason }).await;
-            return;
+        let command = match self.is_last_use() {
+            // Without a policy nothing is started twice.
+            true => std::mem::replace(&mut self.command, Err("it was to be started once".to_owned())),
+            false => self.command.clone(),
+        };
+        let command = match command {
+            Ok(command) => command,
+            Err(reason) => return self.finish(Exit::StartFailed { reason }).await,
         };
         let pre_start = self.pre_start(&command);
         let Command { program, argv, env, plan, terminal } = command;

@@ -70,6 +70,11 @@ pub(crate) enum Order {
         /// Why.
         exit: Exit,
     },
+    /// How it is started from now on.
+    Equip {
+        /// What is executed.
+        command: Box<Command>,
+    },
     /// What others may look at and type into, if it runs on a terminal.
     Terminal {
         /// Where that goes.
@@ -132,7 +137,7 @@ struct Pumping {
 pub(crate) struct Actor<P> {
     profile: Profile,
     /// Until it is started for the last time.
-    command: Option<Command>,
+    command: Result<Command, String>,
     processes: P,
     besides: Besides<P>,
     /// Boxed, as few agents have them, and there may be thousands of agents.
@@ -185,7 +190,7 @@ pub(crate) struct Actor<P> {
 impl<P: Processes> Actor<P> {
     pub(crate) fn new(
         profile: Profile,
-        command: Option<Command>,
+        command: Result<Command, String>,
         besides: Besides<P>,
         sink: Arc<dyn EventSink>,
         orders: mpsc::UnboundedReceiver<Box<Order>>,
@@ -344,6 +349,7 @@ impl<P: Processes> Actor<P> {
             }
             Order::Refuse { exit } if self.state == AgentState::Pending => self.finish(exit).await,
             Order::Block { .. } | Order::Refuse { .. } => {}
+            Order::Equip { command } => self.command = Ok(*command),
             Order::Terminal { answer } => drop(answer.send(self.terminal.clone())),
             Order::Keeper(event) => self.on_keeper(event).await,
         }

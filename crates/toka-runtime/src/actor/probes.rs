@@ -22,7 +22,7 @@ pub(super) struct Probing {
 impl<P: Processes> Actor<P> {
     /// Begins to ask, when it runs.
     pub(super) fn probe(&mut self, pid: i32, enforcement: &Enforcement, notification: Option<OwnedFd>) {
-        let (probes, Some(command)) = (&self.profile.probes, &self.command) else { return };
+        let (probes, Ok(command)) = (&self.profile.probes, &self.command) else { return };
         if !probes.any() {
             return;
         }

@@ -2,7 +2,8 @@
 //! tree of processes writes that would work on every file system.
 //!
 //! One thread with the least priority measures for all agents, one after the other; each is looked at so seldom that its walks
-//! take no more than a hundredth of a CPU.
+//! take no more than a hundredth of a CPU, but never so seldom that an agent could hide behind the length of a walk: the time
+//! between two is bounded, and so is the number of files that may have to be looked at.
 
 mod walk;
 
@@ -11,13 +12,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use toka_core::ByteSize;
+use toka_core::{ByteSize, Exit};
 use tokio::sync::oneshot;
 
 pub(crate) use walk::Holding;
+use walk::Most;
 
 /// The least time between two walks: what an agent can write meanwhile is what its disk takes in a second.
 const SOONEST: Duration = Duration::from_secs(1);
+/// The most time between two walks, however long they take: without it, whoever makes files by the million would be looked at
+/// once in many minutes.
+const LATEST: Duration = Duration::from_secs(30);
+/// The most files that an agent with a limit may keep, of any size: as many as are looked through in a few seconds when the
+/// kernel has them in memory. A walk ends beyond it, and keeps at most so many names in memory.
+const MOST_FILES: u64 = 1 << 21;
 /// Walks take one part of so many of the time.
 const SHARE: u32 = 100;
 /// The least priority that there is (setpriority(2)).
@@ -61,9 +69,18 @@ pub(crate) struct Measured {
     pub(crate) took: Duration,
 }
 
-/// How long to wait after a walk that took so long: so that it was a hundredth of the time.
+/// How long to wait after a walk that took so long: so that it was a hundredth of the time, within bounds.
 pub(crate) fn rest(took: Duration) -> Duration {
-    took.saturating_mul(SHARE - 1).max(SOONEST)
+    took.saturating_mul(SHARE - 1).clamp(SOONEST, LATEST)
+}
+
+/// How an agent ends that holds so much; `None` when it may.
+pub(crate) fn verdict(held: Holding, limit: ByteSize) -> Option<Exit> {
+    let used = ByteSize(held.bytes);
+    if used > limit {
+        return Some(Exit::Disk { used, limit });
+    }
+    (held.files > MOST_FILES).then_some(Exit::Files { found: held.files, limit: MOST_FILES })
 }
 
 /// Measures for all agents of a runtime.
@@ -95,7 +112,8 @@ fn open() -> Option<mpsc::Sender<Job>> {
         let _ = rustix::process::setpriority_process(None, NICE);
         while let Ok((limit, answer)) = mailbox.recv() {
             let begun = Instant::now();
-            let held = walk::walk(&limit.places, limit.limit.0);
+            let most = Most { bytes: limit.limit.0, files: MOST_FILES };
+            let held = walk::walk(&limit.places, most);
             limit.gauge.0.store(held.bytes, Ordering::Relaxed);
             // Whoever asked may have ended.
             let _ = answer.send(Measured { held, took: begun.elapsed() });
@@ -114,12 +132,28 @@ mod tests {
 
     proptest! {
         #[test]
-        fn walks_take_a_hundredth_of_the_time_at_most(micros in 0u64..100_000_000) {
+        fn walks_take_a_hundredth_of_the_time_unless_nobody_would_look_then(micros in any::<u64>()) {
             let took = Duration::from_micros(micros);
             let rest = rest(took);
-            prop_assert!(rest >= SOONEST);
-            prop_assert!(took.saturating_mul(SHARE) <= took + rest);
-            prop_assert!(took < Duration::from_millis(10) || rest < took * SHARE);
+            prop_assert!((SOONEST..=LATEST).contains(&rest));
+            prop_assert!(rest == LATEST || took.saturating_mul(SHARE) <= took + rest);
+            prop_assert!(rest == SOONEST || rest < took.saturating_mul(SHARE));
+        }
+
+        #[test]
+        fn an_agent_is_ended_exactly_when_it_holds_too_much(
+            bytes in 0u64..100, files in MOST_FILES - 3..MOST_FILES + 3, limit in 0u64..100, unseen in 0u64..3,
+        ) {
+            match verdict(Holding { bytes, files, unseen }, ByteSize(limit)) {
+                None => prop_assert!(bytes <= limit && files <= MOST_FILES),
+                Some(Exit::Disk { used, limit: told }) => {
+                    prop_assert!(bytes > limit && (used, told) == (ByteSize(bytes), ByteSize(limit)));
+                }
+                Some(Exit::Files { found, .. }) => {
+                    prop_assert!(bytes <= limit && files > MOST_FILES && found == files);
+                }
+                Some(other) => prop_assert!(false, "{other:?}"),
+            }
         }
     }
 

@@ -19,13 +19,24 @@ const BLOCK: u64 = 512;
 pub(crate) struct Holding {
     /// In bytes; when it is above the limit of the walk, there may be more.
     pub(crate) bytes: u64,
+    /// Names, of folders and links too; likewise.
+    pub(crate) files: u64,
     /// Folders of which not all could be seen.
     pub(crate) unseen: u64,
 }
 
-/// Adds up `places` until there is more than `limit`. A place that is not there holds nothing; a link holds what it is itself.
-pub(crate) fn walk(places: &[PathBuf], limit: u64) -> Holding {
-    let mut walk = Walk { limit, found: Holding::default(), linked: HashSet::new() };
+/// Where a walk ends, since more need not be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Most {
+    /// In bytes.
+    pub(crate) bytes: u64,
+    /// In names.
+    pub(crate) files: u64,
+}
+
+/// Adds up `places` until there is more than `most`. A place that is not there holds nothing; a link holds what it is itself.
+pub(crate) fn walk(places: &[PathBuf], most: Most) -> Holding {
+    let mut walk = Walk { most, found: Holding::default(), linked: HashSet::new() };
     for place in places {
         if !walk.is_over() {
             walk.place(place);
@@ -35,7 +46,7 @@ pub(crate) fn walk(places: &[PathBuf], limit: u64) -> Holding {
 }
 
 struct Walk {
-    limit: u64,
+    most: Most,
     found: Holding,
     /// Files with several names that have been counted.
     linked: HashSet<Id>,
@@ -51,7 +62,7 @@ struct Level {
 
 impl Walk {
     fn is_over(&self) -> bool {
-        self.found.bytes > self.limit
+        self.found.bytes > self.most.bytes || self.found.files > self.most.files
     }
 
     fn place(&mut self, place: &Path) {
@@ -139,6 +150,7 @@ impl Walk {
     }
 
     fn count(&mut self, entry: &Stat) {
+        self.found.files += 1;
         let is_counted = !is_folder(entry) && entry.st_nlink > 1 && !self.linked.insert(id(entry));
         if !is_counted {
             let blocks = u64::try_from(entry.st_blocks).unwrap_or(0);
@@ -183,7 +195,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: u64 = u64::MAX;
+    const ALL: Most = Most { bytes: u64::MAX, files: u64::MAX };
 
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir_in("/var/tmp").expect("a folder")
@@ -265,7 +277,8 @@ mod tests {
             prop_assert_eq!(of(root.path()), expected);
             // With a limit it never says less than what decides.
             for limit in [0, expected / 2, expected.saturating_sub(1), expected] {
-                let found = walk(&[root.path().to_owned()], limit).bytes;
+                let most = Most { bytes: limit, ..ALL };
+                let found = walk(&[root.path().to_owned()], most).bytes;
                 prop_assert_eq!(found > limit, expected > limit);
             }
         }
@@ -287,6 +300,21 @@ mod tests {
         let both = [root.path().to_owned(), root.path().to_owned()];
         // Folders are counted for each place, files once for all of them.
         assert!(walk(&both, ALL).bytes < after + (64 << 10));
+    }
+
+    #[test]
+    fn files_that_hold_nothing_end_a_walk_by_their_number() {
+        let root = folder();
+        for number in 0..40 {
+            fs::File::create(root.path().join(format!("file-{number}"))).expect("room");
+            fs::hard_link(root.path().join("file-0"), root.path().join(format!("name-{number}")))
+                .expect("a link");
+        }
+        let files = |most: u64| walk(&[root.path().to_owned()], Most { files: most, ..ALL }).files;
+        // The folder itself, forty files, forty more names of the first.
+        assert_eq!(files(u64::MAX), 81);
+        assert_eq!(files(81), 81);
+        assert_eq!(files(50), 51, "it goes no further than it must");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! facts of the host. Of the file system it reads only where links lead and what globs match; it changes nothing.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -42,6 +43,39 @@ pub struct AgentFolders {
     pub working_dir: PathBuf,
     /// The home of the user who runs Toka, where toolchains lie.
     pub user_home: PathBuf,
+}
+
+impl AgentFolders {
+    /// Those of an agent that stands alone, without a project and its state: all below one folder, which hides what lies
+    /// beside them. They need not be there yet.
+    pub fn below(root: &Path) -> Self {
+        let own = |name: &str| root.join(name);
+        Self {
+            workspace: own("workspace"),
+            home: own("home"),
+            tmp: own("tmp"),
+            artifacts: own("artifacts"),
+            inputs: Vec::new(),
+            inputs_dir: own("inputs"),
+            credentials: own("credentials"),
+            door: own("door"),
+            state_dir: root.to_owned(),
+            run_dir: root.to_owned(),
+            working_dir: own("workspace"),
+            user_home: own("home"),
+        }
+    }
+
+    /// Makes the agent's own, and the workspace, where they are not there.
+    ///
+    /// # Errors
+    /// When one cannot be made.
+    pub fn make(&self) -> io::Result<()> {
+        let Self { workspace, home, tmp, artifacts, inputs_dir, credentials, door, .. } = self;
+        [workspace, home, tmp, artifacts, inputs_dir, credentials, door]
+            .into_iter()
+            .try_for_each(std::fs::create_dir_all)
+    }
 }
 
 /// Everything a plan is made of.

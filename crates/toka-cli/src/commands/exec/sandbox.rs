@@ -139,25 +139,11 @@ fn user_home() -> PathBuf {
 }
 
 fn make_folders(root: &Path, workspace: &Path) -> anyhow::Result<AgentFolders> {
-    let make = |name: &str| -> anyhow::Result<PathBuf> {
-        let folder = root.join(name);
-        std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-        Ok(folder)
-    };
-    Ok(AgentFolders {
-        workspace: workspace.to_owned(),
-        home: make("home")?,
-        tmp: make("tmp")?,
-        artifacts: make("artifacts")?,
-        inputs: Vec::new(),
-        inputs_dir: make("inputs")?,
-        credentials: make("credentials")?,
-        door: make("door")?,
-        state_dir: root.to_owned(),
-        run_dir: root.to_owned(),
-        working_dir: workspace.to_owned(),
-        user_home: user_home(),
-    })
+    let (workspace, working_dir) = (workspace.to_owned(), workspace.to_owned());
+    let user_home = user_home();
+    let folders = AgentFolders { workspace, working_dir, user_home, ..AgentFolders::below(root) };
+    folders.make().with_context(|| format!("make folders below {}", root.display()))?;
+    Ok(folders)
 }
 
 fn launch(agent: &Agent, folders: &AgentFolders, command: &[OsString]) -> anyhow::Result<Launch> {

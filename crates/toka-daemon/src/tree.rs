@@ -1,0 +1,365 @@
+//! Removing what an agent left in a folder of its own. It may have left anything on purpose: more levels than a process may
+//! have descriptors, paths longer than the kernel takes, links to elsewhere, folders that it closed to itself. So a tree
+//! is gone through without recursion, with a handful of descriptors however deep it is, each step taken from a descriptor
+//! that is held, and no link followed.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, StatxAttributes, StatxFlags, chmod, fchmod, fstat, openat,
+    statx, unlinkat,
+};
+use rustix::io::Errno;
+
+/// Names of folders that are kept at once for each level on the way: a tree may have many levels, and a level many folders.
+const CHUNK: usize = 64;
+
+/// Removes everything in `folder`, which stays. Whoever still makes files in it keeps this going.
+///
+/// # Errors
+/// When it is no folder, a link among them, or something in it cannot be removed; a mount in it is not entered, and is such.
+pub(crate) fn empty(folder: &Path) -> io::Result<()> {
+    Descent::begin(folder)?.empty()?;
+    Ok(())
+}
+
+/// Removes `path` with all that is in it, whatever it is; a link goes, and what it leads to stays.
+///
+/// # Errors
+/// When something cannot be removed, or nothing is there.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    if path.symlink_metadata()?.is_dir() {
+        empty(path)?;
+        return std::fs::remove_dir(path);
+    }
+    std::fs::remove_file(path)
+}
+
+/// A way down into a tree.
+struct Descent {
+    /// The folder where it is; those above are found again by `..`.
+    at: OwnedFd,
+    /// That folder last.
+    levels: Vec<Level>,
+}
+
+/// A folder on the way.
+struct Level {
+    id: Id,
+    /// Its name in the one above.
+    name: CString,
+    /// Folders in it that are still to be removed, and are known.
+    todo: Vec<CString>,
+}
+
+type Id = (u64, u64);
+
+impl Descent {
+    fn begin(folder: &Path) -> Result<Self, Errno> {
+        let name = CString::new(folder.as_os_str().as_encoded_bytes()).map_err(|_| Errno::INVAL)?;
+        // It may be a mount of its own.
+        let at = enter(&CWD, &name)?;
+        let levels = vec![Level { id: id(&at)?, name, todo: Vec::new() }];
+        Ok(Self { at, levels })
+    }
+
+    fn empty(mut self) -> Result<(), Errno> {
+        while let Some(level) = self.levels.last_mut() {
+            if let Some(name) = level.todo.pop() {
+                self.down(name)?;
+                continue;
+            }
+            match clear(&self.at)? {
+                Found::Folders(todo) => level.todo = todo,
+                Found::Nothing => self.up()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn down(&mut self, name: CString) -> Result<(), Errno> {
+        match enter(&self.at, &name) {
+            Ok(inner) if is_mount(&inner)? => Err(Errno::BUSY),
+            Ok(inner) => {
+                self.levels.push(Level { id: id(&inner)?, name, todo: Vec::new() });
+                self.at = inner;
+                Ok(())
+            }
+            // Something else by now, or gone: the next look finds what it is.
+            Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Leaves a folder in which nothing is left, and removes it, unless it is the one that stays.
+    fn up(&mut self) -> Result<(), Errno> {
+        let Some(done) = self.levels.pop() else { return Ok(()) };
+        let Some(above) = self.levels.last() else { return Ok(()) };
+        let folder = enter(&self.at, c"..")?;
+        if id(&folder)? != above.id {
+            // It was moved meanwhile: whatever is there is not ours to remove.
+            return Err(Errno::STALE);
+        }
+        self.at = folder;
+        match unlinkat(&self.at, &done.name, AtFlags::REMOVEDIR) {
+            // Then somebody has put something into it, and the next look finds it again.
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::NOTDIR) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What was in a folder.
+enum Found {
+    Nothing,
+    /// Some of the folders in it; everything else that was seen is removed.
+    Folders(Vec<CString>),
+}
+
+/// Removes what is in a folder and is none itself.
+fn clear(folder: &OwnedFd) -> Result<Found, Errno> {
+    let (mut folders, mut is_empty) = (Vec::new(), true);
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        is_empty = false;
+        let is_folder = entry.file_type() == FileType::Directory
+            || match unlinkat(folder, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => false,
+                // Not all file systems say in a list what something is.
+                Err(Errno::ISDIR) => true,
+                Err(error) => return Err(error),
+            };
+        if is_folder {
+            folders.push(name.to_owned());
+        }
+        if folders.len() == CHUNK {
+            break;
+        }
+    }
+    Ok(if is_empty { Found::Nothing } else { Found::Folders(folders) })
+}
+
+const FOLDER: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NONBLOCK);
+
+/// Opens a folder, and opens it up if it is ours and closed.
+fn enter(above: &impl std::os::fd::AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
+    let folder = match openat(above, name, FOLDER, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            let closed = openat(above, name, FOLDER | OFlags::PATH, Mode::empty())?;
+            // By way of the descriptor, since a name could be a link by now.
+            chmod(format!("/proc/self/fd/{}", closed.as_raw_fd()), Mode::RWXU)?;
+            openat(above, name, FOLDER, Mode::empty())?
+        }
+        opened => opened?,
+    };
+    if !Mode::from_raw_mode(fstat(&folder)?.st_mode).contains(Mode::RWXU) {
+        // What it is needed for fails otherwise, and is told then.
+        let _ = fchmod(&folder, Mode::RWXU);
+    }
+    Ok(folder)
+}
+
+fn id(folder: &OwnedFd) -> Result<Id, Errno> {
+    fstat(folder).map(|found| (found.st_dev, found.st_ino))
+}
+
+fn is_mount(folder: &OwnedFd) -> Result<bool, Errno> {
+    let found = statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::empty())?;
+    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Command;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    use nix::unistd::{Gid, Uid, geteuid, setresgid, setresuid};
+
+    use super::*;
+
+    const LEVELS: usize = 5000;
+    /// Set for a process that is to remove a tree: which.
+    const TREE: &str = "TOKA_TEST_TREE";
+    /// Who owns nothing on any host.
+    const NOBODY: u32 = 65_534;
+
+    /// Runs one test of this file again, in a process of its own that gets `tree`; what that does is up to the test.
+    fn alone(test: &str, tree: &Path) {
+        let mut child = Command::new(std::env::current_exe().expect("a program"));
+        child.args(["--exact", &format!("tree::tests::{test}"), "--nocapture"]).env(TREE, tree);
+        let said = child.arg0("toka-test-tree").output().expect("it starts");
+        assert!(said.status.success(), "{said:?}");
+    }
+
+    /// By one step at a time: the whole path is longer than the kernel takes.
+    fn dig(top: &Path, name: &str, levels: usize) -> OwnedFd {
+        let top = CString::new(top.as_os_str().as_encoded_bytes()).expect("a path");
+        let mut at = enter(&CWD, &top).expect("ours");
+        let name = CString::new(name).expect("a name");
+        for _ in 0..levels {
+            rustix::fs::mkdirat(&at, &name, Mode::RWXU).expect("room");
+            at = enter(&at, &name).expect("ours");
+        }
+        at
+    }
+
+    #[test]
+    fn a_tree_deeper_than_descriptors_and_paths_is_removed() {
+        if let Some(tree) = std::env::var_os(TREE) {
+            let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+            let open = fs::read_dir("/proc/self/fd").expect("proc").count() as u64;
+            setrlimit(Resource::RLIMIT_NOFILE, open + 8, hard).expect("a lower one");
+            return empty(Path::new(&tree)).expect("emptied");
+        }
+        let root = tempfile::tempdir().expect("a folder");
+        let deepest = dig(root.path(), &"n".repeat(100), LEVELS);
+        for name in ["file", "other"] {
+            openat(&deepest, name, OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).expect("room");
+        }
+        rustix::fs::symlinkat("/", &deepest, "link").expect("room");
+        drop(deepest);
+        alone("a_tree_deeper_than_descriptors_and_paths_is_removed", root.path());
+        assert_eq!(root.path().read_dir().expect("there").count(), 0);
+    }
+
+    #[test]
+    fn an_ordinary_user_removes_what_it_closed_to_itself() {
+        if let Some(tree) = std::env::var_os(TREE) {
+            if geteuid().is_root() {
+                let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+                setresgid(group, group, group).and_then(|()| setresuid(user, user, user)).expect("root may");
+                // As one is that began as that user: else its descriptors are root's to see.
+                nix::sys::prctl::set_dumpable(true).expect("ours");
+            }
+            return empty(Path::new(&tree)).expect("emptied");
+        }
+        let root = tempfile::tempdir().expect("a folder");
+        let tree = root.path().join("tree");
+        let folders = ["a/b/c", "a/b/d", "e"].map(|name| tree.join(name));
+        for folder in &folders {
+            fs::create_dir_all(folder).expect("room");
+            fs::write(folder.join("file"), "").expect("room");
+        }
+        let all = ["a/b/c", "a/b/d", "a/b", "a", "e", ""].map(|name| tree.join(name));
+        for (folder, mode) in all.iter().zip([0o000, 0o500, 0o000, 0o300, 0o400, 0o000]) {
+            if geteuid().is_root() {
+                chown(folder, Some(NOBODY), Some(NOBODY)).expect("root may");
+            }
+            fs::set_permissions(folder, Permissions::from_mode(mode)).expect("ours");
+        }
+        fs::set_permissions(root.path(), Permissions::from_mode(0o755)).expect("ours");
+        alone("an_ordinary_user_removes_what_it_closed_to_itself", &tree);
+        assert_eq!(tree.read_dir().expect("open again").count(), 0);
+    }
+
+    #[test]
+    fn links_go_and_what_they_lead_to_stays() {
+        let root = tempfile::tempdir().expect("a folder");
+        let (tree, precious) = (root.path().join("tree"), root.path().join("precious"));
+        fs::create_dir_all(tree.join("deep")).expect("room");
+        fs::create_dir(&precious).expect("room");
+        fs::write(precious.join("file"), "kept").expect("room");
+        for link in ["link", "deep/link", "deep/dangling"] {
+            symlink(&precious, tree.join(link)).expect("room");
+        }
+        fs::remove_file(tree.join("deep/dangling")).expect("ours");
+        symlink("nowhere", tree.join("deep/dangling")).expect("room");
+        let link = root.path().join("top");
+        symlink(&precious, &link).expect("room");
+        empty(&link).expect_err("a link is no folder");
+        remove(&link).expect("a link can go");
+        remove(&tree).expect("removed");
+        remove(&tree).expect_err("nothing is there");
+        assert!(precious.join("file").exists() && !tree.exists());
+    }
+
+    #[test]
+    fn more_folders_than_are_remembered_at_once() {
+        let root = tempfile::tempdir().expect("a folder");
+        for number in 0..3 * CHUNK + 1 {
+            let folder = root.path().join(format!("folder-{number}"));
+            fs::create_dir(&folder).expect("room");
+            fs::write(folder.join("file"), "").expect("room");
+            fs::write(root.path().join(format!("file-{number}")), "").expect("room");
+        }
+        empty(root.path()).expect("emptied");
+        assert_eq!(root.path().read_dir().expect("there").count(), 0);
+    }
+
+    #[test]
+    fn what_is_made_and_moved_meanwhile_stops_it_at_most_and_leads_it_nowhere() {
+        let root = tempfile::tempdir().expect("a folder");
+        let (tree, outside) = (root.path().join("tree"), root.path().join("outside"));
+        fs::create_dir(&tree).expect("room");
+        fs::create_dir(&outside).expect("room");
+        fs::write(outside.join("file"), "kept").expect("room");
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // What fails was removed by the other.
+                while !stop.load(Ordering::Relaxed) {
+                    let _ = fs::create_dir_all(tree.join("a/b/c"));
+                    let _ = fs::write(tree.join("a/b/file"), "");
+                    let _ = symlink(&outside, tree.join("a/link"));
+                    let _ = fs::rename(tree.join("a/b"), tree.join("b"));
+                    let _ = fs::remove_dir(tree.join("b/c"));
+                    let _ = symlink(&outside, tree.join("b/c"));
+                    let _ = fs::rename(tree.join("b"), root.path().join("out"));
+                    let _ = remove(&root.path().join("out"));
+                }
+            });
+            for _ in 0..200 {
+                let _ = empty(&tree);
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        empty(&tree).expect("it stands still");
+        assert_eq!(tree.read_dir().expect("there").count(), 0);
+        assert!(outside.join("file").exists());
+    }
+
+    #[test]
+    fn a_mount_is_not_entered() {
+        if !geteuid().is_root() {
+            eprintln!("skipped: only root can mount");
+            return;
+        }
+        if let Some(tree) = std::env::var_os(TREE) {
+            let tree = Path::new(&tree);
+            if let Err(error) = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS) {
+                eprintln!("skipped: no view of the files of our own: {error}");
+                return;
+            }
+            let (none, flags) =
+                (None::<&Path>, nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE);
+            nix::mount::mount(none, "/", none, flags, none).expect("our own view");
+            let (from, to) = (tree.join("precious"), tree.join("tree/a/mount"));
+            nix::mount::mount(Some(&from), &to, none, nix::mount::MsFlags::MS_BIND, none).expect("mounted");
+            let error = empty(&tree.join("tree")).expect_err("something is mounted in it");
+            assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+            return;
+        }
+        let root = tempfile::tempdir().expect("a folder");
+        fs::create_dir_all(root.path().join("tree/a/mount")).expect("room");
+        fs::create_dir(root.path().join("precious")).expect("room");
+        fs::write(root.path().join("precious/file"), "kept").expect("room");
+        alone("a_mount_is_not_entered", root.path());
+        assert!(root.path().join("precious/file").exists());
+        empty(&root.path().join("tree")).expect("nothing is mounted here");
+    }
+}
