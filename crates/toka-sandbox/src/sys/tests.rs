@@ -1,3 +1,5 @@
+//! What the system calls promise that nothing else would show.
+
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
