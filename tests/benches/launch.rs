@@ -31,13 +31,14 @@ fn main() {
 }
 
 async fn measure(rounds: usize) {
+    // First, so that the keeper sees it.
+    let temp = scratch();
     let options = KeeperOptions {
         program: toka_binary().to_owned(),
         cgroup_name: format!("toka-test-bench-{}", std::process::id()),
         ..KeeperOptions::default()
     };
     let (keeper, events) = Keeper::start(&options).await.expect("a keeper");
-    let temp = scratch();
     let plan = Arc::new(plan(temp.path(), &options.program));
     let mut launcher = Launcher { keeper, events, plan, next: 0 };
     let mut table = Table::new(format!("Launch of /bin/true until it is reaped, {rounds} rounds in turn"));

@@ -19,6 +19,20 @@ fn say(text: &str) -> String {
     format!("python3 -c '{program}' \"{text}\"")
 }
 
+/// Says it, and waits until that has been heard.
+fn say_and_wait(text: &str) -> String {
+    format!("python3 -c \"{BARRIER}\" \"{text}\"")
+}
+
+const BARRIER: &str = "import array,os,select,socket,sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect(os.environ['NOTIFY_SOCKET'])
+s.send(sys.argv[1].encode())
+r, w = os.pipe()
+s.sendmsg([b'BARRIER=1'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [w]))])
+os.close(w)
+sys.exit(0 if select.select([r], [], [], 30)[0] and os.read(r, 1) == b'' else 1)";
+
 fn a_sender_that_exits_at_once_is_known(user: User) {
     let scene = Scene::new(user);
     let child = Document::service("child", &format!("{}; exec sleep 600", say("READY=1")));
@@ -33,15 +47,8 @@ fn a_sender_that_exits_at_once_is_known(user: User) {
 
 fn a_barrier_is_passed_when_all_before_it_is_done(user: User) {
     let scene = Scene::new(user);
-    let program = "import array,os,select,socket,sys
-s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-s.connect(os.environ['NOTIFY_SOCKET'])
-s.send(b'STATUS=before')
-r, w = os.pipe()
-s.sendmsg([b'BARRIER=1'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [w]))])
-os.close(w)
-sys.exit(0 if select.select([r], [], [], 30)[0] and os.read(r, 1) == b'' else 1)";
-    let finished = scene.toka_run(&[Document::command("agent", &["python3", "-c", program])], &["--json"]);
+    let finished = scene
+        .toka_run(&[Document::command("agent", &["python3", "-c", BARRIER, "STATUS=before"])], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     assert_eq!(finished.all("progress", "agent")[0]["status"], "before");
     scene.assert_nothing_left();
@@ -108,7 +115,9 @@ fn an_agent_lives_on_as_the_process_that_it_named() {
         return;
     }
     let scene = Scene::new(User::Root);
-    let script = format!("sh -c 'sleep 0.3; exit 7' & {}; echo in the background", say("MAINPID=$!"));
+    // What a program in the background is called must be heard before the one that started it ends.
+    let script =
+        format!("sh -c 'sleep 0.3; exit 7' & {}; echo in the background", say_and_wait("MAINPID=$!"));
     let finished = scene.toka_run(&[Document::shell("agent", &script)], &["--json"]);
     assert_eq!(finished.code, Some(1), "{finished:#?}");
     let exit = finished.exit_of("agent");

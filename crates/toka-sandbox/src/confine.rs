@@ -360,27 +360,34 @@ fn anchors(host: &HostFacts) -> Anchors {
 
 impl Prepared {
     /// How the process begins. It shares the keeper's memory where nobody else can reach it through that process: behind
-    /// the filter, which denies tracing, and as the same user all the time.
-    pub fn birth(&self, plan: &SandboxPlan) -> Birth {
+    /// the filter, which denies tracing, and as the same user all the time; and where what it needs, with the descriptors
+    /// `passed` to it, survives [`sys::own_descriptors`]: hundreds of folders may have filled the low numbers.
+    pub fn birth(&self, plan: &SandboxPlan, passed: &[BorrowedFd<'_>]) -> Birth {
+        let low = passed.iter().copied().chain(self.descriptors()).all(|fd| fd.as_raw_fd() < sys::KEPT_FROM);
         match self.mounts {
             Mounts::Own { .. } => Birth::InNamespaces,
-            _ if self.filter.is_some() && plan.run_as.is_none() && self.has_low_descriptors() => {
-                Birth::Sharing
-            }
+            _ if low && self.filter.is_some() && plan.run_as.is_none() => Birth::Sharing,
             _ => Birth::Copied,
         }
     }
 
-    /// Whether what the child needs survives [`sys::own_descriptors`]: hundreds of folders may have filled the low numbers.
-    fn has_low_descriptors(&self) -> bool {
-        // They get the lowest numbers that are free, and the entrances come last.
-        let entrances = self.entrances.tasks.iter().chain(&self.entrances.birthplace);
-        let opened = match &self.mounts {
-            Mounts::Shared { opened, .. } => opened.as_slice(),
-            Mounts::None | Mounts::Own { .. } => &[],
+    /// Everything that was opened for the child.
+    fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let (opened, terminals) = match &self.mounts {
+            Mounts::Shared { opened, terminals } => (opened.as_slice(), Some(terminals)),
+            Mounts::None | Mounts::Own { .. } => (&[][..], None),
         };
-        let all = entrances.chain(opened.iter().map(|opened| &opened.tree));
-        all.map(AsRawFd::as_raw_fd).all(|number| number < sys::KEPT_FROM)
+        let ruleset = match &self.ruleset {
+            Ruleset::Ready(ruleset) => Some(ruleset),
+            Ruleset::None | Ruleset::InChild => None,
+        };
+        let network = match &self.network {
+            NewNetwork::Joined(network) => Some(network),
+            NewNetwork::None | NewNetwork::Loopback => None,
+        };
+        let entrances = self.entrances.tasks.iter().chain(&self.entrances.birthplace);
+        let trees = opened.iter().map(|opened| &opened.tree);
+        trees.chain(terminals).chain(ruleset).chain(network).chain(entrances).map(AsFd::as_fd)
     }
 
     /// Starts the process that is to [`Prepared::enter`] in `work`, which returns only when that or the exec has failed.
@@ -414,9 +421,10 @@ impl Prepared {
         &self,
         plan: &SandboxPlan,
         preparer: &Preparer,
+        birth: Birth,
         streams: Streams<'_>,
     ) -> Result<(), StepError> {
-        if self.birth(plan) == Birth::Sharing {
+        if birth == Birth::Sharing {
             step_io("descriptors", sys::own_descriptors())?;
         }
         self.enter_process_namespace(preparer)?;

@@ -254,8 +254,10 @@ pub fn start_copied<W: FnOnce() -> i32>(
     }
 }
 
-/// Where the numbers of descriptors begin that are kept for long ([`set_aside`]).
-pub const KEPT_FROM: RawFd = 1024;
+/// Where the numbers of descriptors begin that are kept for long ([`set_aside`]). One word of the second bitmap of a
+/// descriptor table stands for so many: kernels before 6.11 copied the whole word in [`own_descriptors`], and the process
+/// then found numbers taken that were not.
+pub const KEPT_FROM: RawFd = 4096;
 
 /// Gives a descriptor that is kept for long a number from [`KEPT_FROM`] on, when there are many already, so that what a start
 /// needs gets low numbers and [`own_descriptors`] has little to copy. Where the limit on descriptors is lower it stays.

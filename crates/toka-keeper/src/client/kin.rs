@@ -12,7 +12,7 @@ use toka_sandbox::cgroup::Layout;
 
 use super::handle::Keeper;
 use super::traffic::Shared;
-use crate::protocol::stat_field;
+use crate::protocol::{Orphan, start_time, stat_field};
 
 /// Everything that a keeper, or one before it, has started.
 #[derive(Debug, Clone)]
@@ -43,7 +43,9 @@ impl Kin {
     fn heads(&self) -> Vec<i32> {
         let Some(shared) = self.shared.upgrade() else { return Vec::new() };
         let keeper = shared.hello().map(|hello| hello.pid);
-        let agents: Vec<i32> = shared.roster().values().map(|orphan| orphan.pid).collect();
+        // A number may be somebody else's by now.
+        let lives = |orphan: &&Orphan| start_time(orphan.pid) == Some(orphan.start_time);
+        let agents: Vec<i32> = shared.roster().values().filter(lives).map(|orphan| orphan.pid).collect();
         keeper.into_iter().chain(agents).filter(|pid| *pid > 0).collect()
     }
 }

@@ -124,11 +124,10 @@ impl Child {
             error: error_end.as_fd(),
             terminal: terminal.as_ref().map(OwnTerminal::for_child),
         };
-        let birth = prepared.birth(&launch.plan);
-        let begun = prepared.start(birth, preparer, || {
-            let ends = Ends { streams, notification: notification.as_ref(), report: report_end.as_fd() };
-            become_agent(&prepared, preparer, launch, &executable, ends)
-        });
+        let ends = Ends { streams, notification: notification.as_ref(), report: report_end.as_fd() };
+        let birth = prepared.birth(&launch.plan, &ends.descriptors(&executable));
+        let begun = prepared
+            .start(birth, preparer, || become_agent(&prepared, preparer, launch, &executable, (birth, ends)));
         let pid = begun.map_err(|error| {
             let _ = group.remove();
             StepError::new("fork", None, &error)
@@ -432,12 +431,12 @@ pub(super) fn leaf_name(id: ProcessId) -> String {
     format!("{BESIDE}{}", id.0)
 }
 
-/// Longest report, in bytes: a step, a path and an error.
-const REPORT: usize = 16 * 1024;
+/// Longest report, in bytes: a step, a path whose bytes may all have to be escaped, and an error.
+const REPORT: usize = 64 * 1024;
 
 /// Reads why a start failed; `None` when the pipe closed because the program was executed.
 pub(super) fn read_report(report: &OwnedFd) -> Option<StepError> {
-    let mut text = [0; REPORT];
+    let mut text = vec![0; REPORT];
     let mut length = 0;
     loop {
         match nix::unistd::read(report, &mut text[length..]) {
@@ -463,6 +462,26 @@ struct Ends<'a> {
     report: BorrowedFd<'a>,
 }
 
+impl<'a> Ends<'a> {
+    /// All of them, with the program's.
+    fn descriptors(&self, executable: &'a Executable<'_>) -> Vec<BorrowedFd<'a>> {
+        let Streams { input, output, error, terminal } = self.streams;
+        let channel = terminal.map(|terminal| terminal.channel);
+        let notification = self.notification.map(Notification::end);
+        let program = match &executable.target {
+            Target::Open(file) => Some(*file),
+            Target::Moved(file) => Some(file.as_fd()),
+            Target::Path(_) => None,
+        };
+        [input, output, error, self.report]
+            .into_iter()
+            .chain(channel)
+            .chain(notification)
+            .chain(program)
+            .collect()
+    }
+}
+
 /// In the child: confines itself and executes the program; on failure says the step, the path and the error, and returns
 /// the status to end with.
 fn become_agent(
@@ -470,11 +489,11 @@ fn become_agent(
     preparer: &Preparer,
     launch: &Launch,
     executable: &Executable<'_>,
-    ends: Ends<'_>,
+    (birth, ends): (Birth, Ends<'_>),
 ) -> i32 {
     // What is placed last takes the number of nothing that is still needed.
     let placed = prepared
-        .enter(&launch.plan, preparer, ends.streams)
+        .enter(&launch.plan, preparer, birth, ends.streams)
         .and_then(|()| ends.notification.map_or(Ok(()), Notification::place));
     let error = match placed {
         Ok(()) => executable.execute(),

@@ -193,8 +193,10 @@ impl Server {
         let now = Instant::now();
         let waits = !self.draining.is_empty() || !self.uncollected.is_empty();
         let draining = waits.then_some(DRAIN_INTERVAL);
-        let stopping = self.children.values().filter(|_| self.stage == Stage::Ending);
-        let deadline = stopping.filter_map(|child| child.time_left(now)).min();
+        let deadline = match self.stage {
+            Stage::Keeping => None,
+            Stage::Ending => self.children.values().filter_map(|child| child.time_left(now)).min(),
+        };
         let next = draining.into_iter().chain(deadline).min();
         next.and_then(|wait| EpollTimeout::try_from(wait + Duration::from_millis(1)).ok())
             .unwrap_or(EpollTimeout::NONE)

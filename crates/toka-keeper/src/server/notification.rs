@@ -36,6 +36,11 @@ impl Notification {
             .map_err(|error| StepError::new("notification: place descriptor", None, &error))
     }
 
+    /// The child's end.
+    pub(super) fn end(&self) -> BorrowedFd<'_> {
+        self.write.as_fd()
+    }
+
     /// In the keeper: only the agent writes.
     pub(super) fn hold(self, held: &mut Held) {
         held.replace(HELD_AS, vec![self.read]);

@@ -83,11 +83,16 @@ fn pipe_of(pid: i32, number: i32) -> io::Result<Option<OwnedFd>> {
     // to; the pipe to another program of the agent's can not, and is not ours to read.
     // And ours has no name in any folder.
     let is_fifo = SFlag::from_bits_truncate(fstat(&found)?.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO;
-    let is_pipe = is_fifo && std::fs::read_link(&path)?.to_string_lossy().starts_with("pipe:");
-    if !is_pipe || !is_for_both(pid, number) {
+    if !is_fifo || !is_nameless(&found) || !is_for_both(pid, number) {
         return Ok(None);
     }
     open_again(&found, OFlag::O_RDONLY | OFlag::O_NONBLOCK).map(sys::set_aside).map(Some)
+}
+
+/// Whether it is a pipe of pipe(2), by what we hold of it: its process may close it at any moment.
+fn is_nameless(pipe: &OwnedFd) -> bool {
+    let name = std::fs::read_link(format!("/proc/self/fd/{}", pipe.as_raw_fd()));
+    name.is_ok_and(|name| name.to_string_lossy().starts_with("pipe:"))
 }
 
 /// Whether a process has a descriptor that it can read from and write to (proc_pid_fdinfo(5)).
@@ -107,5 +112,5 @@ pub(super) fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
 /// A pipe that is at its end.
 fn ended() -> io::Result<OwnedFd> {
     let (read, _) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-    Ok(read)
+    Ok(sys::set_aside(read))
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Gid, Uid, fchown};
 use toka_core::TerminalSize;
-use toka_sandbox::{NewTerminal, StepError, terminal};
+use toka_sandbox::{NewTerminal, StepError, sys, terminal};
 
 use super::child::Child;
 use crate::protocol::Launch;
@@ -41,7 +41,7 @@ impl Child {
             Ok(master) => {
                 // The daemon reads and writes it by readiness.
                 let _ = fcntl(&master, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK));
-                *output = master;
+                *output = sys::set_aside(master);
             }
             // With its last master closed the terminal has hung up.
             Err(error) => self.notices.push(format!("the terminal of {} was lost: {error}", self.agent)),

@@ -20,8 +20,8 @@ use walk::Most;
 
 /// The least time between two walks: what an agent can write meanwhile is what its disk takes in a second.
 const SOONEST: Duration = Duration::from_secs(1);
-/// The most time between two walks, however long they take: without it, whoever makes files by the million would be looked at
-/// once in many minutes.
+/// The most time between two walks, unless they take more than a tenth of it: without it, whoever makes files by the million
+/// would be looked at once in many minutes.
 const LATEST: Duration = Duration::from_secs(30);
 /// The most files that an agent with a limit may keep, of any size: as many as are looked through in a few seconds when the
 /// kernel has them in memory. A walk ends beyond it, and keeps at most so many names in memory.
@@ -69,9 +69,10 @@ pub(crate) struct Measured {
     pub(crate) took: Duration,
 }
 
-/// How long to wait after a walk that took so long: so that it was a hundredth of the time, within bounds.
+/// How long to wait after a walk that took so long: so that it was a hundredth of the time, within bounds; but it is never
+/// more than a tenth of it, as others wait for the same thread.
 pub(crate) fn rest(took: Duration) -> Duration {
-    took.saturating_mul(SHARE - 1).clamp(SOONEST, LATEST)
+    took.saturating_mul(SHARE - 1).clamp(SOONEST, LATEST.max(took.saturating_mul(9)))
 }
 
 /// How an agent ends that holds so much; `None` when it may.
@@ -135,8 +136,9 @@ mod tests {
         fn walks_take_a_hundredth_of_the_time_unless_nobody_would_look_then(micros in any::<u64>()) {
             let took = Duration::from_micros(micros);
             let rest = rest(took);
-            prop_assert!((SOONEST..=LATEST).contains(&rest));
-            prop_assert!(rest == LATEST || took.saturating_mul(SHARE) <= took + rest);
+            let latest = LATEST.max(took.saturating_mul(9));
+            prop_assert!((SOONEST..=latest).contains(&rest));
+            prop_assert!(rest == latest || took.saturating_mul(SHARE) <= took + rest);
             prop_assert!(rest == SOONEST || rest < took.saturating_mul(SHARE));
         }
 

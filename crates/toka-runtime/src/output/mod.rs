@@ -9,6 +9,7 @@
 //! thread of its own looks after ([`Archivist`]); [`History`] reads across them.
 
 mod archive;
+mod flow;
 mod history;
 pub mod index;
 mod place;
@@ -26,10 +27,11 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use archive::{Archivist, EveryLog, excess_of};
+pub(crate) use flow::receiver;
 pub use history::{Extent, History, Item, last_items, tail};
 pub use index::{Gap, Stream};
 pub use place::LogPlace;
-pub(crate) use pump::{Note, Pump, receiver};
+pub(crate) use pump::{Note, Pump};
 pub use reader::{Ending, Entry, Line, LogReader, MAX_PIECE};
 pub use segment::{Segment, older_folder, segments};
 pub use writer::LogWriter;

@@ -1,34 +1,26 @@
 //! Moves an agent's output from its two pipes to its log, as one task per agent that sleeps while there is none.
 //!
 //! A small write is taken at once, and then the pipe is left alone for [`PAUSE`], so that a program that writes many
-//! small pieces costs one wake-up per pause and not one per piece. A pipe that was found full is made larger, and is
-//! emptied without pauses. In one turn a pipe gives at most [`TURN`] bytes; then the other agents have theirs.
+//! small pieces costs one wake-up per pause and not one per piece ([`super::flow`]). A pipe that was found full is made larger, and
+//! is emptied without pauses. In one turn a pipe gives at most [`TURN`] bytes; then the other agents have theirs.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, fcntl};
-use rustix::termios::isatty;
-use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{mpsc, oneshot};
 
+use super::flow::{Flow, LARGE, Pace, Turn};
 use super::watch::Watch;
 use super::writer::Moved;
 use super::{LogWriter, Stream, now_ms};
 
 /// How long small pieces are let gather. The runtime's timer counts in milliseconds; this is its least.
 const PAUSE: Duration = Duration::from_millis(1);
-/// A turn that moved as much as this needs no pause: the writer is faster than the pauses.
-const BUSY: usize = 32 * 1024;
 /// Most that one pipe gives before others have their turn.
 const TURN: usize = 512 * 1024;
-/// Size of a pipe unless one asks for more (pipe(7)).
-const SMALL_PIPE: usize = 64 * 1024;
-/// Size of the pipe of an agent that fills small ones: the most that an ordinary user may ask for (pipe(7)).
-const LARGE_PIPE: i32 = 1024 * 1024;
 /// Most that is still read of a pipe once its agent is gone: all that a pipe can hold, and no more, in case
 /// somebody who is no agent keeps writing to it.
-const REST: usize = LARGE_PIPE as usize;
+const REST: usize = LARGE;
 
 /// How long a full disk is left alone: at first, and at most. It doubles in between.
 const PATIENCE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
@@ -48,20 +40,13 @@ pub(crate) enum Note {
 
 /// The two pipes and where they lead.
 pub(crate) struct Pump {
-    pipes: [Option<Receiver>; 2],
-    enlarged: [Size; 2],
+    flows: [Flow; 2],
     writer: LogWriter,
     watch: Watch,
     notes: mpsc::UnboundedSender<Box<Note>>,
     told: Told,
     /// How long the disk is left alone the next time that it is full.
     patience: Duration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Size {
-    Small,
-    Large,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,8 +69,7 @@ impl Pump {
     ) -> std::io::Result<Self> {
         let [stdout, stderr] = pipes;
         Ok(Self {
-            pipes: [Some(receiver(stdout)?), Some(Receiver::from_owned_fd(stderr)?)],
-            enlarged: [Size::Small; 2],
+            flows: [Flow::new(stdout)?, Flow::new(stderr)?],
             writer,
             watch: Watch::new(texts),
             notes,
@@ -97,20 +81,26 @@ impl Pump {
     /// Runs until both pipes have ended, or until `gone` says that no writer is left; then takes what is still in
     /// the pipes. The number of bytes that were lost.
     pub(crate) async fn run(mut self, mut gone: oneshot::Receiver<()>) -> u64 {
-        while self.pipes.iter().any(Option::is_some) {
+        while self.is_open() {
             tokio::select! {
                 biased;
                 _ = &mut gone => break,
-                () = ready(self.pipes[0].as_ref()) => {}
-                () = ready(self.pipes[1].as_ref()) => {}
+                () = self.flows[0].ready() => {}
+                () = self.flows[1].ready() => {}
             }
-            let moved: usize = Stream::ALL.into_iter().map(|stream| self.turn(stream, TURN)).sum();
+            for stream in Stream::ALL {
+                let turn = self.turn(stream);
+                self.flows[stream as usize].note(turn);
+            }
+            let pace = self.flows.iter().map(Flow::pace).max().unwrap_or(Pace::Still);
+            let pauses = pace != Pace::Rushing;
+            self.flows.iter_mut().for_each(|flow| flow.settle(pauses));
             if self.told == Told::Waiting {
                 tokio::select! { _ = &mut gone => break, () = tokio::time::sleep(self.patience) => {} }
                 self.patience = (2 * self.patience).min(PATIENCE[1]);
-            } else if moved >= BUSY {
+            } else if !pauses {
                 tokio::task::yield_now().await;
-            } else if self.pipes.iter().any(Option::is_some) {
+            } else if pace != Pace::Still && self.is_open() {
                 tokio::select! { _ = &mut gone => break, () = tokio::time::sleep(PAUSE) => {} }
             }
         }
@@ -123,42 +113,48 @@ impl Pump {
         self.writer.lost()
     }
 
-    /// Takes up to `most` bytes of one pipe, and notes where they came from.
-    fn turn(&mut self, stream: Stream, most: usize) -> usize {
+    fn is_open(&self) -> bool {
+        self.flows.iter().any(Flow::is_open)
+    }
+
+    /// Takes up to [`TURN`] bytes of one pipe, and notes where they came from.
+    fn turn(&mut self, stream: Stream) -> Turn {
         let at = stream as usize;
         let start = self.writer.len();
-        let mut moved = 0;
-        while moved < most && !self.writer.is_long() {
-            let Some(pipe) = &self.pipes[at] else { break };
-            match pipe.try_io(|| self.writer.take(pipe.as_fd())) {
+        let mut turn = Turn { moved: 0, emptied: false };
+        while turn.moved < TURN && !self.writer.is_long() {
+            let Some(taken) = self.flows[at].try_take(|pipe| self.writer.take(pipe)) else {
+                turn.emptied = true;
+                break;
+            };
+            match taken {
                 Ok(Moved::Written(count)) => {
-                    moved += count;
+                    turn.moved += count;
                     self.tell_flowing();
                 }
                 Ok(Moved::Discarded(count)) => {
-                    moved += count;
+                    turn.moved += count;
                     self.tell_losing();
                 }
                 Ok(Moved::Full) => {
                     self.tell_waiting();
                     break;
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                Ok(Moved::Eof) | Err(_) => self.pipes[at] = None,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    turn.emptied = true;
+                    break;
+                }
+                Ok(Moved::Eof) | Err(_) => self.flows[at].close(),
             }
         }
-        if moved >= SMALL_PIPE && self.enlarged[at] == Size::Small {
-            self.enlarge(at);
-        }
         self.finish_batch(stream, start);
-        moved
+        turn
     }
 
     /// Takes what a pipe still holds once its writers are gone. Readiness is not asked for: whether the poller has
     /// already seen the last bytes does not matter to them.
     fn rest(&mut self, stream: Stream) {
-        let Some(pipe) = self.pipes[stream as usize].take() else { return };
-        let Ok(pipe) = pipe.into_nonblocking_fd() else { return };
+        let Some(pipe) = self.flows[stream as usize].take_rest() else { return };
         let mut start = self.writer.len();
         let mut moved = 0;
         while moved < REST {
@@ -192,14 +188,6 @@ impl Pump {
         self.writer.turn_if_due(now);
     }
 
-    fn enlarge(&mut self, at: usize) {
-        // Beyond the user's allowance the kernel says no (pipe-user-pages-soft); then it stays as it is.
-        if let Some(pipe) = &self.pipes[at] {
-            let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(LARGE_PIPE));
-        }
-        self.enlarged[at] = Size::Large;
-    }
-
     fn tell_waiting(&mut self) {
         if self.told != Told::Waiting {
             self.told = Told::Waiting;
@@ -219,19 +207,6 @@ impl Pump {
             self.told = Told::Losing;
             let _ = self.notes.send(Box::new(Note::Losing));
         }
-    }
-}
-
-/// What reads from it by readiness.
-pub(crate) fn receiver(output: OwnedFd) -> std::io::Result<Receiver> {
-    if isatty(&output) { Receiver::from_owned_fd_unchecked(output) } else { Receiver::from_owned_fd(output) }
-}
-
-async fn ready(pipe: Option<&Receiver>) {
-    match pipe {
-        // An error of the poller shows again in the read that follows.
-        Some(pipe) => drop(pipe.readable().await),
-        None => std::future::pending().await,
     }
 }
 

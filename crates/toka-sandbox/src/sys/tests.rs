@@ -21,7 +21,7 @@ fn is_open(number: RawFd) -> bool {
 fn what_is_kept_for_long_gives_way_once_there_is_much() {
     let (soft, _) =
         nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).expect("a limit");
-    assert!(soft > 1024 + 300, "needs `ulimit -n` of more than {soft}");
+    assert!(soft > 4096 + 300, "needs `ulimit -n` of more than {soft}");
     let kept: Vec<OwnedFd> = std::iter::repeat_with(|| set_aside(null())).take(300).collect();
     let (low, high): (Vec<_>, Vec<_>) = kept.iter().partition(|fd| fd.as_raw_fd() < KEPT_FROM);
     assert!(low.iter().all(|fd| fd.as_raw_fd() < 256), "few are no burden");
