@@ -14,6 +14,7 @@ as_both_users!(
     a_person_lifts_a_quarantine,
     only_what_changed_is_restarted,
     what_is_broken_changes_nothing,
+    who_only_asks_starts_nothing,
     a_run_in_the_foreground_answers_too,
     waiting_ends_with_the_status_of_what_was_waited_for,
     no_agent_controls_toka,
@@ -159,6 +160,25 @@ fn what_is_broken_changes_nothing(user: User) {
     assert!(lost.stderr.contains("no-such-program"), "{lost:#?}");
     assert_eq!(detached.inspect("api")["pid"], pid);
     assert_eq!(detached.state("api"), "running");
+}
+
+fn who_only_asks_starts_nothing(user: User) {
+    let scene = Scene::new(user);
+    let told = scene.apply(&[service("db"), service("api")], &["--dry-run"]);
+    assert_eq!(told.code, Some(0), "{told:#?}");
+    assert!(told.stdout.contains("would begin to run") && told.stdout.contains("+ api"), "{told:#?}");
+    assert!(told.stderr.contains("no daemon serves"), "{told:#?}");
+    assert!(!scene.state().join("daemon.log").exists(), "no daemon was started");
+    let named = scene.toka(&["ps", "db"]);
+    assert!(named.code == Some(69) && named.stderr.contains("nothing runs"), "{named:#?}");
+
+    let _detached = scene.detach(&[service("db")]);
+    for words in [&["ps", "bd"][..], &["ps", "other/db"], &["events", "bd"], &["health", "bd"]] {
+        let told = scene.toka(words);
+        assert_eq!(told.code, Some(2), "{told:#?}");
+        assert!(told.stderr.contains("there is no agent"), "{told:#?}");
+    }
+    assert_eq!(scene.toka(&["ps", "--quiet", "db"]).stdout, format!("{}/db\n", scene.name()));
 }
 
 fn a_run_in_the_foreground_answers_too(user: User) {

@@ -16,6 +16,7 @@ as_both_users!(
     agents_do_not_notice_that_their_daemon_was_killed,
     what_ended_meanwhile_is_told_as_it_ended,
     a_wait_and_a_count_of_restarts_survive,
+    what_was_said_once_need_not_be_said_again,
     killed_again_and_again_nothing_is_started_twice_and_no_line_is_lost,
     an_upgrade_leaves_agents_alone,
     a_daemon_that_is_stopped_leaves_its_runs_to_the_next,
@@ -176,6 +177,25 @@ fn an_upgrade_leaves_agents_alone(user: User) {
     assert_eq!(detached.state("api"), "running");
     let events = detached.toka(&["events", "--json", "--kind", "run_adopted"]).events();
     assert_eq!(events.len(), 1, "{events:#?}");
+}
+
+fn what_was_said_once_need_not_be_said_again(user: User) {
+    let scene = Scene::new(user);
+    let ready = "readiness_probe: {log_line: up to date, period: 10ms, failure_threshold: 1}";
+    let alive = "liveness_probe: {exec: [sh, -c, 'echo >> ~/asked'], period: 10ms, failure_threshold: 9}";
+    let index = Document::service("index", "echo up to date; exec sleep 1000").spec(ready).spec(alive);
+    let detached = scene.detach(&[index]);
+    let asked = scene.state().join("projects").join(scene.name()).join("agents/index/home/asked");
+    let times = || std::fs::read_to_string(&asked).unwrap_or_default().len();
+    let is_ready = || detached.inspect("index")["ready"] == true;
+    eventually("it is ready", is_ready);
+    kill_daemon(&scene);
+    serve_again(&scene);
+    let before = times();
+    // Probes are asked side by side: the other one has had its turn many times by then.
+    eventually("it is asked again", || times() >= before + 10);
+    assert!(is_ready(), "{:?}", told(&detached, "probe_changed"));
+    assert!(told(&detached, "probe_changed").iter().all(|event| event["ok"] == true));
 }
 
 fn a_list_of_tasks_is_worked_through_across_daemons(user: User) {

@@ -192,7 +192,9 @@ fn assert_looked_after(scene: &Scene, detached: &Detached<'_>, user: User, befor
             detached.state("api") == "running" && starts_of(detached, "api") == 2
         });
         eventually("it has ended", || detached.state("asked") == "ended");
-        assert_eq!(detached.inspect("asked")["exit"]["cause"], "unknown", "{:#}", detached.inspect("asked"));
+        // It was killed with its keeper, which is known unless its new parent has collected it at once.
+        let exit = detached.inspect("asked")["exit"].clone();
+        assert!(exit["cause"] == "unknown" || exit["signal"] == 9, "{exit}");
     }
     eventually("it is stopped", || detached.state("deaf") == "ended");
     detached.toka(&["restart", "api"]);

@@ -55,8 +55,9 @@ pub(crate) fn find(state: &Path, run: &Path, agents: usize) -> Result<(), Folder
 /// When there is no room.
 pub(crate) fn look(folder: &Path) -> Result<Option<u64>, FolderError> {
     find_in(folder, OF_STATE, 1)?;
-    let disk = statvfs(folder).ok();
-    Ok(disk.and_then(|disk| Some(Free::of(&disk).blocks?.saturating_mul(disk.fragment_size()))))
+    // As df(1) counts: the reserve of root is not for agents.
+    let disk = statvfs(folder).ok().filter(|disk| disk.blocks() > 0);
+    Ok(disk.map(|disk| disk.blocks_available().saturating_mul(disk.fragment_size())))
 }
 
 fn is_same_disk(one: &Path, other: &Path) -> bool {

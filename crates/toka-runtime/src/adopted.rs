@@ -1,9 +1,11 @@
 //! The life of an agent that an earlier owner began, as its next owner finds it: from the journal what was known of it, and
 //! from the keeper what there is.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use toka_core::probe::ProbeKind;
 use toka_core::restart::Lives;
 use toka_core::{AgentState, Enforcement};
 use toka_keeper::Started;
@@ -29,6 +31,17 @@ pub struct Adopted {
     pub tasks: Vec<AdoptedTask>,
     /// How many tasks it has begun in this life.
     pub begun: u64,
+    /// What it has said once in this life, and will not say again.
+    pub said: Said,
+}
+
+/// Signs that an agent gives once, as its journal tells them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    /// The probes that have succeeded.
+    pub probes: BTreeSet<ProbeKind>,
+    /// The awaited texts that it has written.
+    pub lines: BTreeSet<String>,
 }
 
 /// A task that is under way.

@@ -28,7 +28,7 @@ mod terminal;
 mod test_support;
 
 pub use admission::{Admission, Entry, Turn};
-pub use adopted::{Adopted, AdoptedProcess, AdoptedTask};
+pub use adopted::{Adopted, AdoptedProcess, AdoptedTask, Said};
 pub use disk::{DiskGauge, DiskLimit};
 pub use exec::{Execution, Output, Streams};
 pub use exit_reason::exit_reason;

@@ -49,7 +49,16 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let folders = args.declare.folders()?;
     let declaration = args.declare.declaration(&ready, &folders)?;
     let asking = if args.dry_run { Asking::WhatIf } else { Asking::Earnestly };
-    let applied = block_on(apply(&declaration, &folders, asking))?;
+    let applied = block_on(async {
+        match reachable(&folders, asking).await? {
+            Some(client) => apply(&client, &declaration, &folders, asking).await,
+            None => {
+                eprintln!("note: no daemon serves, so nobody was asked whether the agents can be started");
+                let added = ready.set.agents.iter().map(|agent| agent.name.clone()).collect();
+                Ok(Applied { changes: Changes { added, ..Changes::default() }, began: true })
+            }
+        }
+    })?;
     print(&applied, &folders, asking, args.json)
 }
 
@@ -82,17 +91,31 @@ enum Asking {
     WhatIf,
 }
 
+/// Who runs the project or is to begin with it. Nobody is started for one who only asks.
+async fn reachable(folders: &ProjectFolders, asking: Asking) -> anyhow::Result<Option<Client>> {
+    let foreground = Client::new(project_socket(&folders.run_dir, &folders.project));
+    match foreground.daemon().await {
+        Ok(_) => return Ok(Some(foreground)),
+        Err(ClientError::NobodyThere { .. }) => {}
+        Err(error) => return Err(failure(error).into()),
+    }
+    if asking == Asking::Earnestly {
+        return Ok(Some(service(folders).await?));
+    }
+    let daemon = Client::new(daemon_socket(&folders.run_dir));
+    match daemon.daemon().await {
+        Ok(_) => Ok(Some(daemon)),
+        Err(ClientError::NobodyThere { .. }) => Ok(None),
+        Err(error) => Err(failure(error).into()),
+    }
+}
+
 async fn apply(
+    client: &Client,
     declaration: &Declaration,
     folders: &ProjectFolders,
     asking: Asking,
 ) -> anyhow::Result<Applied> {
-    let foreground = Client::new(project_socket(&folders.run_dir, &folders.project));
-    let client = match foreground.daemon().await {
-        Ok(_) => foreground,
-        Err(ClientError::NobodyThere { .. }) => service(folders).await?,
-        Err(error) => return Err(failure(error).into()),
-    };
     let applied = match asking {
         Asking::Earnestly => client.apply(&folders.project, declaration).await,
         Asking::WhatIf => client.would_apply(&folders.project, declaration).await,

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use toka_core::{AgentName, Event, ExitCode};
 
-use super::reach::{AgentRef, Reach, block_on, failure};
+use super::reach::{AgentRef, Reach, block_on, failure, no_agent};
 use super::signals::Signals;
 use crate::terminal::out;
 use crate::terminal::palette::Palette;
@@ -38,6 +38,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     block_on(async {
         let mut signals = Signals::catch()?;
         let found = args.reach.find(&args.agents).await?;
+        let agents = &found.project.agents;
+        let is_there = |wanted: &&AgentRef| agents.iter().any(|agent| agent.name == wanted.agent);
+        if let Some(missing) = args.agents.iter().find(|wanted| !is_there(wanted)) {
+            return Err(no_agent(missing).into());
+        }
         let wanted: Vec<&AgentName> = args.agents.iter().map(|wanted| &wanted.agent).collect();
         let kinds =
             if args.kinds.is_empty() { String::new() } else { format!("&kinds={}", args.kinds.join(",")) };

@@ -6,7 +6,7 @@ use toka_core::{ExitCode, Verdict};
 use toka_daemon::control::client::ClientError;
 use toka_daemon::control::health::{HealthView, ProjectHealth};
 
-use super::reach::{AgentRef, Reach, block_on, failure, nothing_runs};
+use super::reach::{AgentRef, Reach, block_on, failure, no_agent};
 use super::signals::Signals;
 use crate::failure::Failure;
 use crate::terminal::display::Mode;
@@ -69,7 +69,7 @@ async fn look(args: &Args) -> anyhow::Result<Vec<HealthView>> {
         }
     }
     if views.is_empty() {
-        return Err(nothing_runs().into());
+        return Err(args.reach.nothing_runs().into());
     }
     narrow(views, args)
 }
@@ -90,8 +90,7 @@ fn narrow(mut views: Vec<HealthView>, args: &Args) -> anyhow::Result<Vec<HealthV
             project.agents.iter().any(|agent| is_meant(wanted, project, &agent.status.name))
         };
         if !views.iter().flat_map(|view| &view.projects).any(is_there) {
-            let message = format!("there is no agent {}", wanted.agent);
-            return Err(Failure::new(ExitCode::Usage, message).help("`toka ps` lists what runs").into());
+            return Err(no_agent(wanted).into());
         }
     }
     views.iter_mut().for_each(|view| keep(view, &args.agents));

@@ -2,10 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use toka_core::{ExitCode, escape};
+use toka_core::{AgentName, ExitCode, ProjectName, escape};
 use toka_daemon::control::wire::ProjectView;
 
-use super::reach::{AgentRef, Reach, block_on};
+use super::reach::{AgentRef, Reach, block_on, no_agent};
 use crate::terminal::palette::Palette;
 use crate::terminal::screen::terminal_size;
 use crate::terminal::{json, list, out, table};
@@ -26,11 +26,16 @@ pub(crate) struct Args {
     quiet: bool,
 }
 
-/// Prints what runs; nothing is no error.
+/// Prints what runs; nothing is no error, unless somebody asked for it by name.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let found = block_on(args.reach.running())?;
     if found.is_empty() {
         tell_of_orphans(&args.reach)?;
+    }
+    if let Some(missing) =
+        args.agents.iter().find(|wanted| !found.iter().any(|found| has(&found.project, wanted)))
+    {
+        return Err(if found.is_empty() { args.reach.nothing_runs() } else { no_agent(missing) }.into());
     }
     let mut projects: Vec<ProjectView> = found.into_iter().map(|found| found.project).collect();
     if let Some(name) = &args.reach.project {
@@ -73,14 +78,18 @@ fn tell_of_trouble(projects: &[ProjectView]) {
     }
 }
 
+fn has(project: &ProjectView, wanted: &AgentRef) -> bool {
+    let name = &project.overview.project;
+    project.agents.iter().any(|agent| is_meant(wanted, name, &agent.name))
+}
+
 fn narrow(project: &mut ProjectView, wanted: &[AgentRef]) {
     let name = project.overview.project.clone();
-    project.agents.retain(|agent| {
-        let is_meant = |wanted: &AgentRef| {
-            wanted.agent == agent.name && wanted.project.as_ref().is_none_or(|project| *project == name)
-        };
-        wanted.iter().any(is_meant)
-    });
+    project.agents.retain(|agent| wanted.iter().any(|wanted| is_meant(wanted, &name, &agent.name)));
+}
+
+fn is_meant(wanted: &AgentRef, project: &ProjectName, agent: &AgentName) -> bool {
+    wanted.agent == *agent && wanted.project.as_ref().is_none_or(|name| name == project)
 }
 
 fn names(projects: &[ProjectView]) -> String {

@@ -176,6 +176,15 @@ pub(crate) fn failure(error: ClientError) -> Failure {
     }
 }
 
+/// That no agent of what runs is called so.
+pub(crate) fn no_agent(wanted: &AgentRef) -> Failure {
+    let name = match &wanted.project {
+        Some(project) => format!("{project}/{}", wanted.agent),
+        None => wanted.agent.to_string(),
+    };
+    Failure::new(ExitCode::Usage, format!("there is no agent {name}")).help("`toka ps` lists what runs")
+}
+
 fn of_refusal(refused: Refused) -> Failure {
     let Refused { error, help, exit_code, parts, rendered } = refused;
     if let Some(text) = rendered {

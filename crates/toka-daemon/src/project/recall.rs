@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use toka_core::restart::Lives;
 use toka_core::{AgentName, AgentState, Event, EventKind, Exit, RunStatus};
-use toka_runtime::{Adopted, AdoptedProcess, AdoptedTask};
+use toka_runtime::{Adopted, AdoptedProcess, AdoptedTask, Said};
 use toka_workstream::Agent;
 
 use super::exec::Left;
@@ -46,6 +46,8 @@ struct History {
     /// The tasks of this life that are under way, by their places: try, number, beginning.
     tasks: BTreeMap<usize, (u32, u64, i64)>,
     begun: u64,
+    /// What it has said once in this life.
+    said: Said,
 }
 
 impl Recalled {
@@ -126,6 +128,7 @@ impl Recalled {
             next_life: next.map(|next| since(now_ms, next).min(Duration::from_millis(history.delay_ms))),
             tasks: history.tasks(now_ms),
             begun: history.begun,
+            said: history.said,
         }
     }
 }
@@ -141,7 +144,7 @@ impl History {
                 }
                 (self.life_ms, self.started_ms) = (time_ms, None);
                 (self.paused_ms, self.paused_since_ms) = (0, None);
-                (self.tasks, self.begun) = (BTreeMap::new(), 0);
+                (self.tasks, self.begun, self.said) = (BTreeMap::new(), 0, Said::default());
             }
             EventKind::AgentStarted { pid, .. } => (self.started_ms, self.pid) = (Some(time_ms), Some(*pid)),
             EventKind::AgentMainProcess { pid } => self.pid = Some(*pid),
@@ -155,6 +158,8 @@ impl History {
                 self.tasks.insert(*index, (*attempt, self.begun, time_ms));
             }
             EventKind::TaskEnded { index, .. } => drop(self.tasks.remove(index)),
+            EventKind::ProbeChanged { probe, ok: true, .. } => drop(self.said.probes.insert(*probe)),
+            EventKind::LogLineSeen { text } => drop(self.said.lines.insert(text.clone())),
             EventKind::AgentRestarting { delay_ms, .. } => {
                 self.pid = None;
                 self.restarted_ms.push(time_ms.saturating_add_unsigned(*delay_ms));
@@ -196,6 +201,7 @@ fn since(from_ms: i64, to_ms: i64) -> Duration {
 #[cfg(test)]
 mod tests {
     use toka_core::event::Usage;
+    use toka_core::probe::ProbeKind;
     use toka_core::{Enforcement, Name, RunId};
     use uuid::Uuid;
 
@@ -228,6 +234,19 @@ mod tests {
     fn restarting(delay_ms: u64) -> EventKind {
         let (exit, usage) = (Exit::Code { code: 1 }, Usage::default());
         EventKind::AgentRestarting { exit, duration_ms: 10, usage, restarts: 1, delay_ms }
+    }
+
+    #[test]
+    fn what_it_said_in_this_life_is_known_and_nothing_of_the_one_before() {
+        let probe = ProbeKind::Readiness;
+        let up = EventKind::ProbeChanged { probe, ok: true, reason: "it has said so".into() };
+        let line = EventKind::LogLineSeen { text: "up".into() };
+        let mut events = vec![(1, EventKind::AgentStarting), (2, started()), (3, line), (4, up)];
+        let said = |events: &[(i64, EventKind)]| story(events.to_vec()).life_of(&name("a"), None, 9).said;
+        let expected = Said { probes: [probe].into(), lines: ["up".to_owned()].into() };
+        assert_eq!(said(&events), expected);
+        events.extend([(5, restarting(0)), (6, EventKind::AgentStarting), (7, started())]);
+        assert_eq!(said(&events), Said::default());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Taking over what a keeper left that was killed: agents found by their control groups and known by pid and start time.
 //!
-//! Nobody can wait for another's child. That one ends shows at its pidfd, and how, once whoever became its parent has
-//! collected it (Linux 6.15, `PIDFD_GET_INFO`); an older kernel does not tell, and its status stays unknown. Whatever else
-//! lies in the groups was started and never heard of, or belongs to nobody: it is killed.
+//! Nobody can wait for another's child. That one ends shows at its pidfd; how, in /proc until whoever became its parent has
+//! collected it, and afterwards at the pidfd (Linux 6.15, `PIDFD_GET_INFO`). An older kernel does not tell of one that was
+//! collected at once, and its status stays unknown. Whatever else lies in the groups was started and never heard of, or belongs
+//! to nobody: it is killed.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -16,7 +17,7 @@ use toka_sandbox::{Group, sys};
 
 use super::child::Child;
 use super::{Server, WATCH};
-use crate::protocol::{Body, Orphan, ProcessId, Status, start_time};
+use crate::protocol::{Body, Orphan, ProcessId, Status, start_time, stat_field};
 
 /// The kernel needs milliseconds for a kill; what takes longer hangs in a device.
 const CLEAR_WITHIN: Duration = Duration::from_secs(5);
@@ -117,10 +118,12 @@ impl Server {
             else {
                 return false;
             };
-            let status = match sys::exit_status(watch.as_fd()) {
-                Ok(Some(status)) => status_of(status),
-                Ok(None) if now < *deadline => return true,
-                Ok(None) | Err(_) => Status::Unknown,
+            let collected = sys::exit_status(watch.as_fd());
+            let status = match (&collected, status_of_zombie(pid, watch)) {
+                (Ok(Some(status)), _) => status_of(*status),
+                (_, Some(status)) => status,
+                (Ok(None), None) if now < *deadline => return true,
+                (Ok(None) | Err(_), None) => Status::Unknown,
             };
             let _ = self.epoll.delete(watch);
             heard.push((*id, pid, status));
@@ -144,6 +147,14 @@ impl Server {
     }
 }
 
+/// How a process ended that nobody has collected yet (proc_pid_stat(5), fields 3 and 52); `watch` is its pidfd.
+fn status_of_zombie(pid: i32, watch: &OwnedFd) -> Option<Status> {
+    let (state, code) = (stat_field(pid, 3)?, stat_field(pid, 52)?);
+    // Once it is collected the number may be somebody else's, and the pidfd is nobody's.
+    let was_its = sys::signal_process(watch.as_fd(), 0).is_ok();
+    (state == "Z" && was_its).then_some(code)?.parse().ok().map(ExitStatus::from_raw).map(status_of)
+}
+
 fn status_of(status: ExitStatus) -> Status {
     match (status.code(), status.signal()) {
         (Some(code), _) => Status::Code(code),
@@ -163,5 +174,35 @@ fn clear(group: &Group) {
     while group.remove().is_err() && Instant::now() < deadline {
         let _ = group.kill();
         std::thread::sleep(CLEAR_INTERVAL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    use nix::unistd::Pid;
+
+    use super::*;
+
+    #[test]
+    fn a_zombie_tells_how_it_ended_until_it_is_collected() {
+        let killed = Status::Signal { signal: 9, core: false };
+        for (line, expected) in
+            [("exit 7", Status::Code(7)), ("exit 0", Status::Code(0)), ("kill -9 $$", killed)]
+        {
+            let mut child = Command::new("sh").args(["-c", line]).spawn().expect("it starts");
+            let pid = i32::try_from(child.id()).expect("a pid");
+            let watch = sys::open_process(pid).expect("it is not collected");
+            // Waits, and leaves it as it is.
+            waitid(Id::Pid(Pid::from_raw(pid)), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).expect("ours");
+            assert_eq!(status_of_zombie(pid, &watch), Some(expected), "{line}");
+            child.wait().expect("ours");
+            assert_eq!(status_of_zombie(pid, &watch), None, "{line}");
+        }
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        let watch = sys::open_process(own).expect("we live");
+        assert_eq!(status_of_zombie(own, &watch), None, "one that lives has not ended");
     }
 }

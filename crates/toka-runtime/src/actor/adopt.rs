@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::calls::leaf_name;
 use super::{Actor, DoorReach, Groups, RunningTask, Succeeds};
 use crate::countdown::Countdown;
-use crate::{Adopted, AdoptedProcess, AdoptedTask, Processes};
+use crate::{Adopted, AdoptedProcess, AdoptedTask, Processes, Said};
 
 /// A task that an earlier owner let in.
 fn under_way(task: AdoptedTask, now: Instant) -> RunningTask {
@@ -19,7 +19,7 @@ fn under_way(task: AdoptedTask, now: Instant) -> RunningTask {
 impl<P: Processes> Actor<P> {
     /// Goes on with a life.
     pub(super) async fn adopt(&mut self, adopted: Adopted) {
-        let Adopted { state, process, age, life, ran, lives, next_life, tasks, begun } = adopted;
+        let Adopted { state, process, age, life, ran, lives, next_life, tasks, begun, said } = adopted;
         let now = Instant::now();
         (self.leaves, self.succeeds) = (begun, Succeeds::Another);
         self.tasks = tasks.into_iter().map(|task| (task.index, under_way(task, now))).collect();
@@ -46,7 +46,7 @@ impl<P: Processes> Actor<P> {
             ) => {
                 self.state = state;
                 match process {
-                    Some(process) => self.go_on_with(process, ran).await,
+                    Some(process) => self.go_on_with(process, ran, &said).await,
                     None => self.lost().await,
                 }
             }
@@ -67,12 +67,13 @@ impl<P: Processes> Actor<P> {
         self.timeout = Countdown::start(self.profile.timeout, Instant::now());
     }
 
-    async fn go_on_with(&mut self, process: AdoptedProcess, ran: std::time::Duration) {
+    async fn go_on_with(&mut self, process: AdoptedProcess, ran: std::time::Duration, said: &Said) {
         if let Err(reason) = self.open() {
             self.warn(format!("{}: {reason}", self.profile.name));
         }
         let is_frozen = process.is_frozen;
         self.take(process).await;
+        self.probing.iter().for_each(|probing| probing.prober.recall(said));
         let left = self.profile.timeout.map(|timeout| timeout.saturating_sub(ran));
         self.timeout = Countdown::start(left, Instant::now());
         match (&self.state, is_frozen) {

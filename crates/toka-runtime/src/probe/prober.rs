@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use super::ask;
 use super::connect::{NetworkReach, Way};
 use super::judge::{Change, Judge};
+use crate::Said;
 use crate::clock::{Clock, Time};
 
 /// What follows from an agent's probes. Of a startup probe its success or its failure is told, once; of a readiness probe
@@ -60,8 +61,15 @@ pub(crate) struct Prober {
 /// What the agent must do by itself, and whether it has.
 #[derive(Debug)]
 struct Awaited {
+    probe: ProbeKind,
     sign: Sign,
     seen: watch::Sender<bool>,
+}
+
+impl Awaited {
+    fn is_in(&self, text: &str) -> bool {
+        matches!(&self.sign, Sign::Line(wanted) if text.contains(wanted.as_str()))
+    }
 }
 
 /// What the agent does by itself, once.
@@ -91,7 +99,7 @@ impl Prober {
             Some(Course {
                 kind,
                 judge: Judge::new(kind, probe),
-                asked: asked(&probe.check, network, &mut awaited),
+                asked: asked(kind, &probe.check, network, &mut awaited),
                 initial_delay: probe.initial_delay,
                 period: probe.period.max(SHORTEST_PERIOD),
                 timeout: probe.timeout,
@@ -132,7 +140,7 @@ impl Prober {
 
     /// The agent has said `READY=1`.
     pub(crate) fn on_notify_ready(&self) {
-        self.see(|sign| matches!(sign, Sign::Ready));
+        self.see(|awaited| matches!(awaited.sign, Sign::Ready));
     }
 
     /// Waits for the agent's newline on the pipe at its notification descriptor, and then closes it.
@@ -150,11 +158,18 @@ impl Prober {
 
     /// The agent has written this: a line, or a part of one.
     pub(crate) fn on_log_line(&self, text: &str) {
-        self.see(|sign| matches!(sign, Sign::Line(wanted) if text.contains(wanted.as_str())));
+        self.see(|awaited| awaited.is_in(text));
     }
 
-    fn see(&self, is_it: impl Fn(&Sign) -> bool) {
-        for awaited in self.awaited.iter().filter(|awaited| is_it(&awaited.sign)) {
+    /// The agent has said this to whoever asked before.
+    pub(crate) fn recall(&self, said: &Said) {
+        self.see(|awaited| {
+            said.probes.contains(&awaited.probe) || said.lines.iter().any(|line| awaited.is_in(line))
+        });
+    }
+
+    fn see(&self, is_it: impl Fn(&Awaited) -> bool) {
+        for awaited in self.awaited.iter().filter(|awaited| is_it(awaited)) {
             awaited.seen.send_replace(true);
         }
     }
@@ -172,10 +187,10 @@ impl Drop for Prober {
 /// No file can declare a period of zero; one would never let anything else run.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
 
-fn asked(check: &ProbeCheck, network: NetworkReach, awaited: &mut Vec<Awaited>) -> Asked {
+fn asked(probe: ProbeKind, check: &ProbeCheck, network: NetworkReach, awaited: &mut Vec<Awaited>) -> Asked {
     let mut wait_for = |sign: Sign| {
         let (seen, watched) = watch::channel(false);
-        awaited.push(Awaited { sign: sign.clone(), seen });
+        awaited.push(Awaited { probe, sign: sign.clone(), seen });
         Asked::Sign(sign, watched)
     };
     match check {
