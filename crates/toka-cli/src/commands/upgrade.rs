@@ -9,6 +9,7 @@ use toka_daemon::control::wire::RoleName;
 use super::reach::{Reach, block_on, failure};
 use crate::failure::Failure;
 use crate::terminal::out;
+use crate::terminal::text::count;
 
 /// How long the new program may take until it answers.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -36,10 +37,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         let after = next(&client, before.started_ms).await?;
         Ok(format!(
-            "toka {} is now {}, with {} running\n",
+            "toka {} is now {}, with {}\n",
             before.version,
             after.version,
-            after.projects.len()
+            count(after.projects.len(), "project")
         ))
     })?;
     Ok(out::end(&told, ExitCode::Success)?)

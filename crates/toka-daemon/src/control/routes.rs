@@ -346,13 +346,13 @@ async fn upgrade(State(server): State<Server>) -> Result<Json<()>, Error> {
     };
     if let Some(lost) = server.unfindable() {
         let message = format!("the keeper of {lost} could not be found again: its socket is gone");
-        return Err(Error::new(StatusCode::CONFLICT, ExitCode::Internal, message)
+        return Err(Error::new(StatusCode::CONFLICT, ExitCode::StateFolder, message)
             .help("the daemon goes on as it is; stop that project with `toka down`, and begin it again"));
     }
     let (refused, why) = oneshot::channel();
     let _ = orders.send(ServiceOrder::Upgrade { refused }).await;
     match why.await {
-        Ok(why) => Err(Error::new(StatusCode::CONFLICT, ExitCode::Internal, why)),
+        Ok(why) => Err(Error::new(StatusCode::CONFLICT, ExitCode::Invalid, why)),
         Err(_) => Ok(Json(())),
     }
 }
