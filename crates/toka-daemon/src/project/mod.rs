@@ -12,6 +12,7 @@ mod apply;
 mod assemble;
 mod batch;
 mod command;
+mod cut;
 mod doors;
 mod drive;
 mod exec;
@@ -28,10 +29,11 @@ mod schedule;
 mod summary;
 mod timetable;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use toka_core::event::Awaits;
 use toka_core::{AgentName, RunStatus};
 use toka_keeper::Keeper;
 use toka_orchestration::{Limits, RunState};
@@ -54,7 +56,8 @@ pub(crate) use exec::{Begun, ExecError, ExecRequest, exit_of};
 pub(crate) use facts::KEEPER_ANSWER;
 pub use facts::{Facts, Figures};
 pub use handle::{Earnest, Gone, Overview, ProjectHandle};
-pub(crate) use legacy::{list, unfinished};
+pub(crate) use legacy::list;
+pub(crate) use legacy::unfinished;
 pub use open::Opened;
 
 use admit::Ground;
@@ -83,6 +86,8 @@ pub struct Project {
     parting: Parting,
     /// Groups of agents that are stopped together, and what follows.
     batches: Vec<Batch>,
+    /// Agents that were stopped with the daemon before, should go on, and could not yet.
+    cut_off: BTreeMap<AgentName, Awaits>,
     /// When the clock starts agents.
     clock: Clock,
     /// Agents that wait for room on the host.
