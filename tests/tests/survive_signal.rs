@@ -4,7 +4,7 @@ mod survive_support;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use survive_support::{daemon_pid, eventually, kill_daemon, serve_again, starts_of};
+use survive_support::{daemon_pid, eventually, keeper_pid, kill_daemon, serve_again, starts_of};
 use toka_tests::{Detached, Document, Scene, User, as_both_users};
 
 as_both_users!(
@@ -13,6 +13,9 @@ as_both_users!(
     what_was_to_begin_anew_does_so_in_the_next_daemon,
     a_change_that_was_not_done_leaves_what_was_declared_whole,
     one_that_cannot_go_on_yet_does_when_it_can,
+    a_run_that_nobody_drives_is_brought_down,
+    what_a_daemon_has_left_already_is_brought_down_with_the_rest,
+    a_project_whose_keeper_hangs_ends_when_it_goes_on,
 );
 
 /// Ends by nothing but a file, and waits for the next in its next life.
@@ -190,4 +193,50 @@ fn one_that_cannot_go_on_yet_does_when_it_can(user: User) {
     terminate_and_wait(&scene);
     serve_again(&scene);
     assert!(!detached.try_toka(&["health", "unwanted"]).stdout.contains("cannot go on"));
+}
+
+fn a_run_that_nobody_drives_is_brought_down(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[Document::service("idle", "exec sleep 1000")]);
+    comes_to(&detached, "idle", "running");
+    terminate_and_wait(&scene);
+    assert_eq!(detached.toka(&["down"]).stdout, format!("{} is down\n", scene.name()));
+    assert_eq!(detached.try_toka(&["down"]).code, Some(69), "it is");
+    serve_again(&scene);
+    assert_eq!(scene.toka(&["ps", "--json"]).stdout.trim(), "[]");
+}
+
+fn what_a_daemon_has_left_already_is_brought_down_with_the_rest(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[Document::service("idle", "exec sleep 1000")]);
+    comes_to(&detached, "idle", "running");
+    std::fs::remove_dir_all(scene.folder().join("workstreams")).expect("it was written");
+    let other = ["--detach", "--project", "other"];
+    let began = scene.toka_run(&[Document::service("deaf", DEAF).spec(LONG)], &other);
+    assert_eq!(began.code, Some(0), "{began:#?}");
+    let shown = |word: &str| scene.toka(&["ps", "--json"]).stdout.contains(word);
+    eventually("both run", || shown("idle") && shown("deaf"));
+    terminate(&scene);
+    eventually("one has ended", || !shown("idle") && shown("deaf"));
+    let down = scene.toka(&["down", "--all", "--kill"]);
+    for line in [&format!("{} is down", scene.name()), "other is down", "the daemon has ended"] {
+        assert!(down.stdout.contains(line), "{down:#?}");
+    }
+    serve_again(&scene);
+    assert_eq!(scene.toka(&["ps", "--json"]).stdout.trim(), "[]");
+}
+
+fn a_project_whose_keeper_hangs_ends_when_it_goes_on(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[Document::service("idle", "exec sleep 1000")]);
+    comes_to(&detached, "idle", "running");
+    let keeper = Pid::from_raw(keeper_pid(&scene));
+    kill(keeper, Signal::SIGSTOP).expect("it is ours");
+    let down = detached.try_toka(&["down"]);
+    let events = detached.toka(&["events", "--json", "--kind", "run_ending"]).events();
+    kill(keeper, Signal::SIGCONT).expect("it is ours");
+    assert_eq!(down.code, Some(69), "{down:#?}");
+    assert!(down.stderr.contains("its agents end when it goes on"), "{down:#?}");
+    assert_eq!(events.len(), 1, "{events:#?}");
+    eventually("it has ended", || scene.toka(&["ps", "--json"]).stdout.trim() == "[]");
 }

@@ -28,6 +28,7 @@ mod reports;
 mod schedule;
 mod summary;
 mod timetable;
+mod unattended;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -57,8 +58,9 @@ pub(crate) use facts::KEEPER_ANSWER;
 pub use facts::{Facts, Figures};
 pub use handle::{Earnest, Gone, Overview, ProjectHandle};
 pub(crate) use legacy::list;
-pub(crate) use legacy::unfinished;
+pub use legacy::unfinished;
 pub use open::Opened;
+pub use unattended::end_unattended;
 
 use admit::Ground;
 use batch::Batch;
