@@ -13,6 +13,7 @@ as_both_users!(
     what_was_to_begin_anew_does_so_in_the_next_daemon,
     a_change_that_was_not_done_leaves_what_was_declared_whole,
     one_that_cannot_go_on_yet_does_when_it_can,
+    one_whose_folder_is_not_there_yet_waits_for_it,
     a_run_that_nobody_drives_is_brought_down,
     what_a_daemon_has_left_already_is_brought_down_with_the_rest,
     a_project_whose_keeper_hangs_ends_when_it_goes_on,
@@ -193,6 +194,25 @@ fn one_that_cannot_go_on_yet_does_when_it_can(user: User) {
     terminate_and_wait(&scene);
     serve_again(&scene);
     assert!(!detached.try_toka(&["health", "unwanted"]).stdout.contains("cannot go on"));
+}
+
+fn one_whose_folder_is_not_there_yet_waits_for_it(user: User) {
+    let scene = Scene::new(user);
+    let (folder, away) = (scene.workspace().join("sub"), scene.workspace().join("away"));
+    scene.make_folder(&folder);
+    let process = "process: {shell: 'exec sleep 1000', working_dir: sub}";
+    let agents = [Document::bare("inside").spec(process).spec("type: service")];
+    let detached = scene.detach(&agents);
+    comes_to(&detached, "inside", "running");
+    terminate_and_wait(&scene);
+    std::fs::rename(&folder, &away).expect("ours");
+    serve_again(&scene);
+    eventually("it is told", || detached.try_toka(&["health"]).stdout.contains("cannot go on"));
+    assert_eq!(detached.inspect("inside")["exit"]["cause"], "stopped");
+    std::fs::rename(&away, &folder).expect("ours");
+    let applied = scene.apply(&agents, &[]);
+    assert_eq!(applied.code, Some(0), "{applied:#?}");
+    comes_to(&detached, "inside", "running");
 }
 
 fn a_run_that_nobody_drives_is_brought_down(user: User) {

@@ -71,30 +71,34 @@ impl Project {
         if self.state.ending().is_some() {
             return agents.iter().for_each(|(agent, awaits)| self.leave(agent, RECOVERY, *awaits));
         }
-        let names: BTreeSet<AgentName> = agents.keys().cloned().collect();
-        if names.is_empty() {
+        if agents.is_empty() || self.revive(&agents).await.is_ok() {
             return;
-        }
-        if self.employ_anew(&names).await.is_ok() {
-            return agents.iter().for_each(|(agent, awaits)| self.requeue(agent, RECOVERY, *awaits));
         }
         // What speaks against one speaks not against the others.
         for (agent, awaits) in agents {
-            match self.employ_anew(&BTreeSet::from([agent.clone()])).await {
-                Ok(()) => self.requeue(&agent, RECOVERY, awaits),
-                Err(error) => self.stay_cut_off(agent, awaits, error),
+            if let Err(why) = self.revive(&BTreeMap::from([(agent.clone(), awaits)])).await {
+                self.stay_cut_off(agent, awaits, &why);
             }
         }
     }
 
-    /// It cannot go on now. By the journal it still is to: the next daemon tries again, as does whoever applies or starts it.
-    fn stay_cut_off(&mut self, agent: AgentName, awaits: Awaits, error: CommandError) {
-        let why = match error {
+    /// All of them go on, or none and why.
+    async fn revive(&mut self, agents: &BTreeMap<AgentName, Awaits>) -> Result<(), String> {
+        let mut members = agents.keys().filter_map(|agent| self.members.get(agent));
+        let grounds = members.try_for_each(|member| member.grounds.check());
+        grounds.map_err(|why| format!("{why}; `toka apply` tries again"))?;
+        self.employ_anew(&agents.keys().cloned().collect()).await.map_err(|error| match error {
             CommandError::Refused(RunError::Refused(problems)) => lack(&problems),
             error => format!("{error}; `toka apply` tries again"),
-        };
+        })?;
+        agents.iter().for_each(|(agent, awaits)| self.requeue(agent, RECOVERY, *awaits));
+        Ok(())
+    }
+
+    /// It cannot go on now. By the journal it still is to: the next daemon tries again, as does whoever applies or starts it.
+    fn stay_cut_off(&mut self, agent: AgentName, awaits: Awaits, why: &str) {
         if let Some(member) = self.members.get_mut(&agent) {
-            member.cut_off(Some(&why));
+            member.cut_off(Some(why));
         }
         let message = format!("it was stopped with its daemon, and cannot go on: {why}");
         drop(self.journal.record(Some(agent.clone()), EventKind::Warning { message }));
