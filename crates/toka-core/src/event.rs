@@ -44,6 +44,26 @@ pub struct Usage {
     pub oom_kills: u64,
 }
 
+/// What an agent waits for that is to begin anew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Awaits {
+    /// What it depends on.
+    #[default]
+    Dependencies,
+    /// The clock, and then what it depends on: its time had not come when its daemon ended.
+    Clock,
+    /// Nothing but room on the host: it had begun when its daemon ended.
+    Room,
+}
+
+impl Awaits {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Why there is a report. Ordered: the greater says more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -112,8 +132,11 @@ pub enum EventKind {
     },
     /// It waits for its turn again, after it had come to its end.
     AgentRequeued {
-        /// Who asked for it: `operator`, `schedule`, …
+        /// Who asked for it: `operator`, `schedule`, `recovery`, …
         by: String,
+        /// What it waits for; absent for what it depends on.
+        #[serde(default, skip_serializing_if = "Awaits::is_default")]
+        awaits: Awaits,
     },
     /// Its turn has come, or its next life is due, and it waits until the host has room for it. Told once for each wait.
     AgentWaiting {

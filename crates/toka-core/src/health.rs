@@ -121,6 +121,9 @@ pub struct Expected {
     /// Why it cannot be started again, whatever becomes of the life that it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unstartable: Option<Box<str>>,
+    /// Why it does not go on after its daemon ended, although it should.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_off: Option<Box<str>>,
 }
 
 /// What it uses of what it may use at most, in percent; absent where there is no limit or the host does not tell.
@@ -183,7 +186,9 @@ impl HealthReport {
         let mut reasons: Vec<Reason> = of_state(&status).into_iter().collect();
         reasons.extend(status.held.map(|hold| Reason::HeldBack { hold }));
         reasons.extend(of_watchdog(&status));
-        if !status.state.is_final() {
+        if status.state.is_final() {
+            reasons.extend(expected.cut_off.clone().map(|why| Reason::CutOff { why }));
+        } else {
             reasons.extend(expected.unstartable.clone().map(|why| Reason::NotStartable { why }));
         }
         if is_up(&status.state) {

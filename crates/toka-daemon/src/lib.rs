@@ -46,7 +46,7 @@ pub use options::RunOptions;
 pub use problem::{Problem, ProblemKind, RunError};
 pub use project::{
     AdoptOptions, ApplyError, Changes, CommandError, Earnest, Facts, Figures, Gone, Opened, Overview,
-    Project, ProjectHandle,
+    Project, ProjectHandle, end_unattended, unfinished,
 };
 pub use service::{EndRequest, Ended, Service, ServiceOptions};
 pub use summary::{AgentSummary, RunSummary};

@@ -5,12 +5,12 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, StatxAttributes, StatxFlags, chmod, fchmod, fstat, openat,
-    statx, unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, StatxAttributes, StatxFlags, chmod, fstat, openat, statx,
+    unlinkat,
 };
 use rustix::io::Errno;
 
@@ -61,7 +61,7 @@ impl Descent {
     fn begin(folder: &Path) -> Result<Self, Errno> {
         let name = CString::new(folder.as_os_str().as_encoded_bytes()).map_err(|_| Errno::INVAL)?;
         // It may be a mount of its own.
-        let at = enter(&CWD, &name)?;
+        let at = open_up(&find(&CWD, &name)?)?;
         let levels = vec![Level { id: id(&at)?, name, todo: Vec::new() }];
         Ok(Self { at, levels })
     }
@@ -81,9 +81,10 @@ impl Descent {
     }
 
     fn down(&mut self, name: CString) -> Result<(), Errno> {
-        match enter(&self.at, &name) {
-            Ok(inner) if is_mount(&inner)? => Err(Errno::BUSY),
+        match find(&self.at, &name) {
+            Ok(inner) if is_mount(&inner, &self.at)? => Err(Errno::BUSY),
             Ok(inner) => {
+                let inner = open_up(&inner)?;
                 self.levels.push(Level { id: id(&inner)?, name, todo: Vec::new() });
                 self.at = inner;
                 Ok(())
@@ -98,12 +99,12 @@ impl Descent {
     fn up(&mut self) -> Result<(), Errno> {
         let Some(done) = self.levels.pop() else { return Ok(()) };
         let Some(above) = self.levels.last() else { return Ok(()) };
-        let folder = enter(&self.at, c"..")?;
+        let folder = find(&self.at, c"..")?;
         if id(&folder)? != above.id {
-            // It was moved meanwhile: whatever is there is not ours to remove.
+            // It was moved meanwhile: whatever is there is not ours to open up, nor to remove anything from.
             return Err(Errno::STALE);
         }
-        self.at = folder;
+        self.at = open_up(&folder)?;
         match unlinkat(&self.at, &done.name, AtFlags::REMOVEDIR) {
             // Then somebody has put something into it, and the next look finds it again.
             Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::NOTDIR) => Ok(()),
@@ -146,43 +147,49 @@ fn clear(folder: &OwnedFd) -> Result<Found, Errno> {
     Ok(if is_empty { Found::Nothing } else { Found::Folders(folders) })
 }
 
-const FOLDER: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC)
-    .union(OFlags::NONBLOCK);
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 
-/// Opens a folder, and opens it up if it is ours and closed.
-fn enter(above: &impl std::os::fd::AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
-    let folder = match openat(above, name, FOLDER, Mode::empty()) {
-        Err(Errno::ACCESS) => {
-            let closed = openat(above, name, FOLDER | OFlags::PATH, Mode::empty())?;
-            // By way of the descriptor, since a name could be a link by now.
-            chmod(format!("/proc/self/fd/{}", closed.as_raw_fd()), Mode::RWXU)?;
-            openat(above, name, FOLDER, Mode::empty())?
-        }
-        opened => opened?,
-    };
-    if !Mode::from_raw_mode(fstat(&folder)?.st_mode).contains(Mode::RWXU) {
+/// Finds a folder, and does nothing to it.
+fn find(above: &impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
+    openat(above, name, FOLDER | OFlags::NOFOLLOW | OFlags::PATH, Mode::empty())
+}
+
+/// Opens a folder that was found, and opens it up if it is ours and closed.
+fn open_up(found: &OwnedFd) -> Result<OwnedFd, Errno> {
+    // By way of the descriptor, since a name could be something else by now.
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    if !Mode::from_raw_mode(fstat(found)?.st_mode).contains(Mode::RWXU) {
         // What it is needed for fails otherwise, and is told then.
-        let _ = fchmod(&folder, Mode::RWXU);
+        let _ = chmod(path.as_str(), Mode::RWXU);
     }
-    Ok(folder)
+    openat(CWD, path, FOLDER, Mode::empty())
 }
 
 fn id(folder: &OwnedFd) -> Result<Id, Errno> {
     fstat(folder).map(|found| (found.st_dev, found.st_ino))
 }
 
-fn is_mount(folder: &OwnedFd) -> Result<bool, Errno> {
+fn is_mount(folder: &OwnedFd, above: &OwnedFd) -> Result<bool, Errno> {
     let found = statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::empty())?;
-    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
+        return Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+    }
+    // Before Linux 5.8.
+    Ok(mount_id(folder)? != mount_id(above)?)
+}
+
+/// The number of the mount that a descriptor is on (proc_pid_fdinfo(5)).
+fn mount_id(folder: &OwnedFd) -> Result<u64, Errno> {
+    let path = format!("/proc/self/fdinfo/{}", folder.as_raw_fd());
+    let info = std::fs::read_to_string(path).map_err(|_| Errno::NOENT)?;
+    let number = info.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+    number.ok_or(Errno::OPNOTSUPP)
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
-    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
     use std::os::unix::process::CommandExt as _;
     use std::process::Command;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -209,6 +216,7 @@ mod tests {
     /// By one step at a time: the whole path is longer than the kernel takes.
     fn dig(top: &Path, name: &str, levels: usize) -> OwnedFd {
         let top = CString::new(top.as_os_str().as_encoded_bytes()).expect("a path");
+        let enter = |above: &dyn AsFd, name: &CStr| open_up(&find(&above.as_fd(), name)?);
         let mut at = enter(&CWD, &top).expect("ours");
         let name = CString::new(name).expect("a name");
         for _ in 0..levels {
@@ -334,6 +342,22 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_was_moved_elsewhere_leads_to_nothing_there() {
+        let root = tempfile::tempdir().expect("a folder");
+        let (tree, other) = (root.path().join("tree"), root.path().join("other"));
+        fs::create_dir_all(tree.join("a")).expect("room");
+        fs::create_dir(&other).expect("room");
+        let mut descent = Descent::begin(&tree).expect("ours");
+        descent.down(c"a".to_owned()).expect("it is there");
+        fs::rename(tree.join("a"), other.join("a")).expect("ours");
+        fs::set_permissions(&other, Permissions::from_mode(0o500)).expect("ours");
+        assert_eq!(descent.up(), Err(Errno::STALE));
+        assert_eq!(other.metadata().expect("there").mode() & 0o777, 0o500);
+        assert!(other.join("a").exists());
+        fs::set_permissions(&other, Permissions::from_mode(0o700)).expect("ours");
+    }
+
+    #[test]
     fn a_mount_is_not_entered() {
         if !geteuid().is_root() {
             eprintln!("skipped: only root can mount");
@@ -352,12 +376,21 @@ mod tests {
             nix::mount::mount(Some(&from), &to, none, nix::mount::MsFlags::MS_BIND, none).expect("mounted");
             let error = empty(&tree.join("tree")).expect_err("something is mounted in it");
             assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+            assert_eq!(to.metadata().expect("there").mode() & 0o777, 0o500, "what is mounted is as it was");
+            // What older kernels tell.
+            let number = |path: &Path| {
+                let name = CString::new(path.as_os_str().as_encoded_bytes()).expect("a path");
+                mount_id(&find(&CWD, &name).expect("there")).expect("told")
+            };
+            assert_ne!(number(&to), number(&tree.join("tree/a")));
+            assert_eq!(number(&tree.join("tree/a")), number(tree));
             return;
         }
         let root = tempfile::tempdir().expect("a folder");
         fs::create_dir_all(root.path().join("tree/a/mount")).expect("room");
         fs::create_dir(root.path().join("precious")).expect("room");
         fs::write(root.path().join("precious/file"), "kept").expect("room");
+        fs::set_permissions(root.path().join("precious"), Permissions::from_mode(0o500)).expect("ours");
         alone("a_mount_is_not_entered", root.path());
         assert!(root.path().join("precious/file").exists());
         empty(&root.path().join("tree")).expect("nothing is mounted here");

@@ -7,6 +7,7 @@ mod clock;
 use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
+use toka_core::event::Awaits;
 use toka_core::state::{Happening, IllegalStep};
 use toka_core::{AgentName, AgentState, EventKind, Priority};
 use toka_workstream::plan::{Gate, Start};
@@ -87,6 +88,8 @@ struct AgentRun {
 struct Seen {
     /// Its time has come, where the clock starts it.
     called: bool,
+    /// It has gone through its gates in a life that its daemon cut off, and need not again.
+    passed: bool,
     started: bool,
     ready: bool,
     objectives_met: bool,
@@ -162,7 +165,8 @@ impl RunState {
             let on = &self.agents[gate.position];
             opens(gate, &on.state, &on.seen)
         };
-        let open: Vec<bool> = node.gates.iter().map(is_open).collect();
+        let has_passed = self.agents[at].seen.passed;
+        let open: Vec<bool> = node.gates.iter().map(|gate| has_passed || is_open(gate)).collect();
         let agent = &mut self.agents[at];
         agent.closed = open.iter().filter(|open| !**open).count();
         agent.open = open;
@@ -218,12 +222,26 @@ impl RunState {
         })
     }
 
-    fn begin_anew(&mut self, plan: &Plan, at: usize) {
-        if !self.agents[at].state.is_final() {
-            return;
+    /// Lets an agent that has come to its end wait for its turn again. One that has not is as before.
+    ///
+    /// # Errors
+    /// When the plan has no such agent.
+    pub fn requeue(&mut self, plan: &Plan, agent: &AgentName, awaits: Awaits) -> Result<(), ApplyError> {
+        let at = position(plan, agent)?;
+        let seen = match awaits {
+            Awaits::Dependencies => Seen::anew(),
+            Awaits::Clock => Seen::default(),
+            Awaits::Room => self.agents[at].seen.going_on(),
+        };
+        if self.agents[at].state.is_final() {
+            self.begin_anew(plan, at, seen);
         }
+        Ok(())
+    }
+
+    fn begin_anew(&mut self, plan: &Plan, at: usize, seen: Seen) {
         let alive_dependents = self.agents[at].alive_dependents;
-        self.agents[at] = AgentRun { alive_dependents, ..AgentRun::new(AgentState::Pending, Seen::anew()) };
+        self.agents[at] = AgentRun { alive_dependents, ..AgentRun::new(AgentState::Pending, seen) };
         self.unfinished += 1;
         self.unfinished_tasks += usize::from(plan.nodes()[at].kind == AgentKind::Task);
         self.look_at_gates(plan, at);
@@ -237,8 +255,7 @@ impl RunState {
     pub fn apply(&mut self, plan: &Plan, agent: &AgentName, happening: Happening) -> Result<(), ApplyError> {
         let at = position(plan, agent)?;
         if happening == Happening::Requeued {
-            self.begin_anew(plan, at);
-            return Ok(());
+            return self.requeue(plan, agent, Awaits::Dependencies);
         }
         let next = self.agents[at]
             .state
@@ -276,6 +293,9 @@ impl RunState {
         }
         if let EventKind::ScheduleFired { .. } = event {
             return self.call(plan, agent);
+        }
+        if let EventKind::AgentRequeued { awaits, .. } = event {
+            return self.requeue(plan, agent, *awaits);
         }
         let at = position(plan, agent)?;
         if let EventKind::ObjectiveChecked { index, met: true, .. } = event {
@@ -431,7 +451,7 @@ impl RunState {
                         self.ready.insert((plan.nodes()[id.node].priority, id.node));
                     }
                 }
-                (true, false) if waiting.state == AgentState::Pending => {
+                (true, false) if waiting.state == AgentState::Pending && !waiting.seen.passed => {
                     waiting.open[id.gate] = false;
                     waiting.closed += 1;
                     self.ready.remove(&(plan.nodes()[id.node].priority, id.node));

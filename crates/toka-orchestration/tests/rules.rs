@@ -3,6 +3,7 @@
 mod common;
 
 use common::{dependency, name, plan, task};
+use toka_core::event::Awaits;
 use toka_core::state::Happening;
 use toka_core::{AgentState, EventKind, Exit, ExitCode, Priority};
 use toka_orchestration::{
@@ -423,6 +424,34 @@ fn what_it_needs_and_failed_begins_anew_with_it() {
     assert_eq!(run.requeue("b"), "a b");
     assert_eq!(run.step(), "+a");
     assert_eq!(run.ends("a", 0), "+b");
+}
+
+#[test]
+fn what_its_daemon_cut_off_goes_on_alone_and_asks_nobody() {
+    let mut run = Run::lasting(&["!db", "!api db=ready", "@nightly", "task", "after task", "report nightly"]);
+    assert_eq!(run.step(), "+db +task");
+    assert_eq!(run.is_ready("db"), "+api");
+    let stop = |run: &mut Run, agent: &str, by: &str| {
+        run.tell(agent, Happening::StopRequested(Exit::Stopped { by: by.into() }));
+        run.state.apply(&run.plan, &name(agent), Happening::Gone(Exit::Unknown)).ok();
+    };
+    run.state.hold();
+    stop(&mut run, "db", "operator");
+    for agent in ["api", "nightly", "task", "after", "report"] {
+        stop(&mut run, agent, "SIGTERM");
+    }
+    let goes_on = |run: &mut Run, agent: &str, awaits| {
+        run.state.requeue(&run.plan, &name(agent), awaits).expect("a known agent");
+    };
+    for agent in ["after", "report"] {
+        goes_on(&mut run, agent, Awaits::Dependencies);
+    }
+    goes_on(&mut run, "nightly", Awaits::Clock);
+    goes_on(&mut run, "api", Awaits::Room);
+    run.state.release(&run.plan);
+    assert_eq!(run.step(), "after!task +api", "db was stopped by a person, task is never run again");
+    assert_eq!(run.is_called("nightly"), "+nightly");
+    assert_eq!(run.ends("nightly", 0), "+report");
 }
 
 #[test]

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use toka_core::{Command, ExitCode, Urgency};
+use toka_core::{Command, ExitCode, ProjectName, Urgency};
 use toka_daemon::control::client::{Client, ClientError};
 use toka_daemon::control::wire::RoleName;
+use toka_daemon::{LockError, RunError, end_unattended, unfinished};
 
+use super::folders::Folders;
 use super::reach::{Reach, block_on, failure};
+use super::refusal;
 use crate::failure::Failure;
 use crate::terminal::out;
 
@@ -36,7 +39,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn one(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
-    let found = reach.find(&[]).await?;
+    let found = match reach.find(&[]).await {
+        Ok(found) => found,
+        Err(error) => return without_daemon(reach).await?.ok_or(error),
+    };
     let outcome = found.client.command(found.name(), &Command::Down { urgency }, LONGEST).await;
     match outcome {
         Ok(outcome) if !outcome.finished => {
@@ -72,7 +78,38 @@ async fn all(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
             told.push_str("the daemon has ended\n");
         }
     }
+    // Runs that a signal had left to a next daemon: there is none that drives them now.
+    let state = Folders::find(reach.state_dir.as_deref())?.state;
+    for project in unfinished(&state) {
+        match end_open(reach, &project).await? {
+            true => told.push_str(&format!("{project} is down\n")),
+            false => return Err(reach.nothing_runs().into()),
+        }
+    }
     if told.is_empty() { Ok("nothing runs\n".to_owned()) } else { Ok(told) }
+}
+
+/// Ends the run that is meant, if no daemon drives it and the next one would go on with it.
+async fn without_daemon(reach: &Reach) -> anyhow::Result<Option<String>> {
+    let mut open = unfinished(&Folders::find(reach.state_dir.as_deref())?.state);
+    let meant = match reach.project.clone().or_else(|| reach.here().filter(|name| open.contains(name))) {
+        Some(name) => open.contains(&name).then_some(name),
+        None if open.len() == 1 => open.pop(),
+        None => None,
+    };
+    let Some(project) = meant else { return Ok(None) };
+    let ended = end_open(reach, &project).await?;
+    Ok(ended.then(|| format!("{project} is down\n")))
+}
+
+/// Ends an open run; not one that somebody drives.
+async fn end_open(reach: &Reach, project: &ProjectName) -> anyhow::Result<bool> {
+    let state = Folders::find(reach.state_dir.as_deref())?.state;
+    match end_unattended(&state, project, "operator").await {
+        Ok(ended) => Ok(ended),
+        Err(RunError::Lock(LockError::Held(_))) => Ok(false),
+        Err(error) => Err(refusal::failure(error.exit_code(), &error).into()),
+    }
 }
 
 fn ignore_gone<T>(ended: Result<T, ClientError>) -> Result<(), Failure> {

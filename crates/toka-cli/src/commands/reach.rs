@@ -162,7 +162,7 @@ impl Reach {
     }
 
     /// The project of the current folder.
-    fn here(&self) -> Option<ProjectName> {
+    pub(crate) fn here(&self) -> Option<ProjectName> {
         project(None, &workspace(None).ok()?).ok()
     }
 }

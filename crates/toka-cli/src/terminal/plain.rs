@@ -159,7 +159,9 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             let parts: Vec<String> = parts.map(|(what, names)| format!("{} {what}", names.len())).collect();
             (format!("{} changed the run: {}", safe(by), parts.join(", ")), Paint::NONE)
         }
-        EventKind::AgentRequeued { by } => (format!("begins anew, asked for by {}", safe(by)), Paint::NONE),
+        EventKind::AgentRequeued { by, .. } => {
+            (format!("begins anew, asked for by {}", safe(by)), Paint::NONE)
+        }
         EventKind::AgentWaiting { hold } => (format!("waits for its start: {hold}"), palette.warn),
         EventKind::AgentStarted { pid, enforcement } => {
             (format!("started (pid {pid}, enforcement {enforcement})"), Paint::NONE)

@@ -126,6 +126,11 @@ pub enum Reason {
         /// Why.
         why: Box<str>,
     },
+    /// It was stopped because its daemon ended, and could not be begun again by the next one.
+    CutOff {
+        /// Why.
+        why: Box<str>,
+    },
     /// A layer of its confinement is weaker than it demands.
     Unenforced {
         /// Which.
@@ -145,6 +150,7 @@ impl Reason {
             | Self::Blocked { .. }
             | Self::Backoff { .. }
             | Self::Wedged { .. }
+            | Self::CutOff { .. }
             | Self::ProbeFails { .. } => Verdict::Unhealthy,
             Self::HeldBack { .. }
             | Self::Spinning { .. }
@@ -207,6 +213,7 @@ impl fmt::Display for Reason {
             }
             Self::ProcessesNearLimit { percent } => write!(f, "processes at {percent} % of their limit"),
             Self::DiskNearLimit { percent } => write!(f, "disk usage at {percent} % of its limit"),
+            Self::CutOff { why } => write!(f, "cannot go on: {why}"),
             Self::NotStartable { why } => write!(f, "cannot be started again: {why}"),
             Self::Unenforced { layer, reasons } => {
                 write!(f, "{} is weaker than it demands", layer.as_str())?;

@@ -75,6 +75,15 @@ fn each_state_has_its_verdict() {
 }
 
 #[test]
+fn one_that_should_go_on_and_cannot_is_not_just_stopped() {
+    let cut_off = Expected { cut_off: Some("KEY is not set".into()), ..Expected::default() };
+    let ended = AgentState::Ended { exit: Exit::Stopped { by: "SIGTERM".into() } };
+    let why = ["cannot go on: KEY is not set"];
+    check(in_state(ended), None, &cut_off, Verdict::Unhealthy, &why);
+    check(ready(), None, &cut_off, Verdict::Healthy, &[]);
+}
+
+#[test]
 fn readiness_has_the_time_that_its_probes_declare() {
     check(running(), None, &within(60), Verdict::Starting, &["not ready yet; its probes allow 1m00s"]);
     check(

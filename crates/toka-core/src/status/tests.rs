@@ -143,7 +143,7 @@ fn one_that_is_started_again_by_a_person_has_a_clean_record() {
     let (exit, usage) = (Exit::Code { code: 3 }, Usage::default());
     story.tell(Some("a"), EventKind::AgentQuarantined { exit, duration_ms: 5, usage, restarts: 1 });
     assert_eq!(story.agent("a").state.as_str(), "quarantined");
-    story.tell(Some("a"), EventKind::AgentRequeued { by: "operator".into() });
+    story.tell(Some("a"), EventKind::AgentRequeued { by: "operator".into(), awaits: Default::default() });
     assert_eq!((story.agent("a").state.as_str(), story.agent("a").restart_count), ("pending", 0));
     assert!(!story.status.is_over());
 }
@@ -189,6 +189,6 @@ fn an_agent_that_invents_names_is_held_to_so_many() {
     let agent = story.agent("a");
     assert_eq!((agent.metrics["m0002"], agent.metrics["m0003"]), (3.0, 1.0));
     assert_eq!(agent.metrics_dropped, (2000 - MAX_METRICS) as u64);
-    story.tell(Some("a"), EventKind::AgentRequeued { by: "operator".into() });
+    story.tell(Some("a"), EventKind::AgentRequeued { by: "operator".into(), awaits: Default::default() });
     assert!(story.agent("a").metrics.is_empty() && story.agent("a").metrics_dropped == 0);
 }

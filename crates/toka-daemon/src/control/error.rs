@@ -68,6 +68,17 @@ impl Error {
         )
     }
 
+    /// What was asked for is decided and durable, and not done.
+    pub(super) fn ends_later(project: &ProjectName, why: &str) -> Self {
+        let message = format!(
+            "{project} is to end, and does not yet: its keeper does not answer, and its agents end when it goes on: {why}"
+        );
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, ExitCode::NoDaemon, message).help(
+            "the process `toka __keeper`, a child of the daemon, hangs or is stopped: `kill -CONT` lets one go on that is \
+             stopped, and after `kill -KILL` the daemon starts another, which ends them",
+        )
+    }
+
     fn unparsed(unparsed: &Unparsed) -> Self {
         let Unparsed { diagnostics, sources } = unparsed;
         let message = "the workstreams have errors; nothing was changed";

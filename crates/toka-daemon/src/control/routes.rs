@@ -167,9 +167,15 @@ async fn command(
     waiting: Result<Query<Waiting>, QueryRejection>,
     command: Result<Json<Command>, JsonRejection>,
 ) -> Result<Json<Outcome>, Error> {
-    let handle = server.project_at_work(&project).await?;
+    let handle = server.project(&project)?;
     let Json(command) = command?;
     let Query(Waiting { wait_ms }) = waiting?;
+    if let Err(why) = handle.answers().await {
+        let project = &handle.overview().project;
+        let Command::Down { .. } = command else { return Err(Error::silent_keeper(project, &why)) };
+        handle.command(command, OPERATOR).await??;
+        return Err(Error::ends_later(project, &why));
+    }
     let before = handle.status().await?;
     let answers = handle.command(command.clone(), OPERATOR).await??;
     let decided = handle.status().await.unwrap_or_else(|_| Arc::clone(&before));

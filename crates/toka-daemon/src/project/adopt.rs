@@ -22,6 +22,7 @@ use tracing::{Instrument as _, Span};
 
 use super::admit::Ground;
 use super::assemble::Parts;
+use super::cut::RECOVERY;
 use super::keeping::{heed, keeper_options, keeper_socket};
 use super::legacy::{Legacy, furnish, has_ended, is_unfinished, orphans};
 use super::member::{Employer, Ids, Member};
@@ -128,7 +129,7 @@ impl Project {
         if let Some(changed) = changed {
             drop(journal.record(None, changed));
         }
-        let interrupted = recalled.interrupted(&set.agents);
+        let going_on = recalled.interrupted(&set.agents);
         let agents = members.len();
         drop(journal.record(None, EventKind::RunAdopted { agents }));
         runtime.listen(heed(keeper_events, &journal));
@@ -155,25 +156,10 @@ impl Project {
             span,
         };
         let mut opened = parts.assemble(Lifetime::UntilStopped, &set.agents, &last_seen);
-        opened.project.go_on_with(interrupted).await;
+        opened.project.go_on_with(going_on);
         Ok(Some(opened))
     }
-
-    /// Begins those anew that were stopped because their daemon ended. One that is not admitted any more ends with the reason.
-    async fn go_on_with(&mut self, agents: Vec<AgentName>) {
-        if self.state.ending().is_some() {
-            return;
-        }
-        for agent in agents {
-            if let Err(error) = self.begin_anew(&BTreeSet::from([agent.clone()]), RECOVERY).await {
-                self.fail_to_begin(&agent, RECOVERY, &error.to_string());
-            }
-        }
-    }
 }
-
-/// Who asks for what a daemon does because of the one before.
-const RECOVERY: &str = "recovery";
 
 fn unreadable(root: &Path, why: &str) -> RunError {
     let source = std::io::Error::other(why.to_owned());
@@ -186,7 +172,7 @@ fn read_declaration(root: &Path) -> Result<Declaration, RunError> {
 }
 
 /// The run that was begun last, and all that happened in it.
-fn last_run(root: &Path) -> Result<(RunId, Vec<Event>), RunError> {
+pub(super) fn last_run(root: &Path) -> Result<(RunId, Vec<Event>), RunError> {
     let path = journal_in(root);
     let mut reader = Reader::new(&path);
     let read = reader.runs(1).and_then(|runs| match runs.first() {
@@ -222,6 +208,9 @@ fn ground(options: &AdoptOptions, declaration: &Declaration, run: RunId) -> Resu
 /// What the orchestration knows, from all that happened; and the change of the run that was declared and not told any more.
 fn recall_state(plan: &Plan, past: &[Event]) -> (RunState, Option<EventKind>) {
     let mut state = RunState::new(plan, Lifetime::UntilStopped);
+    // Who was given up was told so. Of the others, those may begin anew that they wait for: before the first decision is
+    // taken, it is known which do.
+    state.hold();
     let mut last: BTreeSet<&AgentName> = BTreeSet::new();
     for event in past {
         match (&event.agent, &event.kind) {
@@ -331,5 +320,54 @@ async fn take_back(keeper: &Keeper, entry: &Entry) -> AdoptedProcess {
         pipes,
         notification: held.remove("notification"),
         is_frozen: entry.state == State::Frozen,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use toka_core::{Exit, Name};
+    use toka_orchestration::{Limits, next_actions};
+
+    use super::*;
+
+    #[test]
+    fn nobody_is_given_up_because_of_one_that_has_begun_anew_since() {
+        let text = "metadata: {name: a}\nspec: {process: {command: [x]}}\n---\nmetadata: {name: b}\n\
+            spec: {process: {command: [x]}}\ndependencies: {required: {a: {reason: r, condition: completed_successfully}}}\n";
+        let declaration = Declaration {
+            files: vec![crate::declaration::SourceFile { path: "/w/all.yaml".into(), text: text.into() }],
+            enable: BTreeSet::new(),
+            workspace: "/w".into(),
+            policy: Default::default(),
+            max_concurrent: None,
+            pressure: Default::default(),
+            home: "/home/me".into(),
+            environment: Default::default(),
+        };
+        let plan = declaration.parse().unwrap_or_else(|found| panic!("{:?}", found.diagnostics)).plan;
+        let name = |text: &str| Name::new(text).expect("a label");
+        let stopped = Exit::Stopped { by: "operator".into() };
+        let told = [
+            EventKind::AgentStarting,
+            EventKind::AgentEnded { exit: stopped, duration_ms: 1, usage: Default::default() },
+            EventKind::AgentRequeued { by: "operator".into(), awaits: Default::default() },
+        ];
+        let event = |(seq, kind)| Event {
+            seq,
+            time_ms: 1,
+            project: name("p"),
+            run: RunId::from_uuid(uuid::Uuid::nil()),
+            agent: Some(name("a")),
+            kind,
+        };
+        let past: Vec<Event> = (1..).zip(told).map(event).collect();
+        let next = |past: &[Event]| {
+            let (mut state, _) = recall_state(&plan, past);
+            state.release(&plan);
+            next_actions(&plan, &state, &Limits::default())
+        };
+        assert_eq!(next(&past), [toka_orchestration::Action::Start(name("a"))]);
+        let given_up = toka_orchestration::Action::Block { agent: name("b"), by: name("a") };
+        assert_eq!(next(&past[..2]), [given_up], "it has ended, and nobody has begun it again");
     }
 }

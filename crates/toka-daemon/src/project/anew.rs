@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use toka_core::event::Usage;
+use toka_core::event::{Awaits, Usage};
 use toka_core::state::Happening;
 use toka_core::{AgentName, AgentState, EventKind, Exit};
 use toka_workstream::Set;
@@ -30,26 +30,43 @@ impl Project {
         if anew.is_empty() {
             return Ok(());
         }
+        self.employ_anew(&anew).await?;
+        anew.iter().for_each(|agent| self.requeue(agent, by, Awaits::Dependencies));
+        Ok(())
+    }
+
+    /// Makes actors of agents as if they had never been, but for what they left.
+    ///
+    /// # Errors
+    /// When any of them cannot be started any more; then there is none.
+    pub(super) async fn employ_anew(&mut self, agents: &BTreeSet<AgentName>) -> Result<(), CommandError> {
         let parsed = self.declaration.parse().map_err(|_| CommandError::Undeclared)?;
         let set = (&parsed.set, &self.plan);
-        let admitted = self.ground.admit(set, |name| anew.contains(name), &mut self.doors);
+        let admitted = self.ground.admit(set, |name| agents.contains(name), &mut self.doors);
         let admitted = admitted.map_err(CommandError::Refused)?;
         let admitted = set_up(admitted, Remains::OfThisRun)
             .await
             .map_err(|error| CommandError::Refused(crate::RunError::Folder(error)))?;
         self.employ(&parsed.set, admitted);
-        for agent in &anew {
-            let requeued = EventKind::AgentRequeued { by: by.to_owned() };
-            drop(self.journal.record(Some(agent.clone()), requeued));
-            self.step(agent, Happening::Requeued);
-        }
         Ok(())
     }
 
-    /// What somebody asked to begin anew cannot: that is its end, as if its start had failed.
-    pub(super) fn fail_to_begin(&mut self, agent: &AgentName, by: &str, reason: &str) {
-        let exit = Exit::StartFailed { reason: reason.to_owned() };
-        let requeued = EventKind::AgentRequeued { by: by.to_owned() };
+    /// Puts an agent that has come to its end among those that wait for their turn.
+    pub(super) fn requeue(&mut self, agent: &AgentName, by: &str, awaits: Awaits) {
+        let requeued = EventKind::AgentRequeued { by: by.to_owned(), awaits };
+        drop(self.journal.record(Some(agent.clone()), requeued));
+        if let Err(error) = self.state.requeue(&self.plan, agent, awaits) {
+            tracing::error!(%agent, %error, "it begins anew, and is unknown");
+        }
+        self.cut_off.remove(agent);
+        if awaits == Awaits::Clock {
+            self.forgo_without_times(agent);
+        }
+    }
+
+    /// What was to begin anew comes to an end before it does.
+    pub(super) fn end_before_it_begins(&mut self, agent: &AgentName, by: &str, awaits: Awaits, exit: Exit) {
+        let requeued = EventKind::AgentRequeued { by: by.to_owned(), awaits };
         let ended = EventKind::AgentEnded { exit: exit.clone(), duration_ms: 0, usage: Usage::default() };
         for event in [requeued, ended] {
             drop(self.journal.record(Some(agent.clone()), event));

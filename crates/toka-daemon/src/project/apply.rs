@@ -2,13 +2,14 @@
 //! declaration is another are stopped and begin anew, those that are no more are stopped. When anything of the new
 //! declaration cannot be, nothing changes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
+use toka_core::event::Awaits;
 use toka_core::{AgentName, EventKind};
 use toka_workstream::{Agent, Plan, Set};
 use tokio::sync::oneshot;
@@ -78,12 +79,16 @@ struct Prepared {
     admitted: AdmittedAgents,
     /// Agents that are declared as before, and could not be started again until now.
     equipped: AdmittedAgents,
+    /// As they were before.
+    former: Vec<Agent>,
     changes: Changes,
 }
 
 /// A change that begins when those are gone that it is about.
 pub(super) struct Change {
     prepared: Prepared,
+    /// Those that had not come to their end before, and what they would wait for if they began anew as they were.
+    pub(super) undone: BTreeMap<AgentName, Awaits>,
     answer: oneshot::Sender<Result<Changes, ApplyError>>,
 }
 
@@ -102,6 +107,7 @@ impl Project {
         if earnest == Earnest::Do {
             self.heed(&prepared);
             self.equip(std::mem::take(&mut prepared.equipped));
+            self.go_on_again(&prepared.changes.unchanged);
         }
         let changes = &prepared.changes;
         if earnest == Earnest::Tell || changes.is_empty() {
@@ -110,7 +116,8 @@ impl Project {
         }
         let agents: BTreeSet<AgentName> = changes.changed.iter().chain(&changes.removed).cloned().collect();
         self.leave_batches(&agents.iter().cloned().collect::<Vec<_>>());
-        let change = Box::new(Change { prepared, answer });
+        let undone = agents.iter().filter_map(|agent| Some((agent.clone(), self.awaited(agent)?))).collect();
+        let change = Box::new(Change { prepared, undone, answer });
         self.batches.push(Batch { agents, by, then: Then::Change(change) });
     }
 
@@ -148,7 +155,15 @@ impl Project {
             ApplyError::Refused(error)
         })?;
         let (equipped, admitted) = admitted.into_iter().partition(|(name, _)| lacking.contains(name));
-        Ok(Prepared { declaration, parsed, ground, admitted, equipped, changes })
+        let former = before.set.agents;
+        Ok(Prepared { declaration, parsed, ground, admitted, equipped, former, changes })
+    }
+
+    /// What an agent that has not come to its end would wait for if it began anew.
+    fn awaited(&self, agent: &AgentName) -> Option<Awaits> {
+        let state = self.state.state_of(&self.plan, agent).filter(|state| !state.is_final());
+        let waits_for_clock = self.state.waits_for_clock(&self.plan, agent);
+        state.map(|_| if waits_for_clock { Awaits::Clock } else { Awaits::Dependencies })
     }
 
     fn lacks(&self, agent: &AgentName) -> bool {
@@ -165,7 +180,7 @@ impl Project {
 
     /// How many may run, and when they have to wait, changes at once, whatever else does. What variables hold is known from
     /// now on, also to agents that do not change: the daemon before may have known more than was ever on a disk.
-    fn heed(&mut self, Prepared { declaration, parsed, .. }: &Prepared) {
+    fn heed(&mut self, Prepared { declaration, parsed, former, .. }: &Prepared) {
         let Declaration { max_concurrent, pressure, .. } = *declaration;
         self.limits.max_concurrent = max_concurrent.and_then(NonZeroUsize::new);
         self.queue.set_limits(pressure);
@@ -174,7 +189,9 @@ impl Project {
         let heeded = Declaration { max_concurrent, pressure, environment, ..(*self.declaration).clone() };
         self.ground.caller = Arc::new(heeded.caller());
         if heeded != *self.declaration {
-            if let Err(error) = keep(&heeded, &self.ground.folders, &parsed.set.agents) {
+            // Until the change is done, and for good when it fails, the former agents need what they name.
+            let agents = [former.as_slice(), &parsed.set.agents].concat();
+            if let Err(error) = keep(&heeded, &self.ground.folders, &agents) {
                 tracing::warn!(%error, "the next daemon does not know the new limits");
             }
             self.declaration = Arc::new(heeded);
@@ -189,7 +206,7 @@ impl Project {
 
     /// Those that had to go are gone.
     pub(super) async fn change(&mut self, change: Change, by: &str) {
-        let Change { prepared, answer } = change;
+        let Change { prepared, answer, .. } = change;
         let changes = prepared.changes.clone();
         let outcome = self.become_of(prepared, by).await;
         let _ = answer.send(outcome.map(|()| changes).map_err(ApplyError::Refused));
@@ -206,6 +223,7 @@ impl Project {
         self.plan = plan;
         (self.declaration, self.ground) = (Arc::new(declaration), ground);
         changes.removed.iter().for_each(|agent| drop(self.members.remove(agent)));
+        self.cut_off.retain(|agent, _| unchanged.contains(agent));
         self.forget_doors();
         let changed = EventKind::RunChanged {
             by: by.to_owned(),

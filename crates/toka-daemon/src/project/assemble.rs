@@ -1,6 +1,6 @@
 //! A project is put together in one place, whether its run begins or is gone on with.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -72,6 +72,7 @@ impl Parts {
             members,
             parting: Parting::ForGood,
             batches: Vec::new(),
+            cut_off: BTreeMap::new(),
             clock: Clock::default(),
             queue,
             reports: Desk::default(),

@@ -1,7 +1,8 @@
 //! Agents that are stopped together, those first that others of them do not need, and what follows when all are gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use toka_core::event::Awaits;
 use toka_core::{AgentName, Exit, Request};
 
 use super::Project;
@@ -23,6 +24,8 @@ pub(super) enum Then {
     BeginAnew,
     /// The same, and they end by themselves: nobody stops them.
     BeginAnewAtItsEnd,
+    /// They go on after an end that the daemon before gave them; nobody stops them.
+    GoOn(Awaits),
     /// The project becomes another.
     Change(Box<Change>),
 }
@@ -38,18 +41,22 @@ impl Project {
                 self.stop_next(at);
             }
         }
+        let mut going_on = BTreeMap::new();
         for Batch { agents, by, then } in gone.into_iter().rev() {
             match then {
                 Then::Nothing => {}
                 Then::BeginAnew | Then::BeginAnewAtItsEnd => self.come_back(agents, &by).await,
+                Then::GoOn(awaits) => going_on.extend(agents.into_iter().map(|agent| (agent, awaits))),
                 Then::Change(change) => self.change(*change, &by).await,
             }
         }
+        self.go_on(going_on).await;
     }
 
     /// Nobody is given up, and the run does not end, because of agents that are about to begin anew.
     pub(super) fn hold_while_some_come_back(&mut self) {
-        let comes_back = |batch: &Batch| matches!(batch.then, Then::BeginAnew | Then::Change(_));
+        let comes_back =
+            |batch: &Batch| matches!(batch.then, Then::BeginAnew | Then::GoOn(_) | Then::Change(_));
         if self.batches.iter().any(comes_back) {
             self.state.hold();
         } else {
@@ -65,7 +72,7 @@ impl Project {
 
     fn stop_next(&mut self, at: usize) {
         let Batch { agents, by, then } = &self.batches[at];
-        if matches!(then, Then::BeginAnewAtItsEnd) {
+        if matches!(then, Then::BeginAnewAtItsEnd | Then::GoOn(_)) {
             return;
         }
         let exit = Exit::Stopped { by: by.clone() };
@@ -79,21 +86,29 @@ impl Project {
     /// Takes agents out of the groups that are being stopped, so that nothing follows for them.
     pub(super) fn leave_batches(&mut self, agents: &[AgentName]) {
         for batch in &mut self.batches {
-            if matches!(batch.then, Then::BeginAnew | Then::BeginAnewAtItsEnd) {
+            if matches!(batch.then, Then::BeginAnew | Then::BeginAnewAtItsEnd | Then::GoOn(_)) {
                 batch.agents.retain(|agent| !agents.contains(agent));
             }
         }
         self.batches.retain(|batch| !batch.agents.is_empty() || matches!(batch.then, Then::Change(_)));
     }
 
-    /// Begins agents anew that are gone.
+    /// Whether an agent begins anew when it is gone.
+    pub(super) fn comes_back(&self, agent: &AgentName) -> bool {
+        let begins = |then: &Then| matches!(then, Then::BeginAnew | Then::BeginAnewAtItsEnd | Then::GoOn(_));
+        self.batches.iter().any(|batch| begins(&batch.then) && batch.agents.contains(agent))
+    }
+
+    /// Begins agents anew that are gone. When the run ends, what becomes of them is up to the next daemon.
     pub(super) async fn come_back(&mut self, agents: BTreeSet<AgentName>, by: &str) {
         if self.state.ending().is_some() {
-            return;
+            return agents.iter().for_each(|agent| self.leave(agent, by, Awaits::Dependencies));
         }
         if let Err(error) = self.begin_anew(&agents, by).await {
-            let reason = error.to_string();
-            agents.iter().for_each(|agent| self.fail_to_begin(agent, by, &reason));
+            let exit = Exit::StartFailed { reason: error.to_string() };
+            for agent in &agents {
+                self.end_before_it_begins(agent, by, Awaits::Dependencies, exit.clone());
+            }
         }
     }
 }

@@ -76,6 +76,9 @@ impl Project {
         if matches!(request, Request::Stop | Request::Kill | Request::Pause) {
             agents.reverse();
         }
+        if matches!(request, Request::Stop | Request::Kill) {
+            self.give_up_cut_off(&agents, by);
+        }
         let decided: Vec<Answer> = agents
             .into_iter()
             .map(|agent| Answer { decision: self.decide(request, &agent), agent })
@@ -104,6 +107,10 @@ impl Project {
             }
             AgentState::Running { .. } if request == Request::Pause && !self.can_freeze(agent) => {
                 Decision::deny(DenyReason::NoFreezer)
+            }
+            // It was not to stay so.
+            AgentState::Stopping { .. } if request == Request::Stop && self.comes_back(agent) => {
+                Decision::Accept
             }
             state => decide(state, request),
         }
@@ -210,22 +217,13 @@ impl Project {
             drop(self.journal.record(None, EventKind::RunEnding { by: by.to_owned() }));
         }
         self.parting = Parting::ForGood;
-        self.stop_all(urgency, by);
-    }
-
-    /// The daemon ends, and the run does not, unless that was asked for before.
-    pub(super) fn interrupt(&mut self, urgency: Urgency, by: &str) {
-        if self.state.ending().is_none() {
-            self.parting = Parting::UntilTheNextDaemon;
-            drop(self.journal.record(None, EventKind::RunInterrupted { by: by.to_owned() }));
-        }
-        self.stop_all(urgency, by);
-    }
-
-    fn stop_all(&mut self, urgency: Urgency, by: &str) {
-        self.state.request_stop(by);
         // What was to follow a stop does not any more; whoever waits for a change hears that the run is over.
         self.batches.clear();
+        self.stop_all(urgency, by);
+    }
+
+    pub(super) fn stop_all(&mut self, urgency: Urgency, by: &str) {
+        self.state.request_stop(by);
         if urgency == Urgency::Kill {
             let by = self.state.ending().unwrap_or(by).to_owned();
             self.members.values().for_each(|member| member.end(Request::Kill, &by));

@@ -58,6 +58,7 @@ pub(super) fn expected(agent: &Agent) -> Expected {
         },
         metrics: agent.reporting.metrics.iter().map(|metric| metric.name.clone()).collect(),
         unstartable: None,
+        cut_off: None,
     }
 }
 

@@ -167,7 +167,7 @@ pub(super) async fn clear_left_behind(folders: &ProjectFolders) -> Result<Option
 }
 
 /// The agents that have processes.
-fn agents_in(cgroups: &Cgroups) -> Vec<AgentName> {
+pub(super) fn agents_in(cgroups: &Cgroups) -> Vec<AgentName> {
     let has_processes = |project: &Name, agent: &Name| !Group::open(cgroups, project, agent).is_empty();
     let named = cgroups.agents().into_iter();
     let named =
@@ -182,7 +182,7 @@ pub(crate) fn list(agents: &[AgentName]) -> String {
 }
 
 /// The projects whose last run was to go on without whoever began it, and has not ended.
-pub(crate) fn unfinished(state_dir: &Path) -> Vec<ProjectName> {
+pub fn unfinished(state_dir: &Path) -> Vec<ProjectName> {
     let entries = state_dir.join("projects").read_dir().into_iter().flatten().flatten();
     let goes_on = entries.filter(|entry| is_unfinished(&entry.path()));
     let mut names: Vec<ProjectName> =

@@ -55,6 +55,11 @@ impl Member {
         self.handle.equip(admitted.command);
     }
 
+    /// Why it does not go on after its daemon ended, although it should.
+    pub(crate) fn cut_off(&mut self, why: Option<&str>) {
+        Arc::make_mut(&mut self.expected).cut_off = why.map(Into::into);
+    }
+
     /// Ends the agent, and the checks of its objectives, which may run when its own processes are gone already.
     pub(crate) fn end(&self, request: Request, by: &str) {
         self.handle.tell(request, by);
@@ -171,7 +176,7 @@ impl Employer<'_> {
 
 /// Why one that was taken over cannot be started again, and what helps, such as a secret whose variable only the daemon
 /// before knew.
-fn lack(problems: &[Problem]) -> String {
+pub(super) fn lack(problems: &[Problem]) -> String {
     let what = problems.first().map_or("it is not admitted any more", |problem| problem.message.as_str());
     format!("{what}; `toka apply` from where all of it is there mends that")
 }

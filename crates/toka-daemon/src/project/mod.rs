@@ -12,6 +12,7 @@ mod apply;
 mod assemble;
 mod batch;
 mod command;
+mod cut;
 mod doors;
 mod drive;
 mod exec;
@@ -27,11 +28,13 @@ mod reports;
 mod schedule;
 mod summary;
 mod timetable;
+mod unattended;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use toka_core::event::Awaits;
 use toka_core::{AgentName, RunStatus};
 use toka_keeper::Keeper;
 use toka_orchestration::{Limits, RunState};
@@ -54,8 +57,10 @@ pub(crate) use exec::{Begun, ExecError, ExecRequest, exit_of};
 pub(crate) use facts::KEEPER_ANSWER;
 pub use facts::{Facts, Figures};
 pub use handle::{Earnest, Gone, Overview, ProjectHandle};
-pub(crate) use legacy::{list, unfinished};
+pub(crate) use legacy::list;
+pub use legacy::unfinished;
 pub use open::Opened;
+pub use unattended::end_unattended;
 
 use admit::Ground;
 use batch::Batch;
@@ -83,6 +88,8 @@ pub struct Project {
     parting: Parting,
     /// Groups of agents that are stopped together, and what follows.
     batches: Vec<Batch>,
+    /// Agents that were stopped with the daemon before, should go on, and could not yet.
+    cut_off: BTreeMap<AgentName, Awaits>,
     /// When the clock starts agents.
     clock: Clock,
     /// Agents that wait for room on the host.

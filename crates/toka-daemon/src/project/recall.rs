@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use toka_core::event::Awaits;
 use toka_core::restart::Lives;
 use toka_core::{AgentName, AgentState, Event, EventKind, Exit, RunStatus};
 use toka_runtime::{Adopted, AdoptedProcess, AdoptedTask, Said};
@@ -19,7 +20,7 @@ pub(super) struct Recalled {
     pub(super) left: BTreeMap<u64, Left>,
     /// The highest number that such a command had.
     pub(super) last_exec: u64,
-    /// Who ended the daemon, if it was ended and the run was not.
+    /// Who ended the daemon, if it was ended, the run was not, and no other has gone on with it.
     interrupted_by: Option<String>,
     histories: HashMap<AgentName, History>,
 }
@@ -27,10 +28,13 @@ pub(super) struct Recalled {
 /// The lives of one agent, in milliseconds since the Unix epoch.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct History {
-    /// Whether it has been started since it was to begin.
-    has_begun: bool,
-    /// Whether it ended because its daemon did.
+    stage: Stage,
+    /// Whether its time has come, where the clock starts it.
+    is_called: bool,
+    /// Whether it was stopped because its daemon ended.
     is_cut: bool,
+    /// How it would have ended, had its daemon not: it was being stopped by a clock already.
+    ending: Option<Exit>,
     /// Its main process, while it has one.
     pid: Option<i32>,
     born_ms: i64,
@@ -50,6 +54,18 @@ struct History {
     said: Said,
 }
 
+/// How far an agent has come since it was to begin.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+enum Stage {
+    /// It waits for its turn.
+    #[default]
+    Waiting,
+    /// It was started.
+    Begun,
+    /// Its next life is due, now or after a wait.
+    Due,
+}
+
 impl Recalled {
     pub(super) fn of(events: &[Event]) -> Self {
         let mut recalled = Self::default();
@@ -57,13 +73,19 @@ impl Recalled {
             recalled.status.observe(event);
             match (&event.agent, &event.kind) {
                 (None, EventKind::RunInterrupted { by }) => recalled.interrupted_by = Some(by.clone()),
+                // It has decided what becomes of them.
+                (None, EventKind::RunAdopted { .. }) => recalled.interrupted_by = None,
+                (None, EventKind::RunChanged { changed, removed, .. }) => {
+                    recalled
+                        .histories
+                        .retain(|agent, _| !changed.contains(agent) && !removed.contains(agent));
+                }
                 (None, _) => {}
                 (Some(agent), kind) => {
                     recalled.observe_exec(agent, event);
-                    let is_cut = recalled.is_cut(kind);
                     let history = recalled.histories.entry(agent.clone()).or_default();
                     history.observe(event.time_ms, kind);
-                    history.is_cut |= is_cut;
+                    history.observe_end(kind, recalled.interrupted_by.as_deref());
                 }
             }
         }
@@ -82,26 +104,24 @@ impl Recalled {
         }
     }
 
-    /// Whether this is the end of an agent that was stopped because the daemon ended.
-    fn is_cut(&self, kind: &EventKind) -> bool {
-        match (kind, &self.interrupted_by) {
-            (EventKind::AgentEnded { exit: Exit::Stopped { by }, .. }, Some(who)) => by == who,
-            _ => false,
-        }
-    }
-
-    /// Those of `agents` that were stopped because the daemon ended and are to begin anew: what waited for its turn, and what
-    /// its restart policy starts again after an end that nobody knows, as after a crash of the machine. The clock sees to
-    /// those that wait for it.
-    pub(super) fn interrupted(&self, agents: &[Agent]) -> Vec<AgentName> {
-        let goes_on = |agent: &&Agent| match self.histories.get(&agent.name) {
-            Some(history) if history.has_begun => {
-                history.is_cut && agent.restart.policy.wants(&Exit::Unknown)
-            }
-            Some(history) => history.is_cut && agent.schedule.is_none(),
-            None => false,
+    /// Those of `agents` that were stopped because the daemon ended and go on as after a crash of the machine, with what
+    /// they wait for: what waited still does; what was alive begins its next life if its restart policy starts it after an
+    /// end that nobody knows, or after the one that a clock had begun.
+    pub(super) fn interrupted(&self, agents: &[Agent]) -> BTreeMap<AgentName, Awaits> {
+        let goes_on = |agent: &Agent| {
+            let history = self.histories.get(&agent.name).filter(|history| history.is_cut)?;
+            let awaits = match history.stage {
+                Stage::Waiting if agent.schedule.is_some() && !history.is_called => Awaits::Clock,
+                Stage::Waiting => Awaits::Dependencies,
+                Stage::Due => Awaits::Room,
+                Stage::Begun => {
+                    let exit = history.ending.as_ref().unwrap_or(&Exit::Unknown);
+                    agent.restart.policy.wants(exit).then_some(Awaits::Room)?
+                }
+            };
+            Some((agent.name.clone(), awaits))
         };
-        agents.iter().filter(goes_on).map(|agent| agent.name.clone()).collect()
+        agents.iter().filter_map(goes_on).collect()
     }
 
     /// The main process of an agent that the journal does not tell the end of.
@@ -136,9 +156,13 @@ impl Recalled {
 impl History {
     fn observe(&mut self, time_ms: i64, event: &EventKind) {
         match event {
-            EventKind::AgentRequeued { .. } => *self = Self::default(),
+            EventKind::AgentRequeued { awaits, .. } => {
+                let stage = if *awaits == Awaits::Room { Stage::Due } else { Stage::Waiting };
+                *self = Self { stage, is_called: *awaits != Awaits::Clock, ..Self::default() };
+            }
+            EventKind::ScheduleFired { .. } => self.is_called = true,
             EventKind::AgentStarting => {
-                (self.has_begun, self.is_cut) = (true, false);
+                (self.stage, self.is_cut, self.ending) = (Stage::Begun, false, None);
                 if self.born_ms == 0 {
                     self.born_ms = time_ms;
                 }
@@ -161,10 +185,24 @@ impl History {
             EventKind::ProbeChanged { probe, ok: true, .. } => drop(self.said.probes.insert(*probe)),
             EventKind::LogLineSeen { text } => drop(self.said.lines.insert(text.clone())),
             EventKind::AgentRestarting { delay_ms, .. } => {
-                self.pid = None;
+                (self.stage, self.pid) = (Stage::Due, None);
                 self.restarted_ms.push(time_ms.saturating_add_unsigned(*delay_ms));
                 self.delay_ms = *delay_ms;
                 self.hasty = if *delay_ms == 0 { 0 } else { self.hasty + 1 };
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes note of an end, or of its beginning, while the daemon ends because of `interrupted_by`, if it does.
+    fn observe_end(&mut self, event: &EventKind, interrupted_by: Option<&str>) {
+        let is_by_it =
+            |exit: &Exit| matches!(exit, Exit::Stopped { by } if Some(by.as_str()) == interrupted_by);
+        match event {
+            EventKind::AgentStopping { exit } if is_by_it(exit) => self.is_cut = true,
+            EventKind::AgentStopping { exit } => self.ending = Some(exit.clone()),
+            EventKind::AgentEnded { exit, .. } => {
+                self.is_cut = is_by_it(exit) || self.is_cut && interrupted_by.is_some();
             }
             _ => {}
         }
@@ -298,35 +336,119 @@ mod tests {
         assert_eq!(life.next_life, Some(Duration::from_secs(10)), "and no wait longer than it was to be");
     }
 
+    fn stopped(by: &str) -> EventKind {
+        ended(Exit::Stopped { by: by.into() })
+    }
+
+    fn ended(exit: Exit) -> EventKind {
+        EventKind::AgentEnded { exit, duration_ms: 1, usage: Usage::default() }
+    }
+
+    fn stopping(exit: Exit) -> EventKind {
+        EventKind::AgentStopping { exit }
+    }
+
+    fn requeued(awaits: Awaits) -> EventKind {
+        EventKind::AgentRequeued { by: "somebody".into(), awaits }
+    }
+
+    fn fired() -> EventKind {
+        EventKind::ScheduleFired { due_ms: 1, next_ms: None }
+    }
+
+    /// What an agent waits for that goes on after these events.
+    fn awaited(spec: &str, events: &[EventKind]) -> Option<Awaits> {
+        let agent =
+            declared(&format!("metadata: {{name: a}}\nspec: {{process: {{command: [x]}}, {spec}}}\n"));
+        interrupted_story(events).interrupted(&[agent]).into_values().next()
+    }
+
     #[test]
     fn what_the_end_of_a_daemon_stopped_goes_on_by_its_policy() {
-        let stopped = |by: &str| EventKind::AgentEnded {
-            exit: Exit::Stopped { by: by.into() },
-            duration_ms: 1,
-            usage: Usage::default(),
-        };
-        let check = |policy: &str, events: Vec<EventKind>, expected: bool| {
-            let process = format!("process: {{command: [x]}}, type: service, restart: {{policy: {policy}}}");
-            let agent = declared(&format!("metadata: {{name: a}}\nspec: {{{process}}}\n"));
-            let goes_on = interrupted_story(&events).interrupted(&[agent]);
-            assert_eq!(!goes_on.is_empty(), expected, "{policy}: {events:?}");
+        let check = |policy: &str, events: Vec<EventKind>, expected: Option<Awaits>| {
+            let spec = format!("type: service, restart: {{policy: {policy}}}");
+            assert_eq!(awaited(&spec, &events), expected, "{policy}: {events:?}");
         };
         let lived = || vec![EventKind::AgentStarting, started()];
+        let room = Some(Awaits::Room);
         for (policy, expected) in [
-            ("always", true),
-            ("unless-stopped", true),
-            ("on-failure", true),
-            ("no", false),
-            ("on-watchdog", false),
+            ("always", room),
+            ("unless-stopped", room),
+            ("on-failure", room),
+            ("no", None),
+            ("on-watchdog", None),
         ] {
-            check(policy, [lived(), vec![interrupted(), stopped("SIGTERM")]].concat(), expected);
-            check(policy, vec![interrupted(), stopped("SIGTERM")], true);
-            check(policy, [lived(), vec![stopped("operator"), interrupted()]].concat(), false);
-            check(policy, [lived(), vec![interrupted(), stopped("operator")]].concat(), false);
+            let cut = || vec![interrupted(), stopped("SIGTERM")];
+            check(policy, [lived(), cut()].concat(), expected);
+            check(policy, cut(), Some(Awaits::Dependencies));
+            check(policy, [lived(), vec![stopped("operator"), interrupted()]].concat(), None);
+            check(policy, [lived(), vec![interrupted(), stopped("operator")]].concat(), None);
+            check(policy, [lived(), vec![restarting(9)], cut()].concat(), room);
+            check(policy, [lived(), vec![requeued(Awaits::Room)], cut()].concat(), room);
+            check(
+                policy,
+                [lived(), vec![requeued(Awaits::Dependencies)], cut()].concat(),
+                Some(Awaits::Dependencies),
+            );
         }
-        let again =
-            vec![interrupted(), stopped("SIGTERM"), EventKind::AgentRequeued { by: "recovery".into() }];
-        check("always", [lived(), again].concat(), false);
+        let again = vec![interrupted(), stopped("SIGTERM"), requeued(Awaits::Room)];
+        check("always", [lived(), again].concat(), None);
+        // It was being stopped because it was wedged.
+        let limit = Duration::from_secs(1);
+        let late = [
+            stopping(Exit::Watchdog { limit }),
+            interrupted(),
+            stopping(Exit::Stopped { by: "SIGTERM".into() }),
+            stopped("SIGTERM"),
+        ];
+        check("on-watchdog", [lived(), late.to_vec()].concat(), room);
+    }
+
+    #[test]
+    fn the_end_of_a_daemon_is_gone_on_with_once() {
+        let by = || Exit::Stopped { by: "SIGTERM".into() };
+        let adopted = || EventKind::RunAdopted { agents: 1 };
+        let killed = vec![EventKind::AgentStarting, started(), interrupted(), stopping(by())];
+        let check = |more: &[EventKind], expected: Option<Awaits>| {
+            let events = [killed.as_slice(), more].concat();
+            assert_eq!(awaited("type: service, restart: {policy: always}", &events), expected, "{more:?}");
+        };
+        let room = Some(Awaits::Room);
+        // The daemon was killed before it had ended.
+        check(&[], room);
+        check(&[adopted()], room);
+        check(&[stopped("SIGTERM")], room);
+        // The next daemon has seen to it.
+        check(&[adopted(), stopped("SIGTERM")], None);
+        // It could not be begun, and nobody has said that it is not to be.
+        check(&[stopped("SIGTERM"), adopted()], room);
+        let given_up = [requeued(Awaits::Room), stopped("operator")];
+        check(&[[stopped("SIGTERM"), adopted()].as_slice(), &given_up].concat(), None);
+        let changed = EventKind::RunChanged {
+            by: "operator".into(),
+            agents: vec![name("a")],
+            added: Vec::new(),
+            changed: vec![name("a")],
+            removed: Vec::new(),
+        };
+        check(&[stopped("SIGTERM"), adopted(), changed.clone()], None);
+        let waited = [adopted(), changed, interrupted(), stopped("SIGTERM")];
+        check(&[[stopped("SIGTERM")].as_slice(), &waited].concat(), Some(Awaits::Dependencies));
+    }
+
+    #[test]
+    fn what_the_clock_starts_waits_for_it_again_unless_its_time_had_come() {
+        let check = |events: &[EventKind], expected: Option<Awaits>| {
+            assert_eq!(awaited("schedule: {cron: '@daily'}", events), expected, "{events:?}");
+        };
+        let cut = || [interrupted(), stopped("SIGTERM")];
+        check(&cut(), Some(Awaits::Clock));
+        check(&[[fired()].as_slice(), &cut()].concat(), Some(Awaits::Dependencies));
+        let lived = [fired(), EventKind::AgentStarting, started(), ended(Exit::Code { code: 0 })];
+        check(&[lived.as_slice(), &[interrupted()]].concat(), None);
+        let queued = [fired(), requeued(Awaits::Dependencies)];
+        check(&[&lived[..], &queued, &cut()].concat(), Some(Awaits::Dependencies));
+        check(&[&cut()[..], &[requeued(Awaits::Clock)], &cut()].concat(), Some(Awaits::Clock));
     }
 
     fn interrupted() -> EventKind {
@@ -340,10 +462,17 @@ mod tests {
             time_ms: 1,
             project: name("p"),
             run: RunId::from_uuid(Uuid::nil()),
-            agent: (*kind != interrupted()).then(|| name("a")),
+            agent: (!is_of_the_run(kind)).then(|| name("a")),
             kind: kind.clone(),
         };
         Recalled::of(&(1..).zip(kinds).map(event).collect::<Vec<_>>())
+    }
+
+    fn is_of_the_run(kind: &EventKind) -> bool {
+        matches!(
+            kind,
+            EventKind::RunInterrupted { .. } | EventKind::RunAdopted { .. } | EventKind::RunChanged { .. }
+        )
     }
 
     fn declared(text: &str) -> Agent {

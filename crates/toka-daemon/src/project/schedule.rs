@@ -180,6 +180,13 @@ impl Project {
         self.batches.push(Batch { agents: BTreeSet::from([agent.clone()]), by: CLOCK.to_owned(), then });
     }
 
+    /// One that waits for the clock again, and whose times were over meanwhile, need not wait.
+    pub(super) fn forgo_without_times(&mut self, agent: &AgentName) {
+        if !self.clock.timetable.has(agent) {
+            self.forgo(agent);
+        }
+    }
+
     /// It has no more times. One that waits for the clock would do so forever.
     fn forgo(&mut self, agent: &AgentName) {
         self.state.forgo_clock(&self.plan, agent);

@@ -61,4 +61,10 @@ impl Seen {
     pub(super) fn anew() -> Self {
         Self { called: true, ..Self::default() }
     }
+
+    /// All that is known of an agent that goes on after its daemon had cut it off: it asks nobody, as one that comes back by
+    /// itself.
+    pub(super) fn going_on(&self) -> Self {
+        Self { called: true, passed: true, restarted: true, ..self.clone() }
+    }
 }
