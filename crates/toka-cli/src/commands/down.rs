@@ -41,6 +41,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn one(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
     let found = match reach.find(&[]).await {
         Ok(found) => found,
+        // Only where nobody runs what is meant.
+        Err(error) if reach.project.is_none() && !reach.running().await?.is_empty() => return Err(error),
         Err(error) => return without_daemon(reach).await?.ok_or(error),
     };
     let outcome = found.client.command(found.name(), &Command::Down { urgency }, LONGEST).await;
@@ -80,11 +82,18 @@ async fn all(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
     }
     // Runs that a signal had left to a next daemon: there is none that drives them now.
     let state = Folders::find(reach.state_dir.as_deref())?.state;
+    let mut obstacle = None;
     for project in unfinished(&state) {
-        match end_open(reach, &project).await? {
-            true => told.push_str(&format!("{project} is down\n")),
-            false => return Err(reach.nothing_runs().into()),
+        match end_open(reach, &project).await {
+            Ok(true) => told.push_str(&format!("{project} is down\n")),
+            // Somebody else has it, or has ended it.
+            Ok(false) => {}
+            Err(error) => drop(obstacle.get_or_insert(error)),
         }
+    }
+    if let Some(error) = obstacle {
+        eprint!("{told}");
+        return Err(error);
     }
     if told.is_empty() { Ok("nothing runs\n".to_owned()) } else { Ok(told) }
 }
@@ -104,8 +113,8 @@ async fn without_daemon(reach: &Reach) -> anyhow::Result<Option<String>> {
 
 /// Ends an open run; not one that somebody drives.
 async fn end_open(reach: &Reach, project: &ProjectName) -> anyhow::Result<bool> {
-    let state = Folders::find(reach.state_dir.as_deref())?.state;
-    match end_unattended(&state, project, "operator").await {
+    let Folders { state, run, .. } = Folders::find(reach.state_dir.as_deref())?;
+    match end_unattended((&state, &run), project, "operator").await {
         Ok(ended) => Ok(ended),
         Err(RunError::Lock(LockError::Held(_))) => Ok(false),
         Err(error) => Err(refusal::failure(error.exit_code(), &error).into()),

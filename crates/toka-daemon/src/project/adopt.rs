@@ -87,7 +87,13 @@ impl Project {
             Some(attached) => Legacy::kept(attached, &heir, folders, run).await?,
             None => {
                 furnish(&mut admitted, &recalled, &ground.caller);
-                Legacy::found(heir, folders, run, orphans(&admitted, &recalled, folders)).await?
+                let found = Legacy::found(heir, folders, run, orphans(&admitted, &recalled, folders)).await?;
+                // Somebody may have ended it while nobody had its lock.
+                if !is_unfinished(&root) {
+                    found.keeper.shutdown().await;
+                    return Ok(None);
+                }
+                found
             }
         };
         let (seen, events) = mpsc::unbounded_channel();

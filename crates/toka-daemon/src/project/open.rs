@@ -207,7 +207,7 @@ impl Drop for RunFolder {
 }
 
 /// Removes the folder of sockets and secrets, all of which are gone by now.
-fn remove_run_folder(folder: &Path) {
+pub(super) fn remove_run_folder(folder: &Path) {
     if let Err(error) = std::fs::remove_dir_all(folder)
         && error.kind() != io::ErrorKind::NotFound
     {

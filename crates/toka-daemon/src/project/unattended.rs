@@ -1,15 +1,18 @@
 //! A run that is open, and that nobody drives: its daemon was ended or the machine was. Whoever wants no daemon to go on with
 //! it ends it here, under the project's lock.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use toka_core::event::Usage;
-use toka_core::{EventKind, Exit, ExitCode, ProjectName, RunStatus};
+use toka_core::{AgentName, EventKind, Exit, ExitCode, ProjectName, RunStatus};
 use toka_sandbox::Cgroups;
 use toka_sandbox::cgroup::Layout;
 
 use super::adopt::last_run;
 use super::legacy::{agents_in, is_unfinished};
+use super::open::remove_run_folder;
+use super::recall::Recalled;
 use crate::folders::{LOCK, group_name, journal_in};
 use crate::journal::{Journal, Stamp};
 use crate::lock::ProjectLock;
@@ -19,7 +22,11 @@ use crate::{FolderError, RunError};
 ///
 /// # Errors
 /// When somebody drives it, agents of it still run, or its journal cannot be written.
-pub async fn end_unattended(state_dir: &Path, project: &ProjectName, by: &str) -> Result<bool, RunError> {
+pub async fn end_unattended(
+    (state_dir, run_dir): (&Path, &Path),
+    project: &ProjectName,
+    by: &str,
+) -> Result<bool, RunError> {
     let root = state_dir.join("projects").join(project.as_str());
     if !is_unfinished(&root) {
         return Ok(false);
@@ -32,11 +39,14 @@ pub async fn end_unattended(state_dir: &Path, project: &ProjectName, by: &str) -
     if !is_unfinished(&root) {
         return Ok(false);
     }
-    let agents = agents_in(&Cgroups::new(Layout::probe(Path::new("/")), &group_name(&real)));
-    if !agents.is_empty() {
-        return Err(RunError::LeftBehind { project: project.clone(), agents });
-    }
     let (run, past) = last_run(&root)?;
+    let cgroups = Cgroups::new(Layout::probe(Path::new("/")), &group_name(&real));
+    // Groups lie below that of whoever ran the daemon, which need not be ours; the processes themselves say where they are.
+    let mut agents: BTreeSet<AgentName> = agents_in(&cgroups).into_iter().collect();
+    agents.extend(living(&cgroups, project, &Recalled::of(&past)));
+    if !agents.is_empty() {
+        return Err(RunError::LeftBehind { project: project.clone(), agents: agents.into_iter().collect() });
+    }
     let mut status = RunStatus::default();
     past.iter().for_each(|event| status.observe(event));
     let (path, stamp) = (journal_in(&root), Stamp { project: project.clone(), run });
@@ -55,5 +65,18 @@ pub async fn end_unattended(state_dir: &Path, project: &ProjectName, by: &str) -
         let source = std::io::Error::other("it cannot be written");
         return Err(RunError::Journal { path, source });
     }
+    // Without its keeper's socket nobody takes it for something that runs.
+    remove_run_folder(&run_dir.join(project.as_str()));
     Ok(true)
+}
+
+/// The agents whose main process the journal tells of and the kernel still has.
+fn living(cgroups: &Cgroups, project: &ProjectName, recalled: &Recalled) -> Vec<AgentName> {
+    let lives = |agent: &AgentName| {
+        let pid = recalled.pid_of(agent)?;
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        (cgroups.owner(&groups)? == (project.to_string(), agent.to_string())).then_some(())
+    };
+    let agents = recalled.status.agents().iter().map(|agent| agent.name.clone());
+    agents.filter(|agent| lives(agent).is_some()).collect()
 }
