@@ -35,6 +35,10 @@ use crate::declaration::Parsed;
 use crate::folders::{ProjectFolders, journal_in};
 use crate::{Declaration, FolderError, RunError};
 
+/// How often a keeper may go while it is being attached to: all that it listens with goes with it, so the second try finds
+/// nobody there.
+const TRIES: usize = 3;
+
 /// Where a run may be that another daemon began.
 #[derive(Debug, Clone)]
 pub struct AdoptOptions {
@@ -56,6 +60,13 @@ impl Project {
     /// read: its agents run on.
     pub async fn adopt(options: AdoptOptions) -> Result<Option<Opened>, RunError> {
         let span = tracing::info_span!("run", project = %options.project, run = tracing::field::Empty);
+        for _ in 1..TRIES {
+            match Self::take_over(options.clone(), span.clone()).instrument(span.clone()).await {
+                // It was killed together with its daemon, and could still be reached while the kernel took it down.
+                Err(RunError::Keeper(KeeperError::Gone)) => {}
+                done => return done,
+            }
+        }
         Self::take_over(options, span.clone()).instrument(span).await
     }
 

@@ -101,6 +101,8 @@ impl Project {
         }
         drop(doors);
         drop(run_folder);
+        // What it was told last is written before anybody else may write.
+        drop(journal);
         drop(lock);
     }
 
