@@ -156,6 +156,23 @@ impl Unparsed {
 }
 
 #[cfg(test)]
+impl Declaration {
+    /// What one file declares, for a caller without an environment.
+    pub(crate) fn of_text(text: &str) -> Self {
+        Self {
+            files: vec![SourceFile { path: "/w/all.yaml".into(), text: text.into() }],
+            enable: BTreeSet::new(),
+            workspace: "/w".into(),
+            policy: Policy::default(),
+            max_concurrent: None,
+            pressure: Default::default(),
+            home: "/home/me".into(),
+            environment: BTreeMap::new(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -166,26 +183,12 @@ spec:
   secrets: {key: {env: API_KEY}}
 ";
 
-    fn declaration(text: &str) -> Declaration {
-        let file = SourceFile { path: "/w/a.yaml".into(), text: text.into() };
-        Declaration {
-            files: vec![file],
-            enable: BTreeSet::new(),
-            workspace: "/w".into(),
-            policy: Policy::default(),
-            max_concurrent: None,
-            pressure: Default::default(),
-            home: "/home/me".into(),
-            environment: BTreeMap::new(),
-        }
-    }
-
     #[test]
     fn only_what_agents_ask_for_is_taken_along_and_no_secret_is_kept() {
         let variables = [("PATH", "/bin"), ("CI", "1"), ("API_KEY", "hush"), ("OTHER", "x")];
         let environment = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
         let caller = Caller { environment, home: "/home/me".into() };
-        let mut declared = declaration(TEXT);
+        let mut declared = Declaration::of_text(TEXT);
         let agents = declared.parse().expect("valid").set.agents;
         declared.environment = Declaration::environment_of(&caller, &agents);
         let names: Vec<&str> = declared.environment.keys().map(String::as_str).collect();
@@ -201,8 +204,8 @@ spec:
 
     #[test]
     fn a_broken_file_is_told_with_its_place() {
-        let unparsed = declaration("metadata: {nam: a}\n").parse().expect_err("broken");
+        let unparsed = Declaration::of_text("metadata: {nam: a}\n").parse().expect_err("broken");
         assert!(unparsed.errors() > 0);
-        assert!(unparsed.sources.files().any(|file| unparsed.sources.path(file) == "/w/a.yaml"));
+        assert!(unparsed.sources.files().any(|file| unparsed.sources.path(file) == "/w/all.yaml"));
     }
 }

@@ -351,16 +351,7 @@ mod tests {
     fn nobody_is_given_up_because_of_one_that_has_begun_anew_since() {
         let text = "metadata: {name: a}\nspec: {process: {command: [x]}}\n---\nmetadata: {name: b}\n\
             spec: {process: {command: [x]}}\ndependencies: {required: {a: {reason: r, condition: completed_successfully}}}\n";
-        let declaration = Declaration {
-            files: vec![crate::declaration::SourceFile { path: "/w/all.yaml".into(), text: text.into() }],
-            enable: BTreeSet::new(),
-            workspace: "/w".into(),
-            policy: Default::default(),
-            max_concurrent: None,
-            pressure: Default::default(),
-            home: "/home/me".into(),
-            environment: Default::default(),
-        };
+        let declaration = Declaration::of_text(text);
         let plan = declaration.parse().unwrap_or_else(|found| panic!("{:?}", found.diagnostics)).plan;
         let name = |text: &str| Name::new(text).expect("a label");
         let stopped = Exit::Stopped { by: "operator".into() };

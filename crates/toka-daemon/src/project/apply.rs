@@ -295,20 +295,9 @@ fn strip(value: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::declaration::SourceFile;
 
     fn parsed(texts: &[&str]) -> Parsed {
-        let file = |text: &&str| SourceFile { path: "/w/all.yaml".into(), text: (*text).to_owned() };
-        let declaration = Declaration {
-            files: texts.iter().map(file).collect(),
-            enable: BTreeSet::new(),
-            workspace: "/w".into(),
-            policy: Default::default(),
-            max_concurrent: None,
-            pressure: Default::default(),
-            home: "/home/me".into(),
-            environment: Default::default(),
-        };
+        let declaration = Declaration::of_text(&texts.join("---\n"));
         declaration.parse().unwrap_or_else(|unparsed| panic!("{:?}", unparsed.diagnostics))
     }
 
