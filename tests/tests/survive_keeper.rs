@@ -4,10 +4,12 @@
 mod survive_support;
 
 use std::fs;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept, bind, listen, socket};
+use nix::unistd::{Pid, close};
 use serde_json::Value;
 use survive_support::{
     daemon_pid, eventually, keeper_pid, kill_both, kill_daemon, kill_keeper, lines_of, serve_again,
@@ -37,6 +39,32 @@ fn a_terminal_outlives_a_keeper_and_then_a_daemon() {
     ask(&scene, "asked");
     eventually("it has said both", || lines_of(&scene, "asked") == ["begun", "asked"]);
     assert_eq!(detached.inspect("asked")["pid"], pid);
+}
+
+#[test]
+fn a_keeper_that_dies_while_it_is_attached_to_is_nobody() {
+    let Some(user) = User::root().filter(|user| live_on(*user)) else { return };
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[Document::service("kept", "exec sleep 1000")]);
+    eventually("it runs", || detached.state("kept") == "running");
+    let before = detached.inspect("kept")["pid"].clone();
+    kill_both(&scene);
+    // What a killed process listened with can be reached until the kernel has closed it.
+    let path = scene.state().join("run").join(scene.name()).join("keeper.sock");
+    fs::remove_file(&path).expect("it left its socket");
+    let dying =
+        socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    bind(dying.as_raw_fd(), &UnixAddr::new(&path).expect("it fits")).expect("bound");
+    listen(&dying, Backlog::new(1).expect("one")).expect("it listens");
+    let gone = std::thread::spawn(move || {
+        let reached = accept(dying.as_raw_fd()).expect("a daemon");
+        drop(dying);
+        close(reached).expect("ours");
+    });
+    serve_again(&scene);
+    gone.join().expect("no panic");
+    assert_eq!(detached.inspect("kept")["pid"], before);
+    assert_eq!(starts_of(&detached, "kept"), 1);
 }
 
 #[test]
