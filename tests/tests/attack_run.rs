@@ -50,7 +50,7 @@ fn runtime(scene: &Scene, name: &str) -> PathBuf {
 }
 
 fn scene(user: User) -> Scene {
-    Scene::new(user).env("SOME_TOKEN", "token")
+    Scene::new(user).env("SOME_TOKEN", "token").env("TOKA_TRUST", "all")
 }
 
 fn expect(tries: &[Try], answers: &[Answer]) {

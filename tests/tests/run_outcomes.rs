@@ -165,11 +165,7 @@ fn a_plan_finds_what_a_run_finds(user: User) {
         (Document::shell("fine", "true"), 0, "`toka run` would start this."),
         (Document::command("lost", &["no-such-program"]), 65, "there is no program \"no-such-program\""),
         (Document::bare("far").spec("process: {shell: 'true', working_dir: absent}"), 65, "working folder"),
-        (
-            Document::shell("shy", "true").spec("secrets: {key: {env: NO_SUCH_VARIABLE}}"),
-            78,
-            "NO_SUCH_VARIABLE",
-        ),
+        (Document::shell("shy", "true").spec("secrets: {key: {file: no-such-file}}"), 78, "no-such-file"),
         (Document::shell("greedy", "true").section("security: {network: full}"), 77, "network:full"),
     ] {
         let scene = Scene::new(user);
@@ -473,7 +469,7 @@ fn services_are_stopped_when_the_tasks_are_done(user: User) {
 }
 
 fn secrets_are_files(user: User) {
-    let scene = Scene::new(user).env("SOME_TOKEN", "from-the-environment");
+    let scene = Scene::new(user).env("SOME_TOKEN", "from-the-environment").env("TOKA_TRUST", "all");
     scene.write(&scene.home().join("token"), "from-a-file");
     let token = scene.home().join("token");
     let agent = Document::shell(
@@ -521,6 +517,7 @@ fn every_stage_is_a_span_for_those_who_ask(user: User) {
 fn no_span_knows_a_secret(user: User) {
     let scene = Scene::new(user)
         .env("TOKA_LOG", "trace")
+        .env("TOKA_TRUST", "all")
         .env("TOKEN", "hunter2-secret")
         .env("PASSED", "hunter2-passed");
     let agent = Document::bare("one")

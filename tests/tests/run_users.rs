@@ -18,7 +18,7 @@ fn agent(name: &str, user: &str, line: &str) -> Document {
 
 /// As root the user must exist; everybody else is refused, with what would help.
 fn who_may_be_somebody_else(user: User) {
-    let scene = Scene::new(user);
+    let scene = Scene::new(user).env("TOKA_TRUST", "all");
     for (wanted, as_root, as_others) in
         [("no-such-user-of-tests", 78, 78), ("dynamic", 0, 78), ("invoking", 0, 0), ("nobody", 0, 78)]
     {
@@ -52,7 +52,7 @@ fn lives(user: &str, check: impl Fn(u32, &Scene)) {
     let Some(root) = User::root() else { return };
     // Whatever the caller's umask, the way to its own folders is open to it.
     let careful = ["sh", "-c", "umask 077; exec \"$@\"", "sh"].map(Into::into).to_vec();
-    let scene = Scene::new(root).env("KEY", "of-the-agent").wrapper(careful);
+    let scene = Scene::new(root).env("KEY", "of-the-agent").env("TOKA_TRUST", "all").wrapper(careful);
     scene.write(&scene.workspace().join("open.txt"), "for everybody\n");
     let closed = scene.workspace().join("closed.txt");
     scene.write(&closed, "for root\n");
@@ -122,7 +122,7 @@ fn the_plan_shows_the_user() {
     if !require(&[Need::Root]) {
         return;
     }
-    let scene = Scene::new(User::Root);
+    let scene = Scene::new(User::Root).env("TOKA_TRUST", "all");
     let mut words = scene.run_words(&[agent("one", "nobody", "true")], &[]);
     words[1] = "plan".into();
     // A plan starts nothing, and waits for nothing.

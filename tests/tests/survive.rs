@@ -314,7 +314,7 @@ fn a_daemon_that_is_stopped_leaves_its_runs_to_the_next(user: User) {
 }
 
 fn a_secret_that_only_the_former_daemon_knew_is_asked_for_again(user: User) {
-    let scene = Scene::new(user).env("KEY", "s3cret-value");
+    let scene = Scene::new(user).env("KEY", "s3cret-value").env("TOKA_TRUST", "all");
     let script = "cat \"$CREDENTIALS_DIRECTORY/key\" >> ~/seen; echo >> ~/seen; until [ -e ~/go ]; do sleep 0.02; done; rm ~/go; exit 3";
     let agent = |name: &str| {
         Document::service(name, script)

@@ -140,7 +140,8 @@ fn what_was_to_begin_anew_does_so_in_the_next_daemon(user: User) {
 }
 
 fn a_change_that_was_not_done_leaves_what_was_declared_whole(user: User) {
-    let scene = Scene::new(user).env("FORMER", "former-value").env("LATER", "later-value");
+    let scene =
+        Scene::new(user).env("FORMER", "former-value").env("LATER", "later-value").env("TOKA_TRUST", "all");
     let seeing = |variable: &str| {
         let line = format!("echo ${variable}; {DEAF}");
         Document::bare("changed")
@@ -166,7 +167,7 @@ fn a_change_that_was_not_done_leaves_what_was_declared_whole(user: User) {
 }
 
 fn one_that_cannot_go_on_yet_does_when_it_can(user: User) {
-    let scene = Scene::new(user).env("KEY", "s3cret-value");
+    let scene = Scene::new(user).env("KEY", "s3cret-value").env("TOKA_TRUST", "all");
     let secret = |name: &str| Document::service(name, "exec sleep 1000").spec("secrets: {key: {env: KEY}}");
     let agents = [secret("keyed"), secret("unwanted"), Document::service("plain", "exec sleep 1000")];
     let detached = scene.detach(&agents);

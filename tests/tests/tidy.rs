@@ -14,8 +14,9 @@ use toka_tests::workspace_root;
 /// crate that is not in it has no place in the layers yet.
 const LAYERS: &[(&str, &[&str])] = &[
     ("toka-core", &[]),
-    ("toka-workstream", &["toka-core"]),
-    ("toka-sandbox", &["toka-core"]),
+    ("toka-files", &[]),
+    ("toka-workstream", &["toka-core", "toka-files"]),
+    ("toka-sandbox", &["toka-core", "toka-files"]),
     ("toka-store", &["toka-core"]),
     ("toka-agent", &["toka-core"]),
     ("toka-keeper", &["toka-core", "toka-sandbox"]),
@@ -26,6 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "toka-daemon",
         &[
             "toka-core",
+            "toka-files",
             "toka-workstream",
             "toka-sandbox",
             "toka-store",

@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Validate(commands::validate::Args),
     /// Show what would run, in which order, and every rule that would be enforced
     Plan(commands::plan::Args),
+    /// Show what workstreams ask for beyond their workspace, and record that you trust them with it
+    Trust(commands::trust::Args),
     /// Show what agents wrote, while they run and afterwards
     Logs(commands::logs::Args),
     /// Write a commented workstream file to start from

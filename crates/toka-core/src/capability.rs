@@ -3,13 +3,13 @@
 //! A known name opens something; an unknown one is a label that grants nothing. What is dangerous is granted only by
 //! `--allow NAME` or a policy file; everything else is granted because it was declared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::NetworkAccess;
+use crate::{AgentName, NetworkAccess};
 
 /// Something that an agent asks to be allowed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,6 +39,18 @@ pub enum Capability {
     Device(String),
     /// `webhook:HOST` or `webhook:HOST:PORT`, dangerous: reports are sent there.
     Webhook(String),
+    /// `secret-file:PATH`, dangerous: a file outside the workspace is given to the agent as a secret.
+    SecretFile(String),
+    /// `secret-variable:NAME`, dangerous: a variable of the caller is given to the agent as a secret.
+    SecretVariable(String),
+    /// `environment-from:NAME`, dangerous: a variable of the caller is passed through.
+    EnvironmentFrom(String),
+    /// `user:NAME`, dangerous: the agent's processes are another user's.
+    User(String),
+    /// `declaration-write`, dangerous: workstream files, `agents/` and `toka.yaml` of the workspace can be written.
+    DeclarationWrite,
+    /// `git-init`, dangerous: a git repository may be made in the workspace where there was none.
+    GitInit,
     /// Any other name: it grants nothing.
     Label(String),
 }
@@ -72,7 +84,7 @@ pub const KNOWN: &[KnownCapability] = &[
         &["file-write", "fs-write", "write-files"],
         true,
         false,
-        "Write the workspace except .git/hooks, .git/config and workstream files, or the path after the colon.",
+        "Write the workspace except git's hooks and settings, workstream files, agents/ and toka.yaml, or the path after the colon.",
     ),
     known(
         "git-access",
@@ -126,6 +138,24 @@ pub const KNOWN: &[KnownCapability] = &[
         true,
         "Have reports sent to a web server: the host after the colon, or host:port.",
     ),
+    known("secret-file", &[], true, true, "Be given a file outside the workspace as a secret."),
+    known("secret-variable", &["secret-env"], true, true, "Be given a variable of the caller as a secret."),
+    known("environment-from", &[], true, true, "See a variable of the caller: the name after the colon."),
+    known("user", &[], true, true, "Run as another user: the name after the colon, or `dynamic`."),
+    known(
+        "declaration-write",
+        &["workstream-write"],
+        false,
+        true,
+        "Write workstream files, the folder agents/ and toka.yaml, where a grant of the workspace reaches them.",
+    ),
+    known(
+        "git-init",
+        &["repository-create"],
+        false,
+        true,
+        "Make a git repository in the workspace where there was none; git obeys its settings when you use it.",
+    ),
 ];
 
 const fn known(
@@ -170,6 +200,12 @@ impl Capability {
             ("filesystem-outside", Some(path)) => Self::Outside(path),
             ("device", Some(path)) => Self::Device(path),
             ("webhook", Some(host)) => Self::Webhook(host.to_ascii_lowercase()),
+            ("secret-file", Some(path)) => Self::SecretFile(path),
+            ("secret-variable", Some(name)) => Self::SecretVariable(name),
+            ("environment-from", Some(name)) => Self::EnvironmentFrom(name),
+            ("user", Some(name)) => Self::User(name),
+            ("declaration-write", _) => Self::DeclarationWrite,
+            ("git-init", _) => Self::GitInit,
             (name, _) => Self::Label(name.to_owned()),
         }
     }
@@ -183,6 +219,29 @@ impl Capability {
     /// Whether a person must grant it.
     pub fn is_dangerous(&self) -> bool {
         self.known().is_some_and(|row| row.dangerous)
+    }
+
+    /// What it means in words, as the end of a sentence that begins with "the agent may".
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::NetworkFull => "reach everything that the host reaches over the network".to_owned(),
+            Self::SandboxOff => "run without a sandbox, with all your rights".to_owned(),
+            Self::Outside(path) => format!("use {path}, outside the workspace"),
+            Self::Device(path) => format!("open the device {path}"),
+            Self::Webhook(host) => format!("have reports sent to {host}"),
+            Self::SecretFile(path) => format!("read the content of {path}, as a secret"),
+            Self::SecretVariable(name) => format!("read your variable {name}, as a secret"),
+            Self::EnvironmentFrom(name) => format!("see your variable {name}"),
+            Self::User(name) if name == "dynamic" => "run as a user of its own".to_owned(),
+            Self::User(name) => format!("run as the user {name}"),
+            Self::DeclarationWrite => {
+                "change workstream files, agents/ and toka.yaml in the workspace".to_owned()
+            }
+            Self::GitInit => {
+                "make a git repository in the workspace, whose settings git obeys when you use it".to_owned()
+            }
+            other => format!("have {other}"),
+        }
     }
 
     /// The known name nearest to a label, when it is near enough to be a slip of the pen.
@@ -220,6 +279,12 @@ impl fmt::Display for Capability {
             Self::Outside(path) => write!(f, "filesystem-outside:{path}"),
             Self::Device(path) => write!(f, "device:{path}"),
             Self::Webhook(host) => write!(f, "webhook:{host}"),
+            Self::SecretFile(path) => write!(f, "secret-file:{path}"),
+            Self::SecretVariable(name) => write!(f, "secret-variable:{name}"),
+            Self::EnvironmentFrom(name) => write!(f, "environment-from:{name}"),
+            Self::User(name) => write!(f, "user:{name}"),
+            Self::DeclarationWrite => f.write_str("declaration-write"),
+            Self::GitInit => f.write_str("git-init"),
             Self::Label(text) => f.write_str(text),
         }
     }
@@ -244,14 +309,41 @@ impl NetworkAccess {
     }
 }
 
-/// What a person allowed, by `--allow NAME` or in a policy file (`toka.yaml`: `allow: […]`, `deny: […]`).
+/// What a person allowed: by `--allow NAME`, in a policy file (`allow: […]`, `deny: […]`), or by `toka trust`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Policy {
-    /// Granted although dangerous.
+    /// Granted although dangerous, to every agent.
     pub allow: BTreeSet<Capability>,
     /// Refused although harmless.
     pub deny: BTreeSet<Capability>,
+    /// What was trusted agent by agent.
+    pub trust: Trust,
+}
+
+/// What a person trusts the agents of a workspace with, besides what the policy allows to all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// These demands of these agents, by the names in their files (all replicas have one).
+    Recorded(BTreeMap<AgentName, BTreeSet<Capability>>),
+    /// Every demand: `--trust`, or `TOKA_TRUST=all`.
+    Everything,
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self::Recorded(BTreeMap::new())
+    }
+}
+
+impl Trust {
+    fn covers(&self, agent: &AgentName, capability: &Capability) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Recorded(agents) => agents.get(agent).is_some_and(|rules| covers(rules, capability)),
+        }
+    }
 }
 
 /// Why a capability was refused.
@@ -266,15 +358,17 @@ pub enum Refusal {
 }
 
 impl Policy {
-    /// Decides whether `capability` may be had. A rule without a path covers every path of its name; deny wins.
+    /// Decides whether the agent, by the name in its file, may have `capability`. A rule without a path covers every path
+    /// of its name; deny wins.
     ///
     /// # Errors
     /// When it is denied, or dangerous and not granted.
-    pub fn decide(&self, capability: &Capability) -> Result<(), Refusal> {
+    pub fn decide(&self, agent: &AgentName, capability: &Capability) -> Result<(), Refusal> {
         if covers(&self.deny, capability) {
             return Err(Refusal::Denied(capability.clone()));
         }
-        if capability.is_dangerous() && !covers(&self.allow, capability) {
+        let granted = || covers(&self.allow, capability) || self.trust.covers(agent, capability);
+        if capability.is_dangerous() && !granted() {
             return Err(Refusal::NotGranted(capability.clone()));
         }
         Ok(())
@@ -287,7 +381,8 @@ fn covers(rules: &BTreeSet<Capability>, capability: &Capability) -> bool {
         (Capability::FilesystemRead(None), Capability::FilesystemRead(_))
         | (Capability::FilesystemWrite(None), Capability::FilesystemWrite(_)) => true,
         (Capability::Outside(root), Capability::Outside(path))
-        | (Capability::Device(root), Capability::Device(path)) => is_below(path, root),
+        | (Capability::Device(root), Capability::Device(path))
+        | (Capability::SecretFile(root), Capability::SecretFile(path)) => is_below(path, root),
         // A host without a port is all of its ports.
         (Capability::Webhook(host), Capability::Webhook(asked)) => {
             asked.rsplit_once(':').is_some_and(|(asked, _)| asked == host)
@@ -308,6 +403,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn agent() -> AgentName {
+        AgentName::new("web").expect("a label")
+    }
+
+    #[test]
+    fn trust_is_for_one_agent_and_deny_wins_over_it() {
+        let (secret, other) =
+            (Capability::SecretVariable("KEY".into()), AgentName::new("other").expect("a label"));
+        let recorded = Trust::Recorded([(agent(), [secret.clone()].into())].into());
+        let policy = Policy { trust: recorded, ..Policy::default() };
+        assert_eq!(policy.decide(&agent(), &secret), Ok(()));
+        assert_eq!(policy.decide(&other, &secret), Err(Refusal::NotGranted(secret.clone())));
+        let longer = Capability::SecretVariable("KEY2".into());
+        assert!(policy.decide(&agent(), &longer).is_err());
+        let policy = Policy { trust: Trust::Everything, deny: [secret.clone()].into(), ..Policy::default() };
+        assert_eq!(policy.decide(&other, &longer), Ok(()));
+        assert_eq!(policy.decide(&agent(), &secret), Err(Refusal::Denied(secret)));
+    }
 
     #[test]
     fn spellings() {
@@ -335,15 +449,15 @@ mod tests {
         let policy = Policy::default();
         for row in KNOWN {
             let capability = Capability::of_row(row.name, Some("/x".into()));
-            assert_eq!(policy.decide(&capability).is_ok(), !row.dangerous, "{}", row.name);
+            assert_eq!(policy.decide(&agent(), &capability).is_ok(), !row.dangerous, "{}", row.name);
         }
     }
 
     #[test]
     fn a_grant_covers_what_lies_below_it_and_nothing_beside() {
         let policy = Policy { allow: [Capability::Outside("/data".into())].into(), ..Policy::default() };
-        assert!(policy.decide(&Capability::Outside("/data/in".into())).is_ok());
-        assert!(policy.decide(&Capability::Outside("/database".into())).is_err());
+        assert!(policy.decide(&agent(), &Capability::Outside("/data/in".into())).is_ok());
+        assert!(policy.decide(&agent(), &Capability::Outside("/database".into())).is_err());
     }
 
     #[test]
@@ -358,15 +472,21 @@ mod tests {
             ("webhook:hooks.example.org:4", false),
         ] {
             let policy = Policy { allow: [Capability::parse(rule)].into(), ..Policy::default() };
-            assert_eq!(policy.decide(&asked).is_ok(), granted, "{rule}");
+            assert_eq!(policy.decide(&agent(), &asked).is_ok(), granted, "{rule}");
         }
     }
 
     #[test]
     fn deny_wins() {
-        let policy =
-            Policy { allow: [Capability::NetworkFull].into(), deny: [Capability::NetworkFull].into() };
-        assert_eq!(policy.decide(&Capability::NetworkFull), Err(Refusal::Denied(Capability::NetworkFull)));
+        let policy = Policy {
+            allow: [Capability::NetworkFull].into(),
+            deny: [Capability::NetworkFull].into(),
+            ..Policy::default()
+        };
+        assert_eq!(
+            policy.decide(&agent(), &Capability::NetworkFull),
+            Err(Refusal::Denied(Capability::NetworkFull))
+        );
     }
 
     proptest! {

@@ -4,7 +4,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::capability::{Policy, Refusal};
-use crate::{Capability, Confinement, Declared, SandboxMode};
+use crate::{AgentName, Capability, Confinement, Declared, SandboxMode};
 
 /// Where relative paths begin, and how links are followed.
 pub struct Ground<'a> {
@@ -14,6 +14,18 @@ pub struct Ground<'a> {
     pub user_home: &'a Path,
     /// The path without links, as far as it is there: a link in the workspace must not lead out of it unnoticed.
     pub resolve: &'a dyn Fn(&Path) -> PathBuf,
+}
+
+impl Ground<'_> {
+    /// The absolute path that a declared one means: `~/` is the home of the user who runs Toka, and a relative one lies in
+    /// the workspace. Dots are resolved in the text, links are not followed.
+    pub fn locate(&self, declared: &str) -> PathBuf {
+        normalise(&match declared.strip_prefix("~/") {
+            Some(rest) => self.user_home.join(rest),
+            None if declared == "~" => self.user_home.to_owned(),
+            None => self.workspace.join(declared),
+        })
+    }
 }
 
 /// The capabilities that `confinement` asks for, named or implied, each with the place that asks; in the order of the
@@ -41,16 +53,17 @@ pub fn demands(confinement: &Confinement, ground: &Ground<'_>) -> Vec<Declared<C
     found
 }
 
-/// Those of the demands that the policy refuses, with the reason.
+/// Those of the agent's demands that the policy refuses, with the reason.
 pub fn refused<'a>(
+    agent: &AgentName,
     demands: &'a [Declared<Capability>],
     policy: &Policy,
 ) -> impl Iterator<Item = (&'a Declared<Capability>, Refusal)> {
-    demands.iter().filter_map(|demand| Some((demand, policy.decide(&demand.value).err()?)))
+    demands.iter().filter_map(move |demand| Some((demand, policy.decide(agent, &demand.value).err()?)))
 }
 
 /// What it takes to reach a declared path or glob: nothing below the workspace, else a grant for the path.
-fn outside(declared: &str, ground: &Ground<'_>) -> Option<Capability> {
+pub fn outside(declared: &str, ground: &Ground<'_>) -> Option<Capability> {
     let whole = match declared.strip_prefix("~/") {
         Some(rest) => ground.user_home.join(rest),
         None if declared == "~" => ground.user_home.to_owned(),
@@ -142,9 +155,10 @@ mod tests {
             ..Confinement::default()
         };
         assert_eq!(found(&confinement), ["sandbox:off", "git-access", "poetry", "network:full"]);
+        let agent = AgentName::new("web").expect("a label");
         let demands = [by_test(Capability::Git), by_test(Capability::NetworkFull)];
         let refusals: Vec<Refusal> =
-            refused(&demands, &Policy::default()).map(|(_, refusal)| refusal).collect();
+            refused(&agent, &demands, &Policy::default()).map(|(_, refusal)| refusal).collect();
         assert_eq!(refusals, [Refusal::NotGranted(Capability::NetworkFull)]);
         assert_eq!(found(&Confinement::default()), [""; 0]);
     }

@@ -27,6 +27,7 @@ pub mod resources;
 pub mod restart;
 pub mod rpc;
 pub mod schedule;
+pub mod sniff;
 pub mod state;
 pub mod status;
 pub mod terminal;

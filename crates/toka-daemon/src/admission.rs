@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use toka_core::capability::{Policy, Refusal};
-use toka_core::{Capability, Declared, Origin, RunId, SandboxMode, TerminalSize};
+use toka_core::{
+    Capability, Compatibility, Declared, NetworkAccess, Origin, RunId, SandboxMode, TerminalSize,
+};
+use toka_files::ReadError;
 use toka_keeper::Program;
 use toka_runtime::{Command, program};
 use toka_sandbox::host::Namespaces;
@@ -16,11 +19,13 @@ use toka_workstream::{Agent, AgentKind, Condition, Plan, Process, ProcessCommand
 use uuid::Uuid;
 
 use crate::Caller;
-use crate::confine::{Confined, Confiner, Demands, follow_links};
+use crate::confine::{Confined, Confiner, Demands, ground};
+use crate::declared_file::DeclaredFile;
 use crate::environment::{Surroundings, assemble};
 use crate::folders::ProjectFolders;
 use crate::problem::{Problem, ProblemKind};
 use crate::reporting::channel::Channel;
+use crate::secrets::{FoundSecret, Source};
 use crate::sections::sections;
 use crate::users::UserError;
 use crate::{dotenv, enforceable, secrets};
@@ -44,6 +49,10 @@ pub(crate) struct Context<'a> {
 pub(crate) struct Admitted {
     pub(crate) folders: AgentFolders,
     pub(crate) command: Command,
+    /// Its secrets, where they were found.
+    pub(crate) secrets: Vec<FoundSecret>,
+    /// What is to be said of it when it is started.
+    pub(crate) warnings: Vec<String>,
     /// What it may know of its declaration, as [`crate::sections`] puts it.
     pub(crate) sections: String,
 }
@@ -89,16 +98,17 @@ struct Admission<'a> {
 impl Admission<'_> {
     fn examine(&mut self, mut folders: AgentFolders) -> Option<Admitted> {
         self.models();
-        self.demands();
+        let demands = self.demands();
+        self.network();
         self.reports();
         self.conditions();
-        self.secrets();
+        let secrets = self.secrets();
         let process = self.agent.process.as_ref();
         if let Some(process) = process {
             self.user(process);
             self.working_dir(process, &mut folders);
         }
-        let Confined { plan, program } = self.compile(&folders)?;
+        let Confined { plan, program } = self.compile(&folders, &demands)?;
         self.host(&plan);
         self.paths(&plan);
         let files = process.map(|process| self.environment_files(process)).unwrap_or_default();
@@ -106,10 +116,15 @@ impl Admission<'_> {
         let search = env.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
         let (program, argv) = self.command(process, program, &folders, search)?;
         let terminal = process.filter(|process| process.tty == Tty::Pseudo).map(|_| TerminalSize::default());
+        let absent = plan.absent().iter();
+        let warnings = absent.map(|it| {
+            format!("{} is not there ({}): nothing of it is granted", it.value.display(), it.origin)
+        });
+        let warnings = warnings.collect();
         let (env, plan) = (env.into_iter().collect(), Arc::new(plan.bare()));
         let command = Command { program, argv, env, plan, terminal };
         let sections = sections(self.agent).to_string();
-        Some(Admitted { folders, command, sections })
+        Some(Admitted { folders, command, secrets, warnings, sections })
     }
 
     fn problem(
@@ -143,10 +158,25 @@ impl Admission<'_> {
         }
     }
 
-    fn demands(&mut self) {
-        let Demands { refused, .. } = Demands::of(self.agent, self.context.project, self.context.policy);
-        for (demand, refusal) in refused {
-            self.refuse(&demand, &refusal);
+    fn demands(&mut self) -> Demands {
+        let demands = Demands::of(self.agent, self.context.project, self.context.policy);
+        for (demand, refusal) in &demands.refused {
+            self.refuse(demand, refusal);
+        }
+        demands
+    }
+
+    /// What the network is declared to be, and cannot be yet.
+    fn network(&mut self) {
+        let declared = &self.agent.confinement.network;
+        let compatibility = self.agent.confinement.compatibility.value;
+        if matches!(declared.value, NetworkAccess::Allow(_)) && compatibility != Compatibility::BestEffort {
+            self.problem(
+                ProblemKind::Denied,
+                &declared.origin,
+                "a list of hosts cannot be enforced yet: the agent would reach none of them",
+                "use `network: full` and grant it, or declare `compatibility: best-effort` to run without a network",
+            );
         }
     }
 
@@ -154,7 +184,7 @@ impl Admission<'_> {
         let help = match refusal {
             Refusal::NotGranted(capability) => {
                 format!(
-                    "grant it with `--allow {capability}`, or with `allow: [\"{capability}\"]` in toka.yaml"
+                    "look at what is asked for and record that you trust it with `toka trust`, or grant it once with `--allow {capability}`"
                 )
             }
             Refusal::Denied(capability) => format!("take {capability} out of `deny` in the policy file"),
@@ -162,23 +192,13 @@ impl Admission<'_> {
         self.problem(ProblemKind::Denied, &demand.origin, refusal.to_string(), help);
     }
 
-    /// Where reports go must be possible, and granted where it is the network.
+    /// Where reports go must be possible.
     fn reports(&mut self) {
-        let (agent, policy) = (self.agent, self.context.policy);
-        for text in &agent.reporting.channels {
-            match Channel::parse(text) {
-                Ok(channel) => {
-                    let refused =
-                        channel.demands().and_then(|asked| Some((policy.decide(&asked).err()?, asked)));
-                    if let Some((refusal, asked)) = refused {
-                        self.refuse(&Declared::new(asked, agent.origin.clone()), &refusal);
-                    }
-                }
-                Err(message) => {
-                    let help = "`file`, `file: NAME`, `topic: NAME` and `webhook: URL` are places that reports are sent to";
-                    self.problem(ProblemKind::Invalid, &agent.origin, message, help);
-                }
-            }
+        let agent = self.agent;
+        for message in agent.reporting.channels.iter().filter_map(|text| Channel::parse(text).err()) {
+            let help =
+                "`file`, `file: NAME`, `topic: NAME` and `webhook: URL` are places that reports are sent to";
+            self.problem(ProblemKind::Invalid, &agent.origin, message, help);
         }
     }
 
@@ -196,12 +216,30 @@ impl Admission<'_> {
         }
     }
 
-    fn secrets(&mut self) {
-        for secret in &self.agent.secrets {
-            if let Err(error) = secrets::read(secret, self.context.caller) {
-                self.problem(ProblemKind::Unconfigured, &secret.origin, error.to_string(), "");
+    /// Finds each secret and sees that it can be had. One that nobody granted is not even looked at.
+    fn secrets(&mut self) -> Vec<FoundSecret> {
+        let agent = self.agent;
+        let ground = ground(self.context.project);
+        let mut found = Vec::new();
+        for declared in &agent.secrets {
+            let source = Source::of(declared, &ground);
+            if source.demands().is_some_and(|asked| !self.is_granted(&asked)) {
+                continue;
+            }
+            let secret = FoundSecret { name: declared.name.clone(), source };
+            let (caller, workspace) = (self.context.caller, &self.context.project.workspace);
+            match secrets::read(&secret, caller, workspace) {
+                Ok(_) => found.push(secret),
+                Err(error) => {
+                    self.problem(ProblemKind::Unconfigured, &declared.origin, error.to_string(), "");
+                }
             }
         }
+        found
+    }
+
+    fn is_granted(&self, asked: &Capability) -> bool {
+        self.context.policy.decide(self.agent.declared_name(), asked).is_ok()
     }
 
     fn user(&mut self, process: &Process) {
@@ -244,32 +282,26 @@ impl Admission<'_> {
                 );
             }
             Ok(real) => {
-                self.must_be_inside(&real, origin);
                 folders.working_dir = real;
             }
         }
     }
 
-    /// A path outside the workspace takes a grant, whatever it is for.
-    fn must_be_inside(&mut self, real: &std::path::Path, origin: &Origin) {
-        if real.starts_with(&self.context.project.workspace) {
-            return;
-        }
-        let outside = Capability::Outside(real.to_string_lossy().into_owned());
-        if let Err(refusal) = self.context.policy.decide(&outside) {
-            self.refuse(&Declared::new(outside, origin.clone()), &refusal);
-        }
-    }
-
-    fn compile(&mut self, folders: &AgentFolders) -> Option<Confined> {
-        let error = match self.context.confiner.compile(self.agent, folders) {
+    fn compile(&mut self, folders: &AgentFolders, demands: &Demands) -> Option<Confined> {
+        let error = match self.context.confiner.compile(self.agent, folders, demands) {
             Ok(confined) => return Some(confined),
             Err(error) => error,
         };
-        let origin = match &error {
-            CompileError::Pattern { origin, .. } | CompileError::Outside { origin, .. } => origin.clone(),
+        let origin = error.origin().clone();
+        let help = match &error {
+            CompileError::Outside { .. } => "",
+            CompileError::Missing { writable: true, .. } => {
+                "make the folder above it, or leave results in $TOKA_ARTIFACTS"
+            }
+            CompileError::Missing { writable: false, .. } => "make it, or do not ask for it",
+            CompileError::Endless { .. } => "name fewer folders, or the paths themselves",
         };
-        self.problem(ProblemKind::Invalid, &origin, error.to_string(), "");
+        self.problem(ProblemKind::Invalid, &origin, error.to_string(), help);
         None
     }
 
@@ -288,7 +320,8 @@ impl Admission<'_> {
     fn paths(&mut self, plan: &SandboxPlan) {
         let binds = plan.binds.iter().flat_map(|bind| bind.source.iter().chain([&bind.target]));
         let rules = plan.files.iter().map(|rule| &rule.path);
-        let all = binds.chain(rules).chain(&plan.guarded).chain([&plan.working_dir]);
+        let all =
+            binds.chain(rules).chain(plan.to_make.iter().map(|made| &made.path)).chain([&plan.working_dir]);
         if let Some(path) = all.into_iter().find(|path| path.to_str().is_none()) {
             let message = format!("a path of its rules is not UTF-8: {}", path.display());
             self.problem(ProblemKind::Invalid, &self.agent.origin, message, "rename it, or use another one");
@@ -296,16 +329,20 @@ impl Admission<'_> {
     }
 
     fn environment_files(&mut self, process: &Process) -> Vec<(String, String)> {
-        let origin = &process.command_origin;
+        let workspace = &self.context.project.workspace;
         let mut variables = Vec::new();
         for file in &process.environment_file {
-            let path = follow_links(&self.context.project.workspace.join(file));
-            self.must_be_inside(&path, origin);
-            match read_environment_file(&path) {
+            let file = DeclaredFile::find(file, &ground(self.context.project));
+            if let DeclaredFile::Outside(path) = &file
+                && !self.is_granted(&Capability::Outside(path.to_string_lossy().into_owned()))
+            {
+                continue;
+            }
+            match read_environment_file(&file, workspace) {
                 Ok(found) => variables.extend(found),
                 Err(why) => {
-                    let message = format!("the environment file {}: {why}", path.display());
-                    self.problem(ProblemKind::Invalid, origin, message, "");
+                    let message = format!("the environment file {}: {why}", file.path(workspace).display());
+                    self.problem(ProblemKind::Invalid, &process.command_origin, message, "");
                 }
             }
         }
@@ -362,14 +399,17 @@ impl Admission<'_> {
     }
 }
 
-fn read_environment_file(path: &std::path::Path) -> Result<Vec<(String, String)>, String> {
-    let metadata = path.metadata().map_err(|error| error.to_string())?;
-    if !metadata.is_file() {
-        return Err("is no file".into());
+fn read_environment_file(
+    file: &DeclaredFile,
+    workspace: &std::path::Path,
+) -> Result<Vec<(String, String)>, String> {
+    let bytes = file.read(workspace, MAX_ENVIRONMENT_FILE).map_err(|error| match error {
+        ReadError::TooLong(_) => "it is longer than 1 MiB".to_owned(),
+        other => other.to_string(),
+    })?;
+    let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
+    if text.starts_with('\u{feff}') {
+        return Err("it begins with a byte order mark; save it as UTF-8 without one".to_owned());
     }
-    if metadata.len() > MAX_ENVIRONMENT_FILE {
-        return Err("is longer than 1 MiB".into());
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     dotenv::parse(&text).map_err(|error| error.to_string())
 }

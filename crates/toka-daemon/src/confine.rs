@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 use toka_core::capability::{Capability, Policy, Refusal};
-use toka_core::demand::{Ground, demands, refused};
-use toka_core::{Declared, Name};
+use toka_core::demand::{Ground, demands, outside, refused};
+use toka_core::{Confinement, Declared, Name};
+use toka_sandbox::plan::WorkspaceFacts;
 use toka_sandbox::{AgentFolders, CompileError, CompileInput, HostFacts, SandboxPlan};
-use toka_workstream::{Agent, ProcessCommand};
+use toka_workstream::{Agent, Process, ProcessCommand, Set, User};
 
+use crate::declared_file::DeclaredFile;
 use crate::folders::ProjectFolders;
+use crate::reporting::channel::Channel;
+use crate::secrets::Source;
 use crate::users::Users;
 
 /// What the rules of every agent of a project have in common.
@@ -22,20 +26,27 @@ pub struct Confiner<'a> {
     pub project: &'a Name,
     /// The `toka` binary.
     pub toka_exe: &'a Path,
-    /// The files that declare the agents, absolute and without links.
-    pub files: &'a [PathBuf],
+    /// What of the workspace decides about rights.
+    pub facts: &'a WorkspaceFacts,
     /// Whose processes the agents are.
     pub users: &'a Users,
 }
 
 impl Confiner<'_> {
-    /// Compiles the rules of one agent, and finds the program that it will execute.
+    /// Compiles the rules of one agent, and finds the program that it will execute. Nothing is looked for in places outside
+    /// the workspace that nobody granted.
     ///
     /// # Errors
     /// When a declared pattern or path cannot be made a rule.
-    pub fn compile(&self, agent: &Agent, folders: &AgentFolders) -> Result<Confined, CompileError> {
+    pub fn compile(
+        &self,
+        agent: &Agent,
+        folders: &AgentFolders,
+        demands: &Demands,
+    ) -> Result<Confined, CompileError> {
+        let confinement = &demands.without_refused_patterns(&agent.confinement);
         let file = agent.file.canonicalize().unwrap_or_else(|_| agent.file.clone());
-        let rules = |programs: &[PathBuf]| self.rules(agent, file.parent(), folders, programs);
+        let rules = |programs: &[PathBuf]| self.rules((agent, confinement), file.parent(), folders, programs);
         let plan = rules(&[])?;
         let path = plan.environment().iter().find(|(name, _)| name == "PATH");
         let program = program(agent, path.map_or("", |(_, path)| path), &folders.working_dir);
@@ -56,18 +67,18 @@ impl Confiner<'_> {
 
     fn rules(
         &self,
-        agent: &Agent,
+        (agent, confinement): (&Agent, &Confinement),
         folder: Option<&Path>,
         folders: &AgentFolders,
         programs: &[PathBuf],
     ) -> Result<SandboxPlan, CompileError> {
         SandboxPlan::compile(&CompileInput {
-            confinement: &agent.confinement,
+            confinement,
             folders,
             host: self.host,
             project: self.project,
             agent: &agent.name,
-            workstream_files: self.files,
+            facts: self.facts,
             workstream_dir: folder,
             toka_exe: self.toka_exe,
             programs,
@@ -75,6 +86,12 @@ impl Confiner<'_> {
             run_as: self.users.user(&agent.name).ok().flatten(),
         })
     }
+}
+
+/// What of a project's workspace decides about rights: the files of the set, those that lie right in it, its repository.
+pub fn workspace_facts(set: &Set, folders: &ProjectFolders) -> WorkspaceFacts {
+    let files = set.files.iter().map(|file| file.canonicalize().unwrap_or_else(|_| file.clone()));
+    WorkspaceFacts::look(&folders.workspace, &folders.user_home, files)
 }
 
 /// What one agent will be confined by.
@@ -109,14 +126,71 @@ pub struct Demands {
 }
 
 impl Demands {
-    /// What the agent asks for. Looks at the file system to follow links that lead out of the workspace.
+    /// What the agent asks for, by its security section, its process, its secrets and its reports. Looks at the file
+    /// system to follow links that lead out of the workspace.
     pub fn of(agent: &Agent, folders: &ProjectFolders, policy: &Policy) -> Self {
-        let ground =
-            Ground { workspace: &folders.workspace, user_home: &folders.user_home, resolve: &follow_links };
-        let all = demands(&agent.confinement, &ground);
-        let refused = refused(&all, policy).map(|(demand, refusal)| (demand.clone(), refusal)).collect();
+        let ground = ground(folders);
+        let mut all = demands(&agent.confinement, &ground);
+        all.extend(agent.process.iter().flat_map(|process| of_process(process, &ground)));
+        all.extend(agent.secrets.iter().filter_map(|secret| {
+            let asked = Source::of(secret, &ground).demands()?;
+            Some(Declared::new(asked, secret.origin.clone()))
+        }));
+        all.extend(of_reports(agent));
+        let refused = refused(agent.declared_name(), &all, policy);
+        let refused = refused.map(|(demand, refusal)| (demand.clone(), refusal)).collect();
         Self { all, refused }
     }
+
+    /// The declaration without the patterns of paths outside the workspace that nobody granted.
+    fn without_refused_patterns(&self, declared: &Confinement) -> Confinement {
+        let mut confinement = declared.clone();
+        let Confinement { read, write, execute, .. } = &mut confinement;
+        for list in [read, write, execute] {
+            list.retain(|path| {
+                let is_refused = self.refused.iter().any(|(demand, _)| {
+                    demand.origin == path.origin && matches!(demand.value, Capability::Outside(_))
+                });
+                !(is_refused && path.value.contains(['*', '?', '[']))
+            });
+        }
+        confinement
+    }
+
+    /// Those that only a person can grant.
+    pub fn dangerous(&self) -> impl Iterator<Item = &Declared<Capability>> {
+        self.all.iter().filter(|demand| demand.value.is_dangerous())
+    }
+}
+
+/// Where the paths of a project's declarations begin.
+pub(crate) fn ground(folders: &ProjectFolders) -> Ground<'_> {
+    Ground { workspace: &folders.workspace, user_home: &folders.user_home, resolve: &follow_links }
+}
+
+/// Paths outside the workspace, variables of the caller, another user.
+fn of_process(process: &Process, ground: &Ground<'_>) -> Vec<Declared<Capability>> {
+    let Process { command_origin, working_dir, environment_from, environment_file, user, .. } = process;
+    let here = |capability| Declared::new(capability, command_origin.clone());
+    let begins =
+        outside(&working_dir.value, ground).map(|path| Declared::new(path, working_dir.origin.clone()));
+    let files = environment_file.iter().filter_map(|file| match DeclaredFile::find(file, ground) {
+        DeclaredFile::InWorkspace(_) => None,
+        DeclaredFile::Outside(path) => Some(here(Capability::Outside(path.to_string_lossy().into_owned()))),
+    });
+    let passed = environment_from.iter().cloned().map(Capability::EnvironmentFrom).map(here);
+    let user = match user {
+        User::Named(name) => Some(here(Capability::User(name.clone()))),
+        // It has fewer rights than the caller has.
+        User::Dynamic | User::Invoking => None,
+    };
+    begins.into_iter().chain(files).chain(passed).chain(user).collect()
+}
+
+/// Where reports are sent over the network. What is no channel at all, the admission tells.
+fn of_reports(agent: &Agent) -> impl Iterator<Item = Declared<Capability>> {
+    let channels = agent.reporting.channels.iter().filter_map(|text| Channel::parse(text).ok());
+    channels.filter_map(|channel| channel.demands()).map(|asked| Declared::new(asked, agent.origin.clone()))
 }
 
 /// The home of the user who runs Toka: `HOME` when it names a folder, else what the user database says.

@@ -38,7 +38,7 @@ mod tests {
             host,
             project: &name,
             agent: &name,
-            workstream_files: &[],
+            facts: &toka_sandbox::plan::WorkspaceFacts::default(),
             workstream_dir: None,
             toka_exe: std::path::Path::new("/opt/toka"),
             programs: &[],

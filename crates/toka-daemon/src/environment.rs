@@ -164,7 +164,7 @@ mod tests {
             host: &HostFacts::probe(),
             project: name,
             agent: name,
-            workstream_files: &[],
+            facts: &toka_sandbox::plan::WorkspaceFacts::default(),
             workstream_dir: None,
             toka_exe: "/bin/true".as_ref(),
             programs: &[],

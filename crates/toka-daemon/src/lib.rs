@@ -11,6 +11,7 @@ mod alarm;
 pub mod confine;
 pub mod control;
 mod declaration;
+mod declared_file;
 pub mod doctor;
 mod dotenv;
 mod enforceable;
@@ -34,6 +35,7 @@ mod summary;
 mod sweeper;
 mod tasks;
 mod tree;
+pub mod trust;
 pub mod users;
 mod workplace;
 

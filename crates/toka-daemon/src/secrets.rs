@@ -2,18 +2,61 @@
 //! are never in an environment, an event, a log or an error.
 
 use std::fs::OpenOptions;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use toka_core::Capability;
+use toka_core::demand::Ground;
+use toka_files::ReadError;
 use toka_workstream::{Secret, SecretSource};
 
+use crate::declared_file::DeclaredFile;
 use crate::environment::Caller;
 
 /// Most bytes of a secret: a key or a token, not a file of data.
 const MAX_SECRET: u64 = 1024 * 1024;
+
+/// Where the value of a secret is found, as it was decided when the agent was admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A file.
+    File(DeclaredFile),
+    /// A variable of whoever declared the agent.
+    Variable(String),
+}
+
+impl Source {
+    /// Where the secret is found.
+    pub(crate) fn of(secret: &Secret, ground: &Ground<'_>) -> Self {
+        match &secret.source {
+            SecretSource::Env(name) => Self::Variable(name.clone()),
+            SecretSource::File(path) => Self::File(DeclaredFile::find(path, ground)),
+        }
+    }
+
+    /// What a person must have granted for it. A secret of the workspace is the project's own.
+    pub(crate) fn demands(&self) -> Option<Capability> {
+        match self {
+            Self::Variable(name) => Some(Capability::SecretVariable(name.clone())),
+            Self::File(DeclaredFile::Outside(path)) => {
+                Some(Capability::SecretFile(path.to_string_lossy().into_owned()))
+            }
+            Self::File(DeclaredFile::InWorkspace(_)) => None,
+        }
+    }
+}
+
+/// A secret that an agent was admitted with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FoundSecret {
+    /// Its file name.
+    pub(crate) name: String,
+    /// Where its value is found.
+    pub(crate) source: Source,
+}
 
 /// Why a secret cannot be had.
 #[derive(Debug, Error)]
@@ -25,8 +68,8 @@ pub(crate) enum SecretError {
         name: String,
         /// The file.
         path: PathBuf,
-        /// What the kernel says; never the contents.
-        why: io::ErrorKind,
+        /// What is wrong; never the contents.
+        why: ReadError,
     },
     /// Its variable is not set.
     #[error("the secret {name:?} needs the variable {variable}, which is not set")]
@@ -44,21 +87,21 @@ pub(crate) enum SecretError {
     },
 }
 
-/// The value of a secret.
+/// The value of a secret; `workspace` is where files of the workspace are looked up.
 ///
 /// # Errors
 /// When its source is not there, or holds too much.
-pub(crate) fn read(secret: &Secret, caller: &Caller) -> Result<Vec<u8>, SecretError> {
+pub(crate) fn read(secret: &FoundSecret, caller: &Caller, workspace: &Path) -> Result<Vec<u8>, SecretError> {
     let name = || secret.name.clone();
     let value = match &secret.source {
-        SecretSource::Env(variable) => caller
+        Source::Variable(variable) => caller
             .variable(variable)
             .map(|value| value.as_bytes().to_vec())
             .ok_or_else(|| SecretError::Variable { name: name(), variable: variable.clone() })?,
-        SecretSource::File(path) => {
-            let path = expand(path, &caller.home);
-            read_file(&path).map_err(|error| SecretError::File { name: name(), path, why: error.kind() })?
-        }
+        Source::File(file) => file.read(workspace, MAX_SECRET).map_err(|why| match why {
+            ReadError::TooLong(_) => SecretError::TooLong { name: name() },
+            why => SecretError::File { name: name(), path: file.path(workspace), why },
+        })?,
     };
     if value.len() as u64 > MAX_SECRET {
         return Err(SecretError::TooLong { name: name() });
@@ -66,23 +109,18 @@ pub(crate) fn read(secret: &Secret, caller: &Caller) -> Result<Vec<u8>, SecretEr
     Ok(value)
 }
 
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let mut value = Vec::new();
-    std::fs::File::open(path)?.take(MAX_SECRET + 1).read_to_end(&mut value)?;
-    Ok(value)
-}
-
-fn expand(path: &str, home: &Path) -> PathBuf {
-    path.strip_prefix("~/").map_or_else(|| PathBuf::from(path), |rest| home.join(rest))
-}
-
 /// Writes the secrets of an agent into `folder`, which is empty and private; they belong to whom the folder belongs.
 ///
 /// # Errors
 /// When one cannot be had or written.
-pub(crate) fn write(secrets: &[Secret], folder: &Path, caller: &Caller) -> Result<(), String> {
+pub(crate) fn write(
+    secrets: &[FoundSecret],
+    folder: &Path,
+    caller: &Caller,
+    workspace: &Path,
+) -> Result<(), String> {
     for secret in secrets {
-        let value = read(secret, caller).map_err(|error| error.to_string())?;
+        let value = read(secret, caller, workspace).map_err(|error| error.to_string())?;
         let path = folder.join(&secret.name);
         let mut open = OpenOptions::new();
         let owner = folder.metadata().map(|metadata| (metadata.uid(), metadata.gid()));
@@ -102,26 +140,28 @@ fn hand_over(file: &std::fs::File, owner: (u32, u32)) -> io::Result<()> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use toka_core::Origin;
-
     use super::*;
 
-    fn secret(source: SecretSource) -> Secret {
-        Secret { name: "key".into(), source, origin: Origin::default_of("test") }
+    fn secret(source: Source) -> FoundSecret {
+        FoundSecret { name: "key".into(), source }
+    }
+
+    fn variable() -> Source {
+        Source::Variable("KEY".into())
     }
 
     #[test]
     fn a_secret_becomes_a_file_that_only_its_owner_can_read() {
         let folder = tempfile::tempdir().expect("a folder");
-        let home = folder.path().to_owned();
-        std::fs::write(home.join("token"), "hunter2\n").expect("room");
+        let workspace = folder.path().canonicalize().expect("a path");
+        std::fs::write(workspace.join("token"), "hunter2\n").expect("room");
         let environment = [("KEY".into(), "s3cret".into())].into();
-        let caller = Caller { environment, home };
-        for (source, value) in
-            [(SecretSource::File("~/token".into()), "hunter2\n"), (SecretSource::Env("KEY".into()), "s3cret")]
-        {
+        let caller = Caller { environment, home: "/nowhere".into() };
+        let inside = Source::File(DeclaredFile::InWorkspace("token".into()));
+        let outside = Source::File(DeclaredFile::Outside(workspace.join("token")));
+        for (source, value) in [(inside, "hunter2\n"), (outside, "hunter2\n"), (variable(), "s3cret")] {
             let target = tempfile::tempdir().expect("a folder");
-            write(&[secret(source)], target.path(), &caller).expect("a secret");
+            write(&[secret(source)], target.path(), &caller, &workspace).expect("a secret");
             let path = target.path().join("key");
             assert_eq!(std::fs::read_to_string(&path).expect("readable"), value);
             assert_eq!(path.metadata().expect("there").permissions().mode() & 0o777, 0o400);
@@ -130,15 +170,28 @@ mod tests {
 
     #[test]
     fn an_error_tells_the_source_and_not_the_value() {
+        let workspace = Path::new("/nowhere");
         let caller =
             Caller { environment: [("OTHER".into(), "s3cret".into())].into(), home: "/nowhere".into() };
-        for source in [SecretSource::File("~/absent".into()), SecretSource::Env("KEY".into())] {
-            let error = read(&secret(source), &caller).expect_err("absent").to_string();
-            assert!(error.contains("absent") || error.contains("KEY"), "{error}");
+        for source in [Source::File(DeclaredFile::Outside("/nowhere/absent".into())), variable()] {
+            let error = read(&secret(source), &caller, workspace).expect_err("absent").to_string();
+            assert!(error.contains("/nowhere/absent") || error.contains("KEY"), "{error}");
             assert!(!error.contains("s3cret"), "{error}");
         }
         let caller = Caller { environment: [("KEY".into(), "x".repeat(2 << 20).into())].into(), ..caller };
-        let error = read(&secret(SecretSource::Env("KEY".into())), &caller).expect_err("too long");
+        let error = read(&secret(variable()), &caller, workspace).expect_err("too long");
         assert!(error.to_string().len() < 100);
+    }
+
+    #[test]
+    fn what_a_link_of_the_workspace_leads_to_is_no_secret_of_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let workspace = folder.path().join("w");
+        std::fs::create_dir(&workspace).expect("a folder");
+        std::fs::write(folder.path().join("host"), "host-secret").expect("room");
+        std::os::unix::fs::symlink("../host", workspace.join("token")).expect("a link");
+        let source = Source::File(DeclaredFile::InWorkspace("token".into()));
+        let error = read(&secret(source), &Caller::default(), &workspace).expect_err("a link").to_string();
+        assert!(error.ends_with("a symbolic link is on the way to it"), "{error}");
     }
 }

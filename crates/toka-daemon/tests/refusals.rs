@@ -60,9 +60,8 @@ metadata: {name: greedy}
 spec: {process: {command: ['true']}, secrets: {key: {env: TOKA_TEST_UNSET}}}
 security: {network: full, filesystem: {read: [/srv]}}
 ";
-    let RunError::Refused(problems) = refused(yaml, Policy::default()).await else {
-        panic!("refused otherwise")
-    };
+    let granted = Policy { allow: [Capability::parse("secret-variable")].into(), ..Policy::default() };
+    let RunError::Refused(problems) = refused(yaml, granted).await else { panic!("refused otherwise") };
     let mut found: Vec<_> = problems
         .iter()
         .map(|problem| (problem.agent.as_str(), problem.kind, problem.origin.to_string()))
@@ -84,6 +83,33 @@ security: {network: full, filesystem: {read: [/srv]}}
         ]
     );
     assert_eq!(RunError::Refused(problems).exit_code(), ExitCode::Invalid);
+}
+
+#[tokio::test]
+async fn what_is_asked_for_beyond_the_workspace_is_refused_until_it_is_granted_and_not_even_looked_at() {
+    let yaml = "\
+metadata: {name: a}
+spec:
+  process: {command: ['true'], environment_from: [TOKA_TEST_UNSET], environment_file: [/nowhere/a.env]}
+  secrets: {key: {env: TOKA_TEST_UNSET}, file: {file: /nowhere/key}}
+security: {filesystem: {read: ['/**/shadow']}}
+";
+    let RunError::Refused(problems) = refused(yaml, Policy::default()).await else {
+        panic!("refused otherwise")
+    };
+    let found: Vec<_> = problems.iter().map(|problem| (problem.kind, problem.message.as_str())).collect();
+    let refused = |what: &'static str| (ProblemKind::Denied, what);
+    assert_eq!(
+        found,
+        [
+            refused("filesystem-outside:/ is dangerous and nobody granted it"),
+            refused("filesystem-outside:/nowhere/a.env is dangerous and nobody granted it"),
+            refused("environment-from:TOKA_TEST_UNSET is dangerous and nobody granted it"),
+            refused("secret-variable:TOKA_TEST_UNSET is dangerous and nobody granted it"),
+            refused("secret-file:/nowhere/key is dangerous and nobody granted it"),
+        ]
+    );
+    assert!(problems.iter().all(|problem| problem.help.contains("`toka trust`")), "{problems:?}");
 }
 
 #[tokio::test]

@@ -2,13 +2,13 @@
 //! that started it, and meets newer ones.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use toka_core::event::Usage;
 use toka_core::{Enforcement, Name, Resources, TerminalSize};
+use toka_sandbox::guard::Guard;
 use toka_sandbox::{PrepareError, Program, SandboxPlan, StepError};
 
 /// The version of these messages. 1: a keeper that ends with its daemon. 2: one that may listen for the next. 3: one that
@@ -151,7 +151,7 @@ pub struct Orphan {
     pub grace: Duration,
     /// Paths that must not be there when it has ended ([`toka_sandbox::guard`]).
     #[serde(default)]
-    pub guarded: Vec<PathBuf>,
+    pub guards: Vec<Guard>,
     /// What confines it.
     #[serde(default)]
     pub enforcement: Enforcement,
@@ -181,7 +181,7 @@ impl Orphan {
             beside: entry.beside,
             stop_signal: entry.stop_signal,
             grace: entry.grace,
-            guarded: entry.guarded.clone(),
+            guards: entry.guards.clone(),
             enforcement: entry.enforcement.clone(),
             status,
             notification_fd: entry.notification_fd,
@@ -319,7 +319,7 @@ pub struct Entry {
     pub grace: Duration,
     /// Paths that must not be there when it has ended.
     #[serde(default)]
-    pub guarded: Vec<PathBuf>,
+    pub guards: Vec<Guard>,
     /// The number of the descriptor on which it tells that it is ready.
     #[serde(default)]
     pub notification_fd: Option<u16>,

@@ -269,7 +269,7 @@ fn plan(root: &std::path::Path) -> SandboxPlan {
         host: &HostFacts::probe(),
         project: &name,
         agent: &name,
-        workstream_files: &[],
+        facts: &toka_sandbox::plan::WorkspaceFacts::default(),
         workstream_dir: None,
         toka_exe: std::path::Path::new("/bin/true"),
         programs: &[],

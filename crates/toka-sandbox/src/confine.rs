@@ -38,12 +38,13 @@ use nix::unistd::{Gid, Uid, fchown};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toka_core::{Coverage, Enforcement, Layer, NetworkAccess, SandboxMode};
+use toka_files::Directory;
 
 use crate::cgroup::{Cgroups, Entrances, Group, GroupError, Kind};
 use crate::host::{HostFacts, Namespaces};
 use crate::landlock::{self, Anchors};
 use crate::mounts::{self, BaseView, MountError, Opened};
-use crate::plan::{Right, RunAs, SandboxPlan};
+use crate::plan::{Made, Right, RunAs, SandboxPlan, ToMake};
 use crate::report::{demand, group_coverage};
 use crate::seccomp::{self, Others, Sockets};
 use crate::sys::{self, BirthPlace, Instruction, Stack};
@@ -184,6 +185,18 @@ pub enum Seat<'a> {
     },
 }
 
+/// Makes what a grant names and is not there.
+fn make(missing: &ToMake, owner: Option<&RunAs>) -> Result<(), StepError> {
+    let ToMake { path, kind } = missing;
+    let (above, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
+    Directory::open_real(above)
+        .and_then(|above| match kind {
+            Made::Folder => above.make_directory(name, owner.map(|user| (user.uid, user.gid))),
+            Made::File => above.make_file(name, owner.map(|user| (user.uid, user.gid))),
+        })
+        .map_err(|error| StepError::new("folders: make", Some(path), &error))
+}
+
 impl Preparer {
     /// Prepares what all agents share. Must be called while the process has a single thread.
     ///
@@ -246,6 +259,7 @@ impl Preparer {
         }
         let mut enforcement = self.report(plan);
         demand(plan.compatibility, plan.mode, &enforcement)?;
+        plan.to_make.iter().try_for_each(|missing| make(missing, plan.run_as.as_ref()))?;
         let mounts = self.mounts(plan, &enforcement)?;
         let ruleset = self.ruleset(plan, &enforcement, &mounts)?;
         let network = self.network(plan, seat, &enforcement)?;

@@ -1,49 +1,188 @@
-//! Paths that an agent must not make: a mount can protect only what is there, so what has appeared is set aside when the
-//! agent has ended. Until then it can be there; nothing of Toka's reads it meanwhile.
+//! What no mount can protect, since it is not there when an agent starts: names that decide what runs and with which rights.
+//! When the agent has ended, what has appeared under one of them is set aside, below a directory that was opened and under a
+//! name that nobody can have taken. Until then it can be there; nothing counts because of the place that it lies in, so this
+//! keeps a workspace tidy, and is no wall.
 
-use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use toka_core::Name;
+use toka_core::sniff::{SNIFF_BYTES, is_yaml_name, looks_like_a_workstream};
+use toka_files::Directory;
 
-/// Sets aside each of `guarded` that is there now, under a name that nothing obeys; says in words what was done.
-pub fn sweep(guarded: &[PathBuf], agent: &Name) -> Vec<String> {
-    let appeared = guarded.iter().filter(|path| path.symlink_metadata().is_ok());
-    appeared.map(|path| set_aside(path, agent)).collect()
+/// Most names of a directory that are looked at.
+const MAX_NAMES: usize = 100_000;
+/// Most files whose beginning is read: the keeper does that, and must not be held up.
+const MAX_SNIFFED: usize = 1_000;
+
+/// Names below one directory that are looked at when an agent has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guard {
+    /// The directory, which the agent cannot replace.
+    pub root: PathBuf,
+    /// Paths below it that were not there.
+    pub absent: Vec<PathBuf>,
+    /// Links below it, with what they led to.
+    pub links: Vec<(PathBuf, PathBuf)>,
+    /// The workstream files in it, when others must not appear.
+    pub workstreams: Option<Vec<PathBuf>>,
 }
 
-fn set_aside(path: &Path, agent: &Name) -> String {
-    let mut name = OsString::from(path);
-    name.push(format!(".from-{agent}"));
-    match fs::rename(path, &name) {
-        Ok(()) => format!(
-            "{} appeared while {agent} ran, which must not make it; it is now {}",
-            path.display(),
-            Path::new(&name).display()
-        ),
-        Err(error) => {
-            format!(
-                "{} appeared while {agent} ran, which must not make it: remove it ({error})",
-                path.display()
-            )
+/// Sets aside what has appeared; says in words what was done, and what could not be.
+pub fn sweep(guards: &[Guard], agent: &Name) -> Vec<String> {
+    guards.iter().flat_map(|guard| guard.sweep(agent)).collect()
+}
+
+impl Guard {
+    /// Whether there is nothing to look at.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.absent.is_empty() && self.links.is_empty() && self.workstreams.is_none()
+    }
+
+    fn sweep(&self, agent: &Name) -> Vec<String> {
+        let root = match Directory::open(&self.root) {
+            Ok(root) => root,
+            // Of what is gone nothing can be obeyed.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) => {
+                let shown = self.root.display();
+                return vec![format!(
+                    "nobody could look what {agent} made in {shown}: {error}; look at it before you use it"
+                )];
+            }
+        };
+        let appeared = self.absent.iter().filter(|path| root.kind(path).is_some());
+        let changed = self.links.iter().filter(|(path, target)| {
+            root.kind(path).is_some() && root.link(path).ok().as_ref() != Some(target)
+        });
+        let planted = self.workstreams.iter().flat_map(|known| new_workstreams(&root, known));
+        let found = appeared.cloned().chain(changed.map(|(path, _)| path.clone())).chain(planted);
+        found.map(|path| self.set_aside(&root, &path, agent)).collect()
+    }
+
+    fn set_aside(&self, root: &Directory, path: &Path, agent: &Name) -> String {
+        let shown = self.root.join(path);
+        match root.set_aside(path, &format!("from-{agent}")) {
+            Ok(name) => format!(
+                "{} appeared while {agent} ran, which must not make it; it is now {}",
+                shown.display(),
+                shown.with_file_name(name).display()
+            ),
+            Err(error) => format!(
+                "{} appeared while {agent} ran, which must not make it, and cannot be set aside ({error}): remove it before \
+                 you run Toka or git here",
+                shown.display()
+            ),
         }
     }
 }
 
+/// Workstream files right in a directory, as a command without a path would take them, that are not known.
+fn new_workstreams(root: &Directory, known: &[PathBuf]) -> Vec<PathBuf> {
+    let entries = root.entries(MAX_NAMES).unwrap_or_default();
+    let names = entries.into_iter().map(|(name, _)| name);
+    let yaml = names.filter(|name| is_yaml_name(name.as_encoded_bytes())).map(PathBuf::from);
+    let unknown = yaml.filter(|name| !known.contains(name)).take(MAX_SNIFFED);
+    unknown.filter(|name| is_workstream(root, name)).collect()
+}
+
+/// Whether a file would be taken for a workstream. A link would be followed then, so it counts as one.
+pub(crate) fn is_workstream(root: &Directory, name: &Path) -> bool {
+    use std::io::Read as _;
+    if root.link(name).is_ok() {
+        return true;
+    }
+    let mut text = Vec::new();
+    let read = root.file(name).map(|file| file.take(SNIFF_BYTES).read_to_end(&mut text));
+    read.is_ok() && looks_like_a_workstream(&text)
+}
+
+/// The workstream files right in a workspace, whatever they are called: names below it.
+pub fn workstreams_in(workspace: &Path) -> Vec<PathBuf> {
+    let Ok(root) = Directory::open(workspace) else { return Vec::new() };
+    let mut found = new_workstreams(&root, &[]);
+    found.retain(|name| root.link(name).is_err());
+    found.sort();
+    found
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
     use super::*;
+
+    const WORKSTREAM: &str = "metadata: {name: evil}\nspec: {}\n";
+
+    fn agent() -> Name {
+        Name::new("web").expect("a label")
+    }
+
+    fn guard(root: &Path) -> Guard {
+        Guard {
+            root: root.to_owned(),
+            absent: ["toka.yaml", "agents", "deep/config", "not-made"].map(PathBuf::from).into(),
+            links: vec![(".git".into(), "real".into())],
+            workstreams: Some(vec!["mine.yaml".into()]),
+        }
+    }
+
+    fn names(folder: &Path) -> String {
+        let entries =
+            fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+        let mut names: Vec<String> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
+        names.sort();
+        names.join(" ")
+    }
 
     #[test]
     fn what_appeared_is_set_aside_and_what_did_not_is_no_matter() {
         let folder = tempfile::tempdir().expect("a folder");
-        let made = folder.path().join("toka.yaml");
-        fs::write(&made, "allow: [sandbox:off]").expect("a file");
-        let agent = Name::new("web").expect("a label");
-        let said = sweep(&[made.clone(), folder.path().join("absent")], &agent);
-        assert_eq!(said.len(), 1);
-        assert!(!made.exists());
-        assert!(folder.path().join("toka.yaml.from-web").exists());
+        let root = folder.path();
+        for (path, text) in [
+            ("toka.yaml", "allow: [sandbox:off]"),
+            ("evil.yml", WORKSTREAM),
+            ("mine.yaml", WORKSTREAM),
+            ("compose.yaml", "services: {}"),
+        ] {
+            fs::write(root.join(path), text).expect("room");
+        }
+        symlink("real", root.join(".git")).expect("a link");
+        let said = sweep(&[guard(root)], &agent());
+        assert_eq!(said.len(), 2, "{said:?}");
+        let left = names(root);
+        assert!(left.contains(".git compose.yaml evil.yml.from-web-"), "{left}");
+        assert!(left.contains("mine.yaml toka.yaml.from-web-"), "{left}");
+        assert_eq!(sweep(&[guard(root)], &agent()), [""; 0], "what was set aside is not looked at");
+    }
+
+    #[test]
+    fn no_name_that_is_taken_no_link_and_no_directory_gets_in_the_way() {
+        let (folder, elsewhere) =
+            (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let root = folder.path();
+        fs::write(elsewhere.path().join("config"), "Host *").expect("room");
+        // The names that it might be set aside under are taken, and a link leads to somebody's files.
+        fs::create_dir_all(root.join("agents.from-web/x")).expect("a folder");
+        fs::create_dir(root.join("agents")).expect("a folder");
+        symlink(elsewhere.path(), root.join("deep")).expect("a link");
+        symlink(elsewhere.path(), root.join(".git")).expect("a link");
+        let said = sweep(&[guard(root)], &agent());
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert_eq!(names(elsewhere.path()), "config");
+        let left = names(root);
+        assert!(left.contains(".git.from-web-") && left.contains("agents.from-web-"), "{left}");
+        assert!(!root.join("agents").exists() && !root.join(".git").exists());
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("file");
+        fs::write(&file, "").expect("room");
+        let said = sweep(&[guard(&file)], &agent());
+        assert!(said[0].contains("nobody could look"), "{said:?}");
+        assert_eq!(sweep(&[guard(&folder.path().join("gone"))], &agent()), [""; 0]);
     }
 }

@@ -15,6 +15,7 @@ pub mod namespace;
 mod places;
 pub mod plan;
 mod report;
+pub mod repository;
 mod seccomp;
 pub mod sys;
 pub mod terminal;
@@ -24,4 +25,5 @@ pub use confine::{Birth, PrepareError, Prepared, Preparer, Program, Seat, StepEr
 pub use host::HostFacts;
 pub use plan::{AgentFolders, CompileError, CompileInput, Rule, SandboxPlan};
 pub use report::{LANDLOCK_IN_FULL, lacking};
+pub use repository::Repository;
 pub use terminal::NewTerminal;

@@ -40,6 +40,9 @@ const SECRETS: [&str; 12] = [
     "/etc/krb5.keytab",
 ];
 
+/// How often a place is opened that is replaced again and again before something could be attached to it.
+const REPLACED: usize = 200;
+
 /// A mount that failed: what was tried, and where.
 #[derive(Debug)]
 pub(crate) struct MountError {
@@ -78,6 +81,7 @@ pub(crate) struct Opened {
     pub(crate) kind: SFlag,
     target: CString,
     links: Links,
+    need: Need,
 }
 
 impl BaseView {
@@ -171,13 +175,24 @@ impl Opened {
     /// Attaches the folder in the calling process's namespace. What has the name of its source must not be reached through
     /// a link: another agent could have put one there since, and a protection would lie elsewhere.
     pub(crate) fn attach(&self) -> Result<()> {
-        match self.links {
+        let attach = || match self.links {
             Links::Follow => sys::attach_mount(self.tree.as_fd(), None, &self.target),
             Links::Refuse => sys::open_without_links(&self.target)
                 .and_then(|target| sys::attach_mount_at(self.tree.as_fd(), target.as_fd())),
+        };
+        // A file that somebody saves is another one from one call to the next; what is meant is its name.
+        let attached =
+            (1..REPLACED).map(|_| attach()).find(|tried| !is_missing(tried)).unwrap_or_else(attach);
+        match attached {
+            missing if is_missing(&missing) && self.need == Need::Optional => Ok(()),
+            attached => attached,
         }
         .map_err(failed("attach", Path::new(&self.target.to_string_lossy().into_owned())))
     }
+}
+
+fn is_missing(tried: &io::Result<()>) -> bool {
+    tried.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// A terminal multiplexer of its own (pts(4)); the same for nobody else.
@@ -305,7 +320,8 @@ fn open_binds(binds: &[Bind]) -> Result<Vec<(&Bind, Opened)>> {
         let kind = kind_of(&tree).map_err(failed("inspect", &bind.target))?;
         let target = sys::c_path(&bind.target).map_err(failed("open", &bind.target))?;
         let links = if bind.source.as_ref() == Some(&bind.target) { Links::Refuse } else { Links::Follow };
-        opened.push((bind, Opened { source: bind.source.clone(), tree, kind, target, links }));
+        opened
+            .push((bind, Opened { source: bind.source.clone(), tree, kind, target, links, need: bind.need }));
     }
     Ok(opened)
 }

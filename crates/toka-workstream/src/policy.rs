@@ -143,7 +143,14 @@ mod tests {
         let policy = loaded.policy.expect("a policy");
         assert_eq!(names(&policy.allow), ["network:full", "filesystem-outside:/data", "device"]);
         assert_eq!(names(&policy.deny), ["filesystem-write"]);
-        assert!(policy.decide(&Capability::Device("/dev/kvm".into())).is_ok());
+        assert!(
+            policy
+                .decide(
+                    &toka_core::AgentName::new("a").expect("a label"),
+                    &Capability::Device("/dev/kvm".into())
+                )
+                .is_ok()
+        );
         assert_eq!(load(b"").policy, Some(Policy::default()));
         assert_eq!(load(b"allow:\n").policy, Some(Policy::default()));
     }

@@ -195,7 +195,7 @@ pub(crate) fn plan(root: &Path, id: u64, confinement: &Confinement) -> SandboxPl
         host: &HostFacts::probe(),
         project: &name("keeper"),
         agent: &name(&format!("agent-{id}")),
-        workstream_files: &[],
+        facts: &toka_sandbox::plan::WorkspaceFacts::default(),
         workstream_dir: None,
         toka_exe: toka_binary(),
         programs: &[],

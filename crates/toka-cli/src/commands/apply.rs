@@ -17,6 +17,7 @@ use toka_daemon::{Changes, Declaration};
 
 use super::declare::Declare;
 use super::reach::{block_on, failure};
+use super::trust::Ask;
 use super::workstreams::Tell;
 use crate::failure::Failure;
 use crate::terminal::palette::{Paint, Palette};
@@ -47,7 +48,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let ready = args.declare.selection.ready(Tell::Everything)?;
     let folders = args.declare.folders()?;
-    let declaration = args.declare.declaration(&ready, &folders)?;
+    let declaration =
+        args.declare.declaration(&ready, &folders, if args.json { Ask::Nobody } else { Ask::Person })?;
     let asking = if args.dry_run { Asking::WhatIf } else { Asking::Earnestly };
     let applied = block_on(async {
         match reachable(&folders, asking).await? {

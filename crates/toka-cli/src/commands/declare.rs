@@ -1,14 +1,14 @@
 //! The options that say what a project is to be: which workstreams, in which folder, with which grants.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 
-use toka_core::{Capability, PressureLimits};
+use toka_core::PressureLimits;
 use toka_daemon::folders::ProjectFolders;
 use toka_daemon::{Caller, Declaration};
 
 use super::folders::Place;
-use super::policy;
+use super::policy::Grants;
+use super::trust::{self, Ask};
 use super::workstreams::{Ready, Selection};
 use crate::failure::Failure;
 
@@ -28,12 +28,8 @@ pub(crate) struct Declare {
     /// The same for storage [default: 60]
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) max_io_pressure: Option<u32>,
-    /// Grant a dangerous capability, such as network:full; may be given several times
-    #[arg(long, value_name = "NAME", value_parser = policy::grant)]
-    pub(crate) allow: Vec<Capability>,
-    /// The policy file [default: toka.yaml in the workspace]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) policy: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) grants: Grants,
 }
 
 impl Declare {
@@ -45,7 +41,8 @@ impl Declare {
         self.place.folders()
     }
 
-    /// The agents that were read as a declaration of this project.
+    /// The agents that were read as a declaration of this project. The person at the terminal is asked for what they demand
+    /// and nobody has granted.
     ///
     /// # Errors
     /// When the policy file cannot be read.
@@ -53,13 +50,15 @@ impl Declare {
         &self,
         ready: &Ready,
         folders: &ProjectFolders,
+        ask: Ask,
     ) -> Result<Declaration, Failure> {
         let caller = Caller::of_this_process();
+        let granted = trust::resolve(&ready.set, folders, self.grants.granted(folders)?, ask)?;
         Ok(Declaration {
             files: ready.files.clone(),
             enable: ready.enable.clone(),
             workspace: folders.workspace.clone(),
-            policy: policy::read(self.policy.as_deref(), &folders.workspace, &self.allow)?,
+            policy: granted.policy,
             max_concurrent: self.max_concurrent.map(NonZeroUsize::get),
             pressure: PressureLimits { memory: self.max_memory_pressure, io: self.max_io_pressure },
             environment: Declaration::environment_of(&caller, &ready.set.agents),

@@ -33,6 +33,7 @@ pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod signals;
 pub(crate) mod top;
+pub(crate) mod trust;
 pub(crate) mod upgrade;
 pub(crate) mod validate;
 pub(crate) mod verb;
@@ -55,6 +56,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Attach(args) => attach::run(args),
         Command::Ps(args) => ps::run(args),
         Command::Top(args) => top::run(args),
+        Command::Trust(args) => trust::run(args),
         Command::Start(args) => verb::run(Request::Start, args),
         Command::Stop(args) => verb::run(Request::Stop, args),
         Command::Restart(args) => verb::run(Request::Restart, args),

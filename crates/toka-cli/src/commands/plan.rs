@@ -10,13 +10,12 @@ mod text;
 mod verdict;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
 use anyhow::Context as _;
 use toka_core::capability::Policy;
-use toka_core::{AgentName, Capability, ExitCode};
+use toka_core::{AgentName, ExitCode};
 use toka_daemon::Problem;
-use toka_daemon::confine::Confiner;
+use toka_daemon::confine::{Confiner, workspace_facts};
 use toka_daemon::folders::ProjectFolders;
 use toka_daemon::users::Users;
 use toka_sandbox::HostFacts;
@@ -25,7 +24,7 @@ use toka_workstream::{Agent, Plan};
 use self::facts::AgentFacts;
 use self::verdict::Verdict;
 use super::folders::Place;
-use super::policy;
+use super::policy::Grants;
 use super::workstreams::{Ready, Selection, Tell};
 use crate::terminal::out::{self, Out};
 use crate::terminal::palette::Palette;
@@ -47,12 +46,8 @@ pub(crate) struct Args {
     selection: Selection,
     #[command(flatten)]
     place: Place,
-    /// Grant a dangerous capability, such as network:full; may be given several times
-    #[arg(long, value_name = "NAME", value_parser = policy::grant)]
-    allow: Vec<Capability>,
-    /// The policy file [default: toka.yaml in the workspace]
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
+    #[command(flatten)]
+    grants: Grants,
     /// What to print
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     format: Format,
@@ -117,14 +112,13 @@ fn show(view: &View, format: Format) -> String {
 
 fn view(ready: Ready, args: &Args) -> anyhow::Result<View> {
     let folders = args.place.folders()?;
-    let policy = policy::read(args.policy.as_deref(), &folders.workspace, &args.allow)?;
-    let files = ready.set.files.iter().map(|file| file.canonicalize().unwrap_or_else(|_| file.clone()));
-    let files: Vec<PathBuf> = files.collect();
+    let policy = args.grants.granted(&folders)?.policy;
+    let facts = workspace_facts(&ready.set, &folders);
     let host = HostFacts::probe();
     let toka_exe = std::env::current_exe().context("find the toka binary")?;
     let (project, toka_exe) = (&folders.project, toka_exe.as_path());
     let users = Users::of(&ready.set.agents, project);
-    let confiner = Confiner { host: &host, project, toka_exe, files: &files, users: &users };
+    let confiner = Confiner { host: &host, project, toka_exe, facts: &facts, users: &users };
     let problems = toka_daemon::problems(&ready.set, &ready.plan, &policy, &folders, confiner);
     Ok(look(ready, &folders, &confiner, &policy, problems))
 }

@@ -1,41 +1,149 @@
-//! The policy of a run: what the policy file says, and what the command line grants besides.
+//! What a person granted: on the command line, in a policy file that they named, in the `toka.yaml` of the workspace if they
+//! trusted its content, and by `toka trust`.
+//!
+//! ```text
+//!                       allows                         denies
+//! --allow NAME          always                         –
+//! --policy FILE         always                         always
+//! toka.yaml             when its content is trusted    always
+//! toka trust            what was recorded, by agent    –
+//! --trust               everything that is asked for   –
+//! ```
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use toka_core::capability::Policy;
+use toka_core::capability::{Policy, Trust};
 use toka_core::{Capability, ExitCode};
-use toka_workstream::{POLICY_FILE, load_policy};
+use toka_daemon::folders::ProjectFolders;
+use toka_daemon::trust::{TrustRecord, TrustStore, hash};
+use toka_workstream::{LoadedPolicy, POLICY_FILE, load_policy};
 
 use super::workstreams::{Tell, as_data, show};
 use crate::failure::Failure;
 
-/// Reads `given`, or `toka.yaml` in the workspace if it is there, and adds the grants of the command line. Problems of
-/// the file are told on stderr.
-///
-/// # Errors
-/// When the file cannot be read, or any part of it is wrong: half a policy is none.
-pub(crate) fn read(given: Option<&Path>, workspace: &Path, allow: &[Capability]) -> Result<Policy, Failure> {
-    let default = workspace.join(POLICY_FILE);
-    let file: Option<PathBuf> = match given {
-        Some(path) => Some(path.to_owned()),
-        // Not `exists`: a file that may not be looked at must not count as none.
-        None => default.symlink_metadata().is_ok().then_some(default),
-    };
-    let mut policy = match file {
-        Some(file) => of_file(&file)?,
-        None => Policy::default(),
-    };
-    policy.allow.extend(allow.iter().cloned());
-    Ok(policy)
+/// The variable that says `all` where no person is there to be asked, such as in CI.
+pub(crate) const TRUST_VARIABLE: &str = "TOKA_TRUST";
+
+/// The options that grant something.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Grants {
+    /// Grant a dangerous capability, such as network:full; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = grant)]
+    pub(crate) allow: Vec<Capability>,
+    /// A policy file, used instead of toka.yaml in the workspace
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Grant everything that the workstreams ask for, this time [env: TOKA_TRUST=all]
+    #[arg(long)]
+    pub(crate) trust: bool,
 }
 
-fn of_file(file: &Path) -> Result<Policy, Failure> {
-    let loaded = load_policy(file);
+/// What is granted, and what would be if a person trusted the workspace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Granted {
+    /// What is granted and denied.
+    pub(crate) policy: Policy,
+    /// The `toka.yaml` of the workspace, if it counts at all.
+    pub(crate) file: Option<WorkspacePolicy>,
+    /// What was trusted before.
+    pub(crate) record: Option<TrustRecord>,
+}
+
+/// The `toka.yaml` of a workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WorkspacePolicy {
+    /// SHA-256 of its content.
+    pub(crate) hash: String,
+    /// What it says.
+    pub(crate) says: Policy,
+    /// Whether a person trusted this content.
+    pub(crate) is_trusted: bool,
+}
+
+impl WorkspacePolicy {
+    /// Whether it allows something that does not count, since nobody has trusted it.
+    pub(crate) fn is_unheeded(&self) -> bool {
+        !self.is_trusted && !self.says.allow.is_empty()
+    }
+}
+
+impl Grants {
+    /// Reads what is granted in the workspace. Problems of a policy file are told on stderr.
+    ///
+    /// # Errors
+    /// When a policy file cannot be read, or any part of it is wrong: half a policy is none. When what was trusted cannot be
+    /// read.
+    pub(crate) fn granted(&self, folders: &ProjectFolders) -> Result<Granted, Failure> {
+        let everything = self.trust || trusts_everything()?;
+        let store = TrustStore::of(&folders.state_dir);
+        let record = store.read(&folders.workspace).map_err(|error| {
+            let shown = folders.workspace.display();
+            Failure::new(
+                ExitCode::StateFolder,
+                format!("what was trusted of {shown} cannot be read: {error}"),
+            )
+            .help("`toka trust --revoke` forgets it, and `toka trust` asks again")
+        })?;
+        let mut policy = Policy::default();
+        let mut file = None;
+        if let Some(named) = &self.policy {
+            policy = of_file(load_policy(named), &named.display())?.0;
+        } else if let Some(found) = workspace_policy(folders, record.as_ref(), everything)? {
+            policy.deny = found.says.deny.clone();
+            if found.is_trusted {
+                policy.allow = found.says.allow.clone();
+            }
+            file = Some(found);
+        }
+        policy.allow.extend(self.allow.iter().cloned());
+        policy.trust = match (everything, &record) {
+            (true, _) => Trust::Everything,
+            (false, Some(record)) => Trust::Recorded(record.agents.clone()),
+            (false, None) => Trust::default(),
+        };
+        Ok(Granted { policy, file, record })
+    }
+}
+
+fn trusts_everything() -> Result<bool, Failure> {
+    match std::env::var(TRUST_VARIABLE) {
+        Ok(value) if value == "all" => Ok(true),
+        Ok(value) if !value.is_empty() => Err(Failure::new(
+            ExitCode::Usage,
+            format!("{TRUST_VARIABLE} is {value:?}; the one value that it may have is \"all\""),
+        )),
+        _ => Ok(false),
+    }
+}
+
+fn workspace_policy(
+    folders: &ProjectFolders,
+    record: Option<&TrustRecord>,
+    everything: bool,
+) -> Result<Option<WorkspacePolicy>, Failure> {
+    let path = folders.workspace.join(POLICY_FILE);
+    // Not `exists`: a file that may not be looked at must not count as none.
+    if path.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    let (says, text) = of_file(load_policy(&path), &path.display())?;
+    let hash = hash(text.as_bytes());
+    let is_trusted = everything || record.is_some_and(|record| record.policy.as_ref() == Some(&hash));
+    Ok(Some(WorkspacePolicy { hash, says, is_trusted }))
+}
+
+/// What the file says, and its text.
+fn of_file(loaded: LoadedPolicy, shown: &impl std::fmt::Display) -> Result<(Policy, String), Failure> {
     show(&loaded.diagnostics, &loaded.sources, Tell::Everything);
-    loaded.policy.ok_or_else(|| {
-        let message = format!("the policy {} is not valid; nothing was started", file.display());
-        Failure::new(ExitCode::Invalid, message).parts(as_data(&loaded.diagnostics, &loaded.sources))
-    })
+    let text = loaded.sources.files().next().map(|file| loaded.sources.text(file).to_string());
+    match loaded.policy {
+        Some(policy) => Ok((policy, text.unwrap_or_default())),
+        None => Err(Failure::new(
+            ExitCode::Invalid,
+            format!("the policy {shown} is not valid; nothing was started"),
+        )
+        .parts(as_data(&loaded.diagnostics, &loaded.sources))),
+    }
 }
 
 /// A capability that can be granted; a name that nobody knows would grant nothing, and is refused.
@@ -56,26 +164,94 @@ pub(crate) fn grant(text: &str) -> Result<Capability, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use toka_core::{AgentName, ProjectName};
+
     use super::*;
 
-    #[test]
-    fn the_file_and_the_command_line_add_up() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let grants = [Capability::NetworkFull];
-        let policy = read(None, folder.path(), &grants).expect("no file, no problem");
-        assert_eq!(policy.allow, grants.iter().cloned().collect());
+    struct Rig {
+        folder: tempfile::TempDir,
+    }
 
-        std::fs::write(folder.path().join(POLICY_FILE), "deny: [cargo-execution]\n").expect("a file");
-        let policy = read(None, folder.path(), &grants).expect("a policy");
-        assert!(policy.decide(&Capability::NetworkFull).is_ok());
-        assert!(policy.decide(&Capability::Cargo).is_err());
+    impl Rig {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            std::fs::create_dir(folder.path().join("w")).expect("a folder");
+            Self { folder }
+        }
+
+        fn folders(&self) -> ProjectFolders {
+            ProjectFolders {
+                state_dir: self.folder.path().join("state"),
+                run_dir: self.folder.path().join("run"),
+                project: ProjectName::new("w").expect("a label"),
+                workspace: self.folder.path().join("w"),
+                user_home: "/nowhere".into(),
+            }
+        }
+
+        fn policy(&self, text: &str) {
+            std::fs::write(self.folders().workspace.join(POLICY_FILE), text).expect("room");
+        }
+
+        fn granted(&self, grants: &Grants) -> Result<Granted, Failure> {
+            grants.granted(&self.folders())
+        }
+    }
+
+    fn grants(allow: &[Capability], policy: Option<&Path>, trust: bool) -> Grants {
+        Grants { allow: allow.to_vec(), policy: policy.map(Path::to_owned), trust }
+    }
+
+    fn decides(granted: &Granted, capability: Capability) -> bool {
+        granted.policy.decide(&AgentName::new("a").expect("a label"), &capability).is_ok()
+    }
+
+    #[test]
+    fn a_file_in_the_workspace_denies_and_allows_nothing_until_its_content_is_trusted() {
+        let rig = Rig::new();
+        rig.policy("allow: [network:full]\ndeny: [cargo-execution]\n");
+        let granted = rig.granted(&grants(&[], None, false)).expect("a policy");
+        assert!(!decides(&granted, Capability::NetworkFull) && !decides(&granted, Capability::Cargo));
+        let file = granted.file.expect("a file");
+        assert!(file.is_unheeded());
+
+        let folders = rig.folders();
+        let record = TrustRecord {
+            workspace: folders.workspace.clone(),
+            policy: Some(file.hash),
+            ..TrustRecord::default()
+        };
+        TrustStore::of(&folders.state_dir).write(&record).expect("room");
+        let granted = rig.granted(&grants(&[], None, false)).expect("a policy");
+        assert!(decides(&granted, Capability::NetworkFull) && !decides(&granted, Capability::Cargo));
+
+        rig.policy("allow: [network:full, sandbox:off]\n");
+        let granted = rig.granted(&grants(&[], None, false)).expect("a policy");
+        assert!(!decides(&granted, Capability::NetworkFull), "another content");
+    }
+
+    #[test]
+    fn the_command_line_counts_by_itself() {
+        let rig = Rig::new();
+        let granted = rig.granted(&grants(&[Capability::NetworkFull], None, false)).expect("a policy");
+        assert!(decides(&granted, Capability::NetworkFull) && !decides(&granted, Capability::SandboxOff));
+        let named = rig.folder.path().join("mine.yaml");
+        std::fs::write(&named, "allow: [sandbox:off]\n").expect("room");
+        rig.policy("deny: [sandbox:off]\n");
+        let granted = rig.granted(&grants(&[], Some(&named), false)).expect("a policy");
+        assert!(decides(&granted, Capability::SandboxOff), "it is used instead of the workspace's");
+        let granted = rig.granted(&grants(&[], None, true)).expect("a policy");
+        assert!(decides(&granted, Capability::NetworkFull) && !decides(&granted, Capability::SandboxOff));
     }
 
     #[test]
     fn a_broken_or_absent_file_is_never_taken_for_none() {
-        let folder = tempfile::tempdir().expect("a folder");
-        assert!(read(Some(&folder.path().join("absent.yaml")), folder.path(), &[]).is_err());
-        std::fs::write(folder.path().join(POLICY_FILE), "alow: [network:full]\n").expect("a file");
-        assert!(read(None, folder.path(), &[]).is_err());
+        let rig = Rig::new();
+        let absent = rig.folder.path().join("absent.yaml");
+        assert!(rig.granted(&grants(&[], Some(&absent), false)).is_err());
+        rig.policy("alow: [network:full]\n");
+        assert!(rig.granted(&grants(&[], None, false)).is_err());
     }
 }

@@ -12,6 +12,7 @@ use toka_core::ExitCode;
 use toka_daemon::{Caller, Lifetime, RunOptions};
 
 use super::declare::Declare;
+use super::trust::Ask;
 use super::workstreams::{Ready, Tell};
 use super::{apply, dry_run, foreground, refusal};
 use crate::terminal::display::Mode;
@@ -62,11 +63,11 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
     }
     let folders = args.declare.folders()?;
     if args.detach {
-        let declaration = args.declare.declaration(&ready, &folders)?;
+        let declaration = args.declare.declaration(&ready, &folders, args.ask())?;
         return apply::detach(&declaration, &folders, args.json);
     }
     let look = foreground::Look { mode: args.mode(), palette: args.palette(), output: args.output() };
-    let declaration = args.declare.declaration(&ready, &folders)?;
+    let declaration = args.declare.declaration(&ready, &folders, args.ask())?;
     let Ready { set, plan, .. } = ready;
     let options = RunOptions {
         declaration,
@@ -103,6 +104,10 @@ impl Args {
         if self.follow { foreground::Output::Followed } else { foreground::Output::Logged }
     }
 
+    fn ask(&self) -> Ask {
+        if self.json || self.quiet { Ask::Nobody } else { Ask::Person }
+    }
+
     fn palette(&self) -> Palette {
         Palette::for_stream(&std::io::stdout())
     }
@@ -135,7 +140,7 @@ mod tests {
         let args =
             parse(&["a.yaml", "b", "--allow", "network_full", "--max-concurrent", "3", "--project", "x"])
                 .expect("options");
-        assert_eq!(args.declare.allow, [Capability::NetworkFull]);
+        assert_eq!(args.declare.grants.allow, [Capability::NetworkFull]);
         assert_eq!(args.declare.max_concurrent.map(NonZeroUsize::get), Some(3));
         assert_eq!(args.declare.place.project.as_ref().map(ProjectName::as_str), Some("x"));
         assert_eq!(

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use toka_core::ExitCode;
+use toka_core::sniff::{SNIFF_BYTES, looks_like_a_workstream};
 use toka_daemon::SourceFile;
 use toka_workstream::{Diagnostic, LoadOptions, Loaded, Plan, Set, Severity, Sources, Style};
 
@@ -17,8 +18,6 @@ use crate::terminal::text::count;
 
 /// The folder that is looked into when no path is given.
 const DEFAULT_FOLDER: &str = "agents";
-/// Bytes of a file that are looked at to tell a workstream from other YAML.
-const SNIFF_BYTES: u64 = 64 * 1024;
 
 /// The options that choose workstreams.
 #[derive(Debug, Clone, clap::Args)]
@@ -143,8 +142,7 @@ fn default_paths(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
         [_] => return Ok(sets),
         several => return Err(which_one(several)),
     }
-    let here =
-        yaml_files(folder).into_iter().filter(|path| looks_like_a_workstream(path)).collect::<Vec<_>>();
+    let here = yaml_files(folder).into_iter().filter(|path| is_workstream(path)).collect::<Vec<_>>();
     if here.is_empty() {
         return Err(none_here("there is no workstream here: no folder agents/, and no workstream file"));
     }
@@ -176,17 +174,11 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Whether the file has the two sections that only workstreams have together, and is no manifest of another tool.
-/// A guess to leave other files alone; whether it is a valid workstream is not decided here.
-fn looks_like_a_workstream(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    let lines = BufReader::new(file.take(SNIFF_BYTES)).split(b'\n').map_while(Result::ok);
-    let keys: Vec<Vec<u8>> = lines
-        .filter(|line| line.first().is_some_and(u8::is_ascii_alphabetic))
-        .filter_map(|line| line.split(|byte| *byte == b':').next().map(<[u8]>::to_vec))
-        .collect();
-    let has = |key: &str| keys.iter().any(|found| found == key.as_bytes());
-    has("metadata") && (has("spec") || has("tasks")) && !has("apiVersion") && !has("kind")
+/// Whether it is to be taken for a workstream, when nobody names it.
+fn is_workstream(path: &Path) -> bool {
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(SNIFF_BYTES).read_to_end(&mut text));
+    read.is_ok() && looks_like_a_workstream(&text)
 }
 
 #[cfg(test)]

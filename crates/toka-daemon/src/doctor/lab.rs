@@ -246,7 +246,7 @@ fn compile(
         host,
         project: &ground::project(),
         agent: &ground::probe(),
-        workstream_files: &[],
+        facts: &toka_sandbox::plan::WorkspaceFacts::default(),
         workstream_dir: None,
         toka_exe: exe,
         programs: &[],

@@ -92,7 +92,7 @@ impl Project {
         let mut recalled = Recalled::of(&past);
         let folders = &ground.folders;
         let mut doors = Doors::of(run_folder(folders));
-        let mut admitted = ground.admit_each((&set, &plan), &mut doors);
+        let (set, plan, mut admitted) = ground.admit_each((set, plan), &mut doors).await?;
         let heir = keeper_options(&ground, doors.short(), Lifetime::UntilStopped);
         let Legacy { keeper, events: keeper_events, holdings, lock } = match attached {
             Some(attached) => Legacy::kept(attached, &heir, folders, run).await?,
@@ -133,7 +133,7 @@ impl Project {
         for (agent, own, admitted) in admitted {
             let (id, process) = processes.take(&agent.name);
             let life = recalled.life_of(&agent.name, process, now_ms);
-            let member: Member = employer.adopt(agent, own, admitted, id, life);
+            let member: Member = employer.adopt(&agent, own, admitted, id, life);
             members.insert(agent.name.clone(), member);
         }
         for (exec, left) in std::mem::take(&mut recalled.left) {

@@ -41,13 +41,13 @@ impl Project {
     /// When any of them cannot be started any more; then there is none.
     pub(super) async fn employ_anew(&mut self, agents: &BTreeSet<AgentName>) -> Result<(), CommandError> {
         let parsed = self.declaration.parse().map_err(|_| CommandError::Undeclared)?;
-        let set = (&parsed.set, &self.plan);
-        let admitted = self.ground.admit(set, |name| agents.contains(name), &mut self.doors);
-        let admitted = admitted.map_err(CommandError::Refused)?;
+        let set = (parsed.set, self.plan.clone());
+        let admitted = self.ground.admit(set, |name| agents.contains(name), &mut self.doors).await;
+        let (set, _, admitted) = admitted.map_err(CommandError::Refused)?;
         let admitted = set_up(admitted, Remains::OfThisRun)
             .await
             .map_err(|error| CommandError::Refused(crate::RunError::Folder(error)))?;
-        self.employ(&parsed.set, admitted);
+        self.employ(&set, admitted);
         Ok(())
     }
 

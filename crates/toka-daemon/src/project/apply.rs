@@ -93,13 +93,13 @@ pub(super) struct Change {
 }
 
 impl Project {
-    pub(super) fn apply(
+    pub(super) async fn apply(
         &mut self,
         request: ApplyRequest,
         answer: oneshot::Sender<Result<Changes, ApplyError>>,
     ) {
         let ApplyRequest { declaration, by, earnest } = request;
-        let mut prepared = match self.prepare(declaration) {
+        let mut prepared = match self.prepare(declaration).await {
             Ok(prepared) => prepared,
             // Whoever asked may be gone.
             Err(error) => return drop(answer.send(Err(error))),
@@ -121,7 +121,7 @@ impl Project {
         self.batches.push(Batch { agents, by, then: Then::Change(change) });
     }
 
-    fn prepare(&mut self, declaration: Declaration) -> Result<Prepared, ApplyError> {
+    async fn prepare(&mut self, declaration: Declaration) -> Result<Prepared, ApplyError> {
         if self.state.ending().is_some() {
             return Err(ApplyError::Ending);
         }
@@ -144,16 +144,17 @@ impl Project {
             policy: declaration.policy.clone(),
             ..self.ground.clone()
         };
-        let lacking: BTreeSet<&AgentName> =
-            changes.unchanged.iter().filter(|name| self.lacks(name)).collect();
-        let wanted: BTreeSet<&AgentName> = changes.added.iter().chain(&changes.changed).collect();
-        let set = (&parsed.set, &parsed.plan);
+        let lacking: BTreeSet<AgentName> =
+            changes.unchanged.iter().filter(|name| self.lacks(name)).cloned().collect();
+        let wanted: BTreeSet<AgentName> = changes.added.iter().chain(&changes.changed).cloned().collect();
         let is_wanted = |name: &AgentName| wanted.contains(name) || lacking.contains(name);
-        let admitted = ground.admit(set, is_wanted, &mut self.doors);
-        let admitted = admitted.map_err(|error| {
+        let Parsed { set, plan, diagnostics, sources } = parsed;
+        let admitted = ground.admit((set, plan), is_wanted, &mut self.doors).await;
+        let (set, plan, admitted) = admitted.map_err(|error| {
             self.forget_doors();
             ApplyError::Refused(error)
         })?;
+        let parsed = Parsed { set, plan, diagnostics, sources };
         let (equipped, admitted) = admitted.into_iter().partition(|(name, _)| lacking.contains(name));
         let former = before.set.agents;
         Ok(Prepared { declaration, parsed, ground, admitted, equipped, former, changes })

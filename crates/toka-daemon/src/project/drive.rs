@@ -139,28 +139,23 @@ impl Project {
         }
     }
 
-    /// Sees that its folders are still there, writes the agent's secrets, and then starts it.
+    /// Sees that its folders are still there, writes the agent's secrets, and then starts it; beside the loop, since the
+    /// disks of both may not answer.
     fn start(&mut self, agent: &AgentName) {
         let Some(member) = self.members.get(agent) else { return };
         let handle = member.handle.clone();
-        if let Err(reason) = member.grounds.check() {
-            handle.refuse(Exit::StartFailed { reason });
-            return;
-        }
         let swept = if self.swept.remove(agent) { self.sweeper.done() } else { None };
-        if member.secrets.is_empty() && swept.is_none() {
-            handle.tell(Request::Start, "plan");
-            return;
-        }
         let (secrets, folder) = (Arc::clone(&member.secrets), member.private.credentials.clone());
-        let caller = Arc::clone(&self.ground.caller);
+        let (grounds, caller) = (member.grounds.clone(), Arc::clone(&self.ground.caller));
         self.writes.spawn(async move {
             if let Some(swept) = swept {
                 // A sweeper that is gone sweeps nothing away.
                 let _ = swept.await;
             }
-            let write = move || secrets::write(&secrets, &folder, &caller);
-            match tokio::task::spawn_blocking(write).await {
+            let prepare = move || {
+                grounds.check().and_then(|()| secrets::write(&secrets, &folder, &caller, &grounds.workspace))
+            };
+            match tokio::task::spawn_blocking(prepare).await {
                 Ok(Ok(())) => handle.tell(Request::Start, "plan"),
                 Ok(Err(reason)) => handle.refuse(Exit::StartFailed { reason }),
                 Err(_) => {
@@ -234,7 +229,7 @@ impl Project {
                 let _ = answer.send(answered);
             }
             Order::Interrupt { urgency, by } => self.interrupt(urgency, &by),
-            Order::Apply { request, answer } => self.apply(*request, answer),
+            Order::Apply { request, answer } => self.apply(*request, answer).await,
             Order::Status { answer } => drop(answer.send(Arc::clone(&self.status))),
             Order::Health { figures, answer } => self.tell_facts(figures, answer),
             Order::Resources { agent, answer } => {
@@ -250,7 +245,7 @@ impl Project {
                     let _ = answer.send(resources);
                 });
             }
-            Order::Exec { request, answer } => self.exec(*request, answer),
+            Order::Exec { request, answer } => self.exec(*request, answer).await,
             Order::Terminal { agent, answer } => {
                 let handle = self.members.get(&agent).map(|member| member.handle.clone());
                 self.writes.spawn(async move {

@@ -119,13 +119,13 @@ pub(crate) fn exit_of(status: Status) -> Exit {
 
 impl Project {
     /// Begins to run a command; the answer comes when it executes its program.
-    pub(super) fn exec(
+    pub(super) async fn exec(
         &mut self,
         mut request: ExecRequest,
         answer: oneshot::Sender<Result<Begun, ExecError>>,
     ) {
         let input = request.input.take();
-        let command = self.command_of(&request);
+        let command = self.command_of(&request).await;
         let handle = self.members.get(&request.agent).map(|member| member.handle.clone());
         let (runtime, journal) = (self.runtime.clone(), Arc::downgrade(&self.journal));
         self.writes.spawn(async move {
@@ -144,11 +144,11 @@ impl Project {
     }
 
     /// What the agent is executed as, with another program.
-    fn command_of(&mut self, request: &ExecRequest) -> Result<Command, ExecError> {
+    async fn command_of(&mut self, request: &ExecRequest) -> Result<Command, ExecError> {
         let parsed = self.declaration.parse().map_err(|_| ExecError::Undeclared)?;
-        let set = (&parsed.set, &self.plan);
-        let admitted = self.ground.admit(set, |name| *name == request.agent, &mut self.doors);
-        let admitted = admitted.map_err(ExecError::Refused)?;
+        let set = (parsed.set, self.plan.clone());
+        let admitted = self.ground.admit(set, |name| *name == request.agent, &mut self.doors).await;
+        let (_, _, admitted) = admitted.map_err(ExecError::Refused)?;
         let (_, admitted) = admitted.into_iter().next().ok_or(ExecError::Undeclared)?;
         let Command { mut env, plan, .. } = admitted.command;
         if let Some(term) = request.term.as_ref().filter(|_| request.terminal.is_some()) {

@@ -76,11 +76,7 @@ impl Legacy {
 }
 
 /// The processes that the journal tells of and that are still there.
-pub(super) fn orphans(
-    examined: &[Examined<'_>],
-    recalled: &Recalled,
-    folders: &ProjectFolders,
-) -> Vec<Orphan> {
+pub(super) fn orphans(examined: &[Examined], recalled: &Recalled, folders: &ProjectFolders) -> Vec<Orphan> {
     let cgroups = Cgroups::new(Layout::probe(Path::new("/")), &cgroup_name(folders));
     let numbered = (1..).map(ProcessId).zip(examined);
     numbered
@@ -92,7 +88,7 @@ pub(super) fn orphans(
             if owner != (folders.project.to_string(), agent.name.to_string()) {
                 return None;
             }
-            let guarded = admitted.as_ref().map_or_else(|_| Vec::new(), |it| it.command.plan.guarded.clone());
+            let guards = admitted.as_ref().map_or_else(|_| Vec::new(), |it| it.command.plan.guards.clone());
             Some(Orphan {
                 id,
                 project: folders.project.clone(),
@@ -103,7 +99,7 @@ pub(super) fn orphans(
                 beside: None,
                 stop_signal: agent.stop.signal,
                 grace: agent.stop.grace_period,
-                guarded,
+                guards,
                 enforcement: status.enforcement.as_deref().cloned().unwrap_or_default(),
                 status: None,
                 notification_fd: agent.probes.notification_fd(),
@@ -114,9 +110,9 @@ pub(super) fn orphans(
 
 /// Makes the folders again that a restart of the machine has taken, and writes the secrets of those whose lives go on. One
 /// that cannot be furnished is not started again by itself.
-pub(super) fn furnish(examined: &mut [Examined<'_>], recalled: &Recalled, caller: &Caller) {
+pub(super) fn furnish(examined: &mut [Examined], recalled: &Recalled, caller: &Caller) {
     for (agent, own, admitted) in examined {
-        let Ok(Admitted { folders, sections, command }) = admitted else { continue };
+        let Ok(Admitted { folders, sections, command, secrets, .. }) = admitted else { continue };
         if own.credentials.is_dir() {
             continue;
         }
@@ -128,7 +124,7 @@ pub(super) fn furnish(examined: &mut [Examined<'_>], recalled: &Recalled, caller
             .and_then(|()| workplace::give(folders, command.plan.run_as.as_ref()))
             .map_err(|error| format!("{error}: {}", error.source))
             .and_then(|()| match goes_on {
-                true => secrets::write(&agent.secrets, &folders.credentials, caller),
+                true => secrets::write(secrets, &folders.credentials, caller, &folders.workspace),
                 false => Ok(()),
             });
         if let Err(message) = furnished {

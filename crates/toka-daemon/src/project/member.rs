@@ -11,7 +11,7 @@ use toka_keeper::{Keeper, ProcessId};
 use toka_runtime::output::{Archivist, LogPlace};
 use toka_runtime::{Adopted, AgentHandle, DiskGauge, DiskLimit, Hooks, Launch, Profile, Runtime, StopPolicy};
 use toka_sandbox::AgentFolders;
-use toka_workstream::{Agent, Hook, Plan, Secret, Set};
+use toka_workstream::{Agent, Hook, Plan, Set};
 
 use super::admit::AdmittedAgents;
 use super::facts::expected;
@@ -22,6 +22,7 @@ use crate::folders::ProjectFolders;
 use crate::journal::Journal;
 use crate::objectives::{Check, are_ignored, checks};
 use crate::reporting::channel::Channel;
+use crate::secrets::FoundSecret;
 use crate::sweeper::Private;
 use crate::task_list;
 use crate::workplace::Grounds;
@@ -32,7 +33,7 @@ pub(crate) struct Member {
     pub(crate) handle: AgentHandle,
     pub(crate) private: Private,
     pub(crate) grounds: Grounds,
-    pub(crate) secrets: Arc<[Secret]>,
+    pub(crate) secrets: Arc<[FoundSecret]>,
     /// What its health is measured by.
     pub(crate) expected: Arc<Expected>,
     /// What it holds on disk, and may.
@@ -52,6 +53,7 @@ impl Member {
     /// Says how it is started again, which could not be told when it was taken over; its life goes on.
     pub(crate) fn equip(&mut self, admitted: Admitted) {
         Arc::make_mut(&mut self.expected).unstartable = None;
+        self.secrets = admitted.secrets.into();
         self.handle.equip(admitted.command);
     }
 
@@ -103,18 +105,19 @@ pub(crate) struct Employer<'a> {
 impl Employer<'_> {
     /// Makes the actor of an agent, and tells what of its declaration is not in force.
     pub(crate) fn employ(&mut self, agent: &Agent, admitted: Admitted) -> Member {
-        if let Some(message) = not_in_force(agent) {
+        for message in not_in_force(agent).into_iter().chain(admitted.warnings.clone()) {
             drop(self.journal.record(Some(agent.name.clone()), EventKind::Warning { message }));
         }
         let (private, grounds) = (Private::of(&admitted.folders), Grounds::of(&admitted.folders));
         let working_dir = admitted.folders.working_dir.clone();
+        let admitted_secrets = admitted.secrets.clone().into();
         let id = self.ids.next();
         let log = self.folders.log(&agent.name);
         let log = LogPlace::of_run(log, self.run, agent.logs, self.archivist);
         let launch = launch(agent, admitted, id, log, self.plan);
         let disk = launch.profile.disk.clone();
         let (handle, proctor) = self.actor(agent, launch, working_dir);
-        let (secrets, expected) = (agent.secrets.clone().into(), Arc::new(expected(agent)));
+        let (secrets, expected) = (admitted_secrets, Arc::new(expected(agent)));
         Member { id, handle, private, grounds, secrets, expected, disk, proctor }
     }
 
@@ -132,6 +135,7 @@ impl Employer<'_> {
         let (private, grounds) = (Private::of(&folders), Grounds::of(&folders));
         let log = LogPlace::of_run(self.folders.log(&agent.name), self.run, agent.logs, self.archivist);
         let profile = profile(agent, folders, id, log, self.plan);
+        let secrets = admitted.as_ref().map(|admitted| admitted.secrets.clone()).unwrap_or_default().into();
         let command = admitted.map(|admitted| admitted.command).map_err(|problems| lack(&problems));
         let unstartable = command.as_ref().err().map(|why| why.as_str().into());
         if let Err(why) = command.as_ref()
@@ -142,7 +146,6 @@ impl Employer<'_> {
         }
         let disk = profile.disk.clone();
         let handle = self.runtime.adopt(profile, command, life);
-        let secrets = agent.secrets.clone().into();
         let expected = Arc::new(Expected { unstartable, ..expected(agent) });
         Member { id, handle, private, grounds, secrets, expected, disk, proctor: None }
     }

@@ -76,7 +76,7 @@ impl Project {
         let (policy, host) = (declaration.policy.clone(), Arc::new(HostFacts::probe()));
         let ground = Ground { folders, run, caller: Arc::new(caller), policy, toka_exe, host };
         let mut doors = Doors::of(run_folder.0.clone());
-        let admitted = ground.admit((&set, &plan), |_| true, &mut doors)?;
+        let (set, plan, admitted) = ground.admit((set, plan), |_| true, &mut doors).await?;
         let admitted = set_up(admitted, Remains::Nothing).await.map_err(RunError::Folder)?;
 
         let (seen, events) = mpsc::unbounded_channel();

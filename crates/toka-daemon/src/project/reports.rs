@@ -107,7 +107,8 @@ impl Project {
             }
             let channels = agent.reporting.channels.iter().filter_map(|text| Channel::parse(text).ok());
             let granted = |channel: &Channel| {
-                channel.demands().is_none_or(|asked| self.ground.policy.decide(&asked).is_ok())
+                let granted = |asked| self.ground.policy.decide(agent.declared_name(), &asked).is_ok();
+                channel.demands().is_none_or(granted)
             };
             let channels: Vec<Channel> =
                 channels.filter(|channel| channel.is_sent_to() && granted(channel)).collect();

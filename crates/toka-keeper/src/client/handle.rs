@@ -402,7 +402,7 @@ fn future_orphan(launch: &Launch) -> Orphan {
         beside: launch.beside,
         stop_signal: launch.stop_signal,
         grace: launch.grace,
-        guarded: launch.plan.guarded.clone(),
+        guards: launch.plan.guards.clone(),
         enforcement: Enforcement::default(),
         status: None,
         notification_fd: launch.notification_fd,

@@ -213,7 +213,7 @@ fn plan() -> toka_sandbox::SandboxPlan {
         host: &toka_sandbox::HostFacts::probe(),
         project: &name,
         agent: &name,
-        workstream_files: &[],
+        facts: &toka_sandbox::plan::WorkspaceFacts::default(),
         workstream_dir: None,
         toka_exe: std::path::Path::new("/bin/true"),
         programs: &[],

@@ -3,7 +3,7 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, pipe2};
 use toka_core::event::Usage;
 use toka_core::{Enforcement, Name};
-use toka_sandbox::guard;
+use toka_sandbox::guard::{self, Guard};
 use toka_sandbox::init::read_status;
 use toka_sandbox::sys::{self, Arguments};
 use toka_sandbox::{Birth, Group, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams};
@@ -58,7 +58,7 @@ pub(super) struct Child {
     pub(super) usage: Usage,
     /// What a person should know about what it left.
     pub(super) notices: Vec<String>,
-    guarded: Vec<PathBuf>,
+    guards: Vec<Guard>,
     /// Where the true status comes from when the forked process only stands before the agent.
     status: Option<OwnedFd>,
     /// How its main process ended; known before we have read that it started when it was quick.
@@ -146,7 +146,7 @@ impl Child {
             project: launch.plan.project.to_string(),
             agent: launch.plan.agent.clone(),
             // Of what runs beside an agent, the agent's own end takes care.
-            guarded: if host.is_none() { launch.plan.guarded.clone() } else { Vec::new() },
+            guards: if host.is_none() { launch.plan.guards.clone() } else { Vec::new() },
             beside: launch.beside,
             notices: Vec::new(),
             group,
@@ -187,7 +187,7 @@ impl Child {
             birth: Birth::Copied,
             project: orphan.project.to_string(),
             agent: orphan.agent.clone(),
-            guarded: orphan.guarded.clone(),
+            guards: orphan.guards.clone(),
             beside: orphan.beside,
             notices: Vec::new(),
             group,
@@ -300,7 +300,7 @@ impl Child {
             held: self.held.names(),
             stop_signal: self.stop_signal,
             grace: self.grace,
-            guarded: self.guarded.clone(),
+            guards: self.guards.clone(),
             notification_fd: self.notification_fd,
         }
     }
@@ -339,7 +339,7 @@ impl Child {
         }
         self.usage = self.group.usage();
         if self.group.remove().is_ok() {
-            self.notices = guard::sweep(&self.guarded, &self.agent);
+            self.notices = guard::sweep(&self.guards, &self.agent);
             return true;
         }
         let _ = self.group.kill();

@@ -1,7 +1,7 @@
 //! What is over and not yet on record: one entry per process, until its daemon has settled it.
 //!
 //! Without a daemon nothing is started, so there are never more entries than there were processes when it went: each is its
-//! status, its figures, a notice per guarded path, and the read ends of its pipes with what nobody has read yet.
+//! status, its figures, a notice per guards path, and the read ends of its pipes with what nobody has read yet.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -49,7 +49,7 @@ impl Over {
             held: Vec::new(),
             stop_signal: launch.stop_signal,
             grace: launch.grace,
-            guarded: Vec::new(),
+            guards: Vec::new(),
             notification_fd: launch.notification_fd,
         };
         Self { entry, notices: Vec::new(), pipes: None, held: Held::default() }

@@ -3,18 +3,27 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use toka_core::demand;
 use toka_core::{Capability, Confinement, Declared, Layer, Name, NetworkAccess, Origin, SandboxMode};
+use toka_files::{Directory, Limits, Stopped, Walk};
 
 use super::system::DEVICES;
 use super::{
-    Access, Bind, GroupLimits, Links, Need, PathRule, ProcessLimits, Right, Rule, RunAs, SandboxPlan,
-    toolchain,
+    Access, Bind, GroupLimits, Links, Made, Need, PathRule, ProcessLimits, Right, Rule, RunAs, SandboxPlan,
+    ToMake, WorkspaceFacts, toolchain,
 };
 use crate::HostFacts;
+use crate::guard::Guard;
+use crate::repository::DotGit;
+
+/// Most names that a pattern of paths may be matched against. A checkout with its packages has some hundred thousand.
+const MOST_NAMES: usize = 1_000_000;
+/// How long that may take.
+const LONGEST_WALK: Duration = Duration::from_secs(10);
 
 /// The folders of one agent; all absolute and free of symbolic links.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,8 +100,8 @@ pub struct CompileInput<'a> {
     pub project: &'a Name,
     /// The agent's name.
     pub agent: &'a Name,
-    /// Files that declare agents: never writable by one.
-    pub workstream_files: &'a [PathBuf],
+    /// What of the workspace decides about rights.
+    pub facts: &'a WorkspaceFacts,
     /// The folder of the file that declares this agent.
     pub workstream_dir: Option<&'a Path>,
     /// The `toka` binary, which every agent may execute.
@@ -106,24 +115,45 @@ pub struct CompileInput<'a> {
 /// Why there is no plan.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CompileError {
-    /// A glob that cannot be read.
-    #[error("{origin}: bad pattern {pattern:?}: {why}")]
-    Pattern {
-        /// The pattern.
-        pattern: String,
-        /// What is wrong with it.
-        why: String,
-        /// Where it stands.
-        origin: Origin,
-    },
     /// A path that looks as if it were below the workspace leaves it, by `..` or through a link.
-    #[error("{origin}: {path:?} leaves the workspace; declare where it leads under security.filesystem")]
+    #[error("{path:?} leaves the workspace; declare where it leads under security.filesystem")]
     Outside {
         /// The path.
         path: String,
         /// Where it stands.
         origin: Origin,
     },
+    /// A path that must be there, or the folder above one that would be made, is not.
+    #[error("{} is not there{}", path.display(), if *writable { ", and neither is the folder above it" } else { "" })]
+    Missing {
+        /// The path.
+        path: PathBuf,
+        /// Whether it would have been made.
+        writable: bool,
+        /// Where it stands.
+        origin: Origin,
+    },
+    /// A pattern that matches against too much.
+    #[error("the pattern {pattern:?} cannot be used: {why}")]
+    Endless {
+        /// The pattern.
+        pattern: String,
+        /// Which limit it reached.
+        why: Stopped,
+        /// Where it stands.
+        origin: Origin,
+    },
+}
+
+impl CompileError {
+    /// Where what cannot be a rule stands.
+    pub fn origin(&self) -> &Origin {
+        match self {
+            Self::Outside { origin, .. } | Self::Missing { origin, .. } | Self::Endless { origin, .. } => {
+                origin
+            }
+        }
+    }
 }
 
 impl SandboxPlan {
@@ -135,14 +165,19 @@ impl SandboxPlan {
         let mut compiler = Compiler {
             input,
             search: Vec::new(),
-            guarded: Vec::new(),
+            protected_paths: BTreeSet::new(),
+            guards: Vec::new(),
+            to_make: Vec::new(),
+            absent: Vec::new(),
             binds: Vec::new(),
             files: Vec::new(),
             rules: Vec::new(),
         };
+        compiler.find_protected();
         compiler.system();
         let mut environment = compiler.capabilities()?;
         compiler.declared_paths()?;
+        compiler.repository()?;
         compiler.protect();
         compiler.own_folders()?;
         compiler.hide();
@@ -157,8 +192,11 @@ pub(super) struct Compiler<'a> {
     pub(super) input: &'a CompileInput<'a>,
     /// Folders that toolchains want to be searched for programs before the others.
     search: Vec<PathBuf>,
-    /// Protected paths that are not there.
-    pub(super) guarded: Vec<PathBuf>,
+    /// What decides about rights, whether or not it is there.
+    pub(super) protected_paths: BTreeSet<PathBuf>,
+    pub(super) guards: Vec<Guard>,
+    to_make: Vec<ToMake>,
+    absent: Vec<Declared<PathBuf>>,
     pub(super) binds: Vec<Bind>,
     pub(super) files: Vec<PathRule>,
     rules: Vec<Rule>,
@@ -195,6 +233,9 @@ impl Compiler<'_> {
             match value {
                 Capability::FilesystemRead(below) => {
                     let path = self.below_workspace(below.as_deref(), origin)?;
+                    if below.is_some() {
+                        self.must_be_there(&path, origin)?;
+                    }
                     self.grant(&path, Right::Read, Need::Required, origin)?;
                 }
                 Capability::FilesystemWrite(below) => self.writable(below.as_deref(), origin)?,
@@ -247,9 +288,11 @@ impl Compiler<'_> {
     /// the user run its code.
     fn writable(&mut self, below: Option<&str>, origin: &Origin) -> Result<(), CompileError> {
         let path = self.below_workspace(below, origin)?;
+        if below.is_some() {
+            self.make_where_missing(&path, Made::Folder, origin)?;
+        }
         // Build output is written and run: cargo test, npm scripts.
-        self.grant(&path, Right::WriteExecute, Need::Required, origin)?;
-        Ok(())
+        self.grant(&path, Right::WriteExecute, Need::Required, origin)
     }
 
     /// git's own settings, through variables (git-config(1), ENVIRONMENT), since HOME is private.
@@ -292,8 +335,13 @@ impl Compiler<'_> {
         ];
         for (list, right) in lists {
             for declared in list {
-                for path in self.expand(declared)? {
-                    self.grant(&path, right, Need::Optional, &declared.origin)?;
+                match self.pattern(declared)? {
+                    Some(matched) => {
+                        for path in matched {
+                            self.grant(&path, right, Need::Optional, &declared.origin)?;
+                        }
+                    }
+                    None => self.declared_path(declared, right)?,
                 }
             }
         }
@@ -314,7 +362,7 @@ impl Compiler<'_> {
         for path in inputs.chain([&folders.inputs_dir, &folders.credentials, &folders.door]) {
             self.grant_real(path, path, Right::Read, Need::Required, &origin);
         }
-        if let Some(folder) = self.workstream_folder() {
+        if let Some(folder) = self.workstream_folder().filter(|folder| !self.is_writable(folder)) {
             self.grant(
                 &folder,
                 Right::Execute,
@@ -327,6 +375,14 @@ impl Compiler<'_> {
             self.grant(program, Right::Execute, Need::Required, &origin)?;
         }
         Ok(())
+    }
+
+    /// Whether a grant opens it for writing, and nothing closes it again.
+    fn is_writable(&self, path: &Path) -> bool {
+        let shown_as_it_is = |bind: &&Bind| bind.source.as_ref() == Some(&bind.target);
+        let open = self.binds.iter().filter(shown_as_it_is).filter(|bind| path.starts_with(&bind.target));
+        let nearest = open.max_by_key(|bind| bind.target.components().count());
+        nearest.is_some_and(|bind| bind.access == Access::ReadWrite)
     }
 
     /// The folder of the file that declares the agent, where its scripts lie. Not when that would open more than was
@@ -390,7 +446,7 @@ impl Compiler<'_> {
     }
 
     fn finish(self, environment: Vec<(String, String)>, gaps: Vec<(Layer, String)>) -> SandboxPlan {
-        let Self { input, mut binds, files, rules, guarded, .. } = self;
+        let Self { input, mut binds, files, rules, guards, to_make, absent, .. } = self;
         let limits = &input.confinement.limits;
         // An outer folder first, so that what lies deeper covers it; the order of equals is kept.
         binds.sort_by_key(|bind| bind.target.components().count());
@@ -415,10 +471,12 @@ impl Compiler<'_> {
                 file_size: limits.disk.as_ref().map(|disk| disk.value.0),
             },
             run_as: input.run_as.cloned(),
-            guarded,
+            guards,
+            to_make,
             gaps,
             environment,
             rules,
+            absent,
         }
     }
 
@@ -426,7 +484,7 @@ impl Compiler<'_> {
     /// opened, and inside it has the name that was declared.
     fn grant(&mut self, path: &Path, right: Right, need: Need, origin: &Origin) -> Result<(), CompileError> {
         let workspace = &self.input.folders.workspace;
-        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let real = resolve(path);
         let inside = path.starts_with(workspace);
         let astray = real != path && self.is_secret(&real) && !self.is_secret(path);
         if astray || (inside && !real.starts_with(workspace)) {
@@ -491,27 +549,141 @@ impl Compiler<'_> {
         }
     }
 
-    /// A declared path, or the paths that a glob matches now; a glob is resolved before the start and not again.
-    fn expand(&self, declared: &Declared<String>) -> Result<Vec<PathBuf>, CompileError> {
-        let text = match declared.value.strip_prefix("~/") {
-            Some(rest) => self.input.folders.user_home.join(rest),
-            None => self.input.folders.workspace.join(&declared.value),
-        };
-        let path = demand::normalise(&text);
-        if !declared.value.contains(['*', '?', '[']) {
-            return Ok(vec![path]);
+    /// A path of `security.filesystem`. One that is to be written is made where it is not there; one that is only read is
+    /// left out, and that is told.
+    fn declared_path(&mut self, declared: &Declared<String>, right: Right) -> Result<(), CompileError> {
+        let Declared { value, origin } = declared;
+        let path = self.locate(value);
+        if right >= Right::Write {
+            let kind = if names_a_file(value) { Made::File } else { Made::Folder };
+            self.make_where_missing(&path, kind, origin)?;
+            return self.grant(&path, right, Need::Required, origin);
         }
-        let pattern = path.to_string_lossy().into_owned();
-        let matches = glob::glob(&pattern).map_err(|error| CompileError::Pattern {
-            pattern: declared.value.clone(),
-            why: error.to_string(),
-            origin: declared.origin.clone(),
-        })?;
-        // `.*` matches the folder itself and the one above, and nobody means those.
-        let dots =
-            |path: &PathBuf| path.ends_with("..") || path.as_os_str().as_encoded_bytes().ends_with(b"/.");
-        Ok(matches.filter_map(Result::ok).filter(|path| !dots(path)).collect())
+        if path.symlink_metadata().is_err() {
+            self.say(Layer::Landlock, format!("nothing of {}: it is not there", path.display()), origin);
+            self.absent.push(Declared::new(path, origin.clone()));
+            return Ok(());
+        }
+        self.grant(&path, right, Need::Optional, origin)
     }
+
+    fn must_be_there(&self, path: &Path, origin: &Origin) -> Result<(), CompileError> {
+        match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(CompileError::Missing { path: path.to_owned(), writable: false, origin: origin.clone() })
+            }
+            // What else is wrong with it, the start finds out and tells.
+            _ => Ok(()),
+        }
+    }
+
+    /// Has a path that may be written made before the start, when it is not there and the folder above it is.
+    fn make_where_missing(&mut self, path: &Path, kind: Made, origin: &Origin) -> Result<(), CompileError> {
+        if !path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            return Ok(());
+        }
+        let is_made =
+            |folder: &Path| self.to_make.iter().any(|made| made.path == folder && made.kind == Made::Folder);
+        let above = path.parent().filter(|folder| folder.is_dir() || is_made(folder));
+        let (Some(_), false) = (above, self.is_protected(path)) else {
+            return Err(CompileError::Missing {
+                path: path.to_owned(),
+                writable: true,
+                origin: origin.clone(),
+            });
+        };
+        let real = resolve(path);
+        if self.to_make.iter().all(|made| made.path != real) {
+            let what = match kind {
+                Made::Folder => "make the folder",
+                Made::File => "make the empty file",
+            };
+            self.say(Layer::Landlock, format!("{what} {} at the start", path.display()), origin);
+            self.to_make.push(ToMake { path: real, kind });
+        }
+        Ok(())
+    }
+
+    fn is_protected(&self, path: &Path) -> bool {
+        self.protected_paths.iter().any(|protected| path.starts_with(protected))
+    }
+
+    fn locate(&self, declared: &str) -> PathBuf {
+        let text = match declared.strip_prefix("~/") {
+            Some(rest) => self.input.folders.user_home.join(rest),
+            None => self.input.folders.workspace.join(declared),
+        };
+        demand::normalise(&text)
+    }
+
+    /// The paths that a pattern matches now, `None` for a plain path; it is resolved before the start and not again. The
+    /// walk begins at the last folder that the pattern spells out, follows no link, and ends.
+    fn pattern(&self, declared: &Declared<String>) -> Result<Option<Vec<PathBuf>>, CompileError> {
+        if !declared.value.contains(['*', '?', '[']) {
+            return Ok(None);
+        }
+        let path = self.locate(&declared.value);
+        let is_plain =
+            |part: &Component<'_>| !part.as_os_str().as_encoded_bytes().iter().any(|b| b"*?[".contains(b));
+        let plain: PathBuf = path.components().take_while(is_plain).collect();
+        let rest: PathBuf = path.components().skip_while(is_plain).collect();
+        // A link that is spelled out leads where it leads; what it leads to is checked when it is granted.
+        let Ok(root) = plain.canonicalize().and_then(|real| Directory::open(&real)) else {
+            return Ok(Some(Vec::new()));
+        };
+        let limits = Limits { names: MOST_NAMES, deadline: Instant::now() + LONGEST_WALK };
+        let found = Walk::find(&root, &rest.to_string_lossy(), limits).map_err(|why| {
+            CompileError::Endless { pattern: declared.value.clone(), why, origin: declared.origin.clone() }
+        })?;
+        Ok(Some(found.into_iter().map(|path| plain.join(path).components().collect()).collect()))
+    }
+
+    /// What git needs of a repository that lies outside the workspace: that of a linked worktree, or of a submodule. Git
+    /// writes to it when the agent may write the workspace; what decides what git runs stays as it is.
+    fn repository(&mut self) -> Result<(), CompileError> {
+        let repository = &self.input.facts.repository;
+        let granted = self.input.confinement.capabilities.iter().find(|it| it.value == Capability::Git);
+        if let (DotGit::Foreign(why), Some(git)) = (&repository.dot_git, granted) {
+            self.say(
+                Layer::Landlock,
+                format!("nothing of the repository that .git names: {why}"),
+                &git.origin,
+            );
+        }
+        let workspace = &self.input.folders.workspace;
+        let writes = |rule: &PathRule| rule.path == *workspace && rule.right >= Right::Write;
+        let right = if self.files.iter().any(writes) { Right::Write } else { Right::Read };
+        for directory in repository.outside.clone() {
+            match granted {
+                Some(git) => self.grant(&directory, right, Need::Optional, &git.origin)?,
+                None => {
+                    let rule = format!(
+                        "nothing of {}, the repository of this worktree: git-access opens it",
+                        directory.display()
+                    );
+                    self.say(Layer::Landlock, rule, &Origin::default_of("git"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The path with the links of the folder above it resolved.
+fn resolve(path: &Path) -> PathBuf {
+    if let Ok(real) = path.canonicalize() {
+        return real;
+    }
+    match (path.parent().map(Path::canonicalize), path.file_name()) {
+        (Some(Ok(above)), Some(name)) => above.join(name),
+        _ => path.to_owned(),
+    }
+}
+
+/// Whether somebody who writes this about a path that is not there means a file: it has an extension, and no slash at the
+/// end.
+fn names_a_file(declared: &str) -> bool {
+    !declared.ends_with('/') && Path::new(declared).extension().is_some()
 }
 
 /// One rule per path with the greatest right, in the order of the paths.

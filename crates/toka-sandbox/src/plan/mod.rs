@@ -13,9 +13,12 @@ mod tests;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use toka_core::{Compatibility, Layer, Name, NetworkAccess, Origin, SandboxMode};
+use toka_core::{Compatibility, Declared, Layer, Name, NetworkAccess, Origin, SandboxMode};
+
+use crate::guard::Guard;
 
 pub use compile::{AgentFolders, CompileError, CompileInput};
+pub use protect::WorkspaceFacts;
 pub use system::SystemPaths;
 pub(crate) use system::{DEVICES, TTY};
 
@@ -44,21 +47,25 @@ pub struct SandboxPlan {
     pub process: ProcessLimits,
     /// Another user to run as.
     pub run_as: Option<RunAs>,
-    /// Paths that the agent must not write and that are not there: looked for when it has ended.
-    #[serde(default)]
-    pub guarded: Vec<PathBuf>,
+    /// What the agent must not make, and is not there: looked for when it has ended.
+    pub guards: Vec<Guard>,
+    /// What it may write and is not there: made before it starts.
+    pub to_make: Vec<ToMake>,
     /// Declared but beyond what any layer does in full; reported as partial.
     pub gaps: Vec<(Layer, String)>,
     /// Environment that goes with the rules: toolchain homes, git's configuration, PATH.
     environment: Vec<(String, String)>,
     #[serde(skip)]
     rules: Vec<Rule>,
+    #[serde(skip)]
+    absent: Vec<Declared<PathBuf>>,
 }
 
 impl SandboxPlan {
     /// The same without what is only for people and for the environment: what is sent to the keeper, and kept.
     pub fn bare(mut self) -> Self {
         self.rules = Vec::new();
+        self.absent = Vec::new();
         self.environment = Vec::new();
         self
     }
@@ -66,6 +73,11 @@ impl SandboxPlan {
     /// Every rule, with the place that it comes from.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// Declared paths that the agent may only read, and that are not there: nothing of them is granted.
+    pub fn absent(&self) -> &[Declared<PathBuf>] {
+        &self.absent
     }
 
     /// Variables that the rules need to be useful: PATH, toolchain homes, git's configuration. They replace the
@@ -160,6 +172,25 @@ pub struct PathRule {
     pub links: Links,
     /// Whether it must be there.
     pub need: Need,
+}
+
+/// A file or folder that a grant names and that is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToMake {
+    /// Where, without links in it; the folder above is there.
+    pub path: PathBuf,
+    /// What.
+    pub kind: Made,
+}
+
+/// What is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Made {
+    /// An empty folder.
+    Folder,
+    /// An empty file.
+    File,
 }
 
 /// Limits of the control group.

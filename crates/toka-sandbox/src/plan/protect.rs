@@ -1,13 +1,57 @@
-//! What no grant opens: paths in the workspace that decide what runs and with which rights, and what stays hidden although
-//! a folder above it was granted.
+//! What no grant opens: paths that decide what runs and with which rights, and what stays hidden although a folder above it
+//! was granted.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use toka_core::{Layer, Origin};
+use toka_core::{Capability, Layer, Origin};
 
 use super::compile::{Compiler, list};
 use super::{Access, Bind, Need, PathRule, Right};
+use crate::guard::{Guard, workstreams_in};
+use crate::repository::{DotGit, Repository};
+
+/// What of a workspace decides about rights: the same for all its agents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorkspaceFacts {
+    /// Files that declare agents, absolute and without links: those of the run, and those that lie right in the workspace.
+    pub declarations: BTreeSet<PathBuf>,
+    /// Its git repository.
+    pub repository: Repository,
+}
+
+impl WorkspaceFacts {
+    /// Looks at a workspace; `files` declare the agents of the run.
+    pub fn look(workspace: &Path, user_home: &Path, files: impl IntoIterator<Item = PathBuf>) -> Self {
+        let there = workstreams_in(workspace).into_iter().map(|name| workspace.join(name));
+        Self {
+            declarations: there.chain(files).collect(),
+            repository: Repository::look(workspace, user_home),
+        }
+    }
+
+    /// Paths that decide what runs and with which rights, whether or not they are there.
+    fn protected(&self, workspace: &Path, declared: Declarations) -> BTreeSet<PathBuf> {
+        let mut paths = self.repository.protected.clone();
+        if declared == Declarations::Protected {
+            paths.extend(DECLARING.iter().map(|path| workspace.join(path)));
+            for file in self.declarations.iter().filter(|file| file.starts_with(workspace)) {
+                // The whole folder, so that no other workstream can be put beside it.
+                let folder = file.parent().filter(|folder| *folder != workspace);
+                paths.insert(folder.unwrap_or(file).to_owned());
+            }
+        }
+        paths
+    }
+}
+
+/// Whether what declares agents is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Declarations {
+    Protected,
+    /// A person granted `declaration-write`.
+    Granted,
+}
 
 impl Compiler<'_> {
     /// What is never writable, however wide the grant: what would let an agent change its own rules, or have the user
@@ -21,31 +65,60 @@ impl Compiler<'_> {
             return;
         }
         let concerned = |path: &PathBuf| wide.iter().any(|w| path.starts_with(w) || w.starts_with(path));
+        let protected = self.protected_paths.clone();
         let (there, absent): (Vec<PathBuf>, Vec<PathBuf>) =
-            self.protected().into_iter().filter(concerned).partition(|path| path.symlink_metadata().is_ok());
+            protected.into_iter().filter(concerned).partition(|path| path.symlink_metadata().is_ok());
         for path in &there {
             self.make_read_only(path, &wide);
         }
         if !there.is_empty() {
-            let origin = Origin::default_of("git's hooks and configuration, workstreams, the policy");
+            let origin = Origin::default_of("git's hooks and settings, workstreams, the policy");
             self.say(Layer::Mounts, format!("never write {}", list(&there)), &origin);
         }
-        self.guarded = absent;
+        self.guard(absent, &wide);
     }
 
-    /// Paths in the workspace that decide what runs and with which rights.
-    fn protected(&self) -> BTreeSet<PathBuf> {
+    /// What this agent must not change.
+    pub(super) fn find_protected(&mut self) {
+        self.protected_paths = self.input.facts.protected(&self.input.folders.workspace, self.declarations());
+    }
+
+    fn has(&self, capability: &Capability) -> bool {
+        self.input.confinement.capabilities.iter().any(|declared| declared.value == *capability)
+    }
+
+    fn declarations(&self) -> Declarations {
+        if self.has(&Capability::DeclarationWrite) { Declarations::Granted } else { Declarations::Protected }
+    }
+
+    /// Looks later for what is not there now, for another `.git`, and for workstreams in the workspace itself.
+    fn guard(&mut self, absent: Vec<PathBuf>, wide: &[PathBuf]) {
         let workspace = &self.input.folders.workspace;
-        let mut paths: BTreeSet<PathBuf> = PROTECTED.iter().map(|path| workspace.join(path)).collect();
-        if workspace.join(".git").is_file() {
-            paths.insert(workspace.join(".git"));
+        let repository = &self.input.facts.repository;
+        let is_wide = wide.contains(workspace);
+        let below = |root: &Path| -> Vec<PathBuf> {
+            absent.iter().filter_map(|path| path.strip_prefix(root).ok().map(Path::to_owned)).collect()
+        };
+        let mut own =
+            Guard { root: workspace.clone(), absent: below(workspace), links: Vec::new(), workstreams: None };
+        let dot_git = PathBuf::from(".git");
+        match &repository.dot_git {
+            DotGit::Absent if is_wide && !self.has(&Capability::GitInit) => own.absent.push(dot_git),
+            DotGit::Link(target) if is_wide => own.links.push((dot_git, target.clone())),
+            _ => {}
         }
-        for file in self.input.workstream_files.iter().filter(|file| file.starts_with(workspace)) {
-            // The whole folder, so that no other workstream can be put beside it.
-            let folder = file.parent().filter(|folder| folder != workspace);
-            paths.insert(folder.unwrap_or(file).to_owned());
+        if is_wide && self.declarations() == Declarations::Protected {
+            let here =
+                self.input.facts.declarations.iter().filter_map(|file| file.strip_prefix(workspace).ok());
+            own.workstreams = Some(here.map(Path::to_owned).collect());
         }
-        paths
+        let outside = repository.outside.iter().map(|root| Guard {
+            root: root.clone(),
+            absent: below(root),
+            links: Vec::new(),
+            workstreams: None,
+        });
+        self.guards = [own].into_iter().chain(outside).filter(|guard| !guard.is_idle()).collect();
     }
 
     fn make_read_only(&mut self, path: &Path, wide: &[PathBuf]) {
@@ -63,8 +136,9 @@ impl Compiler<'_> {
         for bind in self.binds.iter_mut().filter(|bind| bind.target.starts_with(path)) {
             bind.access = Access::ReadOnly;
         }
+        // What a person removes or replaces just now is not worth a failed start.
         let (source, target) = (Some(path.to_owned()), path.to_owned());
-        self.binds.push(Bind { source, target, access: Access::ReadOnly, need: Need::Required });
+        self.binds.push(Bind { source, target, access: Access::ReadOnly, need: Need::Optional });
     }
 
     /// What stays hidden although a folder above it was granted, as when the workspace is the user's home: Toka's own
@@ -93,7 +167,9 @@ impl Compiler<'_> {
         let folders = self.input.folders;
         let secrets = HOME_SECRETS.iter().map(|secret| folders.user_home.join(secret));
         let own = [folders.state_dir.clone(), folders.run_dir.clone()];
-        secrets.chain(own).chain(self.protected()).any(|secret| path.starts_with(secret))
+        let mut protected = self.protected_paths.iter();
+        protected.any(|secret| path.starts_with(secret))
+            || secrets.chain(own).any(|secret| path.starts_with(secret))
     }
 
     fn is_granted_from_above(&self, path: &Path) -> bool {
@@ -104,9 +180,8 @@ impl Compiler<'_> {
     }
 }
 
-/// Where git and Toka look for what they run and obey, relative to the workspace (gitrepository-layout(5)).
-const PROTECTED: [&str; 6] =
-    [".git/hooks", ".git/config", ".git/config.worktree", ".git/commondir", "toka.yaml", "agents"];
+/// Where Toka looks for what it obeys, relative to the workspace.
+const DECLARING: [&str; 2] = ["toka.yaml", "agents"];
 
 /// Where users keep keys and tokens, relative to their home.
 const HOME_SECRETS: [&str; 24] = [

@@ -1,12 +1,14 @@
 //! What declarations become: snapshots of whole plans, and the properties that every plan has.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use toka_core::{Capability, Confinement, Declared, Name, NetworkAccess, Origin, SandboxMode};
 
-use super::{Access, AgentFolders, CompileError, CompileInput, Right, SandboxPlan, SystemPaths};
+use super::{
+    Access, AgentFolders, CompileError, CompileInput, Made, Right, SandboxPlan, SystemPaths, WorkspaceFacts,
+};
 use crate::cgroup::Layout;
 use crate::host::{HostFacts, Namespaces};
 
@@ -14,7 +16,7 @@ struct Scene {
     root: tempfile::TempDir,
     host: HostFacts,
     folders: AgentFolders,
-    files: Vec<PathBuf>,
+    facts: WorkspaceFacts,
 }
 
 impl Scene {
@@ -61,8 +63,9 @@ impl Scene {
             toolchain_variables: Vec::new(),
             pyenv_version: None,
         };
-        let files = vec![folders.workspace.join("agents/a.yaml")];
-        Self { root, host, folders, files }
+        let files = [folders.workspace.join("agents/a.yaml")];
+        let facts = WorkspaceFacts::look(&folders.workspace, &folders.user_home, files);
+        Self { root, host, folders, facts }
     }
 
     fn compile(&self, confinement: &Confinement) -> Result<SandboxPlan, CompileError> {
@@ -72,7 +75,7 @@ impl Scene {
             host: &self.host,
             project: &name("shop"),
             agent: &name("web"),
-            workstream_files: &self.files,
+            facts: &self.facts,
             workstream_dir: Some(&self.folders.workspace.join("agents")),
             toka_exe: Path::new("/usr/bin/toka"),
             programs: &[],
@@ -134,7 +137,7 @@ fn a_link_that_leaves_the_workspace_is_refused_where_it_was_declared() {
         let names = [format!("filesystem-read:{path}")];
         let confinement = Confinement { capabilities: capabilities(&[&names[0]]), ..Confinement::default() };
         let error = scene.compile(&confinement).expect_err(path);
-        assert!(error.to_string().starts_with("a.yaml:10: "), "{error}");
+        assert_eq!(error.origin(), &at(10), "{error}");
     }
 }
 
@@ -159,8 +162,62 @@ fn what_decides_about_rights_is_never_writable_however_it_is_granted() {
         }
     }
     let plan = scene.compile(&write(&["."])).expect("a plan");
-    assert!(plan.guarded.contains(&workspace.join("toka.yaml")));
-    assert!(plan.guarded.contains(&workspace.join(".git/commondir")));
+    let guard = &plan.guards[0];
+    assert_eq!(&guard.root, workspace);
+    for absent in ["toka.yaml", ".git/commondir", ".git/info/attributes"] {
+        assert!(guard.absent.contains(&absent.into()), "{absent}");
+    }
+    assert!(guard.workstreams.is_some());
+}
+
+#[test]
+fn a_person_can_have_declarations_edited() {
+    let scene = Scene::new();
+    let names = ["filesystem-write", "declaration-write"];
+    let confinement = Confinement { capabilities: capabilities(&names), ..Confinement::default() };
+    let plan = scene.compile(&confinement).expect("a plan");
+    let agents = scene.folders.workspace.join("agents");
+    let closed =
+        |path: &Path| plan.binds.iter().any(|bind| bind.target == path && bind.access == Access::ReadOnly);
+    // The folder of its own file, where its scripts lie, is shown again for execution, and stays writable.
+    assert!(!closed(&agents), "{:?}", plan.binds);
+    assert!(closed(&scene.folders.workspace.join(".git/hooks")));
+    assert!(plan.guards.iter().all(|guard| guard.workstreams.is_none()));
+}
+
+#[test]
+fn what_is_to_be_written_and_is_not_there_is_made_or_refused_with_its_line() {
+    let scene = Scene::new();
+    let write = |paths: &[&str]| Confinement {
+        capabilities: capabilities(&["filesystem-write:target"]),
+        write: paths.iter().map(|path| Declared::new((*path).to_owned(), at(7))).collect(),
+        ..Confinement::default()
+    };
+    let plan = scene.compile(&write(&["out.txt", "build", "build/deep", "docs/v1.0/"])).expect("a plan");
+    let made: Vec<(String, Made)> = plan
+        .to_make
+        .iter()
+        .map(|made| {
+            let below = made.path.strip_prefix(&scene.folders.workspace).expect("below");
+            (below.display().to_string(), made.kind)
+        })
+        .collect();
+    let expected = [
+        ("target", Made::Folder),
+        ("out.txt", Made::File),
+        ("build", Made::Folder),
+        ("build/deep", Made::Folder),
+        ("docs/v1.0", Made::Folder),
+    ];
+    assert_eq!(made, expected.map(|(path, kind)| (path.to_owned(), kind)));
+    for path in ["absent/out.txt", "agents/new.yaml"] {
+        let error = scene.compile(&write(&[path])).expect_err(path);
+        assert_eq!(error.origin(), &at(7), "{error}");
+    }
+    let read =
+        Confinement { read: vec![Declared::new("absent".to_owned(), at(3))], ..Confinement::default() };
+    let plan = scene.compile(&read).expect("a plan");
+    assert_eq!(plan.absent(), [Declared::new(scene.folders.workspace.join("absent"), at(3))]);
 }
 
 #[test]
@@ -170,7 +227,7 @@ fn a_link_to_what_is_hidden_or_protected_is_refused() {
     std::os::unix::fs::symlink("../.git", &link).expect("a link");
     let write = vec![Declared::new("docs/b/config".to_owned(), at(9))];
     let error = scene.compile(&Confinement { write, ..Confinement::default() }).expect_err("led astray");
-    assert!(error.to_string().starts_with("a.yaml:9: "), "{error}");
+    assert_eq!(error.origin(), &at(9), "{error}");
 }
 
 #[test]

@@ -104,6 +104,11 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// The name in its file: all replicas of an agent have one, and what a person trusts is recorded under it.
+    pub fn declared_name(&self) -> &AgentName {
+        self.replica.as_ref().map_or(&self.name, |replica| &replica.of)
+    }
+
     /// The tasks that nothing but a model can do: they have no command, and the agent has no process.
     pub fn needs_model(&self) -> impl Iterator<Item = &Task> {
         self.tasks.iter().filter(|task| self.process.is_none() && task.run.is_none())

@@ -15,6 +15,7 @@ use toka_core::{Capability, Enforcement, ExitCode, Name};
 use toka_keeper::{
     Keeper, KeeperEvent, KeeperOptions, Launch, ProcessId, Program, SpawnError, Started, Status,
 };
+use toka_sandbox::plan::WorkspaceFacts;
 use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
 use toka_workstream::{Agent, LoadOptions, Severity, Style};
 use tokio::net::unix::pipe;
@@ -127,7 +128,7 @@ fn grant(agent: &Agent, workspace: &Path, allow: &[String]) -> Result<(), Failur
         Policy { allow: allow.iter().map(|name| Capability::parse(name)).collect(), ..Policy::default() };
     let ground = Ground { workspace, user_home: &user_home(), resolve: &toka_daemon::confine::follow_links };
     let demands = demands(&agent.confinement, &ground);
-    if let Some((demand, refusal)) = refused(&demands, &policy).next() {
+    if let Some((demand, refusal)) = refused(agent.declared_name(), &demands, &policy).next() {
         let help = format!("grant it with --allow {}", demand.value);
         return Err(Failure::new(ExitCode::Denied, format!("{}: {refusal}", demand.origin)).help(help));
     }
@@ -150,13 +151,15 @@ fn launch(agent: &Agent, folders: &AgentFolders, command: &[OsString]) -> anyhow
     let host = HostFacts::probe();
     let project = Name::new(&format!("exec-{}", std::process::id())).context("name the project")?;
     let executable = std::env::current_exe().context("find the toka binary")?;
+    let file = agent.file.canonicalize().unwrap_or_else(|_| agent.file.clone());
+    let facts = WorkspaceFacts::look(&folders.workspace, &folders.user_home, [file]);
     let mut input = CompileInput {
         confinement: &agent.confinement,
         folders,
         host: &host,
         project: &project,
         agent: &agent.name,
-        workstream_files: &[],
+        facts: &facts,
         workstream_dir: None,
         toka_exe: &executable,
         programs: &[],

@@ -28,10 +28,11 @@ impl AgentFacts {
         policy: &Policy,
     ) -> Self {
         let own = folders.of(agent, plan);
+        let demands = Demands::of(agent, folders, policy);
         Self {
             agent: agent.clone(),
-            demands: Demands::of(agent, folders, policy),
-            confined: confiner.compile(agent, &own),
+            confined: confiner.compile(agent, &own, &demands),
+            demands,
             working_dir: own.working_dir,
         }
     }

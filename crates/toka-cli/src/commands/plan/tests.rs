@@ -6,25 +6,44 @@ use std::path::{Path, PathBuf};
 use toka_core::{Name, Origin};
 use toka_daemon::ProblemKind;
 use toka_daemon::users::Users;
-use toka_sandbox::plan::SystemPaths;
+use toka_sandbox::plan::{SystemPaths, WorkspaceFacts};
 use toka_workstream::LoadOptions;
 
 use super::*;
 
 const FIXTURES: &str = "tests/fixtures/plan";
 
-fn canned(policy: &Policy) -> View {
+/// A workspace whose path is as long as the one that snapshots show in its place.
+struct Workspace(tempfile::TempDir);
+
+impl Workspace {
+    const SHOWN: &str = "/srv/widgets";
+
+    fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("w").rand_bytes(6).tempdir_in("/tmp").expect("a folder");
+        std::fs::create_dir(folder.path().join("docs")).expect("a folder");
+        assert_eq!(folder.path().as_os_str().len(), Self::SHOWN.len());
+        Self(folder)
+    }
+
+    fn hide(&self, text: &str) -> String {
+        text.replace(&*self.0.path().to_string_lossy(), Self::SHOWN)
+    }
+}
+
+fn canned(policy: &Policy, workspace: &Workspace) -> View {
+    let workspace = workspace.0.path();
     let loaded = toka_workstream::load(&[PathBuf::from(FIXTURES)], &LoadOptions::default());
     let mut set = loaded.set.expect("valid workstreams");
     for agent in &mut set.agents {
-        agent.file = Path::new("/srv/widgets/agents").join(agent.file.file_name().expect("a file"));
+        agent.file = workspace.join("agents").join(agent.file.file_name().expect("a file"));
     }
     let (plan, _) = toka_workstream::plan(&set, &loaded.sources);
     let folders = ProjectFolders {
         state_dir: "/state".into(),
         run_dir: "/run/toka".into(),
         project: Name::new("widgets").expect("a label"),
-        workspace: "/srv/widgets".into(),
+        workspace: workspace.to_owned(),
         user_home: "/home/me".into(),
     };
     let host = HostFacts {
@@ -38,7 +57,10 @@ fn canned(policy: &Policy) -> View {
         host: &host,
         project: &folders.project,
         toka_exe: Path::new("/opt/toka/bin/toka"),
-        files: &[PathBuf::from("/srv/widgets/agents/checks.yaml")],
+        facts: &WorkspaceFacts {
+            declarations: [workspace.join("agents/checks.yaml")].into(),
+            ..WorkspaceFacts::default()
+        },
         users: &Users::default(),
     };
     look(
@@ -72,13 +94,15 @@ fn problems() -> Vec<Problem> {
 
 #[test]
 fn for_people() {
-    insta::assert_snapshot!(text::text(&canned(&Policy::default()), 80, Palette::PLAIN));
+    let workspace = Workspace::new();
+    let text = text::text(&canned(&Policy::default(), &workspace), 80, Palette::PLAIN);
+    insta::assert_snapshot!(workspace.hide(&text));
 }
 
 #[test]
 fn every_line_fits_the_terminal() {
     for (columns, most) in [(0, 60), (5, 60), (60, 60), (80, 80), (132, 132)] {
-        let text = text::text(&canned(&Policy::default()), columns, Palette::PLAIN);
+        let text = text::text(&canned(&Policy::default(), &Workspace::new()), columns, Palette::PLAIN);
         let longest = text.lines().map(crate::terminal::text::columns).max();
         assert!(longest <= Some(most), "{columns}\n{text}");
     }
@@ -86,14 +110,15 @@ fn every_line_fits_the_terminal() {
 
 #[test]
 fn for_programs() {
-    let mut value = json::value(&canned(&Policy::default()));
+    let workspace = Workspace::new();
+    let mut value = json::value(&canned(&Policy::default(), &workspace));
     // The rules that every agent has are the sandbox's to word; here are those that lines of files ask for.
     for agent in value["agents"].as_array_mut().expect("agents") {
         let rules = agent["rules"].as_array_mut().expect("rules");
         assert!(rules.len() > 10);
         rules.retain(|rule| rule["origin"]["file"].is_object());
     }
-    insta::assert_snapshot!(serde_json::to_string_pretty(&value).expect("JSON"));
+    insta::assert_snapshot!(workspace.hide(&serde_json::to_string_pretty(&value).expect("JSON")));
 }
 
 #[test]

@@ -1,0 +1,382 @@
+//! `toka trust`: what the workstreams of a workspace ask for beyond the workspace and the default walls, in words, and the
+//! record that a person trusts them with it. `toka run` and `toka apply` ask the same on a terminal.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use toka_core::capability::Trust;
+use toka_core::{AgentName, Capability, Declared, ExitCode, Origin};
+use toka_daemon::confine::Demands;
+use toka_daemon::folders::ProjectFolders;
+use toka_daemon::trust::{TrustRecord, TrustStore};
+use toka_workstream::Set;
+
+use super::folders::{Folders, Place, workspace};
+use super::policy::{Granted, Grants};
+use super::workstreams::{Selection, Tell};
+use crate::failure::Failure;
+use crate::terminal::palette::Palette;
+use crate::terminal::text::{columns, count, safe};
+use crate::terminal::{json, out};
+
+/// Options of `toka trust`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "What a workstream may do within its workspace and the default walls needs no trust. Everything else is a\n\
+    demand: paths outside, the network, secrets, variables, another user. It is refused (77) until a person\n\
+    grants it, by `toka trust`, by --allow NAME, or by --trust for one run. A demand that is new, or of\n\
+    another agent, asks again; a changed command does not.\n\
+    Exit status: 0 recorded, or nothing is asked for; 65 invalid or no workstream; 77 not trusted."
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    selection: Selection,
+    #[command(flatten)]
+    place: Place,
+    /// Record without asking
+    #[arg(long, short, conflicts_with_all = ["list", "revoke"])]
+    yes: bool,
+    /// Show every workspace that is trusted with something, and with what
+    #[arg(long, conflicts_with_all = ["paths", "revoke"])]
+    list: bool,
+    /// Forget what this workspace was trusted with
+    #[arg(long, conflicts_with = "paths")]
+    revoke: bool,
+    /// Print one JSON object; with --list, an array of them
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if args.list {
+        return list(&args);
+    }
+    if args.revoke {
+        return revoke(&args);
+    }
+    let ready = args.selection.ready(Tell::Everything)?;
+    let folders = args.place.folders()?;
+    let grants = Grants { allow: Vec::new(), policy: None, trust: false };
+    let granted = grants.granted(&folders)?;
+    let review = Review::of(&ready.set, &folders, &granted);
+    let palette = Palette::for_stream(&std::io::stdout());
+    let answer = match (review.is_empty(), args.yes) {
+        (true, _) | (_, true) => Answer::Always,
+        (false, false) if args.json => Answer::No,
+        (false, false) => {
+            print!("{}", review.text(palette));
+            ask("Trust them with that?", Choice::YesNo)?
+        }
+    };
+    if answer == Answer::Always {
+        keep(&folders, &review)?;
+    }
+    let code = if answer == Answer::Always { ExitCode::Success } else { ExitCode::Denied };
+    let text = match (args.json, answer) {
+        (true, answer) => format!("{}\n", json::line(&review.to_json(answer == Answer::Always))),
+        (false, Answer::Always) if review.is_empty() => format!(
+            "{} asks for nothing beyond the workspace and the default walls\n",
+            safe(&folders.workspace.to_string_lossy())
+        ),
+        (false, Answer::Always) if args.yes => format!("{}recorded\n", review.text(palette)),
+        (false, Answer::Always) => "recorded\n".to_owned(),
+        (false, _) => "nothing was recorded\n".to_owned(),
+    };
+    Ok(out::end(&text, code)?)
+}
+
+fn list(args: &Args) -> anyhow::Result<ExitCode> {
+    let folders = Folders::find(args.place.state_dir.as_deref())?;
+    let records = TrustStore::of(&folders.state).list().map_err(unreadable)?;
+    if args.json {
+        return Ok(out::end(
+            &format!("{}\n", json::line(&serde_json::to_value(&records)?)),
+            ExitCode::Success,
+        )?);
+    }
+    let palette = Palette::for_stream(&std::io::stdout());
+    let mut text = String::new();
+    for record in &records {
+        let shown = safe(&record.workspace.to_string_lossy());
+        let _ = writeln!(text, "{}  since {}", palette.strong.paint(shown), record.recorded);
+        for (agent, demands) in &record.agents {
+            for demand in demands {
+                let _ = writeln!(text, "  {agent} may {}", safe(&demand.in_words()));
+            }
+        }
+        if record.policy.is_some() {
+            text.push_str("  what its toka.yaml allowed then\n");
+        }
+    }
+    if records.is_empty() {
+        text.push_str("no workspace is trusted with anything\n");
+    }
+    Ok(out::end(&text, ExitCode::Success)?)
+}
+
+fn revoke(args: &Args) -> anyhow::Result<ExitCode> {
+    let workspace = workspace(args.place.workdir.as_deref())?;
+    let folders = Folders::find(args.place.state_dir.as_deref())?;
+    let known = TrustStore::of(&folders.state).revoke(&workspace).map_err(unreadable)?;
+    let shown = safe(&workspace.to_string_lossy());
+    let text = match (args.json, known) {
+        (true, known) => format!("{}\n", json::line(&json!({"workspace": workspace, "revoked": known}))),
+        (false, true) => {
+            format!("{shown} is trusted with nothing any more; what runs already keeps what it has\n")
+        }
+        (false, false) => format!("{shown} was trusted with nothing\n"),
+    };
+    Ok(out::end(&text, ExitCode::Success)?)
+}
+
+fn unreadable(error: std::io::Error) -> Failure {
+    Failure::new(ExitCode::StateFolder, format!("the records of trust cannot be used: {error}"))
+}
+
+/// Whether somebody can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// The person at the terminal, if there is one.
+    Person,
+    /// Nobody: the output is for a program.
+    Nobody,
+}
+
+/// What is granted after the person at the terminal was asked for what is not. Where nobody is there, or the answer is no,
+/// it is as it was, and the agents are refused with their lines.
+///
+/// # Errors
+/// When the answer cannot be recorded.
+pub(crate) fn resolve(
+    set: &Set,
+    folders: &ProjectFolders,
+    mut granted: Granted,
+    ask_whom: Ask,
+) -> Result<Granted, Failure> {
+    let lacks_nothing =
+        set.agents.iter().all(|agent| Demands::of(agent, folders, &granted.policy).refused.is_empty());
+    if lacks_nothing {
+        return Ok(granted);
+    }
+    let is_attended = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if ask_whom == Ask::Nobody || !is_attended {
+        if granted.file.as_ref().is_some_and(|file| file.is_unheeded()) {
+            eprintln!(
+                "note: what toka.yaml allows does not count: nobody has trusted its content (`toka trust`)"
+            );
+        }
+        return Ok(granted);
+    }
+    let review = Review::of(set, folders, &granted);
+    if review.is_empty() {
+        // What is denied cannot be asked for.
+        return Ok(granted);
+    }
+    eprint!("{}", review.text(Palette::for_stream(&std::io::stderr())));
+    let answer = ask("Trust them with that?", Choice::YesOnceNo)?;
+    if answer == Answer::Always {
+        keep(folders, &review)?;
+    }
+    if answer != Answer::No {
+        if let Some(file) = &mut granted.file {
+            file.is_trusted = true;
+            granted.policy.allow.extend(file.says.allow.iter().cloned());
+        }
+        granted.policy.trust = Trust::Recorded(review.demands());
+    }
+    Ok(granted)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    YesNo,
+    YesOnceNo,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Always,
+    Once,
+    No,
+}
+
+fn ask(question: &str, choice: Choice) -> Result<Answer, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(
+            ExitCode::Denied,
+            "nobody is there to be asked: standard input is no terminal",
+        )
+        .help("look at the list above; `toka trust --yes` records it"));
+    }
+    let choices = match choice {
+        Choice::YesNo => "[y]es, [N]o",
+        Choice::YesOnceNo => "[y]es and remember, [o]nce, [N]o",
+    };
+    eprint!("{question} {choices}: ");
+    let _ = std::io::stderr().flush();
+    let mut line = String::new();
+    // No answer is no.
+    let _ = std::io::stdin().lock().read_line(&mut line);
+    Ok(match (line.trim().to_ascii_lowercase().as_str(), choice) {
+        ("y" | "yes", _) => Answer::Always,
+        ("o" | "once", Choice::YesOnceNo) => Answer::Once,
+        _ => Answer::No,
+    })
+}
+
+fn keep(folders: &ProjectFolders, review: &Review) -> Result<(), Failure> {
+    let store = TrustStore::of(&folders.state_dir);
+    let record = TrustRecord {
+        workspace: folders.workspace.clone(),
+        agents: review.demands(),
+        policy: review.policy.as_ref().map(|policy| policy.hash.clone()),
+        recorded: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+    };
+    store.write(&record).map_err(|error| {
+        Failure::new(ExitCode::StateFolder, format!("what you trust cannot be recorded: {error}"))
+    })
+}
+
+/// One demand of an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Item {
+    demand: Declared<Capability>,
+    is_new: bool,
+}
+
+/// Everything that the agents of a workspace ask for, beside what was trusted before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Review {
+    workspace: PathBuf,
+    agents: BTreeMap<AgentName, Vec<Item>>,
+    /// What was trusted, and nobody asks for any more.
+    gone: Vec<(AgentName, Capability)>,
+    policy: Option<ReviewedPolicy>,
+    since: Option<String>,
+}
+
+/// What `toka.yaml` allows to every agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ReviewedPolicy {
+    hash: String,
+    allows: BTreeSet<Capability>,
+    is_new: bool,
+}
+
+impl Review {
+    fn of(set: &Set, folders: &ProjectFolders, granted: &Granted) -> Self {
+        let known = granted.record.as_ref();
+        let mut agents: BTreeMap<AgentName, Vec<Item>> = BTreeMap::new();
+        for agent in &set.agents {
+            let demands = Demands::of(agent, folders, &granted.policy);
+            let items = agents.entry(agent.declared_name().clone()).or_default();
+            for demand in demands.dangerous() {
+                if items.iter().any(|item| item.demand.value == demand.value) {
+                    continue;
+                }
+                let is_new = !known.is_some_and(|it| it.holds(agent.declared_name(), &demand.value));
+                items.push(Item { demand: demand.clone(), is_new });
+            }
+        }
+        agents.retain(|_, items| !items.is_empty());
+        let asked = |agent: &AgentName, demand: &Capability| {
+            agents.get(agent).is_some_and(|items| items.iter().any(|item| item.demand.value == *demand))
+        };
+        let gone = known.iter().flat_map(|record| &record.agents).flat_map(|(agent, demands)| {
+            demands
+                .iter()
+                .filter(|demand| !asked(agent, demand))
+                .map(|demand| (agent.clone(), demand.clone()))
+        });
+        let policy = granted.file.as_ref().filter(|file| !file.says.allow.is_empty());
+        let policy = policy.map(|file| ReviewedPolicy {
+            hash: file.hash.clone(),
+            allows: file.says.allow.clone(),
+            is_new: !file.is_trusted,
+        });
+        Self {
+            workspace: folders.workspace.clone(),
+            gone: gone.collect(),
+            agents,
+            policy,
+            since: known.map(|record| record.recorded.clone()),
+        }
+    }
+
+    /// Whether nothing is asked for and nothing was trusted.
+    fn is_empty(&self) -> bool {
+        self.agents.is_empty() && self.policy.is_none() && self.gone.is_empty()
+    }
+
+    fn demands(&self) -> BTreeMap<AgentName, BTreeSet<Capability>> {
+        let values = |items: &Vec<Item>| items.iter().map(|item| item.demand.value.clone()).collect();
+        self.agents.iter().map(|(agent, items)| (agent.clone(), values(items))).collect()
+    }
+
+    fn text(&self, palette: Palette) -> String {
+        let mut text = String::new();
+        let number = self.agents.values().map(Vec::len).sum::<usize>();
+        let shown = palette.strong.paint(safe(&self.workspace.to_string_lossy()));
+        let things = count(number, "thing");
+        let _ =
+            writeln!(text, "The workstreams of {shown} ask for {things} beyond it and the default walls.");
+        if number > 0 {
+            text.push_str("They want to:\n");
+        }
+        for (agent, items) in &self.agents {
+            let _ = writeln!(text, "\n  {}", palette.accent.paint(agent));
+            let words: Vec<String> = items.iter().map(|item| safe(&item.demand.value.in_words())).collect();
+            let width = words.iter().map(|words| columns(words)).max().unwrap_or(0);
+            for (item, words) in items.iter().zip(&words) {
+                let sign = if item.is_new { palette.warn.paint("+") } else { " ".to_owned() };
+                let origin = palette.faint.paint(place(&item.demand.origin, &self.workspace));
+                let gap = " ".repeat(width - columns(words));
+                let _ = writeln!(text, "  {sign} {words}{gap}   {origin}");
+            }
+        }
+        if let Some(policy) = &self.policy {
+            let sign = if policy.is_new { palette.warn.paint("+") } else { " ".to_owned() };
+            let allows: Vec<String> = policy.allows.iter().map(|it| safe(&it.to_string())).collect();
+            let _ = writeln!(text, "\n{sign} toka.yaml allows every agent: {}", allows.join(", "));
+        }
+        for (agent, demand) in &self.gone {
+            let _ = writeln!(text, "- {agent} does not ask any more to {}", safe(&demand.in_words()));
+        }
+        if let Some(since) = &self.since {
+            let _ = writeln!(text, "\n+ is new since {since}, when you trusted this workspace last.");
+        }
+        text.push('\n');
+        text
+    }
+
+    fn to_json(&self, is_recorded: bool) -> Value {
+        let items = |items: &Vec<Item>| -> Vec<Value> {
+            let value = |item: &Item| {
+                json!({
+                    "demand": item.demand.value, "words": item.demand.value.in_words(),
+                    "origin": item.demand.origin, "new": item.is_new,
+                })
+            };
+            items.iter().map(value).collect()
+        };
+        json!({
+            "workspace": self.workspace,
+            "agents": self.agents.iter().map(|(agent, list)| (agent.to_string(), items(list).into())).collect::<serde_json::Map<_, Value>>(),
+            "policy": self.policy.as_ref().map(|policy| json!({"allows": policy.allows, "new": policy.is_new})),
+            "gone": self.gone.iter().map(|(agent, demand)| json!({"agent": agent, "demand": demand})).collect::<Vec<_>>(),
+            "recorded": is_recorded,
+        })
+    }
+}
+
+/// The place of a demand, below the workspace where it lies there.
+fn place(origin: &Origin, workspace: &Path) -> String {
+    let Origin::File { file, line, .. } = origin else { return origin.to_string() };
+    let file = Path::new(file.as_ref() as &str);
+    let shown = file.strip_prefix(workspace).unwrap_or(file);
+    safe(&format!("{}:{line}", shown.display()))
+}

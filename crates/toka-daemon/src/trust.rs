@@ -1,0 +1,201 @@
+//! What a person trusts the agents of a workspace with, kept outside of every workspace.
+//!
+//! A file counts because a person looked at what it asks for, never because of where it lies: an agent can write to the
+//! places that files lie in. So a record names the workspace by its real path, each agent by its name, and each demand in
+//! full; a new demand, or one of another agent, is not in it. Of the workspace's `toka.yaml` it holds a hash: what the file
+//! allows counts while its content is the one that was trusted.
+//!
+//! ```text
+//! <state>/trust/NAME-HASH.json      one per workspace; NAME is its directory's, HASH that of its path
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use toka_core::{AgentName, Capability, Name};
+use toka_files::{Directory, ReadError};
+
+/// Longest record, in bytes. Thousands of agents with dozens of demands fit.
+const MAX_RECORD: u64 = 16 * 1024 * 1024;
+/// Most records that are listed.
+const MAX_RECORDS: usize = 100_000;
+
+/// What a person trusts the agents of one workspace with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustRecord {
+    /// The workspace, without links in its path.
+    pub workspace: PathBuf,
+    /// The demands of each agent, by the name in its file.
+    pub agents: BTreeMap<AgentName, BTreeSet<Capability>>,
+    /// SHA-256 of the workspace's `toka.yaml`, in hexadecimal; absent when there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// When it was recorded, RFC 3339.
+    pub recorded: String,
+}
+
+impl TrustRecord {
+    /// Whether the record holds this demand of this agent.
+    pub fn holds(&self, agent: &AgentName, demand: &Capability) -> bool {
+        self.agents.get(agent).is_some_and(|known| known.contains(demand))
+    }
+}
+
+/// The records of a state directory.
+#[derive(Debug, Clone)]
+pub struct TrustStore {
+    folder: PathBuf,
+}
+
+impl TrustStore {
+    /// The one of this state directory; nothing is made.
+    pub fn of(state_dir: &Path) -> Self {
+        Self { folder: state_dir.join("trust") }
+    }
+
+    /// The record of a workspace, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no record of this workspace: what was trusted must not be guessed.
+    pub fn read(&self, workspace: &Path) -> io::Result<Option<TrustRecord>> {
+        let folder = match Directory::open(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            folder => folder?,
+        };
+        let record = match folder.read(Path::new(&file_name(workspace)), MAX_RECORD) {
+            Err(error) if error.is_absence() => return Ok(None),
+            Err(error) => return Err(unreadable(error)),
+            Ok(bytes) => serde_json::from_slice::<TrustRecord>(&bytes)?,
+        };
+        if record.workspace == workspace {
+            Ok(Some(record))
+        } else {
+            Err(io::Error::other(format!("the record is about {}", record.workspace.display())))
+        }
+    }
+
+    /// Keeps a record, in place of the one before.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, record: &TrustRecord) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        let path = self.folder.join(file_name(&record.workspace));
+        let beside = path.with_extension("new");
+        let mut file = OpenOptions::new();
+        let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(&serde_json::to_vec_pretty(record)?)?;
+        file.sync_data()?;
+        std::fs::rename(&beside, &path)
+    }
+
+    /// Forgets what a workspace was trusted with; whether there was a record.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn revoke(&self, workspace: &Path) -> io::Result<bool> {
+        match std::fs::remove_file(self.folder.join(file_name(workspace))) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every record, in the order of the workspaces. One that cannot be read is left out.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn list(&self) -> io::Result<Vec<TrustRecord>> {
+        let folder = match Directory::open(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            folder => folder?,
+        };
+        let names = folder.entries(MAX_RECORDS)?.into_iter().map(|(name, _)| PathBuf::from(name));
+        let records = names.filter(|name| name.extension().is_some_and(|it| it == "json"));
+        let read = |name: PathBuf| serde_json::from_slice(&folder.read(&name, MAX_RECORD).ok()?).ok();
+        let mut found: Vec<TrustRecord> = records.filter_map(read).collect();
+        found.sort_by(|a, b| a.workspace.cmp(&b.workspace));
+        Ok(found)
+    }
+}
+
+/// SHA-256 of a text, in hexadecimal.
+pub fn hash(text: &[u8]) -> String {
+    Sha256::digest(text).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+fn file_name(workspace: &Path) -> String {
+    let named = workspace.file_name().and_then(|name| Name::slug(&name.to_string_lossy()));
+    let name = named.as_ref().map_or("root", Name::as_str);
+    format!("{name}-{}.json", &hash(workspace.as_os_str().as_bytes())[..16])
+}
+
+fn unreadable(error: ReadError) -> io::Error {
+    match error {
+        ReadError::Io(error) => error,
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn record(workspace: &str) -> TrustRecord {
+        let agent = AgentName::new("deploy").expect("a label");
+        let demands = [Capability::SecretVariable("KEY".into()), Capability::NetworkFull].into();
+        TrustRecord {
+            workspace: workspace.into(),
+            agents: [(agent, demands)].into(),
+            policy: Some(hash(b"allow: []")),
+            recorded: "2026-11-28T12:00:00Z".into(),
+        }
+    }
+
+    #[test]
+    fn a_record_is_kept_found_listed_and_revoked() {
+        let state = tempfile::tempdir().expect("a folder");
+        let store = TrustStore::of(state.path());
+        assert_eq!(store.read(Path::new("/a/app")).expect("nothing"), None);
+        assert_eq!(store.list().expect("nothing"), []);
+        for workspace in ["/b/app", "/a/app"] {
+            store.write(&record(workspace)).expect("room");
+        }
+        assert_eq!(store.read(Path::new("/a/app")).expect("a record"), Some(record("/a/app")));
+        assert_eq!(store.read(Path::new("/c/app")).expect("nothing"), None);
+        assert_eq!(store.list().expect("records"), [record("/a/app"), record("/b/app")]);
+        let mode = state.path().join("trust").metadata().expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        assert!(store.revoke(Path::new("/a/app")).expect("removed"));
+        assert!(!store.revoke(Path::new("/a/app")).expect("nothing"));
+        assert_eq!(store.list().expect("records"), [record("/b/app")]);
+    }
+
+    #[test]
+    fn what_is_no_record_is_an_error_and_never_trust() {
+        let state = tempfile::tempdir().expect("a folder");
+        let store = TrustStore::of(state.path());
+        store.write(&record("/a/app")).expect("room");
+        let path = state.path().join("trust").join(file_name(Path::new("/a/app")));
+        std::fs::write(&path, "{").expect("room");
+        store.read(Path::new("/a/app")).expect_err("torn");
+        std::fs::write(&path, serde_json::to_vec(&record("/elsewhere")).expect("data")).expect("room");
+        store.read(Path::new("/a/app")).expect_err("another workspace's");
+        let real = path.with_extension("real");
+        std::fs::rename(&path, &real).expect("ours");
+        symlink(&real, &path).expect("a link");
+        store.read(Path::new("/a/app")).expect_err("a link");
+    }
+}

@@ -1,0 +1,333 @@
+//! The git repository of a workspace: where it lies, and which of its files make git run or obey something.
+//!
+//! ```text
+//! .git is            the repository is
+//! a directory        it
+//! a file             where it says: a linked worktree or a submodule, when that place points back at the workspace
+//! a link             where it leads; what an agent makes of the link is looked at when it has ended
+//! not there          none
+//! ```
+//!
+//! An agent can write a `.git` file that names another repository. So a place outside the workspace counts only when files
+//! in it, which the agent cannot write, name the workspace (gitrepository-layout(5): `gitdir` of a linked worktree;
+//! git-config(1): `core.worktree` of a submodule).
+
+mod config;
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use toka_core::demand::normalise;
+use toka_files::{Directory, read_real};
+
+use config::{Setting, settings};
+
+/// Longest file of git's that is read: they are a few lines.
+const MAX_FILE: u64 = 1024 * 1024;
+/// How many files may include one another (git allows ten).
+const MAX_DEPTH: usize = 10;
+/// Most linked worktrees or submodules that are looked at.
+const MAX_ENTRIES: usize = 10_000;
+
+/// What in a repository makes git run or obey something, relative to its directory (gitrepository-layout(5)).
+const OBEYED: [&str; 5] = ["hooks", "config", "config.worktree", "commondir", "info/attributes"];
+
+/// The repository of a workspace, as far as it decides about rights.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Repository {
+    /// What `.git` is.
+    pub dot_git: DotGit,
+    /// Directories outside the workspace that git needs: that of the worktree and the common one.
+    pub outside: Vec<PathBuf>,
+    /// What in the repository decides what git runs, absolute; some of it need not be there.
+    pub protected: BTreeSet<PathBuf>,
+}
+
+/// What `.git` of a workspace is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum DotGit {
+    /// Nothing.
+    #[default]
+    Absent,
+    /// A directory.
+    Directory,
+    /// A file that names a directory of a repository that is really the workspace's.
+    File,
+    /// A file that names another place; why that does not count.
+    Foreign(String),
+    /// A link, and where it leads.
+    Link(PathBuf),
+}
+
+impl Repository {
+    /// Looks at the repository of `workspace`; `user_home` is where the caller's own configuration lies.
+    pub fn look(workspace: &Path, user_home: &Path) -> Self {
+        let mut found = Self::default();
+        let Ok(root) = Directory::open(workspace) else { return found };
+        let dot_git = workspace.join(".git");
+        match std::fs::symlink_metadata(&dot_git).map(|metadata| metadata.file_type()) {
+            Err(_) => {}
+            Ok(kind) if kind.is_dir() => {
+                found.dot_git = DotGit::Directory;
+                found.add(&dot_git);
+            }
+            Ok(kind) if kind.is_symlink() => {
+                let target = root.link(Path::new(".git")).unwrap_or_default();
+                if let Ok(real) = dot_git.canonicalize() {
+                    found.add(&real);
+                }
+                found.dot_git = DotGit::Link(target);
+            }
+            Ok(_) => {
+                let text = root.read_text(Path::new(".git"), MAX_FILE).unwrap_or_default();
+                found.dot_git = found.follow(workspace, &text);
+                found.protected.insert(dot_git);
+            }
+        }
+        found.protected.extend(configured(&found.settings(workspace, user_home), workspace));
+        found
+    }
+
+    /// Whether nothing is there that a person made.
+    pub fn is_absent(&self) -> bool {
+        self.dot_git == DotGit::Absent
+    }
+
+    fn add(&mut self, directory: &Path) {
+        self.protected.extend(OBEYED.iter().map(|name| directory.join(name)));
+        // Those of linked worktrees and of submodules lie in the same directory.
+        for (kind, names) in [
+            ("worktrees", &["config.worktree", "commondir", "gitdir"][..]),
+            ("modules", &["config", "hooks"]),
+        ] {
+            let Ok(entries) = Directory::open(&directory.join(kind)).and_then(|it| it.entries(MAX_ENTRIES))
+            else {
+                continue;
+            };
+            for (entry, _) in entries {
+                let entry = directory.join(kind).join(entry);
+                self.protected.extend(names.iter().map(|name| entry.join(name)));
+            }
+        }
+    }
+
+    /// Follows a `.git` file.
+    fn follow(&mut self, workspace: &Path, text: &str) -> DotGit {
+        let Some(named) = text.strip_prefix("gitdir:").map(str::trim) else {
+            return DotGit::Foreign("it does not begin with `gitdir:`".to_owned());
+        };
+        let Ok(directory) = workspace.join(named).canonicalize() else {
+            return DotGit::Foreign(format!("{named} is not there"));
+        };
+        if directory.starts_with(workspace) {
+            self.add(&directory);
+            return DotGit::File;
+        }
+        let common = read(&directory.join("commondir"))
+            .and_then(|text| directory.join(text.trim()).canonicalize().ok())
+            .filter(|common| directory.parent() == Some(common.join("worktrees").as_path()));
+        let owner = common.as_deref().unwrap_or(&directory);
+        let points_back = match &common {
+            Some(_) => read(&directory.join("gitdir")).is_some_and(|text| {
+                Path::new(text.trim()).canonicalize().ok() == workspace.join(".git").canonicalize().ok()
+            }),
+            None => read(&directory.join("config")).is_some_and(|text| {
+                settings(&text).iter().any(|Setting { key, value }| {
+                    key == "core.worktree"
+                        && directory.join(value).canonicalize().is_ok_and(|it| it == workspace)
+                })
+            }),
+        };
+        if !points_back {
+            return DotGit::Foreign(format!(
+                "{} does not name this workspace as its own",
+                directory.display()
+            ));
+        }
+        self.add(owner);
+        if common.is_some() {
+            self.add(&directory);
+        }
+        self.outside.push(owner.to_owned());
+        DotGit::File
+    }
+
+    /// What the repository and the caller set, with the file that each setting stands in.
+    fn settings(&self, workspace: &Path, user_home: &Path) -> Vec<(PathBuf, Setting)> {
+        let own = self
+            .protected
+            .iter()
+            .filter(|path| path.ends_with("config") || path.ends_with("config.worktree"));
+        let files = own.cloned().chain([user_home.join(".gitconfig"), user_home.join(".config/git/config")]);
+        let mut found = Vec::new();
+        for file in files {
+            read_config(&file, workspace, user_home, MAX_DEPTH, &mut found);
+        }
+        found
+    }
+}
+
+fn read_config(
+    file: &Path,
+    workspace: &Path,
+    user_home: &Path,
+    depth: usize,
+    found: &mut Vec<(PathBuf, Setting)>,
+) {
+    let Some(text) = read(file).filter(|_| depth > 0) else { return };
+    for setting in settings(&text) {
+        if setting.is_include() {
+            let included = locate(&setting.value, file.parent().unwrap_or(workspace), user_home);
+            read_config(&included, workspace, user_home, depth - 1, found);
+        }
+        found.push((file.to_owned(), setting));
+    }
+}
+
+/// Files and directories of the workspace that settings make git obey or run.
+fn configured(settings: &[(PathBuf, Setting)], workspace: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for (file, setting) in settings {
+        let base = match setting.key.as_str() {
+            "core.hookspath" => workspace,
+            "core.attributesfile" => workspace,
+            _ if setting.is_include() => file.parent().unwrap_or(workspace),
+            _ => continue,
+        };
+        let path = locate(&setting.value, base, Path::new("/"));
+        let path = path.canonicalize().unwrap_or(path);
+        // husky keeps what git runs in `_`, and that runs what lies beside it.
+        let path =
+            if path.ends_with(".husky/_") { path.parent().map(Path::to_owned).unwrap_or(path) } else { path };
+        if path.starts_with(workspace) && path != workspace {
+            found.insert(path);
+        }
+    }
+    found
+}
+
+fn locate(value: &str, base: &Path, user_home: &Path) -> PathBuf {
+    normalise(&value.strip_prefix("~/").map_or_else(|| base.join(value), |rest| user_home.join(rest)))
+}
+
+/// The text of a file of git's, links on the way resolved first.
+fn read(path: &Path) -> Option<String> {
+    if !path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_))) {
+        return None;
+    }
+    let real = path.canonicalize().ok()?;
+    String::from_utf8(read_real(&real, MAX_FILE).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    struct Scene(tempfile::TempDir);
+
+    impl Scene {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            for (path, text) in files {
+                let path = folder.path().join(path);
+                fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+                let root = folder.path().canonicalize().expect("a path");
+                fs::write(path, text.replace("ROOT", &root.to_string_lossy())).expect("room");
+            }
+            Self(folder)
+        }
+
+        fn look(&self) -> (Repository, String) {
+            let root = self.0.path().canonicalize().expect("a path");
+            let found = Repository::look(&root.join("w"), &root.join("home"));
+            let shown: Vec<String> = found
+                .protected
+                .iter()
+                .map(|path| path.strip_prefix(&root).expect("below").display().to_string())
+                .collect();
+            (found, shown.join(" "))
+        }
+    }
+
+    #[test]
+    fn a_directory_with_settings_that_name_files_of_the_workspace() {
+        let scene = Scene::new(&[
+            ("w/.git/config", "[core]\n\thooksPath = .husky/_\n[include] path = ../.gitconfig\n"),
+            ("w/.gitconfig", "[includeIf \"onbranch:x\"]\npath = ci/git.conf\n"),
+            ("home/.gitconfig", "[core]\nhooksPath = .githooks\nattributesFile = /elsewhere\n"),
+        ]);
+        let (found, shown) = scene.look();
+        assert_eq!(found.dot_git, DotGit::Directory);
+        for expected in [
+            "w/.git/hooks",
+            "w/.git/info/attributes",
+            "w/.husky",
+            "w/.gitconfig",
+            "w/ci/git.conf",
+            "w/.githooks",
+        ] {
+            assert!(shown.split(' ').any(|path| path == expected), "{expected}: {shown}");
+        }
+        assert!(!shown.contains("elsewhere"));
+    }
+
+    #[test]
+    fn a_worktree_is_followed_when_its_repository_knows_it() {
+        let files = [
+            ("w/.git", "gitdir: ROOT/main/.git/worktrees/w\n"),
+            ("main/.git/worktrees/w/commondir", "../..\n"),
+            ("main/.git/worktrees/w/gitdir", "ROOT/w/.git\n"),
+            ("main/.git/config", ""),
+        ];
+        let (found, shown) = Scene::new(&files).look();
+        assert_eq!(found.dot_git, DotGit::File);
+        assert!(found.outside[0].ends_with("main/.git"), "{found:?}");
+        for expected in
+            ["main/.git/hooks", "main/.git/config", "main/.git/worktrees/w/config.worktree", "w/.git"]
+        {
+            assert!(shown.split(' ').any(|path| path == expected), "{expected}: {shown}");
+        }
+
+        let mut lost = files;
+        lost[2].1 = "ROOT/other/.git\n";
+        let (found, _) = Scene::new(&lost).look();
+        assert!(matches!(found.dot_git, DotGit::Foreign(_)) && found.outside.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn a_file_of_an_agents_own_making_opens_nothing() {
+        // Everything that it names lies where the agent writes, but for the place that it wants to have.
+        let scene = Scene::new(&[
+            ("w/.git", "gitdir: fake\n"),
+            ("w/fake/commondir", "../../ssh\n"),
+            ("w/fake/gitdir", "ROOT/w/.git\n"),
+            ("ssh/config", "Host *"),
+        ]);
+        let (found, shown) = scene.look();
+        assert!(found.outside.is_empty() && !shown.contains("ssh"), "{found:?}");
+        let scene = Scene::new(&[("w/.git", "gitdir: ../ssh\n"), ("ssh/config", "Host *")]);
+        let (found, _) = scene.look();
+        assert!(matches!(found.dot_git, DotGit::Foreign(_)) && found.outside.is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn a_submodule_is_followed_when_it_names_the_workspace() {
+        let scene = Scene::new(&[
+            ("w/.git", "gitdir: ../.git/modules/w\n"),
+            (".git/modules/w/config", "[core]\n\tworktree = ../../../w\n"),
+        ]);
+        let (found, _) = scene.look();
+        assert_eq!(found.dot_git, DotGit::File);
+        assert!(found.outside[0].ends_with(".git/modules/w"), "{found:?}");
+    }
+
+    #[test]
+    fn none_and_a_link() {
+        let scene = Scene::new(&[("w/file", "")]);
+        assert!(scene.look().0.is_absent());
+        std::os::unix::fs::symlink("elsewhere", scene.0.path().join("w/.git")).expect("a link");
+        assert_eq!(scene.look().0.dot_git, DotGit::Link("elsewhere".into()));
+    }
+}

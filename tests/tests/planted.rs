@@ -1,0 +1,417 @@
+//! What an agent leaves in a workspace to be obeyed later: a policy, workstreams, links, pipes, git's settings. None of it
+//! counts, since authority comes from a person and not from a place; and nothing is opened by a name that an agent can swap.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use toka_tests::{Document, Finished, Scene, User, as_both_users, toka_binary};
+
+as_both_users!(
+    a_planted_policy_or_workstream_gains_nothing,
+    trust_is_asked_for_recorded_and_revoked,
+    a_policy_in_the_workspace_counts_when_its_content_is_trusted,
+    setting_aside_follows_no_link,
+    an_environment_file_that_is_swapped_gives_nothing_away,
+    a_pipe_in_the_place_of_a_secret_stops_nobody,
+    a_walk_that_would_not_end_stops_nobody,
+    a_secret_is_looked_for_in_the_workspace,
+    what_is_written_and_not_there_is_made_or_refused_with_its_line,
+    a_saved_workstream_fails_no_start,
+    a_worktree_has_its_repository_and_not_its_hooks,
+    what_git_would_obey_in_the_workspace_is_closed,
+    a_list_of_hosts_is_refused_as_long_as_it_is_not_enforced,
+);
+
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A command of `toka` typed in the workspace.
+fn typed(scene: &Scene, words: &[&str]) -> Finished {
+    let mut line: Vec<OsString> = vec![toka_binary().into()];
+    line.extend(words.iter().map(OsString::from));
+    line.extend(["--state-dir".into(), scene.state().into()]);
+    scene.run(&line)
+}
+
+fn exit_code_of(finished: &Finished, expected: i32) {
+    assert_eq!(finished.code, Some(expected), "{finished:#?}");
+}
+
+const WRITES: &str = "security: {capabilities_required: [filesystem-read, filesystem-write]}";
+
+fn a_planted_policy_or_workstream_gains_nothing(user: User) {
+    let scene = Scene::new(user);
+    let secret = scene.outside().join("secret.txt");
+    let evil = format!(
+        "metadata: {{name: evil}}\\nspec: {{secrets: {{k: {{file: {0}}}}}, process: {{shell: \"cat {0}; cp \\$CREDENTIALS_DIRECTORY/k stolen\"}}}}\\n",
+        secret.display()
+    );
+    // The names that things might be set aside under are taken.
+    let script = format!(
+        "mkdir -p toka.yaml.from-planter/x agents.from-planter/x agents
+        echo 'allow: [\"sandbox:off\", secret-file]' > toka.yaml
+        printf '{evil}security: {{sandbox: false}}\\n' > agents/evil.yaml
+        printf '{evil}security: {{capabilities_required: [filesystem-write]}}\\n' > evil.yaml
+        echo 'services: {{}}' > compose.yaml"
+    );
+    let planted = scene.toka_run(&[Document::shell("planter", &script).section(WRITES)], &[]);
+    exit_code_of(&planted, 0);
+    for name in ["toka.yaml", "agents", "evil.yaml"] {
+        assert!(!scene.workspace().join(name).exists(), "{name}");
+        assert!(planted.stdout.contains(&format!("{name} appeared")), "{name}: {planted:#?}");
+    }
+    assert!(scene.workspace().join("compose.yaml").exists(), "it is another tool's");
+    // Even where it lies in its place, it is refused until a person has looked at it.
+    scene.make_folder(&scene.workspace().join("agents"));
+    let demand = evil.replace("\\n", "\n").replace("\\$", "$");
+    scene.write(
+        &scene.workspace().join("agents/evil.yaml"),
+        &format!("{demand}security: {{sandbox: false}}\n"),
+    );
+    scene.write(&scene.workspace().join("toka.yaml"), "allow: ['sandbox:off', secret-file]\n");
+    let refused = typed(&scene, &["run"]);
+    exit_code_of(&refused, 77);
+    for word in ["sandbox:off is dangerous", "secret-file:", "toka trust", "toka.yaml allows does not count"]
+    {
+        assert!(refused.stderr.contains(word), "{word}: {refused:#?}");
+    }
+    assert!(!scene.workspace().join("stolen").exists());
+}
+
+fn trust_is_asked_for_recorded_and_revoked(user: User) {
+    let scene = Scene::new(user).env("SOME_KEY", "hush").env("OTHER_KEY", "hush");
+    let agents = scene.workspace().join("agents");
+    scene.make_folder(&agents);
+    let declare = |name: &str, variable: &str, command: &str| {
+        let text = format!(
+            "metadata: {{name: {name}}}\nspec: {{process: {{shell: '{command}'}}, secrets: {{k: {{env: {variable}}}}}}}\n"
+        );
+        scene.write(&agents.join(format!("{name}.yaml")), &text);
+    };
+    declare("keyed", "SOME_KEY", "true");
+    let refused = typed(&scene, &["run"]);
+    exit_code_of(&refused, 77);
+    assert!(refused.stderr.contains("agents/keyed.yaml:2"), "{refused:#?}");
+    exit_code_of(&typed(&scene, &["plan"]), 77);
+    exit_code_of(&typed(&scene, &["run", "--trust"]), 0);
+    exit_code_of(&typed(&scene, &["run", "--allow", "secret-variable:SOME_KEY"]), 0);
+
+    let nobody = typed(&scene, &["trust"]);
+    exit_code_of(&nobody, 77);
+    assert!(nobody.stdout.contains("read your variable SOME_KEY, as a secret"), "{nobody:#?}");
+    assert!(nobody.stderr.contains("toka trust --yes"), "{nobody:#?}");
+    exit_code_of(&typed(&scene, &["run"]), 77);
+    exit_code_of(&typed(&scene, &["trust", "--yes"]), 0);
+    exit_code_of(&typed(&scene, &["run"]), 0);
+    declare("keyed", "SOME_KEY", "echo another command");
+    exit_code_of(&typed(&scene, &["run"]), 0);
+    // A new demand asks again, and so does the same demand of another agent.
+    declare("keyed", "OTHER_KEY", "true");
+    exit_code_of(&typed(&scene, &["run"]), 77);
+    declare("keyed", "SOME_KEY", "true");
+    declare("other", "SOME_KEY", "true");
+    let refused = typed(&scene, &["run"]);
+    exit_code_of(&refused, 77);
+    assert!(!refused.stderr.contains("keyed: "), "{refused:#?}");
+    let review = typed(&scene, &["trust", "--json"]);
+    let review: serde_json::Value = serde_json::from_str(&review.stdout).expect("JSON");
+    assert_eq!(review["agents"]["keyed"][0]["new"], false);
+    assert_eq!(review["agents"]["other"][0]["new"], true);
+    assert_eq!(review["recorded"], false);
+
+    let list = typed(&scene, &["trust", "--list"]);
+    assert!(list.stdout.contains("keyed may read your variable SOME_KEY"), "{list:#?}");
+    assert!(!format!("{list:?}{refused:?}").contains("hush"));
+    exit_code_of(&typed(&scene, &["trust", "--revoke"]), 0);
+    std::fs::remove_file(agents.join("other.yaml")).expect("ours");
+    exit_code_of(&typed(&scene, &["run"]), 77);
+    let wrong = scene.env("TOKA_TRUST", "yes");
+    exit_code_of(&typed(&wrong, &["run"]), 2);
+    exit_code_of(&typed(&wrong.env("TOKA_TRUST", "all"), &["run"]), 0);
+}
+
+fn a_policy_in_the_workspace_counts_when_its_content_is_trusted(user: User) {
+    let scene = Scene::new(user);
+    scene.make_folder(&scene.workspace().join("agents"));
+    let free = "metadata: {name: free}\nspec: {process: {shell: 'true'}}\nsecurity: {network: full}\n";
+    scene.write(&scene.workspace().join("agents/free.yaml"), free);
+    let policy = scene.workspace().join("toka.yaml");
+    scene.write(&policy, "allow: [network:full]\n");
+    exit_code_of(&typed(&scene, &["run"]), 77);
+    exit_code_of(&typed(&scene, &["trust", "--yes"]), 0);
+    exit_code_of(&typed(&scene, &["run"]), 0);
+    // What it denies holds, whoever wrote it, and whatever was trusted.
+    scene.write(&policy, "deny: [network:full]\n");
+    exit_code_of(&typed(&scene, &["run", "--trust"]), 77);
+}
+
+fn setting_aside_follows_no_link(user: User) {
+    let scene = Scene::new(user);
+    let victim = scene.outside().join("victim");
+    scene.make_folder(&victim.join("hooks"));
+    scene.write(&victim.join("config"), "Host *\n");
+    let script = format!("ln -s {} .git; ln -s {0} agents", victim.display());
+    let ran = scene.toka_run(&[Document::shell("planter", &script).section(WRITES)], &[]);
+    exit_code_of(&ran, 0);
+    assert!(victim.join("config").is_file() && victim.join("hooks").is_dir());
+    assert_eq!(victim.read_dir().expect("a folder").count(), 2);
+    for name in [".git", "agents"] {
+        assert!(scene.workspace().join(name).symlink_metadata().is_err(), "{name}");
+    }
+}
+
+/// Exchanges two names again and again until it is dropped.
+fn swapping<T>(one: &Path, other: &Path, meanwhile: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).expect("both are there");
+            }
+        });
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(meanwhile));
+        over.store(true, Ordering::Relaxed);
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn an_environment_file_that_is_swapped_gives_nothing_away(user: User) {
+    let scene = Scene::new(user);
+    let host = scene.outside().join("prod.env");
+    scene.write(&host, "STOLEN=host-secret\n");
+    let (file, link) = (scene.workspace().join(".env"), scene.workspace().join(".link"));
+    scene.write(&file, "FINE=1\n");
+    std::os::unix::fs::symlink(&host, &link).expect("a link");
+    let victim = Document::bare("victim")
+        .spec("process: {shell: 'env > \"$TOKA_ARTIFACTS/env\"', environment_file: [.env]}");
+    let mut codes = Vec::new();
+    swapping(&file, &link, || {
+        for _ in 0..12 {
+            codes.push(scene.toka_run(std::slice::from_ref(&victim), &["--quiet"]).code);
+            assert!(!scene.artifact("victim", "env").contains("STOLEN"));
+        }
+    });
+    assert!(codes.iter().all(|code| matches!(code, Some(0 | 65))), "{codes:?}");
+    // A link is refused with words that say so.
+    std::fs::remove_file(&file).expect("ours");
+    std::os::unix::fs::symlink(&host, &file).expect("a link");
+    let refused = scene.toka_run(&[victim], &[]);
+    exit_code_of(&refused, 65);
+    assert!(refused.stderr.contains("a symbolic link is on the way to it"), "{refused:#?}");
+}
+
+fn a_pipe_in_the_place_of_a_secret_stops_nobody(user: User) {
+    let scene = Scene::new(user);
+    scene.write(&scene.workspace().join("token"), "t");
+    let planter =
+        Document::service("planter", "rm token; mkfifo token; touch planted; sleep 600").section(WRITES);
+    let secret = Document::shell("reader", "true").spec("secrets: {t: {file: token}}");
+    let detached = scene.detach(&[planter, secret]);
+    detached.toka(&["wait", "reader"]);
+    eventually("it is planted", || scene.workspace().join("planted").exists());
+    let refused = detached.try_toka(&["start", "reader"]);
+    assert_ne!(refused.code, Some(0), "{refused:#?}");
+    assert!(refused.stderr.contains("it is not a regular file"), "{refused:#?}");
+    assert!(detached.toka(&["ps"]).stdout.contains("planter"));
+}
+
+fn a_walk_that_would_not_end_stops_nobody(user: User) {
+    let scene = Scene::new(user);
+    let planter = Document::shell("one", "mkdir a; ln -s .. a/l1; ln -s .. a/l2").section(WRITES);
+    exit_code_of(&scene.toka_run(&[planter], &[]), 0);
+    scene.write(&scene.workspace().join("a/one.md"), "one");
+    let reader = Document::shell("one", "cat a/one.md > \"$TOKA_ARTIFACTS/seen\"")
+        .section("security: {filesystem: {read: ['**/*.md']}}");
+    exit_code_of(&scene.toka_run(&[reader], &[]), 0);
+    assert_eq!(scene.artifact("one", "seen"), "one");
+    let stranger = Document::shell("one", "true").section("security: {filesystem: {read: ['/**/shadow']}}");
+    let refused = scene.toka_run(&[stranger], &[]);
+    exit_code_of(&refused, 77);
+}
+
+fn a_secret_is_looked_for_in_the_workspace(user: User) {
+    let scene = Scene::new(user);
+    let agent = || {
+        Document::shell("s", "cat \"$CREDENTIALS_DIRECTORY/token\" > \"$TOKA_ARTIFACTS/seen\"")
+            .spec("secrets: {token: {file: token.txt}}")
+    };
+    let shown = scene.workspace().join("token.txt");
+    let lacking = scene.toka_run(&[agent()], &[]);
+    exit_code_of(&lacking, 78);
+    assert!(
+        lacking.stderr.contains(&format!("cannot be read from {}: No such file", shown.display())),
+        "{lacking:#?}"
+    );
+    scene.write(&shown, "s3cret");
+    // A daemon's current folder is another, and so is the one that this is typed in.
+    let detached = scene.detach(&[agent()]);
+    detached.toka(&["wait", "s"]);
+    assert_eq!(scene.artifact("s", "seen"), "s3cret");
+}
+
+fn what_is_written_and_not_there_is_made_or_refused_with_its_line(user: User) {
+    let scene = Scene::new(user);
+    let agent = Document::shell("out", "echo hi > out.txt && echo hi > build/x && echo hi > target/deep")
+        .spec("hooks: {pre_start: [mkdir, -p, target]}")
+        .section("security: {capabilities_required: [filesystem-read, 'filesystem-write:target'], filesystem: {write: [out.txt, build]}}");
+    exit_code_of(&scene.toka_run(&[agent], &[]), 0);
+    for path in ["out.txt", "build/x", "target/deep"] {
+        let text = std::fs::read_to_string(scene.workspace().join(path)).unwrap_or_default();
+        assert_eq!(text, "hi\n", "{path}");
+    }
+    let lost = Document::shell("out", "true").section("security: {filesystem: {write: [no/such/file.txt]}}");
+    let refused = scene.toka_run(&[lost], &[]);
+    exit_code_of(&refused, 65);
+    assert!(
+        refused.stderr.contains("no/such/file.txt is not there, and neither is the folder above it"),
+        "{refused:#?}"
+    );
+    let absent = Document::shell("out", "true").section("security: {filesystem: {read: [no-such-file]}}");
+    let told = scene.toka_run(&[absent], &[]);
+    exit_code_of(&told, 0);
+    assert!(told.stdout.contains("no-such-file is not there"), "{told:#?}");
+}
+
+fn a_saved_workstream_fails_no_start(user: User) {
+    let scene = Scene::new(user);
+    let text = "metadata: {name: a}\nspec: {replicas: 12, process: {shell: 'true'}}\nsecurity: {capabilities_required: [filesystem-read, filesystem-write]}\n";
+    let file = scene.workspace().join("w.yaml");
+    scene.write(&file, text);
+    let (over, saves) = (AtomicBool::new(false), scene.workspace().join(".new"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                std::fs::write(&saves, text).and_then(|()| std::fs::rename(&saves, &file)).expect("ours");
+            }
+        });
+        let ran = typed(&scene, &["run", "w.yaml", "--quiet"]);
+        over.store(true, Ordering::Relaxed);
+        exit_code_of(&ran, 0);
+    });
+}
+
+/// Runs git in a folder of the scene, as its user.
+fn git(scene: &Scene, folder: &Path, words: &[&str]) -> Finished {
+    let mut line = vec!["git".to_owned(), "-C".to_owned(), folder.display().to_string()];
+    line.extend(["-c", "user.name=a", "-c", "user.email=a@example.org"].map(str::to_owned));
+    line.extend(words.iter().map(|word| (*word).to_owned()));
+    scene.run(&line)
+}
+
+fn a_worktree_has_its_repository_and_not_its_hooks(user: User) {
+    let scene = Scene::new(user);
+    let main = scene.outside().join("main");
+    scene.make_folder(&main);
+    for words in [&["init", "-q", "-b", "main"][..], &["commit", "-q", "--allow-empty", "-m", "one"]] {
+        exit_code_of(&git(&scene, &main, words), 0);
+    }
+    let tree = scene.outside().join("tree");
+    exit_code_of(&git(&scene, &main, &["worktree", "add", "-q", "../tree", "-b", "side"]), 0);
+    let script = format!(
+        "git status --short --branch && echo more > f && git add f && git commit -qm two && git log --oneline
+        for path in hooks/pre-commit config worktrees/tree/config.worktree info/attributes; do
+            echo x >> {main}/.git/$path && echo \"wrote $path\"
+        done
+        echo 'gitdir: /tmp/evil' > .git && echo wrote .git",
+        main = main.display()
+    );
+    let agents = scene.outside().join("declared");
+    scene.make_folder(&agents);
+    let document = Document::shell("coder", &script)
+        .section("security: {capabilities_required: [filesystem-read, filesystem-write, git-access]}");
+    scene.write(&agents.join("coder.yaml"), &document.yaml());
+    let (agents, workdir) = (agents.display().to_string(), tree.display().to_string());
+    let ran = typed(&scene, &["run", &agents, "--workdir", &workdir, "--project", "tree", "--follow"]);
+    assert!(ran.stdout.contains("two") && ran.stdout.contains("one"), "{ran:#?}");
+    let wrote: Vec<&str> = ran.stdout.lines().filter(|line| line.contains("│ wrote")).collect();
+    // What is not there yet can be made, and is set aside.
+    assert!(
+        wrote.iter().all(|line| line.contains("config.worktree")
+            || line.contains("info/attributes")
+            || line.contains("hooks/pre-commit")),
+        "{wrote:?}"
+    );
+    assert!(!main.join(".git/worktrees/tree/config.worktree").exists(), "{ran:#?}");
+    assert!(!main.join(".git/info/attributes").exists(), "{ran:#?}");
+    assert!(!main.join(".git/hooks/pre-commit").exists(), "{ran:#?}");
+    exit_code_of(&git(&scene, &tree, &["status", "--short"]), 0);
+    // Without the capability the plan says what is missing.
+    let bare = Document::shell("coder", "true").section(WRITES);
+    scene.write(&scene.outside().join("declared/coder.yaml"), &bare.yaml());
+    let plan = typed(&scene, &["plan", &agents, "--workdir", &workdir]);
+    let text = plan.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("git-access opens it"), "{text}");
+}
+
+fn what_git_would_obey_in_the_workspace_is_closed(user: User) {
+    let scene = Scene::new(user);
+    let workspace = scene.workspace();
+    for words in [
+        &["init", "-q"][..],
+        &["config", "core.hooksPath", ".husky/_"],
+        &["config", "include.path", "../.gitconfig"],
+    ] {
+        exit_code_of(&git(&scene, &workspace, words), 0);
+    }
+    scene.make_folder(&workspace.join(".husky/_"));
+    let agent =
+        Document::shell("d", "! echo evil > .husky/_/pre-commit; echo '[core]' > .gitconfig").section(WRITES);
+    exit_code_of(&scene.toka_run(&[agent], &[]), 0);
+    assert!(!workspace.join(".husky/_/pre-commit").exists());
+    assert!(!workspace.join(".gitconfig").exists(), "it is set aside");
+
+    // A repository that an agent makes where there was none is no repository afterwards, unless a person allows it.
+    let other = Scene::new(user);
+    let script = "git init -q x; mv x/.git real; git --git-dir=real config core.fsmonitor 'touch pwned'; echo 'gitdir: real' > .git";
+    let makes = |extra: &str| {
+        let capabilities = format!(
+            "security: {{capabilities_required: [filesystem-read, filesystem-write, git-access{extra}]}}"
+        );
+        Document::shell("maker", script).section(&capabilities)
+    };
+    exit_code_of(&other.toka_run(&[makes("")], &[]), 0);
+    assert!(other.workspace().join(".git").symlink_metadata().is_err());
+    exit_code_of(&other.toka_run(&[makes(", git-init")], &[]), 77);
+}
+
+fn a_list_of_hosts_is_refused_as_long_as_it_is_not_enforced(user: User) {
+    let scene = Scene::new(user);
+    let agent = |more: &str| {
+        Document::shell("n", "true")
+            .section(&format!("security: {{network: {{allow: ['127.0.0.1:8777']}}{more}}}"))
+    };
+    let refused = scene.toka_run(&[agent("")], &[]);
+    exit_code_of(&refused, 77);
+    assert!(refused.stderr.contains("cannot be enforced yet"), "{refused:#?}");
+    let told = scene.toka_run(&[agent(", compatibility: best-effort")], &[]);
+    exit_code_of(&told, 0);
+}
+
+#[test]
+fn the_user_who_asks_is_the_one_who_is_asked() {
+    // On a terminal the run asks there and then; what is typed counts, and the answer is kept.
+    let Some(scene) = User::root().map(Scene::new) else { return };
+    let scene = scene.env("SOME_KEY", "hush");
+    scene.make_folder(&scene.workspace().join("agents"));
+    let text = "metadata: {name: keyed}\nspec: {process: {shell: 'true'}, secrets: {k: {env: SOME_KEY}}}\n";
+    scene.write(&scene.workspace().join("agents/keyed.yaml"), text);
+    let run = format!("{} run --state-dir {}", toka_binary().display(), scene.state().display());
+    for (answer, code) in [("n", 77), ("o", 0), ("n", 77), ("y", 0), ("n", 0)] {
+        let mut command: Command = scene.bare_command(&["script", "-qec", &run, "/dev/null"]);
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().expect("script is there");
+        std::io::Write::write_all(child.stdin.as_mut().expect("a pipe"), format!("{answer}\n").as_bytes())
+            .expect("it reads");
+        let finished = Finished::from(child.wait_with_output().expect("it ends"));
+        assert_eq!(finished.code, Some(code), "{answer}: {finished:#?}");
+    }
+}
