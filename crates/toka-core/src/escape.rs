@@ -1,6 +1,7 @@
 //! Text from outside, made safe for a terminal: no byte of an agent's output can move the cursor, change a colour or
 //! retitle the window (ledger T15).
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// Shows untrusted bytes on one line: control characters, invalid UTF-8, bidirectional overrides and other invisible
@@ -49,9 +50,34 @@ pub fn is_harmless(c: char) -> bool {
     !c.is_control() && !is_invisible_format(c)
 }
 
-/// Characters that change how others are shown: bidirectional controls (UAX #9), zero-width and tag characters.
+/// Characters that change how others are shown: bidirectional controls (UAX #9, with the Arabic letter mark), zero-width,
+/// soft-hyphen and tag characters, the Mongolian vowel separator, and what begins a line or a paragraph of its own.
 fn is_invisible_format(c: char) -> bool {
-    matches!(u32::from(c), 0x200b..=0x200f | 0x202a..=0x202e | 0x2060..=0x206f | 0xfeff | 0xe0000..=0xe007f)
+    matches!(
+        u32::from(c),
+        0xad | 0x61c | 0x180e | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xfeff | 0xe0000..=0xe007f
+    )
+}
+
+/// JSON in which no character of a string controls a terminal: those that JSON allows to stand raw become `\\u` escapes, so
+/// that it means the same.
+pub fn json_for_terminal(json: &str) -> Cow<'_, str> {
+    // Line feeds are the layout of JSON itself; in a string they are escaped already.
+    let is_fine = |c: char| is_harmless(c) || c == '\n';
+    if json.chars().all(is_fine) {
+        return Cow::Borrowed(json);
+    }
+    let mut out = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if is_fine(c) {
+            out.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        }
+    }
+    Cow::Owned(out)
 }
 
 fn cut(text: String, limit: usize) -> String {
@@ -75,6 +101,7 @@ mod tests {
             (b"\xff\xfe", "\\xff\\xfe"),
             ("\u{202e}evil".as_bytes(), "\\u{202e}evil"),
             ("\u{9b}31m".as_bytes(), "\\x9b31m"),
+            ("a\u{2028}b\u{ad}\u{61c}\u{180e}".as_bytes(), "a\\u{2028}b\\u{ad}\\u{61c}\\u{180e}"),
         ] {
             assert_eq!(for_terminal(bytes, 80), text);
         }

@@ -36,6 +36,7 @@ mod sweeper;
 mod tasks;
 mod tree;
 pub mod trust;
+mod user_claims;
 pub mod users;
 mod workplace;
 

@@ -11,6 +11,11 @@ use toka_core::{AgentName, ProjectName};
 use toka_sandbox::plan::RunAs;
 use toka_workstream::{Agent, User};
 
+use crate::folders::ProjectFolders;
+use crate::user_claims::UserClaims;
+
+pub use crate::user_claims::Claim;
+
 /// The first of the ids that are handed out: systemd's range for dynamic users, which no host gives to people.
 const FIRST: u32 = 61_184;
 /// The last of them.
@@ -44,8 +49,14 @@ pub struct Users(BTreeMap<AgentName, Result<RunAs, UserError>>);
 
 impl Users {
     /// Looks up the users that these agents ask for, and chooses ids for those that want one of their own: the same in
-    /// every run as long as no other agent of the project takes it, so that files it kept stay its own.
-    pub fn of<'a>(agents: impl IntoIterator<Item = &'a Agent>, project: &ProjectName) -> Self {
+    /// every run as long as no other agent of the state directory has it, so that files it kept stay its own.
+    pub fn of<'a>(
+        agents: impl IntoIterator<Item = &'a Agent>,
+        folders: &ProjectFolders,
+        claim: Claim,
+    ) -> Self {
+        let claims = UserClaims::of(folders, claim);
+        let project = &folders.project;
         let wanted: BTreeMap<&AgentName, &User> = agents
             .into_iter()
             .filter_map(|agent| Some((&agent.name, &agent.process.as_ref()?.user)))
@@ -57,7 +68,7 @@ impl Users {
             let found = match user {
                 _ if !root => Err(UserError::NotRoot),
                 User::Named(name) => named(name),
-                _ => dynamic(project, agent, &mut taken, on_host),
+                _ => dynamic(project, agent, &mut taken, |id| on_host(id) || !claims.grants(id, agent)),
             };
             (agent.clone(), found)
         });

@@ -37,6 +37,25 @@ pub(crate) fn make_private(path: &Path) -> Result<(), FolderError> {
     })
 }
 
+/// Sees that a folder of Toka's is its user's, or root's, and that nobody else can write to it: whoever can, decides what is
+/// trusted and what runs.
+///
+/// # Errors
+/// When it is another user's, or others can write to it.
+pub(crate) fn must_be_own(path: &Path) -> Result<(), FolderError> {
+    let failed = |source| FolderError { what: "use", path: path.to_owned(), source };
+    let metadata = path.metadata().map_err(failed)?;
+    let (owner, own) = (metadata.uid(), geteuid().as_raw());
+    let wrong = if owner != own && owner != 0 {
+        format!("it belongs to user {owner}, and Toka runs as user {own}: name another one with --state-dir")
+    } else if metadata.mode() & 0o022 != 0 {
+        format!("others can write to it (mode {:o}): `chmod go-w` closes it", metadata.mode() & 0o7777)
+    } else {
+        return Ok(());
+    };
+    Err(failed(io::Error::new(io::ErrorKind::PermissionDenied, wrong)))
+}
+
 /// What stays in the folders of an agent that is about to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Remains {
@@ -229,6 +248,21 @@ mod tests {
         std::fs::remove_dir_all(&workspace).expect("ours");
         let why = grounds.check().expect_err("nothing");
         assert_eq!(why, format!("the workspace {} is gone since the run began", workspace.display()));
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_to_is_refused() {
+        let root = tempfile::tempdir().expect("a folder");
+        must_be_own(root.path()).expect("it is ours");
+        std::fs::set_permissions(root.path(), Permissions::from_mode(0o777)).expect("ours");
+        let error = must_be_own(root.path()).expect_err("open to all").source.to_string();
+        assert!(error.contains("mode 777"), "{error}");
+        std::fs::set_permissions(root.path(), Permissions::from_mode(0o755)).expect("ours");
+        if geteuid().is_root() {
+            lchown(root.path(), Some(7), Some(7)).expect("root may");
+            let error = must_be_own(root.path()).expect_err("another's").source.to_string();
+            assert!(error.contains("belongs to user 7"), "{error}");
+        }
     }
 
     #[test]

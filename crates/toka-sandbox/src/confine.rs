@@ -580,9 +580,18 @@ enum Countable {
     AllOfTheUser,
 }
 
+/// Too small for any core dump. With 0 a program that the host names in core_pattern is started all the same, as root and
+/// outside of every wall; 1 is the value that tells the kernel not to (core(5), "Piping core dumps to a program").
+const NO_CORE: u64 = 1;
+
+/// Queued signals and POSIX timers of an agent's user (getrlimit(2)): the kernel counts them per user, and without a limit of its
+/// own one agent could take all that the host has for that user.
+const SIGNALS: u64 = 4096;
+
 fn set_limits(plan: &SandboxPlan, kind: Kind, countable: Countable) -> Result<(), StepError> {
     let files = u64::from(plan.process.open_files);
-    let mut limits = vec![(Resource::RLIMIT_NOFILE, files), (Resource::RLIMIT_CORE, 0)];
+    let mut limits = vec![(Resource::RLIMIT_NOFILE, files), (Resource::RLIMIT_CORE, NO_CORE)];
+    limits.push((Resource::RLIMIT_SIGPENDING, SIGNALS));
     if let Some(size) = plan.process.file_size {
         limits.push((Resource::RLIMIT_FSIZE, size));
     }

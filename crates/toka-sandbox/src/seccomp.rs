@@ -198,6 +198,9 @@ enum Verdict {
     AllowAll(Vec<(u32, u32)>),
     /// `EPERM` when the argument is none of these.
     AllowValues { argument: u32, values: Vec<u32> },
+    /// `EAFNOSUPPORT` when the first argument is none of these address families: what a kernel without a family answers, so
+    /// that programs know what to make of it (socket(2)).
+    AllowFamilies(Vec<u32>),
 }
 
 /// The verdict on every call that is not simply allowed.
@@ -217,8 +220,7 @@ fn verdicts(sockets: Sockets, others: Others) -> BTreeMap<u32, Verdict> {
     let injection = Verdict::DenyValues { argument: 1, values: TERMINAL_INJECTION.to_vec() };
     verdicts.insert(libc::SYS_ioctl as u32, injection);
     for call in [libc::SYS_socket, libc::SYS_socketpair] {
-        let families = Verdict::AllowValues { argument: 0, values: sockets.families() };
-        verdicts.insert(call as u32, families);
+        verdicts.insert(call as u32, Verdict::AllowFamilies(sockets.families()));
     }
     if others == Others::Nameable {
         // The kind of target first: a process (0 for priorities, 1 for I/O), then that it is the caller itself.
@@ -330,6 +332,10 @@ fn judge(verdict: &Verdict) -> Vec<Instruction> {
         }
         Verdict::DenyValues { argument, values } => compare(*argument, values, deny, allow),
         Verdict::AllowValues { argument, values } => compare(*argument, values, allow, deny),
+        Verdict::AllowFamilies(families) => {
+            let unsupported = end(libc::SECCOMP_RET_ERRNO | libc::EAFNOSUPPORT as u32);
+            compare(0, families, allow, unsupported)
+        }
     }
 }
 
@@ -401,6 +407,7 @@ mod tests {
     }
 
     const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    const UNSUPPORTED: u32 = libc::SECCOMP_RET_ERRNO | libc::EAFNOSUPPORT as u32;
     const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 
     fn answer(sockets: Sockets, call: libc::c_long, args: [u64; 6]) -> u32 {
@@ -439,10 +446,10 @@ mod tests {
                 answer(sockets, libc::SYS_socket, flags(libc::AF_UNIX as u64)),
                 libc::SECCOMP_RET_ALLOW
             );
-            assert_eq!(answer(sockets, libc::SYS_socket, flags(libc::AF_PACKET as u64)), EPERM);
+            assert_eq!(answer(sockets, libc::SYS_socket, flags(libc::AF_PACKET as u64)), UNSUPPORTED);
         }
         let inet = flags(libc::AF_INET as u64);
-        assert_eq!(answer(Sockets::UnixOnly, libc::SYS_socket, inet), EPERM);
+        assert_eq!(answer(Sockets::UnixOnly, libc::SYS_socket, inet), UNSUPPORTED);
         assert_eq!(answer(Sockets::Internet, libc::SYS_socket, inet), libc::SECCOMP_RET_ALLOW);
     }
 

@@ -7,9 +7,9 @@ use toka_core::{AgentName, Event, ExitCode};
 
 use super::reach::{AgentRef, Reach, block_on, failure, no_agent};
 use super::signals::Signals;
-use crate::terminal::out;
 use crate::terminal::palette::Palette;
 use crate::terminal::plain::event_line;
+use crate::terminal::{json, out};
 
 /// Options of `toka events`.
 #[derive(Debug, clap::Args)]
@@ -61,7 +61,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
                 return ControlFlow::Continue(());
             }
             let text = if args.json {
-                String::from_utf8_lossy(line).into_owned()
+                json::escaped(String::from_utf8_lossy(line).into_owned())
             } else {
                 event_line(&event, palette)
             };

@@ -7,7 +7,7 @@ use toka_workstream::Code;
 use toka_workstream::diagnostic::NoSuchCode;
 
 use crate::failure::Failure;
-use crate::terminal::out;
+use crate::terminal::{json, out};
 
 /// Options of `toka explain`.
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ fn unknown(error: &NoSuchCode) -> Failure {
 }
 
 fn pretty(value: &serde_json::Value) -> anyhow::Result<String> {
-    Ok(serde_json::to_string_pretty(value)? + "\n")
+    Ok(json::pretty(value) + "\n")
 }
 
 fn line(code: Code) -> String {

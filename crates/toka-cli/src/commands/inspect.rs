@@ -3,7 +3,7 @@
 use toka_core::ExitCode;
 
 use super::reach::{AgentRef, Reach, block_on, failure};
-use crate::terminal::out;
+use crate::terminal::{json, out};
 
 /// Options of `toka inspect`.
 #[derive(Debug, clap::Args)]
@@ -28,6 +28,6 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         Ok(views)
     })?;
-    let text = if args.json { serde_json::to_string(&views)? } else { serde_json::to_string_pretty(&views)? };
+    let text = if args.json { json::line(&views) } else { json::pretty(&views) };
     Ok(out::end(&(text + "\n"), ExitCode::Success)?)
 }

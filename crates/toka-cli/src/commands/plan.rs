@@ -17,7 +17,7 @@ use toka_core::{AgentName, ExitCode};
 use toka_daemon::Problem;
 use toka_daemon::confine::{Confiner, workspace_facts};
 use toka_daemon::folders::ProjectFolders;
-use toka_daemon::users::Users;
+use toka_daemon::users::{Claim, Users};
 use toka_sandbox::HostFacts;
 use toka_workstream::{Agent, Plan};
 
@@ -117,7 +117,7 @@ fn view(ready: Ready, args: &Args) -> anyhow::Result<View> {
     let host = HostFacts::probe();
     let toka_exe = std::env::current_exe().context("find the toka binary")?;
     let (project, toka_exe) = (&folders.project, toka_exe.as_path());
-    let users = Users::of(&ready.set.agents, project);
+    let users = Users::of(&ready.set.agents, &folders, Claim::Look);
     let confiner = Confiner { host: &host, project, toka_exe, facts: &facts, users: &users };
     let problems = toka_daemon::problems(&ready.set, &ready.plan, &policy, &folders, confiner);
     Ok(look(ready, &folders, &confiner, &policy, problems))

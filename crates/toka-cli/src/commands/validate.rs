@@ -6,9 +6,9 @@ use serde_json::json;
 use toka_core::ExitCode;
 use toka_workstream::{LoadOptions, Loaded, Severity, Style, check};
 
-use crate::terminal::out;
 use crate::terminal::palette::Palette;
 use crate::terminal::text::count;
+use crate::terminal::{json, out};
 
 /// Options of `toka validate`.
 #[derive(Debug, clap::Args)]
@@ -63,5 +63,5 @@ fn as_json(loaded: &Loaded) -> anyhow::Result<String> {
         "notes": loaded.count(Severity::Note),
         "diagnostics": loaded.sources.to_json(&loaded.diagnostics),
     });
-    Ok(serde_json::to_string_pretty(&value)? + "\n")
+    Ok(json::pretty(&value) + "\n")
 }

@@ -1,6 +1,6 @@
 //! Lines of JSON for programs: one event a line, and a summary as the last line.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 
 use serde::Serialize;
 use toka_core::escape;
@@ -11,21 +11,23 @@ use toka_core::escape;
 /// # Panics
 /// Never: what is written has string keys and no custom serializers that fail.
 pub(crate) fn line(value: &impl Serialize) -> String {
-    let text = serde_json::to_string(value).expect("events and summaries have string keys");
-    if text.chars().all(escape::is_harmless) {
-        return text;
+    escaped(serde_json::to_string(value).expect("events and summaries have string keys"))
+}
+
+/// One value on several lines, for a person who reads it.
+///
+/// # Panics
+/// As [`line`].
+pub(crate) fn pretty(value: &impl Serialize) -> String {
+    escaped(serde_json::to_string_pretty(value).expect("events and summaries have string keys"))
+}
+
+/// JSON that somebody else made, safe for a terminal.
+pub(crate) fn escaped(json: String) -> String {
+    match escape::json_for_terminal(&json) {
+        Cow::Borrowed(_) => json,
+        Cow::Owned(escaped) => escaped,
     }
-    let mut out = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if escape::is_harmless(c) {
-            out.push(c);
-        } else {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                let _ = write!(out, "\\u{unit:04x}");
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -41,7 +43,8 @@ mod tests {
 
     #[test]
     fn a_line_means_what_the_value_means() {
-        for text in ["plain é", "\u{1b}[2J\u{7f}\u{9b}", "\u{202e}x\u{e0001}", "new\nline"] {
+        for text in ["plain é", "\u{1b}[2J\u{7f}\u{9b}", "\u{202e}x\u{e0001}", "new\nline", "\u{2028}\u{61c}"]
+        {
             let line = line(&text);
             assert!(line.chars().all(escape::is_harmless), "{line:?}");
             assert_eq!(serde_json::from_str::<String>(&line).expect("JSON"), text);

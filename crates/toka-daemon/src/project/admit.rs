@@ -15,7 +15,7 @@ use super::Doors;
 use crate::admission::{Admitted, Context, admit};
 use crate::confine::{Confiner, workspace_facts};
 use crate::folders::ProjectFolders;
-use crate::users::Users;
+use crate::users::{Claim, Users};
 use crate::workplace::{self, Remains};
 use crate::{Caller, FolderError, Problem, ProblemKind, RunError};
 
@@ -117,7 +117,7 @@ impl Ground {
         folders: Vec<AgentFolders>,
     ) -> Vec<Examined> {
         let facts = workspace_facts(set, &self.folders);
-        let users = Users::of(in_order(set, plan), &self.folders.project);
+        let users = Users::of(in_order(set, plan), &self.folders, Claim::Take);
         let context = self.context(plan, &facts, &users);
         let agents = in_order(set, plan).filter(|agent| wanted(&agent.name));
         agents

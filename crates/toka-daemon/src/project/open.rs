@@ -169,6 +169,9 @@ pub(super) fn settle(mut folders: ProjectFolders) -> Result<ProjectFolders, Fold
     for folder in [&folders.root(), &folders.run_dir] {
         workplace::make_private(folder)?;
     }
+    for folder in [&folders.state_dir, &folders.run_dir, &folders.root()] {
+        workplace::must_be_own(folder)?;
+    }
     folders.state_dir = resolve(&folders.state_dir)?;
     folders.run_dir = resolve(&folders.run_dir)?;
     Ok(folders)

@@ -7,11 +7,12 @@ use std::io;
 use std::time::Duration;
 
 use toka_core::rpc::{Id, Incoming, MAX_LINE, RpcError, parse_call, reply_line};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::passed::receive;
 use super::{Answer, Gate, Message, Peer, Stage};
 use crate::processes::Processes;
 
@@ -132,8 +133,7 @@ impl Lines {
             if let Some(line) = self.take() {
                 return Ok(Some(line));
             }
-            self.buffer.reserve(CHUNK);
-            if self.read.read_buf(&mut self.buffer).await? == 0 {
+            if self.fill().await? == 0 {
                 // A last line without a newline counts: its writer has closed.
                 let rest = std::mem::take(&mut self.buffer);
                 self.scanned = 0;
@@ -141,6 +141,16 @@ impl Lines {
                 return Ok(wanted.then_some(Read::Line(rest)));
             }
         }
+    }
+
+    /// Reads what is there. Descriptors that come along are not left to the kernel, which would close them in this thread.
+    async fn fill(&mut self) -> io::Result<usize> {
+        let stream: &UnixStream = self.read.as_ref();
+        let begun = self.buffer.len();
+        self.buffer.resize(begun + CHUNK, 0);
+        let read = stream.async_io(Interest::READABLE, || receive(stream, &mut self.buffer[begun..])).await;
+        self.buffer.truncate(begun + read.as_ref().map_or(0, |received| received.length));
+        read.map(|received| received.length)
     }
 
     fn take(&mut self) -> Option<Read> {

@@ -1,18 +1,17 @@
 //! The `notify` socket: datagrams with the sender's credentials, which the kernel vouches for (SCM_CREDENTIALS, unix(7)).
 
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::io;
 use std::path::Path;
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
+
+use super::passed::{self, Passed, Received};
 
 /// Longest datagram in bytes: four times of what systemd takes. Of a longer one the end is missing, so that nothing of it
 /// counts.
 const MAX_DATAGRAM: usize = 16 * 1024;
-/// Descriptors taken from one datagram; the kernel closes those beyond.
-const MAX_DESCRIPTORS: usize = 4;
 
 /// The receiving end.
 pub(super) struct NotifySocket {
@@ -32,18 +31,6 @@ pub(super) struct Datagram {
 
 /// It was longer than [`MAX_DATAGRAM`].
 pub(super) struct TooLong;
-
-/// Descriptors that came along. None is of use to us; closing them is the answer to `BARRIER=1`, and dropping this does.
-#[derive(Debug, Default)]
-pub(crate) struct Passed(Vec<RawFd>);
-
-impl Drop for Passed {
-    fn drop(&mut self) {
-        for fd in &self.0 {
-            let _ = nix::unistd::close(*fd);
-        }
-    }
-}
 
 impl NotifySocket {
     pub(super) fn bind(path: &Path) -> io::Result<Self> {
@@ -78,21 +65,10 @@ impl NotifySocket {
 /// One datagram; `None` for one that cannot be used.
 fn receive_now(socket: &UnixDatagram) -> io::Result<Option<Datagram>> {
     let mut bytes = vec![0; MAX_DATAGRAM];
-    let mut control = nix::cmsg_space!(nix::sys::socket::UnixCredentials, [RawFd; MAX_DESCRIPTORS]);
-    let mut parts = [IoSliceMut::new(&mut bytes)];
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
-    let (mut passed, mut sender) = (Passed(Vec::new()), None);
-    for part in message.cmsgs()? {
-        match part {
-            ControlMessageOwned::ScmRights(fds) => passed.0.extend(fds),
-            ControlMessageOwned::ScmCredentials(credentials) => sender = Some(credentials),
-            _ => {}
-        }
-    }
-    let (length, cut) = (message.bytes, message.flags.contains(MsgFlags::MSG_TRUNC));
+    let Received { length, is_cut, sender, passed } = passed::receive(socket, &mut bytes)?;
     let Some(sender) = sender else { return Ok(None) };
     bytes.truncate(length);
-    let bytes = if cut { Err(TooLong) } else { Ok(bytes) };
-    Ok(Some(Datagram { pid: sender.pid(), uid: sender.uid(), bytes, passed }))
+    let bytes = if is_cut { Err(TooLong) } else { Ok(bytes) };
+    let (pid, uid) = (sender.pid.as_raw_nonzero().get(), sender.uid.as_raw());
+    Ok(Some(Datagram { pid, uid, bytes, passed }))
 }

@@ -9,6 +9,7 @@ mod connection;
 mod datagram;
 mod folder;
 mod notify;
+mod passed;
 mod peer;
 
 use std::io;
@@ -19,9 +20,9 @@ use std::sync::Arc;
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-pub(crate) use datagram::Passed;
 pub use folder::{DoorFolder, MAX_SOCKET_PATH};
 pub use notify::{Flaw, Notice, parse_notices};
+pub(crate) use passed::Passed;
 pub(crate) use peer::{Gate, Peer};
 
 use toka_core::rpc::{Call, RpcError, TaskEnded, TaskList};
@@ -131,13 +132,19 @@ async fn read_notices<P: Processes>(
             },
             received = socket.receive() => received,
         };
-        let Ok(datagram) = received else { return };
+        let Ok(datagram) = received else {
+            // Out of descriptors or of memory, as a rule; one bad message must not end the reader.
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            continue;
+        };
         let Some(peer) = gate.admit(datagram.pid, datagram.uid).await else { continue };
         let notices = match &datagram.bytes {
             Ok(bytes) => parse_notices(bytes),
             Err(_) => vec![Notice::Unreadable(Flaw::TooLong)],
         };
-        if tx.send(Box::new(Message::Notices { peer, notices, passed: datagram.passed })).await.is_err() {
+        let waits = notices.contains(&Notice::Barrier);
+        let passed = if waits { datagram.passed } else { Passed::default() };
+        if tx.send(Box::new(Message::Notices { peer, notices, passed })).await.is_err() {
             return;
         }
     }

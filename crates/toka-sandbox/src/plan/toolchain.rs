@@ -28,8 +28,8 @@ pub(crate) fn of(
 ) -> Option<Toolchain> {
     match capability {
         Capability::Cargo => Some(cargo(host, home, network)),
-        Capability::Python => Some(python(host, home)),
-        Capability::Node => Some(node(host, home)),
+        Capability::Python => Some(python(host, home, network)),
+        Capability::Node => Some(node(host, home, network)),
         _ => None,
     }
 }
@@ -70,7 +70,7 @@ fn cargo(host: &HostFacts, home: &Path, network: &NetworkAccess) -> Toolchain {
 
 /// pyenv, uv and user-installed interpreters. pyenv's shims are shell scripts that cost 50 ms a call and want a writable
 /// home, so the chosen version's own folder goes first.
-fn python(host: &HostFacts, home: &Path) -> Toolchain {
+fn python(host: &HostFacts, home: &Path, network: &NetworkAccess) -> Toolchain {
     let pyenv = folder(host, "PYENV_ROOT", home.join(".pyenv"));
     let mut toolchain = Toolchain {
         paths: vec![
@@ -82,6 +82,11 @@ fn python(host: &HostFacts, home: &Path) -> Toolchain {
         variables: vec![("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned())],
         path: Vec::new(),
     };
+    if *network == NetworkAccess::None {
+        // What cannot be reached is not asked five times.
+        let offline = [("PIP_RETRIES", "0"), ("PIP_DISABLE_PIP_VERSION_CHECK", "1")];
+        toolchain.variables.extend(offline.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
     let shims = pyenv.join("shims");
     if host.path.contains(&shims) {
         toolchain.variables.push(("PYENV_ROOT".to_owned(), text(&pyenv)));
@@ -97,7 +102,12 @@ fn python(host: &HostFacts, home: &Path) -> Toolchain {
 }
 
 /// nvm, fnm, volta and npm's prefix in the home folder.
-fn node(host: &HostFacts, home: &Path) -> Toolchain {
+fn node(host: &HostFacts, home: &Path, network: &NetworkAccess) -> Toolchain {
+    let mut variables = vec![("npm_config_update_notifier".to_owned(), "false".to_owned())];
+    if *network == NetworkAccess::None {
+        // Otherwise npm tries again for more than a minute before it says what is wrong.
+        variables.push(("npm_config_offline".to_owned(), "true".to_owned()));
+    }
     let nvm = folder(host, "NVM_DIR", home.join(".nvm"));
     Toolchain {
         paths: vec![
@@ -106,7 +116,7 @@ fn node(host: &HostFacts, home: &Path) -> Toolchain {
             (home.join(".volta"), Right::Execute),
             (home.join(".npm/_cacache"), Right::Read),
         ],
-        variables: vec![("npm_config_update_notifier".to_owned(), "false".to_owned())],
+        variables,
         path: Vec::new(),
     }
 }
