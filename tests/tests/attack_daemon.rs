@@ -143,7 +143,7 @@ fn a_family_that_is_not_there_is_told_as_such(user: User) {
         .section("security: {capabilities_required: [filesystem-read, node-execution, python-execution]}");
     let ran = scene.toka_run(&[agent], &["--follow"]);
     exit_code_of(&ran, 0);
-    let eafnosupport = nix::libc::EAFNOSUPPORT.to_string();
+    let eafnosupport = libc::EAFNOSUPPORT.to_string();
     let told = ran.stdout.lines().filter(|line| line.contains('│') && line.ends_with(&eafnosupport)).count();
     assert_eq!(told, 3, "{ran:#?}");
 }

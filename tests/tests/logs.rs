@@ -277,7 +277,7 @@ fn on_a_small_disk(size: &str, document: Document, options: &[&str]) -> (Scene, 
     let scene = Scene::new(user);
     let mut line = vec![OsString::from("unshare"), "--mount".into(), "/bin/sh".into(), "-euc".into()];
     let script = format!(
-        "mount -t tmpfs -o size={size},mode=0777 none \"$1\"; state=$1; toka=$2; project=$3; shift 3; \
+        "mount -t tmpfs -o size={size},mode=0755 none \"$1\"; state=$1; toka=$2; project=$3; shift 3; \
          \"$@\" --json >&2; exec \"$toka\" logs --state-dir \"$state\" --project \"$project\" {}",
         options.join(" ")
     );

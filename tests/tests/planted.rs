@@ -7,6 +7,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use toka_tests::{Document, Finished, Scene, User, as_both_users, toka_binary};
 
@@ -123,7 +125,7 @@ fn trust_is_asked_for_recorded_and_revoked(user: User) {
     exit_code_of(&refused, 77);
     assert!(!refused.stderr.contains("keyed: "), "{refused:#?}");
     let review = typed(&scene, &["trust", "--json"]);
-    let review: serde_json::Value = serde_json::from_str(&review.stdout).expect("JSON");
+    let review: Value = serde_json::from_str(&review.stdout).expect("JSON");
     assert_eq!(review["agents"]["keyed"][0]["new"], false);
     assert_eq!(review["agents"]["other"][0]["new"], true);
     assert_eq!(review["recorded"], false);
@@ -414,4 +416,55 @@ fn the_user_who_asks_is_the_one_who_is_asked() {
         let finished = Finished::from(child.wait_with_output().expect("it ends"));
         assert_eq!(finished.code, Some(code), "{answer}: {finished:#?}");
     }
+}
+
+#[test]
+fn two_workspaces_of_one_name_share_nothing_and_nobody_acts_on_the_other() {
+    let Some(scene) = User::root().map(Scene::new) else { return };
+    let folder = |parent: &str| {
+        let path = scene.folder().join(parent).join("app");
+        std::fs::create_dir_all(path.join("agents")).expect("a folder");
+        path
+    };
+    let (a, b) = (folder("a"), folder("b"));
+    let document = "metadata: {name: db}\nspec: {type: service, process: {shell: 'cat ~/data; pwd > ~/data; exec sleep 1000'}}\n";
+    let typed_in = |folder: &Path, words: &[&str]| {
+        let mut line: Vec<OsString> = vec![toka_binary().into(), words[0].into()];
+        line.extend(["--state-dir".into(), scene.state().into()]);
+        line.extend(words[1..].iter().map(OsString::from));
+        let mut command = scene.command(&line);
+        Finished::from(command.current_dir(folder).output().expect("it starts"))
+    };
+    let _ends = scene.adopt();
+    for workspace in [&a, &b] {
+        std::fs::write(workspace.join("agents/db.yaml"), document).expect("room");
+        exit_code_of(&typed_in(workspace, &["run", "--detach"]), 0);
+    }
+    let ps = typed_in(&a, &["ps"]).stdout;
+    assert!(ps.contains("app/db") && ps.contains("app-"), "{ps}");
+    // Each command is about the project of the folder that it is typed in.
+    for (workspace, other) in [(&b, &a), (&a, &b)] {
+        let stopped = typed_in(workspace, &["stop", "db"]);
+        exit_code_of(&stopped, 0);
+        let states: Value = serde_json::from_str(&typed_in(other, &["ps", "--json"]).stdout).expect("JSON");
+        let running = states.to_string().matches("\"running\"").count();
+        assert_eq!(running, usize::from(workspace == &b), "{states}");
+    }
+    for workspace in [&a, &b] {
+        let logs = typed_in(workspace, &["logs", "db"]).stdout;
+        assert!(!logs.lines().any(|line| line.ends_with("/app")), "it reads what the other left: {logs}");
+    }
+    // Where nothing of the folder runs, nothing is acted on, and the way out is told.
+    let elsewhere = scene.folder().join("elsewhere");
+    std::fs::create_dir(&elsewhere).expect("a folder");
+    for words in [&["stop", "db"][..], &["down"], &["exec", "db", "--", "true"]] {
+        let refused = typed_in(&elsewhere, words);
+        exit_code_of(&refused, 69);
+        assert!(refused.stderr.contains(&a.display().to_string()), "{words:?}: {refused:#?}");
+    }
+    let taken = typed_in(&elsewhere, &["run", &a.join("agents").display().to_string(), "--project", "app"]);
+    exit_code_of(&taken, 2);
+    assert!(taken.stderr.contains(&format!("the project app is {}", a.display())), "{taken:#?}");
+    exit_code_of(&typed_in(&b, &["down"]), 0);
+    assert!(typed_in(&a, &["ps"]).stdout.contains("app/db"));
 }

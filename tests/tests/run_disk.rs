@@ -12,7 +12,7 @@ fn on_a_disk_of(size: &str, scene: Scene) -> Scene {
 /// The same with any options of the disk's.
 fn on_a_disk_with(options: &str, scene: Scene) -> Scene {
     let state = scene.state().into_os_string();
-    let mount = format!("mount -t tmpfs -o {options},mode=0777 none \"$1\"; shift; exec \"$@\"");
+    let mount = format!("mount -t tmpfs -o {options},mode=0755 none \"$1\"; shift; exec \"$@\"");
     let mut prefix: Vec<OsString> =
         ["unshare", "--mount", "/bin/sh", "-euc", &mount, "sh"].map(Into::into).to_vec();
     prefix.push(state);

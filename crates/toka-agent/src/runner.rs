@@ -226,7 +226,7 @@ enum CutShort {
 fn exit_of(status: ExitStatus, cut_short: &CutShort) -> Exit {
     match (cut_short, status.code(), status.signal()) {
         (CutShort::Timeout(limit), ..) => Exit::Timeout { limit: *limit },
-        (CutShort::Stop(signal), ..) => Exit::Stopped { by: signal.as_str().to_owned() },
+        (CutShort::Stop(signal), ..) => Exit::stopped(signal.as_str().to_owned()),
         (CutShort::No, Some(code), _) => Exit::Code { code },
         (CutShort::No, None, Some(signal)) => Exit::Signal { signal, core: status.core_dumped() },
         (CutShort::No, None, None) => Exit::Unknown,

@@ -276,7 +276,7 @@ fn a_stop_is_passed_on_and_the_rest_is_not_run() {
         })
     });
     assert!(matches!(ran.outcome, Err(RunnerError::Stopped(Signal::SIGTERM))), "{:?}", ran.outcome);
-    assert_eq!(ran.ends(), [(0, 1, Exit::Stopped { by: "SIGTERM".into() })]);
+    assert_eq!(ran.ends(), [(0, 1, Exit::stopped("SIGTERM"))]);
     assert_eq!(scene.read("asked"), "asked\n");
     assert!(!Path::new(&never).exists());
 }

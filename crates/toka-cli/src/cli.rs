@@ -9,7 +9,7 @@ use crate::logging::Unasked;
 
 /// Runs AI agents as confined, supervised processes, declared in YAML workstreams.
 #[derive(Debug, Parser)]
-#[command(name = "toka", version, styles = STYLES, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "toka", version, styles = STYLES, max_term_width = 100)]
 #[command(after_help = "Run `toka COMMAND --help` for the options of a command.")]
 pub(crate) struct Cli {
     /// When to use colours; auto is on a terminal, unless NO_COLOR is set
@@ -136,6 +136,18 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// A line break that somebody typed breaks a sentence where the terminal is narrower, and lines are wrapped anyway.
+    #[test]
+    fn no_help_breaks_in_the_middle_of_a_sentence() {
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in text.lines().filter(|line| !line.is_empty()) {
+                let ends = line.ends_with(['.', ':']);
+                assert!(ends, "{}: {line:?}", command.get_name());
+            }
+        }
     }
 
     #[test]

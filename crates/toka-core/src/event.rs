@@ -9,7 +9,7 @@ use crate::pressure::Hold;
 use crate::probe::ProbeKind;
 use crate::schedule::SkipReason;
 use crate::watchdog::Stage;
-use crate::{AgentName, Enforcement, Exit, HealthReport, ProjectName, RunId};
+use crate::{AgentName, Enforcement, Exit, HealthReport, ProjectName, RunId, Unmet};
 
 /// One numbered, timed event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,18 @@ pub struct Usage {
     /// How often the out-of-memory killer struck.
     #[serde(default)]
     pub oom_kills: u64,
+}
+
+impl Usage {
+    /// The end of a life that used so much, with what the kernel did to processes of it that were not the main one: how it
+    /// ended does not say that.
+    pub fn tell(&self, exit: &Exit) -> String {
+        match (exit, self.oom_kills) {
+            (Exit::Oom { .. }, _) | (_, 0) => exit.to_string(),
+            (exit, 1) => format!("{exit}; the kernel killed a process of it for memory"),
+            (exit, kills) => format!("{exit}; the kernel killed {kills} processes of it for memory"),
+        }
+    }
 }
 
 /// What an agent waits for that is to begin anew.
@@ -249,8 +261,11 @@ pub enum EventKind {
     },
     /// It will not start.
     AgentBlocked {
-        /// The dependency that did not succeed.
+        /// The dependency that began it.
         by: AgentName,
+        /// What was required of it, and how it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<Box<Unmet>>,
     },
     /// How far it is.
     Progress {

@@ -77,6 +77,10 @@ pub enum Exit {
     Stopped {
         /// Who: `operator`, `shutdown`, `SIGINT`, …
         by: String,
+        /// How long it had not ended when Toka killed it: its grace period, or nothing when somebody wanted it killed at
+        /// once. Absent when it ended by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        killed_after: Option<Duration>,
     },
     /// Nobody saw its exit status.
     Unknown,
@@ -86,6 +90,25 @@ impl Exit {
     /// Whether the agent did what it was started for.
     pub fn is_success(&self) -> bool {
         matches!(self, Self::Code { code: 0 })
+    }
+
+    /// The end that somebody asks for.
+    pub fn stopped(by: impl Into<String>) -> Self {
+        Self::Stopped { by: by.into(), killed_after: None }
+    }
+
+    /// The same end, of one that did not go by itself in that time.
+    #[must_use]
+    pub fn killed(self, after: Duration) -> Self {
+        match self {
+            Self::Stopped { by, .. } => Self::Stopped { by, killed_after: Some(after) },
+            other => other,
+        }
+    }
+
+    /// Whether it did what it was started for, or was asked to end: nothing that somebody has to look into.
+    pub fn is_failure(&self) -> bool {
+        !self.is_success() && !self.is_asked_for()
     }
 
     /// Whether somebody wanted it to end.
@@ -119,7 +142,11 @@ impl fmt::Display for Exit {
             Self::Probe { probe, reason } => write!(f, "{probe} probe failed: {reason}"),
             Self::Denied { reason } => write!(f, "denied: {reason}"),
             Self::StartFailed { reason } => write!(f, "did not start: {reason}"),
-            Self::Stopped { by } => write!(f, "stopped by {by}"),
+            Self::Stopped { by, killed_after: None } => write!(f, "stopped by {by}"),
+            Self::Stopped { by, killed_after: Some(Duration::ZERO) } => write!(f, "stopped by {by} (killed)"),
+            Self::Stopped { by, killed_after: Some(after) } => {
+                write!(f, "stopped by {by} (killed after {})", format_duration(*after))
+            }
             Self::Unknown => f.write_str("exit status unknown"),
         }
     }

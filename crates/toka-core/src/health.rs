@@ -118,6 +118,9 @@ pub struct Expected {
     pub compatibility: Compatibility,
     /// The names of what it measures, in the order of its declaration.
     pub metrics: Vec<String>,
+    /// The time over which its restarts are counted; absent when it is not restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_window: Option<Duration>,
     /// Why it cannot be started again, whatever becomes of the life that it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unstartable: Option<Box<str>>,
@@ -185,6 +188,7 @@ impl HealthReport {
         let shares = resources.as_ref().map(|used| Shares::of(used, uptime_ms)).unwrap_or_default();
         let mut reasons: Vec<Reason> = of_state(&status).into_iter().collect();
         reasons.extend(status.held.map(|hold| Reason::HeldBack { hold }));
+        reasons.extend(status.waits.clone().map(|unmet| Reason::Waits { unmet }));
         reasons.extend(of_watchdog(&status));
         if status.state.is_final() {
             reasons.extend(expected.cut_off.clone().map(|why| Reason::CutOff { why }));
@@ -197,6 +201,7 @@ impl HealthReport {
                 reasons.extend(of_readiness(&status, expected.readiness, uptime_ms));
             }
             reasons.extend(of_resources(resources.as_ref(), shares));
+            reasons.extend(of_restarts(&status, expected.restart_window, now_ms));
             reasons.extend(of_enforcement(&status, expected.compatibility));
         }
         // Stable: of two that are equally bad, the one that says more about the state comes first.
@@ -226,7 +231,7 @@ fn of_bare_state(state: &AgentState) -> Verdict {
 
 fn of_state(status: &AgentStatus) -> Option<Reason> {
     match &status.state {
-        AgentState::Blocked { by } => Some(Reason::Blocked { by: by.clone() }),
+        AgentState::Blocked { by, why } => Some(Reason::Blocked { by: by.clone(), why: why.clone() }),
         AgentState::Quarantined { exit, restarts } => {
             Some(Reason::Quarantined { exit: exit.clone(), restarts: *restarts })
         }
@@ -294,6 +299,7 @@ fn of_resources(resources: Option<&Resources>, shares: Shares) -> impl Iterator<
     let above = |share: Option<u32>, limit: u32| share.filter(|share| *share > limit);
     [
         above(shares.memory, MEMORY_NEAR_LIMIT).map(|percent| Reason::MemoryNearLimit { percent }),
+        oom_kills(resources),
         above(pressure.memory.map(percent), MEMORY_PRESSURE)
             .map(|percent| Reason::MemoryPressure { percent }),
         above(pressure.io.map(percent), IO_PRESSURE).map(|percent| Reason::IoPressure { percent }),
@@ -303,6 +309,21 @@ fn of_resources(resources: Option<&Resources>, shares: Shares) -> impl Iterator<
     ]
     .into_iter()
     .flatten()
+}
+
+fn oom_kills(resources: Option<&Resources>) -> Option<Reason> {
+    let used = resources?;
+    let kills = used.oom_kills.filter(|kills| *kills > 0)?;
+    Some(Reason::OomKilled { kills, limit: used.memory_limit })
+}
+
+/// An agent that falls over and comes back is not well, whatever it does at the moment.
+fn of_restarts(status: &AgentStatus, window: Option<Duration>, now_ms: i64) -> Option<Reason> {
+    let window_ms = u64::try_from(window?.as_millis()).unwrap_or(u64::MAX);
+    let since = now_ms.saturating_sub_unsigned(window_ms);
+    let count = status.restarted_ms.iter().filter(|time| **time >= since).count();
+    let exit = status.last.as_ref().map(|last| last.exit.clone());
+    (count > 0).then_some(Reason::Restarted { count, window_ms, exit })
 }
 
 /// What falls short of what the agent demands of its confinement. What falls short only of what could be is no trouble of

@@ -32,6 +32,7 @@ pub mod state;
 pub mod status;
 pub mod terminal;
 pub mod units;
+pub mod unmet;
 pub mod watchdog;
 
 pub use capability::Capability;
@@ -59,4 +60,5 @@ pub use state::AgentState;
 pub use status::{AgentStatus, RunStatus};
 pub use terminal::TerminalSize;
 pub use units::{ByteSize, CpuQuota};
+pub use unmet::Unmet;
 pub use watchdog::{Finding, Signs, Silence, Stage, Watchdog};

@@ -126,7 +126,7 @@ mod tests {
         let exit = Exit::Code { code: 0 };
         vec![
             AgentState::Pending,
-            AgentState::Blocked { by: Name::new("dep").expect("a label") },
+            AgentState::Blocked { by: Name::new("dep").expect("a label"), why: None },
             AgentState::Starting,
             AgentState::Running { pid: 1, ready: false },
             AgentState::Paused { pid: 1, ready: true },

@@ -196,7 +196,7 @@ mod tests {
     fn policies_want_what_their_names_say() {
         let signal = Exit::Signal { signal: 11, core: false };
         let watchdog = Exit::Watchdog { limit: seconds(1) };
-        let exits = [Exit::Code { code: 0 }, FAILED, signal, watchdog, Exit::Stopped { by: "me".into() }];
+        let exits = [Exit::Code { code: 0 }, FAILED, signal, watchdog, Exit::stopped("me")];
         let check = |policy: RestartPolicy, expected: [bool; 5]| {
             assert_eq!(exits.each_ref().map(|exit| policy.wants(exit)), expected, "{policy:?}");
         };

@@ -16,7 +16,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{AgentName, EventKind, Exit};
+use crate::{AgentName, EventKind, Exit, Unmet};
 
 /// Where an agent is in its life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +26,11 @@ pub enum AgentState {
     Pending,
     /// Will never start, because this dependency did not succeed.
     Blocked {
-        /// The dependency.
+        /// The dependency that began it.
         by: AgentName,
+        /// What was required of it, and how it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<Box<Unmet>>,
     },
     /// The keeper was asked to start it.
     Starting,
@@ -75,7 +78,7 @@ pub enum Happening {
     /// The orchestrator gave it its turn.
     StartRequested,
     /// A dependency will never succeed.
-    DependencyFailed(AgentName),
+    DependencyFailed(AgentName, Option<Box<Unmet>>),
     /// The keeper started it.
     Started {
         /// Process id on the host.
@@ -135,7 +138,9 @@ impl AgentState {
         use Happening as H;
         let next = match (self, &happening) {
             (Self::Pending | Self::Backoff { .. }, H::StartRequested) => Self::Starting,
-            (Self::Pending, H::DependencyFailed(by)) => Self::Blocked { by: by.clone() },
+            (Self::Pending, H::DependencyFailed(by, why)) => {
+                Self::Blocked { by: by.clone(), why: why.clone() }
+            }
             (Self::Pending, H::StopRequested(exit) | H::StartFailed(exit))
             | (Self::Backoff { .. }, H::StopRequested(exit) | H::Gone(exit)) => {
                 Self::Ended { exit: exit.clone() }
@@ -166,6 +171,11 @@ impl AgentState {
             (Self::Running { pid, ready }, H::Frozen) => Self::Paused { pid: *pid, ready: *ready },
             (Self::Paused { pid, ready }, H::Thawed) => Self::Running { pid: *pid, ready: *ready },
             (Self::Running { .. } | Self::Paused { .. }, H::Gone(exit)) => Self::Ended { exit: exit.clone() },
+            // The end tells more than the request did: whether it had to be killed.
+            (
+                Self::Stopping { exit: Exit::Stopped { by, .. } },
+                H::Gone(exit @ Exit::Stopped { by: same, .. }),
+            ) if by == same => Self::Ended { exit: exit.clone() },
             (Self::Stopping { exit }, H::Gone(_) | H::StartFailed(_)) => Self::Ended { exit: exit.clone() },
             (
                 Self::Stopping { exit },
@@ -220,7 +230,9 @@ impl AgentState {
                 Some(Happening::StartFailed(exit.clone()))
             }
             (EventKind::AgentEnded { exit, .. }, _) => Some(Happening::Gone(exit.clone())),
-            (EventKind::AgentBlocked { by }, Self::Pending) => Some(Happening::DependencyFailed(by.clone())),
+            (EventKind::AgentBlocked { by, why }, Self::Pending) => {
+                Some(Happening::DependencyFailed(by.clone(), why.clone()))
+            }
             _ => None,
         }
     }
@@ -289,13 +301,13 @@ mod tests {
     fn happening() -> impl Strategy<Value = Happening> {
         let exit = prop_oneof![
             (0..3).prop_map(|code| Exit::Code { code }),
-            Just(Exit::Stopped { by: "test".into() }),
+            Just(Exit::stopped("test")),
             Just(Exit::Watchdog { limit: std::time::Duration::from_secs(1) }),
             Just(Exit::Unknown)
         ];
         prop_oneof![
             Just(Happening::StartRequested),
-            Just(Happening::DependencyFailed(Name::new("dep").expect("a label"))),
+            Just(Happening::DependencyFailed(Name::new("dep").expect("a label"), None)),
             (1..9).prop_map(|pid| Happening::Started { pid }),
             exit.clone().prop_map(Happening::StartFailed),
             Just(Happening::BecameReady),
@@ -351,7 +363,7 @@ mod tests {
             (Happening::BecameReady, "ready"),
             (Happening::Frozen, "paused"),
             (Happening::Thawed, "ready"),
-            (Happening::StopRequested(Exit::Stopped { by: "operator".into() }), "stopping"),
+            (Happening::StopRequested(Exit::stopped("operator")), "stopping"),
             (Happening::Gone(Exit::Signal { signal: 15, core: false }), "stopped"),
         ];
         let mut state = AgentState::Pending;

@@ -12,7 +12,10 @@ use crate::event::Usage;
 use crate::pressure::Hold;
 use crate::probe::ProbeKind;
 use crate::rpc::MAX_METRICS;
-use crate::{AgentKind, AgentName, AgentState, Enforcement, Event, EventKind, Exit, RunId, Stage};
+use crate::{AgentKind, AgentName, AgentState, Enforcement, Event, EventKind, Exit, RunId, Stage, Unmet};
+
+/// Most restarts of an agent whose times are kept.
+pub const RESTARTS_KEPT: usize = 32;
 
 /// What is known of one agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +51,18 @@ pub struct AgentStatus {
     /// Why it was not started when its turn had come, while it waits for room on the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Hold>,
+    /// Whether it was ready in this life or an earlier one, since somebody began it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_ready: bool,
+    /// Whether it begins anew when it is gone, because somebody asked for that; said when somebody asks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub returns: bool,
+    /// When its restart policy started it again after a failure, in milliseconds since the Unix epoch; the last [`RESTARTS_KEPT`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restarted_ms: Vec<i64>,
+    /// What it waits for, while it has not started; said when somebody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Box<Unmet>>,
     /// How its last life ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Box<LastLife>>,
@@ -180,6 +195,10 @@ impl AgentStatus {
             next_start_ms: None,
             next_due_ms: None,
             held: None,
+            waits: None,
+            restarted_ms: Vec::new(),
+            was_ready: false,
+            returns: false,
             last: None,
             progress: Progress::default(),
             not_ready: None,
@@ -213,7 +232,7 @@ impl AgentStatus {
             }
             EventKind::AgentStarted { .. } => self.started_ms = Some(time_ms),
             EventKind::Warning { .. } => self.warnings = self.warnings.saturating_add(1),
-            EventKind::AgentReady => self.not_ready = None,
+            EventKind::AgentReady => (self.not_ready, self.was_ready) = (None, true),
             EventKind::AgentNotReady { reason } => self.not_ready = Some(reason.as_str().into()),
             EventKind::AgentEnded { exit, duration_ms, usage } => {
                 self.end(time_ms, exit, *duration_ms, *usage);
@@ -221,6 +240,12 @@ impl AgentStatus {
             EventKind::AgentRestarting { exit, duration_ms, usage, restarts, delay_ms } => {
                 self.end(time_ms, exit, *duration_ms, *usage);
                 self.restart_count = *restarts;
+                if !exit.is_success() {
+                    if self.restarted_ms.len() == RESTARTS_KEPT {
+                        self.restarted_ms.remove(0);
+                    }
+                    self.restarted_ms.push(time_ms);
+                }
                 self.next_start_ms = Some(time_ms.saturating_add_unsigned(*delay_ms));
             }
             EventKind::AgentQuarantined { exit, duration_ms, usage, restarts } => {
@@ -276,6 +301,8 @@ impl AgentStatus {
         (self.progress, self.not_ready, self.wedged) = (Progress::default(), None, None);
         (self.restart_count, self.next_start_ms, self.held) = (0, None, None);
         self.requeues += 1;
+        self.restarted_ms.clear();
+        self.was_ready = false;
         self.probes.clear();
     }
 
@@ -308,6 +335,20 @@ pub struct RunStatus {
 }
 
 impl RunStatus {
+    /// Says what an agent waits for, to whoever asks now.
+    pub fn waits(&mut self, agent: &AgentName, unmet: Box<Unmet>) {
+        if let Some(status) = self.agents.iter_mut().find(|status| status.name == *agent) {
+            status.waits = Some(unmet);
+        }
+    }
+
+    /// Says that an agent begins anew when it is gone.
+    pub fn returns(&mut self, agent: &AgentName) {
+        if let Some(status) = self.agents.iter_mut().find(|status| status.name == *agent) {
+            status.returns = true;
+        }
+    }
+
     /// The picture that another has of a run after the event `seq`: what comes after that event moves it on.
     pub fn taken_over(run: RunId, started_ms: i64, seq: u64, agents: Vec<AgentStatus>) -> Self {
         let mut status = Self { run: Some(run), started_ms, seq, agents, ..Self::default() };

@@ -113,6 +113,20 @@ pub enum RunError {
         /// The agents.
         agents: Vec<AgentName>,
     },
+    /// The name is another workspace's.
+    #[error(
+        "the project {project} is {}, not {}\n  help: leave out --project, or say another name",
+        workspace.display(),
+        asked.display()
+    )]
+    Elsewhere {
+        /// The name.
+        project: ProjectName,
+        /// The workspace that has it.
+        workspace: PathBuf,
+        /// The one that asked.
+        asked: PathBuf,
+    },
     /// A folder of the state cannot be made or emptied.
     #[error("{0}: {why}", why = .0.source)]
     Folder(#[source] FolderError),
@@ -138,6 +152,7 @@ impl RunError {
             Self::Lock(_) | Self::LeftBehind { .. } | Self::Folder(_) | Self::Journal { .. } => {
                 ExitCode::StateFolder
             }
+            Self::Elsewhere { .. } => ExitCode::Usage,
             Self::Keeper(_) => ExitCode::Internal,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use toka_core::AgentName;
+use toka_core::{AgentName, Unmet};
 use toka_workstream::Plan;
 
 use crate::RunState;
@@ -25,6 +25,8 @@ pub enum Action {
         agent: AgentName,
         /// The agent that began it: it ended, or was denied, without meeting what is required of it.
         by: AgentName,
+        /// What was required of that, and how it is.
+        why: Box<Unmet>,
     },
     /// It has not started, and the run ends (`StopRequested` with [`Exit::Stopped`](toka_core::Exit::Stopped)).
     Cancel {
@@ -48,8 +50,10 @@ pub enum Action {
 /// the finish. The cost is that of the answer, not of the plan.
 pub fn next_actions(plan: &Plan, state: &RunState, limits: &Limits) -> Vec<Action> {
     let name = |position: usize| plan.nodes()[position].agent.clone();
-    let mut actions: Vec<Action> =
-        state.doomed().map(|(position, by)| Action::Block { agent: name(position), by: name(by) }).collect();
+    let mut actions: Vec<Action> = state
+        .doomed()
+        .map(|(at, by, why)| Action::Block { agent: name(at), by: name(by), why: why.clone() })
+        .collect();
     match state.ending() {
         None => actions.extend(startable(state, limits).map(|position| Action::Start(name(position)))),
         Some(by) => {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 use toka_core::event::Awaits;
 use toka_core::state::{Happening, IllegalStep};
-use toka_core::{AgentName, AgentState, EventKind, Priority};
+use toka_core::{AgentName, AgentState, EventKind, Priority, Unmet};
 use toka_workstream::plan::{Gate, Start};
 use toka_workstream::{AgentKind, Condition, Need, Plan};
 
@@ -58,8 +58,8 @@ pub struct RunState {
     agents: Vec<AgentRun>,
     /// Pending, all gates open, and not waiting for the clock.
     ready: BTreeSet<(Priority, usize)>,
-    /// Pending, and a gate cannot open any more; with the agent that began it.
-    doomed: BTreeMap<usize, usize>,
+    /// Pending, and a gate cannot open any more; with the agent that began it, and what was required of that.
+    doomed: BTreeMap<usize, (usize, Box<Unmet>)>,
     pending: BTreeSet<usize>,
     /// Alive and not stopping, and nothing that depends on it is alive.
     stoppable: BTreeSet<usize>,
@@ -370,8 +370,20 @@ impl RunState {
     }
 
     /// Those that never will start, with the one that began it.
-    pub(crate) fn doomed(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.doomed.iter().map(|(at, by)| (*at, *by))
+    pub(crate) fn doomed(&self) -> impl Iterator<Item = (usize, usize, &Box<Unmet>)> {
+        self.doomed.iter().map(|(at, (by, why))| (*at, *by, why))
+    }
+
+    /// What a pending agent waits for: the first of its conditions, in the order of its file, that is not met. None when it
+    /// waits for the clock, or for nothing but its turn.
+    pub fn waits_for(&self, plan: &Plan, agent: &AgentName) -> Option<Unmet> {
+        let at = plan.position(agent)?;
+        let (node, run) = (&plan.nodes()[at], &self.agents[at]);
+        if run.state != AgentState::Pending || run.waits_for_clock(node.start) {
+            return None;
+        }
+        let shut = node.gates.iter().zip(&run.open).find(|(_, open)| !**open)?.0;
+        Some(unmet(shut, &self.agents[shut.position].state))
     }
 
     /// Those that have not started, and will not when the run ends.
@@ -467,12 +479,12 @@ impl RunState {
 
     /// Gives up whatever requires the agent, at once or through others.
     fn doom_dependents(&mut self, plan: &Plan, ended: usize) {
-        let by = match &self.agents[ended].state {
-            AgentState::Blocked { by } => plan.position(by).unwrap_or(ended),
-            _ => ended,
+        let (by, known) = match &self.agents[ended].state {
+            AgentState::Blocked { by, why } => (plan.position(by).unwrap_or(ended), why.clone()),
+            _ => (ended, None),
         };
-        let mut lost = vec![ended];
-        while let Some(at) = lost.pop() {
+        let mut lost = vec![(ended, known)];
+        while let Some((at, known)) = lost.pop() {
             for id in plan.dependents(at) {
                 let waiting = &self.agents[id.node];
                 let is_shut = plan.gate(*id).need == Need::Required && !waiting.open[id.gate];
@@ -480,8 +492,11 @@ impl RunState {
                 let waits = waiting.state == AgentState::Pending
                     && !waiting.waits_for_clock(plan.nodes()[id.node].start);
                 if is_shut && waits && !self.doomed.contains_key(&id.node) {
-                    self.doomed.insert(id.node, by);
-                    lost.push(id.node);
+                    // Who depends on what is given up is told what began it.
+                    let state = &self.agents[at].state;
+                    let why = known.clone().unwrap_or_else(|| Box::new(unmet(plan.gate(*id), state)));
+                    self.doomed.insert(id.node, (by, why.clone()));
+                    lost.push((id.node, Some(why)));
                 }
             }
         }
@@ -496,6 +511,31 @@ impl AgentRun {
 
 fn position(plan: &Plan, agent: &AgentName) -> Result<usize, ApplyError> {
     plan.position(agent).ok_or_else(|| ApplyError::UnknownAgent(agent.clone()))
+}
+
+/// What of a gate is not so, given the state of the dependency.
+fn unmet(gate: &Gate, state: &AgentState) -> Unmet {
+    let on = &gate.on;
+    let text = match state {
+        AgentState::Blocked { why: Some(why), .. } => format!("{on} is blocked: {}", why.text),
+        AgentState::Blocked { by, why: None } => format!("{on} is blocked by {by}"),
+        AgentState::Ended { exit } | AgentState::Quarantined { exit, .. } => match &gate.condition {
+            Condition::ProcessStarted | Condition::Completed => format!("{on} never ran: {exit}"),
+            Condition::Ready => format!("{on} ended without being ready: {exit}"),
+            Condition::CompletedSuccessfully => format!("{on} did not succeed: {exit}"),
+            Condition::ObjectiveMet => format!("the objectives of {on} are not met: {exit}"),
+            Condition::LogLine(line) => format!("{on} ended without writing {line:?}: {exit}"),
+        },
+        _ => match &gate.condition {
+            Condition::ProcessStarted => format!("{on} has not started"),
+            Condition::Ready => format!("{on} is not ready"),
+            Condition::Completed | Condition::CompletedSuccessfully => format!("{on} has not ended"),
+            Condition::ObjectiveMet => format!("the objectives of {on} are not met yet"),
+            Condition::LogLine(line) => format!("{on} has not written {line:?}"),
+        },
+    };
+    let condition = gate.condition.to_string();
+    Unmet { on: on.clone(), condition, text, origin: gate.origin.clone() }
 }
 
 /// Whether an agent counts for the limit of what runs at once. A service that comes back by itself asks nobody.

@@ -154,22 +154,23 @@ impl Simulation {
         let position = |agent| self.plan.position(agent).expect("an agent of the plan");
         match action {
             Action::Start(agent) => self.apply(position(&agent), Happening::StartRequested),
-            Action::Block { agent, by } => {
+            Action::Block { agent, by, why } => {
+                assert!(self.requires(position(&agent), position(&why.on)), "{agent} does not require {why}");
                 let (at, began) = (position(&agent), position(&by));
                 assert!(self.requires(at, began), "{agent} does not require {by}");
                 assert!(self.known[began].ended, "{by} has not ended");
-                self.apply(at, Happening::DependencyFailed(by));
+                self.apply(at, Happening::DependencyFailed(by, Some(why)));
             }
             Action::Cancel { agent, by } => {
                 assert!(is_ending);
-                self.apply(position(&agent), Happening::StopRequested(Exit::Stopped { by }));
+                self.apply(position(&agent), Happening::StopRequested(Exit::stopped(by)));
             }
             Action::Stop { agent, by } => {
                 let at = position(&agent);
                 assert!(is_ending);
                 let alive: Vec<bool> = self.state.states().map(AgentState::is_alive).collect();
                 assert!(self.plan.dependents(at).iter().all(|id| !alive[id.node]), "{agent} is still needed");
-                self.apply(at, Happening::StopRequested(Exit::Stopped { by }));
+                self.apply(at, Happening::StopRequested(Exit::stopped(by)));
             }
             Action::Finish => {}
         }
@@ -196,9 +197,7 @@ impl Simulation {
             (AgentState::Running { .. }, 4) => return self.learn(at, Fact::ObjectivesMet),
             (AgentState::Running { .. }, 5) => return self.learn(at, Fact::LogLine("up".into())),
             (AgentState::Running { .. }, 6) => Happening::Gone(code(1)),
-            (AgentState::Running { .. }, 7) => {
-                Happening::StopRequested(Exit::Stopped { by: "operator".into() })
-            }
+            (AgentState::Running { .. }, 7) => Happening::StopRequested(Exit::stopped("operator")),
             (AgentState::Running { .. }, 8) => Happening::LostReadiness,
             (AgentState::Running { .. }, 9) => Happening::Restarting { restarts: 1 },
             (AgentState::Running { .. }, 10) => Happening::GivenUp { exit: code(1), restarts: 1 },

@@ -67,16 +67,16 @@ impl Run {
                 self.tell(agent.as_str(), Happening::Started { pid: 1 });
                 format!("+{agent}")
             }
-            Action::Block { agent, by } => {
-                self.tell(agent.as_str(), Happening::DependencyFailed(by.clone()));
+            Action::Block { agent, by, .. } => {
+                self.tell(agent.as_str(), Happening::DependencyFailed(by.clone(), None));
                 format!("{agent}!{by}")
             }
             Action::Cancel { agent, by } => {
-                self.tell(agent.as_str(), Happening::StopRequested(Exit::Stopped { by }));
+                self.tell(agent.as_str(), Happening::StopRequested(Exit::stopped(by)));
                 format!("x{agent}")
             }
             Action::Stop { agent, by } => {
-                self.tell(agent.as_str(), Happening::StopRequested(Exit::Stopped { by }));
+                self.tell(agent.as_str(), Happening::StopRequested(Exit::stopped(by)));
                 format!("-{agent}")
             }
             Action::Finish => ".".to_owned(),
@@ -327,7 +327,7 @@ fn services_are_stopped_in_reverse_when_the_last_task_has_ended() {
     assert_eq!(run.ends("page", 0), "-db");
     assert_eq!(run.ends("db", 143), ".");
     assert_eq!(run.exit_code(), ExitCode::Success);
-    let stopped = AgentState::Ended { exit: Exit::Stopped { by: END_OF_RUN.into() } };
+    let stopped = AgentState::Ended { exit: Exit::stopped(END_OF_RUN) };
     assert_eq!(run.state.state_of(&run.plan, &name("db")), Some(&stopped));
 }
 
@@ -432,7 +432,7 @@ fn what_its_daemon_cut_off_goes_on_alone_and_asks_nobody() {
     assert_eq!(run.step(), "+db +task");
     assert_eq!(run.is_ready("db"), "+api");
     let stop = |run: &mut Run, agent: &str, by: &str| {
-        run.tell(agent, Happening::StopRequested(Exit::Stopped { by: by.into() }));
+        run.tell(agent, Happening::StopRequested(Exit::stopped(by)));
         run.state.apply(&run.plan, &name(agent), Happening::Gone(Exit::Unknown)).ok();
     };
     run.state.hold();
@@ -469,7 +469,7 @@ fn another_plan_starts_what_is_new_and_leaves_alone_what_is_not() {
     assert_eq!(run.step(), "+db +old");
     assert_eq!(run.is_ready("db"), "+api");
     run.ends("old", 0);
-    run.tell("api", Happening::StopRequested(Exit::Stopped { by: "apply".into() }));
+    run.tell("api", Happening::StopRequested(Exit::stopped("apply")));
     run.tell("api", Happening::Gone(Exit::Unknown));
     assert_eq!(run.becomes(&["!cache", "!db", "!api db=ready cache=ready"], &["api"]), "+cache");
     assert_eq!(run.is_ready("cache"), "+api");

@@ -1,5 +1,7 @@
 //! Why a process ended, from what the kernel tells about it.
 
+use std::time::Duration;
+
 use toka_core::event::Usage;
 use toka_core::{ByteSize, Exit};
 use toka_keeper::Status;
@@ -20,6 +22,16 @@ pub fn exit_reason(status: Option<Status>, usage: &Usage, memory: ByteSize) -> E
     out_of_memory(exit, usage, memory)
 }
 
+/// The end of one that was asked to stop. `killed` is how long it had when it was killed; it counts unless the process ended by
+/// itself all the same.
+pub(crate) fn stopped(exit: Exit, status: Option<Status>, killed: Option<Duration>) -> Exit {
+    let by_us = matches!(status, None | Some(Status::Unknown | Status::Signal { signal: SIGKILL, .. }));
+    match killed {
+        Some(after) if by_us => exit.killed(after),
+        _ => exit,
+    }
+}
+
 /// The same for an exit that somebody else reported.
 pub(crate) fn out_of_memory(exit: Exit, usage: &Usage, memory: ByteSize) -> Exit {
     let killed = match &exit {
@@ -36,6 +48,24 @@ pub(crate) fn out_of_memory(exit: Exit, usage: &Usage, memory: ByteSize) -> Exit
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_that_had_to_be_killed_is_told_apart_from_one_that_went() {
+        let (grace, kill) = (Duration::from_secs(3), Status::Signal { signal: SIGKILL, core: false });
+        let asked = || Exit::stopped("operator");
+        for (status, killed, text) in [
+            (Some(Status::Code(0)), None, "stopped by operator"),
+            (Some(Status::Code(0)), Some(grace), "stopped by operator"),
+            (Some(kill), Some(grace), "stopped by operator (killed after 3.0s)"),
+            (None, Some(grace), "stopped by operator (killed after 3.0s)"),
+            (Some(kill), Some(Duration::ZERO), "stopped by operator (killed)"),
+            (Some(kill), None, "stopped by operator"),
+        ] {
+            assert_eq!(stopped(asked(), status, killed).to_string(), text);
+        }
+        let timeout = Exit::Timeout { limit: grace };
+        assert_eq!(stopped(timeout.clone(), Some(kill), Some(grace)), timeout);
+    }
 
     #[test]
     fn causes_are_told_apart() {

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use toka_core::{AgentName, Decision, Exit, Request};
+use toka_core::{AgentName, Decision, Exit, Request, Unmet};
 use toka_keeper::{KeeperEvent, ProcessId, SpawnError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::Instrument as _;
@@ -216,8 +216,8 @@ impl AgentHandle {
     }
 
     /// It will never start: the dependency `by` did not succeed.
-    pub fn block(&self, by: AgentName) {
-        let _ = self.orders.send(Box::new(Order::Block { by }));
+    pub fn block(&self, by: AgentName, why: Option<Box<Unmet>>) {
+        let _ = self.orders.send(Box::new(Order::Block { by, why }));
     }
 
     /// It cannot be started, because what it needs could not be prepared.

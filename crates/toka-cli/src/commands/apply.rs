@@ -30,7 +30,7 @@ const START: Duration = Duration::from_secs(10);
 /// Options of `toka apply`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Agents whose declaration is as before go on undisturbed. Where a file has an error, or an agent cannot\n\
+    after_help = "Agents whose declaration is as before go on undisturbed. Where a file has an error, or an agent cannot \
     be started, nothing is changed."
 )]
 pub(crate) struct Args {

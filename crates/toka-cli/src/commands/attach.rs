@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, stderr, stdin, stdout};
 use toka_core::ExitCode;
 use toka_daemon::control::stream::frame::End;
 
-use super::reach::{AgentRef, Reach, block_on, failure};
+use super::reach::{AgentRef, Purpose, Reach, block_on, failure};
 use crate::failure::Failure;
 use crate::remote::keys::DetachKeys;
 use crate::remote::raw::RawTerminal;
@@ -15,8 +15,8 @@ use crate::terminal::out;
 /// Options of `toka attach`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit status: 0 after detaching; that of the agent when it ends meanwhile: its exit code, 128 and the number of\n\
-    the signal that ended it, 124 when its time was up, 143 when somebody stopped it, 1 for any other end. 69 when the\n\
+    after_help = "Exit status: 0 after detaching; that of the agent when it ends meanwhile: its exit code, 128 and the number of \
+    the signal that ended it, 124 when its time was up, 143 when somebody stopped it, 1 for any other end. 69 when the \
     connection is lost, 130 and 143 after a signal."
 )]
 pub(crate) struct Args {
@@ -83,7 +83,7 @@ fn lost(name: &str) -> Failure {
 
 /// The whole session; the terminal is as it was when this returns.
 async fn attach(args: &Args) -> anyhow::Result<(Outcome, String)> {
-    let found = args.reach.find(std::slice::from_ref(&args.agent)).await?;
+    let found = args.reach.find(std::slice::from_ref(&args.agent), Purpose::Act).await?;
     let name = format!("{}/{}", found.name(), args.agent.agent);
     let stream = found.client.attach(found.name(), &args.agent.agent, size()).await.map_err(failure)?;
     let keyboard = if args.no_stdin { Keyboard::Unused } else { Keyboard::Watched(args.detach_keys.clone()) };

@@ -21,8 +21,8 @@ use crate::terminal::table::PIPE_COLUMNS;
 
 /// Options of `toka doctor`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Nothing is changed: what is made for the proofs is removed again.\n\n\
-    Exit status: 0 the walls hold, 1 something that every agent needs is missing or a violation got through (with\n\
+#[command(after_help = "Nothing is changed: what is made for the proofs is removed again.\n \
+    Exit status: 0 the walls hold, 1 something that every agent needs is missing or a violation got through (with \
     --strict also when anything is less than full), 2 wrong command line, 73 no place for the state folder.")]
 pub(crate) struct Args {
     /// Only look, try nothing

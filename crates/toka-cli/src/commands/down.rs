@@ -8,7 +8,7 @@ use toka_daemon::control::wire::RoleName;
 use toka_daemon::{LockError, RunError, end_unattended, unfinished};
 
 use super::folders::Folders;
-use super::reach::{Reach, block_on, failure};
+use super::reach::{Purpose, Reach, block_on, failure};
 use super::refusal;
 use crate::failure::Failure;
 use crate::terminal::out;
@@ -39,7 +39,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn one(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
-    let found = match reach.find(&[]).await {
+    let found = match reach.find(&[], Purpose::Act).await {
         Ok(found) => found,
         // Only where nobody runs what is meant.
         Err(error) if reach.project.is_none() && !reach.running().await?.is_empty() => return Err(error),
@@ -100,12 +100,8 @@ async fn all(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
 
 /// Ends the run that is meant, if no daemon drives it and the next one would go on with it.
 async fn without_daemon(reach: &Reach) -> anyhow::Result<Option<String>> {
-    let mut open = unfinished(&Folders::find(reach.state_dir.as_deref())?.state);
-    let meant = match reach.project.clone().or_else(|| reach.here().filter(|name| open.contains(name))) {
-        Some(name) => open.contains(&name).then_some(name),
-        None if open.len() == 1 => open.pop(),
-        None => None,
-    };
+    let open = unfinished(&Folders::find(reach.state_dir.as_deref())?.state);
+    let meant = reach.project.clone().or_else(|| reach.here()).filter(|name| open.contains(name));
     let Some(project) = meant else { return Ok(None) };
     let ended = end_open(reach, &project).await?;
     Ok(ended.then(|| format!("{project} is down\n")))

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use toka_core::{AgentName, Event, ExitCode};
 
-use super::reach::{AgentRef, Reach, block_on, failure, no_agent};
+use super::reach::{AgentRef, Purpose, Reach, block_on, failure, no_agent};
 use super::signals::Signals;
 use crate::terminal::palette::Palette;
 use crate::terminal::plain::event_line;
@@ -37,7 +37,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     block_on(async {
         let mut signals = Signals::catch()?;
-        let found = args.reach.find(&args.agents).await?;
+        let found = args.reach.find(&args.agents, Purpose::Look).await?;
         let agents = &found.project.agents;
         let is_there = |wanted: &&AgentRef| agents.iter().any(|agent| agent.name == wanted.agent);
         if let Some(missing) = args.agents.iter().find(|wanted| !is_there(wanted)) {

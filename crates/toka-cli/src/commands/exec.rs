@@ -16,8 +16,8 @@ use super::reach::{AgentRef, Reach};
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "toka exec [OPTIONS] AGENT -- COMMAND…\n       toka exec --sandbox FILE [OPTIONS] -- COMMAND…",
-    after_help = "Exit status: that of the command, 128 and the number of the signal that ended it; 126 it cannot be\n\
-    executed, 127 there is no such program. Of Toka itself: 1 the agent does not run, 2 wrong command line, 65 invalid\n\
+    after_help = "Exit status: that of the command, 128 and the number of the signal that ended it; 126 it cannot be \
+    executed, 127 there is no such program. Of Toka itself: 1 the agent does not run, 2 wrong command line, 65 invalid \
     workstream, 69 no daemon answers, or the connection to it is lost, 70 it could not be started, 77 denied."
 )]
 pub(crate) struct Args {

@@ -23,7 +23,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let text = match (args.topic.as_deref(), args.json) {
-        (None, false) => Code::ALL.into_iter().map(line).collect(),
+        (None, false) => listing(),
         (None, true) => pretty(&Code::ALL.into_iter().map(code_as_json).collect())?,
         (Some("capabilities"), false) => capabilities(),
         (Some("capabilities"), true) => pretty(&KNOWN.iter().map(capability_as_json).collect())?,
@@ -35,8 +35,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(out::end(&text, ExitCode::Success)?)
 }
 
+/// Every topic and every code.
+fn listing() -> String {
+    let codes: String = Code::ALL.into_iter().map(line).collect();
+    format!("capabilities     what an agent may require, and who grants it\n{codes}")
+}
+
 fn unknown(error: &NoSuchCode) -> Failure {
-    Failure::new(ExitCode::Usage, error.to_string()).help("`toka explain` lists all codes")
+    Failure::new(ExitCode::Usage, error.to_string())
+        .help("`toka explain` lists all codes, and the topic `capabilities`; keys are in `toka schema`")
 }
 
 fn pretty(value: &serde_json::Value) -> anyhow::Result<String> {
@@ -65,7 +72,11 @@ fn capabilities() -> String {
     );
     for row in KNOWN {
         let path = if row.takes_path { "[:PATH]" } else { "" };
-        let danger = if row.dangerous { "  (dangerous: needs `--allow` or a policy)" } else { "" };
+        let danger = if row.dangerous {
+            "  (dangerous: a person must grant it, with `toka trust` or `--allow`)"
+        } else {
+            ""
+        };
         text.push_str(&format!("\n{}{path}{danger}\n    {}\n", row.name, row.meaning));
         if !row.aliases.is_empty() {
             text.push_str(&format!("    Also written {}.\n", row.aliases.join(", ")));

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use toka_core::{ExitCode, ProjectName};
 use toka_daemon::confine::user_home;
 use toka_daemon::folders::ProjectFolders;
+use toka_daemon::identity;
 
 use crate::failure::Failure;
 
@@ -28,7 +29,7 @@ pub(crate) struct Place {
     /// The workspace, which relative paths are relative to, and the project is named after [default: the current folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) workdir: Option<PathBuf>,
-    /// The project's name [default: the workspace folder's name]
+    /// The project's name [default: the workspace folder's name, with a number where another workspace has that]
     #[arg(long, value_name = "NAME")]
     pub(crate) project: Option<ProjectName>,
     /// State, run files and sockets are kept below this folder [env: TOKA_STATE_DIR]
@@ -45,7 +46,7 @@ impl Place {
         let workspace = workspace(self.workdir.as_deref())?;
         let folders = Folders::find(self.state_dir.as_deref())?;
         Ok(ProjectFolders {
-            project: project(self.project.as_ref(), &workspace)?,
+            project: project(self.project.as_ref(), &workspace, &folders.state)?,
             workspace,
             state_dir: folders.state,
             run_dir: folders.run,
@@ -145,12 +146,16 @@ pub(crate) fn workspace(given: Option<&Path>) -> Result<PathBuf, Failure> {
     }
 }
 
-/// The project: `--project`, or the name of the workspace's folder.
+/// The project: `--project`, or what the workspace is called below this state folder ([`identity`]).
 ///
 /// # Errors
 /// When the folder's name holds nothing that a name may hold.
-pub(crate) fn project(given: Option<&ProjectName>, workspace: &Path) -> Result<ProjectName, Failure> {
-    let of_folder = || workspace.file_name().and_then(|name| ProjectName::slug(&name.to_string_lossy()));
+pub(crate) fn project(
+    given: Option<&ProjectName>,
+    workspace: &Path,
+    state: &Path,
+) -> Result<ProjectName, Failure> {
+    let of_folder = || identity::name_of(state, workspace);
     given.cloned().or_else(of_folder).ok_or_else(|| {
         let message = format!("no project can be named after the folder {}", workspace.display());
         Failure::new(ExitCode::Usage, message).help("name it with --project NAME")
@@ -190,7 +195,7 @@ mod tests {
     #[test]
     fn the_project_is_named_after_the_folder() {
         let name = |text| Name::new(text).expect("a label");
-        let of = |given, path| project(given, Path::new(path)).ok();
+        let of = |given, path| project(given, Path::new(path), Path::new("/nowhere")).ok();
         assert_eq!(of(None, "/home/me/My Widgets"), Some(name("my-widgets")));
         let other = name("other");
         assert_eq!(of(Some(&other), "/home/me/widgets"), Some(other.clone()));

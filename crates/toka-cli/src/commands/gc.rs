@@ -15,7 +15,7 @@ use crate::terminal::{json, out};
 /// Options of `toka gc`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Of a project that runs, nothing is touched, and no process is ended, whatever it is. What cannot be removed\n\
+    after_help = "Of a project that runs, nothing is touched, and no process is ended, whatever it is. What cannot be removed \
     is told, and makes the status 73."
 )]
 pub(crate) struct Args {

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::terminal::display::Mode;
 use crate::terminal::palette::Palette;
 use crate::terminal::screen::{self, Screen};
-use crate::terminal::{health, health_page, json, out, table};
+use crate::terminal::{health, health_page, json, out};
 
 /// Time from one look to the next with `--watch`: the figures of resources are read anew each time.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -44,7 +44,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         let views = look(&args).await?;
         let palette = Palette::for_stream(&std::io::stdout());
-        let text = text(&args, &views, screen::columns(table::PIPE_COLUMNS), palette);
+        let text = text(&args, &views, screen::columns(usize::MAX), palette);
         Ok(out::end(&text, code_of(&views))?)
     })
 }
@@ -144,7 +144,7 @@ async fn watch(args: &Args) -> anyhow::Result<ExitCode> {
             Ok(views) => views,
             Err(error) => break Err(error),
         };
-        let next = text(args, &views, screen::columns(table::PIPE_COLUMNS), palette);
+        let next = text(args, &views, screen::columns(usize::MAX), palette);
         if next != shown {
             match screen.size() {
                 Some(size) => screen.show("", frame(&next, size.rows)),

@@ -2,7 +2,7 @@
 
 use toka_core::ExitCode;
 
-use super::reach::{AgentRef, Reach, block_on, failure};
+use super::reach::{AgentRef, Purpose, Reach, block_on, failure};
 use crate::terminal::{json, out};
 
 /// Options of `toka inspect`.
@@ -21,7 +21,7 @@ pub(crate) struct Args {
 /// Prints what is known, one array for all of them.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let views = block_on(async {
-        let found = args.reach.find(&args.agents).await?;
+        let found = args.reach.find(&args.agents, Purpose::Look).await?;
         let mut views = Vec::new();
         for wanted in &args.agents {
             views.push(found.client.agent(found.name(), &wanted.agent).await.map_err(failure)?);

@@ -34,11 +34,11 @@ const BUFFER: usize = 64 * 1024;
 /// Options of `toka logs`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A TIME is one as 2026-11-21T10:00:00Z or \"2026-11-21 10:00\" or 10:00, a span before now as 10m\n\
+    after_help = "A TIME is one as 2026-11-21T10:00:00Z or \"2026-11-21 10:00\" or 10:00, a span before now as 10m \
     or \"2h ago\", or one of now, today, yesterday.\n\
-    Lines of several agents begin with the agent's name, and come in the order of their time. On a\n\
+    Lines of several agents begin with the agent's name, and come in the order of their time. On a \
     terminal, control characters are escaped; elsewhere the bytes come as they were written.\n\
-    Exit status: 0 success, 1 stdout cannot be written, 2 no such agent, run or project,\n\
+    Exit status: 0 success, 1 stdout cannot be written, 2 no such agent, run or project, \
     73 state folder cannot be read, 130 interrupted, 143 terminated."
 )]
 pub(crate) struct Args {
@@ -76,7 +76,7 @@ pub(crate) struct Args {
 /// Prints the lines.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let state = Folders::find(args.place.state_dir.as_deref())?.state;
-    let own = || project(args.place.project.as_ref(), &workspace(args.place.workdir.as_deref())?);
+    let own = || project(args.place.project.as_ref(), &workspace(args.place.workdir.as_deref())?, &state);
     let sources = find::sources(&state.join("projects"), own, &args.agents)?;
     let filter = Filter {
         since_ms: args.since.map(Moment::as_millis),

@@ -51,7 +51,7 @@ fn page(of: Option<&str>) -> anyhow::Result<String> {
 
 fn write_pages(folder: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    clap_mangen::generate_to(Cli::command(), folder)
+    clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), folder)
         .with_context(|| format!("cannot write man pages into {}", folder.display()))
 }
 

@@ -37,8 +37,8 @@ const PIPE_COLUMNS: usize = 100;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Everything is checked that a run checks before it starts anything. dot and mermaid show the order only.\n\
-    Exit status: 0 a run would start this; as of the run that would not: 65 something in the files cannot\n\
-    be, 77 denied by policy, 78 something must be configured first. The plan is printed all the same,\n\
+    Exit status: 0 a run would start this; as of the run that would not: 65 something in the files cannot \
+    be, 77 denied by policy, 78 something must be configured first. The plan is printed all the same, \
     unless the files themselves are invalid."
 )]
 pub(crate) struct Args {

@@ -8,7 +8,7 @@ use toka_daemon::control::wire::ProjectView;
 use super::reach::{AgentRef, Reach, block_on, no_agent};
 use crate::terminal::palette::Palette;
 use crate::terminal::screen::terminal_size;
-use crate::terminal::{json, list, out, table};
+use crate::terminal::{json, list, out, screen};
 
 /// Options of `toka ps`.
 #[derive(Debug, clap::Args)]
@@ -54,7 +54,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         let stdout = std::io::stdout();
         let columns = match std::io::IsTerminal::is_terminal(&stdout) {
             true => terminal_size().columns,
-            false => table::PIPE_COLUMNS,
+            false => screen::columns(usize::MAX),
         };
         list::agents(&projects, now_ms(), columns, Palette::for_stream(&stdout))
     };

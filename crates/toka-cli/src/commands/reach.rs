@@ -16,12 +16,21 @@ use crate::failure::Failure;
 /// The options that say where to look.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Reach {
-    /// The project [default: the one named after the current folder, or the only one that has such agents]
+    /// The project [default: that of the current folder; who only looks gets the only one that has such agents, too]
     #[arg(long, value_name = "NAME")]
     pub(crate) project: Option<ProjectName>,
     /// Look for daemons below this folder [env: TOKA_STATE_DIR]
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// What a command wants with the project that it looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To change something.
+    Act,
+    /// To look at it.
+    Look,
 }
 
 /// An agent as a person names it.
@@ -103,30 +112,52 @@ impl Reach {
         Ok(found)
     }
 
-    /// The project that these agents are of.
+    /// The project that these agents are of: the one that was named, or that of the current folder. Who only looks gets the only
+    /// one that has such agents, too; who acts never acts on what runs elsewhere without naming it.
     ///
     /// # Errors
     /// When it does not run, or it cannot be said which one is meant.
-    pub(crate) async fn find(&self, agents: &[AgentRef]) -> anyhow::Result<Found> {
+    pub(crate) async fn find(&self, agents: &[AgentRef], purpose: Purpose) -> anyhow::Result<Found> {
         let named = self.named(agents)?;
         let mut running = self.running().await?;
         if running.is_empty() {
             return Err(self.nothing_runs().into());
         }
-        let wanted = match named {
-            Some(name) => Some(name),
-            None => self.here().filter(|name| running.iter().any(|found| found.name() == name)),
-        };
-        if let Some(name) = wanted {
+        if let Some(name) = named {
             let at = running.iter().position(|found| *found.name() == name);
             return at.map(|at| running.swap_remove(at)).ok_or_else(|| does_not_run(&name, &running).into());
         }
+        let here = Self::of_this_folder(&running);
+        if !here.is_empty() {
+            running.retain(|found| here.contains(found.name()));
+            if running.len() == 1 {
+                return Ok(running.swap_remove(0));
+            }
+        } else if purpose == Purpose::Act {
+            return Err(not_of_this_folder(&running, agents).into());
+        }
         let names: Vec<ProjectName> = running.iter().map(|found| found.name().clone()).collect();
         let mut fitting: Vec<Found> = running.into_iter().filter(|found| found.has(agents)).collect();
-        match (fitting.pop(), fitting.is_empty()) {
-            (Some(only), true) => Ok(only),
+        match (fitting.pop(), fitting.is_empty(), agents) {
+            (Some(only), true, _) => Ok(only),
+            (None, true, [agent, ..]) => {
+                let names: Vec<&str> = names.iter().map(ProjectName::as_str).collect();
+                Err(no_agent(agent)
+                    .help(format!("what runs: {}; `toka ps` lists its agents", names.join(", ")))
+                    .into())
+            }
             _ => Err(which_one(&names).into()),
         }
+    }
+
+    /// The projects that run in the current folder, or in the nearest one above it.
+    fn of_this_folder(running: &[Found]) -> Vec<ProjectName> {
+        let Ok(here) = workspace(None) else { return Vec::new() };
+        let workspace = |found: &Found| found.project.overview.workspace.clone();
+        let above = running.iter().map(workspace).filter(|workspace| here.starts_with(workspace));
+        let nearest = above.max_by_key(|workspace| workspace.components().count());
+        let mine = running.iter().filter(|found| Some(workspace(found)) == nearest);
+        mine.map(|found| found.name().clone()).collect()
     }
 
     /// Whether something runs whose daemon is gone.
@@ -161,9 +192,10 @@ impl Reach {
         }
     }
 
-    /// The project of the current folder.
+    /// What the project of the current folder is called.
     pub(crate) fn here(&self) -> Option<ProjectName> {
-        project(None, &workspace(None).ok()?).ok()
+        let state = Folders::find(self.state_dir.as_deref()).ok()?.state;
+        project(None, &workspace(None).ok()?, &state).ok()
     }
 }
 
@@ -216,6 +248,21 @@ fn does_not_run(name: &ProjectName, running: &[Found]) -> Failure {
     let names: Vec<&str> = running.iter().map(|found| found.name().as_str()).collect();
     Failure::new(ExitCode::NoDaemon, format!("the project {name} does not run"))
         .help(format!("what runs: {}", names.join(", ")))
+}
+
+/// That nothing of the current folder runs, and what runs elsewhere: who means that, names it.
+fn not_of_this_folder(running: &[Found], agents: &[AgentRef]) -> Failure {
+    let shown = |found: &Found| format!("{} ({})", found.name(), found.project.overview.workspace.display());
+    let names: Vec<String> = running.iter().map(shown).collect();
+    let example = match (agents, running) {
+        ([agent, ..], [only]) => format!("{}/{}", only.name(), agent.agent),
+        (_, [first, ..]) => format!("--project {}", first.name()),
+        _ => "--project NAME".to_owned(),
+    };
+    let folder =
+        workspace(None).map_or_else(|_| "this folder".to_owned(), |folder| folder.display().to_string());
+    Failure::new(ExitCode::NoDaemon, format!("nothing of {folder} runs"))
+        .help(format!("elsewhere runs {}; to act on that, say so: {example}", names.join(", ")))
 }
 
 fn which_one(names: &[ProjectName]) -> Failure {

@@ -22,14 +22,14 @@ use crate::terminal::{json, out};
 /// Options of `toka run`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "The first Ctrl-C stops the agents gracefully, the second kills them.\n\
-    Exit status: 0 success, 1 an agent failed or stdout cannot be written, 65 invalid or no workstream,\n\
-    73 state folder cannot be written, 77 denied by policy, 78 something must be configured first,\n\
+    Exit status: 0 success, 1 an agent failed or stdout cannot be written, 65 invalid or no workstream, \
+    73 state folder cannot be written, 77 denied by policy, 78 something must be configured first, \
     124 every failure was a timeout, 130 interrupted, 143 terminated.")]
 pub(crate) struct Args {
     #[command(flatten)]
     declare: Declare,
     /// Show what agents write, as they write it; not with --quiet
-    #[arg(long, conflicts_with = "quiet")]
+    #[arg(long, short, conflicts_with = "quiet")]
     follow: bool,
     /// Print one JSON object per event, or per problem when nothing starts, and a summary as the last line; not with --quiet
     #[arg(long, conflicts_with = "quiet")]

@@ -8,7 +8,7 @@ use toka_daemon::control::wire::ProjectView;
 use super::ps::now_ms;
 use super::reach::{Reach, block_on};
 use crate::terminal::palette::Palette;
-use crate::terminal::{list, out, table};
+use crate::terminal::{list, out, screen};
 use crate::top;
 
 /// Options of `toka top`.
@@ -37,7 +37,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(name) = &args.reach.project {
         projects.retain(|project| project.overview.project == *name);
     }
-    let text = list::agents(&projects, now_ms(), table::PIPE_COLUMNS, Palette::for_stream(&stdout));
+    let text = list::agents(&projects, now_ms(), screen::columns(usize::MAX), Palette::for_stream(&stdout));
     let code = out::end(&text, ExitCode::Success)?;
     eprintln!("toka top moves on a terminal only; `toka ps` lists, `toka events --follow` goes on");
     Ok(code)

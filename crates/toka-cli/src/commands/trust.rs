@@ -25,9 +25,9 @@ use crate::terminal::{json, out};
 /// Options of `toka trust`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "What a workstream may do within its workspace and the default walls needs no trust. Everything else is a\n\
-    demand: paths outside, the network, secrets, variables, another user. It is refused (77) until a person\n\
-    grants it, by `toka trust`, by --allow NAME, or by --trust for one run. A demand that is new, or of\n\
+    after_help = "What a workstream may do within its workspace and the default walls needs no trust. Everything else is a \
+    demand: paths outside, the network, secrets, variables, another user. It is refused (77) until a person \
+    grants it, by `toka trust`, by --allow NAME, or by --trust for one run. A demand that is new, or of \
     another agent, asks again; a changed command does not.\n\
     Exit status: 0 recorded, or nothing is asked for; 65 invalid or no workstream; 77 not trusted."
 )]

@@ -17,7 +17,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// Options of `toka upgrade`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The file of the running program must have been replaced in its place. Where it is no program of Toka's, the\n\
+    after_help = "The file of the running program must have been replaced in its place. Where it is no program of Toka's, the \
     daemon goes on as it is."
 )]
 pub(crate) struct Args {

@@ -1,10 +1,10 @@
 //! `toka validate`: checks workstream files, and shows everything that is wrong with all of them at once.
 
-use std::path::PathBuf;
-
 use serde_json::json;
 use toka_core::ExitCode;
-use toka_workstream::{LoadOptions, Loaded, Severity, Style, check};
+use toka_workstream::{Loaded, Severity, Style, check};
+
+use super::workstreams::Selection;
 
 use crate::terminal::palette::Palette;
 use crate::terminal::text::count;
@@ -13,12 +13,8 @@ use crate::terminal::{json, out};
 /// Options of `toka validate`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Workstream files, or folders of them (their *.yaml and *.yml, not deeper)
-    #[arg(value_name = "PATH", required = true)]
-    paths: Vec<PathBuf>,
-    /// Switch on a group of conditional tasks; may be given several times
-    #[arg(long = "enable", value_name = "GROUP")]
-    enable: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
     /// Print the diagnostics as JSON
     #[arg(long)]
     json: bool,
@@ -26,7 +22,7 @@ pub(crate) struct Args {
 
 /// Runs the command: 0 with warnings at most, 65 with errors.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let loaded = check(&args.paths, &LoadOptions { enable: args.enable.into_iter().collect() });
+    let loaded = check(&args.selection.paths()?, &args.selection.options());
     let text = if args.json { as_json(&loaded)? } else { as_text(&loaded) };
     Ok(out::end(&text, if loaded.set.is_some() { ExitCode::Success } else { ExitCode::Invalid })?)
 }

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use toka_core::units::parse_duration;
-use toka_core::{AgentState, Command, Decision, Exit, ExitCode, Request};
+use toka_core::{AgentState, Command, Decision, ExitCode, Request};
 use toka_daemon::control::wire::{Done, Outcome};
 
-use super::reach::{AgentRef, Reach, block_on, failure};
+use super::reach::{AgentRef, Purpose, Reach, block_on, failure};
 use crate::failure::Failure;
 use crate::terminal::palette::Palette;
 use crate::terminal::text::safe;
@@ -58,7 +58,11 @@ pub(crate) fn run(request: Request, args: Args) -> anyhow::Result<ExitCode> {
 pub(crate) fn signal(args: SignalArgs) -> anyhow::Result<ExitCode> {
     let SignalArgs { signal, args } = args;
     let agents = args.agents.iter().map(|wanted| wanted.agent.clone()).collect();
-    ask(Command::Signal { signal, agents }, args, Words { already: "was sent", denied: "not sent" })
+    ask(
+        Command::Signal { signal, agents },
+        args,
+        Words { already: "was sent", denied: "not sent", begins: false },
+    )
 }
 
 /// How the outcome is told.
@@ -68,6 +72,8 @@ pub(crate) struct Words {
     already: &'static str,
     /// Of one that could not be.
     denied: &'static str,
+    /// Whether it is to run afterwards.
+    begins: bool,
 }
 
 impl Words {
@@ -80,17 +86,17 @@ impl Words {
             Request::Pause => ("is paused already", "not paused"),
             Request::Resume => ("runs already", "not resumed"),
         };
-        Self { already, denied }
+        Self { already, denied, begins: matches!(request, Request::Start | Request::Restart) }
     }
 }
 
 fn ask(command: Command, args: Args, words: Words) -> anyhow::Result<ExitCode> {
     let longest = if args.no_wait { Duration::ZERO } else { args.timeout.unwrap_or(LONGEST) };
     let outcome: Outcome = block_on(async {
-        let found = args.reach.find(&args.agents).await?;
+        let found = args.reach.find(&args.agents, Purpose::Act).await?;
         Ok(found.client.command(found.name(), &command, longest).await.map_err(failure)?)
     })?;
-    let code = code_of(&outcome);
+    let code = code_of(&outcome, words);
     let palette = Palette::for_stream(&std::io::stdout());
     let text = if args.json { json::line(&outcome) + "\n" } else { text(&outcome, words, palette) };
     let printed = out::end(&text, code)?;
@@ -102,16 +108,29 @@ fn ask(command: Command, args: Args, words: Words) -> anyhow::Result<ExitCode> {
 }
 
 /// The exit status that says whether it was done.
-pub(crate) fn code_of(outcome: &Outcome) -> ExitCode {
-    let is_bad = |done: &Done| matches!(done.decision, Decision::Deny { .. }) || failure_of(done).is_some();
+pub(crate) fn code_of(outcome: &Outcome, words: Words) -> ExitCode {
+    let is_bad =
+        |done: &Done| matches!(done.decision, Decision::Deny { .. }) || failure_of(done, words).is_some();
     if outcome.agents.iter().any(is_bad) { ExitCode::AgentFailed } else { ExitCode::Success }
 }
 
-/// Why what was begun has failed already.
-fn failure_of(done: &Done) -> Option<&Exit> {
-    match (&done.decision, &done.state) {
-        (Decision::Accept, AgentState::Ended { exit } | AgentState::Quarantined { exit, .. }) => {
-            Some(exit).filter(|exit| !exit.is_success() && !exit.is_asked_for())
+/// Why what was begun has failed already, or never began.
+fn failure_of(done: &Done, words: Words) -> Option<String> {
+    if done.decision != Decision::Accept {
+        return None;
+    }
+    match &done.state {
+        AgentState::Ended { exit } | AgentState::Quarantined { exit, .. } if exit.is_failure() => {
+            Some(format!("failed: {exit}"))
+        }
+        AgentState::Ended { exit } if words.begins && exit.is_asked_for() => {
+            Some(format!("{}: {exit} before that", words.denied))
+        }
+        AgentState::Blocked { why: Some(why), .. } if words.begins => {
+            Some(format!("{}: {why}", words.denied))
+        }
+        AgentState::Blocked { by, .. } if words.begins => {
+            Some(format!("{}: {by} did not succeed", words.denied))
         }
         _ => None,
     }
@@ -122,10 +141,8 @@ pub(crate) fn text(outcome: &Outcome, words: Words, palette: Palette) -> String 
     let line = |done: &Done| {
         let name = palette.accent.paint(&done.agent);
         match done.decision {
-            Decision::Accept => match failure_of(done) {
-                Some(exit) => {
-                    format!("{name}  {}: {}\n", palette.bad.paint("failed"), safe(&exit.to_string()))
-                }
+            Decision::Accept => match failure_of(done, words) {
+                Some(why) => format!("{name}  {}\n", palette.bad.paint(safe(&why))),
                 None => format!("{name}  {}\n", done.state.as_str()),
             },
             Decision::Ignore => format!("{name}  {}\n", palette.faint.paint(words.already)),
@@ -182,6 +199,6 @@ mod tests {
         };
         let told = text(&outcome, Words::of(Request::Pause), Palette::PLAIN);
         assert_eq!(told, "api  paused\ndb  is paused already\njob  not paused: the agent is not running\n");
-        assert_eq!(code_of(&outcome), ExitCode::AgentFailed);
+        assert_eq!(code_of(&outcome, Words::of(Request::Pause)), ExitCode::AgentFailed);
     }
 }

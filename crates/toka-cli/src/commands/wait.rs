@@ -8,8 +8,9 @@ use toka_core::units::parse_duration;
 use toka_core::{AgentKind, AgentName, AgentState, AgentStatus, Event, ExitCode, RunStatus};
 use toka_daemon::control::wire::ProjectView;
 
-use super::reach::{AgentRef, Found, Reach, block_on, failure};
+use super::reach::{AgentRef, Found, Purpose, Reach, block_on, failure};
 use crate::failure::Failure;
+use crate::terminal::text::safe;
 use crate::terminal::{json, out};
 
 /// Options of `toka wait`.
@@ -40,7 +41,7 @@ pub(crate) enum What {
     /// Its end
     #[default]
     End,
-    /// That it is ready, or has ended well
+    /// That it is ready, or was and has ended well
     Ready,
 }
 
@@ -51,10 +52,27 @@ impl What {
     }
 }
 
+impl What {
+    /// Why one that is settled is not what was waited for.
+    fn lacks(self, agent: &AgentStatus) -> Option<String> {
+        match &agent.state {
+            AgentState::Blocked { why: Some(why), .. } => {
+                Some(format!("it never starts: {}", safe(&why.to_string())))
+            }
+            AgentState::Blocked { by, .. } => Some(format!("it never starts: {by} did not succeed")),
+            AgentState::Ended { exit } | AgentState::Quarantined { exit, .. } if self == Self::Ready => {
+                let was_ready = exit.is_success() && agent.was_ready;
+                (!was_ready).then(|| format!("it ended without being ready: {}", safe(&exit.to_string())))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Waits.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let agents = block_on(async {
-        let found = args.reach.find(&args.agents).await?;
+        let found = args.reach.find(&args.agents, Purpose::Look).await?;
         let names = chosen(&found.project, &args.agents)?;
         let work = follow(&found, &names, args.condition);
         match args.timeout {
@@ -66,6 +84,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     })?;
     let code = code_of(&agents, args.condition);
+    for agent in agents.iter().filter(|_| !args.json) {
+        if let Some(why) = args.condition.lacks(agent) {
+            eprintln!("{}: {why}", agent.name);
+        }
+    }
     let text = if args.json {
         json::line(&agents) + "\n"
     } else {
@@ -122,7 +145,6 @@ fn code_of(agents: &[AgentStatus], what: What) -> ExitCode {
     let exits = agents.iter().filter_map(AgentStatus::exit);
     let failed = ExitCode::of_exits(exits.filter(|exit| !exit.is_asked_for()));
     let blocked = agents.iter().any(|agent| matches!(agent.state, AgentState::Blocked { .. }));
-    let stopped =
-        what == What::Ready && agents.iter().any(|agent| agent.exit().is_some_and(|it| it.is_asked_for()));
-    if failed == ExitCode::Success && (blocked || stopped) { ExitCode::AgentFailed } else { failed }
+    let lacking = what == What::Ready && agents.iter().any(|agent| what.lacks(agent).is_some());
+    if failed == ExitCode::Success && (blocked || lacking) { ExitCode::AgentFailed } else { failed }
 }

@@ -58,7 +58,7 @@ impl Selection {
     /// # Errors
     /// When there is no workstream, or any of them has an error.
     pub(crate) fn ready(&self, tell: Tell) -> Result<Ready, Failure> {
-        let options = LoadOptions { enable: self.enable.iter().cloned().collect() };
+        let options = self.options();
         let paths = self.paths()?;
         let Loaded { set, mut diagnostics, sources, .. } = tracing::info_span!("load", paths = paths.len())
             .in_scope(|| toka_workstream::load(&paths, &options));
@@ -79,6 +79,11 @@ impl Selection {
                 Err(Failure::new(ExitCode::Invalid, summary(&diagnostics)).parts(parts))
             }
         }
+    }
+
+    /// How the files are read.
+    pub(crate) fn options(&self) -> LoadOptions {
+        LoadOptions { enable: self.enable.iter().cloned().collect() }
     }
 
     /// The paths that were given, or what there is in the current folder.

@@ -71,9 +71,9 @@ pub(crate) fn events() -> Vec<Event> {
         ),
         ("checks", EventKind::Warning { message: "asked for 512 MiB, held 500\u{1b}]0;x\u{7}".into() }),
         ("checks", ended(Exit::Code { code: 101 }, 12_300, 500, 31_000)),
-        ("report", EventKind::AgentBlocked { by: name("checks") }),
-        (long, EventKind::AgentStopping { exit: Exit::Stopped { by: "the end of the run".into() } }),
-        (long, ended(Exit::Stopped { by: "the end of the run".into() }, 13_000, 3, 5)),
+        ("report", EventKind::AgentBlocked { by: name("checks"), why: None }),
+        (long, EventKind::AgentStopping { exit: Exit::stopped("the end of the run") }),
+        (long, ended(Exit::stopped("the end of the run"), 13_000, 3, 5)),
         ("", EventKind::RunEnded { exit_code: 1 }),
     ];
     let run = RunId::from_uuid(uuid::Uuid::from_u128(0x0192_0000_0000_7000_8000_00c0_ffee_0001));

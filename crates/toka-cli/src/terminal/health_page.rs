@@ -96,7 +96,7 @@ impl Page {
         }
         if let Some(last) = &status.last {
             let lived = format_duration(std::time::Duration::from_millis(last.duration_ms));
-            let exit = safe(&last.exit.to_string());
+            let exit = safe(&last.usage.tell(&last.exit));
             self.row("last life", &format!("{exit}, after {lived}, {} ago", age(last.ended_ms, now_ms)));
         }
         let progress = &status.progress;

@@ -94,14 +94,25 @@ fn why(agent: &AgentStatus, now_ms: i64) -> Option<String> {
         return Some(hold.to_string());
     }
     match (&agent.state, &agent.not_ready) {
-        (AgentState::Blocked { by }, _) => Some(format!("{by} did not succeed")),
-        (AgentState::Quarantined { exit, .. }, _) => Some(safe(&exit.to_string())),
-        (AgentState::Ended { exit }, _) if !exit.is_success() => Some(safe(&exit.to_string())),
+        (AgentState::Pending, _) => agent.waits.as_ref().map(|unmet| safe(&unmet.to_string())),
+        (AgentState::Blocked { why: Some(why), .. }, _) => Some(safe(&why.to_string())),
+        (AgentState::Blocked { by, why: None }, _) => Some(format!("{by} did not succeed")),
+        (AgentState::Quarantined { exit, .. }, _) => Some(ended(agent, exit)),
+        (AgentState::Ended { exit }, _) if !exit.is_success() || kills(agent) => Some(ended(agent, exit)),
         (AgentState::Ended { .. }, _) => Some(String::new()),
         (AgentState::Backoff { .. }, _) => Some(again(agent, now_ms)),
         (AgentState::Running { .. }, Some(reason)) => Some(format!("not ready: {}", safe(reason))),
         _ => None,
     }
+}
+
+fn kills(agent: &AgentStatus) -> bool {
+    agent.last.as_ref().is_some_and(|last| last.usage.oom_kills > 0)
+}
+
+/// How it ended, with what its last life used.
+fn ended(agent: &AgentStatus, exit: &toka_core::Exit) -> String {
+    safe(&agent.last.as_ref().map_or_else(|| exit.to_string(), |last| last.usage.tell(exit)))
 }
 
 /// What it is at, in its own words.

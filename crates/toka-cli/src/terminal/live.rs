@@ -127,11 +127,15 @@ pub(crate) fn last_line(view: &RunView, agent: &AgentView, palette: Palette) -> 
     let (glyph, paint) = done_glyph(agent.phase.outcome(), palette);
     let name = cell(agent.name.as_str(), view.longest_name().min(MAX_NAME));
     let text = match &agent.phase {
-        Phase::Blocked(by) => format!("blocked by {}", fit(by.as_str(), MAX_NAME)),
+        Phase::Blocked(by, why) => {
+            let why =
+                why.as_ref().map(|why| format!(": {}", super::text::safe(&why.text))).unwrap_or_default();
+            format!("blocked by {}{why}", fit(by.as_str(), MAX_NAME))
+        }
         Phase::Ended(end) | Phase::Quarantined(end) => {
             let took = format_duration(end.duration);
             let memory = end.usage.memory_peak.map(|peak| format!("  {:>9}", ByteSize(peak)));
-            let cause = (!end.exit.is_success() || end.restarts > 0)
+            let cause = (!end.exit.is_success() || end.restarts > 0 || end.usage.oom_kills > 0)
                 .then(|| format!("  {}", cause(&agent.phase, end)));
             format!(
                 "{took:>6}{}{}",
@@ -147,7 +151,7 @@ pub(crate) fn last_line(view: &RunView, agent: &AgentView, palette: Palette) -> 
 /// Why it ended, when there is more to say than that it did what it was for.
 fn cause(phase: &Phase, end: &End) -> String {
     match (phase, end.restarts) {
-        (Phase::Ended(_), 0) => super::text::safe(&end.exit.to_string()),
+        (Phase::Ended(_), 0) => super::text::safe(&end.usage.tell(&end.exit)),
         _ => super::table::outcome(phase),
     }
 }
@@ -196,7 +200,7 @@ mod tests {
 
     #[test]
     fn the_longest_name_leaves_one_line() {
-        let kind = toka_core::EventKind::AgentBlocked { by: canned::name(&"n".repeat(63)) };
+        let kind = toka_core::EventKind::AgentBlocked { by: canned::name(&"n".repeat(63)), why: None };
         let agent = Some(canned::name(&"m".repeat(63)));
         let blocked = toka_core::Event { agent, kind, ..canned::events().remove(1) };
         let mut view = RunView::default();

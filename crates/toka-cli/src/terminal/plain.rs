@@ -175,16 +175,16 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             let took = format_duration(Duration::from_millis(*duration_ms));
             let peak =
                 usage.memory_peak.map_or_else(String::new, |peak| format!(", peak {}", ByteSize(peak)));
-            (format!("{} ({took}{peak})", safe(&exit.to_string())), paint_of(exit, palette))
+            (format!("{} ({took}{peak})", safe(&usage.tell(exit))), paint_of(exit, palette))
         }
         EventKind::AgentNotReady { reason } => (format!("not ready: {}", safe(reason)), palette.warn),
-        EventKind::AgentRestarting { exit, restarts, delay_ms, .. } => {
+        EventKind::AgentRestarting { exit, restarts, delay_ms, usage, .. } => {
             let wait = format_duration(Duration::from_millis(*delay_ms));
             let when = if *delay_ms == 0 { "now".to_owned() } else { format!("in {wait}") };
-            (format!("{}; restart {restarts} {when}", safe(&exit.to_string())), palette.warn)
+            (format!("{}; restart {restarts} {when}", safe(&usage.tell(exit))), palette.warn)
         }
-        EventKind::AgentQuarantined { exit, restarts, .. } => (
-            format!("quarantined after {}: {}", count_restarts(*restarts), safe(&exit.to_string())),
+        EventKind::AgentQuarantined { exit, restarts, usage, .. } => (
+            format!("quarantined after {}: {}", count_restarts(*restarts), safe(&usage.tell(exit))),
             palette.bad,
         ),
         EventKind::ProbeChanged { probe, ok: false, reason } => {
@@ -204,7 +204,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             (format!("busy, and without a sign of progress for {quiet}"), palette.warn)
         }
         EventKind::AgentRecovered { .. } => ("shows life again".to_owned(), palette.good),
-        EventKind::AgentBlocked { by } => (format!("blocked by {by}"), palette.warn),
+        EventKind::AgentBlocked { by, why } => (super::table::blocked(by, why.as_deref()), palette.warn),
         EventKind::ExecStarted { argv, by, uid, .. } => {
             (format!("command of {} (uid {uid}): {}", safe(by), safe(&argv.join(" "))), Paint::NONE)
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use toka_core::event::Usage;
-use toka_core::{AgentName, Enforcement, Exit, ExitCode, RunId};
+use toka_core::{AgentName, Enforcement, Exit, ExitCode, RunId, Unmet};
 
 use super::ending::{Trace, reports};
 use super::view::{AgentView, Phase, RunView};
@@ -28,6 +28,8 @@ struct AgentSummary<'a> {
     exit: Option<&'a Exit>,
     #[serde(skip_serializing_if = "Option::is_none")]
     blocked_by: Option<&'a AgentName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked_why: Option<&'a Unmet>,
     #[serde(skip_serializing_if = "Option::is_none")]
     duration_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,7 +65,11 @@ fn summary_of<'a>(agent: &'a AgentView, traces: &'a [Trace]) -> AgentSummary<'a>
         state: agent.phase.as_str(),
         exit: end.map(|end| &end.exit),
         blocked_by: match &agent.phase {
-            Phase::Blocked(by) => Some(by),
+            Phase::Blocked(by, _) => Some(by),
+            _ => None,
+        },
+        blocked_why: match &agent.phase {
+            Phase::Blocked(_, why) => why.as_deref(),
             _ => None,
         },
         duration_ms: end.map(|end| u64::try_from(end.duration.as_millis()).unwrap_or(u64::MAX)),

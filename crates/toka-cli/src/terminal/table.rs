@@ -4,7 +4,7 @@ use comfy_table::{
     Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width,
 };
 use toka_core::units::format_duration;
-use toka_core::{ByteSize, Exit};
+use toka_core::{AgentName, ByteSize, Exit, Unmet};
 
 use super::live::done_glyph;
 use super::palette::Palette;
@@ -60,21 +60,33 @@ fn row(agent: &AgentView) -> Vec<Cell> {
 pub(crate) fn outcome(phase: &Phase) -> String {
     match phase {
         Phase::Quarantined(end) => {
-            format!("quarantined after {}: {}", count_restarts(end.restarts), safe(&end.exit.to_string()))
+            format!(
+                "quarantined after {}: {}",
+                count_restarts(end.restarts),
+                safe(&end.usage.tell(&end.exit))
+            )
         }
         Phase::Ended(end) => {
             let words = match &end.exit {
-                Exit::Code { code } if *code != 0 => format!("failed: exit code {code}"),
-                exit => safe(&exit.to_string()),
+                Exit::Code { code } if *code != 0 => format!("failed: {}", end.usage.tell(&end.exit)),
+                exit => safe(&end.usage.tell(exit)),
             };
             match end.restarts {
                 0 => words,
                 restarts => format!("{words}, after {}", count_restarts(restarts)),
             }
         }
-        Phase::Blocked(by) => format!("blocked by {by}"),
+        Phase::Blocked(by, why) => blocked(by, why.as_deref()),
         Phase::Waiting => "not started".to_owned(),
         other => other.as_str().to_owned(),
+    }
+}
+
+/// Why it never started.
+pub(crate) fn blocked(by: &AgentName, why: Option<&Unmet>) -> String {
+    match why {
+        Some(why) => format!("blocked by {by}: {}", safe(&why.to_string())),
+        None => format!("blocked by {by}"),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use toka_core::event::Usage;
-use toka_core::{AgentName, Enforcement, Event, EventKind, Exit, RunId};
+use toka_core::{AgentName, Enforcement, Event, EventKind, Exit, RunId, Unmet};
 
 use super::text::safe;
 
@@ -51,7 +51,7 @@ pub(crate) enum Phase {
     /// Waiting for its turn.
     Waiting,
     /// It will not start, because this dependency did not succeed.
-    Blocked(AgentName),
+    Blocked(AgentName, Option<Box<Unmet>>),
     /// The keeper is asked to start it.
     Starting,
     /// It runs.
@@ -123,7 +123,7 @@ impl Phase {
     pub(crate) fn as_str(&self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
-            Self::Blocked(_) => "blocked",
+            Self::Blocked(..) => "blocked",
             Self::Starting => "starting",
             Self::Running => "running",
             Self::Ready => "ready",
@@ -139,7 +139,7 @@ impl Phase {
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Waiting => Outcome::Waiting,
-            Self::Blocked(_) => Outcome::Blocked,
+            Self::Blocked(..) => Outcome::Blocked,
             Self::Starting
             | Self::Running
             | Self::Ready
@@ -300,7 +300,7 @@ fn apply_to_agent(agent: &mut AgentView, kind: &EventKind, at: Duration) {
         EventKind::AgentQuarantined { exit, duration_ms, usage, restarts } => {
             agent.phase = Phase::Quarantined(End::new(exit, *duration_ms, *usage, *restarts));
         }
-        EventKind::AgentBlocked { by } => agent.phase = Phase::Blocked(by.clone()),
+        EventKind::AgentBlocked { by, why } => agent.phase = Phase::Blocked(by.clone(), why.clone()),
         EventKind::Progress { fraction, status, task } => {
             agent.progress(*fraction, status.as_deref(), task.as_deref());
         }

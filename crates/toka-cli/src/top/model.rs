@@ -336,7 +336,7 @@ impl Model {
         for (name, project) in &self.projects {
             for agent in project.status.agents() {
                 let id = AgentId { project: name.clone(), agent: agent.name.clone() };
-                if fits(&self.filter, &id, agent) {
+                if fits(&self.filter, &id, agent, self.now_ms) {
                     let figures = self.figures.get(&id);
                     rows.push((id, agent, figures));
                 }

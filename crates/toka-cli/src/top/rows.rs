@@ -5,6 +5,7 @@ use std::cmp::{Ordering, Reverse};
 use toka_core::{AgentName, AgentState, AgentStatus, ProjectName};
 
 use super::figures::Figures;
+use crate::terminal::list::doing;
 
 /// One agent of all.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -93,20 +94,14 @@ fn urgency(agent: &AgentStatus) -> u8 {
     }
 }
 
-/// Whether an agent is meant by the text that somebody filters by: every word of it is in its name, its state or what it
-/// says that it does.
-pub(crate) fn fits(filter: &str, id: &AgentId, agent: &AgentStatus) -> bool {
+/// Whether an agent is meant by the text that somebody filters by: every word of it is in its name, its state or what is
+/// shown that it does.
+pub(crate) fn fits(filter: &str, id: &AgentId, agent: &AgentStatus, now_ms: i64) -> bool {
     if filter.is_empty() {
         return true;
     }
-    let progress = [agent.progress.task.as_deref(), agent.progress.status.as_deref()];
-    let text = format!(
-        "{id} {} {} {}",
-        agent.state.as_str(),
-        agent.title,
-        progress.map(Option::unwrap_or_default).join(" ")
-    )
-    .to_lowercase();
+    let doing = doing(agent, now_ms);
+    let text = format!("{id} {} {} {doing}", agent.state.as_str(), agent.title).to_lowercase();
     filter.to_lowercase().split_whitespace().all(|word| text.contains(word))
 }
 
@@ -160,10 +155,10 @@ mod tests {
         status.progress.task = Some("Fetch Invoices".into());
         let id = id("billing-api");
         for fitting in ["", "bill", "READY", "shop/billing", "invoices", "ready api", "  "] {
-            assert!(fits(fitting, &id, &status), "{fitting}");
+            assert!(fits(fitting, &id, &status, 0), "{fitting}");
         }
         for other in ["paused", "db", "ready db"] {
-            assert!(!fits(other, &id, &status), "{other}");
+            assert!(!fits(other, &id, &status, 0), "{other}");
         }
     }
 }

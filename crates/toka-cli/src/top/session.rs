@@ -186,7 +186,11 @@ async fn ask(client: Client, request: Request, agent: AgentId) -> Note {
         Ok(outcome) => {
             let lines = text(&outcome, Words::of(request), Palette::PLAIN);
             let said: Vec<String> = lines.lines().map(|line| format!("{}/{line}", agent.project)).collect();
-            let tone = if code_of(&outcome) == ExitCode::Success { Tone::Good } else { Tone::Bad };
+            let tone = if code_of(&outcome, Words::of(request)) == ExitCode::Success {
+                Tone::Good
+            } else {
+                Tone::Bad
+            };
             Note { text: said.join(", "), tone }
         }
         Err(ClientError::Refused(refused)) => {

@@ -184,7 +184,7 @@ fn shop(size: Size) -> Story {
         usage: Default::default(),
     };
     story.started("shop", "job", 4714).event("shop", "job", ended(3));
-    story.event("shop", "report", EventKind::AgentBlocked { by: name("job") });
+    story.event("shop", "report", EventKind::AgentBlocked { by: name("job"), why: None });
     let again = EventKind::AgentRestarting {
         exit: Exit::Code { code: 1 },
         duration_ms: 10,

@@ -10,7 +10,7 @@ use crate::pressure::Hold;
 use crate::probe::ProbeKind;
 use crate::units::format_duration;
 use crate::watchdog::Stage;
-use crate::{AgentName, Exit, Layer};
+use crate::{AgentName, Exit, Layer, Unmet};
 
 /// Why an agent is not better. As text it may hold what the agent said: escape it before a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,33 @@ pub enum Reason {
     Blocked {
         /// The dependency that did not succeed.
         by: AgentName,
+        /// What was required of it, and how it is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<Box<Unmet>>,
+    },
+    /// The kernel killed processes of this life of it for memory.
+    OomKilled {
+        /// How many.
+        kills: u64,
+        /// Its limit, in bytes, if the host tells.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        limit: Option<u64>,
+    },
+    /// It runs, and came back again and again.
+    Restarted {
+        /// How often within the time over which restarts are counted.
+        count: usize,
+        /// That time, in milliseconds.
+        window_ms: u64,
+        /// How it ended last.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        exit: Option<Exit>,
+    },
+    /// It has not started, since what it waits for is not so yet.
+    Waits {
+        /// What.
+        #[serde(flatten)]
+        unmet: Box<Unmet>,
     },
     /// It failed, and waits for its restart.
     Backoff {
@@ -152,7 +179,10 @@ impl Reason {
             | Self::Wedged { .. }
             | Self::CutOff { .. }
             | Self::ProbeFails { .. } => Verdict::Unhealthy,
+            Self::Waits { .. } => Verdict::Starting,
             Self::HeldBack { .. }
+            | Self::OomKilled { .. }
+            | Self::Restarted { .. }
             | Self::Spinning { .. }
             | Self::NotReady { .. }
             | Self::Late { .. }
@@ -184,7 +214,26 @@ impl fmt::Display for Reason {
                 let plural = if *restarts == 1 { "" } else { "s" };
                 write!(f, "given up after {restarts} restart{plural}: {exit}")
             }
-            Self::Blocked { by } => write!(f, "{by} did not succeed"),
+            Self::Blocked { why: Some(why), .. } => write!(f, "{why}"),
+            Self::Blocked { by, why: None } => write!(f, "{by} did not succeed"),
+            Self::Waits { unmet } => write!(f, "{unmet}"),
+            Self::OomKilled { kills, limit } => {
+                let plural = if *kills == 1 { "a process".to_owned() } else { format!("{kills} processes") };
+                write!(f, "the kernel killed {plural} of it for memory")?;
+                match limit {
+                    Some(limit) => write!(f, ", at {}", crate::ByteSize(*limit)),
+                    None => Ok(()),
+                }
+            }
+            Self::Restarted { count, window_ms, exit } => {
+                let times = if *count == 1 { "once".to_owned() } else { format!("{count} times") };
+                let window = format_duration(Duration::from_millis(*window_ms));
+                write!(f, "restarted {times} within {window}")?;
+                match exit {
+                    Some(exit) => write!(f, ", last after: {exit}"),
+                    None => Ok(()),
+                }
+            }
             Self::Backoff { restarts, exit, .. } => match exit {
                 Some(exit) => write!(f, "waits for restart {restarts}: {exit}"),
                 None => write!(f, "waits for restart {restarts}"),

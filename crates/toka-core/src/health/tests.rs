@@ -46,7 +46,7 @@ fn check(status: AgentStatus, used: Option<Resources>, expected: &Expected, verd
 #[test]
 fn each_state_has_its_verdict() {
     let failed = Exit::Code { code: 3 };
-    let stopped = Exit::Stopped { by: "operator".into() };
+    let stopped = Exit::stopped("operator");
     for (state, verdict, why) in [
         (AgentState::Pending, Verdict::Starting, vec![]),
         (AgentState::Starting, Verdict::Starting, vec![]),
@@ -68,7 +68,7 @@ fn each_state_has_its_verdict() {
             Verdict::Unhealthy,
             vec!["given up after 5 restarts: exit code 3"],
         ),
-        (AgentState::Blocked { by: name("db") }, Verdict::Unhealthy, vec!["db did not succeed"]),
+        (AgentState::Blocked { by: name("db"), why: None }, Verdict::Unhealthy, vec!["db did not succeed"]),
     ] {
         check(in_state(state), None, &Expected::default(), verdict, &why);
     }
@@ -77,7 +77,7 @@ fn each_state_has_its_verdict() {
 #[test]
 fn one_that_should_go_on_and_cannot_is_not_just_stopped() {
     let cut_off = Expected { cut_off: Some("KEY is not set".into()), ..Expected::default() };
-    let ended = AgentState::Ended { exit: Exit::Stopped { by: "SIGTERM".into() } };
+    let ended = AgentState::Ended { exit: Exit::stopped("SIGTERM") };
     let why = ["cannot go on: KEY is not set"];
     check(in_state(ended), None, &cut_off, Verdict::Unhealthy, &why);
     check(ready(), None, &cut_off, Verdict::Healthy, &[]);
@@ -224,12 +224,12 @@ fn a_report_can_be_read_again() {
 fn state() -> impl Strategy<Value = AgentState> {
     let exit = prop_oneof![
         (0..2).prop_map(|code| Exit::Code { code }),
-        Just(Exit::Stopped { by: "test".into() }),
+        Just(Exit::stopped("test")),
         Just(Exit::Unknown)
     ];
     prop_oneof![
         Just(AgentState::Pending),
-        Just(AgentState::Blocked { by: name("dep") }),
+        Just(AgentState::Blocked { by: name("dep"), why: None }),
         Just(AgentState::Starting),
         any::<bool>().prop_map(|ready| AgentState::Running { pid: 7, ready }),
         any::<bool>().prop_map(|ready| AgentState::Paused { pid: 7, ready }),

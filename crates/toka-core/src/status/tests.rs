@@ -54,7 +54,9 @@ fn a_picture_that_was_taken_over_moves_on_like_its_original() {
         Story { status: RunStatus::taken_over(run.expect("begun"), started_ms, seq, agents), seq };
     assert_eq!(other.status, story.status);
     for story in [&mut story, &mut other] {
-        story.tell(Some("a"), started(7)).tell(Some("b"), EventKind::AgentBlocked { by: name("a") });
+        story
+            .tell(Some("a"), started(7))
+            .tell(Some("b"), EventKind::AgentBlocked { by: name("a"), why: None });
     }
     assert_eq!(other.status, story.status);
 }
@@ -99,7 +101,7 @@ fn a_wait_for_the_host_ends_with_the_start_or_the_end() {
     assert_eq!(story.agent("a").held, None);
     story.tell(Some("a"), restarting(1)).tell(Some("a"), EventKind::AgentWaiting { hold });
     assert_eq!((story.agent("a").next_start_ms, story.agent("a").held), (None, Some(hold)));
-    story.tell(Some("b"), EventKind::AgentBlocked { by: name("a") });
+    story.tell(Some("b"), EventKind::AgentBlocked { by: name("a"), why: None });
     assert_eq!(story.agent("b").held, None);
 }
 
@@ -109,11 +111,8 @@ fn what_changed_begins_anew_and_what_did_not_goes_on() {
     for agent in ["a", "b", "c"] {
         story.tell(Some(agent), EventKind::AgentStarting).tell(Some(agent), started(7));
     }
-    let ended = EventKind::AgentEnded {
-        exit: Exit::Stopped { by: "apply".into() },
-        duration_ms: 9,
-        usage: Usage::default(),
-    };
+    let ended =
+        EventKind::AgentEnded { exit: Exit::stopped("apply"), duration_ms: 9, usage: Usage::default() };
     story.tell(Some("b"), ended.clone()).tell(Some("c"), ended);
     story.tell(
         None,

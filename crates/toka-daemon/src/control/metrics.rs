@@ -382,12 +382,12 @@ mod tests {
 
     #[test]
     fn every_state_has_its_word() {
-        let exits = [Exit::Code { code: 0 }, Exit::Code { code: 1 }, Exit::Stopped { by: "x".into() }];
+        let exits = [Exit::Code { code: 0 }, Exit::Code { code: 1 }, Exit::stopped("x")];
         let name = toka_core::AgentName::new("x").expect("a label");
         let mut states = vec![
             AgentState::Pending,
             AgentState::Starting,
-            AgentState::Blocked { by: name },
+            AgentState::Blocked { by: name, why: None },
             AgentState::Backoff { restarts: 1 },
         ];
         for ready in [true, false] {

@@ -240,7 +240,10 @@ impl Watched {
             _ => false,
         };
         let has_begun = former.is_none_or(|former| status.requeues > former.requeues);
+        // Somebody stopped it meanwhile: what was to follow does not any more.
+        let is_overtaken = begins_anew && !has_begun && status.state.is_final() && !status.returns;
         self.obstacle(agent, status).is_some()
+            || is_overtaken
             || (has_begun || !begins_anew) && is_done(&self.command, &status.state)
     }
 

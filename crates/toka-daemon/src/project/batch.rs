@@ -75,7 +75,7 @@ impl Project {
         if matches!(then, Then::BeginAnewAtItsEnd | Then::GoOn(_)) {
             return;
         }
-        let exit = Exit::Stopped { by: by.clone() };
+        let exit = Exit::stopped(by.clone());
         let now: Vec<AgentName> = self.state.stoppable_among(&self.plan, agents).cloned().collect();
         let by = by.clone();
         for agent in now {
@@ -97,6 +97,12 @@ impl Project {
     pub(super) fn comes_back(&self, agent: &AgentName) -> bool {
         let begins = |then: &Then| matches!(then, Then::BeginAnew | Then::BeginAnewAtItsEnd | Then::GoOn(_));
         self.batches.iter().any(|batch| begins(&batch.then) && batch.agents.contains(agent))
+    }
+
+    /// Those that begin anew when they are gone.
+    pub(super) fn returning(&self) -> BTreeSet<AgentName> {
+        let begins = |batch: &&Batch| matches!(batch.then, Then::BeginAnew | Then::BeginAnewAtItsEnd);
+        self.batches.iter().filter(begins).flat_map(|batch| batch.agents.iter().cloned()).collect()
     }
 
     /// Begins agents anew that are gone. When the run ends, what becomes of them is up to the next daemon.

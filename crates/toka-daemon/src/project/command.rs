@@ -136,7 +136,7 @@ impl Project {
             }
             Request::Kill => {
                 self.leave_batches(&agents);
-                let exit = Exit::Stopped { by: by.to_owned() };
+                let exit = Exit::stopped(by.to_owned());
                 agents.iter().for_each(|agent| self.ask_to_stop(agent, exit.clone(), request, by));
             }
             Request::Stop => {

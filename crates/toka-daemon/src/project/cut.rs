@@ -49,7 +49,7 @@ impl Project {
     pub(super) fn leave(&mut self, agent: &AgentName, by: &str, awaits: Awaits) {
         let ending = self.state.ending().map(str::to_owned);
         if let (Parting::UntilTheNextDaemon, Some(ending)) = (self.parting, ending) {
-            self.end_before_it_begins(agent, by, awaits, Exit::Stopped { by: ending });
+            self.end_before_it_begins(agent, by, awaits, Exit::stopped(ending));
         }
     }
 
@@ -116,7 +116,7 @@ impl Project {
     pub(super) fn give_up_cut_off(&mut self, agents: &[AgentName], by: &str) {
         for agent in agents {
             if let Some(awaits) = self.cut_off.remove(agent) {
-                self.end_before_it_begins(agent, by, awaits, Exit::Stopped { by: by.to_owned() });
+                self.end_before_it_begins(agent, by, awaits, Exit::stopped(by.to_owned()));
                 self.members.entry(agent.clone()).and_modify(|member| member.cut_off(None));
             }
         }

@@ -115,12 +115,12 @@ impl Project {
                 self.step(&agent, Happening::StartRequested);
                 self.start(&agent);
             }
-            Action::Block { agent, by } => {
-                self.step(&agent, Happening::DependencyFailed(by.clone()));
-                self.with(&agent, |member| member.handle.block(by));
+            Action::Block { agent, by, why } => {
+                self.step(&agent, Happening::DependencyFailed(by.clone(), Some(why.clone())));
+                self.with(&agent, |member| member.handle.block(by, Some(why)));
             }
             Action::Cancel { agent, by } | Action::Stop { agent, by } => {
-                self.ask_to_stop(&agent, Exit::Stopped { by: by.clone() }, Request::Stop, &by);
+                self.ask_to_stop(&agent, Exit::stopped(by.clone()), Request::Stop, &by);
             }
             // The loop ends when the journal has the end of every agent.
             Action::Finish => {}
@@ -230,7 +230,7 @@ impl Project {
             }
             Order::Interrupt { urgency, by } => self.interrupt(urgency, &by),
             Order::Apply { request, answer } => self.apply(*request, answer).await,
-            Order::Status { answer } => drop(answer.send(Arc::clone(&self.status))),
+            Order::Status { answer } => drop(answer.send(self.status_now())),
             Order::Health { figures, answer } => self.tell_facts(figures, answer),
             Order::Resources { agent, answer } => {
                 let is_alive = self.status.agent(&agent).is_some_and(|agent| agent.state.is_alive());

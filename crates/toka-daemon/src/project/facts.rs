@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toka_core::health::{Expected, Readiness};
-use toka_core::{AgentName, Compatibility, Resources, RunStatus, SandboxMode};
+use toka_core::{AgentName, AgentState, Compatibility, Resources, RunStatus, SandboxMode};
 use toka_keeper::{Keeper, ProcessId};
 use toka_runtime::DiskLimit;
 use toka_store::Health;
@@ -57,6 +57,8 @@ pub(super) fn expected(agent: &Agent) -> Expected {
             SandboxMode::Off => Compatibility::BestEffort,
         },
         metrics: agent.reporting.metrics.iter().map(|metric| metric.name.clone()).collect(),
+        restart_window: (agent.restart.policy != toka_core::RestartPolicy::No)
+            .then_some(agent.restart.window),
         unstartable: None,
         cut_off: None,
     }
@@ -67,7 +69,7 @@ impl Project {
     pub(super) fn tell_facts(&mut self, figures: Figures, answer: oneshot::Sender<Facts>) {
         let of = |(name, member): (&AgentName, &Member)| (name.clone(), Arc::clone(&member.expected));
         let mut facts = Facts {
-            status: Arc::clone(&self.status),
+            status: self.status_now(),
             expected: self.members.iter().map(of).collect(),
             resources: HashMap::new(),
             journal: self.journal.health(),
@@ -86,6 +88,26 @@ impl Project {
             // Whoever asked may be gone.
             let _ = answer.send(facts);
         });
+    }
+
+    /// What the journal says, and of each agent that has not started what it waits for.
+    pub(super) fn status_now(&self) -> Arc<RunStatus> {
+        let waits = |agent: &toka_core::AgentStatus| {
+            let unmet = self.state.waits_for(&self.plan, &agent.name)?;
+            Some((agent.name.clone(), Box::new(unmet)))
+        };
+        let pending = self.status.agents().iter().filter(|agent| agent.state == AgentState::Pending);
+        let waiting: Vec<_> = pending.filter_map(waits).collect();
+        let returning = self.returning();
+        if waiting.is_empty() && returning.is_empty() {
+            return Arc::clone(&self.status);
+        }
+        let mut status = (*self.status).clone();
+        returning.iter().for_each(|agent| status.returns(agent));
+        for (agent, unmet) in waiting {
+            status.waits(&agent, unmet);
+        }
+        Arc::new(status)
     }
 
     fn with_processes(&self) -> Vec<Asked> {

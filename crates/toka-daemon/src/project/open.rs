@@ -31,7 +31,7 @@ use crate::folders::ProjectFolders;
 use crate::journal::{Journal, Stamp};
 use crate::lock::ProjectLock;
 use crate::workplace::Remains;
-use crate::{FolderError, RunError, RunOptions, room, workplace};
+use crate::{FolderError, RunError, RunOptions, identity, room, workplace};
 
 /// A project that is about to run, and how others reach it.
 pub struct Opened {
@@ -63,6 +63,7 @@ impl Project {
         span.record("run", tracing::field::display(run));
         let folders = settle(options.folders()).map_err(RunError::Folder)?;
         let RunOptions { set, plan, declaration, caller, lifetime, toka_exe, .. } = options;
+        identity::claim(&folders)?;
         let lock = ProjectLock::take(&folders.lock(), run).map_err(RunError::Lock)?;
         let ended = match lifetime {
             Lifetime::UntilTasksEnd => clear_left_behind(&folders).await?,

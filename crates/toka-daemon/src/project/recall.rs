@@ -197,7 +197,7 @@ impl History {
     /// Takes note of an end, or of its beginning, while the daemon ends because of `interrupted_by`, if it does.
     fn observe_end(&mut self, event: &EventKind, interrupted_by: Option<&str>) {
         let is_by_it =
-            |exit: &Exit| matches!(exit, Exit::Stopped { by } if Some(by.as_str()) == interrupted_by);
+            |exit: &Exit| matches!(exit, Exit::Stopped { by, .. } if Some(by.as_str()) == interrupted_by);
         match event {
             EventKind::AgentStopping { exit } if is_by_it(exit) => self.is_cut = true,
             EventKind::AgentStopping { exit } => self.ending = Some(exit.clone()),
@@ -337,7 +337,7 @@ mod tests {
     }
 
     fn stopped(by: &str) -> EventKind {
-        ended(Exit::Stopped { by: by.into() })
+        ended(Exit::stopped(by))
     }
 
     fn ended(exit: Exit) -> EventKind {
@@ -398,7 +398,7 @@ mod tests {
         let late = [
             stopping(Exit::Watchdog { limit }),
             interrupted(),
-            stopping(Exit::Stopped { by: "SIGTERM".into() }),
+            stopping(Exit::stopped("SIGTERM")),
             stopped("SIGTERM"),
         ];
         check("on-watchdog", [lived(), late.to_vec()].concat(), room);
@@ -406,7 +406,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_daemon_is_gone_on_with_once() {
-        let by = || Exit::Stopped { by: "SIGTERM".into() };
+        let by = || Exit::stopped("SIGTERM");
         let adopted = || EventKind::RunAdopted { agents: 1 };
         let killed = vec![EventKind::AgentStarting, started(), interrupted(), stopping(by())];
         let check = |more: &[EventKind], expected: Option<Awaits>| {

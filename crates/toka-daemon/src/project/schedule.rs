@@ -193,7 +193,7 @@ impl Project {
         if self.state.waits_for_clock(&self.plan, agent) {
             let message = "its schedule has no more times, and it was never started".to_owned();
             drop(self.journal.record(Some(agent.clone()), EventKind::Warning { message }));
-            self.ask_to_stop(agent, Exit::Stopped { by: CLOCK.to_owned() }, Request::Stop, CLOCK);
+            self.ask_to_stop(agent, Exit::stopped(CLOCK.to_owned()), Request::Stop, CLOCK);
         }
     }
 }

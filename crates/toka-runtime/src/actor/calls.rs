@@ -183,7 +183,7 @@ fn shortened(exit: Exit) -> Exit {
     match exit {
         Exit::Denied { reason } => Exit::Denied { reason: cut(reason) },
         Exit::StartFailed { reason } => Exit::StartFailed { reason: cut(reason) },
-        Exit::Stopped { by } => Exit::Stopped { by: cut(by) },
+        Exit::Stopped { by, .. } => Exit::stopped(cut(by)),
         exit => exit,
     }
 }

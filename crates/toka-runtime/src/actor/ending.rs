@@ -13,7 +13,7 @@ use super::Actor;
 use super::hooks::Occasion;
 use crate::Processes;
 use crate::countdown::Countdown;
-use crate::exit_reason::exit_reason;
+use crate::exit_reason::{exit_reason, stopped};
 
 /// How long the last messages and the last output may take. Their senders are gone, so that all of it is in buffers.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -24,7 +24,7 @@ impl<P: Processes> Actor<P> {
         self.grace = None;
         self.hear_last_words().await;
         let exit = match &self.state {
-            AgentState::Stopping { exit } => exit.clone(),
+            AgentState::Stopping { exit } => stopped(exit.clone(), self.status, self.killed),
             _ => self.bitten().unwrap_or_else(|| exit_reason(self.status, &usage, self.profile.memory)),
         };
         self.hooks = None;

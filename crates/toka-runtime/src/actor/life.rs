@@ -33,7 +33,7 @@ impl<P: Processes> Actor<P> {
         if first {
             self.born = self.begun;
         }
-        (self.comeback, self.turn, self.status, self.grace) = (None, None, None, None);
+        (self.comeback, self.turn, self.status, self.grace, self.killed) = (None, None, None, None, None);
         self.readiness = Readiness::default();
         self.remarks.clear();
         let durable = self.emit(EventKind::AgentStarting);
@@ -245,10 +245,10 @@ impl<P: Processes> Actor<P> {
     /// Ends it at once.
     pub(super) async fn kill(&mut self, by: String) {
         match self.state {
-            _ if !self.has_process() => self.finish(Exit::Stopped { by }).await,
+            _ if !self.has_process() => self.finish(Exit::stopped(by)).await,
             AgentState::Stopping { .. } if self.state.is_asked_to_stop() => self.kill_now(),
             _ => {
-                let exit = Exit::Stopped { by };
+                let exit = Exit::stopped(by);
                 self.emit(EventKind::AgentStopping { exit: exit.clone() }).await;
                 self.step(Happening::StopRequested(exit.clone()));
                 self.timeout = Countdown::Never;
@@ -263,10 +263,18 @@ impl<P: Processes> Actor<P> {
     fn kill_now(&mut self) {
         self.call_off_start = None;
         self.call_off_hooks();
+        self.mark_killed(Duration::ZERO);
         self.profile.stop.grace = Duration::ZERO;
         self.grace = None;
         if self.spawning.is_none() {
             self.processes.kill(self.profile.id);
+        }
+    }
+
+    /// Its main process has not ended by itself; what only its descendants make of the grace period is not told.
+    fn mark_killed(&mut self, after: Duration) {
+        if self.status.is_none() {
+            self.killed.get_or_insert(after);
         }
     }
 
@@ -275,6 +283,7 @@ impl<P: Processes> Actor<P> {
         if self.grace.is_some_and(|grace| grace <= now) {
             self.grace = None;
             self.tell_unkept_word().await;
+            self.mark_killed(self.profile.stop.grace);
             self.processes.kill(self.profile.id);
         }
         if self.timeout.deadline().is_some_and(|deadline| deadline <= now) {

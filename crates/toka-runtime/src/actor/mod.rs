@@ -22,11 +22,12 @@ mod watchdog;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use toka_core::restart::Lives;
 use toka_core::rpc::{Metrics, Progress};
 use toka_core::state::Happening;
-use toka_core::{AgentName, AgentState, Decision, EventKind, Exit, Request, RestartPolicy};
+use toka_core::{AgentName, AgentState, Decision, EventKind, Exit, Request, RestartPolicy, Unmet};
 use toka_keeper::{KeeperEvent, Status};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -64,6 +65,8 @@ pub(crate) enum Order {
     Block {
         /// Which.
         by: AgentName,
+        /// What was required of it.
+        why: Option<Box<Unmet>>,
     },
     /// It cannot be started.
     Refuse {
@@ -172,6 +175,8 @@ pub(crate) struct Actor<P> {
     status: Option<Status>,
     timeout: Countdown,
     grace: Option<Instant>,
+    /// How long it had when it was killed, if it was.
+    killed: Option<Duration>,
     door: Option<Door>,
     reach: DoorReach,
     groups: Groups,
@@ -226,6 +231,7 @@ impl<P: Processes> Actor<P> {
             status: None,
             timeout: Countdown::Never,
             grace: None,
+            killed: None,
             door: None,
             reach: DoorReach::SameUser,
             groups: Groups::Made,
@@ -343,9 +349,9 @@ impl<P: Processes> Actor<P> {
                     self.accept(request, by).await;
                 }
             }
-            Order::Block { by } if self.state == AgentState::Pending => {
-                self.emit(EventKind::AgentBlocked { by: by.clone() }).await;
-                self.step(Happening::DependencyFailed(by));
+            Order::Block { by, why } if self.state == AgentState::Pending => {
+                self.emit(EventKind::AgentBlocked { by: by.clone(), why: why.clone() }).await;
+                self.step(Happening::DependencyFailed(by, why));
             }
             Order::Refuse { exit } if self.state == AgentState::Pending => self.finish(exit).await,
             Order::Block { .. } | Order::Refuse { .. } => {}
@@ -370,9 +376,9 @@ impl<P: Processes> Actor<P> {
             Request::Restart if !self.has_process() => self.start().await,
             Request::Pause => self.pause().await,
             Request::Resume => self.resume().await,
-            Request::Stop => self.stop(Exit::Stopped { by }).await,
+            Request::Stop => self.stop(Exit::stopped(by)).await,
             // What comes after the end is up to whoever asked: a new actor.
-            Request::Restart => self.stop(Exit::Stopped { by: format!("{by} (restart)") }).await,
+            Request::Restart => self.stop(Exit::stopped(format!("{by} (restart)"))).await,
             Request::Kill => self.kill(by).await,
         }
     }

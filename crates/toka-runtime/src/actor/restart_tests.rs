@@ -133,7 +133,7 @@ async fn a_stop_during_the_wait_ends_it_without_another_life() {
     fail(&mut rig).await;
     assert_eq!(rig.agent.ask(Request::Stop, "operator").await, Decision::Accept);
     let EventKind::AgentEnded { exit, .. } = end_of(&mut rig).await else { panic!("it ends") };
-    assert_eq!(exit, Exit::Stopped { by: "operator".into() });
+    assert_eq!(exit, Exit::stopped("operator"));
     assert!(rig.asked.try_recv().is_err(), "nothing is started, signalled or killed");
 }
 
@@ -144,7 +144,7 @@ async fn a_stop_between_the_exit_and_the_end_of_the_tree_is_heard() {
     assert_eq!(rig.agent.ask(Request::Stop, "operator").await, Decision::Accept);
     rig.gone(Usage::default());
     let EventKind::AgentEnded { exit, .. } = end_of(&mut rig).await else { panic!("it ends") };
-    assert_eq!(exit, Exit::Stopped { by: "operator".into() });
+    assert_eq!(exit, Exit::stopped("operator"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,7 +158,7 @@ async fn a_stop_during_the_stop_of_a_clock_is_the_last_word() {
     assert_eq!(rig.agent.ask(Request::Stop, "operator").await, Decision::Accept);
     rig.gone(Usage::default());
     let EventKind::AgentEnded { exit, .. } = end_of(&mut rig).await else { panic!("it ends") };
-    assert_eq!(exit, Exit::Stopped { by: "operator".into() });
+    assert_eq!(exit, Exit::stopped("operator"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -84,7 +84,7 @@ async fn a_stop_is_a_signal_then_a_kill_and_ends_only_when_all_are_gone() {
     assert!(matches!(rig.event().await, EventKind::AgentStopping { .. }));
     assert!(rig.events.try_recv().is_err(), "not before the last process is gone");
     rig.gone(Usage::default());
-    assert_eq!(exit_of(&mut rig).await, Exit::Stopped { by: "operator".into() });
+    assert_eq!(exit_of(&mut rig).await, Exit::stopped("operator").killed(Duration::from_secs(10)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,14 +106,14 @@ async fn a_stop_during_the_start_is_done_after_it() {
     rig.answer_spawn(enforcement(OWN, OWN)).await;
     assert!(matches!(rig.asked().await, Asked::Signal(15)));
     rig.gone(Usage::default());
-    assert_eq!(exit_of(&mut rig).await, Exit::Stopped { by: "operator".into() });
+    assert_eq!(exit_of(&mut rig).await, Exit::stopped("operator"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_before_the_start_needs_no_process() {
     let mut rig = Rig::new(|_| ());
     rig.agent.ask(Request::Stop, "SIGINT").await;
-    assert_eq!(exit_of(&mut rig).await, Exit::Stopped { by: "SIGINT".into() });
+    assert_eq!(exit_of(&mut rig).await, Exit::stopped("SIGINT"));
     assert!(rig.asked.try_recv().is_err());
 }
 
@@ -280,6 +280,6 @@ async fn a_task_gets_a_group_of_its_own_and_its_usage_is_told() {
 async fn a_dependency_that_failed_blocks() {
     let mut rig = Rig::new(|_| ());
     let by = toka_core::Name::new("dep").expect("a label");
-    rig.agent.block(by.clone());
-    assert_eq!(rig.event().await, EventKind::AgentBlocked { by });
+    rig.agent.block(by.clone(), None);
+    assert_eq!(rig.event().await, EventKind::AgentBlocked { by, why: None });
 }

@@ -8,7 +8,7 @@ use toka_daemon::control::client::ClientError;
 use toka_daemon::control::stream::ExecBody;
 use toka_daemon::control::stream::frame::End;
 
-use crate::commands::reach::{AgentRef, Reach, block_on, failure};
+use crate::commands::reach::{AgentRef, Purpose, Reach, block_on, failure};
 use crate::failure::{self, Failure};
 use crate::remote::raw::RawTerminal;
 use crate::remote::{Interrupts, Keyboard, Outcome, Screen, Session, size, status_of};
@@ -75,7 +75,7 @@ async fn execute(wanted: &Wanted) -> anyhow::Result<Result<Outcome, ClientError>
         term: std::env::var("TERM").ok().filter(|term| on_terminal && !term.is_empty()),
         input,
     };
-    let found = wanted.reach.find(std::slice::from_ref(&wanted.agent)).await?;
+    let found = wanted.reach.find(std::slice::from_ref(&wanted.agent), Purpose::Act).await?;
     let stream = match found.client.exec(found.name(), &wanted.agent.agent, &body).await {
         Ok(stream) => stream,
         Err(ClientError::Refused(refused)) if UNEXECUTED.contains(&refused.exit_code) => {

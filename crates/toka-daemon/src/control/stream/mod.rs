@@ -115,7 +115,8 @@ async fn running(handle: &ProjectHandle, agent: &str) -> Result<AgentStatus, Err
         AgentState::Pending => "has not started yet".to_owned(),
         AgentState::Starting => "is only starting".to_owned(),
         AgentState::Backoff { .. } => "waits for its next start".to_owned(),
-        AgentState::Blocked { by } => format!("is blocked by {by}"),
+        AgentState::Blocked { why: Some(why), .. } => format!("is blocked: {why}"),
+        AgentState::Blocked { by, why: None } => format!("is blocked by {by}"),
         AgentState::Ended { exit } | AgentState::Quarantined { exit, .. } => format!("has ended: {exit}"),
     };
     let error =

@@ -1,0 +1,186 @@
+//! No end is told as another, and every wait, block and refusal names its reason: in text and in JSON.
+
+use serde_json::Value;
+use toka_tests::{Document, Finished, Need, Scene, User, as_both_users, require};
+
+as_both_users!(
+    one_that_had_to_be_killed_is_told_apart_from_one_that_went,
+    who_is_blocked_knows_by_what_and_why,
+    who_waits_says_for_what,
+    a_start_that_comes_to_nothing_says_so,
+    a_wait_for_readiness_that_never_was_is_no_success,
+    who_comes_back_again_and_again_is_not_healthy,
+);
+
+fn exit_code_of(finished: &Finished, expected: i32) {
+    assert_eq!(finished.code, Some(expected), "{finished:#?}");
+}
+
+/// Text without its layout: tables wrap.
+fn flat(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn one_that_had_to_be_killed_is_told_apart_from_one_that_went(user: User) {
+    let scene = Scene::new(user);
+    let deaf = "trap '' INT; echo up; while :; do sleep 0.05; done";
+    let goes = "trap 'exit 0' INT; echo up; while :; do sleep 0.05; done";
+    let service = |name: &str, script: &str| {
+        Document::service(name, script)
+            .spec("stop: {signal: SIGINT, grace_period: 300ms}")
+            .spec("readiness_probe: {log_line: up}")
+    };
+    let work = Document::shell("work", "true")
+        .section("dependencies: {required: {deaf: {condition: ready}, goes: {condition: ready}}}");
+    let agents = [service("deaf", deaf), service("goes", goes), work];
+    let plain = scene.toka_run(&agents, &[]);
+    exit_code_of(&plain, 0);
+    let text = flat(&plain.stdout);
+    assert!(text.contains("deaf stopped by end of run (killed after 300ms)"), "{plain:#?}");
+    assert!(!text.contains("goes stopped by end of run (killed"), "{plain:#?}");
+    let json = scene.toka_run(&agents, &["--json"]);
+    assert_eq!(json.exit_of("deaf")["killed_after"]["nanos"], 300_000_000, "{json:#?}");
+    assert!(json.exit_of("goes")["killed_after"].is_null(), "{json:#?}");
+}
+
+fn who_is_blocked_knows_by_what_and_why(user: User) {
+    let scene = Scene::new(user);
+    let agents = [
+        Document::shell("s", "echo starting"),
+        Document::shell("d", "true")
+            .section("dependencies: {required: {s: {reason: r, condition: {log_line: ready to serve}}}}"),
+        Document::shell("e", "true").after(&["d"]),
+    ];
+    let plain = scene.toka_run(&agents, &[]);
+    exit_code_of(&plain, 1);
+    let why = "blocked by s: s ended without writing \"ready to serve\": succeeded";
+    let text = flat(&plain.stdout);
+    assert_eq!(text.matches(&format!("d: {why}")).count(), 1, "{plain:#?}");
+    assert_eq!(
+        text.matches(&format!("e: {why}")).count(),
+        1,
+        "who depends on it is told the same: {plain:#?}"
+    );
+    assert!(text.contains("d.yaml:"), "the line that asks for it: {plain:#?}");
+    let json = scene.toka_run(&agents, &["--json"]);
+    let blocked = json.events().into_iter().find(|event| event["type"] == "agent_blocked").expect("an event");
+    assert_eq!(blocked["why"]["on"], "s");
+    assert_eq!(blocked["why"]["condition"], "log line \"ready to serve\"");
+    let summary = json.events().pop().expect("a summary");
+    assert!(summary["agents"].to_string().contains("blocked_why"), "{summary}");
+}
+
+fn waiting() -> [Document; 2] {
+    let probe =
+        "readiness_probe: {exec: {command: [test, -e, gate]}, period: 100ms, failure_threshold: 9999}";
+    [
+        Document::service("a", "while :; do test -e gone && exit 3; sleep 0.05; done")
+            .spec(probe)
+            .spec("restart: \"no\"")
+            .section("security: {capabilities_required: [filesystem-read]}"),
+        Document::service("b", "sleep 600").section("dependencies: {required: {a: {condition: ready}}}"),
+    ]
+}
+
+fn who_waits_says_for_what(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&waiting());
+    let unmet = detached.inspect("b");
+    assert_eq!(unmet["waits"]["on"], "a", "{unmet}");
+    assert_eq!(unmet["waits"]["text"], "a is not ready");
+    for words in [&["ps"][..], &["health"], &["health", "b"]] {
+        let shown = flat(&detached.toka(words).stdout);
+        assert!(shown.contains("a is not ready"), "{words:?}: {shown}");
+    }
+}
+
+fn a_start_that_comes_to_nothing_says_so(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&waiting());
+    detached.toka(&["stop", "b"]);
+    let (started, ()) = std::thread::scope(|scope| {
+        let start = scope.spawn(|| detached.try_toka(&["start", "b"]));
+        // What it waits for ends: it never comes.
+        scene.write(&scene.workspace().join("gone"), "");
+        (start.join().expect("it returns"), ())
+    });
+    exit_code_of(&started, 1);
+    assert!(started.stdout.contains("not started: a ended without being ready: exit code 3"), "{started:#?}");
+
+    // A restart that somebody overtakes returns at once, and is no success.
+    let deaf = Document::service("deaf", "trap '' TERM; echo up; while :; do sleep 0.05; done")
+        .spec("stop: {grace_period: 2s}")
+        .spec("readiness_probe: {log_line: up}");
+    let other = Scene::new(user);
+    let detached = other.detach(&[deaf]);
+    detached.toka(&["wait", "--for", "ready", "deaf"]);
+    let restarted = std::thread::scope(|scope| {
+        let restart = scope.spawn(|| detached.try_toka(&["restart", "deaf"]));
+        while detached.state("deaf") != "stopping" {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        detached.toka(&["stop", "deaf"]);
+        restart.join().expect("it returns")
+    });
+    exit_code_of(&restarted, 1);
+    assert!(restarted.stdout.contains("not restarted: stopped by operator"), "{restarted:#?}");
+}
+
+fn a_wait_for_readiness_that_never_was_is_no_success(user: User) {
+    let scene = Scene::new(user);
+    let never = Document::service("never", "sleep 0.3")
+        .spec("readiness_probe: {exec: {command: ['false']}, period: 100ms, failure_threshold: 99}")
+        .spec("restart: \"no\"");
+    let was = Document::service("was", "echo up; sleep 0.3")
+        .spec("readiness_probe: {log_line: up}")
+        .spec("restart: \"no\"");
+    let detached = scene.detach(&[never, was]);
+    let waited = detached.try_toka(&["wait", "--for", "ready", "never"]);
+    exit_code_of(&waited, 1);
+    assert!(waited.stderr.contains("never: it ended without being ready: succeeded"), "{waited:#?}");
+    detached.toka(&["wait", "was"]);
+    exit_code_of(&detached.try_toka(&["wait", "--for", "ready", "was"]), 0);
+}
+
+fn who_comes_back_again_and_again_is_not_healthy(user: User) {
+    let scene = Scene::new(user);
+    let flaps = Document::service(
+        "flaps",
+        "test -e two && exec sleep 600; test -e one && touch two || touch one; exit 4",
+    )
+    .spec("restart: {policy: always, max_restarts: 9, backoff: {initial: 1ms}}")
+    .section("security: {capabilities_required: [filesystem-read, filesystem-write]}");
+    let detached = scene.detach(&[flaps]);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while detached.inspect("flaps")["restart_count"] != 2 || detached.state("flaps") != "running" {
+        assert!(std::time::Instant::now() < deadline, "{}", detached.inspect("flaps"));
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let health: Value =
+        serde_json::from_str(&detached.try_toka(&["health", "flaps", "--json"]).stdout).expect("JSON");
+    let text = health.to_string();
+    assert!(text.contains("\"degraded\"") && text.contains("\"restarted\""), "{health}");
+    let shown = flat(&detached.try_toka(&["health"]).stdout);
+    assert!(shown.contains("restarted 2 times within 10m00s, last after: exit code 4"), "{shown}");
+}
+
+#[test]
+fn a_child_that_the_kernel_killed_for_memory_is_told() {
+    let Some(scene) = User::root().filter(|_| require(&[Need::Root])).map(Scene::new) else { return };
+    let file = scene.workspace().join("eat.py");
+    scene.write(&file, "b = []\nwhile True: b.append(b'x' * (8 << 20))\n");
+    let limits = "security: {capabilities_required: [filesystem-read], resource_limits: {max_memory: 64MB}}";
+    let agents = [
+        Document::shell("goes-on", "/usr/bin/python3 eat.py; exit 0").section(limits),
+        Document::shell("exits-seven", "/usr/bin/python3 eat.py || exit 7").section(limits),
+    ];
+    let ran = scene.toka_run(&agents, &[]);
+    exit_code_of(&ran, 1);
+    let text = flat(&ran.stdout);
+    for said in [
+        "exits-seven: exit code 7; the kernel killed a process of it for memory",
+        "goes-on: succeeded; the kernel killed a process of it for memory",
+    ] {
+        assert!(text.contains(said), "{said}: {ran:#?}");
+    }
+}
