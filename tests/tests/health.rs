@@ -118,7 +118,7 @@ fn one_that_is_given_up_or_blocked_says_why(user: User) {
     assert_eq!(finished.code, Some(1), "{finished:#?}");
     let told = scene.toka(&["health"]).stdout;
     assert!(told.contains("given up after 2 restarts: exit code 3"), "{told}");
-    assert!(told.contains("flapping did not succeed"), "{told}");
+    assert!(told.contains("flapping ended without being ready: exit code 3"), "{told}");
 }
 
 fn memory_close_to_its_limit_is_seen(user: User) {

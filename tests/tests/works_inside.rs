@@ -23,6 +23,7 @@ as_both_users!(
     python_finds_terminals_sockets_and_processes,
     npm_works,
     processes_inside_see_each_other,
+    home_is_the_same_for_all_who_ask,
 );
 
 /// Everything in the workspace may be read and written, and these kinds of program run.
@@ -42,6 +43,23 @@ fn script(scene: &Scene, script: &str) -> String {
     let output = finished.success();
     scene.assert_nothing_left();
     output
+}
+
+fn home_is_the_same_for_all_who_ask(user: User) {
+    let scene = Scene::new(user);
+    let ask = "echo \"$HOME\"; echo ~; eval echo ~$(id -un); getent passwd $(id -u) | cut -d: -f6
+        /usr/bin/python3 -c 'import os, pwd; print(os.path.expanduser(\"~\")); print(pwd.getpwuid(os.getuid()).pw_dir)'
+        cat /etc/passwd | wc -l";
+    let agent = toka_tests::Document::shell("asks", &format!("({ask}) > \"$TOKA_ARTIFACTS/homes\""));
+    let ran = scene.toka_run(&[agent], &[]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    let told = scene.artifact("asks", "homes");
+    let mut homes: Vec<&str> = told.lines().collect();
+    let users: usize = homes.pop().and_then(|count| count.trim().parse().ok()).expect("a number");
+    let home = scene.state().join("projects").join(scene.name()).join("agents/asks/home");
+    assert!(homes.iter().all(|told| Path::new(told) == home) && homes.len() == 6, "{told}");
+    let host = std::fs::read_to_string("/etc/passwd").expect("a database").lines().count();
+    assert!(users >= host, "the others are as they were");
 }
 
 fn a_shell_works(user: User) {

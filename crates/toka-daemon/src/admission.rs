@@ -28,10 +28,13 @@ use crate::reporting::channel::Channel;
 use crate::secrets::{FoundSecret, Source};
 use crate::sections::sections;
 use crate::users::UserError;
-use crate::{dotenv, enforceable, secrets};
+use crate::{dotenv, enforceable, passwd, secrets};
 
 /// Longest environment file, in bytes; the kernel takes 2 MiB of arguments and environment as a rule (execve(2)).
 const MAX_ENVIRONMENT_FILE: u64 = 1024 * 1024;
+
+/// Longest user database that is shown with another home, in bytes. A longer one is shown as it is.
+const MAX_PASSWD: u64 = 256 * 1024;
 
 /// What admission needs to know besides the agent.
 #[derive(Clone, Copy)]
@@ -53,6 +56,8 @@ pub(crate) struct Admitted {
     pub(crate) secrets: Vec<FoundSecret>,
     /// What is to be said of it when it is started.
     pub(crate) warnings: Vec<String>,
+    /// The user database that it sees; `None` for the host's.
+    pub(crate) passwd: Option<String>,
     /// What it may know of its declaration, as [`crate::sections`] puts it.
     pub(crate) sections: String,
 }
@@ -121,10 +126,11 @@ impl Admission<'_> {
             format!("{} is not there ({}): nothing of it is granted", it.value.display(), it.origin)
         });
         let warnings = warnings.collect();
+        let passwd = self.passwd(&env, &plan);
         let (env, plan) = (env.into_iter().collect(), Arc::new(plan.bare()));
         let command = Command { program, argv, env, plan, terminal };
         let sections = sections(self.agent).to_string();
-        Some(Admitted { folders, command, secrets, warnings, sections })
+        Some(Admitted { folders, command, secrets, warnings, passwd, sections })
     }
 
     fn problem(
@@ -367,6 +373,17 @@ impl Admission<'_> {
             watchdog: self.agent.watchdog,
         };
         assemble(process, files, surroundings)
+    }
+
+    /// The host's user database, in which the agent's user lives where its HOME says.
+    fn passwd(&self, env: &BTreeMap<OsString, OsString>, plan: &SandboxPlan) -> Option<String> {
+        let own = || (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        let (uid, gid) = plan.run_as.as_ref().map_or_else(own, |user| (user.uid, user.gid));
+        let home = std::path::Path::new(env.get(OsStr::new("HOME"))?);
+        let user = env.get(OsStr::new("USER")).and_then(|user| user.to_str());
+        let name = user.unwrap_or(self.agent.name.as_str());
+        let text = toka_files::read_named("/etc/passwd".as_ref(), MAX_PASSWD).ok()?;
+        passwd::with_home(&String::from_utf8(text).ok()?, passwd::Owner { uid, gid, name, home })
     }
 
     /// What is executed. The rules know the program already when it is where they look; the agent's own PATH may name

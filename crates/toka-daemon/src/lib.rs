@@ -25,6 +25,7 @@ mod lock;
 pub mod logs;
 mod objectives;
 mod options;
+mod passwd;
 mod problem;
 mod project;
 mod reporting;

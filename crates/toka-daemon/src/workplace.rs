@@ -10,7 +10,7 @@ use thiserror::Error;
 use toka_sandbox::AgentFolders;
 use toka_sandbox::plan::RunAs;
 
-use crate::{sections, tree};
+use crate::{passwd, sections, tree};
 
 /// A folder that could not be made or emptied.
 #[derive(Debug, Error)]
@@ -96,11 +96,16 @@ pub(crate) fn set_up(folders: &AgentFolders, remains: Remains) -> Result<(), Fol
 ///
 /// # Errors
 /// When it cannot be written.
-pub(crate) fn tell(folders: &AgentFolders, sections: &str) -> Result<(), FolderError> {
-    let path = folders.door.join(sections::FILE);
+pub(crate) fn tell(folders: &AgentFolders, sections: &str, passwd: Option<&str>) -> Result<(), FolderError> {
+    put(&folders.door.join(sections::FILE), sections)?;
+    passwd.map_or(Ok(()), |text| put(&folders.door.join(passwd::FILE), text))
+}
+
+fn put(path: &Path, text: &str) -> Result<(), FolderError> {
+    let path = path.to_owned();
     let beside = path.with_extension("new");
     // In one step: a check of an objective may read it, and the one of an earlier life cannot be written to.
-    std::fs::write(&beside, sections)
+    std::fs::write(&beside, text)
         .and_then(|()| std::fs::set_permissions(&beside, Permissions::from_mode(0o444)))
         .and_then(|()| std::fs::rename(&beside, &path))
         .map_err(|source| FolderError { what: "write", path, source })

@@ -24,22 +24,6 @@ use crate::places::{Place, Places};
 use crate::plan::{Access, Bind, Links, Need};
 use crate::sys::{self, MountAttributes, Reach};
 
-/// Secrets below /etc that root owns; covered where Landlock is not there to keep them out.
-const SECRETS: [&str; 12] = [
-    "/etc/shadow",
-    "/etc/shadow-",
-    "/etc/gshadow",
-    "/etc/gshadow-",
-    "/etc/sudoers",
-    "/etc/sudoers.d",
-    "/etc/ssh",
-    "/etc/ssl/private",
-    "/etc/wireguard",
-    "/etc/openvpn",
-    "/etc/NetworkManager",
-    "/etc/krb5.keytab",
-];
-
 /// How often a place is opened that is replaced again and again before something could be attached to it.
 const REPLACED: usize = 200;
 
@@ -269,8 +253,9 @@ fn system_entries(host: &HostFacts) -> Result<Vec<(PathBuf, Entry)>> {
         let attributes = MountAttributes::READ_ONLY.and(MountAttributes::NO_SUID);
         entries.push((device.into(), Entry::Mount(open_source(Path::new(device), attributes)?, Place::File)));
     }
-    if host.uid == 0 && host.landlock_abi == 0 {
-        for secret in SECRETS.iter().map(Path::new).filter(|path| path.exists()) {
+    // Elsewhere Landlock keeps them out.
+    if host.landlock_abi == 0 {
+        for secret in host.system.secrets.iter().map(PathBuf::as_path).filter(|path| path.exists()) {
             let cover = if secret.is_dir() { Path::new("/proc/self/fdinfo") } else { Path::new("/dev/null") };
             let place = Place::like(secret);
             entries.push((secret.to_owned(), Entry::Mount(open_source(cover, hardened())?, place)));

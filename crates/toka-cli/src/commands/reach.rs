@@ -173,7 +173,22 @@ impl Reach {
         let left = Folders::find(self.state_dir.as_deref())
             .map(|folders| orphaned(&folders.run))
             .unwrap_or_default();
-        if left.is_empty() { nothing_runs() } else { daemon_is_gone(&left) }
+        if left.is_empty() { self.nothing_is_there() } else { daemon_is_gone(&left) }
+    }
+
+    /// That nothing runs, and where nobody answered: the state folder may be another one than was meant.
+    fn nothing_is_there(&self) -> Failure {
+        let Ok(folders) = Folders::find(self.state_dir.as_deref()) else { return nothing_runs() };
+        let (state, run) = (folders.state.display(), folders.run.display());
+        if !folders.state.exists() {
+            return Failure::new(
+                ExitCode::NoDaemon,
+                format!("nothing runs: there is no state folder {state}"),
+            )
+            .help("name the one that is meant with --state-dir or TOKA_STATE_DIR");
+        }
+        Failure::new(ExitCode::NoDaemon, format!("nothing runs: nobody answers in {run}"))
+            .help("start something with `toka run`, or in the background with `toka run --detach`")
     }
 
     /// The project that was said, by the option or with the agents.

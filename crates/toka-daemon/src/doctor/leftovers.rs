@@ -1,11 +1,14 @@
 //! What runs left that were ended together with their keeper: folders of sockets and secrets, control groups, mounts. They
 //! are only listed here. The next run of the same project removes its own.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use toka_sandbox::cgroup::Layout;
+
+use crate::folders::group_name;
 
 /// Something that was left.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +24,10 @@ pub(super) fn find(state: &Path, run: &Path, layout: &Layout) -> Vec<Leftover> {
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let roots = [&layout.unified, &layout.memory, &layout.cpu, &layout.pids, &layout.freezer];
-    let groups: Vec<PathBuf> = roots.into_iter().flatten().flat_map(|root| dead_groups(root)).collect();
+    let groups: Vec<PathBuf> = {
+        let dead = groups_of_dead_projects(state, &locks);
+        roots.into_iter().flatten().flat_map(|root| dead_groups(root, &dead)).collect()
+    };
     let cured = |cure: fn(&Path) -> String| move |path: PathBuf| Leftover { cure: cure(&path), path };
     let runs = dead_runs(state, run, &locks).into_iter().map(cured(|path| {
         let project = path.file_name().unwrap_or_default().to_string_lossy();
@@ -37,11 +43,21 @@ pub(super) fn find(state: &Path, run: &Path, layout: &Layout) -> Vec<Leftover> {
 /// Run folders of projects whose lock nobody holds.
 fn dead_runs(state: &Path, run: &Path, locks: &str) -> Vec<PathBuf> {
     let is_dead = |folder: &PathBuf| {
-        let lock = folder.file_name().map(|project| state.join("projects").join(project).join("lock"));
-        let inode = lock.and_then(|lock| lock.metadata().ok()).map(|data| data.ino());
-        !inode.is_some_and(|inode| is_locked(inode, locks))
+        folder.file_name().is_none_or(|project| !is_held(&state.join("projects").join(project), locks))
     };
     children(run).into_iter().filter(|folder| folder.is_dir()).filter(is_dead).collect()
+}
+
+/// Whether somebody runs the project whose folder this is.
+fn is_held(project: &Path, locks: &str) -> bool {
+    project.join("lock").metadata().is_ok_and(|lock| is_locked(lock.ino(), locks))
+}
+
+/// The names of the groups of projects that nobody runs. Of one that runs, groups are empty between two lives; and whether those
+/// of another state folder are in use is not known here.
+fn groups_of_dead_projects(state: &Path, locks: &str) -> BTreeSet<String> {
+    let projects = children(&state.join("projects")).into_iter().filter(|project| !is_held(project, locks));
+    projects.map(|project| group_name(&project)).collect()
 }
 
 /// Whether the kernel's list of locks has one on this file (proc_locks(5)). To look there disturbs nobody, whereas a lock that
@@ -54,10 +70,10 @@ pub(crate) fn is_locked(inode: u64, locks: &str) -> bool {
     })
 }
 
-/// Groups of Toka's without a process, below one of ours.
-fn dead_groups(root: &Path) -> Vec<PathBuf> {
+/// Those of these groups that have no process.
+fn dead_groups(root: &Path, names: &BTreeSet<String>) -> Vec<PathBuf> {
     let ours = |path: &PathBuf| {
-        path.is_dir() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("toka-"))
+        path.is_dir() && path.file_name().is_some_and(|name| names.contains(&*name.to_string_lossy()))
     };
     children(root).into_iter().filter(ours).filter(|group| is_empty(group)).collect()
 }
@@ -112,11 +128,12 @@ mod tests {
             fs::write(root.path().join(path).join("cgroup.procs"), processes).expect("room");
         };
         for (path, processes) in
-            [("toka-1", ""), ("toka-1/shop", ""), ("toka-2", ""), ("toka-2/shop", "7\n"), ("other", "")]
+            [("toka-1", ""), ("toka-1/shop", ""), ("toka-2", ""), ("toka-2/shop", "7\n"), ("toka-3", "")]
         {
             group(path, processes);
         }
-        assert_eq!(dead_groups(root.path()), [root.path().join("toka-1")]);
+        let dead = ["toka-1", "toka-2"].map(str::to_owned).into();
+        assert_eq!(dead_groups(root.path(), &dead), [root.path().join("toka-1")]);
     }
 
     #[test]

@@ -99,10 +99,16 @@ impl Project {
         self.batches.iter().any(|batch| begins(&batch.then) && batch.agents.contains(agent))
     }
 
-    /// Those that begin anew when they are gone.
+    /// Those that begin anew when they are gone, and those that have begun anew without the journal knowing yet.
     pub(super) fn returning(&self) -> BTreeSet<AgentName> {
         let begins = |batch: &&Batch| matches!(batch.then, Then::BeginAnew | Then::BeginAnewAtItsEnd);
-        self.batches.iter().filter(begins).flat_map(|batch| batch.agents.iter().cloned()).collect()
+        let later = self.batches.iter().filter(begins).flat_map(|batch| batch.agents.iter().cloned());
+        let is_ahead = |agent: &&toka_core::AgentStatus| {
+            let decided = self.state.state_of(&self.plan, &agent.name);
+            agent.state.is_final() && decided.is_some_and(|state| !state.is_final())
+        };
+        let now = self.status.agents().iter().filter(is_ahead).map(|agent| agent.name.clone());
+        later.chain(now).collect()
     }
 
     /// Begins agents anew that are gone. When the run ends, what becomes of them is up to the next daemon.

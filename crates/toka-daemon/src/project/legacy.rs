@@ -112,7 +112,7 @@ pub(super) fn orphans(examined: &[Examined], recalled: &Recalled, folders: &Proj
 /// that cannot be furnished is not started again by itself.
 pub(super) fn furnish(examined: &mut [Examined], recalled: &Recalled, caller: &Caller) {
     for (agent, own, admitted) in examined {
-        let Ok(Admitted { folders, sections, command, secrets, .. }) = admitted else { continue };
+        let Ok(Admitted { folders, sections, passwd, command, secrets, .. }) = admitted else { continue };
         if own.credentials.is_dir() {
             continue;
         }
@@ -120,7 +120,7 @@ pub(super) fn furnish(examined: &mut [Examined], recalled: &Recalled, caller: &C
         // Whoever waits for its turn gets them when it has come.
         let goes_on = state.is_some_and(|state| !state.is_final() && *state != AgentState::Pending);
         let furnished = workplace::set_up(folders, Remains::OfThisRun)
-            .and_then(|()| workplace::tell(folders, sections))
+            .and_then(|()| workplace::tell(folders, sections, passwd.as_deref()))
             .and_then(|()| workplace::give(folders, command.plan.run_as.as_ref()))
             .map_err(|error| format!("{error}: {}", error.source))
             .and_then(|()| match goes_on {

@@ -13,8 +13,8 @@ use toka_files::{Directory, Limits, Stopped, Walk};
 
 use super::system::DEVICES;
 use super::{
-    Access, Bind, GroupLimits, Links, Made, Need, PathRule, ProcessLimits, Right, Rule, RunAs, SandboxPlan,
-    ToMake, WorkspaceFacts, toolchain,
+    Access, Bind, GroupLimits, Links, Made, Need, PASSWD, PathRule, ProcessLimits, Right, Rule, RunAs,
+    SandboxPlan, ToMake, WorkspaceFacts, toolchain,
 };
 use crate::HostFacts;
 use crate::guard::Guard;
@@ -208,7 +208,7 @@ impl Compiler<'_> {
         let system = &self.input.host.system;
         let origin = Origin::default_of("the system's programs");
         self.say(Layer::Landlock, format!("execute {}", list(&system.programs)), &origin);
-        self.say(Layer::Landlock, "read the harmless part of /etc, CPU facts in /sys".into(), &origin);
+        self.say(Layer::Landlock, "read /etc but for what is secret, CPU facts in /sys".into(), &origin);
         self.say(Layer::Landlock, format!("use {}", DEVICES.join(", ")), &origin);
         self.say(Layer::Mounts, "everything else hidden or read-only".into(), &origin);
         if let Some(RunAs { uid, gid, .. }) = self.input.run_as {
@@ -355,6 +355,10 @@ impl Compiler<'_> {
         for path in [&folders.home, &folders.tmp, &folders.artifacts] {
             self.grant_real(path, path, Right::WriteExecute, Need::Required, &origin);
         }
+        let passwd = folders.door.join(PASSWD);
+        self.bind(&passwd, Path::new("/etc/passwd"), Access::ReadOnly, Need::Optional);
+        let (right, links, need) = (Right::Read, Links::Refuse, Need::Optional);
+        self.files.push(PathRule { path: passwd, right, links, need });
         for shared in ["/tmp", "/dev/shm"] {
             self.bind(&folders.tmp, Path::new(shared), Access::ReadWrite, Need::Required);
         }

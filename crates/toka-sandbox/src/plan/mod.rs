@@ -3,6 +3,7 @@
 //! A plan is data: it is compiled by a pure function, shown by `toka plan`, sent to the keeper, and put in force there.
 
 mod compile;
+mod etc;
 mod protect;
 mod system;
 mod toolchain;
@@ -21,6 +22,9 @@ pub use compile::{AgentFolders, CompileError, CompileInput};
 pub use protect::WorkspaceFacts;
 pub use system::SystemPaths;
 pub(crate) use system::{DEVICES, TTY};
+
+/// In the folder of an agent's sockets: the user database that it sees at /etc/passwd, if there is one.
+pub const PASSWD: &str = "passwd";
 
 /// Everything that will be put in force around one process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

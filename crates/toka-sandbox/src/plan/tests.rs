@@ -57,6 +57,7 @@ impl Scene {
             system: SystemPaths {
                 programs: vec!["/usr".into(), "/bin".into()],
                 configuration: vec!["/etc/passwd".into()],
+                secrets: vec!["/etc/shadow".into()],
                 facts: vec!["/sys/devices/system".into()],
             },
             path: vec!["/usr/bin".into(), "relative".into()],

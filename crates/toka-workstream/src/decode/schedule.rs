@@ -75,7 +75,7 @@ fn pattern(cx: &mut Context<'_>, node: &Node) -> Option<(String, Cron)> {
             let problem = Diagnostic::new(Code::BadValue, message).at(cx.file, span, label);
             cx.report(problem.help(
                 "write five fields: minute, hour, day of month, month, day of week, such as `*/5 * * * *` or \
-                 `30 2 * * MON-FRI`; or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`",
+                 `30 2 * * MON-FRI` (with six, the first is the second); or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`",
             ));
             None
         }

@@ -16,6 +16,8 @@ pub(super) struct AgentFacts {
     /// Where its process begins.
     pub(super) working_dir: PathBuf,
     pub(super) demands: Demands,
+    /// When it was looked at.
+    pub(super) now: jiff::Timestamp,
     pub(super) confined: Result<Confined, CompileError>,
 }
 
@@ -33,6 +35,7 @@ impl AgentFacts {
             agent: agent.clone(),
             confined: confiner.compile(agent, &own, &demands),
             demands,
+            now: jiff::Timestamp::now(),
             working_dir: own.working_dir,
         }
     }

@@ -33,6 +33,11 @@ fn agent(node: Value, facts: &AgentFacts) -> Value {
         "file": agent.file,
         "origin": agent.origin,
         "replica": agent.replica,
+        "schedule": agent.schedule.as_ref().map(|schedule| {
+            let next: Vec<String> =
+                schedule.times(facts.now).take(super::text::NEXT_TIMES).map(|time| time.to_string()).collect();
+            json!({"cron": schedule.cron, "timezone": schedule.timezone, "next": next})
+        }),
         "command": agent.process.as_ref().map(|process| &process.command),
         "program": confined.and_then(|confined| confined.program.as_ref()),
         "working_dir": facts.working_dir,

@@ -14,6 +14,9 @@ use super::grid::{LEAST, Row, grid, wrap};
 use crate::terminal::palette::Palette;
 use crate::terminal::text::{columns as width_of, count, safe};
 
+/// How many times of a schedule are shown.
+pub(super) const NEXT_TIMES: usize = 5;
+
 /// The whole view, `columns` wide at most, or [`LEAST`].
 pub(super) fn text(view: &View, columns: usize, palette: Palette) -> String {
     let columns = columns.max(LEAST);
@@ -83,6 +86,7 @@ fn rows(node: &Node, facts: &AgentFacts, palette: Palette) -> Vec<Row> {
         let reason = if gate.reason.is_empty() { String::new() } else { format!(" ({})", gate.reason) };
         Row::new(need, format!("{}: {}{reason}", gate.on, gate.condition), place(&gate.origin, Some(file)))
     }));
+    rows.extend(schedule(&facts.agent, facts.now));
     rows.extend(capabilities(facts, palette));
     let sandbox = &facts.agent.confinement.sandbox;
     if sandbox.value == SandboxMode::Off {
@@ -98,6 +102,17 @@ fn rows(node: &Node, facts: &AgentFacts, palette: Palette) -> Vec<Row> {
     if let Err(problem) = &facts.confined {
         rows.push(Row::new("error", format!("no rules: {problem}"), "").painted(palette.bad));
     }
+    rows
+}
+
+/// When the clock starts it, and its next times.
+fn schedule(agent: &Agent, now: jiff::Timestamp) -> Vec<Row> {
+    let Some(schedule) = &agent.schedule else { return Vec::new() };
+    let zone = schedule.timezone.as_deref().map_or_else(String::new, |zone| format!(" in {zone}"));
+    let from = place(&schedule.origin, Some(agent.file.as_path()));
+    let mut rows = vec![Row::new("schedule", format!("{}{zone}", schedule.cron), from)];
+    let times = schedule.times(now).take(NEXT_TIMES);
+    rows.extend(times.map(|time| Row::new("schedule", schedule.shown(time), "next")));
     rows
 }
 
