@@ -169,7 +169,7 @@ fn text(view: &RunView, traces: &[Trace], code: ExitCode, look: Look) -> String 
 fn table_and_places(view: &RunView, traces: &[Trace], columns: usize, palette: Palette) -> String {
     let table = table::table(view, columns, palette);
     let failures = ending::failures(view, traces, palette);
-    let places = ending::places(traces, palette);
+    let places = format!("{}{}", ending::shortfalls(view, palette), ending::places(traces, palette));
     let gap = if places.is_empty() { "" } else { "\n" };
     format!("\n{table}{failures}{gap}{places}")
 }

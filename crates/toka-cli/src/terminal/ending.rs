@@ -1,9 +1,10 @@
 //! What follows the table: the last words of the agents that failed, and where their work is.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use toka_core::{AgentName, escape};
+use toka_core::{AgentName, Coverage, Layer, escape};
 use toka_runtime::output::{self, Ending, Stream};
 
 use super::palette::Palette;
@@ -86,6 +87,28 @@ fn shown(line: &[u8]) -> String {
 pub(crate) fn reports(traces: &[Trace]) -> Vec<PathBuf> {
     let paths = traces.iter().map(|trace| trace.artifacts.join(REPORT));
     paths.filter(|path| path.symlink_metadata().is_ok_and(|found| found.is_file())).collect()
+}
+
+/// What of the confinement was not in force in full, and why, once for all agents that it concerns.
+pub(crate) fn shortfalls(view: &RunView, palette: Palette) -> String {
+    let mut found: BTreeMap<(Layer, String), usize> = BTreeMap::new();
+    for agent in view.agents() {
+        let layers = agent.enforcement.iter().flat_map(|enforcement| &enforcement.layers);
+        for report in layers.filter(|report| report.coverage != Coverage::Full) {
+            let how = if report.coverage == Coverage::None { "not enforced" } else { "enforced in part" };
+            let why = safe(&report.reasons.join("; "));
+            *found.entry((report.layer, format!("{how}: {why}"))).or_default() += 1;
+        }
+    }
+    let line = |((layer, text), agents): (&(Layer, String), &usize)| {
+        let whom = if *agents == view.agents().len() {
+            String::new()
+        } else {
+            format!(" (of {})", count(*agents, "agent"))
+        };
+        format!("{} {text}{whom}\n", palette.warn.paint(layer.as_str()))
+    };
+    found.iter().map(line).collect()
 }
 
 /// Where the work is: `report: PATH` for each report, and the folders of other artifacts, a crowd of

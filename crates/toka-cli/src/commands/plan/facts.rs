@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use toka_core::capability::Policy;
-use toka_core::{Layer, SandboxMode};
+use toka_core::{Coverage, Layer, LayerReport, SandboxMode};
 use toka_daemon::confine::{Confined, Confiner, Demands};
 use toka_daemon::folders::ProjectFolders;
-use toka_sandbox::{CompileError, Rule};
+use toka_sandbox::{CompileError, HostFacts, Rule, SandboxPlan};
 use toka_workstream::{Agent, Plan};
 
 /// One agent, with what it asks for and what it will be held to.
@@ -16,6 +16,8 @@ pub(super) struct AgentFacts {
     /// Where its process begins.
     pub(super) working_dir: PathBuf,
     pub(super) demands: Demands,
+    /// The layers that this host does not enforce in full, as far as its facts tell.
+    pub(super) short: Vec<LayerReport>,
     /// When it was looked at.
     pub(super) now: jiff::Timestamp,
     pub(super) confined: Result<Confined, CompileError>,
@@ -31,9 +33,11 @@ impl AgentFacts {
     ) -> Self {
         let own = folders.of(agent, plan);
         let demands = Demands::of(agent, folders, policy);
+        let confined = confiner.compile(agent, &own, &demands);
         Self {
             agent: agent.clone(),
-            confined: confiner.compile(agent, &own, &demands),
+            short: confined.as_ref().map(|it| short(confiner.host, &it.plan)).unwrap_or_default(),
+            confined,
             demands,
             now: jiff::Timestamp::now(),
             working_dir: own.working_dir,
@@ -48,4 +52,11 @@ impl AgentFacts {
         rules.sort_by_key(|rule| rule.layer);
         rules
     }
+}
+
+fn short(host: &HostFacts, plan: &SandboxPlan) -> Vec<LayerReport> {
+    // Without a sandbox that is said once, and not layer by layer.
+    let concerns = |layer| plan.mode == SandboxMode::On || layer == Layer::Cgroup;
+    let layers = host.enforcement(plan).layers.into_iter();
+    layers.filter(|report| report.coverage != Coverage::Full && concerns(report.layer)).collect()
 }

@@ -47,6 +47,7 @@ fn agent(node: Value, facts: &AgentFacts) -> Value {
         "limits": agent.confinement.limits,
         "capabilities": capabilities(facts),
         "rules": facts.rules(),
+        "not_in_full": facts.short,
         "error": facts.confined.as_ref().err().map(ToString::to_string),
     });
     map.extend(fields.as_object().cloned().unwrap_or_default());

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use toka_core::{ExitCode, Origin, SandboxMode};
+use toka_core::{Coverage, ExitCode, Origin, SandboxMode};
 use toka_daemon::Problem;
 use toka_workstream::plan::{Gate, Node};
 use toka_workstream::{Agent, AgentKind, Need, ProcessCommand, Replica};
@@ -99,6 +99,11 @@ fn rows(node: &Node, facts: &AgentFacts, palette: Palette) -> Vec<Row> {
             .into_iter()
             .map(|rule| Row::new(rule.layer.as_str(), rule.rule.as_str(), place(&rule.origin, Some(file)))),
     );
+    rows.extend(facts.short.iter().map(|report| {
+        let how = if report.coverage == Coverage::None { "not at all" } else { "in part" };
+        let text = format!("{} {how}: {}", report.layer.as_str(), report.reasons.join("; "));
+        Row::new("enforced", text, "this host").painted(palette.warn)
+    }));
     if let Err(problem) = &facts.confined {
         rows.push(Row::new("error", format!("no rules: {problem}"), "").painted(palette.bad));
     }
