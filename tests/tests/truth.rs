@@ -53,7 +53,7 @@ fn who_is_blocked_knows_by_what_and_why(user: User) {
     ];
     let plain = scene.toka_run(&agents, &[]);
     exit_code_of(&plain, 1);
-    let why = "blocked by s: s ended without writing \"ready to serve\": succeeded";
+    let why = "blocked by s: s succeeded without writing \"ready to serve\"";
     let text = flat(&plain.stdout);
     assert_eq!(text.matches(&format!("d: {why}")).count(), 1, "{plain:#?}");
     assert_eq!(

@@ -141,7 +141,7 @@ pub const KNOWN: &[KnownCapability] = &[
     known("secret-file", &[], true, true, "Be given a file outside the workspace as a secret."),
     known("secret-variable", &["secret-env"], true, true, "Be given a variable of the caller as a secret."),
     known("environment-from", &[], true, true, "See a variable of the caller: the name after the colon."),
-    known("user", &[], true, true, "Run as another user: the name after the colon, or `dynamic`."),
+    known("user", &[], true, true, "Run as another user of the host: the name after the colon."),
     known(
         "declaration-write",
         &["workstream-write"],

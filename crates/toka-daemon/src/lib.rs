@@ -57,4 +57,4 @@ pub use service::{EndRequest, Ended, Service, ServiceOptions};
 pub use summary::{AgentSummary, RunSummary};
 pub use tasks::task_list;
 pub use toka_orchestration::Lifetime;
-pub use workplace::FolderError;
+pub use workplace::{FolderError, must_be_own};

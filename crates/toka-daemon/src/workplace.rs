@@ -42,12 +42,12 @@ pub(crate) fn make_private(path: &Path) -> Result<(), FolderError> {
 ///
 /// # Errors
 /// When it is another user's, or others can write to it.
-pub(crate) fn must_be_own(path: &Path) -> Result<(), FolderError> {
+pub fn must_be_own(path: &Path) -> Result<(), FolderError> {
     let failed = |source| FolderError { what: "use", path: path.to_owned(), source };
     let metadata = path.metadata().map_err(failed)?;
     let (owner, own) = (metadata.uid(), geteuid().as_raw());
     let wrong = if owner != own && owner != 0 {
-        format!("it belongs to user {owner}, and Toka runs as user {own}: name another one with --state-dir")
+        format!("it belongs to the user {owner}, and Toka runs as user {own}: name another one with --state-dir")
     } else if metadata.mode() & 0o022 != 0 {
         format!("others can write to it (mode {:o}): `chmod go-w` closes it", metadata.mode() & 0o7777)
     } else {
@@ -266,7 +266,7 @@ mod tests {
         if geteuid().is_root() {
             lchown(root.path(), Some(7), Some(7)).expect("root may");
             let error = must_be_own(root.path()).expect_err("another's").source.to_string();
-            assert!(error.contains("belongs to user 7"), "{error}");
+            assert!(error.contains("belongs to the user 7"), "{error}");
         }
     }
 

@@ -521,9 +521,14 @@ fn unmet(gate: &Gate, state: &AgentState) -> Unmet {
         AgentState::Blocked { by, why: None } => format!("{on} is blocked by {by}"),
         AgentState::Ended { exit } | AgentState::Quarantined { exit, .. } => match &gate.condition {
             Condition::ProcessStarted | Condition::Completed => format!("{on} never ran: {exit}"),
+            Condition::Ready if exit.is_success() => format!("{on} succeeded without being ready"),
             Condition::Ready => format!("{on} ended without being ready: {exit}"),
             Condition::CompletedSuccessfully => format!("{on} did not succeed: {exit}"),
+            Condition::ObjectiveMet if exit.is_success() => format!("the objectives of {on} are not met"),
             Condition::ObjectiveMet => format!("the objectives of {on} are not met: {exit}"),
+            Condition::LogLine(line) if exit.is_success() => {
+                format!("{on} succeeded without writing {line:?}")
+            }
             Condition::LogLine(line) => format!("{on} ended without writing {line:?}: {exit}"),
         },
         _ => match &gate.condition {

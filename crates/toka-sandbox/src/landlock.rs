@@ -184,6 +184,7 @@ fn accesses(right: Right, abi: ABI) -> BitFlags<AccessFs> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let devices = AccessFs::MakeChar | AccessFs::MakeBlock;
     all & match right {
+        Right::List => AccessFs::ReadDir.into(),
         Right::Read => read,
         Right::Execute => read | AccessFs::Execute,
         Right::Device => read | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev,

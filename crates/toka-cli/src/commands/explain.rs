@@ -71,7 +71,12 @@ fn capabilities() -> String {
          Any other name is a label: it grants nothing.\n",
     );
     for row in KNOWN {
-        let path = if row.takes_path { "[:PATH]" } else { "" };
+        let path = match row.name {
+            _ if !row.takes_path => "",
+            "webhook" => "[:HOST]",
+            "secret-variable" | "environment-from" | "user" => "[:NAME]",
+            _ => "[:PATH]",
+        };
         let danger = if row.dangerous {
             "  (dangerous: a person must grant it, with `toka trust` or `--allow`)"
         } else {

@@ -8,6 +8,7 @@ use toka_core::{ExitCode, ProjectName};
 use toka_daemon::confine::user_home;
 use toka_daemon::folders::ProjectFolders;
 use toka_daemon::identity;
+use toka_daemon::must_be_own;
 
 use crate::failure::Failure;
 
@@ -76,7 +77,19 @@ impl Folders {
             let path = absolute(path)?;
             if is_text(&path) { Ok(path) } else { Err(no_text("the state folder", &path)) }
         };
-        Ok(Self { state: usable(&folders.state)?, run: usable(&folders.run)? })
+        let folders = Self { state: usable(&folders.state)?, run: usable(&folders.run)? };
+        // Before anything is read or made there: whoever can write to it decides what is trusted and what runs.
+        for folder in [&folders.state, &folders.run] {
+            match must_be_own(folder) {
+                Err(error) if error.source.kind() != std::io::ErrorKind::NotFound => {
+                    let message =
+                        format!("cannot use the state folder {}: {}", folder.display(), error.source);
+                    return Err(Failure::new(ExitCode::StateFolder, message));
+                }
+                _ => {}
+            }
+        }
+        Ok(folders)
     }
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let granted = grants.granted(&folders)?;
     let review = Review::of(&ready.set, &folders, &granted);
     let palette = Palette::for_stream(&std::io::stdout());
-    let answer = match (review.is_empty(), args.yes) {
+    let answer = match (review.asks_nothing_new(), args.yes) {
         (true, _) | (_, true) => Answer::Always,
         (false, false) if args.json => Answer::No,
         (false, false) => {
@@ -78,6 +78,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let code = if answer == Answer::Always { ExitCode::Success } else { ExitCode::Denied };
     let text = match (args.json, answer) {
         (true, answer) => format!("{}\n", json::line(&review.to_json(answer == Answer::Always))),
+        (false, Answer::Always) if review.asks_nothing_new() && !review.is_empty() => {
+            format!("{}it is trusted with all of that already\n", review.text(palette))
+        }
         (false, Answer::Always) if review.is_empty() => format!(
             "{} asks for nothing beyond the workspace and the default walls\n",
             safe(&folders.workspace.to_string_lossy())
@@ -312,6 +315,12 @@ impl Review {
         self.agents.is_empty() && self.policy.is_none() && self.gone.is_empty()
     }
 
+    /// Whether a person has trusted all of it before.
+    fn asks_nothing_new(&self) -> bool {
+        let known = |items: &Vec<Item>| items.iter().all(|item| !item.is_new);
+        self.agents.values().all(known) && self.policy.as_ref().is_none_or(|policy| !policy.is_new)
+    }
+
     fn demands(&self) -> BTreeMap<AgentName, BTreeSet<Capability>> {
         let values = |items: &Vec<Item>| items.iter().map(|item| item.demand.value.clone()).collect();
         self.agents.iter().map(|(agent, items)| (agent.clone(), values(items))).collect()
@@ -346,7 +355,7 @@ impl Review {
         for (agent, demand) in &self.gone {
             let _ = writeln!(text, "- {agent} does not ask any more to {}", safe(&demand.in_words()));
         }
-        if let Some(since) = &self.since {
+        if let Some(since) = self.since.as_ref().filter(|_| !self.asks_nothing_new()) {
             let _ = writeln!(text, "\n+ is new since {since}, when you trusted this workspace last.");
         }
         text.push('\n');

@@ -17,7 +17,7 @@ pub(crate) fn line(value: &impl Serialize) -> String {
 /// One value on several lines, for a person who reads it.
 ///
 /// # Panics
-/// As [`line`].
+/// As [`line()`].
 pub(crate) fn pretty(value: &impl Serialize) -> String {
     escaped(serde_json::to_string_pretty(value).expect("events and summaries have string keys"))
 }

@@ -507,6 +507,7 @@ impl Compiler<'_> {
         }
         self.files.push(PathRule { path: real.to_owned(), right, links: Links::Refuse, need });
         let verb = match right {
+            Right::List => "list",
             Right::Read => "read",
             Right::Execute => "execute",
             Right::Device => "use",

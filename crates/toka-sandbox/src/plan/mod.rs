@@ -153,6 +153,8 @@ pub struct Bind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Right {
+    /// List folders, and read nothing in them.
+    List,
     /// Read files and list folders.
     Read,
     /// Read, list and execute.

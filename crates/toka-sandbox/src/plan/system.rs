@@ -11,6 +11,9 @@ use super::etc::Etc;
 const PROGRAMS: [&str; 10] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store", "/gnu/store"];
 
+/// Where the host's configuration lies.
+const ETC: &str = "/etc";
+
 /// Where systemd's resolver keeps what /etc/resolv.conf leads to.
 const RESOLVER: [&str; 2] = ["/run/systemd/resolve/stub-resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
@@ -57,6 +60,12 @@ impl SystemPaths {
     pub fn rules(&self) -> impl Iterator<Item = (&Path, Right)> {
         let programs = self.programs.iter().map(|path| (path.as_path(), Right::Execute));
         let read = self.configuration.iter().chain(&self.facts).map(|path| (path.as_path(), Right::Read));
-        programs.chain(read).chain(DEVICES.iter().map(|path| (Path::new(*path), Right::Device)))
+        // Names in it are no secret; patterns of them (`/etc/*release`) and programs that look around work.
+        let list = self
+            .configuration
+            .iter()
+            .any(|path| path.starts_with(ETC))
+            .then_some((Path::new(ETC), Right::List));
+        programs.chain(list).chain(read).chain(DEVICES.iter().map(|path| (Path::new(*path), Right::Device)))
     }
 }
