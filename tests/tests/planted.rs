@@ -26,6 +26,8 @@ as_both_users!(
     a_worktree_has_its_repository_and_not_its_hooks,
     what_git_would_obey_in_the_workspace_is_closed,
     a_list_of_hosts_is_refused_as_long_as_it_is_not_enforced,
+    a_planted_agent_of_a_trusted_name_is_another,
+    no_grant_opens_what_toka_keeps_or_what_a_link_leads_to,
 );
 
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -383,6 +385,58 @@ fn what_git_would_obey_in_the_workspace_is_closed(user: User) {
     exit_code_of(&other.toka_run(&[makes("")], &[]), 0);
     assert!(other.workspace().join(".git").symlink_metadata().is_err());
     exit_code_of(&other.toka_run(&[makes(", git-init")], &[]), 77);
+}
+
+fn a_planted_agent_of_a_trusted_name_is_another(user: User) {
+    let scene = Scene::new(user).env("SOME_KEY", "hush");
+    let text = "metadata: {name: deploy}\nspec: {process: {shell: 'true'}, secrets: {k: {env: SOME_KEY}}}\n";
+    let ci = scene.workspace().join("ci");
+    scene.make_folder(&ci);
+    scene.write(&ci.join("deploy.yaml"), text);
+    exit_code_of(&typed(&scene, &["trust", "--yes", "ci"]), 0);
+    exit_code_of(&typed(&scene, &["run", "ci"]), 0);
+    // The same name and the same demand, where a plain `toka run` looks.
+    scene.make_folder(&scene.workspace().join("agents"));
+    scene.write(&scene.workspace().join("agents/x.yaml"), text);
+    exit_code_of(&typed(&scene, &["run"]), 77);
+    // Nor does an agent of another set edit the file that was trusted; to look at one set forgets nothing of another.
+    let lint = "metadata: {name: lint}\nspec: {process: {shell: '! echo x >> ci/deploy.yaml'}, secrets: {k: {env: SOME_KEY}}}\nsecurity: {capabilities_required: [filesystem-write]}\n";
+    let tools = scene.workspace().join("tools");
+    scene.make_folder(&tools);
+    scene.write(&tools.join("lint.yaml"), lint);
+    exit_code_of(&typed(&scene, &["trust", "--yes", "tools"]), 0);
+    exit_code_of(&typed(&scene, &["run", "tools"]), 0);
+    exit_code_of(&typed(&scene, &["run", "ci"]), 0);
+}
+
+fn no_grant_opens_what_toka_keeps_or_what_a_link_leads_to(user: User) {
+    let scene = Scene::new(user);
+    let state = scene.state();
+    let own = Document::shell("a", "true")
+        .section(&format!("security: {{filesystem: {{write: [{}]}}}}", state.display()));
+    let refused = scene.toka_run(&[own], &["--trust"]);
+    exit_code_of(&refused, 65);
+    assert!(refused.stderr.contains("is Toka's own, and is never opened"), "{refused:#?}");
+
+    let (data, private) = (scene.outside().join("data"), scene.outside().join("private"));
+    scene.make_folder(&data);
+    scene.make_folder(&private);
+    scene.write(&private.join("key"), "a private key");
+    scene.write(&data.join("fine"), "fine");
+    std::os::unix::fs::symlink(&private, data.join("link")).expect("a link");
+    let script = format!("cat {}/fine; ! cat {0}/link/key {}/key", data.display(), private.display());
+    let reads = Document::shell("a", &script)
+        .section(&format!("security: {{filesystem: {{read: ['{}/*']}}}}", data.display()));
+    exit_code_of(
+        &scene.toka_run(&[reads], &["--allow", &format!("filesystem-outside:{}", data.display())]),
+        0,
+    );
+
+    let device = Document::shell("a", "true")
+        .section("security: {capabilities_required: ['device:/dev/net/../../etc/shadow']}");
+    let refused = scene.toka_run(&[device], &["--allow", "device:/dev/net"]);
+    exit_code_of(&refused, 65);
+    assert!(refused.stderr.contains("is no device below /dev"), "{refused:#?}");
 }
 
 fn a_list_of_hosts_is_refused_as_long_as_it_is_not_enforced(user: User) {

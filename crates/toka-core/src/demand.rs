@@ -28,6 +28,40 @@ impl Ground<'_> {
     }
 }
 
+/// Where users keep keys and tokens, relative to their home.
+pub const HOME_SECRETS: [&str; 25] = [
+    ".local/state/toka",
+    ".ssh",
+    ".gnupg",
+    ".aws",
+    ".azure",
+    ".kube",
+    ".docker",
+    ".netrc",
+    ".pgpass",
+    ".my.cnf",
+    ".npmrc",
+    ".pypirc",
+    ".git-credentials",
+    ".vault-token",
+    ".password-store",
+    ".cargo/credentials",
+    ".cargo/credentials.toml",
+    ".config/gh",
+    ".config/gcloud",
+    ".config/git/credentials",
+    ".config/op",
+    ".config/sops",
+    ".local/share/keyrings",
+    ".mozilla",
+    ".bash_history",
+];
+
+/// Whether a path without links is one of the user's keys, or lies in one.
+pub fn is_home_secret(path: &Path, user_home: &Path) -> bool {
+    HOME_SECRETS.iter().any(|secret| path.starts_with(user_home.join(secret)))
+}
+
 /// The capabilities that `confinement` asks for, named or implied, each with the place that asks; in the order of the
 /// declaration.
 pub fn demands(confinement: &Confinement, ground: &Ground<'_>) -> Vec<Declared<Capability>> {
@@ -79,7 +113,9 @@ pub fn outside(declared: &str, ground: &Ground<'_>) -> Option<Capability> {
     // Beyond a glob, `..` leads from wherever it matched to anywhere.
     let climbs = whole.components().skip(plain.components().count()).any(|part| part == Component::ParentDir);
     let reached = if climbs { Path::new("/") } else { &real };
-    (!reached.starts_with(ground.workspace))
+    // A home that is the workspace does not make the keys in it the project's.
+    let is_key = is_home_secret(reached, ground.user_home);
+    (is_key || !reached.starts_with(ground.workspace))
         .then(|| Capability::Outside(reached.to_string_lossy().into_owned()))
 }
 
@@ -143,6 +179,20 @@ mod tests {
             let expected: Vec<String> =
                 [capability.to_string()].into_iter().chain(demanded.map(str::to_owned)).collect();
             assert_eq!(found(&confinement), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn keys_in_a_home_that_is_the_workspace_need_a_grant() {
+        let resolve = |path: &Path| path.to_owned();
+        let ground =
+            Ground { workspace: Path::new("/home/me"), user_home: Path::new("/home/me"), resolve: &resolve };
+        for (path, demanded) in [
+            ("docs", None),
+            (".ssh/id_ed25519", Some("filesystem-outside:/home/me/.ssh/id_ed25519")),
+            (".local/state/toka", Some("filesystem-outside:/home/me/.local/state/toka")),
+        ] {
+            assert_eq!(outside(path, &ground).map(|it| it.to_string()).as_deref(), demanded, "{path}");
         }
     }
 

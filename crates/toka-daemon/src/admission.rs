@@ -301,6 +301,8 @@ impl Admission<'_> {
         let origin = error.origin().clone();
         let help = match &error {
             CompileError::Outside { .. } => "",
+            CompileError::Own { .. } => "do not ask for it; an agent has folders of its own",
+            CompileError::NoDevice { .. } => "name a device file below /dev, without `..` and links",
             CompileError::Missing { writable: true, .. } => {
                 "make the folder above it, or leave results in $TOKA_ARTIFACTS"
             }

@@ -15,6 +15,7 @@ use crate::declared_file::DeclaredFile;
 use crate::folders::ProjectFolders;
 use crate::reporting::channel::Channel;
 use crate::secrets::Source;
+use crate::trust::TrustStore;
 use crate::users::Users;
 
 /// What the rules of every agent of a project have in common.
@@ -91,6 +92,10 @@ impl Confiner<'_> {
 /// What of a project's workspace decides about rights: the files of the set, those that lie right in it, its repository.
 pub fn workspace_facts(set: &Set, folders: &ProjectFolders) -> WorkspaceFacts {
     let files = set.files.iter().map(|file| file.canonicalize().unwrap_or_else(|_| file.clone()));
+    // What a person trusted is not edited by the agents of another set.
+    let record = TrustStore::of(&folders.state_dir).read(&folders.workspace).ok().flatten();
+    let trusted = record.into_iter().flat_map(|record| record.files.into_values());
+    let files = files.chain(trusted.filter(|file| file.exists()));
     WorkspaceFacts::look(&folders.workspace, &folders.user_home, files)
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use toka_core::demand::Ground;
+use toka_core::demand::{Ground, is_home_secret};
 use toka_files::{Directory, ReadError, read_real};
 
 /// A file that a declaration names.
@@ -20,8 +20,9 @@ impl DeclaredFile {
     pub(crate) fn find(declared: &str, ground: &Ground<'_>) -> Self {
         let path = ground.locate(declared);
         match path.strip_prefix(ground.workspace) {
-            Ok(below) => Self::InWorkspace(below.to_owned()),
-            Err(_) => Self::Outside((ground.resolve)(&path)),
+            // The user's keys are not the project's, even where the home is the workspace.
+            Ok(below) if !is_home_secret(&path, ground.user_home) => Self::InWorkspace(below.to_owned()),
+            _ => Self::Outside((ground.resolve)(&path)),
         }
     }
 

@@ -34,6 +34,10 @@ pub struct TrustRecord {
     pub workspace: PathBuf,
     /// The demands of each agent, by the name in its file.
     pub agents: BTreeMap<AgentName, BTreeSet<Capability>>,
+    /// The file that declared each agent then, without links: another agent of the same name elsewhere is another agent. No
+    /// agent may write to these files and the directories that they lie in.
+    #[serde(default)]
+    pub files: BTreeMap<AgentName, PathBuf>,
     /// SHA-256 of the workspace's `toka.yaml`, in hexadecimal; absent when there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
@@ -42,9 +46,24 @@ pub struct TrustRecord {
 }
 
 impl TrustRecord {
-    /// Whether the record holds this demand of this agent.
-    pub fn holds(&self, agent: &AgentName, demand: &Capability) -> bool {
-        self.agents.get(agent).is_some_and(|known| known.contains(demand))
+    /// Whether the record holds this demand of the agent that this file declares.
+    pub fn holds(&self, agent: &AgentName, file: &Path, demand: &Capability) -> bool {
+        self.files.get(agent).is_some_and(|known| known == file)
+            && self.agents.get(agent).is_some_and(|known| known.contains(demand))
+    }
+
+    /// What counts of it for agents that are declared in these files.
+    pub fn of_files(
+        &self,
+        declared: impl Fn(&AgentName) -> Option<PathBuf>,
+    ) -> BTreeMap<AgentName, BTreeSet<Capability>> {
+        let is_it =
+            |agent: &AgentName| declared(agent).is_some_and(|file| self.files.get(agent) == Some(&file));
+        self.agents
+            .iter()
+            .filter(|(agent, _)| is_it(agent))
+            .map(|(agent, it)| (agent.clone(), it.clone()))
+            .collect()
     }
 }
 
@@ -158,6 +177,7 @@ mod tests {
         let demands = [Capability::SecretVariable("KEY".into()), Capability::NetworkFull].into();
         TrustRecord {
             workspace: workspace.into(),
+            files: [(agent.clone(), "/a/app/agents/deploy.yaml".into())].into(),
             agents: [(agent, demands)].into(),
             policy: Some(hash(b"allow: []")),
             recorded: "2026-11-28T12:00:00Z".into(),

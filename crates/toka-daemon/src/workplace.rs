@@ -47,7 +47,9 @@ pub fn must_be_own(path: &Path) -> Result<(), FolderError> {
     let metadata = path.metadata().map_err(failed)?;
     let (owner, own) = (metadata.uid(), geteuid().as_raw());
     let wrong = if owner != own && owner != 0 {
-        format!("it belongs to the user {owner}, and Toka runs as user {own}: name another one with --state-dir")
+        format!(
+            "it belongs to the user {owner}, and Toka runs as user {own}: name another one with --state-dir"
+        )
     } else if metadata.mode() & 0o022 != 0 {
         format!("others can write to it (mode {:o}): `chmod go-w` closes it", metadata.mode() & 0o7777)
     } else {

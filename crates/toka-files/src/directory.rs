@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Uid, chownat, mkdirat,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Uid, fchown, mkdirat,
     openat, openat2, readlinkat, renameat_with, statat,
 };
 use rustix::io::Errno;
@@ -18,6 +18,8 @@ use crate::read::{READ, ReadError, read_all, regular};
 
 /// How often a lookup is tried again that another process's renames disturbed (openat2(2): `EAGAIN`).
 const TRIES: usize = 100;
+/// Longest name of a file (pathconf(3): `NAME_MAX`).
+const LONGEST_NAME: usize = 255;
 /// How often another name is tried for something that is set aside, when one is taken.
 const NAMES: usize = 16;
 
@@ -52,7 +54,11 @@ impl Directory {
     pub fn make_directory(&self, name: &OsStr, owner: Option<(u32, u32)>) -> io::Result<()> {
         match mkdirat(&self.0, name, Mode::from_raw_mode(0o777)) {
             Err(Errno::EXIST) => Ok(()),
-            made => made.map_err(io::Error::from).and_then(|()| self.give(name, owner)),
+            made => {
+                made?;
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                give(openat(&self.0, name, flags, Mode::empty())?, owner)
+            }
         }
     }
 
@@ -64,14 +70,8 @@ impl Directory {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match openat(&self.0, name, flags, Mode::from_raw_mode(0o666)) {
             Err(Errno::EXIST) => Ok(()),
-            made => made.map_err(io::Error::from).and_then(|_| self.give(name, owner)),
+            made => give(made?, owner),
         }
-    }
-
-    fn give(&self, name: &OsStr, owner: Option<(u32, u32)>) -> io::Result<()> {
-        let Some((uid, gid)) = owner else { return Ok(()) };
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-        Ok(chownat(&self.0, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     /// The directory at `path` below this one; an empty path is this one.
@@ -164,7 +164,11 @@ impl Directory {
         let (parent, name) = self.parent(path)?;
         for attempt in 0..NAMES {
             let mut aside = OsString::from(name);
-            aside.push(format!(".{why}-{:08x}", RandomState::new().hash_one(attempt) as u32));
+            let number = RandomState::new().hash_one(attempt) as u32;
+            aside.push(format!(".{why}-{number:08x}"));
+            if aside.len() > LONGEST_NAME {
+                aside = OsString::from(format!("set-aside-{number:08x}"));
+            }
             match renameat_with(&parent.0, name, &parent.0, &aside, RenameFlags::NOREPLACE) {
                 Ok(()) => return Ok(aside),
                 Err(Errno::EXIST) => {}
@@ -194,6 +198,12 @@ impl Directory {
             }
         }
     }
+}
+
+/// Gives away what was just made, by its descriptor: its name may be another's by now.
+fn give(made: OwnedFd, owner: Option<(u32, u32)>) -> io::Result<()> {
+    let Some((uid, gid)) = owner else { return Ok(()) };
+    Ok(fchown(&made, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?)
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ use thiserror::Error;
 
 use crate::Directory;
 
+/// How deep directories may lie in one another: a descriptor is held for each.
+const DEPTH: usize = 128;
+
 /// How far a walk may go.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -32,6 +35,9 @@ pub enum Stopped {
     /// There are too many names.
     #[error("it matches against more than {0} names")]
     TooMany(usize),
+    /// Directories lie too deep in one another.
+    #[error("it leads more than {0} directories deep")]
+    TooDeep(usize),
     /// It takes too long.
     #[error("it takes too long to find what it matches")]
     TooSlow,
@@ -65,6 +71,9 @@ impl Walk {
             self.found.push(path.to_owned());
             return Ok(());
         };
+        if path.components().count() > DEPTH {
+            return Err(Stopped::TooDeep(DEPTH));
+        }
         if !part.contains(['*', '?', '[']) {
             return self.step(directory, path, OsString::from(part), rest);
         }
@@ -246,6 +255,10 @@ mod tests {
             assert_eq!(find(pattern, 1000).expect("an end").trim(), expected.trim(), "{pattern}");
         }
         assert_eq!(find("**/*.md", 5), Err(Stopped::TooMany(5)));
+        let deep = tempfile::tempdir().expect("a folder");
+        fs::create_dir_all(deep.path().join("d/".repeat(DEPTH + 2))).expect("a folder");
+        let deep = Directory::open(deep.path()).expect("a folder");
+        assert_eq!(Walk::find(&deep, "**/*.md", limits(1000)), Err(Stopped::TooDeep(DEPTH)));
         let late = Limits { names: 1000, deadline: Instant::now() - Duration::from_secs(1) };
         assert_eq!(Walk::find(&root, "*", late), Err(Stopped::TooSlow));
     }

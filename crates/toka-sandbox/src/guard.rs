@@ -40,7 +40,7 @@ impl Guard {
     }
 
     fn sweep(&self, agent: &Name) -> Vec<String> {
-        let root = match Directory::open(&self.root) {
+        let root = match Directory::open_real(&self.root) {
             Ok(root) => root,
             // Of what is gone nothing can be obeyed.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),

@@ -53,7 +53,7 @@ impl Declare {
         ask: Ask,
     ) -> Result<Declaration, Failure> {
         let caller = Caller::of_this_process();
-        let granted = trust::resolve(&ready.set, folders, self.grants.granted(folders)?, ask)?;
+        let granted = trust::resolve(&ready.set, folders, self.grants.granted(folders, &ready.set)?, ask)?;
         Ok(Declaration {
             files: ready.files.clone(),
             enable: ready.enable.clone(),

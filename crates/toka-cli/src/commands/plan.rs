@@ -112,7 +112,7 @@ fn show(view: &View, format: Format) -> String {
 
 fn view(ready: Ready, args: &Args) -> anyhow::Result<View> {
     let folders = args.place.folders()?;
-    let policy = args.grants.granted(&folders)?.policy;
+    let policy = args.grants.granted(&folders, &ready.set)?.policy;
     let facts = workspace_facts(&ready.set, &folders);
     let host = HostFacts::probe();
     let toka_exe = std::env::current_exe().context("find the toka binary")?;

@@ -13,10 +13,10 @@
 use std::path::PathBuf;
 
 use toka_core::capability::{Policy, Trust};
-use toka_core::{Capability, ExitCode};
+use toka_core::{AgentName, Capability, ExitCode};
 use toka_daemon::folders::ProjectFolders;
 use toka_daemon::trust::{TrustRecord, TrustStore, hash};
-use toka_workstream::{LoadedPolicy, POLICY_FILE, load_policy};
+use toka_workstream::{LoadedPolicy, POLICY_FILE, Set, load_policy};
 
 use super::workstreams::{Tell, as_data, show};
 use crate::failure::Failure;
@@ -73,7 +73,7 @@ impl Grants {
     /// # Errors
     /// When a policy file cannot be read, or any part of it is wrong: half a policy is none. When what was trusted cannot be
     /// read.
-    pub(crate) fn granted(&self, folders: &ProjectFolders) -> Result<Granted, Failure> {
+    pub(crate) fn granted(&self, folders: &ProjectFolders, set: &Set) -> Result<Granted, Failure> {
         let everything = self.trust || trusts_everything()?;
         let store = TrustStore::of(&folders.state_dir);
         let record = store.read(&folders.workspace).map_err(|error| {
@@ -98,11 +98,17 @@ impl Grants {
         policy.allow.extend(self.allow.iter().cloned());
         policy.trust = match (everything, &record) {
             (true, _) => Trust::Everything,
-            (false, Some(record)) => Trust::Recorded(record.agents.clone()),
+            (false, Some(record)) => Trust::Recorded(record.of_files(|agent| file_of(set, agent))),
             (false, None) => Trust::default(),
         };
         Ok(Granted { policy, file, record })
     }
+}
+
+/// The file that declares an agent, by the name in it, without links.
+pub(crate) fn file_of(set: &Set, agent: &AgentName) -> Option<PathBuf> {
+    let declared = set.agents.iter().find(|declared| declared.declared_name() == agent)?;
+    Some(declared.file.canonicalize().unwrap_or_else(|_| declared.file.clone()))
 }
 
 fn trusts_everything() -> Result<bool, Failure> {
@@ -166,7 +172,7 @@ pub(crate) fn grant(text: &str) -> Result<Capability, String> {
 mod tests {
     use std::path::Path;
 
-    use toka_core::{AgentName, ProjectName};
+    use toka_core::ProjectName;
 
     use super::*;
 
@@ -196,7 +202,7 @@ mod tests {
         }
 
         fn granted(&self, grants: &Grants) -> Result<Granted, Failure> {
-            grants.granted(&self.folders())
+            grants.granted(&self.folders(), &Set::default())
         }
     }
 

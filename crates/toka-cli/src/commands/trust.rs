@@ -15,7 +15,7 @@ use toka_daemon::trust::{TrustRecord, TrustStore};
 use toka_workstream::Set;
 
 use super::folders::{Folders, Place, workspace};
-use super::policy::{Granted, Grants};
+use super::policy::{Granted, Grants, file_of};
 use super::workstreams::{Selection, Tell};
 use crate::failure::Failure;
 use crate::terminal::palette::Palette;
@@ -61,7 +61,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let ready = args.selection.ready(Tell::Everything)?;
     let folders = args.place.folders()?;
     let grants = Grants { allow: Vec::new(), policy: None, trust: false };
-    let granted = grants.granted(&folders)?;
+    let granted = grants.granted(&folders, &ready.set)?;
     let review = Review::of(&ready.set, &folders, &granted);
     let palette = Palette::for_stream(&std::io::stdout());
     let answer = match (review.asks_nothing_new(), args.yes) {
@@ -73,7 +73,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     };
     if answer == Answer::Always {
-        keep(&folders, &review)?;
+        keep(&folders, &review, &ready.set, granted.record.as_ref())?;
     }
     let code = if answer == Answer::Always { ExitCode::Success } else { ExitCode::Denied };
     let text = match (args.json, answer) {
@@ -160,6 +160,10 @@ pub(crate) fn resolve(
     mut granted: Granted,
     ask_whom: Ask,
 ) -> Result<Granted, Failure> {
+    if granted.policy.trust == Trust::Everything {
+        // What is asked for now, and not what a swapped link makes of it later.
+        granted.policy.trust = Trust::Recorded(Review::of(set, folders, &granted).demands());
+    }
     let lacks_nothing =
         set.agents.iter().all(|agent| Demands::of(agent, folders, &granted.policy).refused.is_empty());
     if lacks_nothing {
@@ -182,7 +186,7 @@ pub(crate) fn resolve(
     eprint!("{}", review.text(Palette::for_stream(&std::io::stderr())));
     let answer = ask("Trust them with that?", Choice::YesOnceNo)?;
     if answer == Answer::Always {
-        keep(folders, &review)?;
+        keep(folders, &review, set, granted.record.as_ref())?;
     }
     if answer != Answer::No {
         if let Some(file) = &mut granted.file {
@@ -231,11 +235,28 @@ fn ask(question: &str, choice: Choice) -> Result<Answer, Failure> {
     })
 }
 
-fn keep(folders: &ProjectFolders, review: &Review) -> Result<(), Failure> {
+/// Records what was reviewed. What was trusted of agents that this command was not about stays.
+fn keep(
+    folders: &ProjectFolders,
+    review: &Review,
+    set: &Set,
+    before: Option<&TrustRecord>,
+) -> Result<(), Failure> {
     let store = TrustStore::of(&folders.state_dir);
+    let mut agents = before.map(|record| record.agents.clone()).unwrap_or_default();
+    let mut files = before.map(|record| record.files.clone()).unwrap_or_default();
+    for agent in &set.agents {
+        agents.remove(agent.declared_name());
+        files.remove(agent.declared_name());
+    }
+    for (agent, demands) in review.demands() {
+        files.extend(file_of(set, &agent).map(|file| (agent.clone(), file)));
+        agents.insert(agent, demands);
+    }
     let record = TrustRecord {
         workspace: folders.workspace.clone(),
-        agents: review.demands(),
+        agents,
+        files,
         policy: review.policy.as_ref().map(|policy| policy.hash.clone()),
         recorded: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
     };
@@ -281,7 +302,8 @@ impl Review {
                 if items.iter().any(|item| item.demand.value == demand.value) {
                     continue;
                 }
-                let is_new = !known.is_some_and(|it| it.holds(agent.declared_name(), &demand.value));
+                let file = file_of(set, agent.declared_name()).unwrap_or_default();
+                let is_new = !known.is_some_and(|it| it.holds(agent.declared_name(), &file, &demand.value));
                 items.push(Item { demand: demand.clone(), is_new });
             }
         }
@@ -289,11 +311,11 @@ impl Review {
         let asked = |agent: &AgentName, demand: &Capability| {
             agents.get(agent).is_some_and(|items| items.iter().any(|item| item.demand.value == *demand))
         };
-        let gone = known.iter().flat_map(|record| &record.agents).flat_map(|(agent, demands)| {
-            demands
-                .iter()
-                .filter(|demand| !asked(agent, demand))
-                .map(|demand| (agent.clone(), demand.clone()))
+        let is_here = |agent: &AgentName| set.agents.iter().any(|it| it.declared_name() == agent);
+        let gone = known.iter().flat_map(|record| &record.agents).filter(|(agent, _)| is_here(agent));
+        let gone = gone.flat_map(|(agent, demands)| {
+            let gone = demands.iter().filter(|demand| !asked(agent, demand));
+            gone.map(|demand| (agent.clone(), demand.clone())).collect::<Vec<_>>()
         });
         let policy = granted.file.as_ref().filter(|file| !file.says.allow.is_empty());
         let policy = policy.map(|file| ReviewedPolicy {

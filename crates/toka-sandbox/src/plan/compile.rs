@@ -133,6 +133,22 @@ pub enum CompileError {
         /// Where it stands.
         origin: Origin,
     },
+    /// A path that is Toka's own.
+    #[error("{} is Toka's own, and is never opened", path.display())]
+    Own {
+        /// The path.
+        path: PathBuf,
+        /// Where it stands.
+        origin: Origin,
+    },
+    /// A path that is no device.
+    #[error("{} is no device below /dev", path.display())]
+    NoDevice {
+        /// The path.
+        path: PathBuf,
+        /// Where it stands.
+        origin: Origin,
+    },
     /// A pattern that matches against too much.
     #[error("the pattern {pattern:?} cannot be used: {why}")]
     Endless {
@@ -149,9 +165,11 @@ impl CompileError {
     /// Where what cannot be a rule stands.
     pub fn origin(&self) -> &Origin {
         match self {
-            Self::Outside { origin, .. } | Self::Missing { origin, .. } | Self::Endless { origin, .. } => {
-                origin
-            }
+            Self::Outside { origin, .. }
+            | Self::Missing { origin, .. }
+            | Self::Own { origin, .. }
+            | Self::NoDevice { origin, .. }
+            | Self::Endless { origin, .. } => origin,
         }
     }
 }
@@ -240,7 +258,7 @@ impl Compiler<'_> {
                 }
                 Capability::FilesystemWrite(below) => self.writable(below.as_deref(), origin)?,
                 Capability::Git => variables.extend(self.git(origin)?),
-                Capability::Device(path) => self.device(Path::new(path), origin),
+                Capability::Device(path) => self.device(Path::new(path), origin)?,
                 _ => {}
             }
             let network = &self.input.confinement.network.value;
@@ -314,7 +332,16 @@ impl Compiler<'_> {
         Ok(variables)
     }
 
-    fn device(&mut self, path: &Path, origin: &Origin) {
+    fn device(&mut self, path: &Path, origin: &Origin) -> Result<(), CompileError> {
+        // What was granted is a text: nothing in it may lead elsewhere.
+        let is_device = |path: &Path| {
+            use std::os::unix::fs::FileTypeExt as _;
+            let kind = path.symlink_metadata().map(|metadata| metadata.file_type());
+            kind.is_ok_and(|kind| kind.is_char_device() || kind.is_block_device())
+        };
+        if !path.starts_with("/dev") || demand::normalise(path) != path || !is_device(path) {
+            return Err(CompileError::NoDevice { path: path.to_owned(), origin: origin.clone() });
+        }
         self.bind(path, path, Access::ReadWrite, Need::Required);
         self.files.push(PathRule {
             path: path.to_owned(),
@@ -323,6 +350,7 @@ impl Compiler<'_> {
             need: Need::Required,
         });
         self.say(Layer::Landlock, format!("use device {}", path.display()), origin);
+        Ok(())
     }
 
     /// `security.filesystem`: paths and globs, relative to the workspace.
@@ -490,6 +518,11 @@ impl Compiler<'_> {
         let workspace = &self.input.folders.workspace;
         let real = resolve(path);
         let inside = path.starts_with(workspace);
+        let folders = &self.input.folders;
+        // No grant opens what Toka itself keeps, trust among it.
+        if [&folders.state_dir, &folders.run_dir].into_iter().any(|own| real.starts_with(own)) {
+            return Err(CompileError::Own { path: path.to_owned(), origin: origin.clone() });
+        }
         let astray = real != path && self.is_secret(&real) && !self.is_secret(path);
         if astray || (inside && !real.starts_with(workspace)) {
             return Err(CompileError::Outside { path: path.display().to_string(), origin: origin.clone() });
@@ -640,7 +673,11 @@ impl Compiler<'_> {
         let found = Walk::find(&root, &rest.to_string_lossy(), limits).map_err(|why| {
             CompileError::Endless { pattern: declared.value.clone(), why, origin: declared.origin.clone() }
         })?;
-        Ok(Some(found.into_iter().map(|path| plain.join(path).components().collect()).collect()))
+        // What a link leads to was granted with the place that it lies in only if it lies there too.
+        let real = plain.canonicalize().unwrap_or_else(|_| plain.clone());
+        let stays = |path: &PathBuf| path.canonicalize().is_ok_and(|path| path.starts_with(&real));
+        let found = found.into_iter().map(|path| plain.join(path).components().collect::<PathBuf>());
+        Ok(Some(found.filter(stays).collect()))
     }
 
     /// What git needs of a repository that lies outside the workspace: that of a linked worktree, or of a submodule. Git

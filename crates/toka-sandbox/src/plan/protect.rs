@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use toka_core::demand::HOME_SECRETS;
 use toka_core::{Capability, Layer, Origin};
 
 use super::compile::{Compiler, list};
@@ -182,31 +183,3 @@ impl Compiler<'_> {
 
 /// Where Toka looks for what it obeys, relative to the workspace.
 const DECLARING: [&str; 2] = ["toka.yaml", "agents"];
-
-/// Where users keep keys and tokens, relative to their home.
-const HOME_SECRETS: [&str; 24] = [
-    ".ssh",
-    ".gnupg",
-    ".aws",
-    ".azure",
-    ".kube",
-    ".docker",
-    ".netrc",
-    ".pgpass",
-    ".my.cnf",
-    ".npmrc",
-    ".pypirc",
-    ".git-credentials",
-    ".vault-token",
-    ".password-store",
-    ".cargo/credentials",
-    ".cargo/credentials.toml",
-    ".config/gh",
-    ".config/gcloud",
-    ".config/git/credentials",
-    ".config/op",
-    ".config/sops",
-    ".local/share/keyrings",
-    ".mozilla",
-    ".bash_history",
-];

@@ -24,10 +24,10 @@ use config::{Setting, settings};
 
 /// Longest file of git's that is read: they are a few lines.
 const MAX_FILE: u64 = 1024 * 1024;
-/// How many files may include one another (git allows ten).
-const MAX_DEPTH: usize = 10;
-/// Most linked worktrees or submodules that are looked at.
-const MAX_ENTRIES: usize = 10_000;
+/// Most files of settings that are read: an agent can write files that include one another.
+const MAX_SETTINGS: usize = 200;
+/// Most linked worktrees or submodules that are looked at one by one; of more, none can be written.
+const MAX_ENTRIES: usize = 200;
 
 /// What in a repository makes git run or obey something, relative to its directory (gitrepository-layout(5)).
 const OBEYED: [&str; 5] = ["hooks", "config", "config.worktree", "commondir", "info/attributes"];
@@ -100,10 +100,15 @@ impl Repository {
             ("worktrees", &["config.worktree", "commondir", "gitdir"][..]),
             ("modules", &["config", "hooks"]),
         ] {
-            let Ok(entries) = Directory::open(&directory.join(kind)).and_then(|it| it.entries(MAX_ENTRIES))
+            let Ok(entries) =
+                Directory::open(&directory.join(kind)).and_then(|it| it.entries(MAX_ENTRIES + 1))
             else {
                 continue;
             };
+            if entries.len() > MAX_ENTRIES {
+                self.protected.insert(directory.join(kind));
+                continue;
+            }
             for (entry, _) in entries {
                 let entry = directory.join(kind).join(entry);
                 self.protected.extend(names.iter().map(|name| entry.join(name)));
@@ -159,9 +164,9 @@ impl Repository {
             .iter()
             .filter(|path| path.ends_with("config") || path.ends_with("config.worktree"));
         let files = own.cloned().chain([user_home.join(".gitconfig"), user_home.join(".config/git/config")]);
-        let mut found = Vec::new();
+        let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
         for file in files {
-            read_config(&file, workspace, user_home, MAX_DEPTH, &mut found);
+            read_config(&file, workspace, user_home, &mut seen, &mut found);
         }
         found
     }
@@ -171,14 +176,18 @@ fn read_config(
     file: &Path,
     workspace: &Path,
     user_home: &Path,
-    depth: usize,
+    seen: &mut BTreeSet<PathBuf>,
     found: &mut Vec<(PathBuf, Setting)>,
 ) {
-    let Some(text) = read(file).filter(|_| depth > 0) else { return };
+    // Each file once, whoever includes it.
+    if seen.len() >= MAX_SETTINGS || !seen.insert(file.to_owned()) {
+        return;
+    }
+    let Some(text) = read(file) else { return };
     for setting in settings(&text) {
         if setting.is_include() {
             let included = locate(&setting.value, file.parent().unwrap_or(workspace), user_home);
-            read_config(&included, workspace, user_home, depth - 1, found);
+            read_config(&included, workspace, user_home, seen, found);
         }
         found.push((file.to_owned(), setting));
     }
@@ -321,6 +330,13 @@ mod tests {
         let (found, _) = scene.look();
         assert_eq!(found.dot_git, DotGit::File);
         assert!(found.outside[0].ends_with(".git/modules/w"), "{found:?}");
+    }
+
+    #[test]
+    fn settings_that_include_each_other_are_read_once() {
+        let bomb = "[include]\n".to_owned() + &"path = config\npath = ../config\n".repeat(100);
+        let scene = Scene::new(&[("w/.git/config", &bomb), ("w/.git/modules/x/config", &bomb)]);
+        assert_eq!(scene.look().0.dot_git, DotGit::Directory);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Finding the files that are meant, and reading each at most once and never further than the limit.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
+
+use toka_files::ReadError;
 
 use super::MAX_BYTES;
 use crate::diagnostic::{Code, Diagnostic, Sources};
@@ -93,18 +95,12 @@ fn read(path: &Path) -> Found {
 /// `None` when there is more than the limit, which is not read. Only regular files: a FIFO would block for
 /// ever.
 fn read_bytes(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let meta = fs::metadata(path)?;
-    if !meta.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    match toka_files::read_named(path, MAX_BYTES as u64) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(ReadError::TooLong(_)) => Ok(None),
+        Err(ReadError::Io(error)) => Err(error),
+        Err(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
     }
-    let expected = usize::try_from(meta.len()).unwrap_or(usize::MAX);
-    if expected > MAX_BYTES {
-        return Ok(None);
-    }
-    let mut bytes = Vec::with_capacity(expected + 1);
-    // A file may grow, and those of /proc say that they are empty.
-    File::open(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(Some(bytes).filter(|bytes| bytes.len() <= MAX_BYTES))
 }
 
 /// errno(3); `io::ErrorKind` has no stable name for it.
