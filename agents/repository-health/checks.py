@@ -267,6 +267,7 @@ def check_cargo(check: Check) -> Dict[str, Any]:
     }
     result = run_cargo(check, folder, environment, [*lock, "--all-targets"])
     if result["outcome"] == "could not run":
+        shared.tell_status("cargo check: packages of tests are missing; checking without tests")
         without_tests = run_cargo(check, folder, environment, lock)
         if without_tests["outcome"] != "could not run":
             notes.append("tests and examples were left out: %s" % result["problem"])
@@ -276,7 +277,10 @@ def check_cargo(check: Check) -> Dict[str, Any]:
 
 def run_cargo(check: Check, folder: str, environment: Dict[str, str], options: List[str]) -> Dict[str, Any]:
     """One cargo check with these options."""
-    total = count_units(folder, environment, [option for option in options if option == "--locked"])
+    lock = [option for option in options if option == "--locked"]
+    kinds = ["normal,build,dev", "normal,build"] if "--all-targets" in options else ["normal,build"]
+    # What only tests need may never have been downloaded; a total without it is better than none.
+    total = next((count for count in (count_units(folder, environment, lock, kind) for kind in kinds) if count), 0)
     diagnostics: Dict[str, Dict[str, None]] = {"error": {}, "warning": {}}
     seen = set()
 
@@ -292,6 +296,8 @@ def run_cargo(check: Check, folder: str, environment: Dict[str, str], options: L
                 shared.tell_progress(
                     min(len(seen) / total, 1.0), "cargo check: %d of %d packages" % (len(seen), total)
                 )
+            else:
+                shared.tell_status("cargo check: %d packages" % len(seen))
         elif reason == "compiler-message":
             note_diagnostic(message.get("message") or {}, diagnostics)
         return True
@@ -356,8 +362,8 @@ def copy_tree(folder: str) -> Optional[str]:
     return os.path.join(target, folder)
 
 
-def count_units(folder: str, environment: Dict[str, str], lock: List[str]) -> int:
-    """How many packages the check will look at on this platform; 0 when cargo cannot tell."""
+def count_units(folder: str, environment: Dict[str, str], lock: List[str], edges: str) -> int:
+    """How many packages a check of these kinds of dependencies looks at on this platform; 0 when cargo cannot tell."""
     command = [
         "cargo",
         "tree",
@@ -365,7 +371,7 @@ def count_units(folder: str, environment: Dict[str, str], lock: List[str]) -> in
         "--offline",
         *lock,
         "--edges",
-        "normal,build,dev",
+        edges,
         "--prefix",
         "none",
         "--format",

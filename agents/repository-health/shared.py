@@ -90,6 +90,11 @@ def tell_progress(fraction: float, status: str = "") -> None:
     notify("\n".join(lines))
 
 
+def tell_status(status: str) -> None:
+    """Tells what is being done, where nobody knows how far it is."""
+    notify("STATUS=" + shown(status)[:200])
+
+
 def notify(message: str) -> None:
     """Sends one datagram to `NOTIFY_SOCKET`; without it, nothing. Progress that is lost costs nothing either."""
     path = os.environ.get("NOTIFY_SOCKET", "")

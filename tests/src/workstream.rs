@@ -55,6 +55,17 @@ impl Document {
         self
     }
 
+    /// The same with another text in its `spec`.
+    ///
+    /// # Panics
+    /// When the text is not there.
+    #[must_use]
+    pub fn replaced(mut self, from: &str, to: &str) -> Self {
+        assert!(self.spec.iter().any(|line| line.contains(from)), "{from} is not in the spec");
+        self.spec.iter_mut().for_each(|line| *line = line.replace(from, to));
+        self
+    }
+
     /// Waits for these agents.
     #[must_use]
     pub fn after(self, names: &[&str]) -> Self {

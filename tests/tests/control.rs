@@ -13,6 +13,8 @@ as_both_users!(
     a_restart_is_another_process_in_the_order_of_the_plan,
     a_person_lifts_a_quarantine,
     only_what_changed_is_restarted,
+    what_a_process_does_not_depend_on_changes_under_it,
+    apply_only_leaves_all_others_as_they_are,
     what_is_broken_changes_nothing,
     who_only_asks_starts_nothing,
     a_run_in_the_foreground_answers_too,
@@ -130,10 +132,10 @@ fn only_what_changed_is_restarted(user: User) {
     }
     let pid = |agent: &str| detached.inspect(agent)["pid"].clone();
     let (stays, changes) = (pid("stays"), pid("changes"));
-    let next = [service("stays"), service("changes").spec("stop: {grace_period: 3s}"), service("comes")];
+    let next = [service("stays"), service("changes").spec("watchdog: 300s"), service("comes")];
     let told = scene.apply(&next, &["--dry-run"]);
     assert_eq!(told.code, Some(0), "{told:#?}");
-    for line in ["+ comes", "~ changes", "- goes", "1 agent as before"] {
+    for line in ["+ comes", "~ changes  restarts: spec.watchdog", "- goes", "1 agent as before"] {
         assert!(told.stdout.contains(line), "{line}: {told:#?}");
     }
     assert_eq!(pid("changes"), changes, "nothing was done");
@@ -162,6 +164,62 @@ fn what_is_broken_changes_nothing(user: User) {
     assert_eq!(detached.state("api"), "running");
 }
 
+fn what_a_process_does_not_depend_on_changes_under_it(user: User) {
+    let scene = Scene::new(user);
+    // It ends with 3 when it is told to, and is deaf to SIGTERM.
+    let script = "trap '' TERM; trap 'exit 3' USR1; echo up; while :; do sleep 0.02; done";
+    let app = |more: &[&str]| {
+        let app = Document::service("app", script).spec("readiness_probe: {log_line: up}");
+        more.iter().fold(app, |app, line| app.spec(line))
+    };
+    let worker = |count: u32| service("worker").spec(&format!("replicas: {count}"));
+    let detached = scene.detach(&[app(&["restart: on-failure"]), worker(2)]);
+    detached.toka(&["wait", "--for", "ready", "app"]);
+    eventually("they run", || detached.state("worker-2") == "running");
+    let pids = || ["app", "worker-1", "worker-2"].map(|agent| detached.inspect(agent)["pid"].clone());
+    let before = pids();
+    let next = [app(&["restart: \"no\"", "stop: {grace_period: 100ms}", "description: other"]), worker(3)];
+    let asked = scene.apply(&next, &["--dry-run"]);
+    let told = "= app  goes on: spec.description, spec.restart, spec.stop";
+    assert!(asked.stdout.contains(told) && asked.stdout.contains("+ worker-3"), "{asked:#?}");
+    let applied = scene.apply(&next, &[]);
+    assert_eq!(applied.code, Some(0), "{applied:#?}");
+    assert_eq!(pids(), before, "nobody was restarted");
+    eventually("it runs", || detached.state("worker-3") == "running");
+    let fewer = scene.apply(&[next[0].clone(), worker(1)], &[]);
+    assert!(fewer.stdout.contains("- worker-2") && fewer.stdout.contains("- worker-3"), "{fewer:#?}");
+    assert_eq!(detached.inspect("worker-1")["pid"], before[1]);
+    // The new policy holds: it is not restarted.
+    detached.toka(&["signal", "USR1", "app"]);
+    eventually("it has ended", || detached.state("app") == "ended");
+    detached.toka(&["start", "app"]);
+    let begun = std::time::Instant::now();
+    detached.toka(&["stop", "app"]);
+    assert!(begun.elapsed() < Duration::from_secs(5), "the new grace period");
+    assert_eq!(detached.inspect("app")["exit"]["killed_after"]["nanos"], 100_000_000);
+}
+
+fn apply_only_leaves_all_others_as_they_are(user: User) {
+    let scene = Scene::new(user);
+    let agents = |db: &str| {
+        [service("db").spec(&format!("description: {db}")), service("api").after(&["db"]), service("page")]
+    };
+    let words = |documents: &[Document], options: &[&str]| scene.apply(documents, options);
+    assert_eq!(words(&agents("one"), &["--only", "page"]).code, Some(0));
+    let detached = scene.adopt();
+    eventually("it runs", || detached.state("page") == "running");
+    let page = detached.inspect("page")["pid"].clone();
+    let applied = words(&agents("one"), &["--only", "api"]);
+    assert!(applied.stdout.contains("+ db") && applied.stdout.contains("+ api"), "{applied:#?}");
+    assert!(applied.stdout.contains("1 agent as before"), "{applied:#?}");
+    eventually("it runs", || detached.state("db") == "running");
+    assert_eq!(detached.inspect("page")["pid"], page);
+    let refused = words(&agents("two"), &["--only", "page"]);
+    assert_eq!(refused.code, Some(2), "{refused:#?}");
+    assert!(refused.stderr.contains("these are declared otherwise now: db"), "{refused:#?}");
+    assert!(refused.stderr.contains("help: apply all of them without --only"), "{refused:#?}");
+}
+
 fn who_only_asks_starts_nothing(user: User) {
     let scene = Scene::new(user);
     let told = scene.apply(&[service("db"), service("api")], &["--dry-run"]);
@@ -183,7 +241,8 @@ fn who_only_asks_starts_nothing(user: User) {
 
 fn a_run_in_the_foreground_answers_too(user: User) {
     let scene = Scene::new(user);
-    let mut running = scene.start(&[service("api"), Document::shell("job", "exec sleep 1000")], &[]);
+    let agents = [service("api"), Document::shell("job", "exec sleep 1000")];
+    let mut running = scene.start(&agents, &["--until-tasks-end"]);
     running.wait_for("agent_started", "job");
     running.wait_for("agent_started", "api");
     let restarted = scene.toka(&["restart", "--project", scene.name(), "job"]);

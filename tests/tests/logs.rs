@@ -19,6 +19,7 @@ as_both_users!(
     what_is_not_there_is_told_with_a_way_out,
     a_follower_sees_every_line_of_this_run_and_the_next,
     restarts_write_on_in_the_same_log,
+    a_log_that_somebody_removes_empties_or_moves_is_begun_anew,
 );
 
 /// Far above what anything here takes; only a failure waits so long.
@@ -47,6 +48,37 @@ fn agent_folder(scene: &Scene, agent: &str) -> PathBuf {
 fn run(scene: &Scene, documents: &[Document]) {
     let finished = scene.toka_run(documents, &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
+}
+
+fn a_log_that_somebody_removes_empties_or_moves_is_begun_anew(user: User) {
+    let scene = Scene::new(user);
+    let script = "i=0; while :; do i=$((i+1)); printf 'line %06d of a log\\n' $i; sleep 0.005; done";
+    let detached = scene.detach(&[Document::service("ticker", script)]);
+    let log = agent_folder(&scene, "ticker").join("log");
+    let length = || log.metadata().map_or(0, |found| found.len());
+    let grows = |what: &str| until(SOON, what, || (length() > 200).then_some(()));
+    grows("it writes");
+    std::fs::remove_file(&log).expect("removed");
+    grows("a new one is begun after the removal");
+    std::fs::File::options().write(true).truncate(true).open(&log).expect("emptied");
+    grows("it goes on in an empty one");
+    let aside = log.with_extension("1");
+    std::fs::rename(&log, &aside).expect("moved");
+    grows("a new one is begun after it was moved");
+    detached.toka(&["stop", "ticker"]);
+    let shown = logs(&scene, &["ticker"]).success();
+    assert!(!shown.contains('\0'), "no hole in front of what was written on: {shown:?}");
+    let numbers: Vec<u32> = shown
+        .lines()
+        .filter_map(|line| line.strip_prefix("line ")?.strip_suffix(" of a log")?.parse().ok())
+        .collect();
+    assert!(numbers.len() > 5 && numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{shown}");
+    let moved = std::fs::read_to_string(&aside).expect("what was moved is still there");
+    let last: u32 = moved.lines().last().expect("lines")[5..11].parse().expect("a number");
+    assert_eq!(numbers[0], last + 1, "nothing is missing between what was moved and what came then");
+    let events = detached.toka(&["events", "ticker"]).stdout;
+    assert!(events.matches("which somebody removed, replaced or emptied").count() >= 3, "{events}");
+    assert!(events.contains("bytes of it are gone") && events.contains("nothing of it is lost"), "{events}");
 }
 
 fn the_last_run_is_shown_and_earlier_ones_are_kept(user: User) {

@@ -2,6 +2,7 @@
 //! counts, since authority comes from a person and not from a place; and nothing is opened by a name that an agent can swap.
 
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +29,7 @@ as_both_users!(
     a_list_of_hosts_is_refused_as_long_as_it_is_not_enforced,
     a_planted_agent_of_a_trusted_name_is_another,
     no_grant_opens_what_toka_keeps_or_what_a_link_leads_to,
+    a_program_outside_of_the_workspace_is_asked_for,
 );
 
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -437,6 +439,34 @@ fn no_grant_opens_what_toka_keeps_or_what_a_link_leads_to(user: User) {
     let refused = scene.toka_run(&[device], &["--allow", "device:/dev/net"]);
     exit_code_of(&refused, 65);
     assert!(refused.stderr.contains("is no device below /dev"), "{refused:#?}");
+}
+
+/// The rule for a program opens its file, also to the hooks beside it.
+fn a_program_outside_of_the_workspace_is_asked_for(user: User) {
+    let scene = Scene::new(user);
+    let tool = scene.outside().join("deploy");
+    scene.write(&tool, "#!/bin/sh\n# token=hunter2\n");
+    std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    let reads = format!("hooks: {{pre_start: [cp, {}, stolen]}}", tool.display());
+    let folder = scene.outside().display().to_string();
+    let by_path =
+        Document::bare("thief").spec(&reads).spec(&format!("process: {{command: [{}]}}", tool.display()));
+    let by_name = Document::bare("thief")
+        .spec(&reads)
+        .spec(&format!("process: {{command: [deploy], environment: {{PATH: {folder}}}}}"));
+    for thief in [by_path, by_name] {
+        let refused = scene.toka_run(&[thief.section(WRITES)], &[]);
+        exit_code_of(&refused, 77);
+        assert!(refused.stderr.contains("filesystem-outside:"), "{refused:#?}");
+        assert!(!scene.workspace().join("stolen").exists());
+    }
+    // The system's programs and the workspace's own need no grant.
+    let usual = Scene::new(user);
+    usual.write(&usual.workspace().join("own"), "#!/bin/sh\necho mine\n");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(usual.workspace().join("own"), mode).expect("a mode");
+    let agents = [Document::command("a", &["/bin/true"]), Document::command("b", &["./own"]).section(WRITES)];
+    exit_code_of(&usual.toka_run(&agents, &[]), 0);
 }
 
 fn a_list_of_hosts_is_refused_as_long_as_it_is_not_enforced(user: User) {

@@ -82,7 +82,8 @@ fn a_hook_before_the_stop_has_the_grace_period_and_no_more(user: User) {
         .spec("type: service")
         .spec("stop: {grace_period: 200ms}")
         .spec("hooks: {pre_stop: [[sh, -c, 'trap \"\" TERM; setsid sleep 600 & sleep 600']]}");
-    let finished = scene.toka_run(&[service, Document::shell("task", "true")], &["--json"]);
+    let task = Document::shell("task", "true");
+    let finished = scene.toka_run(&[service, task], &["--json", "--until-tasks-end"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     assert_eq!(finished.exit_of("service")["cause"], "stopped", "{finished:#?}");
     scene.assert_nothing_left();

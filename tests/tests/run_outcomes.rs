@@ -456,7 +456,7 @@ fn services_are_stopped_when_the_tasks_are_done(user: User) {
             "trap 'echo stopped > \"$TOKA_ARTIFACTS/end\"; exit 0' TERM; while :; do sleep 0.05; done",
         )
         .spec("type: service"),
-        Document::shell("task", "sleep 0.2"),
+        Document::shell("task", "sleep 0.2").after(&["server"]),
     ];
     let json = scene.toka_run(&agents, &["--json"]);
     exit_code_of(&json, 0);

@@ -141,7 +141,7 @@ fn a_descriptor_that_is_closed_in_silence_says_nothing() {
         .spec("readiness_probe: {notification_fd: 3, period: 20ms}")
         .spec("restart: no");
     let without = Document::shell("without", "[ ! -e /proc/self/fd/3 ] && sleep 0.3");
-    let mut run = scene.start(&[silent, without], &[]);
+    let mut run = scene.start(&[silent, without], &["--until-tasks-end"]);
     let changed = run.wait_for("probe_changed", "silent");
     let reason = "it has not written a newline on descriptor 3 (3 failures in a row)";
     assert_eq!((&changed["ok"], &changed["reason"]), (&false.into(), &reason.into()));
@@ -149,6 +149,49 @@ fn a_descriptor_that_is_closed_in_silence_says_nothing() {
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     assert_eq!(finished.all("agent_ready", "silent"), Vec::<Value>::new());
     scene.assert_nothing_left();
+}
+
+/// Two agents, one network: the client finds the server that it waited for, the probe does, and nobody else.
+#[test]
+fn agents_of_a_project_may_share_a_network() {
+    if !require(&[Need::Root]) {
+        return;
+    }
+    let scene = Scene::new(User::Root);
+    let shared = |security: &str| format!("security: {{network: {security}}}");
+    let server =
+        Document::service("server", "exec python3 -m http.server 8080 --bind 127.0.0.1 --directory ~")
+            .spec(&format!("readiness_probe: {{http_get: {{port: 8080, path: /}}, {OFTEN}}}"))
+            .section(&shared("project"));
+    let ask = "python3 -c 'import urllib.request as r; r.urlopen(\"http://127.0.0.1:8080/\")'";
+    let client = Document::shell("client", ask)
+        .section("dependencies: {required: {server: {condition: ready}}}")
+        .section(&shared("project"));
+    let other = Document::shell("other", &format!("! {ask}"))
+        .section("dependencies: {required: {server: {condition: ready}}}")
+        .section(&shared("loopback"));
+    let finished = scene.toka_run(&[server, client, other], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    for agent in ["server", "client"] {
+        assert_eq!(finished.all("agent_started", agent)[0]["enforcement"][3]["coverage"], "full");
+    }
+    // Whoever waits for a port that it cannot reach is told so.
+    let text = "`other` waits until `server` answers on its port, and cannot reach that port";
+    assert!(finished.stderr.contains(text), "{finished:#?}");
+    assert!(!finished.stderr.contains("`client` waits"), "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn an_ordinary_user_is_told_that_agents_share_no_network() {
+    let Some(user) = User::ordinary() else { return };
+    let scene = Scene::new(user);
+    let agent = || Document::shell("agent", "true");
+    let refused = scene.toka_run(&[agent().section("security: {network: project}")], &[]);
+    assert_eq!(refused.code, Some(78), "{refused:#?}");
+    assert!(refused.stderr.contains("agents share a network only where Toka runs as root"), "{refused:#?}");
+    let best = agent().section("security: {network: project, compatibility: best-effort}");
+    assert_eq!(scene.toka_run(&[best], &[]).code, Some(0));
 }
 
 /// The server's port exists only in the agent's own network: the probe must go there.

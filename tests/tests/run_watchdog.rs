@@ -57,6 +57,21 @@ fn a_busy_agent_and_one_that_writes_are_left_alone(user: User) {
     scene.assert_nothing_left();
 }
 
+/// An ordinary user without delegated groups: the silence is told, and that nothing follows, and what would make it follow.
+#[test]
+fn a_watchdog_that_can_only_tell_says_so() {
+    let Some(user) = User::ordinary() else { return };
+    let scene = Scene::new(user);
+    let deaf = Document::shell("deaf", "sleep 600").spec("watchdog: 100ms");
+    let mut running = scene.start(&[deaf], &[]);
+    let warning = running.wait_for("warning", "deaf");
+    let message = warning["message"].as_str().expect("a text");
+    assert!(message.contains("does nothing more") && message.contains("WATCHDOG=1"), "{message}");
+    running.signal(nix::sys::signal::Signal::SIGINT);
+    let finished = running.finish();
+    assert_eq!(finished.all("warning", "deaf").len(), 1, "once: {finished:#?}");
+}
+
 /// `WATCHDOG=1` as a shell can say it.
 const ALIVE: &str = "python3 -c 'import os,socket; s=socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.sendto(b\"WATCHDOG=1\", os.environ[\"NOTIFY_SOCKET\"])'";
 

@@ -346,6 +346,25 @@ impl Trust {
     }
 }
 
+impl Policy {
+    /// The same with what another policy allows, denies and trusts besides.
+    #[must_use]
+    pub fn with(mut self, other: &Self) -> Self {
+        self.allow.extend(other.allow.iter().cloned());
+        self.deny.extend(other.deny.iter().cloned());
+        self.trust = match (self.trust, &other.trust) {
+            (Trust::Recorded(mut agents), Trust::Recorded(others)) => {
+                for (agent, demands) in others {
+                    agents.entry(agent.clone()).or_default().extend(demands.iter().cloned());
+                }
+                Trust::Recorded(agents)
+            }
+            _ => Trust::Everything,
+        };
+        self
+    }
+}
+
 /// Why a capability was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {

@@ -137,8 +137,11 @@ pub enum EventKind {
         agents: Vec<AgentName>,
         /// Those that are new.
         added: Vec<AgentName>,
-        /// Those whose declaration is another.
+        /// Those whose declaration is another: they begin anew.
         changed: Vec<AgentName>,
+        /// Those whose declaration is another, and that go on.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        adjusted: Vec<AgentName>,
         /// Those that are no more.
         removed: Vec<AgentName>,
     },
@@ -155,6 +158,12 @@ pub enum EventKind {
         /// What there was too little of when the wait began.
         #[serde(flatten)]
         hold: Hold,
+    },
+    /// Its next life waits, because something that it requires to be ready is not; or it was quarantined meanwhile, and begins
+    /// anew when that is ready again.
+    AgentAwaits {
+        /// What is not ready.
+        why: Box<Unmet>,
     },
     /// The keeper is asked to start it.
     AgentStarting,
@@ -356,6 +365,10 @@ pub enum EventKind {
         due_ms: i64,
         /// Why.
         reason: SkipReason,
+        /// The agent because of which the last start has not ended: a task that follows it and still runs, or one that it
+        /// waits for. Absent when it runs itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        busy: Option<AgentName>,
         /// The next time, likewise; none when there is no further one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_ms: Option<i64>,

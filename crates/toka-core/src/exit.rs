@@ -82,14 +82,76 @@ pub enum Exit {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         killed_after: Option<Duration>,
     },
+    /// It was never started, because the run was over before its turn, or somebody stopped it while it waited.
+    NotStarted {
+        /// Who: `end of run`, `operator`, `SIGINT`, …
+        by: String,
+    },
+    /// It was never started, because there is nothing that it would do.
+    Skipped {
+        /// Why, in words that end a sentence.
+        reason: String,
+    },
+    /// It ended in a way that its declaration counts as a success (`spec.success_exit_codes`).
+    Accepted {
+        /// The status or the signal.
+        status: SuccessStatus,
+    },
     /// Nobody saw its exit status.
     Unknown,
+}
+
+/// A way to end that a declaration counts as a success, besides the exit code 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SuccessStatus {
+    /// An exit code, 0–255.
+    Code(i32),
+    /// A signal that Toka did not send, by its number.
+    Signal(i32),
+}
+
+impl fmt::Display for SuccessStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => f.write_str(&signal_name(*signal)),
+        }
+    }
 }
 
 impl Exit {
     /// Whether the agent did what it was started for.
     pub fn is_success(&self) -> bool {
-        matches!(self, Self::Code { code: 0 })
+        matches!(self, Self::Code { code: 0 } | Self::Accepted { .. })
+    }
+
+    /// The same end where the declaration counts these ways to end as a success.
+    #[must_use]
+    pub fn accepting(self, accepted: &[SuccessStatus]) -> Self {
+        let status = match self {
+            Self::Code { code } if code != 0 => SuccessStatus::Code(code),
+            Self::Signal { signal, core: false } => SuccessStatus::Signal(signal),
+            other => return other,
+        };
+        if accepted.contains(&status) { Self::Accepted { status } } else { self }
+    }
+
+    /// The same end of an agent that has not been started.
+    #[must_use]
+    pub fn before_start(self) -> Self {
+        match self {
+            Self::Stopped { by, .. } => Self::NotStarted { by },
+            other => other,
+        }
+    }
+
+    /// Who wanted it to end, if somebody did.
+    pub fn asked_by(&self) -> Option<&str> {
+        match self {
+            Self::Stopped { by, .. } | Self::NotStarted { by } => Some(by),
+            _ => None,
+        }
     }
 
     /// The end that somebody asks for.
@@ -106,14 +168,43 @@ impl Exit {
         }
     }
 
-    /// Whether it did what it was started for, or was asked to end: nothing that somebody has to look into.
+    /// Whether somebody has to look into it: it did not do what it was started for, and nobody asked it to end.
     pub fn is_failure(&self) -> bool {
-        !self.is_success() && !self.is_asked_for()
+        !self.is_success() && !self.is_asked_for() && !self.is_skipped()
     }
 
     /// Whether somebody wanted it to end.
     pub fn is_asked_for(&self) -> bool {
-        matches!(self, Self::Stopped { .. })
+        self.asked_by().is_some()
+    }
+
+    /// Whether there was nothing that it would have done.
+    pub fn is_skipped(&self) -> bool {
+        matches!(self, Self::Skipped { .. })
+    }
+
+    /// The exit status by which a program learns of it, as of the shell and of docker: the code, or 128 and the signal's
+    /// number; 124 when time was up, 143 when somebody stopped it, 0 for what counts as a success or was skipped, 1 for any
+    /// other end.
+    pub fn status(&self) -> u8 {
+        let status = match self {
+            Self::Code { code } => *code,
+            Self::Signal { signal, .. } => 128 + signal,
+            // SIGKILL and SIGTERM (signal(7)).
+            Self::Oom { .. } => 128 + 9,
+            Self::Stopped { .. } => 128 + 15,
+            Self::Timeout { .. } => 124,
+            Self::Accepted { .. } | Self::Skipped { .. } => 0,
+            Self::NotStarted { .. }
+            | Self::Watchdog { .. }
+            | Self::Probe { .. }
+            | Self::Denied { .. }
+            | Self::StartFailed { .. }
+            | Self::Disk { .. }
+            | Self::Files { .. }
+            | Self::Unknown => 1,
+        };
+        u8::try_from(status).unwrap_or(1)
     }
 
     /// Whether it ended because time ran out (exit status 124 of `toka run`).
@@ -147,10 +238,19 @@ impl fmt::Display for Exit {
             Self::Stopped { by, killed_after: Some(after) } => {
                 write!(f, "stopped by {by} (killed after {})", format_duration(*after))
             }
+            Self::NotStarted { by } if by == END_OF_RUN => {
+                f.write_str("not started: the run ended before its turn")
+            }
+            Self::NotStarted { by } => write!(f, "not started: stopped by {by} before its turn"),
+            Self::Skipped { reason } => write!(f, "skipped: {reason}"),
+            Self::Accepted { status } => write!(f, "succeeded with {status}"),
             Self::Unknown => f.write_str("exit status unknown"),
         }
     }
 }
+
+/// Who stops the agents of a run that has nothing left to do.
+pub const END_OF_RUN: &str = "end of run";
 
 /// The name of a Linux signal on x86-64 and AArch64 (signal(7)).
 pub fn signal_name(signal: i32) -> String {

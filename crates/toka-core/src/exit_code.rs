@@ -56,12 +56,13 @@ impl ExitCode {
 
     /// The outcome of a run whose agents all have ended: success, failure, or nothing but timeouts.
     pub fn of_exits<'a>(exits: impl IntoIterator<Item = &'a Exit>) -> Self {
-        exits.into_iter().filter(|exit| !exit.is_success()).fold(Self::Success, |code, exit| {
-            match (code, exit.is_timeout()) {
+        exits.into_iter().filter(|exit| !exit.is_success() && !exit.is_skipped()).fold(
+            Self::Success,
+            |code, exit| match (code, exit.is_timeout()) {
                 (Self::Success | Self::TimedOut, true) => Self::TimedOut,
                 _ => Self::AgentFailed,
-            }
-        })
+            },
+        )
     }
 }
 

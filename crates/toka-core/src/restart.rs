@@ -13,8 +13,10 @@ use crate::Exit;
 pub struct Restart {
     /// After which ends.
     pub policy: RestartPolicy,
-    /// Restarts within [`Restart::window`] before it is given up.
-    pub max_restarts: u32,
+    /// Restarts within [`Restart::window`] before there is none any more.
+    pub max_restarts: MaxRestarts,
+    /// What becomes of it then.
+    pub when_exhausted: WhenExhausted,
     /// The time over which restarts are counted.
     pub window: Duration,
     /// The wait before each restart.
@@ -24,8 +26,43 @@ pub struct Restart {
 impl Restart {
     /// The given policy with every other value at its default.
     pub fn with_policy(policy: RestartPolicy) -> Self {
-        Self { policy, max_restarts: 5, window: Duration::from_secs(600), backoff: Backoff::default() }
+        Self {
+            policy,
+            max_restarts: MaxRestarts::Limited(5),
+            when_exhausted: WhenExhausted::default(),
+            window: Duration::from_secs(600),
+            backoff: Backoff::default(),
+        }
     }
+}
+
+/// How many restarts are made within the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxRestarts {
+    /// So many.
+    Limited(u32),
+    /// As many as it takes.
+    Unlimited,
+}
+
+impl Serialize for MaxRestarts {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Limited(most) => serializer.serialize_u32(*most),
+            Self::Unlimited => serializer.serialize_str("unlimited"),
+        }
+    }
+}
+
+/// What becomes of an agent that was restarted as often as it may be, and has ended once more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenExhausted {
+    /// It is quarantined: a failure, which somebody has to look into.
+    #[default]
+    Fail,
+    /// Its last end is its end, and counts as what it is.
+    Accept,
 }
 
 /// After which ends an agent is started again; the names are systemd's and Compose's.
@@ -121,14 +158,16 @@ impl Lives {
 impl RestartPolicy {
     /// Whether an agent that ended so is started again. What somebody stopped, and what the policy refuses, never is.
     pub fn wants(self, exit: &Exit) -> bool {
-        if matches!(exit, Exit::Stopped { .. } | Exit::Denied { .. }) {
+        if exit.is_asked_for() || exit.is_skipped() || matches!(exit, Exit::Denied { .. }) {
             return false;
         }
         match self {
             Self::No => false,
             Self::Always | Self::UnlessStopped => true,
             Self::OnFailure => !exit.is_success(),
-            Self::OnAbnormal => !matches!(exit, Exit::Code { .. } | Exit::StartFailed { .. }),
+            Self::OnAbnormal => {
+                !matches!(exit, Exit::Code { .. } | Exit::Accepted { .. } | Exit::StartFailed { .. })
+            }
             Self::OnWatchdog => matches!(exit, Exit::Watchdog { .. } | Exit::Probe { .. }),
         }
     }
@@ -152,8 +191,17 @@ impl Restart {
         while lives.recent.front().is_some_and(|at| now.saturating_sub(*at) >= self.window) {
             lives.recent.pop_front();
         }
-        if lives.recent.len() >= self.max_restarts as usize {
-            return Verdict::GiveUp { restarts: lives.restarts };
+        if let MaxRestarts::Limited(most) = self.max_restarts
+            && lives.recent.len() >= most as usize
+        {
+            return match self.when_exhausted {
+                WhenExhausted::Fail => Verdict::GiveUp { restarts: lives.restarts },
+                WhenExhausted::Accept => Verdict::Final,
+            };
+        }
+        if self.max_restarts == MaxRestarts::Unlimited {
+            // Nobody counts them: a list of all would grow for ever.
+            lives.recent.clear();
         }
         let after = if lived >= self.backoff.reset_after {
             lives.hasty = 0;
@@ -239,9 +287,26 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_may_be_restarted_without_a_limit_or_end_as_it_ended_last() {
+        let mut restart = Restart::with_policy(RestartPolicy::OnFailure);
+        let mut lives = Lives::default();
+        restart.max_restarts = MaxRestarts::Unlimited;
+        for _ in 0..1000 {
+            let verdict = restart.decide(&mut lives, &FAILED, seconds(1), seconds(1), 0.0);
+            assert!(matches!(verdict, Verdict::Again { .. }), "{verdict:?}");
+        }
+        assert!(lives.recent.len() <= 1, "nothing grows with the number of restarts");
+        (restart.max_restarts, restart.when_exhausted) = (MaxRestarts::Limited(0), WhenExhausted::Accept);
+        assert_eq!(
+            restart.decide(&mut Lives::default(), &FAILED, seconds(1), seconds(1), 0.0),
+            Verdict::Final
+        );
+    }
+
+    #[test]
     fn restarts_outside_the_window_do_not_count() {
         let mut restart = Restart::with_policy(RestartPolicy::Always);
-        (restart.max_restarts, restart.window) = (1, seconds(10));
+        (restart.max_restarts, restart.window) = (MaxRestarts::Limited(1), seconds(10));
         let mut lives = Lives::default();
         let mut at = |now| restart.decide(&mut lives, &FAILED, seconds(60), seconds(now), 0.0);
         let again = |restarts| Verdict::Again { after: Duration::ZERO, restarts };
@@ -268,7 +333,7 @@ mod tests {
             most in 0u32..5, steps in prop::collection::vec((0u64..30, 0u64..90), 1..60),
         ) {
             let mut restart = Restart::with_policy(RestartPolicy::Always);
-            (restart.max_restarts, restart.window) = (most, seconds(100));
+            (restart.max_restarts, restart.window) = (MaxRestarts::Limited(most), seconds(100));
             let (mut lives, mut now, mut done) = (Lives::default(), Duration::ZERO, Vec::new());
             for (pause, lived) in steps {
                 now += seconds(pause + lived);

@@ -54,9 +54,9 @@ pub enum Move {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SkipReason {
-    /// It still ran, and the policy is [`Overlap::Skip`].
+    /// It, or a task that follows it, had not ended, and the policy is [`Overlap::Skip`].
     StillRunning,
-    /// It still ran, and a start waited already.
+    /// The same, and a start waited already.
     AlreadyQueued,
     /// It came while nobody could start it, and the policy is [`CatchUp::None`] or a later time was caught up with.
     Missed,
@@ -65,11 +65,16 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
+    /// Whether an earlier start is why.
+    pub fn is_overlap(self) -> bool {
+        matches!(self, Self::StillRunning | Self::AlreadyQueued)
+    }
+
     /// In words that end a sentence.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::StillRunning => "it still runs",
-            Self::AlreadyQueued => "it still runs, and one start waits already",
+            Self::StillRunning => "its last start has not ended",
+            Self::AlreadyQueued => "its last start has not ended, and one more waits already",
             Self::Missed => "nobody was there to start it",
             Self::Unmet => "what it requires has ended otherwise",
         }

@@ -141,8 +141,10 @@ impl AgentState {
             (Self::Pending, H::DependencyFailed(by, why)) => {
                 Self::Blocked { by: by.clone(), why: why.clone() }
             }
-            (Self::Pending, H::StopRequested(exit) | H::StartFailed(exit))
-            | (Self::Backoff { .. }, H::StopRequested(exit) | H::Gone(exit)) => {
+            (Self::Pending, H::StopRequested(exit) | H::StartFailed(exit)) => {
+                Self::Ended { exit: exit.clone().before_start() }
+            }
+            (Self::Backoff { .. }, H::StopRequested(exit) | H::Gone(exit)) => {
                 Self::Ended { exit: exit.clone() }
             }
             (Self::Starting, H::Started { pid }) => Self::Running { pid: *pid, ready: false },
@@ -172,10 +174,11 @@ impl AgentState {
             (Self::Paused { pid, ready }, H::Thawed) => Self::Running { pid: *pid, ready: *ready },
             (Self::Running { .. } | Self::Paused { .. }, H::Gone(exit)) => Self::Ended { exit: exit.clone() },
             // The end tells more than the request did: whether it had to be killed.
-            (
-                Self::Stopping { exit: Exit::Stopped { by, .. } },
-                H::Gone(exit @ Exit::Stopped { by: same, .. }),
-            ) if by == same => Self::Ended { exit: exit.clone() },
+            (Self::Stopping { exit }, H::Gone(end))
+                if end.is_asked_for() && exit.asked_by() == end.asked_by() =>
+            {
+                Self::Ended { exit: end.clone() }
+            }
             (Self::Stopping { exit }, H::Gone(_) | H::StartFailed(_)) => Self::Ended { exit: exit.clone() },
             (
                 Self::Stopping { exit },
@@ -285,6 +288,8 @@ impl AgentState {
             Self::Stopping { .. } => "stopping",
             Self::Ended { exit } if exit.is_success() => "succeeded",
             Self::Ended { exit: Exit::Stopped { .. } } => "stopped",
+            Self::Ended { exit: Exit::NotStarted { .. } } => "not started",
+            Self::Ended { exit: Exit::Skipped { .. } } => "skipped",
             Self::Ended { .. } => "failed",
             Self::Backoff { .. } => "backoff",
             Self::Quarantined { .. } => "quarantined",

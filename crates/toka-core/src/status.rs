@@ -60,7 +60,8 @@ pub struct AgentStatus {
     /// When its restart policy started it again after a failure, in milliseconds since the Unix epoch; the last [`RESTARTS_KEPT`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restarted_ms: Vec<i64>,
-    /// What it waits for, while it has not started; said when somebody asks.
+    /// What it waits for: while it has not started, said when somebody asks; while its next life waits, or it was quarantined
+    /// because of that, as it was told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<Box<Unmet>>,
     /// How its last life ended.
@@ -226,9 +227,10 @@ impl AgentStatus {
         }
         match event {
             EventKind::AgentWaiting { hold } => (self.held, self.next_start_ms) = (Some(*hold), None),
+            EventKind::AgentAwaits { why } => self.waits = Some(why.clone()),
             EventKind::AgentRequeued { .. } => self.begin_anew(),
             EventKind::AgentStarting => {
-                (self.next_start_ms, self.not_ready, self.wedged) = (None, None, None);
+                (self.next_start_ms, self.not_ready, self.wedged, self.waits) = (None, None, None, None);
             }
             EventKind::AgentStarted { .. } => self.started_ms = Some(time_ms),
             EventKind::Warning { .. } => self.warnings = self.warnings.saturating_add(1),
@@ -299,7 +301,7 @@ impl AgentStatus {
     fn begin_anew(&mut self) {
         (self.metrics, self.metrics_dropped) = (BTreeMap::new(), 0);
         (self.progress, self.not_ready, self.wedged) = (Progress::default(), None, None);
-        (self.restart_count, self.next_start_ms, self.held) = (0, None, None);
+        (self.restart_count, self.next_start_ms, self.held, self.waits) = (0, None, None, None);
         self.requeues += 1;
         self.restarted_ms.clear();
         self.was_ready = false;
@@ -364,6 +366,11 @@ impl RunStatus {
     /// An agent.
     pub fn agent(&self, name: &AgentName) -> Option<&AgentStatus> {
         self.index.get(name).map(|at| &self.agents[*at])
+    }
+
+    /// The place of an agent in the order of the plan.
+    pub fn place(&self, name: &AgentName) -> Option<usize> {
+        self.index.get(name).copied()
     }
 
     /// Says what no event tells.

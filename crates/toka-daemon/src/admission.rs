@@ -105,6 +105,7 @@ impl Admission<'_> {
         self.models();
         let demands = self.demands();
         self.network();
+        self.shared_network();
         self.reports();
         self.conditions();
         let secrets = self.secrets();
@@ -182,6 +183,22 @@ impl Admission<'_> {
                 &declared.origin,
                 "a list of hosts cannot be enforced yet: the agent would reach none of them",
                 "use `network: full` and grant it, or declare `compatibility: best-effort` to run without a network",
+            );
+        }
+    }
+
+    /// A network that agents share, which the keeper of an ordinary user cannot make yet.
+    fn shared_network(&mut self) {
+        let declared = &self.agent.confinement.network;
+        let is_root = nix::unistd::geteuid().is_root();
+        let compatibility = self.agent.confinement.compatibility.value;
+        if declared.value == NetworkAccess::Project && !is_root && compatibility != Compatibility::BestEffort
+        {
+            self.problem(
+                ProblemKind::Unconfigured,
+                &declared.origin,
+                "agents share a network only where Toka runs as root",
+                "run as root, use `network: full` and grant it, or declare `compatibility: best-effort` for a loopback of its own",
             );
         }
     }

@@ -7,7 +7,7 @@ use nix::unistd::{AccessFlags, access};
 use toka_core::capability::{Capability, Policy, Refusal};
 use toka_core::demand::{Ground, demands, outside, refused};
 use toka_core::{Confinement, Declared, Name};
-use toka_sandbox::plan::WorkspaceFacts;
+use toka_sandbox::plan::{WorkspaceFacts, is_system_program};
 use toka_sandbox::{AgentFolders, CompileError, CompileInput, HostFacts, SandboxPlan};
 use toka_workstream::{Agent, Process, ProcessCommand, Set, User};
 
@@ -189,7 +189,26 @@ fn of_process(process: &Process, ground: &Ground<'_>) -> Vec<Declared<Capability
         // It has fewer rights than the caller has.
         User::Dynamic | User::Invoking => None,
     };
-    begins.into_iter().chain(files).chain(passed).chain(user).collect()
+    let program = foreign_program(process, ground).map(here);
+    begins.into_iter().chain(program).chain(files).chain(passed).chain(user).collect()
+}
+
+/// A program that the declaration names outside of the workspace and of the system: its rule opens the file to the agent and to
+/// all that runs beside it. What the caller's own PATH leads to, a person has chosen.
+fn foreign_program(process: &Process, ground: &Ground<'_>) -> Option<Capability> {
+    let ProcessCommand::Argv(argv) = &process.command else { return None };
+    let name = argv.first()?;
+    let declared = if name.contains('/') {
+        let folder = ground.locate(&process.working_dir.value);
+        vec![folder.join(name)]
+    } else {
+        let path = process.environment.get("PATH")?;
+        std::env::split_paths(path).map(|folder| folder.join(name)).collect()
+    };
+    let found = declared.iter().find(|path| path.is_file()).or_else(|| declared.first())?;
+    let asked = outside(&found.to_string_lossy(), ground)?;
+    let is_of_system = |path: &Path| is_system_program(&follow_links(path));
+    (!is_of_system(found)).then_some(asked)
 }
 
 /// Where reports are sent over the network. What is no channel at all, the admission tells.

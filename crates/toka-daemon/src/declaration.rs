@@ -10,8 +10,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use toka_core::PressureLimits;
 use toka_core::capability::Policy;
+use toka_core::{AgentName, AgentPattern, PressureLimits};
 use toka_workstream::{Agent, Diagnostic, LoadOptions, Loaded, Plan, SecretSource, Set, Severity, Sources};
 
 use crate::Caller;
@@ -34,6 +34,12 @@ pub struct Declaration {
     /// Groups of conditional tasks that are switched on.
     #[serde(default)]
     pub enable: BTreeSet<String>,
+    /// The agents that are meant, with all that they require; all of the files when nobody is named.
+    #[serde(default)]
+    pub only: Vec<AgentPattern>,
+    /// Which ends of agents end the run, besides what the files say.
+    #[serde(default)]
+    pub stop: StopRules,
     /// The workspace: absolute, without links.
     pub workspace: PathBuf,
     /// What a person allowed and denied.
@@ -51,6 +57,28 @@ pub struct Declaration {
     /// that `environment_from` and secrets name.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+}
+
+/// Which ends of agents end a run, in the words of the command line.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StopRules {
+    /// Any failure.
+    pub fail_fast: bool,
+    /// Every end of this agent; how it ended is then the exit status of the run.
+    pub exit_code_from: Option<AgentName>,
+}
+
+impl StopRules {
+    /// Makes a plan go by them.
+    pub fn apply(&self, plan: &mut Plan) {
+        if self.fail_fast {
+            plan.stop_at_failure();
+        }
+        if let Some(agent) = &self.exit_code_from {
+            plan.stop_at_end_of(agent);
+        }
+    }
 }
 
 /// The agents of a declaration, and their order.
@@ -84,9 +112,15 @@ impl Declaration {
         let options = LoadOptions { enable: self.enable.clone() };
         let texts = self.files.iter().map(|file| (file.path.as_path(), file.text.as_str()));
         let Loaded { set, mut diagnostics, sources, .. } = toka_workstream::load_texts(texts, &options);
+        // A pattern that means nobody was told to whoever declared it.
+        let set = set.and_then(|set| set.only(&self.only).ok());
         let plan = set.as_ref().and_then(|set| {
             let (plan, found) = toka_workstream::plan(set, &sources);
             diagnostics.extend(found);
+            plan
+        });
+        let plan = plan.map(|mut plan| {
+            self.stop.apply(&mut plan);
             plan
         });
         match (set, plan) {
@@ -162,6 +196,8 @@ impl Declaration {
         Self {
             files: vec![SourceFile { path: "/w/all.yaml".into(), text: text.into() }],
             enable: BTreeSet::new(),
+            only: Vec::new(),
+            stop: StopRules::default(),
             workspace: "/w".into(),
             policy: Policy::default(),
             max_concurrent: None,

@@ -147,6 +147,7 @@ impl<P: Processes> Exam<P> {
             watchdog: None,
             hooks: Hooks::default(),
             restart: Restart::with_policy(RestartPolicy::No),
+            success: Vec::new(),
             timeout: Some(question.check.timeout),
             log: LogPlace::alone(question.log.clone()),
             tasks: Default::default(),

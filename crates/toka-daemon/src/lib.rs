@@ -43,7 +43,7 @@ pub mod users;
 mod workplace;
 
 pub use admission::problems;
-pub use declaration::{Declaration, Parsed, SourceFile, Unparsed};
+pub use declaration::{Declaration, Parsed, SourceFile, StopRules, Unparsed};
 pub use environment::Caller;
 pub use journal::{BACKLOG, Journal, Stamp};
 pub use lock::{Holder, LockError};

@@ -10,6 +10,8 @@ use toka_core::{AgentName, AgentState, Enforcement, ExitCode, RunId};
 pub struct RunSummary {
     /// The exit status that it deserves.
     pub exit_code: ExitCode,
+    /// The exit status of the command: that of the agent which `--exit-code-from` names, else the one above.
+    pub status: u8,
     /// The run.
     pub run: RunId,
     /// Its agents, in the order of the plan.

@@ -21,6 +21,8 @@ fn options(folder: &Path, yaml: &str, policy: Policy) -> RunOptions {
         set,
         declaration: Declaration {
             files: Vec::new(),
+            only: Vec::new(),
+            stop: Default::default(),
             enable: Default::default(),
             workspace,
             policy,

@@ -142,6 +142,9 @@ pub struct Orphan {
     /// When it was started, in milliseconds since 1970.
     #[serde(default)]
     pub started_ms: u64,
+    /// Whether it shares its network with others of the project.
+    #[serde(default)]
+    pub shares_network: bool,
     /// The process that it runs beside.
     #[serde(default)]
     pub beside: Option<ProcessId>,
@@ -182,6 +185,7 @@ impl Orphan {
             stop_signal: entry.stop_signal,
             grace: entry.grace,
             guards: entry.guards.clone(),
+            shares_network: entry.shares_network,
             enforcement: entry.enforcement.clone(),
             status,
             notification_fd: entry.notification_fd,
@@ -320,6 +324,9 @@ pub struct Entry {
     /// Paths that must not be there when it has ended.
     #[serde(default)]
     pub guards: Vec<Guard>,
+    /// Whether it shares its network with others of the project.
+    #[serde(default)]
+    pub shares_network: bool,
     /// The number of the descriptor on which it tells that it is ready.
     #[serde(default)]
     pub notification_fd: Option<u16>,

@@ -15,8 +15,10 @@
 //! - Among agents that may start, the more urgent go first, then those of earlier waves, then by name.
 //! - At most [`Limits::max_concurrent`] run at once. Counted are tasks from their start to their end, paused ones
 //!   too, and services only while they start: a service is there for others, and must not keep them from running.
-//! - When the last task has ended, services are stopped and those that never started are cancelled. A plan without
-//!   tasks ends with its last service.
+//! - A run in the foreground ends when all its purposes have ended: its tasks, the services that no task waits for, and
+//!   the agents that the clock starts. What serves others is stopped then, and what has not started is cancelled. One that
+//!   a person starts is a purpose from then on.
+//! - An agent of which nothing is enabled is skipped; who requires it is blocked, skipped or started, as it says.
 //! - Whatever ends the run, an agent is stopped only when nothing that depends on it is alive any more.
 
 mod exit_code;
@@ -26,5 +28,5 @@ mod stop_order;
 
 pub use exit_code::exit_code;
 pub use next::{Action, Limits, next_actions};
-pub use state::{ApplyError, END_OF_RUN, Fact, Lifetime, RunState};
+pub use state::{ApplyError, Fact, Lifetime, RunState};
 pub use stop_order::stop_order;

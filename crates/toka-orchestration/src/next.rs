@@ -28,6 +28,14 @@ pub enum Action {
         /// What was required of that, and how it is.
         why: Box<Unmet>,
     },
+    /// It is not started, because there is nothing that it would do (`StartFailed` with
+    /// [`Exit::Skipped`](toka_core::Exit::Skipped)).
+    Skip {
+        /// The agent.
+        agent: AgentName,
+        /// Why, in words that end a sentence.
+        reason: String,
+    },
     /// It has not started, and the run ends (`StopRequested` with [`Exit::Stopped`](toka_core::Exit::Stopped)).
     Cancel {
         /// The agent.
@@ -46,14 +54,14 @@ pub enum Action {
     Finish,
 }
 
-/// Everything to do now, in this order: blocks, then starts (or cancellations and stops when the run ends), then
+/// Everything to do now, in this order: skips, blocks, then starts (or cancellations and stops when the run ends), then
 /// the finish. The cost is that of the answer, not of the plan.
 pub fn next_actions(plan: &Plan, state: &RunState, limits: &Limits) -> Vec<Action> {
     let name = |position: usize| plan.nodes()[position].agent.clone();
-    let mut actions: Vec<Action> = state
-        .doomed()
-        .map(|(at, by, why)| Action::Block { agent: name(at), by: name(by), why: why.clone() })
-        .collect();
+    let skips = state.idle().map(|(at, reason)| Action::Skip { agent: name(at), reason: reason.clone() });
+    let blocks =
+        state.doomed().map(|(at, by, why)| Action::Block { agent: name(at), by: name(by), why: why.clone() });
+    let mut actions: Vec<Action> = skips.chain(blocks).collect();
     match state.ending() {
         None => actions.extend(startable(state, limits).map(|position| Action::Start(name(position)))),
         Some(by) => {

@@ -9,12 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 use toka_core::event::Awaits;
 use toka_core::state::{Happening, IllegalStep};
-use toka_core::{AgentName, AgentState, EventKind, Priority, Unmet};
-use toka_workstream::plan::{Gate, Start};
-use toka_workstream::{AgentKind, Condition, Need, Plan};
-
-/// Who ends a run whose tasks all have ended.
-pub const END_OF_RUN: &str = "end of run";
+use toka_core::{AgentName, AgentState, END_OF_RUN, EventKind, Exit, Priority, Unmet};
+use toka_workstream::plan::{Gate, Node};
+use toka_workstream::{AfterEnd, AgentKind, Condition, IfSkipped, Need, Plan, Start};
 
 /// Something that an agent did and that is no state of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +41,10 @@ pub enum ApplyError {
 /// What ends a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
-    /// The end of its last task; services are stopped then. One that has only services goes on until somebody stops it.
+    /// The end of all its purposes: its tasks, the services that no task waits for, and the times of its schedules.
+    UntilDone,
+    /// The end of its last task that has no schedule; everything else is stopped then. One without such a task goes on until
+    /// every agent has ended.
     UntilTasksEnd,
     /// Somebody who stops it.
     UntilStopped,
@@ -63,13 +63,18 @@ pub struct RunState {
     pending: BTreeSet<usize>,
     /// Alive and not stopping, and nothing that depends on it is alive.
     stoppable: BTreeSet<usize>,
+    /// Pending, and there is nothing that they would do; with the reason.
+    idle: BTreeMap<usize, String>,
     running: usize,
     unfinished: usize,
-    unfinished_tasks: usize,
-    has_tasks: bool,
+    /// How many of those whose end the run waits for have not ended.
+    unfinished_purposes: usize,
+    has_purposes: bool,
     /// The clock starts them again and again.
     timed: BTreeSet<usize>,
     stopped_by: Option<String>,
+    /// The agent whose end is that of the run, if it was one.
+    stopped_at_end_of: Option<AgentName>,
     /// Whether some that have ended are about to begin anew.
     held: bool,
 }
@@ -116,27 +121,33 @@ impl RunState {
             })
         };
         let agents = new.nodes().iter().map(|node| known(&node.agent)).collect();
-        Self { stopped_by: self.stopped_by.clone(), ..Self::with(new, self.lifetime, agents) }
+        Self {
+            stopped_by: self.stopped_by.clone(),
+            stopped_at_end_of: self.stopped_at_end_of.clone(),
+            ..Self::with(new, self.lifetime, agents)
+        }
     }
 
     /// Counts everything from the agents' states, which are in the order of the plan.
     fn with(plan: &Plan, lifetime: Lifetime, agents: Vec<(AgentState, Seen)>) -> Self {
-        let tasks = |wanted: fn(&AgentState) -> bool| {
-            let of_kind = plan.nodes().iter().zip(&agents).filter(|(node, _)| node.kind == AgentKind::Task);
-            of_kind.filter(|(_, (state, _))| wanted(state)).count()
+        let purposes = |wanted: fn(&AgentState) -> bool| {
+            let all = plan.nodes().iter().zip(&agents);
+            all.filter(|(node, (state, seen))| is_purpose(lifetime, node, seen) && wanted(state)).count()
         };
         let mut run = Self {
             lifetime,
             ready: BTreeSet::new(),
             doomed: BTreeMap::new(),
             pending: BTreeSet::new(),
+            idle: BTreeMap::new(),
             stoppable: BTreeSet::new(),
             running: 0,
             unfinished: agents.iter().filter(|(state, _)| !state.is_final()).count(),
-            unfinished_tasks: tasks(|state| !state.is_final()),
-            has_tasks: tasks(|_| true) > 0,
+            unfinished_purposes: purposes(|state| !state.is_final()),
+            has_purposes: purposes(|_| true) > 0,
             timed: (0..agents.len()).filter(|at| plan.nodes()[*at].start == Start::Clock).collect(),
             stopped_by: None,
+            stopped_at_end_of: None,
             held: false,
             agents: agents.into_iter().map(|(state, seen)| AgentRun::new(state, seen)).collect(),
         };
@@ -172,7 +183,9 @@ impl RunState {
         agent.open = open;
         if agent.state == AgentState::Pending {
             self.pending.insert(at);
-            if agent.closed == 0 && !agent.waits_for_clock(node.start) {
+            if let Some(reason) = &node.skip {
+                self.idle.insert(at, reason.clone());
+            } else if agent.closed == 0 && !agent.waits_to_be_called(node.start) {
                 self.ready.insert((node.priority, at));
             }
         }
@@ -235,6 +248,8 @@ impl RunState {
         };
         if self.agents[at].state.is_final() {
             self.begin_anew(plan, at, seen);
+        } else if awaits != Awaits::Clock {
+            self.call(plan, agent)?;
         }
         Ok(())
     }
@@ -243,7 +258,7 @@ impl RunState {
         let alive_dependents = self.agents[at].alive_dependents;
         self.agents[at] = AgentRun { alive_dependents, ..AgentRun::new(AgentState::Pending, seen) };
         self.unfinished += 1;
-        self.unfinished_tasks += usize::from(plan.nodes()[at].kind == AgentKind::Task);
+        self.unfinished_purposes += usize::from(self.is_purpose(plan, at));
         self.look_at_gates(plan, at);
         self.review(plan, at);
     }
@@ -315,6 +330,33 @@ impl RunState {
         self.stopped_by.get_or_insert_with(|| by.to_owned());
     }
 
+    /// Whether the run waits for the end of an agent.
+    fn is_purpose(&self, plan: &Plan, at: usize) -> bool {
+        is_purpose(self.lifetime, &plan.nodes()[at], &self.agents[at].seen)
+    }
+
+    /// The run ends because of the end of an agent, if that is declared so.
+    fn heed_end(&mut self, plan: &Plan, at: usize) {
+        let (node, state) = (&plan.nodes()[at], &self.agents[at].state);
+        let then = match state {
+            AgentState::Ended { exit } if exit.is_success() => node.on_end.success,
+            AgentState::Ended { exit } if !exit.is_failure() => return,
+            AgentState::Ended { .. } | AgentState::Quarantined { .. } | AgentState::Blocked { .. } => {
+                node.on_end.failure
+            }
+            _ => return,
+        };
+        if then == AfterEnd::StopRun && self.ending().is_none() {
+            self.stopped_by = Some(format!("the end of {}", node.agent));
+            self.stopped_at_end_of = Some(node.agent.clone());
+        }
+    }
+
+    /// The agent whose end ended the run, because its declaration says so.
+    pub fn stopped_at_end_of(&self) -> Option<&AgentName> {
+        self.stopped_at_end_of.as_ref()
+    }
+
     /// Some that end now will begin anew: until [`RunState::release`], nobody is given up because of them, and the end of
     /// the last task is not that of the run.
     pub fn hold(&mut self) {
@@ -349,7 +391,7 @@ impl RunState {
 
     /// Whether it is over when every agent has come to its end, without anybody who says so.
     pub fn ends_by_itself(&self) -> bool {
-        self.lifetime == Lifetime::UntilTasksEnd
+        self.lifetime != Lifetime::UntilStopped
     }
 
     /// How many count for [`Limits::max_concurrent`](crate::Limits::max_concurrent).
@@ -359,8 +401,12 @@ impl RunState {
 
     /// Who ends the run, when somebody does.
     pub fn ending(&self) -> Option<&str> {
-        let is_done = self.has_tasks && self.unfinished_tasks == 0 && !self.held;
-        let all_done = self.lifetime == Lifetime::UntilTasksEnd && is_done;
+        let is_done = match self.lifetime {
+            Lifetime::UntilDone => self.timed.is_empty(),
+            Lifetime::UntilTasksEnd => self.has_purposes,
+            Lifetime::UntilStopped => false,
+        };
+        let all_done = is_done && self.unfinished_purposes == 0 && !self.held;
         self.stopped_by.as_deref().or(all_done.then_some(END_OF_RUN))
     }
 
@@ -374,21 +420,50 @@ impl RunState {
         self.doomed.iter().map(|(at, (by, why))| (*at, *by, why))
     }
 
-    /// What a pending agent waits for: the first of its conditions, in the order of its file, that is not met. None when it
-    /// waits for the clock, or for nothing but its turn.
+    /// Those that there is no need to start, with the reason.
+    pub(crate) fn idle(&self) -> impl Iterator<Item = (usize, &String)> {
+        self.idle.iter().map(|(at, reason)| (*at, reason))
+    }
+
+    /// What an agent waits for that has not started, or would wait for if its next life were due: the first of its
+    /// conditions, in the order of its file, that is not met. None when it waits for the clock or a person, or for nothing
+    /// but its turn.
     pub fn waits_for(&self, plan: &Plan, agent: &AgentName) -> Option<Unmet> {
         let at = plan.position(agent)?;
         let (node, run) = (&plan.nodes()[at], &self.agents[at]);
-        if run.state != AgentState::Pending || run.waits_for_clock(node.start) {
-            return None;
-        }
-        let shut = node.gates.iter().zip(&run.open).find(|(_, open)| !**open)?.0;
-        Some(unmet(shut, &self.agents[shut.position].state))
+        let shut = match run.state {
+            AgentState::Pending if !run.waits_to_be_called(node.start) => {
+                node.gates.iter().zip(&run.open).find(|(_, open)| !**open)?.0
+            }
+            AgentState::Backoff { .. } => self.lost_level(node)?,
+            _ => return None,
+        };
+        Some(unmet(plan, shut, &self.agents[shut.position].state))
+    }
+
+    /// Whether the next life of an agent may begin: what it requires to be ready is. Other conditions were met once and stay
+    /// so.
+    pub fn may_restart(&self, plan: &Plan, agent: &AgentName) -> bool {
+        plan.position(agent).is_none_or(|at| self.lost_level(&plan.nodes()[at]).is_none())
+    }
+
+    /// What an agent requires to be ready and is not, whatever the agent does.
+    pub fn lacks_ready(&self, plan: &Plan, agent: &AgentName) -> Option<Unmet> {
+        let gate = self.lost_level(&plan.nodes()[plan.position(agent)?])?;
+        Some(unmet(plan, gate, &self.agents[gate.position].state))
+    }
+
+    fn lost_level<'p>(&self, node: &'p Node) -> Option<&'p Gate> {
+        node.gates.iter().find(|gate| {
+            let on = &self.agents[gate.position];
+            let is_level = gate.need == Need::Required && gate.condition == Condition::Ready;
+            is_level && !opens(gate, &on.state, &on.seen)
+        })
     }
 
     /// Those that have not started, and will not when the run ends.
     pub(crate) fn cancellable(&self) -> impl Iterator<Item = usize> {
-        self.pending.iter().copied().filter(|at| !self.doomed.contains_key(at))
+        self.pending.iter().copied().filter(|at| !self.doomed.contains_key(at) && !self.idle.contains_key(at))
     }
 
     /// Those that nobody alive depends on, the last of the plan first.
@@ -414,6 +489,7 @@ impl RunState {
         if *now != AgentState::Pending {
             self.pending.remove(&at);
             self.doomed.remove(&at);
+            self.idle.remove(&at);
             self.ready.remove(&(node.priority, at));
         }
         if was_alive != is_alive {
@@ -423,7 +499,10 @@ impl RunState {
         // Before the end is counted: what the last task leaves behind is blocked by it, not cancelled.
         self.review(plan, at);
         self.unfinished -= usize::from(ended);
-        self.unfinished_tasks -= usize::from(ended && node.kind == AgentKind::Task);
+        self.unfinished_purposes -= usize::from(ended && self.is_purpose(plan, at));
+        if ended {
+            self.heed_end(plan, at);
+        }
     }
 
     /// Counts the agent, just started or just gone, for what it depends on.
@@ -458,8 +537,9 @@ impl RunState {
                     waiting.closed -= 1;
                     let is_free = waiting.closed == 0
                         && waiting.state == AgentState::Pending
-                        && !waiting.waits_for_clock(plan.nodes()[id.node].start);
-                    if is_free && !self.doomed.contains_key(&id.node) {
+                        && !waiting.waits_to_be_called(plan.nodes()[id.node].start);
+                    let is_given_up = self.doomed.contains_key(&id.node) || self.idle.contains_key(&id.node);
+                    if is_free && !is_given_up {
                         self.ready.insert((plan.nodes()[id.node].priority, id.node));
                     }
                 }
@@ -487,14 +567,19 @@ impl RunState {
         while let Some((at, known)) = lost.pop() {
             for id in plan.dependents(at) {
                 let waiting = &self.agents[id.node];
-                let is_shut = plan.gate(*id).need == Need::Required && !waiting.open[id.gate];
+                let gate = plan.gate(*id);
+                let is_shut = gate.need == Need::Required && !waiting.open[id.gate];
                 // Until its time comes, what has failed may have been mended.
                 let waits = waiting.state == AgentState::Pending
-                    && !waiting.waits_for_clock(plan.nodes()[id.node].start);
-                if is_shut && waits && !self.doomed.contains_key(&id.node) {
+                    && !waiting.waits_to_be_called(plan.nodes()[id.node].start)
+                    && !self.idle.contains_key(&id.node);
+                let state = &self.agents[at].state;
+                if is_shut && waits && is_skipped(state) && gate.if_skipped == IfSkipped::Skip {
+                    self.ready.remove(&(plan.nodes()[id.node].priority, id.node));
+                    self.idle.insert(id.node, format!("{} was skipped", gate.on));
+                } else if is_shut && waits && !self.doomed.contains_key(&id.node) {
                     // Who depends on what is given up is told what began it.
-                    let state = &self.agents[at].state;
-                    let why = known.clone().unwrap_or_else(|| Box::new(unmet(plan.gate(*id), state)));
+                    let why = known.clone().unwrap_or_else(|| Box::new(unmet(plan, gate, state)));
                     self.doomed.insert(id.node, (by, why.clone()));
                     lost.push((id.node, Some(why)));
                 }
@@ -513,10 +598,32 @@ fn position(plan: &Plan, agent: &AgentName) -> Result<usize, ApplyError> {
     plan.position(agent).ok_or_else(|| ApplyError::UnknownAgent(agent.clone()))
 }
 
+fn is_skipped(state: &AgentState) -> bool {
+    matches!(state, AgentState::Ended { exit } if exit.is_skipped())
+}
+
+/// Whether the run waits for the end of an agent. One that is started by hand counts from then on.
+fn is_purpose(lifetime: Lifetime, node: &Node, seen: &Seen) -> bool {
+    let is_begun = node.start != Start::Manual || seen.called;
+    match (lifetime, node.kind) {
+        (Lifetime::UntilTasksEnd, AgentKind::Task) => is_begun && node.start != Start::Clock && !node.follows,
+        (Lifetime::UntilTasksEnd, AgentKind::Service) => false,
+        (_, AgentKind::Task) => is_begun,
+        (_, AgentKind::Service) => is_begun && !node.serves,
+    }
+}
+
 /// What of a gate is not so, given the state of the dependency.
-fn unmet(gate: &Gate, state: &AgentState) -> Unmet {
+fn unmet(plan: &Plan, gate: &Gate, state: &AgentState) -> Unmet {
     let on = &gate.on;
+    let start = plan.nodes()[gate.position].start;
     let text = match state {
+        AgentState::Ended { exit: exit @ (Exit::Skipped { .. } | Exit::NotStarted { .. }) } => {
+            format!("{on} was {exit}")
+        }
+        AgentState::Pending if start == Start::Manual => {
+            format!("{on} has not started; `toka start {on}` starts it")
+        }
         AgentState::Blocked { why: Some(why), .. } => format!("{on} is blocked: {}", why.text),
         AgentState::Blocked { by, why: None } => format!("{on} is blocked by {by}"),
         AgentState::Ended { exit } | AgentState::Quarantined { exit, .. } => match &gate.condition {
@@ -564,5 +671,6 @@ fn opens(gate: &Gate, state: &AgentState, seen: &Seen) -> bool {
         (Condition::ObjectiveMet, _) => seen.objectives_met,
         (Condition::LogLine(text), _) => seen.lines.contains(text),
     };
-    is_met || (gate.need == Need::Optional && state.is_final())
+    let is_waived = gate.if_skipped == IfSkipped::Start && is_skipped(state);
+    is_met || is_waived || (gate.need == Need::Optional && state.is_final())
 }

@@ -36,9 +36,9 @@ struct Simulation {
 }
 
 impl Simulation {
-    fn new(plan: Plan, limits: Limits) -> Self {
+    fn new(plan: Plan, limits: Limits, lifetime: Lifetime) -> Self {
         let known = vec![Known::default(); plan.len()];
-        Self { state: RunState::new(&plan, Lifetime::UntilTasksEnd), plan, limits, known, finished: false }
+        Self { state: RunState::new(&plan, lifetime), plan, limits, known, finished: false }
     }
 
     fn states(&self) -> Vec<AgentState> {
@@ -97,7 +97,8 @@ impl Simulation {
     fn expected_starts(&self) -> Vec<usize> {
         let states = self.states();
         let mut free: Vec<usize> = (0..self.plan.len())
-            .filter(|at| states[*at] == AgentState::Pending && self.gates_are_open(&self.plan.nodes()[*at]))
+            .filter(|at| states[*at] == AgentState::Pending && self.plan.nodes()[*at].skip.is_none())
+            .filter(|at| self.gates_are_open(&self.plan.nodes()[*at]))
             .collect();
         free.sort_by_key(|at| (self.plan.nodes()[*at].priority, *at));
         let most = self.limits.max_concurrent.map_or(usize::MAX, NonZeroUsize::get);
@@ -139,7 +140,7 @@ impl Simulation {
         }
         let anew = self.state.with_plan(&self.plan, &self.plan, |_| true);
         let without_cause = |action: &Action| match action {
-            Action::Block { agent, .. } => (agent.clone(), true),
+            Action::Block { agent, .. } | Action::Skip { agent, .. } => (agent.clone(), true),
             Action::Start(agent) | Action::Cancel { agent, .. } | Action::Stop { agent, .. } => {
                 (agent.clone(), false)
             }
@@ -154,6 +155,9 @@ impl Simulation {
         let position = |agent| self.plan.position(agent).expect("an agent of the plan");
         match action {
             Action::Start(agent) => self.apply(position(&agent), Happening::StartRequested),
+            Action::Skip { agent, reason } => {
+                self.apply(position(&agent), Happening::StartFailed(Exit::Skipped { reason }));
+            }
             Action::Block { agent, by, why } => {
                 assert!(self.requires(position(&agent), position(&why.on)), "{agent} does not require {why}");
                 let (at, began) = (position(&agent), position(&by));
@@ -248,15 +252,16 @@ fn condition() -> impl Strategy<Value = Condition> {
 fn members() -> impl Strategy<Value = Vec<Member>> {
     let edges = prop::collection::vec((any::<prop::sample::Index>(), any::<bool>(), condition()), 0..4);
     let kind = prop_oneof![3 => Just(AgentKind::Task), 1 => Just(AgentKind::Service)];
-    let one = (kind, prop::sample::select(Priority::ALL.to_vec()), edges);
+    let skip = prop::option::weighted(0.1, Just("test".to_owned()));
+    let one = (kind, prop::sample::select(Priority::ALL.to_vec()), edges, skip);
     prop::collection::vec(one, 1..MOST_AGENTS).prop_map(|drawn| {
         let count = drawn.len();
-        let members = drawn.into_iter().enumerate().map(|(at, (kind, priority, edges))| {
+        let members = drawn.into_iter().enumerate().map(|(at, (kind, priority, edges, skip))| {
             let edges = edges.into_iter().filter_map(|(to, is_required, condition)| {
                 let (need, below) = if is_required { (Need::Required, at) } else { (Need::Optional, count) };
                 (below > 0).then(|| dependency(&format!("a{}", to.index(below)), need, condition))
             });
-            Member { kind, priority, dependencies: edges.collect(), ..task(&format!("a{at}")) }
+            Member { kind, priority, skip, dependencies: edges.collect(), ..task(&format!("a{at}")) }
         });
         members.collect()
     })
@@ -271,9 +276,10 @@ proptest! {
         most in 0usize..4,
         happenings in prop::collection::vec((any::<usize>(), any::<u8>()), 0..80),
         stop_at in prop::option::of(0usize..80),
+        lifetime in prop::sample::select(vec![Lifetime::UntilDone, Lifetime::UntilTasksEnd]),
     ) {
         let limits = Limits { max_concurrent: NonZeroUsize::new(most) };
-        let mut run = Simulation::new(plan(members), limits);
+        let mut run = Simulation::new(plan(members), limits, lifetime);
         for (step, (who, what)) in happenings.into_iter().enumerate() {
             if stop_at == Some(step) {
                 run.state.request_stop("SIGINT");

@@ -5,12 +5,12 @@ mod common;
 use common::{dependency, name, plan, task};
 use toka_core::event::Awaits;
 use toka_core::state::Happening;
-use toka_core::{AgentState, EventKind, Exit, ExitCode, Priority};
+use toka_core::{AgentState, END_OF_RUN, EventKind, Exit, ExitCode, Priority};
 use toka_orchestration::{
-    Action, ApplyError, END_OF_RUN, Fact, Lifetime, Limits, RunState, exit_code, next_actions, stop_order,
+    Action, ApplyError, Fact, Lifetime, Limits, RunState, exit_code, next_actions, stop_order,
 };
-use toka_workstream::plan::{Member, Start};
-use toka_workstream::{AgentKind, Condition, Need, Plan};
+use toka_workstream::plan::Member;
+use toka_workstream::{AfterEnd, AgentKind, Condition, IfSkipped, Need, OnEnd, Plan, Start};
 
 /// A run that does at once what it is told.
 struct Run {
@@ -20,10 +20,20 @@ struct Run {
 }
 
 impl Run {
-    /// Members from lines such as `!db` (a service), `@a` (started by the clock), `a b c?` (requires b, after c), `a db=ready`.
+    /// Members from lines such as `!db` (a service), `@a` (started by the clock), `^a` (by a person), `a b c?` (requires b, after c), `a db=ready`.
     fn new(lines: &[&str]) -> Self {
         let plan = plan(lines.iter().map(|line| member(line)).collect());
         Self { state: RunState::new(&plan, Lifetime::UntilTasksEnd), plan, limits: Limits::default() }
+    }
+
+    /// The same, until all its purposes have ended.
+    fn whole(lines: &[&str]) -> Self {
+        Self::whole_of(lines.iter().map(|line| member(line)).collect())
+    }
+
+    fn whole_of(members: Vec<Member>) -> Self {
+        let plan = plan(members);
+        Self { state: RunState::new(&plan, Lifetime::UntilDone), plan, limits: Limits::default() }
     }
 
     /// The same, until somebody stops it.
@@ -52,7 +62,8 @@ impl Run {
         self
     }
 
-    /// Does all that there is to do, and tells it: `+a` started, `-a` stop, `xa` cancelled, `a!b` blocked, `.` the end.
+    /// Does all that there is to do, and tells it: `+a` started, `-a` stop, `xa` cancelled, `a!b` blocked,
+    /// `~a` skipped, `.` the end.
     fn step(&mut self) -> String {
         let actions = next_actions(&self.plan, &self.state, &self.limits);
         assert_eq!(actions, next_actions(&self.plan, &self.state, &self.limits), "asking changes nothing");
@@ -66,6 +77,10 @@ impl Run {
                 self.tell(agent.as_str(), Happening::StartRequested);
                 self.tell(agent.as_str(), Happening::Started { pid: 1 });
                 format!("+{agent}")
+            }
+            Action::Skip { agent, reason } => {
+                self.tell(agent.as_str(), Happening::StartFailed(Exit::Skipped { reason }));
+                format!("~{agent}")
             }
             Action::Block { agent, by, .. } => {
                 self.tell(agent.as_str(), Happening::DependencyFailed(by.clone(), None));
@@ -116,9 +131,12 @@ impl Run {
 fn member(line: &str) -> Member {
     let mut words = line.split(' ');
     let first = words.next().expect("a name");
-    let mut member = task(first.trim_start_matches(['!', '@']));
-    if first.starts_with(['!', '@']) {
+    let mut member = task(first.trim_start_matches(['!', '@', '^']));
+    if first.starts_with('!') {
         member.kind = AgentKind::Service;
+    }
+    if first.starts_with('^') {
+        member.start = Start::Manual;
     }
     if first.starts_with('@') {
         member.start = Start::Clock;
@@ -546,7 +564,185 @@ fn another_plan_leaves_those_waiting_that_the_clock_starts() {
     assert_eq!(run.step(), "+api");
     run.is_called("nightly");
     assert_eq!(run.becomes(&["@nightly", "!api", "@weekly"], &["weekly"]), "");
-    assert!(run.state.waits_for_clock(&run.plan, &name("weekly")));
-    assert!(!run.state.waits_for_clock(&run.plan, &name("nightly")));
+    assert!(run.state.waits_to_be_called(&run.plan, &name("weekly")));
+    assert!(!run.state.waits_to_be_called(&run.plan, &name("nightly")));
     assert_eq!(run.is_called("weekly"), "+weekly");
+}
+
+#[test]
+fn services_that_no_task_needs_are_what_the_run_is_for() {
+    // Compose's `migrate`, then `api`.
+    let mut run = Run::whole(&["migrate", "!api migrate", "!db", "test db=started"]);
+    assert_eq!(run.step(), "+db +migrate");
+    assert_eq!(run.step(), "+test");
+    assert_eq!(run.ends("test", 0), "", "the migration runs");
+    assert_eq!(run.ends("migrate", 0), "+api");
+    assert_eq!(run.step(), "", "it goes on as long as api");
+    assert_eq!(run.ends("api", 0), "-db");
+    assert_eq!(run.ends("db", 0), ".");
+    assert_eq!(run.exit_code(), ExitCode::Success);
+}
+
+#[test]
+fn what_has_not_started_at_the_end_of_a_run_is_told_so() {
+    let mut run = Run::whole(&["!db late=ready", "!late", "a db?=ready"]);
+    assert_eq!(run.step(), "+late");
+    run.state.request_stop("SIGINT");
+    assert_eq!(run.step(), "xdb xa -late");
+    let state = run.state.state_of(&run.plan, &name("db")).expect("an agent");
+    assert_eq!(
+        (state.as_str(), state),
+        ("not started", &AgentState::Ended { exit: Exit::NotStarted { by: "SIGINT".into() } })
+    );
+}
+
+#[test]
+fn a_run_with_a_schedule_goes_on_until_it_has_no_more_times() {
+    let mut run = Run::whole(&["@nightly", "job"]);
+    assert_eq!(run.step(), "+job");
+    assert_eq!(run.ends("job", 0), "", "its time will come");
+    assert_eq!(run.is_called("nightly"), "+nightly");
+    run.state.forgo_clock(&run.plan, &name("nightly"));
+    assert_eq!(run.ends("nightly", 0), ".");
+    assert_eq!(run.exit_code(), ExitCode::Success);
+}
+
+#[test]
+fn who_follows_one_that_the_clock_starts_is_no_reason_to_end_the_run() {
+    for mut run in [Run::whole(&["@extract", "load extract"]), Run::new(&["@extract", "load extract"])] {
+        assert_eq!(run.step(), "");
+        assert_eq!(run.is_called("extract"), "+extract");
+        assert_eq!(run.ends("extract", 0), "+load");
+        assert_eq!(run.ends("load", 0), "");
+        assert_eq!(run.requeue("extract"), "extract");
+        assert_eq!(run.requeue("load"), "load");
+        assert_eq!(run.step(), "+extract", "load waits for the new run");
+        assert_eq!(run.ends("extract", 1), "load!extract");
+        assert!(!run.state.is_finished());
+    }
+}
+
+#[test]
+fn what_a_person_starts_is_waited_for_from_then_on() {
+    let mut run = Run::whole(&["^deploy", "job"]);
+    assert_eq!(run.step(), "+job");
+    assert_eq!(run.is_called("deploy"), "+deploy");
+    assert_eq!(run.ends("job", 0), "", "deploy was started");
+    assert_eq!(run.ends("deploy", 0), ".");
+
+    let mut run = Run::whole(&["^deploy", "job"]);
+    run.step();
+    assert_eq!(run.ends("job", 0), "xdeploy");
+    assert_eq!(run.step(), ".");
+    assert_eq!(run.exit_code(), ExitCode::Success, "nobody wanted it");
+}
+
+#[test]
+fn who_waits_for_one_that_a_person_starts_says_how() {
+    let mut run = Run::whole(&["^deploy", "after deploy"]);
+    assert_eq!(run.step(), "");
+    let waits = run.state.waits_for(&run.plan, &name("after")).expect("it waits");
+    assert_eq!(waits.text, "deploy has not started; `toka start deploy` starts it");
+    assert_eq!(run.state.waits_for(&run.plan, &name("deploy")), None);
+}
+
+fn idle(line: &str) -> Member {
+    Member { skip: Some("its tasks are not enabled".into()), ..member(line) }
+}
+
+#[test]
+fn an_agent_with_nothing_to_do_is_skipped_and_blocks_who_requires_it() {
+    let mut run = Run::whole_of(vec![idle("admin"), member("after admin"), member("beside admin?")]);
+    assert_eq!(run.step(), "~admin");
+    assert_eq!(run.step(), "after!admin +beside");
+    let state = run.state.state_of(&run.plan, &name("after")).expect("an agent");
+    let AgentState::Blocked { why: None, .. } = state else { panic!("{state:?}") };
+    assert_eq!(run.ends("beside", 0), ".");
+    assert_eq!(run.exit_code(), ExitCode::AgentFailed, "what was asked for was not done");
+
+    let mut alone = Run::whole_of(vec![idle("admin"), member("beside admin?")]);
+    assert_eq!([alone.step(), alone.step()].join(" "), "~admin +beside");
+    assert_eq!(alone.ends("beside", 0), ".");
+    assert_eq!(alone.exit_code(), ExitCode::Success);
+}
+
+#[test]
+fn who_says_so_is_skipped_or_started_with_it() {
+    let with = |line: &str, if_skipped| {
+        let mut member = member(line);
+        member.dependencies[0].if_skipped = if_skipped;
+        member
+    };
+    let members = vec![
+        idle("admin"),
+        with("too admin", IfSkipped::Skip),
+        with("then too", IfSkipped::Skip),
+        with("all-the-same admin", IfSkipped::Start),
+    ];
+    let mut run = Run::whole_of(members);
+    assert_eq!(run.step(), "~admin");
+    assert_eq!(run.step(), "~too +all-the-same");
+    assert_eq!(run.step(), "~then");
+    assert_eq!(run.ends("all-the-same", 0), ".");
+    assert_eq!(run.exit_code(), ExitCode::Success);
+}
+
+fn ending(line: &str, success: AfterEnd, failure: AfterEnd) -> Member {
+    Member { on_end: OnEnd { success, failure }, ..member(line) }
+}
+
+#[test]
+fn the_end_of_an_agent_may_be_that_of_the_run() {
+    let (on, stop) = (AfterEnd::Continue, AfterEnd::StopRun);
+    let members =
+        || vec![ending("main", stop, on), member("!helper"), member("other"), member("later other")];
+    let mut run = Run::whole_of(members());
+    assert_eq!(run.step(), "+helper +main +other");
+    assert_eq!(run.ends("main", 0), "xlater -other -helper");
+    assert_eq!(run.state.ending(), Some("the end of main"));
+    run.tell("other", Happening::Gone(Exit::Unknown));
+    assert_eq!(run.ends("helper", 0), ".");
+    assert_eq!(run.exit_code(), ExitCode::Success, "that is what was declared");
+
+    let mut run = Run::whole_of(members());
+    run.step();
+    assert_eq!(run.ends("main", 1), "", "its failure is not that of the run");
+
+    let mut run = Run::whole_of(vec![ending("main", on, stop), member("other")]);
+    run.step();
+    assert_eq!(run.ends("main", 3), "-other");
+    assert_eq!(run.ends("other", 0), ".");
+    assert_eq!(run.exit_code(), ExitCode::AgentFailed);
+}
+
+#[test]
+fn the_first_failure_may_end_the_run() {
+    let mut run = Run::whole(&["a", "b", "c b", "!db"]);
+    run.plan.stop_at_failure();
+    assert_eq!(run.step(), "+a +b +db");
+    run.tell("a", Happening::Restarting { restarts: 1 });
+    assert_eq!(run.step(), "", "it comes back");
+    run.tell("b", Happening::StopRequested(Exit::stopped("operator")));
+    run.tell("b", Happening::Gone(Exit::Unknown));
+    assert_eq!(run.step(), "c!b");
+    assert_eq!(run.state.ending(), Some("the end of c"), "what is blocked has failed");
+}
+
+#[test]
+fn the_next_life_waits_for_what_is_to_be_ready() {
+    let mut run = Run::whole(&["!web", "!worker web=ready", "!other web=started"]);
+    assert_eq!(run.step(), "+web");
+    assert_eq!(run.step(), "+other");
+    assert_eq!(run.is_ready("web"), "+worker");
+    let may = |run: &Run, agent: &str| run.state.may_restart(&run.plan, &name(agent));
+    assert!(may(&run, "worker"));
+    run.tell("web", Happening::Restarting { restarts: 1 });
+    run.tell("worker", Happening::Restarting { restarts: 1 });
+    assert!(!may(&run, "worker") && may(&run, "other"), "other only wanted it to have started once");
+    let waits = run.state.waits_for(&run.plan, &name("worker")).expect("it waits");
+    assert_eq!(waits.text, "web is not ready");
+    run.tell("web", Happening::StartRequested);
+    run.tell("web", Happening::Started { pid: 2 });
+    run.tell("web", Happening::BecameReady);
+    assert!(may(&run, "worker"));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toka_core::rpc::TaskList;
-use toka_core::{AgentName, ByteSize, Probes, Restart, TerminalSize};
+use toka_core::{AgentName, ByteSize, LogPolicy, Probes, Restart, SuccessStatus, TerminalSize};
 use toka_keeper::{ProcessId, Program};
 use toka_sandbox::SandboxPlan;
 
@@ -48,6 +48,8 @@ pub struct Profile {
     pub stop: StopPolicy,
     /// When it is started again.
     pub restart: Restart,
+    /// Ends that are a success besides the exit code 0.
+    pub success: Vec<SuccessStatus>,
     /// What is asked of it while it runs.
     pub probes: Probes,
     /// Commands around its life.
@@ -68,6 +70,19 @@ pub struct Profile {
     pub tasks: TaskList,
     /// Texts that dependents wait for in its output.
     pub awaited_lines: Vec<String>,
+}
+
+/// What of a profile may become another while the agent runs.
+#[derive(Debug, Clone)]
+pub struct Adjustment {
+    /// How it is asked to end. One that is asked already is asked no other way.
+    pub stop: StopPolicy,
+    /// When it is started again.
+    pub restart: Restart,
+    /// Ends that are a success besides the exit code 0.
+    pub success: Vec<SuccessStatus>,
+    /// What is kept of its output.
+    pub logs: LogPolicy,
 }
 
 /// Commands around each life of an agent, each a program with its arguments, run one after the other in the agent's own

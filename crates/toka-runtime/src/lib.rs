@@ -27,12 +27,13 @@ mod terminal;
 #[cfg(test)]
 mod test_support;
 
+pub use actor::Restarts;
 pub use admission::{Admission, Entry, Turn};
 pub use adopted::{Adopted, AdoptedProcess, AdoptedTask, Said};
 pub use disk::{DiskGauge, DiskLimit};
 pub use exec::{Execution, Output, Streams};
 pub use exit_reason::exit_reason;
-pub use launch::{Command, Hooks, Launch, Profile, StopPolicy};
+pub use launch::{Adjustment, Command, Hooks, Launch, Profile, StopPolicy};
 pub use processes::Processes;
 pub use runtime::{AgentHandle, Runtime};
 pub use sink::{Durable, EventSink};

@@ -9,10 +9,12 @@ use toka_keeper::{KeeperEvent, ProcessId, SpawnError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::Instrument as _;
 
-use crate::actor::{Actor, Order};
+use crate::actor::{Actor, Order, Restarts};
 use crate::beside::{Besides, Numbers, Routes, lock};
 use crate::disk::Surveyor;
-use crate::{Admission, Adopted, Command, EventSink, Execution, Launch, Processes, Profile, Terminal};
+use crate::{
+    Adjustment, Admission, Adopted, Command, EventSink, Execution, Launch, Processes, Profile, Terminal,
+};
 
 /// Starts that the keeper has before it at one time. It makes one after the other: with a few it never waits for us,
 /// and with no more of them the first of a thousand agents is heard of before the last is started.
@@ -213,6 +215,16 @@ impl AgentHandle {
         let (answer, answered) = oneshot::channel();
         let _ = self.orders.send(Box::new(Order::Terminal { answer }));
         answered.await.ok().flatten()
+    }
+
+    /// Says what of its profile is another from now on; the life that it has goes on.
+    pub fn adjust(&self, adjustment: Adjustment) {
+        let _ = self.orders.send(Box::new(Order::Adjust { adjustment: Box::new(adjustment) }));
+    }
+
+    /// Says whether a life that its restart policy wants begins when it is due, or waits.
+    pub fn hold_restarts(&self, restarts: Restarts) {
+        let _ = self.orders.send(Box::new(Order::HoldRestarts { restarts }));
     }
 
     /// It will never start: the dependency `by` did not succeed.

@@ -241,6 +241,7 @@ pub(crate) fn launch(folder: &TempDir) -> Launch {
         watchdog: None,
         hooks: Hooks::default(),
         restart: Restart::with_policy(RestartPolicy::No),
+        success: Vec::new(),
         id: ID,
         name: Name::new("agent").expect("a label"),
         stop: StopPolicy { signal: 15, grace: Duration::from_secs(10) },

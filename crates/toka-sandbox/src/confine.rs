@@ -114,6 +114,7 @@ pub struct Preparer {
     executable: OwnedFd,
     anchors: RefCell<Anchors>,
     stack: RefCell<Stack>,
+    project_network: RefCell<Option<OwnedFd>>,
 }
 
 /// Everything that a child needs to confine itself, opened.
@@ -236,6 +237,7 @@ impl Preparer {
             executable,
             anchors: RefCell::new(anchors),
             stack: RefCell::new(Stack::new()?),
+            project_network: RefCell::new(None),
         })
     }
 
@@ -292,8 +294,9 @@ impl Preparer {
         seat: Seat<'_>,
         enforcement: &Enforcement,
     ) -> Result<NewNetwork, StepError> {
-        let private = matches!(plan.network, NetworkAccess::Loopback | NetworkAccess::Allow(_));
-        if !private || plan.mode == SandboxMode::Off || enforcement.coverage(Layer::Network) == Coverage::None
+        if !plan.network.is_private()
+            || plan.mode == SandboxMode::Off
+            || enforcement.coverage(Layer::Network) == Coverage::None
         {
             return Ok(NewNetwork::None);
         }
@@ -305,9 +308,34 @@ impl Preparer {
                     .map(NewNetwork::Joined)
                     .map_err(|error| StepError::new("network: open", Some(&path), &error.into()))
             }
+            (Seat::Own, Some(_)) if plan.network == NetworkAccess::Project => {
+                self.project_network().map(NewNetwork::Joined)
+            }
             // A user namespace cannot enter what another one owns; there the process has a loopback of its own.
             (Seat::Own, _) | (Seat::Beside { .. }, None) => Ok(NewNetwork::Loopback),
         }
+    }
+
+    /// The network that agents share, made for the first of them. It is there as long as the keeper, and as any process in it.
+    fn project_network(&self) -> Result<OwnedFd, StepError> {
+        let mut shared = self.project_network.borrow_mut();
+        let network = match shared.take() {
+            Some(network) => network,
+            None => step_io("network: make that of the project", crate::namespace::make_network())?,
+        };
+        let own = step_io("network: duplicate", network.try_clone());
+        *shared = Some(network);
+        own
+    }
+
+    /// Agents that this process starts share the network of this one, which an earlier keeper has started.
+    ///
+    /// # Errors
+    /// When there is no such process, or it cannot be looked into.
+    pub fn share_network_of(&self, pid: i32) -> io::Result<()> {
+        let network = std::fs::File::open(format!("/proc/{pid}/ns/net"))?;
+        self.project_network.replace(Some(network.into()));
+        Ok(())
     }
 
     fn mounts(&self, plan: &SandboxPlan, enforcement: &Enforcement) -> Result<Mounts, StepError> {

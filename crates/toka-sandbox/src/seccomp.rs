@@ -178,7 +178,10 @@ impl From<&NetworkAccess> for Sockets {
     fn from(access: &NetworkAccess) -> Self {
         match access {
             NetworkAccess::None => Self::UnixOnly,
-            NetworkAccess::Loopback | NetworkAccess::Allow(_) | NetworkAccess::Full => Self::Internet,
+            NetworkAccess::Loopback
+            | NetworkAccess::Project
+            | NetworkAccess::Allow(_)
+            | NetworkAccess::Full => Self::Internet,
         }
     }
 }

@@ -17,10 +17,10 @@ mod starter;
 pub use diagnostic::{Code, Diagnostic, FileId, Label, Severity, Sources, Style};
 pub use load::{LoadOptions, Loaded, check, documents, load, load_texts};
 pub use model::{
-    Agent, AgentKind, Backoff, Condition, Dependency, Frequency, Hook, Hooks, HttpGet, HttpScheme, Logs,
-    Metadata, Metric, Need, Objective, Probe, ProbeCheck, Probes, Process, ProcessCommand, Replica,
-    Reporting, Restart, RestartPolicy, Retry, Schedule, Secret, SecretSource, Set, Stop, Task, TcpSocket,
-    Tty, User,
+    AfterEnd, Agent, AgentKind, Backoff, Condition, Dependency, Frequency, Hook, Hooks, HttpGet, HttpScheme,
+    IfSkipped, Logs, MaxRestarts, Metadata, Metric, Need, Objective, OnEnd, Probe, ProbeCheck, Probes,
+    Process, ProcessCommand, Replica, Reporting, Restart, RestartPolicy, Retry, Schedule, Secret,
+    SecretSource, Set, Start, Stop, Task, TcpSocket, Tty, User, WhenExhausted,
 };
 pub use plan::{Plan, plan};
 pub use policy::{LoadedPolicy, POLICY_FILE, load_policy};

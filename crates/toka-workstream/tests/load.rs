@@ -7,8 +7,8 @@ use toka_core::{
     ByteSize, Capability, CatchUp, Compression, LogPolicy, NetworkAccess, Overlap, Priority, WhenFull,
 };
 use toka_workstream::{
-    Agent, AgentKind, Code, Condition, LoadOptions, Loaded, Need, ProbeCheck, ProcessCommand, RestartPolicy,
-    SecretSource, Severity, Style, load,
+    Agent, AgentKind, Code, Condition, LoadOptions, Loaded, MaxRestarts, Need, ProbeCheck, ProcessCommand,
+    RestartPolicy, SecretSource, Severity, Start, Style, load,
 };
 
 fn fixture(name: &str) -> PathBuf {
@@ -44,7 +44,10 @@ fn every_key_arrives() {
         format!("{}:20", fixture("good/everything.yaml").display())
     );
     assert_eq!(agent.secrets[1].source, SecretSource::Env("API_KEY".into()));
-    assert_eq!((agent.restart.policy, agent.restart.max_restarts), (RestartPolicy::OnFailure, 7));
+    assert_eq!(
+        (agent.restart.policy, agent.restart.max_restarts),
+        (RestartPolicy::OnFailure, MaxRestarts::Limited(7))
+    );
     assert_eq!(agent.restart.backoff.initial, Duration::from_millis(500));
     let startup = agent.probes.startup.as_ref().map(|probe| &probe.check);
     assert_eq!(startup, Some(&ProbeCheck::LogLine("Serving HTTP".to_owned())));
@@ -311,7 +314,7 @@ fn a_schedule_in_its_forms() {
     assert_eq!((schedule.overlap, schedule.catch_up), (Overlap::Replace, CatchUp::Last));
     assert_eq!(schedule.timezone.as_deref(), Some("Europe/Berlin"));
     assert_eq!((agent.kind, agent.restart.policy), (AgentKind::Task, RestartPolicy::No));
-    // For the end of a run it counts as one that is there until it is stopped.
     let (plan, _) = toka_workstream::plan(loaded.set.as_ref().expect("no errors"), &loaded.sources);
-    assert_eq!(plan.expect("a plan").nodes()[0].kind, AgentKind::Service);
+    let plan = plan.expect("a plan");
+    assert_eq!((plan.nodes()[0].kind, plan.nodes()[0].start), (AgentKind::Task, Start::Clock));
 }

@@ -30,8 +30,9 @@ const START: Duration = Duration::from_secs(10);
 /// Options of `toka apply`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Agents whose declaration is as before go on undisturbed. Where a file has an error, or an agent cannot \
-    be started, nothing is changed."
+    after_help = "Agents whose declaration is as before go on undisturbed, as do those of which only the description, the \
+    restart policy, the way to stop, the logs or the number of replicas is another. Where a file has an error, or an agent \
+    cannot be started, nothing is changed."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -46,7 +47,7 @@ pub(crate) struct Args {
 
 /// Applies the workstreams.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let ready = args.declare.selection.ready(Tell::Everything)?;
+    let ready = args.declare.selection.ready(&args.declare.only, Tell::Everything)?;
     let folders = args.declare.folders()?;
     let declaration =
         args.declare.declaration(&ready, &folders, if args.json { Ask::Nobody } else { Ask::Person })?;
@@ -209,14 +210,20 @@ fn print(
 }
 
 fn text(applied: &Applied, project: &str, asking: Asking, palette: Palette) -> String {
-    let Changes { added, changed, removed, unchanged } = &applied.changes;
-    let lines = |sign: &str, paint: Paint, names: &[AgentName]| -> String {
-        names.iter().map(|name| format!("  {} {name}\n", paint.paint(sign))).collect()
+    let Changes { added, changed, adjusted, removed, unchanged, keys } = &applied.changes;
+    let line = |sign: &str, paint: Paint, how: &str, name: &AgentName| {
+        let keys = keys.get(name).map(|keys| keys.join(", ")).unwrap_or_default();
+        let detail = if how.is_empty() { String::new() } else { format!("  {how}: {keys}") };
+        format!("  {} {name}{}\n", paint.paint(sign), palette.faint.paint(detail))
+    };
+    let lines = |sign: &str, paint: Paint, how: &str, names: &[AgentName]| -> String {
+        names.iter().map(|name| line(sign, paint, how, name)).collect()
     };
     let list = [
-        lines("+", palette.good, added),
-        lines("~", palette.warn, changed),
-        lines("-", palette.bad, removed),
+        lines("+", palette.good, "", added),
+        lines("~", palette.warn, "restarts", changed),
+        lines("=", palette.good, "goes on", adjusted),
+        lines("-", palette.bad, "", removed),
     ]
     .concat();
     let head = match (applied.began, asking, list.is_empty()) {
@@ -249,13 +256,18 @@ mod tests {
         let changes = Changes {
             added: names("cache"),
             changed: names("api"),
+            adjusted: names("web"),
             removed: names("old"),
             unchanged: names("db job"),
+            keys: [("api", "spec.process"), ("web", "spec.restart")]
+                .map(|(name, key)| (names(name).remove(0), vec![key.to_owned()]))
+                .into(),
         };
         let applied = Applied { changes, began: false };
         assert_eq!(
             text(&applied, "shop", Asking::WhatIf, Palette::PLAIN),
-            "shop would change\n  + cache\n  ~ api\n  - old\n  2 agents as before\n"
+            "shop would change\n  + cache\n  ~ api  restarts: spec.process\n  = web  goes on: spec.restart\n  - old\n  \
+             2 agents as before\n"
         );
         let nothing = Changes { unchanged: names("db"), ..Changes::default() };
         assert_eq!(

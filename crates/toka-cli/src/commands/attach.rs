@@ -9,7 +9,7 @@ use super::reach::{AgentRef, Purpose, Reach, block_on, failure};
 use crate::failure::Failure;
 use crate::remote::keys::DetachKeys;
 use crate::remote::raw::RawTerminal;
-use crate::remote::{Interrupts, Keyboard, Outcome, Screen, Session, size, status_of};
+use crate::remote::{Interrupts, Keyboard, Outcome, Screen, Session, size};
 use crate::terminal::out;
 
 /// Options of `toka attach`.
@@ -48,7 +48,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     match outcome {
         Outcome::Ended(End::Exited { exit }) => {
             eprintln!("{name} has ended: {}", crate::terminal::text::safe(&exit.to_string()));
-            std::process::exit(status_of(&exit));
+            std::process::exit(i32::from(exit.status()));
         }
         Outcome::Ended(End::Over) => {
             eprintln!("the run of {name} is over");
@@ -84,8 +84,9 @@ fn lost(name: &str) -> Failure {
 /// The whole session; the terminal is as it was when this returns.
 async fn attach(args: &Args) -> anyhow::Result<(Outcome, String)> {
     let found = args.reach.find(std::slice::from_ref(&args.agent), Purpose::Act).await?;
-    let name = format!("{}/{}", found.name(), args.agent.agent);
-    let stream = found.client.attach(found.name(), &args.agent.agent, size()).await.map_err(failure)?;
+    let agent = found.agent(&args.agent)?;
+    let name = format!("{}/{agent}", found.name());
+    let stream = found.client.attach(found.name(), &agent, size()).await.map_err(failure)?;
     let keyboard = if args.no_stdin { Keyboard::Unused } else { Keyboard::Watched(args.detach_keys.clone()) };
     let way_out =
         if args.no_stdin { "Ctrl-C leaves".to_owned() } else { format!("{} leaves", args.detach_keys) };

@@ -2,14 +2,15 @@
 
 use std::num::NonZeroUsize;
 
-use toka_core::PressureLimits;
+use toka_core::{AgentName, ExitCode, PressureLimits};
 use toka_daemon::folders::ProjectFolders;
-use toka_daemon::{Caller, Declaration};
+use toka_daemon::{Caller, Declaration, StopRules};
+use toka_workstream::Set;
 
 use super::folders::Place;
 use super::policy::Grants;
 use super::trust::{self, Ask};
-use super::workstreams::{Ready, Selection};
+use super::workstreams::{Only, Ready, Selection};
 use crate::failure::Failure;
 
 /// What a project is to be.
@@ -17,6 +18,8 @@ use crate::failure::Failure;
 pub(crate) struct Declare {
     #[command(flatten)]
     pub(crate) selection: Selection,
+    #[command(flatten)]
+    pub(crate) only: Only,
     #[command(flatten)]
     pub(crate) place: Place,
     /// Run at most so many agents at once
@@ -28,6 +31,12 @@ pub(crate) struct Declare {
     /// The same for storage [default: 60]
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) max_io_pressure: Option<u32>,
+    /// Stop the run when any agent fails
+    #[arg(long)]
+    fail_fast: bool,
+    /// Stop the run when this agent ends, and end with its exit status
+    #[arg(long, value_name = "AGENT")]
+    exit_code_from: Option<AgentName>,
     #[command(flatten)]
     pub(crate) grants: Grants,
 }
@@ -39,6 +48,21 @@ impl Declare {
     /// When a folder cannot be used, or no project can be named after the workspace.
     pub(crate) fn folders(&self) -> Result<ProjectFolders, Failure> {
         self.place.folders()
+    }
+
+    /// Which ends of agents end the run.
+    ///
+    /// # Errors
+    /// When there is no such agent.
+    pub(crate) fn stop_rules(&self, set: &Set) -> Result<StopRules, Failure> {
+        if let Some(agent) = self.exit_code_from.as_ref().filter(|agent| set.agent(agent).is_none()) {
+            let names: Vec<&str> = set.agents.iter().map(|agent| agent.name.as_str()).collect();
+            let message = format!("--exit-code-from: no agent is called {agent}");
+            return Err(
+                Failure::new(ExitCode::Usage, message).help(format!("the agents are {}", names.join(", ")))
+            );
+        }
+        Ok(StopRules { fail_fast: self.fail_fast, exit_code_from: self.exit_code_from.clone() })
     }
 
     /// The agents that were read as a declaration of this project. The person at the terminal is asked for what they demand
@@ -57,6 +81,8 @@ impl Declare {
         Ok(Declaration {
             files: ready.files.clone(),
             enable: ready.enable.clone(),
+            only: ready.only.clone(),
+            stop: self.stop_rules(&ready.set)?,
             workspace: folders.workspace.clone(),
             policy: granted.policy,
             max_concurrent: self.max_concurrent.map(NonZeroUsize::get),

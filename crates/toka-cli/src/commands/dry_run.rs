@@ -66,6 +66,7 @@ mod tests {
             need: *need,
             reason: String::new(),
             condition: condition.clone(),
+            if_skipped: Default::default(),
             origin: origin.clone(),
         };
         Member {
@@ -75,6 +76,10 @@ mod tests {
             start: Default::default(),
             priority: Priority::High,
             dependencies: waits.iter().map(dependency).collect(),
+            network: Default::default(),
+            serves_a_port: false,
+            on_end: Default::default(),
+            skip: None,
             checks: 0,
             origin: origin.clone(),
         }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use toka_core::{AgentName, Event, ExitCode};
 
-use super::reach::{AgentRef, Purpose, Reach, block_on, failure, no_agent};
+use super::reach::{AgentRef, Purpose, Reach, block_on, failure};
 use super::signals::Signals;
 use crate::terminal::palette::Palette;
 use crate::terminal::plain::event_line;
@@ -38,12 +38,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     block_on(async {
         let mut signals = Signals::catch()?;
         let found = args.reach.find(&args.agents, Purpose::Look).await?;
-        let agents = &found.project.agents;
-        let is_there = |wanted: &&AgentRef| agents.iter().any(|agent| agent.name == wanted.agent);
-        if let Some(missing) = args.agents.iter().find(|wanted| !is_there(wanted)) {
-            return Err(no_agent(missing).into());
-        }
-        let wanted: Vec<&AgentName> = args.agents.iter().map(|wanted| &wanted.agent).collect();
+        let wanted: Vec<AgentName> =
+            if args.agents.is_empty() { Vec::new() } else { found.agents(&args.agents)? };
         let kinds =
             if args.kinds.is_empty() { String::new() } else { format!("&kinds={}", args.kinds.join(",")) };
         let path = format!(
@@ -57,7 +53,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         let mut written = Ok(());
         let print = |line: &[u8]| {
             let Ok(event) = serde_json::from_slice::<Event>(line) else { return ControlFlow::Continue(()) };
-            if !wanted.is_empty() && !event.agent.as_ref().is_some_and(|agent| wanted.contains(&agent)) {
+            if !wanted.is_empty() && !event.agent.as_ref().is_some_and(|agent| wanted.contains(agent)) {
                 return ControlFlow::Continue(());
             }
             let text = if args.json {

@@ -137,12 +137,18 @@ fn finish(over: Over, folders: &ProjectFolders, look: Look) -> Result<ExitCode, 
     let code_of = |code| first.map_or(code, Ending::exit_code);
     let summary = outcome.map_err(|error| refusal::failure(code_of(error.exit_code()), &error))?;
     let code = code_of(summary.exit_code);
+    let status = first.map_or(summary.status, |ending| ending.exit_code() as u8);
     let ended = match written {
-        Ok(()) => out::end(&text(&view, &traces(&view, folders), code, look), code),
+        Ok(()) => out::end(&text(&view, &traces(&view, folders), status, look), code),
         failed => out::settle(failed, code),
     };
     // Said here: to who called, this is a run that took place.
-    Ok(ended.unwrap_or_else(|unwritten| failure::report(&unwritten.into())))
+    match ended {
+        // That of an agent may be one that Toka has no word for.
+        Ok(ended) if ended == code && status != code as u8 => std::process::exit(i32::from(status)),
+        Ok(code) => Ok(code),
+        Err(unwritten) => Ok(failure::report(&unwritten.into())),
+    }
 }
 
 /// What the agents that ran left on disk. Others may have left something in an earlier run.
@@ -157,9 +163,9 @@ fn traces(view: &RunView, folders: &ProjectFolders) -> Vec<Trace> {
 }
 
 /// What is printed when everything is over.
-fn text(view: &RunView, traces: &[Trace], code: ExitCode, look: Look) -> String {
+fn text(view: &RunView, traces: &[Trace], status: u8, look: Look) -> String {
     match look.mode {
-        Mode::Json => format!("{}\n", json::line(&Summary::of(view, traces, code))),
+        Mode::Json => format!("{}\n", json::line(&Summary::of(view, traces, status))),
         Mode::Quiet => ending::failures(view, traces, look.palette),
         Mode::Live => table_and_places(view, traces, terminal_size().columns, look.palette),
         Mode::Plain => table_and_places(view, traces, table::PIPE_COLUMNS, look.palette),

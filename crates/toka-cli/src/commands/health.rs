@@ -1,12 +1,13 @@
 //! `toka health`: how well agents and the daemon are, and why they are not better.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use toka_core::{ExitCode, Verdict};
+use toka_core::{AgentName, ExitCode, Verdict};
 use toka_daemon::control::client::ClientError;
 use toka_daemon::control::health::{HealthView, ProjectHealth};
 
-use super::reach::{AgentRef, Reach, block_on, failure, no_agent};
+use super::reach::{AgentRef, Reach, block_on, failure, meant, no_agent};
 use super::signals::Signals;
 use crate::failure::Failure;
 use crate::terminal::display::Mode;
@@ -87,7 +88,8 @@ fn narrow(mut views: Vec<HealthView>, args: &Args) -> anyhow::Result<Vec<HealthV
     }
     for wanted in &args.agents {
         let is_there = |project: &ProjectHealth| {
-            project.agents.iter().any(|agent| is_meant(wanted, project, &agent.status.name))
+            let names = project.agents.iter().map(|agent| &agent.status.name);
+            !meant(std::slice::from_ref(wanted), &project.project, names).is_empty()
         };
         if !views.iter().flat_map(|view| &view.projects).any(is_there) {
             return Err(no_agent(wanted).into());
@@ -98,17 +100,14 @@ fn narrow(mut views: Vec<HealthView>, args: &Args) -> anyhow::Result<Vec<HealthV
     Ok(views)
 }
 
-fn is_meant(wanted: &AgentRef, project: &ProjectHealth, agent: &toka_core::AgentName) -> bool {
-    wanted.agent == *agent && wanted.project.as_ref().is_none_or(|name| *name == project.project)
-}
-
 /// Leaves these agents; the verdicts are then theirs and the daemon's.
 fn keep(view: &mut HealthView, wanted: &[AgentRef]) {
     for project in &mut view.projects {
         let mut agents = std::mem::take(&mut project.agents);
-        if !wanted.is_empty() {
-            agents.retain(|agent| wanted.iter().any(|wanted| is_meant(wanted, project, &agent.status.name)));
-        }
+        let names = agents.iter().map(|agent| &agent.status.name);
+        let meant: BTreeSet<AgentName> =
+            meant(wanted, &project.project, names).into_iter().cloned().collect();
+        agents.retain(|agent| meant.contains(&agent.status.name));
         project.verdict = Verdict::worst(agents.iter().map(|agent| agent.verdict));
         project.agents = agents;
     }

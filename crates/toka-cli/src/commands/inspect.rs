@@ -23,8 +23,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let views = block_on(async {
         let found = args.reach.find(&args.agents, Purpose::Look).await?;
         let mut views = Vec::new();
-        for wanted in &args.agents {
-            views.push(found.client.agent(found.name(), &wanted.agent).await.map_err(failure)?);
+        for agent in found.agents(&args.agents)? {
+            views.push(found.client.agent(found.name(), &agent).await.map_err(failure)?);
         }
         Ok(views)
     })?;

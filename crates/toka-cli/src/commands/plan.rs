@@ -25,7 +25,7 @@ use self::facts::AgentFacts;
 use self::verdict::Verdict;
 use super::folders::Place;
 use super::policy::Grants;
-use super::workstreams::{Ready, Selection, Tell};
+use super::workstreams::{Only, Ready, Selection, Tell};
 use crate::terminal::out::{self, Out};
 use crate::terminal::palette::Palette;
 use crate::terminal::screen::columns;
@@ -44,6 +44,8 @@ const PIPE_COLUMNS: usize = 100;
 pub(crate) struct Args {
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    only: Only,
     #[command(flatten)]
     place: Place,
     #[command(flatten)]
@@ -92,7 +94,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// What is printed, and the status that it ends with.
 fn render(args: &Args) -> anyhow::Result<(String, ExitCode)> {
-    let ready = args.selection.ready(Tell::Everything)?;
+    let ready = args.selection.ready(&args.only, Tell::Everything)?;
     Ok(match args.format() {
         Format::Dot => (ready.plan.to_dot(), ExitCode::Success),
         Format::Mermaid => (ready.plan.to_mermaid(), ExitCode::Success),

@@ -1,11 +1,12 @@
 //! `toka ps`: what runs, one line per agent.
 
+use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use toka_core::{AgentName, ExitCode, ProjectName, escape};
+use toka_core::{AgentName, ExitCode, escape};
 use toka_daemon::control::wire::ProjectView;
 
-use super::reach::{AgentRef, Reach, block_on, no_agent};
+use super::reach::{AgentRef, Reach, block_on, meant, no_agent};
 use crate::terminal::palette::Palette;
 use crate::terminal::screen::terminal_size;
 use crate::terminal::{json, list, out, screen};
@@ -79,17 +80,16 @@ fn tell_of_trouble(projects: &[ProjectView]) {
 }
 
 fn has(project: &ProjectView, wanted: &AgentRef) -> bool {
-    let name = &project.overview.project;
-    project.agents.iter().any(|agent| is_meant(wanted, name, &agent.name))
+    let names = project.agents.iter().map(|agent| &agent.name);
+    !meant(std::slice::from_ref(wanted), &project.overview.project, names).is_empty()
 }
 
 fn narrow(project: &mut ProjectView, wanted: &[AgentRef]) {
-    let name = project.overview.project.clone();
-    project.agents.retain(|agent| wanted.iter().any(|wanted| is_meant(wanted, &name, &agent.name)));
-}
-
-fn is_meant(wanted: &AgentRef, project: &ProjectName, agent: &AgentName) -> bool {
-    wanted.agent == *agent && wanted.project.as_ref().is_none_or(|name| name == project)
+    let agents = std::mem::take(&mut project.agents);
+    let names = agents.iter().map(|agent| &agent.name);
+    let meant: BTreeSet<AgentName> =
+        meant(wanted, &project.overview.project, names).into_iter().cloned().collect();
+    project.agents = agents.into_iter().filter(|agent| meant.contains(&agent.name)).collect();
 }
 
 fn names(projects: &[ProjectView]) -> String {

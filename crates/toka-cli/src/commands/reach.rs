@@ -1,11 +1,12 @@
 //! The way from a command line to the daemon that it is about: which sockets there are, which project is meant, and which
 //! of its agents.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::Context as _;
-use toka_core::{AgentName, ExitCode, ProjectName};
+use toka_core::{AgentName, AgentPattern, ExitCode, ProjectName};
 use toka_daemon::control::client::{Client, ClientError};
 use toka_daemon::control::wire::{ProjectView, Refused};
 use toka_daemon::control::{orphaned, sockets};
@@ -33,23 +34,39 @@ pub(crate) enum Purpose {
     Look,
 }
 
-/// An agent as a person names it.
+/// Agents as a person names them: by a name, the common name of replicas, or a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AgentRef {
-    /// Its project, when that was said.
+    /// Their project, when that was said.
     pub(crate) project: Option<ProjectName>,
-    /// Its name.
-    pub(crate) agent: AgentName,
+    /// Who is meant.
+    pub(crate) agent: AgentPattern,
+}
+
+/// Those of the agents of a project that are meant; all of them when nobody is named.
+pub(crate) fn meant<'a>(
+    wanted: &[AgentRef],
+    project: &ProjectName,
+    names: impl Iterator<Item = &'a AgentName> + Clone,
+) -> BTreeSet<&'a AgentName> {
+    if wanted.is_empty() {
+        return names.collect();
+    }
+    let here = wanted.iter().filter(|wanted| wanted.project.as_ref().is_none_or(|name| name == project));
+    here.flat_map(|wanted| wanted.agent.select(names.clone())).collect()
 }
 
 impl FromStr for AgentRef {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let name = |text: &str| AgentName::new(text).map_err(|error| error.to_string());
+        let pattern = |text: &str| text.parse::<AgentPattern>().map_err(|error| error.to_string());
         match text.split_once('/') {
-            None => Ok(Self { project: None, agent: name(text)? }),
-            Some((project, agent)) => Ok(Self { project: Some(name(project)?), agent: name(agent)? }),
+            None => Ok(Self { project: None, agent: pattern(text)? }),
+            Some((project, agent)) => {
+                let project = ProjectName::new(project).map_err(|error| error.to_string())?;
+                Ok(Self { project: Some(project), agent: pattern(agent)? })
+            }
         }
     }
 }
@@ -69,8 +86,42 @@ impl Found {
         &self.project.overview.project
     }
 
+    fn names(&self) -> impl Iterator<Item = &AgentName> + Clone {
+        self.project.agents.iter().map(|agent| &agent.name)
+    }
+
     fn has(&self, agents: &[AgentRef]) -> bool {
-        agents.iter().all(|wanted| self.project.agents.iter().any(|agent| agent.name == wanted.agent))
+        agents.iter().all(|wanted| !wanted.agent.select(self.names()).is_empty())
+    }
+
+    /// The agents that are meant, in the order of the plan; all of them when nobody is named.
+    ///
+    /// # Errors
+    /// When the project has no such agent.
+    pub(crate) fn agents(&self, wanted: &[AgentRef]) -> Result<Vec<AgentName>, Failure> {
+        if let Some(missing) = wanted.iter().find(|wanted| wanted.agent.select(self.names()).is_empty()) {
+            let names: Vec<&str> = self.names().map(AgentName::as_str).collect();
+            let message = format!("there is no agent {} in the project {}", missing.agent, self.name());
+            return Err(
+                Failure::new(ExitCode::Usage, message).help(format!("its agents are: {}", names.join(", ")))
+            );
+        }
+        let meant = meant(wanted, self.name(), self.names());
+        Ok(self.names().filter(|name| meant.contains(name)).cloned().collect())
+    }
+
+    /// The one agent that is meant.
+    ///
+    /// # Errors
+    /// When the project has no such agent, or several of them are meant.
+    pub(crate) fn agent(&self, wanted: &AgentRef) -> Result<AgentName, Failure> {
+        let mut found = self.agents(std::slice::from_ref(wanted))?;
+        if found.len() > 1 {
+            let names: Vec<&str> = found.iter().map(AgentName::as_str).collect();
+            let message = format!("{} means {} agents: {}", wanted.agent, found.len(), names.join(", "));
+            return Err(Failure::new(ExitCode::Usage, message).help("name one of them"));
+        }
+        Ok(found.swap_remove(0))
     }
 }
 
@@ -293,8 +344,9 @@ mod tests {
     #[test]
     fn agents_are_named_with_or_without_their_project() {
         let name = |text| AgentName::new(text).expect("a label");
-        assert_eq!("api".parse(), Ok(AgentRef { project: None, agent: name("api") }));
-        assert_eq!("shop/api".parse(), Ok(AgentRef { project: Some(name("shop")), agent: name("api") }));
+        let agent = || AgentPattern::Name(name("api"));
+        assert_eq!("api".parse(), Ok(AgentRef { project: None, agent: agent() }));
+        assert_eq!("shop/api".parse(), Ok(AgentRef { project: Some(name("shop")), agent: agent() }));
         for bad in ["", "a/b/c", "A", "../x"] {
             assert!(bad.parse::<AgentRef>().is_err(), "{bad}");
         }

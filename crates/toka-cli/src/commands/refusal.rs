@@ -23,7 +23,7 @@ pub(crate) fn failure(code: ExitCode, error: &RunError) -> Failure {
 pub(crate) fn print(error: &anyhow::Error) {
     let (parts, code) = failure::data(error);
     let mut text: String = parts.iter().map(|part| json::line(part) + "\n").collect();
-    text.push_str(&json::line(&Summary::of(&RunView::default(), &[], code)));
+    text.push_str(&json::line(&Summary::of(&RunView::default(), &[], code as u8)));
     text.push('\n');
     Out::stdout().print(&text);
 }

@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Show what would run, and run nothing
     #[arg(long)]
     dry_run: bool,
+    /// End with the last task: do not wait for services that no task needs, nor for the times of schedules; not with --detach
+    #[arg(long, conflicts_with = "detach")]
+    until_tasks_end: bool,
     /// Run in the background, in a daemon that is started when none serves; not with --follow or --quiet
     #[arg(long, short, conflicts_with_all = ["follow", "quiet", "dry_run"])]
     detach: bool,
@@ -57,7 +60,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn start(args: Args) -> anyhow::Result<ExitCode> {
     let tell = if args.quiet { Tell::Errors } else { Tell::Everything };
-    let ready = args.declare.selection.ready(tell)?;
+    let ready = args.declare.selection.ready(&args.declare.only, tell)?;
     if args.dry_run {
         return Ok(out::end(&plan_text(&ready, &args), ExitCode::Success)?);
     }
@@ -68,7 +71,8 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
     }
     let look = foreground::Look { mode: args.mode(), palette: args.palette(), output: args.output() };
     let declaration = args.declare.declaration(&ready, &folders, args.ask())?;
-    let Ready { set, plan, .. } = ready;
+    let Ready { set, mut plan, .. } = ready;
+    declaration.stop.apply(&mut plan);
     let options = RunOptions {
         declaration,
         set,
@@ -77,7 +81,7 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
         project: folders.project.clone(),
         state_dir: folders.state_dir.clone(),
         run_dir: folders.run_dir.clone(),
-        lifetime: Lifetime::UntilTasksEnd,
+        lifetime: if args.until_tasks_end { Lifetime::UntilTasksEnd } else { Lifetime::UntilDone },
         toka_exe: std::env::current_exe().context("cannot find this program's own file")?,
     };
     foreground::run(options, folders, look)

@@ -16,7 +16,7 @@ use toka_workstream::Set;
 
 use super::folders::{Folders, Place, workspace};
 use super::policy::{Granted, Grants, file_of};
-use super::workstreams::{Selection, Tell};
+use super::workstreams::{Only, Selection, Tell};
 use crate::failure::Failure;
 use crate::terminal::palette::Palette;
 use crate::terminal::text::{columns, count, safe};
@@ -58,7 +58,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.revoke {
         return revoke(&args);
     }
-    let ready = args.selection.ready(Tell::Everything)?;
+    let ready = args.selection.ready(&Only::default(), Tell::Everything)?;
     let folders = args.place.folders()?;
     let grants = Grants { allow: Vec::new(), policy: None, trust: false };
     let granted = grants.granted(&folders, &ready.set)?;

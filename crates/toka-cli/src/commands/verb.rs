@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use toka_core::units::parse_duration;
-use toka_core::{AgentState, Command, Decision, ExitCode, Request};
+use toka_core::{AgentName, AgentState, Command, Decision, ExitCode, Request};
 use toka_daemon::control::wire::{Done, Outcome};
 
 use super::reach::{AgentRef, Purpose, Reach, block_on, failure};
@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// Options of every verb.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The agents, as AGENT or PROJECT/AGENT
+    /// The agents, as AGENT or PROJECT/AGENT; the name of all replicas, and patterns such as `web-*`, mean several
     #[arg(value_name = "AGENT", required_unless_present = "all")]
     agents: Vec<AgentRef>,
     /// All agents of the project
@@ -50,16 +50,14 @@ pub(crate) struct SignalArgs {
 
 /// Asks for `request`.
 pub(crate) fn run(request: Request, args: Args) -> anyhow::Result<ExitCode> {
-    let agents = args.agents.iter().map(|wanted| wanted.agent.clone()).collect();
-    ask(Command::Request { request, agents }, args, Words::of(request))
+    ask(|agents| Command::Request { request, agents }, args, Words::of(request))
 }
 
 /// Sends a signal.
 pub(crate) fn signal(args: SignalArgs) -> anyhow::Result<ExitCode> {
     let SignalArgs { signal, args } = args;
-    let agents = args.agents.iter().map(|wanted| wanted.agent.clone()).collect();
     ask(
-        Command::Signal { signal, agents },
+        |agents| Command::Signal { signal, agents },
         args,
         Words { already: "was sent", denied: "not sent", begins: false },
     )
@@ -90,10 +88,15 @@ impl Words {
     }
 }
 
-fn ask(command: Command, args: Args, words: Words) -> anyhow::Result<ExitCode> {
+fn ask(
+    command: impl FnOnce(Vec<AgentName>) -> Command,
+    args: Args,
+    words: Words,
+) -> anyhow::Result<ExitCode> {
     let longest = if args.no_wait { Duration::ZERO } else { args.timeout.unwrap_or(LONGEST) };
     let outcome: Outcome = block_on(async {
         let found = args.reach.find(&args.agents, Purpose::Act).await?;
+        let command = command(found.agents(&args.agents)?);
         Ok(found.client.command(found.name(), &command, longest).await.map_err(failure)?)
     })?;
     let code = code_of(&outcome, words);

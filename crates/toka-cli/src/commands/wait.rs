@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use toka_core::units::parse_duration;
 use toka_core::{AgentKind, AgentName, AgentState, AgentStatus, Event, ExitCode, RunStatus};
-use toka_daemon::control::wire::ProjectView;
 
 use super::reach::{AgentRef, Found, Purpose, Reach, block_on, failure};
 use crate::failure::Failure;
@@ -73,7 +72,7 @@ impl What {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let agents = block_on(async {
         let found = args.reach.find(&args.agents, Purpose::Look).await?;
-        let names = chosen(&found.project, &args.agents)?;
+        let names = chosen(&found, &args.agents)?;
         let work = follow(&found, &names, args.condition);
         match args.timeout {
             None => work.await,
@@ -97,20 +96,16 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(out::end(&text, code)?)
 }
 
-fn chosen(project: &ProjectView, wanted: &[AgentRef]) -> Result<BTreeSet<AgentName>, Failure> {
-    if let Some(missing) = wanted.iter().find(|it| project.agents.iter().all(|agent| agent.name != it.agent))
-    {
-        let names: Vec<&str> = project.agents.iter().map(|agent| agent.name.as_str()).collect();
-        let message = format!("the project {} has no agent {}", project.overview.project, missing.agent);
-        return Err(
-            Failure::new(ExitCode::Usage, message).help(format!("its agents are: {}", names.join(", ")))
-        );
-    }
+fn chosen(found: &Found, wanted: &[AgentRef]) -> Result<BTreeSet<AgentName>, Failure> {
     if !wanted.is_empty() {
-        return Ok(wanted.iter().map(|wanted| wanted.agent.clone()).collect());
+        return Ok(found.agents(wanted)?.into_iter().collect());
     }
+    let project = &found.project;
+    // One that the clock starts has no end to wait for.
+    let ends = |agent: &&AgentStatus| agent.next_due_ms.is_none();
     let of = |kind| -> BTreeSet<AgentName> {
-        project.agents.iter().filter(|agent| agent.kind == kind).map(|agent| agent.name.clone()).collect()
+        let agents = project.agents.iter().filter(|agent| agent.kind == kind).filter(ends);
+        agents.map(|agent| agent.name.clone()).collect()
     };
     let tasks = of(AgentKind::Task);
     Ok(if tasks.is_empty() { of(AgentKind::Service) } else { tasks })

@@ -7,8 +7,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use toka_core::ExitCode;
 use toka_core::sniff::{SNIFF_BYTES, looks_like_a_workstream};
+use toka_core::{AgentPattern, ExitCode};
 use toka_daemon::SourceFile;
 use toka_workstream::{Diagnostic, LoadOptions, Loaded, Plan, Set, Severity, Sources, Style};
 
@@ -28,6 +28,25 @@ pub(crate) struct Selection {
     /// Switch on a group of conditional tasks; may be given several times
     #[arg(long = "enable", value_name = "GROUP")]
     enable: Vec<String>,
+}
+
+/// The option that leaves agents out.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Only {
+    /// Only this agent and all that it requires, also by a pattern such as `web-*`; may be given several times
+    #[arg(long = "only", value_name = "AGENT")]
+    only: Vec<AgentPattern>,
+}
+
+impl Only {
+    /// The agents that are meant of these.
+    fn of(&self, set: Set) -> Result<Set, Failure> {
+        let names: Vec<String> = set.agents.iter().map(|agent| agent.name.to_string()).collect();
+        set.only(&self.only).map_err(|error| {
+            Failure::new(ExitCode::Usage, format!("--only: {error}"))
+                .help(format!("the agents are {}", names.join(", ")))
+        })
+    }
 }
 
 /// Which diagnostics are worth showing.
@@ -50,6 +69,8 @@ pub(crate) struct Ready {
     pub(crate) files: Vec<SourceFile>,
     /// The groups of conditional tasks that are switched on.
     pub(crate) enable: BTreeSet<String>,
+    /// The agents that are meant, with all that they require; all of the files when there is none.
+    pub(crate) only: Vec<AgentPattern>,
 }
 
 impl Selection {
@@ -57,11 +78,12 @@ impl Selection {
     ///
     /// # Errors
     /// When there is no workstream, or any of them has an error.
-    pub(crate) fn ready(&self, tell: Tell) -> Result<Ready, Failure> {
+    pub(crate) fn ready(&self, only: &Only, tell: Tell) -> Result<Ready, Failure> {
         let options = self.options();
         let paths = self.paths()?;
         let Loaded { set, mut diagnostics, sources, .. } = tracing::info_span!("load", paths = paths.len())
             .in_scope(|| toka_workstream::load(&paths, &options));
+        let set = set.map(|set| only.of(set)).transpose()?;
         let plan = set.as_ref().and_then(|set| {
             let _stage = tracing::info_span!("plan", agents = set.agents.len()).entered();
             let (plan, found) = toka_workstream::plan(set, &sources);
@@ -70,9 +92,13 @@ impl Selection {
         });
         show(&diagnostics, &sources, tell);
         match (set, plan) {
-            (Some(set), Some(plan)) if !set.agents.is_empty() => {
-                Ok(Ready { files: texts(&set, &sources), set, plan, enable: options.enable })
-            }
+            (Some(set), Some(plan)) if !set.agents.is_empty() => Ok(Ready {
+                files: texts(&set, &sources),
+                set,
+                plan,
+                enable: options.enable,
+                only: only.only.clone(),
+            }),
             (Some(_), Some(_)) => Err(none_here("the given files hold no agent")),
             _ => {
                 let parts = as_data(&diagnostics, &sources);

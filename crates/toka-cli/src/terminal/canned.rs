@@ -96,6 +96,19 @@ pub(crate) fn moment(at: usize) -> Duration {
     Duration::from_millis(500 * at as u64)
 }
 
+/// The model of a run of these agents after events of them, each by the agent's place.
+pub(crate) fn view_of(agents: &[AgentName], told: impl IntoIterator<Item = (usize, EventKind)>) -> RunView {
+    let first = events().remove(0);
+    let workspace = "/w".to_owned();
+    let kind = EventKind::RunStarted { workspace, agents: agents.to_vec(), detached: false };
+    let mut view = RunView::default();
+    view.apply(&Event { kind, ..first.clone() }, Duration::ZERO);
+    for (seq, (at, kind)) in (first.seq + 1..).zip(told) {
+        view.apply(&Event { seq, agent: Some(agents[at].clone()), kind, ..first.clone() }, Duration::ZERO);
+    }
+    view
+}
+
 /// The model after the first `count` events.
 pub(crate) fn view_after(count: usize) -> RunView {
     let mut view = RunView::default();

@@ -16,6 +16,8 @@ use super::text::{cell, safe};
 use super::view::{AgentView, Outcome, RunView};
 use super::{json, live, plain};
 
+/// In plain lines: after so long without any, one says what still runs. A log of CI that stands still looks like a hang.
+const SILENCE: Duration = Duration::from_secs(30);
 /// Least time between two drawings of the live part: ten a second.
 const REDRAW: Duration = Duration::from_millis(100);
 /// Most messages taken into one writing to a pipe, so that a burst costs few system calls and little memory.
@@ -105,19 +107,24 @@ struct Show {
     /// What the command had to say before there was a heading to say it under.
     early: Vec<String>,
     began: Instant,
+    /// When the last line was printed.
+    spoke: Instant,
 }
 
 impl Show {
     fn new(mode: Mode, palette: Palette, screen: Screen, follow: Option<Follow>) -> Self {
         let plain = PlainLines::new(palette);
         let (view, began) = (RunView::default(), Instant::now());
-        Self { mode, palette, screen, view, plain, follow, early: Vec::new(), began }
+        Self { mode, palette, screen, view, plain, follow, early: Vec::new(), began, spoke: began }
     }
 
     fn run(mut self, messages: &Receiver<Message>) -> Shown {
         loop {
             let next = match self.pace() {
                 Pace::Ticking => messages.recv_timeout(REDRAW),
+                Pace::Until(moment) => {
+                    messages.recv_timeout(moment.saturating_duration_since(Instant::now()))
+                }
                 Pace::Waiting => messages.recv().map_err(RecvTimeoutError::from),
             };
             match next {
@@ -137,7 +144,11 @@ impl Show {
     /// Whether anything can change without a message: a clock on the screen, a log that grows.
     fn pace(&self) -> Pace {
         let clocks = self.mode == Mode::Live && self.view.count(Outcome::Live) > 0;
-        if clocks || self.follow.is_some() { Pace::Ticking } else { Pace::Waiting }
+        match self.mode {
+            _ if clocks || self.follow.is_some() => Pace::Ticking,
+            Mode::Plain if self.view.count(Outcome::Live) > 0 => Pace::Until(self.spoke + SILENCE),
+            _ => Pace::Waiting,
+        }
     }
 
     /// Takes a message and those behind it, and shows them in one go with what agents wrote.
@@ -158,6 +169,13 @@ impl Show {
             }
         }
         self.output(&mut lines);
+        if lines.0.is_empty() && self.mode == Mode::Plain && self.spoke.elapsed() >= SILENCE {
+            lines.extend(self.plain.still(&self.view, self.began.elapsed()));
+            self.spoke = Instant::now();
+        }
+        if !lines.0.is_empty() {
+            self.spoke = Instant::now();
+        }
         self.draw(&lines.0);
     }
 
@@ -204,7 +222,7 @@ impl Show {
                     self.early_notices(lines, at);
                 }
             }
-            Message::Notice(text) if self.mode == Mode::Plain && self.view.run.is_none() => {
+            Message::Notice(text) if self.mode == Mode::Plain && self.view.run().is_none() => {
                 self.early.push(text);
             }
             Message::Notice(text) => lines.extend(self.notice_line(text, at)),
@@ -275,6 +293,8 @@ impl Show {
 enum Pace {
     /// Something may change at any time.
     Ticking,
+    /// Nothing changes before the next message, but for a word at this moment.
+    Until(Instant),
     /// Nothing changes before the next message.
     Waiting,
 }

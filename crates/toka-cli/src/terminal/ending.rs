@@ -36,14 +36,13 @@ pub(crate) struct Trace {
 
 /// Why each failed agent failed, and the end of its log if it has one; of a crowd, only the first.
 pub(crate) fn failures(view: &RunView, traces: &[Trace], palette: Palette) -> String {
-    let failed: Vec<_> =
-        view.agents().iter().filter(|agent| agent.phase.outcome() == Outcome::Failed).collect();
+    let failed: Vec<_> = view.agents().iter().filter(|agent| agent.outcome() == Outcome::Failed).collect();
     let mut out = String::new();
     for agent in failed.iter().take(MOST_FAILURES) {
         let words = traces.iter().find(|trace| trace.agent == agent.name);
         let words = words.map(|trace| last_words(trace, palette)).unwrap_or_default();
         let mark = palette.bad.paint("✗");
-        out.push_str(&format!("\n{mark} {}: {}\n{words}", agent.name, outcome(&agent.phase)));
+        out.push_str(&format!("\n{mark} {}: {}\n{words}", agent.name, outcome(agent)));
     }
     if failed.len() > MOST_FAILURES {
         let more = format!("\n… and {} more failed; the table names them\n", failed.len() - MOST_FAILURES);

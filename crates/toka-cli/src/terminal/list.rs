@@ -97,7 +97,12 @@ fn why(agent: &AgentStatus, now_ms: i64) -> Option<String> {
         (AgentState::Pending, _) => agent.waits.as_ref().map(|unmet| safe(&unmet.to_string())),
         (AgentState::Blocked { why: Some(why), .. }, _) => Some(safe(&why.to_string())),
         (AgentState::Blocked { by, why: None }, _) => Some(format!("{by} did not succeed")),
-        (AgentState::Quarantined { exit, .. }, _) => Some(ended(agent, exit)),
+        (AgentState::Quarantined { exit, .. }, _) => Some(match &agent.waits {
+            Some(unmet) => {
+                format!("{}; begins anew after that: {}", ended(agent, exit), safe(&unmet.to_string()))
+            }
+            None => ended(agent, exit),
+        }),
         (AgentState::Ended { exit }, _) if !exit.is_success() || kills(agent) => Some(ended(agent, exit)),
         (AgentState::Ended { .. }, _) => Some(String::new()),
         (AgentState::Backoff { .. }, _) => Some(again(agent, now_ms)),
@@ -123,8 +128,13 @@ pub(crate) fn activity(agent: &AgentStatus) -> String {
 
 fn again(agent: &AgentStatus, now_ms: i64) -> String {
     let exit = agent.last.as_ref().map(|last| safe(&last.exit.to_string())).unwrap_or_default();
-    let wait = agent.next_start_ms.map(|next| age(now_ms, next)).unwrap_or_default();
-    format!("{exit}; again in {wait}")
+    match &agent.waits {
+        Some(unmet) => format!("{exit}; again after that: {}", safe(&unmet.to_string())),
+        None => {
+            let wait = agent.next_start_ms.map(|next| age(now_ms, next)).unwrap_or_default();
+            format!("{exit}; again in {wait}")
+        }
+    }
 }
 
 /// The colour of its state.

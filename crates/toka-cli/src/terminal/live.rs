@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use toka_core::ByteSize;
 use toka_core::units::format_duration;
+use toka_core::{AgentState, ByteSize};
 
 use super::palette::{Paint, Palette};
 use super::text::{cell, clock, columns, count, fit};
-use super::view::{AgentView, End, Outcome, Phase, RunView};
+use super::view::{AgentView, End, Outcome, RunView};
 
 /// The screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "�
 /// Draws the live part. Nothing in it is wider than the screen less one column, where some terminals wrap.
 pub(crate) fn frame(view: &RunView, now: Duration, size: Size, palette: Palette) -> Vec<String> {
     let live: Vec<&AgentView> =
-        view.agents().iter().filter(|agent| agent.phase.outcome() == Outcome::Live).collect();
+        view.agents().iter().filter(|agent| agent.outcome() == Outcome::Live).collect();
     let room = size.rows.saturating_sub(RESERVED_ROWS).max(1);
     let shown = if live.len() <= room { live.len() } else { room - 1 };
     let layout = Layout::of(view, size.columns.saturating_sub(1));
@@ -70,12 +70,12 @@ impl Layout {
     }
 
     fn line(&self, agent: &AgentView, now: Duration, palette: Palette) -> String {
-        let (glyph, paint) = glyph(&agent.phase, now, palette);
+        let (glyph, paint) = glyph(&agent.state, now, palette);
         let name = cell(agent.name.as_str(), self.name);
         let elapsed = agent.started.map_or_else(String::new, |started| clock(now.saturating_sub(started)));
-        let bar = match agent.fraction.filter(|_| agent.phase != Phase::Stopping) {
+        let bar = match agent.fraction.filter(|_| !matches!(agent.state, AgentState::Stopping { .. })) {
             Some(fraction) => bar(fraction, self.bar, paint, palette),
-            None => paint.paint(cell(agent.phase.as_str(), self.bar + 5)),
+            None => paint.paint(cell(agent.state.as_str(), self.bar + 5)),
         };
         let used = 2 + self.name + 1 + self.bar + 5 + 1 + 6;
         let doing = fit(&agent.doing(), self.width.saturating_sub(used + 2));
@@ -98,15 +98,15 @@ fn bar(fraction: f64, width: usize, paint: Paint, palette: Palette) -> String {
     format!("{done}{rest} {:>3}%", (fraction * 100.0).floor())
 }
 
-fn glyph(phase: &Phase, now: Duration, palette: Palette) -> (&'static str, Paint) {
+fn glyph(state: &AgentState, now: Duration, palette: Palette) -> (&'static str, Paint) {
     let frame = (now.as_millis() / SPINNER_STEP.as_millis()) as usize % SPINNER.len();
-    match phase {
-        Phase::Starting => ("◌", palette.faint),
-        Phase::Running => (SPINNER[frame], palette.busy),
-        Phase::Ready => (SPINNER[frame], palette.good),
-        Phase::Paused => ("‖", palette.warn),
-        Phase::Stopping => (SPINNER[frame], palette.warn),
-        done => done_glyph(done.outcome(), palette),
+    match state {
+        AgentState::Starting => ("◌", palette.faint),
+        AgentState::Running { ready: false, .. } => (SPINNER[frame], palette.busy),
+        AgentState::Running { ready: true, .. } => (SPINNER[frame], palette.good),
+        AgentState::Paused { .. } => ("‖", palette.warn),
+        AgentState::Stopping { .. } => (SPINNER[frame], palette.warn),
+        done => done_glyph(Outcome::of(done), palette),
     }
 }
 
@@ -117,26 +117,28 @@ pub(crate) fn done_glyph(outcome: Outcome, palette: Palette) -> (&'static str, P
         Outcome::Failed => ("✗", palette.bad),
         Outcome::Blocked => ("⊘", palette.warn),
         Outcome::Stopped => ("■", palette.faint),
-        Outcome::Live | Outcome::Waiting => ("·", palette.faint),
+        Outcome::NotStarted => ("○", palette.faint),
+        Outcome::Skipped => ("↷", palette.faint),
+        Outcome::Live | Outcome::Pending => ("·", palette.faint),
     }
 }
 
 /// The line that an agent leaves behind when nothing can happen to it any more; `None` while something can. Long names are
 /// cut as in the lines that move, so that it stays one line.
 pub(crate) fn last_line(view: &RunView, agent: &AgentView, palette: Palette) -> Option<String> {
-    let (glyph, paint) = done_glyph(agent.phase.outcome(), palette);
+    let (glyph, paint) = done_glyph(agent.outcome(), palette);
     let name = cell(agent.name.as_str(), view.longest_name().min(MAX_NAME));
-    let text = match &agent.phase {
-        Phase::Blocked(by, why) => {
+    let text = match (&agent.state, &agent.end) {
+        (AgentState::Blocked { by, why }, _) => {
             let why =
                 why.as_ref().map(|why| format!(": {}", super::text::safe(&why.text))).unwrap_or_default();
             format!("blocked by {}{why}", fit(by.as_str(), MAX_NAME))
         }
-        Phase::Ended(end) | Phase::Quarantined(end) => {
+        (_, Some(end)) => {
             let took = format_duration(end.duration);
             let memory = end.usage.memory_peak.map(|peak| format!("  {:>9}", ByteSize(peak)));
             let cause = (!end.exit.is_success() || end.restarts > 0 || end.usage.oom_kills > 0)
-                .then(|| format!("  {}", cause(&agent.phase, end)));
+                .then(|| format!("  {}", cause(agent, end)));
             format!(
                 "{took:>6}{}{}",
                 palette.faint.paint(memory.unwrap_or_default()),
@@ -149,17 +151,17 @@ pub(crate) fn last_line(view: &RunView, agent: &AgentView, palette: Palette) -> 
 }
 
 /// Why it ended, when there is more to say than that it did what it was for.
-fn cause(phase: &Phase, end: &End) -> String {
-    match (phase, end.restarts) {
-        (Phase::Ended(_), 0) => super::text::safe(&end.usage.tell(&end.exit)),
-        _ => super::table::outcome(phase),
+fn cause(agent: &AgentView, end: &End) -> String {
+    match (&agent.state, end.restarts) {
+        (AgentState::Ended { .. }, 0) => super::text::safe(&end.usage.tell(&end.exit)),
+        _ => super::table::outcome(agent),
     }
 }
 
 /// The line above everything when a run begins.
 pub(crate) fn heading(view: &RunView, palette: Palette) -> String {
     let project = view.project.as_deref().unwrap_or("toka");
-    let run = view.run.map_or_else(String::new, |run| format!("run {}", run.short()));
+    let run = view.run().map_or_else(String::new, |run| format!("run {}", run.short()));
     let agents = count(view.agents().len(), "agent");
     format!("{} · {agents} {}", palette.strong.paint(project), palette.faint.paint(format!("· {run}")))
 }
@@ -201,10 +203,7 @@ mod tests {
     #[test]
     fn the_longest_name_leaves_one_line() {
         let kind = toka_core::EventKind::AgentBlocked { by: canned::name(&"n".repeat(63)), why: None };
-        let agent = Some(canned::name(&"m".repeat(63)));
-        let blocked = toka_core::Event { agent, kind, ..canned::events().remove(1) };
-        let mut view = RunView::default();
-        view.apply(&blocked, NOW);
+        let view = canned::view_of(&[canned::name(&"m".repeat(63))], [(0, kind)]);
         let line =
             last_line(&view, &view.agents()[0], Palette::PLAIN).expect("nothing happens to it any more");
         let (name, by) = ("m".repeat(23), "n".repeat(23));
@@ -213,12 +212,8 @@ mod tests {
 
     #[test]
     fn a_hundred_agents_fit_the_screen() {
-        let mut view = RunView::default();
-        let mut event = canned::events().remove(1);
-        for at in 0..100 {
-            event.agent = Some(canned::name(&format!("agent-{at}")));
-            view.apply(&event, NOW);
-        }
+        let names: Vec<_> = (0..100).map(|at| canned::name(&format!("agent-{at}"))).collect();
+        let view = canned::view_of(&names, (0..100).map(|at| (at, toka_core::EventKind::AgentStarting)));
         let lines = frame(&view, NOW, Size { columns: 80, rows: 15 }, Palette::PLAIN);
         assert_eq!(lines.len(), 14);
         assert_eq!(lines[12], "… and 88 more");
@@ -233,9 +228,9 @@ mod tests {
             |columns| frame(&view, NOW, Size { columns, rows: 24 }, Palette::PLAIN).pop().expect("a line");
         assert_eq!(
             last(100),
-            "2 running · 1 waiting · 1 succeeded · 6s · stopping; press Ctrl-C again to kill"
+            "2 running · 1 pending · 1 succeeded · 6s · stopping; press Ctrl-C again to kill"
         );
-        assert_eq!(last(60), "2 running · 1 waiting · 1 succeeded · 6s · stopping; press…");
+        assert_eq!(last(60), "2 running · 1 pending · 1 succeeded · 6s · stopping; press…");
     }
 
     #[test]

@@ -9,9 +9,12 @@ use toka_core::watchdog::Stage;
 use toka_core::{AgentName, ByteSize, Event, EventKind, Exit};
 
 use super::palette::{Paint, Palette};
-use super::text::{count, safe};
-use super::view::RunView;
+use super::text::{clock, count, fit, safe};
+use super::view::{AgentView, Outcome, RunView};
 
+/// Agents that a line about what still runs names, and columns of what each said.
+const STILL_SHOWN: usize = 3;
+const STILL_COLUMNS: usize = 60;
 /// Least time between two lines of progress without a fraction.
 const TEXT_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -47,6 +50,33 @@ impl PlainLines {
     /// A line about the run itself.
     pub(crate) fn notice(&self, text: &str, view: &RunView, at: Duration) -> String {
         self.stamped(None, view, at, text)
+    }
+
+    /// What still runs, and what was last heard of it; nothing when nothing does.
+    pub(crate) fn still(&self, view: &RunView, at: Duration) -> Option<String> {
+        let live: Vec<&AgentView> =
+            view.agents().iter().filter(|agent| agent.outcome() == Outcome::Live).collect();
+        if live.is_empty() {
+            return None;
+        }
+        let words = |agent: &&AgentView| {
+            let state = agent.state.as_str();
+            let percent = agent.fraction.map(|fraction| format!("{}%", (fraction * 100.0).floor()));
+            let said: Vec<String> = [percent, Some(agent.doing())]
+                .into_iter()
+                .flatten()
+                .filter(|text| !text.is_empty())
+                .collect();
+            let said = if said.is_empty() { state.to_owned() } else { fit(&said.join(" "), STILL_COLUMNS) };
+            let age = agent.started.map(|started| clock(at.saturating_sub(started))).unwrap_or_default();
+            format!("{} ({}, {age})", agent.name, said)
+        };
+        let mut shown: Vec<String> = live.iter().take(STILL_SHOWN).map(words).collect();
+        if live.len() > STILL_SHOWN {
+            shown.push(format!("and {} more", live.len() - STILL_SHOWN));
+        }
+        let text = format!("still going: {}", shown.join(", "));
+        Some(self.stamped(None, view, at, &self.palette.faint.paint(text)))
     }
 
     fn stamped(&self, agent: Option<&AgentName>, view: &RunView, at: Duration, text: &str) -> String {
@@ -183,10 +213,12 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             let when = if *delay_ms == 0 { "now".to_owned() } else { format!("in {wait}") };
             (format!("{}; restart {restarts} {when}", safe(&usage.tell(exit))), palette.warn)
         }
-        EventKind::AgentQuarantined { exit, restarts, usage, .. } => (
-            format!("quarantined after {}: {}", count_restarts(*restarts), safe(&usage.tell(exit))),
-            palette.bad,
-        ),
+        EventKind::AgentQuarantined { exit, restarts, usage, .. } => {
+            (super::table::quarantined(*restarts, exit, usage), palette.bad)
+        }
+        EventKind::AgentAwaits { why } => {
+            (format!("its next start waits: {}", safe(&why.to_string())), palette.warn)
+        }
         EventKind::ProbeChanged { probe, ok: false, reason } => {
             (format!("{probe} probe fails: {}", safe(reason)), palette.warn)
         }
@@ -227,8 +259,9 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             (format!("the clock starts it at {}", moment(*next_ms)), Paint::NONE)
         }
         EventKind::ScheduleFired { .. } => ("its time has come".to_owned(), Paint::NONE),
-        EventKind::ScheduleSkipped { reason, .. } => {
-            (format!("a time of its schedule was passed over: {}", reason.as_str()), palette.warn)
+        EventKind::ScheduleSkipped { reason, busy, .. } => {
+            let who = busy.as_ref().map(|agent| format!(" (see {agent})")).unwrap_or_default();
+            (format!("a time of its schedule was skipped: {}{who}", reason.as_str()), palette.warn)
         }
         EventKind::ReportUndelivered { to, reason } => {
             (format!("a report did not reach {}: {}", safe(to), safe(reason)), palette.warn)
@@ -243,7 +276,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
 /// A time to the second, in the time zone of the host.
 fn moment(time_ms: i64) -> String {
     let time = jiff::Timestamp::from_millisecond(time_ms).unwrap_or_default();
-    time.to_zoned(jiff::tz::TimeZone::system()).strftime("%F %T").to_string()
+    time.to_zoned(jiff::tz::TimeZone::system()).strftime("%F %T %Z").to_string()
 }
 
 /// `1 restart`, `5 restarts`.
@@ -263,15 +296,15 @@ pub(super) fn objective(description: &str, exit: &Exit, palette: Palette) -> (St
 fn paint_of(exit: &Exit, palette: Palette) -> Paint {
     match exit {
         exit if exit.is_success() => palette.good,
-        Exit::Stopped { .. } => palette.faint,
-        _ => palette.bad,
+        exit if exit.is_failure() => palette.bad,
+        _ => palette.faint,
     }
 }
 
 /// The line for an event when only failures are wanted (`--quiet`).
 pub(crate) fn failure(event: &Event, palette: Palette) -> Option<String> {
     let failed = match &event.kind {
-        EventKind::AgentEnded { exit, .. } => !exit.is_success() && !matches!(exit, Exit::Stopped { .. }),
+        EventKind::AgentEnded { exit, .. } => exit.is_failure(),
         EventKind::AgentBlocked { .. }
         | EventKind::AgentQuarantined { .. }
         | EventKind::ObjectiveChecked { met: false, .. } => true,
@@ -330,6 +363,16 @@ mod tests {
         let event = |kind| Event { kind, ..canned::events()[1].clone() };
         assert!(failure(&event(checked(3)), Palette::PLAIN).is_some(), "even when only failures are wanted");
         assert_eq!(failure(&event(checked(0)), Palette::PLAIN), None);
+    }
+
+    #[test]
+    fn what_still_runs_is_told_with_what_was_last_heard() {
+        let view = canned::view_after(canned::MIDDLE);
+        let line = PlainLines::new(Palette::PLAIN).still(&view, Duration::from_secs(170)).expect("two run");
+        assert!(line.contains("still going: checks (42% Run the test suite: test 42 of 100, 2m"), "{line}");
+        assert!(line.chars().all(|c| !c.is_control()), "{line:?}");
+        let over = canned::view_after(canned::events().len());
+        assert_eq!(PlainLines::new(Palette::PLAIN).still(&over, Duration::from_secs(170)), None);
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use toka_core::event::Usage;
-use toka_core::{AgentName, Enforcement, Exit, ExitCode, RunId, Unmet};
+use toka_core::{AgentName, AgentState, Enforcement, Exit, RunId, Unmet};
 
 use super::ending::{Trace, reports};
-use super::view::{AgentView, Phase, RunView};
+use super::view::{AgentView, RunView};
 
 /// The outcome of a run.
 #[derive(Debug, Serialize)]
@@ -44,13 +44,13 @@ struct AgentSummary<'a> {
 }
 
 impl<'a> Summary<'a> {
-    /// Sums up a run that has ended with `code`.
-    pub(crate) fn of(view: &'a RunView, traces: &'a [Trace], code: ExitCode) -> Self {
+    /// Sums up a run that has ended with `status`.
+    pub(crate) fn of(view: &'a RunView, traces: &'a [Trace], status: u8) -> Self {
         Self {
             r#type: "summary",
             project: view.project.as_deref(),
-            run: view.run,
-            exit_code: code as u8,
+            run: view.run(),
+            exit_code: status,
             agents: view.agents().iter().map(|agent| summary_of(agent, traces)).collect(),
             reports: reports(traces),
         }
@@ -59,17 +59,17 @@ impl<'a> Summary<'a> {
 
 fn summary_of<'a>(agent: &'a AgentView, traces: &'a [Trace]) -> AgentSummary<'a> {
     let trace = traces.iter().find(|trace| trace.agent == agent.name);
-    let end = agent.phase.end();
+    let end = agent.end.as_ref();
     AgentSummary {
         agent: &agent.name,
-        state: agent.phase.as_str(),
+        state: agent.state.as_str(),
         exit: end.map(|end| &end.exit),
-        blocked_by: match &agent.phase {
-            Phase::Blocked(by, _) => Some(by),
+        blocked_by: match &agent.state {
+            AgentState::Blocked { by, .. } => Some(by),
             _ => None,
         },
-        blocked_why: match &agent.phase {
-            Phase::Blocked(_, why) => why.as_deref(),
+        blocked_why: match &agent.state {
+            AgentState::Blocked { why, .. } => why.as_deref(),
             _ => None,
         },
         duration_ms: end.map(|end| u64::try_from(end.duration.as_millis()).unwrap_or(u64::MAX)),
@@ -94,6 +94,6 @@ mod tests {
             log: "/s/agents/checks/log".into(),
             artifacts: "/s/agents/checks/artifacts".into(),
         }];
-        insta::assert_snapshot!(json::line(&Summary::of(&view, &traces, ExitCode::AgentFailed)));
+        insta::assert_snapshot!(json::line(&Summary::of(&view, &traces, 1)));
     }
 }

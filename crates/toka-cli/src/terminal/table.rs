@@ -3,14 +3,15 @@
 use comfy_table::{
     Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width,
 };
+use toka_core::event::Usage;
 use toka_core::units::format_duration;
-use toka_core::{AgentName, ByteSize, Exit, Unmet};
+use toka_core::{AgentName, AgentState, ByteSize, Exit, Unmet};
 
 use super::live::done_glyph;
 use super::palette::Palette;
 use super::plain::count_restarts;
 use super::text::safe;
-use super::view::{AgentView, Outcome, Phase, RunView};
+use super::view::{AgentView, Outcome, RunView};
 
 const HEADER: [&str; 6] = ["  AGENT", "OUTCOME", "TIME", "PEAK MEMORY", "CPU", "ENFORCEMENT"];
 /// Columns of figures, which stand right-aligned and are never wrapped.
@@ -46,27 +47,21 @@ pub(crate) fn table(view: &RunView, columns: usize, palette: Palette) -> String 
 }
 
 fn row(agent: &AgentView) -> Vec<Cell> {
-    let (glyph, _) = done_glyph(agent.phase.outcome(), Palette::PLAIN);
-    let (time, memory, cpu) = figures(&agent.phase);
+    let (glyph, _) = done_glyph(agent.outcome(), Palette::PLAIN);
+    let (time, memory, cpu) = figures(agent);
     let enforcement = agent.enforcement.as_ref().map_or_else(|| "–".to_owned(), ToString::to_string);
     // A no-break space keeps the mark and a long name on one line.
-    [format!("{glyph}\u{a0}{}", agent.name), outcome(&agent.phase), time, memory, cpu, enforcement]
+    [format!("{glyph}\u{a0}{}", agent.name), outcome(agent), time, memory, cpu, enforcement]
         .into_iter()
         .map(Cell::new_owned)
         .collect()
 }
 
 /// What became of it, in words.
-pub(crate) fn outcome(phase: &Phase) -> String {
-    match phase {
-        Phase::Quarantined(end) => {
-            format!(
-                "quarantined after {}: {}",
-                count_restarts(end.restarts),
-                safe(&end.usage.tell(&end.exit))
-            )
-        }
-        Phase::Ended(end) => {
+pub(crate) fn outcome(agent: &AgentView) -> String {
+    match (&agent.state, &agent.end) {
+        (AgentState::Quarantined { .. }, Some(end)) => quarantined(end.restarts, &end.exit, &end.usage),
+        (_, Some(end)) => {
             let words = match &end.exit {
                 Exit::Code { code } if *code != 0 => format!("failed: {}", end.usage.tell(&end.exit)),
                 exit => safe(&end.usage.tell(exit)),
@@ -76,9 +71,18 @@ pub(crate) fn outcome(phase: &Phase) -> String {
                 restarts => format!("{words}, after {}", count_restarts(restarts)),
             }
         }
-        Phase::Blocked(by, why) => blocked(by, why.as_deref()),
-        Phase::Waiting => "not started".to_owned(),
-        other => other.as_str().to_owned(),
+        (AgentState::Blocked { by, why }, _) => blocked(by, why.as_deref()),
+        (AgentState::Pending, _) => "not started".to_owned(),
+        (other, _) => other.as_str().to_owned(),
+    }
+}
+
+/// Why it is given up. An end that is a success counts like any other where the policy restarts after it.
+pub(crate) fn quarantined(restarts: u32, exit: &Exit, usage: &Usage) -> String {
+    let times = count_restarts(restarts);
+    match exit.is_success() {
+        true => format!("quarantined after {times}: it ended once more, with success"),
+        false => format!("quarantined after {times}: {}", safe(&usage.tell(exit))),
     }
 }
 
@@ -90,9 +94,9 @@ pub(crate) fn blocked(by: &AgentName, why: Option<&Unmet>) -> String {
     }
 }
 
-fn figures(phase: &Phase) -> (String, String, String) {
+fn figures(agent: &AgentView) -> (String, String, String) {
     let unknown = || "–".to_owned();
-    let Some(end) = phase.end() else { return (unknown(), unknown(), unknown()) };
+    let Some(end) = &agent.end else { return (unknown(), unknown(), unknown()) };
     let memory = end.usage.memory_peak.map_or_else(unknown, |peak| ByteSize(peak).to_string());
     let cpu = end.usage.cpu_us.map_or_else(unknown, |us| format!("{:.2}s", us as f64 / 1e6));
     (format_duration(end.duration), memory, cpu)

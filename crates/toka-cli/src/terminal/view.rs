@@ -1,27 +1,34 @@
-//! What a run looks like at this moment: a model that each event moves on. It reads no clock; the caller says when it
-//! saw an event, so that a wall clock that jumps moves no figure on the screen.
+//! What a run looks like at this moment: the status that the events of its journal make, as everywhere else, and when this
+//! display saw what. It reads no clock; the caller says when it saw an event, so that a wall clock that jumps moves no figure
+//! on the screen.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use toka_core::event::Usage;
-use toka_core::{AgentName, Enforcement, Event, EventKind, Exit, RunId, Unmet};
+use toka_core::{AgentName, AgentState, AgentStatus, Enforcement, Event, EventKind, Exit, RunId, RunStatus};
 
 use super::text::safe;
 
 /// All agents of a run. Times are since the display began.
 #[derive(Debug, Default)]
 pub(crate) struct RunView {
-    /// The run, once an event told it.
-    pub(crate) run: Option<RunId>,
     /// The project, once an event told it.
     pub(crate) project: Option<String>,
     /// When the run was seen to begin.
     pub(crate) started: Duration,
     /// What the command itself has to say at the moment.
     pub(crate) notice: Option<String>,
+    status: RunStatus,
+    seen: HashMap<AgentName, Seen>,
     agents: Vec<AgentView>,
-    index: HashMap<AgentName, usize>,
+}
+
+/// When what of an agent was seen.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// When this life, or the last one, was seen to start.
+    started: Option<Duration>,
 }
 
 /// One agent.
@@ -30,7 +37,9 @@ pub(crate) struct AgentView {
     /// Its name.
     pub(crate) name: AgentName,
     /// Where it is in its life.
-    pub(crate) phase: Phase,
+    pub(crate) state: AgentState,
+    /// How it ended, if it has for good.
+    pub(crate) end: Option<End>,
     /// When it was seen to start.
     pub(crate) started: Option<Duration>,
     /// How far it is, 0.0 to 1.0.
@@ -43,31 +52,6 @@ pub(crate) struct AgentView {
     pub(crate) enforcement: Option<Enforcement>,
     /// How often it was restarted.
     pub(crate) restarts: u32,
-}
-
-/// Where an agent is in its life, as far as people see it.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Phase {
-    /// Waiting for its turn.
-    Waiting,
-    /// It will not start, because this dependency did not succeed.
-    Blocked(AgentName, Option<Box<Unmet>>),
-    /// The keeper is asked to start it.
-    Starting,
-    /// It runs.
-    Running,
-    /// It runs, and said that it is ready.
-    Ready,
-    /// It is frozen.
-    Paused,
-    /// It is asked to stop.
-    Stopping,
-    /// It is gone, and will be started again at this time.
-    Backoff(Duration),
-    /// It is gone.
-    Ended(End),
-    /// It is gone, and was restarted too often to be started again.
-    Quarantined(End),
 }
 
 /// How an agent ended, and what it took.
@@ -86,100 +70,96 @@ pub(crate) struct End {
 /// The kinds of outcome that people count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Outcome {
-    /// Starting, running, ready, paused or stopping.
+    /// Starting, running, ready, paused or stopping, or about to be started again.
     Live,
     /// Not started yet.
-    Waiting,
+    Pending,
     /// Ended as it should.
     Succeeded,
     /// Ended otherwise.
     Failed,
+    /// Never started, because of a dependency.
+    Blocked,
     /// Stopped by somebody.
     Stopped,
-    /// Never started.
-    Blocked,
+    /// The run ended before its turn.
+    NotStarted,
+    /// There was nothing that it would have done.
+    Skipped,
 }
 
 impl Outcome {
     /// All of them, in the order of the counts on the screen.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Live, Self::Waiting, Self::Succeeded, Self::Failed, Self::Blocked, Self::Stopped];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Live,
+        Self::Pending,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Blocked,
+        Self::Stopped,
+        Self::NotStarted,
+        Self::Skipped,
+    ];
+
+    /// What a state counts as.
+    pub(crate) fn of(state: &AgentState) -> Self {
+        match state {
+            AgentState::Pending => Self::Pending,
+            AgentState::Blocked { .. } => Self::Blocked,
+            AgentState::Quarantined { .. } => Self::Failed,
+            AgentState::Ended { exit } if exit.is_success() => Self::Succeeded,
+            AgentState::Ended { exit: Exit::Stopped { .. } } => Self::Stopped,
+            AgentState::Ended { exit: Exit::NotStarted { .. } } => Self::NotStarted,
+            AgentState::Ended { exit: Exit::Skipped { .. } } => Self::Skipped,
+            AgentState::Ended { .. } => Self::Failed,
+            AgentState::Starting
+            | AgentState::Running { .. }
+            | AgentState::Paused { .. }
+            | AgentState::Stopping { .. }
+            | AgentState::Backoff { .. } => Self::Live,
+        }
+    }
 
     /// The word for it in a list of counts.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Live => "running",
-            Self::Waiting => "waiting",
+            Self::Pending => "pending",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Stopped => "stopped",
             Self::Blocked => "blocked",
+            Self::NotStarted => "not started",
+            Self::Skipped => "skipped",
         }
     }
 }
 
-impl Phase {
-    /// The word that people see.
-    pub(crate) fn as_str(&self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Blocked(..) => "blocked",
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Ready => "ready",
-            Self::Paused => "paused",
-            Self::Stopping => "stopping",
-            Self::Backoff(_) => "backoff",
-            Self::Quarantined(_) => "quarantined",
-            Self::Ended(_) => self.outcome().as_str(),
+impl AgentView {
+    fn of(status: &AgentStatus, seen: Seen) -> Self {
+        let end = status.exit().map(|exit| End {
+            exit: exit.clone(),
+            duration: Duration::from_millis(status.last.as_ref().map_or(0, |last| last.duration_ms)),
+            usage: status.last.as_ref().map(|last| last.usage).unwrap_or_default(),
+            restarts: status.restart_count,
+        });
+        let text = |text: &Option<Box<str>>| text.as_deref().map(safe).filter(|text| !text.is_empty());
+        Self {
+            name: status.name.clone(),
+            state: status.state.clone(),
+            end,
+            started: seen.started,
+            fraction: status.progress.fraction,
+            status: text(&status.progress.status),
+            task: text(&status.progress.task),
+            enforcement: status.enforcement.as_deref().cloned(),
+            restarts: status.restart_count,
         }
     }
 
     /// What it counts as.
     pub(crate) fn outcome(&self) -> Outcome {
-        match self {
-            Self::Waiting => Outcome::Waiting,
-            Self::Blocked(..) => Outcome::Blocked,
-            Self::Starting
-            | Self::Running
-            | Self::Ready
-            | Self::Paused
-            | Self::Stopping
-            | Self::Backoff(_) => Outcome::Live,
-            Self::Quarantined(_) => Outcome::Failed,
-            Self::Ended(end) if end.exit.is_success() => Outcome::Succeeded,
-            Self::Ended(End { exit: Exit::Stopped { .. }, .. }) => Outcome::Stopped,
-            Self::Ended(_) => Outcome::Failed,
-        }
-    }
-
-    /// How it ended, if it has for good.
-    pub(crate) fn end(&self) -> Option<&End> {
-        match self {
-            Self::Ended(end) | Self::Quarantined(end) => Some(end),
-            _ => None,
-        }
-    }
-}
-
-impl End {
-    fn new(exit: &Exit, duration_ms: u64, usage: Usage, restarts: u32) -> Self {
-        Self { exit: exit.clone(), duration: Duration::from_millis(duration_ms), usage, restarts }
-    }
-}
-
-impl AgentView {
-    fn new(name: AgentName) -> Self {
-        Self {
-            name,
-            phase: Phase::Waiting,
-            started: None,
-            fraction: None,
-            status: None,
-            task: None,
-            enforcement: None,
-            restarts: 0,
-        }
+        Outcome::of(&self.state)
     }
 
     /// What it is doing, in its own words: the task and the status, or whichever it told.
@@ -190,34 +170,48 @@ impl AgentView {
             (None, None) => String::new(),
         }
     }
-
-    fn progress(&mut self, fraction: Option<f64>, status: Option<&str>, task: Option<&str>) {
-        if let Some(fraction) = fraction.filter(|fraction| fraction.is_finite()) {
-            self.fraction = Some(fraction.clamp(0.0, 1.0));
-        }
-        for (new, shown) in [(status, &mut self.status), (task, &mut self.task)] {
-            if let Some(text) = new {
-                *shown = Some(safe(text)).filter(|text| !text.is_empty());
-            }
-        }
-    }
 }
 
 impl RunView {
     /// Moves the model on by one event that was seen at `at`.
     pub(crate) fn apply(&mut self, event: &Event, at: Duration) {
-        if let EventKind::RunStarted { agents, .. } = &event.kind {
-            self.run = Some(event.run);
-            self.project = Some(event.project.to_string());
-            self.started = at;
-            for name in agents {
-                self.slot(name);
+        self.status.observe(event);
+        match (&event.agent, &event.kind) {
+            (None, EventKind::RunStarted { .. }) => {
+                self.project = Some(event.project.to_string());
+                self.started = at;
+                self.project_all();
             }
+            (None, EventKind::RunChanged { .. }) => self.project_all(),
+            (Some(name), kind) => {
+                if matches!(kind, EventKind::AgentStarting | EventKind::AgentStarted { .. }) {
+                    self.seen.entry(name.clone()).or_default().started = Some(at);
+                }
+                if matches!(kind, EventKind::AgentRequeued { .. }) {
+                    self.seen.remove(name);
+                }
+                self.project_one(name);
+            }
+            (None, _) => {}
         }
-        if let Some(name) = &event.agent {
-            let slot = self.slot(name);
-            apply_to_agent(&mut self.agents[slot], &event.kind, at);
+    }
+
+    fn project_all(&mut self) {
+        let seen = |name| self.seen.get(name).copied().unwrap_or_default();
+        self.agents =
+            self.status.agents().iter().map(|status| AgentView::of(status, seen(&status.name))).collect();
+    }
+
+    fn project_one(&mut self, name: &AgentName) {
+        let seen = self.seen.get(name).copied().unwrap_or_default();
+        if let (Some(at), Some(status)) = (self.status.place(name), self.status.agent(name)) {
+            self.agents[at] = AgentView::of(status, seen);
         }
+    }
+
+    /// The run, once an event told it.
+    pub(crate) fn run(&self) -> Option<RunId> {
+        self.status.run
     }
 
     /// The agents, in the order of the plan.
@@ -233,20 +227,20 @@ impl RunView {
 
     /// One agent.
     pub(crate) fn agent(&self, name: &AgentName) -> Option<&AgentView> {
-        self.index.get(name).map(|at| &self.agents[*at])
+        self.status.place(name).map(|at| &self.agents[at])
     }
 
     /// The agent's place in the plan.
     pub(crate) fn place(&self, name: &AgentName) -> usize {
-        self.index.get(name).copied().unwrap_or(0)
+        self.status.place(name).unwrap_or(0)
     }
 
     /// How many agents have this outcome.
     pub(crate) fn count(&self, outcome: Outcome) -> usize {
-        self.agents.iter().filter(|agent| agent.phase.outcome() == outcome).count()
+        self.agents.iter().filter(|agent| agent.outcome() == outcome).count()
     }
 
-    /// The counts that are not zero: `2 running · 3 waiting · 1 failed`.
+    /// The counts that are not zero: `2 running · 3 pending · 1 failed`.
     pub(crate) fn counts(&self) -> String {
         let counts = Outcome::ALL.map(|outcome| (self.count(outcome), outcome.as_str()));
         let shown: Vec<String> = counts
@@ -255,57 +249,6 @@ impl RunView {
             .map(|(count, word)| format!("{count} {word}"))
             .collect();
         shown.join(" · ")
-    }
-
-    fn slot(&mut self, name: &AgentName) -> usize {
-        *self.index.entry(name.clone()).or_insert_with(|| {
-            self.agents.push(AgentView::new(name.clone()));
-            self.agents.len() - 1
-        })
-    }
-}
-
-fn apply_to_agent(agent: &mut AgentView, kind: &EventKind, at: Duration) {
-    match kind {
-        EventKind::AgentRequeued { .. } => {
-            *agent =
-                AgentView { enforcement: agent.enforcement.take(), ..AgentView::new(agent.name.clone()) };
-        }
-        EventKind::AgentWaiting { .. } => agent.phase = Phase::Waiting,
-        EventKind::AgentStarting => {
-            *agent = AgentView {
-                phase: Phase::Starting,
-                started: Some(at),
-                restarts: agent.restarts,
-                ..AgentView::new(agent.name.clone())
-            };
-        }
-        EventKind::AgentStarted { enforcement, .. } => {
-            agent.phase = Phase::Running;
-            agent.started = Some(at);
-            agent.enforcement = Some(enforcement.clone());
-        }
-        EventKind::AgentReady => agent.phase = Phase::Ready,
-        EventKind::AgentNotReady { .. } if agent.phase == Phase::Ready => agent.phase = Phase::Running,
-        EventKind::AgentPaused => agent.phase = Phase::Paused,
-        EventKind::AgentResumed => agent.phase = Phase::Running,
-        EventKind::AgentStopping { .. } => agent.phase = Phase::Stopping,
-        EventKind::AgentEnded { exit, duration_ms, usage } => {
-            agent.phase = Phase::Ended(End::new(exit, *duration_ms, *usage, agent.restarts));
-        }
-        EventKind::AgentRestarting { restarts, delay_ms, .. } => {
-            agent.restarts = *restarts;
-            agent.phase = Phase::Backoff(at + Duration::from_millis(*delay_ms));
-        }
-        EventKind::AgentQuarantined { exit, duration_ms, usage, restarts } => {
-            agent.phase = Phase::Quarantined(End::new(exit, *duration_ms, *usage, *restarts));
-        }
-        EventKind::AgentBlocked { by, why } => agent.phase = Phase::Blocked(by.clone(), why.clone()),
-        EventKind::Progress { fraction, status, task } => {
-            agent.progress(*fraction, status.as_deref(), task.as_deref());
-        }
-        EventKind::TaskStarted { description, .. } => agent.progress(None, Some(""), Some(description)),
-        _ => {}
     }
 }
 
@@ -319,7 +262,7 @@ mod tests {
         let view = canned::view_after(canned::events().len());
         assert_eq!(view.counts(), "1 succeeded · 1 failed · 1 blocked · 1 stopped");
         let view = canned::view_after(canned::MIDDLE);
-        assert_eq!(view.counts(), "2 running · 1 waiting · 1 succeeded");
+        assert_eq!(view.counts(), "2 running · 1 pending · 1 succeeded");
     }
 
     #[test]
@@ -331,11 +274,34 @@ mod tests {
     }
 
     #[test]
-    fn an_impossible_fraction_is_not_shown() {
-        let mut agent = AgentView::new(canned::name("a"));
-        agent.progress(Some(f64::NAN), None, None);
-        assert_eq!(agent.fraction, None);
-        agent.progress(Some(7.0), None, None);
-        assert_eq!(agent.fraction, Some(1.0));
+    fn an_agent_that_was_ready_when_it_was_paused_is_ready_when_it_goes_on() {
+        let names = ["a"].map(canned::name);
+        let told = [
+            EventKind::AgentStarting,
+            EventKind::AgentStarted { pid: 7, enforcement: Enforcement::default() },
+            EventKind::AgentPaused,
+            EventKind::AgentReady,
+            EventKind::AgentResumed,
+        ];
+        let view = canned::view_of(&names, told.map(|kind| (0, kind)));
+        assert_eq!(view.agents()[0].state.as_str(), "ready");
+    }
+
+    #[test]
+    fn a_run_that_becomes_another_is_shown_as_what_it_is() {
+        let names = ["a", "b"].map(canned::name);
+        let mut view = canned::view_of(&names, [(0, EventKind::AgentStarting)]);
+        let kind = EventKind::RunChanged {
+            by: "operator".into(),
+            agents: vec![canned::name("a"), canned::name("c")],
+            added: vec![canned::name("c")],
+            changed: Vec::new(),
+            adjusted: Vec::new(),
+            removed: vec![canned::name("b")],
+        };
+        view.apply(&Event { seq: 99, agent: None, kind, ..canned::events().remove(0) }, Duration::ZERO);
+        let shown: Vec<String> =
+            view.agents().iter().map(|agent| format!("{} {}", agent.name, agent.state.as_str())).collect();
+        assert_eq!(shown, ["a starting", "c pending"]);
     }
 }

@@ -60,7 +60,7 @@ impl Story {
             run: RunId::from_uuid(uuid::Uuid::nil()),
             workspace: "/w".into(),
             root: format!("/state/projects/{project}").into(),
-            ends_with_tasks: false,
+            ends_by_itself: false,
         };
         let agents = agents.iter().map(|agent| AgentStatus::new(name(agent), NOW - 90_000)).collect();
         let view = ProjectView { overview, started_ms: NOW - 90_000, seq: 0, agents, trouble: None };

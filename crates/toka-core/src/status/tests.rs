@@ -121,6 +121,7 @@ fn what_changed_begins_anew_and_what_did_not_goes_on() {
             agents: vec![name("d"), name("b"), name("a")],
             added: vec![name("d")],
             changed: vec![name("b")],
+            adjusted: Vec::new(),
             removed: vec![name("c")],
         },
     );

@@ -128,6 +128,8 @@ impl From<ApplyError> for Error {
             ApplyError::Busy | ApplyError::Ending => {
                 Self::new(StatusCode::CONFLICT, ExitCode::AgentFailed, error.to_string())
             }
+            ApplyError::Others { .. } => Self::new(StatusCode::CONFLICT, ExitCode::Usage, error.to_string())
+                .help("apply all of them without --only, or name these as well"),
             ApplyError::Workspace { .. } => {
                 Self::new(StatusCode::CONFLICT, ExitCode::Usage, error.to_string())
                     .help("name another project with --project, or stop this one with `toka down`")

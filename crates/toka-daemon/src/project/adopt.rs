@@ -252,8 +252,9 @@ fn recall_state(plan: &Plan, past: &[Event]) -> (RunState, Option<EventKind>) {
     let removed: Vec<AgentName> =
         last.iter().filter(|agent| plan.position(agent).is_none()).map(|agent| (*agent).clone()).collect();
     let differs = !added.is_empty() || !removed.is_empty();
-    let changed =
-        EventKind::RunChanged { by: RECOVERY.into(), agents: now, added, changed: Vec::new(), removed };
+    let (changed, adjusted) = (Vec::new(), Vec::new());
+    let by = RECOVERY.to_owned();
+    let changed = EventKind::RunChanged { by, agents: now, added, changed, adjusted, removed };
     (state, differs.then_some(changed))
 }
 

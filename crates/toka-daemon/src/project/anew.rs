@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use toka_core::event::{Awaits, Usage};
 use toka_core::state::Happening;
 use toka_core::{AgentName, AgentState, EventKind, Exit};
-use toka_workstream::Set;
+use toka_workstream::{Set, Start};
 
 use super::Project;
 use super::admit::{AdmittedAgents, set_up};
@@ -25,14 +25,23 @@ impl Project {
         agents: &BTreeSet<AgentName>,
         by: &str,
     ) -> Result<(), CommandError> {
+        let agents = self.with_followers(agents);
         let anew: BTreeSet<AgentName> =
-            self.state.to_requeue(&self.plan, agents).map_err(CommandError::State)?.into_iter().collect();
+            self.state.to_requeue(&self.plan, &agents).map_err(CommandError::State)?.into_iter().collect();
         if anew.is_empty() {
             return Ok(());
         }
         self.employ_anew(&anew).await?;
         anew.iter().for_each(|agent| self.requeue(agent, by, Awaits::Dependencies));
         Ok(())
+    }
+
+    /// These agents, and the tasks that run again after each run of those that the clock starts.
+    fn with_followers(&self, agents: &BTreeSet<AgentName>) -> BTreeSet<AgentName> {
+        let timed = self.plan.nodes().iter().filter(|node| node.start == Start::Clock);
+        let began = timed.map(|node| &node.agent).filter(|agent| agents.contains(*agent));
+        let followers = began.flat_map(|agent| self.plan.followers(agent));
+        agents.iter().cloned().chain(followers).collect()
     }
 
     /// Makes actors of agents as if they had never been, but for what they left.
@@ -59,6 +68,7 @@ impl Project {
             tracing::error!(%agent, %error, "it begins anew, and is unknown");
         }
         self.cut_off.remove(agent);
+        self.recovering.remove(agent);
         if awaits == Awaits::Clock {
             self.forgo_without_times(agent);
         }
@@ -66,6 +76,7 @@ impl Project {
 
     /// What was to begin anew comes to an end before it does.
     pub(super) fn end_before_it_begins(&mut self, agent: &AgentName, by: &str, awaits: Awaits, exit: Exit) {
+        let exit = exit.before_start();
         let requeued = EventKind::AgentRequeued { by: by.to_owned(), awaits };
         let ended = EventKind::AgentEnded { exit: exit.clone(), duration_ms: 0, usage: Usage::default() };
         for event in [requeued, ended] {

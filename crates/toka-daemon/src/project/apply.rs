@@ -1,6 +1,7 @@
-//! A project becomes what another declaration says: agents that are declared as before go on undisturbed, those whose
-//! declaration is another are stopped and begin anew, those that are no more are stopped. When anything of the new
-//! declaration cannot be, nothing changes.
+//! A project becomes what another declaration says: agents that are declared as before go on undisturbed, as do those of
+//! which only that is another which their process does not depend on ([`IN_PLACE`]); all others whose declaration is another
+//! are stopped and begin anew, those that are no more are stopped. When anything of the new declaration cannot be, nothing
+//! changes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroUsize;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 use toka_core::event::Awaits;
-use toka_core::{AgentName, EventKind};
+use toka_core::{AgentName, AgentPattern, EventKind};
 use toka_workstream::{Agent, Plan, Set};
 use tokio::sync::oneshot;
 
@@ -31,16 +32,30 @@ pub struct Changes {
     pub added: Vec<AgentName>,
     /// Agents whose declaration is another: they are restarted.
     pub changed: Vec<AgentName>,
+    /// Agents whose declaration is another, and that go on: what is different is taken over in place.
+    #[serde(default)]
+    pub adjusted: Vec<AgentName>,
     /// Agents that are no more: they are stopped.
     pub removed: Vec<AgentName>,
     /// Agents that go on undisturbed.
     pub unchanged: Vec<AgentName>,
+    /// The keys that are different, of each agent that is changed or adjusted.
+    #[serde(default)]
+    pub keys: BTreeMap<AgentName, Vec<String>>,
 }
 
 impl Changes {
     /// Whether nothing is to be done.
     pub fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
+        self.added.is_empty()
+            && self.changed.is_empty()
+            && self.removed.is_empty()
+            && self.adjusted.is_empty()
+    }
+
+    /// Those that go on.
+    fn going_on(&self) -> impl Iterator<Item = &AgentName> {
+        self.unchanged.iter().chain(&self.adjusted)
     }
 }
 
@@ -53,6 +68,15 @@ pub enum ApplyError {
     /// An agent of it cannot be started.
     #[error("{0}")]
     Refused(RunError),
+    /// With `--only`: agents that were not named are declared otherwise now, or no more.
+    #[error(
+        "--only leaves all other agents as they are, and these are declared otherwise now: {}",
+        list(agents)
+    )]
+    Others {
+        /// The agents.
+        agents: Vec<AgentName>,
+    },
     /// Another one is being applied.
     #[error("another change of the project is under way; nothing was changed")]
     Busy,
@@ -69,6 +93,10 @@ pub enum ApplyError {
     /// The run ends.
     #[error("the run is ending; nothing was changed")]
     Ending,
+}
+
+fn list(agents: &[AgentName]) -> String {
+    agents.iter().map(AgentName::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// A declaration that can be applied.
@@ -107,7 +135,7 @@ impl Project {
         if earnest == Earnest::Do {
             self.heed(&prepared);
             self.equip(std::mem::take(&mut prepared.equipped));
-            self.go_on_again(&prepared.changes.unchanged);
+            self.go_on_again(&prepared.changes.going_on().cloned().collect::<Vec<_>>());
         }
         let changes = &prepared.changes;
         if earnest == Earnest::Tell || changes.is_empty() {
@@ -137,15 +165,18 @@ impl Project {
             });
         }
         let before = self.declaration.parse().map_err(ApplyError::Unparsed)?;
+        let only = declaration.only.clone();
+        let declaration = if only.is_empty() { declaration } else { self.with_the_others(declaration)? };
         let parsed = declaration.parse().map_err(ApplyError::Unparsed)?;
         let changes = compare((&before.set, &self.plan), (&parsed.set, &parsed.plan));
+        refuse_others(&changes, &only, &parsed.set)?;
         let ground = Ground {
             caller: Arc::new(declaration.caller()),
             policy: declaration.policy.clone(),
             ..self.ground.clone()
         };
         let lacking: BTreeSet<AgentName> =
-            changes.unchanged.iter().filter(|name| self.lacks(name)).cloned().collect();
+            changes.going_on().filter(|name| self.lacks(name)).cloned().collect();
         let wanted: BTreeSet<AgentName> = changes.added.iter().chain(&changes.changed).cloned().collect();
         let is_wanted = |name: &AgentName| wanted.contains(name) || lacking.contains(name);
         let Parsed { set, plan, diagnostics, sources } = parsed;
@@ -160,11 +191,32 @@ impl Project {
         Ok(Prepared { declaration, parsed, ground, admitted, equipped, former, changes })
     }
 
+    /// The declaration with those agents besides that run already, and with what was granted to them.
+    fn with_the_others(&self, declaration: Declaration) -> Result<Declaration, ApplyError> {
+        let all = Declaration { only: Vec::new(), ..declaration.clone() };
+        let all = all.parse().map_err(ApplyError::Unparsed)?;
+        let running: Vec<AgentName> = self.plan.nodes().iter().map(|node| node.agent.clone()).collect();
+        let gone: Vec<AgentName> =
+            running.iter().filter(|name| all.set.agent(name).is_none()).cloned().collect();
+        if !gone.is_empty() {
+            return Err(ApplyError::Others { agents: gone });
+        }
+        let only = declaration.only.iter().cloned().chain(running.into_iter().map(AgentPattern::from));
+        let environment =
+            self.declaration.environment.clone().into_iter().chain(declaration.environment.clone());
+        Ok(Declaration {
+            only: only.collect(),
+            policy: declaration.policy.clone().with(&self.declaration.policy),
+            environment: environment.collect(),
+            ..declaration
+        })
+    }
+
     /// What an agent that has not come to its end would wait for if it began anew.
     fn awaited(&self, agent: &AgentName) -> Option<Awaits> {
         let state = self.state.state_of(&self.plan, agent).filter(|state| !state.is_final());
-        let waits_for_clock = self.state.waits_for_clock(&self.plan, agent);
-        state.map(|_| if waits_for_clock { Awaits::Clock } else { Awaits::Dependencies })
+        let waits = self.state.waits_to_be_called(&self.plan, agent);
+        state.map(|_| if waits { Awaits::Clock } else { Awaits::Dependencies })
     }
 
     fn lacks(&self, agent: &AgentName) -> bool {
@@ -218,10 +270,11 @@ impl Project {
         let admitted = set_up(admitted, Remains::OfThisRun).await.map_err(RunError::Folder)?;
         keep(&declaration, &ground.folders, &parsed.set.agents)?;
         let Parsed { set, plan, .. } = parsed;
-        let unchanged: BTreeSet<&AgentName> = changes.unchanged.iter().collect();
+        let unchanged: BTreeSet<&AgentName> = changes.going_on().collect();
         self.flush_reports(|agent| !unchanged.contains(agent));
         self.state = self.state.with_plan(&self.plan, &plan, |agent| unchanged.contains(agent));
         self.plan = plan;
+        self.adjust(&set, &changes.adjusted);
         (self.declaration, self.ground) = (Arc::new(declaration), ground);
         changes.removed.iter().for_each(|agent| drop(self.members.remove(agent)));
         self.cut_off.retain(|agent, _| unchanged.contains(agent));
@@ -231,6 +284,7 @@ impl Project {
             agents: self.plan.nodes().iter().map(|node| node.agent.clone()).collect(),
             added: changes.added.clone(),
             changed: changes.changed.clone(),
+            adjusted: changes.adjusted.clone(),
             removed: changes.removed.clone(),
         };
         drop(self.journal.record(None, changed));
@@ -238,6 +292,15 @@ impl Project {
         self.follow_only(|agent| unchanged.contains(agent));
         self.follow(&set.agents, &HashMap::new());
         Ok(())
+    }
+
+    /// Takes over what of these agents is another without touching their processes.
+    fn adjust(&mut self, set: &Set, agents: &[AgentName]) {
+        for agent in agents.iter().filter_map(|name| set.agent(name)) {
+            if let Some(member) = self.members.get_mut(&agent.name) {
+                member.adjust(agent);
+            }
+        }
     }
 
     /// What no event tells of agents that are new.
@@ -253,29 +316,124 @@ fn compare((before, old): (&Set, &Plan), (after, new): (&Set, &Plan)) -> Changes
     let known: HashMap<&AgentName, &Agent> = before.agents.iter().map(|agent| (&agent.name, agent)).collect();
     let mut changes = Changes::default();
     for agent in &after.agents {
-        let list = match known.get(&agent.name) {
-            None => &mut changes.added,
-            Some(former) if is_same((former, old), (agent, new)) => &mut changes.unchanged,
-            Some(_) => &mut changes.changed,
+        let Some(former) = known.get(&agent.name) else {
+            changes.added.push(agent.name.clone());
+            continue;
+        };
+        let differences = differences((former, old), (agent, new));
+        let list = match differences.as_slice() {
+            [] => &mut changes.unchanged,
+            keys if keys.iter().all(|(_, how)| *how == How::InPlace) => &mut changes.adjusted,
+            _ => &mut changes.changed,
         };
         list.push(agent.name.clone());
+        if !differences.is_empty() {
+            let mut keys: Vec<String> = differences.into_iter().map(|(key, _)| key).collect();
+            keys.sort();
+            keys.dedup();
+            changes.keys.insert(agent.name.clone(), keys);
+        }
     }
     let is_gone = |agent: &&Agent| after.agents.iter().all(|other| other.name != agent.name);
     changes.removed = before.agents.iter().filter(is_gone).map(|agent| agent.name.clone()).collect();
     changes
 }
 
-fn is_same((before, old): (&Agent, &Plan), (after, new): (&Agent, &Plan)) -> bool {
-    before.extras == after.extras
-        && before.file.parent() == after.file.parent()
-        && without_origins(before) == without_origins(after)
-        && awaited_lines(before, old) == awaited_lines(after, new)
+/// With `--only`, nothing happens to agents that were not named.
+fn refuse_others(changes: &Changes, only: &[AgentPattern], set: &Set) -> Result<(), ApplyError> {
+    if only.is_empty() {
+        return Ok(());
+    }
+    let chosen = set.clone().only(only).map(|set| set.agents).unwrap_or_default();
+    let is_other = |name: &&AgentName| chosen.iter().all(|agent| agent.name != **name);
+    let touched = changes.changed.iter().chain(&changes.adjusted).chain(&changes.removed);
+    let agents: Vec<AgentName> = touched.filter(is_other).cloned().collect();
+    if agents.is_empty() { Ok(()) } else { Err(ApplyError::Others { agents }) }
+}
+
+/// What a difference means for an agent that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// It goes on.
+    InPlace,
+    /// It has to begin anew.
+    Restart,
+}
+
+/// The fields of an agent that its process does not depend on, by the keys of the file. What an agent is told of itself it was
+/// told at its start.
+const IN_PLACE: [(&str, &str); 13] = [
+    ("version", "metadata.version"),
+    ("workstream", "metadata.workstream"),
+    ("metadata", "metadata"),
+    ("title", "spec.name"),
+    ("domain", "spec.domain"),
+    ("description", "spec.description"),
+    ("restart", "spec.restart"),
+    ("stop", "spec.stop"),
+    ("on_end", "spec.on_end"),
+    ("success", "spec.success_exit_codes"),
+    ("logs", "logs"),
+    ("capabilities_primary", "capabilities"),
+    ("capabilities_secondary", "capabilities"),
+];
+
+/// The keys of the other fields, where they are not called as in the file.
+const KEYS: [(&str, &str); 14] = [
+    ("priority", "spec.priority"),
+    ("kind", "spec.type"),
+    ("process", "spec.process"),
+    ("secrets", "spec.secrets"),
+    ("probes", "probes"),
+    ("schedule", "spec.schedule"),
+    ("start", "spec.start"),
+    ("watchdog", "spec.watchdog"),
+    ("hooks", "spec.hooks"),
+    ("replica", "spec.replicas"),
+    ("confinement", "security"),
+    ("idle_groups", "tasks"),
+    ("extras", "other sections"),
+    ("awaited lines", "lines that others wait for"),
+];
+
+/// The keys that are different, and what that means.
+fn differences((before, old): (&Agent, &Plan), (after, new): (&Agent, &Plan)) -> Vec<(String, How)> {
+    let (former, latter) = (without_origins(before), without_origins(after));
+    let empty = serde_json::Map::new();
+    let [former, latter] = [&former, &latter].map(|value| value.as_object().unwrap_or(&empty));
+    let fields: BTreeSet<&String> = former.keys().chain(latter.keys()).collect();
+    let differing = fields.into_iter().filter(|field| former.get(*field) != latter.get(*field));
+    let mut found: Vec<&str> = differing.map(String::as_str).collect();
+    if before.extras != after.extras {
+        found.push("extras");
+    }
+    // Paths are relative to it.
+    if before.file.parent() != after.file.parent() {
+        found.push("the folder of its file");
+    }
+    if awaited_lines(before, old) != awaited_lines(after, new) {
+        found.push("awaited lines");
+    }
+    let key = |field: &str| {
+        let in_place = IN_PLACE.iter().find(|(name, _)| *name == field);
+        let restart = KEYS.iter().find(|(name, _)| *name == field);
+        match (in_place, restart) {
+            (Some((_, key)), _) => ((*key).to_owned(), How::InPlace),
+            (None, Some((_, key))) => ((*key).to_owned(), How::Restart),
+            (None, None) => (field.to_owned(), How::Restart),
+        }
+    };
+    found.into_iter().map(key).collect()
 }
 
 /// The agent as data, without the places in files that its values come from.
 fn without_origins(agent: &Agent) -> Value {
     let mut value = serde_json::to_value(agent).unwrap_or_default();
     strip(&mut value);
+    // How many replicas there are besides makes no difference to one of them.
+    if let Some(replica) = value.get_mut("replica").and_then(Value::as_object_mut) {
+        replica.remove("count");
+    }
     value
 }
 
@@ -304,15 +462,23 @@ mod tests {
 
     const API: &str = "metadata: {name: api}\nspec: {type: service, process: {command: [serve]}}\n";
 
-    /// What changes, as `+added ~changed -removed`.
+    /// What changes, as `+added ~changed =adjusted -removed`.
     fn check(before: &[&str], after: &[&str], expected: &str) {
         let (before, after) = (parsed(before), parsed(after));
         let changes = compare((&before.set, &before.plan), (&after.set, &after.plan));
         let words = |sign: &str, names: &[AgentName]| -> Vec<String> {
             names.iter().map(|name| format!("{sign}{name}")).collect()
         };
-        let all = [words("+", &changes.added), words("~", &changes.changed), words("-", &changes.removed)];
+        let all = [
+            words("+", &changes.added),
+            words("~", &changes.changed),
+            words("=", &changes.adjusted),
+            words("-", &changes.removed),
+        ];
         assert_eq!(all.concat().join(" "), expected);
+        for agent in changes.changed.iter().chain(&changes.adjusted) {
+            assert!(changes.keys.contains_key(agent), "it is told why");
+        }
     }
 
     #[test]
@@ -324,6 +490,28 @@ mod tests {
         let grown = format!("{API}domain_notes: {{origin: here}}\n");
         check(&[API], &[&grown], "~api");
         check(&[&grown], &[&grown.replace("here", "there")], "~api");
+    }
+
+    #[test]
+    fn what_the_process_does_not_depend_on_is_taken_over_in_place() {
+        for more in [
+            "  restart: {policy: always, max_restarts: 9}\n",
+            "  stop: {grace_period: 3s}\n",
+            "  description: it serves\n",
+            "  name: The interface\n",
+            "  on_end: {failure: stop-run}\n",
+            "  success_exit_codes: [3]\n",
+            "logs: {max_size: 1MB}\n",
+        ] {
+            let block = "metadata: {name: api}\nspec:\n  type: service\n  process: {command: [serve]}\n";
+            check(&[block], &[&format!("{block}{more}")], "=api");
+            let other = block.replace("[serve]", "[serve, --fast]");
+            check(&[block], &[&format!("{other}{more}")], "~api");
+        }
+        let replicas = |count: u32| API.replace("type", &format!("replicas: {count}, type"));
+        check(&[&replicas(2)], &[&replicas(3)], "+api-3");
+        check(&[&replicas(3)], &[&replicas(1)], "-api-2 -api-3");
+        check(&[API], &[&API.replace("type", "priority: high, type")], "~api");
     }
 
     #[test]

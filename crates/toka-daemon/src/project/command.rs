@@ -78,6 +78,7 @@ impl Project {
         }
         if matches!(request, Request::Stop | Request::Kill) {
             self.give_up_cut_off(&agents, by);
+            self.recovering.retain(|agent| !agents.contains(agent));
         }
         let decided: Vec<Answer> = agents
             .into_iter()
@@ -100,7 +101,7 @@ impl Project {
             // It has its place in the queue, and what it waits for is not waived.
             AgentState::Pending
                 if begins
-                    && !self.state.waits_for_clock(&self.plan, agent)
+                    && !self.state.waits_to_be_called(&self.plan, agent)
                     && !(request == Request::Start && self.queue.holds(agent)) =>
             {
                 Decision::Ignore
@@ -160,6 +161,11 @@ impl Project {
                 }
                 // It need not wait for the clock, or for room.
                 Some(AgentState::Pending) => {
+                    if self.state.waits_to_be_called(&self.plan, &agent) {
+                        let awaits = toka_core::event::Awaits::Dependencies;
+                        let called = EventKind::AgentRequeued { by: by.to_owned(), awaits };
+                        drop(self.journal.record(Some(agent.clone()), called));
+                    }
                     self.call(&agent);
                     self.queue.call(&agent);
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toka_core::rpc::MAX_METRICS;
 use toka_core::state::Happening;
-use toka_core::{AgentName, Event, EventKind, Exit, ExitCode, Request};
+use toka_core::{AgentName, AgentState, Event, EventKind, Exit, ExitCode, Request};
 use toka_orchestration::{Action, exit_code, next_actions};
 use tracing::Instrument as _;
 
@@ -40,7 +40,7 @@ impl Project {
         while self.writes.join_next().await.is_some() {}
         self.sweeper.finish().await;
         let summary = self.summary();
-        self.close(summary.exit_code).await;
+        self.close(summary.status).await;
         summary
     }
 
@@ -52,6 +52,8 @@ impl Project {
                 self.act(action);
             }
             self.review_queue();
+            self.begin_recovered().await;
+            self.tell_ending();
             let wake = tokio::select! {
                 biased;
                 event = self.events.recv() => event.map_or(Wake::JournalGone, Wake::Event),
@@ -90,14 +92,28 @@ impl Project {
         }
     }
 
+    /// The exit status of the command: as of the agent that the declaration names for it, if somebody else has not ended the
+    /// run.
+    pub(super) fn exit_status(&self) -> u8 {
+        let code = self.exit_code();
+        let asked = matches!(code, ExitCode::Interrupted | ExitCode::Terminated);
+        let Some(agent) = self.declaration.stop.exit_code_from.as_ref().filter(|_| !asked) else {
+            return code as u8;
+        };
+        match self.state.state_of(&self.plan, agent) {
+            Some(AgentState::Ended { exit } | AgentState::Quarantined { exit, .. }) => exit.status(),
+            _ => ExitCode::AgentFailed as u8,
+        }
+    }
+
     /// Lets the keeper end, closes the journal, and removes what was made for the run alone.
-    async fn close(self, exit_code: ExitCode) {
+    async fn close(self, exit_code: u8) {
         let Self { runtime, keeper, journal, members, doors, run_folder, lock, parting, .. } = self;
         drop((members, runtime));
         // It ends by itself when the last handle is gone; a keeper that hangs must not keep the terminal.
         let _ = tokio::time::timeout(KEEPER_END, keeper.shutdown()).await;
         if parting == Parting::ForGood {
-            journal.record(None, EventKind::RunEnded { exit_code: exit_code as u8 }).await;
+            journal.record(None, EventKind::RunEnded { exit_code }).await;
         }
         drop(doors);
         drop(run_folder);
@@ -114,6 +130,11 @@ impl Project {
             Action::Start(agent) => {
                 self.step(&agent, Happening::StartRequested);
                 self.start(&agent);
+            }
+            Action::Skip { agent, reason } => {
+                let exit = Exit::Skipped { reason };
+                self.step(&agent, Happening::StartFailed(exit.clone()));
+                self.with(&agent, |member| member.handle.refuse(exit));
             }
             Action::Block { agent, by, why } => {
                 self.step(&agent, Happening::DependencyFailed(by.clone(), Some(why.clone())));
@@ -194,6 +215,7 @@ impl Project {
         }
         if let Some(agent) = &event.agent {
             self.learn(agent, &event.kind);
+            self.review_restarts(agent, &event.kind);
             self.hear_for_reports(agent, &event.kind);
             if was_final(self) && !before {
                 self.clear(agent);

@@ -72,8 +72,8 @@ pub struct Overview {
     pub workspace: PathBuf,
     /// The folder of what is kept of it.
     pub root: PathBuf,
-    /// Whether it ends with its last task.
-    pub ends_with_tasks: bool,
+    /// Whether it ends without anybody who stops it: it runs in the foreground.
+    pub ends_by_itself: bool,
 }
 
 /// A project that runs, as others hold it.
@@ -98,7 +98,7 @@ impl ProjectHandle {
             run: ground.run,
             workspace: ground.folders.workspace.clone(),
             root: ground.folders.root(),
-            ends_with_tasks: lifetime == Lifetime::UntilTasksEnd,
+            ends_by_itself: lifetime != Lifetime::UntilStopped,
         };
         let kin = keeper.kin(&cgroup_name(&ground.folders));
         (Self { overview: Arc::new(overview), kin, orders, moved }, received)

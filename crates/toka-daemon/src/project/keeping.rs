@@ -24,7 +24,7 @@ const LOCK: &str = "lock";
 pub(super) fn keeper_options(ground: &Ground, short: Option<&Path>, lifetime: Lifetime) -> KeeperOptions {
     let run_folder = run_folder(&ground.folders);
     let outlive = match lifetime {
-        Lifetime::UntilTasksEnd => Outlive::EndWithDaemon,
+        Lifetime::UntilDone | Lifetime::UntilTasksEnd => Outlive::EndWithDaemon,
         Lifetime::UntilStopped => Outlive::Listen { socket: keeper_socket(&run_folder) },
     };
     KeeperOptions {

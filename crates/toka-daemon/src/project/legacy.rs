@@ -88,6 +88,8 @@ pub(super) fn orphans(examined: &[Examined], recalled: &Recalled, folders: &Proj
             if owner != (folders.project.to_string(), agent.name.to_string()) {
                 return None;
             }
+            let plan = admitted.as_ref().ok().map(|it| &it.command.plan);
+            let shares_network = plan.is_some_and(|plan| plan.network == toka_core::NetworkAccess::Project);
             let guards = admitted.as_ref().map_or_else(|_| Vec::new(), |it| it.command.plan.guards.clone());
             Some(Orphan {
                 id,
@@ -100,6 +102,7 @@ pub(super) fn orphans(examined: &[Examined], recalled: &Recalled, folders: &Proj
                 stop_signal: agent.stop.signal,
                 grace: agent.stop.grace_period,
                 guards,
+                shares_network,
                 enforcement: status.enforcement.as_deref().cloned().unwrap_or_default(),
                 status: None,
                 notification_fd: agent.probes.notification_fd(),

@@ -9,7 +9,9 @@ use toka_core::{AgentName, EventKind, Request, Resources, RunId};
 use toka_keeper::protocol::Entry;
 use toka_keeper::{Keeper, ProcessId};
 use toka_runtime::output::{Archivist, LogPlace};
-use toka_runtime::{Adopted, AgentHandle, DiskGauge, DiskLimit, Hooks, Launch, Profile, Runtime, StopPolicy};
+use toka_runtime::{
+    Adjustment, Adopted, AgentHandle, DiskGauge, DiskLimit, Hooks, Launch, Profile, Runtime, StopPolicy,
+};
 use toka_sandbox::AgentFolders;
 use toka_workstream::{Agent, Hook, Plan, Set};
 
@@ -55,6 +57,18 @@ impl Member {
         Arc::make_mut(&mut self.expected).unstartable = None;
         self.secrets = admitted.secrets.into();
         self.handle.equip(admitted.command);
+    }
+
+    /// Takes over what of its declaration is another and its process does not depend on.
+    pub(crate) fn adjust(&mut self, agent: &Agent) {
+        self.handle.adjust(Adjustment {
+            stop: stop_policy(agent),
+            restart: agent.restart,
+            success: agent.success.clone(),
+            logs: agent.logs,
+        });
+        let known = Arc::make_mut(&mut self.expected);
+        known.restart_window = expected(agent).restart_window;
     }
 
     /// Why it does not go on after its daemon ended, although it should.
@@ -194,8 +208,9 @@ fn profile(agent: &Agent, folders: AgentFolders, id: ProcessId, log: LogPlace, p
     Profile {
         id,
         name: agent.name.clone(),
-        stop: StopPolicy { signal: agent.stop.signal, grace: agent.stop.grace_period },
+        stop: stop_policy(agent),
         restart: agent.restart,
+        success: agent.success.clone(),
         probes: agent.probes.clone(),
         watchdog: agent.watchdog,
         hooks: hooks(agent),
@@ -211,6 +226,10 @@ fn profile(agent: &Agent, folders: AgentFolders, id: ProcessId, log: LogPlace, p
         tasks: task_list(&agent.tasks),
         awaited_lines: awaited_lines(agent, plan),
     }
+}
+
+fn stop_policy(agent: &Agent) -> StopPolicy {
+    StopPolicy { signal: agent.stop.signal, grace: agent.stop.grace_period }
 }
 
 fn hooks(agent: &Agent) -> Hooks {

@@ -13,6 +13,7 @@ mod assemble;
 mod batch;
 mod command;
 mod cut;
+mod dependents;
 mod doors;
 mod drive;
 mod exec;
@@ -90,6 +91,12 @@ pub struct Project {
     batches: Vec<Batch>,
     /// Agents that were stopped with the daemon before, should go on, and could not yet.
     cut_off: BTreeMap<AgentName, Awaits>,
+    /// Agents whose next life waits, because something that they require to be ready is not.
+    held_back: BTreeSet<AgentName>,
+    /// Agents that were quarantined while that was so, and begin anew when it is not.
+    recovering: BTreeSet<AgentName>,
+    /// Whether the journal has that the end of an agent ends the run.
+    told_ending: bool,
     /// When the clock starts agents.
     clock: Clock,
     /// Agents that wait for room on the host.

@@ -66,9 +66,9 @@ impl Project {
         identity::claim(&folders)?;
         let lock = ProjectLock::take(&folders.lock(), run).map_err(RunError::Lock)?;
         let ended = match lifetime {
-            Lifetime::UntilTasksEnd => clear_left_behind(&folders).await?,
             // Its keeper begins with that.
             Lifetime::UntilStopped => None,
+            Lifetime::UntilDone | Lifetime::UntilTasksEnd => clear_left_behind(&folders).await?,
         };
         // What a run left that was killed: sockets, secrets.
         remove_run_folder(&run_folder(&folders));
@@ -102,7 +102,9 @@ impl Project {
 
         let sink = Arc::clone(&journal) as Arc<_>;
         let runtime = match lifetime {
-            Lifetime::UntilTasksEnd => Runtime::new(keeper.clone(), keeper_events, sink),
+            Lifetime::UntilDone | Lifetime::UntilTasksEnd => {
+                Runtime::new(keeper.clone(), keeper_events, sink)
+            }
             Lifetime::UntilStopped => {
                 let runtime = Runtime::outlived(keeper.clone(), sink, ProcessId(0));
                 runtime.listen(heed(keeper_events, &journal));

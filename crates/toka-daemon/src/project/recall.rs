@@ -8,7 +8,7 @@ use toka_core::event::Awaits;
 use toka_core::restart::Lives;
 use toka_core::{AgentName, AgentState, Event, EventKind, Exit, RunStatus};
 use toka_runtime::{Adopted, AdoptedProcess, AdoptedTask, Said};
-use toka_workstream::Agent;
+use toka_workstream::{Agent, Start};
 
 use super::exec::Left;
 
@@ -111,7 +111,7 @@ impl Recalled {
         let goes_on = |agent: &Agent| {
             let history = self.histories.get(&agent.name).filter(|history| history.is_cut)?;
             let awaits = match history.stage {
-                Stage::Waiting if agent.schedule.is_some() && !history.is_called => Awaits::Clock,
+                Stage::Waiting if agent.start != Start::Plan && !history.is_called => Awaits::Clock,
                 Stage::Waiting => Awaits::Dependencies,
                 Stage::Due => Awaits::Room,
                 Stage::Begun => {
@@ -196,8 +196,7 @@ impl History {
 
     /// Takes note of an end, or of its beginning, while the daemon ends because of `interrupted_by`, if it does.
     fn observe_end(&mut self, event: &EventKind, interrupted_by: Option<&str>) {
-        let is_by_it =
-            |exit: &Exit| matches!(exit, Exit::Stopped { by, .. } if Some(by.as_str()) == interrupted_by);
+        let is_by_it = |exit: &Exit| exit.is_asked_for() && exit.asked_by() == interrupted_by;
         match event {
             EventKind::AgentStopping { exit } if is_by_it(exit) => self.is_cut = true,
             EventKind::AgentStopping { exit } => self.ending = Some(exit.clone()),
@@ -429,6 +428,7 @@ mod tests {
             agents: vec![name("a")],
             added: Vec::new(),
             changed: vec![name("a")],
+            adjusted: Vec::new(),
             removed: Vec::new(),
         };
         check(&[stopped("SIGTERM"), adopted(), changed.clone()], None);

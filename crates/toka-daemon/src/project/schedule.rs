@@ -123,7 +123,14 @@ impl Project {
         let todo = self.decide_due(&due);
         let (due_ms, next_ms) = (due.time.as_millisecond(), next.map(Timestamp::as_millisecond));
         let event = match todo {
-            Move::Skip(reason) => EventKind::ScheduleSkipped { due_ms, reason, next_ms },
+            Move::Skip(reason) => {
+                let follower = self.running_follower(agent);
+                let busy = follower.filter(|_| reason.is_overlap()).or_else(|| {
+                    let waits = self.state.waits_for(&self.plan, agent)?;
+                    Some(waits.on).filter(|_| reason.is_overlap())
+                });
+                EventKind::ScheduleSkipped { due_ms, reason, busy, next_ms }
+            }
             _ => EventKind::ScheduleFired { due_ms, next_ms },
         };
         drop(self.journal.record(Some(agent.clone()), event));
@@ -154,12 +161,32 @@ impl Project {
         if self.batches.iter().any(waits) {
             return Busy::RunningAndQueued;
         }
+        if self.running_follower(agent).is_some() {
+            return Busy::Running;
+        }
         let is_over = self.state.state_of(&self.plan, agent).is_none_or(AgentState::is_final);
-        if is_over || self.state.waits_for_clock(&self.plan, agent) { Busy::Idle } else { Busy::Running }
+        if is_over || self.state.waits_to_be_called(&self.plan, agent) { Busy::Idle } else { Busy::Running }
+    }
+
+    /// A task that still works on what the last run of `agent` left: a new run would change that under its hands.
+    fn running_follower(&self, agent: &AgentName) -> Option<AgentName> {
+        let is_alive =
+            |name: &AgentName| self.state.state_of(&self.plan, name).is_some_and(AgentState::is_alive);
+        self.plan.followers(agent).into_iter().find(is_alive)
+    }
+
+    /// The agent with the tasks that follow it: when all are gone, it begins anew with them.
+    fn pipeline(&self, agent: &AgentName) -> BTreeSet<AgentName> {
+        let running = self
+            .plan
+            .followers(agent)
+            .into_iter()
+            .filter(|name| self.state.state_of(&self.plan, name).is_some_and(AgentState::is_alive));
+        running.chain([agent.clone()]).collect()
     }
 
     async fn start_by_clock(&mut self, agent: &AgentName) {
-        if self.state.waits_for_clock(&self.plan, agent) {
+        if self.state.waits_to_be_called(&self.plan, agent) {
             self.call(agent);
         } else if self.is_over_for(agent) {
             self.come_back(BTreeSet::from([agent.clone()]), CLOCK).await;
@@ -177,7 +204,7 @@ impl Project {
     }
 
     fn when_gone(&mut self, agent: &AgentName, then: Then) {
-        self.batches.push(Batch { agents: BTreeSet::from([agent.clone()]), by: CLOCK.to_owned(), then });
+        self.batches.push(Batch { agents: self.pipeline(agent), by: CLOCK.to_owned(), then });
     }
 
     /// One that waits for the clock again, and whose times were over meanwhile, need not wait.
@@ -190,7 +217,7 @@ impl Project {
     /// It has no more times. One that waits for the clock would do so forever.
     fn forgo(&mut self, agent: &AgentName) {
         self.state.forgo_clock(&self.plan, agent);
-        if self.state.waits_for_clock(&self.plan, agent) {
+        if self.state.waits_to_be_called(&self.plan, agent) {
             let message = "its schedule has no more times, and it was never started".to_owned();
             drop(self.journal.record(Some(agent.clone()), EventKind::Warning { message }));
             self.ask_to_stop(agent, Exit::stopped(CLOCK.to_owned()), Request::Stop, CLOCK);

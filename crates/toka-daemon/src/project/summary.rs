@@ -9,7 +9,7 @@ use crate::{AgentSummary, RunSummary};
 impl Project {
     pub(super) fn summary(&self) -> RunSummary {
         let agents = self.plan.nodes().iter().map(|node| self.summary_of(&node.agent, &node.title)).collect();
-        RunSummary { exit_code: self.exit_code(), run: self.ground.run, agents }
+        RunSummary { exit_code: self.exit_code(), status: self.exit_status(), run: self.ground.run, agents }
     }
 
     fn summary_of(&self, name: &AgentName, title: &str) -> AgentSummary {

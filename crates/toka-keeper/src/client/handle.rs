@@ -403,6 +403,7 @@ fn future_orphan(launch: &Launch) -> Orphan {
         stop_signal: launch.stop_signal,
         grace: launch.grace,
         guards: launch.plan.guards.clone(),
+        shares_network: launch.plan.network == toka_core::NetworkAccess::Project,
         enforcement: Enforcement::default(),
         status: None,
         notification_fd: launch.notification_fd,

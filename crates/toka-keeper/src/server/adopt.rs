@@ -60,6 +60,12 @@ impl Server {
         // Those that run beside an agent come after it, so that its end finds them.
         let (agents, beside): (Vec<_>, Vec<_>) =
             orphans.into_iter().partition(|orphan| orphan.beside.is_none());
+        // Those that start from now on find them where they are.
+        if let Some(sharing) = agents.iter().find(|orphan| orphan.shares_network && orphan.status.is_none())
+            && start_time(sharing.pid) == Some(sharing.start_time)
+        {
+            let _ = self.preparer.share_network_of(sharing.pid);
+        }
         for orphan in agents.into_iter().chain(beside) {
             self.adopt_one(&orphan);
         }

@@ -63,6 +63,8 @@ pub(super) struct Child {
     /// What a person should know about what it left.
     pub(super) notices: Vec<String>,
     guards: Vec<Guard>,
+    /// Whether it shares its network with others of the project.
+    shares_network: bool,
     /// Where the true status comes from when the forked process only stands before the agent.
     status: Option<OwnedFd>,
     /// How its main process ended; known before we have read that it started when it was quick.
@@ -150,6 +152,7 @@ impl Child {
             project: launch.plan.project.to_string(),
             agent: launch.plan.agent.clone(),
             // Of what runs beside an agent, the agent's own end takes care.
+            shares_network: launch.plan.network == toka_core::NetworkAccess::Project,
             guards: if host.is_none() { launch.plan.guards.clone() } else { Vec::new() },
             beside: launch.beside,
             notices: Vec::new(),
@@ -192,6 +195,7 @@ impl Child {
             project: orphan.project.to_string(),
             agent: orphan.agent.clone(),
             guards: orphan.guards.clone(),
+            shares_network: orphan.shares_network,
             beside: orphan.beside,
             notices: Vec::new(),
             group,
@@ -305,6 +309,7 @@ impl Child {
             stop_signal: self.stop_signal,
             grace: self.grace,
             guards: self.guards.clone(),
+            shares_network: self.shares_network,
             notification_fd: self.notification_fd,
         }
     }

@@ -1,22 +1,24 @@
-//! Agents that the clock starts. When their times come is not known here: until the first one, such an agent waits whatever
-//! its gates do, and while further ones are to come, the run does not end by itself.
+//! Agents that the clock or a person starts. When that happens is not known here: until then, such an agent waits whatever
+//! its gates do, and while further times of the clock are to come, the run does not end by itself.
 
 use toka_core::{AgentName, AgentState};
-use toka_workstream::plan::{Gate, Start};
-use toka_workstream::{Need, Plan};
+use toka_workstream::plan::Gate;
+use toka_workstream::{Need, Plan, Start};
 
 use super::{AgentRun, ApplyError, RunState, Seen, opens, position};
 
 impl RunState {
-    /// The time of an agent that waits for the clock has come, or somebody did not wait for it: from now on it waits for
-    /// its gates only. What does not wait for the clock is as before.
+    /// The time of an agent that waits for the clock has come, or somebody starts it: from now on it waits for its gates only.
+    /// What does not wait for that is as before.
     ///
     /// # Errors
     /// When the plan has no such agent.
     pub fn call(&mut self, plan: &Plan, agent: &AgentName) -> Result<(), ApplyError> {
         let at = position(plan, agent)?;
-        if self.waits_for_clock(plan, agent) {
+        if self.waits_to_be_called(plan, agent) {
+            let was_purpose = self.is_purpose(plan, at);
             self.agents[at].seen.called = true;
+            self.unfinished_purposes += usize::from(self.is_purpose(plan, at) && !was_purpose);
             self.look_at_gates(plan, at);
             let lost = plan.nodes()[at].gates.iter().find(|gate| self.is_lost(gate));
             if let Some(gate) = lost.filter(|_| self.ending().is_none() && !self.held) {
@@ -31,9 +33,9 @@ impl RunState {
         plan.position(agent).map(|at| self.timed.remove(&at));
     }
 
-    /// Whether an agent has not started yet because the clock is to do that.
-    pub fn waits_for_clock(&self, plan: &Plan, agent: &AgentName) -> bool {
-        let waits = |at: usize| self.agents[at].waits_for_clock(plan.nodes()[at].start);
+    /// Whether an agent has not started yet because the clock or a person is to do that.
+    pub fn waits_to_be_called(&self, plan: &Plan, agent: &AgentName) -> bool {
+        let waits = |at: usize| self.agents[at].waits_to_be_called(plan.nodes()[at].start);
         plan.position(agent).is_some_and(waits)
     }
 
@@ -51,13 +53,13 @@ impl RunState {
 }
 
 impl AgentRun {
-    pub(super) fn waits_for_clock(&self, start: Start) -> bool {
-        start == Start::Clock && self.state == AgentState::Pending && !self.seen.called
+    pub(super) fn waits_to_be_called(&self, start: Start) -> bool {
+        start != Start::Plan && self.state == AgentState::Pending && !self.seen.called
     }
 }
 
 impl Seen {
-    /// Nothing, of one that does not wait for the clock.
+    /// Nothing, of one that does not wait to be called.
     pub(super) fn anew() -> Self {
         Self { called: true, ..Self::default() }
     }

@@ -1,8 +1,8 @@
 //! Plans for tests, from a few words.
 
 use toka_core::{AgentName, Name, Origin, Priority};
-use toka_workstream::plan::{Member, Start, arrange};
-use toka_workstream::{AgentKind, Condition, Dependency, Need, Plan};
+use toka_workstream::plan::{Member, arrange};
+use toka_workstream::{AgentKind, Condition, Dependency, Need, Plan, Start};
 
 /// A name that is known to be one.
 pub(crate) fn name(text: &str) -> AgentName {
@@ -19,13 +19,18 @@ pub(crate) fn task(text: &str) -> Member {
         priority: Priority::Medium,
         dependencies: Vec::new(),
         checks: 1,
+        network: Default::default(),
+        serves_a_port: false,
+        on_end: Default::default(),
+        skip: None,
         origin: Origin::default_of("test"),
     }
 }
 
 /// An edge.
 pub(crate) fn dependency(on: &str, need: Need, condition: Condition) -> Dependency {
-    Dependency { on: name(on), need, reason: String::new(), condition, origin: Origin::default_of("test") }
+    let (if_skipped, origin) = (Default::default(), Origin::default_of("test"));
+    Dependency { on: name(on), need, reason: String::new(), condition, if_skipped, origin }
 }
 
 /// A plan that has no errors.

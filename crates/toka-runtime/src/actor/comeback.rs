@@ -2,7 +2,7 @@
 
 use toka_core::EventKind;
 
-use super::Actor;
+use super::{Actor, Restarts};
 use crate::Processes;
 use crate::admission::{Entry, Turn};
 
@@ -10,6 +10,10 @@ impl<P: Processes> Actor<P> {
     /// Begins the next life, or waits for room. Whoever asks for the start meanwhile need not wait.
     pub(super) async fn come_back(&mut self) {
         self.comeback = None;
+        self.is_due = self.restarts == Restarts::Held;
+        if self.is_due {
+            return;
+        }
         match self.admission.enter() {
             Entry::Go => self.start().await,
             Entry::Wait { hold, turn } => {
@@ -17,6 +21,16 @@ impl<P: Processes> Actor<P> {
                 // Nothing follows from it: nobody has to wait for it.
                 drop(self.emit(EventKind::AgentWaiting { hold }));
             }
+        }
+    }
+}
+
+impl<P: Processes> Actor<P> {
+    /// From now on its next life waits for what it depends on, or does not any longer.
+    pub(super) async fn hold_restarts(&mut self, restarts: Restarts) {
+        self.restarts = restarts;
+        if restarts == Restarts::Free && std::mem::take(&mut self.is_due) {
+            self.come_back().await;
         }
     }
 }

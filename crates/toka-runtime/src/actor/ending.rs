@@ -25,7 +25,9 @@ impl<P: Processes> Actor<P> {
         self.hear_last_words().await;
         let exit = match &self.state {
             AgentState::Stopping { exit } => stopped(exit.clone(), self.status, self.killed),
-            _ => self.bitten().unwrap_or_else(|| exit_reason(self.status, &usage, self.profile.memory)),
+            _ => self.bitten().unwrap_or_else(|| {
+                exit_reason(self.status, &usage, self.profile.memory).accepting(&self.profile.success)
+            }),
         };
         self.hooks = None;
         if !self.begin_hooks(Occasion::PostStop(exit.clone(), usage)) {
@@ -38,6 +40,7 @@ impl<P: Processes> Actor<P> {
     pub(super) async fn finish(&mut self, exit: Exit) {
         let exit = match &self.state {
             AgentState::Stopping { exit } => exit.clone(),
+            AgentState::Pending => exit.before_start(),
             _ => exit,
         };
         if let Some(door) = self.door.take() {

@@ -33,6 +33,7 @@ impl<P: Processes> Actor<P> {
         if first {
             self.born = self.begun;
         }
+        self.is_due = false;
         (self.comeback, self.turn, self.status, self.grace, self.killed) = (None, None, None, None, None);
         self.readiness = Readiness::default();
         self.remarks.clear();

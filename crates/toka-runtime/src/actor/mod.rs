@@ -41,7 +41,7 @@ use crate::disk::{Measured, Surveyor};
 use crate::door::{Door, Message};
 use crate::output::Note;
 use crate::probe::ProbeNote;
-use crate::{Admission, Adopted, Command, Durable, EventSink, Processes, Profile, Terminal};
+use crate::{Adjustment, Admission, Adopted, Command, Durable, EventSink, Processes, Profile, Terminal};
 use hooks::{Occasion, StartOutcome};
 pub(crate) use life::whole_chain;
 use notices::Remark;
@@ -78,6 +78,16 @@ pub(crate) enum Order {
         /// What is executed.
         command: Box<Command>,
     },
+    /// What of its profile is another from now on.
+    Adjust {
+        /// That.
+        adjustment: Box<Adjustment>,
+    },
+    /// Whether its next life waits for what it depends on.
+    HoldRestarts {
+        /// Whether it does.
+        restarts: Restarts,
+    },
     /// What others may look at and type into, if it runs on a terminal.
     Terminal {
         /// Where that goes.
@@ -113,6 +123,15 @@ struct RunningTask {
 enum Succeeds {
     Nobody,
     Another,
+}
+
+/// Whether a life that its restart policy wants begins when it is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restarts {
+    /// It does.
+    Free,
+    /// It waits: something that the agent requires to be ready is not.
+    Held,
 }
 
 /// Whether the door can be reached by nobody but the agent.
@@ -165,6 +184,9 @@ pub(crate) struct Actor<P> {
     lives: Lives,
     /// When the next life begins.
     comeback: Option<Instant>,
+    restarts: Restarts,
+    /// The next life is due, and held.
+    is_due: bool,
     spawning: Option<JoinHandle<StartOutcome>>,
     /// Dropped, it ends the hooks before the start.
     call_off_start: Option<watch::Sender<bool>>,
@@ -223,6 +245,8 @@ impl<P: Processes> Actor<P> {
             begun: Instant::now(),
             lives: Lives::default(),
             comeback: None,
+            restarts: Restarts::Free,
+            is_due: false,
             spawning: None,
             call_off_start: None,
             hooks: None,
@@ -356,9 +380,17 @@ impl<P: Processes> Actor<P> {
             Order::Refuse { exit } if self.state == AgentState::Pending => self.finish(exit).await,
             Order::Block { .. } | Order::Refuse { .. } => {}
             Order::Equip { command } => self.command = Ok(*command),
+            Order::Adjust { adjustment } => self.adjust(*adjustment),
+            Order::HoldRestarts { restarts } => self.hold_restarts(restarts).await,
             Order::Terminal { answer } => drop(answer.send(self.terminal.clone())),
             Order::Keeper(event) => self.on_keeper(event).await,
         }
+    }
+
+    fn adjust(&mut self, adjustment: Adjustment) {
+        let Adjustment { stop, restart, success, logs } = adjustment;
+        self.profile.log.set_policy(logs);
+        (self.profile.stop, self.profile.restart, self.profile.success) = (stop, restart, success);
     }
 
     fn decide(&self, request: Request) -> Decision {
@@ -404,6 +436,15 @@ impl<P: Processes> Actor<P> {
                     probing.prober.on_log_line(&text);
                 }
                 self.emit(EventKind::LogLineSeen { text }).await;
+            }
+            Note::Removed { bytes } => {
+                let gone = match bytes {
+                    0 => "nothing of it is lost".to_owned(),
+                    bytes => format!("{bytes} bytes of it are gone"),
+                };
+                self.warn_of_log(&format!(
+                    "went to {{log}}, which somebody removed, replaced or emptied: {gone}, and a new log is begun"
+                ));
             }
             Note::Losing => self.warn_of_log("cannot be written to {log}; it is thrown away until it can"),
             Note::Waiting => self.warn_of_log("cannot be written to {log}; the agent waits until it can"),

@@ -24,6 +24,8 @@ pub(super) enum Remark {
     Extended,
     /// Folders that cannot be measured.
     Unseen,
+    /// A watchdog that can only tell.
+    Powerless,
 }
 
 impl<P: Processes> Actor<P> {
@@ -144,6 +146,10 @@ impl<P: Processes> Actor<P> {
             Remark::Unseen => {
                 format!("{name} keeps folders that Toka may not read; they do not count for max_disk_usage")
             }
+            Remark::Powerless => "its watchdog tells this and does nothing more: without control groups of its own nobody \
+                 knows how much CPU the agent uses, so a computation cannot be told from a hang. It signals and restarts an \
+                 agent that sends `WATCHDOG=1`, and any agent where Toka may make control groups (`toka doctor` says how)"
+                .to_owned(),
             Remark::Extended => format!("{name} extended its own timeout (EXTEND_TIMEOUT_USEC=)"),
         });
     }

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use toka_core::probe::ProbeKind;
-use toka_core::{Coverage, Enforcement, EventKind, Exit, Layer, NetworkAccess};
+use toka_core::{Coverage, Enforcement, EventKind, Exit, Layer};
 use tokio::sync::mpsc;
 
 use super::Actor;
@@ -53,7 +53,7 @@ impl<P: Processes> Actor<P> {
 
 /// In which network it listens.
 fn reach(command: &Command, pid: i32, enforcement: &Enforcement) -> NetworkReach {
-    let private = matches!(command.plan.network, NetworkAccess::Loopback | NetworkAccess::Allow(_));
+    let private = command.plan.network.is_private();
     if private && enforcement.coverage(Layer::Network) != Coverage::None {
         NetworkReach::Own { pid }
     } else {

@@ -57,7 +57,7 @@ async fn end_of(rig: &mut Rig) -> EventKind {
 async fn each_life_waits_longer_and_the_last_one_is_quarantined() {
     let limited = |profile: &mut Profile| {
         on_failure(profile);
-        profile.restart.max_restarts = 3;
+        profile.restart.max_restarts = toka_core::restart::MaxRestarts::Limited(3);
     };
     let mut rig = Rig::running(limited, OWN).await;
     for expected in [1, 2, 4] {

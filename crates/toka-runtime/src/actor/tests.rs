@@ -113,7 +113,7 @@ async fn a_stop_during_the_start_is_done_after_it() {
 async fn a_stop_before_the_start_needs_no_process() {
     let mut rig = Rig::new(|_| ());
     rig.agent.ask(Request::Stop, "SIGINT").await;
-    assert_eq!(exit_of(&mut rig).await, Exit::stopped("SIGINT"));
+    assert_eq!(exit_of(&mut rig).await, Exit::NotStarted { by: "SIGINT".into() });
     assert!(rig.asked.try_recv().is_err());
 }
 

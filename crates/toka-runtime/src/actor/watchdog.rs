@@ -4,11 +4,12 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use toka_core::Exit;
 use toka_core::watchdog::{Finding, Signs, Stage, Watchdog};
+use toka_core::{EventKind, Exit};
 use tokio::time::Instant;
 
-use super::Actor;
+use super::notices::Remark;
+use super::{Actor, Groups};
 use crate::Processes;
 use crate::clock::Clock;
 
@@ -112,7 +113,11 @@ impl<P: Processes> Actor<P> {
         watching.schedule(Instant::now());
         let (told, stage) = (found.event_after(&before), found.stage());
         if let Some(told) = told {
+            let is_blind = matches!(&told, EventKind::AgentWedged { stage: Stage::Warn, cpu_us: None, .. });
             self.emit(told).await;
+            if is_blind {
+                self.tell_powerless();
+            }
         }
         if stage == before.stage() {
             return;
@@ -121,6 +126,14 @@ impl<P: Processes> Actor<P> {
             Some(Stage::Signal) => self.processes.signal(self.profile.id, Stage::SIGNAL),
             Some(Stage::Restart) => self.stop(self.wedged()).await,
             Some(Stage::Warn) | None => {}
+        }
+    }
+
+    /// Says once why nothing follows. From the first `WATCHDOG=1` on the silence alone counts, and everything does.
+    fn tell_powerless(&mut self) {
+        let speaks = self.watching.as_ref().is_some_and(|watching| watching.signs.keep_alives > 0);
+        if !speaks && self.groups == Groups::Absent {
+            self.remark(Remark::Powerless);
         }
     }
 

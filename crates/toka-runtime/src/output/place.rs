@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use toka_core::{LogPolicy, RunId};
 
@@ -21,8 +21,16 @@ pub struct LogPlace {
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
     pub(super) run: RunId,
-    pub(super) policy: LogPolicy,
+    /// One for all copies of the place.
+    policy: Arc<Mutex<LogPolicy>>,
     pub(super) archivist: Archivist,
+}
+
+impl Kept {
+    /// What is kept.
+    pub(super) fn policy(&self) -> LogPolicy {
+        *self.policy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl LogPlace {
@@ -33,7 +41,7 @@ impl LogPlace {
 
     /// The log of a run, which goes on where the same run left it; what was there of another becomes an older log.
     pub fn of_run(path: PathBuf, run: RunId, policy: LogPolicy, archivist: &Archivist) -> Self {
-        let kept = Kept { run, policy, archivist: archivist.clone() };
+        let kept = Kept { run, policy: Arc::new(Mutex::new(policy)), archivist: archivist.clone() };
         Self { kept: Some(Box::new(kept)), ..Self::alone(path) }
     }
 
@@ -47,6 +55,13 @@ impl LogPlace {
         self.written.load(Ordering::Relaxed)
     }
 
+    /// What is kept of the output is another from now on, also for a log that is being written.
+    pub fn set_policy(&self, policy: LogPolicy) {
+        if let Some(kept) = &self.kept {
+            *kept.policy.lock().unwrap_or_else(PoisonError::into_inner) = policy;
+        }
+    }
+
     pub(super) fn count(&self, bytes: u64) {
         self.written.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -54,7 +69,7 @@ impl LogPlace {
     /// Hands what became older to whoever looks after it.
     pub(super) fn hand_over(&self) {
         if let Some(kept) = &self.kept {
-            kept.archivist.tend(&self.path, kept.policy);
+            kept.archivist.tend(&self.path, kept.policy());
         }
     }
 }

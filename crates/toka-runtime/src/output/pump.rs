@@ -30,6 +30,11 @@ const PATIENCE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(
 pub(crate) enum Note {
     /// A text that a dependent waits for was written.
     LineSeen(String),
+    /// Somebody removed, replaced or emptied the log; a new one is begun.
+    Removed {
+        /// How many bytes of output are gone with it.
+        bytes: u64,
+    },
     /// The log cannot be written, and bytes are thrown away; told once.
     Losing,
     /// The log cannot be written, and whoever writes waits.
@@ -120,6 +125,7 @@ impl Pump {
     /// Takes up to [`TURN`] bytes of one pipe, and notes where they came from.
     fn turn(&mut self, stream: Stream) -> Turn {
         let at = stream as usize;
+        self.follow_file();
         let start = self.writer.len();
         let mut turn = Turn { moved: 0, emptied: false };
         while turn.moved < TURN && !self.writer.is_long() {
@@ -155,6 +161,7 @@ impl Pump {
     /// already seen the last bytes does not matter to them.
     fn rest(&mut self, stream: Stream) {
         let Some(pipe) = self.flows[stream as usize].take_rest() else { return };
+        self.follow_file();
         let mut start = self.writer.len();
         let mut moved = 0;
         while moved < REST {
@@ -186,6 +193,12 @@ impl Pump {
         let now = now_ms();
         self.writer.note(stream, start, now);
         self.writer.turn_if_due(now);
+    }
+
+    fn follow_file(&mut self) {
+        if let Some(bytes) = self.writer.follow_file() {
+            let _ = self.notes.send(Box::new(Note::Removed { bytes }));
+        }
     }
 
     fn tell_waiting(&mut self) {

@@ -5,14 +5,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{SpliceFFlags, splice};
 use toka_core::{LogPolicy, WhenFull};
 
-use super::index::{Batch, Gap, MAGIC, Mark, Stream};
+use super::index::{Batch, Gap, MAGIC, Mark, RECORD, Stream};
 use super::place::LogPlace;
 use super::turn::{self, Current};
 use super::{index_path, now_ms};
@@ -125,11 +125,11 @@ impl LogWriter {
         let Some(kept) = &place.kept else { return Self::create(place) };
         let current = turn::take_up(place.path(), kept.run)?;
         let rotation =
-            Rotation { policy: kept.policy, mark: current.mark, since_ms: current.since_ms, retry_at: 0 };
+            Rotation { policy: kept.policy(), mark: current.mark, since_ms: current.since_ms, retry_at: 0 };
         if super::segment::older_folder(place.path()).exists() {
             place.hand_over();
         }
-        Ok(Self::over(place, current, kept.policy.when_full, Some(rotation)))
+        Ok(Self::over(place, current, kept.policy().when_full, Some(rotation)))
     }
 
     fn create(place: &LogPlace) -> io::Result<Self> {
@@ -358,11 +358,67 @@ impl LogWriter {
     /// Begins the next log if this one is large or old enough, if possible where a line ends. Bytes that have no record yet
     /// would lose their time: to be called when all have.
     pub fn turn_if_due(&mut self, now_ms: i64) {
-        let Some(rotation) = self.rotation else { return };
+        let Some(mut rotation) = self.rotation else { return };
+        if let Some(kept) = &self.place.kept {
+            // It may have been declared otherwise meanwhile.
+            rotation.policy = kept.policy();
+            self.rotation = Some(rotation);
+        }
         match rotation.due(self.offset, now_ms) {
             Due::No => {}
             Due::AtLineEnd if !self.ends_with_line() => {}
             Due::AtLineEnd | Due::Now => self.turn(rotation),
+        }
+    }
+
+    /// Looks whether somebody has removed, replaced or emptied the current log, and goes on with a new one then: what is written
+    /// into a file without a name is lost for all. The answer is how many bytes are gone, which the new log tells as a gap.
+    pub(super) fn follow_file(&mut self) -> Option<u64> {
+        let known = self.log.metadata().ok()?;
+        let named = std::fs::symlink_metadata(self.place.path());
+        let is_ours =
+            named.as_ref().is_ok_and(|named| (named.dev(), named.ino()) == (known.dev(), known.ino()));
+        let was_emptied = known.len() < self.offset;
+        if is_ours && !was_emptied {
+            return None;
+        }
+        // Under another name everything is still there.
+        let is_kept = known.nlink() > 0 && !was_emptied;
+        let gone = if is_kept { 0 } else { self.offset - known.len().min(self.offset) };
+        let reopened = if is_ours { self.empty(known.len()) } else { self.reopen() };
+        if let Err(error) = reopened {
+            let log = self.place.path().display();
+            tracing::warn!(%log, %error, "the log was removed, and no new one could be begun");
+            return None;
+        }
+        self.tell_gone(gone);
+        Some(gone)
+    }
+
+    /// The same file with less in it: nothing is known of what is left.
+    fn empty(&mut self, length: u64) -> io::Result<()> {
+        let head = if self.rotation.is_some() { 2 * RECORD as u64 } else { MAGIC.len() as u64 };
+        self.index.set_len(head)?;
+        (self.offset, self.index_offset, self.missing) = (length, head, None);
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        let next = Self::open(&self.place)?;
+        (self.log, self.index, self.rotation) = (next.log, next.index, next.rotation);
+        (self.offset, self.index_offset, self.missing) = (next.offset, next.index_offset, None);
+        Ok(())
+    }
+
+    fn tell_gone(&mut self, gone: u64) {
+        self.lost += gone;
+        let mut left = gone;
+        while left > 0 {
+            let lost = u32::try_from(left).unwrap_or(u32::MAX);
+            let gap = Gap { offset: self.offset, time_ms: now_ms(), lost };
+            self.missing = Some(Missing { gap, at: None, told: 0 });
+            self.note_gap();
+            left -= u64::from(lost);
         }
     }
 

@@ -434,6 +434,9 @@ impl Compiler<'_> {
         let rule = match value {
             NetworkAccess::None => "no sockets but Unix sockets".to_owned(),
             NetworkAccess::Loopback => "a loopback interface of its own".to_owned(),
+            NetworkAccess::Project => {
+                "a loopback interface that all agents of the project with `network: project` share".to_owned()
+            }
             NetworkAccess::Allow(hosts) => format!("only {}", hosts.join(", ")),
             NetworkAccess::Full => "all that the host reaches".to_owned(),
         };

@@ -20,8 +20,8 @@ use crate::guard::Guard;
 
 pub use compile::{AgentFolders, CompileError, CompileInput};
 pub use protect::WorkspaceFacts;
-pub use system::SystemPaths;
 pub(crate) use system::{DEVICES, TTY};
+pub use system::{SystemPaths, is_system_program};
 
 /// In the folder of an agent's sockets: the user database that it sees at /etc/passwd, if there is one.
 pub const PASSWD: &str = "passwd";

@@ -40,6 +40,11 @@ pub struct SystemPaths {
     pub facts: Vec<PathBuf>,
 }
 
+/// Whether a path without links belongs to the system's programs, which every agent may execute.
+pub fn is_system_program(path: &Path) -> bool {
+    PROGRAMS.iter().any(|folder| path.starts_with(folder))
+}
+
 impl SystemPaths {
     /// Looks which of the known paths exist below `root`, and what of its /etc may be read.
     pub fn probe(root: &Path) -> Self {

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use serde_json::Map;
-use toka_core::{AgentName, Declared, Limits, Priority};
+use toka_core::{AgentName, Declared, Limits, Priority, SuccessStatus};
 
 use super::context::Context;
 use super::keys::{DOCUMENT, SPEC};
@@ -14,12 +14,14 @@ use super::suggest::{nearest, within_two_edits};
 use super::tasks::{PRIORITIES, Tasks, tasks};
 use super::texts::{choice, filled, text};
 use super::{
-    dependencies, logs, objectives, probes, process, quantities, reporting, restart, schedule, security,
+    dependencies, lifetime, logs, objectives, probes, process, quantities, reporting, restart, schedule,
+    security,
 };
 use crate::diagnostic::{Code, Diagnostic, FileId};
 use crate::load::LoadOptions;
 use crate::model::{
-    Agent, AgentKind, Condition, Dependency, Hooks, Process, Reporting, RestartPolicy, Schedule, Secret, Stop,
+    Agent, AgentKind, Condition, Dependency, Hooks, OnEnd, Process, Reporting, RestartPolicy, Schedule,
+    Secret, Start, Stop,
 };
 use crate::read::{Document, Entry, Node, Value, shorten};
 use crate::replicas::MOST;
@@ -97,6 +99,8 @@ pub(crate) fn decode(
     spec.probes.report_without_network(cx, &confinement);
     spec.probes.report_out_of_reach(cx, &confinement);
     let (name, span) = name?;
+    let is_idle = !spec.has_process && tasks.any && tasks.tasks.is_empty();
+    let idle_groups = if is_idle { tasks.groups.clone() } else { Vec::new() };
     let agent = Agent {
         version: version.unwrap_or_else(|| "v0".to_owned()),
         workstream: workstream.unwrap_or_else(|| stem(path)),
@@ -113,6 +117,10 @@ pub(crate) fn decode(
         restart: spec.restart.for_kind(spec.kind),
         probes: spec.probes.probes,
         schedule: spec.schedule,
+        start: spec.start,
+        on_end: spec.on_end,
+        success: spec.success,
+        idle_groups,
         watchdog: spec.watchdog,
         stop: spec.stop,
         hooks: spec.hooks,
@@ -155,6 +163,9 @@ struct Spec {
     hooks: Hooks,
     replicas: Option<Replicas>,
     schedule: Option<Schedule>,
+    start: Start,
+    on_end: OnEnd,
+    success: Vec<SuccessStatus>,
 }
 
 const KINDS: &[(&str, AgentKind)] = &[("task", AgentKind::Task), ("service", AgentKind::Service)];
@@ -184,6 +195,10 @@ fn spec(cx: &mut Context<'_>, node: Option<&Node>) -> Spec {
     });
     let declared = section.get("type").and_then(|node| choice(cx, node, KINDS));
     out.schedule = section.get("schedule").and_then(|node| schedule::schedule(cx, node));
+    out.start = lifetime::start(cx, &section);
+    out.on_end = section.get("on_end").map(|node| lifetime::on_end(cx, node)).unwrap_or_default();
+    out.success =
+        section.get("success_exit_codes").map(|node| lifetime::success(cx, node)).unwrap_or_default();
     out.kind = declared.unwrap_or_else(|| kind_of(&out));
     schedule::report_conflicts(cx, &section, declared, out.restart.policy);
     out
@@ -217,6 +232,7 @@ fn edges_of(
             need: draft.need,
             reason: draft.reason,
             condition: draft.condition.unwrap_or(Condition::CompletedSuccessfully),
+            if_skipped: draft.if_skipped,
             origin: cx.origin_of(&draft.span),
         });
     }

@@ -9,7 +9,7 @@ use super::keys::{DEPENDENCIES, DEPENDENCY};
 use super::section::Section;
 use super::texts::{choice, filled, name, text};
 use crate::diagnostic::{Code, Diagnostic, Severity};
-use crate::model::{Condition, Need};
+use crate::model::{Condition, IfSkipped, Need};
 use crate::read::{Entry, Node, Value, shorten};
 
 /// A dependency whose condition may still depend on what it leads to.
@@ -18,6 +18,7 @@ pub(crate) struct Draft {
     pub(crate) need: Need,
     pub(crate) reason: String,
     pub(crate) condition: Option<Condition>,
+    pub(crate) if_skipped: IfSkipped,
     pub(crate) span: Range<usize>,
 }
 
@@ -58,7 +59,11 @@ fn edges(cx: &mut Context<'_>, node: &Node, need: Need, out: &mut Vec<Draft>) {
 struct Reason {
     text: String,
     condition: Option<Condition>,
+    if_skipped: IfSkipped,
 }
+
+const IF_SKIPPED: &[(&str, IfSkipped)] =
+    &[("block", IfSkipped::Block), ("skip", IfSkipped::Skip), ("start", IfSkipped::Start)];
 
 fn named(cx: &mut Context<'_>, entry: &Entry, need: Need, out: &mut Vec<Draft>) {
     let reason = match &entry.value.value {
@@ -67,7 +72,7 @@ fn named(cx: &mut Context<'_>, entry: &Entry, need: Need, out: &mut Vec<Draft>) 
             None => return,
         },
         _ if entry.value.is_null() => Reason::default(),
-        _ => Reason { text: text(cx, &entry.value).unwrap_or_default(), condition: None },
+        _ => Reason { text: text(cx, &entry.value).unwrap_or_default(), ..Reason::default() },
     };
     // The name is a key; what is wrong with it is shown there.
     let key = Node {
@@ -93,7 +98,9 @@ fn long(cx: &mut Context<'_>, section: &Section<'_>) -> Reason {
     let line = section.get("log_line").and_then(|node| filled(cx, node)).map(Condition::LogLine);
     let condition = section.get("condition").and_then(|node| condition(cx, node));
     let text = section.get("reason").and_then(|node| text(cx, node)).unwrap_or_default();
-    Reason { text, condition: condition.or(line) }
+    let if_skipped =
+        section.get("if_skipped").and_then(|node| choice(cx, node, IF_SKIPPED)).unwrap_or_default();
+    Reason { text, condition: condition.or(line), if_skipped }
 }
 
 const CONDITIONS: &[(&str, u8)] = &[
@@ -138,7 +145,8 @@ fn add(cx: &mut Context<'_>, on: &str, node: &Node, need: Need, reason: Reason, 
         cx.report(problem);
         return;
     }
-    out.push(Draft { on, need, reason: reason.text, condition: reason.condition, span: node.span.clone() });
+    let Reason { text: reason, condition, if_skipped } = reason;
+    out.push(Draft { on, need, reason, condition, if_skipped, span: node.span.clone() });
 }
 
 /// An agent that waits for itself never starts.

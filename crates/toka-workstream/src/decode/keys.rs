@@ -24,13 +24,14 @@ sections! {
         ["name", "version", "created", "modified", "workstream", "branch", "schema_version", "checksum"];
     SPEC: "spec" = [
         "name", "domain", "priority", "description", "type", "process", "secrets", "restart", "startup_probe",
-        "readiness_probe", "liveness_probe", "watchdog", "stop", "hooks", "replicas", "schedule",
+        "readiness_probe", "liveness_probe", "watchdog", "stop", "hooks", "replicas", "schedule", "start", "on_end",
+        "success_exit_codes",
     ];
     PROCESS: "spec.process" = [
         "command", "shell", "working_dir", "environment", "environment_from", "environment_file", "user", "tty",
     ];
     SECRET: "a secret" = ["file", "env"];
-    RESTART: "spec.restart" = ["policy", "max_restarts", "window", "backoff"];
+    RESTART: "spec.restart" = ["policy", "max_restarts", "when_exhausted", "window", "backoff"];
     BACKOFF: "a back-off" = ["initial", "max", "multiplier", "jitter", "reset_after"];
     PROBE: "a probe" = [
         "exec", "http_get", "tcp_socket", "log_line", "notification_fd", "initial_delay", "period", "timeout",
@@ -41,6 +42,7 @@ sections! {
     TCP_SOCKET: "tcp_socket" = ["host", "port"];
     STOP: "spec.stop" = ["signal", "grace_period"];
     SCHEDULE: "spec.schedule" = ["cron", "timezone", "overlap", "catch_up"];
+    ON_END: "spec.on_end" = ["success", "failure"];
     HOOKS: "spec.hooks" = ["pre_start", "post_start", "pre_stop", "post_stop"];
     CAPABILITIES: "capabilities" = ["primary", "secondary"];
     OBJECTIVE: "an objective" = ["description", "deliverable", "validation", "priority", "check"];
@@ -50,7 +52,7 @@ sections! {
     ];
     RETRY: "retry" = ["max_attempts", "initial", "max", "multiplier"];
     DEPENDENCIES: "dependencies" = ["required", "optional"];
-    DEPENDENCY: "a dependency" = ["name", "reason", "condition", "log_line"];
+    DEPENDENCY: "a dependency" = ["name", "reason", "condition", "log_line", "if_skipped"];
     REPORTING: "reporting" = ["frequency", "channels", "metrics"];
     METRIC: "a metric" = ["name", "description", "type", "unit"];
     SECURITY: "security" =

@@ -6,6 +6,7 @@ mod checksum;
 mod context;
 mod dependencies;
 pub(crate) mod keys;
+mod lifetime;
 mod logs;
 mod metadata;
 mod objectives;

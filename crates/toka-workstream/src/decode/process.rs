@@ -203,7 +203,7 @@ const SIGNALS: &[(&str, i32)] = &[
     ("SIGPWR", 30),
 ];
 
-fn signal(cx: &mut Context<'_>, node: &Node) -> Option<i32> {
+pub(crate) fn signal(cx: &mut Context<'_>, node: &Node) -> Option<i32> {
     if let Value::Scalar(scalar) = &node.value
         && let ScalarKind::Int(number) = scalar.kind
     {

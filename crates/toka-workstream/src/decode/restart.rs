@@ -6,7 +6,7 @@ use super::quantities::{duration, integer, number};
 use super::section::Section;
 use super::texts::choice;
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{AgentKind, Backoff, Restart, RestartPolicy};
+use crate::model::{AgentKind, Backoff, MaxRestarts, Restart, RestartPolicy, WhenExhausted};
 use crate::read::{Node, ScalarKind, Value};
 
 /// What the file says; the policy depends on the kind of the agent when it is absent, and the kind on the
@@ -52,8 +52,11 @@ pub(crate) fn restart(cx: &mut Context<'_>, node: &Node) -> Declared {
     }
     let Some(section) = Section::read(cx, node, &RESTART) else { return out };
     out.policy = section.get("policy").and_then(|node| policy(cx, node));
-    if let Some(count) = section.get("max_restarts").and_then(|node| integer(cx, node, 0..=u32::MAX)) {
-        out.restart.max_restarts = count;
+    if let Some(most) = section.get("max_restarts").and_then(|node| max_restarts(cx, node)) {
+        out.restart.max_restarts = most;
+    }
+    if let Some(then) = section.get("when_exhausted").and_then(|node| choice(cx, node, EXHAUSTED)) {
+        out.restart.when_exhausted = then;
     }
     if let Some(window) = section.get("window").and_then(|node| duration(cx, node)) {
         out.restart.window = window;
@@ -62,6 +65,18 @@ pub(crate) fn restart(cx: &mut Context<'_>, node: &Node) -> Declared {
         out.restart.backoff = backoff(cx, node);
     }
     out
+}
+
+const EXHAUSTED: &[(&str, WhenExhausted)] =
+    &[("fail", WhenExhausted::Fail), ("accept", WhenExhausted::Accept)];
+
+fn max_restarts(cx: &mut Context<'_>, node: &Node) -> Option<MaxRestarts> {
+    let is_unlimited = matches!(&node.value, Value::Scalar(scalar)
+        if matches!(scalar.text.to_ascii_lowercase().as_str(), "unlimited" | "infinity"));
+    if is_unlimited {
+        return Some(MaxRestarts::Unlimited);
+    }
+    integer(cx, node, 0..=u32::MAX).map(MaxRestarts::Limited)
 }
 
 /// YAML 1.1 reads a bare `no` as false, and so do files that went through such a reader.

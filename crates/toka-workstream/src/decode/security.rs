@@ -113,10 +113,11 @@ fn network(cx: &mut Context<'_>, node: &Node) -> Option<NetworkAccess> {
         }
         Value::Scalar(scalar) if scalar.kind == ScalarKind::Bool(false) => Some(NetworkAccess::None),
         Value::Scalar(_) => {
-            let word = choice(cx, node, &[("none", 0), ("loopback", 1), ("full", 2)])?;
+            let word = choice(cx, node, &[("none", 0), ("loopback", 1), ("project", 2), ("full", 3)])?;
             Some(match word {
                 0 => NetworkAccess::None,
                 1 => NetworkAccess::Loopback,
+                2 => NetworkAccess::Project,
                 _ => NetworkAccess::Full,
             })
         }

@@ -335,10 +335,10 @@ it a command with `run`, or configure a model. Without one, `toka run` refuses b
 );
 
 const CONFLICT: Entry = (
-    "values that exclude each other",
+    "values that do not go together",
     "Both are there, and only one can hold: a `command` and a `shell`, two kinds of checks in one probe, a first wait that is
 longer than the longest, a probe that connects to an agent without a network; a wait for objectives of an agent that has
-none with a `check`, or for the end of a service. Keep the one that is meant.",
+none with a `check`, for the end of a service, or for an agent that only a person starts. Keep the one that is meant.",
     Some("metadata: {name: greeter}\nspec: {process: {command: [echo, hello], shell: echo hello}}\n"),
 );
 
@@ -371,7 +371,7 @@ const TASK_CYCLE: Entry = (
 
 const NO_EFFECT: Entry = (
     "a value that has no effect",
-    "It is well-formed, and changes nothing: a YAML tag that Toka does not know, or a service that could only start after the
-last task, when the run is over.",
+    "It is well-formed, and changes nothing: a YAML tag that Toka does not know, or the timeout of a probe that waits for a word
+of the agent itself.",
     Some("metadata: {name: greeter}\nspec: {process: {command: !include command.yaml}}\n"),
 );

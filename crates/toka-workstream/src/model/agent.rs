@@ -1,15 +1,17 @@
 //! An agent, and the set of agents that one command was given.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 pub use toka_core::AgentKind;
-use toka_core::{AgentName, Confinement, Origin, Priority};
+use toka_core::{AgentName, AgentPattern, Confinement, Origin, Priority, SuccessStatus, Unmatched};
 
 use super::{
-    Dependency, Hooks, Logs, Objective, Probes, Process, Reporting, Restart, Schedule, Secret, Stop, Task,
+    Dependency, Hooks, Logs, Need, Objective, OnEnd, Probes, Process, Reporting, Restart, Schedule, Secret,
+    Start, Stop, Task,
 };
 
 /// Every agent of the files that one command was given, in the order of the files.
@@ -25,6 +27,34 @@ impl Set {
     /// The agent of that name.
     pub fn agent(&self, name: &AgentName) -> Option<&Agent> {
         self.agents.iter().find(|agent| &agent.name == name)
+    }
+}
+
+impl Set {
+    /// The same with those agents alone that the patterns mean, and all that they require, at once or through each other.
+    /// What they only come after is left out.
+    ///
+    /// # Errors
+    /// With the first pattern that means no agent.
+    pub fn only(mut self, patterns: &[AgentPattern]) -> Result<Self, Unmatched> {
+        if patterns.is_empty() {
+            return Ok(self);
+        }
+        let mut open = toka_core::select::select(patterns, self.agents.iter().map(|agent| &agent.name))?;
+        let mut wanted = BTreeSet::new();
+        while let Some(name) = open.pop() {
+            if let Some(agent) = self.agent(&name).filter(|_| !wanted.contains(&name)) {
+                let required =
+                    agent.dependencies.iter().filter(|dependency| dependency.need == Need::Required);
+                open.extend(required.map(|dependency| dependency.on.clone()));
+            }
+            wanted.insert(name);
+        }
+        self.agents.retain(|agent| wanted.contains(&agent.name));
+        let is_left =
+            |dependency: &Dependency| dependency.need == Need::Required || wanted.contains(&dependency.on);
+        self.agents.iter_mut().for_each(|agent| agent.dependencies.retain(is_left));
+        Ok(self)
     }
 }
 
@@ -77,6 +107,14 @@ pub struct Agent {
     pub probes: Probes,
     /// `spec.schedule`: when it is started by the clock.
     pub schedule: Option<Schedule>,
+    /// What starts it: its schedule, `spec.start`, or its turn.
+    pub start: Start,
+    /// `spec.on_end`: what its end means for the run.
+    pub on_end: OnEnd,
+    /// `spec.success_exit_codes`: ends that count as a success besides the exit code 0.
+    pub success: Vec<SuccessStatus>,
+    /// The groups of conditional tasks, where none is enabled and the agent has nothing else to do; else empty.
+    pub idle_groups: Vec<String>,
     /// `spec.watchdog`: the longest time without a sign of life.
     pub watchdog: Option<Duration>,
     /// `spec.stop`.
@@ -107,6 +145,20 @@ impl Agent {
     /// The name in its file: all replicas of an agent have one, and what a person trusts is recorded under it.
     pub fn declared_name(&self) -> &AgentName {
         self.replica.as_ref().map_or(&self.name, |replica| &replica.of)
+    }
+
+    /// Why it is skipped instead of started, in words that end a sentence; `None` when it has something to do.
+    pub fn nothing_to_do(&self) -> Option<String> {
+        match self.idle_groups.as_slice() {
+            [] => None,
+            [group] => {
+                Some(format!("its tasks are in the group {group}, which is not enabled (`--enable {group}`)"))
+            }
+            groups => Some(format!(
+                "its tasks are in groups of which none is enabled (`--enable` {})",
+                groups.join(", ")
+            )),
+        }
     }
 
     /// The tasks that nothing but a model can do: they have no command, and the agent has no process.

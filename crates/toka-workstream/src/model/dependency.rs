@@ -15,8 +15,23 @@ pub struct Dependency {
     /// What must have happened; `None` in the file is filled from the kind of the dependency when that is in
     /// the same set: completed successfully for a task, ready or started for a service.
     pub condition: Condition,
+    /// What becomes of the dependent when the dependency is skipped.
+    pub if_skipped: IfSkipped,
     /// Where it stands in the file.
     pub origin: Origin,
+}
+
+/// What becomes of an agent whose dependency is skipped, because there is nothing that it would do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IfSkipped {
+    /// It is blocked: what it requires was not done.
+    #[default]
+    Block,
+    /// It is skipped as well.
+    Skip,
+    /// It starts as if the condition were met.
+    Start,
 }
 
 /// Whether a dependency gates or only orders.

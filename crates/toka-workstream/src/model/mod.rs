@@ -6,6 +6,7 @@
 
 mod agent;
 mod dependency;
+mod lifetime;
 mod logs;
 mod objective;
 mod process;
@@ -16,7 +17,8 @@ mod stop;
 mod task;
 
 pub use agent::{Agent, AgentKind, Metadata, Replica, Set};
-pub use dependency::{Condition, Dependency, Need};
+pub use dependency::{Condition, Dependency, IfSkipped, Need};
+pub use lifetime::{AfterEnd, OnEnd, Start};
 pub use logs::Logs;
 pub use objective::Objective;
 pub use process::{Process, ProcessCommand, Tty, User};
@@ -26,4 +28,4 @@ pub use secret::{Secret, SecretSource};
 pub use stop::{Hook, Hooks, Stop};
 pub use task::{Retry, Task};
 pub use toka_core::probe::{HttpGet, HttpScheme, Probe, ProbeCheck, Probes, TcpSocket};
-pub use toka_core::restart::{Backoff, Restart, RestartPolicy};
+pub use toka_core::restart::{Backoff, MaxRestarts, Restart, RestartPolicy, WhenExhausted};

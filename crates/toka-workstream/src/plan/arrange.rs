@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use toka_core::AgentName;
+use toka_core::{AgentName, NetworkAccess};
 
 use super::graph::{Closing, Edge, Graph};
 use super::problem::{Link, Problem, distinct};
 use super::{Dropped, Gate, GateId, Member, Node, Plan};
 use crate::decode::nearest;
 use crate::diagnostic::{Diagnostic, Sources};
-use crate::{AgentKind, Condition, Dependency, Need, Set};
+use crate::{AgentKind, Condition, Dependency, Need, Set, Start};
 
 /// Makes the plan of a set. There is none when any of the diagnostics is an error.
 pub fn plan(set: &Set, sources: &Sources) -> (Option<Plan>, Vec<Diagnostic>) {
@@ -90,13 +90,11 @@ impl<'a> Draft<'a> {
         self.members.iter().map(|member| &member.name).find(|name| name.as_str() == near).cloned()
     }
 
-    /// Waits that never end, or that end when nobody is interested any more.
+    /// Waits that never end.
     fn doubtful_waits(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let wanted: BTreeSet<usize> = self.tasks_wait_for();
         for (number, edge) in self.edges.iter().enumerate() {
             let target = &self.members[edge.to];
-            let waiter = &self.members[edge.from];
             let for_the_end = matches!(
                 self.declared[number].condition,
                 Condition::Completed | Condition::CompletedSuccessfully
@@ -109,27 +107,63 @@ impl<'a> Draft<'a> {
                 problems
                     .push(Problem::EndlessWait { link: self.link(number), target: target.origin.clone() });
             }
-            let useless = waiter.kind == AgentKind::Service && !wanted.contains(&edge.from);
-            if useless && target.kind == AgentKind::Task && for_the_end {
-                problems.push(Problem::NeverOfUse { service: waiter.name.clone(), link: self.link(number) });
+            let waiter = &self.members[edge.from];
+            let is_for_readiness = self.declared[number].condition == Condition::Ready;
+            // One without a network does not mean to talk to it.
+            if is_for_readiness
+                && target.serves_a_port
+                && waiter.network != NetworkAccess::None
+                && !waiter.network.reaches(&target.network)
+            {
+                let networks = (waiter.network.clone(), target.network.clone());
+                problems.push(Problem::OutOfReach {
+                    link: self.link(number),
+                    target: target.origin.clone(),
+                    networks: Box::new(networks),
+                });
+            }
+            if target.start == Start::Manual && self.members[edge.from].start == Start::Plan {
+                problems
+                    .push(Problem::WaitForAPerson { link: self.link(number), target: target.origin.clone() });
             }
         }
         problems
     }
 
-    /// Everything that some task waits for, at once or through others.
-    fn tasks_wait_for(&self) -> BTreeSet<usize> {
+    /// Services that some task waits for, at once or through others.
+    fn serving(&self) -> BTreeSet<usize> {
         let mut targets = vec![Vec::new(); self.members.len()];
-        for edge in &self.edges {
-            targets[edge.from].push(edge.to);
-        }
+        self.edges.iter().for_each(|edge| targets[edge.from].push(edge.to));
         let is_task = |position: &usize| self.members[*position].kind == AgentKind::Task;
-        let mut open: Vec<usize> = (0..self.members.len()).filter(is_task).collect();
-        let mut wanted = BTreeSet::new();
-        while let Some(from) = open.pop() {
-            open.extend(targets[from].iter().filter(|to| wanted.insert(**to)));
+        self.reached((0..self.members.len()).filter(is_task).collect(), &targets, |at| !is_task(at))
+    }
+
+    /// Tasks without a schedule of their own that wait for one that the clock starts, at once or through each other.
+    fn following(&self) -> BTreeSet<usize> {
+        let mut sources = vec![Vec::new(); self.members.len()];
+        let follows = |at: usize| {
+            let member = &self.members[at];
+            member.kind == AgentKind::Task && member.start == Start::Plan
+        };
+        let edges = self.edges.iter().filter(|edge| follows(edge.from));
+        edges.for_each(|edge| sources[edge.to].push(edge.from));
+        let is_timed = |position: &usize| self.members[*position].start == Start::Clock;
+        self.reached((0..self.members.len()).filter(is_timed).collect(), &sources, |_| true)
+    }
+
+    /// Everything that is `wanted` of what can be reached from `open` along `edges`.
+    fn reached(
+        &self,
+        mut open: Vec<usize>,
+        edges: &[Vec<usize>],
+        wanted: impl Fn(&usize) -> bool,
+    ) -> BTreeSet<usize> {
+        let mut seen = BTreeSet::new();
+        while let Some(at) = open.pop() {
+            open.extend(edges[at].iter().filter(|next| seen.insert(**next)));
         }
-        wanted
+        seen.retain(wanted);
+        seen
     }
 
     fn link(&self, edge: usize) -> Link {
@@ -154,18 +188,25 @@ impl<'a> Draft<'a> {
             position[*member] = at;
         }
 
-        let mut nodes: Vec<Node> = order.iter().map(|at| node(&self.members[*at], waves[*at])).collect();
+        let (serving, following) = (self.serving(), self.following());
+        let of = |at: &usize| Node {
+            serves: serving.contains(at),
+            follows: following.contains(at),
+            ..node(&self.members[*at], waves[*at])
+        };
+        let mut nodes: Vec<Node> = order.iter().map(of).collect();
         let mut dependents = vec![Vec::new(); nodes.len()];
         let mut dropped = Vec::new();
         for (number, edge) in self.edges.iter().enumerate() {
-            let Dependency { on, need, reason, condition, origin } = self.declared[number].clone();
+            let Dependency { on, need, reason, condition, if_skipped, origin } =
+                self.declared[number].clone();
             if left_out.contains(&number) {
                 dropped.push(Dropped { agent: self.members[edge.from].name.clone(), on, origin });
                 continue;
             }
             let (from, to) = (position[edge.from], position[edge.to]);
             dependents[to].push(GateId { node: from, gate: nodes[from].gates.len() });
-            nodes[from].gates.push(Gate { position: to, on, need, condition, reason, origin });
+            nodes[from].gates.push(Gate { position: to, on, need, condition, reason, if_skipped, origin });
         }
         let positions = nodes.iter().enumerate().map(|(at, node)| (node.agent.clone(), at)).collect();
         Plan { nodes, dependents, positions, dropped }
@@ -189,6 +230,10 @@ fn node(member: &Member, wave: usize) -> Node {
         start: member.start,
         priority: member.priority,
         wave,
+        follows: false,
+        serves: false,
+        on_end: member.on_end,
+        skip: member.skip.clone(),
         gates: Vec::new(),
         checks: member.checks,
     }
@@ -219,6 +264,10 @@ mod tests {
             priority: if name.starts_with("hot") { Priority::High } else { Priority::Medium },
             dependencies: words.map(dependency).collect(),
             checks: usize::from(name.ends_with("checked")),
+            network: Default::default(),
+            serves_a_port: false,
+            on_end: Default::default(),
+            skip: None,
             origin: Origin::default_of("test"),
         }
     }
@@ -230,6 +279,7 @@ mod tests {
             on: Name::new(word.trim_end_matches('?')).expect("a label"),
             need,
             reason: String::new(),
+            if_skipped: Default::default(),
             condition: match condition {
                 "ready" => Condition::Ready,
                 "met" => Condition::ObjectiveMet,
@@ -321,17 +371,35 @@ mod tests {
     #[test]
     fn waits_that_make_no_sense_are_told() {
         let (_, problems) = arranged(&["a db", "!db", "!page a"]);
-        assert_eq!(
-            problems,
-            [
-                "`a` waits for the end of `db`, a service, which may run for ever",
-                "the service `page` waits for the end of `a`, and no task waits for the service",
-            ]
-        );
+        assert_eq!(problems, ["`a` waits for the end of `db`, a service, which may run for ever"]);
         assert_eq!(
             arranged(&["!db prepare", "a db=ready", "prepare", "x b-checked=met", "b-checked"]).1,
             [""; 0]
         );
+    }
+
+    #[test]
+    fn services_that_tasks_need_serve_and_all_others_are_a_purpose() {
+        let plan =
+            arrange(members(&["test api=ready", "!api db=ready", "!db", "!page api=ready", "!alone"])).0;
+        let plan = plan.expect("a plan");
+        let serving = plan.nodes().iter().filter(|node| node.serves).map(|node| node.agent.as_str());
+        assert_eq!(serving.collect::<Vec<_>>(), ["db", "api"]);
+    }
+
+    #[test]
+    fn tasks_behind_one_that_the_clock_starts_follow_it() {
+        let mut members =
+            members(&["extract", "load extract", "report load?", "!web load", "own load", "other"]);
+        for at in [0, 4] {
+            members[at].start = Start::Clock;
+        }
+        let plan = arrange(members).0.expect("a plan");
+        let names = |names: Vec<AgentName>| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        let extract = Name::new("extract").expect("a label");
+        assert_eq!(names(plan.followers(&extract)), ["load", "report"]);
+        let follows = plan.nodes().iter().filter(|node| node.follows).map(|node| node.agent.clone());
+        assert_eq!(names(follows.collect()), ["load", "report"]);
     }
 
     #[test]

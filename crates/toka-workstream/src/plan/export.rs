@@ -153,6 +153,10 @@ mod tests {
             priority: Priority::Medium,
             dependencies,
             checks: 0,
+            network: Default::default(),
+            serves_a_port: false,
+            on_end: Default::default(),
+            skip: None,
             origin: Origin::default_of("test"),
         };
         let dependency = |on: &str, need, condition| Dependency {
@@ -160,6 +164,7 @@ mod tests {
             need,
             reason: format!("needs {on}"),
             condition,
+            if_skipped: Default::default(),
             origin: Origin::File { file: "agents/x.yaml".into(), line: 7, column: 3 },
         };
         let members = vec![

@@ -1,18 +1,8 @@
 //! What the plan needs to know of an agent: little, so that a plan can be made without a file.
 
-use toka_core::{AgentName, Origin, Priority};
+use toka_core::{AgentName, NetworkAccess, Origin, Priority, Probe, ProbeCheck};
 
-use crate::{Agent, AgentKind, Dependency};
-
-/// What starts an agent for the first time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Start {
-    /// Its turn in the plan.
-    #[default]
-    Plan,
-    /// The clock, by its schedule.
-    Clock,
-}
+use crate::{Agent, AgentKind, Dependency, OnEnd, Start};
 
 /// An agent that is to be arranged.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,8 +21,20 @@ pub struct Member {
     pub dependencies: Vec<Dependency>,
     /// How many of its objectives have a check that can be executed.
     pub checks: usize,
+    /// What of the network it reaches.
+    pub network: NetworkAccess,
+    /// Whether it is ready when it answers on a port.
+    pub serves_a_port: bool,
+    /// What its end means for the run.
+    pub on_end: OnEnd,
+    /// Why it is skipped instead of started, if there is nothing that it would do.
+    pub skip: Option<String>,
     /// Where its name is declared.
     pub origin: Origin,
+}
+
+fn asks_a_port(probe: &Probe) -> bool {
+    matches!(probe.check, ProbeCheck::HttpGet(_) | ProbeCheck::TcpSocket(_))
 }
 
 impl From<&Agent> for Member {
@@ -40,12 +42,18 @@ impl From<&Agent> for Member {
         Self {
             name: agent.name.clone(),
             title: agent.title.clone(),
-            // What the clock starts is there until it is stopped.
-            kind: if agent.schedule.is_some() { AgentKind::Service } else { agent.kind },
-            start: if agent.schedule.is_some() { Start::Clock } else { Start::Plan },
+            kind: agent.kind,
+            start: agent.start,
             priority: agent.priority,
             dependencies: agent.dependencies.clone(),
             checks: agent.objectives.iter().filter(|objective| objective.check.is_some()).count(),
+            network: agent.confinement.network.value.clone(),
+            serves_a_port: [&agent.probes.startup, &agent.probes.readiness]
+                .into_iter()
+                .flatten()
+                .any(asks_a_port),
+            on_end: agent.on_end,
+            skip: agent.nothing_to_do(),
             origin: agent.origin.clone(),
         }
     }

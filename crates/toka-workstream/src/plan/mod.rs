@@ -21,10 +21,10 @@ use serde::Serialize;
 use toka_core::{AgentName, Origin, Priority};
 
 pub use self::arrange::{arrange, plan};
-pub use self::member::{Member, Start};
+pub use self::member::Member;
 pub(crate) use self::problem::distinct;
 pub use self::problem::{Link, Problem};
-use crate::{AgentKind, Condition, Need};
+use crate::{AfterEnd, AgentKind, Condition, IfSkipped, Need, OnEnd, Start};
 
 /// The agents of a set in the order in which they may start, and what each waits for. Positions in that order, from
 /// 0, stand for the agents wherever many of them are at work.
@@ -46,8 +46,18 @@ pub struct Node {
     /// Whether it ends by itself.
     pub kind: AgentKind,
     /// What starts it.
-    #[serde(skip)]
     pub start: Start,
+    /// Whether it runs again after each run of an agent that the clock starts: it depends on that one, at once or through
+    /// other tasks, and has no schedule of its own.
+    pub follows: bool,
+    /// Whether it is a service that a task waits for, at once or through others: then it is there for the tasks, else it is a
+    /// purpose of the run.
+    pub serves: bool,
+    /// What its end means for the run.
+    pub on_end: OnEnd,
+    /// Why it is skipped instead of started, if there is nothing that it would do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skip: Option<String>,
     /// Its priority.
     pub priority: Priority,
     /// The wave that it may start in, from 0.
@@ -73,6 +83,8 @@ pub struct Gate {
     pub condition: Condition,
     /// Why, in the words of the file.
     pub reason: String,
+    /// What becomes of the agent when the dependency is skipped.
+    pub if_skipped: IfSkipped,
     /// Where it is declared.
     pub origin: Origin,
 }
@@ -98,6 +110,30 @@ pub struct Dropped {
 }
 
 impl Plan {
+    /// The failure of any agent ends the run.
+    pub fn stop_at_failure(&mut self) {
+        self.nodes.iter_mut().for_each(|node| node.on_end.failure = AfterEnd::StopRun);
+    }
+
+    /// The end of this agent ends the run, whatever it is.
+    pub fn stop_at_end_of(&mut self, agent: &AgentName) {
+        let all = OnEnd { success: AfterEnd::StopRun, failure: AfterEnd::StopRun };
+        self.nodes.iter_mut().filter(|node| node.agent == *agent).for_each(|node| node.on_end = all);
+    }
+
+    /// The tasks that run again after each run of `agent`, in the order of the plan: those that depend on it, at once or
+    /// through each other, and have no schedule of their own.
+    pub fn followers(&self, agent: &AgentName) -> Vec<AgentName> {
+        let mut found = std::collections::BTreeSet::new();
+        let mut open: Vec<usize> = self.position(agent).into_iter().collect();
+        while let Some(at) = open.pop() {
+            let behind =
+                self.dependents[at].iter().map(|id| id.node).filter(|node| self.nodes[*node].follows);
+            open.extend(behind.filter(|node| found.insert(*node)));
+        }
+        found.into_iter().map(|at| self.nodes[at].agent.clone()).collect()
+    }
+
     /// The agents in their order.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes

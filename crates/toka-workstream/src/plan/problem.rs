@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::mem::Discriminant;
 
-use toka_core::{AgentName, Origin};
+use toka_core::{AgentName, NetworkAccess, Origin};
 
 use super::locate::locate;
 use crate::Need;
@@ -55,12 +55,21 @@ pub enum Problem {
         /// Where the service is declared.
         target: Origin,
     },
-    /// A service that comes after a task is stopped at once when no task is left: a warning when no task waits for it.
-    NeverOfUse {
-        /// The service.
-        service: AgentName,
-        /// The edge that makes it wait for a task.
+    /// A wait for an agent that answers on a port which the one that waits cannot reach: a warning.
+    OutOfReach {
+        /// The edge.
         link: Link,
+        /// Where the agent with the port is declared.
+        target: Origin,
+        /// What of the network the one that waits reaches, and the other.
+        networks: Box<(NetworkAccess, NetworkAccess)>,
+    },
+    /// A wait for an agent that only a person starts: a warning.
+    WaitForAPerson {
+        /// The edge.
+        link: Link,
+        /// Where the agent that a person starts is declared.
+        target: Origin,
     },
 }
 
@@ -70,7 +79,10 @@ impl Problem {
         match self {
             Self::Missing { link, .. } | Self::NothingToCheck { link, .. } => link.need == Need::Required,
             Self::Cycle(_) => true,
-            Self::Dropped { .. } | Self::EndlessWait { .. } | Self::NeverOfUse { .. } => false,
+            Self::Dropped { .. }
+            | Self::EndlessWait { .. }
+            | Self::WaitForAPerson { .. }
+            | Self::OutOfReach { .. } => false,
         }
     }
 
@@ -78,8 +90,11 @@ impl Problem {
     fn places(&self) -> (Discriminant<Self>, Vec<Origin>) {
         let of = |links: &[Link]| links.iter().map(|link| link.origin.clone()).collect();
         let places = match self {
-            Self::Missing { link, .. } | Self::NeverOfUse { link, .. } => vec![link.origin.clone()],
-            Self::NothingToCheck { link, target } | Self::EndlessWait { link, target } => {
+            Self::Missing { link, .. } => vec![link.origin.clone()],
+            Self::NothingToCheck { link, target }
+            | Self::EndlessWait { link, target }
+            | Self::OutOfReach { link, target, .. }
+            | Self::WaitForAPerson { link, target } => {
                 vec![link.origin.clone(), target.clone()]
             }
             Self::Cycle(links) => of(links),
@@ -98,7 +113,8 @@ impl Problem {
             Self::Dropped { link, path } => dropped(&place, link, path),
             Self::NothingToCheck { link, target } => nothing_to_check(&place, link, target),
             Self::EndlessWait { link, target } => endless_wait(&place, link, target),
-            Self::NeverOfUse { service, link } => never_of_use(&place, service, link),
+            Self::OutOfReach { link, target, networks } => out_of_reach(&place, link, target, networks),
+            Self::WaitForAPerson { link, target } => wait_for_a_person(&place, link, target),
         };
         diagnostic.severity(severity)
     }
@@ -173,15 +189,28 @@ fn endless_wait(place: &Places<'_>, link: &Link, target: &Origin) -> Diagnostic 
     place.label(diagnostic, target, "a service").help("wait for `ready` or `process_started`")
 }
 
-fn never_of_use(place: &Places<'_>, service: &AgentName, link: &Link) -> Diagnostic {
-    let message = format!(
-        "the service `{service}` waits for the end of `{}`, and no task waits for the service",
-        link.on
-    );
-    place.label(Diagnostic::new(Code::NoEffect, message), &link.origin, "waits for a task").help(
-        "a run ends when every task has ended, and services are then stopped; a service that comes after the \
-         last task does not start",
+fn out_of_reach(
+    place: &Places<'_>,
+    link: &Link,
+    target: &Origin,
+    (own, other): &(NetworkAccess, NetworkAccess),
+) -> Diagnostic {
+    let Link { agent, on, origin, .. } = link;
+    let message = format!("`{agent}` waits until `{on}` answers on its port, and cannot reach that port");
+    let diagnostic =
+        place.label(Diagnostic::new(Code::Conflict, message), origin, format!("its network is `{own}`"));
+    place.label(diagnostic, target, format!("its network is `{other}`")).help(
+        "each agent with `network: loopback` has a loopback of its own; give both `network: project`, which they share",
     )
+}
+
+fn wait_for_a_person(place: &Places<'_>, link: &Link, target: &Origin) -> Diagnostic {
+    let Link { agent, on, origin, .. } = link;
+    let message = format!("`{agent}` waits for `{on}`, which only a person starts");
+    let diagnostic = place.label(Diagnostic::new(Code::Conflict, message), origin, "waits for it");
+    place.label(diagnostic, target, "`start: manual`").help(format!(
+        "`{agent}` starts after somebody has typed `toka start {on}`; the run goes on until then"
+    ))
 }
 
 fn edge(place: &Places<'_>, diagnostic: Diagnostic, link: &Link) -> Diagnostic {

@@ -11,7 +11,7 @@ use toka_daemon::control::stream::frame::End;
 use crate::commands::reach::{AgentRef, Purpose, Reach, block_on, failure};
 use crate::failure::{self, Failure};
 use crate::remote::raw::RawTerminal;
-use crate::remote::{Interrupts, Keyboard, Outcome, Screen, Session, size, status_of};
+use crate::remote::{Interrupts, Keyboard, Outcome, Screen, Session, size};
 use crate::terminal::out;
 
 /// What to run, and how.
@@ -49,7 +49,7 @@ pub(super) fn run(wanted: &Wanted) -> anyhow::Result<ExitCode> {
         Err(error) => return Err(error),
     };
     match outcome {
-        Outcome::Ended(End::Exited { exit }) => std::process::exit(status_of(&exit)),
+        Outcome::Ended(End::Exited { exit }) => std::process::exit(i32::from(exit.status())),
         Outcome::Ended(End::Nonsense { reason }) => Err(Failure::new(ExitCode::Internal, reason).into()),
         Outcome::Ended(End::Over | End::TooSlow) | Outcome::Lost | Outcome::Detached => {
             let lost = "the connection to the daemon is lost, and with it the command";
@@ -76,7 +76,8 @@ async fn execute(wanted: &Wanted) -> anyhow::Result<Result<Outcome, ClientError>
         input,
     };
     let found = wanted.reach.find(std::slice::from_ref(&wanted.agent), Purpose::Act).await?;
-    let stream = match found.client.exec(found.name(), &wanted.agent.agent, &body).await {
+    let agent = found.agent(&wanted.agent)?;
+    let stream = match found.client.exec(found.name(), &agent, &body).await {
         Ok(stream) => stream,
         Err(ClientError::Refused(refused)) if UNEXECUTED.contains(&refused.exit_code) => {
             return Ok(Err(ClientError::Refused(refused)));

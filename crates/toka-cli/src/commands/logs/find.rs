@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use toka_core::{AgentName, ExitCode, Name, ProjectName};
+use toka_core::{AgentName, AgentPattern, ExitCode, Name, ProjectName};
 use toka_runtime::output::older_folder;
 
 use crate::failure::Failure;
@@ -56,11 +56,14 @@ pub(super) fn sources(
             None => (own()?, word.as_str()),
         };
         let known = of_project(projects, &project)?;
-        let source = known.iter().find(|source| source.agent.as_str() == agent);
-        let source = source.ok_or_else(|| unknown_agent(&project, agent, &known))?;
-        if !found.contains(source) {
-            found.push(source.clone());
+        let pattern = agent.parse::<AgentPattern>().map_err(|_| unknown_agent(&project, agent, &known))?;
+        let meant = pattern.select(known.iter().map(|source| &source.agent));
+        if meant.is_empty() {
+            return Err(unknown_agent(&project, agent, &known));
         }
+        let sources = known.iter().filter(|source| meant.contains(&&source.agent));
+        let new: Vec<Source> = sources.filter(|source| !found.contains(source)).cloned().collect();
+        found.extend(new);
     }
     Ok(found)
 }

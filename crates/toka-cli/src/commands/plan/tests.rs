@@ -69,7 +69,13 @@ fn canned(policy: &Policy, workspace: &Workspace) -> View {
         users: &Users::default(),
     };
     look(
-        Ready { set, plan: plan.expect("a plan"), files: Vec::new(), enable: BTreeSet::new() },
+        Ready {
+            set,
+            plan: plan.expect("a plan"),
+            files: Vec::new(),
+            enable: BTreeSet::new(),
+            only: Vec::new(),
+        },
         &folders,
         &confiner,
         policy,

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "the fields are read by the derive of the schema only")]
 
 mod kinds;
+mod lifetime;
 mod metadata;
 mod process;
 mod schedule;

@@ -74,9 +74,13 @@ pub(super) struct Restart {
     /// After which ends. By default `no` for a task, `on-failure` for a service.
     #[schemars(extend("examples" = ["on-failure"]))]
     policy: Option<Policy>,
-    /// Restarts within `window`; one more, and it is quarantined until a new run.
-    #[schemars(extend("default" = 5, "examples" = [10]))]
-    max_restarts: Option<u32>,
+    /// Restarts within `window`, or `unlimited`; what one more end means, `when_exhausted` says.
+    #[schemars(extend("default" = 5, "examples" = [10, "unlimited"]))]
+    max_restarts: Option<MaxRestarts>,
+    /// What becomes of it when it has ended once more: `fail`, and it is quarantined until somebody starts it; or `accept`,
+    /// and its last end is its end, whatever that was.
+    #[schemars(extend("default" = "fail", "examples" = ["accept"]))]
+    when_exhausted: Option<WhenExhausted>,
     /// The time over which restarts are counted.
     #[serde(default)]
     #[schemars(schema_with = "kinds::duration", extend("default" = "10m", "examples" = ["1h"]))]
@@ -84,6 +88,34 @@ pub(super) struct Restart {
     /// The wait before each restart.
     #[schemars(extend("examples" = [{"initial": "1s", "max": "1m"}]))]
     backoff: Option<Backoff>,
+}
+
+/// How many restarts are made.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum MaxRestarts {
+    /// So many.
+    Limited(u32),
+    /// As many as it takes.
+    Unlimited(Unlimited),
+}
+
+/// The word for no limit.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub(super) enum Unlimited {
+    /// As many as it takes.
+    Unlimited,
+}
+
+/// What becomes of an agent that may not be restarted any more.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub(super) enum WhenExhausted {
+    /// It is quarantined, a failure.
+    Fail,
+    /// Its last end counts as what it is.
+    Accept,
 }
 
 /// After which ends an agent is started again. YAML 1.1's false stands for `no`.

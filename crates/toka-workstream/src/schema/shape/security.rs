@@ -22,7 +22,9 @@ pub(super) struct Security {
     /// Files besides those that capabilities give.
     #[schemars(extend("examples" = [{"read": ["docs"], "write": ["target"]}]))]
     filesystem: Option<Filesystem>,
-    /// What of the network the agent reaches. `full` is dangerous, and needs `--allow network:full`.
+    /// What of the network the agent reaches: `none`; `loopback`, one of its own; `project`, one that it shares with the agents of
+    /// the project that declare the same, so that they reach each other's ports; or `full`, which is dangerous, and needs
+    /// `--allow network:full`.
     #[schemars(extend("default" = "none", "examples" = [{"allow": ["index.example.org:443"]}]))]
     network: Option<NetworkSection>,
     /// What the agent may use at most.
@@ -68,8 +70,11 @@ pub(super) enum NetworkSection {
 pub(super) enum NetworkWord {
     /// Nothing but Unix sockets.
     None,
-    /// A loopback interface of its own.
+    /// A loopback interface of its own: no other agent reaches it.
     Loopback,
+    /// A loopback interface that all agents of the project share which declare it, and nobody else reaches. It takes no
+    /// grant; only where Toka runs as root.
+    Project,
     /// Everything that the host reaches.
     Full,
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 
 use super::kinds;
+use super::lifetime::{OnEnd, StartWord, SuccessCodes};
 use super::process::{Hooks, Probe, Process, RestartSection, Secret, Stop};
 use super::schedule::ScheduleSection;
 
@@ -67,11 +68,21 @@ pub(super) struct Spec {
     /// number in `TOKA_REPLICA`. Who depends on the name depends on all of them.
     #[schemars(range(min = 1, max = 1000), extend("examples" = [3]))]
     replicas: Option<u32>,
-    /// When the agent is started by the clock: an expression of cron(5), or a map. It is then started at each of its times,
-    /// and otherwise only by `toka start`; what it requires is waited for then, and a time at which that has failed is passed
-    /// over. A run goes on until it is stopped, or until every other task has ended.
+    /// When the agent is started by the clock: an expression of cron(5), or a map. Toka then starts it at each of its times,
+    /// and otherwise only for `toka start`; it waits for what it requires, and skips a time at which that has failed. A task
+    /// that depends on it runs again after each of its runs. A run with a schedule goes on until somebody stops it.
     #[schemars(extend("examples" = ["*/5 * * * *"]))]
     schedule: Option<ScheduleSection>,
+    /// What starts the agent: its turn, or only `toka start`. A run does not wait for one that is started by hand.
+    #[schemars(extend("default" = "auto", "examples" = ["manual"]))]
+    start: Option<StartWord>,
+    /// What the end of the agent means for the run: `stop-run` stops all other agents as well.
+    #[schemars(extend("default" = {}, "examples" = [{"failure": "stop-run"}]))]
+    on_end: Option<OnEnd>,
+    /// Ends that are a success besides the exit code 0: exit codes, and names of signals that Toka did not send. Restarts,
+    /// conditions and the exit status of the run go by it.
+    #[schemars(extend("default" = [0], "examples" = [[0, 130, "SIGTERM"]]))]
+    success_exit_codes: Option<SuccessCodes>,
 }
 
 /// How urgent something is.

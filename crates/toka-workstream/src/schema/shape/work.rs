@@ -226,6 +226,22 @@ pub(super) struct Dependency {
     #[serde(default)]
     #[schemars(schema_with = "kinds::text", extend("examples" = ["listening on"]))]
     log_line: String,
+    /// What becomes of this agent when the dependency is skipped because none of its tasks is enabled: `block`, `skip` as
+    /// well, or `start` as if the condition were met.
+    #[schemars(extend("default" = "block", "examples" = ["skip"]))]
+    if_skipped: Option<IfSkipped>,
+}
+
+/// What becomes of an agent whose dependency is skipped.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub(super) enum IfSkipped {
+    /// It is blocked.
+    Block,
+    /// It is skipped as well.
+    Skip,
+    /// It starts.
+    Start,
 }
 
 /// What must have happened.
