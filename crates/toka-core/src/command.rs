@@ -72,11 +72,26 @@ pub struct Answers {
     pub agents: Vec<Answer>,
 }
 
-impl Answers {
-    /// Whether nobody was refused.
-    pub fn is_granted(&self) -> bool {
-        !self.agents.iter().any(|answer| matches!(answer.decision, Decision::Deny { .. }))
-    }
+/// What became of a command for one agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The agent.
+    pub agent: AgentName,
+    /// What was decided.
+    #[serde(flatten)]
+    pub decision: Decision,
+    /// Where it is now.
+    #[serde(flatten)]
+    pub state: AgentState,
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// For each agent.
+    pub agents: Vec<Done>,
+    /// Whether it has come to its end for all of them.
+    pub finished: bool,
 }
 
 /// Whether a command has come to its end for an agent that is in `state` now. A command that is over for every agent is

@@ -9,7 +9,7 @@ use crate::pressure::Hold;
 use crate::probe::ProbeKind;
 use crate::schedule::SkipReason;
 use crate::watchdog::Stage;
-use crate::{AgentName, Enforcement, Exit, HealthReport, ProjectName, RunId, Unmet};
+use crate::{AgentName, Enforcement, Exit, HealthReport, ProjectName, Request, RunId, Unmet};
 
 /// One numbered, timed event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -190,6 +190,13 @@ pub enum EventKind {
     AgentPaused,
     /// Its tree runs again.
     AgentResumed,
+    /// What somebody asked of it, and was accepted, could not be done.
+    RequestFailed {
+        /// What.
+        request: Request,
+        /// Why.
+        reason: String,
+    },
     /// It is asked to stop.
     AgentStopping {
         /// How it will have ended.

@@ -25,6 +25,18 @@ pub enum Request {
 }
 
 impl Request {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Kill => "kill",
+        }
+    }
+
     /// Every request.
     pub const ALL: [Self; 6] =
         [Self::Start, Self::Pause, Self::Resume, Self::Stop, Self::Restart, Self::Kill];
@@ -49,7 +61,7 @@ pub enum DenyReason {
     /// It has not come up yet.
     #[error("the agent is still starting")]
     Starting,
-    /// The kernel refused; a warning among the events says why.
+    /// The kernel refused; an event (`request_failed`) says why.
     #[error("it could not be frozen, and `toka events` says why")]
     NotFrozen,
     /// Its process ended before it was done.

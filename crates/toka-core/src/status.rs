@@ -73,6 +73,9 @@ pub struct AgentStatus {
     /// How often there was something to warn of; the events say what.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub warnings: u32,
+    /// How often something that was asked of it could not be done; the events say what and why.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed_requests: u32,
     /// Why it is not ready, when it said so or a probe did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_ready: Option<Box<str>>,
@@ -193,6 +196,7 @@ impl AgentStatus {
             restart_count: 0,
             requeues: 0,
             warnings: 0,
+            failed_requests: 0,
             next_start_ms: None,
             next_due_ms: None,
             held: None,
@@ -234,6 +238,9 @@ impl AgentStatus {
             }
             EventKind::AgentStarted { .. } => self.started_ms = Some(time_ms),
             EventKind::Warning { .. } => self.warnings = self.warnings.saturating_add(1),
+            EventKind::RequestFailed { .. } => {
+                self.failed_requests = self.failed_requests.saturating_add(1);
+            }
             EventKind::AgentReady => (self.not_ready, self.was_ready) = (None, true),
             EventKind::AgentNotReady { reason } => self.not_ready = Some(reason.as_str().into()),
             EventKind::AgentEnded { exit, duration_ms, usage } => {

@@ -428,9 +428,22 @@ impl Admission<'_> {
         match known.map_or_else(|| program::find(word, &folders.working_dir, search), Ok) {
             Ok(file) => Some((Program::Path(file), argv.iter().map(OsString::from).collect())),
             Err(error) => {
-                self.problem(ProblemKind::Invalid, &process.command_origin, error.to_string(), "");
+                let help = self.where_it_is(word, &folders.working_dir);
+                self.problem(ProblemKind::Invalid, &process.command_origin, error.to_string(), help);
                 None
             }
+        }
+    }
+
+    /// Where the search path of the caller has a program that the agent's has not.
+    fn where_it_is(&self, word: &str, working_dir: &std::path::Path) -> String {
+        let path = self.context.caller.variable("PATH").unwrap_or_default();
+        match program::find(word, working_dir, path) {
+            Ok(file) if !word.contains('/') => format!(
+                "your own PATH has it: name {} in full, or add its folder to PATH in `spec.process.environment`",
+                file.display()
+            ),
+            _ => String::new(),
         }
     }
 }

@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{AccessFlags, access};
 use toka_core::capability::{Capability, Policy, Refusal};
 use toka_core::demand::{Ground, demands, outside, refused};
 use toka_core::{Confinement, Declared, Name};
+use toka_runtime::program;
 use toka_sandbox::plan::{WorkspaceFacts, is_system_program};
 use toka_sandbox::{AgentFolders, CompileError, CompileInput, HostFacts, SandboxPlan};
 use toka_workstream::{Agent, Process, ProcessCommand, Set, User};
@@ -50,7 +50,7 @@ impl Confiner<'_> {
         let rules = |programs: &[PathBuf]| self.rules((agent, confinement), file.parent(), folders, programs);
         let plan = rules(&[])?;
         let path = plan.environment().iter().find(|(name, _)| name == "PATH");
-        let program = program(agent, path.map_or("", |(_, path)| path), &folders.working_dir);
+        let program = program_of(agent, path.map_or("", |(_, path)| path), &folders.working_dir);
         let plan = match &program {
             Some(program) if !self.anyone_executes(program, folders) => rules(std::slice::from_ref(program))?,
             _ => plan,
@@ -109,16 +109,9 @@ pub struct Confined {
 }
 
 /// Finds the program of an argument list as execvp(3) does. A shell's line and the runner need no search.
-fn program(agent: &Agent, path: &str, working_dir: &Path) -> Option<PathBuf> {
+fn program_of(agent: &Agent, path: &str, working_dir: &Path) -> Option<PathBuf> {
     let ProcessCommand::Argv(argv) = &agent.process.as_ref()?.command else { return None };
-    let name = argv.first()?;
-    let candidates: Vec<PathBuf> = if name.contains('/') {
-        vec![working_dir.join(name).components().collect()]
-    } else {
-        std::env::split_paths(path).map(|folder| folder.join(name)).collect()
-    };
-    let runs = |path: &PathBuf| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
-    candidates.into_iter().find(runs)
+    program::find(argv.first()?, working_dir, path.as_ref()).ok()
 }
 
 /// What an agent asks for, and what of it the policy refuses.
@@ -198,17 +191,15 @@ fn of_process(process: &Process, ground: &Ground<'_>) -> Vec<Declared<Capability
 fn foreign_program(process: &Process, ground: &Ground<'_>) -> Option<Capability> {
     let ProcessCommand::Argv(argv) = &process.command else { return None };
     let name = argv.first()?;
-    let declared = if name.contains('/') {
-        let folder = ground.locate(&process.working_dir.value);
-        vec![folder.join(name)]
-    } else {
-        let path = process.environment.get("PATH")?;
-        std::env::split_paths(path).map(|folder| folder.join(name)).collect()
+    let path = process.environment.get("PATH").map(String::as_str);
+    let folder = ground.locate(&process.working_dir.value);
+    let found = match (name.contains('/'), path) {
+        (true, _) => folder.join(name),
+        (false, Some(path)) => program::find(name, &folder, path.as_ref()).ok()?,
+        (false, None) => return None,
     };
-    let found = declared.iter().find(|path| path.is_file()).or_else(|| declared.first())?;
     let asked = outside(&found.to_string_lossy(), ground)?;
-    let is_of_system = |path: &Path| is_system_program(&follow_links(path));
-    (!is_of_system(found)).then_some(asked)
+    (!is_system_program(&follow_links(&found))).then_some(asked)
 }
 
 /// Where reports are sent over the network. What is no channel at all, the admission tells.

@@ -121,13 +121,19 @@ impl ProjectFolders {
     }
 }
 
-/// Name of the control group that the agents of the project in `root` lie in, the same for each of its runs.
+/// Replaces the first part of the names of control groups. Every command about one state directory must be given the same.
+const GROUP_VARIABLE: &str = "TOKA_CGROUP";
+
+/// Name of the control group of what lies in `root`, such as a project: the same at every start, so that what a crash left is
+/// found again, and another for every other directory. The one rule for all commands.
 pub fn group_name(root: &Path) -> String {
+    let prefix = std::env::var(GROUP_VARIABLE).ok().and_then(|name| Name::new(&name).ok());
+    let prefix = prefix.as_ref().map_or("toka", Name::as_str);
     // FNV-1a of the path.
     let bytes = root.as_os_str().as_encoded_bytes();
     let hash =
         bytes.iter().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
-    format!("toka-{hash:08x}")
+    format!("{prefix}-{hash:08x}")
 }
 
 /// The file name of the lock.

@@ -54,7 +54,7 @@ pub use project::{
     Project, ProjectHandle, end_unattended, unfinished,
 };
 pub use service::{EndRequest, Ended, Service, ServiceOptions};
-pub use summary::{AgentSummary, RunSummary};
+pub use summary::RunSummary;
 pub use tasks::task_list;
 pub use toka_orchestration::Lifetime;
 pub use workplace::{FolderError, must_be_own};

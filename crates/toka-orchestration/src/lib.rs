@@ -24,9 +24,7 @@
 mod exit_code;
 mod next;
 mod state;
-mod stop_order;
 
 pub use exit_code::exit_code;
 pub use next::{Action, Limits, next_actions};
 pub use state::{ApplyError, Fact, Lifetime, RunState};
-pub use stop_order::stop_order;

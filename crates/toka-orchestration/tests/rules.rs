@@ -6,9 +6,7 @@ use common::{dependency, name, plan, task};
 use toka_core::event::Awaits;
 use toka_core::state::Happening;
 use toka_core::{AgentState, END_OF_RUN, EventKind, Exit, ExitCode, Priority};
-use toka_orchestration::{
-    Action, ApplyError, Fact, Lifetime, Limits, RunState, exit_code, next_actions, stop_order,
-};
+use toka_orchestration::{Action, ApplyError, Fact, Lifetime, Limits, RunState, exit_code, next_actions};
 use toka_workstream::plan::Member;
 use toka_workstream::{AfterEnd, AgentKind, Condition, IfSkipped, Need, OnEnd, Plan, Start};
 
@@ -382,12 +380,6 @@ fn only_timeouts_are_told_apart() {
     assert_eq!(run.step(), "a!b");
     assert_eq!(run.ends("c", 0), ".");
     assert_eq!(run.exit_code(), ExitCode::TimedOut);
-}
-
-#[test]
-fn whole_plans_are_stopped_by_waves() {
-    let run = Run::new(&["a b", "b", "c"]);
-    assert_eq!(stop_order(&run.plan), [vec![name("a")], vec![name("b"), name("c")]]);
 }
 
 #[test]

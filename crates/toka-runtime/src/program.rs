@@ -1,4 +1,5 @@
-//! From the first word of a command to the file that will be executed, before anything starts.
+//! From the first word of a command to the file that will be executed, before anything starts: the one rule for agents, their
+//! checks, plans, and `toka exec`.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -28,18 +29,29 @@ pub enum ProgramError {
     NotExecutable(PathBuf),
 }
 
+impl ProgramError {
+    /// The exit status of shells and of env(1) for it: 127 when there is none, 126 when it is no program.
+    pub fn status(&self) -> i32 {
+        match self {
+            Self::NotInPath { .. } | Self::Missing(_) => 127,
+            Self::Folder(_) | Self::NotExecutable(_) => 126,
+        }
+    }
+}
+
 /// Finds `word` like a shell: as a path from `working_dir` when it has a slash, else along `path`. A file of the right
 /// name that cannot be executed is passed over in favour of a later one, and told when there is none.
 ///
 /// # Errors
 /// When there is nothing that can be executed.
-pub fn find(word: &str, working_dir: &Path, path: &OsStr) -> Result<PathBuf, ProgramError> {
-    if word.contains('/') {
+pub fn find(word: impl AsRef<OsStr>, working_dir: &Path, path: &OsStr) -> Result<PathBuf, ProgramError> {
+    let word = word.as_ref();
+    if word.as_encoded_bytes().contains(&b'/') {
         let file: PathBuf = working_dir.join(word).components().collect();
         return check(&file).map(|()| file);
     }
-    let mut best =
-        ProgramError::NotInPath { name: word.to_owned(), searched: path.to_string_lossy().into_owned() };
+    let text = |text: &OsStr| text.to_string_lossy().into_owned();
+    let mut best = ProgramError::NotInPath { name: text(word), searched: text(path) };
     for folder in std::env::split_paths(path).filter(|folder| folder.is_absolute()) {
         let file = folder.join(word);
         match check(&file) {
@@ -82,7 +94,7 @@ mod tests {
         }
         std::fs::create_dir(first.join("folder")).expect("a folder");
         let path = std::env::join_paths([&first, &second]).expect("no colons");
-        let find = |word| find(word, &first, &path);
+        let find = |word: &str| find(word, &first, &path);
         assert_eq!(find("tool"), Ok(second.join("tool")));
         assert_eq!(find("../second/tool"), Ok(first.join("../second/tool")));
         assert_eq!(find("data"), Err(ProgramError::NotExecutable(first.join("data"))));
@@ -91,5 +103,8 @@ mod tests {
         assert_eq!(find("./absent"), Err(ProgramError::Missing(first.join("absent"))));
         assert!(matches!(find("absent"), Err(ProgramError::NotInPath { .. })));
         assert!(matches!(find("folder"), Err(ProgramError::NotInPath { .. })));
+        let statuses = ["data", "./data", "./folder", "folder", "absent", "./absent"]
+            .map(|word| find(word).expect_err("no program").status());
+        assert_eq!(statuses, [126, 126, 126, 127, 127, 127]);
     }
 }

@@ -12,8 +12,9 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use toka_core::ExitCode;
 use toka_daemon::doctor::{Depth, DoctorOptions, Report, Strictness, examine};
+use toka_daemon::folders::group_name;
 
-use super::folders::{Folders, cgroup_name};
+use super::folders::Folders;
 use crate::terminal::out;
 use crate::terminal::palette::Palette;
 use crate::terminal::screen;
@@ -44,7 +45,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let folders = Folders::find(args.state_dir.as_deref())?;
     let options = DoctorOptions {
         // Several doctors may be at work at once.
-        name: format!("{}-doctor-{}", cgroup_name(&folders.state), std::process::id()),
+        name: format!("{}-doctor-{}", group_name(&folders.state), std::process::id()),
         state_dir: folders.state,
         run_dir: folders.run,
         toka_exe: std::env::current_exe().context("find the toka binary")?,

@@ -2,8 +2,8 @@
 //! workstream declares, with nothing around it.
 
 mod beside;
-mod program;
 mod sandbox;
+mod unexecuted;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -93,16 +93,6 @@ impl Folders {
     }
 }
 
-/// Name of the control group that the agents of one state folder lie in: the same at every start, so that what a crash
-/// left is found again, and another for every other folder. `TOKA_CGROUP` replaces the part before the number.
-pub(crate) fn cgroup_name(state: &Path) -> String {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    state.hash(&mut hasher);
-    let prefix = std::env::var("TOKA_CGROUP").ok().and_then(|name| ProjectName::new(&name).ok());
-    format!("{}-{:08x}", prefix.as_ref().map_or("toka", ProjectName::as_str), hasher.finish() as u32)
-}
-
 fn resolve(
     given: Option<&Path>,
     who: Who,

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use toka_core::command::{Done, Outcome};
 use toka_core::units::parse_duration;
 use toka_core::{AgentName, AgentState, Command, Decision, ExitCode, Request};
-use toka_daemon::control::wire::{Done, Outcome};
 
 use super::reach::{AgentRef, Purpose, Reach, block_on, failure};
 use crate::failure::Failure;

@@ -198,6 +198,9 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         }
         EventKind::AgentReady => ("ready".to_owned(), palette.good),
         EventKind::AgentMainProcess { pid } => (format!("its main process is now pid {pid}"), Paint::NONE),
+        EventKind::RequestFailed { request, reason } => {
+            (format!("{} failed: {}", request.as_str(), safe(reason)), palette.bad)
+        }
         EventKind::AgentPaused => ("paused".to_owned(), palette.warn),
         EventKind::AgentResumed => ("resumed".to_owned(), Paint::NONE),
         EventKind::AgentStopping { exit } => (format!("stopping: {}", safe(&exit.to_string())), palette.warn),

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+use toka_core::command::Outcome;
 use toka_core::{AgentName, Command, ProjectName, TerminalSize, Urgency};
 use tokio::io::{ReadHalf, WriteHalf};
 
@@ -21,7 +22,7 @@ use super::health::HealthView;
 use super::socket;
 use super::stream::ExecBody;
 use super::stream::frame::{FrameReader, PROTOCOL};
-use super::wire::{AgentView, DaemonView, Outcome, ProjectView, Refused, ResourcesView};
+use super::wire::{AgentView, DaemonView, ProjectView, Refused, ResourcesView};
 use crate::Declaration;
 use crate::project::Changes;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use toka_core::{AgentName, AgentState, AgentStatus, Decision, ProjectName, Resources, RunStatus};
+use toka_core::{AgentName, AgentStatus, ProjectName, Resources, RunStatus};
 
 use crate::project::Overview;
 
@@ -88,28 +88,6 @@ pub struct AgentView {
 
 /// What agents use at this moment; one that has no process is not in it.
 pub type ResourcesView = BTreeMap<AgentName, Resources>;
-
-/// What became of a command for one agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Done {
-    /// The agent.
-    pub agent: AgentName,
-    /// What was decided.
-    #[serde(flatten)]
-    pub decision: Decision,
-    /// Where it is now.
-    #[serde(flatten)]
-    pub state: AgentState,
-}
-
-/// What became of a command.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// For each agent.
-    pub agents: Vec<Done>,
-    /// Whether it has come to its end for all of them.
-    pub finished: bool,
-}
 
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

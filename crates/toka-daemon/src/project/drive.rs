@@ -39,7 +39,8 @@ impl Project {
         self.finish_reports().await;
         while self.writes.join_next().await.is_some() {}
         self.sweeper.finish().await;
-        let summary = self.summary();
+        let summary =
+            RunSummary { exit_code: self.exit_code(), status: self.exit_status(), run: self.ground.run };
         self.close(summary.status).await;
         summary
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use toka_core::{AgentName, EventKind, Exit, TerminalSize};
 use toka_keeper::{Keeper, Program, SpawnError, Status};
-use toka_runtime::program::{self, ProgramError};
+use toka_runtime::program;
 use toka_runtime::{Command, Execution};
 use tokio::sync::oneshot;
 
@@ -158,10 +158,8 @@ impl Project {
         let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_os_str());
         let word = request.argv.first().map_or("", String::as_str);
         let file = program::find(word, Path::new(&plan.working_dir), path.unwrap_or_default());
-        let file = file.map_err(|error| match error {
-            ProgramError::NotInPath { .. } | ProgramError::Missing(_) => {
-                ExecError::NotFound(error.to_string())
-            }
+        let file = file.map_err(|error| match error.status() {
+            127 => ExecError::NotFound(error.to_string()),
             _ => ExecError::NotExecutable(error.to_string()),
         })?;
         let argv = request.argv.iter().map(Into::into).collect();

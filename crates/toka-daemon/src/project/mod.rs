@@ -23,11 +23,11 @@ mod keeping;
 mod legacy;
 mod member;
 mod open;
+mod outcome;
 mod queue;
 mod recall;
 mod reports;
 mod schedule;
-mod summary;
 mod timetable;
 mod unattended;
 

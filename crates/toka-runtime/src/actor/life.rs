@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toka_core::state::Happening;
-use toka_core::{AgentState, Coverage, EventKind, Exit, Layer, RestartPolicy};
+use toka_core::{AgentState, Coverage, EventKind, Exit, Layer, Request, RestartPolicy};
 use toka_keeper::{KeeperEvent, SpawnError, Started};
 use toka_sandbox::PrepareError;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -192,7 +192,7 @@ impl<P: Processes> Actor<P> {
                 self.step(Happening::Frozen);
                 self.emit(EventKind::AgentPaused).await;
             }
-            Err(error) => self.warn(format!("{} could not be paused: {error}", self.profile.name)),
+            Err(error) => self.tell_failed(Request::Pause, format!("it could not be frozen: {error}")),
         }
     }
 
@@ -206,7 +206,7 @@ impl<P: Processes> Actor<P> {
                 self.step(Happening::Thawed);
                 self.emit(EventKind::AgentResumed).await;
             }
-            Err(error) => self.warn(format!("{} could not be resumed: {error}", self.profile.name)),
+            Err(error) => self.tell_failed(Request::Resume, format!("it could not be thawed: {error}")),
         }
     }
 

@@ -343,6 +343,12 @@ impl<P: Processes> Actor<P> {
         self.sink.emit(&self.profile.name, kind)
     }
 
+    /// Tells that something could not be done that was accepted before, by whoever decides about all agents.
+    fn tell_failed(&self, request: Request, reason: String) {
+        // Nothing of the agent's follows from it.
+        drop(self.emit(EventKind::RequestFailed { request, reason }));
+    }
+
     fn warn(&self, message: String) {
         // Nothing follows from a warning: nobody has to wait for it.
         drop(self.emit(EventKind::Warning { message }));
@@ -369,8 +375,10 @@ impl<P: Processes> Actor<P> {
                 let decision = self.decide(request);
                 // Whoever only told does not listen.
                 let _ = answer.send(decision);
-                if decision == Decision::Accept {
-                    self.accept(request, by).await;
+                match decision {
+                    Decision::Accept => self.accept(request, by).await,
+                    Decision::Deny { reason } => self.tell_failed(request, reason.to_string()),
+                    Decision::Ignore => {}
                 }
             }
             Order::Block { by, why } if self.state == AgentState::Pending => {

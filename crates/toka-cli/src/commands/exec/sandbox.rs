@@ -12,16 +12,18 @@ use anyhow::Context as _;
 use toka_core::capability::Policy;
 use toka_core::demand::{Ground, demands, refused};
 use toka_core::{Capability, Enforcement, ExitCode, Name};
+use toka_daemon::folders::group_name;
 use toka_keeper::{
     Keeper, KeeperEvent, KeeperOptions, Launch, ProcessId, Program, SpawnError, Started, Status,
 };
+use toka_runtime::program::{self, ProgramError};
 use toka_sandbox::plan::WorkspaceFacts;
 use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
 use toka_workstream::{Agent, LoadOptions, Severity, Style};
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::program::{self, Unexecuted};
+use super::unexecuted::Unexecuted;
 use crate::commands::folders;
 use crate::failure::{self, Failure};
 use crate::terminal::out;
@@ -61,9 +63,12 @@ pub(super) struct Own<'a> {
 
 /// Runs the command; its exit status is ours.
 pub(super) fn run(own: &Own<'_>) -> anyhow::Result<ExitCode> {
-    let status = execute(own).or_else(|error| match error.downcast_ref::<Unexecuted>() {
-        Some(unexecuted) => {
-            let status = unexecuted.status();
+    let status_of = |error: &anyhow::Error| {
+        let found = error.downcast_ref::<ProgramError>().map(ProgramError::status);
+        found.or_else(|| error.downcast_ref::<Unexecuted>().map(Unexecuted::status))
+    };
+    let status = execute(own).or_else(|error| match status_of(&error) {
+        Some(status) => {
             failure::report(&error);
             Ok(status)
         }
@@ -167,7 +172,7 @@ fn launch(agent: &Agent, folders: &AgentFolders, command: &[OsString]) -> anyhow
     };
     let search = SandboxPlan::compile(&input)?;
     let path = search.environment().iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value);
-    let program = program::find(&command[0], path, &folders.working_dir)?;
+    let program = program::find(&command[0], &folders.working_dir, path.as_ref())?;
     let programs = [program.clone()];
     input.programs = &programs;
     let plan = SandboxPlan::compile(&input)?;
@@ -216,7 +221,7 @@ async fn supervise(launch: Launch, leftovers: Vec<PathBuf>) -> anyhow::Result<En
     let options = KeeperOptions {
         program: "/proc/self/exe".into(),
         // A number of its own: several commands may run in one folder at once.
-        cgroup_name: format!("{}-{}", folders::cgroup_name(&launch.plan.working_dir), std::process::id()),
+        cgroup_name: format!("{}-{}", group_name(&launch.plan.working_dir), std::process::id()),
         leftovers,
         ..KeeperOptions::default()
     };

@@ -1,0 +1,128 @@
+//! What becomes of a command, for whoever waits for it: the same answer for every front end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use toka_core::command::{Done, Outcome, is_done};
+use toka_core::request::DenyReason;
+use toka_core::{AgentName, AgentState, AgentStatus, Answer, Answers, Command, Decision, Request, RunStatus};
+
+use super::ProjectHandle;
+use super::command::CommandError;
+use super::handle::Gone;
+
+impl ProjectHandle {
+    /// Asks for something to be done, and waits until it is done for every agent, or `longest` is over, or the run.
+    ///
+    /// # Errors
+    /// When the run is over, or the command makes no sense for it.
+    pub async fn carry_out(
+        &self,
+        command: Command,
+        by: &str,
+        longest: Duration,
+    ) -> Result<Result<Outcome, CommandError>, Gone> {
+        let before = self.status().await?;
+        let answers = match self.command(command.clone(), by).await? {
+            Ok(answers) => answers,
+            Err(error) => return Ok(Err(error)),
+        };
+        let decided = self.status().await.unwrap_or_else(|_| Arc::clone(&before));
+        let watched = Watched { command, answers, before, decided };
+        Ok(Ok(watched.settle(self, longest).await))
+    }
+}
+
+/// A command whose end is waited for.
+struct Watched {
+    command: Command,
+    answers: Answers,
+    before: Arc<RunStatus>,
+    /// Just after it was decided on.
+    decided: Arc<RunStatus>,
+}
+
+impl Watched {
+    /// Waits until the command is done for every agent, or `longest` is over, or the run.
+    async fn settle(&self, handle: &ProjectHandle, longest: Duration) -> Outcome {
+        let mut moved = handle.moved();
+        let deadline = tokio::time::Instant::now().checked_add(longest);
+        let mut last = Arc::clone(&self.before);
+        loop {
+            moved.borrow_and_update();
+            let Ok(status) = handle.status().await else { return self.outcome_of(&last, true) };
+            last = status;
+            let finished = self.is_finished(&last);
+            if finished || longest.is_zero() {
+                return self.outcome_of(&last, finished);
+            }
+            let changed = match deadline {
+                Some(deadline) => tokio::time::timeout_at(deadline, moved.changed()).await,
+                None => Ok(moved.changed().await),
+            };
+            match changed {
+                Ok(Ok(())) => {}
+                // What ends with the run has come to its end.
+                Ok(Err(_)) => return self.outcome_of(&last, true),
+                Err(_) => return self.outcome_of(&last, false),
+            }
+        }
+    }
+
+    fn is_finished(&self, now: &RunStatus) -> bool {
+        if matches!(self.command, Command::Down { .. }) {
+            // The answer comes when there is nobody left to give it.
+            return false;
+        }
+        let accepted = self.answers.agents.iter().filter(|answer| answer.decision == Decision::Accept);
+        accepted.map(|answer| &answer.agent).all(|agent| self.is_finished_for(agent, now))
+    }
+
+    fn is_finished_for(&self, agent: &AgentName, now: &RunStatus) -> bool {
+        let Some(status) = now.agent(agent) else { return true };
+        let former = self.before.agent(agent);
+        let begins_anew = match &self.command {
+            Command::Request { request: Request::Restart, .. } => true,
+            Command::Request { request: Request::Start, .. } => {
+                former.is_some_and(|former| former.state.is_final())
+            }
+            _ => false,
+        };
+        let has_begun = former.is_none_or(|former| status.requeues > former.requeues);
+        // Somebody stopped it meanwhile: what was to follow does not any more.
+        let is_overtaken = begins_anew && !has_begun && status.state.is_final() && !status.returns;
+        self.obstacle(agent, status).is_some()
+            || is_overtaken
+            || (has_begun || !begins_anew) && is_done(&self.command, &status.state)
+    }
+
+    /// Why an agent will not be paused although it was to be: its life is over, and nobody pauses the next one; or it could
+    /// not be frozen.
+    fn obstacle(&self, agent: &AgentName, now: &AgentStatus) -> Option<DenyReason> {
+        use AgentState::{Paused, Running};
+        let Command::Request { request: Request::Pause, .. } = self.command else { return None };
+        let decided = self.decided.agent(agent)?;
+        match (&decided.state, &now.state) {
+            (_, Paused { .. }) | (Paused { .. }, Running { .. }) => None,
+            (Running { pid: former, .. }, Running { pid, .. }) if former == pid => {
+                (now.failed_requests > decided.failed_requests).then_some(DenyReason::NotFrozen)
+            }
+            _ => Some(DenyReason::EndedBefore),
+        }
+    }
+
+    fn outcome_of(&self, status: &RunStatus, finished: bool) -> Outcome {
+        let done = |answer: &Answer| {
+            let status = status.agent(&answer.agent)?;
+            let state = status.state.clone();
+            let decision = match answer.decision {
+                Decision::Accept => {
+                    self.obstacle(&answer.agent, status).map_or(Decision::Accept, Decision::deny)
+                }
+                decision => decision,
+            };
+            Some(Done { agent: answer.agent.clone(), decision, state })
+        };
+        Outcome { agents: self.answers.agents.iter().filter_map(done).collect(), finished }
+    }
+}
