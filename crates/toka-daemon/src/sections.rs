@@ -28,6 +28,7 @@ pub(crate) fn sections(agent: &Agent) -> Value {
         "tasks": agent.tasks.iter().enumerate().map(task).collect::<Vec<_>>(),
         "reporting": reporting(agent),
         "sections": agent.extras,
+        "unknown": agent.kept,
     })
 }
 

@@ -18,8 +18,8 @@ pub use diagnostic::{Code, Diagnostic, FileId, Label, Severity, Sources, Style};
 pub use load::{LoadOptions, Loaded, check, documents, load, load_texts};
 pub use model::{
     AfterEnd, Agent, AgentKind, Backoff, Condition, Dependency, Frequency, Hook, Hooks, HttpGet, HttpScheme,
-    IfSkipped, Logs, MaxRestarts, Metadata, Metric, Need, Objective, OnEnd, Probe, ProbeCheck, Probes,
-    Process, ProcessCommand, Replica, Reporting, Restart, RestartPolicy, Retry, Schedule, Secret,
+    IfSkipped, KeptKey, Logs, MaxRestarts, Metadata, Metric, Need, Objective, OnEnd, Probe, ProbeCheck,
+    Probes, Process, ProcessCommand, Replica, Reporting, Restart, RestartPolicy, Retry, Schedule, Secret,
     SecretSource, Set, Start, Stop, Task, TcpSocket, Tty, User, WhenExhausted,
 };
 pub use plan::{Plan, plan};

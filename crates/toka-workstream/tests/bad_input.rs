@@ -269,3 +269,18 @@ fn every_file_and_every_document_is_looked_at() {
     codes.dedup();
     assert_eq!(codes, [Code::BadName, Code::UnknownKey, Code::Syntax, Code::NotUtf8]);
 }
+
+/// What one document may not have, a thousand may have together.
+#[test]
+fn a_thousand_documents_are_one_file() {
+    let document = |at: usize| {
+        format!(
+            "---\nmetadata: {{name: agent-{at}, version: v1}}\nspec: {{description: some work, process: {{command: [work, \
+             '{at}', --fast]}}, restart: {{policy: on-failure, max_restarts: 3}}}}\nsecurity: {{resource_limits: \
+             {{max_memory: 64MB, timeout: 1m}}}}\n"
+        )
+    };
+    let text: String = (0..1000).map(document).collect();
+    let loaded = toka_workstream::load_texts([(Path::new("a.yaml"), text.as_str())], &LoadOptions::default());
+    assert_eq!(loaded.agents, 1000, "{:?}", loaded.diagnostics.first());
+}

@@ -62,7 +62,7 @@ fn codes_without_an_example_happen_too() {
     let good = write("good.yaml", b"metadata: {name: a}\nspec: {process: {command: [x]}}\n");
     let found = [
         (folder.path().join("absent"), Code::Unreadable),
-        (write("large.yaml", &vec![b'#'; (1 << 20) + 1]), Code::FileTooLarge),
+        (write("large.yaml", &vec![b'#'; (4 << 20) + 1]), Code::FileTooLarge),
         (write("latin1.yaml", b"metadata: {name: caf\xe9}\n"), Code::NotUtf8),
     ];
     for (path, code) in found {

@@ -293,6 +293,38 @@ fn replicas_do_not_multiply_beyond_measure() {
 }
 
 #[test]
+fn keys_that_only_inform_are_kept_for_the_agent_and_warned_of() {
+    let text = "metadata: {name: a, owner: ada}
+capabilities: {primary: [x], tertiary: [y]}
+objectives: [{description: d, ticket: T-1}]
+tasks: {default: [{description: d, run: 'true', estimated_time: 2h, risk: low}]}
+reporting: {frequency: daily, audience: team}
+";
+    let loaded = loaded_text(text);
+    let kept: Vec<String> = agents(&loaded)[0]
+        .kept
+        .iter()
+        .map(|kept| format!("{}.{}={}", kept.section, kept.key, kept.value))
+        .collect();
+    let expected = [
+        "metadata.owner=\"ada\"",
+        "a task.risk=\"low\"",
+        "an objective.ticket=\"T-1\"",
+        "capabilities.tertiary=[\"y\"]",
+        "reporting.audience=\"team\"",
+    ];
+    assert_eq!(kept, expected);
+    assert_eq!(agents(&loaded)[0].tasks[0].estimated_duration.as_deref(), Some("2h"));
+    assert_eq!(loaded.count(Severity::Warning), 5);
+    // What is nearly a key that controls something, or that must be there, stays an error.
+    for wrong in
+        ["metadata: {nam: a}\n", "metadata: {name: a}\ntasks: [{description: d, run: x, timout: 1m}]\n"]
+    {
+        assert!(loaded_text(wrong).count(Severity::Error) > 0, "{wrong}");
+    }
+}
+
+#[test]
 fn a_schedule_in_its_forms() {
     let text = |schedule: &str| {
         format!("metadata: {{name: a}}\nspec: {{process: {{command: [x]}}, schedule: {schedule}}}\n")

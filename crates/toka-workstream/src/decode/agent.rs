@@ -61,6 +61,7 @@ pub(crate) fn decode(
     path: &Path,
     options: &LoadOptions,
 ) -> Option<Decoded> {
+    cx.take_kept();
     let root = &*document.root;
     if !matches!(root.value, Value::Map(_)) {
         let message = format!("a workstream is a map of sections, not {}", root.describe());
@@ -131,6 +132,7 @@ pub(crate) fn decode(
         logs,
         confinement,
         extras,
+        kept: cx.take_kept(),
         origin: cx.origin_of(&span),
         file: path.to_owned(),
         name,

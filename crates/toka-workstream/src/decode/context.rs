@@ -5,7 +5,8 @@ use std::ops::Range;
 use toka_core::Origin;
 
 use crate::diagnostic::{Code, Diagnostic, FileId, Severity, Sources};
-use crate::read::Node;
+use crate::model::KeptKey;
+use crate::read::{Entry, Node};
 
 /// Most diagnostics of one file. Beyond it nobody reads on, and a hostile file could ask for a gigabyte of
 /// them.
@@ -18,11 +19,13 @@ pub(crate) struct Context<'a> {
     diagnostics: Vec<Diagnostic>,
     omitted: usize,
     failed: bool,
+    /// Keys of the document at hand that Toka makes nothing of.
+    kept: Vec<KeptKey>,
 }
 
 impl<'a> Context<'a> {
     pub(crate) fn new(file: FileId, sources: &'a Sources) -> Self {
-        Self { file, sources, diagnostics: Vec::new(), omitted: 0, failed: false }
+        Self { file, sources, diagnostics: Vec::new(), omitted: 0, failed: false, kept: Vec::new() }
     }
 
     pub(crate) fn report(&mut self, diagnostic: Diagnostic) {
@@ -43,6 +46,17 @@ impl<'a> Context<'a> {
             self.failed |= code.severity() == Severity::Error;
             self.omitted += 1;
         }
+    }
+
+    /// Keeps a key that a section does not have.
+    pub(crate) fn keep(&mut self, section: &str, entry: &Entry) {
+        let (key, value) = (entry.key.text.clone(), entry.value.to_json());
+        self.kept.push(KeptKey { section: section.to_owned(), key, value });
+    }
+
+    /// The keys that were kept since this was asked last.
+    pub(crate) fn take_kept(&mut self) -> Vec<KeptKey> {
+        std::mem::take(&mut self.kept)
     }
 
     /// Whether there was an error.

@@ -6,15 +6,43 @@ pub(crate) struct Keys {
     /// How messages call the section.
     pub(crate) section: &'static str,
     pub(crate) names: &'static [&'static str],
+    /// What a key means that it does not have.
+    pub(crate) unknown: Unknown,
+}
+
+/// What becomes of a key that a section does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// It is an error: it could have been meant to confine or to control.
+    Error,
+    /// The section informs: the key is kept for the agent, and warned of.
+    Kept,
+    /// The same, unless it is nearly one of these keys, which control something or must be there.
+    KeptUnlessNear(&'static [&'static str]),
 }
 
 macro_rules! sections {
     ($($name:ident: $section:literal = [$($key:literal),* $(,)?];)*) => {
-        $(pub(crate) const $name: Keys = Keys { section: $section, names: &[$($key),*] };)*
+        $(pub(crate) const $name: Keys = Keys {
+            section: $section,
+            names: &[$($key),*],
+            unknown: unknown_in($section),
+        };)*
         /// Every section.
         #[cfg(test)]
         pub(crate) const ALL: &[(&str, &Keys)] = &[$((stringify!($name), &$name)),*];
     };
+}
+
+/// Sections that inform people and models; all others confine or control.
+const fn unknown_in(section: &str) -> Unknown {
+    match section.as_bytes() {
+        b"capabilities" | b"reporting" => Unknown::Kept,
+        b"metadata" | b"a metric" => Unknown::KeptUnlessNear(&["name"]),
+        b"an objective" => Unknown::KeptUnlessNear(&["description", "check"]),
+        b"a task" => Unknown::KeptUnlessNear(&["description", "run", "timeout", "retry", "dependencies"]),
+        _ => Unknown::Error,
+    }
 }
 
 sections! {
@@ -48,7 +76,7 @@ sections! {
     OBJECTIVE: "an objective" = ["description", "deliverable", "validation", "priority", "check"];
     TASKS: "tasks" = ["default", "conditional"];
     TASK: "a task" = [
-        "description", "priority", "estimated_duration", "tools_required", "dependencies", "run", "timeout", "retry",
+        "description", "priority", "estimated_duration", "estimated_time", "tools_required", "dependencies", "run", "timeout", "retry",
     ];
     RETRY: "retry" = ["max_attempts", "initial", "max", "multiplier"];
     DEPENDENCIES: "dependencies" = ["required", "optional"];

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use super::context::Context;
-use super::keys::Keys;
+use super::keys::{Keys, Unknown};
 use super::suggest::nearest;
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::read::{Entry, Node, Value};
 
 /// A map with known keys.
@@ -20,7 +20,19 @@ impl<'n> Section<'n> {
     pub(crate) fn read(cx: &mut Context<'_>, node: &'n Node, keys: &'static Keys) -> Option<Self> {
         let entries = Self::entries(cx, node, keys)?;
         for entry in entries {
-            if !keys.names.contains(&entry.key.text.as_str()) {
+            let word = entry.key.text.as_str();
+            if keys.names.contains(&word) {
+                continue;
+            }
+            let is_kept = match keys.unknown {
+                Unknown::Error => false,
+                Unknown::Kept => true,
+                Unknown::KeptUnlessNear(control) => nearest(word, control.iter().copied()).is_none(),
+            };
+            if is_kept {
+                cx.keep(keys.section, entry);
+                cx.report(unknown_key(cx, entry, keys).severity(Severity::Warning));
+            } else {
                 cx.report_lazily(Code::UnknownKey, |cx| unknown_key(cx, entry, keys));
             }
         }
@@ -117,7 +129,12 @@ fn unknown_key(cx: &Context<'_>, entry: &Entry, keys: &Keys) -> Diagnostic {
         Diagnostic::new(Code::UnknownKey, message).at(cx.file, entry.key.span.clone(), "unknown key");
     match nearest(word, keys.names.iter().copied()) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),
-        None => problem.help(format!("the keys of {} are {}", keys.section, list(keys.names))),
+        None if keys.unknown == Unknown::Error => {
+            problem.help(format!("the keys of {} are {}", keys.section, list(keys.names)))
+        }
+        None => {
+            problem.help("Toka makes nothing of it; the agent finds it in the file that TOKA_SECTIONS names")
+        }
     }
 }
 

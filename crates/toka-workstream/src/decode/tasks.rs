@@ -128,7 +128,9 @@ fn draft<'n>(cx: &mut Context<'_>, node: &'n Node, group: Option<&str>) -> Optio
         task.priority = priority;
     }
     task.timeout = section.get("timeout").and_then(|node| duration(cx, node));
-    task.estimated_duration = section.get("estimated_duration").and_then(|node| text(cx, node));
+    section.exclude(cx, "estimated_duration", "estimated_time");
+    let estimate = section.get("estimated_duration").or_else(|| section.get("estimated_time"));
+    task.estimated_duration = estimate.and_then(|node| text(cx, node));
     task.tools_required = section.get("tools_required").map(|node| texts(cx, node)).unwrap_or_default();
     if let Some(node) = section.get_or_null("retry") {
         task.retry = retry(cx, node);

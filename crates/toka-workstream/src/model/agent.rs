@@ -135,6 +135,9 @@ pub struct Agent {
     pub confinement: Confinement,
     /// Top-level sections that Toka does not know, verbatim.
     pub extras: Map<String, Value>,
+    /// Keys of known sections that Toka makes nothing of, in the order of the file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<KeptKey>,
     /// Where `metadata.name` stands.
     pub origin: Origin,
     /// The file it came from, as it was named.
@@ -165,6 +168,17 @@ impl Agent {
     pub fn needs_model(&self) -> impl Iterator<Item = &Task> {
         self.tasks.iter().filter(|task| self.process.is_none() && task.run.is_none())
     }
+}
+
+/// A key of a section that informs, and which Toka makes nothing of: the agent may.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct KeptKey {
+    /// The section, as messages call it: `metadata`, `a task`, …
+    pub section: String,
+    /// The key.
+    pub key: String,
+    /// Its value, verbatim.
+    pub value: Value,
 }
 
 /// The parts of `metadata` that describe rather than identify.

@@ -16,7 +16,7 @@ mod secret;
 mod stop;
 mod task;
 
-pub use agent::{Agent, AgentKind, Metadata, Replica, Set};
+pub use agent::{Agent, AgentKind, KeptKey, Metadata, Replica, Set};
 pub use dependency::{Condition, Dependency, IfSkipped, Need};
 pub use lifetime::{AfterEnd, OnEnd, Start};
 pub use logs::Logs;

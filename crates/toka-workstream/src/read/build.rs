@@ -20,10 +20,12 @@ pub(super) struct Builder<'a> {
     pub(super) problems: Vec<Diagnostic>,
 }
 
-/// What a file has used up, over all its documents.
+/// What has been used up: of its document's share, and by aliases over all documents of the file. What stands in a file for
+/// itself is bounded by the file's length; a few bytes of aliases may stand for thousands of nodes each.
 #[derive(Default)]
 pub(super) struct Counts {
     nodes: usize,
+    repeated: usize,
     aliases: usize,
 }
 
@@ -57,6 +59,12 @@ enum Slot {
 impl<'a> Builder<'a> {
     pub(super) fn new(file: FileId, counts: &'a mut Counts) -> Self {
         Self { file, open: Vec::new(), anchors: HashMap::new(), counts, root: None, problems: Vec::new() }
+    }
+
+    /// Begins the next document.
+    pub(super) fn next_document(&mut self) {
+        self.counts.nodes = 0;
+        self.root = None;
     }
 
     pub(super) fn scalar(&mut self, scalar: Scalar, span: Range<usize>, anchor: usize) -> Result<(), Halt> {
@@ -114,6 +122,11 @@ impl<'a> Builder<'a> {
             return Err(Box::new(Diagnostic::new(Code::Syntax, message).at(self.file, span.clone(), "")));
         };
         self.count(node.weight, span)?;
+        self.counts.repeated = self.counts.repeated.saturating_add(node.weight);
+        if self.counts.repeated > MAX_NODES {
+            let message = format!("aliases repeat more than {MAX_NODES} keys and values in the file");
+            return Err(self.too_complex(span, message));
+        }
         // The place of an alias is its own, the places inside are those of the anchor.
         let node = Rc::new(Node { span: span.clone(), ..Node::clone(&node) });
         self.finish(node, 0);
@@ -123,7 +136,7 @@ impl<'a> Builder<'a> {
     fn count(&mut self, weight: usize, span: &Range<usize>) -> Result<(), Halt> {
         self.counts.nodes = self.counts.nodes.saturating_add(weight);
         if self.counts.nodes > MAX_NODES {
-            let message = format!("the file has more than {MAX_NODES} keys and values, aliases expanded");
+            let message = format!("a document has more than {MAX_NODES} keys and values, aliases expanded");
             return Err(self.too_complex(span, message));
         }
         Ok(())

@@ -12,11 +12,11 @@ pub(crate) use node::{Entry, Key, Node, Value};
 pub(crate) use parse::{Document, parse};
 pub(crate) use scalar::{Scalar, ScalarKind, shorten};
 
-/// Largest file in bytes. The largest real workstreams have some tens of kilobytes.
-pub(crate) const MAX_BYTES: usize = 1 << 20;
+/// Largest file in bytes. A thousand documents of the usual size are a quarter of it.
+pub(crate) const MAX_BYTES: usize = 4 << 20;
 /// Deepest nesting of lists and maps.
 pub(crate) const MAX_DEPTH: usize = 64;
-/// Most nodes (keys and values) of a file, those that aliases repeat counted each time.
+/// Most nodes (keys and values) of a document; and most that aliases repeat in a file, each time counted.
 pub(crate) const MAX_NODES: usize = 20_000;
 /// Most aliases of a file.
 pub(crate) const MAX_ALIASES: usize = 1000;

@@ -51,7 +51,7 @@ impl Driver<'_> {
             let step = match event {
                 Event::DocumentStart(_, _) => {
                     start = self.documents.len().min(1) * range.start;
-                    builder.root = None;
+                    builder.next_document();
                     Ok(())
                 }
                 Event::DocumentEnd => {

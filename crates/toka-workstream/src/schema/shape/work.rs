@@ -111,6 +111,10 @@ pub(super) struct Task {
     #[serde(default)]
     #[schemars(schema_with = "kinds::text", extend("examples" = ["2 hours"]))]
     estimated_duration: String,
+    /// The same as `estimated_duration`.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::text", extend("examples" = ["2 hours"]))]
+    estimated_time: String,
     /// What it needs, free text.
     #[serde(default)]
     #[schemars(schema_with = "kinds::texts", extend("default" = [], "examples" = [["cargo"]]))]
