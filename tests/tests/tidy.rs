@@ -46,6 +46,50 @@ const ABOVE: &[&str] = &["toka-cli", "toka-tests"];
 const UNSAFE: &[&str] =
     &["crates/toka-sandbox/src/sys.rs", "crates/toka-sandbox/src/sys/", "tests/src/bin/attack/sys.rs"];
 
+/// Files that open others by name, besides `toka-files`: what lies there, no agent can write, replace or make slow.
+const OPENERS: &[(&str, Opens)] = &[
+    ("crates/toka-cli/src/commands/down.rs", Opens::Kernel),
+    ("crates/toka-cli/src/commands/keeper.rs", Opens::Kernel),
+    ("crates/toka-cli/src/top/machine.rs", Opens::Kernel),
+    ("crates/toka-daemon/src/declaration.rs", Opens::State),
+    ("crates/toka-daemon/src/doctor/attempt.rs", Opens::Kernel),
+    ("crates/toka-daemon/src/doctor/facts.rs", Opens::Kernel),
+    ("crates/toka-daemon/src/doctor/ground.rs", Opens::State),
+    ("crates/toka-daemon/src/doctor/leftovers.rs", Opens::Kernel),
+    ("crates/toka-daemon/src/doctor/probe.rs", Opens::Kernel),
+    ("crates/toka-daemon/src/gc/groups.rs", Opens::Kernel),
+    ("crates/toka-daemon/src/gc/processes.rs", Opens::Kernel),
+    ("crates/toka-daemon/src/gc/project.rs", Opens::Kernel),
+    ("crates/toka-daemon/src/identity.rs", Opens::State),
+    ("crates/toka-daemon/src/journal/import.rs", Opens::State),
+    ("crates/toka-daemon/src/project/legacy.rs", Opens::Kernel),
+    ("crates/toka-daemon/src/project/unattended.rs", Opens::Kernel),
+    ("crates/toka-daemon/src/reporting/file.rs", Opens::State),
+    ("crates/toka-daemon/src/tree.rs", Opens::Kernel),
+    ("crates/toka-daemon/src/trust.rs", Opens::State),
+    ("crates/toka-daemon/src/user_claims.rs", Opens::State),
+    ("crates/toka-daemon/src/workplace.rs", Opens::State),
+    ("crates/toka-keeper/src/client/kin.rs", Opens::Kernel),
+    ("crates/toka-keeper/src/protocol.rs", Opens::Kernel),
+    ("crates/toka-keeper/src/server/", Opens::Kernel),
+    ("crates/toka-runtime/src/door/peer.rs", Opens::Kernel),
+    ("crates/toka-runtime/src/output/", Opens::State),
+    ("crates/toka-sandbox/src/cgroup/", Opens::Kernel),
+    ("crates/toka-sandbox/src/confine.rs", Opens::Kernel),
+    ("crates/toka-sandbox/src/host.rs", Opens::Kernel),
+    ("crates/toka-sandbox/src/namespace.rs", Opens::Kernel),
+    ("crates/toka-store/src/aside.rs", Opens::State),
+];
+
+/// What a file opens by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opens {
+    /// Only files of the kernel: /proc, /sys, /dev.
+    Kernel,
+    /// Toka's own directories, which are the user's alone and which no grant opens to an agent.
+    State,
+}
+
 fn tracked() -> Vec<PathBuf> {
     let listed = Command::new("git")
         .args(["-c", "safe.directory=*", "ls-files", "-z"])
@@ -147,6 +191,33 @@ fn unsafe_stays_in_its_modules() {
         .map(|(path, text)| (path, text.lines().map(|line| format!(" {line}\n")).collect()))
         .collect();
     none("`unsafe` outside its modules", lines_with(&padded, &words.each_ref().map(String::as_str)));
+}
+
+/// Everything else is opened through `toka-files`: below a directory, without links, without waiting.
+#[test]
+fn nothing_is_opened_by_name_where_an_agent_could_swap_it() {
+    let calls = ["fs::read", "File::open", "glob::glob", "fs::rename"].map(|word| format!("{word}("));
+    let calls = [&calls[..], &["fs::read_to_string(".to_owned()]].concat();
+    let of_product = |path: &Path| {
+        let text = path.to_string_lossy();
+        let is_test =
+            text.ends_with("tests.rs") || text.contains("/tests/") || text.ends_with("test_support.rs");
+        text.starts_with("crates/")
+            && text.contains("/src/")
+            && !text.starts_with("crates/toka-files/")
+            && !is_test
+    };
+    let product: Vec<_> = sources()
+        .into_iter()
+        .filter(|(path, _)| of_product(path))
+        .map(|(path, text)| (path, text.split("#[cfg(test)]").next().unwrap_or_default().to_owned()))
+        .collect();
+    let found = lines_with(&product, &calls.iter().map(String::as_str).collect::<Vec<_>>());
+    let is_of = |line: &String, opener: &(&str, Opens)| line.starts_with(opener.0);
+    let unknown = found.iter().filter(|line| !OPENERS.iter().any(|opener| is_of(line, opener)));
+    none("opened by name; use toka-files", unknown.cloned().collect());
+    let unused = OPENERS.iter().filter(|opener| !found.iter().any(|line| is_of(line, opener)));
+    none("exceptions that nothing needs", unused.map(|(path, opens)| format!("{path} {opens:?}")).collect());
 }
 
 #[test]

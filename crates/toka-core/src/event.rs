@@ -111,8 +111,11 @@ pub enum EventKind {
     },
     /// A run in the background is to end: its agents are stopped, and none is started any more.
     RunEnding {
-        /// Who asked for it: `operator`, a signal.
+        /// Who asked for it: `operator`, a signal, the end of an agent.
         by: String,
+        /// The agent whose end it was, where the declaration says that its end is that of the run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        end_of: Option<AgentName>,
     },
     /// The daemon ends, and its agents with it; the next daemon goes on with the run.
     RunInterrupted {

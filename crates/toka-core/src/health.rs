@@ -240,9 +240,7 @@ fn of_state(status: &AgentStatus) -> Option<Reason> {
             exit: status.last.as_ref().map(|last| last.exit.clone()),
             next_start_ms: status.next_start_ms,
         }),
-        AgentState::Ended { exit } if !exit.is_success() && !exit.is_asked_for() => {
-            Some(Reason::Failed { exit: exit.clone() })
-        }
+        AgentState::Ended { exit } if exit.is_failure() => Some(Reason::Failed { exit: exit.clone() }),
         AgentState::Stopping { exit } if !exit.is_asked_for() => Some(Reason::Failing { exit: exit.clone() }),
         AgentState::Paused { .. } => Some(Reason::Paused),
         _ => None,

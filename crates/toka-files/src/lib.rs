@@ -11,5 +11,5 @@ mod read;
 mod walk;
 
 pub use directory::Directory;
-pub use read::{ReadError, read_named, read_real};
+pub use read::{ReadError, read_named, read_real, read_start};
 pub use walk::{Limits, Stopped, Walk, matches};

@@ -66,6 +66,18 @@ pub fn read_named(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
     read_all(opened, limit)
 }
 
+/// Reads the first bytes of the file at `path`, as many as `most`; links are followed. Enough to see what kind of file it is,
+/// and never a wait: a pipe is no file.
+///
+/// # Errors
+/// When it cannot be opened or read, or is no regular file.
+pub fn read_start(path: &Path, most: u64) -> Result<Vec<u8>, ReadError> {
+    let opened = openat2(CWD, path, READ, Mode::empty(), ResolveFlags::empty()).map_err(io::Error::from)?;
+    let mut bytes = Vec::new();
+    regular(opened)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Reads a file that has just been opened to its end.
 pub(crate) fn read_all(opened: OwnedFd, limit: u64) -> Result<Vec<u8>, ReadError> {
     let file = regular(opened)?;

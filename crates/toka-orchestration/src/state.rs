@@ -77,6 +77,8 @@ pub struct RunState {
     stopped_at_end_of: Option<AgentName>,
     /// Whether some that have ended are about to begin anew.
     held: bool,
+    /// Whether what happens has happened before: what an end means for the run was decided then.
+    replaying: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +151,7 @@ impl RunState {
             stopped_by: None,
             stopped_at_end_of: None,
             held: false,
+            replaying: false,
             agents: agents.into_iter().map(|(state, seen)| AgentRun::new(state, seen)).collect(),
         };
         for (at, node) in plan.nodes().iter().enumerate() {
@@ -338,7 +341,18 @@ impl RunState {
     /// The run ends because of the end of an agent, if that is declared so.
     fn heed_end(&mut self, plan: &Plan, at: usize) {
         let (node, state) = (&plan.nodes()[at], &self.agents[at].state);
+        if self.replaying || self.ending().is_some() {
+            return;
+        }
         let then = match state {
+            // One that is to begin anew has not ended; that is looked at again when it is known.
+            _ if node.ends_run && state.is_final() => {
+                if self.held {
+                    AfterEnd::Continue
+                } else {
+                    AfterEnd::StopRun
+                }
+            }
             AgentState::Ended { exit } if exit.is_success() => node.on_end.success,
             AgentState::Ended { exit } if !exit.is_failure() => return,
             AgentState::Ended { .. } | AgentState::Quarantined { .. } | AgentState::Blocked { .. } => {
@@ -346,10 +360,22 @@ impl RunState {
             }
             _ => return,
         };
-        if then == AfterEnd::StopRun && self.ending().is_none() {
-            self.stopped_by = Some(format!("the end of {}", node.agent));
-            self.stopped_at_end_of = Some(node.agent.clone());
+        if then == AfterEnd::StopRun {
+            self.end_with(&node.agent);
         }
+    }
+
+    /// The end of an agent is that of the run.
+    pub fn end_with(&mut self, agent: &AgentName) {
+        if self.ending().is_none() {
+            self.stopped_by = Some(format!("the end of {agent}"));
+            self.stopped_at_end_of = Some(agent.clone());
+        }
+    }
+
+    /// Begins or ends to be told what has happened before.
+    pub fn replay(&mut self, replaying: bool) {
+        self.replaying = replaying;
     }
 
     /// The agent whose end ended the run, because its declaration says so.
@@ -369,6 +395,9 @@ impl RunState {
             for at in 0..self.agents.len() {
                 if self.agents[at].state.is_final() {
                     self.doom_dependents(plan, at);
+                }
+                if plan.nodes()[at].ends_run {
+                    self.heed_end(plan, at);
                 }
             }
         }

@@ -10,6 +10,8 @@ use toka_core::restart::Lives;
 use toka_core::{AgentState, Enforcement};
 use toka_keeper::Started;
 
+use crate::Restarts;
+
 /// What a new owner goes on with.
 #[derive(Debug)]
 pub struct Adopted {
@@ -27,6 +29,8 @@ pub struct Adopted {
     pub lives: Lives,
     /// When its next life begins, while it waits for that.
     pub next_life: Option<Duration>,
+    /// Whether that life may begin when it is due.
+    pub restarts: Restarts,
     /// The tasks that it is at.
     pub tasks: Vec<AdoptedTask>,
     /// How many tasks it has begun in this life.

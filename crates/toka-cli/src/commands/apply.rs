@@ -210,7 +210,7 @@ fn print(
 }
 
 fn text(applied: &Applied, project: &str, asking: Asking, palette: Palette) -> String {
-    let Changes { added, changed, adjusted, removed, unchanged, keys } = &applied.changes;
+    let Changes { added, changed, adjusted, removed, unchanged, run, keys } = &applied.changes;
     let line = |sign: &str, paint: Paint, how: &str, name: &AgentName| {
         let keys = keys.get(name).map(|keys| keys.join(", ")).unwrap_or_default();
         let detail = if how.is_empty() { String::new() } else { format!("  {how}: {keys}") };
@@ -224,6 +224,7 @@ fn text(applied: &Applied, project: &str, asking: Asking, palette: Palette) -> S
         lines("~", palette.warn, "restarts", changed),
         lines("=", palette.good, "goes on", adjusted),
         lines("-", palette.bad, "", removed),
+        run.iter().map(|text| format!("  {} {text}\n", palette.good.paint("="))).collect(),
     ]
     .concat();
     let head = match (applied.began, asking, list.is_empty()) {
@@ -259,6 +260,7 @@ mod tests {
             adjusted: names("web"),
             removed: names("old"),
             unchanged: names("db job"),
+            run: vec!["--fail-fast is on".to_owned()],
             keys: [("api", "spec.process"), ("web", "spec.restart")]
                 .map(|(name, key)| (names(name).remove(0), vec![key.to_owned()]))
                 .into(),
@@ -266,7 +268,7 @@ mod tests {
         let applied = Applied { changes, began: false };
         assert_eq!(
             text(&applied, "shop", Asking::WhatIf, Palette::PLAIN),
-            "shop would change\n  + cache\n  ~ api  restarts: spec.process\n  = web  goes on: spec.restart\n  - old\n  \
+            "shop would change\n  + cache\n  ~ api  restarts: spec.process\n  = web  goes on: spec.restart\n  - old\n  = --fail-fast is on\n  \
              2 agents as before\n"
         );
         let nothing = Changes { unchanged: names("db"), ..Changes::default() };

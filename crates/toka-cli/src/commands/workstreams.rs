@@ -2,8 +2,6 @@
 //! from there to agents, with every problem told on stderr.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -207,9 +205,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 
 /// Whether it is to be taken for a workstream, when nobody names it.
 fn is_workstream(path: &Path) -> bool {
-    let mut text = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(SNIFF_BYTES).read_to_end(&mut text));
-    read.is_ok() && looks_like_a_workstream(&text)
+    toka_files::read_start(path, SNIFF_BYTES).is_ok_and(|text| looks_like_a_workstream(&text))
 }
 
 #[cfg(test)]

@@ -171,7 +171,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         EventKind::RunEnded { exit_code } => {
             (format!("the run ended with exit code {exit_code}"), palette.bad)
         }
-        EventKind::RunEnding { by } => {
+        EventKind::RunEnding { by, .. } => {
             (format!("the run is to end, asked for by {}", safe(by)), palette.warn)
         }
         EventKind::RunInterrupted { by } => {

@@ -80,7 +80,7 @@ fn urgency(agent: &AgentStatus) -> u8 {
     }
     match &agent.state {
         AgentState::Quarantined { .. } => 0,
-        AgentState::Ended { exit } if !exit.is_success() && !exit.is_asked_for() => 1,
+        AgentState::Ended { exit } if exit.is_failure() => 1,
         AgentState::Blocked { .. } => 2,
         AgentState::Backoff { .. } => 3,
         AgentState::Stopping { .. } => 4,

@@ -8,12 +8,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use toka_core::state::Happening;
+use toka_core::event::Awaits;
 use toka_core::{AgentName, AgentState, Event, EventKind, ProjectName, RunId};
 use toka_keeper::protocol::{Attach, Entry, State};
 use toka_keeper::{Keeper, KeeperError, ProcessId};
 use toka_orchestration::{Lifetime, RunState};
-use toka_runtime::{AdoptedProcess, Runtime};
+use toka_runtime::{AdoptedProcess, Restarts, Runtime};
 use toka_sandbox::HostFacts;
 use toka_store::Reader;
 use toka_workstream::Plan;
@@ -130,9 +130,13 @@ impl Project {
             ids: &mut ids,
         };
         let now_ms = crate::project::now_ms();
+        let (state, changed) = recall_state(&plan, &past);
         for (agent, own, admitted) in admitted {
             let (id, process) = processes.take(&agent.name);
-            let life = recalled.life_of(&agent.name, process, now_ms);
+            let mut life = recalled.life_of(&agent.name, process, now_ms);
+            if !state.may_restart(&plan, &agent.name) {
+                life.restarts = Restarts::Held;
+            }
             let member: Member = employer.adopt(&agent, own, admitted, id, life);
             members.insert(agent.name.clone(), member);
         }
@@ -142,7 +146,6 @@ impl Project {
             left.end(command, &journal);
         }
         processes.end_the_rest(&keeper);
-        let (state, changed) = recall_state(&plan, &past);
         if let Some(changed) = changed {
             drop(journal.record(None, changed));
         }
@@ -228,6 +231,7 @@ fn recall_state(plan: &Plan, past: &[Event]) -> (RunState, Option<EventKind>) {
     // Who was given up was told so. Of the others, those may begin anew that they wait for: before the first decision is
     // taken, it is known which do.
     state.hold();
+    state.replay(true);
     let mut last: BTreeSet<&AgentName> = BTreeSet::new();
     for event in past {
         match (&event.agent, &event.kind) {
@@ -237,16 +241,19 @@ fn recall_state(plan: &Plan, past: &[Event]) -> (RunState, Option<EventKind>) {
                 }
             }
             (None, EventKind::RunStarted { agents, .. }) => last = agents.iter().collect(),
-            (None, EventKind::RunEnding { by }) => state.request_stop(by),
+            (None, EventKind::RunEnding { end_of: Some(agent), .. }) => state.end_with(agent),
+            (None, EventKind::RunEnding { by, end_of: None }) => state.request_stop(by),
             (None, EventKind::RunChanged { agents, changed, .. }) => {
                 last = agents.iter().collect();
+                // As when it was done: one that waits for the clock, or for a person, waits for that again.
                 for agent in changed.iter().filter(|agent| plan.position(agent).is_some()) {
-                    let _ = state.apply(plan, agent, Happening::Requeued);
+                    let _ = state.requeue(plan, agent, Awaits::Clock);
                 }
             }
             _ => {}
         }
     }
+    state.replay(false);
     let now: Vec<AgentName> = plan.nodes().iter().map(|node| node.agent.clone()).collect();
     let added: Vec<AgentName> = now.iter().filter(|agent| !last.contains(agent)).cloned().collect();
     let removed: Vec<AgentName> =

@@ -12,7 +12,7 @@ use serde_json::Value;
 use thiserror::Error;
 use toka_core::event::Awaits;
 use toka_core::{AgentName, AgentPattern, EventKind};
-use toka_workstream::{Agent, Plan, Set};
+use toka_workstream::{Agent, Plan, Set, Start};
 use tokio::sync::oneshot;
 
 use super::Project;
@@ -39,6 +39,9 @@ pub struct Changes {
     pub removed: Vec<AgentName>,
     /// Agents that go on undisturbed.
     pub unchanged: Vec<AgentName>,
+    /// What is different of the run itself, in the words of the command line.
+    #[serde(default)]
+    pub run: Vec<String>,
     /// The keys that are different, of each agent that is changed or adjusted.
     #[serde(default)]
     pub keys: BTreeMap<AgentName, Vec<String>>,
@@ -93,6 +96,19 @@ pub enum ApplyError {
     /// The run ends.
     #[error("the run is ending; nothing was changed")]
     Ending,
+}
+
+/// The agents that a declaration means, with all their dependencies: which of these it leaves out, because nobody named what they
+/// lead to, makes no difference to one that runs.
+fn whole(declaration: &Declaration) -> Result<Set, ApplyError> {
+    let meant = declaration.parse().map_err(ApplyError::Unparsed)?.set;
+    if declaration.only.is_empty() {
+        return Ok(meant);
+    }
+    let all = Declaration { only: Vec::new(), ..declaration.clone() };
+    let mut all = all.parse().map_err(ApplyError::Unparsed)?.set;
+    all.agents.retain(|agent| meant.agent(&agent.name).is_some());
+    Ok(all)
 }
 
 fn list(agents: &[AgentName]) -> String {
@@ -164,12 +180,13 @@ impl Project {
                 declared: declaration.workspace,
             });
         }
-        let before = self.declaration.parse().map_err(ApplyError::Unparsed)?;
+        let before = whole(&self.declaration)?;
         let only = declaration.only.clone();
         let declaration = if only.is_empty() { declaration } else { self.with_the_others(declaration)? };
         let parsed = declaration.parse().map_err(ApplyError::Unparsed)?;
-        let changes = compare((&before.set, &self.plan), (&parsed.set, &parsed.plan));
-        refuse_others(&changes, &only, &parsed.set)?;
+        let mut changes = compare((&before, &self.plan), (&whole(&declaration)?, &parsed.plan));
+        changes.run = differences_of_run(&self.declaration, &declaration);
+        refuse_others(&changes, &only, &parsed.set, &self.plan)?;
         let ground = Ground {
             caller: Arc::new(declaration.caller()),
             policy: declaration.policy.clone(),
@@ -187,7 +204,7 @@ impl Project {
         })?;
         let parsed = Parsed { set, plan, diagnostics, sources };
         let (equipped, admitted) = admitted.into_iter().partition(|(name, _)| lacking.contains(name));
-        let former = before.set.agents;
+        let former = before.agents;
         Ok(Prepared { declaration, parsed, ground, admitted, equipped, former, changes })
     }
 
@@ -196,11 +213,17 @@ impl Project {
         let all = Declaration { only: Vec::new(), ..declaration.clone() };
         let all = all.parse().map_err(ApplyError::Unparsed)?;
         let running: Vec<AgentName> = self.plan.nodes().iter().map(|node| node.agent.clone()).collect();
+        // Those that are named may be fewer than before.
+        let is_named = |name: &AgentName| {
+            declaration.only.iter().any(|named| named.select(running.iter()).contains(&name))
+        };
+        let is_gone = |name: &AgentName| all.set.agent(name).is_none();
         let gone: Vec<AgentName> =
-            running.iter().filter(|name| all.set.agent(name).is_none()).cloned().collect();
+            running.iter().filter(|name| is_gone(name) && !is_named(name)).cloned().collect();
         if !gone.is_empty() {
             return Err(ApplyError::Others { agents: gone });
         }
+        let running: Vec<AgentName> = running.iter().filter(|name| !is_gone(name)).cloned().collect();
         let only = declaration.only.iter().cloned().chain(running.into_iter().map(AgentPattern::from));
         let environment =
             self.declaration.environment.clone().into_iter().chain(declaration.environment.clone());
@@ -235,11 +258,14 @@ impl Project {
     /// now on, also to agents that do not change: the daemon before may have known more than was ever on a disk.
     fn heed(&mut self, Prepared { declaration, parsed, former, .. }: &Prepared) {
         let Declaration { max_concurrent, pressure, .. } = *declaration;
+        self.plan.take_ends_of(&parsed.plan);
         self.limits.max_concurrent = max_concurrent.and_then(NonZeroUsize::new);
         self.queue.set_limits(pressure);
         let mut environment = self.declaration.environment.clone();
         environment.extend(declaration.environment.clone());
-        let heeded = Declaration { max_concurrent, pressure, environment, ..(*self.declaration).clone() };
+        let stop = declaration.stop.clone();
+        let heeded =
+            Declaration { max_concurrent, pressure, stop, environment, ..(*self.declaration).clone() };
         self.ground.caller = Arc::new(heeded.caller());
         if heeded != *self.declaration {
             // Until the change is done, and for good when it fails, the former agents need what they name.
@@ -259,9 +285,12 @@ impl Project {
 
     /// Those that had to go are gone.
     pub(super) async fn change(&mut self, change: Change, by: &str) {
-        let Change { prepared, answer, .. } = change;
+        let Change { prepared, answer, undone } = change;
         let changes = prepared.changes.clone();
         let outcome = self.become_of(prepared, by).await;
+        if outcome.is_ok() {
+            self.begin_called(&undone, by);
+        }
         let _ = answer.send(outcome.map(|()| changes).map_err(ApplyError::Refused));
     }
 
@@ -292,6 +321,21 @@ impl Project {
         self.follow_only(|agent| unchanged.contains(agent));
         self.follow(&set.agents, &HashMap::new());
         Ok(())
+    }
+
+    /// Those that somebody had started by hand, and that were stopped for the change, do not wait for that again.
+    fn begin_called(&mut self, undone: &BTreeMap<AgentName, Awaits>, by: &str) {
+        let of_person = |agent: &AgentName| {
+            let at = self.plan.position(agent);
+            at.is_some_and(|at| self.plan.nodes()[at].start == Start::Manual)
+        };
+        let begun = undone.iter().filter(|(_, awaits)| **awaits != Awaits::Clock).map(|(agent, _)| agent);
+        let begun: Vec<AgentName> = begun.filter(|agent| of_person(agent)).cloned().collect();
+        for agent in begun {
+            let called = EventKind::AgentRequeued { by: by.to_owned(), awaits: Awaits::Dependencies };
+            drop(self.journal.record(Some(agent.clone()), called));
+            self.call(&agent);
+        }
     }
 
     /// Takes over what of these agents is another without touching their processes.
@@ -340,15 +384,39 @@ fn compare((before, old): (&Set, &Plan), (after, new): (&Set, &Plan)) -> Changes
 }
 
 /// With `--only`, nothing happens to agents that were not named.
-fn refuse_others(changes: &Changes, only: &[AgentPattern], set: &Set) -> Result<(), ApplyError> {
+fn refuse_others(
+    changes: &Changes,
+    only: &[AgentPattern],
+    set: &Set,
+    running: &Plan,
+) -> Result<(), ApplyError> {
     if only.is_empty() {
         return Ok(());
     }
     let chosen = set.clone().only(only).map(|set| set.agents).unwrap_or_default();
-    let is_other = |name: &&AgentName| chosen.iter().all(|agent| agent.name != **name);
+    let known = || running.nodes().iter().map(|node| &node.agent);
+    let is_named = |name: &AgentName| only.iter().any(|named| named.select(known()).contains(&name));
+    let is_other = |name: &&AgentName| !is_named(name) && chosen.iter().all(|agent| agent.name != **name);
     let touched = changes.changed.iter().chain(&changes.adjusted).chain(&changes.removed);
     let agents: Vec<AgentName> = touched.filter(is_other).cloned().collect();
     if agents.is_empty() { Ok(()) } else { Err(ApplyError::Others { agents }) }
+}
+
+/// What another declaration says of the run itself: that counts at once, for all its agents.
+fn differences_of_run(before: &Declaration, after: &Declaration) -> Vec<String> {
+    let mut found = Vec::new();
+    if before.stop.fail_fast != after.stop.fail_fast {
+        found.push(format!("--fail-fast is {}", if after.stop.fail_fast { "on" } else { "off" }));
+    }
+    if before.stop.exit_code_from != after.stop.exit_code_from {
+        let agent = after.stop.exit_code_from.as_ref().map_or("nobody", AgentName::as_str);
+        found.push(format!("--exit-code-from is {agent}"));
+    }
+    if before.max_concurrent != after.max_concurrent {
+        let most = after.max_concurrent.map_or_else(|| "not limited".to_owned(), |most| most.to_string());
+        found.push(format!("--max-concurrent is {most}"));
+    }
+    found
 }
 
 /// What a difference means for an agent that runs.

@@ -96,6 +96,7 @@ impl Parts {
             ground: self.ground,
             span: self.span,
         };
+        project.recall_dependents();
         project.follow(agents, last_seen);
         Opened { project, handle }
     }

@@ -145,7 +145,11 @@ impl Project {
                 self.begin_batch(agents, by, Then::Nothing);
             }
             Request::Start => return self.start_all(agents, by).await,
-            Request::Restart => self.begin_batch(agents, by, Then::BeginAnew),
+            Request::Restart => {
+                let followers: Vec<AgentName> =
+                    agents.iter().flat_map(|agent| self.engaged_followers(agent)).collect();
+                self.begin_batch(agents.into_iter().chain(followers).collect(), by, Then::BeginAnew);
+            }
         }
         Ok(())
     }
@@ -166,12 +170,17 @@ impl Project {
                         let called = EventKind::AgentRequeued { by: by.to_owned(), awaits };
                         drop(self.journal.record(Some(agent.clone()), called));
                     }
-                    self.call(&agent);
+                    self.call_with_followers(&agent, by).await;
                     self.queue.call(&agent);
                 }
                 Some(AgentState::Stopping { .. }) => stopping.push(agent),
                 // Its end may not be in the journal yet.
                 Some(_) if !self.is_over_for(&agent) => stopping.push(agent),
+                // It would write over what these are reading.
+                _ if !self.engaged_followers(&agent).is_empty() => {
+                    let agents = self.pipeline(&agent);
+                    self.batches.push(Batch { agents, by: by.to_owned(), then: Then::BeginAnewAtItsEnd });
+                }
                 _ => drop(anew.insert(agent)),
             }
         }
@@ -220,7 +229,7 @@ impl Project {
         let is_decided = self.state.ending().is_some() && self.parting == Parting::ForGood;
         // A run that another daemon may go on with ends there too.
         if !is_decided && !self.state.ends_by_itself() {
-            drop(self.journal.record(None, EventKind::RunEnding { by: by.to_owned() }));
+            drop(self.journal.record(None, EventKind::RunEnding { by: by.to_owned(), end_of: None }));
         }
         self.parting = Parting::ForGood;
         // What was to follow a stop does not any more; whoever waits for a change hears that the run is over.

@@ -25,6 +25,17 @@ impl Project {
         }
     }
 
+    /// Finds out, of a run that another daemon began, whose next life waits, and who begins anew when what it waits for is back.
+    pub(super) fn recall_dependents(&mut self) {
+        let lacks = |agent: &AgentName| !self.state.may_restart(&self.plan, agent);
+        let names = self.plan.nodes().iter().map(|node| &node.agent);
+        self.held_back = names.filter(|agent| lacks(agent)).cloned().collect();
+        let waits = |agent: &&toka_core::AgentStatus| {
+            matches!(agent.state, AgentState::Quarantined { .. }) && agent.waits.is_some()
+        };
+        self.recovering = self.status.agents().iter().filter(waits).map(|agent| agent.name.clone()).collect();
+    }
+
     fn hold_or_free(&mut self, agent: &AgentName) {
         let may_restart = self.state.may_restart(&self.plan, agent);
         let changed =
@@ -68,11 +79,14 @@ impl Project {
 
     /// Records once that the end of an agent ends the run, where the journal does not tell that by the ends of all others.
     pub(super) fn tell_ending(&mut self) {
-        if self.state.stopped_at_end_of().is_some() && !self.state.ends_by_itself() && !self.told_ending {
-            self.told_ending = true;
-            if let Some(by) = self.state.ending() {
-                drop(self.journal.record(None, EventKind::RunEnding { by: by.to_owned() }));
-            }
+        let Some(agent) = self.state.stopped_at_end_of() else { return };
+        if self.state.ends_by_itself() || self.told_ending {
+            return;
+        }
+        self.told_ending = true;
+        if let Some(by) = self.state.ending() {
+            let ending = EventKind::RunEnding { by: by.to_owned(), end_of: Some(agent.clone()) };
+            drop(self.journal.record(None, ending));
         }
     }
 }

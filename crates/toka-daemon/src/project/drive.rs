@@ -47,6 +47,8 @@ impl Project {
 
     async fn attend(&mut self) {
         while !self.is_over() {
+            // Before anybody of them ends, too: one that has not started ends at once.
+            self.hold_while_some_come_back();
             self.advance_batches().await;
             self.hold_while_some_come_back();
             for action in next_actions(&self.plan, &self.state, &self.limits) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use toka_core::event::Awaits;
 use toka_core::restart::Lives;
 use toka_core::{AgentName, AgentState, Event, EventKind, Exit, RunStatus};
-use toka_runtime::{Adopted, AdoptedProcess, AdoptedTask, Said};
+use toka_runtime::{Adopted, AdoptedProcess, AdoptedTask, Restarts, Said};
 use toka_workstream::{Agent, Start};
 
 use super::exec::Left;
@@ -146,6 +146,7 @@ impl Recalled {
             lives: history.lives(age, restarts, now_ms),
             // A clock that was set back makes no wait longer than it was to be.
             next_life: next.map(|next| since(now_ms, next).min(Duration::from_millis(history.delay_ms))),
+            restarts: Restarts::Free,
             tasks: history.tasks(now_ms),
             begun: history.begun,
             said: history.said,

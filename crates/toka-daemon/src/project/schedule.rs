@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use toka_core::schedule::{Busy, Move, SkipReason};
 use toka_core::{AgentName, AgentState, CatchUp, EventKind, Exit, Request};
 use toka_store::{Filter, Reader};
-use toka_workstream::Agent;
+use toka_workstream::{Agent, Start};
 
 use super::Project;
 use super::batch::{Batch, Then};
@@ -168,26 +168,52 @@ impl Project {
         if is_over || self.state.waits_to_be_called(&self.plan, agent) { Busy::Idle } else { Busy::Running }
     }
 
-    /// A task that still works on what the last run of `agent` left: a new run would change that under its hands.
+    /// The first task that still works on what the last run of `agent` left, or is about to: a new run would change that under
+    /// its hands.
     fn running_follower(&self, agent: &AgentName) -> Option<AgentName> {
-        let is_alive =
-            |name: &AgentName| self.state.state_of(&self.plan, name).is_some_and(AgentState::is_alive);
-        self.plan.followers(agent).into_iter().find(is_alive)
+        self.engaged_followers(agent).into_iter().next()
     }
 
-    /// The agent with the tasks that follow it: when all are gone, it begins anew with them.
-    fn pipeline(&self, agent: &AgentName) -> BTreeSet<AgentName> {
-        let running = self
-            .plan
-            .followers(agent)
-            .into_iter()
-            .filter(|name| self.state.state_of(&self.plan, name).is_some_and(AgentState::is_alive));
-        running.chain([agent.clone()]).collect()
+    /// The tasks that follow `agent` and have not ended, in the order of the plan: those that run, and those that start when
+    /// what they wait for is done, which is under way.
+    pub(super) fn engaged_followers(&self, agent: &AgentName) -> Vec<AgentName> {
+        let state_of = |name: &AgentName| self.state.state_of(&self.plan, name);
+        let is_alive = |name: &AgentName| state_of(name).is_some_and(AgentState::is_alive);
+        let mut engaged: Vec<AgentName> = Vec::new();
+        for name in self.plan.followers(agent) {
+            let is_pending = state_of(&name) == Some(&AgentState::Pending);
+            let is_next = is_pending
+                && match self.state.waits_for(&self.plan, &name) {
+                    None => !self.state.waits_to_be_called(&self.plan, &name),
+                    Some(unmet) => is_alive(&unmet.on) || engaged.contains(&unmet.on),
+                };
+            if is_next || is_alive(&name) {
+                engaged.push(name);
+            }
+        }
+        engaged
+    }
+
+    /// The agent with the tasks that follow it and have not ended: when all are gone, it begins anew with them.
+    pub(super) fn pipeline(&self, agent: &AgentName) -> BTreeSet<AgentName> {
+        self.engaged_followers(agent).into_iter().chain([agent.clone()]).collect()
+    }
+
+    /// An agent that has waited for its time, or for somebody, waits for its gates from now on, and all that follow it wait for
+    /// it again.
+    pub(super) async fn call_with_followers(&mut self, agent: &AgentName, by: &str) {
+        self.call(agent);
+        let ended =
+            |name: &AgentName| self.state.state_of(&self.plan, name).is_some_and(AgentState::is_final);
+        let followers: BTreeSet<AgentName> = self.plan.followers(agent).into_iter().filter(ended).collect();
+        if !followers.is_empty() {
+            self.come_back(followers, by).await;
+        }
     }
 
     async fn start_by_clock(&mut self, agent: &AgentName) {
         if self.state.waits_to_be_called(&self.plan, agent) {
-            self.call(agent);
+            self.call_with_followers(agent, CLOCK).await;
         } else if self.is_over_for(agent) {
             self.come_back(BTreeSet::from([agent.clone()]), CLOCK).await;
         } else {
@@ -209,7 +235,9 @@ impl Project {
 
     /// One that waits for the clock again, and whose times were over meanwhile, need not wait.
     pub(super) fn forgo_without_times(&mut self, agent: &AgentName) {
-        if !self.clock.timetable.has(agent) {
+        let at = self.plan.position(agent);
+        let is_timed = at.is_some_and(|at| self.plan.nodes()[at].start == Start::Clock);
+        if is_timed && !self.clock.timetable.has(agent) {
             self.forgo(agent);
         }
     }

@@ -52,7 +52,7 @@ pub async fn end_unattended(
     let (path, stamp) = (journal_in(&root), Stamp { project: project.clone(), run });
     let journal = Journal::open(&path, stamp, Vec::new())
         .map_err(|source| RunError::Journal { path: path.clone(), source })?;
-    drop(journal.record(None, EventKind::RunEnding { by: by.to_owned() }));
+    drop(journal.record(None, EventKind::RunEnding { by: by.to_owned(), end_of: None }));
     for agent in status.agents().iter().filter(|agent| !agent.state.is_final()) {
         let (duration_ms, usage) = (0, Usage::default());
         let ended = EventKind::AgentEnded { exit: Exit::Unknown, duration_ms, usage };

@@ -19,13 +19,14 @@ fn under_way(task: AdoptedTask, now: Instant) -> RunningTask {
 impl<P: Processes> Actor<P> {
     /// Goes on with a life.
     pub(super) async fn adopt(&mut self, adopted: Adopted) {
-        let Adopted { state, process, age, life, ran, lives, next_life, tasks, begun, said } = adopted;
+        let Adopted { state, process, age, life, ran, lives, next_life, tasks, begun, said, restarts } =
+            adopted;
         let now = Instant::now();
         (self.leaves, self.succeeds) = (begun, Succeeds::Another);
         self.tasks = tasks.into_iter().map(|task| (task.index, under_way(task, now))).collect();
         self.born = now.checked_sub(age).unwrap_or(now);
         self.begun = now.checked_sub(life).unwrap_or(now);
-        self.lives = lives;
+        (self.lives, self.restarts) = (lives, restarts);
         match (&state, process) {
             (AgentState::Backoff { .. }, _) => {
                 self.state = state;

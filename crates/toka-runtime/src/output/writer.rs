@@ -384,7 +384,11 @@ impl LogWriter {
         }
         // Under another name everything is still there.
         let is_kept = known.nlink() > 0 && !was_emptied;
-        let gone = if is_kept { 0 } else { self.offset - known.len().min(self.offset) };
+        let gone = match (is_kept, known.nlink()) {
+            (true, _) => 0,
+            (false, 0) => self.offset,
+            (false, _) => self.offset - known.len().min(self.offset),
+        };
         let reopened = if is_ours { self.empty(known.len()) } else { self.reopen() };
         if let Err(error) = reopened {
             let log = self.place.path().display();

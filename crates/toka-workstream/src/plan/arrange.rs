@@ -233,6 +233,7 @@ fn node(member: &Member, wave: usize) -> Node {
         follows: false,
         serves: false,
         on_end: member.on_end,
+        ends_run: false,
         skip: member.skip.clone(),
         gates: Vec::new(),
         checks: member.checks,

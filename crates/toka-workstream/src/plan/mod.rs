@@ -55,6 +55,9 @@ pub struct Node {
     pub serves: bool,
     /// What its end means for the run.
     pub on_end: OnEnd,
+    /// Whether any end of it is that of the run, also one that somebody asked for (`--exit-code-from`).
+    #[serde(skip)]
+    pub ends_run: bool,
     /// Why it is skipped instead of started, if there is nothing that it would do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skip: Option<String>,
@@ -117,8 +120,16 @@ impl Plan {
 
     /// The end of this agent ends the run, whatever it is.
     pub fn stop_at_end_of(&mut self, agent: &AgentName) {
-        let all = OnEnd { success: AfterEnd::StopRun, failure: AfterEnd::StopRun };
-        self.nodes.iter_mut().filter(|node| node.agent == *agent).for_each(|node| node.on_end = all);
+        self.nodes.iter_mut().filter(|node| node.agent == *agent).for_each(|node| node.ends_run = true);
+    }
+
+    /// Takes over what the ends of agents mean for the run, for those that the other plan has as well.
+    pub fn take_ends_of(&mut self, other: &Self) {
+        for node in &mut self.nodes {
+            if let Some(at) = other.position(&node.agent) {
+                (node.on_end, node.ends_run) = (other.nodes[at].on_end, other.nodes[at].ends_run);
+            }
+        }
     }
 
     /// The tasks that run again after each run of `agent`, in the order of the plan: those that depend on it, at once or

@@ -172,7 +172,7 @@ fn shown(line: &Line) -> String {
     escape::for_terminal(bytes, usize::MAX)
 }
 
-/// `… 12,345 bytes were lost here: the disk was full`.
+/// `… 12,345 bytes were lost here: …`.
 fn lost(gap: &Gap) -> String {
     let digits = gap.lost.to_string();
     let mut number = String::new();
@@ -183,7 +183,7 @@ fn lost(gap: &Gap) -> String {
         number.push(digit);
     }
     let (bytes, were) = if gap.lost == 1 { ("byte", "was") } else { ("bytes", "were") };
-    format!("… {number} {bytes} {were} lost here: the disk was full")
+    format!("… {number} {bytes} {were} lost here: the disk was full, or the log was removed")
 }
 
 fn record<'l>(source: &'l Source, item: &'l Item) -> Record<'l> {
@@ -273,7 +273,7 @@ mod tests {
     fn elsewhere_the_bytes_of_one_agent_are_its_own() {
         let raw = printed(text(Palette::PLAIN, Bytes::Raw), &[source("fetch", 0)]);
         let expected: &[u8] = b"plain\nred \x1b[31m and \xff\r\n\
-            \xe2\x80\xa6 12,345 bytes were lost here: the disk was full\na long line\nopen";
+            \xe2\x80\xa6 12,345 bytes were lost here: the disk was full, or the log was removed\na long line\nopen";
         assert_eq!(raw, expected, "{}", String::from_utf8_lossy(&raw));
     }
 
