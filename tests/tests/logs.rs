@@ -20,6 +20,7 @@ as_both_users!(
     a_follower_sees_every_line_of_this_run_and_the_next,
     restarts_write_on_in_the_same_log,
     a_log_that_somebody_removes_empties_or_moves_is_begun_anew,
+    a_follower_goes_on_when_the_log_is_removed_or_emptied,
 );
 
 /// Far above what anything here takes; only a failure waits so long.
@@ -48,6 +49,36 @@ fn agent_folder(scene: &Scene, agent: &str) -> PathBuf {
 fn run(scene: &Scene, documents: &[Document]) {
     let finished = scene.toka_run(documents, &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
+}
+
+fn a_follower_goes_on_when_the_log_is_removed_or_emptied(user: User) {
+    let scene = Scene::new(user);
+    let script = "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.01; done";
+    let detached = scene.detach(&[Document::service("ticker", script)]);
+    let log = agent_folder(&scene, "ticker").join("log");
+    until(SOON, "it writes", || log.metadata().is_ok_and(|found| found.len() > 100).then_some(()));
+    let mut follower = Follower::start(&scene, &["ticker"]);
+    let number = |line: String| line.strip_prefix("line ").and_then(|number| number.parse::<u32>().ok());
+    let next = |follower: &mut Follower| loop {
+        if let Some(number) = number(follower.next()) {
+            return number;
+        }
+    };
+    let mut last = next(&mut follower);
+    for harm in ["remove", "empty", "remove"] {
+        match harm {
+            "remove" => std::fs::remove_file(&log).expect("removed"),
+            _ => drop(std::fs::File::options().write(true).truncate(true).open(&log).expect("emptied")),
+        }
+        // Long enough that more of them come from the new one than can have been read before.
+        for _ in 0..50 {
+            let number = next(&mut follower);
+            assert!(number > last, "{harm}: {number} after {last}");
+            last = number;
+        }
+    }
+    detached.toka(&["stop", "ticker"]);
+    follower.end(Signal::SIGINT);
 }
 
 fn a_log_that_somebody_removes_empties_or_moves_is_begun_anew(user: User) {
@@ -332,7 +363,7 @@ fn what_a_full_disk_cost_is_shown_where_it_is_missing() {
     }
     let (_scene, finished) = on_a_small_disk("400k", Document::shell("talker", "seq 1 300000"), &[]);
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-    let is_gap = |line: &str| line.contains("lost here: the disk was full");
+    let is_gap = |line: &str| line.contains("lost here: the disk was full, or");
     let lines: Vec<&str> = finished.stdout.lines().collect();
     let gap = lines.iter().position(|line| is_gap(line));
     let gap = gap.unwrap_or_else(|| panic!("{:?}", lines.last()));

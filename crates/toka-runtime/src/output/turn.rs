@@ -83,6 +83,21 @@ pub(super) fn turn(path: &Path, mark: Mark) -> io::Result<Current> {
     Ok(current)
 }
 
+/// Begins the log after `mark`, whose file somebody has removed, emptied or put elsewhere. What lies in its place with anything in
+/// it becomes an older log, of nobody's run.
+///
+/// # Errors
+/// When a file cannot be made or renamed.
+pub(super) fn begin_after(path: &Path, mark: Mark) -> io::Result<Current> {
+    remove(&index_path(path))?;
+    if path.symlink_metadata().is_ok() {
+        open_index(path)?;
+        set_aside(path, None)?;
+    }
+    let number = next_number(path, mark.run)?.max(mark.number + 1);
+    make(path, Mark { number, ..mark })
+}
+
 /// Does what was left of a turn that was broken off.
 fn finish(path: &Path) -> io::Result<()> {
     let index = index_path(path);

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{SpliceFFlags, splice};
 use toka_core::{LogPolicy, WhenFull};
 
-use super::index::{Batch, Gap, MAGIC, Mark, RECORD, Stream};
+use super::index::{Batch, Gap, MAGIC, Mark, Stream};
 use super::place::LogPlace;
 use super::turn::{self, Current};
 use super::{index_path, now_ms};
@@ -389,7 +389,7 @@ impl LogWriter {
             (false, 0) => self.offset,
             (false, _) => self.offset - known.len().min(self.offset),
         };
-        let reopened = if is_ours { self.empty(known.len()) } else { self.reopen() };
+        let reopened = self.reopen();
         if let Err(error) = reopened {
             let log = self.place.path().display();
             tracing::warn!(%log, %error, "the log was removed, and no new one could be begun");
@@ -399,18 +399,17 @@ impl LogWriter {
         Some(gone)
     }
 
-    /// The same file with less in it: nothing is known of what is left.
-    fn empty(&mut self, length: u64) -> io::Result<()> {
-        let head = if self.rotation.is_some() { 2 * RECORD as u64 } else { MAGIC.len() as u64 };
-        self.index.set_len(head)?;
-        (self.offset, self.index_offset, self.missing) = (length, head, None);
-        Ok(())
-    }
-
     fn reopen(&mut self) -> io::Result<()> {
-        let next = Self::open(&self.place)?;
-        (self.log, self.index, self.rotation) = (next.log, next.index, next.rotation);
-        (self.offset, self.index_offset, self.missing) = (next.offset, next.index_offset, None);
+        let Some(rotation) = self.rotation else {
+            let next = Self::create(&self.place)?;
+            (self.log, self.index) = (next.log, next.index);
+            (self.offset, self.index_offset, self.missing) = (next.offset, next.index_offset, None);
+            return Ok(());
+        };
+        let current = turn::begin_after(self.place.path(), rotation.mark)?;
+        self.rotation = Some(Rotation { mark: current.mark, since_ms: None, retry_at: 0, ..rotation });
+        (self.log, self.index) = (current.log, current.index);
+        (self.offset, self.index_offset, self.missing) = (current.length, current.index_length, None);
         Ok(())
     }
 
