@@ -23,7 +23,14 @@ as_both_users!(
     who_follows_a_scheduled_task_runs_again_after_it,
     the_next_life_waits_for_what_has_to_be_ready,
     one_that_was_given_up_while_its_dependency_was_away_comes_back,
+    one_that_was_given_up_before_its_dependency_went_stays_so,
+    a_command_tells_what_an_agent_waits_for,
+    a_stop_of_a_scheduled_agent_tells_that_its_schedule_goes_on,
     replicas_are_meant_by_their_common_name_and_by_patterns,
+    a_shell_is_offered_the_names_of_what_runs,
+    one_that_waits_and_begins_anew_blocks_nobody,
+    a_queued_time_waits_for_all_that_follow,
+    whoever_starts_the_first_starts_all_that_follow,
 );
 
 fn exit_code_of(finished: &Finished, expected: i32) {
@@ -337,6 +344,72 @@ fn one_that_was_given_up_while_its_dependency_was_away_comes_back(user: User) {
     assert!(events.contains("begins anew, asked for by recovery"), "{events}");
 }
 
+fn one_that_was_given_up_before_its_dependency_went_stays_so(user: User) {
+    let scene = Scene::new(user);
+    scene.write(&scene.workspace().join("up"), "");
+    let [web, worker] = fragile();
+    let ends = worker.replaced("while test -e up; do sleep 0.02; done; exit 1", "exit 1");
+    let detached = scene.detach(&[web, ends.replaced("max_restarts: 1", "max_restarts: 0")]);
+    until(LONG, "it is given up", || (detached.state("worker") == "quarantined").then_some(()));
+    let stopped = detached.toka(&["stop", "web"]);
+    assert!(stopped.stdout.contains("web  stopped"), "{stopped:#?}");
+    let worker = detached.inspect("worker");
+    assert!(worker["waits"].is_null(), "nothing brings it back: {worker:#}");
+    // A person brings it back, and what it needs with it; how it ended before is not how this start went.
+    let started = detached.toka(&["start", "--no-wait", "worker"]);
+    assert!(!started.stdout.contains("exit code 1"), "{started:#?}");
+    until(LONG, "both ran", || (detached.inspect("worker")["requeues"] == 1).then_some(()));
+}
+
+fn a_command_tells_what_an_agent_waits_for(user: User) {
+    let scene = Scene::new(user);
+    let [web, worker] = fragile();
+    let detached = scene.detach(&[web, worker]);
+    let why = "waits: web is not ready";
+    for words in [&["start", "--no-wait", "worker"][..], &["restart", "--no-wait", "worker"]] {
+        let told = detached.toka(words);
+        assert!(flat(&told.stdout).contains(why), "{words:?}: {told:#?}");
+    }
+    // One that waits for its end tells it meanwhile.
+    detached.toka(&["stop", "worker"]);
+    let waited = detached.try_toka(&["start", "--timeout", "3s", "worker"]);
+    assert!(flat(&waited.stderr).contains(why), "{waited:#?}");
+    exit_code_of(&waited, 124);
+}
+
+fn a_stop_of_a_scheduled_agent_tells_that_its_schedule_goes_on(user: User) {
+    let scene = Scene::new(user);
+    let nightly = Document::shell("nightly", "true").spec("schedule: {cron: \"0 3 * * *\"}");
+    let detached = scene.detach(&[nightly]);
+    detached.toka(&["start", "nightly"]);
+    until(LONG, "it has ended", || (detached.state("nightly") == "ended").then_some(()));
+    let stopped = detached.toka(&["stop", "nightly"]);
+    assert_eq!(flat(&stopped.stdout), "nightly has ended already; its schedule goes on");
+}
+
+/// The registration scripts of shells ask like this.
+fn a_shell_is_offered_the_names_of_what_runs(user: User) {
+    let scene = Scene::new(user);
+    let _detached =
+        scene.detach(&[Document::service("web", "sleep 600"), Document::service("db", "sleep 600")]);
+    let toka = toka_binary().to_str().expect("a path of a test is text").to_owned();
+    let state = scene.state();
+    let state = state.to_str().expect("a path of a test is text");
+    let offered = |words: &[&str]| {
+        let index = format!("_CLAP_COMPLETE_INDEX={}", words.len());
+        let ask = ["env", "TOKA_COMPLETE=bash", &index, "_CLAP_IFS=\n", &toka, "--", "toka"];
+        let shown = scene.run(&[&ask[..], words].concat()).success();
+        shown.lines().map(ToOwned::to_owned).collect::<Vec<String>>()
+    };
+    let agents = offered(&["stop", "--state-dir", state, ""]);
+    assert!(agents.starts_with(&["db".to_owned(), "web".to_owned()]), "{agents:?}");
+    assert_eq!(offered(&["stop", "--state-dir", state, "w"]), ["web"]);
+    assert_eq!(offered(&["stop", "--state-dir", state, "--project", ""]), [scene.name()]);
+    let with_project = format!("{}/web", scene.name());
+    assert_eq!(offered(&["stop", "--state-dir", state, &with_project]), [with_project.as_str()]);
+    assert_eq!(offered(&["explain", "spec.restart.ma"]), ["spec.restart.max_restarts"]);
+}
+
 fn replicas_are_meant_by_their_common_name_and_by_patterns(user: User) {
     let scene = Scene::new(user);
     let worker = Document::service("worker", "echo hi; sleep 600")
@@ -381,4 +454,80 @@ fn replicas_are_meant_by_their_common_name_and_by_patterns(user: User) {
     assert!(several.stderr.contains("worker means 2 agents: worker-1, worker-2"), "{several:#?}");
     let unknown = detached.try_toka(&["stop", "wroker"]);
     exit_code_of(&unknown, 2);
+}
+
+fn one_that_waits_and_begins_anew_blocks_nobody(user: User) {
+    let scene = Scene::new(user);
+    let agents = |script: &str| {
+        [
+            Document::shell("slow", "until [ -e ~/go ]; do sleep 0.02; done"),
+            Document::shell("x", script).after(&["slow"]),
+            Document::shell("y", "true").after(&["x"]),
+        ]
+    };
+    let detached = scene.detach(&agents("true"));
+    until(LONG, "slow runs", || (detached.state("slow") == "running").then_some(()));
+    let applied = scene.apply(&agents("echo other"), &[]);
+    assert!(applied.stdout.contains("~ x  restarts: spec.process"), "{applied:#?}");
+    let home = scene.state().join("projects").join(scene.name()).join("agents/slow/home");
+    scene.write(&home.join("go"), "");
+    until(LONG, "y has ended", || (detached.state("y") == "ended").then_some(()));
+    assert_eq!(detached.inspect("y")["exit"]["code"], 0);
+}
+
+fn order_of(finished: &Finished) -> Vec<String> {
+    let told = finished.events().into_iter().filter(|event| event["type"] == "agent_starting");
+    told.map(|event| event["agent"].as_str().expect("a name").to_owned()).collect()
+}
+
+fn a_queued_time_waits_for_all_that_follow(user: User) {
+    let scene = Scene::new(user);
+    let agents = [
+        Document::shell("extract", "sleep 1.2").spec("schedule: {cron: \"* * * * * *\", overlap: queue}"),
+        Document::shell("load", "sleep 0.3").after(&["extract"]),
+        Document::shell("report", "true").after(&["load"]),
+    ];
+    let mut running = scene.start(&agents, &[]);
+    let mut last = 0;
+    for _ in 0..2 {
+        let ended = running.wait_until("the last one has ended", |event| {
+            let is_later = event["seq"].as_u64().is_some_and(|seq| seq > last);
+            is_later && event["type"] == "agent_ended" && event["agent"] == "report"
+        });
+        last = ended["seq"].as_u64().expect("a number");
+    }
+    running.signal(nix::sys::signal::Signal::SIGTERM);
+    let order = order_of(&running.finish());
+    for life in order.chunks_exact(3) {
+        assert_eq!(life, ["extract", "load", "report"], "{order:?}");
+    }
+}
+
+fn whoever_starts_the_first_starts_all_that_follow(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[
+        Document::shell("extract", "true").spec("schedule: \"@yearly\""),
+        Document::shell("load", "until [ -e ~/go ]; do sleep 0.02; done; rm ~/go").after(&["extract"]),
+        Document::bare("idle").section("tasks: {conditional: {x: [{description: d, run: \"true\"}]}}"),
+    ]);
+    let starts = |agent: &str| {
+        let events = detached.toka(&["events", "--json", agent]).events();
+        events.iter().filter(|event| event["type"] == "agent_starting").count()
+    };
+    let home = scene.state().join("projects").join(scene.name()).join("agents/load/home");
+    detached.toka(&["start", "extract"]);
+    until(LONG, "load runs", || (detached.state("load") == "running").then_some(()));
+    // While it works on what was there, nothing is changed under its hands.
+    detached.toka(&["start", "--no-wait", "extract"]);
+    assert_eq!(starts("extract"), 1);
+    scene.write(&home.join("go"), "");
+    until(LONG, "both have begun anew", || (starts("load") == 2).then_some(()));
+    assert_eq!(starts("extract"), 2);
+    until(LONG, "load runs", || (detached.state("load") == "running").then_some(()));
+    detached.toka(&["restart", "--no-wait", "extract"]);
+    until(LONG, "both have begun anew", || (starts("load") == 3).then_some(()));
+    assert_eq!(starts("extract"), 3);
+    // One that had nothing to do is nothing to look into.
+    let health = detached.try_toka(&["health", "idle"]);
+    exit_code_of(&health, 0);
 }

@@ -17,6 +17,9 @@ as_both_users!(
     a_run_that_nobody_drives_is_brought_down,
     what_a_daemon_has_left_already_is_brought_down_with_the_rest,
     a_project_whose_keeper_hangs_ends_when_it_goes_on,
+    what_waits_for_a_person_or_a_time_waits_for_it_in_the_next_daemon,
+    an_end_of_the_past_ends_no_run_that_was_changed_since,
+    what_waits_for_readiness_waits_for_it_in_the_next_daemon,
 );
 
 /// Ends by nothing but a file, and waits for the next in its next life.
@@ -43,6 +46,102 @@ fn release(scene: &Scene, agent: &str) {
 
 fn comes_to(detached: &Detached<'_>, agent: &str, state: &str) {
     eventually(&format!("{agent} is {state}"), || detached.state(agent) == state);
+}
+
+/// Also after a change of them, and whoever depends on them.
+fn what_waits_for_a_person_or_a_time_waits_for_it_in_the_next_daemon(user: User) {
+    let scene = Scene::new(user);
+    let agents = |script: &str| {
+        [
+            Document::shell("deploy", script).spec("start: manual"),
+            Document::shell("after", "true").after(&["deploy"]),
+            Document::shell("nightly", script).spec("schedule: {cron: '@yearly'}"),
+            Document::service("api", "exec sleep 1000"),
+        ]
+    };
+    let detached = scene.detach(&agents("true"));
+    comes_to(&detached, "api", "running");
+    let applied = scene.apply(&agents("echo other"), &[]);
+    assert_eq!(applied.code, Some(0), "{applied:#?}");
+    let all_wait = || {
+        for agent in ["deploy", "after", "nightly"] {
+            assert_eq!(
+                (detached.state(agent).as_str(), starts_of(&detached, agent)),
+                ("pending", 0),
+                "{agent}"
+            );
+        }
+    };
+    all_wait();
+    kill_daemon(&scene);
+    serve_again(&scene);
+    comes_to(&detached, "api", "running");
+    all_wait();
+    terminate_and_wait(&scene);
+    serve_again(&scene);
+    comes_to(&detached, "api", "running");
+    all_wait();
+    detached.toka(&["start", "deploy"]);
+    comes_to(&detached, "after", "ended");
+}
+
+fn an_end_of_the_past_ends_no_run_that_was_changed_since(user: User) {
+    let scene = Scene::new(user);
+    let agents = |more: &str| {
+        [Document::shell("fails", "exit 1").spec(more), Document::service("api", "exec sleep 1000")]
+    };
+    let detached = scene.detach(&agents("description: before"));
+    comes_to(&detached, "fails", "ended");
+    comes_to(&detached, "api", "running");
+    let applied = scene.apply(&agents("on_end: {failure: stop-run}"), &["--fail-fast"]);
+    assert!(applied.stdout.contains("= fails  goes on: spec.description, spec.on_end"), "{applied:#?}");
+    assert!(applied.stdout.contains("= --fail-fast is on"), "{applied:#?}");
+    kill_daemon(&scene);
+    serve_again(&scene);
+    comes_to(&detached, "api", "running");
+    assert_eq!(starts_of(&detached, "api"), 1);
+    // What happens from now on counts.
+    detached.try_toka(&["start", "--no-wait", "fails"]);
+    is_over(&scene);
+}
+
+fn is_over(scene: &Scene) {
+    eventually("the run is over", || scene.toka(&["ps", "--quiet"]).stdout.is_empty());
+}
+
+fn what_waits_for_readiness_waits_for_it_in_the_next_daemon(user: User) {
+    let scene = Scene::new(user);
+    let up = scene.workspace().join("up");
+    scene.write(&up, "");
+    let reads = "security: {capabilities_required: [filesystem-read]}";
+    let probe = "readiness_probe: {exec: {command: [test, -e, up]}, period: 50ms, failure_threshold: 1}";
+    let needs = |name: &str, restart: &str| {
+        Document::service(name, "while test -e up; do sleep 0.02; done; exit 1")
+            .spec(restart)
+            .section("dependencies: {required: {db: {condition: ready}}}")
+            .section(reads)
+    };
+    let detached = scene.detach(&[
+        Document::service("db", "exec sleep 1000").spec(probe).section(reads),
+        needs("api", "restart: {policy: always, max_restarts: 0}"),
+        needs("page", "restart: {policy: always, backoff: {initial: 300ms}}"),
+    ]);
+    for agent in ["api", "page"] {
+        comes_to(&detached, agent, "running");
+    }
+    std::fs::remove_file(&up).expect("removed");
+    comes_to(&detached, "api", "quarantined");
+    eventually("page waits", || !detached.inspect("page")["waits"].is_null());
+    kill_daemon(&scene);
+    serve_again(&scene);
+    comes_to(&detached, "api", "quarantined");
+    comes_to(&detached, "page", "backoff");
+    assert_eq!(starts_of(&detached, "page"), 1, "it does not try while db is away");
+    scene.write(&up, "");
+    for agent in ["api", "page"] {
+        comes_to(&detached, agent, "running");
+        assert_eq!(starts_of(&detached, agent), 2, "{agent}");
+    }
 }
 
 fn what_a_person_stopped_the_clock_owns_or_nobody_restarts_stays_so(user: User) {

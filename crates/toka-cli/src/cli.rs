@@ -34,7 +34,7 @@ pub(crate) enum Command {
     Logs(commands::logs::Args),
     /// Write a commented workstream file to start from
     Init(commands::init::Args),
-    /// Explain a diagnostic's code, or a topic
+    /// Explain a diagnostic's code, a key of the workstream file, or a topic
     Explain(commands::explain::Args),
     /// Print the JSON Schema of workstream files
     Schema(commands::schema::Args),

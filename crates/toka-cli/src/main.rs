@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Some("__probe") => return commands::probe::run(),
         _ => {}
     }
+    commands::completions::answer();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return told_by_clap(&error),

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::request::{Decision, DenyReason, Request};
-use crate::{AgentName, AgentState};
+use crate::{AgentName, AgentState, Unmet};
 
 /// Something to be done about agents of a project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +83,12 @@ pub struct Done {
     /// Where it is now.
     #[serde(flatten)]
     pub state: AgentState,
+    /// What it waits for before it begins, as far as that is another agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Box<Unmet>>,
+    /// When the clock starts it next, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_due_ms: Option<i64>,
 }
 
 /// What became of a command.

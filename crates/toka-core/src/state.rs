@@ -158,7 +158,10 @@ impl AgentState {
             }
             (state, H::Requeued) if state.is_final() => Self::Pending,
             (_, H::Restarting { restarts }) if self.may_come_back() => Self::Backoff { restarts: *restarts },
-            (_, H::GivenUp { exit, restarts }) if self.may_come_back() => {
+            // Its supervisor had given it up before it heard of a stop, and says no more.
+            (state, H::GivenUp { exit, restarts })
+                if state.may_come_back() || matches!(state, Self::Stopping { .. }) =>
+            {
                 Self::Quarantined { exit: exit.clone(), restarts: *restarts }
             }
             (Self::Running { pid, .. }, H::BecameReady) => Self::Running { pid: *pid, ready: true },
@@ -217,7 +220,7 @@ impl AgentState {
             (EventKind::AgentRestarting { restarts, .. }, state) if !state.is_asked_to_stop() => {
                 Some(Happening::Restarting { restarts: *restarts })
             }
-            (EventKind::AgentQuarantined { exit, restarts, .. }, state) if !state.is_asked_to_stop() => {
+            (EventKind::AgentQuarantined { exit, restarts, .. }, _) => {
                 Some(Happening::GivenUp { exit: exit.clone(), restarts: *restarts })
             }
             (EventKind::AgentPaused, Self::Running { .. }) => Some(Happening::Frozen),
@@ -358,6 +361,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Both happened at once: the stop was asked for, and the supervisor had given the agent up before it heard of that. It
+    /// tells no other end.
+    #[test]
+    fn one_that_was_given_up_while_it_was_asked_to_stop_has_come_to_its_end() {
+        let stopping = AgentState::Stopping { exit: Exit::stopped("operator") };
+        let given_up = EventKind::AgentQuarantined {
+            exit: Exit::Code { code: 1 },
+            duration_ms: 1,
+            usage: crate::event::Usage::default(),
+            restarts: 0,
+        };
+        let happening = stopping.happening(&given_up).expect("it tells something");
+        let next = stopping.on(happening).expect("a legal step");
+        assert_eq!(next, AgentState::Quarantined { exit: Exit::Code { code: 1 }, restarts: 0 });
     }
 
     #[test]

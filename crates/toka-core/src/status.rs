@@ -344,10 +344,10 @@ pub struct RunStatus {
 }
 
 impl RunStatus {
-    /// Says what an agent waits for, to whoever asks now.
-    pub fn waits(&mut self, agent: &AgentName, unmet: Box<Unmet>) {
+    /// Says what an agent waits for, or that it waits for nobody, to whoever asks now.
+    pub fn waits(&mut self, agent: &AgentName, unmet: Option<Box<Unmet>>) {
         if let Some(status) = self.agents.iter_mut().find(|status| status.name == *agent) {
-            status.waits = Some(unmet);
+            status.waits = unmet;
         }
     }
 

@@ -467,7 +467,7 @@ impl RunState {
             AgentState::Backoff { .. } => self.lost_level(node)?,
             _ => return None,
         };
-        Some(unmet(plan, shut, &self.agents[shut.position].state))
+        Some(unmet(plan, shut, &self.agents[shut.position]))
     }
 
     /// Whether the next life of an agent may begin: what it requires to be ready is. Other conditions were met once and stay
@@ -479,7 +479,7 @@ impl RunState {
     /// What an agent requires to be ready and is not, whatever the agent does.
     pub fn lacks_ready(&self, plan: &Plan, agent: &AgentName) -> Option<Unmet> {
         let gate = self.lost_level(&plan.nodes()[plan.position(agent)?])?;
-        Some(unmet(plan, gate, &self.agents[gate.position].state))
+        Some(unmet(plan, gate, &self.agents[gate.position]))
     }
 
     fn lost_level<'p>(&self, node: &'p Node) -> Option<&'p Gate> {
@@ -608,7 +608,7 @@ impl RunState {
                     self.idle.insert(id.node, format!("{} was skipped", gate.on));
                 } else if is_shut && waits && !self.doomed.contains_key(&id.node) {
                     // Who depends on what is given up is told what began it.
-                    let why = known.clone().unwrap_or_else(|| Box::new(unmet(plan, gate, state)));
+                    let why = known.clone().unwrap_or_else(|| Box::new(unmet(plan, gate, &self.agents[at])));
                     self.doomed.insert(id.node, (by, why.clone()));
                     lost.push((id.node, Some(why)));
                 }
@@ -642,9 +642,9 @@ fn is_purpose(lifetime: Lifetime, node: &Node, seen: &Seen) -> bool {
     }
 }
 
-/// What of a gate is not so, given the state of the dependency.
-fn unmet(plan: &Plan, gate: &Gate, state: &AgentState) -> Unmet {
-    let on = &gate.on;
+/// What of a gate is not so, given the dependency.
+fn unmet(plan: &Plan, gate: &Gate, dependency: &AgentRun) -> Unmet {
+    let (on, AgentRun { state, seen, .. }) = (&gate.on, dependency);
     let start = plan.nodes()[gate.position].start;
     let text = match state {
         AgentState::Ended { exit: exit @ (Exit::Skipped { .. } | Exit::NotStarted { .. }) } => {
@@ -657,6 +657,7 @@ fn unmet(plan: &Plan, gate: &Gate, state: &AgentState) -> Unmet {
         AgentState::Blocked { by, why: None } => format!("{on} is blocked by {by}"),
         AgentState::Ended { exit } | AgentState::Quarantined { exit, .. } => match &gate.condition {
             Condition::ProcessStarted | Condition::Completed => format!("{on} never ran: {exit}"),
+            Condition::Ready if seen.ready => format!("{on} has ended: {exit}"),
             Condition::Ready if exit.is_success() => format!("{on} succeeded without being ready"),
             Condition::Ready => format!("{on} ended without being ready: {exit}"),
             Condition::CompletedSuccessfully => format!("{on} did not succeed: {exit}"),

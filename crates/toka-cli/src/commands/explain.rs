@@ -1,19 +1,23 @@
-//! `toka explain`: the long text of a code, or a topic.
+//! `toka explain`: the long text of a code, a topic, or a key of the workstream file.
 
 use serde_json::json;
 use toka_core::ExitCode;
 use toka_core::capability::{KNOWN, KnownCapability};
 use toka_workstream::Code;
 use toka_workstream::diagnostic::NoSuchCode;
+use toka_workstream::schema::{KeyReference, explain_key, key_references};
 
 use crate::failure::Failure;
+use crate::terminal::text::safe;
 use crate::terminal::{json, out};
+
+const CAPABILITIES: &str = "what an agent may require, and who grants it";
 
 /// Options of `toka explain`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A code such as TK0010, or `capabilities`; without it, all codes are listed
-    #[arg(value_name = "CODE")]
+    /// A code such as TK0010, a key such as `max_restarts` or `spec.restart`, or `capabilities`; without it, all codes are listed
+    #[arg(value_name = "TOPIC")]
     topic: Option<String>,
     /// Print it as JSON
     #[arg(long)]
@@ -27,10 +31,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         (None, true) => pretty(&Code::ALL.into_iter().map(code_as_json).collect())?,
         (Some("capabilities"), false) => capabilities(),
         (Some("capabilities"), true) => pretty(&KNOWN.iter().map(capability_as_json).collect())?,
-        (Some(code), json) => {
-            let code: Code = code.parse().map_err(|error: NoSuchCode| unknown(&error))?;
-            if json { pretty(&code_as_json(code))? } else { code.explain().render(code) }
-        }
+        (Some(topic), json) => match (topic.parse::<Code>(), explain_key(topic)) {
+            (Ok(code), _) if json => pretty(&code_as_json(code))?,
+            (Ok(code), _) => code.explain().render(code),
+            (Err(error), keys) if keys.is_empty() => return Err(unknown(topic, &error).into()),
+            (Err(_), keys) if json => pretty(&json!(keys))?,
+            (Err(_), keys) => keys.iter().map(key_as_text).collect::<Vec<_>>().join("\n"),
+        },
     };
     Ok(out::end(&text, ExitCode::Success)?)
 }
@@ -38,12 +45,36 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// Every topic and every code.
 fn listing() -> String {
     let codes: String = Code::ALL.into_iter().map(line).collect();
-    format!("capabilities     what an agent may require, and who grants it\n{codes}")
+    format!(
+        "capabilities     {CAPABILITIES}\nKEY              a key of the workstream file, such as spec.restart\n{codes}"
+    )
 }
 
-fn unknown(error: &NoSuchCode) -> Failure {
-    Failure::new(ExitCode::Usage, error.to_string())
-        .help("`toka explain` lists all codes, and the topic `capabilities`; keys are in `toka schema`")
+fn unknown(topic: &str, error: &NoSuchCode) -> Failure {
+    let is_code = topic.to_ascii_uppercase().starts_with("TK");
+    let message =
+        if is_code { error.to_string() } else { format!("there is no key or topic {}", safe(topic)) };
+    let help = "`toka explain` lists all codes and topics, `toka schema` prints the whole format";
+    Failure::new(ExitCode::Usage, message).help(help)
+}
+
+/// Everything that can be explained, each with a few words.
+pub(super) fn topics() -> Vec<(String, String)> {
+    let codes = Code::ALL.into_iter().map(|code| (code.to_string(), code.explain().title.to_owned()));
+    let keys = key_references().into_iter().filter(|key| !key.path.contains(['…', ',', '[']));
+    let keys = keys.map(|key| (key.path, first_sentence(&key.meaning)));
+    let capabilities = ("capabilities".to_owned(), CAPABILITIES.to_owned());
+    codes.chain(keys).chain([capabilities]).collect()
+}
+
+fn first_sentence(text: &str) -> String {
+    text.split_once(". ").map_or(text, |(first, _)| first).trim_end_matches('.').to_owned()
+}
+
+fn key_as_text(key: &KeyReference) -> String {
+    let default = key.default.as_deref().unwrap_or("none");
+    let KeyReference { path, kind, meaning, example, .. } = key;
+    format!("{path}\n  {meaning}\n  type     {kind}\n  default  {default}\n  example  {example}\n")
 }
 
 fn pretty(value: &serde_json::Value) -> anyhow::Result<String> {

@@ -202,7 +202,7 @@ impl Reach {
     }
 
     /// The projects that run in the current folder, or in the nearest one above it.
-    fn of_this_folder(running: &[Found]) -> Vec<ProjectName> {
+    pub(super) fn of_this_folder(running: &[Found]) -> Vec<ProjectName> {
         let Ok(here) = workspace(None) else { return Vec::new() };
         let workspace = |found: &Found| found.project.overview.workspace.clone();
         let above = running.iter().map(workspace).filter(|workspace| here.starts_with(workspace));

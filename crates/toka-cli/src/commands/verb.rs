@@ -1,13 +1,14 @@
 //! The verbs that ask something of agents: `start`, `stop`, `restart`, `pause`, `resume`, `kill`, `signal`. One shape for
 //! all of them: which agents, how long to wait, and what is printed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use toka_core::command::{Done, Outcome};
 use toka_core::units::parse_duration;
 use toka_core::{AgentName, AgentState, Command, Decision, ExitCode, Request};
 
-use super::reach::{AgentRef, Purpose, Reach, block_on, failure};
+use super::reach::{AgentRef, Found, Purpose, Reach, block_on, failure};
 use crate::failure::Failure;
 use crate::terminal::palette::Palette;
 use crate::terminal::text::safe;
@@ -15,6 +16,9 @@ use crate::terminal::{json, out};
 
 /// Longest wait unless somebody says otherwise: longer than any reasonable grace period.
 const LONGEST: Duration = Duration::from_secs(600);
+
+/// How long a command is silent before it tells what agents wait for.
+const FIRST_WORD: Duration = Duration::from_secs(1);
 
 /// Options of every verb.
 #[derive(Debug, clap::Args)]
@@ -78,8 +82,8 @@ impl Words {
     /// Those of a request.
     pub(crate) fn of(request: Request) -> Self {
         let (already, denied) = match request {
-            Request::Start => ("runs already, or waits for its turn", "not started"),
-            Request::Restart => ("waits for its turn", "not restarted"),
+            Request::Start => ("runs already", "not started"),
+            Request::Restart => ("is about to start", "not restarted"),
             Request::Stop | Request::Kill => ("has ended already", "not stopped"),
             Request::Pause => ("is paused already", "not paused"),
             Request::Resume => ("runs already", "not resumed"),
@@ -96,8 +100,12 @@ fn ask(
     let longest = if args.no_wait { Duration::ZERO } else { args.timeout.unwrap_or(LONGEST) };
     let outcome: Outcome = block_on(async {
         let found = args.reach.find(&args.agents, Purpose::Act).await?;
-        let command = command(found.agents(&args.agents)?);
-        Ok(found.client.command(found.name(), &command, longest).await.map_err(failure)?)
+        let agents = found.agents(&args.agents)?;
+        let command = command(agents.clone());
+        tokio::select! {
+            outcome = found.client.command(found.name(), &command, longest) => Ok(outcome.map_err(failure)?),
+            never = tell_waits(&found, &agents) => match never {},
+        }
     })?;
     let code = code_of(&outcome, words);
     let palette = Palette::for_stream(&std::io::stdout());
@@ -112,9 +120,16 @@ fn ask(
 
 /// The exit status that says whether it was done.
 pub(crate) fn code_of(outcome: &Outcome, words: Words) -> ExitCode {
-    let is_bad =
-        |done: &Done| matches!(done.decision, Decision::Deny { .. }) || failure_of(done, words).is_some();
+    let is_bad = |done: &Done| {
+        matches!(done.decision, Decision::Deny { .. })
+            || !is_ahead(outcome, done, words) && failure_of(done, words).is_some()
+    };
     if outcome.agents.iter().any(is_bad) { ExitCode::AgentFailed } else { ExitCode::Success }
+}
+
+/// Whether its new life has not begun yet, so that its state tells how the former one ended.
+fn is_ahead(outcome: &Outcome, done: &Done, words: Words) -> bool {
+    words.begins && !outcome.finished && done.decision == Decision::Accept && done.state.is_final()
 }
 
 /// Why what was begun has failed already, or never began.
@@ -144,17 +159,65 @@ pub(crate) fn text(outcome: &Outcome, words: Words, palette: Palette) -> String 
     let line = |done: &Done| {
         let name = palette.accent.paint(&done.agent);
         match done.decision {
+            Decision::Accept if is_ahead(outcome, done, words) => format!("{name}  begins anew\n"),
             Decision::Accept => match failure_of(done, words) {
                 Some(why) => format!("{name}  {}\n", palette.bad.paint(safe(&why))),
-                None => format!("{name}  {}\n", done.state.as_str()),
+                None => match waits(done) {
+                    Some(waits) => format!("{name}  {}\n", palette.warn.paint(waits)),
+                    None => format!("{name}  {}{}\n", done.state.as_str(), schedule(done, words)),
+                },
             },
-            Decision::Ignore => format!("{name}  {}\n", palette.faint.paint(words.already)),
+            Decision::Ignore => {
+                let already = waits(done).unwrap_or_else(|| words.already.to_owned() + schedule(done, words));
+                format!("{name}  {}\n", palette.faint.paint(already))
+            }
             Decision::Deny { reason } => {
                 format!("{name}  {}: {reason}\n", palette.bad.paint(words.denied))
             }
         }
     };
     outcome.agents.iter().map(line).collect()
+}
+
+/// Why its life has not begun yet.
+fn waits(done: &Done) -> Option<String> {
+    match (&done.state, &done.waits) {
+        (AgentState::Pending | AgentState::Backoff { .. }, Some(unmet)) => {
+            Some(format!("waits: {}", safe(&unmet.to_string())))
+        }
+        (AgentState::Pending, None) => Some("waits for its turn".to_owned()),
+        _ => None,
+    }
+}
+
+/// A stop ends a life, and no schedule.
+fn schedule(done: &Done, words: Words) -> &'static str {
+    let is_over = !words.begins && done.state.is_final();
+    if is_over && done.next_due_ms.is_some() { "; its schedule goes on" } else { "" }
+}
+
+/// Tells once on stderr what each agent waits for, from a second after the command was sent: a command that does not
+/// return says why.
+async fn tell_waits(found: &Found, agents: &[AgentName]) -> std::convert::Infallible {
+    let mut told = BTreeSet::new();
+    loop {
+        tokio::time::sleep(FIRST_WORD).await;
+        let Ok(projects) = found.client.projects().await else { continue };
+        let Some(project) = projects.into_iter().find(|project| project.overview.project == *found.name())
+        else {
+            continue;
+        };
+        for agent in project.agents.iter().filter(|agent| agents.contains(&agent.name)) {
+            let is_to_begin = matches!(agent.state, AgentState::Pending | AgentState::Backoff { .. });
+            let reason = agent.held.map(|hold| hold.to_string());
+            let reason = reason.or_else(|| agent.waits.as_ref().map(|unmet| safe(&unmet.to_string())));
+            if let Some(reason) = reason.filter(|_| is_to_begin)
+                && told.insert((agent.name.clone(), reason.clone()))
+            {
+                anstream::eprintln!("{}  waits: {reason}", agent.name);
+            }
+        }
+    }
 }
 
 fn parse_signal(text: &str) -> Result<i32, String> {
@@ -191,6 +254,8 @@ mod tests {
             agent: Name::new(name).expect("a label"),
             decision,
             state: AgentState::Paused { pid: 7, ready: true },
+            waits: None,
+            next_due_ms: None,
         };
         let outcome = Outcome {
             agents: vec![

@@ -18,7 +18,7 @@ use crate::terminal::text::count;
 const DEFAULT_FOLDER: &str = "agents";
 
 /// The options that choose workstreams.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Selection {
     /// Workstream files, or folders of them [default: agents/, or the workstreams in the current folder]
     #[arg(value_name = "PATH")]

@@ -14,10 +14,10 @@ impl Project {
     pub(super) fn review_restarts(&mut self, agent: &AgentName, kind: &EventKind) {
         let Some(at) = self.plan.position(agent) else { return };
         if matches!(kind, EventKind::AgentRestarting { .. } | EventKind::AgentQuarantined { .. }) {
-            self.tell_wait(agent);
             if matches!(kind, EventKind::AgentQuarantined { .. }) && self.held_back.contains(agent) {
                 self.recovering.insert(agent.clone());
             }
+            self.tell_wait(agent);
         }
         let dependents: BTreeSet<usize> = self.plan.dependents(at).iter().map(|id| id.node).collect();
         for dependent in dependents {
@@ -50,8 +50,13 @@ impl Project {
 
     /// Tells what the next life of an agent waits for, if one is to come and something holds it.
     fn tell_wait(&self, agent: &AgentName) {
-        let state = self.status.agent(agent).map(|status| &status.state);
-        if !matches!(state, Some(AgentState::Backoff { .. } | AgentState::Quarantined { .. })) {
+        // A quarantine that came while everything was ready lasts, whatever becomes of what the agent requires.
+        let begins_anew = match self.status.agent(agent).map(|status| &status.state) {
+            Some(AgentState::Backoff { .. }) => true,
+            Some(AgentState::Quarantined { .. }) => self.recovering.contains(agent),
+            _ => false,
+        };
+        if !begins_anew {
             return;
         }
         if let Some(why) = self.state.lacks_ready(&self.plan, agent) {

@@ -90,14 +90,16 @@ impl Project {
         });
     }
 
-    /// What the journal says, and of each agent that has not started what it waits for.
+    /// What the journal says, and of each agent whose life is to begin what it waits for at this moment.
     pub(super) fn status_now(&self) -> Arc<RunStatus> {
-        let waits = |agent: &toka_core::AgentStatus| {
-            let unmet = self.state.waits_for(&self.plan, &agent.name)?;
-            Some((agent.name.clone(), Box::new(unmet)))
+        let is_to_begin = |agent: &&toka_core::AgentStatus| {
+            matches!(agent.state, AgentState::Pending | AgentState::Backoff { .. })
         };
-        let pending = self.status.agents().iter().filter(|agent| agent.state == AgentState::Pending);
-        let waiting: Vec<_> = pending.filter_map(waits).collect();
+        let waits = |agent: &toka_core::AgentStatus| {
+            let unmet = self.state.waits_for(&self.plan, &agent.name).map(Box::new);
+            (unmet != agent.waits).then(|| (agent.name.clone(), unmet))
+        };
+        let waiting: Vec<_> = self.status.agents().iter().filter(is_to_begin).filter_map(waits).collect();
         let returning = self.returning();
         if waiting.is_empty() && returning.is_empty() {
             return Arc::clone(&self.status);

@@ -121,7 +121,9 @@ impl Watched {
                 }
                 decision => decision,
             };
-            Some(Done { agent: answer.agent.clone(), decision, state })
+            let waits = status.waits.clone().filter(|_| !state.is_final());
+            let next_due_ms = status.next_due_ms;
+            Some(Done { agent: answer.agent.clone(), decision, state, waits, next_due_ms })
         };
         Outcome { agents: self.answers.agents.iter().filter_map(done).collect(), finished }
     }

@@ -68,6 +68,9 @@ toka report ready                                                  # it now does
 `toka report` ends with 0 when it was told, 2 when it was refused as wrong, 69 when nobody listens, as outside of an agent.
 ";
 
+/// The default of a key that has none because it must be given.
+const REQUIRED: &str = "required";
+
 /// The sections in the order of the document: heading, definition.
 const SECTIONS: &[(&str, &str)] = &[
     ("metadata", "Metadata"),
@@ -99,17 +102,62 @@ const SECTIONS: &[(&str, &str)] = &[
     ("logs", "Logs"),
 ];
 
+/// What the reference says of one key.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct KeyReference {
+    /// Where it stands, such as `spec.restart.max_restarts`; `…` and `NAME` stand for what differs.
+    pub path: String,
+    /// What it takes.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What holds without it: a value, `required`, or nothing.
+    pub default: Option<String>,
+    /// What it does.
+    pub meaning: String,
+    /// A value, in YAML's flow style.
+    pub example: String,
+    #[serde(skip)]
+    key: String,
+}
+
+impl KeyReference {
+    /// Whether a person who writes `text` means this key: by its name, or by its path or the end of it.
+    fn is_meant(&self, text: &str) -> bool {
+        let starts = self.path.strip_suffix(text);
+        starts.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    }
+}
+
 /// The reference of the format as Markdown: every key with its type, default, meaning and an example.
 pub fn reference_markdown() -> String {
     let schema = generate(Draft::Draft202012);
     let mut out = String::from(INTRODUCTION);
-    section(&mut out, "Top level", &schema, &schema);
-    for (heading, name) in SECTIONS {
-        let definition = &schema["$defs"][*name];
-        section(&mut out, &format!("`{heading}`"), definition, &schema);
+    for (heading, definition) in sections(&schema) {
+        let heading = if heading.is_empty() { "Top level".to_owned() } else { format!("`{heading}`") };
+        section(&mut out, &heading, definition, &schema);
     }
     out.push_str(INSIDE);
     out
+}
+
+/// Every key of the format, in the order of the reference.
+pub fn key_references() -> Vec<KeyReference> {
+    let schema = generate(Draft::Draft202012);
+    sections(&schema).flat_map(|(heading, definition)| rows(heading, definition, &schema)).collect()
+}
+
+/// The keys that a person means by `text`: a name such as `max_restarts`, or a path such as `spec.restart`, which means the
+/// keys below it, too.
+pub fn explain_key(text: &str) -> Vec<KeyReference> {
+    let text = text.trim_end_matches(':');
+    let (below, mut all) = (format!("{text}."), key_references());
+    all.retain(|key| !text.is_empty() && (key.is_meant(text) || key.path.starts_with(&below)));
+    all
+}
+
+fn sections(schema: &Value) -> impl Iterator<Item = (&'static str, &Value)> {
+    let below = SECTIONS.iter().map(|(heading, name)| (*heading, &schema["$defs"][*name]));
+    std::iter::once(("", schema)).chain(below)
 }
 
 fn section(out: &mut String, heading: &str, definition: &Value, schema: &Value) {
@@ -118,21 +166,34 @@ fn section(out: &mut String, heading: &str, definition: &Value, schema: &Value) 
         let _ = writeln!(out, "{}\n", one_line(text));
     }
     out.push_str("| key | type | default | meaning | example |\n|---|---|---|---|---|\n");
+    for row in rows("", definition, schema) {
+        let default = match row.default.as_deref() {
+            Some(REQUIRED) => REQUIRED.to_owned(),
+            Some(value) => format!("`{value}`"),
+            None => "–".to_owned(),
+        };
+        let KeyReference { key, kind, meaning, example, .. } = row;
+        let row = [format!("`{key}`"), kind, default, meaning, format!("`{example}`")];
+        let _ = writeln!(out, "| {} |", row.map(|cell| cell.replace('|', "\\|")).join(" | "));
+    }
+}
+
+fn rows(heading: &str, definition: &Value, schema: &Value) -> Vec<KeyReference> {
     let required =
         |key: &str| definition["required"].as_array().is_some_and(|keys| keys.iter().any(|k| k == key));
     let empty = Map::new();
-    for (key, property) in definition["properties"].as_object().unwrap_or(&empty) {
-        let default = match (required(key), property.get("default")) {
-            (true, _) => "required".to_owned(),
-            (_, Some(value)) => format!("`{}`", flow(value)),
-            (_, None) => "–".to_owned(),
-        };
-        let example = property["examples"][0].clone();
-        let meaning = one_line(property["description"].as_str().unwrap_or_default());
-        let row =
-            [format!("`{key}`"), kind(property, schema), default, meaning, format!("`{}`", flow(&example))];
-        let _ = writeln!(out, "| {} |", row.map(|cell| cell.replace('|', "\\|")).join(" | "));
-    }
+    let row = |(key, property): (&String, &Value)| KeyReference {
+        path: if heading.is_empty() { key.clone() } else { format!("{heading}.{key}") },
+        kind: kind(property, schema),
+        default: match (required(key), property.get("default")) {
+            (true, _) => Some(REQUIRED.to_owned()),
+            (_, value) => value.map(flow),
+        },
+        meaning: one_line(property["description"].as_str().unwrap_or_default()),
+        example: flow(&property["examples"][0]),
+        key: key.clone(),
+    };
+    definition["properties"].as_object().unwrap_or(&empty).iter().map(row).collect()
 }
 
 /// What kind of value a key takes, in a word or as its choices.
@@ -196,4 +257,25 @@ fn flow(value: &Value) -> String {
 fn is_plain(text: &str) -> bool {
     let safe = |c: char| c.is_alphanumeric() || " _-./%~".contains(c);
     text.starts_with(|c: char| c.is_alphanumeric() || "./~".contains(c)) && text.chars().all(safe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(text: &str) -> Vec<String> {
+        explain_key(text).into_iter().map(|key| key.path).collect()
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_name_and_by_its_path() {
+        for text in ["max_restarts", "restart.max_restarts", "spec.restart.max_restarts", "max_restarts:"] {
+            assert_eq!(paths(text), ["spec.restart.max_restarts"], "{text}");
+        }
+        let restart = paths("spec.restart");
+        assert!(restart.contains(&"spec.restart".to_owned()) && restart.len() > 3, "{restart:?}");
+        for nothing in ["", "restarts", "x"] {
+            assert_eq!(paths(nothing), Vec::<String>::new(), "{nothing}");
+        }
+    }
 }
