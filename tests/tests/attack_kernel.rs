@@ -21,7 +21,31 @@ as_both_users!(
     terminals_cannot_be_typed_into,
     shared_memory_of_others_is_closed,
     message_queues_of_others_are_closed,
+    facts_of_the_host_are_hidden,
 );
+
+/// In proc(5): sockets of the host with their paths, what only root may read, and what everybody may read and nobody needs.
+fn facts_of_the_host_are_hidden(user: User) {
+    let scene = Scene::new(user);
+    let socket = scene.outside().join("of-the-host.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let on_host = std::fs::read_to_string("/proc/net/unix").expect("readable");
+    assert!(on_host.contains("of-the-host.sock"), "the host lists it");
+    let seen = scene.exec(&["cat", "/proc/net/unix"]).success();
+    assert!(!seen.contains('/') && !seen.contains('@'), "{seen}");
+    let files =
+        ["slabinfo", "vmallocinfo", "timer_list", "keys", "locks", "kcore", "pagetypeinfo", "kpagecount"];
+    let there = files
+        .map(|name| format!("/proc/{name}"))
+        .into_iter()
+        .filter(|path| std::path::Path::new(path).exists());
+    for path in there {
+        let read = scene.exec(&["sh", "-c", "head -c 16 \"$1\" 2>/dev/null | wc -c", "sh", &path]).success();
+        assert_eq!(read.trim(), "0", "{path}");
+    }
+    let memory = scene.exec(&["head", "-1", "/proc/meminfo"]).success();
+    assert!(memory.starts_with("MemTotal"), "what programs need stays: {memory}");
+}
 
 fn system_calls_that_administer_are_refused(user: User) {
     check(

@@ -325,7 +325,7 @@ fn the_clock_starts_an_agent_again_and_again(user: User) {
     assert!(shown.stdout.contains("next in"), "{shown:#?}");
     // Nobody has to wait for the clock, and a stop leaves the schedule as it is.
     assert_eq!(detached.toka(&["start", "yearly"]).stdout, "yearly  running\n");
-    assert_eq!(detached.toka(&["stop", "yearly"]).stdout, "yearly  stopped\n");
+    assert_eq!(detached.toka(&["stop", "yearly"]).stdout, "yearly  stopped; its schedule goes on\n");
     assert_eq!(detached.inspect("yearly")["next_due_ms"], yearly["next_due_ms"]);
     let gone = scene.apply(&[service("api")], &[]);
     assert_eq!(gone.code, Some(0), "{gone:#?}");

@@ -433,10 +433,10 @@ fn groups_that_root_takes_away_are_told_and_the_agents_still_end(user: User) {
         );
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }
-    let events = detached.toka(&["events", "--json", "--kind", "warning"]).events();
+    let events = detached.toka(&["events", "--json", "--kind", "request_failed"]).events();
     let told = |agent: &str| {
-        let of = events.iter().find(|event| event["agent"] == agent).expect("a warning");
-        of["message"].as_str().unwrap_or_default().to_owned()
+        let of = events.iter().find(|event| event["agent"] == agent).expect("a failed request");
+        of["reason"].as_str().unwrap_or_default().to_owned()
     };
     assert!(told("moved").contains("out of its control group"), "{events:#?}");
     assert!(told("bare").contains("No such file or directory"), "{events:#?}");
@@ -468,7 +468,7 @@ fn files_that_are_none_are_refused(user: User) {
     std::fs::write(folder.join("deep.yaml"), "x: ".to_owned() + &"[".repeat(100_000)).expect("room");
     for (file, told) in [
         ("fifo.yaml", "not a regular file"),
-        ("big.yaml", "is larger than 1024 KiB"),
+        ("big.yaml", "is larger than 4096 KiB"),
         ("bytes.yaml", "is not UTF-8: byte 17 is 0xff"),
         ("aliases.yaml", "aliases expanded"),
         ("deep.yaml", "nested deeper than 64"),

@@ -23,7 +23,8 @@ as_both_users!(
     who_follows_a_scheduled_task_runs_again_after_it,
     the_next_life_waits_for_what_has_to_be_ready,
     one_that_was_given_up_while_its_dependency_was_away_comes_back,
-    one_that_was_given_up_before_its_dependency_went_stays_so,
+    one_that_was_given_up_before_its_dependency_went_comes_back_with_it,
+    the_former_end_is_not_how_a_start_went,
     a_command_tells_what_an_agent_waits_for,
     a_stop_of_a_scheduled_agent_tells_that_its_schedule_goes_on,
     replicas_are_meant_by_their_common_name_and_by_patterns,
@@ -344,21 +345,33 @@ fn one_that_was_given_up_while_its_dependency_was_away_comes_back(user: User) {
     assert!(events.contains("begins anew, asked for by recovery"), "{events}");
 }
 
-fn one_that_was_given_up_before_its_dependency_went_stays_so(user: User) {
+fn one_that_was_given_up_before_its_dependency_went_comes_back_with_it(user: User) {
     let scene = Scene::new(user);
     scene.write(&scene.workspace().join("up"), "");
     let [web, worker] = fragile();
     let ends = worker.replaced("while test -e up; do sleep 0.02; done; exit 1", "exit 1");
     let detached = scene.detach(&[web, ends.replaced("max_restarts: 1", "max_restarts: 0")]);
     until(LONG, "it is given up", || (detached.state("worker") == "quarantined").then_some(()));
-    let stopped = detached.toka(&["stop", "web"]);
-    assert!(stopped.stdout.contains("web  stopped"), "{stopped:#?}");
-    let worker = detached.inspect("worker");
-    assert!(worker["waits"].is_null(), "nothing brings it back: {worker:#}");
-    // A person brings it back, and what it needs with it; how it ended before is not how this start went.
-    let started = detached.toka(&["start", "--no-wait", "worker"]);
-    assert!(!started.stdout.contains("exit code 1"), "{started:#?}");
-    until(LONG, "both ran", || (detached.inspect("worker")["requeues"] == 1).then_some(()));
+    assert!(detached.inspect("worker")["waits"].is_null(), "nothing brings it back");
+    detached.toka(&["stop", "web"]);
+    let waits = until(LONG, "it waits", || {
+        Some(detached.inspect("worker")["waits"].clone()).filter(|waits| !waits.is_null())
+    });
+    assert!(
+        waits["text"].as_str().is_some_and(|text| text.contains("web has ended: stopped by operator")),
+        "{waits}"
+    );
+    detached.toka(&["start", "web"]);
+    until(LONG, "it begins anew", || (detached.inspect("worker")["requeues"] == 1).then_some(()));
+}
+
+fn the_former_end_is_not_how_a_start_went(user: User) {
+    let scene = Scene::new(user);
+    let fails = Document::shell("fails", "exit 7");
+    let detached = scene.detach(&[fails, Document::service("web", "sleep 600")]);
+    until(LONG, "it has failed", || (detached.state("fails") == "ended").then_some(()));
+    let started = detached.toka(&["start", "--no-wait", "fails"]);
+    assert!(!started.stdout.contains("exit code"), "{started:#?}");
 }
 
 fn a_command_tells_what_an_agent_waits_for(user: User) {

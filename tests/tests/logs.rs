@@ -109,7 +109,7 @@ fn a_log_that_somebody_removes_empties_or_moves_is_begun_anew(user: User) {
     assert_eq!(numbers[0], last + 1, "nothing is missing between what was moved and what came then");
     let events = detached.toka(&["events", "ticker"]).stdout;
     assert!(events.matches("which somebody removed, replaced or emptied").count() >= 3, "{events}");
-    assert!(events.contains("bytes of it are gone") && events.contains("nothing of it is lost"), "{events}");
+    assert!(events.contains("bytes of it are gone") && events.contains("nothing is lost"), "{events}");
 }
 
 fn the_last_run_is_shown_and_earlier_ones_are_kept(user: User) {

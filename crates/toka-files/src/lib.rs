@@ -12,4 +12,5 @@ mod walk;
 
 pub use directory::Directory;
 pub use read::{ReadError, read_named, read_real, read_start};
+pub use rustix::fs::FileType;
 pub use walk::{Limits, Stopped, Walk, matches};

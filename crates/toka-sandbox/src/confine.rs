@@ -44,6 +44,7 @@ use crate::cgroup::{Cgroups, Entrances, Group, GroupError, Kind};
 use crate::host::{HostFacts, Namespaces};
 use crate::landlock::{self, Anchors};
 use crate::mounts::{self, BaseView, MountError, Opened};
+use crate::namespace::Interfaces;
 use crate::plan::{Made, Right, RunAs, SandboxPlan, ToMake};
 use crate::report::{demand, group_coverage};
 use crate::seccomp::{self, Others, Sockets};
@@ -115,6 +116,7 @@ pub struct Preparer {
     anchors: RefCell<Anchors>,
     stack: RefCell<Stack>,
     project_network: RefCell<Option<OwnedFd>>,
+    empty_network: RefCell<Option<OwnedFd>>,
 }
 
 /// Everything that a child needs to confine itself, opened.
@@ -165,8 +167,22 @@ pub enum Birth {
 enum NewNetwork {
     None,
     Loopback,
+    /// One of its own with nothing in it, if that can be.
+    Empty,
     /// That of a process that runs already.
     Joined(OwnedFd),
+}
+
+/// A network that processes share, made for the first of them.
+fn shared(network: &RefCell<Option<OwnedFd>>, interfaces: Interfaces) -> io::Result<OwnedFd> {
+    let mut shared = network.borrow_mut();
+    let known = match shared.take() {
+        Some(network) => network,
+        None => crate::namespace::make_network(interfaces)?,
+    };
+    let own = known.try_clone();
+    *shared = Some(known);
+    own
 }
 
 /// Where a process is put.
@@ -238,6 +254,7 @@ impl Preparer {
             anchors: RefCell::new(anchors),
             stack: RefCell::new(Stack::new()?),
             project_network: RefCell::new(None),
+            empty_network: RefCell::new(None),
         })
     }
 
@@ -294,10 +311,13 @@ impl Preparer {
         seat: Seat<'_>,
         enforcement: &Enforcement,
     ) -> Result<NewNetwork, StepError> {
-        if !plan.network.is_private()
-            || plan.mode == SandboxMode::Off
-            || enforcement.coverage(Layer::Network) == Coverage::None
-        {
+        if plan.mode == SandboxMode::Off {
+            return Ok(NewNetwork::None);
+        }
+        if plan.network == NetworkAccess::None {
+            return Ok(self.no_network(seat, enforcement));
+        }
+        if !plan.network.is_private() || enforcement.coverage(Layer::Network) == Coverage::None {
             return Ok(NewNetwork::None);
         }
         match (seat, &self.view) {
@@ -318,14 +338,25 @@ impl Preparer {
 
     /// The network that agents share, made for the first of them. It is there as long as the keeper, and as any process in it.
     fn project_network(&self) -> Result<OwnedFd, StepError> {
-        let mut shared = self.project_network.borrow_mut();
-        let network = match shared.take() {
-            Some(network) => network,
-            None => step_io("network: make that of the project", crate::namespace::make_network())?,
-        };
-        let own = step_io("network: duplicate", network.try_clone());
-        *shared = Some(network);
-        own
+        step_io("network: make that of the project", shared(&self.project_network, Interfaces::Loopback))
+    }
+
+    /// Where one is that may make no internet socket: in a network with nothing in it, so that /proc/net tells nothing of the
+    /// host, and abstract Unix sockets of the host are out of reach on old kernels, too. The wall is the filter, which holds
+    /// without this: where no namespace can be made, it stands alone.
+    fn no_network(&self, seat: Seat<'_>, enforcement: &Enforcement) -> NewNetwork {
+        match (seat, &self.view) {
+            (Seat::Own, Some(_)) => {
+                shared(&self.empty_network, Interfaces::None).map_or(NewNetwork::None, NewNetwork::Joined)
+            }
+            (Seat::Beside { pid, .. }, Some(_)) => {
+                let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+                let found = nix::fcntl::open(&path, nix::fcntl::OFlag::O_CLOEXEC, Mode::empty());
+                found.map_or(NewNetwork::None, NewNetwork::Joined)
+            }
+            (_, None) if enforcement.coverage(Layer::Mounts) != Coverage::None => NewNetwork::Empty,
+            (_, None) => NewNetwork::None,
+        }
     }
 
     /// Agents that this process starts share the network of this one, which an earlier keeper has started.
@@ -425,7 +456,7 @@ impl Prepared {
         };
         let network = match &self.network {
             NewNetwork::Joined(network) => Some(network),
-            NewNetwork::None | NewNetwork::Loopback => None,
+            NewNetwork::None | NewNetwork::Loopback | NewNetwork::Empty => None,
         };
         let entrances = self.entrances.tasks.iter().chain(&self.entrances.birthplace);
         let trees = opened.iter().map(|opened| &opened.tree);
@@ -533,6 +564,8 @@ impl Prepared {
                 step("network: make namespace", unshare(CloneFlags::CLONE_NEWNET))?;
                 step_io("network: loopback", sys::loopback_up())?;
             }
+            // The filter keeps it from the network of the host all the same.
+            NewNetwork::Empty => drop(unshare(CloneFlags::CLONE_NEWNET)),
             NewNetwork::Joined(network) => {
                 step("network: join namespace", setns(network, CloneFlags::CLONE_NEWNET))?;
             }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toka_core::Name;
 use toka_core::sniff::{SNIFF_BYTES, is_yaml_name, looks_like_a_workstream};
-use toka_files::Directory;
+use toka_files::{Directory, FileType};
 
 /// Most names of a directory that are looked at.
 const MAX_NAMES: usize = 100_000;
@@ -86,11 +86,14 @@ fn new_workstreams(root: &Directory, known: &[PathBuf]) -> Vec<PathBuf> {
     unknown.filter(|name| is_workstream(root, name)).collect()
 }
 
-/// Whether a file would be taken for a workstream. A link would be followed then, so it counts as one.
+/// Whether a file would be taken for a workstream. A link would be followed then, so it counts as one, and so does a pipe or a
+/// socket, at which a command that reads all files of a folder fails.
 pub(crate) fn is_workstream(root: &Directory, name: &Path) -> bool {
     use std::io::Read as _;
-    if root.link(name).is_ok() {
-        return true;
+    match root.kind(name) {
+        None | Some(FileType::Directory) => return false,
+        Some(FileType::RegularFile) => {}
+        Some(_) => return true,
     }
     let mut text = Vec::new();
     let read = root.file(name).map(|file| file.take(SNIFF_BYTES).read_to_end(&mut text));

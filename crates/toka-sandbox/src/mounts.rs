@@ -200,6 +200,7 @@ fn build_tree(host: &HostFacts, proc: OwnedFd) -> Result<OwnedFd> {
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).map_err(failed("make private", "/"))?;
     let entries = system_entries(host)?;
+    let covers = covers_of_proc(host)?;
     let options = [(c"mode", c"0755"), (c"size", c"4m"), (c"nr_inodes", c"65536")];
     let root =
         sys::new_file_system(c"tmpfs", &options, MountAttributes::NO_SUID.and(MountAttributes::NO_DEV))
@@ -213,6 +214,9 @@ fn build_tree(host: &HostFacts, proc: OwnedFd) -> Result<OwnedFd> {
         make_place_in(root.as_fd(), Path::new(folder), Place::Folder)?;
     }
     place(root.as_fd(), Path::new("/proc"), Entry::Mount(proc, Place::Folder))?;
+    for (path, cover) in covers {
+        place(root.as_fd(), &path, Entry::Mount(cover, Place::File))?;
+    }
     fchdir(&root).map_err(failed("enter", "/"))?;
     pivot_root(".", ".").map_err(failed("change root", "/"))?;
     umount2(".", MntFlags::MNT_DETACH).map_err(failed("leave old root", "/"))?;
@@ -262,6 +266,29 @@ fn system_entries(host: &HostFacts) -> Result<Vec<(PathBuf, Entry)>> {
         }
     }
     Ok(entries)
+}
+
+/// Facts of the whole host that everybody may read, and that no program needs: what others lock, which keys they have.
+const OPEN_FACTS: &[&str] =
+    &["keys", "key-users", "locks", "sched_debug", "timer_list", "timer_stats", "latency_stats"];
+
+/// What hides facts of the host in proc(5): the files that only root may read, where agents run as root, and [`OPEN_FACTS`].
+/// They read as empty.
+fn covers_of_proc(host: &HostFacts) -> Result<Vec<(PathBuf, OwnedFd)>> {
+    use std::os::unix::fs::MetadataExt as _;
+    let proc = Path::new("/proc");
+    let is_hidden = |name: &std::ffi::OsStr, mode: u32| {
+        OPEN_FACTS.iter().any(|known| name == *known) || host.uid == 0 && mode & 0o004 == 0
+    };
+    let mut covers = Vec::new();
+    for entry in fs::read_dir(proc).map_err(failed("list", proc))?.flatten() {
+        // Those of processes are folders.
+        let Ok(metadata) = fs::symlink_metadata(entry.path()) else { continue };
+        if metadata.is_file() && is_hidden(&entry.file_name(), metadata.mode()) {
+            covers.push((entry.path(), open_source(Path::new("/dev/null"), hardened())?));
+        }
+    }
+    Ok(covers)
 }
 
 fn place(root: BorrowedFd<'_>, path: &Path, entry: Entry) -> Result<()> {

@@ -17,15 +17,28 @@ pub enum Family {
     V6,
 }
 
-/// Makes a network namespace with a loopback interface, and comes back. Must be called while the process has a single thread:
-/// others would see none of it, and that is not what they expect.
+/// What is in a network that is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interfaces {
+    /// Nothing that works: a loopback interface that is down.
+    None,
+    /// A loopback interface.
+    Loopback,
+}
+
+/// Makes a network namespace, and comes back. Must be called while the process has a single thread: others would see none of
+/// it, and that is not what they expect.
 ///
 /// # Errors
 /// As unshare(2), `EPERM` without CAP_SYS_ADMIN; as socket(2) and ioctl(2).
-pub(crate) fn make_network() -> io::Result<OwnedFd> {
+pub(crate) fn make_network(interfaces: Interfaces) -> io::Result<OwnedFd> {
     let here = File::open("/proc/self/ns/net")?;
     nix::sched::unshare(CloneFlags::CLONE_NEWNET)?;
-    let made = crate::sys::loopback_up().and_then(|()| File::open("/proc/self/ns/net"));
+    let up = match interfaces {
+        Interfaces::None => Ok(()),
+        Interfaces::Loopback => crate::sys::loopback_up(),
+    };
+    let made = up.and_then(|()| File::open("/proc/self/ns/net"));
     setns(&here, CloneFlags::CLONE_NEWNET)?;
     made.map(OwnedFd::from)
 }

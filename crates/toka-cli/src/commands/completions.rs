@@ -69,7 +69,8 @@ fn with_words(arg: Arg) -> Arg {
         (Some("NAME"), "project") => arg.add(ArgValueCompleter::new(projects)),
         (Some("TOPIC"), _) => arg.add(ArgValueCompleter::new(topics)),
         (Some("DIR"), _) => arg.value_hint(ValueHint::DirPath),
-        (Some("PATH" | "FILE" | "COMMAND"), _) => arg,
+        (Some("COMMAND"), _) => arg.value_hint(ValueHint::CommandName),
+        (Some("PATH" | "FILE"), _) => arg,
         // Whatever it is, it is no file: without this, shells offer the files of the folder.
         _ if arg.get_value_hint() == ValueHint::Unknown => arg.value_hint(ValueHint::Other),
         _ => arg,
@@ -86,7 +87,7 @@ fn running() -> (Reach, Vec<Found>) {
     };
     let project = value("--project").and_then(|name| name.parse().ok());
     let reach = Reach { project, state_dir: value("--state-dir").map(Into::into) };
-    let found = block_on(async { Ok(tokio::time::timeout(LONGEST, reach.running()).await??) });
+    let found = block_on(async { tokio::time::timeout(LONGEST, reach.running()).await? });
     (reach, found.unwrap_or_default())
 }
 

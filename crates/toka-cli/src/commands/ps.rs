@@ -62,9 +62,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(out::end(&text, ExitCode::Success)?)
 }
 
-/// Nothing that runs is no error; what runs and nobody looks after is.
+/// Nothing that runs is no error; what runs and nobody looks after is, and a state folder that somebody named and that is
+/// not there.
 fn tell_of_orphans(reach: &Reach) -> anyhow::Result<()> {
-    if reach.is_orphaned()? { Err(reach.nothing_runs().into()) } else { Ok(()) }
+    if reach.is_orphaned()? || reach.names_nothing()? { Err(reach.nothing_runs().into()) } else { Ok(()) }
 }
 
 /// What is listed of such a project is what was last heard.

@@ -219,6 +219,15 @@ impl Reach {
         Ok(!orphaned(&Folders::find(self.state_dir.as_deref())?.run).is_empty())
     }
 
+    /// Whether somebody named a state folder that is not there.
+    ///
+    /// # Errors
+    /// When it cannot be said where sockets are.
+    pub(crate) fn names_nothing(&self) -> Result<bool, Failure> {
+        let is_named = self.state_dir.is_some() || std::env::var_os(super::folders::STATE_VARIABLE).is_some();
+        Ok(is_named && !Folders::find(self.state_dir.as_deref())?.state.exists())
+    }
+
     /// That nothing runs, or that its daemon is gone.
     pub(crate) fn nothing_runs(&self) -> Failure {
         let left = Folders::find(self.state_dir.as_deref())

@@ -183,11 +183,14 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         EventKind::KeeperSucceeded { pid } => {
             (format!("the keeper was killed; another took over (pid {pid})"), palette.warn)
         }
-        EventKind::RunChanged { by, added, changed, removed, .. } => {
-            let parts = [("added", added), ("changed", changed), ("removed", removed)];
+        EventKind::RunChanged { by, added, changed, adjusted, removed, .. } => {
+            let parts =
+                [("added", added), ("changed", changed), ("adjusted", adjusted), ("removed", removed)];
             let parts = parts.iter().filter(|(_, names)| !names.is_empty());
             let parts: Vec<String> = parts.map(|(what, names)| format!("{} {what}", names.len())).collect();
-            (format!("{} changed the run: {}", safe(by), parts.join(", ")), Paint::NONE)
+            // The order of the agents, or a rule of the run such as --fail-fast.
+            let what = if parts.is_empty() { "no agent".to_owned() } else { parts.join(", ") };
+            (format!("{} changed the run: {what}", safe(by)), Paint::NONE)
         }
         EventKind::AgentRequeued { by, .. } => {
             (format!("begins anew, asked for by {}", safe(by)), Paint::NONE)

@@ -1,5 +1,5 @@
 //! Agents that live on while what they require comes and goes: their next life waits for it, and one that was restarted too
-//! often meanwhile begins anew when it is back.
+//! often before or meanwhile begins anew when it is back.
 
 use std::collections::BTreeSet;
 
@@ -45,18 +45,23 @@ impl Project {
         }
         let restarts = if may_restart { Restarts::Free } else { Restarts::Held };
         self.with(agent, |member| member.handle.hold_restarts(restarts));
+        // Whoever falls with what it requires often falls before a probe tells that of the other.
+        if !may_restart && self.is_given_up(agent) {
+            self.recovering.insert(agent.clone());
+        }
         self.tell_wait(agent);
+    }
+
+    fn is_given_up(&self, agent: &AgentName) -> bool {
+        let state = self.status.agent(agent).map(|status| &status.state);
+        matches!(state, Some(AgentState::Quarantined { .. }))
     }
 
     /// Tells what the next life of an agent waits for, if one is to come and something holds it.
     fn tell_wait(&self, agent: &AgentName) {
-        // A quarantine that came while everything was ready lasts, whatever becomes of what the agent requires.
-        let begins_anew = match self.status.agent(agent).map(|status| &status.state) {
-            Some(AgentState::Backoff { .. }) => true,
-            Some(AgentState::Quarantined { .. }) => self.recovering.contains(agent),
-            _ => false,
-        };
-        if !begins_anew {
+        let state = self.status.agent(agent).map(|status| &status.state);
+        let is_to_restart = matches!(state, Some(AgentState::Backoff { .. }));
+        if !is_to_restart && !(self.is_given_up(agent) && self.recovering.contains(agent)) {
             return;
         }
         if let Some(why) = self.state.lacks_ready(&self.plan, agent) {

@@ -92,14 +92,20 @@ impl Project {
 
     /// What the journal says, and of each agent whose life is to begin what it waits for at this moment.
     pub(super) fn status_now(&self) -> Arc<RunStatus> {
-        let is_to_begin = |agent: &&toka_core::AgentStatus| {
-            matches!(agent.state, AgentState::Pending | AgentState::Backoff { .. })
-        };
         let waits = |agent: &toka_core::AgentStatus| {
-            let unmet = self.state.waits_for(&self.plan, &agent.name).map(Box::new);
+            let unmet = match agent.state {
+                AgentState::Pending | AgentState::Backoff { .. } => {
+                    self.state.waits_for(&self.plan, &agent.name)
+                }
+                AgentState::Quarantined { .. } if self.recovering.contains(&agent.name) => {
+                    self.state.lacks_ready(&self.plan, &agent.name)
+                }
+                _ => return None,
+            };
+            let unmet = unmet.map(Box::new);
             (unmet != agent.waits).then(|| (agent.name.clone(), unmet))
         };
-        let waiting: Vec<_> = self.status.agents().iter().filter(is_to_begin).filter_map(waits).collect();
+        let waiting: Vec<_> = self.status.agents().iter().filter_map(waits).collect();
         let returning = self.returning();
         if waiting.is_empty() && returning.is_empty() {
             return Arc::clone(&self.status);

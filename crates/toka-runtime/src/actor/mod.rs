@@ -447,7 +447,7 @@ impl<P: Processes> Actor<P> {
             }
             Note::Removed { bytes } => {
                 let gone = match bytes {
-                    0 => "nothing of it is lost".to_owned(),
+                    0 => "it is still there under another name, and nothing is lost".to_owned(),
                     bytes => format!("{bytes} bytes of it are gone"),
                 };
                 self.warn_of_log(&format!(

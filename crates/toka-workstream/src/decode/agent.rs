@@ -10,14 +10,14 @@ use super::context::Context;
 use super::keys::{DOCUMENT, SPEC};
 use super::metadata::{Identity, metadata};
 use super::section::{Section, list};
-use super::suggest::{nearest, within_two_edits};
+use super::suggest::{elsewhere, nearest, within_two_edits};
 use super::tasks::{PRIORITIES, Tasks, tasks};
 use super::texts::{choice, filled, text};
 use super::{
     dependencies, lifetime, logs, objectives, probes, process, quantities, reporting, restart, schedule,
     security,
 };
-use crate::diagnostic::{Code, Diagnostic, FileId};
+use crate::diagnostic::{Code, Diagnostic, FileId, Severity};
 use crate::load::LoadOptions;
 use crate::model::{
     Agent, AgentKind, Condition, Dependency, Hooks, OnEnd, Process, Reporting, RestartPolicy, Schedule,
@@ -252,11 +252,22 @@ fn extras(cx: &mut Context<'_>, sections: &Section<'_>) -> Map<String, serde_jso
         match within_two_edits(word, DOCUMENT.names.iter().copied()) {
             Some(near) => cx.report(misspelt(cx, entry, near)),
             None => {
+                if let Some(place) = elsewhere(word) {
+                    cx.report(misplaced(cx, entry, place));
+                }
                 extras.insert(word.to_owned(), entry.value.to_json());
             }
         }
     }
     extras
+}
+
+/// A section that people know from other files: it would be taken for one that does something.
+fn misplaced(cx: &Context<'_>, entry: &Entry, place: &str) -> Diagnostic {
+    let message = format!("`{}` is no section of Toka, which makes nothing of it", shorten(&entry.key.text));
+    let problem =
+        Diagnostic::new(Code::UnknownKey, message).at(cx.file, entry.key.span.clone(), "does nothing here");
+    problem.severity(Severity::Warning).help(format!("that stands in {place}"))
 }
 
 fn misspelt(cx: &Context<'_>, entry: &Entry, near: &str) -> Diagnostic {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::context::Context;
 use super::keys::{Keys, Unknown};
-use super::suggest::nearest;
+use super::suggest::{elsewhere, nearest};
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::read::{Entry, Node, Value};
 
@@ -129,6 +129,9 @@ fn unknown_key(cx: &Context<'_>, entry: &Entry, keys: &Keys) -> Diagnostic {
         Diagnostic::new(Code::UnknownKey, message).at(cx.file, entry.key.span.clone(), "unknown key");
     match nearest(word, keys.names.iter().copied()) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),
+        None if let Some(place) = elsewhere(word).filter(|_| keys.unknown == Unknown::Error) => {
+            problem.help(format!("that stands in {place}"))
+        }
         None if keys.unknown == Unknown::Error => {
             problem.help(format!("the keys of {} are {}", keys.section, list(keys.names)))
         }

@@ -48,6 +48,9 @@ pub(crate) fn security(cx: &mut Context<'_>, node: &Node) -> Confinement {
         && let Some(access) = network(cx, node)
     {
         out.network = Declared::new(access, cx.origin(node));
+        if matches!(out.network.value, NetworkAccess::Allow(_)) {
+            cx.report(no_hosts_yet(cx, node));
+        }
     }
     if let Some(node) = section.get("resource_limits") {
         out.limits = limits(cx, node);
@@ -95,6 +98,14 @@ fn unknown_capability(cx: &Context<'_>, label: &str, capability: &Capability, no
         Some(near) => problem.help(format!("did you mean `{near}`?")),
         None => problem.help("`toka explain capabilities` lists those that open something"),
     }
+}
+
+/// What `run` refuses is told where people look first.
+fn no_hosts_yet(cx: &Context<'_>, node: &Node) -> Diagnostic {
+    let message = "a list of hosts cannot be enforced yet: the agent would reach none of them";
+    cx.at(Code::NoEffect, message, node, "`toka run` refuses the agent, unless it is `best-effort`").help(
+        "use `network: full` and grant it, or declare `compatibility: best-effort` to run without a network",
+    )
 }
 
 fn network(cx: &mut Context<'_>, node: &Node) -> Option<NetworkAccess> {

@@ -28,6 +28,62 @@ pub(crate) fn within_two_edits<'c>(
     candidates.into_iter().find(slip)
 }
 
+/// Words of other tools' files (Compose, process-compose, systemd, Kubernetes), and of ours in other places, with where that
+/// stands here.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("after", "`dependencies.optional`"),
+    ("availability", "`spec.restart`"),
+    ("command", "`spec.process.command`"),
+    ("cron", "`spec.schedule.cron`"),
+    ("deploy", "`spec.replicas` and `security.resource_limits`"),
+    ("depends_on", "`dependencies.required`"),
+    ("entrypoint", "`spec.process.command`"),
+    ("env", "`spec.process.environment`"),
+    ("env_file", "`spec.process.environment_file`"),
+    ("environment", "`spec.process.environment`"),
+    ("environment_file", "`spec.process.environment_file`"),
+    ("environment_from", "`spec.process.environment_from`"),
+    ("exec_start", "`spec.process.command`"),
+    ("filesystem", "`security.filesystem`"),
+    ("healthcheck", "`spec.readiness_probe` or `spec.liveness_probe`"),
+    ("hooks", "`spec.hooks`"),
+    ("liveness_probe", "`spec.liveness_probe`"),
+    ("mem_limit", "`security.resource_limits.max_memory`"),
+    ("network", "`security.network`"),
+    ("networks", "`security.network`"),
+    ("needs", "`dependencies.required`"),
+    ("ports", "`security.network`: an agent listens on what its network has, and nothing is forwarded"),
+    ("process", "`spec.process`"),
+    ("processes", "one document for each, between lines of `---`"),
+    ("profiles", "`tasks.conditional`, which `--enable` switches on, or `spec.start: manual`"),
+    ("readiness_probe", "`spec.readiness_probe`"),
+    ("replicas", "`spec.replicas`"),
+    ("requires", "`dependencies.required`"),
+    ("resource_limits", "`security.resource_limits`"),
+    ("restart", "`spec.restart`"),
+    ("sandbox", "`security.sandbox`"),
+    ("schedule", "`spec.schedule`"),
+    ("scale", "`spec.replicas`"),
+    ("secrets", "`spec.secrets`"),
+    ("services", "one document for each, between lines of `---`"),
+    ("shell", "`spec.process.shell`"),
+    ("shutdown", "`spec.stop`"),
+    ("stop", "`spec.stop`"),
+    ("stop_grace_period", "`spec.stop.grace_period`"),
+    ("stop_signal", "`spec.stop.signal`"),
+    ("timeout", "`security.resource_limits.timeout`"),
+    ("user", "`spec.process.user`"),
+    ("volumes", "`security.filesystem`"),
+    ("watchdog", "`spec.watchdog`"),
+    ("working_dir", "`spec.process.working_dir`"),
+];
+
+/// Where that stands which people write under this word in other files, or in another place of ours.
+pub(crate) fn elsewhere(word: &str) -> Option<&'static str> {
+    let normal = normalise(word);
+    ELSEWHERE.iter().find(|(known, _)| *known == word || *known == normal).map(|(_, place)| *place)
+}
+
 fn distance(word: &str, normal: &str, candidate: &str) -> usize {
     strsim::damerau_levenshtein(word, candidate).min(strsim::damerau_levenshtein(normal, candidate))
 }

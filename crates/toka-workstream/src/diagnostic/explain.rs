@@ -371,7 +371,7 @@ const TASK_CYCLE: Entry = (
 
 const NO_EFFECT: Entry = (
     "a value that has no effect",
-    "It is well-formed, and changes nothing: a YAML tag that Toka does not know, or the timeout of a probe that waits for a word
-of the agent itself.",
+    "It is well-formed, and changes nothing: a YAML tag that Toka does not know, the timeout of a probe that waits for a word
+of the agent itself, or a list of hosts, which cannot be enforced yet, so that `toka run` refuses the agent.",
     Some("metadata: {name: greeter}\nspec: {process: {command: !include command.yaml}}\n"),
 );

@@ -79,7 +79,8 @@ pub(super) enum NetworkWord {
     Full,
 }
 
-/// Some hosts and nothing else.
+/// Some hosts and nothing else. Not enforced yet: `toka run` refuses such an agent; with `compatibility: best-effort` it runs
+/// and reaches none of them.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Network {

@@ -94,7 +94,7 @@ pub(super) enum TaskEntry {
     /// Its description.
     Text(String),
     /// In full.
-    Full(Task),
+    Full(Box<Task>),
 }
 
 /// Something to do.
