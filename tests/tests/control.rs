@@ -20,6 +20,7 @@ as_both_users!(
     a_run_in_the_foreground_answers_too,
     waiting_ends_with_the_status_of_what_was_waited_for,
     no_agent_controls_toka,
+    what_happened_in_a_run_that_has_ended_is_told,
     the_clock_starts_an_agent_again_and_again,
     what_still_runs_when_its_time_comes,
     nonsense_gets_a_clear_answer_and_the_daemon_goes_on,
@@ -298,6 +299,35 @@ fn each_second(name: &str, line: &str, overlap: &str) -> Document {
 
 fn count(events: &[Value], kind: &str, agent: &str) -> usize {
     events.iter().filter(|event| event["type"] == kind && event["agent"] == agent).count()
+}
+
+fn what_happened_in_a_run_that_has_ended_is_told(user: User) {
+    let scene = Scene::new(user);
+    let documents = [Document::shell("works", "true"), Document::shell("fails", "exit 7")];
+    let finished = scene.toka_run(&documents, &["--json"]);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    let events =
+        |words: &[&str]| scene.toka(&[&["events", "--json", "--project", scene.name()], words].concat());
+    let told = events(&[]);
+    assert!(told.stderr.contains("does not run; this is its last run"), "{told:#?}");
+    let ran: Vec<Value> = finished
+        .events()
+        .into_iter()
+        .filter(|event| event["seq"].is_u64())
+        .map(|event| event["seq"].clone())
+        .collect();
+    let kept: Vec<Value> = told.events().iter().map(|event| event["seq"].clone()).collect();
+    assert_eq!(kept[..ran.len()], ran, "the same as the run told");
+    let ends = events(&["--kind", "agent_ended", "fails"]).events();
+    assert!(ends.len() == 1 && ends[0]["exit"]["code"] == 7, "{ends:?}");
+    assert_eq!(events(&["--since", "1h"]).events().len(), kept.len());
+    let later = events(&["--since", "3"]).events();
+    assert_eq!(later[0]["seq"], 4, "{later:?}");
+    for (words, code) in [(&["nobody"][..], 2), (&["--follow"], 69)] {
+        assert_eq!(events(words).code, Some(code), "{words:?}");
+    }
+    let never = scene.toka(&["events", "--project", "never"]);
+    assert_eq!(never.code, Some(69), "{never:#?}");
 }
 
 fn the_clock_starts_an_agent_again_and_again(user: User) {

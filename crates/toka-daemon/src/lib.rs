@@ -19,6 +19,7 @@ mod environment;
 mod exam;
 pub mod folders;
 pub mod gc;
+pub mod history;
 pub mod identity;
 mod journal;
 mod lock;

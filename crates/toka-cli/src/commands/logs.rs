@@ -10,7 +10,7 @@ mod choice;
 mod find;
 mod follow;
 mod merge;
-mod moment;
+pub(super) mod moment;
 mod print;
 
 use std::io::{self, BufWriter, IsTerminal as _};

@@ -61,7 +61,8 @@ impl Project {
     fn tell_wait(&self, agent: &AgentName) {
         let state = self.status.agent(agent).map(|status| &status.state);
         let is_to_restart = matches!(state, Some(AgentState::Backoff { .. }));
-        if !is_to_restart && !(self.is_given_up(agent) && self.recovering.contains(agent)) {
+        let begins_anew = is_to_restart || self.is_given_up(agent) && self.recovering.contains(agent);
+        if !begins_anew {
             return;
         }
         if let Some(why) = self.state.lacks_ready(&self.plan, agent) {

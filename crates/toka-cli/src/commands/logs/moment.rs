@@ -6,17 +6,17 @@ use toka_core::units::parse_duration;
 
 /// A moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Moment(Timestamp);
+pub(crate) struct Moment(Timestamp);
 
 impl Moment {
     /// In milliseconds since the Unix epoch.
-    pub(super) fn as_millis(self) -> i64 {
+    pub(crate) fn as_millis(self) -> i64 {
         self.0.as_millisecond()
     }
 }
 
 /// Reads a moment, as seen from now.
-pub(super) fn parse(text: &str) -> Result<Moment, String> {
+pub(crate) fn parse(text: &str) -> Result<Moment, String> {
     parse_at(text, &Zoned::now())
 }
 
