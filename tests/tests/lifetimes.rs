@@ -383,6 +383,9 @@ fn a_command_tells_what_an_agent_waits_for(user: User) {
         let told = detached.toka(words);
         assert!(flat(&told.stdout).contains(why), "{words:?}: {told:#?}");
     }
+    until(LONG, "the probe has failed", || {
+        flat(&detached.toka(&["ps", "web"]).stdout).contains("not ready: ").then_some(())
+    });
     // One that waits for its end tells it meanwhile.
     detached.toka(&["stop", "worker"]);
     let waited = detached.try_toka(&["start", "--timeout", "3s", "worker"]);

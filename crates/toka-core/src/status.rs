@@ -268,7 +268,8 @@ impl AgentStatus {
             EventKind::AgentSpinning { quiet_ms, .. } => {
                 self.wedged = Some(Wedged::Spinning { quiet_ms: *quiet_ms });
             }
-            EventKind::AgentRecovered { .. } => self.wedged = None,
+            // A frozen one shows no sign of life, and nobody expects any.
+            EventKind::AgentRecovered { .. } | EventKind::AgentPaused => self.wedged = None,
             EventKind::ScheduleArmed { next_ms }
             | EventKind::ScheduleFired { next_ms, .. }
             | EventKind::ScheduleSkipped { next_ms, .. } => self.next_due_ms = *next_ms,

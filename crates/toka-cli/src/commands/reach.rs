@@ -172,7 +172,7 @@ impl Reach {
         let named = self.named(agents)?;
         let mut running = self.running().await?;
         if running.is_empty() {
-            return Err(self.nothing_runs().into());
+            return Err(self.nothing_found().await.into());
         }
         if let Some(name) = named {
             let at = running.iter().position(|found| *found.name() == name);
@@ -226,6 +226,20 @@ impl Reach {
     pub(crate) fn names_nothing(&self) -> Result<bool, Failure> {
         let is_named = self.state_dir.is_some() || std::env::var_os(super::folders::STATE_VARIABLE).is_some();
         Ok(is_named && !Folders::find(self.state_dir.as_deref())?.state.exists())
+    }
+
+    /// That nothing runs: a daemon says so, or there is none, or it is gone.
+    async fn nothing_found(&self) -> Failure {
+        for client in self.clients().unwrap_or_default() {
+            if client.projects().await.is_ok() {
+                return Failure::new(
+                    ExitCode::NoDaemon,
+                    "nothing runs: the daemon that answers has no project",
+                )
+                .help("start something with `toka run`, or in the background with `toka run --detach`");
+            }
+        }
+        self.nothing_runs()
     }
 
     /// That nothing runs, or that its daemon is gone.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use toka_core::probe::ProbeKind;
+use toka_core::status::ProbeStatus;
 use toka_core::{AgentState, AgentStatus};
 use toka_daemon::control::wire::ProjectView;
 
@@ -107,8 +109,18 @@ fn why(agent: &AgentStatus, now_ms: i64) -> Option<String> {
         (AgentState::Ended { .. }, _) => Some(String::new()),
         (AgentState::Backoff { .. }, _) => Some(again(agent, now_ms)),
         (AgentState::Running { .. }, Some(reason)) => Some(format!("not ready: {}", safe(reason))),
+        (AgentState::Running { ready: false, .. }, None) => failing_probe(agent),
         _ => None,
     }
+}
+
+/// Why one is not ready that never was.
+fn failing_probe(agent: &AgentStatus) -> Option<String> {
+    // What a probe found in a former life says nothing about this one.
+    let begun = agent.started_ms.unwrap_or(i64::MIN);
+    let decides = |probe: &&ProbeStatus| probe.probe != ProbeKind::Liveness && probe.since_ms >= begun;
+    let failing = agent.probes.iter().filter(decides).find(|probe| !probe.ok)?;
+    Some(format!("not ready: {}", safe(&failing.reason)))
 }
 
 fn kills(agent: &AgentStatus) -> bool {

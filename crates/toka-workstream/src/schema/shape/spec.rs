@@ -68,7 +68,8 @@ pub(super) struct Spec {
     /// number in `TOKA_REPLICA`. Who depends on the name depends on all of them.
     #[schemars(range(min = 1, max = 1000), extend("examples" = [3]))]
     replicas: Option<u32>,
-    /// When the agent is started by the clock: an expression of cron(5), or a map. Toka then starts it at each of its times,
+    /// When the agent is started by the clock: an expression of cron(5), or a map; with six fields the first
+    /// is the second. Toka then starts it at each of its times,
     /// and otherwise only for `toka start`; it waits for what it requires, and skips a time at which that has failed. A task
     /// that depends on it runs again after each of its runs. A run with a schedule goes on until somebody stops it.
     #[schemars(extend("examples" = ["*/5 * * * *"]))]
