@@ -52,6 +52,8 @@ pub(crate) enum DotenvProblem {
 /// With the first line that is no comment and no assignment.
 pub(crate) fn parse(text: &str) -> Result<Vec<(String, String)>, DotenvError> {
     let mut variables = Vec::new();
+    // Editors of other systems write a byte order mark, which is no part of the first name.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (at, line) in text.lines().enumerate() {
         match parse_line(line.trim()) {
             Ok(variable) => variables.extend(variable),
@@ -152,6 +154,7 @@ mod tests {
             ("A= b c ", "b c"),
             ("A=b # comment", "b"),
             ("A=b#c", "b#c"),
+            ("\u{feff}A=b", "b"),
             ("A=$HOME", "$HOME"),
             ("A='b # \"c\" $d'", "b # \"c\" $d"),
             (r#"A="b\n\"\\\$" # comment"#, "b\n\"\\$"),

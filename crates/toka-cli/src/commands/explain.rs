@@ -5,7 +5,7 @@ use toka_core::ExitCode;
 use toka_core::capability::{KNOWN, KnownCapability};
 use toka_workstream::Code;
 use toka_workstream::diagnostic::NoSuchCode;
-use toka_workstream::schema::{KeyReference, explain_key, key_references};
+use toka_workstream::schema::{KeyReference, REQUIRED, explain_key, key_references};
 
 use crate::failure::Failure;
 use crate::terminal::text::safe;
@@ -72,7 +72,11 @@ fn first_sentence(text: &str) -> String {
 }
 
 fn key_as_text(key: &KeyReference) -> String {
-    let default = key.default.as_deref().unwrap_or("none");
+    let default = match key.default.as_deref() {
+        Some(REQUIRED) => "none, it is required",
+        Some(value) => value,
+        None => "none",
+    };
     let KeyReference { path, kind, meaning, example, .. } = key;
     format!("{path}\n  {meaning}\n  type     {kind}\n  default  {default}\n  example  {example}\n")
 }

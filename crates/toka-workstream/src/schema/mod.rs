@@ -8,4 +8,4 @@ mod reference;
 mod shape;
 
 pub use generate::{Draft, to_text};
-pub use reference::{KeyReference, explain_key, key_references, reference_markdown};
+pub use reference::{KeyReference, REQUIRED, explain_key, key_references, reference_markdown};

@@ -69,7 +69,7 @@ toka report ready                                                  # it now does
 ";
 
 /// The default of a key that has none because it must be given.
-const REQUIRED: &str = "required";
+pub const REQUIRED: &str = "required";
 
 /// The sections in the order of the document: heading, definition.
 const SECTIONS: &[(&str, &str)] = &[
