@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::answers::{Answer, Expected, answers_in, words_of};
 use crate::traces::{cgroups_of, mounts_below, processes_with};
-use crate::{Detached, Document, Proof, Running, Try, User, attack_binary, toka_binary};
+use crate::{Detached, Document, Proof, Running, Try, User, attack_binary, toka_binary, write_program};
 
 /// The longest that a command of a scene may take before `timeout` ends it: a hang is a failure, not a wait.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -125,6 +125,12 @@ impl Scene {
     /// When it cannot.
     pub fn write(&self, path: &Path, content: &str) {
         fs::write(path, content).expect("a file of the scene");
+        self.user.own(path);
+    }
+
+    /// Writes a program that belongs to the scene's user ([`write_program`]).
+    pub fn write_program(&self, path: &Path, content: &str) {
+        write_program(path, content);
         self.user.own(path);
     }
 

@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keeper_support::{Bench, PATIENCE, first_line, groups, is_alive};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use toka_keeper::{Keeper, KeeperOptions, Launch, Orphan, Outlive, ProcessId, State, Status, start_time};
-use toka_tests::{Need, User, require, tells_exits, toka_binary, until};
+use toka_tests::{Need, User, require, tells_exits, toka_binary, until, write_program};
 
 const ONE: ProcessId = ProcessId(1);
 const KILLED: Status = Status::Signal { signal: 9, core: false };
@@ -190,16 +191,21 @@ async fn agents_of_an_ordinary_user_end_with_a_killed_keeper_and_that_is_told() 
     let program = folders.path().join("toka");
     let words: Vec<String> = user.prefix().iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let text = format!("#!/bin/sh\nexec {} {} \"$@\"\n", words.join(" "), toka_binary().display());
-    std::fs::write(&program, text).expect("a script");
-    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+    write_program(&program, &text);
     let options = KeeperOptions {
         program: program.clone(),
         cgroup_name: groups(),
         outlive: Outlive::Listen { socket: folders.path().join("run/keeper.sock") },
         ..KeeperOptions::default()
     };
-    let (keeper, events) = Keeper::start(&options).await.expect("a keeper");
-    let mut bench = Bench::of((keeper, events), &folders, &groups());
+    // The file is still open for writing when the keeper is started, as one that is being installed is.
+    let writer = std::fs::OpenOptions::new().append(true).open(&program).expect("ours");
+    let written = async move {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        drop(writer);
+    };
+    let (keeper, ()) = tokio::join!(Keeper::start(&options), written);
+    let mut bench = Bench::of(keeper.expect("a keeper"), &folders, &groups());
     let launch = bench.launch(1, "sleep 1000 & echo; exec sleep 1000");
     for name in ["workspace", "home", "tmp", "artifacts", "inputs", "credentials", "door"] {
         user.own(&folders.path().join(name));

@@ -2,7 +2,6 @@
 //! counts, since authority comes from a person and not from a place; and nothing is opened by a name that an agent can swap.
 
 use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -445,8 +444,7 @@ fn no_grant_opens_what_toka_keeps_or_what_a_link_leads_to(user: User) {
 fn a_program_outside_of_the_workspace_is_asked_for(user: User) {
     let scene = Scene::new(user);
     let tool = scene.outside().join("deploy");
-    scene.write(&tool, "#!/bin/sh\n# token=hunter2\n");
-    std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    scene.write_program(&tool, "#!/bin/sh\n# token=hunter2\n");
     let reads = format!("hooks: {{pre_start: [cp, {}, stolen]}}", tool.display());
     let folder = scene.outside().display().to_string();
     let by_path =
@@ -462,9 +460,7 @@ fn a_program_outside_of_the_workspace_is_asked_for(user: User) {
     }
     // The system's programs and the workspace's own need no grant.
     let usual = Scene::new(user);
-    usual.write(&usual.workspace().join("own"), "#!/bin/sh\necho mine\n");
-    let mode = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(usual.workspace().join("own"), mode).expect("a mode");
+    usual.write_program(&usual.workspace().join("own"), "#!/bin/sh\necho mine\n");
     let agents = [Document::command("a", &["/bin/true"]), Document::command("b", &["./own"]).section(WRITES)];
     exit_code_of(&usual.toka_run(&agents, &[]), 0);
 }

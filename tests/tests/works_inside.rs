@@ -2,7 +2,6 @@
 //! off.
 
 use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -143,8 +142,7 @@ fn exit_statuses_come_through(user: User) {
     let killed = scene.exec(&["/bin/sh", "-c", "kill -KILL $$"]);
     assert_eq!(killed.code, Some(128 + 9), "as a shell tells it: {killed:#?}");
     let lame = scene.workspace().join("lame");
-    scene.write(&lame, "#!/no/such/interpreter\n");
-    std::fs::set_permissions(&lame, std::fs::Permissions::from_mode(0o755)).expect("ours");
+    scene.write_program(&lame, "#!/no/such/interpreter\n");
     for (word, code) in [
         ("/no/such/program", 127),
         ("no-such-program", 127),

@@ -261,16 +261,17 @@ fn installed(toka_exe: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     /// What a script says as its version.
     fn said(script: &str, within: Duration) -> io::Result<String> {
         let folder = tempfile::tempdir().expect("a folder");
         let program = folder.path().join("program");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("a script");
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("ours");
+        // By a process of its own: what another test forks meanwhile must not hold the file open for writing.
+        let text = format!("#!/bin/sh\n{script}\n");
+        let writer = ["-c", "printf %s \"$1\" >\"$2\" && chmod 755 \"$2\"", "sh", &text];
+        let wrote = std::process::Command::new("sh").args(writer).arg(&program).status().expect("a shell");
+        assert!(wrote.success(), "a script");
         version_of(&program, within)
     }
 

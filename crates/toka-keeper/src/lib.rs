@@ -15,6 +15,7 @@
 //! ([`KeeperEvent::Succeeded`]).
 
 mod address;
+mod busy;
 mod client;
 mod packet;
 pub mod protocol;

@@ -81,7 +81,7 @@ impl Keeper {
         options: &KeeperOptions,
     ) -> Result<(Self, mpsc::UnboundedReceiver<KeeperEvent>), KeeperError> {
         let start = |source: io::Error| KeeperError::Start { program: options.program.clone(), source };
-        let (socket, process) = launch(options).map_err(start)?;
+        let (socket, process) = launch(options).await.map_err(start)?;
         // As long as it is not settled in, nobody could go on; but those that it is to take over were there before.
         let after_loss = match options.adopt.is_empty() {
             true => AfterLoss::Kill { cgroup_name: options.cgroup_name.clone() },

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use super::error::refusal;
 use super::open::{KeeperOptions, Outlive};
 use super::traffic::{Aftermath, Conversation, Ears, KeeperEvent, Shared, kill_groups};
+use crate::busy;
 use crate::packet::{Inbox, Packet};
 use crate::protocol::{Body, Call, Message, Orphan, Request};
 
@@ -95,7 +96,7 @@ impl Line {
 
     async fn begin(&mut self, heir: &KeeperOptions, number: u32) -> io::Result<(UnixDatagram, i32)> {
         self.shared.reap().await;
-        let (socket, process) = launch(heir)?;
+        let (socket, process) = launch(heir).await?;
         let pid = i32::try_from(process.id()).unwrap_or(0);
         self.shared.set_process(process);
         let socket = carrier(socket)?;
@@ -139,15 +140,24 @@ async fn ask_all(conversation: &Conversation<'_>, requests: Vec<Request>, ears: 
 }
 
 /// Starts the process of a keeper, and gives our end of its socket.
-pub(super) fn launch(options: &KeeperOptions) -> io::Result<(OwnedFd, Child)> {
+pub(super) async fn launch(options: &KeeperOptions) -> io::Result<(OwnedFd, Child)> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-    let process = Command::new(&options.program)
+    let mut command = Command::new(&options.program);
+    command
         .args(["__keeper", &options.cgroup_name])
         .args(&options.leftovers)
         .stdin(Stdio::from(theirs))
-        .stdout(Stdio::null())
-        .spawn()?;
-    Ok((ours, process))
+        .stdout(Stdio::null());
+    let mut process = command.spawn();
+    for _ in 0..busy::TRIES {
+        match &process {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {}
+            _ => break,
+        }
+        tokio::time::sleep(busy::PAUSE).await;
+        process = command.spawn();
+    }
+    Ok((ours, process?))
 }
 
 /// The socket as the runtime reads and writes it.

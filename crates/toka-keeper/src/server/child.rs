@@ -23,11 +23,8 @@ use super::number;
 use super::peer::Caller;
 use super::pipes::{self, Readers};
 use super::terminal::OwnTerminal;
+use crate::busy;
 use crate::protocol::{self, Body, Entry, Launch, Orphan, ProcessId, StartError, State, Status};
-
-/// How often a program is tried again whose file is being written, and how long is waited before: 100 ms in all.
-const BUSY_TRIES: usize = 50;
-const BUSY_WAIT: Duration = Duration::from_millis(2);
 
 /// How far it is.
 #[derive(Debug)]
@@ -552,15 +549,14 @@ impl<'a> Executable<'a> {
         Ok(Self { target, arguments: Arguments::new(argv, envp) })
     }
 
-    /// Returns only with the reason why not. A file that somebody has just written, and of which another process still has the
-    /// descriptor for a moment, is tried again (execve(2): `ETXTBSY`).
+    /// Returns only with the reason why not.
     fn execute(&self) -> StepError {
         let mut error = self.try_to_execute();
-        for _ in 0..BUSY_TRIES {
+        for _ in 0..busy::TRIES {
             if error.errno != Errno::ETXTBSY as i32 {
                 break;
             }
-            std::thread::sleep(BUSY_WAIT);
+            std::thread::sleep(busy::PAUSE);
             error = self.try_to_execute();
         }
         error
