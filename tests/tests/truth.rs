@@ -1,7 +1,11 @@
 //! No end is told as another, and every wait, block and refusal names its reason: in text and in JSON.
 
+use std::time::Duration;
+
 use serde_json::Value;
-use toka_tests::{Document, Finished, Need, Scene, User, as_both_users, require};
+use toka_tests::{Document, Finished, Need, Scene, User, as_both_users, require, until};
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 as_both_users!(
     one_that_had_to_be_killed_is_told_apart_from_one_that_went,
@@ -117,7 +121,7 @@ fn a_start_that_comes_to_nothing_says_so(user: User) {
     let restarted = std::thread::scope(|scope| {
         let restart = scope.spawn(|| detached.try_toka(&["restart", "deaf"]));
         while detached.state("deaf") != "stopping" {
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
         }
         detached.toka(&["stop", "deaf"]);
         restart.join().expect("it returns")
@@ -151,10 +155,10 @@ fn who_comes_back_again_and_again_is_not_healthy(user: User) {
     .spec("restart: {policy: always, max_restarts: 9, backoff: {initial: 1ms}}")
     .section("security: {capabilities_required: [filesystem-read, filesystem-write]}");
     let detached = scene.detach(&[flaps]);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while detached.inspect("flaps")["restart_count"] != 2 || detached.state("flaps") != "running" {
         assert!(std::time::Instant::now() < deadline, "{}", detached.inspect("flaps"));
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
     }
     let health: Value =
         serde_json::from_str(&detached.try_toka(&["health", "flaps", "--json"]).stdout).expect("JSON");
@@ -162,6 +166,23 @@ fn who_comes_back_again_and_again_is_not_healthy(user: User) {
     assert!(text.contains("\"degraded\"") && text.contains("\"restarted\""), "{health}");
     let shown = flat(&detached.try_toka(&["health"]).stdout);
     assert!(shown.contains("restarted 2 times within 10m00s, last after: exit code 4"), "{shown}");
+}
+
+#[test]
+fn one_that_lives_on_after_a_kill_for_memory_is_told_so_while_it_lives() {
+    let Some(scene) = User::root().filter(|_| require(&[Need::Root])).map(Scene::new) else { return };
+    scene.write(&scene.workspace().join("eat.py"), "b = []\nwhile True: b.append(b'x' * (8 << 20))\n");
+    let limits = "security: {capabilities_required: [filesystem-read], resource_limits: {max_memory: 64MB}}";
+    let script = "/usr/bin/python3 eat.py; exec sleep 1000";
+    let detached = scene.detach(&[Document::service("eats", script).section(limits)]);
+    let told = || (detached.inspect("eats")["oom_kills"] == 1).then_some(());
+    until(PATIENCE, "the kill to be told", told);
+    assert_eq!(detached.state("eats"), "running");
+    let said = "the kernel killed a process of it for memory";
+    let shown = flat(&detached.toka(&["ps"]).stdout);
+    assert!(shown.contains(said), "{shown}");
+    let events = flat(&detached.toka(&["events"]).stdout);
+    assert_eq!(events.matches(said).count(), 1, "{events}");
 }
 
 #[test]

@@ -50,9 +50,16 @@ impl Usage {
     pub fn tell(&self, exit: &Exit) -> String {
         match (exit, self.oom_kills) {
             (Exit::Oom { .. }, _) | (_, 0) => exit.to_string(),
-            (exit, 1) => format!("{exit}; the kernel killed a process of it for memory"),
-            (exit, kills) => format!("{exit}; the kernel killed {kills} processes of it for memory"),
+            (exit, kills) => format!("{exit}; {}", killed_for_memory(kills)),
         }
+    }
+}
+
+/// What the kernel did to so many processes of an agent.
+pub fn killed_for_memory(kills: u64) -> String {
+    match kills {
+        1 => "the kernel killed a process of it for memory".to_owned(),
+        kills => format!("the kernel killed {kills} processes of it for memory"),
     }
 }
 
@@ -277,6 +284,12 @@ pub enum EventKind {
     AgentRecovered {
         /// How long there was none, in milliseconds, by the last look that found none.
         quiet_ms: u64,
+    },
+    /// The kernel has killed processes of it for memory, and it lives on. Told soon after the first, and then at longer and
+    /// longer intervals; its end tells the whole number again.
+    AgentOomKilled {
+        /// How many in this life, those that were told before among them.
+        kills: u64,
     },
     /// It will not start.
     AgentBlocked {

@@ -85,11 +85,14 @@ pub struct AgentStatus {
     /// What its watchdog does about it, while it gives no sign of life.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wedged: Option<Wedged>,
+    /// How many processes of its life the kernel has killed for memory, as far as that was told while it lives on.
+    #[serde(default, skip_serializing_if = "is_none_counted")]
+    pub oom_kills: u64,
     /// Numbers that it reports of itself, under at most [`MAX_METRICS`] names: the first ones since it began.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,
     /// How often it reported one under a further name, which was dropped.
-    #[serde(default, skip_serializing_if = "is_none_dropped")]
+    #[serde(default, skip_serializing_if = "is_none_counted")]
     pub metrics_dropped: u64,
     /// What confines it, once it has run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,7 +177,7 @@ pub enum Wedged {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_none_dropped(count: &u64) -> bool {
+fn is_none_counted(count: &u64) -> bool {
     *count == 0
 }
 
@@ -209,6 +212,7 @@ impl AgentStatus {
             not_ready: None,
             probes: Vec::new(),
             wedged: None,
+            oom_kills: 0,
             metrics: BTreeMap::new(),
             metrics_dropped: 0,
             enforcement: None,
@@ -236,7 +240,8 @@ impl AgentStatus {
             EventKind::AgentStarting => {
                 (self.next_start_ms, self.not_ready, self.wedged, self.waits) = (None, None, None, None);
             }
-            EventKind::AgentStarted { .. } => self.started_ms = Some(time_ms),
+            EventKind::AgentStarted { .. } => (self.started_ms, self.oom_kills) = (Some(time_ms), 0),
+            EventKind::AgentOomKilled { kills } => self.oom_kills = *kills,
             EventKind::Warning { .. } => self.warnings = self.warnings.saturating_add(1),
             EventKind::RequestFailed { .. } => {
                 self.failed_requests = self.failed_requests.saturating_add(1);

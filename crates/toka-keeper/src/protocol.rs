@@ -271,6 +271,8 @@ pub(crate) enum Body {
     Exited { id: ProcessId, status: Status },
     /// News: something that a person should know, before `Gone`.
     Notice { id: ProcessId, text: String },
+    /// News: the kernel has killed processes of it for memory, so many in all, and it lives on.
+    OomKilled { id: ProcessId, kills: u64 },
     /// News: its group is empty and removed.
     Gone { id: ProcessId, usage: Usage },
     /// News, and the last: another daemon has taken over.

@@ -162,6 +162,7 @@ async fn route(
         match &event {
             KeeperEvent::Exited { id, .. }
             | KeeperEvent::Notice { id, .. }
+            | KeeperEvent::OomKilled { id, .. }
             | KeeperEvent::Gone { id, .. } => match (routes.get(id), &event) {
                 (Some(orders), _) => drop(orders.send(Box::new(Order::Keeper(event)))),
                 (None, KeeperEvent::Gone { id, .. }) => forget(*id),

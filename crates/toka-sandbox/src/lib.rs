@@ -20,7 +20,7 @@ mod seccomp;
 pub mod sys;
 pub mod terminal;
 
-pub use cgroup::{Cgroups, Group};
+pub use cgroup::{Cgroups, Group, OomWatch};
 pub use confine::{Birth, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams};
 pub use host::HostFacts;
 pub use plan::{AgentFolders, CompileError, CompileInput, Rule, SandboxPlan};

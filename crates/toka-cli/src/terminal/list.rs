@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use toka_core::event::killed_for_memory;
 use toka_core::probe::ProbeKind;
 use toka_core::status::ProbeStatus;
 use toka_core::{AgentState, AgentStatus};
@@ -109,7 +110,10 @@ fn why(agent: &AgentStatus, now_ms: i64) -> Option<String> {
         (AgentState::Ended { .. }, _) => Some(String::new()),
         (AgentState::Backoff { .. }, _) => Some(again(agent, now_ms)),
         (AgentState::Running { .. }, Some(reason)) => Some(format!("not ready: {}", safe(reason))),
-        (AgentState::Running { ready: false, .. }, None) => failing_probe(agent),
+        (AgentState::Running { ready: false, .. }, None) if failing_probe(agent).is_some() => {
+            failing_probe(agent)
+        }
+        (AgentState::Running { .. }, None) if agent.oom_kills > 0 => Some(killed_for_memory(agent.oom_kills)),
         _ => None,
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use toka_core::event::killed_for_memory;
 use toka_core::units::format_duration;
 use toka_core::watchdog::Stage;
 use toka_core::{AgentName, ByteSize, Event, EventKind, Exit};
@@ -242,6 +243,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             (format!("busy, and without a sign of progress for {quiet}"), palette.warn)
         }
         EventKind::AgentRecovered { .. } => ("shows life again".to_owned(), palette.good),
+        EventKind::AgentOomKilled { kills } => (killed_for_memory(*kills), palette.warn),
         EventKind::AgentBlocked { by, why } => (super::table::blocked(by, why.as_deref()), palette.warn),
         EventKind::ExecStarted { argv, by, uid, .. } => {
             (format!("command of {} (uid {uid}): {}", safe(by), safe(&argv.join(" "))), Paint::NONE)

@@ -62,8 +62,7 @@ impl Project {
 
     /// Puts an agent that has come to its end among those that wait for their turn.
     pub(super) fn requeue(&mut self, agent: &AgentName, by: &str, awaits: Awaits) {
-        let requeued = EventKind::AgentRequeued { by: by.to_owned(), awaits };
-        drop(self.journal.record(Some(agent.clone()), requeued));
+        self.tell_requeued(agent, by, awaits);
         if let Err(error) = self.state.requeue(&self.plan, agent, awaits) {
             tracing::error!(%agent, %error, "it begins anew, and is unknown");
         }
@@ -74,14 +73,30 @@ impl Project {
         }
     }
 
+    /// Enters in the journal that an agent begins anew. Until that comes back from there, what is known of it is of the life
+    /// before.
+    pub(super) fn tell_requeued(&mut self, agent: &AgentName, by: &str, awaits: Awaits) {
+        let requeued = EventKind::AgentRequeued { by: by.to_owned(), awaits };
+        drop(self.journal.record(Some(agent.clone()), requeued));
+        *self.untold.entry(agent.clone()).or_default() += 1;
+    }
+
+    /// The journal has that an agent began anew.
+    pub(super) fn hear_requeued(&mut self, agent: &AgentName) {
+        if let Some(count) = self.untold.get_mut(agent) {
+            *count -= 1;
+            if *count == 0 {
+                self.untold.remove(agent);
+            }
+        }
+    }
+
     /// What was to begin anew comes to an end before it does.
     pub(super) fn end_before_it_begins(&mut self, agent: &AgentName, by: &str, awaits: Awaits, exit: Exit) {
         let exit = exit.before_start();
-        let requeued = EventKind::AgentRequeued { by: by.to_owned(), awaits };
+        self.tell_requeued(agent, by, awaits);
         let ended = EventKind::AgentEnded { exit: exit.clone(), duration_ms: 0, usage: Usage::default() };
-        for event in [requeued, ended] {
-            drop(self.journal.record(Some(agent.clone()), event));
-        }
+        drop(self.journal.record(Some(agent.clone()), ended));
         if self.state.state_of(&self.plan, agent).is_some_and(AgentState::is_final) {
             self.step(agent, Happening::Requeued);
             self.step(agent, Happening::StartFailed(exit));

@@ -332,8 +332,7 @@ impl Project {
         let begun = undone.iter().filter(|(_, awaits)| **awaits != Awaits::Clock).map(|(agent, _)| agent);
         let begun: Vec<AgentName> = begun.filter(|agent| of_person(agent)).cloned().collect();
         for agent in begun {
-            let called = EventKind::AgentRequeued { by: by.to_owned(), awaits: Awaits::Dependencies };
-            drop(self.journal.record(Some(agent.clone()), called));
+            self.tell_requeued(&agent, by, Awaits::Dependencies);
             self.call(&agent);
         }
     }

@@ -73,6 +73,7 @@ impl Parts {
             parting: Parting::ForGood,
             batches: Vec::new(),
             cut_off: BTreeMap::new(),
+            untold: BTreeMap::new(),
             held_back: BTreeSet::new(),
             recovering: BTreeSet::new(),
             told_ending: false,

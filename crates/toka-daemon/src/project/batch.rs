@@ -103,12 +103,7 @@ impl Project {
     pub(super) fn returning(&self) -> BTreeSet<AgentName> {
         let begins = |batch: &&Batch| matches!(batch.then, Then::BeginAnew | Then::BeginAnewAtItsEnd);
         let later = self.batches.iter().filter(begins).flat_map(|batch| batch.agents.iter().cloned());
-        let is_ahead = |agent: &&toka_core::AgentStatus| {
-            let decided = self.state.state_of(&self.plan, &agent.name);
-            agent.state.is_final() && decided.is_some_and(|state| !state.is_final())
-        };
-        let now = self.status.agents().iter().filter(is_ahead).map(|agent| agent.name.clone());
-        later.chain(now).collect()
+        later.chain(self.untold.keys().cloned()).collect()
     }
 
     /// Begins agents anew that are gone. When the run ends, what becomes of them is up to the next daemon.

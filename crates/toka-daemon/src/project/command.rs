@@ -166,9 +166,7 @@ impl Project {
                 // It need not wait for the clock, or for room.
                 Some(AgentState::Pending) => {
                     if self.state.waits_to_be_called(&self.plan, &agent) {
-                        let awaits = toka_core::event::Awaits::Dependencies;
-                        let called = EventKind::AgentRequeued { by: by.to_owned(), awaits };
-                        drop(self.journal.record(Some(agent.clone()), called));
+                        self.tell_requeued(&agent, by, toka_core::event::Awaits::Dependencies);
                     }
                     self.call_with_followers(&agent, by).await;
                     self.queue.call(&agent);

@@ -217,6 +217,9 @@ impl Project {
             self.entrust_again();
         }
         if let Some(agent) = &event.agent {
+            if let EventKind::AgentRequeued { .. } = event.kind {
+                self.hear_requeued(agent);
+            }
             self.learn(agent, &event.kind);
             self.review_restarts(agent, &event.kind);
             self.hear_for_reports(agent, &event.kind);

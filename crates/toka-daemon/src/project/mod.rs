@@ -91,6 +91,8 @@ pub struct Project {
     batches: Vec<Batch>,
     /// Agents that were stopped with the daemon before, should go on, and could not yet.
     cut_off: BTreeMap<AgentName, Awaits>,
+    /// How often agents have begun anew without the journal knowing yet.
+    untold: BTreeMap<AgentName, u32>,
     /// Agents whose next life waits, because something that they require to be ready is not.
     held_back: BTreeSet<AgentName>,
     /// Agents that were quarantined while that was so, and begin anew when it is not.

@@ -123,6 +123,7 @@ fn is_change(kind: &EventKind) -> bool {
             | EventKind::AgentWedged { .. }
             | EventKind::AgentSpinning { .. }
             | EventKind::AgentRecovered { .. }
+            | EventKind::AgentOomKilled { .. }
     )
 }
 

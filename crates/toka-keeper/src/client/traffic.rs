@@ -38,6 +38,14 @@ pub enum KeeperEvent {
         /// The text.
         text: String,
     },
+    /// The kernel has killed processes of it for memory while it lives on. Told soon after the first, and then at longer and
+    /// longer intervals; what was told may be told again by the next keeper.
+    OomKilled {
+        /// Which.
+        id: ProcessId,
+        /// How many in this life, those that were told before among them.
+        kills: u64,
+    },
     /// Its group is empty and removed: the last word about it, always after `Exited`. A keeper that listens for the next
     /// daemon tells all three again to that, unless they were settled ([`crate::Keeper::settle`]).
     Gone {
@@ -258,6 +266,7 @@ impl Shared {
                 KeeperEvent::Exited { id, status }
             }
             Body::Notice { id, text } => KeeperEvent::Notice { id, text },
+            Body::OomKilled { id, kills } => KeeperEvent::OomKilled { id, kills },
             Body::Gone { id, usage } => {
                 self.roster().remove(&id);
                 KeeperEvent::Gone { id, usage }

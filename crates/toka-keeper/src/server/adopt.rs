@@ -69,6 +69,7 @@ impl Server {
         for orphan in agents.into_iter().chain(beside) {
             self.adopt_one(&orphan);
         }
+        self.look_for_kills(Instant::now());
         self.let_go();
         Body::Done
     }
@@ -100,6 +101,7 @@ impl Server {
             let _ = child.kill();
         }
         self.children.insert(id, child);
+        self.watch_memory_of(id);
         if !watched {
             self.on_exit(id, orphan.pid, orphan.status.unwrap_or(Status::Unknown));
         }

@@ -148,6 +148,7 @@ impl Server {
                 let birth = child.birth;
                 self.mains.insert(child.pid, id);
                 self.children.insert(id, child);
+                self.watch_memory_of(id);
                 match birth {
                     // It has executed its program, or has failed to: we stood still meanwhile.
                     Birth::Sharing => self.on_report(id),

@@ -20,6 +20,7 @@ use toka_sandbox::{Birth, Group, PrepareError, Prepared, Preparer, Program, Seat
 use super::held::Held;
 use super::notification::{self, Notification};
 use super::number;
+use super::oom::Told;
 use super::peer::Caller;
 use super::pipes::{self, Readers};
 use super::terminal::OwnTerminal;
@@ -57,6 +58,8 @@ pub(super) struct Child {
     pub(super) terminal: Option<OwnTerminal>,
     pub(super) held: Held,
     pub(super) usage: Usage,
+    /// What was told of kills for memory.
+    pub(super) oom: Told,
     /// What a person should know about what it left.
     pub(super) notices: Vec<String>,
     guards: Vec<Guard>,
@@ -152,6 +155,7 @@ impl Child {
             shares_network: launch.plan.network == toka_core::NetworkAccess::Project,
             guards: if host.is_none() { launch.plan.guards.clone() } else { Vec::new() },
             beside: launch.beside,
+            oom: Told::default(),
             notices: Vec::new(),
             group,
             enforcement,
@@ -194,6 +198,7 @@ impl Child {
             guards: orphan.guards.clone(),
             shares_network: orphan.shares_network,
             beside: orphan.beside,
+            oom: Told::default(),
             notices: Vec::new(),
             group,
             enforcement: orphan.enforcement.clone(),

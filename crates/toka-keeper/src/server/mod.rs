@@ -8,6 +8,7 @@ mod listener;
 mod main_process;
 mod notification;
 mod number;
+mod oom;
 mod past;
 mod peer;
 mod peers;
@@ -27,12 +28,13 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use toka_sandbox::{Birth, Cgroups, HostFacts, Preparer, sys};
+use toka_sandbox::{Birth, Cgroups, HostFacts, OomWatch, Preparer, sys};
 
 use crate::protocol::{Body, ProcessId, Status};
 use child::{Child, Phase};
 use held::Held;
 use listener::Listener;
+use oom::Looks;
 use past::{Over, Past};
 use peer::Peer;
 
@@ -47,10 +49,13 @@ enum Wake {
     Report(ProcessId),
     /// An adopted process has ended.
     Watch(ProcessId),
+    /// The kernel may have killed for memory.
+    Memory,
 }
 
 const SIGNALS: u64 = u64::MAX;
 const GUESTS: u64 = u64::MAX - 1;
+const MEMORY: u64 = u64::MAX - 2;
 /// Marks the number of a connection.
 const PEER: u64 = 1 << 63;
 /// Marks the number of an adopted process; without a mark it is that of a start under way.
@@ -125,6 +130,9 @@ struct Server {
     draining: BTreeSet<ProcessId>,
     /// Adopted ones whose main process has ended: until when its parent may take to collect it.
     uncollected: BTreeMap<ProcessId, Instant>,
+    /// There where memory is counted per group.
+    oom: Option<OomWatch>,
+    looks: Looks,
 }
 
 impl Server {
@@ -136,7 +144,7 @@ impl Server {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
         let null = std::fs::File::open("/dev/null")?.into();
-        Ok(Self {
+        let mut server = Self {
             stage: Stage::Keeping,
             listener: None,
             peers: BTreeMap::new(),
@@ -153,7 +161,11 @@ impl Server {
             mains: HashMap::new(),
             draining: BTreeSet::new(),
             uncollected: BTreeMap::new(),
-        })
+            oom: None,
+            looks: Looks::default(),
+        };
+        server.begin_memory_watch();
+        Ok(server)
     }
 
     fn run(&mut self) -> io::Result<()> {
@@ -170,6 +182,7 @@ impl Server {
                     Wake::Signals => self.on_signals(),
                     Wake::Report(id) => self.on_report(id),
                     Wake::Watch(id) => self.on_watch(id),
+                    Wake::Memory => self.on_memory(),
                 }
             }
             self.on_time();
@@ -188,7 +201,8 @@ impl Server {
         }
     }
 
-    /// When to wake up although nothing happens: only while groups are being emptied or agents stopped.
+    /// When to wake up although nothing happens: only while groups are being emptied or agents stopped, or when kills for
+    /// memory are to be told.
     fn next_wake(&self) -> EpollTimeout {
         let now = Instant::now();
         let waits = !self.draining.is_empty() || !self.uncollected.is_empty();
@@ -197,7 +211,8 @@ impl Server {
             Stage::Keeping => None,
             Stage::Ending => self.children.values().filter_map(|child| child.time_left(now)).min(),
         };
-        let next = draining.into_iter().chain(deadline).min();
+        let looks = self.daemon.and_then(|_| self.looks.time_left(now));
+        let next = draining.into_iter().chain(deadline).chain(looks).min();
         next.and_then(|wait| EpollTimeout::try_from(wait + Duration::from_millis(1)).ok())
             .unwrap_or(EpollTimeout::NONE)
     }
@@ -298,6 +313,7 @@ impl Server {
         }
         self.hear_of_collected();
         self.let_go();
+        self.tell_kills(Instant::now());
     }
 
     /// Lets go of every child whose main process has ended and whose group is empty.
@@ -338,6 +354,7 @@ fn wake_of(data: u64) -> Wake {
     match data {
         SIGNALS => Wake::Signals,
         GUESTS => Wake::Guests,
+        MEMORY => Wake::Memory,
         number if number & PEER != 0 => Wake::Peer(number & !PEER),
         id if id & WATCH != 0 => Wake::Watch(ProcessId(id & !WATCH)),
         id => Wake::Report(ProcessId(id)),

@@ -143,6 +143,7 @@ impl<P: Processes> Actor<P> {
             self.warn(format!("the output of {} cannot be read: {error}", self.profile.name));
         }
         self.step(Happening::Started { pid });
+        self.oom_kills = 0;
         tracing::info!(pid, "started");
         if matches!(self.state, AgentState::Stopping { .. }) {
             self.signal_stop().await;
@@ -315,6 +316,12 @@ impl<P: Processes> Actor<P> {
                 (self.probing, self.survey) = (None, None);
             }
             KeeperEvent::Notice { text, .. } => self.warn(text),
+            KeeperEvent::OomKilled { kills, .. } => {
+                // A keeper that took over tells again what the former one told.
+                if kills > std::mem::replace(&mut self.oom_kills, kills) {
+                    self.emit(EventKind::AgentOomKilled { kills }).await;
+                }
+            }
             KeeperEvent::Gone { usage, .. } => self.gone(usage).await,
             KeeperEvent::Closed if self.is_winding_up() => self.call_off_hooks(),
             KeeperEvent::Closed if self.state.is_alive() => {

@@ -194,6 +194,8 @@ pub(crate) struct Actor<P> {
     /// What commands beside it have used, in microseconds of CPU.
     spent: Arc<AtomicU64>,
     early: Vec<KeeperEvent>,
+    /// How many kills for memory of this life were told.
+    oom_kills: u64,
     status: Option<Status>,
     timeout: Countdown,
     grace: Option<Instant>,
@@ -252,6 +254,7 @@ impl<P: Processes> Actor<P> {
             hooks: None,
             spent: Arc::default(),
             early: Vec::new(),
+            oom_kills: 0,
             status: None,
             timeout: Countdown::Never,
             grace: None,

@@ -330,7 +330,7 @@ impl Group {
             (Kind::Unified, Some(folder)) => Usage {
                 memory_peak: files::number(&folder.join("memory.peak")),
                 cpu_us: files::keyed(&folder.join("cpu.stat"), "usage_usec"),
-                oom_kills: files::keyed(&folder.join("memory.events"), "oom_kill").unwrap_or(0),
+                oom_kills: self.oom_kills(),
             },
             (_, unified) => Usage {
                 memory_peak: self
@@ -338,13 +338,20 @@ impl Group {
                     .as_ref()
                     .and_then(|f| files::number(&f.join("memory.max_usage_in_bytes"))),
                 cpu_us: unified.as_ref().and_then(|f| files::keyed(&f.join("cpu.stat"), "usage_usec")),
-                oom_kills: self
-                    .memory
-                    .as_ref()
-                    .and_then(|f| files::keyed(&f.join("memory.oom_control"), "oom_kill"))
-                    .unwrap_or(0),
+                oom_kills: self.oom_kills(),
             },
         }
+    }
+
+    /// How many of its processes the kernel has killed for memory; those of leaves are counted there under version 1.
+    pub fn oom_kills(&self) -> u64 {
+        let file = if self.kind == Kind::Unified { "memory.events" } else { "memory.oom_control" };
+        self.memory_folder().and_then(|folder| files::keyed(&folder.join(file), "oom_kill")).unwrap_or(0)
+    }
+
+    /// Where its memory is counted, if it is.
+    pub(super) fn memory_folder(&self) -> Option<&Path> {
+        if self.kind == Kind::Unified { self.unified.as_deref() } else { self.memory.as_deref() }
     }
 
     /// Makes a leaf in which a further process begins: within the limits of this group, accounted and ended by itself.

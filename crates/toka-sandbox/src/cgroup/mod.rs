@@ -8,11 +8,13 @@ mod files;
 mod group;
 mod host_pressure;
 mod layout;
+mod oom;
 mod resources;
 
 pub use group::{Entrances, Group, GroupError};
 pub use host_pressure::PressureFiles;
 pub use layout::{Kind, Layout};
+pub use oom::OomWatch;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use toka_core::capability::Policy;
 use toka_core::demand::{Ground, demands, refused};
+use toka_core::event::killed_for_memory;
 use toka_core::{Capability, Enforcement, ExitCode, Name};
 use toka_daemon::folders::group_name;
 use toka_keeper::{
@@ -244,6 +245,7 @@ async fn supervise(launch: Launch, leftovers: Vec<PathBuf>) -> anyhow::Result<En
             event = events.recv() => match event {
                 Some(KeeperEvent::Exited { status, .. }) => ended = Some(status),
                 Some(KeeperEvent::Notice { text, .. }) => eprintln!("toka: {text}"),
+                Some(KeeperEvent::OomKilled { kills, .. }) => eprintln!("toka: {}", killed_for_memory(kills)),
                 Some(KeeperEvent::Gone { .. }) => break,
                 Some(KeeperEvent::Closed | KeeperEvent::Replaced | KeeperEvent::Succeeded { .. }) | None => anyhow::bail!("the keeper is gone"),
             },
