@@ -10,6 +10,7 @@ use toka_tests::{Document, Reading, Scene, User, as_both_users, processes_with, 
 
 as_both_users!(
     agents_are_seen_and_controlled_by_keys,
+    other_commands_get_the_terminal_and_give_it_back,
     a_signal_leaves_the_terminal_as_it_was,
     a_signal_ends_it_though_its_terminal_stands_still,
     projects_come_and_go_and_a_dead_daemon_is_told,
@@ -71,7 +72,8 @@ impl Screen {
             self.row = numbers.next().unwrap_or(1) - 1;
             self.column = numbers.next().unwrap_or(1) - 1;
         }
-        if sequence == "[2J" {
+        // Another screen begins empty, as far as this cares.
+        if matches!(sequence, "[2J" | "[?1049h" | "[?1049l") {
             self.rows.clear();
         }
         self.heard.push(sequence.to_owned());
@@ -136,6 +138,44 @@ fn service(name: &str) -> Document {
     Document::shell(name, "echo \"$0 is up\"; printf '\\033[2Jnot\\033[31mcleared\\n'; exec sleep 1000")
         .spec("type: service")
         .spec("readiness_probe: {log_line: is up}")
+}
+
+/// Attaching, a shell beside the agent, what is declared, what happened, a signal: all from the same screen.
+fn other_commands_get_the_terminal_and_give_it_back(user: User) {
+    let scene = Scene::new(user);
+    let script = "trap 'echo signalled' HUP; while :; do read line && echo said $line; done";
+    let agent = Document::bare("talks")
+        .spec(&format!("process: {{shell: {script:?}, tty: true}}"))
+        .spec("type: service");
+    let detached = scene.detach(&[agent]);
+    until(DEADLINE, "it runs", || (detached.state("talks") == "running").then_some(()));
+    let mut top = Top::start(&scene);
+    top.wait_for(&format!(" {}/talks ", scene.name()));
+    top.press("v");
+    top.wait_for("events of");
+    top.wait_for("started (pid");
+    top.press("i");
+    top.wait_for("restart    after a failure");
+    top.press("qa");
+    top.wait_for("ctrl-p,ctrl-q leaves it");
+    top.press("hello\r");
+    top.wait_for("said hello");
+    top.press("\u{10}\u{11}");
+    top.wait_for("q quit");
+    top.press("e");
+    // What is typed before the shell asks is a key of `toka top`.
+    top.wait_for_one_of(&["# ", "$ "]);
+    top.press("echo $((40 + 2))$((0))\r");
+    top.wait_for("420");
+    top.press("exit\r");
+    top.wait_for("q quit");
+    top.press("x\r");
+    top.wait_for("SIGHUP to");
+    until(DEADLINE, "the signal to come", || {
+        detached.try_toka(&["logs", "talks"]).stdout.contains("signalled").then_some(())
+    });
+    top.press("q");
+    assert_eq!(top.finish(), Some(0));
 }
 
 fn agents_are_seen_and_controlled_by_keys(user: User) {

@@ -28,6 +28,9 @@ pub struct AgentStatus {
     /// Task or service.
     #[serde(default)]
     pub kind: AgentKind,
+    /// What it waits for before it starts, in the order of its file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<AgentName>,
     /// Where it is in its life.
     #[serde(flatten)]
     pub state: AgentState,
@@ -193,6 +196,7 @@ impl AgentStatus {
             name,
             title: Arc::from(""),
             kind: AgentKind::default(),
+            depends_on: Vec::new(),
             state: AgentState::Pending,
             since_ms,
             started_ms: None,
@@ -387,10 +391,10 @@ impl RunStatus {
     }
 
     /// Says what no event tells.
-    pub fn describe(&mut self, name: &AgentName, title: &str, kind: AgentKind) {
+    pub fn describe(&mut self, name: &AgentName, title: &str, kind: AgentKind, depends_on: Vec<AgentName>) {
         if let Some(at) = self.index.get(name) {
             let agent = &mut self.agents[*at];
-            agent.kind = kind;
+            (agent.kind, agent.depends_on) = (kind, depends_on);
             if *agent.title != *title {
                 agent.title = title.into();
             }

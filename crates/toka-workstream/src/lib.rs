@@ -4,6 +4,7 @@
 //! [`Diagnostic`]s that know their code, their place and what to do about them.
 
 mod decode;
+pub mod describe;
 pub mod diagnostic;
 mod load;
 mod model;

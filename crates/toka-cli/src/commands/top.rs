@@ -9,17 +9,21 @@ use super::ps::now_ms;
 use super::reach::{Reach, block_on};
 use crate::terminal::palette::Palette;
 use crate::terminal::{list, out, screen};
-use crate::top;
+use crate::top::{self, Mouse};
 
 /// Options of `toka top`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Keys: ↑ ↓ move, / filters, o orders, Tab and Enter go to the log, p pauses, r resumes, s stops, \
-    S starts, R restarts, K kills, ? explains them all, q quits."
+    after_help = "Keys: ↑ ↓ move, / filters or searches, o orders, t shows who waits for whom, v turns to events, i tells \
+    all that is known, Tab and Enter go to the log, p pauses, r resumes, s stops, S starts, R restarts, K kills, x sends a \
+    signal, a attaches, e opens a shell inside, ? explains them all, q quits. The mouse works, too; Shift marks text."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
     reach: Reach,
+    /// Leave the mouse to the terminal, to mark text with it
+    #[arg(long)]
+    no_mouse: bool,
 }
 
 /// Shows what runs, until a key says that it was enough. Without a terminal it prints the list once, as `top -b -n 1`
@@ -30,7 +34,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if stdout.is_terminal() && std::io::stdin().is_terminal() && !is_dumb {
         // Nothing may be found wrong only after the screen was taken.
         args.reach.clients()?;
-        return block_on(top::run(args.reach, Palette::for_stream(&stdout)));
+        let mouse = if args.no_mouse { Mouse::Unused } else { Mouse::Ours };
+        return block_on(top::run(args.reach, Palette::for_stream(&stdout), mouse));
     }
     let found = block_on(args.reach.running())?;
     let mut projects: Vec<ProjectView> = found.into_iter().map(|found| found.project).collect();

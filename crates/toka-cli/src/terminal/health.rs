@@ -62,7 +62,7 @@ fn why(line: &Line<'_>) -> String {
 }
 
 /// The colour of a verdict.
-pub(super) fn paint(verdict: Verdict, palette: Palette) -> Paint {
+pub(crate) fn paint(verdict: Verdict, palette: Palette) -> Paint {
     match verdict {
         Verdict::Ended => palette.faint,
         Verdict::Healthy => palette.good,

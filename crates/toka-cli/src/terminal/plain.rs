@@ -119,6 +119,13 @@ pub(crate) fn event_line(event: &Event, palette: Palette) -> String {
     format!("{stamp}  {}{}", agent.unwrap_or_default(), paint.paint(text))
 }
 
+/// What happened in words, whatever it is, and whether somebody should look.
+pub(crate) fn in_words(kind: &EventKind) -> (String, bool) {
+    let colours = Palette::COLOUR;
+    let Some((text, paint)) = describe(kind, colours) else { return (in_short(kind), false) };
+    (text, paint == colours.warn || paint == colours.bad)
+}
+
 /// What is not worth a line of its own while a run is watched, when somebody asks for everything.
 fn in_short(kind: &EventKind) -> String {
     match kind {

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::model::Message;
+use super::pages::MOST_EVENTS;
 use crate::commands::reach::Reach;
 
 /// How long between two searches.
@@ -63,9 +64,9 @@ async fn search(reach: &Reach, streams: &mut BTreeMap<ProjectName, Stream>, mess
     answered
 }
 
-/// Tells a project as it is and what happens in it from then on, until its events end.
+/// Tells a project as it is, what happened in it before, and what happens from then on, until its events end.
 async fn read(client: Client, name: ProjectName, messages: Messages) {
-    let mut after = None;
+    let (mut after, mut known) = (None, 0);
     loop {
         let since = match after {
             Some(seq) => seq,
@@ -75,10 +76,11 @@ async fn read(client: Client, name: ProjectName, messages: Messages) {
                 if messages.send(Message::Project(Box::new(view), client.clone())).await.is_err() {
                     return;
                 }
-                seq
+                known = seq;
+                seq.saturating_sub(MOST_EVENTS)
             }
         };
-        match follow(&client, &name, since, &messages).await {
+        match follow(&client, &name, (since, known), &messages).await {
             Pause::Slow(event) => {
                 after = Some(event.seq);
                 if messages.send(Message::Event(event)).await.is_err() {
@@ -102,12 +104,19 @@ enum Pause {
     End,
 }
 
-async fn follow(client: &Client, name: &ProjectName, since: u64, messages: &Messages) -> Pause {
+/// Tells what came after the event number `since`. Up to `known` that changes nothing of what is known.
+async fn follow(
+    client: &Client,
+    name: &ProjectName,
+    (since, known): (u64, u64),
+    messages: &Messages,
+) -> Pause {
     let path = format!("/v1/projects/{name}/events?since={since}&follow=true");
     let mut pause = Pause::End;
     let take = |line: &[u8]| {
         let Ok(event) = serde_json::from_slice::<Event>(line) else { return ControlFlow::Continue(()) };
-        if matches!(event.kind, EventKind::RunChanged { .. } | EventKind::RunStarted { .. }) {
+        let is_other = matches!(event.kind, EventKind::RunChanged { .. } | EventKind::RunStarted { .. });
+        if is_other && event.seq > known {
             pause = Pause::Other;
             return ControlFlow::Break(());
         }

@@ -13,11 +13,14 @@
 mod draw;
 mod feed;
 mod figures;
+mod keyboard;
 mod keys;
 mod layout;
 mod log;
 mod machine;
 mod model;
+mod mouse;
+mod pages;
 mod rows;
 mod sampling;
 mod screen;
@@ -26,4 +29,5 @@ mod session;
 mod tests;
 mod theme;
 
+pub(crate) use screen::Mouse;
 pub(crate) use session::run;

@@ -4,18 +4,21 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use ratatui::crossterm::event::KeyEvent;
+use ratatui::crossterm::event::{KeyEvent, MouseEvent};
 use ratatui::layout::Size;
-use toka_core::{AgentName, AgentStatus, Event, ExitCode, ProjectName, Request, RunStatus};
+use toka_core::health::Reason;
+use toka_core::{AgentName, AgentStatus, Event, ExitCode, ProjectName, Request, RunStatus, Verdict};
 use toka_daemon::Overview;
 use toka_daemon::control::client::Client;
-use toka_daemon::control::wire::{ProjectView, ResourcesView};
+use toka_daemon::control::health::ProjectHealth;
+use toka_daemon::control::wire::{AgentView, ProjectView, ResourcesView};
 
 use super::figures::Figures;
 use super::layout::{Areas, Zoom};
 use super::log::{LogLine, Wanted};
 use super::machine::Machine;
-use super::rows::{AgentId, Order, fits};
+use super::pages::{Details, Events};
+use super::rows::{AgentId, Order, Row, Turn, fits};
 
 /// How long an outcome is shown, in milliseconds.
 const NOTE_MS: i64 = 10_000;
@@ -25,6 +28,8 @@ const NOTE_MS: i64 = 10_000;
 pub(crate) enum Message {
     /// A key.
     Key(KeyEvent),
+    /// The mouse.
+    Mouse(MouseEvent),
     /// The terminal has this size.
     Resized(Size),
     /// There are no keys any more.
@@ -46,6 +51,10 @@ pub(crate) enum Message {
     },
     /// What agents use.
     Figures(Sample),
+    /// How well the agents of a project are.
+    Health(Box<ProjectHealth>),
+    /// What somebody wanted to know of an agent, or why nobody tells.
+    Details(AgentId, Result<Box<AgentView>, String>),
     /// How busy the machine is.
     Machine(Machine),
     /// The last lines of an agent.
@@ -84,6 +93,24 @@ pub(crate) enum Effect {
         /// About whom.
         agent: AgentId,
     },
+    /// Send a signal.
+    Signal {
+        /// Whom to ask.
+        client: Client,
+        /// Its number.
+        signal: i32,
+        /// To whom.
+        agent: AgentId,
+    },
+    /// Look up what is known of an agent.
+    Look {
+        /// Whom to ask.
+        client: Client,
+        /// Of whom.
+        agent: AgentId,
+    },
+    /// Run this program with these words on the terminal, and come back.
+    Run(Vec<String>),
     /// Let the shell have the terminal for a while.
     Suspend,
     /// End.
@@ -130,6 +157,19 @@ pub(crate) struct Project {
     pub(crate) status: RunStatus,
     /// Whether that is fresh.
     pub(crate) link: Link,
+    /// What happened last.
+    pub(crate) events: Events,
+    /// How well its agents are, as far as somebody said.
+    pub(crate) health: HashMap<AgentName, Judged>,
+}
+
+/// How well an agent is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Judged {
+    /// In a word.
+    pub(crate) verdict: Verdict,
+    /// Why, the worst first.
+    pub(crate) reasons: Vec<Reason>,
 }
 
 /// What keys are about.
@@ -140,8 +180,14 @@ pub(crate) enum Mode {
     Browse,
     /// A filter is being typed.
     Filter,
+    /// A text to look for in what is below is being typed.
+    Search,
     /// A question waits for its answer.
     Confirm(Request, AgentId),
+    /// A signal is being chosen: whose, and which of the list.
+    Signal(AgentId, usize),
+    /// What is known of an agent is shown, from this line on.
+    Details(usize),
     /// The keys are being explained.
     Help,
 }
@@ -156,6 +202,16 @@ pub(crate) enum Pane {
     Log,
 }
 
+/// What is shown below the table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Below {
+    /// What the agent wrote.
+    #[default]
+    Log,
+    /// What happened to it.
+    Events,
+}
+
 /// The output that is shown.
 #[derive(Debug, Default)]
 pub(crate) struct LogPane {
@@ -165,6 +221,8 @@ pub(crate) struct LogPane {
     pub(crate) lines: Vec<LogLine>,
     /// How many lines the person went back; while it is not 0, what is new waits.
     pub(crate) back: usize,
+    /// The line that was found last, from the oldest.
+    pub(crate) found: Option<usize>,
 }
 
 /// All of it.
@@ -181,21 +239,29 @@ pub(crate) struct Model {
     /// Whose row the cursor is on.
     pub(crate) selected: Option<AgentId>,
     /// The rows, in their order.
-    pub(crate) rows: Vec<AgentId>,
+    pub(crate) rows: Vec<Row>,
     /// The first row that is on the screen.
     pub(crate) offset: usize,
     /// What rows are ordered by.
     pub(crate) order: Order,
+    /// Which end of that order comes first.
+    pub(crate) turn: Turn,
     /// What rows are filtered by.
     pub(crate) filter: String,
+    /// What is looked for in what is below.
+    pub(crate) search: String,
     /// What keys are about.
     pub(crate) mode: Mode,
     /// Which part the arrows move.
     pub(crate) pane: Pane,
     /// How much of the terminal the log has.
     pub(crate) zoom: Zoom,
+    /// What is shown below the table.
+    pub(crate) below: Below,
     /// The output that is shown.
     pub(crate) log: LogPane,
+    /// What is known of an agent that somebody asked about.
+    pub(crate) details: Option<Details>,
     /// What was said last, and until when it is shown.
     pub(crate) note: Option<(Note, i64)>,
     /// The wall clock, in milliseconds since the Unix epoch.
@@ -214,6 +280,10 @@ impl Model {
                 self.settle();
                 return self.key(key);
             }
+            Message::Mouse(mouse) => {
+                self.settle();
+                self.mouse(mouse);
+            }
             Message::KeyboardGone => {
                 self.ending = Some(ExitCode::Terminated);
                 return Some(Effect::Quit);
@@ -221,15 +291,13 @@ impl Model {
             Message::Resized(size) => self.size = size,
             Message::Tick(now_ms) => self.tick(now_ms),
             Message::Project(view, client) => self.take(*view, client),
-            Message::Event(event) => {
-                if let Some(project) = self.projects.get_mut(&event.project) {
-                    project.status.observe(&event);
-                }
-            }
+            Message::Event(event) => self.observe(&event),
             Message::Quiet(project) => self.lose(&project),
             Message::Gone(project) => self.forget(&project),
             Message::Searched { daemons } => self.daemons = Some(daemons),
             Message::Figures(sample) => self.sample(sample),
+            Message::Health(health) => self.judge(*health),
+            Message::Details(agent, view) => self.tell_details(&agent, view),
             Message::Machine(machine) => self.machine = machine,
             Message::Log { agent, lines } => self.hear(agent, lines),
             Message::Told(note) => self.say(note),
@@ -254,7 +322,47 @@ impl Model {
         let name = overview.project.clone();
         let known: HashSet<&AgentName> = status.agents().iter().map(|agent| &agent.name).collect();
         self.figures.retain(|id, _| id.project != name || known.contains(&id.agent));
-        self.projects.insert(name, Project { client, overview, status, link: Link::Live });
+        let (events, health) = match self.projects.remove(&name) {
+            // Of another run there is nothing to tell any more.
+            Some(known) if known.overview.run == overview.run => (known.events, known.health),
+            _ => Default::default(),
+        };
+        self.projects.insert(name, Project { client, overview, status, link: Link::Live, events, health });
+    }
+
+    fn observe(&mut self, event: &Event) {
+        let is_shown = self.below == Below::Events
+            && self
+                .selected
+                .as_ref()
+                .is_some_and(|id| id.project == event.project && Events::concerns(event, &id.agent));
+        let Some(project) = self.projects.get_mut(&event.project) else { return };
+        project.status.observe(event);
+        let is_new = project.events.take(event);
+        // Who reads back is not disturbed.
+        if is_shown && is_new && self.log.back > 0 {
+            self.log.back += 1;
+        }
+    }
+
+    fn judge(&mut self, health: ProjectHealth) {
+        if let Some(project) = self.projects.get_mut(&health.project) {
+            let judged = |report: toka_core::HealthReport| {
+                (report.status.name, Judged { verdict: report.verdict, reasons: report.reasons })
+            };
+            project.health = health.agents.into_iter().map(judged).collect();
+        }
+    }
+
+    fn tell_details(&mut self, agent: &AgentId, view: Result<Box<AgentView>, String>) {
+        if let Some(details) = self.details.as_mut().filter(|details| details.agent == *agent) {
+            details.view = Some(view.map(|view| *view));
+        }
+    }
+
+    /// How well an agent is, as far as somebody said.
+    pub(crate) fn judged(&self, id: &AgentId) -> Option<&Judged> {
+        self.projects.get(&id.project)?.health.get(&id.agent)
     }
 
     /// The events of a project have ended: with its run, or because nobody tells them any more.
@@ -295,8 +403,11 @@ impl Model {
 
     fn hear(&mut self, agent: AgentId, lines: Vec<LogLine>) {
         let is_same = self.log.agent.as_ref() == Some(&agent);
-        if self.selected.as_ref() == Some(&agent) && (!is_same || self.log.back == 0) {
-            self.log = LogPane { agent: Some(agent), lines, back: 0 };
+        // Who reads back is not disturbed; who reads the events does not see it.
+        let is_read = self.below == Below::Log && self.log.back > 0;
+        if self.selected.as_ref() == Some(&agent) && !(is_same && is_read) {
+            let back = if is_same { self.log.back } else { 0 };
+            self.log = LogPane { agent: Some(agent), lines, back, found: None };
         }
     }
 
@@ -321,9 +432,9 @@ impl Model {
         let place = self.place();
         self.rows = self.arranged();
         let last = self.rows.len().saturating_sub(1);
-        let is_there = self.selected.as_ref().is_some_and(|id| self.rows.contains(id));
+        let is_there = self.place().is_some();
         if !is_there {
-            self.selected = self.rows.get(place.unwrap_or(0).min(last)).cloned();
+            self.selected = self.rows.get(place.unwrap_or(0).min(last)).map(|row| row.id.clone());
         }
         if self.log.agent != self.selected && self.log.agent.is_some() {
             self.log = LogPane::default();
@@ -331,7 +442,7 @@ impl Model {
         self.scroll();
     }
 
-    fn arranged(&self) -> Vec<AgentId> {
+    fn arranged(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         for (name, project) in &self.projects {
             for agent in project.status.agents() {
@@ -342,14 +453,13 @@ impl Model {
                 }
             }
         }
-        self.order.arrange(&mut rows);
-        rows.into_iter().map(|(id, ..)| id).collect()
+        self.order.arrange(rows, self.turn)
     }
 
     /// The row of the cursor.
     pub(crate) fn place(&self) -> Option<usize> {
         let selected = self.selected.as_ref()?;
-        self.rows.iter().position(|id| id == selected)
+        self.rows.iter().position(|row| row.id == *selected)
     }
 
     /// Keeps the cursor on the screen.
@@ -364,7 +474,7 @@ impl Model {
     }
 
     /// The rows that are on the screen.
-    pub(crate) fn visible(&self) -> &[AgentId] {
+    pub(crate) fn visible(&self) -> &[Row] {
         let height = self.areas().map_or(0, |areas| usize::from(areas.rows.height));
         let from = self.offset.min(self.rows.len());
         &self.rows[from..(from + height).min(self.rows.len())]

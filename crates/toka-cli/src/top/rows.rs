@@ -1,6 +1,7 @@
 //! Which agents are listed, and in which order.
 
 use std::cmp::{Ordering, Reverse};
+use std::collections::HashMap;
 
 use toka_core::{AgentName, AgentState, AgentStatus, ProjectName};
 
@@ -34,6 +35,17 @@ pub(crate) enum Order {
     Cpu,
     /// Who holds most.
     Memory,
+    /// Who waits for whom: each below what it waits for.
+    Tree,
+}
+
+/// One row of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// The agent.
+    pub(crate) id: AgentId,
+    /// How far it is indented.
+    pub(crate) depth: usize,
 }
 
 impl Order {
@@ -43,7 +55,8 @@ impl Order {
             Self::Name => Self::State,
             Self::State => Self::Cpu,
             Self::Cpu => Self::Memory,
-            Self::Memory => Self::Name,
+            Self::Memory => Self::Tree,
+            Self::Tree => Self::Name,
         }
     }
 
@@ -54,16 +67,29 @@ impl Order {
             Self::State => "state",
             Self::Cpu => "CPU",
             Self::Memory => "memory",
+            Self::Tree => "dependency",
         }
     }
 
-    /// Puts what fits into this order. Equals stay in that of their names, so that rows do not jump.
-    pub(crate) fn arrange(self, rows: &mut [(AgentId, &AgentStatus, Option<&Figures>)]) {
+    /// What fits, in this order or the other way round. Equals stay in that of their names, so that rows do not jump.
+    pub(crate) fn arrange(self, mut agents: Vec<Known<'_>>, turn: Turn) -> Vec<Row> {
+        self.sort(&mut agents);
+        if self == Self::Tree {
+            return tree(&agents, turn);
+        }
+        let mut rows: Vec<Row> = agents.into_iter().map(|(id, ..)| Row { id, depth: 0 }).collect();
+        if turn == Turn::Back {
+            rows.reverse();
+        }
+        rows
+    }
+
+    fn sort(self, rows: &mut [Known<'_>]) {
         let cpu = |figures: Option<&Figures>| figures.and_then(|figures| figures.cpu).unwrap_or(-1.0);
         let memory = |figures: Option<&Figures>| figures.and_then(Figures::memory);
         rows.sort_by(|(a_id, a, a_figures), (b_id, b, b_figures)| {
             let by = match self {
-                Self::Name => Ordering::Equal,
+                Self::Name | Self::Tree => Ordering::Equal,
                 Self::State => urgency(a).cmp(&urgency(b)),
                 Self::Cpu => cpu(*b_figures).total_cmp(&cpu(*a_figures)),
                 Self::Memory => Reverse(memory(*a_figures)).cmp(&Reverse(memory(*b_figures))),
@@ -71,6 +97,70 @@ impl Order {
             by.then_with(|| a_id.cmp(b_id))
         });
     }
+}
+
+/// An agent with what it uses.
+pub(crate) type Known<'a> = (AgentId, &'a AgentStatus, Option<&'a Figures>);
+
+/// Which end of an order comes first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The usual one: a before b, the most before the least.
+    #[default]
+    Usual,
+    /// The other.
+    Back,
+}
+
+impl Turn {
+    /// The other one.
+    pub(crate) fn other(self) -> Self {
+        if self == Self::Usual { Self::Back } else { Self::Usual }
+    }
+}
+
+/// Each agent below the one that it waits for and that comes last; those that wait for nobody who is listed are at the left.
+fn tree(agents: &[Known<'_>], turn: Turn) -> Vec<Row> {
+    let places: HashMap<&AgentId, usize> = agents.iter().enumerate().map(|(at, (id, ..))| (id, at)).collect();
+    let above = |at: usize| -> Vec<usize> {
+        let (id, agent, _) = &agents[at];
+        let of = |name: &AgentName| places.get(&AgentId { project: id.project.clone(), agent: name.clone() });
+        agent.depends_on.iter().filter_map(of).copied().collect()
+    };
+    let mut depths = vec![None; agents.len()];
+    for at in 0..agents.len() {
+        depth(at, &above, &mut depths);
+    }
+    let mut below = vec![Vec::new(); agents.len()];
+    let mut tops = Vec::new();
+    for at in 0..agents.len() {
+        // Of several the first of the deepest, so that the row stands where its turn comes.
+        match above(at).into_iter().rev().max_by_key(|on| depths[*on]) {
+            Some(on) => below[on].push(at),
+            None => tops.push(at),
+        }
+    }
+    if turn == Turn::Back {
+        below.iter_mut().chain([&mut tops]).for_each(|places| places.reverse());
+    }
+    let mut rows = Vec::with_capacity(agents.len());
+    let mut open: Vec<(usize, usize)> = tops.into_iter().rev().map(|at| (at, 0)).collect();
+    while let Some((at, depth)) = open.pop() {
+        rows.push(Row { id: agents[at].0.clone(), depth });
+        open.extend(below[at].iter().rev().map(|at| (*at, depth + 1)));
+    }
+    rows
+}
+
+/// How many come before it at most. A circle, which no plan has, is not followed.
+fn depth(at: usize, above: &impl Fn(usize) -> Vec<usize>, depths: &mut [Option<usize>]) -> usize {
+    if let Some(known) = depths[at] {
+        return known;
+    }
+    depths[at] = Some(0);
+    let deepest = above(at).into_iter().map(|on| depth(on, above, depths) + 1).max().unwrap_or(0);
+    depths[at] = Some(deepest);
+    deepest
 }
 
 /// How soon a person wants to see it, the most urgent as 0.
@@ -134,19 +224,42 @@ mod tests {
             figures
         };
         let known = [Some(figures(1.0, 900)), Some(figures(50.0, 10)), None, None];
-        let names = |order: Order| -> Vec<String> {
+        let both = |order: Order, turn: Turn| -> Vec<String> {
             let of = |(agent, known): (_, _)| {
                 let (agent, known): (&AgentStatus, &Option<Figures>) = (agent, known);
                 (id(agent.name.as_str()), agent, known.as_ref())
             };
-            let mut rows: Vec<_> = agents.iter().zip(&known).rev().map(of).collect();
-            order.arrange(&mut rows);
-            rows.iter().map(|(id, ..)| id.agent.to_string()).collect()
+            let rows: Vec<_> = agents.iter().zip(&known).rev().map(of).collect();
+            order.arrange(rows, turn).iter().map(|row| row.id.agent.to_string()).collect()
         };
+        let names = |order| both(order, Turn::Usual);
         assert_eq!(names(Order::Name), ["api", "db", "job", "later"]);
         assert_eq!(names(Order::State), ["job", "db", "api", "later"]);
         assert_eq!(names(Order::Cpu), ["db", "api", "job", "later"]);
         assert_eq!(names(Order::Memory), ["api", "db", "job", "later"]);
+        assert_eq!(both(Order::Memory, Turn::Back), ["later", "job", "db", "api"]);
+    }
+
+    #[test]
+    fn in_a_tree_each_is_below_the_last_that_it_waits_for() {
+        let waiting = |name: &str, on: &[&str]| AgentStatus {
+            depends_on: on.iter().map(|on| Name::new(on).expect("a label")).collect(),
+            ..agent(name, AgentState::Pending)
+        };
+        let agents = [
+            waiting("api", &["db", "schema"]),
+            waiting("db", &[]),
+            waiting("mail", &["absent"]),
+            waiting("schema", &["db"]),
+            waiting("web", &["api", "db"]),
+        ];
+        let rows = |turn: Turn| -> Vec<String> {
+            let known = agents.iter().rev().map(|agent| (id(agent.name.as_str()), agent, None)).collect();
+            let rows = Order::Tree.arrange(known, turn);
+            rows.iter().map(|row| format!("{}{}", "-".repeat(row.depth), row.id.agent)).collect()
+        };
+        assert_eq!(rows(Turn::Usual), ["db", "-schema", "--api", "---web", "mail"]);
+        assert_eq!(rows(Turn::Back), ["mail", "db", "-schema", "--api", "---web"]);
     }
 
     #[test]

@@ -17,6 +17,12 @@ const FEW: usize = 100;
 /// Beyond that, all are looked at every so many times.
 const ALL_EVERY: u64 = 5;
 
+/// How well they are is judged every so many times, of few and of many agents; and in which of these turns, the first of which
+/// knows nobody yet.
+const HEALTH_EVERY: u64 = 3;
+const HEALTH_OF_MANY_EVERY: u64 = 30;
+const HEALTH_AT: u64 = 1;
+
 /// Who is to be looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Watched {
@@ -30,8 +36,9 @@ impl Watched {
         let mut projects = Vec::new();
         for (name, project) in &model.projects {
             let of_project = |id: &&super::rows::AgentId| id.project == *name;
-            let selected = model.selected.iter().filter(|id| !model.visible().contains(id));
-            let seen = model.visible().iter().chain(selected).filter(of_project);
+            let visible = || model.visible().iter().map(|row| &row.id);
+            let selected = model.selected.iter().filter(|id| visible().all(|seen| seen != *id));
+            let seen = visible().chain(selected).filter(of_project);
             if project.link == Link::Live {
                 projects.push((
                     project.client.clone(),
@@ -65,11 +72,31 @@ pub(crate) async fn sample(watched: watch::Receiver<Watched>, messages: mpsc::Se
             return;
         }
         let asked = watched.borrow().asked(turn);
+        let few = watched.borrow().agents <= FEW;
+        if turn % if few { HEALTH_EVERY } else { HEALTH_OF_MANY_EVERY } == HEALTH_AT {
+            judge(&asked, &messages).await;
+        }
         for (client, project, asked) in asked {
             // Whether the daemon answers at all is told by its events.
             let Ok(view) = client.resources(&project, &asked).await else { continue };
             let sample = Sample { project, at: begun.elapsed(), asked, view };
             let _ = messages.send(Message::Figures(sample)).await;
+        }
+    }
+}
+
+/// How well everybody is, of each daemon that has one of the projects.
+async fn judge(asked: &[(Client, ProjectName, Vec<AgentName>)], messages: &mpsc::Sender<Message>) {
+    let mut clients: Vec<&Client> = Vec::new();
+    for (client, ..) in asked {
+        if !clients.contains(&client) {
+            clients.push(client);
+        }
+    }
+    for client in clients {
+        let Ok(view) = client.health().await else { continue };
+        for project in view.projects {
+            let _ = messages.send(Message::Health(Box::new(project))).await;
         }
     }
 }

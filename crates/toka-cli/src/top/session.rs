@@ -1,20 +1,23 @@
 //! The loop of `toka top`: it waits for whatever happens, lets the model take it, and draws when it is time.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ratatui::crossterm::event;
-use ratatui::layout::Size;
-use toka_core::{Command, ExitCode, Request};
+use anyhow::Context as _;
+use toka_core::exit::signal_name;
+use toka_core::{Command, Decision, ExitCode, Request};
 use toka_daemon::control::client::{Client, ClientError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::keyboard::Keyboard;
 use super::log::{self, Wanted};
 use super::model::{Effect, Message, Model, Note, Tone};
 use super::rows::AgentId;
 use super::sampling::{self, Watched};
-use super::screen::{self, Screen};
+use super::screen::{self, Mouse, Screen};
 use super::theme::Theme;
 use super::{feed, keys};
 use crate::commands::ps::now_ms;
@@ -41,9 +44,9 @@ const AT_ONCE: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// When the terminal cannot be drawn on.
-pub(crate) async fn run(reach: Reach, palette: Palette) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(reach: Reach, palette: Palette, mouse: Mouse) -> anyhow::Result<ExitCode> {
     let mut ending = watch_signals()?;
-    let mut session = Session::open(reach, palette)?;
+    let mut session = Session::open(reach, palette, mouse)?;
     tokio::select! {
         ended = session.drive() => ended,
         Some(code) = ending.recv() => Ok(code),
@@ -93,23 +96,25 @@ struct Session {
     log: watch::Sender<Wanted>,
     /// The shell lets this program go on.
     continued: Signal,
+    keyboard: Arc<Keyboard>,
+    /// Where commands that are run from here look for daemons, too.
+    state_dir: Option<PathBuf>,
 }
 
 impl Session {
-    fn open(reach: Reach, palette: Palette) -> anyhow::Result<Self> {
+    fn open(reach: Reach, palette: Palette, mouse: Mouse) -> anyhow::Result<Self> {
+        let state_dir = reach.state_dir.clone();
         let continued = signal(SignalKind::from_raw(nix::libc::SIGCONT))?;
-        let screen = Screen::open(Theme::from(palette))?;
+        let screen = Screen::open(Theme::from(palette), mouse)?;
         let (sender, messages) = mpsc::channel(QUEUE);
         let (watched, to_watch) = watch::channel(Watched::default());
         let (log, to_read) = watch::channel(None);
         tokio::spawn(feed::feed(reach, sender.clone()));
         tokio::spawn(sampling::sample(to_watch, sender.clone()));
         tokio::spawn(log::follow(to_read, sender.clone()));
-        let keyboard = sender.clone();
-        // Reading keys blocks, and nothing ends it but the end of the process.
-        std::thread::Builder::new().name("keyboard".to_owned()).spawn(move || type_into(&keyboard))?;
+        let keyboard = Keyboard::listen(sender.clone())?;
         let model = Model { size: screen.size()?, now_ms: now_ms(), ..Model::default() };
-        Ok(Self { model, screen, sender, messages, watched, log, continued })
+        Ok(Self { model, screen, sender, messages, watched, log, continued, keyboard, state_dir })
     }
 
     async fn drive(&mut self) -> anyhow::Result<ExitCode> {
@@ -161,14 +166,63 @@ impl Session {
             None => {}
             Some(Effect::Quit) => return Ok(Some(self.model.ending.unwrap_or(ExitCode::Success))),
             Some(Effect::Suspend) => self.screen.suspend()?,
+            Some(Effect::Run(words)) => self.run(&words)?,
+            Some(Effect::Signal { client, signal, agent }) => {
+                self.later(async move { Message::Told(send(client, signal, agent).await) });
+            }
+            Some(Effect::Look { client, agent }) => self.later(async move {
+                let view = client.agent(&agent.project, &agent.agent).await;
+                Message::Details(agent, view.map(Box::new).map_err(|error| error.to_string()))
+            }),
             Some(Effect::Ask { client, request, agent }) => {
-                let sender = self.sender.clone();
-                tokio::spawn(async move {
-                    let _ = sender.send(Message::Told(ask(client, request, agent).await)).await;
-                });
+                self.later(async move { Message::Told(ask(client, request, agent).await) });
             }
         }
         Ok(None)
+    }
+
+    /// Tells what comes of something when it is there.
+    fn later(&self, message: impl Future<Output = Message> + Send + 'static) {
+        let sender = self.sender.clone();
+        tokio::spawn(async move { sender.send(message.await).await });
+    }
+
+    /// Runs a command of this program on the terminal, and comes back when it has ended.
+    fn run(&mut self, words: &[String]) -> anyhow::Result<()> {
+        let program = std::env::current_exe().context("find the toka binary")?;
+        let mut command = std::process::Command::new(program);
+        command.args(&words[..1]);
+        if let Some(folder) = &self.state_dir {
+            command.arg("--state-dir").arg(folder);
+        }
+        command.args(&words[1..]);
+        // Keys are the command's; what was typed before is not.
+        self.keyboard.pause();
+        let told = self.screen.lend(&mut command);
+        self.keyboard.go_on();
+        let what = format!("toka {}", words.join(" "));
+        let note = match told? {
+            Ok(status) if status.success() => return Ok(()),
+            Ok(status) => Note { text: format!("{what}: {}", ended(status)), tone: Tone::Bad },
+            Err(error) => Note { text: format!("{what}: {error}"), tone: Tone::Bad },
+        };
+        self.take(Message::Told(note)).map(drop)
+    }
+}
+
+fn ended(status: std::process::ExitStatus) -> String {
+    status.code().map_or_else(|| status.to_string(), |code| format!("ended with {code}"))
+}
+
+async fn send(client: Client, signal: i32, agent: AgentId) -> Note {
+    let command = Command::Signal { signal, agents: vec![agent.agent.clone()] };
+    let what = format!("{} to {agent}", signal_name(signal));
+    match client.command(&agent.project, &command, Duration::ZERO).await {
+        Ok(outcome) => match outcome.agents.first().map(|done| done.decision) {
+            Some(Decision::Accept) => Note { text: format!("{what}: sent"), tone: Tone::Good },
+            _ => Note { text: format!("{what}: it has no process"), tone: Tone::Bad },
+        },
+        Err(error) => Note { text: format!("{what}: {error}"), tone: Tone::Bad },
     }
 }
 
@@ -198,21 +252,5 @@ async fn ask(client: Client, request: Request, agent: AgentId) -> Note {
             Note { text: format!("{what} {agent}: {}{help}", safe(&refused.error)), tone: Tone::Bad }
         }
         Err(error) => Note { text: format!("{what} {agent}: {error}"), tone: Tone::Bad },
-    }
-}
-
-/// Tells every key, until there are none or nobody wants to hear them.
-fn type_into(messages: &mpsc::Sender<Message>) {
-    loop {
-        let message = match event::read() {
-            Ok(event::Event::Key(key)) => Message::Key(key),
-            Ok(event::Event::Resize(width, height)) => Message::Resized(Size { width, height }),
-            Ok(_) => continue,
-            Err(_) => Message::KeyboardGone,
-        };
-        let is_last = matches!(message, Message::KeyboardGone);
-        if messages.blocking_send(message).is_err() || is_last {
-            return;
-        }
     }
 }

@@ -5,14 +5,20 @@ use std::time::Duration;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::Size;
 use ratatui::style::{Color, Modifier};
-use toka_core::{AgentStatus, Enforcement, Event, EventKind, Exit, Name, Request, Resources, RunId};
+use toka_core::health::Reason;
+use toka_core::{
+    AgentStatus, Enforcement, Event, EventKind, Exit, HealthReport, Name, Origin, Request, Resources, RunId,
+    Verdict,
+};
 use toka_daemon::Overview;
 use toka_daemon::control::client::Client;
-use toka_daemon::control::wire::{ProjectView, ResourcesView};
+use toka_daemon::control::health::ProjectHealth;
+use toka_daemon::control::wire::{AgentView, ProjectView, ResourcesView};
 use toka_runtime::output::Stream;
+use toka_workstream::describe::Described;
 
 use super::log::LogLine;
 use super::machine::Machine;
@@ -32,6 +38,18 @@ fn name(text: &str) -> Name {
 
 fn id(project: &str, agent: &str) -> AgentId {
     AgentId { project: name(project), agent: name(agent) }
+}
+
+fn view(project: &str, agents: &[&str]) -> ProjectView {
+    let overview = Overview {
+        project: name(project),
+        run: RunId::from_uuid(uuid::Uuid::nil()),
+        workspace: "/w".into(),
+        root: format!("/state/projects/{project}").into(),
+        ends_by_itself: false,
+    };
+    let agents = agents.iter().map(|agent| AgentStatus::new(name(agent), NOW - 90_000)).collect();
+    ProjectView { overview, started_ms: NOW - 90_000, seq: 0, agents, trouble: None }
 }
 
 /// A model that is told things.
@@ -55,16 +73,28 @@ impl Story {
     }
 
     fn project(&mut self, project: &str, agents: &[&str]) -> &mut Self {
-        let overview = Overview {
-            project: name(project),
-            run: RunId::from_uuid(uuid::Uuid::nil()),
-            workspace: "/w".into(),
-            root: format!("/state/projects/{project}").into(),
-            ends_by_itself: false,
+        let view = Box::new(view(project, agents));
+        self.tell(Message::Project(view, Client::new(format!("/run/{project}.sock"))))
+    }
+
+    fn mouse(&mut self, kind: MouseEventKind, (column, row): (u16, u16)) -> &mut Self {
+        self.tell(Message::Mouse(MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE }))
+    }
+
+    /// Somebody says how an agent of the shop is.
+    fn judge(&mut self, agent: &str, verdict: Verdict, reasons: Vec<Reason>) -> &mut Self {
+        let (_, status) = self.model.agent(&id("shop", agent)).expect("there");
+        let report = HealthReport {
+            verdict,
+            reasons,
+            uptime_ms: None,
+            status: status.clone(),
+            resources: None,
+            shares: Default::default(),
         };
-        let agents = agents.iter().map(|agent| AgentStatus::new(name(agent), NOW - 90_000)).collect();
-        let view = ProjectView { overview, started_ms: NOW - 90_000, seq: 0, agents, trouble: None };
-        self.tell(Message::Project(Box::new(view), Client::new(format!("/run/{project}.sock"))))
+        let (project, started_ms) = (name("shop"), NOW - 90_000);
+        let health = ProjectHealth { project, verdict, started_ms, agents: vec![report] };
+        self.tell(Message::Health(Box::new(health)))
     }
 
     fn event(&mut self, project: &str, agent: &str, kind: EventKind) -> &mut Self {
@@ -123,7 +153,7 @@ impl Story {
 
     fn rows(&mut self) -> Vec<String> {
         self.model.settle();
-        self.model.rows.iter().map(|id| id.agent.to_string()).collect()
+        self.model.rows.iter().map(|row| row.id.agent.to_string()).collect()
     }
 
     fn selected(&mut self) -> String {
@@ -235,6 +265,180 @@ fn the_log_alone() {
 }
 
 #[test]
+fn what_happened_is_below_where_somebody_wants_it() {
+    let mut story = shop(SMALL);
+    story.event("shop", "", EventKind::RunEnding { by: "operator".into(), end_of: None });
+    story.press("v");
+    insta::assert_snapshot!(story.text());
+    // What was told before comes again when events are read from the beginning.
+    let again = story.model.projects[&name("shop")].events.of(&name("db"));
+    story.seq = 0;
+    story.event("shop", "db", EventKind::AgentStarting);
+    assert_eq!(story.model.projects[&name("shop")].events.of(&name("db")), again);
+    story.press("v");
+    assert!(story.text().contains("row 39 of the table"));
+}
+
+#[test]
+fn a_text_is_looked_for_in_what_is_below() {
+    let mut story = shop(SMALL);
+    story.key(KeyCode::Tab).press("/ROW 1");
+    assert!(story.text().contains("/ROW 1▏"));
+    story.key(KeyCode::Enter);
+    assert_eq!(story.model.log.found, Some(19));
+    let cells = story.drawn(Palette::COLOUR);
+    let text = rows_of(&cells);
+    let (y, _) = text.lines().enumerate().find(|(_, line)| line.contains("row 19")).expect("it is shown");
+    let marked = |x: u16| cells[(x, u16::try_from(y).expect("small"))].modifier.contains(Modifier::REVERSED);
+    assert_eq!((0..80).filter(|x| marked(*x)).count(), 5, "what was looked for: {text}");
+    story.press("nn");
+    assert_eq!(story.model.log.found, Some(17));
+    story.press("N");
+    assert_eq!(story.model.log.found, Some(18));
+    story.press("NN");
+    assert!(story.text().contains("no line after this has “ROW 1”"), "{}", story.text());
+    story.key(KeyCode::Esc);
+    assert_eq!((story.model.search.as_str(), story.effects.len()), ("", 0));
+    story.press("/nowhere").key(KeyCode::Enter);
+    assert!(story.text().contains("no line before this has “nowhere”"));
+    story.key(KeyCode::Esc).key(KeyCode::Tab).press("/db");
+    assert_eq!(story.rows(), ["db"], "in the table it filters");
+}
+
+#[test]
+fn what_is_looked_for_is_found_at_every_place_and_in_no_half_letter() {
+    use super::keys::matches;
+    let found = |text: &'static str, wanted: &'static str| matches(text, wanted).collect::<Vec<_>>();
+    assert_eq!(found("aaa AA", "aa"), [0..2, 4..6]);
+    assert_eq!(found("日本語 ÄÖ", "äö"), [10..14]);
+    assert!(found("İstanbul", "i").is_empty(), "which is two letters when it is small");
+    assert!(found("abc", "").is_empty() && found("", "a").is_empty());
+}
+
+#[test]
+fn who_waits_for_whom_is_a_tree() {
+    let mut story = shop(SMALL);
+    let mut view = view("shop", &["api", "db", "web"]);
+    view.agents[0].depends_on = vec![name("db")];
+    view.agents[2].depends_on = vec![name("api"), name("db")];
+    story.tell(Message::Project(Box::new(view), Client::new("/run/shop.sock")));
+    story.press("t");
+    let text = story.text();
+    for line in [" db   ", " └ api   ", "   └ web   "] {
+        assert!(text.lines().any(|row| row.starts_with(line)), "{line:?}: {text}");
+    }
+    assert!(text.contains("AGENT▾") && text.contains("ordered by dependency"));
+    story.press("O");
+    assert!(story.text().contains("AGENT▴"));
+    assert_eq!(story.rows(), ["db", "api", "web"], "who comes first is still above");
+    story.press("tO");
+    assert_eq!(story.rows(), ["web", "db", "api"]);
+}
+
+#[test]
+fn all_that_is_known_of_an_agent() {
+    let mut story = shop(SMALL);
+    story.press("i");
+    let look = Effect::Look { client: Client::new("/run/shop.sock"), agent: id("shop", "db") };
+    assert_eq!(story.effects, [look]);
+    assert!(story.text().contains("asking …"));
+    story.tell(Message::Details(id("shop", "api"), Err("late".into())));
+    assert!(!story.text().contains("late"), "what comes late is about somebody else");
+    let row = |key: &'static str, text: &str, line: Option<u32>| Described {
+        key: key.into(),
+        text: text.to_owned(),
+        origin: line.map(|line| Origin::File { file: "shop.yaml".into(), line, column: 3 }),
+    };
+    let status = story.model.agent(&id("shop", "db")).expect("there").1.clone();
+    let command = format!("/usr/lib/postgresql/15/bin/postgres -D data {}", "-c option=1 ".repeat(9));
+    let declared = vec![
+        row("file", "agents/shop.yaml", Some(2)),
+        row("command", &command, Some(7)),
+        row("restart", "after a failure, at most 5 times within 10m", None),
+        row("requires", "net: started (\u{1b}[2Jpackets)", Some(12)),
+    ];
+    let known = AgentView { project: name("shop"), status, resources: None, declared };
+    story.tell(Message::Details(id("shop", "db"), Ok(Box::new(known))));
+    story.judge("db", Verdict::Degraded, vec![Reason::MemoryPressure { percent: 41 }]);
+    insta::assert_snapshot!(story.text());
+    assert_eq!(story.key(KeyCode::Esc).model.mode, Mode::Browse);
+    story.press("i").tell(Message::Details(id("shop", "db"), Err("it is gone".into())));
+    assert!(story.text().contains("it is gone"));
+    story.press("q");
+    assert_eq!(story.effects.len(), 2, "which closes this, and not all");
+}
+
+#[test]
+fn why_one_is_not_well_is_told_in_its_row() {
+    let mut story = shop(LARGE);
+    story.judge("db", Verdict::Degraded, vec![Reason::MemoryPressure { percent: 41 }]);
+    let text = story.text();
+    let row = text.lines().find(|row| row.starts_with(" db ")).expect("a row");
+    assert!(row.contains("degraded") && row.contains("waits for memory 41 % of the time"), "{row}");
+}
+
+#[test]
+fn a_signal_is_chosen_from_a_list() {
+    let mut story = shop(SMALL);
+    story.press("x");
+    insta::assert_snapshot!(story.text());
+    story.key(KeyCode::Down).key(KeyCode::Down).press("z").key(KeyCode::Enter);
+    let sent = Effect::Signal { client: Client::new("/run/shop.sock"), signal: 3, agent: id("shop", "db") };
+    assert_eq!(story.effects, [sent]);
+    assert!(story.text().contains("SIGQUIT to shop/db …"));
+    story.press("x").key(KeyCode::Esc);
+    assert_eq!((story.effects.len(), &story.model.mode), (1, &Mode::Browse));
+}
+
+#[test]
+fn commands_that_need_the_terminal_get_it() {
+    let words = |text: &str| Effect::Run(text.split(' ').map(str::to_owned).collect());
+    let mut story = shop(SMALL);
+    story.press("ae");
+    assert_eq!(story.effects, [words("attach shop/db"), words("exec --tty shop/db -- /bin/sh")]);
+    story.tell(Message::Quiet(name("shop"))).press("ae");
+    assert_eq!(story.effects.len(), 2, "whose daemon is gone has none");
+}
+
+#[test]
+fn the_mouse_chooses_scrolls_and_orders() {
+    let mut story = shop(SMALL);
+    let place_of = |story: &mut Story, word: &str| {
+        let text = story.text();
+        let (y, line) = text.lines().enumerate().find(|(_, line)| line.contains(word)).expect("there");
+        let x = line.split(word).next().map(crate::terminal::text::columns).expect("there");
+        (u16::try_from(x).expect("small"), u16::try_from(y).expect("small"))
+    };
+    let flaky = place_of(&mut story, "flaky");
+    story.mouse(MouseEventKind::Down(MouseButton::Left), flaky);
+    assert_eq!(story.selected(), "shop/flaky");
+    story.mouse(MouseEventKind::ScrollUp, flaky);
+    assert!(story.selected().starts_with("shop/a-name"));
+    let title = place_of(&mut story, "CPU%");
+    story.mouse(MouseEventKind::Down(MouseButton::Left), title);
+    assert_eq!(story.rows()[0], "db");
+    story.mouse(MouseEventKind::Down(MouseButton::Left), title);
+    assert_eq!(story.rows().last().map(String::as_str), Some("db"), "again is the other way round");
+    let mut story = shop(SMALL);
+    let line = place_of(&mut story, "row 35");
+    story.mouse(MouseEventKind::ScrollUp, line);
+    assert_eq!((story.model.log.back, story.selected().as_str()), (3, "shop/db"));
+    story.press("?").mouse(MouseEventKind::Down(MouseButton::Left), flaky);
+    assert_eq!(story.selected(), "shop/db", "below a box there is nothing to click on");
+}
+
+#[test]
+fn the_header_has_what_matters_on_every_terminal() {
+    for width in [60, 70, 80, 100, 200] {
+        let mut story = shop(Size { width, height: 24 });
+        let text = story.text();
+        let header = text.lines().next().expect("a line");
+        assert!(header.contains("1 failed"), "{width}: {header}");
+        assert!(header.contains("1 pending") || header.contains("others"), "nobody is left out: {header}");
+    }
+}
+
+#[test]
 fn the_help() {
     insta::assert_snapshot!(shop(SMALL).press("?").text());
 }
@@ -318,7 +522,8 @@ fn what_is_on_the_screen_follows_the_cursor() {
     ] {
         story.key(key);
         assert_eq!(story.model.place(), Some(place));
-        assert!(story.model.visible().contains(&id("crowd", &names[place])), "{key:?}");
+        let wanted = id("crowd", &names[place]);
+        assert!(story.model.visible().iter().any(|row| row.id == wanted), "{key:?}");
         assert_eq!(story.model.visible().len(), height);
     }
     assert!(story.text().contains("1 of 1000"));

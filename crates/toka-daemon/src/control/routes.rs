@@ -119,7 +119,8 @@ async fn agent(
     let known = || status.agents().iter().map(|agent| agent.name.clone()).collect::<Vec<_>>();
     let status = status.agent(&name).cloned().ok_or_else(|| Error::no_agent(&name, &known()))?;
     let resources = handle.resources(&name).await?;
-    Ok(Json(AgentView { project: handle.overview().project.clone(), status, resources }))
+    let declared = handle.declared(&name).await?;
+    Ok(Json(AgentView { project: handle.overview().project.clone(), status, resources, declared }))
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use toka_core::{AgentName, AgentStatus, ProjectName, Resources, RunStatus};
 
+use toka_workstream::describe::Described;
+
 use crate::project::Overview;
 
 /// Who answers.
@@ -84,6 +86,9 @@ pub struct AgentView {
     /// What it holds and uses at this moment; absent when it has no process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
+    /// What it declares, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub declared: Vec<Described>,
 }
 
 /// What agents use at this moment; one that has no process is not in it.

@@ -260,6 +260,13 @@ impl Project {
             Order::Apply { request, answer } => self.apply(*request, answer).await,
             Order::Status { answer } => drop(answer.send(self.status_now())),
             Order::Health { figures, answer } => self.tell_facts(figures, answer),
+            Order::Declared { agent, answer } => {
+                let (declaration, plan) = (Arc::clone(&self.declaration), self.plan.clone());
+                // Files of a thousand agents take a while.
+                self.writes.spawn_blocking(move || {
+                    let _ = answer.send(super::facts::declared(&declaration, &plan, &agent));
+                });
+            }
             Order::Resources { agent, answer } => {
                 let is_alive = self.status.agent(&agent).is_some_and(|agent| agent.state.is_alive());
                 let of = |member: &Member| (member.id, member.disk.clone().filter(|_| is_alive));

@@ -10,11 +10,13 @@ use toka_core::{AgentName, AgentState, Compatibility, Resources, RunStatus, Sand
 use toka_keeper::{Keeper, ProcessId};
 use toka_runtime::DiskLimit;
 use toka_store::Health;
-use toka_workstream::Agent;
+use toka_workstream::describe::{Described, describe};
+use toka_workstream::{Agent, Plan};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::{Member, Project};
+use crate::Declaration;
 
 /// A keeper that has not answered by then hangs: it answers in less than a millisecond, and starts and stops a thousand
 /// agents in a few seconds.
@@ -44,6 +46,13 @@ pub struct Facts {
     pub journal: Health,
     /// Why its keeper is not well.
     pub keeper: Result<(), String>,
+}
+
+/// What an agent declares, in words.
+pub(super) fn declared(declaration: &Declaration, plan: &Plan, name: &AgentName) -> Vec<Described> {
+    let Ok(parsed) = declaration.parse() else { return Vec::new() };
+    let node = plan.nodes().iter().find(|node| node.agent == *name);
+    node.zip(parsed.set.agent(name)).map_or_else(Vec::new, |(node, agent)| describe(agent, node))
 }
 
 /// What an agent declares that its health is measured by.

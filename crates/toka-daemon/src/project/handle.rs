@@ -9,6 +9,7 @@ use toka_core::{AgentName, Answers, Command, ProjectName, Resources, RunId, RunS
 use toka_keeper::{Keeper, Kin};
 use toka_orchestration::Lifetime;
 use toka_runtime::Terminal;
+use toka_workstream::describe::Described;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::admit::Ground;
@@ -38,6 +39,8 @@ pub(crate) enum Order {
     Health { figures: Figures, answer: oneshot::Sender<Facts> },
     /// What an agent holds and uses.
     Resources { agent: AgentName, answer: oneshot::Sender<Option<Resources>> },
+    /// What an agent declares.
+    Declared { agent: AgentName, answer: oneshot::Sender<Vec<Described>> },
     /// Run a command beside an agent.
     Exec { request: Box<ExecRequest>, answer: oneshot::Sender<Result<Begun, ExecError>> },
     /// The terminal that an agent runs on.
@@ -172,6 +175,15 @@ impl ProjectHandle {
     pub async fn resources(&self, agent: &AgentName) -> Result<Option<Resources>, Gone> {
         let agent = agent.clone();
         self.ask(|answer| Order::Resources { agent, answer }).await
+    }
+
+    /// What an agent declares, in words; nothing when it declares nothing any more.
+    ///
+    /// # Errors
+    /// When the run is over.
+    pub async fn declared(&self, agent: &AgentName) -> Result<Vec<Described>, Gone> {
+        let agent = agent.clone();
+        self.ask(|answer| Order::Declared { agent, answer }).await
     }
 
     /// Runs a command beside an agent that runs; the answer comes when it executes its program.

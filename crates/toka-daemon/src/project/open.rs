@@ -195,7 +195,10 @@ pub(super) fn open_journal(
 
 /// Says what no event tells of the agents.
 pub(super) fn describe(mut status: RunStatus, plan: &toka_workstream::Plan) -> RunStatus {
-    plan.nodes().iter().for_each(|node| status.describe(&node.agent, &node.title, node.kind));
+    for node in plan.nodes() {
+        let depends_on = node.gates.iter().map(|gate| gate.on.clone()).collect();
+        status.describe(&node.agent, &node.title, node.kind, depends_on);
+    }
     status
 }
 

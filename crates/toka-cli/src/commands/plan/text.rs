@@ -5,6 +5,7 @@ use std::path::Path;
 
 use toka_core::{Coverage, ExitCode, Origin, SandboxMode};
 use toka_daemon::Problem;
+use toka_workstream::describe::{command_text, quoted};
 use toka_workstream::plan::{Gate, Node};
 use toka_workstream::{Agent, AgentKind, Need, ProcessCommand, Replica};
 
@@ -127,11 +128,7 @@ fn command(agent: &Agent, facts: &AgentFacts, palette: Palette) -> Vec<Row> {
     let mut rows = Vec::new();
     if let Some(process) = &agent.process {
         let from = place(&process.command_origin, Some(file));
-        let text = match &process.command {
-            ProcessCommand::Argv(argv) => argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
-            ProcessCommand::Shell(line) => format!("/bin/sh -c {}", quoted(line)),
-        };
-        rows.push(Row::new("command", text, from));
+        rows.push(Row::new("command", command_text(&process.command), from));
         rows.extend(program(process.command.clone(), facts, palette));
         let folder = &process.working_dir;
         rows.push(Row::new(
@@ -207,15 +204,6 @@ fn verdict(view: &View, columns: usize, palette: Palette) -> String {
         out.push_str(&format!("{} {lines}\n", palette.accent.paint("help:")));
     }
     out
-}
-
-/// A word as a shell would take it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_=+.,:/@%^".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// An origin as people look it up; the file's folder is left out where the heading names it.

@@ -8,15 +8,18 @@ use super::{put, span, width_of};
 use crate::terminal::text::fit;
 use crate::top::keys::word;
 use crate::top::layout::Zoom;
-use crate::top::model::{Mode, Model, Tone};
+use crate::top::model::{Mode, Model, Pane, Tone};
 use crate::top::theme::Theme;
 
 /// The keys that are shown, the most important first: what does not fit is left out.
-const HINTS: [(&str, &str); 10] = [
+const HINTS: [(&str, &str); 13] = [
     ("?", "help"),
     ("q", "quit"),
     ("/", "filter"),
     ("Enter", "log"),
+    ("v", "events"),
+    ("i", "details"),
+    ("t", "tree"),
     ("o", "order"),
     ("p", "pause"),
     ("r", "resume"),
@@ -24,8 +27,18 @@ const HINTS: [(&str, &str); 10] = [
     ("S", "start"),
     ("R", "restart"),
 ];
-const HINTS_OF_LOG: [(&str, &str); 4] =
-    [("Esc", "back"), ("↑ ↓", "scroll"), ("End", "follow"), ("?", "help")];
+const HINTS_OF_LOG: [(&str, &str); 6] = [
+    ("Esc", "back"),
+    ("↑ ↓", "scroll"),
+    ("End", "follow"),
+    ("/", "search"),
+    ("v", "output or events"),
+    ("?", "help"),
+];
+const HINTS_OF_SEARCH: [(&str, &str); 4] =
+    [("n", "found before"), ("N", "found after"), ("/", "another text"), ("Esc", "no search")];
+const HINTS_OF_SIGNAL: [(&str, &str); 3] = [("↑ ↓", "choose"), ("Enter", "send"), ("Esc", "none")];
+const HINTS_OF_DETAILS: [(&str, &str); 2] = [("↑ ↓", "scroll"), ("Esc", "back")];
 
 pub(super) fn draw(model: &Model, theme: Theme, area: Rect, cells: &mut Buffer) {
     let row = Rect { x: area.x + 1, width: area.width - 1, ..area };
@@ -45,14 +58,22 @@ pub(super) fn draw(model: &Model, theme: Theme, area: Rect, cells: &mut Buffer) 
                 ],
             );
         }
-        Mode::Filter => {
-            let text = crate::terminal::text::safe(&model.filter);
+        Mode::Filter | Mode::Search => {
+            let is_search = model.mode == Mode::Search;
+            let text = crate::terminal::text::safe(if is_search { &model.search } else { &model.filter });
             let end = put(
                 cells,
                 row,
                 vec![span("/", theme.accent), span(text, Style::new()), span("▏", theme.accent)],
             );
-            right(&shown(model), theme, row, end, cells);
+            let said = if is_search { "Enter finds it".to_owned() } else { shown(model) };
+            right(&said, theme, row, end, cells);
+        }
+        Mode::Signal(..) => {
+            hints(&HINTS_OF_SIGNAL, theme, row, cells);
+        }
+        Mode::Details(_) => {
+            hints(&HINTS_OF_DETAILS, theme, row, cells);
         }
         Mode::Browse | Mode::Help => match &model.note {
             Some((note, _)) => {
@@ -63,28 +84,37 @@ pub(super) fn draw(model: &Model, theme: Theme, area: Rect, cells: &mut Buffer) 
                 };
                 put(cells, row, vec![span(fit(&note.text, usize::from(row.width)), style)]);
             }
-            None => hints(model, theme, row, cells),
+            None => keys(model, theme, row, cells),
         },
     }
 }
 
-fn hints(model: &Model, theme: Theme, row: Rect, cells: &mut Buffer) {
-    let is_log = model.zoom == Zoom::Log;
-    let hints = if is_log { &HINTS_OF_LOG[..] } else { &HINTS[..] };
+fn keys(model: &Model, theme: Theme, row: Rect, cells: &mut Buffer) {
+    let is_log = model.zoom == Zoom::Log || model.pane == Pane::Log;
+    let keys = match is_log {
+        true if !model.search.is_empty() => &HINTS_OF_SEARCH[..],
+        true => &HINTS_OF_LOG[..],
+        false => &HINTS[..],
+    };
     let said = if is_log { String::new() } else { shown(model) };
     let room = row.width.saturating_sub(width_of(&said) + 2);
+    let end = hints(keys, theme, Rect { width: room, ..row }, cells);
+    right(&said, theme, row, end, cells);
+}
+
+/// Those that fit; where the last of them ends.
+fn hints(hints: &[(&'static str, &'static str)], theme: Theme, row: Rect, cells: &mut Buffer) -> u16 {
     let mut spans = Vec::new();
     let mut taken = 0;
     for (key, what) in hints {
         let width = width_of(key) + width_of(what) + 4;
-        if taken + width > room {
+        if taken + width > row.width {
             break;
         }
         taken += width;
         spans.extend([span(*key, theme.accent), span(format!(" {what}   "), theme.faint)]);
     }
-    let end = put(cells, row, spans);
-    right(&said, theme, row, end, cells);
+    put(cells, row, spans)
 }
 
 /// How many of how many agents are listed, when that is not all of them.

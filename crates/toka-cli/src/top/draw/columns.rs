@@ -1,19 +1,20 @@
 //! Which columns the table has, and how wide: as many as the terminal has room for, the least telling ones go first.
 
-use toka_core::{AgentState, AgentStatus};
+use toka_core::{AgentState, AgentStatus, Verdict};
 
 use super::{percent, short_bytes};
 use crate::terminal::list;
-use crate::terminal::text::{columns as width_of, fit};
+use crate::terminal::text::{columns as width_of, fit, safe};
 use crate::top::figures::Figures;
 use crate::top::model::Model;
-use crate::top::rows::AgentId;
+use crate::top::rows::{AgentId, Order, Row};
 
 /// What a column shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Column {
     Agent,
     State,
+    Health,
     For,
     Restarts,
     Pid,
@@ -24,9 +25,10 @@ pub(super) enum Column {
 }
 
 /// All of them, from left to right.
-const ALL: [Column; 9] = [
+const ALL: [Column; 10] = [
     Column::Agent,
     Column::State,
+    Column::Health,
     Column::For,
     Column::Restarts,
     Column::Pid,
@@ -35,13 +37,15 @@ const ALL: [Column; 9] = [
     Column::Progress,
     Column::Doing,
 ];
-/// Those that give way, the first of them first.
-const DISPENSABLE: [Column; 3] = [Column::Pid, Column::Restarts, Column::Progress];
+/// Those that give way to why an agent is as it is, the first of them first.
+const DISPENSABLE: [Column; 4] = [Column::Health, Column::Pid, Column::Restarts, Column::Progress];
 /// Columns between two columns.
 pub(super) const GAP: u16 = 1;
 /// Columns that the names and the last column have at least.
 const LEAST_NAME: u16 = 14;
 const LEAST_DOING: u16 = 8;
+/// The same from this width of the terminal on: a reason of three words.
+const USUAL: (u16, u16) = (80, 16);
 /// Columns in which there is room for a bar beside its figure.
 pub(super) const LEAST_BAR: u16 = 10;
 /// Columns that the project has at least beside its agent.
@@ -65,6 +69,7 @@ impl Column {
         match self {
             Self::Agent => "AGENT",
             Self::State => "STATE",
+            Self::Health => "HEALTH",
             Self::For => "FOR",
             Self::Restarts if width >= 8 => "RESTARTS",
             Self::Restarts => "RST",
@@ -77,12 +82,23 @@ impl Column {
         }
     }
 
+    /// What rows are in the order of it.
+    pub(super) fn order(self) -> Option<Order> {
+        match self {
+            Self::Agent => Some(Order::Name),
+            Self::State | Self::Health => Some(Order::State),
+            Self::Cpu => Some(Order::Cpu),
+            Self::Memory => Some(Order::Memory),
+            Self::For | Self::Restarts | Self::Pid | Self::Progress | Self::Doing => None,
+        }
+    }
+
     /// Whether what is in it stands at its right side.
     pub(super) fn is_figure(self, width: u16) -> bool {
         match self {
             Self::For | Self::Restarts | Self::Pid | Self::Cpu | Self::Memory => true,
             Self::Progress => width < LEAST_BAR,
-            Self::Agent | Self::State | Self::Doing => false,
+            Self::Agent | Self::State | Self::Health | Self::Doing => false,
         }
     }
 
@@ -92,6 +108,7 @@ impl Column {
         match self {
             Self::Agent => LEAST_NAME,
             Self::State => LEAST_STATE,
+            Self::Health => 9,
             Self::For => 6,
             Self::Restarts => {
                 if is_wide {
@@ -116,6 +133,7 @@ impl Column {
                     5
                 }
             }
+            Self::Doing if terminal >= USUAL.0 => USUAL.1,
             Self::Doing => LEAST_DOING,
         }
     }
@@ -148,28 +166,39 @@ pub(super) fn columns(terminal: u16, longest: Longest) -> Vec<(Column, u16)> {
 }
 
 /// An agent's name as the table shows it: with its project where there are several.
-pub(super) fn name(model: &Model, id: &AgentId) -> String {
-    if model.projects.len() > 1 { id.to_string() } else { id.agent.to_string() }
+pub(super) fn name(model: &Model, row: &Row) -> String {
+    let id = &row.id;
+    indented(row, if model.projects.len() > 1 { id.to_string() } else { id.agent.to_string() })
+}
+
+/// Below what it waits for.
+fn indented(row: &Row, name: String) -> String {
+    if row.depth == 0 { name } else { format!("{}└ {name}", "  ".repeat(row.depth - 1)) }
 }
 
 /// The same where there is less room: the project gives way before the agent does.
-fn short_name(model: &Model, id: &AgentId, width: usize) -> String {
-    let whole = name(model, id);
+fn short_name(model: &Model, row: &Row, width: usize) -> String {
+    let (whole, id) = (name(model, row), &row.id);
     if model.projects.len() < 2 || width_of(&whole) <= width {
         return whole;
+    }
+    if row.depth > 0 {
+        // It stands below one of its project.
+        return indented(row, id.agent.to_string());
     }
     let room = width.saturating_sub(width_of(id.agent.as_str()) + 1);
     format!("{}/{}", fit(id.project.as_str(), room.max(LEAST_PROJECT)), id.agent)
 }
 
 /// What stands in a column that is plain text.
-pub(super) fn text(column: Column, model: &Model, id: &AgentId, agent: &AgentStatus, width: u16) -> String {
-    let figures = model.figures.get(id);
+pub(super) fn text(column: Column, model: &Model, row: &Row, agent: &AgentStatus, width: u16) -> String {
+    let figures = model.figures.get(&row.id);
     let has_process = list::pid(&agent.state).is_some() || matches!(agent.state, AgentState::Stopping { .. });
     let figures = figures.filter(|_| has_process);
     match column {
-        Column::Agent => short_name(model, id, usize::from(width)),
+        Column::Agent => short_name(model, row, usize::from(width)),
         Column::State => agent.state.as_str().to_owned(),
+        Column::Health => model.judged(&row.id).map_or_else(unknown, |judged| judged.verdict.to_string()),
         Column::For => list::age(agent.since_ms, model.now_ms),
         Column::Restarts => match agent.restart_count {
             0 => unknown(),
@@ -178,9 +207,18 @@ pub(super) fn text(column: Column, model: &Model, id: &AgentId, agent: &AgentSta
         Column::Pid => list::pid(&agent.state).map_or_else(unknown, |pid| pid.to_string()),
         Column::Cpu => figures.and_then(|figures| figures.cpu).map_or_else(unknown, percent),
         Column::Memory => figures.and_then(memory).map_or_else(unknown, |both| fitting(both, width)),
-        Column::Doing => list::trouble(agent, model.now_ms).unwrap_or_else(|| list::activity(agent)),
+        Column::Doing => doing(model, &row.id, agent),
         Column::Progress => String::new(),
     }
+}
+
+/// Why it is as it is; of one that is well, what it does.
+pub(super) fn doing(model: &Model, id: &AgentId, agent: &AgentStatus) -> String {
+    let worst = || {
+        let judged = model.judged(id).filter(|judged| judged.verdict >= Verdict::Degraded)?;
+        judged.reasons.first().map(|reason| safe(&reason.to_string()))
+    };
+    list::trouble(agent, model.now_ms).or_else(worst).unwrap_or_else(|| list::activity(agent))
 }
 
 fn unknown() -> String {
@@ -214,7 +252,11 @@ mod tests {
             }
         }
         let at = |terminal| columns(terminal, Longest { name: 10, state: 11 }).len();
-        assert_eq!((at(60), at(80), at(200)), (6, 9, 9), "at 80 columns there is everything");
+        assert_eq!(
+            (at(60), at(80), at(200)),
+            (6, 8, 10),
+            "at 80 columns the pid and the health give way to the reason"
+        );
     }
 
     #[test]

@@ -32,43 +32,71 @@ const STATES: [&str; 12] = [
 
 pub(super) fn draw(model: &Model, theme: Theme, area: Rect, cells: &mut Buffer) {
     let first = Rect { x: area.x + 1, width: area.width - 1, height: 1, ..area };
-    let mut totals = agents(model, theme, "  ");
-    if totals.iter().map(Span::width).sum::<usize>() > usize::from(first.width) {
-        totals = agents(model, theme, " ");
-        // The first is the heading, which can be done without.
-        totals.drain(..2);
-    }
-    put(cells, first, totals);
+    put(cells, first, totals(model, theme, usize::from(first.width)));
     let second = Rect { y: area.y + 1, ..first };
     let end = put(cells, second, machine(model, theme));
     lost(model, theme, second, end, cells);
 }
 
-/// The heading, and how many agents there are in each state, `gap` apart.
-fn agents(model: &Model, theme: Theme, gap: &'static str) -> Vec<Span<'static>> {
-    let apart = || span(gap, Style::new());
-    let agents: Vec<&AgentStatus> = model.agents().collect();
-    let mut spans = vec![span("toka top", theme.strong)];
+/// The heading, and how many agents there are in each state. Where there is less room, first the heading goes, then the
+/// states that ask for nobody, which are counted together, and at last the name of the project.
+fn totals(model: &Model, theme: Theme, width: usize) -> Vec<Span<'static>> {
+    let whose = whose(model, theme);
+    let states = states(model, theme);
+    let heading = vec![span("toka top", theme.strong)];
+    let joined = |parts: &[&[Span<'static>]], gap: &'static str| -> Vec<Span<'static>> {
+        let mut spans = Vec::new();
+        for part in parts.iter().flat_map(|part| part.iter()) {
+            if !spans.is_empty() {
+                spans.push(span(gap, Style::new()));
+            }
+            spans.push(part.clone());
+        }
+        spans
+    };
+    let fits = |spans: &Vec<Span<'static>>| spans.iter().map(Span::width).sum::<usize>() <= width;
+    let spelt: Vec<Span<'static>> = states.iter().map(|(_, span)| span.clone()).collect();
+    let mut tries = vec![
+        joined(&[&heading, &whose, &spelt], "  "),
+        joined(&[&whose, &spelt], "  "),
+        joined(&[&whose, &spelt], " "),
+    ];
+    for whose in [&whose[..], &whose[whose.len().min(1)..]] {
+        for kept in (1..states.len()).rev() {
+            let others: usize = states[kept..].iter().map(|(count, _)| count).sum();
+            let others = [span(format!("{others} others"), theme.faint)];
+            tries.push(joined(&[whose, &spelt[..kept], &others], " "));
+        }
+    }
+    let last = tries.last().cloned().unwrap_or_default();
+    tries.into_iter().find(fits).unwrap_or(last)
+}
+
+/// The project or how many there are, and how many agents.
+fn whose(model: &Model, theme: Theme) -> Vec<Span<'static>> {
     let mut names = model.projects.keys();
-    match (names.next(), names.next()) {
-        (Some(only), None) => spans.extend([apart(), span(only.as_str(), theme.accent)]),
-        (Some(_), Some(_)) => {
-            spans.extend([apart(), span(count(model.projects.len(), "project"), Style::new())]);
-        }
-        (None, _) => {}
-    }
-    if agents.is_empty() {
-        return spans;
-    }
-    spans.extend([apart(), span(count(agents.len(), "agent"), Style::new())]);
-    for state in STATES {
-        let mut those = agents.iter().filter(|agent| agent.state.as_str() == state);
-        if let Some(first) = those.next() {
-            let paint = style(list::paint(first, theme.palette));
-            spans.extend([apart(), span(format!("{} {state}", 1 + those.count()), paint)]);
-        }
+    let mut spans = match (names.next(), names.next()) {
+        (Some(only), None) => vec![span(only.as_str(), theme.accent)],
+        (Some(_), Some(_)) => vec![span(count(model.projects.len(), "project"), Style::new())],
+        (None, _) => Vec::new(),
+    };
+    let agents = model.agents().count();
+    if agents > 0 {
+        spans.push(span(count(agents, "agent"), Style::new()));
     }
     spans
+}
+
+/// How many agents are in each state, the most urgent first.
+fn states(model: &Model, theme: Theme) -> Vec<(usize, Span<'static>)> {
+    let agents: Vec<&AgentStatus> = model.agents().collect();
+    let of = |state: &&str| {
+        let mut those = agents.iter().filter(|agent| agent.state.as_str() == *state);
+        let first = those.next()?;
+        let count = 1 + those.count();
+        Some((count, span(format!("{count} {state}"), style(list::paint(first, theme.palette)))))
+    };
+    STATES.iter().filter_map(of).collect()
 }
 
 fn machine(model: &Model, theme: Theme) -> Vec<Span<'static>> {

@@ -5,15 +5,17 @@ use jiff::tz::TimeZone;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
+use ratatui::text::Span;
 use toka_runtime::output::Stream;
 use unicode_width::UnicodeWidthChar as _;
 
+use super::columns::doing;
 use super::{put, span, width_of};
-use crate::terminal::list;
 use crate::terminal::text::{fit, safe};
+use crate::top::keys::matches;
 use crate::top::layout::Zoom;
 use crate::top::log::LogLine;
-use crate::top::model::{Model, Pane};
+use crate::top::model::{Below, Model, Pane};
 use crate::top::theme::Theme;
 
 /// Columns before the text: the time and a bar.
@@ -28,9 +30,10 @@ pub(super) fn title(model: &Model, theme: Theme, area: Rect, cells: &mut Buffer)
     let line = if is_focused { theme.accent } else { theme.faint };
     cells.set_string(area.x, area.y, "─".repeat(usize::from(area.width)), line);
     let name = if is_focused { theme.accent.patch(theme.strong) } else { theme.strong };
-    let mut spans = vec![span(format!(" {id} "), name)];
+    let what = if model.below == Below::Events { "events of " } else { "" };
+    let mut spans = vec![span(format!(" {what}{id} "), name)];
     if let Some((_, agent)) = model.agent(id) {
-        let doing = list::trouble(agent, model.now_ms).unwrap_or_else(|| list::activity(agent));
+        let doing = doing(model, id, agent);
         let says_more = |text: &&str| !text.is_empty() && *text != id.agent.as_str();
         let texts = [safe(&agent.title), doing];
         let texts: Vec<&str> = texts.iter().map(String::as_str).filter(says_more).collect();
@@ -48,13 +51,17 @@ pub(super) fn title(model: &Model, theme: Theme, area: Rect, cells: &mut Buffer)
 
 /// The lines: cut where there are few rows, wrapped where there is nothing else on the screen.
 pub(super) fn draw(model: &Model, theme: Theme, area: Rect, cells: &mut Buffer) {
-    let lines = &model.log.lines;
+    let lines = model.below();
     if lines.is_empty() {
-        let text = if model.log.agent.is_some() { " it wrote nothing yet" } else { "" };
+        let text = match model.below {
+            Below::Events => " nothing happened to it yet",
+            Below::Log if model.log.agent.is_some() => " it wrote nothing yet",
+            Below::Log => "",
+        };
         cells.set_stringn(area.x, area.y, text, usize::from(area.width), theme.faint);
         return;
     }
-    let has_clock = area.width >= WITH_CLOCK || model.zoom == Zoom::Log;
+    let has_clock = area.width >= WITH_CLOCK || model.zoom == Zoom::Log || model.below == Below::Events;
     let before = if has_clock { width_of(CLOCK) + 4 } else { 3 };
     let width = usize::from(area.width - before);
     let height = usize::from(area.height);
@@ -78,8 +85,23 @@ pub(super) fn draw(model: &Model, theme: Theme, area: Rect, cells: &mut Buffer) 
         let clock = if at == 0 { time(line) } else { " ".repeat(CLOCK.len()) };
         let clock = if has_clock { format!("{clock} ") } else { String::new() };
         let bar = if line.stream == Stream::Stderr { theme.warn } else { theme.faint };
-        put(cells, row, vec![span(clock, theme.faint), span("│ ", bar), span(part, Style::new())]);
+        let mut spans = vec![span(clock, theme.faint), span("│ ", bar)];
+        spans.extend(marked(&part, &model.search, theme));
+        put(cells, row, spans);
     }
+}
+
+/// The text with what is looked for marked.
+fn marked(text: &str, wanted: &str, theme: Theme) -> Vec<Span<'static>> {
+    let mut spans = Vec::new();
+    let mut from = 0;
+    for found in matches(text, wanted) {
+        spans.push(span(&text[from..found.start], Style::new()));
+        spans.push(span(&text[found.clone()], theme.chosen));
+        from = found.end;
+    }
+    spans.push(span(&text[from..], Style::new()));
+    spans
 }
 
 fn time(line: &LogLine) -> String {

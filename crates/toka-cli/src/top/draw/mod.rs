@@ -3,9 +3,12 @@
 mod bottom;
 mod charts;
 mod columns;
+mod details;
 mod header;
 mod help;
 mod log;
+mod popup;
+mod signals;
 mod table;
 
 use ratatui::Frame;
@@ -16,6 +19,7 @@ use ratatui::text::{Line, Span};
 
 use super::layout::LEAST;
 use super::model::{Mode, Model};
+use super::rows::Order;
 use super::theme::Theme;
 use crate::terminal::text::{columns, fit};
 
@@ -38,9 +42,25 @@ pub(crate) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>) {
         charts::draw(model, theme, areas.charts, cells);
         log::draw(model, theme, areas.log, cells);
     }
-    if model.mode == Mode::Help {
-        help::draw(theme, whole, cells);
+    match &model.mode {
+        Mode::Help => help::draw(theme, whole, cells),
+        Mode::Signal(agent, at) => signals::draw(agent, *at, theme, whole, cells),
+        Mode::Details(from) => details::draw(model, *from, theme, whole, cells),
+        Mode::Browse | Mode::Filter | Mode::Search | Mode::Confirm(..) => {}
     }
+}
+
+/// What rows would be ordered by after a click on the heading in this column of the terminal.
+pub(super) fn heading_at(model: &Model, x: u16) -> Option<Order> {
+    let areas = model.areas()?;
+    let mut left = areas.columns.x + 1;
+    for (column, width) in table::shown(model, areas) {
+        if (left..left + width).contains(&x) {
+            return column.order();
+        }
+        left += width + columns::GAP;
+    }
+    None
 }
 
 fn empty(model: &Model, theme: Theme, area: Rect, cells: &mut Buffer) {

@@ -7,26 +7,22 @@ use toka_core::AgentStatus;
 
 use super::columns::{Column, GAP, LEAST_BAR, Longest, columns, name, text};
 use super::width_of;
-use crate::terminal::list;
 use crate::terminal::text::{cell, columns as columns_of, fit};
+use crate::terminal::{health, list};
 use crate::top::layout::Areas;
-use crate::top::model::{Link, Model, Pane};
-use crate::top::rows::{AgentId, Order};
+use crate::top::model::{Judged, Link, Model, Pane};
+use crate::top::rows::{Order, Row, Turn};
 use crate::top::theme::{Theme, style};
 
 pub(super) fn draw(model: &Model, theme: Theme, areas: Areas, cells: &mut Buffer) {
     if areas.rows.height == 0 {
         return;
     }
-    let longest = Longest {
-        name: model.rows.iter().map(|id| width_of(&name(model, id))).max().unwrap_or(0),
-        state: model.agents().map(|agent| width_of(agent.state.as_str())).max().unwrap_or(0),
-    };
-    let shown = columns(areas.rows.width, longest);
+    let shown = shown(model, areas);
     titles(model, theme, &shown, areas.columns, cells);
-    for (id, y) in model.visible().iter().zip(areas.rows.y..) {
-        let row = Rect { y, height: 1, ..areas.rows };
-        draw_row(model, theme, &shown, id, row, cells);
+    for (row, y) in model.visible().iter().zip(areas.rows.y..) {
+        let area = Rect { y, height: 1, ..areas.rows };
+        draw_row(model, theme, &shown, row, area, cells);
     }
     if model.rows.is_empty() {
         let line = format!(" no agent has “{}”; Esc shows all", fit(&model.filter, 20));
@@ -34,23 +30,29 @@ pub(super) fn draw(model: &Model, theme: Theme, areas: Areas, cells: &mut Buffer
     }
 }
 
-fn titles(model: &Model, theme: Theme, shown: &[(Column, u16)], row: Rect, cells: &mut Buffer) {
-    let ordered = match model.order {
-        Order::Name => Column::Agent,
-        Order::State => Column::State,
-        Order::Cpu => Column::Cpu,
-        Order::Memory => Column::Memory,
+/// The columns, with their widths.
+pub(super) fn shown(model: &Model, areas: Areas) -> Vec<(Column, u16)> {
+    let longest = Longest {
+        name: model.rows.iter().map(|row| width_of(&name(model, row))).max().unwrap_or(0),
+        state: model.agents().map(|agent| width_of(agent.state.as_str())).max().unwrap_or(0),
     };
+    columns(areas.rows.width, longest)
+}
+
+fn titles(model: &Model, theme: Theme, shown: &[(Column, u16)], row: Rect, cells: &mut Buffer) {
+    let mark = if model.turn == Turn::Back { '▴' } else { '▾' };
     let is_focused = model.pane == Pane::Agents;
     let mut x = row.x + 1;
     for (column, width) in shown {
         let title = column.title(*width);
-        let style = match (*column == ordered, is_focused) {
+        let is_ordered =
+            column.order() == Some(model.order) || (*column == Column::Agent && model.order == Order::Tree);
+        let style = match (is_ordered, is_focused) {
             (true, _) => theme.strong.patch(theme.accent),
             (false, true) => theme.strong,
             (false, false) => theme.faint,
         };
-        let marked = if *column == ordered { format!("{title}▾") } else { title.to_owned() };
+        let marked = if is_ordered { format!("{title}{mark}") } else { title.to_owned() };
         let marked = if columns_of(&marked) > usize::from(*width) { title.to_owned() } else { marked };
         cells.set_string(x, row.y, aligned(*column, &marked, *width), style);
         x += width + GAP;
@@ -66,15 +68,10 @@ fn aligned(column: Column, text: &str, width: u16) -> String {
     }
 }
 
-fn draw_row(
-    model: &Model,
-    theme: Theme,
-    shown: &[(Column, u16)],
-    id: &AgentId,
-    row: Rect,
-    cells: &mut Buffer,
-) {
+fn draw_row(model: &Model, theme: Theme, shown: &[(Column, u16)], of: &Row, row: Rect, cells: &mut Buffer) {
+    let id = &of.id;
     let Some((project, agent)) = model.agent(id) else { return };
+    let judged = model.judged(id);
     let is_old = project.link == Link::Lost;
     let mut x = row.x + 1;
     for (column, width) in shown {
@@ -82,8 +79,8 @@ fn draw_row(
         match column {
             Column::Progress => bar(agent, theme, area, cells),
             _ => {
-                let text = aligned(*column, &text(*column, model, id, agent, *width), *width);
-                let style = if is_old { theme.faint } else { look(*column, agent, &text, theme) };
+                let text = aligned(*column, &text(*column, model, of, agent, *width), *width);
+                let style = if is_old { theme.faint } else { look(*column, agent, judged, &text, theme) };
                 cells.set_string(x, row.y, text, style);
             }
         }
@@ -95,12 +92,15 @@ fn draw_row(
     }
 }
 
-fn look(column: Column, agent: &AgentStatus, text: &str, theme: Theme) -> Style {
+fn look(column: Column, agent: &AgentStatus, judged: Option<&Judged>, text: &str, theme: Theme) -> Style {
     if text.trim() == "–" {
         return theme.faint;
     }
     match column {
         Column::State => style(list::paint(agent, theme.palette)),
+        Column::Health => {
+            judged.map_or(theme.faint, |judged| style(health::paint(judged.verdict, theme.palette)))
+        }
         Column::For | Column::Pid => theme.faint,
         Column::Restarts => theme.warn,
         _ => Style::new(),
