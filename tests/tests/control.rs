@@ -14,6 +14,7 @@ as_both_users!(
     a_person_lifts_a_quarantine,
     only_what_changed_is_restarted,
     what_a_process_does_not_depend_on_changes_under_it,
+    another_content_of_an_environment_file_is_a_change,
     apply_only_leaves_all_others_as_they_are,
     what_is_broken_changes_nothing,
     who_only_asks_starts_nothing,
@@ -163,6 +164,31 @@ fn what_is_broken_changes_nothing(user: User) {
     assert!(lost.stderr.contains("no-such-program"), "{lost:#?}");
     assert_eq!(detached.inspect("api")["pid"], pid);
     assert_eq!(detached.state("api"), "running");
+}
+
+fn another_content_of_an_environment_file_is_a_change(user: User) {
+    let scene = Scene::new(user);
+    let file = scene.workspace().join("settings");
+    scene.write(&file, "A=1\n");
+    let reads = Document::bare("reads")
+        .spec("type: service")
+        .spec("process: {shell: 'echo it is $A; exec sleep 1000', environment_file: [settings]}");
+    let agents = [reads, service("other")];
+    let detached = scene.detach(&agents);
+    let wrote = |text: &str| detached.try_toka(&["logs", "reads"]).stdout.contains(text);
+    eventually("it has read it", || wrote("it is 1"));
+    eventually("the other runs", || detached.state("other") == "running");
+    let pid = detached.inspect("other")["pid"].clone();
+    let same = scene.apply(&agents, &[]);
+    assert!(!same.stdout.contains("reads"), "{same:#?}");
+    scene.write(&file, "A=2\n");
+    let asked = scene.apply(&agents, &["--dry-run"]);
+    let told = "~ reads  restarts: the content of spec.process.environment_file";
+    assert!(asked.stdout.contains(told) && !asked.stdout.contains("other"), "{asked:#?}");
+    assert!(!wrote("it is 2"), "nothing is done yet");
+    assert_eq!(scene.apply(&agents, &[]).code, Some(0));
+    eventually("it reads the new one", || wrote("it is 2"));
+    assert_eq!(detached.inspect("other")["pid"], pid);
 }
 
 fn what_a_process_does_not_depend_on_changes_under_it(user: User) {

@@ -12,6 +12,7 @@ as_both_users!(
     a_notice_and_a_line_are_answers_too,
     a_probe_sees_the_agents_files_and_not_the_hosts,
     a_newline_on_the_declared_descriptor_is_readiness,
+    a_server_on_a_loopback_of_its_own_is_asked_there,
 );
 
 const OFTEN: &str = "period: 20ms, timeout: 5s, failure_threshold: 1";
@@ -195,12 +196,9 @@ fn an_ordinary_user_is_told_that_agents_share_no_network() {
 }
 
 /// The server's port exists only in the agent's own network: the probe must go there.
-#[test]
-fn a_server_on_a_loopback_of_its_own_is_asked_there() {
-    if !require(&[Need::Root]) {
-        return;
-    }
-    let scene = Scene::new(User::Root);
+/// An ordinary user's daemon may not enter the network of an agent; its keeper may.
+fn a_server_on_a_loopback_of_its_own_is_asked_there(user: User) {
+    let scene = Scene::new(user);
     let server =
         Document::service("server", "exec python3 -m http.server 8080 --bind 127.0.0.1 --directory ~")
             .spec(&format!("readiness_probe: {{http_get: {{port: 8080, path: /}}, {OFTEN}}}"))

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::hash::{Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use toka_keeper::Program;
 use toka_runtime::{Command, program};
 use toka_sandbox::host::Namespaces;
 use toka_sandbox::{AgentFolders, CompileError, SandboxPlan};
-use toka_workstream::{Agent, AgentKind, Condition, Plan, Process, ProcessCommand, Set, Tty};
+use toka_workstream::{Agent, AgentKind, Condition, Plan, ProbeCheck, Process, ProcessCommand, Set, Tty};
 use uuid::Uuid;
 
 use crate::Caller;
@@ -60,6 +61,8 @@ pub(crate) struct Admitted {
     pub(crate) passwd: Option<String>,
     /// What it may know of its declaration, as [`crate::sections`] puts it.
     pub(crate) sections: String,
+    /// What its environment files say, as a hash; `None` when it names none.
+    pub(crate) environment_files: Option<u64>,
 }
 
 /// Admits an agent whose folders are `folders`, or tells every problem.
@@ -120,6 +123,7 @@ impl Admission<'_> {
         let files = process.map(|process| self.environment_files(process)).unwrap_or_default();
         let env = self.environment(process, &files, &folders, &plan);
         let search = env.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
+        self.commands_beside(&folders, search);
         let (program, argv) = self.command(process, program, &folders, search)?;
         let terminal = process.filter(|process| process.tty == Tty::Pseudo).map(|_| TerminalSize::default());
         let absent = plan.absent().iter();
@@ -131,7 +135,9 @@ impl Admission<'_> {
         let (env, plan) = (env.into_iter().collect(), Arc::new(plan.bare()));
         let command = Command { program, argv, env, plan, terminal };
         let sections = sections(self.agent).to_string();
-        Some(Admitted { folders, command, secrets, warnings, passwd, sections })
+        let named = process.is_some_and(|process| !process.environment_file.is_empty());
+        let environment_files = named.then(|| hash_of(&files));
+        Some(Admitted { folders, command, secrets, warnings, passwd, sections, environment_files })
     }
 
     fn problem(
@@ -435,6 +441,29 @@ impl Admission<'_> {
         }
     }
 
+    /// Programs of hooks and probes by their bare names: the agent can make none in the folders of its PATH, so one that is not
+    /// there now never will be. Paths may lead to what is built before they are needed.
+    fn commands_beside(&mut self, folders: &AgentFolders, search: &OsStr) {
+        let agent = self.agent;
+        let hooks = &agent.hooks;
+        let hooks = [&hooks.pre_start, &hooks.post_start, &hooks.pre_stop, &hooks.post_stop];
+        let hooks = hooks.into_iter().flatten().map(|hook| ("a hook".to_owned(), &hook.argv, &hook.origin));
+        let probes = agent.probes.each().filter_map(|(kind, probe)| match &probe.check {
+            ProbeCheck::Exec(argv) => Some((format!("the {kind} probe"), argv, &agent.origin)),
+            _ => None,
+        });
+        for (what, argv, origin) in hooks.chain(probes).collect::<Vec<_>>() {
+            let word = argv.first().map_or("", String::as_str);
+            if word.contains('/') {
+                continue;
+            }
+            if let Err(error) = program::find(word, &folders.working_dir, search) {
+                let help = self.where_it_is(word, &folders.working_dir);
+                self.problem(ProblemKind::Invalid, origin, format!("{what}: {error}"), help);
+            }
+        }
+    }
+
     /// Where the search path of the caller has a program that the agent's has not.
     fn where_it_is(&self, word: &str, working_dir: &std::path::Path) -> String {
         let path = self.context.caller.variable("PATH").unwrap_or_default();
@@ -446,6 +475,12 @@ impl Admission<'_> {
             _ => String::new(),
         }
     }
+}
+
+fn hash_of(variables: &[(String, String)]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    variables.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn read_environment_file(

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use toka_core::event::Usage;
 use toka_core::{Enforcement, Name, Resources, TerminalSize};
 use toka_sandbox::guard::Guard;
+use toka_sandbox::namespace::Family;
 use toka_sandbox::{PrepareError, Program, SandboxPlan, StepError};
 
 /// The version of these messages. 1: a keeper that ends with its daemon. 2: one that may listen for the next. 3: one that
@@ -94,6 +95,8 @@ pub(crate) enum Request {
     },
     /// Close the descriptors that were held under a name. Version 2.
     Release { id: Option<ProcessId>, name: String },
+    /// Make a TCP socket in the network of its main process, which the daemon may not enter; it comes with the answer.
+    Socket { id: ProcessId, family: Family },
     /// What there is.
     List,
     /// Descriptors, from the one with this number on, as many as one packet takes: of a process its output, errors, then

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use toka_core::Resources;
 use toka_core::event::Usage;
 use toka_keeper::{Keeper, KeeperError, ProcessId, SpawnError, Started};
+use toka_sandbox::namespace::Family;
 
 /// The keeper, or a fake of it.
 pub trait Processes: Clone + Send + Sync + 'static {
@@ -48,6 +49,12 @@ pub trait Processes: Clone + Send + Sync + 'static {
     fn remove_leaf(&self, id: ProcessId, leaf: &str) -> impl Future<Output = io::Result<Usage>> + Send;
     /// What the agent holds and uses at this moment; `None` when it is gone.
     fn resources(&self, id: ProcessId) -> impl Future<Output = Option<Resources>> + Send;
+    /// A TCP socket in the network of the agent's main process.
+    fn tcp_socket(
+        &self,
+        id: ProcessId,
+        family: Family,
+    ) -> impl Future<Output = Result<OwnedFd, KeeperError>> + Send;
     /// Which agent's control group the process `pid` is in.
     fn owner_of(&self, pid: i32) -> impl Future<Output = Option<ProcessId>> + Send;
 }
@@ -79,6 +86,10 @@ impl Processes for Keeper {
 
     async fn hold(&self, id: ProcessId, name: &str, descriptor: OwnedFd) -> io::Result<()> {
         Self::hold(self, id, name, vec![descriptor]).await.map_err(io::Error::other)
+    }
+
+    async fn tcp_socket(&self, id: ProcessId, family: Family) -> Result<OwnedFd, KeeperError> {
+        Self::tcp_socket(self, id, family).await
     }
 
     async fn freeze(&self, id: ProcessId) -> io::Result<()> {

@@ -16,6 +16,7 @@ use toka_core::{
     Resources, Restart, RestartPolicy, RunId,
 };
 use toka_keeper::{KeeperError, KeeperEvent, ProcessId, Program, SpawnError, Started, Status};
+use toka_sandbox::namespace::Family;
 use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
 use tokio::sync::{mpsc, oneshot};
 
@@ -85,6 +86,10 @@ impl Processes for FakeKeeper {
 
     async fn hold(&self, _: ProcessId, _: &str, _: OwnedFd) -> io::Result<()> {
         Ok(())
+    }
+
+    async fn tcp_socket(&self, _id: ProcessId, _family: Family) -> Result<OwnedFd, KeeperError> {
+        Err(KeeperError::Gone)
     }
 
     async fn freeze(&self, _: ProcessId) -> io::Result<()> {

@@ -1,15 +1,23 @@
 //! Visits to the network namespace of a process, to make sockets there.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::thread;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socket, socketpair,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::sys::Forked;
 
 /// Which addresses a socket is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Family {
     /// IPv4.
     V4,
@@ -70,15 +78,71 @@ impl NetworkNamespace {
             let visit = thread::Builder::new().name("visit".to_owned());
             let visit = visit.spawn_scoped(scope, || -> io::Result<OwnedFd> {
                 setns(&self.0, CloneFlags::CLONE_NEWNET)?;
-                let family = match family {
-                    Family::V4 => AddressFamily::Inet,
-                    Family::V6 => AddressFamily::Inet6,
-                };
-                let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-                Ok(socket(family, SockType::Stream, flags, None)?)
+                make_socket(family)
             })?;
             visit.join().unwrap_or_else(|_| Err(io::Error::other("the visit was cut short")))
         })
+    }
+}
+
+fn make_socket(family: Family) -> io::Result<OwnedFd> {
+    let family = match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    Ok(socket(family, SockType::Stream, flags, None)?)
+}
+
+/// How long the process may take that makes a socket elsewhere, in milliseconds: it needs a handful of system calls.
+const VISIT_WITHIN: u16 = 1_000;
+
+/// A TCP socket as [`NetworkNamespace::tcp_socket`] makes it, in the network of a process whose user namespace this user has
+/// made: who is an ordinary user here has every right in there (user_namespaces(7)), but only a process with a single thread
+/// may enter. So a child goes there and hands the socket back. To be called by a single-threaded process only, which collects
+/// its children.
+///
+/// # Errors
+/// As setns(2) and socket(2); `ETIMEDOUT` when the child does not answer.
+pub fn tcp_socket_within(pid: i32, family: Family) -> io::Result<OwnedFd> {
+    let user = File::open(format!("/proc/{pid}/ns/user"))?;
+    let network = NetworkNamespace::of(pid)?;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+    if let Forked::Child = crate::sys::fork()? {
+        let told = setns(&user, CloneFlags::CLONE_NEWUSER)
+            .and_then(|()| setns(&network.0, CloneFlags::CLONE_NEWNET))
+            .map_err(io::Error::from)
+            .and_then(|()| make_socket(family))
+            .and_then(|socket| hand_back(&theirs, Some(&socket), 0))
+            .or_else(|error| hand_back(&theirs, None, error.raw_os_error().unwrap_or(Errno::EIO as i32)));
+        crate::sys::exit_now(i32::from(told.is_err()));
+    }
+    drop(theirs);
+    let mut answer = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut answer, PollTimeout::from(VISIT_WITHIN)) {
+        Ok(0) => Err(io::ErrorKind::TimedOut.into()),
+        Err(error) => Err(error.into()),
+        Ok(_) => take_back(&ours),
+    }
+}
+
+fn hand_back(channel: &OwnedFd, socket: Option<&OwnedFd>, errno: i32) -> io::Result<()> {
+    let rights: Vec<_> = socket.iter().map(|socket| socket.as_raw_fd()).collect();
+    let control = [ControlMessage::ScmRights(&rights)];
+    let control = if rights.is_empty() { &[][..] } else { &control[..] };
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<()>(channel.as_raw_fd(), &[IoSlice::new(&errno.to_ne_bytes())], control, flags, None)?;
+    Ok(())
+}
+
+fn take_back(channel: &OwnedFd) -> io::Result<OwnedFd> {
+    let mut errno = [0; 4];
+    let received = crate::sys::receive_packet(channel.as_fd(), &mut errno)?;
+    match received.descriptors.into_iter().next() {
+        Some(socket) => Ok(socket),
+        // It has ended without a word.
+        None if errno == [0; 4] => Err(io::ErrorKind::UnexpectedEof.into()),
+        None => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))),
     }
 }
 
@@ -122,23 +186,21 @@ mod tests {
         let own = NetworkNamespace::of(thread).expect("it lives");
         let try_in = |namespace: &NetworkNamespace| {
             let socket = namespace.tcp_socket(Family::V4).expect("a socket");
-            match connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address) {
-                Err(nix::errno::Errno::EINPROGRESS) => finished(&socket),
+            match connect(socket.as_raw_fd(), &address) {
+                Err(Errno::EINPROGRESS) => finished(&socket),
                 other => other,
             }
         };
         assert_eq!(try_in(&own), Ok(()));
         let here = NetworkNamespace::of(nix::unistd::gettid().as_raw()).expect("we live");
-        assert_eq!(try_in(&here), Err(nix::errno::Errno::ECONNREFUSED));
+        assert_eq!(try_in(&here), Err(Errno::ECONNREFUSED));
     }
 
     fn finished(socket: &OwnedFd) -> nix::Result<()> {
-        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-        use std::os::fd::AsFd;
         poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE)?;
         match nix::sys::socket::getsockopt(socket, nix::sys::socket::sockopt::SocketError)? {
             0 => Ok(()),
-            error => Err(nix::errno::Errno::from_raw(error)),
+            error => Err(Errno::from_raw(error)),
         }
     }
 

@@ -8,7 +8,8 @@ use crate::decode::{Context, Decoded, MAX_DIAGNOSTICS, Place, decode, nearest};
 use crate::diagnostic::{Code, Diagnostic, FileId, Severity, Sources};
 use crate::model::{Agent, AgentKind, Condition, Probes, Set};
 use crate::plan::{Member, Problem, arrange, distinct};
-use crate::read::{Found, collect, parse};
+use crate::policy::POLICY_FILE;
+use crate::read::{Found, Node, collect, parse};
 use crate::replicas;
 
 /// What to make of the files.
@@ -136,6 +137,13 @@ impl<'o> Loader<'o> {
         if filled.is_empty() && clean {
             cx.report(nothing_in(file, &path));
         }
+        let is_policy = path.file_name().is_some_and(|name| name == POLICY_FILE);
+        if let Some(first) = filled.first().filter(|_| is_policy) {
+            cx.report(named_as_policy(file, &first.root));
+            self.diagnostics.extend(cx.finish());
+            self.files.push(path);
+            return;
+        }
         for document in filled {
             self.decoded.extend(decode(&mut cx, document, &path, self.options));
         }
@@ -245,6 +253,14 @@ fn more(count: usize, severity: Severity) -> Option<Diagnostic> {
     let omitted = count.checked_sub(MAX_DIAGNOSTICS).filter(|omitted| *omitted > 0)?;
     let message = format!("{omitted} more problems between the agents are not shown");
     Some(Diagnostic::new(Code::TooComplex, message).severity(severity))
+}
+
+/// A policy is no workstream, and a workstream of its name would be read as one.
+pub(crate) fn named_as_policy(file: FileId, root: &Node) -> Diagnostic {
+    let message = format!("`{POLICY_FILE}` is the name of the policy file, never of a workstream");
+    Diagnostic::new(Code::NoWorkstream, message).at(file, root.span.clone(), "").help(
+        "give a workstream another name, such as `agent.yaml`; `toka help trust` tells what a policy is",
+    )
 }
 
 fn nothing_in(file: FileId, path: &Path) -> Diagnostic {

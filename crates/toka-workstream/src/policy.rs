@@ -14,6 +14,7 @@ use toka_core::capability::{KNOWN, Policy};
 
 use crate::decode::{Context, nearest};
 use crate::diagnostic::{Code, Diagnostic, Sources};
+use crate::load::named_as_policy;
 use crate::read::{Entry, Found, Node, Value, collect, parse, shorten};
 
 /// The name of the policy file of a workspace.
@@ -65,6 +66,9 @@ impl LoadedPolicy {
 
 fn sections(cx: &mut Context<'_>, node: &Node, policy: &mut Policy) {
     match &node.value {
+        Value::Map(entries) if entries.iter().any(|entry| entry.key.text == "metadata") => {
+            cx.report(named_as_policy(cx.file, node));
+        }
         Value::Map(entries) => entries.iter().for_each(|entry| section(cx, entry, policy)),
         _ if node.is_null() => {}
         _ => cx.wrong_type(node, "a map with `allow` and `deny`"),

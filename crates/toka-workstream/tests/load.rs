@@ -236,13 +236,13 @@ fn a_folder_is_not_searched_deeper_and_a_file_is_read_once() {
 }
 
 #[test]
-fn a_group_that_no_agent_has_is_worth_a_note() {
+fn a_group_that_no_agent_has_would_leave_out_what_was_meant() {
     let loaded = load_fixture("good/everything.yaml", &LoadOptions { enable: ["nightyl".to_owned()].into() });
     assert_eq!(loaded.diagnostics.len(), 1);
-    let note = &loaded.diagnostics[0];
-    assert_eq!((note.code, note.severity), (Code::UnknownGroup, Severity::Note));
-    assert_eq!(note.help.as_deref(), Some("did you mean `nightly`?"));
-    assert!(loaded.set.is_some());
+    let problem = &loaded.diagnostics[0];
+    assert_eq!((problem.code, problem.severity), (Code::UnknownGroup, Severity::Error));
+    assert_eq!(problem.help.as_deref(), Some("did you mean `nightly`?"));
+    assert!(loaded.set.is_none());
 }
 
 fn loaded_text(text: &str) -> Loaded {

@@ -40,7 +40,8 @@ pub(crate) struct Args {
     /// Show what would run, and run nothing
     #[arg(long)]
     dry_run: bool,
-    /// End with the last task: do not wait for services that no task needs, nor for the times of schedules; not with --detach
+    /// End with the last task: do not wait for services that no task needs, nor for the times of schedules, unless there is
+    /// nothing else; not with --detach
     #[arg(long, conflicts_with = "detach")]
     until_tasks_end: bool,
     /// Run in the background, in a daemon that is started when none serves; not with --follow or --quiet

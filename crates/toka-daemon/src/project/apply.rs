@@ -195,7 +195,9 @@ impl Project {
         let lacking: BTreeSet<AgentName> =
             changes.going_on().filter(|name| self.lacks(name)).cloned().collect();
         let wanted: BTreeSet<AgentName> = changes.added.iter().chain(&changes.changed).cloned().collect();
-        let is_wanted = |name: &AgentName| wanted.contains(name) || lacking.contains(name);
+        let filed = self.with_environment_files(&changes, &only, &parsed.set);
+        let is_wanted =
+            |name: &AgentName| wanted.contains(name) || lacking.contains(name) || filed.contains(name);
         let Parsed { set, plan, diagnostics, sources } = parsed;
         let admitted = ground.admit((set, plan), is_wanted, &mut self.doors).await;
         let (set, plan, admitted) = admitted.map_err(|error| {
@@ -203,9 +205,57 @@ impl Project {
             ApplyError::Refused(error)
         })?;
         let parsed = Parsed { set, plan, diagnostics, sources };
+        let admitted = self.compare_environment_files(admitted, &filed, &mut changes);
         let (equipped, admitted) = admitted.into_iter().partition(|(name, _)| lacking.contains(name));
         let former = before.agents;
         Ok(Prepared { declaration, parsed, ground, admitted, equipped, former, changes })
+    }
+
+    /// Those whose declaration is as before, and which may be told something else by their environment files.
+    fn with_environment_files(
+        &self,
+        changes: &Changes,
+        only: &[AgentPattern],
+        set: &Set,
+    ) -> BTreeSet<AgentName> {
+        let names = || self.plan.nodes().iter().map(|node| &node.agent);
+        let is_meant = |name: &AgentName| {
+            only.is_empty() || only.iter().any(|pattern| pattern.select(names()).contains(&name))
+        };
+        let has_files = |name: &AgentName| {
+            let process = set.agent(name).and_then(|agent| agent.process.as_ref());
+            process.is_some_and(|process| !process.environment_file.is_empty())
+        };
+        changes
+            .going_on()
+            .filter(|name| is_meant(name) && has_files(name) && !self.lacks(name))
+            .cloned()
+            .collect()
+    }
+
+    /// Of those, the ones whose files say something else have to begin anew.
+    fn compare_environment_files(
+        &self,
+        mut admitted: AdmittedAgents,
+        filed: &BTreeSet<AgentName>,
+        changes: &mut Changes,
+    ) -> AdmittedAgents {
+        admitted.retain(|(name, admitted)| {
+            if !filed.contains(name) {
+                return true;
+            }
+            let known = self.members.get(name).and_then(|member| member.environment_files);
+            let differs = known.is_some_and(|known| admitted.environment_files != Some(known));
+            if differs {
+                changes.unchanged.retain(|other| other != name);
+                changes.adjusted.retain(|other| other != name);
+                changes.changed.push(name.clone());
+                let keys = changes.keys.entry(name.clone()).or_default();
+                keys.push("the content of spec.process.environment_file".to_owned());
+            }
+            differs
+        });
+        admitted
     }
 
     /// The declaration with those agents besides that run already, and with what was granted to them.

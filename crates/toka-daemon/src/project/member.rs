@@ -38,6 +38,8 @@ pub(crate) struct Member {
     pub(crate) secrets: Arc<[FoundSecret]>,
     /// What its health is measured by.
     pub(crate) expected: Arc<Expected>,
+    /// What its environment files said at its start, as a hash; `None` when it names none, or that is not known.
+    pub(crate) environment_files: Option<u64>,
     /// What it holds on disk, and may.
     pub(crate) disk: Option<DiskLimit>,
     /// Watches the checks of its objectives, if it has any.
@@ -56,6 +58,7 @@ impl Member {
     pub(crate) fn equip(&mut self, admitted: Admitted) {
         Arc::make_mut(&mut self.expected).unstartable = None;
         self.secrets = admitted.secrets.into();
+        self.environment_files = admitted.environment_files;
         self.handle.equip(admitted.command);
     }
 
@@ -124,6 +127,7 @@ impl Employer<'_> {
         }
         let (private, grounds) = (Private::of(&admitted.folders), Grounds::of(&admitted.folders));
         let working_dir = admitted.folders.working_dir.clone();
+        let environment_files = admitted.environment_files;
         let admitted_secrets = admitted.secrets.clone().into();
         let id = self.ids.next();
         let log = self.folders.log(&agent.name);
@@ -132,7 +136,7 @@ impl Employer<'_> {
         let disk = launch.profile.disk.clone();
         let (handle, proctor) = self.actor(agent, launch, working_dir);
         let (secrets, expected) = (admitted_secrets, Arc::new(expected(agent)));
-        Member { id, handle, private, grounds, secrets, expected, disk, proctor }
+        Member { id, handle, private, grounds, secrets, expected, environment_files, disk, proctor }
     }
 
     /// Makes the actor of an agent whose life goes on. One that is not admitted any more lives on, and is not started again
@@ -161,7 +165,17 @@ impl Employer<'_> {
         let disk = profile.disk.clone();
         let handle = self.runtime.adopt(profile, command, life);
         let expected = Arc::new(Expected { unstartable, ..expected(agent) });
-        Member { id, handle, private, grounds, secrets, expected, disk, proctor: None }
+        Member {
+            id,
+            handle,
+            private,
+            grounds,
+            secrets,
+            expected,
+            environment_files: None,
+            disk,
+            proctor: None,
+        }
     }
 
     fn actor(

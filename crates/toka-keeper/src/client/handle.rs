@@ -6,6 +6,7 @@ use std::sync::Arc;
 use toka_core::Enforcement;
 use toka_core::Resources;
 use toka_core::event::Usage;
+use toka_sandbox::namespace::Family;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::{KeeperError, SpawnError, refusal};
@@ -117,6 +118,17 @@ impl Keeper {
     /// [`KeeperError::Stranger`] when the process is not the agent's; others when the kernel refuses.
     pub async fn make_leaf(&self, id: ProcessId, leaf: &str, pid: i32) -> Result<(), KeeperError> {
         self.done(Request::MakeLeaf { id, leaf: leaf.to_owned(), pid }).await
+    }
+
+    /// A TCP socket in the network of the agent's main process, which this process may not enter itself.
+    ///
+    /// # Errors
+    /// When the agent has no process, or the kernel refuses; when the keeper is of an older version.
+    pub async fn tcp_socket(&self, id: ProcessId, family: Family) -> Result<OwnedFd, KeeperError> {
+        match self.call(Request::Socket { id, family }, Vec::new()).await? {
+            (Body::Done, descriptors) => descriptors.into_iter().next().ok_or(KeeperError::Gone),
+            (other, _) => Err(refusal(other)),
+        }
     }
 
     /// Removes a leaf group with what is left in it; says what it used.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use toka_sandbox::Birth;
+use toka_sandbox::namespace::{self, Family};
 
 use super::child::{Child, Phase};
 use super::peer::{Caller, Role};
@@ -22,6 +23,12 @@ impl Server {
                 return self.spawn(caller, &launch, descriptors.into_iter().next());
             }
             (Some(Role::Daemon), Request::HandBack { id, from }) => return self.hand_back(caller, id, from),
+            (Some(Role::Daemon), Request::Socket { id, family }) => {
+                return match self.socket(id, family) {
+                    Ok(socket) => self.answer(caller, Body::Done, vec![socket]),
+                    Err(reason) => self.answer(caller, Body::Failed { reason }, Vec::new()),
+                };
+            }
             (Some(Role::Daemon), request) => self.act(request, descriptors),
             _ => failed("ask anything before attaching"),
         };
@@ -54,8 +61,18 @@ impl Server {
                 self.begin_end();
                 Body::Done
             }
-            Request::Spawn(_) | Request::HandBack { .. } | Request::Attach { .. } => failed("answer at once"),
+            Request::Spawn(_)
+            | Request::HandBack { .. }
+            | Request::Socket { .. }
+            | Request::Attach { .. } => failed("answer at once"),
         }
+    }
+
+    /// A socket in the network of the agent's main process.
+    fn socket(&self, id: ProcessId, family: Family) -> Result<OwnedFd, String> {
+        let child = self.children.get(&id).filter(|child| child.is_running());
+        let pid = child.and_then(Child::inside).ok_or("it has no process")?;
+        namespace::tcp_socket_within(pid, family).map_err(|error| error.to_string())
     }
 
     fn listen(&mut self, path: &Path) -> Body {

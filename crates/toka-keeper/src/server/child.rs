@@ -418,6 +418,14 @@ impl Child {
         }
     }
 
+    /// The host's number of the agent's first process: where ours only stands before it, that is the second of its namespace.
+    pub(super) fn inside(&self) -> Option<i32> {
+        match self.birth {
+            Birth::Sharing | Birth::Copied => Some(self.pid),
+            Birth::InNamespaces => self.on_host(2),
+        }
+    }
+
     /// Whether its main process executes its program.
     pub(super) fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Running) && self.was_started()

@@ -1,16 +1,19 @@
 //! What follows from an agent's probes: readiness comes and goes, a probe that fails for good ends the life.
 
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use toka_core::probe::ProbeKind;
 use toka_core::{Coverage, Enforcement, EventKind, Exit, Layer};
+use toka_keeper::ProcessId;
+use toka_sandbox::namespace::Family;
 use tokio::sync::mpsc;
 
 use super::Actor;
 use super::readiness::Readiness;
 use crate::beside::Beside;
-use crate::probe::{NetworkReach, ProbeNote, Prober};
+use crate::probe::{MakesSockets, NetworkReach, ProbeNote, Prober};
 use crate::{Command, Processes};
 
 /// The probes of one life.
@@ -29,7 +32,7 @@ impl<P: Processes> Actor<P> {
         let (sender, notes) = mpsc::unbounded_channel();
         let exec =
             Beside::new(self.besides.clone(), self.profile.id, command.clone(), Arc::clone(&self.spent));
-        let network = reach(command, pid, enforcement);
+        let network = self.reach(command, pid, enforcement);
         let mut prober = Prober::start(probes, network, exec, sender);
         if let Some(pipe) = notification {
             prober.listen(pipe);
@@ -51,13 +54,35 @@ impl<P: Processes> Actor<P> {
     }
 }
 
-/// In which network it listens.
-fn reach(command: &Command, pid: i32, enforcement: &Enforcement) -> NetworkReach {
-    let private = command.plan.network.is_private();
-    if private && enforcement.coverage(Layer::Network) != Coverage::None {
-        NetworkReach::Own { pid }
-    } else {
-        NetworkReach::Shared
+impl<P: Processes> Actor<P> {
+    /// In which network it listens.
+    fn reach(&self, command: &Command, pid: i32, enforcement: &Enforcement) -> NetworkReach {
+        let private = command.plan.network.is_private();
+        if !private || enforcement.coverage(Layer::Network) == Coverage::None {
+            return NetworkReach::Shared;
+        }
+        if nix::unistd::geteuid().is_root() {
+            return NetworkReach::Own { pid };
+        }
+        let (processes, id) = (self.processes.clone(), self.profile.id);
+        NetworkReach::Kept(Arc::new(SocketsOfKeeper { processes, id }))
+    }
+}
+
+/// The keeper of an ordinary user may enter the namespaces that it has made.
+struct SocketsOfKeeper<P> {
+    processes: P,
+    id: ProcessId,
+}
+
+impl<P: Processes> MakesSockets for SocketsOfKeeper<P> {
+    fn tcp_socket(
+        &self,
+        family: Family,
+    ) -> Pin<Box<dyn Future<Output = Result<OwnedFd, String>> + Send + '_>> {
+        Box::pin(async move {
+            self.processes.tcp_socket(self.id, family).await.map_err(|error| error.to_string())
+        })
     }
 }
 

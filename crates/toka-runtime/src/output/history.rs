@@ -37,6 +37,13 @@ pub enum Extent {
     Growing,
 }
 
+/// How far an agent's output was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bookmark {
+    log: Mark,
+    place: (u64, u64),
+}
+
 /// Reads the logs of one agent from front to back.
 #[derive(Debug)]
 pub struct History {
@@ -48,6 +55,8 @@ pub struct History {
     last: Option<Mark>,
     /// Beginnings of lines that the log before this one left, and of which run it was.
     rests: Option<(Option<RunId>, Rests)>,
+    /// Where to begin in the first log, if it is that one.
+    begin: Option<Bookmark>,
     cut: [Cut; 2],
 }
 
@@ -84,6 +93,7 @@ impl History {
             now: None,
             last: None,
             rests: None,
+            begin: None,
             cut: [Cut::Clean; 2],
         }
     }
@@ -94,6 +104,21 @@ impl History {
     /// When they cannot be found; none at all is no error.
     pub fn of_last_run(log: &Path, extent: Extent) -> io::Result<Self> {
         Ok(Self::of(log, last_run(segments(log)?), extent))
+    }
+
+    /// Reads what an agent writes after what was read up to `bookmark`.
+    ///
+    /// # Errors
+    /// When the logs cannot be found.
+    pub fn after(log: &Path, bookmark: Bookmark, extent: Extent) -> io::Result<Self> {
+        let ahead = behind(segments(log)?, Some(bookmark.log), Including::Itself).into();
+        Ok(Self { begin: Some(bookmark), ..Self::of(log, ahead, extent) })
+    }
+
+    /// How far it is read, once it has given everything up to its end; `None` when there was no log.
+    pub fn bookmark(&self) -> Option<Bookmark> {
+        let now = self.now.as_ref()?;
+        Some(Bookmark { log: key(now.segment.mark), place: now.reader.place() })
     }
 
     /// From now on, what is there is all there will be.
@@ -147,6 +172,11 @@ impl History {
                 && run == segment.run()
             {
                 reader.go_on_from(rests);
+            }
+            if let Some(Bookmark { log, place }) = self.begin.take()
+                && log == key(segment.mark)
+            {
+                reader.go_on_at(place);
             }
             self.last = Some(key(segment.mark));
             self.now = Some(Now { segment, reader, phase: Phase::Reading });

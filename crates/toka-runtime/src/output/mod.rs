@@ -28,7 +28,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use archive::{Archivist, EveryLog, excess_of};
 pub(crate) use flow::receiver;
-pub use history::{Extent, History, Item, last_items, tail};
+pub use history::{Bookmark, Extent, History, Item, last_items, tail};
 pub use index::{Gap, Stream};
 pub use place::LogPlace;
 pub(crate) use pump::{Note, Pump};

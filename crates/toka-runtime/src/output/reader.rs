@@ -141,6 +141,16 @@ impl LogReader {
         self.unfinished = rests.0;
     }
 
+    /// How far it is read: in the log, and in its index. What was given of a last line that has no end counts as read.
+    pub(super) fn place(&self) -> (u64, u64) {
+        (self.log_at, self.index_at)
+    }
+
+    /// Goes on from such a place.
+    pub(super) fn go_on_at(&mut self, (log_at, index_at): (u64, u64)) {
+        (self.log_at, self.index_at) = (log_at, index_at);
+    }
+
     /// The log, to see whether it still is the current one.
     pub(super) fn log(&self) -> &Source {
         &self.log

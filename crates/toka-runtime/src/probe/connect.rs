@@ -5,6 +5,8 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use toka_sandbox::namespace::{Family, NetworkNamespace};
@@ -12,7 +14,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
 /// Where an agent listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) enum NetworkReach {
     /// In the network that we are in ourselves.
     Shared,
@@ -21,20 +23,32 @@ pub(crate) enum NetworkReach {
         /// The agent's main process, as our /proc calls it.
         pid: i32,
     },
+    /// In one that only the keeper may enter: it belongs to a user namespace.
+    Kept(Arc<dyn MakesSockets>),
+}
+
+/// Makes sockets in a network that we may not enter ourselves.
+pub(crate) trait MakesSockets: Send + Sync {
+    /// A TCP socket that does not block.
+    fn tcp_socket(
+        &self,
+        family: Family,
+    ) -> Pin<Box<dyn Future<Output = Result<OwnedFd, String>> + Send + '_>>;
 }
 
 /// The way to an agent.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Way {
     place: Place,
     /// At most one question to the resolver: one that hangs cannot be called back.
     lookup: Arc<Semaphore>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum Place {
     Here,
     There(Arc<NetworkNamespace>),
+    Kept(Arc<dyn MakesSockets>),
     /// Why nobody gets there.
     Closed(String),
 }
@@ -48,6 +62,7 @@ impl Way {
                 Ok(namespace) => Place::There(Arc::new(namespace)),
                 Err(error) => Place::Closed(no_way(&error)),
             },
+            NetworkReach::Kept(sockets) => Place::Kept(sockets),
         };
         Self { place, lookup: Arc::new(Semaphore::new(1)) }
     }
@@ -69,6 +84,10 @@ impl Way {
         let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
         let made = match &self.place {
             Place::Closed(reason) => return Err(reason.clone()),
+            Place::Kept(sockets) => {
+                let socket = sockets.tcp_socket(family).await.map_err(|why| no_way_in(&why))?;
+                Ok(TcpSocket::from_std_stream(socket.into()))
+            }
             Place::Here if family == Family::V4 => TcpSocket::new_v4(),
             Place::Here => TcpSocket::new_v6(),
             Place::There(namespace) => {
@@ -110,8 +129,12 @@ fn literal(host: &str) -> Option<Vec<IpAddr>> {
     bare.parse().ok().map(|address| vec![address])
 }
 
+fn no_way_in(why: &str) -> String {
+    format!("cannot enter the agent's network: {why}")
+}
+
 fn no_way(error: &io::Error) -> String {
-    let reason = format!("cannot enter the agent's network: {}", plain(error));
+    let reason = no_way_in(&plain(error));
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
             format!("{reason}; that takes CAP_SYS_ADMIN; a `log_line` probe or `READY=1` does not")

@@ -18,5 +18,5 @@ mod prober;
 mod prober_tests;
 mod tls;
 
-pub(crate) use connect::NetworkReach;
+pub(crate) use connect::{MakesSockets, NetworkReach};
 pub(crate) use prober::{ExecCheck, ProbeNote, Prober};

@@ -99,7 +99,7 @@ impl Prober {
             Some(Course {
                 kind,
                 judge: Judge::new(kind, probe),
-                asked: asked(kind, &probe.check, network, &mut awaited),
+                asked: asked(kind, &probe.check, &network, &mut awaited),
                 initial_delay: probe.initial_delay,
                 period: probe.period.max(SHORTEST_PERIOD),
                 timeout: probe.timeout,
@@ -187,7 +187,7 @@ impl Drop for Prober {
 /// No file can declare a period of zero; one would never let anything else run.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
 
-fn asked(probe: ProbeKind, check: &ProbeCheck, network: NetworkReach, awaited: &mut Vec<Awaited>) -> Asked {
+fn asked(probe: ProbeKind, check: &ProbeCheck, network: &NetworkReach, awaited: &mut Vec<Awaited>) -> Asked {
     let mut wait_for = |sign: Sign| {
         let (seen, watched) = watch::channel(false);
         awaited.push(Awaited { probe, sign: sign.clone(), seen });
@@ -198,8 +198,8 @@ fn asked(probe: ProbeKind, check: &ProbeCheck, network: NetworkReach, awaited: &
         ProbeCheck::NotificationFd(number) => wait_for(Sign::Newline(*number)),
         ProbeCheck::LogLine(text) => wait_for(Sign::Line(text.clone())),
         ProbeCheck::Exec(argv) => Asked::Exec(argv.clone()),
-        ProbeCheck::HttpGet(get) => Asked::HttpGet(get.clone(), Way::new(network)),
-        ProbeCheck::TcpSocket(socket) => Asked::TcpSocket(socket.clone(), Way::new(network)),
+        ProbeCheck::HttpGet(get) => Asked::HttpGet(get.clone(), Way::new(network.clone())),
+        ProbeCheck::TcpSocket(socket) => Asked::TcpSocket(socket.clone(), Way::new(network.clone())),
     }
 }
 

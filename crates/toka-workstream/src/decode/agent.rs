@@ -17,7 +17,7 @@ use super::{
     dependencies, lifetime, logs, objectives, probes, process, quantities, reporting, restart, schedule,
     security,
 };
-use crate::diagnostic::{Code, Diagnostic, FileId, Severity};
+use crate::diagnostic::{Code, Diagnostic, FileId};
 use crate::load::LoadOptions;
 use crate::model::{
     Agent, AgentKind, Condition, Dependency, Hooks, OnEnd, Process, Reporting, RestartPolicy, Schedule,
@@ -262,12 +262,12 @@ fn extras(cx: &mut Context<'_>, sections: &Section<'_>) -> Map<String, serde_jso
     extras
 }
 
-/// A section that people know from other files: it would be taken for one that does something.
+/// A section that people know from other files, where it does something: whoever writes it here relies on that.
 fn misplaced(cx: &Context<'_>, entry: &Entry, place: &str) -> Diagnostic {
-    let message = format!("`{}` is no section of Toka, which makes nothing of it", shorten(&entry.key.text));
+    let message = format!("`{}` is no section of a workstream", shorten(&entry.key.text));
     let problem =
         Diagnostic::new(Code::UnknownKey, message).at(cx.file, entry.key.span.clone(), "does nothing here");
-    problem.severity(Severity::Warning).help(format!("that stands in {place}"))
+    problem.help(format!("that stands in {place}"))
 }
 
 fn misspelt(cx: &Context<'_>, entry: &Entry, near: &str) -> Diagnostic {

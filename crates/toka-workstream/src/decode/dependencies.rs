@@ -24,6 +24,17 @@ pub(crate) struct Draft {
 
 pub(crate) fn dependencies(cx: &mut Context<'_>, node: &Node) -> Vec<Draft> {
     let mut out = Vec::new();
+    if let Value::List(items) = &node.value {
+        let text = |item: &Node| match &item.value {
+            Value::Scalar(scalar) => Some(scalar.text.clone()),
+            _ => None,
+        };
+        let names: Vec<String> = items.iter().filter_map(|item| text(item)).collect();
+        let message = "expected a map with `required` and `optional`, found a list";
+        let help = format!("write `{{required: [{}]}}`", shorten(&names.join(", ")));
+        cx.report(cx.at(Code::WrongType, message, node, "").help(help));
+        return out;
+    }
     let Some(section) = Section::read(cx, node, &DEPENDENCIES) else { return out };
     for (key, need) in [("required", Need::Required), ("optional", Need::Optional)] {
         if let Some(node) = section.get(key) {

@@ -34,6 +34,7 @@ pub(crate) fn process(cx: &mut Context<'_>, node: &Node) -> Option<Process> {
         .get("working_dir")
         .and_then(|node| filled(cx, node).map(|path| Declared::new(path, cx.origin(node))));
     let environment = section.get("environment").map(|node| environment(cx, node)).unwrap_or_default();
+    report_own_variables(cx, section.get("environment"), environment.keys());
     let environment_from = section
         .get("environment_from")
         .map(|node| texts_with_nodes(cx, node))
@@ -62,6 +63,20 @@ pub(crate) fn process(cx: &mut Context<'_>, node: &Node) -> Option<Process> {
 }
 
 /// A map, a list of one-key maps, or a list of `NAME=value`.
+/// What is declared is overwritten by what Toka tells each agent about itself.
+fn report_own_variables<'n>(
+    cx: &mut Context<'_>,
+    node: Option<&Node>,
+    names: impl Iterator<Item = &'n String>,
+) {
+    let Some(node) = node else { return };
+    for name in names.filter(|name| name.starts_with("TOKA_")) {
+        let message = format!("`{}` is a name of Toka's own, which it sets itself", shorten(name));
+        let help = "names that begin with TOKA_ tell an agent who it is; give the variable another name";
+        cx.report(cx.at(Code::BadValue, message, node, "").help(help));
+    }
+}
+
 fn environment(cx: &mut Context<'_>, node: &Node) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
     let assignments = match &node.value {

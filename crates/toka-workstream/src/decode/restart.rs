@@ -7,7 +7,7 @@ use super::section::Section;
 use super::texts::choice;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{AgentKind, Backoff, MaxRestarts, Restart, RestartPolicy, WhenExhausted};
-use crate::read::{Node, ScalarKind, Value};
+use crate::read::{Node, ScalarKind, Value, shorten};
 
 /// What the file says; the policy depends on the kind of the agent when it is absent, and the kind on the
 /// policy.
@@ -83,6 +83,17 @@ fn max_restarts(cx: &mut Context<'_>, node: &Node) -> Option<MaxRestarts> {
 fn policy(cx: &mut Context<'_>, node: &Node) -> Option<RestartPolicy> {
     if matches!(&node.value, Value::Scalar(scalar) if scalar.kind == ScalarKind::Bool(false)) {
         return Some(RestartPolicy::No);
+    }
+    // Docker's way to say how often.
+    if let Value::Scalar(scalar) = &node.value
+        && let Some((policy, most)) = scalar.text.split_once(':')
+        && most.parse::<u32>().is_ok()
+        && POLICIES.iter().any(|(name, _)| *name == policy)
+    {
+        let message = format!("`{}` is none of the choices", shorten(&scalar.text));
+        let problem = cx.at(Code::UnknownChoice, message, node, "");
+        cx.report(problem.help(format!("write `{{policy: {policy}, max_restarts: {most}}}`")));
+        return None;
     }
     choice(cx, node, POLICIES)
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::context::Context;
 use super::keys::{Keys, Unknown};
-use super::suggest::{elsewhere, nearest};
+use super::suggest::{elsewhere, here, nearest};
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::read::{Entry, Node, Value};
 
@@ -127,6 +127,9 @@ fn unknown_key(cx: &Context<'_>, entry: &Entry, keys: &Keys) -> Diagnostic {
     let message = format!("{} has no key `{}`", keys.section, crate::read::shorten(word));
     let problem =
         Diagnostic::new(Code::UnknownKey, message).at(cx.file, entry.key.span.clone(), "unknown key");
+    if let Some(help) = here(keys.section, word) {
+        return problem.help(help);
+    }
     match nearest(word, keys.names.iter().copied()) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),
         None if let Some(place) = elsewhere(word).filter(|_| keys.unknown == Unknown::Error) => {

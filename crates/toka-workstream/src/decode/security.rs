@@ -44,6 +44,7 @@ pub(crate) fn security(cx: &mut Context<'_>, node: &Node) -> Confinement {
         let mut take = |key| files.get(key).map(|node| globs(cx, node)).unwrap_or_default();
         (out.read, out.write, out.execute) = (take("read"), take("write"), take("execute"));
     }
+    move_out(&mut out);
     if let Some(node) = section.get("network")
         && let Some(access) = network(cx, node)
     {
@@ -61,6 +62,37 @@ pub(crate) fn security(cx: &mut Context<'_>, node: &Node) -> Confinement {
         out.compatibility = Declared::new(value, cx.origin(node));
     }
     out
+}
+
+/// `filesystem-read:/etc/ssl` opens what `filesystem: {read: [/etc/ssl]}` opens: a capability itself ends at the workspace.
+fn move_out(out: &mut Confinement) {
+    let (read, write) = (&mut out.read, &mut out.write);
+    out.capabilities.retain(|declared| {
+        let (path, list) = match &declared.value {
+            Capability::FilesystemRead(Some(path)) => (path, &mut *read),
+            Capability::FilesystemWrite(Some(path)) => (path, &mut *write),
+            _ => return true,
+        };
+        let leaves = leaves(path);
+        if leaves {
+            list.push(Declared::new(path.clone(), declared.origin.clone()));
+        }
+        !leaves
+    });
+}
+
+/// Whether a path says by itself that it is not below where it begins. Links are seen later.
+fn leaves(path: &str) -> bool {
+    let mut depth = 0;
+    path.starts_with(['/', '~'])
+        || path.split('/').any(|part| {
+            depth += match part {
+                "" | "." => 0,
+                ".." => -1,
+                _ => 1,
+            };
+            depth < 0
+        })
 }
 
 /// Paths that may be patterns. What lies outside of the workspace is for the policy to decide, not for the reader.
@@ -198,4 +230,19 @@ fn limits(cx: &mut Context<'_>, node: &Node) -> Limits {
     out.disk = section.get("max_disk_usage").and_then(|node| size(cx, node, ByteSize(1)));
     out.network_bandwidth = section.get("max_network_bandwidth").and_then(|node| bandwidth(cx, node));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_says_by_itself_that_it_leaves() {
+        for path in ["/", "/etc/ssl", "~", "~/x", "..", "a/../..", "./../b"] {
+            assert!(leaves(path), "{path}");
+        }
+        for path in ["", ".", "a", "a/..", "a/../b", "a/b/../..", "..a"] {
+            assert!(!leaves(path), "{path}");
+        }
+    }
 }

@@ -47,6 +47,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("filesystem", "`security.filesystem`"),
     ("healthcheck", "`spec.readiness_probe` or `spec.liveness_probe`"),
     ("hooks", "`spec.hooks`"),
+    ("image", "`spec.process.command`: an agent runs a program of this host, there are no images"),
     ("liveness_probe", "`spec.liveness_probe`"),
     ("mem_limit", "`security.resource_limits.max_memory`"),
     ("network", "`security.network`"),
@@ -77,6 +78,61 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("watchdog", "`spec.watchdog`"),
     ("working_dir", "`spec.process.working_dir`"),
 ];
+
+/// Words of other tools in one section of ours, with what would help there.
+const HERE: &[(&str, &str, &str)] = &[
+    ("a probe", "interval", "write `period`"),
+    ("a probe", "retries", "write `failure_threshold`"),
+    ("a probe", "start_interval", "write `period`"),
+    ("a probe", "start_period", "write `initial_delay`, or declare a `spec.startup_probe`"),
+    ("a probe", "test", "write `exec: {command: [PROGRAM, ARGUMENT]}`"),
+    ("a dependency", "restart", "its `spec.restart` is what brings an agent back"),
+    ("security", "limits", "write `resource_limits`"),
+    ("security", "memory", "write `resource_limits: {max_memory: …}`"),
+    ("security.filesystem", "volumes", "write paths of the workspace under `read`, `write` or `execute`"),
+    ("security.resource_limits", "cpu", "write `max_cpu`"),
+    ("security.resource_limits", "cpus", "write `max_cpu`"),
+    ("security.resource_limits", "disk", "write `max_disk_usage`"),
+    ("security.resource_limits", "memory", "write `max_memory`"),
+    ("security.resource_limits", "pids", "write `max_processes`"),
+    ("security.resource_limits", "processes", "write `max_processes`"),
+    ("spec", "retry", "write `spec.restart: {policy: on-failure}`, or `retry` in a task"),
+    ("spec", "retries", "write `spec.restart: {policy: on-failure, max_restarts: …}`, or `retry` in a task"),
+    ("spec.process", "args", "write them after the program in `command`"),
+    ("spec.process", "cwd", "write `working_dir`"),
+    ("spec.process", "dir", "write `working_dir`"),
+    ("spec.restart", "attempts", "write `max_restarts`"),
+    ("spec.restart", "delay", "write `backoff: {initial: …}`"),
+    ("spec.restart", "max_attempts", "write `max_restarts`"),
+    ("spec.restart", "retries", "write `max_restarts`"),
+    ("spec.stop", "timeout", "write `grace_period`"),
+    ("spec.stop", "timeout_stop", "write `grace_period`"),
+];
+
+/// What helps whoever writes this word of another tool in this section.
+pub(crate) fn here(section: &str, word: &str) -> Option<&'static str> {
+    let normal = normalise(word);
+    let is_it = |(of, known, _): &&(&str, &str, &str)| *of == section && (*known == word || *known == normal);
+    HERE.iter().find(is_it).map(|(.., help)| *help)
+}
+
+/// Words of other tools for one of our choices.
+const CHOICES: &[(&str, &str)] = &[
+    ("service_healthy", "ready"),
+    ("healthy", "ready"),
+    ("process_healthy", "ready"),
+    ("service_started", "process_started"),
+    ("started", "process_started"),
+    ("service_completed_successfully", "completed_successfully"),
+    ("process_completed_successfully", "completed_successfully"),
+    ("process_completed", "completed"),
+    ("exit_on_failure", "no"),
+];
+
+/// The choice that other tools call so.
+pub(crate) fn known_as(word: &str) -> Option<&'static str> {
+    CHOICES.iter().find(|(known, _)| *known == word).map(|(_, ours)| *ours)
+}
 
 /// Where that stands which people write under this word in other files, or in another place of ours.
 pub(crate) fn elsewhere(word: &str) -> Option<&'static str> {
@@ -112,6 +168,21 @@ fn normalise(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_of_others_lead_to_keys_that_there_are() {
+        for (section, _, help) in HERE {
+            let all = super::super::keys::ALL;
+            let keys =
+                all.iter().map(|(_, keys)| keys).find(|keys| keys.section == *section).expect("a section");
+            let key = help.strip_prefix("write `").and_then(|rest| rest.split(['`', ':']).next());
+            let is_there = |key: &str| key.contains('.') || keys.names.contains(&key);
+            assert!(key.is_none_or(is_there), "{section}: {help}");
+        }
+        assert_eq!(here("spec.stop", "timeout"), Some("write `grace_period`"));
+        assert_eq!(here("spec.stop", "timeoutSeconds"), Some("write `grace_period`"));
+        assert_eq!(here("spec", "timeout"), None);
+    }
 
     #[test]
     fn only_the_near_is_suggested() {

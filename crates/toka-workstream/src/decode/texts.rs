@@ -3,7 +3,7 @@
 use toka_core::Name;
 
 use super::context::Context;
-use super::suggest::nearest;
+use super::suggest::{known_as, nearest};
 use crate::diagnostic::{Code, Severity};
 use crate::read::{Node, ScalarKind, Value, shorten};
 
@@ -105,7 +105,12 @@ fn argv_of_text(cx: &mut Context<'_>, node: &Node) -> Option<Vec<String>> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let message = "expected a list of a program and its arguments, found one line of text";
     let problem = cx.at(Code::WrongType, message, node, "");
-    let help = format!("write `[{}]`, or use `shell: {:?}`", shorten(&words.join(", ")), shorten(&line));
+    let shell = format!("`shell: {:?}`", shorten(&line));
+    let help = if line.contains(|c| "|&;<>()$`\\\"'*?#~".contains(c)) {
+        format!("what a shell is to read is written {shell}")
+    } else {
+        format!("write `[{}]`, or use {shell}", shorten(&words.join(", ")))
+    };
     cx.report(problem.help(help));
     None
 }
@@ -123,7 +128,8 @@ pub(crate) fn choice<T: Copy>(cx: &mut Context<'_>, node: &Node, choices: &[(&st
     }
     let message = format!("`{}` is none of the choices", shorten(&scalar.text));
     let mut problem = cx.at(Code::UnknownChoice, message, node, "");
-    problem = match nearest(&word, choices.iter().map(|(name, _)| *name)) {
+    let theirs = known_as(&word).filter(|ours| choices.iter().any(|(name, _)| name == ours));
+    problem = match theirs.or_else(|| nearest(&word, choices.iter().map(|(name, _)| *name))) {
         Some(near) => problem.help(format!("did you mean `{near}`? The choices are {}", words(choices))),
         None => problem.help(format!("the choices are {}", words(choices))),
     };

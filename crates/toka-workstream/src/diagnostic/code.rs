@@ -136,7 +136,6 @@ impl Code {
     /// How bad it usually is; a missing dependency is worse for a run than for a check of files.
     pub fn severity(self) -> Severity {
         match self {
-            Self::UnknownGroup => Severity::Note,
             Self::DuplicateDependency
             | Self::MissingDependency
             | Self::DroppedDependency

@@ -311,8 +311,8 @@ the agent lacks what it needs. `toka explain capabilities` lists the known names
 
 const UNKNOWN_GROUP: Entry = (
     "a group that was switched on and that no agent has",
-    "`--enable GROUP` switches on the tasks of `tasks.conditional.GROUP`. None of the agents has a group of that name, so the
-option has no effect.",
+    "`--enable GROUP` switches on the tasks of `tasks.conditional.GROUP`. None of the agents has a group of that name: tests
+that somebody means to switch on would stay off, and the run would be a success all the same.",
     None,
 );
 
