@@ -21,6 +21,7 @@ as_both_users!(
     restarts_write_on_in_the_same_log,
     a_log_that_somebody_removes_empties_or_moves_is_begun_anew,
     a_follower_goes_on_when_the_log_is_removed_or_emptied,
+    a_follower_waits_for_one_that_has_not_started,
 );
 
 /// Far above what anything here takes; only a failure waits so long.
@@ -49,6 +50,23 @@ fn agent_folder(scene: &Scene, agent: &str) -> PathBuf {
 fn run(scene: &Scene, documents: &[Document]) {
     let finished = scene.toka_run(documents, &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
+}
+
+fn a_follower_waits_for_one_that_has_not_started(user: User) {
+    let scene = Scene::new(user);
+    let agents = [
+        Document::shell("first", "while ! test -e ~/go; do sleep 0.02; done"),
+        Document::shell("second", "echo it is my turn").after(&["first"]),
+    ];
+    let detached = scene.detach(&agents);
+    let asked = detached.try_toka(&["logs", "second"]);
+    assert_eq!((asked.code, asked.stdout.as_str()), (Some(0), ""), "{asked:#?}");
+    assert!(asked.stderr.contains("second has not started: nothing was written yet"), "{asked:#?}");
+    assert_eq!(detached.try_toka(&["logs", "secnd"]).code, Some(2));
+    let mut follower = Follower::start(&scene, &["second"]);
+    detached.toka(&["exec", "first", "--", "/bin/sh", "-c", "echo > ~/go"]);
+    assert_eq!(follower.next(), "it is my turn");
+    follower.end(Signal::SIGINT);
 }
 
 fn a_follower_goes_on_when_the_log_is_removed_or_emptied(user: User) {

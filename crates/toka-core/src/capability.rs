@@ -91,7 +91,8 @@ pub const KNOWN: &[KnownCapability] = &[
         &["git", "git-read", "git-operations"],
         false,
         false,
-        "Run git with a configuration of its own, and read the repository's objects.",
+        "Run git with a configuration of its own, and read the repository's objects. Commits need `filesystem-write`, or \
+         `filesystem-write:.git`, too; they are made in the agent's name.",
     ),
     known(
         "cargo-execution",

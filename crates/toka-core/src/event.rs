@@ -97,9 +97,10 @@ pub enum Occasion {
     End,
 }
 
-/// The kinds of events.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The kinds of events. [`strum::VariantNames::VARIANTS`] has the words for them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::VariantNames)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum EventKind {
     /// A run began.
     RunStarted {

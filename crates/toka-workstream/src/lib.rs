@@ -15,6 +15,7 @@ mod replicas;
 pub mod schema;
 mod starter;
 
+pub use decode::elsewhere;
 pub use diagnostic::{Code, Diagnostic, FileId, Label, Severity, Sources, Style};
 pub use load::{LoadOptions, Loaded, check, documents, load, load_texts};
 pub use model::{

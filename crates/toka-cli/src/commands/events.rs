@@ -4,7 +4,9 @@
 use std::io::Write as _;
 use std::ops::ControlFlow;
 
-use toka_core::{AgentName, Event, ExitCode, ProjectName};
+use clap::builder::PossibleValuesParser;
+use strum::VariantNames as _;
+use toka_core::{AgentName, Event, EventKind, ExitCode, ProjectName};
 use toka_daemon::history;
 
 use super::folders::Folders;
@@ -28,7 +30,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SEQ|TIME", default_value = "0", value_parser = since)]
     since: Since,
     /// Only these kinds, such as agent_ended; may be given several times
-    #[arg(long = "kind", value_name = "KIND")]
+    #[arg(long = "kind", value_name = "KIND", value_parser = PossibleValuesParser::new(EventKind::VARIANTS), hide_possible_values = true)]
     kinds: Vec<String>,
     /// Go on with what happens from now on
     #[arg(long, short)]

@@ -3,9 +3,9 @@
 use serde_json::json;
 use toka_core::ExitCode;
 use toka_core::capability::{KNOWN, KnownCapability};
-use toka_workstream::Code;
 use toka_workstream::diagnostic::NoSuchCode;
 use toka_workstream::schema::{KeyReference, REQUIRED, explain_key, key_references};
+use toka_workstream::{Code, elsewhere};
 
 use crate::failure::Failure;
 use crate::terminal::text::safe;
@@ -16,7 +16,8 @@ const CAPABILITIES: &str = "what an agent may require, and who grants it";
 /// Options of `toka explain`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A code such as TK0010, a key such as `max_restarts` or `spec.restart`, or `capabilities`; without it, all codes are listed
+    /// A code such as TK0010, a key such as `max_restarts` or `spec.restart`, a capability such as git-access, or `capabilities`;
+    /// without it, all codes are listed
     #[arg(value_name = "TOPIC")]
     topic: Option<String>,
     /// Print it as JSON
@@ -31,6 +32,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         (None, true) => pretty(&Code::ALL.into_iter().map(code_as_json).collect())?,
         (Some("capabilities"), false) => capabilities(),
         (Some("capabilities"), true) => pretty(&KNOWN.iter().map(capability_as_json).collect())?,
+        (Some(topic), is_json) if capability_of(topic).is_some() => {
+            let row = capability_of(topic).into_iter();
+            if is_json {
+                pretty(&row.map(capability_as_json).collect())?
+            } else {
+                row.map(capability).collect()
+            }
+        }
         (Some(topic), json) => match (topic.parse::<Code>(), explain_key(topic)) {
             (Ok(code), _) if json => pretty(&code_as_json(code))?,
             (Ok(code), _) => code.explain().render(code),
@@ -54,8 +63,13 @@ fn unknown(topic: &str, error: &NoSuchCode) -> Failure {
     let is_code = topic.to_ascii_uppercase().starts_with("TK");
     let message =
         if is_code { error.to_string() } else { format!("there is no key or topic {}", safe(topic)) };
-    let help = "`toka explain` lists all codes and topics, `toka schema` prints the whole format";
-    Failure::new(ExitCode::Usage, message).help(help)
+    // A word of other tools' files.
+    let last = topic.rsplit('.').next().unwrap_or(topic);
+    match elsewhere(last) {
+        Some(place) => Failure::new(ExitCode::Usage, message).help(format!("that stands in {place}")),
+        None => Failure::new(ExitCode::Usage, message)
+            .help("`toka explain` lists all codes and topics, `toka schema` prints the whole format"),
+    }
 }
 
 /// Everything that can be explained, each with a few words.
@@ -64,7 +78,8 @@ pub(super) fn topics() -> Vec<(String, String)> {
     let keys = key_references().into_iter().filter(|key| !key.path.contains(['…', ',', '[']));
     let keys = keys.map(|key| (key.path, first_sentence(&key.meaning)));
     let capabilities = ("capabilities".to_owned(), CAPABILITIES.to_owned());
-    codes.chain(keys).chain([capabilities]).collect()
+    let each = KNOWN.iter().map(|row| (row.name.to_owned(), first_sentence(row.meaning)));
+    codes.chain(keys).chain([capabilities]).chain(each).collect()
 }
 
 fn first_sentence(text: &str) -> String {
@@ -106,21 +121,35 @@ fn capabilities() -> String {
          Any other name is a label: it grants nothing.\n",
     );
     for row in KNOWN {
-        let path = match row.name {
-            _ if !row.takes_path => "",
-            "webhook" => "[:HOST]",
-            "secret-variable" | "environment-from" | "user" => "[:NAME]",
-            _ => "[:PATH]",
-        };
-        let danger = if row.dangerous {
-            "  (dangerous: a person must grant it, with `toka trust` or `--allow`)"
-        } else {
-            ""
-        };
-        text.push_str(&format!("\n{}{path}{danger}\n    {}\n", row.name, row.meaning));
-        if !row.aliases.is_empty() {
-            text.push_str(&format!("    Also written {}.\n", row.aliases.join(", ")));
-        }
+        text.push('\n');
+        text.push_str(&capability(row));
+    }
+    text
+}
+
+/// The capability that is called so, with or without what it is about.
+fn capability_of(topic: &str) -> Option<&'static KnownCapability> {
+    let name = topic.split(':').next().unwrap_or(topic).to_ascii_lowercase().replace('_', "-");
+    let whole = topic.to_ascii_lowercase().replace('_', "-");
+    let is_called = |row: &&KnownCapability, name: &str| row.name == name || row.aliases.contains(&name);
+    KNOWN.iter().find(|row| is_called(row, &whole)).or_else(|| KNOWN.iter().find(|row| is_called(row, &name)))
+}
+
+fn capability(row: &KnownCapability) -> String {
+    let path = match row.name {
+        _ if !row.takes_path => "",
+        "webhook" => "[:HOST]",
+        "secret-variable" | "environment-from" | "user" => "[:NAME]",
+        _ => "[:PATH]",
+    };
+    let danger = if row.dangerous {
+        "  (dangerous: a person must grant it, with `toka trust` or `--allow`)"
+    } else {
+        ""
+    };
+    let mut text = format!("{}{path}{danger}\n    {}\n", row.name, row.meaning);
+    if !row.aliases.is_empty() {
+        text.push_str(&format!("    Also written {}.\n", row.aliases.join(", ")));
     }
     text
 }

@@ -77,7 +77,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let state = Folders::find(args.place.state_dir.as_deref())?.state;
     let own = || project(args.place.project.as_ref(), &workspace(args.place.workdir.as_deref())?, &state);
-    let sources = find::sources(&state.join("projects"), own, &args.agents)?;
+    let projects = state.join("projects");
+    let find::Meant { sources, unstarted, only } = find::sources(&projects, own, &args.agents)?;
+    for agent in &unstarted {
+        eprintln!("{agent} has not started: nothing was written yet");
+    }
     let filter = Filter {
         since_ms: args.since.map(Moment::as_millis),
         until_ms: args.until.map(Moment::as_millis),
@@ -91,12 +95,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if !args.follow {
         return Ok(out::settle(printed(merged, printer)?, ExitCode::Success)?);
     }
-    let news = args
-        .agents
-        .is_empty()
-        .then(|| (state.join("projects"), own))
-        .map(|(projects, own)| own().map(|project| find::Everybody { projects, project }));
-    follow::follow(&mut merged, printer, news.transpose()?)
+    let news = only.map(|(project, wanted)| find::Everybody { projects, project, wanted });
+    follow::follow(&mut merged, printer, news)
 }
 
 /// Prints what is there. The outer error is of reading, the inner one of writing.

@@ -24,4 +24,5 @@ mod texts;
 
 pub(crate) use agent::{Decoded, Place, Replicas, decode};
 pub(crate) use context::{Context, MAX_DIAGNOSTICS};
+pub use suggest::elsewhere;
 pub(crate) use suggest::nearest;

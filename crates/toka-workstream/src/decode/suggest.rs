@@ -135,7 +135,7 @@ pub(crate) fn known_as(word: &str) -> Option<&'static str> {
 }
 
 /// Where that stands which people write under this word in other files, or in another place of ours.
-pub(crate) fn elsewhere(word: &str) -> Option<&'static str> {
+pub fn elsewhere(word: &str) -> Option<&'static str> {
     let normal = normalise(word);
     ELSEWHERE.iter().find(|(known, _)| *known == word || *known == normal).map(|(_, place)| *place)
 }

@@ -109,10 +109,10 @@ impl<'a> Draft<'a> {
             }
             let waiter = &self.members[edge.from];
             let is_for_readiness = self.declared[number].condition == Condition::Ready;
-            // One without a network does not mean to talk to it.
+            // One without a network does not mean to talk to it, unless the other has a network only to be talked to.
             if is_for_readiness
                 && target.serves_a_port
-                && waiter.network != NetworkAccess::None
+                && (waiter.network != NetworkAccess::None || target.network == NetworkAccess::Project)
                 && !waiter.network.reaches(&target.network)
             {
                 let networks = (waiter.network.clone(), target.network.clone());

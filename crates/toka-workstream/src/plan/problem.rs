@@ -199,9 +199,15 @@ fn out_of_reach(
     let message = format!("`{agent}` waits until `{on}` answers on its port, and cannot reach that port");
     let diagnostic =
         place.label(Diagnostic::new(Code::Conflict, message), origin, format!("its network is `{own}`"));
-    place.label(diagnostic, target, format!("its network is `{other}`")).help(
-        "each agent with `network: loopback` has a loopback of its own; give both `network: project`, which they share",
-    )
+    let help = match other {
+        NetworkAccess::Project => {
+            "give it `network: project`, too: those that declare it share a loopback interface"
+        }
+        _ => {
+            "each agent with `network: loopback` has a loopback of its own; give both `network: project`, which they share"
+        }
+    };
+    place.label(diagnostic, target, format!("its network is `{other}`")).help(help)
 }
 
 fn wait_for_a_person(place: &Places<'_>, link: &Link, target: &Origin) -> Diagnostic {

@@ -21,11 +21,13 @@ pub(super) struct Source {
     pub(super) log: PathBuf,
 }
 
-/// All agents of one project, also those that are not there yet.
+/// Agents of one project, also those that are not there yet.
 #[derive(Debug)]
 pub(super) struct Everybody {
     pub(super) projects: PathBuf,
     pub(super) project: ProjectName,
+    /// Who of them; all when there is none.
+    pub(super) wanted: Vec<AgentPattern>,
 }
 
 impl Everybody {
@@ -36,8 +38,25 @@ impl Everybody {
 
     /// Those that are there.
     pub(super) fn sources(&self) -> Vec<Source> {
-        agents(&self.projects, &self.project)
+        let mut found = agents(&self.projects, &self.project);
+        let is_wanted = |agent: &AgentName| {
+            let means = |pattern: &AgentPattern| !pattern.select(std::iter::once(agent)).is_empty();
+            self.wanted.is_empty() || self.wanted.iter().any(means)
+        };
+        found.retain(|source| is_wanted(&source.agent));
+        found
     }
+}
+
+/// What the words of a command line mean.
+#[derive(Debug, Default)]
+pub(super) struct Meant {
+    /// Agents that have logs.
+    pub(super) sources: Vec<Source>,
+    /// Agents that have been prepared for, and have not started yet.
+    pub(super) unstarted: Vec<AgentName>,
+    /// The project, where there is only one, and who of it.
+    pub(super) only: Option<(ProjectName, Vec<AgentPattern>)>,
 }
 
 /// The agents that these words name, as `agent` or `project/agent`; all of the project `own` if there are none.
@@ -45,27 +64,48 @@ pub(super) fn sources(
     projects: &Path,
     own: impl Fn() -> Result<ProjectName, Failure>,
     words: &[String],
-) -> Result<Vec<Source>, Failure> {
+) -> Result<Meant, Failure> {
     if words.is_empty() {
-        return of_project(projects, &own()?);
+        let project = own()?;
+        let sources = of_project(projects, &project)?;
+        return Ok(Meant { sources, only: Some((project, Vec::new())), ..Meant::default() });
     }
-    let mut found: Vec<Source> = Vec::new();
-    for word in words {
+    let mut meant_by_all = Meant::default();
+    for (at, word) in words.iter().enumerate() {
+        let found = &mut meant_by_all.sources;
         let (project, agent) = match word.split_once('/') {
             Some((project, agent)) => (name(project)?, agent),
             None => (own()?, word.as_str()),
         };
-        let known = of_project(projects, &project)?;
+        let unstarted = Name::new(agent).ok().filter(|name| is_unstarted(projects, &project, name));
+        let known = match of_project(projects, &project) {
+            Err(_) if unstarted.is_some() => Vec::new(),
+            known => known?,
+        };
         let pattern = agent.parse::<AgentPattern>().map_err(|_| unknown_agent(&project, agent, &known))?;
+        let only = &mut meant_by_all.only;
+        match only {
+            None if at == 0 => *only = Some((project.clone(), vec![pattern.clone()])),
+            Some((of, patterns)) if *of == project => patterns.push(pattern.clone()),
+            _ => *only = None,
+        }
         let meant = pattern.select(known.iter().map(|source| &source.agent));
         if meant.is_empty() {
-            return Err(unknown_agent(&project, agent, &known));
+            match unstarted {
+                Some(name) => meant_by_all.unstarted.push(name),
+                None => return Err(unknown_agent(&project, agent, &known)),
+            }
         }
         let sources = known.iter().filter(|source| meant.contains(&&source.agent));
         let new: Vec<Source> = sources.filter(|source| !found.contains(source)).cloned().collect();
         found.extend(new);
     }
-    Ok(found)
+    Ok(meant_by_all)
+}
+
+/// Whether an agent has a folder, which is made before it starts, and no log in it.
+fn is_unstarted(projects: &Path, project: &ProjectName, agent: &AgentName) -> bool {
+    agents_folder(projects, project).join(agent.as_str()).is_dir()
 }
 
 fn name(text: &str) -> Result<ProjectName, Failure> {

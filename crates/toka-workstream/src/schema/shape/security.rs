@@ -23,8 +23,8 @@ pub(super) struct Security {
     #[schemars(extend("examples" = [{"read": ["docs"], "write": ["target"]}]))]
     filesystem: Option<Filesystem>,
     /// What of the network the agent reaches: `none`; `loopback`, one of its own; `project`, one that it shares with the agents of
-    /// the project that declare the same, so that they reach each other's ports; or `full`, which is dangerous, and needs
-    /// `--allow network:full`.
+    /// the project that declare the same, so that they reach each other's ports at 127.0.0.1 (an agent's name is no host name, each
+    /// port is one agent's, and the host does not reach them); or `full`, which is dangerous, and needs `--allow network:full`.
     #[schemars(extend("default" = "none", "examples" = [{"allow": ["index.example.org:443"]}]))]
     network: Option<NetworkSection>,
     /// What the agent may use at most.
