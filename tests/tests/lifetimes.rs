@@ -383,6 +383,12 @@ fn a_command_tells_what_an_agent_waits_for(user: User) {
         let told = detached.toka(words);
         assert!(flat(&told.stdout).contains(why), "{words:?}: {told:#?}");
     }
+    // It has its place already: the command lasts until its turn comes.
+    let waited = detached.try_toka(&["start", "--timeout", "1200ms", "worker"]);
+    assert!(flat(&waited.stderr).contains(why), "{waited:#?}");
+    exit_code_of(&waited, 124);
+    let waited = detached.try_toka(&["wait", "--for", "ready", "--timeout", "1200ms", "worker"]);
+    assert!(flat(&waited.stderr).contains(why), "{waited:#?}");
     until(LONG, "the probe has failed", || {
         flat(&detached.toka(&["ps", "web"]).stdout).contains("not ready: ").then_some(())
     });

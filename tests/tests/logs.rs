@@ -55,7 +55,8 @@ fn run(scene: &Scene, documents: &[Document]) {
 fn a_follower_waits_for_one_that_has_not_started(user: User) {
     let scene = Scene::new(user);
     let agents = [
-        Document::shell("first", "while ! test -e ~/go; do sleep 0.02; done"),
+        Document::shell("first", "while ! test -e go; do sleep 0.02; done")
+            .section("security: {capabilities_required: [filesystem-read]}"),
         Document::shell("second", "echo it is my turn").after(&["first"]),
     ];
     let detached = scene.detach(&agents);
@@ -64,7 +65,7 @@ fn a_follower_waits_for_one_that_has_not_started(user: User) {
     assert!(asked.stderr.contains("second has not started: nothing was written yet"), "{asked:#?}");
     assert_eq!(detached.try_toka(&["logs", "secnd"]).code, Some(2));
     let mut follower = Follower::start(&scene, &["second"]);
-    detached.toka(&["exec", "first", "--", "/bin/sh", "-c", "echo > ~/go"]);
+    scene.write(&scene.workspace().join("go"), "");
     assert_eq!(follower.next(), "it is my turn");
     follower.end(Signal::SIGINT);
 }

@@ -445,7 +445,7 @@ fn a_program_outside_of_the_workspace_is_asked_for(user: User) {
     let scene = Scene::new(user);
     let tool = scene.outside().join("deploy");
     scene.write_program(&tool, "#!/bin/sh\n# token=hunter2\n");
-    let reads = format!("hooks: {{pre_start: [cp, {}, stolen]}}", tool.display());
+    let reads = format!("hooks: {{pre_start: [/bin/cp, {}, stolen]}}", tool.display());
     let folder = scene.outside().display().to_string();
     let by_path =
         Document::bare("thief").spec(&reads).spec(&format!("process: {{command: [{}]}}", tool.display()));

@@ -14,6 +14,8 @@ as_both_users!(
     a_start_that_comes_to_nothing_says_so,
     a_wait_for_readiness_that_never_was_is_no_success,
     who_comes_back_again_and_again_is_not_healthy,
+    a_wall_that_an_agent_speaks_of_is_told_with_what_opens_it,
+    an_objective_that_is_not_met_is_told_wherever_ends_are,
 );
 
 fn exit_code_of(finished: &Finished, expected: i32) {
@@ -166,6 +168,41 @@ fn who_comes_back_again_and_again_is_not_healthy(user: User) {
     assert!(text.contains("\"degraded\"") && text.contains("\"restarted\""), "{health}");
     let shown = flat(&detached.try_toka(&["health"]).stdout);
     assert!(shown.contains("restarted 2 times within 10m00s, last after: exit code 4"), "{shown}");
+}
+
+fn a_wall_that_an_agent_speaks_of_is_told_with_what_opens_it(user: User) {
+    let scene = Scene::new(user);
+    let script = "python3 -c 'import socket; socket.socket()'";
+    let agent =
+        Document::shell("talks", script).section("security: {capabilities_required: [python-execution]}");
+    let plain = scene.toka_run(&[agent], &[]);
+    exit_code_of(&plain, 1);
+    let text = flat(&plain.stdout);
+    assert!(
+        text.contains("hint: it wrote") && text.contains("`security.network` gives it one"),
+        "{plain:#?}"
+    );
+    let other = Document::shell("fails", "echo nothing of the kind; exit 3");
+    assert!(!Scene::new(user).toka_run(&[other], &[]).stdout.contains("hint: "));
+}
+
+fn an_objective_that_is_not_met_is_told_wherever_ends_are(user: User) {
+    let scene = Scene::new(user);
+    let agent = Document::shell("a", "exit 0")
+        .section("objectives: [{description: the report is there, check: \"test -s report.txt\"}]");
+    let detached = scene.detach(std::slice::from_ref(&agent));
+    detached.toka(&["wait"]);
+    let unmet = "succeeded; objective not met: the report is there";
+    for words in [&["ps"][..], &["health"]] {
+        let shown = flat(&detached.try_toka(words).stdout);
+        assert!(shown.contains("objective not met: the report is there"), "{words:?}: {shown}");
+    }
+    drop(detached);
+    let plain = scene.toka_run(std::slice::from_ref(&agent), &[]);
+    exit_code_of(&plain, 0);
+    assert!(flat(&plain.stdout).contains(unmet), "{plain:#?}");
+    let summary = scene.toka_run(&[agent], &["--json"]).events().pop().expect("a summary");
+    assert_eq!(summary["agents"][0]["unmet"][0], "the report is there", "{summary}");
 }
 
 #[test]

@@ -292,6 +292,13 @@ pub enum EventKind {
         /// How many in this life, those that were told before among them.
         kills: u64,
     },
+    /// It has failed, and what it wrote last speaks of a wall of its sandbox. Comes before its end.
+    AgentHint {
+        /// What it wrote. Its own word: escape it before a terminal.
+        wrote: String,
+        /// Which rule that is, and what would open it.
+        why: String,
+    },
     /// It will not start.
     AgentBlocked {
         /// The dependency that began it.

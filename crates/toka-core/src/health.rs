@@ -241,6 +241,9 @@ fn of_state(status: &AgentStatus) -> Option<Reason> {
             next_start_ms: status.next_start_ms,
         }),
         AgentState::Ended { exit } if exit.is_failure() => Some(Reason::Failed { exit: exit.clone() }),
+        AgentState::Ended { .. } if !status.unmet.is_empty() => {
+            Some(Reason::Unmet { objectives: status.unmet.clone() })
+        }
         AgentState::Stopping { exit } if !exit.is_asked_for() => Some(Reason::Failing { exit: exit.clone() }),
         AgentState::Paused { .. } => Some(Reason::Paused),
         _ => None,

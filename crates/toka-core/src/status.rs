@@ -91,6 +91,9 @@ pub struct AgentStatus {
     /// How many processes of its life the kernel has killed for memory, as far as that was told while it lives on.
     #[serde(default, skip_serializing_if = "is_none_counted")]
     pub oom_kills: u64,
+    /// Objectives of its last life that were checked and not met: at most [`MOST_UNMET`] descriptions, in the order of the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmet: Vec<Box<str>>,
     /// Numbers that it reports of itself, under at most [`MAX_METRICS`] names: the first ones since it began.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,
@@ -179,6 +182,18 @@ pub enum Wedged {
     },
 }
 
+/// Objectives that are kept by their descriptions.
+pub const MOST_UNMET: usize = 8;
+
+/// What of the objectives is not met, in words; nothing when all are that were checked.
+pub fn unmet_in_words(unmet: &[Box<str>]) -> Option<String> {
+    match unmet {
+        [] => None,
+        [one] => Some(format!("objective not met: {one}")),
+        several => Some(format!("{} objectives not met: {}", several.len(), several.join("; "))),
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_none_counted(count: &u64) -> bool {
     *count == 0
@@ -217,6 +232,7 @@ impl AgentStatus {
             probes: Vec::new(),
             wedged: None,
             oom_kills: 0,
+            unmet: Vec::new(),
             metrics: BTreeMap::new(),
             metrics_dropped: 0,
             enforcement: None,
@@ -242,6 +258,7 @@ impl AgentStatus {
             EventKind::AgentAwaits { why } => self.waits = Some(why.clone()),
             EventKind::AgentRequeued { .. } => self.begin_anew(),
             EventKind::AgentStarting => {
+                self.unmet.clear();
                 (self.next_start_ms, self.not_ready, self.wedged, self.waits) = (None, None, None, None);
             }
             EventKind::AgentStarted { .. } => (self.started_ms, self.oom_kills) = (Some(time_ms), 0),
@@ -287,6 +304,9 @@ impl AgentStatus {
             }
             EventKind::TaskStarted { description, .. } => {
                 self.progress.observe(None, Some(""), Some(description));
+            }
+            EventKind::ObjectiveChecked { description, met: false, .. } if self.unmet.len() < MOST_UNMET => {
+                self.unmet.push(description.as_str().into());
             }
             EventKind::Metrics { values } => self.measure(values),
             _ => {}

@@ -26,6 +26,7 @@ mod sink;
 mod terminal;
 #[cfg(test)]
 mod test_support;
+mod walls;
 
 pub use actor::Restarts;
 pub use admission::{Admission, Entry, Turn};

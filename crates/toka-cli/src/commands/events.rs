@@ -30,7 +30,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SEQ|TIME", default_value = "0", value_parser = since)]
     since: Since,
     /// Only these kinds, such as agent_ended; may be given several times
-    #[arg(long = "kind", value_name = "KIND", value_parser = PossibleValuesParser::new(EventKind::VARIANTS), hide_possible_values = true)]
+    #[arg(long = "kind", value_name = "KIND", value_parser = PossibleValuesParser::new(EventKind::VARIANTS), hide_possible_values = true,
+        value_delimiter = ',')]
     kinds: Vec<String>,
     /// Go on with what happens from now on
     #[arg(long, short)]

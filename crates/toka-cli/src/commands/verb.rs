@@ -2,17 +2,18 @@
 //! all of them: which agents, how long to wait, and what is printed.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use toka_core::command::{Done, Outcome};
 use toka_core::units::parse_duration;
-use toka_core::{AgentName, AgentState, Command, Decision, ExitCode, Request};
+use toka_core::{AgentName, AgentState, AgentStatus, Command, Decision, ExitCode, Request};
 
 use super::reach::{AgentRef, Found, Purpose, Reach, block_on, failure};
 use crate::failure::Failure;
 use crate::terminal::palette::Palette;
 use crate::terminal::text::safe;
-use crate::terminal::{json, out};
+use crate::terminal::{json, list, out};
 
 /// Longest wait unless somebody says otherwise: longer than any reasonable grace period.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -104,7 +105,7 @@ fn ask(
         let command = command(agents.clone());
         tokio::select! {
             outcome = found.client.command(found.name(), &command, longest) => Ok(outcome.map_err(failure)?),
-            never = tell_waits(&found, &agents) => match never {},
+            never = tell_waits(&found, &agents, Awaited::Life) => match never {},
         }
     })?;
     let code = code_of(&outcome, words);
@@ -196,9 +197,18 @@ fn schedule(done: &Done, words: Words) -> &'static str {
     if is_over && done.next_due_ms.is_some() { "; its schedule goes on" } else { "" }
 }
 
+/// What somebody waits for who is told about agents meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// That a life begins or ends.
+    Life,
+    /// That they are ready.
+    Readiness,
+}
+
 /// Tells once on stderr what each agent waits for, from a second after the command was sent: a command that does not
 /// return says why.
-async fn tell_waits(found: &Found, agents: &[AgentName]) -> std::convert::Infallible {
+pub(super) async fn tell_waits(found: &Found, agents: &[AgentName], awaited: Awaited) -> Infallible {
     let mut told = BTreeSet::new();
     loop {
         tokio::time::sleep(FIRST_WORD).await;
@@ -211,12 +221,29 @@ async fn tell_waits(found: &Found, agents: &[AgentName]) -> std::convert::Infall
             let is_to_begin = matches!(agent.state, AgentState::Pending | AgentState::Backoff { .. });
             let reason = agent.held.map(|hold| hold.to_string());
             let reason = reason.or_else(|| agent.waits.as_ref().map(|unmet| safe(&unmet.to_string())));
-            if let Some(reason) = reason.filter(|_| is_to_begin)
+            let reason = reason.filter(|_| is_to_begin).map(|reason| format!("waits: {reason}"));
+            let reason = reason.or_else(|| unready(agent).filter(|_| awaited == Awaited::Readiness));
+            if let Some(reason) = reason
                 && told.insert((agent.name.clone(), reason.clone()))
             {
-                anstream::eprintln!("{}  waits: {reason}", agent.name);
+                anstream::eprintln!("{}  {reason}", agent.name);
             }
         }
+    }
+}
+
+/// Why one that runs is not ready; one without a probe may never be.
+fn unready(agent: &AgentStatus) -> Option<String> {
+    match agent.state {
+        AgentState::Running { ready: false, .. } => Some(match list::failing_probe(agent) {
+            Some(why) => why,
+            None if agent.probes.is_empty() => {
+                "runs, and has not said that it is ready; without a readiness probe only it can say so"
+                    .to_owned()
+            }
+            None => "runs, and is not ready yet".to_owned(),
+        }),
+        _ => None,
     }
 }
 

@@ -8,6 +8,7 @@ use toka_core::units::parse_duration;
 use toka_core::{AgentKind, AgentName, AgentState, AgentStatus, Event, ExitCode, RunStatus};
 
 use super::reach::{AgentRef, Found, Purpose, Reach, block_on, failure};
+use super::verb::{Awaited, tell_waits};
 use crate::failure::Failure;
 use crate::terminal::text::safe;
 use crate::terminal::{json, out};
@@ -73,7 +74,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let agents = block_on(async {
         let found = args.reach.find(&args.agents, Purpose::Look).await?;
         let names = chosen(&found, &args.agents)?;
-        let work = follow(&found, &names, args.condition);
+        let told: Vec<AgentName> = names.iter().cloned().collect();
+        let awaited = if args.condition == What::Ready { Awaited::Readiness } else { Awaited::Life };
+        let work = async {
+            tokio::select! {
+                agents = follow(&found, &names, args.condition) => agents,
+                never = tell_waits(&found, &told, awaited) => match never {},
+            }
+        };
         match args.timeout {
             None => work.await,
             Some(longest) => match tokio::time::timeout(longest, work).await {

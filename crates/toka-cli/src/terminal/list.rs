@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toka_core::event::killed_for_memory;
 use toka_core::probe::ProbeKind;
-use toka_core::status::ProbeStatus;
+use toka_core::status::{ProbeStatus, unmet_in_words};
 use toka_core::{AgentState, AgentStatus};
 use toka_daemon::control::wire::ProjectView;
 
@@ -106,6 +106,10 @@ fn why(agent: &AgentStatus, now_ms: i64) -> Option<String> {
             }
             None => ended(agent, exit),
         }),
+        (AgentState::Ended { exit }, _) if !agent.unmet.is_empty() => {
+            let unmet = unmet_in_words(&agent.unmet).unwrap_or_default();
+            Some(format!("{}; {}", ended(agent, exit), safe(&unmet)))
+        }
         (AgentState::Ended { exit }, _) if !exit.is_success() || kills(agent) => Some(ended(agent, exit)),
         (AgentState::Ended { .. }, _) => Some(String::new()),
         (AgentState::Backoff { .. }, _) => Some(again(agent, now_ms)),
@@ -119,7 +123,7 @@ fn why(agent: &AgentStatus, now_ms: i64) -> Option<String> {
 }
 
 /// Why one is not ready that never was.
-fn failing_probe(agent: &AgentStatus) -> Option<String> {
+pub(crate) fn failing_probe(agent: &AgentStatus) -> Option<String> {
     // What a probe found in a former life says nothing about this one.
     let begun = agent.started_ms.unwrap_or(i64::MIN);
     let decides = |probe: &&ProbeStatus| probe.probe != ProbeKind::Liveness && probe.since_ms >= begun;

@@ -250,6 +250,9 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             (format!("busy, and without a sign of progress for {quiet}"), palette.warn)
         }
         EventKind::AgentRecovered { .. } => ("shows life again".to_owned(), palette.good),
+        EventKind::AgentHint { wrote, why } => {
+            (format!("hint: it wrote {:?}: {}", safe(wrote), safe(why)), palette.warn)
+        }
         EventKind::AgentOomKilled { kills } => (killed_for_memory(*kills), palette.warn),
         EventKind::AgentBlocked { by, why } => (super::table::blocked(by, why.as_deref()), palette.warn),
         EventKind::ExecStarted { argv, by, uid, .. } => {
@@ -322,6 +325,8 @@ pub(crate) fn failure(event: &Event, palette: Palette) -> Option<String> {
         EventKind::AgentEnded { exit, .. } => exit.is_failure(),
         EventKind::AgentBlocked { .. }
         | EventKind::AgentQuarantined { .. }
+        | EventKind::ProbeChanged { ok: false, .. }
+        | EventKind::RequestFailed { .. }
         | EventKind::ObjectiveChecked { met: false, .. } => true,
         _ => false,
     };

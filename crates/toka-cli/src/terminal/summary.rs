@@ -35,6 +35,8 @@ struct AgentSummary<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
     restarts: u32,
+    #[serde(skip_serializing_if = "<[Box<str>]>::is_empty")]
+    unmet: &'a [Box<str>],
     #[serde(skip_serializing_if = "Option::is_none")]
     enforcement: Option<&'a Enforcement>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,6 +77,7 @@ fn summary_of<'a>(agent: &'a AgentView, traces: &'a [Trace]) -> AgentSummary<'a>
         duration_ms: end.map(|end| u64::try_from(end.duration.as_millis()).unwrap_or(u64::MAX)),
         usage: end.map(|end| end.usage),
         restarts: agent.restarts,
+        unmet: &agent.unmet,
         enforcement: agent.enforcement.as_ref(),
         log: trace.map(|trace| &trace.log),
         artifacts: trace.map(|trace| &trace.artifacts),

@@ -4,6 +4,7 @@ use comfy_table::{
     Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width,
 };
 use toka_core::event::Usage;
+use toka_core::status::unmet_in_words;
 use toka_core::units::format_duration;
 use toka_core::{AgentName, AgentState, ByteSize, Exit, Unmet};
 
@@ -59,6 +60,13 @@ fn row(agent: &AgentView) -> Vec<Cell> {
 
 /// What became of it, in words.
 pub(crate) fn outcome(agent: &AgentView) -> String {
+    match unmet_in_words(&agent.unmet) {
+        Some(unmet) => format!("{}; {}", end(agent), safe(&unmet)),
+        None => end(agent),
+    }
+}
+
+fn end(agent: &AgentView) -> String {
     match (&agent.state, &agent.end) {
         (AgentState::Quarantined { .. }, Some(end)) => quarantined(end.restarts, &end.exit, &end.usage),
         (_, Some(end)) => {

@@ -52,6 +52,8 @@ pub(crate) struct AgentView {
     pub(crate) enforcement: Option<Enforcement>,
     /// How often it was restarted.
     pub(crate) restarts: u32,
+    /// Objectives that are not met.
+    pub(crate) unmet: Vec<Box<str>>,
 }
 
 /// How an agent ended, and what it took.
@@ -154,6 +156,7 @@ impl AgentView {
             task: text(&status.progress.task),
             enforcement: status.enforcement.as_deref().cloned(),
             restarts: status.restart_count,
+            unmet: status.unmet.clone(),
         }
     }
 

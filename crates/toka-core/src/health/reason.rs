@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Verdict;
 use crate::pressure::Hold;
 use crate::probe::ProbeKind;
+use crate::status::unmet_in_words;
 use crate::units::format_duration;
 use crate::watchdog::Stage;
 use crate::{AgentName, Exit, Layer, Unmet};
@@ -20,6 +21,11 @@ pub enum Reason {
     Failed {
         /// How.
         exit: Exit,
+    },
+    /// It has ended well, and not all of its objectives are met.
+    Unmet {
+        /// Their descriptions.
+        objectives: Vec<Box<str>>,
     },
     /// It is being stopped because it failed.
     Failing {
@@ -181,6 +187,7 @@ impl Reason {
             | Self::ProbeFails { .. } => Verdict::Unhealthy,
             Self::Waits { .. } => Verdict::Starting,
             Self::HeldBack { .. }
+            | Self::Unmet { .. }
             | Self::OomKilled { .. }
             | Self::Restarted { .. }
             | Self::Spinning { .. }
@@ -209,6 +216,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed { exit } => write!(f, "{exit}"),
+            Self::Unmet { objectives } => f.write_str(&unmet_in_words(objectives).unwrap_or_default()),
             Self::Failing { exit } => write!(f, "is being stopped: {exit}"),
             Self::Quarantined { exit, restarts } => {
                 let plural = if *restarts == 1 { "" } else { "s" };

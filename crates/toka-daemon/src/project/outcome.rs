@@ -74,14 +74,25 @@ impl Watched {
             // The answer comes when there is nobody left to give it.
             return false;
         }
-        let accepted = self.answers.agents.iter().filter(|answer| answer.decision == Decision::Accept);
-        accepted.map(|answer| &answer.agent).all(|agent| self.is_finished_for(agent, now))
+        let awaited = |answer: &&Answer| answer.decision == Decision::Accept || self.has_its_place(answer);
+        self.answers.agents.iter().filter(awaited).all(|answer| self.is_finished_for(answer, now))
     }
 
-    fn is_finished_for(&self, agent: &AgentName, now: &RunStatus) -> bool {
+    /// Whether an agent that was to begin waits for its turn already: nothing is done about it, and the command lasts until its
+    /// turn has come.
+    fn has_its_place(&self, answer: &Answer) -> bool {
+        let begins =
+            matches!(self.command, Command::Request { request: Request::Start | Request::Restart, .. });
+        let decided = self.decided.agent(&answer.agent).map(|agent| &agent.state);
+        begins && answer.decision == Decision::Ignore && decided == Some(&AgentState::Pending)
+    }
+
+    fn is_finished_for(&self, answer: &Answer, now: &RunStatus) -> bool {
+        let agent = &answer.agent;
         let Some(status) = now.agent(agent) else { return true };
         let former = self.before.agent(agent);
         let begins_anew = match &self.command {
+            _ if self.has_its_place(answer) => false,
             Command::Request { request: Request::Restart, .. } => true,
             Command::Request { request: Request::Start, .. } => {
                 former.is_some_and(|former| former.state.is_final())
@@ -119,6 +130,8 @@ impl Watched {
                 Decision::Accept => {
                     self.obstacle(&answer.agent, status).map_or(Decision::Accept, Decision::deny)
                 }
+                // Its turn has come.
+                _ if self.has_its_place(answer) && state != AgentState::Pending => Decision::Accept,
                 decision => decision,
             };
             let waits = status.waits.clone().filter(|_| !state.is_final());

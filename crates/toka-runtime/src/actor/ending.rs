@@ -11,12 +11,15 @@ use tokio::time::Instant;
 
 use super::Actor;
 use super::hooks::Occasion;
-use crate::Processes;
 use crate::countdown::Countdown;
 use crate::exit_reason::{exit_reason, stopped};
+use crate::output::tail;
+use crate::{Processes, walls};
 
 /// How long the last messages and the last output may take. Their senders are gone, so that all of it is in buffers.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long the look for walls in them may take.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl<P: Processes> Actor<P> {
     /// Nothing that it started is left.
@@ -54,6 +57,24 @@ impl<P: Processes> Actor<P> {
         }
     }
 
+    /// Looks in what one that failed wrote last for what its sandbox refused it.
+    async fn tell_walls(&mut self, exit: &Exit) {
+        let (Exit::Code { .. }, true, Some(walls)) = (exit, exit.is_failure(), self.walls.take()) else {
+            return;
+        };
+        let path = self.profile.log.path().to_owned();
+        let looked = tokio::task::spawn_blocking(move || {
+            let lines = tail(&path, walls::LINES).unwrap_or_default();
+            let texts: Vec<String> =
+                lines.iter().map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect();
+            walls::hint(texts.iter().map(String::as_str), &walls, |path| path.symlink_metadata().is_ok())
+        });
+        // A file system that does not answer holds up nobody's end.
+        if let Ok(Ok(Some(walls::Hint { wrote, why }))) = tokio::time::timeout(LOOK, looked).await {
+            drop(self.emit(EventKind::AgentHint { wrote, why }));
+        }
+    }
+
     /// The end of a life.
     pub(super) async fn end(&mut self, exit: Exit, usage: Usage) {
         for (index, task) in std::mem::take(&mut self.tasks) {
@@ -67,6 +88,7 @@ impl<P: Processes> Actor<P> {
         }
         let last = (self.progress.flush(), self.metrics.flush());
         self.tell_progress(last);
+        self.tell_walls(&exit).await;
         (self.grace, self.timeout) = (None, Countdown::Never);
         let terminal = self.terminal.take();
         let ended = exit.clone();

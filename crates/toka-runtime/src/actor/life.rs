@@ -18,6 +18,7 @@ use crate::beside::Beside;
 use crate::countdown::Countdown;
 use crate::door::{Door, Gate};
 use crate::output::{LogWriter, Pump};
+use crate::walls::Walls;
 use crate::{Command, Hooks, Processes, Profile, StopPolicy, Terminal};
 
 /// How long a thaw before a stop may take: it is quick or it hangs, and the kill does not need it.
@@ -56,6 +57,7 @@ impl<P: Processes> Actor<P> {
             Ok(command) => command,
             Err(reason) => return self.finish(Exit::StartFailed { reason }).await,
         };
+        self.walls = Walls::of(&command.plan);
         let pre_start = self.pre_start(&command);
         let Command { program, argv, env, plan, terminal } = command;
         let StopPolicy { signal: stop_signal, grace } = self.profile.stop;

@@ -41,6 +41,7 @@ use crate::disk::{Measured, Surveyor};
 use crate::door::{Door, Message};
 use crate::output::Note;
 use crate::probe::ProbeNote;
+use crate::walls::Walls;
 use crate::{Adjustment, Admission, Adopted, Command, Durable, EventSink, Processes, Profile, Terminal};
 use hooks::{Occasion, StartOutcome};
 pub(crate) use life::whole_chain;
@@ -194,6 +195,8 @@ pub(crate) struct Actor<P> {
     /// What commands beside it have used, in microseconds of CPU.
     spent: Arc<AtomicU64>,
     early: Vec<KeeperEvent>,
+    /// The walls of this life, for what it says of them when it fails.
+    walls: Option<Box<Walls>>,
     /// How many kills for memory of this life were told.
     oom_kills: u64,
     status: Option<Status>,
@@ -254,6 +257,7 @@ impl<P: Processes> Actor<P> {
             hooks: None,
             spent: Arc::default(),
             early: Vec::new(),
+            walls: None,
             oom_kills: 0,
             status: None,
             timeout: Countdown::Never,

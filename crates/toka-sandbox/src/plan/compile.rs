@@ -365,6 +365,12 @@ impl Compiler<'_> {
             for declared in list {
                 match self.pattern(declared)? {
                     Some(matched) => {
+                        if matched.is_empty() {
+                            let path = self.locate(&declared.value);
+                            let rule = format!("nothing of {}: nothing matches it", path.display());
+                            self.say(Layer::Landlock, rule, &declared.origin);
+                            self.absent.push(Declared::new(path, declared.origin.clone()));
+                        }
                         for path in matched {
                             self.grant(&path, right, Need::Optional, &declared.origin)?;
                         }
@@ -725,10 +731,14 @@ fn resolve(path: &Path) -> PathBuf {
     }
 }
 
-/// Whether somebody who writes this about a path that is not there means a file: it has an extension, and no slash at the
-/// end.
+/// Whether somebody who writes this about a path that is not there means a file: it has an extension, is in capitals as
+/// `VERSION` is, or called as `Makefile` is; and has no slash at the end.
 fn names_a_file(declared: &str) -> bool {
-    !declared.ends_with('/') && Path::new(declared).extension().is_some()
+    let path = Path::new(declared);
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let capitals = name.len() > 1 && name.chars().all(|c| c.is_ascii_uppercase() || c == '_' || c == '-');
+    let is_called_so = name.starts_with(|c: char| c.is_ascii_uppercase()) && name.ends_with("file");
+    !declared.ends_with('/') && (path.extension().is_some() || capitals || is_called_so)
 }
 
 /// One rule per path with the greatest right, in the order of the paths.

@@ -39,12 +39,15 @@ impl Everybody {
     /// Those that are there.
     pub(super) fn sources(&self) -> Vec<Source> {
         let mut found = agents(&self.projects, &self.project);
-        let is_wanted = |agent: &AgentName| {
-            let means = |pattern: &AgentPattern| !pattern.select(std::iter::once(agent)).is_empty();
-            self.wanted.is_empty() || self.wanted.iter().any(means)
-        };
-        found.retain(|source| is_wanted(&source.agent));
+        found.retain(|source| self.wants(source.agent.as_str()));
         found
+    }
+
+    /// Whether the agent of this name is meant.
+    pub(super) fn wants(&self, name: &str) -> bool {
+        let Ok(agent) = Name::new(name) else { return false };
+        let means = |pattern: &AgentPattern| !pattern.select(std::iter::once(&agent)).is_empty();
+        self.wanted.is_empty() || self.wanted.iter().any(means)
     }
 }
 

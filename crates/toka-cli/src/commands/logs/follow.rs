@@ -73,6 +73,8 @@ impl Watch {
             let added =
                 watch.inotify.add_watch(&folder, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO);
             let watched = added.with_context(|| format!("cannot watch {}", folder.display()))?;
+            // Some are there, and have written nothing yet.
+            watch.agents_of(&everybody)?;
             watch.news = Some((everybody, watched));
         }
         Ok(watch)
@@ -94,7 +96,7 @@ impl Watch {
             && events.iter().any(|event| event.wd == *watched)
         {
             // The folder of an agent is made before its log.
-            self.agents_in(&everybody.folder())?;
+            self.agents_of(everybody)?;
         }
         let made = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
         if let Some((everybody, _)) = &self.news
@@ -111,9 +113,10 @@ impl Watch {
     }
 
     /// One that is watched already stays so (inotify_add_watch(2)).
-    fn agents_in(&self, folder: &Path) -> anyhow::Result<()> {
-        for agent in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            if agent.file_type().is_ok_and(|kind| kind.is_dir()) {
+    fn agents_of(&self, everybody: &Everybody) -> anyhow::Result<()> {
+        for agent in std::fs::read_dir(everybody.folder()).into_iter().flatten().flatten() {
+            let is_wanted = agent.file_name().to_str().is_some_and(|name| everybody.wants(name));
+            if is_wanted && agent.file_type().is_ok_and(|kind| kind.is_dir()) {
                 self.agent(&agent.path().join("log"))?;
             }
         }

@@ -44,7 +44,8 @@ pub(super) struct Filesystem {
     #[serde(default)]
     #[schemars(schema_with = "kinds::texts", extend("default" = [], "examples" = [["docs", "*.md"]]))]
     read: String,
-    /// What may be written, and read.
+    /// What may be written, and read. What is not there is made at the start: a file where the name has a dot or is in capitals, such
+    /// as `report.json` or `VERSION`, else a folder; `data.d/` is one by its slash.
     #[serde(default)]
     #[schemars(schema_with = "kinds::texts", extend("default" = [], "examples" = [["target"]]))]
     write: String,
