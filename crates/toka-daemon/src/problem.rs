@@ -158,7 +158,7 @@ impl RunError {
     }
 }
 
-fn list(problems: &[Problem]) -> String {
+pub(crate) fn list(problems: &[Problem]) -> String {
     let mut text = String::new();
     for problem in problems {
         let separator = if text.is_empty() { "" } else { "\n" };
@@ -170,7 +170,9 @@ fn list(problems: &[Problem]) -> String {
 fn lock_hint(error: &LockError) -> String {
     match error {
         LockError::Held(_) => {
-            "\n  help: wait for it or stop it, or name another project with --project".to_owned()
+            "\n  help: `toka apply` makes it what the files say now; or wait for it, stop it with `toka down`, or name another project \
+             with --project"
+                .to_owned()
         }
         LockError::Io { source, .. } => format!(": {source}"),
     }

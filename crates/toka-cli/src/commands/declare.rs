@@ -23,7 +23,7 @@ pub(crate) struct Declare {
     #[command(flatten)]
     pub(crate) place: Place,
     /// Run at most so many agents at once
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) max_concurrent: Option<NonZeroUsize>,
     /// Start nothing while more of the time than this, in percent, is spent waiting for memory; 100: never wait [default: 20]
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
@@ -39,6 +39,10 @@ pub(crate) struct Declare {
     exit_code_from: Option<AgentName>,
     #[command(flatten)]
     pub(crate) grants: Grants,
+}
+
+fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "a number from 1 is meant; without the option there is no limit".to_owned())
 }
 
 impl Declare {

@@ -38,11 +38,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let text = if args.json {
         json!({"written": [path]}).to_string() + "\n"
     } else {
-        format!(
-            "wrote {}\n\ncheck it:  toka validate {folder}\nrun it:    toka run {folder}\n",
-            path.display(),
-            folder = args.folder.display()
-        )
+        // Where they look by themselves, other YAML may lie beside it.
+        let by_itself =
+            [".", "./", "agents", "agents/", "./agents"].map(Path::new).contains(&args.folder.as_path());
+        let folder = if by_itself { String::new() } else { format!(" {}", args.folder.display()) };
+        format!("wrote {}\n\ncheck it:  toka validate{folder}\nrun it:    toka run{folder}\n", path.display())
     };
     Ok(out::end(&text, ExitCode::Success)?)
 }

@@ -32,6 +32,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let found = block_on(args.reach.running())?;
     if found.is_empty() {
         tell_of_orphans(&args.reach)?;
+        // Another folder may be meant, or another user's.
+        if let (false, Some(asked)) = (args.quiet, args.reach.asked()) {
+            eprintln!("{asked}");
+        }
     }
     if let Some(missing) =
         args.agents.iter().find(|wanted| !found.iter().any(|found| has(&found.project, wanted)))

@@ -250,6 +250,15 @@ impl Reach {
         if left.is_empty() { self.nothing_is_there() } else { daemon_is_gone(&left) }
     }
 
+    /// Where daemons were looked for, in a sentence.
+    pub(crate) fn asked(&self) -> Option<String> {
+        let folders = Folders::find(self.state_dir.as_deref()).ok()?;
+        let (state, run) = (folders.state.display(), folders.run.display());
+        Some(format!(
+            "asked in {run}, for the state folder {state}; --state-dir or TOKA_STATE_DIR names another"
+        ))
+    }
+
     /// That nothing runs, and where nobody answered: the state folder may be another one than was meant.
     fn nothing_is_there(&self) -> Failure {
         let Ok(folders) = Folders::find(self.state_dir.as_deref()) else { return nothing_runs() };

@@ -62,6 +62,14 @@ impl Changes {
     }
 }
 
+/// What keeps agents from being started, where others run and go on.
+fn unchanged(error: &RunError) -> String {
+    match error {
+        RunError::Refused(problems) => format!("nothing was changed\n{}", crate::problem::list(problems)),
+        other => other.to_string(),
+    }
+}
+
 /// Why a declaration was not applied.
 #[derive(Debug, Error)]
 pub enum ApplyError {
@@ -69,7 +77,7 @@ pub enum ApplyError {
     #[error("the workstreams have errors; nothing was changed")]
     Unparsed(Box<Unparsed>),
     /// An agent of it cannot be started.
-    #[error("{0}")]
+    #[error("{}", unchanged(.0))]
     Refused(RunError),
     /// With `--only`: agents that were not named are declared otherwise now, or no more.
     #[error(

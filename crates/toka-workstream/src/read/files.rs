@@ -64,7 +64,10 @@ fn list(folder: &Path) -> Vec<Result<PathBuf, Box<Diagnostic>>> {
             Err(error) => return vec![Err(unreadable(folder, &error))],
         }
     }
-    files.retain(|path| is_yaml(path) && !path.is_dir());
+    // Hidden ones are other programs' settings.
+    let is_hidden =
+        |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    files.retain(|path| is_yaml(path) && !is_hidden(path) && !path.is_dir());
     files.sort();
     if files.is_empty() {
         let problem = Diagnostic::new(
@@ -113,7 +116,21 @@ fn unreadable(path: &Path, error: &io::Error) -> Box<Diagnostic> {
         _ if error.raw_os_error() == Some(ELOOP) => "its symbolic links lead in a circle".to_owned(),
         _ => error.to_string(),
     };
-    Box::new(Diagnostic::new(Code::Unreadable, format!("cannot read `{}`: {reason}", path.display())))
+    let problem = Diagnostic::new(Code::Unreadable, format!("cannot read `{}`: {reason}", path.display()));
+    Box::new(match meant(path).filter(|_| error.kind() == io::ErrorKind::NotFound) {
+        Some(help) => problem.help(help),
+        None => problem,
+    })
+}
+
+/// What somebody may mean who names a path that is not there.
+fn meant(path: &Path) -> Option<String> {
+    let other = ["yaml", "yml"].map(|extension| path.with_extension(extension)).into_iter();
+    if let Some(other) = other.filter(|other| other != path).find(|other| other.is_file()) {
+        return Some(format!("did you mean `{}`?", other.display()));
+    }
+    let name = path.to_str().filter(|name| toka_core::Name::new(name).is_ok())?;
+    Some(format!("a file or a folder is meant here; `--only {name}` chooses an agent of that name"))
 }
 
 fn too_large(path: &Path) -> Diagnostic {

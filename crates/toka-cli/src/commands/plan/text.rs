@@ -161,7 +161,10 @@ fn program(command: ProcessCommand, facts: &AgentFacts, palette: Palette) -> Opt
     let confined = facts.confined.as_ref().ok()?;
     match &confined.program {
         Some(path) if Path::new(&argv[0]) == path => None,
-        Some(path) => Some(Row::new("program", path.display().to_string(), "found on PATH")),
+        Some(path) => {
+            let from = if argv[0].contains('/') { "from the working folder" } else { "found on PATH" };
+            Some(Row::new("program", path.display().to_string(), from))
+        }
         None => Some(Row::new("program", "not found", "").painted(palette.warn)),
     }
 }
