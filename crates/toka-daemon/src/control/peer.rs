@@ -2,8 +2,6 @@
 
 use std::io;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
 use nix::errno::Errno;
 use tokio::net::UnixStream;
 
@@ -17,41 +15,24 @@ pub(super) struct Peer {
     pub(super) pid: i32,
 }
 
-/// Takes connections, each with its peer.
-pub(super) struct Gate(pub(super) Post);
-
-impl Listener for Gate {
-    type Io = UnixStream;
-    type Addr = Peer;
-
-    async fn accept(&mut self) -> (UnixStream, Peer) {
-        loop {
-            let accepted = self.0.accept().await.and_then(|stream| Ok((peer(&stream)?, stream)));
-            match accepted {
-                Ok((peer, stream)) => return (stream, peer),
-                // Too many open files, mostly: others end meanwhile.
-                Err(error) => {
-                    tracing::warn!(%error, "a connection to the control socket was not taken");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                }
+/// The next connection, with its peer.
+pub(super) async fn accept(post: &mut Post) -> (UnixStream, Peer) {
+    loop {
+        let accepted = post.accept().await.and_then(|stream| Ok((peer(&stream)?, stream)));
+        match accepted {
+            Ok((peer, stream)) => return (stream, peer),
+            // Too many open files, mostly: others end meanwhile.
+            Err(error) => {
+                tracing::warn!(%error, "a connection to the control socket was not taken");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
         }
-    }
-
-    fn local_addr(&self) -> io::Result<Peer> {
-        Ok(Peer { uid: nix::unistd::geteuid().as_raw(), pid: nix::unistd::getpid().as_raw() })
     }
 }
 
 fn peer(stream: &UnixStream) -> io::Result<Peer> {
     let credentials = stream.peer_cred()?;
     Ok(Peer { uid: credentials.uid(), pid: credentials.pid().unwrap_or(0) })
-}
-
-impl Connected<IncomingStream<'_, Gate>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Gate>) -> Self {
-        *stream.remote_addr()
-    }
 }
 
 impl Peer {

@@ -4,21 +4,27 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use axum::body::to_bytes;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use toka_core::{ExitCode, ProjectName, Urgency};
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::checks::Files;
 use super::error::Error;
-use super::peer::{Gate, Peer};
+use super::peer::Peer;
 use super::post::Post;
-use super::{routes, socket};
+use super::{peer, routes, socket};
 use crate::project::{Overview, ProjectHandle};
 use crate::{Declaration, RunError};
 
@@ -141,17 +147,49 @@ impl Control {
 
     /// The same at a socket that is there already, and stays.
     pub(crate) fn serve(listener: tokio::net::UnixListener, server: Server) -> Self {
-        let post = Post::new(listener, &server.socket);
+        let mut post = Post::new(listener, &server.socket);
         let app = routes::router(server.clone())
-            .layer(middleware::from_fn_with_state(server, check_peer))
-            .into_make_service_with_connect_info::<Peer>();
+            .layer(middleware::from_fn(read_in_time))
+            .layer(middleware::from_fn_with_state(server, check_peer));
         let task = tokio::spawn(async move {
-            if let Err(error) = axum::serve(Gate(post), app).await {
-                tracing::error!(%error, "the control socket is closed");
+            loop {
+                let (stream, peer) = peer::accept(&mut post).await;
+                tokio::spawn(answer(stream, app.clone().layer(Extension(ConnectInfo(peer)))));
             }
         });
         Self { made: None, task }
     }
+}
+
+/// How long a connection may be without a request, or a head of one without its end.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long a request may take to arrive whole.
+const WHOLE_WITHIN: Duration = Duration::from_secs(30);
+/// Answers one caller until it has nothing more to ask.
+async fn answer(stream: UnixStream, app: Router) {
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection to the control socket has ended");
+    }
+}
+
+/// A request whose body does not come holds nothing up for ever.
+async fn read_in_time(request: Request, next: Next) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    let late = |status, why: &str| Error::new(status, ExitCode::Usage, why);
+    let bytes = match tokio::time::timeout(WHOLE_WITHIN, to_bytes(body, super::MAX_DECLARATION)).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(_)) => {
+            return Err(late(StatusCode::PAYLOAD_TOO_LARGE, "the request is too long, or has no end"));
+        }
+        Err(_) => return Err(late(StatusCode::REQUEST_TIMEOUT, "the request did not come to its end")),
+    };
+    Ok(next.run(Request::from_parts(parts, bytes.into())).await)
 }
 
 impl Control {
@@ -196,4 +234,37 @@ async fn check_peer(
 pub(super) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// What comes back on a connection on which this is written, until it is closed. Time passes by itself while all wait.
+    async fn answered(text: &[u8]) -> String {
+        let (mut ours, theirs) = UnixStream::pair().expect("sockets");
+        let app = Router::new()
+            .route("/there", axum::routing::post(async |text: String| text))
+            .layer(middleware::from_fn(read_in_time));
+        let serving = tokio::spawn(answer(theirs, app));
+        ours.write_all(text).await.expect("room");
+        let mut answer = String::new();
+        ours.read_to_string(&mut answer).await.expect("text");
+        serving.await.expect("no panic");
+        answer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_nothing_and_who_does_not_finish_is_let_go() {
+        assert_eq!(answered(b"").await, "", "it is closed");
+        let answer = answered(b"GET /there HTTP/1.1\r\nhost").await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+        let head = "POST /there HTTP/1.1\r\nhost: t\r\ncontent-length: 9\r\n\r\n";
+        let answer = answered(format!("{head}part").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+        let answer = answered(format!("{head}the whole{head}and twice").as_bytes()).await;
+        assert_eq!(answer.matches("HTTP/1.1 200").count(), 2, "and one that goes on is answered: {answer}");
+    }
 }
