@@ -27,6 +27,20 @@ impl<'s> Detached<'s> {
         self.inspect(agent)["state"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// Checks that no agent has kept the daemon from everything else: what it could make it wait for takes seconds, or never
+    /// ends. What is shorter a busy machine may do.
+    ///
+    /// # Panics
+    /// When the daemon does not answer, or was kept.
+    pub fn assert_nothing_held_up(&self) {
+        let socket = self.0.state().join("run/daemon.sock");
+        let (status, text) = crate::socket::get(&socket, "/metrics");
+        assert_eq!(status, 200);
+        let figure = text.lines().find_map(|line| line.strip_prefix("toka_loop_longest_turn_seconds "));
+        let longest: f64 = figure.and_then(|figure| figure.parse().ok()).expect("a figure");
+        assert!(longest < 1.0, "the daemon's loop stood still for {longest} s");
+    }
+
     /// Runs a command about the project, which must succeed.
     ///
     /// # Panics

@@ -57,6 +57,7 @@ fn a_socket_that_lingers_holds_up_nobody(user: User) {
     }
     // A daemon that is held up answers nobody: the commands would end by their own deadline.
     assert_eq!(detached.state("lingers"), "running");
+    detached.assert_nothing_held_up();
     exit_code_of(&detached.try_toka(&["stop", "lingers"]), 0);
 }
 

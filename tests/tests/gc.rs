@@ -9,7 +9,9 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use toka_tests::{Document, Finished, Scene, User, as_both_users, cgroups_of, processes_with, until};
+use toka_tests::{
+    Document, Finished, Need, Scene, User, as_both_users, cgroups_of, processes_with, require, until,
+};
 
 as_both_users!(
     a_project_that_runs_is_untouched,
@@ -257,4 +259,25 @@ fn nothing_to_do_is_said(user: User) {
         assert!(refused.stderr.contains("belongs to the user 12345"), "{refused:#?}");
         nix::unistd::chown(&scene.state(), Some(0.into()), None).expect("root may");
     }
+}
+
+/// A keeper was killed, its state folder removed: no run of that project comes to remove its groups.
+#[test]
+fn the_empty_group_of_a_keeper_that_is_gone_goes_with_the_next_run_of_anything() {
+    let Some(scene) = User::root().filter(|_| require(&[Need::Root])).map(Scene::new) else { return };
+    let prefix = format!("toka-{}-", scene.name());
+    // A run shows where groups are made.
+    let groups = {
+        let detached = scene.detach(&[service("calm")]);
+        until(SOON, "it runs", || (detached.state("calm") == "running").then_some(()));
+        cgroups_of(&prefix)
+    };
+    assert!(!groups.is_empty());
+    let strays: Vec<PathBuf> =
+        groups.iter().map(|group| group.with_file_name(format!("{prefix}0badcafe"))).collect();
+    strays.iter().for_each(|stray| fs::create_dir_all(stray.join("shop")).expect("a group"));
+    let detached = scene.detach(&[service("calm")]);
+    let gone = || strays.iter().all(|stray| !stray.exists()).then_some(());
+    until(SOON, "the groups to be removed", gone);
+    assert_eq!(detached.state("calm"), "running");
 }

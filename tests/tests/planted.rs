@@ -227,6 +227,7 @@ fn a_pipe_in_the_place_of_a_secret_stops_nobody(user: User) {
     assert_ne!(refused.code, Some(0), "{refused:#?}");
     assert!(refused.stderr.contains("it is not a regular file"), "{refused:#?}");
     assert!(detached.toka(&["ps"]).stdout.contains("planter"));
+    detached.assert_nothing_held_up();
 }
 
 fn a_walk_that_would_not_end_stops_nobody(user: User) {

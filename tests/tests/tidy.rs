@@ -69,6 +69,7 @@ const OPENERS: &[(&str, Opens)] = &[
     ("crates/toka-daemon/src/trust.rs", Opens::State),
     ("crates/toka-daemon/src/user_claims.rs", Opens::State),
     ("crates/toka-daemon/src/workplace.rs", Opens::State),
+    ("crates/toka-daemon/src/stray_groups.rs", Opens::Kernel),
     ("crates/toka-keeper/src/client/kin.rs", Opens::Kernel),
     ("crates/toka-keeper/src/protocol.rs", Opens::Kernel),
     ("crates/toka-keeper/src/server/", Opens::Kernel),

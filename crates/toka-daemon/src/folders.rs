@@ -127,14 +127,22 @@ const GROUP_VARIABLE: &str = "TOKA_CGROUP";
 /// Name of the control group of what lies in `root`, such as a project: the same at every start, so that what a crash left is
 /// found again, and another for every other directory. The one rule for all commands.
 pub fn group_name(root: &Path) -> String {
-    let prefix = std::env::var(GROUP_VARIABLE).ok().and_then(|name| Name::new(&name).ok());
-    let prefix = prefix.as_ref().map_or("toka", Name::as_str);
+    let prefix = group_prefix();
     // FNV-1a of the path.
     let bytes = root.as_os_str().as_encoded_bytes();
     let hash =
         bytes.iter().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
-    format!("{prefix}-{hash:08x}")
+    format!("{prefix}-{hash:0GROUP_HASH$x}")
 }
+
+/// The first part of such names.
+pub(crate) fn group_prefix() -> String {
+    let prefix = std::env::var(GROUP_VARIABLE).ok().and_then(|name| Name::new(&name).ok());
+    prefix.map_or_else(|| "toka".to_owned(), |name| name.to_string())
+}
+
+/// Hexadecimal digits of the last part.
+pub(crate) const GROUP_HASH: usize = 8;
 
 /// The file name of the lock.
 pub(crate) const LOCK: &str = "lock";

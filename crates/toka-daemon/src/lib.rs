@@ -34,6 +34,7 @@ mod room;
 mod secrets;
 mod sections;
 mod service;
+mod stray_groups;
 mod summary;
 mod sweeper;
 mod tasks;

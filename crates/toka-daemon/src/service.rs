@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use toka_core::{Command, ProjectName, Urgency};
+use toka_runtime::turns::timed;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -121,7 +122,7 @@ impl Service {
 
     fn drive(&mut self, project: ProjectName, Opened { project: run, handle }: Opened) {
         self.projects.insert(handle);
-        self.runs.spawn(async move { (project, run.drive().await) });
+        self.runs.spawn(timed(async move { (project, run.drive().await) }));
     }
 
     /// Lives until it is asked to end and every project has, or to make room for another program.

@@ -26,6 +26,7 @@ mod sink;
 mod terminal;
 #[cfg(test)]
 mod test_support;
+pub mod turns;
 mod walls;
 
 pub use actor::Restarts;

@@ -12,6 +12,7 @@ use tracing::Instrument as _;
 use crate::actor::{Actor, Order, Restarts};
 use crate::beside::{Besides, Numbers, Routes, lock};
 use crate::disk::Surveyor;
+use crate::turns::timed;
 use crate::{
     Adjustment, Admission, Adopted, Command, EventSink, Execution, Launch, Processes, Profile, Terminal,
 };
@@ -121,7 +122,7 @@ impl<P: Processes> Runtime<P> {
             actor.run(adopted).await;
             lock(&routes).remove(&id);
         };
-        tokio::spawn(task.instrument(life));
+        tokio::spawn(timed(task).instrument(life));
         AgentHandle { name, id, orders, spent }
     }
 

@@ -8,6 +8,7 @@ use toka_core::{Command, Event, ExitCode, Urgency};
 use toka_daemon::control::{Control, Projects, Role, project_socket};
 use toka_daemon::folders::ProjectFolders;
 use toka_daemon::{Opened, Project, ProjectHandle, RunError, RunOptions, RunSummary};
+use toka_runtime::turns::timed;
 use tokio::sync::mpsc;
 
 use super::refusal;
@@ -77,7 +78,7 @@ async fn attend(options: RunOptions, display: Display) -> anyhow::Result<Over> {
         Err(error) => Err(error),
         Ok(Opened { project, handle }) => {
             let _control = answer_others(&run_dir, &handle);
-            let work = project.drive();
+            let work = timed(project.drive());
             tokio::pin!(work);
             loop {
                 tokio::select! {

@@ -310,7 +310,7 @@ fn what_is_looked_for_is_found_at_every_place_and_in_no_half_letter() {
     use super::keys::matches;
     let found = |text: &'static str, wanted: &'static str| matches(text, wanted).collect::<Vec<_>>();
     assert_eq!(found("aaa AA", "aa"), [0..2, 4..6]);
-    assert_eq!(found("日本語 ÄÖ", "äö"), [10..14]);
+    assert_eq!(found("日本語 ÄÖ ÄÖ", "äö"), [10..14, 15..19]);
     assert!(found("İstanbul", "i").is_empty(), "which is two letters when it is small");
     assert!(found("abc", "").is_empty() && found("", "a").is_empty());
 }

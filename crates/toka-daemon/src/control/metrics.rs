@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use toka_core::{Coverage, Exit, HealthReport, Resources, Verdict};
+use toka_runtime::turns::turns;
 use toka_store::Health;
 
 use super::health::{Gathered, Known, gather};
@@ -238,6 +239,16 @@ fn of_daemon(text: &mut Exposition, Gathered { projects, daemon, .. }: &Gathered
         text.family(family("toka_open_files_limit", Kind::Gauge, "", "Files that it may have open"))
             .sample(&[], files.limit as f64);
     }
+    let turns = turns();
+    text.family(family(
+        "toka_loop_longest_turn_seconds",
+        Kind::Gauge,
+        "seconds",
+        "Longest time for which one task kept the daemon from everything else",
+    ))
+    .sample(&[], turns.longest.as_secs_f64());
+    text.family(family("toka_loop_long_turns", Kind::Counter, "", "How often that was more than 50 ms"))
+        .sample(&[], turns.long as f64);
     text.family(family("toka_projects", Kind::Gauge, "", "Projects that run"))
         .sample(&[], projects.len() as f64);
 }

@@ -16,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use toka_core::{ExitCode, ProjectName, Urgency};
+use toka_runtime::turns::timed;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -154,7 +155,7 @@ impl Control {
         let task = tokio::spawn(async move {
             loop {
                 let (stream, peer) = peer::accept(&mut post).await;
-                tokio::spawn(answer(stream, app.clone().layer(Extension(ConnectInfo(peer)))));
+                tokio::spawn(timed(answer(stream, app.clone().layer(Extension(ConnectInfo(peer))))));
             }
         });
         Self { made: None, task }

@@ -95,6 +95,9 @@ impl Project {
             keeper.shutdown().await;
             return Err(RunError::Keeper(error));
         }
+        let (layout, own) = (ground.host.cgroups.clone(), options.cgroup_name.clone());
+        // Beside everything else: nobody waits for it.
+        tokio::task::spawn_blocking(move || crate::stray_groups::sweep(&layout, &own));
         begin(&journal, &ground, &plan, lifetime).await;
         if let Some(message) = ended {
             drop(journal.record(None, EventKind::Warning { message }));

@@ -18,6 +18,7 @@ use crate::beside::Beside;
 use crate::countdown::Countdown;
 use crate::door::{Door, Gate};
 use crate::output::{LogWriter, Pump};
+use crate::turns::timed;
 use crate::walls::Walls;
 use crate::{Command, Hooks, Processes, Profile, StopPolicy, Terminal};
 
@@ -169,7 +170,7 @@ impl<P: Processes> Actor<P> {
         let pump = Pump::new(pipes, writer, self.profile.awaited_lines.clone(), tx)?;
         let (gone, is_gone) = oneshot::channel();
         self.notes = Some(notes);
-        self.pump = Some(Pumping { gone, task: tokio::spawn(pump.run(is_gone)) });
+        self.pump = Some(Pumping { gone, task: tokio::spawn(timed(pump.run(is_gone))) });
         Ok(())
     }
 

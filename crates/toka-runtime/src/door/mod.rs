@@ -28,6 +28,7 @@ pub(crate) use peer::{Gate, Peer};
 use toka_core::rpc::{Call, RpcError, TaskEnded, TaskList};
 
 use crate::processes::Processes;
+use crate::turns::timed;
 use datagram::NotifySocket;
 
 /// Messages that may wait for the agent's actor. More than one burst of a runner; when they are used up the sockets
@@ -100,8 +101,8 @@ impl Door {
         close_to_others(&agent_path)?;
         let (tx, messages) = mpsc::channel(WAITING);
         let (closing, stage) = watch::channel(Stage::Open);
-        tokio::spawn(read_notices(notify, gate.clone(), tx.clone(), stage.clone()));
-        tokio::spawn(accept(listener, gate, tx, stage));
+        tokio::spawn(timed(read_notices(notify, gate.clone(), tx.clone(), stage.clone())));
+        tokio::spawn(timed(accept(listener, gate, tx, stage)));
         Ok(Self { messages, closing })
     }
 
@@ -170,10 +171,10 @@ async fn accept<P: Processes>(
         };
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
         let (gate, tx, stage) = (gate.clone(), tx.clone(), stage.clone());
-        tokio::spawn(async move {
+        tokio::spawn(timed(async move {
             connection::serve(stream, gate, tx, stage).await;
             drop(permit);
-        });
+        }));
     }
 }
 

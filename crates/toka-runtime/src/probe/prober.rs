@@ -27,6 +27,7 @@ use super::connect::{NetworkReach, Way};
 use super::judge::{Change, Judge};
 use crate::Said;
 use crate::clock::{Clock, Time};
+use crate::turns::timed;
 
 /// What follows from an agent's probes. Of a startup probe its success or its failure is told, once; of a readiness probe
 /// every turn, from not ready on; of a liveness probe its failure, once.
@@ -116,7 +117,7 @@ impl Prober {
             clock,
             awaited,
             patience,
-            task: tokio::spawn(all(startup, readiness, liveness)),
+            task: tokio::spawn(timed(all(startup, readiness, liveness))),
             listener: None,
         }
     }
