@@ -8,7 +8,7 @@ use toka_core::{NetworkAccess, SandboxMode};
 use toka_sandbox::{Right, SandboxPlan};
 
 /// Lines that are looked at, from the end.
-pub(crate) const LINES: usize = 40;
+pub(crate) const LINES: usize = 15;
 /// Characters of a line that are told.
 const MOST_TOLD: usize = 200;
 /// What every agent reads, whatever the plan says: there the reason is another.

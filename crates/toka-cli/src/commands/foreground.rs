@@ -85,8 +85,7 @@ async fn attend(options: RunOptions, display: Display) -> anyhow::Result<Over> {
                     summary = &mut work => break Ok(summary),
                     signal = signals.next() => {
                         let urgency = answer(first);
-                        let notice = if first.is_none() { STOPPING } else { KILLING };
-                        let _ = notices.send(Message::Notice(notice.to_owned()));
+                        let _ = notices.send(Message::Notice(notice(first, signal)));
                         first.get_or_insert(signal);
                         handle.tell(Command::Down { urgency }, signal.as_str());
                     }
@@ -100,8 +99,14 @@ async fn attend(options: RunOptions, display: Display) -> anyhow::Result<Over> {
     Ok(Over { outcome, shown, first })
 }
 
-const STOPPING: &str = "stopping; press Ctrl-C again to kill";
-const KILLING: &str = "killing";
+/// What is said about a signal.
+fn notice(first: Option<Ending>, signal: Ending) -> String {
+    match (first, signal) {
+        (Some(_), _) => "killing".to_owned(),
+        (None, Ending::Interrupt) => "stopping; press Ctrl-C again to kill".to_owned(),
+        (None, other) => format!("stopping, as {} asks; another signal kills", other.as_str()),
+    }
+}
 
 /// Lets other commands see and control the run. One that nobody can reach runs all the same.
 fn answer_others(run_dir: &Path, handle: &ProjectHandle) -> Option<Control> {

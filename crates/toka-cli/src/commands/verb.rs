@@ -20,6 +20,8 @@ const LONGEST: Duration = Duration::from_secs(600);
 
 /// How long a command is silent before it tells what agents wait for.
 const FIRST_WORD: Duration = Duration::from_secs(1);
+/// The longest between two looks at what agents wait for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Options of every verb.
 #[derive(Debug, clap::Args)]
@@ -209,9 +211,11 @@ pub(super) enum Awaited {
 /// Tells once on stderr what each agent waits for, from a second after the command was sent: a command that does not
 /// return says why.
 pub(super) async fn tell_waits(found: &Found, agents: &[AgentName], awaited: Awaited) -> Infallible {
-    let mut told = BTreeSet::new();
+    let (mut told, mut pause) = (BTreeSet::new(), FIRST_WORD);
     loop {
-        tokio::time::sleep(FIRST_WORD).await;
+        tokio::time::sleep(pause).await;
+        // Whoever waits for hours need not ask every second.
+        pause = (pause * 2).min(LONGEST_PAUSE);
         let Ok(projects) = found.client.projects().await else { continue };
         let Some(project) = projects.into_iter().find(|project| project.overview.project == *found.name())
         else {

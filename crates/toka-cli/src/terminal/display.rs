@@ -334,6 +334,10 @@ fn live_line(event: &Event, view: &RunView, palette: Palette) -> Option<String> 
             let (text, paint) = plain::objective(description, exit, palette);
             Some(paint.paint(format!("{}: {text}", agent.name)))
         }
+        (K::AgentHint { .. } | K::AgentOomKilled { .. }, Some(agent)) => {
+            let (text, _) = plain::in_words(&event.kind);
+            Some(palette.warn.paint(format!("{}: {text}", agent.name)))
+        }
         (K::Warning { message }, agent) => {
             let who = agent.map_or_else(String::new, |agent| format!("{}: ", agent.name));
             Some(palette.warn.paint(format!("warning: {who}{}", safe(message))))

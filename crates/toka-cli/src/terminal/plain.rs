@@ -326,6 +326,7 @@ pub(crate) fn failure(event: &Event, palette: Palette) -> Option<String> {
         EventKind::AgentBlocked { .. }
         | EventKind::AgentQuarantined { .. }
         | EventKind::ProbeChanged { ok: false, .. }
+        | EventKind::AgentHint { .. }
         | EventKind::RequestFailed { .. }
         | EventKind::ObjectiveChecked { met: false, .. } => true,
         _ => false,

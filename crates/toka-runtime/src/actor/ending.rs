@@ -1,7 +1,7 @@
 //! The end: everything that was still on its way is taken, and then the end is told.
 
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use toka_core::event::Usage;
 use toka_core::restart::Verdict;
@@ -13,7 +13,7 @@ use super::Actor;
 use super::hooks::Occasion;
 use crate::countdown::Countdown;
 use crate::exit_reason::{exit_reason, stopped};
-use crate::output::tail;
+use crate::output::{Line, tail};
 use crate::{Processes, walls};
 
 /// How long the last messages and the last output may take. Their senders are gone, so that all of it is in buffers.
@@ -63,10 +63,17 @@ impl<P: Processes> Actor<P> {
             return;
         };
         let path = self.profile.log.path().to_owned();
+        // What a former life wrote says nothing about this one.
+        let begun = SystemTime::now().checked_sub(self.begun.elapsed()).unwrap_or(UNIX_EPOCH);
+        let begun_ms = begun.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let is_of_this_life = move |line: &Line| {
+            line.time_ms.is_none_or(|time| u128::try_from(time).is_ok_and(|time| time >= begun_ms))
+        };
         let looked = tokio::task::spawn_blocking(move || {
             let lines = tail(&path, walls::LINES).unwrap_or_default();
+            let lines = lines.iter().filter(|line| is_of_this_life(line));
             let texts: Vec<String> =
-                lines.iter().map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect();
+                lines.map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect();
             walls::hint(texts.iter().map(String::as_str), &walls, |path| path.symlink_metadata().is_ok())
         });
         // A file system that does not answer holds up nobody's end.
