@@ -64,6 +64,7 @@ fn a_follower_waits_for_one_that_has_not_started(user: User) {
     assert_eq!((asked.code, asked.stdout.as_str()), (Some(0), ""), "{asked:#?}");
     assert!(asked.stderr.contains("second has not started: nothing was written yet"), "{asked:#?}");
     assert_eq!(detached.try_toka(&["logs", "secnd"]).code, Some(2));
+    assert_eq!(detached.try_toka(&["logs", "sec*"]).code, Some(0));
     let mut follower = Follower::start(&scene, &["second"]);
     scene.write(&scene.workspace().join("go"), "");
     assert_eq!(follower.next(), "it is my turn");

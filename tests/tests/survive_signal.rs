@@ -15,6 +15,7 @@ as_both_users!(
     one_that_cannot_go_on_yet_does_when_it_can,
     one_whose_folder_is_not_there_yet_waits_for_it,
     a_run_that_nobody_drives_is_brought_down,
+    what_goes_on_without_its_daemon_is_not_nothing,
     what_a_daemon_has_left_already_is_brought_down_with_the_rest,
     a_project_whose_keeper_hangs_ends_when_it_goes_on,
     what_waits_for_a_person_or_a_time_waits_for_it_in_the_next_daemon,
@@ -324,6 +325,21 @@ fn a_run_that_nobody_drives_is_brought_down(user: User) {
     assert_eq!(detached.try_toka(&["down"]).code, Some(69), "it is");
     serve_again(&scene);
     assert_eq!(scene.toka(&["ps", "--json"]).stdout.trim(), "[]");
+}
+
+/// Its keeper goes on with it: what is to be ended needs a daemon first.
+fn what_goes_on_without_its_daemon_is_not_nothing(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[Document::service("idle", "exec sleep 1000")]);
+    comes_to(&detached, "idle", "running");
+    kill(Pid::from_raw(daemon_pid(&scene)), Signal::SIGKILL).expect("it runs");
+    eventually("the daemon is gone", || scene.toka(&["ps"]).code == Some(69));
+    for words in [&["down", "--all"][..], &["down", "--all", "--kill"]] {
+        let down = scene.toka(words);
+        assert_eq!((down.code, down.stdout.as_str()), (Some(69), ""), "{down:#?}");
+        assert!(down.stderr.contains("the daemon is gone, and what it ran goes on"), "{down:#?}");
+    }
+    serve_again(&scene);
 }
 
 fn what_a_daemon_has_left_already_is_brought_down_with_the_rest(user: User) {

@@ -160,6 +160,8 @@ fn other_commands_get_the_terminal_and_give_it_back(user: User) {
     top.wait_for("ctrl-p,ctrl-q leaves it");
     top.press("hello\r");
     top.wait_for("said hello");
+    // Nobody tells it meanwhile that the terminal gets smaller.
+    top.0.resize(90, 20);
     top.press("\u{10}\u{11}");
     top.wait_for("q quit");
     top.press("e");

@@ -14,26 +14,28 @@ const MOST_TOLD: usize = 200;
 /// What every agent reads, whatever the plan says: there the reason is another.
 const SYSTEM: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/proc", "/dev", "/sys", "/tmp"];
 
-/// What programs and libraries say when they have no network.
-const NO_NETWORK: [&str; 12] = [
-    "address family not supported",
-    "eafnosupport",
-    "unknown system error 97",
-    "could not resolve host",
-    "temporary failure in name resolution",
-    "name or service not known",
-    "network is unreachable",
-    "enetunreach",
-    "eai_again",
-    "getaddrinfo enotfound",
-    "unknownhostexception",
-    "no such host",
+/// What C libraries, runtimes and the best-known programs say when they have no network, as they spell it.
+const NO_NETWORK: [&str; 11] = [
+    "Address family not supported",
+    "EAFNOSUPPORT",
+    "Unknown system error 97",
+    "Could not resolve host",
+    "Temporary failure in name resolution",
+    "Name or service not known",
+    "Network is unreachable",
+    "ENETUNREACH",
+    "EAI_AGAIN",
+    "getaddrinfo ENOTFOUND",
+    "UnknownHostException",
 ];
 /// The same for files.
-const NOT_WRITABLE: [&str; 2] = ["read-only file system", "erofs"];
-const NOT_ALLOWED: [&str; 3] = ["permission denied", "eacces", "permissionerror"];
-const NOT_THERE: [&str; 2] = ["no such file or directory", "enoent"];
-const BUSY: [&str; 2] = ["device or resource busy", "ebusy"];
+const NOT_WRITABLE: [&str; 2] = ["Read-only file system", "EROFS"];
+const NOT_ALLOWED: [&str; 3] = ["Permission denied", "EACCES", "PermissionError"];
+const NOT_THERE: [&str; 2] = ["No such file or directory", "ENOENT"];
+const BUSY: [&str; 2] = ["Device or resource busy", "EBUSY"];
+/// Who says that something was not allowed while it did this meant to write.
+const WRITES: [&str; 9] =
+    ["create", "write", "touch", "mkdir", "remove", "unlink", "rename", "truncate", "overwrite"];
 
 /// What of a sandbox programs speak of: as little as is needed, since it is kept for as long as the agent lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,30 +81,45 @@ pub(crate) fn hint<'l>(
 }
 
 fn why(line: &str, walls: &Walls, is_there: &impl Fn(&Path) -> bool) -> Option<String> {
-    let small = line.to_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| small.contains(word));
-    if says(&NO_NETWORK) {
+    // The last is Go's.
+    if says(line, &NO_NETWORK).is_some() || line.trim_end().ends_with(": no such host") {
         return no_network(&walls.network);
     }
-    if says(&BUSY) && small.contains(".git/") {
+    if says(line, &BUSY).is_some() && line.contains(".git/") {
         return Some("the settings of a repository are protected: only a person changes them".to_owned());
     }
-    if says(&NOT_WRITABLE) {
-        return Some(not_writable(&small));
+    if says(line, &NOT_WRITABLE).is_some() {
+        return not_writable(line);
     }
-    let (allowed, there) = (says(&NOT_ALLOWED), says(&NOT_THERE));
-    let path = path_in(line, walls).filter(|path| (allowed || there) && is_there(path))?;
+    let (allowed, there) = (says(line, &NOT_ALLOWED), says(line, &NOT_THERE));
+    let path = path_beside(line, allowed.or(there)?, walls).filter(|path| is_there(path))?;
     let shown = path.display();
     match right_to(&path, walls) {
-        None if there => Some(format!(
+        None if there.is_some() => Some(format!(
             "{shown} is there on this host, and hidden from it: `security.filesystem.read` opens it"
         )),
         None => Some(format!("no rule of it opens {shown}: `security.filesystem` does")),
-        Some(right) if allowed && right < Right::Write => {
+        Some(right) if allowed.is_some() && right < Right::Write && means_to_write(line) => {
             Some(format!("it may read {shown}, and not write it: `security.filesystem.write` opens it"))
         }
+        // The modes of the file, mostly, which no key changes.
         Some(_) => None,
     }
+}
+
+/// Where the first of these words stands, by itself and not within another.
+fn says(line: &str, words: &[&str]) -> Option<usize> {
+    let is_end = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric());
+    words.iter().find_map(|word| {
+        line.match_indices(word).map(|(at, _)| at).find(|at| {
+            is_end(line[..*at].chars().next_back()) && is_end(line[at + word.len()..].chars().next())
+        })
+    })
+}
+
+fn means_to_write(line: &str) -> bool {
+    let small = line.to_lowercase();
+    WRITES.iter().any(|word| small.contains(word))
 }
 
 fn no_network(network: &NetworkAccess) -> Option<String> {
@@ -115,24 +132,33 @@ fn no_network(network: &NetworkAccess) -> Option<String> {
     }
 }
 
-fn not_writable(line: &str) -> String {
+fn not_writable(line: &str) -> Option<String> {
+    // Chromium says so of what no agent may, and goes on.
+    if line.contains("OOM score") || line.contains("/proc/") {
+        return None;
+    }
     let replaces = line.contains("temporary file") || line.starts_with("sed:");
-    match replaces {
+    Some(match replaces {
         true => "a tool that replaces a file writes beside it first: its folder has to be in `security.filesystem.write`, not the \
                  file alone"
             .to_owned(),
         false => "what it may write is what `security.filesystem.write` or `filesystem-write` names".to_owned(),
-    }
+    })
 }
 
-/// The first path of a line that leads somewhere by itself.
-fn path_in(line: &str, walls: &Walls) -> Option<PathBuf> {
-    let words = line.split(|c: char| c.is_whitespace() || "'\"`‘’“”():,;[]<>=".contains(c));
-    let word = words.map(|word| word.trim_end_matches('.')).find(|word| {
-        let is_address = word.contains("//");
-        word.contains('/') && word.len() > 1 && !is_address
-    })?;
-    let path = toka_core::demand::normalise(&walls.working_dir.join(word));
+/// The path that the words at `at` are about: the last one before them, as C programs and shells say it, else the first one
+/// after them, as Python does.
+fn path_beside(line: &str, at: usize, walls: &Walls) -> Option<PathBuf> {
+    let paths = |text: &str| -> Vec<PathBuf> {
+        let words = text.split(|c: char| c.is_whitespace() || "'\"`‘’“”():,;[]<>=".contains(c));
+        let words = words.map(|word| word.trim_end_matches('.'));
+        let is_path = |word: &&str| word.contains('/') && word.len() > 1 && !word.contains("//");
+        words
+            .filter(is_path)
+            .map(|word| toka_core::demand::normalise(&walls.working_dir.join(word)))
+            .collect()
+    };
+    let path = paths(&line[..at]).pop().or_else(|| paths(&line[at..]).into_iter().next())?;
     (!is_system(&path)).then_some(path)
 }
 
@@ -200,6 +226,8 @@ mod tests {
             ("sed: couldn't open temporary file ./sedXYZ: Read-only file system", "its folder"),
             ("error: could not write config file .git/config: Device or resource busy", "only a person"),
             ("cat: /srv/data/x.csv: No such file or directory", "hidden from it"),
+            ("run.sh: line 2: /srv/data/x.csv: No such file or directory", "hidden from it"),
+            ("dial tcp: lookup example.org: no such host", "`security.network`"),
             ("open '/srv/data/x.csv': Permission denied", "no rule of it opens /srv/data/x.csv"),
             (
                 "sh: 1: cannot create src/lib.rs: Permission denied",
@@ -226,6 +254,14 @@ mod tests {
             "cat: src/lib.rs: No such file or directory",
             "/usr/bin/tool: Permission denied",
             "Permission denied (publickey).",
+            // The file is not executable, or another user's.
+            "run.sh: line 3: /w/workspace/src/lib.rs: Permission denied",
+            "sh: 1: ./src/lib.rs: Permission denied",
+            "config error: no such hostgroup web",
+            "image format erofs: bad checksum",
+            "reaccess src/lib.rs: checksum mismatch",
+            "GET /srv/data/x.csv: 403 permission denied for user bob",
+            "Failed to adjust OOM score of renderer with pid 1: Read-only file system (30)",
             "assertion failed",
             "",
         ] {

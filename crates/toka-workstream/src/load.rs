@@ -139,7 +139,10 @@ impl<'o> Loader<'o> {
         }
         let is_policy = path.file_name().is_some_and(|name| name == POLICY_FILE);
         if let Some(first) = filled.first().filter(|_| is_policy) {
-            cx.report(named_as_policy(file, &first.root));
+            // In a folder that somebody names, a policy is no workstream, and nothing is wrong with it.
+            if first.root.has_key("metadata") {
+                cx.report(named_as_policy(file, &first.root));
+            }
             self.diagnostics.extend(cx.finish());
             self.files.push(path);
             return;

@@ -95,6 +95,11 @@ async fn all(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
         eprint!("{told}");
         return Err(error);
     }
+    // A keeper goes on with what its daemon ran that was killed.
+    if reach.is_orphaned()? {
+        eprint!("{told}");
+        return Err(reach.nothing_runs().into());
+    }
     if told.is_empty() { Ok("nothing runs\n".to_owned()) } else { Ok(told) }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use toka_core::command::{Done, Outcome};
 use toka_core::units::parse_duration;
-use toka_core::{AgentName, AgentState, AgentStatus, Command, Decision, ExitCode, Request};
+use toka_core::{AgentName, AgentState, AgentStatus, Command, Decision, Exit, ExitCode, Request};
 
 use super::reach::{AgentRef, Found, Purpose, Reach, block_on, failure};
 use crate::failure::Failure;
@@ -144,6 +144,7 @@ fn failure_of(done: &Done, words: Words) -> Option<String> {
         AgentState::Ended { exit } | AgentState::Quarantined { exit, .. } if exit.is_failure() => {
             Some(format!("failed: {exit}"))
         }
+        AgentState::Ended { exit: exit @ Exit::NotStarted { .. } } if words.begins => Some(exit.to_string()),
         AgentState::Ended { exit } if words.begins && exit.is_asked_for() => {
             Some(format!("{}: {exit} before that", words.denied))
         }

@@ -251,7 +251,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         }
         EventKind::AgentRecovered { .. } => ("shows life again".to_owned(), palette.good),
         EventKind::AgentHint { wrote, why } => {
-            (format!("hint: it wrote {:?}: {}", safe(wrote), safe(why)), palette.warn)
+            (format!("hint: it wrote “{}”: {}", safe(wrote), safe(why)), palette.warn)
         }
         EventKind::AgentOomKilled { kills } => (killed_for_memory(*kills), palette.warn),
         EventKind::AgentBlocked { by, why } => (super::table::blocked(by, why.as_deref()), palette.warn),

@@ -137,7 +137,10 @@ impl Model {
             KeyCode::Char('q') => return Some(Effect::Quit),
             KeyCode::Esc => return self.back(),
             KeyCode::Char('?') => self.mode = Mode::Help,
-            KeyCode::Char('/') if self.pane == Pane::Log => self.mode = Mode::Search,
+            KeyCode::Char('/') if self.pane == Pane::Log => {
+                self.search.clear();
+                self.mode = Mode::Search;
+            }
             KeyCode::Char('/') => self.mode = Mode::Filter,
             KeyCode::Char('n') => self.find(Way::Older),
             KeyCode::Char('N') => self.find(Way::Newer),
@@ -274,15 +277,17 @@ impl Model {
         }
         let lines = self.below();
         let shown = lines.len().saturating_sub(self.log.back);
+        let page = self.areas().map_or(1, |areas| usize::from(areas.log.height).max(1));
         let has = |at: &usize| matches(&lines[*at].text, &self.search).next().is_some();
         let found = match way {
             Way::Older => (0..self.log.found.unwrap_or(shown)).rev().find(has),
-            Way::Newer => (self.log.found.map_or(shown, |at| at + 1)..lines.len()).find(has),
+            Way::Newer => {
+                (self.log.found.map_or(shown.saturating_sub(page), |at| at + 1)..lines.len()).find(has)
+            }
         };
         let length = lines.len();
         match found {
             Some(at) => {
-                let page = self.areas().map_or(1, |areas| usize::from(areas.log.height).max(1));
                 self.log.found = Some(at);
                 // The line stands in the middle, where there is so much around it.
                 self.log.back = (length - 1 - at).saturating_sub(page / 2).min(length.saturating_sub(page));
@@ -337,6 +342,8 @@ impl Model {
                 self.settle();
             }
             Pane::Log => {
+                // The search goes on from what is looked at.
+                self.log.found = None;
                 let page = usize::from(areas.log.height).max(1);
                 let last = self.below().len().saturating_sub(page);
                 let first_shown = last - self.log.back.min(last);

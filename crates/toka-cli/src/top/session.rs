@@ -145,6 +145,7 @@ impl Session {
                 _ = self.continued.recv() => {
                     is_stale = true;
                     self.screen.resume()?;
+                    self.measure()?;
                 }
             }
         }
@@ -165,7 +166,10 @@ impl Session {
         match self.model.update(message) {
             None => {}
             Some(Effect::Quit) => return Ok(Some(self.model.ending.unwrap_or(ExitCode::Success))),
-            Some(Effect::Suspend) => self.screen.suspend()?,
+            Some(Effect::Suspend) => {
+                self.screen.suspend()?;
+                self.measure()?;
+            }
             Some(Effect::Run(words)) => self.run(&words)?,
             Some(Effect::Signal { client, signal, agent }) => {
                 self.later(async move { Message::Told(send(client, signal, agent).await) });
@@ -179,6 +183,12 @@ impl Session {
             }
         }
         Ok(None)
+    }
+
+    /// While somebody else has the terminal, nobody tells that it gets another size.
+    fn measure(&mut self) -> anyhow::Result<()> {
+        self.model.size = self.screen.size()?;
+        Ok(())
     }
 
     /// Tells what comes of something when it is there.
@@ -200,6 +210,7 @@ impl Session {
         self.keyboard.pause();
         let told = self.screen.lend(&mut command);
         self.keyboard.go_on();
+        self.measure()?;
         let what = format!("toka {}", words.join(" "));
         let note = match told? {
             Ok(status) if status.success() => return Ok(()),

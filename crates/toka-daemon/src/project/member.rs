@@ -153,6 +153,8 @@ impl Employer<'_> {
         let (private, grounds) = (Private::of(&folders), Grounds::of(&folders));
         let log = LogPlace::of_run(self.folders.log(&agent.name), self.run, agent.logs, self.archivist);
         let profile = profile(agent, folders, id, log, self.plan);
+        // What it said when its life began is not known; from now on another content is a change.
+        let environment_files = admitted.as_ref().ok().and_then(|admitted| admitted.environment_files);
         let secrets = admitted.as_ref().map(|admitted| admitted.secrets.clone()).unwrap_or_default().into();
         let command = admitted.map(|admitted| admitted.command).map_err(|problems| lack(&problems));
         let unstartable = command.as_ref().err().map(|why| why.as_str().into());
@@ -165,17 +167,7 @@ impl Employer<'_> {
         let disk = profile.disk.clone();
         let handle = self.runtime.adopt(profile, command, life);
         let expected = Arc::new(Expected { unstartable, ..expected(agent) });
-        Member {
-            id,
-            handle,
-            private,
-            grounds,
-            secrets,
-            expected,
-            environment_files: None,
-            disk,
-            proctor: None,
-        }
+        Member { id, handle, private, grounds, secrets, expected, environment_files, disk, proctor: None }
     }
 
     fn actor(

@@ -42,6 +42,11 @@ impl Node {
         matches!(&self.value, Value::Scalar(scalar) if scalar.is_null())
     }
 
+    /// Whether it is a map with this key.
+    pub(crate) fn has_key(&self, key: &str) -> bool {
+        matches!(&self.value, Value::Map(entries) if entries.iter().any(|entry| entry.key.text == key))
+    }
+
     /// What it is, with its article, for messages.
     pub(crate) fn describe(&self) -> String {
         match &self.value {

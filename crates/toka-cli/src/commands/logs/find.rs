@@ -80,9 +80,9 @@ pub(super) fn sources(
             Some((project, agent)) => (name(project)?, agent),
             None => (own()?, word.as_str()),
         };
-        let unstarted = Name::new(agent).ok().filter(|name| is_unstarted(projects, &project, name));
+        let unstarted = unstarted(projects, &project, agent);
         let known = match of_project(projects, &project) {
-            Err(_) if unstarted.is_some() => Vec::new(),
+            Err(_) if !unstarted.is_empty() => Vec::new(),
             known => known?,
         };
         let pattern = agent.parse::<AgentPattern>().map_err(|_| unknown_agent(&project, agent, &known))?;
@@ -94,10 +94,10 @@ pub(super) fn sources(
         }
         let meant = pattern.select(known.iter().map(|source| &source.agent));
         if meant.is_empty() {
-            match unstarted {
-                Some(name) => meant_by_all.unstarted.push(name),
-                None => return Err(unknown_agent(&project, agent, &known)),
+            if unstarted.is_empty() {
+                return Err(unknown_agent(&project, agent, &known));
             }
+            meant_by_all.unstarted.extend(unstarted);
         }
         let sources = known.iter().filter(|source| meant.contains(&&source.agent));
         let new: Vec<Source> = sources.filter(|source| !found.contains(source)).cloned().collect();
@@ -106,9 +106,11 @@ pub(super) fn sources(
     Ok(meant_by_all)
 }
 
-/// Whether an agent has a folder, which is made before it starts, and no log in it.
-fn is_unstarted(projects: &Path, project: &ProjectName, agent: &AgentName) -> bool {
-    agents_folder(projects, project).join(agent.as_str()).is_dir()
+/// Those that this means and that have a folder, which is made before they start.
+fn unstarted(projects: &Path, project: &ProjectName, agent: &str) -> Vec<AgentName> {
+    let Ok(pattern) = agent.parse::<AgentPattern>() else { return Vec::new() };
+    let known = names(&agents_folder(projects, project));
+    pattern.select(known.iter()).into_iter().cloned().collect()
 }
 
 fn name(text: &str) -> Result<ProjectName, Failure> {

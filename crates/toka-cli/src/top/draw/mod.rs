@@ -26,6 +26,10 @@ use crate::terminal::text::{columns, fit};
 /// Draws everything.
 pub(crate) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>) {
     let whole = frame.area();
+    if whole.as_size() != model.size {
+        // The terminal has another size than the model knows: it will hear, and draw then.
+        return;
+    }
     let cells = frame.buffer_mut();
     let Some(areas) = model.areas() else {
         let text = format!("toka top needs {} × {}", LEAST.width, LEAST.height);
