@@ -174,6 +174,11 @@ fn another_content_of_an_environment_file_is_a_change(user: User) {
         .spec("type: service")
         .spec("process: {shell: 'echo it is $A; exec sleep 1000', environment_file: [settings]}");
     let agents = [reads, service("other")];
+    scene.write(&file, "A=1\nTOKA_AGENT=other\n");
+    let forged = scene.toka_run(&agents, &[]);
+    let text = forged.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(forged.code == Some(65) && text.contains("TOKA_AGENT is a name of Toka's own"), "{forged:#?}");
+    scene.write(&file, "A=1\n");
     let detached = scene.detach(&agents);
     let wrote = |text: &str| detached.try_toka(&["logs", "reads"]).stdout.contains(text);
     eventually("it has read it", || wrote("it is 1"));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use toka_tests::{Document, Finished, Need, Scene, User, as_both_users, require, until};
+use toka_tests::{Document, Finished, Need, Scene, User, as_both_users, require, toka_binary, until};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -220,6 +220,13 @@ fn one_that_lives_on_after_a_kill_for_memory_is_told_so_while_it_lives() {
     assert!(shown.contains(said), "{shown}");
     let events = flat(&detached.toka(&["events"]).stdout);
     assert_eq!(events.matches(said).count(), 1, "{events}");
+    // One that was executed beside it has a group of its own below the agent's, which goes with it.
+    let mut exec: Vec<std::ffi::OsString> = vec![toka_binary().into(), "exec".into()];
+    exec.extend(["--project".into(), scene.name().into(), "--state-dir".into(), scene.state().into()]);
+    exec.extend(["eats", "--", "/usr/bin/python3", "eat.py"].map(Into::into));
+    let killed = scene.bare_command(&exec).output().expect("it starts");
+    assert_eq!(killed.status.code(), Some(137), "{killed:?}");
+    until(PATIENCE, "both kills to be told", || (detached.inspect("eats")["oom_kills"] == 2).then_some(()));
 }
 
 #[test]
@@ -231,6 +238,9 @@ fn a_child_that_the_kernel_killed_for_memory_is_told() {
     let agents = [
         Document::shell("goes-on", "/usr/bin/python3 eat.py; exit 0").section(limits),
         Document::shell("exits-seven", "/usr/bin/python3 eat.py || exit 7").section(limits),
+        Document::bare("has-tasks")
+            .section("tasks: {default: [{description: d, run: \"/usr/bin/python3 eat.py; true\"}]}")
+            .section(limits),
     ];
     let ran = scene.toka_run(&agents, &[]);
     exit_code_of(&ran, 1);
@@ -238,6 +248,7 @@ fn a_child_that_the_kernel_killed_for_memory_is_told() {
     for said in [
         "exits-seven: exit code 7; the kernel killed a process of it for memory",
         "goes-on: succeeded; the kernel killed a process of it for memory",
+        "has-tasks: succeeded; the kernel killed a process of it for memory",
     ] {
         assert!(text.contains(said), "{said}: {ran:#?}");
     }

@@ -16,7 +16,10 @@ use toka_keeper::Program;
 use toka_runtime::{Command, program};
 use toka_sandbox::host::Namespaces;
 use toka_sandbox::{AgentFolders, CompileError, SandboxPlan};
-use toka_workstream::{Agent, AgentKind, Condition, Plan, ProbeCheck, Process, ProcessCommand, Set, Tty};
+use toka_workstream::{
+    Agent, AgentKind, Condition, OWN_VARIABLE_HELP, Plan, ProbeCheck, Process, ProcessCommand, Set, Tty,
+    is_own_variable,
+};
 use uuid::Uuid;
 
 use crate::Caller;
@@ -370,7 +373,20 @@ impl Admission<'_> {
                 continue;
             }
             match read_environment_file(&file, workspace) {
-                Ok(found) => variables.extend(found),
+                Ok(found) => {
+                    for (own, _) in found.iter().filter(|(name, _)| is_own_variable(name)) {
+                        let path = file.path(workspace);
+                        let message =
+                            format!("the environment file {}: {own} is a name of Toka's own", path.display());
+                        self.problem(
+                            ProblemKind::Invalid,
+                            &process.command_origin,
+                            message,
+                            OWN_VARIABLE_HELP,
+                        );
+                    }
+                    variables.extend(found);
+                }
                 Err(why) => {
                     let message = format!("the environment file {}: {why}", file.path(workspace).display());
                     self.problem(ProblemKind::Invalid, &process.command_origin, message, "");

@@ -59,7 +59,7 @@ metadata: {name: lost}
 spec: {process: {command: [no-such-program], working_dir: nowhere, environment_file: [absent.env]}}
 ---
 metadata: {name: greedy}
-spec: {process: {command: ['true']}, secrets: {key: {env: TOKA_TEST_UNSET}}}
+spec: {process: {command: ['true']}, secrets: {key: {env: UNSET_IN_TESTS}}}
 security: {network: full, filesystem: {read: [/srv]}}
 ";
     let granted = Policy { allow: [Capability::parse("secret-variable")].into(), ..Policy::default() };
@@ -92,8 +92,8 @@ async fn what_is_asked_for_beyond_the_workspace_is_refused_until_it_is_granted_a
     let yaml = "\
 metadata: {name: a}
 spec:
-  process: {command: ['true'], environment_from: [TOKA_TEST_UNSET], environment_file: [/nowhere/a.env]}
-  secrets: {key: {env: TOKA_TEST_UNSET}, file: {file: /nowhere/key}}
+  process: {command: ['true'], environment_from: [UNSET_IN_TESTS], environment_file: [/nowhere/a.env]}
+  secrets: {key: {env: UNSET_IN_TESTS}, file: {file: /nowhere/key}}
 security: {filesystem: {read: ['/**/shadow']}}
 ";
     let RunError::Refused(problems) = refused(yaml, Policy::default()).await else {
@@ -106,8 +106,8 @@ security: {filesystem: {read: ['/**/shadow']}}
         [
             refused("filesystem-outside:/ is dangerous and nobody granted it"),
             refused("filesystem-outside:/nowhere/a.env is dangerous and nobody granted it"),
-            refused("environment-from:TOKA_TEST_UNSET is dangerous and nobody granted it"),
-            refused("secret-variable:TOKA_TEST_UNSET is dangerous and nobody granted it"),
+            refused("environment-from:UNSET_IN_TESTS is dangerous and nobody granted it"),
+            refused("secret-variable:UNSET_IN_TESTS is dangerous and nobody granted it"),
             refused("secret-file:/nowhere/key is dangerous and nobody granted it"),
         ]
     );

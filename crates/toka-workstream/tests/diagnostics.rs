@@ -50,6 +50,23 @@ fn every_code_is_explained_and_its_example_really_fails_so() {
     }
 }
 
+#[test]
+fn names_that_toka_sets_itself_are_refused_wherever_variables_are_named() {
+    let process = |more: &str| {
+        check_text(&format!("metadata: {{name: a}}\nspec: {{process: {{command: [/bin/true], {more}}}}}\n"))
+    };
+    for more in
+        ["environment: {TOKA_AGENT: b}", "environment: [TOKA_RUN=1]", "environment_from: [TOKA_SOCKET]"]
+    {
+        let text = drawn(&process(more));
+        assert!(text.contains("is a name of Toka's own, which it sets itself"), "{more}: {text}");
+    }
+    // The folder of its file may be declared to be another; what only looks like one of ours is nobody's.
+    for more in ["environment: {TOKA_WORKSTREAM_DIR: src}", "environment: {TOKAMAK: b}"] {
+        assert!(!drawn(&process(more)).contains("Toka's own"), "{more}");
+    }
+}
+
 /// Those whose explanation has no example: no text of a file can show them, so they are produced here.
 #[test]
 fn codes_without_an_example_happen_too() {

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use toka_sandbox::Birth;
@@ -47,13 +48,19 @@ impl Server {
             Request::Freeze { id } => self.with(id, Child::freeze),
             Request::Thaw { id } => self.with(id, Child::thaw),
             Request::MakeLeaf { id, leaf, pid } => self.make_leaf(id, &leaf, pid),
-            Request::RemoveLeaf { id, leaf } => self.with(id, |child| {
-                child.group.remove_leaf(&leaf).map(Body::Usage).map_err(|e| with_source(&e))
-            }),
+            Request::RemoveLeaf { id, leaf } => {
+                let removed = self.with(id, |child| {
+                    let usage = child.group.remove_leaf(&leaf).map_err(|e| with_source(&e))?;
+                    child.remember_leaf(&usage);
+                    Ok(Body::Usage(usage))
+                });
+                self.look_for_kills(Instant::now());
+                removed
+            }
             Request::Resources { id } => {
                 self.with(id, |child| Ok(Body::Resources(child.group.resources(Path::new("/proc")))))
             }
-            Request::Usage { id } => self.with(id, |child| Ok(Body::Usage(child.group.usage()))),
+            Request::Usage { id } => self.with(id, |child| Ok(Body::Usage(child.usage_now()))),
             Request::Listen { socket } => self.listen(&PathBuf::from(socket)),
             Request::Adopt { orphans } => self.adopt(orphans),
             Request::Settled { id } => self.settled(id),

@@ -60,6 +60,8 @@ pub(super) struct Child {
     pub(super) usage: Usage,
     /// What was told of kills for memory.
     pub(super) oom: Told,
+    /// Kills in leaves that were removed, where the group does not know of them any more.
+    pub(super) forgotten_kills: u64,
     /// What a person should know about what it left.
     pub(super) notices: Vec<String>,
     guards: Vec<Guard>,
@@ -156,6 +158,7 @@ impl Child {
             guards: if host.is_none() { launch.plan.guards.clone() } else { Vec::new() },
             beside: launch.beside,
             oom: Told::default(),
+            forgotten_kills: 0,
             notices: Vec::new(),
             group,
             enforcement,
@@ -199,6 +202,7 @@ impl Child {
             shares_network: orphan.shares_network,
             beside: orphan.beside,
             oom: Told::default(),
+            forgotten_kills: 0,
             notices: Vec::new(),
             group,
             enforcement: orphan.enforcement.clone(),
@@ -348,13 +352,26 @@ impl Child {
         if !matches!(self.phase, Phase::Draining) {
             return false;
         }
-        self.usage = self.group.usage();
+        self.usage = self.usage_now();
         if self.group.remove().is_ok() {
             self.notices = guard::sweep(&self.guards, &self.agent);
             return true;
         }
         let _ = self.group.kill();
         false
+    }
+
+    /// What it has used so far, with what its former leaves say of kills for memory.
+    pub(super) fn usage_now(&self) -> Usage {
+        let usage = self.group.usage();
+        Usage { oom_kills: usage.oom_kills + self.forgotten_kills, ..usage }
+    }
+
+    /// A leaf was removed that had this to tell. Whether the group would not have told it.
+    pub(super) fn remember_leaf(&mut self, usage: &Usage) -> bool {
+        let forgotten = if self.group.forgets_leaves() { usage.oom_kills } else { 0 };
+        self.forgotten_kills += forgotten;
+        forgotten > 0
     }
 
     pub(super) fn signal(&mut self, signal: i32) -> Result<Body, String> {

@@ -324,6 +324,10 @@ impl Server {
         for id in ended {
             self.draining.remove(&id);
             let Some(child) = self.children.remove(&id) else { continue };
+            let host = child.beside.and_then(|host| self.children.get_mut(&host));
+            if host.is_some_and(|host| host.remember_leaf(&child.usage)) {
+                self.look_for_kills(Instant::now());
+            }
             let failure = child.failure();
             let over = Over::ended(id, child);
             for news in over.last_words() {

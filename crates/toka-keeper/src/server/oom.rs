@@ -132,7 +132,7 @@ impl Server {
             if child.beside.is_some() || !child.is_running() {
                 continue;
             }
-            let kills = child.group.oom_kills();
+            let kills = child.group.oom_kills() + child.forgotten_kills;
             match child.oom.due(kills, now) {
                 Due::Nothing => {}
                 Due::At(when) => self.looks.at(when),

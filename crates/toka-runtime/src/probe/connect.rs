@@ -8,10 +8,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use toka_sandbox::namespace::{Family, NetworkNamespace};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
+
+/// A keeper that has not made a socket by then hangs: it takes less than a millisecond.
+const MAKER_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Where an agent listens.
 #[derive(Clone)]
@@ -65,6 +69,16 @@ impl Way {
             NetworkReach::Kept(sockets) => Place::Kept(sockets),
         };
         Self { place, lookup: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Whether who makes the sockets answers: a keeper that hangs is no silence of the agent.
+    pub(super) async fn is_open(&self) -> bool {
+        match &self.place {
+            Place::Kept(sockets) => {
+                tokio::time::timeout(MAKER_ANSWERS, sockets.tcp_socket(Family::V4)).await.is_ok()
+            }
+            Place::Here | Place::There(_) | Place::Closed(_) => true,
+        }
     }
 
     /// Connects to the first address of `host` that takes us.

@@ -232,6 +232,16 @@ enum Asked {
     TcpSocket(TcpSocket, Way),
 }
 
+impl Asked {
+    /// Whether a question reaches the agent at all.
+    async fn leads_there(&self) -> bool {
+        match self {
+            Self::HttpGet(_, way) | Self::TcpSocket(_, way) => way.is_open().await,
+            Self::Sign(..) | Self::Exec(_) => true,
+        }
+    }
+}
+
 /// How a probe was the last time, when it is not asked any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -268,8 +278,10 @@ impl<E: ExecCheck> Course<E> {
     async fn keep_asking(&mut self) -> End {
         loop {
             let began = self.time.elapsed();
-            let answer = self.ask().await;
-            if let Some(end) = self.hear(answer) {
+            // What was not the agent's to answer says nothing about it.
+            if let Some(answer) = self.ask().await
+                && let Some(end) = self.hear(answer)
+            {
                 return end;
             }
             self.time.until(began.saturating_add(self.period)).await;
@@ -294,7 +306,8 @@ impl<E: ExecCheck> Course<E> {
         }
     }
 
-    async fn ask(&mut self) -> Result<(), String> {
+    /// The answer; `None` when the agent could not be asked.
+    async fn ask(&mut self) -> Option<Result<(), String>> {
         let Self { asked, time, exec, timeout, .. } = self;
         let answer = async {
             match asked {
@@ -305,8 +318,9 @@ impl<E: ExecCheck> Course<E> {
             }
         };
         match time.within(*timeout, answer).await {
-            Some(answer) => answer,
-            None => Err(format!("no answer within {timeout:?}")),
+            Some(answer) => Some(answer),
+            None if !asked.leads_there().await => None,
+            None => Some(Err(format!("no answer within {timeout:?}"))),
         }
     }
 

@@ -1,15 +1,19 @@
 //! Probers against a clock that jumps, with checks that are made up.
 
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use toka_core::probe::{ProbeKind, TcpSocket};
 use toka_core::{Probe, ProbeCheck, Probes};
+use toka_sandbox::namespace::Family;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::{Instant, sleep};
 
 use super::{ExecCheck, NetworkReach, ProbeNote, Prober};
+use crate::probe::MakesSockets;
 
 const NEVER: Duration = Duration::from_secs(1_000_000);
 
@@ -266,6 +270,43 @@ async fn a_server_is_found_and_missed() {
     drop(listener);
     let note = it.notes.recv().await.expect("it is gone");
     assert!(!note.ok && note.reason.ends_with("connection refused"), "{note:?}");
+}
+
+/// A keeper that makes no socket: it says why, or nothing at all.
+struct MakesNone {
+    answers: bool,
+}
+
+impl MakesSockets for MakesNone {
+    fn tcp_socket(&self, _: Family) -> Pin<Box<dyn Future<Output = Result<OwnedFd, String>> + Send + '_>> {
+        Box::pin(async {
+            match self.answers {
+                true => Err("the process has gone".to_owned()),
+                false => std::future::pending().await,
+            }
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keeper_that_hangs_is_no_failure_of_the_agent() {
+    let check = ProbeCheck::TcpSocket(TcpSocket { host: "127.0.0.1".to_owned(), port: 1 });
+    let probes = Probes { liveness: probe(check), ..Probes::default() };
+    let watched = |answers| {
+        let (sender, notes) = mpsc::unbounded_channel();
+        let fake = Fake {
+            script: |_, _| good(),
+            begin: Instant::now(),
+            asked: Arc::default(),
+            under_way: Arc::default(),
+        };
+        let reach = NetworkReach::Kept(Arc::new(MakesNone { answers }));
+        Setup { prober: Prober::start(&probes, reach, fake.clone(), sender), notes, fake }
+    };
+    assert_eq!(watched(true).verdict().await, Some((20, ProbeKind::Liveness, false)));
+    let mut silent = watched(false);
+    let said = tokio::time::timeout(NEVER, silent.note()).await;
+    assert!(said.is_err(), "nobody has heard of the agent: {said:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -343,10 +343,22 @@ impl Group {
         }
     }
 
-    /// How many of its processes the kernel has killed for memory; those of leaves are counted there under version 1.
+    /// How many of its processes the kernel has killed for memory, with those in its leaves. Under version 1 a leaf takes its
+    /// count along when it is removed ([`Group::forgets_leaves`]).
     pub fn oom_kills(&self) -> u64 {
-        let file = if self.kind == Kind::Unified { "memory.events" } else { "memory.oom_control" };
-        self.memory_folder().and_then(|folder| files::keyed(&folder.join(file), "oom_kill")).unwrap_or(0)
+        let Some(folder) = self.memory_folder() else { return 0 };
+        let kills = |folder: &Path, file: &str| files::keyed(&folder.join(file), "oom_kill").unwrap_or(0);
+        if !self.forgets_leaves() {
+            return kills(folder, "memory.events");
+        }
+        let leaves = || files::children(folder).into_iter().map(|leaf| kills(&leaf, "memory.oom_control"));
+        let of_leaves = if self.seat == Seating::Agent { leaves().sum() } else { 0 };
+        kills(folder, "memory.oom_control") + of_leaves
+    }
+
+    /// Whether what a leaf counted is gone when it is removed: version 1 counts each group by itself.
+    pub fn forgets_leaves(&self) -> bool {
+        self.kind != Kind::Unified
     }
 
     /// Where its memory is counted, if it is.

@@ -12,7 +12,10 @@ use super::section::{Section, pairs};
 use super::suggest::nearest;
 use super::texts::{argument, argv, filled, text, texts_with_nodes, truth};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{Hook, Hooks, Process, ProcessCommand, Secret, SecretSource, Stop, Tty, User};
+use crate::model::{
+    Hook, Hooks, OWN_VARIABLE_HELP, Process, ProcessCommand, Secret, SecretSource, Stop, Tty, User,
+    is_own_variable,
+};
 use crate::read::{Entry, Node, ScalarKind, Value, shorten};
 
 pub(crate) fn process(cx: &mut Context<'_>, node: &Node) -> Option<Process> {
@@ -34,13 +37,18 @@ pub(crate) fn process(cx: &mut Context<'_>, node: &Node) -> Option<Process> {
         .get("working_dir")
         .and_then(|node| filled(cx, node).map(|path| Declared::new(path, cx.origin(node))));
     let environment = section.get("environment").map(|node| environment(cx, node)).unwrap_or_default();
-    report_own_variables(cx, section.get("environment"), environment.keys());
+    if let Some(node) = section.get("environment") {
+        report_own_variables(cx, node, environment.keys());
+    }
     let environment_from = section
         .get("environment_from")
         .map(|node| texts_with_nodes(cx, node))
         .unwrap_or_default()
         .into_iter()
-        .filter_map(|(name, node)| variable_name(cx, &name, &node.span).then_some(name))
+        .filter_map(|(name, node)| {
+            report_own_variables(cx, node, [&name]);
+            variable_name(cx, &name, &node.span).then_some(name)
+        })
         .collect();
     let environment_file = section.get("environment_file").map(|node| paths(cx, node)).unwrap_or_default();
     let user = section.get("user").and_then(|node| user(cx, node)).unwrap_or_default();
@@ -62,21 +70,15 @@ pub(crate) fn process(cx: &mut Context<'_>, node: &Node) -> Option<Process> {
     })
 }
 
-/// A map, a list of one-key maps, or a list of `NAME=value`.
 /// What is declared is overwritten by what Toka tells each agent about itself.
-fn report_own_variables<'n>(
-    cx: &mut Context<'_>,
-    node: Option<&Node>,
-    names: impl Iterator<Item = &'n String>,
-) {
-    let Some(node) = node else { return };
-    for name in names.filter(|name| name.starts_with("TOKA_")) {
+fn report_own_variables<'n>(cx: &mut Context<'_>, node: &Node, names: impl IntoIterator<Item = &'n String>) {
+    for name in names.into_iter().filter(|name| is_own_variable(name)) {
         let message = format!("`{}` is a name of Toka's own, which it sets itself", shorten(name));
-        let help = "names that begin with TOKA_ tell an agent who it is; give the variable another name";
-        cx.report(cx.at(Code::BadValue, message, node, "").help(help));
+        cx.report(cx.at(Code::BadValue, message, node, "").help(OWN_VARIABLE_HELP));
     }
 }
 
+/// A map, a list of one-key maps, or a list of `NAME=value`.
 fn environment(cx: &mut Context<'_>, node: &Node) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
     let assignments = match &node.value {

@@ -21,7 +21,7 @@ pub use dependency::{Condition, Dependency, IfSkipped, Need};
 pub use lifetime::{AfterEnd, OnEnd, Start};
 pub use logs::Logs;
 pub use objective::Objective;
-pub use process::{Process, ProcessCommand, Tty, User};
+pub use process::{OWN_VARIABLE_HELP, Process, ProcessCommand, Tty, User, is_own_variable};
 pub use reporting::{Frequency, Metric, Reporting};
 pub use schedule::Schedule;
 pub use secret::{Secret, SecretSource};

@@ -59,3 +59,13 @@ pub enum Tty {
     /// It gets a pseudo-terminal.
     Pseudo,
 }
+
+/// Whether a variable tells an agent about itself, and is set by Toka whatever is declared. The folder of its file may be
+/// declared to be another.
+pub fn is_own_variable(name: &str) -> bool {
+    name.starts_with("TOKA_") && name != "TOKA_WORKSTREAM_DIR"
+}
+
+/// What to do about a declared variable that Toka sets itself.
+pub const OWN_VARIABLE_HELP: &str =
+    "names that begin with TOKA_ tell an agent who it is; give the variable another name";
