@@ -57,12 +57,14 @@ fn holes_names_and_the_workspace_do_not_count(user: User) {
 
 fn what_an_agent_holds_is_shown(user: User) {
     let scene = Scene::new(user);
-    let agent = Document::shell("agent", "head -c 7864320 /dev/zero > ~/file; exec sleep 600")
+    const FILE: u64 = 15 << 19;
+    let agent = Document::shell("agent", &format!("head -c {FILE} /dev/zero > ~/file; exec sleep 600"))
         .spec("type: service")
         .section(LIMIT);
     let begun = scene.detach(&[agent]);
-    let holds = || begun.inspect("agent")["resources"]["disk_used"].as_u64().filter(|used| *used >= 7 << 20);
-    let used = until(Duration::from_secs(20), "the file to be measured", holds);
+    let holds = || begun.inspect("agent")["resources"]["disk_used"].as_u64().filter(|used| *used >= FILE);
+    // One that is still being written is less.
+    let used = until(Duration::from_secs(20), "the whole file to be measured", holds);
     assert!(used < 8 << 20, "{used}");
     let health = begun.try_toka(&["health", "agent"]).stdout;
     assert!(health.contains(" of 8 MiB (9"), "{health}");
