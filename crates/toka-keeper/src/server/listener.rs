@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, sockopt};
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::{Mode, fchmod};
 
 use toka_sandbox::sys;
 
@@ -108,12 +108,11 @@ fn spare() -> Option<OwnedFd> {
     File::open("/dev/null").ok().map(OwnedFd::from)
 }
 
-/// The file is nobody else's from its first moment. The keeper has one thread, so that nobody else feels the mask.
+/// The file is nobody else's from its first moment: bind gives it the mode of the socket (unix_bind in the kernel's
+/// net/unix/af_unix.c), and no other thread feels a mask.
 fn bind_privately(socket: &OwnedFd, path: &Path) -> io::Result<()> {
-    let before = umask(Mode::from_bits_truncate(0o177));
-    let bound = with_address(path, |address| socket::bind(socket.as_raw_fd(), address));
-    umask(before);
-    bound
+    fchmod(socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    with_address(path, |address| socket::bind(socket.as_raw_fd(), address))
 }
 
 /// Removes a socket that nobody listens at.
