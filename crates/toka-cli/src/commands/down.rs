@@ -95,7 +95,7 @@ async fn all(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
         eprint!("{told}");
         return Err(error);
     }
-    // A keeper goes on with what its daemon ran that was killed.
+    // When a daemon is killed, its keeper and the agents go on.
     if reach.is_orphaned()? {
         eprint!("{told}");
         return Err(reach.nothing_runs().into());

@@ -200,7 +200,7 @@ fn schedule(done: &Done, words: Words) -> &'static str {
     if is_over && done.next_due_ms.is_some() { "; its schedule goes on" } else { "" }
 }
 
-/// What somebody waits for who is told about agents meanwhile.
+/// What a command waits for, while it prints what becomes of the agents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Awaited {
     /// That a life begins or ends.
@@ -215,7 +215,7 @@ pub(super) async fn tell_waits(found: &Found, agents: &[AgentName], awaited: Awa
     let (mut told, mut pause) = (BTreeSet::new(), FIRST_WORD);
     loop {
         tokio::time::sleep(pause).await;
-        // Whoever waits for hours need not ask every second.
+        // A command that waits for hours need not ask the daemon every second.
         pause = (pause * 2).min(LONGEST_PAUSE);
         let Ok(projects) = found.client.projects().await else { continue };
         let Some(project) = projects.into_iter().find(|project| project.overview.project == *found.name())

@@ -119,7 +119,7 @@ pub(crate) fn event_line(event: &Event, palette: Palette) -> String {
     format!("{stamp}  {}{}", agent.unwrap_or_default(), paint.paint(text))
 }
 
-/// What happened in words, whatever it is, and whether somebody should look.
+/// The words for an event of any kind, and whether a person should look at it.
 pub(crate) fn in_words(kind: &EventKind) -> (String, bool) {
     let colours = Palette::COLOUR;
     let Some((text, paint)) = describe(kind, colours) else { return (in_short(kind), false) };

@@ -1,4 +1,4 @@
-//! What is typed, in a thread of its own, which can be told to leave the terminal to somebody else for a while.
+//! Keys and mouse, read by a thread of their own. It stops to read while another command (`attach`, `exec`) has the terminal.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

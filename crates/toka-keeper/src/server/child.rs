@@ -60,7 +60,8 @@ pub(super) struct Child {
     pub(super) usage: Usage,
     /// What was told of kills for memory.
     pub(super) oom: Told,
-    /// Kills in leaves that were removed, where the group does not know of them any more.
+    /// Kills in leaves that were removed, where the group does not know of them any more. A keeper that takes over an agent
+    /// begins at zero: what an earlier one remembered is in the events alone.
     pub(super) forgotten_kills: u64,
     /// What a person should know about what it left.
     pub(super) notices: Vec<String>,

@@ -44,7 +44,7 @@ pub(super) fn draw(model: &Model, from: usize, theme: Theme, whole: Rect, cells:
     }
 }
 
-/// What is too long goes on in the next line.
+/// A text that is longer than the screen is wide continues in the next line.
 fn lines(facts: Vec<Fact>, width: usize) -> Vec<Fact> {
     let mut lines: Vec<Fact> = Vec::new();
     let mut former = String::new();

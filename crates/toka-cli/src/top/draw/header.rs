@@ -38,8 +38,8 @@ pub(super) fn draw(model: &Model, theme: Theme, area: Rect, cells: &mut Buffer) 
     lost(model, theme, second, end, cells);
 }
 
-/// The heading, and how many agents there are in each state. Where there is less room, first the heading goes, then the
-/// states that ask for nobody, which are counted together, and at last the name of the project.
+/// The heading, and how many agents there are in each state. In a narrow terminal the heading is left out first, then the
+/// states that need no action are counted as one, and the name of the project is left out last.
 fn totals(model: &Model, theme: Theme, width: usize) -> Vec<Span<'static>> {
     let whose = whose(model, theme);
     let states = states(model, theme);
