@@ -242,6 +242,21 @@ impl Scene {
         self.command(&words)
     }
 
+    /// The words of `toka exec` for a command beside an agent that runs.
+    pub fn words_of_exec(&self, agent: &str, options: &[&str], command: &[&str]) -> Vec<OsString> {
+        let mut line: Vec<OsString> = vec![toka_binary().into(), "exec".into()];
+        line.extend(options.iter().map(OsString::from));
+        line.extend(["--project".into(), self.name().into(), "--state-dir".into(), self.state().into()]);
+        line.extend([agent.into(), "--".into()]);
+        line.extend(command.iter().map(OsString::from));
+        line
+    }
+
+    /// The command of [`Self::words_of_exec`], ready to be started; not bounded in time.
+    pub fn exec_beside(&self, agent: &str, options: &[&str], command: &[&str]) -> Command {
+        self.bare_command(&self.words_of_exec(agent, options, command))
+    }
+
     /// Runs a command of the host as the scene's user, not confined.
     ///
     /// # Panics

@@ -1,6 +1,5 @@
 //! Commands that people run beside agents, in their sandboxes.
 
-use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -8,8 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use toka_tests::{
-    Detached, Document, OnTerminal, Reading, Scene, User, as_both_users, processes_with, socket, toka_binary,
-    until,
+    Detached, Document, OnTerminal, Reading, Scene, User, as_both_users, processes_with, socket, until,
 };
 
 as_both_users!(
@@ -44,17 +42,8 @@ fn host(scene: &Scene) -> Detached<'_> {
     detached
 }
 
-fn words(scene: &Scene, options: &[&str], command: &[&str]) -> Vec<OsString> {
-    let mut line: Vec<OsString> = vec![toka_binary().into(), "exec".into()];
-    line.extend(options.iter().map(OsString::from));
-    line.extend(["--project".into(), scene.name().into(), "--state-dir".into(), scene.state().into()]);
-    line.extend(["host".into(), "--".into()]);
-    line.extend(command.iter().map(OsString::from));
-    line
-}
-
 fn exec_command(scene: &Scene, options: &[&str], command: &[&str]) -> Command {
-    let mut command = scene.bare_command(&words(scene, options, command));
+    let mut command = scene.exec_beside("host", options, command);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -198,7 +187,8 @@ fn a_command_has_a_terminal_where_there_is_one(user: User) {
     let scene = Scene::new(user);
     let _host = host(&scene);
     let script = "tty; stty size; echo $TERM; read line; echo got $line; stty size; read end; exit 5";
-    let mut client = OnTerminal::start(&scene, &words(&scene, &[], &["sh", "-c", script]), Reading::Going);
+    let mut client =
+        OnTerminal::start(&scene, &scene.words_of_exec("host", &[], &["sh", "-c", script]), Reading::Going);
     sees(&client, "/dev/pts/0\r\n30 100\r\nxterm-256color\r\n");
     client.resize(90, 20);
     // It may come before the size does: the second line is typed when the first was answered.
@@ -206,13 +196,14 @@ fn a_command_has_a_terminal_where_there_is_one(user: User) {
     sees(&client, "got hello");
     client.press("\r");
     assert_eq!(client.wait().code(), Some(5), "{}", screen(&client));
-    let mut stopped = OnTerminal::start(&scene, &words(&scene, &[], &["sleep", "1000"]), Reading::Going);
+    let mut stopped =
+        OnTerminal::start(&scene, &scene.words_of_exec("host", &[], &["sleep", "1000"]), Reading::Going);
     eventually("it takes the terminal", || stopped.is_raw());
     stopped.press("\x03");
     assert_eq!(stopped.wait().code(), Some(130), "{}", screen(&stopped));
     let mut piped = OnTerminal::start(
         &scene,
-        &words(&scene, &["-T"], &["sh", "-c", "test -t 1 || echo none"]),
+        &scene.words_of_exec("host", &["-T"], &["sh", "-c", "test -t 1 || echo none"]),
         Reading::Going,
     );
     assert_eq!(piped.wait().code(), Some(0));
@@ -292,7 +283,7 @@ fn what_does_not_run_cannot_be_joined(user: User) {
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     let told = text(&refused.stderr);
     assert!(told.contains("host does not run: it has ended") && told.contains("toka start host"), "{told}");
-    let mut other = words(&scene, &[], &["true"]);
+    let mut other = scene.words_of_exec("host", &[], &["true"]);
     let at = other.iter().position(|word| word == "host").expect("the agent");
     other[at] = "nobody".into();
     let nobody = scene.run(&other);

@@ -41,6 +41,34 @@ fn a_terminal_outlives_a_keeper_and_then_a_daemon() {
     assert_eq!(detached.inspect("asked")["pid"], pid);
 }
 
+/// Under cgroup v1 a group forgets the kills of groups below it that are removed, and a `toka exec` has such a group.
+#[test]
+fn kills_for_memory_are_counted_on_by_the_next_keeper() {
+    let Some(scene) = User::root().filter(|user| live_on(*user)).map(Scene::new) else { return };
+    scene.write(&scene.workspace().join("eat.py"), "b = []\nwhile True: b.append(b'x' * (8 << 20))\n");
+    let limits = "security: {capabilities_required: [filesystem-read], resource_limits: {max_memory: 64MB}}";
+    let detached = scene.detach(&[Document::service("eats", "exec sleep 1000").section(limits)]);
+    let kill_one = |count: u64| {
+        let killed =
+            scene.exec_beside("eats", &[], &["/usr/bin/python3", "eat.py"]).output().expect("it starts");
+        assert_eq!(killed.status.code(), Some(137), "{killed:?}");
+        eventually("the kill is reported", || detached.inspect("eats")["oom_kills"] == count);
+    };
+    kill_one(1);
+    kill_one(2);
+    kill_keeper(&scene);
+    eventually("another has taken over", || told(&detached, "keeper_succeeded").len() == 1);
+    kill_one(3);
+    kill_both(&scene);
+    serve_again(&scene);
+    kill_one(4);
+    kill_daemon(&scene);
+    serve_again(&scene);
+    kill_one(5);
+    let events = detached.toka(&["events", "--json"]).stdout;
+    assert_eq!(events.matches("agent_oom_killed").count(), 5, "{events}");
+}
+
 #[test]
 fn a_keeper_that_dies_while_it_is_attached_to_is_nobody() {
     let Some(user) = User::root().filter(|user| live_on(*user)) else { return };

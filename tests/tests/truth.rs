@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use toka_tests::{Document, Finished, Need, Scene, User, as_both_users, require, toka_binary, until};
+use toka_tests::{Document, Finished, Need, Scene, User, as_both_users, require, until};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -221,10 +221,7 @@ fn one_that_lives_on_after_a_kill_for_memory_is_told_so_while_it_lives() {
     let events = flat(&detached.toka(&["events"]).stdout);
     assert_eq!(events.matches(said).count(), 1, "{events}");
     // One that was executed beside it has a group of its own below the agent's, which goes with it.
-    let mut exec: Vec<std::ffi::OsString> = vec![toka_binary().into(), "exec".into()];
-    exec.extend(["--project".into(), scene.name().into(), "--state-dir".into(), scene.state().into()]);
-    exec.extend(["eats", "--", "/usr/bin/python3", "eat.py"].map(Into::into));
-    let killed = scene.bare_command(&exec).output().expect("it starts");
+    let killed = scene.exec_beside("eats", &[], &["/usr/bin/python3", "eat.py"]).output().expect("it starts");
     assert_eq!(killed.status.code(), Some(137), "{killed:?}");
     until(PATIENCE, "both kills to be told", || (detached.inspect("eats")["oom_kills"] == 2).then_some(()));
 }

@@ -167,6 +167,9 @@ pub struct Orphan {
     /// The number of the descriptor on which it tells that it is ready.
     #[serde(default)]
     pub notification_fd: Option<u16>,
+    /// How many kills for memory the former keeper reported of it.
+    #[serde(default)]
+    pub oom_kills: u64,
 }
 
 impl Orphan {
@@ -192,6 +195,7 @@ impl Orphan {
             enforcement: entry.enforcement.clone(),
             status,
             notification_fd: entry.notification_fd,
+            oom_kills: entry.oom_kills,
         })
     }
 }
@@ -335,6 +339,9 @@ pub struct Entry {
     /// The number of the descriptor on which it tells that it is ready.
     #[serde(default)]
     pub notification_fd: Option<u16>,
+    /// How many kills for memory the keeper has reported of it.
+    #[serde(default)]
+    pub oom_kills: u64,
 }
 
 /// How far a process is.

@@ -37,6 +37,8 @@ pub struct Adopted {
     pub begun: u64,
     /// What it has said once in this life, and will not say again.
     pub said: Said,
+    /// How many kills for memory of this life were reported.
+    pub oom_kills: u64,
 }
 
 /// Signs that an agent gives once, as its journal tells them.

@@ -106,6 +106,7 @@ pub(super) fn orphans(examined: &[Examined], recalled: &Recalled, folders: &Proj
                 enforcement: status.enforcement.as_deref().cloned().unwrap_or_default(),
                 status: None,
                 notification_fd: agent.probes.notification_fd(),
+                oom_kills: status.oom_kills,
             })
         })
         .collect()

@@ -150,6 +150,7 @@ impl Recalled {
             tasks: history.tasks(now_ms),
             begun: history.begun,
             said: history.said,
+            oom_kills: status.map_or(0, |status| status.oom_kills),
         }
     }
 }

@@ -419,5 +419,6 @@ fn future_orphan(launch: &Launch) -> Orphan {
         enforcement: Enforcement::default(),
         status: None,
         notification_fd: launch.notification_fd,
+        oom_kills: 0,
     }
 }

@@ -266,7 +266,12 @@ impl Shared {
                 KeeperEvent::Exited { id, status }
             }
             Body::Notice { id, text } => KeeperEvent::Notice { id, text },
-            Body::OomKilled { id, kills } => KeeperEvent::OomKilled { id, kills },
+            Body::OomKilled { id, kills } => {
+                if let Some(orphan) = self.roster().get_mut(&id) {
+                    orphan.oom_kills = kills;
+                }
+                KeeperEvent::OomKilled { id, kills }
+            }
             Body::Gone { id, usage } => {
                 self.roster().remove(&id);
                 KeeperEvent::Gone { id, usage }

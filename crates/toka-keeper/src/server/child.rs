@@ -60,8 +60,7 @@ pub(super) struct Child {
     pub(super) usage: Usage,
     /// What was told of kills for memory.
     pub(super) oom: Told,
-    /// Kills in leaves that were removed, where the group does not know of them any more. A keeper that takes over an agent
-    /// begins at zero: what an earlier one remembered is in the events alone.
+    /// Kills in leaves that were removed, where the group does not know of them any more.
     pub(super) forgotten_kills: u64,
     /// What a person should know about what it left.
     pub(super) notices: Vec<String>,
@@ -185,6 +184,9 @@ impl Child {
     pub(super) fn adopt(orphan: &Orphan, group: Group, watch: Option<OwnedFd>) -> Self {
         let others = group.processes().unwrap_or_default();
         let processes: Vec<i32> = std::iter::once(orphan.pid).chain(others).collect();
+        // What the former keeper reported and the group does not count was in leaves that are gone.
+        let counted = if group.forgets_leaves() { group.oom_kills() } else { orphan.oom_kills };
+        let forgotten_kills = orphan.oom_kills.saturating_sub(counted);
         let freezer = if group.is_frozen() { Freezer::Frozen } else { Freezer::Thawed };
         let pipes = watch.as_ref().and_then(|_| pipes::reopen(&processes));
         let mut held = Held::default();
@@ -202,8 +204,8 @@ impl Child {
             guards: orphan.guards.clone(),
             shares_network: orphan.shares_network,
             beside: orphan.beside,
-            oom: Told::default(),
-            forgotten_kills: 0,
+            oom: Told::until(orphan.oom_kills),
+            forgotten_kills,
             notices: Vec::new(),
             group,
             enforcement: orphan.enforcement.clone(),
@@ -318,6 +320,7 @@ impl Child {
             guards: self.guards.clone(),
             shares_network: self.shares_network,
             notification_fd: self.notification_fd,
+            oom_kills: self.oom.kills(),
         }
     }
 
@@ -366,6 +369,11 @@ impl Child {
     pub(super) fn usage_now(&self) -> Usage {
         let usage = self.group.usage();
         Usage { oom_kills: usage.oom_kills + self.forgotten_kills, ..usage }
+    }
+
+    /// How many of its processes the kernel has killed for memory.
+    pub(super) fn oom_kills(&self) -> u64 {
+        self.group.oom_kills() + self.forgotten_kills
     }
 
     /// A leaf was removed that had this to tell. Whether the group would not have told it.

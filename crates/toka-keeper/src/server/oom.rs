@@ -73,6 +73,16 @@ enum Due {
 }
 
 impl Told {
+    /// A former keeper reported `kills`.
+    pub(super) fn until(kills: u64) -> Self {
+        Self { kills, ..Self::default() }
+    }
+
+    /// How many were reported.
+    pub(super) const fn kills(&self) -> u64 {
+        self.kills
+    }
+
     fn due(&self, kills: u64, now: Instant) -> Due {
         match self.next {
             _ if kills <= self.kills => Due::Nothing,
@@ -132,7 +142,7 @@ impl Server {
             if child.beside.is_some() || !child.is_running() {
                 continue;
             }
-            let kills = child.group.oom_kills() + child.forgotten_kills;
+            let kills = child.oom_kills();
             match child.oom.due(kills, now) {
                 Due::Nothing => {}
                 Due::At(when) => self.looks.at(when),

@@ -52,6 +52,7 @@ impl Over {
             guards: Vec::new(),
             shares_network: false,
             notification_fd: launch.notification_fd,
+            oom_kills: 0,
         };
         Self { entry, notices: Vec::new(), pipes: None, held: Held::default() }
     }

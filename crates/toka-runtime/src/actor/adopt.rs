@@ -19,8 +19,10 @@ fn under_way(task: AdoptedTask, now: Instant) -> RunningTask {
 impl<P: Processes> Actor<P> {
     /// Goes on with a life.
     pub(super) async fn adopt(&mut self, adopted: Adopted) {
-        let Adopted { state, process, age, life, ran, lives, next_life, tasks, begun, said, restarts } =
-            adopted;
+        let Adopted {
+            state, process, age, life, ran, lives, next_life, tasks, begun, said, restarts, ..
+        } = adopted;
+        self.oom_kills = adopted.oom_kills;
         let now = Instant::now();
         (self.leaves, self.succeeds) = (begun, Succeeds::Another);
         self.tasks = tasks.into_iter().map(|task| (task.index, under_way(task, now))).collect();
@@ -64,6 +66,7 @@ impl<P: Processes> Actor<P> {
         let pid = process.pid;
         self.take(process).await;
         self.step(toka_core::state::Happening::Started { pid });
+        self.oom_kills = 0;
         self.emit(EventKind::AgentStarted { pid, enforcement }).await;
         self.timeout = Countdown::start(self.profile.timeout, Instant::now());
     }

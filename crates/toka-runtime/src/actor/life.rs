@@ -320,8 +320,9 @@ impl<P: Processes> Actor<P> {
             }
             KeeperEvent::Notice { text, .. } => self.warn(text),
             KeeperEvent::OomKilled { kills, .. } => {
-                // A keeper that took over tells again what the former one told.
-                if kills > std::mem::replace(&mut self.oom_kills, kills) {
+                // A keeper that took over may report again what the former one reported.
+                if kills > self.oom_kills {
+                    self.oom_kills = kills;
                     self.emit(EventKind::AgentOomKilled { kills }).await;
                 }
             }
