@@ -15,6 +15,7 @@ as_both_users!(
     hooks_are_behind_the_agents_walls,
     a_hook_after_the_end_runs_however_it_ended,
     a_hook_after_the_end_runs_after_a_start_that_failed,
+    a_program_may_be_made_by_what_comes_before,
 );
 
 /// Far above what anything here takes; only a failure waits so long.
@@ -131,6 +132,45 @@ fn hooks_are_behind_the_agents_walls(user: User) {
     let finished = scene.toka_run(&[Document::shell("agent", "true").spec(&hooks)], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     assert_eq!(order(&scene, "agent"), "legal ");
+    scene.assert_nothing_left();
+}
+
+/// By another agent or by a hook, from nothing and again; and a link in its place opens nothing.
+fn a_program_may_be_made_by_what_comes_before(user: User) {
+    let scene = Scene::new(user);
+    let make = |file: &str| {
+        format!(
+            "mkdir -p out && printf '#!/bin/sh\\necho made >> ~/order\\n' > {file}.new && chmod +x {file}.new && mv {file}.new {file}"
+        )
+    };
+    let writes = "security: {capabilities_required: [filesystem-read, 'filesystem-write:out']}";
+    let build = Document::shell("build", &make("out/app")).section(writes);
+    let after = "dependencies: {required: [build]}";
+    let reads = "security: {capabilities_required: [filesystem-read]}";
+    let app = Document::command("app", &["./out/app"]).section(after).section(reads);
+    let path = scene.workspace().join("out");
+    let bare = Document::bare("bare")
+        .spec(&format!(
+            "process: {{command: [app], environment: {{PATH: '{}:/usr/bin:/bin'}}}}",
+            path.display()
+        ))
+        .section(after)
+        .section(reads);
+    let hook = format!("hooks: {{pre_start: [[sh, -c, {:?}]]}}", make("out/own"));
+    let own = Document::command("own", &["./out/own"]).spec(&hook).section(writes);
+    let finished = scene.toka_run(&[build, app, bare, own.clone()], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    for agent in ["app", "bare", "own"] {
+        assert_eq!(order(&scene, agent), "made ", "{agent}");
+    }
+    // The program is there now, and the hook replaces it.
+    let finished = scene.toka_run(std::slice::from_ref(&own), &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let build = Document::shell("build", "ln -sf /usr/bin/id out/link").section(writes);
+    let link = Document::command("link", &["./out/link"]).section(after).section(reads);
+    let finished = scene.toka_run(&[build, link], &[]);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    assert!(finished.stdout.contains("link: did not start"), "{finished:#?}");
     scene.assert_nothing_left();
 }
 

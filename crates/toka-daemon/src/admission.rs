@@ -23,7 +23,7 @@ use toka_workstream::{
 use uuid::Uuid;
 
 use crate::Caller;
-use crate::confine::{Confined, Confiner, Demands, ground};
+use crate::confine::{Confined, Confiner, Demands, ProgramFile, ground};
 use crate::declared_file::DeclaredFile;
 use crate::environment::{Surroundings, assemble};
 use crate::folders::ProjectFolders;
@@ -432,7 +432,7 @@ impl Admission<'_> {
     fn command(
         &mut self,
         process: Option<&Process>,
-        known: Option<PathBuf>,
+        known: Option<ProgramFile>,
         folders: &AgentFolders,
         search: &OsStr,
     ) -> Option<(Program, Vec<OsString>)> {
@@ -447,8 +447,15 @@ impl Admission<'_> {
             ProcessCommand::Argv(argv) => argv,
         };
         let word = argv.first().map_or("", String::as_str);
-        match known.map_or_else(|| program::find(word, &folders.working_dir, search), Ok) {
-            Ok(file) => Some((Program::Path(file), argv.iter().map(OsString::from).collect())),
+        let found = match known {
+            Some(ProgramFile::Found(file)) => Ok(ProgramFile::Found(file)),
+            Some(ProgramFile::Awaited(_)) | None => ProgramFile::find(word, self.agent, search, folders),
+        };
+        match found {
+            Ok(file) => {
+                let program = Program::Path(file.path().to_owned());
+                Some((program, argv.iter().map(OsString::from).collect()))
+            }
             Err(error) => {
                 let help = self.where_it_is(word, &folders.working_dir);
                 self.problem(ProblemKind::Invalid, &process.command_origin, error.to_string(), help);
@@ -457,8 +464,8 @@ impl Admission<'_> {
         }
     }
 
-    /// Programs of hooks and probes by their bare names: the agent can make none in the folders of its PATH, so one that is not
-    /// there now never will be. Paths may lead to what is built before they are needed.
+    /// Programs of hooks and probes by their bare names: in most folders of PATH no agent can make one later, so one that is
+    /// not there now never will be. Paths may lead to what is built before they are needed.
     fn commands_beside(&mut self, folders: &AgentFolders, search: &OsStr) {
         let agent = self.agent;
         let hooks = &agent.hooks;
@@ -473,7 +480,7 @@ impl Admission<'_> {
             if word.contains('/') {
                 continue;
             }
-            if let Err(error) = program::find(word, &folders.working_dir, search) {
+            if let Err(error) = ProgramFile::find(word, agent, search, folders) {
                 let help = self.where_it_is(word, &folders.working_dir);
                 self.problem(ProblemKind::Invalid, origin, format!("{what}: {error}"), help);
             }

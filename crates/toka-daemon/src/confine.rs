@@ -1,12 +1,13 @@
 //! From an agent and its folders to the rules that will be enforced: the same for `toka plan`, which shows them, and for
 //! a run, which puts them in force.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
 
 use toka_core::capability::{Capability, Policy, Refusal};
 use toka_core::demand::{Ground, demands, outside, refused};
 use toka_core::{Confinement, Declared, Name};
-use toka_runtime::program;
+use toka_runtime::program::{self, ProgramError};
 use toka_sandbox::plan::{WorkspaceFacts, is_system_program};
 use toka_sandbox::{AgentFolders, CompileError, CompileInput, HostFacts, SandboxPlan};
 use toka_workstream::{Agent, Process, ProcessCommand, Set, User};
@@ -49,10 +50,18 @@ impl Confiner<'_> {
         let file = agent.file.canonicalize().unwrap_or_else(|_| agent.file.clone());
         let rules = |programs: &[PathBuf]| self.rules((agent, confinement), file.parent(), folders, programs);
         let plan = rules(&[])?;
-        let path = plan.environment().iter().find(|(name, _)| name == "PATH");
-        let program = program_of(agent, path.map_or("", |(_, path)| path), &folders.working_dir);
-        let plan = match &program {
-            Some(program) if !self.anyone_executes(program, folders) => rules(std::slice::from_ref(program))?,
+        let own = agent.process.as_ref().and_then(|process| process.environment.get("PATH"));
+        let of_rules = || plan.environment().iter().find(|(name, _)| name == "PATH").map(|(_, path)| path);
+        let path = own.or_else(of_rules).map_or("", String::as_str).as_ref();
+        // A shell's line and the runner need no search.
+        let program = match agent.process.as_ref().map(|process| &process.command) {
+            Some(ProcessCommand::Argv(argv)) => {
+                argv.first().and_then(|word| ProgramFile::find(word, agent, path, folders).ok())
+            }
+            Some(ProcessCommand::Shell(_)) | None => None,
+        };
+        let plan = match program.as_ref().map(ProgramFile::path) {
+            Some(file) if !self.anyone_executes(file, folders) => rules(&[file.to_owned()])?,
             _ => plan,
         };
         Ok(Confined { plan, program })
@@ -104,14 +113,58 @@ pub fn workspace_facts(set: &Set, folders: &ProjectFolders) -> WorkspaceFacts {
 pub struct Confined {
     /// The rules.
     pub plan: SandboxPlan,
-    /// The program that its command names, absolute; `None` when it has no argument list or no such program is there.
-    pub program: Option<PathBuf>,
+    /// The program that its command names; `None` when it has no argument list or there is no such program.
+    pub program: Option<ProgramFile>,
 }
 
-/// Finds the program of an argument list as execvp(3) does. A shell's line and the runner need no search.
-fn program_of(agent: &Agent, path: &str, working_dir: &Path) -> Option<PathBuf> {
-    let ProcessCommand::Argv(argv) = &agent.process.as_ref()?.command else { return None };
-    program::find(argv.first()?, working_dir, path.as_ref()).ok()
+/// The program that an argument list names, absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProgramFile {
+    /// It is there.
+    Found(PathBuf),
+    /// It is not there yet, and what comes before the agent may make it: a hook, or an agent that it waits for.
+    Awaited(PathBuf),
+}
+
+impl ProgramFile {
+    /// Finds `word`, the first of an agent's command or of one beside it, as execvp(3) does, along `path`.
+    ///
+    /// # Errors
+    /// When there is no such program, and nothing before the agent may make it.
+    pub(crate) fn find(
+        word: &str,
+        agent: &Agent,
+        path: &OsStr,
+        folders: &AgentFolders,
+    ) -> Result<Self, ProgramError> {
+        let error = match program::find(word, &folders.working_dir, path) {
+            Ok(file) => return Ok(Self::Found(file)),
+            Err(error) => error,
+        };
+        let mut places: Vec<PathBuf> = match &error {
+            ProgramError::Missing(file) => vec![file.clone()],
+            ProgramError::NotInPath { .. } => {
+                std::env::split_paths(path).map(|folder| folder.join(word)).collect()
+            }
+            ProgramError::Folder(_) | ProgramError::NotExecutable(_) => Vec::new(),
+        };
+        places.retain(|file| may_be_made(agent, file, folders));
+        places.into_iter().next().map(Self::Awaited).ok_or(error)
+    }
+
+    /// Where it is, or will be.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Found(path) | Self::Awaited(path) => path,
+        }
+    }
+}
+
+/// Whether something that runs before the agent may make a file of the workspace.
+fn may_be_made(agent: &Agent, file: &Path, folders: &AgentFolders) -> bool {
+    let something_precedes = !agent.hooks.pre_start.is_empty() || !agent.dependencies.is_empty();
+    let is_plain = file.components().all(|part| !matches!(part, Component::ParentDir));
+    something_precedes && is_plain && file.starts_with(&folders.workspace)
 }
 
 /// What an agent asks for, and what of it the policy refuses.

@@ -4,8 +4,9 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use toka_core::demand::normalise;
 use toka_core::{ExitCode, ProjectName};
-use toka_daemon::confine::user_home;
+use toka_daemon::confine::{follow_links, user_home};
 use toka_daemon::folders::ProjectFolders;
 use toka_daemon::identity;
 use toka_daemon::must_be_own;
@@ -74,7 +75,8 @@ impl Folders {
         let who = if nix::unistd::geteuid().is_root() { Who::Root } else { Who::User };
         let folders = resolve(given, who, |name| std::env::var_os(name))?;
         let usable = |path: &Path| {
-            let path = absolute(path)?;
+            // One folder has one name, whichever way the caller came to it: rules and sockets go by it.
+            let path = normalise(&follow_links(&absolute(path)?));
             if is_text(&path) { Ok(path) } else { Err(no_text("the state folder", &path)) }
         };
         let folders = Self { state: usable(&folders.state)?, run: usable(&folders.run)? };

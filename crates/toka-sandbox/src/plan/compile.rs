@@ -106,7 +106,8 @@ pub struct CompileInput<'a> {
     pub workstream_dir: Option<&'a Path>,
     /// The `toka` binary, which every agent may execute.
     pub toka_exe: &'a Path,
-    /// Programs outside the system's folders that the agent was told to run.
+    /// Programs outside the system's folders that the agent was told to run; one that is not there yet may be made before
+    /// the start.
     pub programs: &'a [PathBuf],
     /// Another user to run as.
     pub run_as: Option<&'a RunAs>,
@@ -408,11 +409,17 @@ impl Compiler<'_> {
                 &Origin::default_of("the workstream's folder"),
             )?;
         }
-        for program in self.input.programs.iter().map(PathBuf::as_path).chain([self.input.toka_exe]) {
-            let origin = Origin::default_of("the program to run");
-            self.grant(program, Right::Execute, Need::Required, &origin)?;
+        let origin = Origin::default_of("the program to run");
+        for program in self.input.programs {
+            let (real, shown) = self.places(program, &origin)?;
+            // A mount of its own would keep a hook of the agent that builds it from replacing it.
+            if self.is_writable(&real) {
+                self.allow(&real, &shown, Right::Execute, Need::Optional, &origin);
+            } else {
+                self.grant_real(&real, &shown, Right::Execute, Need::Optional, &origin);
+            }
         }
-        Ok(())
+        self.grant(self.input.toka_exe, Right::Execute, Need::Required, &origin)
     }
 
     /// Whether a grant opens it for writing, and nothing closes it again.
@@ -524,6 +531,13 @@ impl Compiler<'_> {
     /// A path that may be used: shown by the mounts, allowed by Landlock. What it leads to through links is what is
     /// opened, and inside it has the name that was declared.
     fn grant(&mut self, path: &Path, right: Right, need: Need, origin: &Origin) -> Result<(), CompileError> {
+        let (real, shown) = self.places(path, origin)?;
+        self.grant_real(&real, &shown, right, need, origin);
+        Ok(())
+    }
+
+    /// Where a path leads, and what it is called inside, if it may be granted.
+    fn places(&self, path: &Path, origin: &Origin) -> Result<(PathBuf, PathBuf), CompileError> {
         let workspace = &self.input.folders.workspace;
         let real = resolve(path);
         let inside = path.starts_with(workspace);
@@ -537,8 +551,8 @@ impl Compiler<'_> {
             return Err(CompileError::Outside { path: path.display().to_string(), origin: origin.clone() });
         }
         // Who can write to the workspace can make links in it: there only what they lead to has a name.
-        self.grant_real(&real, if inside { &real } else { path }, right, need, origin);
-        Ok(())
+        let shown = if inside { real.clone() } else { path.to_owned() };
+        Ok((real, shown))
     }
 
     /// As [`Compiler::grant`], when it is known that `real` has no link in it; inside it is called `path`.
@@ -547,6 +561,11 @@ impl Compiler<'_> {
         if !self.in_system(real) || access == Access::ReadWrite {
             self.bind(real, path, access, need);
         }
+        self.allow(real, path, right, need, origin);
+    }
+
+    /// A rule without a mount, for what another mount shows.
+    fn allow(&mut self, real: &Path, path: &Path, right: Right, need: Need, origin: &Origin) {
         self.files.push(PathRule { path: real.to_owned(), right, links: Links::Refuse, need });
         let verb = match right {
             Right::List => "list",

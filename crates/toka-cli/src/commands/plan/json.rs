@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::View;
 use super::facts::AgentFacts;
 use toka_daemon::Problem;
+use toka_daemon::confine::ProgramFile;
 
 /// `{waves, agents: […], dropped, run: {exit_code, obstacles}}`.
 pub(super) fn value(view: &View) -> Value {
@@ -39,7 +40,7 @@ fn agent(node: Value, facts: &AgentFacts) -> Value {
             json!({"cron": schedule.cron, "timezone": schedule.timezone, "next": next})
         }),
         "command": agent.process.as_ref().map(|process| &process.command),
-        "program": confined.and_then(|confined| confined.program.as_ref()),
+        "program": confined.and_then(|confined| confined.program.as_ref()).map(ProgramFile::path),
         "working_dir": facts.working_dir,
         "environment": confined.map(|confined| confined.plan.environment()),
         "tasks": agent.tasks,

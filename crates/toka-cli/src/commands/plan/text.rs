@@ -5,6 +5,7 @@ use std::path::Path;
 
 use toka_core::{Coverage, ExitCode, Origin, SandboxMode};
 use toka_daemon::Problem;
+use toka_daemon::confine::ProgramFile;
 use toka_workstream::describe::{command_text, quoted};
 use toka_workstream::plan::{Gate, Node};
 use toka_workstream::{Agent, AgentKind, Need, ProcessCommand, Replica};
@@ -160,8 +161,12 @@ fn program(command: ProcessCommand, facts: &AgentFacts, palette: Palette) -> Opt
     let ProcessCommand::Argv(argv) = command else { return None };
     let confined = facts.confined.as_ref().ok()?;
     match &confined.program {
-        Some(path) if Path::new(&argv[0]) == path => None,
-        Some(path) => {
+        Some(ProgramFile::Awaited(path)) => {
+            let from = "not there yet: what comes before may make it";
+            Some(Row::new("program", path.display().to_string(), from).painted(palette.warn))
+        }
+        Some(ProgramFile::Found(path)) if Path::new(&argv[0]) == path => None,
+        Some(ProgramFile::Found(path)) => {
             let from = if argv[0].contains('/') { "from the working folder" } else { "found on PATH" };
             Some(Row::new("program", path.display().to_string(), from))
         }
