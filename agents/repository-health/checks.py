@@ -4,7 +4,12 @@
   of the tests are not on this machine. Without a Cargo.lock, in a copy of the tree and without `--locked`, since cargo
   has to write the lock file.
 - package.json with a `test` script: `npm test`.
+- go.mod: `go vet ./...`, with the modules in `vendor`, since those of the user are not seen here.
 - pytest.ini, or pytest in pyproject.toml, setup.cfg or tox.ini, or test files in Python: `python3 -m pytest`.
+- None of these: `just check` or `just test`, or `make check` or `make test`, in a copy of the tree.
+
+Where several fit, those of the languages that the project is written in are run, the main one first; one whose language
+is less than a tenth of the source files is left out, and that is told.
 
 The workspace is read-only here, so build output goes to HOME (kept for the next run) and TMPDIR. There is no network.
 
@@ -15,6 +20,7 @@ machine), because then nobody knows anything about the project. A project withou
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -26,7 +32,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple
 
 import shared
 
@@ -40,6 +46,10 @@ MOST_REMEMBERED = 10_000
 DEPTH = 2
 #: Largest tree that is copied for a project without a lock file.
 LARGEST_COPY = 512 * 1024 * 1024
+#: Most files that are looked at to find the main language.
+MOST_FILES = 200_000
+#: The share of the source files below which a language decides nothing, beside others.
+SMALL_SHARE = 0.1
 
 
 class Check(NamedTuple):
@@ -47,6 +57,7 @@ class Check(NamedTuple):
 
     kind: str
     folder: str
+    recipe: str = ""
 
 
 class Outcome:
@@ -62,6 +73,46 @@ class Outcome:
 
 
 # ------------------------------------------------------------------------------------------------------- what to run
+
+
+def choose() -> Tuple[List[Check], List[str]]:
+    """The checks to run, that of the main language first, and why others are left out."""
+    found = detect()
+    if not found:
+        return detect_runners(), []
+    files = count_sources()
+    of_kinds = sum(files[check.kind] for check in found)
+    chosen, left_out = [], []
+    for check in sorted(found, key=lambda check: -files[check.kind]):
+        if chosen and files[check.kind] < SMALL_SHARE * of_kinds:
+            left_out.append(
+                "%s: %d of %d source files are of its language" % (check.kind, files[check.kind], of_kinds)
+            )
+        else:
+            chosen.append(check)
+    return chosen, left_out
+
+
+def count_sources() -> Dict[str, int]:
+    """How many files of the project are in the language of each kind."""
+    files = dict.fromkeys(KINDS, 0)
+    kinds = {suffix: kind for kind, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
+    for path in itertools.islice(shared.paths(), MOST_FILES):
+        kind = kinds.get(os.path.splitext(os.fsdecode(path))[1].lstrip("."))
+        if kind:
+            files[kind] += 1
+    return files
+
+
+def detect_runners() -> List[Check]:
+    """A recipe for a check or for tests at the top, of just or of make."""
+    for kind, names in RUNNERS.items():
+        for name in names:
+            text = shared.read_text(os.fsencode(name), 4 * 1024 * 1024) if os.path.isfile(name) else None
+            for recipe in ("check", "test"):
+                if re.search(r"(?m)^@?%s\b[^:=\n]*:(?!=)" % recipe, text or ""):
+                    return [Check(kind, ".", recipe)]
+    return []
 
 
 def detect() -> List[Check]:
@@ -92,6 +143,11 @@ def detect() -> List[Check]:
 def fits_cargo(_folder: str, names: List[str]) -> bool:
     """A Cargo.toml."""
     return "Cargo.toml" in names
+
+
+def fits_go(_folder: str, names: List[str]) -> bool:
+    """A go.mod."""
+    return "go.mod" in names
 
 
 def fits_npm(folder: str, names: List[str]) -> bool:
@@ -125,8 +181,23 @@ def fits_pytest(folder: str, names: List[str]) -> bool:
 
 KINDS: Dict[str, Callable[[str, List[str]], bool]] = {
     "cargo": fits_cargo,
+    "go": fits_go,
     "npm": fits_npm,
     "pytest": fits_pytest,
+}
+
+#: The files that the checks of each kind are about.
+SUFFIXES = {
+    "cargo": "rs",
+    "go": "go",
+    "npm": "cjs cts js jsx mjs mts svelte ts tsx vue",
+    "pytest": "py",
+}
+
+#: Programs that run a recipe by its name, and the files that they read.
+RUNNERS = {
+    "just": ("justfile", "Justfile", ".justfile"),
+    "make": ("GNUmakefile", "makefile", "Makefile"),
 }
 
 
@@ -233,6 +304,15 @@ def result_of(check: Check, outcome: Outcome, ran: bool, **facts: Any) -> Dict[s
     }
 
 
+def missing_packages(outcome: Outcome, first: str) -> None:
+    """Says that it could not run for want of packages, and what makes it run."""
+    why = outcome.problem or next((line for line in outcome.tail if line.strip()), "it could not run")
+    outcome.problem = (
+        "%s (packages that are not on this machine cannot be fetched, since there is no network here; run `%s` first)"
+        % (why, first)
+    )
+
+
 def scratch(name: str, variable: str) -> str:
     """A folder of our own below HOME or TMPDIR."""
     root = Path(os.environ.get(variable) or os.environ.get("TMPDIR") or "/tmp") / "repository-health"
@@ -310,6 +390,9 @@ def run_cargo(check: Check, folder: str, environment: Dict[str, str], options: L
         or bool(diagnostics["error"])
         or any("could not compile" in line for line in outcome.tail)
     )
+    if not ran and any(re.search(r"--offline|no matching package|failed to download", line) for line in outcome.tail):
+        outcome.problem = next((line for line in outcome.tail if line.startswith("error")), None)
+        missing_packages(outcome, "cargo fetch")
     errors, warnings = list(diagnostics["error"]), list(diagnostics["warning"])
     return result_of(
         check,
@@ -402,6 +485,36 @@ def failed_start(command: str, problem: str) -> Outcome:
     return outcome
 
 
+def check_go(check: Check) -> Dict[str, Any]:
+    """go vet, which compiles all packages and their tests."""
+    environment = {
+        "GOCACHE": scratch("go", "HOME"),
+        "GOPATH": scratch("gopath", "TMPDIR"),
+        "GOFLAGS": "-mod=vendor" if os.path.isdir(os.path.join(check.folder, "vendor")) else "-mod=readonly",
+        "GOPROXY": "off",
+        "GOSUMDB": "off",
+        "GOTOOLCHAIN": "local",
+    }
+    outcome = run(["go", "vet", "./..."], check.folder, environment, lambda _line: False)
+    lacking = r"GOPROXY=off|no required module provides package|missing go.sum entry|inconsistent vendoring"
+    if outcome.status not in (None, 0) and any(re.search(lacking, line) for line in outcome.tail):
+        outcome.problem = next(line for line in outcome.tail if re.search(lacking, line))
+        missing_packages(outcome, "go mod vendor")
+        return result_of(check, outcome, False)
+    return result_of(check, outcome, outcome.status is not None)
+
+
+def check_recipe(check: Check) -> Dict[str, Any]:
+    """A recipe of the project's own, in a copy, since it may write anywhere in the tree."""
+    command = [check.kind, check.recipe]
+    copy = copy_tree(check.folder)
+    if copy is None:
+        return result_of(check, failed_start(" ".join(command), "the tree is too large to copy"), False)
+    outcome = run(command, copy, {}, lambda _line: False)
+    result = result_of(check, outcome, outcome.status is not None)
+    return {**result, "notes": ["it ran in a copy of the tree, without network"]}
+
+
 def check_npm(check: Check) -> Dict[str, Any]:
     """npm test."""
     manifest = json.loads(
@@ -410,7 +523,7 @@ def check_npm(check: Check) -> Dict[str, Any]:
     needs = {**(manifest.get("dependencies") or {}), **(manifest.get("devDependencies") or {})}
     if needs and not os.path.isdir(os.path.join(check.folder, "node_modules")):
         problem = (
-            "its %d dependencies are not installed (no node_modules), and there is no network here"
+            "its %d dependencies are not installed (no node_modules), and there is no network here; run `npm ci` first"
             % len(needs)
         )
         return result_of(check, failed_start("npm test", problem), False)
@@ -452,6 +565,9 @@ def check_pytest(check: Check) -> Dict[str, Any]:
     command = [python_of(check.folder), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     outcome = run(command, check.folder, environment, on_line)
     missing = any("No module named pytest" in line for line in outcome.tail)
+    if missing:
+        outcome.problem = next(line for line in outcome.tail if "No module named pytest" in line)
+        missing_packages(outcome, "python3 -m venv .venv && .venv/bin/pip install pytest")
     return result_of(check, outcome, outcome.status in _PYTEST_RAN and not missing, tests=tests)
 
 
@@ -466,6 +582,9 @@ def python_of(folder: str) -> str:
 
 RUN: Dict[str, Callable[[Check], Dict[str, Any]]] = {
     "cargo": check_cargo,
+    "go": check_go,
+    "just": check_recipe,
+    "make": check_recipe,
     "npm": check_npm,
     "pytest": check_pytest,
 }
@@ -473,8 +592,9 @@ RUN: Dict[str, Callable[[Check], Dict[str, Any]]] = {
 
 def work() -> None:
     """The agent."""
-    results = [RUN[check.kind](check) for check in detect()]
-    shared.write_json("checks.json", {"checks": results})
+    chosen, left_out = choose()
+    results = [RUN[check.kind](check) for check in chosen]
+    shared.write_json("checks.json", {"checks": results, "left_out": left_out})
     shared.tell_metrics(
         {
             "checks_passed": sum(1 for row in results if row["outcome"] == "passed"),
@@ -483,6 +603,8 @@ def work() -> None:
     )
     for row in results:
         print("%s: %s%s" % (row["command"], row["outcome"], ": " + row["problem"] if row["problem"] else ""))
+    for reason in left_out:
+        print("left out: %s" % reason)
     if not results:
         print("no check command is known for this project")
     elif all(row["outcome"] == "could not run" for row in results):

@@ -282,7 +282,7 @@ def checks_section(data: Optional[Dict[str, Any]]) -> Section:
     if data is None:
         return missing("checks")
     if not data["checks"]:
-        return ["No check command is known for this project (looked for cargo, npm and pytest).", ""]
+        return ["No check command is known for this project (looked for cargo, go, npm, pytest, just and make).", ""]
     lines: Section = []
     for row in data["checks"]:
         lines += ["### %s: %s" % (row["kind"], row["outcome"]), ""]
@@ -298,6 +298,8 @@ def checks_section(data: Optional[Dict[str, Any]]) -> Section:
         if shown_lines:
             # Four spaces make code of any text; there is no fence in it to break out of.
             lines += ["    " + line for line in shown_lines[-20:]] + [""]
+    for reason in data.get("left_out", []):
+        lines += ["Left out: %s." % plain(reason), ""]
     return lines
 
 

@@ -210,13 +210,29 @@ fn what_a_process_does_not_depend_on_changes_under_it(user: User) {
     eventually("they run", || detached.state("worker-2") == "running");
     let pids = || ["app", "worker-1", "worker-2"].map(|agent| detached.inspect(agent)["pid"].clone());
     let before = pids();
-    let next = [app(&["restart: \"no\"", "stop: {grace_period: 100ms}", "description: other"]), worker(3)];
+    let more = "security: {resource_limits: {max_memory: 600MiB, max_cpu: 200%}}";
+    let next = [
+        app(&["restart: \"no\"", "stop: {grace_period: 100ms}", "description: other", "priority: high"])
+            .section(more),
+        worker(3),
+    ];
     let asked = scene.apply(&next, &["--dry-run"]);
-    let told = "= app  goes on: spec.description, spec.restart, spec.stop";
-    assert!(asked.stdout.contains(told) && asked.stdout.contains("+ worker-3"), "{asked:#?}");
+    let told = "= app  goes on: security.resource_limits.max_cpu, security.resource_limits.max_memory, spec.description, \
+        spec.priority, spec.restart, spec.stop";
+    let asked_for = asked.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    let asked = Finished { stdout: asked_for, ..asked };
+    assert!(asked.stdout.contains(&told) && asked.stdout.contains("+ worker-3"), "{asked:#?}");
     let applied = scene.apply(&next, &[]);
     assert_eq!(applied.code, Some(0), "{applied:#?}");
     assert_eq!(pids(), before, "nobody was restarted");
+    if user == User::Root {
+        assert_eq!(
+            detached.inspect("app")["resources"]["memory_limit"],
+            600_u64 << 20,
+            "the kernel's own figure"
+        );
+    }
     eventually("it runs", || detached.state("worker-3") == "running");
     let fewer = scene.apply(&[next[0].clone(), worker(1)], &[]);
     assert!(fewer.stdout.contains("- worker-2") && fewer.stdout.contains("- worker-3"), "{fewer:#?}");

@@ -72,6 +72,40 @@ class Agent(Scene):
         (row,) = json.loads(self.result_path("checks").read_text())["checks"]
         self.assertEqual(row["outcome"], "could not run")
         self.assertIn("no-such-crate-anywhere", row["problem"])
+        self.assertIn("run `cargo fetch` first", row["problem"])
+
+    def test_the_main_language_decides(self) -> None:
+        for number in range(30):
+            self.write("pkg/f%d.go" % number, "package pkg\n")
+        self.write("go.mod", "module m\n")
+        self.write("tools/Cargo.toml", PACKAGE)
+        self.write("tools/lib.rs")
+        ran = self.run_agent("checks", PATH=self.program("go", 'echo "$@" "$GOFLAGS"; exit 1'))
+        told = json.loads(self.result_path("checks").read_text())
+        (row,) = told["checks"]
+        self.assertEqual(
+            (row["command"], row["outcome"], row["tail"]),
+            ("go vet ./...", "failed", ["vet ./... -mod=readonly"]),
+        )
+        self.assertEqual(told["left_out"], ["cargo: 1 of 31 source files are of its language"])
+        self.assertIn("left out: cargo", ran.stdout)
+
+    def test_go_without_its_packages_says_what_to_run_first(self) -> None:
+        self.write("go.mod", "module m\n")
+        self.write("vendor/modules.txt")
+        script = "echo 'a.go:3:8: x/y: module lookup disabled by GOPROXY=off' >&2; exit 1"
+        ran = self.run_agent("checks", status=1, PATH=self.program("go", script))
+        self.assertIn("run `go mod vendor` first", ran.stderr)
+
+    def test_a_recipe_is_run_in_a_copy_where_no_language_fits(self) -> None:
+        self.write("main.c")
+        self.write("Makefile", "CHECK := 1\ntest: main.c\n\techo made > made && exit 1\n")
+        (row,) = self.checks()
+        self.assertEqual((row["command"], row["outcome"], row["status"]), ("make test", "failed", 2))
+        self.assertFalse((self.tree / "made").exists())
+        self.write("justfile", "check:\n  true\n")
+        (row,) = self.checks(PATH=self.program("just", 'test "$1" = check'))
+        self.assertEqual((row["command"], row["outcome"]), ("just check", "passed"))
 
     def test_npm(self) -> None:
         self.write("package.json", '{"scripts": {"test": "jest"}}')

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Capability, Declared, Limits, NetworkAccess, Priority};
+use crate::{Capability, Declared, Limits, NetworkAccess, Origin, Priority};
 
 /// Whether the agent is confined at all. `Off` is dangerous and must be granted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,24 @@ pub struct Confinement {
     pub compatibility: Declared<Compatibility>,
     /// `spec.priority`, which sets the CPU weight.
     pub priority: Declared<Priority>,
+}
+
+impl Confinement {
+    /// Where its values come from, all of them.
+    pub fn places(&mut self) -> Vec<&mut Origin> {
+        let Self { sandbox, capabilities, read, write, execute, network, limits, compatibility, priority } =
+            self;
+        let mut places = limits.places();
+        places.extend([
+            &mut sandbox.origin,
+            &mut network.origin,
+            &mut compatibility.origin,
+            &mut priority.origin,
+        ]);
+        places.extend(capabilities.iter_mut().map(|it| &mut it.origin));
+        places.extend([read, write, execute].into_iter().flatten().map(|it| &mut it.origin));
+        places
+    }
 }
 
 impl Default for Confinement {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, CpuQuota, Declared};
+use crate::{ByteSize, CpuQuota, Declared, Origin};
 
 /// Limits of one agent, each with the place that it was declared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,16 @@ impl Limits {
     pub const OPEN_FILES: u32 = 1024;
     /// Life of a task when nothing is declared; a service has no end.
     pub const TASK_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+    /// Where its values come from, all of them.
+    pub fn places(&mut self) -> Vec<&mut Origin> {
+        let Self { memory, cpu, processes, open_files, timeout, disk, network_bandwidth } = self;
+        let mut places =
+            vec![&mut memory.origin, &mut cpu.origin, &mut processes.origin, &mut open_files.origin];
+        places.extend(timeout.iter_mut().map(|it| &mut it.origin));
+        places.extend([disk, network_bandwidth].into_iter().flatten().map(|it| &mut it.origin));
+        places
+    }
 }
 
 impl Default for Limits {

@@ -10,7 +10,7 @@ use toka_core::event::Usage;
 use toka_core::{Enforcement, Name, Resources, TerminalSize};
 use toka_sandbox::guard::Guard;
 use toka_sandbox::namespace::Family;
-use toka_sandbox::{PrepareError, Program, SandboxPlan, StepError};
+use toka_sandbox::{GroupLimits, PrepareError, Program, SandboxPlan, StepError};
 
 /// The version of these messages. 1: a keeper that ends with its daemon. 2: one that may listen for the next. 3: one that
 /// starts processes on terminals, and such that read.
@@ -73,6 +73,8 @@ pub(crate) enum Request {
     Freeze { id: ProcessId },
     /// Thaw them.
     Thaw { id: ProcessId },
+    /// Put other limits of its control group in force.
+    Limit { id: ProcessId, limits: GroupLimits },
     /// Make a leaf group and move a process of the agent into it, which is named as the agent names it: by its number in
     /// the agent's process namespace, if that has one of its own.
     MakeLeaf { id: ProcessId, leaf: String, pid: i32 },

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toka_core::rpc::TaskList;
-use toka_core::{AgentName, ByteSize, LogPolicy, Probes, Restart, SuccessStatus, TerminalSize};
+use toka_core::{AgentName, LogPolicy, Probes, Restart, SuccessStatus, TerminalSize};
 use toka_keeper::{ProcessId, Program};
-use toka_sandbox::SandboxPlan;
+use toka_sandbox::{GroupLimits, SandboxPlan};
 
 use crate::DiskLimit;
 use crate::output::LogPlace;
@@ -58,8 +58,8 @@ pub struct Profile {
     pub watchdog: Option<Duration>,
     /// Longest life, from the moment it runs; the time that it is paused does not count.
     pub timeout: Option<Duration>,
-    /// The memory limit in force, for the report of a death by it.
-    pub memory: ByteSize,
+    /// The limits of its control group in force.
+    pub limits: GroupLimits,
     /// How much storage it may hold.
     pub disk: Option<DiskLimit>,
     /// Where its output goes; the folder exists.
@@ -83,6 +83,8 @@ pub struct Adjustment {
     pub success: Vec<SuccessStatus>,
     /// What is kept of its output.
     pub logs: LogPolicy,
+    /// Limits of its control group. That on memory is no smaller than before.
+    pub limits: GroupLimits,
 }
 
 /// Commands around each life of an agent, each a program with its arguments, run one after the other in the agent's own

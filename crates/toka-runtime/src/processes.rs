@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use toka_core::Resources;
 use toka_core::event::Usage;
 use toka_keeper::{Keeper, KeeperError, ProcessId, SpawnError, Started};
+use toka_sandbox::GroupLimits;
 use toka_sandbox::namespace::Family;
 
 /// The keeper, or a fake of it.
@@ -38,6 +39,12 @@ pub trait Processes: Clone + Send + Sync + 'static {
     fn thaw(&self, id: ProcessId) -> impl Future<Output = io::Result<()>> + Send;
     /// Makes another process of the agent its main one; it is named as the agent names it. The host's number of it.
     fn set_main(&self, id: ProcessId, pid: i32) -> impl Future<Output = Result<i32, KeeperError>> + Send;
+    /// Puts other limits of its control group in force.
+    fn limit(
+        &self,
+        id: ProcessId,
+        limits: GroupLimits,
+    ) -> impl Future<Output = Result<(), KeeperError>> + Send;
     /// Gives the process that the agent calls `pid` a control group of its own within the agent's.
     fn make_leaf(
         &self,
@@ -98,6 +105,10 @@ impl Processes for Keeper {
 
     async fn thaw(&self, id: ProcessId) -> io::Result<()> {
         Self::thaw(self, id).await.map_err(io::Error::other)
+    }
+
+    async fn limit(&self, id: ProcessId, limits: GroupLimits) -> Result<(), KeeperError> {
+        Self::limit(self, id, limits).await
     }
 
     async fn set_main(&self, id: ProcessId, pid: i32) -> Result<i32, KeeperError> {

@@ -12,12 +12,12 @@ use tempfile::TempDir;
 use toka_core::event::Usage;
 use toka_core::rpc::TaskList;
 use toka_core::{
-    AgentName, ByteSize, Confinement, Coverage, Enforcement, EventKind, Layer, LogPolicy, Name, Probes,
-    Resources, Restart, RestartPolicy, RunId,
+    AgentName, Confinement, Coverage, Enforcement, EventKind, Layer, LogPolicy, Name, Probes, Resources,
+    Restart, RestartPolicy, RunId,
 };
 use toka_keeper::{KeeperError, KeeperEvent, ProcessId, Program, SpawnError, Started, Status};
 use toka_sandbox::namespace::Family;
-use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
+use toka_sandbox::{AgentFolders, CompileInput, GroupLimits, HostFacts, SandboxPlan};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::output::{Archivist, LogPlace};
@@ -33,6 +33,7 @@ pub(crate) enum Asked {
     Signal(i32),
     Kill,
     Freeze,
+    Limit(GroupLimits),
     Thaw,
     SetMain(i32),
     MakeLeaf(String, i32),
@@ -102,6 +103,11 @@ impl Processes for FakeKeeper {
         Ok(())
     }
 
+    async fn limit(&self, _: ProcessId, limits: GroupLimits) -> Result<(), KeeperError> {
+        self.ask(Asked::Limit(limits));
+        Ok(())
+    }
+
     async fn set_main(&self, id: ProcessId, pid: i32) -> Result<i32, KeeperError> {
         if self.owner_of(pid).await != Some(id) {
             return Err(KeeperError::Stranger);
@@ -156,6 +162,8 @@ pub(crate) struct Rig {
 
 pub(crate) const ID: ProcessId = ProcessId(1);
 pub(crate) const PID: i32 = 4242;
+pub(crate) const LIMITS: GroupLimits =
+    GroupLimits { memory: 64 << 20, cpu_millis: 1000, cpu_weight: 100, processes: 256 };
 
 impl Rig {
     pub(crate) fn new(change: impl FnOnce(&mut Profile)) -> Self {
@@ -251,7 +259,7 @@ pub(crate) fn launch(folder: &TempDir) -> Launch {
         name: Name::new("agent").expect("a label"),
         stop: StopPolicy { signal: 15, grace: Duration::from_secs(10) },
         timeout: None,
-        memory: ByteSize::mib(64),
+        limits: LIMITS,
         disk: None,
         log: log_of_one_run(&root),
         door,

@@ -23,7 +23,9 @@ pub mod terminal;
 pub use cgroup::{Cgroups, Group, OomWatch};
 pub use confine::{Birth, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams};
 pub use host::HostFacts;
-pub use plan::{AgentFolders, CompileError, CompileInput, Links, Need, PathRule, Right, Rule, SandboxPlan};
+pub use plan::{
+    AgentFolders, CompileError, CompileInput, GroupLimits, Links, Need, PathRule, Right, Rule, SandboxPlan,
+};
 pub use report::{LANDLOCK_IN_FULL, lacking};
 pub use repository::Repository;
 pub use terminal::NewTerminal;

@@ -1,5 +1,5 @@
 //! A project becomes what another declaration says: agents that are declared as before go on undisturbed, as do those of
-//! which only that is another which their process does not depend on ([`IN_PLACE`]); all others whose declaration is another
+//! which only that is another which their process does not depend on; all others whose declaration is another
 //! are stopped and begin anew, those that are no more are stopped. When anything of the new declaration cannot be, nothing
 //! changes.
 
@@ -8,7 +8,6 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use thiserror::Error;
 use toka_core::event::Awaits;
 use toka_core::{AgentName, AgentPattern, EventKind};
@@ -18,8 +17,8 @@ use tokio::sync::oneshot;
 use super::Project;
 use super::admit::{AdmittedAgents, Ground, set_up};
 use super::batch::{Batch, Then};
+use super::differences::compare;
 use super::handle::{ApplyRequest, Earnest};
-use super::member::awaited_lines;
 use super::open::{describe, keep};
 use crate::declaration::{Parsed, Unparsed};
 use crate::workplace::Remains;
@@ -411,35 +410,6 @@ impl Project {
     }
 }
 
-/// What is different between two declarations. Where an agent stands in its file, and what is commented there, makes no
-/// difference.
-fn compare((before, old): (&Set, &Plan), (after, new): (&Set, &Plan)) -> Changes {
-    let known: HashMap<&AgentName, &Agent> = before.agents.iter().map(|agent| (&agent.name, agent)).collect();
-    let mut changes = Changes::default();
-    for agent in &after.agents {
-        let Some(former) = known.get(&agent.name) else {
-            changes.added.push(agent.name.clone());
-            continue;
-        };
-        let differences = differences((former, old), (agent, new));
-        let list = match differences.as_slice() {
-            [] => &mut changes.unchanged,
-            keys if keys.iter().all(|(_, how)| *how == How::InPlace) => &mut changes.adjusted,
-            _ => &mut changes.changed,
-        };
-        list.push(agent.name.clone());
-        if !differences.is_empty() {
-            let mut keys: Vec<String> = differences.into_iter().map(|(key, _)| key).collect();
-            keys.sort();
-            keys.dedup();
-            changes.keys.insert(agent.name.clone(), keys);
-        }
-    }
-    let is_gone = |agent: &&Agent| after.agents.iter().all(|other| other.name != agent.name);
-    changes.removed = before.agents.iter().filter(is_gone).map(|agent| agent.name.clone()).collect();
-    changes
-}
-
 /// With `--only`, nothing happens to agents that were not named.
 fn refuse_others(
     changes: &Changes,
@@ -474,182 +444,4 @@ fn differences_of_run(before: &Declaration, after: &Declaration) -> Vec<String> 
         found.push(format!("--max-concurrent is {most}"));
     }
     found
-}
-
-/// What a difference means for an agent that runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum How {
-    /// It goes on.
-    InPlace,
-    /// It has to begin anew.
-    Restart,
-}
-
-/// The fields of an agent that its process does not depend on, by the keys of the file. What an agent is told of itself it was
-/// told at its start.
-const IN_PLACE: [(&str, &str); 13] = [
-    ("version", "metadata.version"),
-    ("workstream", "metadata.workstream"),
-    ("metadata", "metadata"),
-    ("title", "spec.name"),
-    ("domain", "spec.domain"),
-    ("description", "spec.description"),
-    ("restart", "spec.restart"),
-    ("stop", "spec.stop"),
-    ("on_end", "spec.on_end"),
-    ("success", "spec.success_exit_codes"),
-    ("logs", "logs"),
-    ("capabilities_primary", "capabilities"),
-    ("capabilities_secondary", "capabilities"),
-];
-
-/// The keys of the other fields, where they are not called as in the file.
-const KEYS: [(&str, &str); 14] = [
-    ("priority", "spec.priority"),
-    ("kind", "spec.type"),
-    ("process", "spec.process"),
-    ("secrets", "spec.secrets"),
-    ("probes", "probes"),
-    ("schedule", "spec.schedule"),
-    ("start", "spec.start"),
-    ("watchdog", "spec.watchdog"),
-    ("hooks", "spec.hooks"),
-    ("replica", "spec.replicas"),
-    ("confinement", "security"),
-    ("idle_groups", "tasks"),
-    ("extras", "other sections"),
-    ("awaited lines", "lines that others wait for"),
-];
-
-/// The keys that are different, and what that means.
-fn differences((before, old): (&Agent, &Plan), (after, new): (&Agent, &Plan)) -> Vec<(String, How)> {
-    let (former, latter) = (without_origins(before), without_origins(after));
-    let empty = serde_json::Map::new();
-    let [former, latter] = [&former, &latter].map(|value| value.as_object().unwrap_or(&empty));
-    let fields: BTreeSet<&String> = former.keys().chain(latter.keys()).collect();
-    let differing = fields.into_iter().filter(|field| former.get(*field) != latter.get(*field));
-    let mut found: Vec<&str> = differing.map(String::as_str).collect();
-    if before.extras != after.extras {
-        found.push("extras");
-    }
-    // Paths are relative to it.
-    if before.file.parent() != after.file.parent() {
-        found.push("the folder of its file");
-    }
-    if awaited_lines(before, old) != awaited_lines(after, new) {
-        found.push("awaited lines");
-    }
-    let key = |field: &str| {
-        let in_place = IN_PLACE.iter().find(|(name, _)| *name == field);
-        let restart = KEYS.iter().find(|(name, _)| *name == field);
-        match (in_place, restart) {
-            (Some((_, key)), _) => ((*key).to_owned(), How::InPlace),
-            (None, Some((_, key))) => ((*key).to_owned(), How::Restart),
-            (None, None) => (field.to_owned(), How::Restart),
-        }
-    };
-    found.into_iter().map(key).collect()
-}
-
-/// The agent as data, without the places in files that its values come from.
-fn without_origins(agent: &Agent) -> Value {
-    let mut value = serde_json::to_value(agent).unwrap_or_default();
-    strip(&mut value);
-    // How many replicas there are besides makes no difference to one of them.
-    if let Some(replica) = value.get_mut("replica").and_then(Value::as_object_mut) {
-        replica.remove("count");
-    }
-    value
-}
-
-/// Fields that tell where something stands, or that are compared by themselves.
-const PLACES: [&str; 4] = ["origin", "command_origin", "file", "extras"];
-
-fn strip(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            fields.retain(|key, _| !PLACES.contains(&key.as_str()));
-            fields.values_mut().for_each(strip);
-        }
-        Value::Array(items) => items.iter_mut().for_each(strip),
-        _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(texts: &[&str]) -> Parsed {
-        let declaration = Declaration::of_text(&texts.join("---\n"));
-        declaration.parse().unwrap_or_else(|unparsed| panic!("{:?}", unparsed.diagnostics))
-    }
-
-    const API: &str = "metadata: {name: api}\nspec: {type: service, process: {command: [serve]}}\n";
-
-    /// What changes, as `+added ~changed =adjusted -removed`.
-    fn check(before: &[&str], after: &[&str], expected: &str) {
-        let (before, after) = (parsed(before), parsed(after));
-        let changes = compare((&before.set, &before.plan), (&after.set, &after.plan));
-        let words = |sign: &str, names: &[AgentName]| -> Vec<String> {
-            names.iter().map(|name| format!("{sign}{name}")).collect()
-        };
-        let all = [
-            words("+", &changes.added),
-            words("~", &changes.changed),
-            words("=", &changes.adjusted),
-            words("-", &changes.removed),
-        ];
-        assert_eq!(all.concat().join(" "), expected);
-        for agent in changes.changed.iter().chain(&changes.adjusted) {
-            assert!(changes.keys.contains_key(agent), "it is told why");
-        }
-    }
-
-    #[test]
-    fn only_what_is_said_makes_a_difference() {
-        let commented = format!("# a comment\n\n{API}");
-        check(&[API], &[&commented], "");
-        let other = API.replace("[serve]", "[serve, --fast]");
-        check(&[API], &[&other], "~api");
-        let grown = format!("{API}domain_notes: {{origin: here}}\n");
-        check(&[API], &[&grown], "~api");
-        check(&[&grown], &[&grown.replace("here", "there")], "~api");
-    }
-
-    #[test]
-    fn what_the_process_does_not_depend_on_is_taken_over_in_place() {
-        for more in [
-            "  restart: {policy: always, max_restarts: 9}\n",
-            "  stop: {grace_period: 3s}\n",
-            "  description: it serves\n",
-            "  name: The interface\n",
-            "  on_end: {failure: stop-run}\n",
-            "  success_exit_codes: [3]\n",
-            "logs: {max_size: 1MB}\n",
-        ] {
-            let block = "metadata: {name: api}\nspec:\n  type: service\n  process: {command: [serve]}\n";
-            check(&[block], &[&format!("{block}{more}")], "=api");
-            let other = block.replace("[serve]", "[serve, --fast]");
-            check(&[block], &[&format!("{other}{more}")], "~api");
-        }
-        let replicas = |count: u32| API.replace("type", &format!("replicas: {count}, type"));
-        check(&[&replicas(2)], &[&replicas(3)], "+api-3");
-        check(&[&replicas(3)], &[&replicas(1)], "-api-2 -api-3");
-        check(&[API], &[&API.replace("type", "priority: high, type")], "~api");
-    }
-
-    #[test]
-    fn what_comes_and_what_goes() {
-        let db = API.replace("api", "db");
-        check(&[API], &[&db], "+db -api");
-        check(&[API, &db], &[&db], "-api");
-    }
-
-    #[test]
-    fn one_that_has_to_watch_for_another_line_is_changed() {
-        let waits = "metadata: {name: job}\nspec: {process: {command: [work]}}\n\
-            dependencies: {required: {api: {reason: r, condition: {log_line: up}}}}\n";
-        check(&[API], &[API, waits], "+job ~api");
-    }
 }

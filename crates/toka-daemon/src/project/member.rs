@@ -12,7 +12,7 @@ use toka_runtime::output::{Archivist, LogPlace};
 use toka_runtime::{
     Adjustment, Adopted, AgentHandle, DiskGauge, DiskLimit, Hooks, Launch, Profile, Runtime, StopPolicy,
 };
-use toka_sandbox::AgentFolders;
+use toka_sandbox::{AgentFolders, GroupLimits};
 use toka_workstream::{Agent, Hook, Plan, Set};
 
 use super::admit::AdmittedAgents;
@@ -69,6 +69,7 @@ impl Member {
             restart: agent.restart,
             success: agent.success.clone(),
             logs: agent.logs,
+            limits: GroupLimits::of(&agent.confinement),
         });
         let known = Arc::make_mut(&mut self.expected);
         known.restart_window = expected(agent).restart_window;
@@ -221,7 +222,7 @@ fn profile(agent: &Agent, folders: AgentFolders, id: ProcessId, log: LogPlace, p
         watchdog: agent.watchdog,
         hooks: hooks(agent),
         timeout: limits.timeout.as_ref().map(|timeout| timeout.value),
-        memory: limits.memory.value,
+        limits: GroupLimits::of(&agent.confinement),
         disk: limits.disk.as_ref().map(|disk| DiskLimit {
             limit: disk.value,
             places: [&folders.home, &folders.tmp, &folders.artifacts].map(PathBuf::clone).to_vec(),

@@ -14,6 +14,7 @@ mod batch;
 mod command;
 mod cut;
 mod dependents;
+mod differences;
 mod doors;
 mod drive;
 mod exec;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use toka_core::Enforcement;
 use toka_core::Resources;
 use toka_core::event::Usage;
+use toka_sandbox::GroupLimits;
 use toka_sandbox::namespace::Family;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -109,6 +110,14 @@ impl Keeper {
     /// As [`Keeper::freeze`].
     pub async fn thaw(&self, id: ProcessId) -> Result<(), KeeperError> {
         self.done(Request::Thaw { id }).await
+    }
+
+    /// Puts other limits of an agent's control group in force while it runs.
+    ///
+    /// # Errors
+    /// As [`Keeper::freeze`]; with a refusal, some of the limits may be in force.
+    pub async fn limit(&self, id: ProcessId, limits: GroupLimits) -> Result<(), KeeperError> {
+        self.done(Request::Limit { id, limits }).await
     }
 
     /// Makes the leaf group `leaf` of an agent and moves one of its processes into it, with all its threads. `pid` is the

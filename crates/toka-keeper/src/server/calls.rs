@@ -47,6 +47,7 @@ impl Server {
             Request::Kill { id } => self.with(id, |child| child.kill()),
             Request::Freeze { id } => self.with(id, Child::freeze),
             Request::Thaw { id } => self.with(id, Child::thaw),
+            Request::Limit { id, limits } => self.with(id, |child| child.limit(&limits)),
             Request::MakeLeaf { id, leaf, pid } => self.make_leaf(id, &leaf, pid),
             Request::RemoveLeaf { id, leaf } => {
                 let removed = self.with(id, |child| {

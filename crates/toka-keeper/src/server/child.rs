@@ -15,7 +15,9 @@ use toka_core::{Enforcement, Name};
 use toka_sandbox::guard::{self, Guard};
 use toka_sandbox::init::read_status;
 use toka_sandbox::sys::{self, Arguments};
-use toka_sandbox::{Birth, Group, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams};
+use toka_sandbox::{
+    Birth, Group, GroupLimits, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams,
+};
 
 use super::held::Held;
 use super::notification::{self, Notification};
@@ -333,6 +335,11 @@ impl Child {
         }
         self.freezer = Freezer::Frozen;
         Ok(Body::Done)
+    }
+
+    pub(super) fn limit(&mut self, limits: &GroupLimits) -> Result<Body, String> {
+        let reasons = self.group.change_limits(limits);
+        if reasons.is_empty() { Ok(Body::Done) } else { Err(reasons.join("; ")) }
     }
 
     /// Whether its process lives elsewhere. One that has ended lives nowhere.

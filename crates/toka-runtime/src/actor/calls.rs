@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toka_core::event::Usage;
 use toka_core::rpc::{Call, MAX_TEXT, Metrics, Progress, RpcError, TaskEnd, TaskEnded, TaskEnter};
-use toka_core::{EventKind, Exit};
+use toka_core::{ByteSize, EventKind, Exit};
 use toka_keeper::KeeperError;
 use tokio::time::{Instant, sleep};
 
@@ -159,7 +159,7 @@ impl<P: Processes> Actor<P> {
             Some(leaf) => self.end_leaf(index, leaf).await,
             None => Usage::default(),
         };
-        let exit = out_of_memory(shortened(exit), &usage, self.profile.memory);
+        let exit = out_of_memory(shortened(exit), &usage, ByteSize(self.profile.limits.memory));
         self.emit(EventKind::TaskEnded { index, exit, duration_ms, usage }).await;
         Ok(Answer::TaskEnded(TaskEnded { usage }))
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use toka_core::event::Usage;
 use toka_core::restart::Verdict;
 use toka_core::state::Happening;
-use toka_core::{AgentState, EventKind, Exit};
+use toka_core::{AgentState, ByteSize, EventKind, Exit};
 use tokio::time::Instant;
 
 use super::Actor;
@@ -29,7 +29,8 @@ impl<P: Processes> Actor<P> {
         let exit = match &self.state {
             AgentState::Stopping { exit } => stopped(exit.clone(), self.status, self.killed),
             _ => self.bitten().unwrap_or_else(|| {
-                exit_reason(self.status, &usage, self.profile.memory).accepting(&self.profile.success)
+                exit_reason(self.status, &usage, ByteSize(self.profile.limits.memory))
+                    .accepting(&self.profile.success)
             }),
         };
         self.hooks = None;

@@ -395,17 +395,29 @@ impl<P: Processes> Actor<P> {
             Order::Refuse { exit } if self.state == AgentState::Pending => self.finish(exit).await,
             Order::Block { .. } | Order::Refuse { .. } => {}
             Order::Equip { command } => self.command = Ok(*command),
-            Order::Adjust { adjustment } => self.adjust(*adjustment),
+            Order::Adjust { adjustment } => self.adjust(*adjustment).await,
             Order::HoldRestarts { restarts } => self.hold_restarts(restarts).await,
             Order::Terminal { answer } => drop(answer.send(self.terminal.clone())),
             Order::Keeper(event) => self.on_keeper(event).await,
         }
     }
 
-    fn adjust(&mut self, adjustment: Adjustment) {
-        let Adjustment { stop, restart, success, logs } = adjustment;
+    async fn adjust(&mut self, adjustment: Adjustment) {
+        let Adjustment { stop, restart, success, logs, limits } = adjustment;
         self.profile.log.set_policy(logs);
         (self.profile.stop, self.profile.restart, self.profile.success) = (stop, restart, success);
+        if std::mem::replace(&mut self.profile.limits, limits) == limits {
+            return;
+        }
+        if let Ok(command) = &mut self.command {
+            Arc::make_mut(&mut command.plan).group = limits;
+        }
+        if self.has_process()
+            && self.groups == Groups::Made
+            && let Err(error) = self.processes.limit(self.profile.id, limits).await
+        {
+            self.warn(format!("the new limits of {} are not all in force: {error}", self.profile.name));
+        }
     }
 
     fn decide(&self, request: Request) -> Decision {

@@ -5,13 +5,15 @@ use std::time::Duration;
 use nix::unistd::write;
 use toka_core::event::Usage;
 use toka_core::rpc::{TaskList, TaskSpec};
-use toka_core::{ByteSize, Coverage, Decision, EventKind, Exit, Request};
+use toka_core::{ByteSize, Coverage, Decision, EventKind, Exit, LogPolicy, Request, Restart, RestartPolicy};
 use toka_keeper::{KeeperEvent, SpawnError, Status};
+use toka_sandbox::GroupLimits;
 use tokio::net::UnixDatagram;
 use tokio::time::Instant;
 
 use crate::output::{LogPlace, LogReader};
-use crate::test_support::{Asked, ID, PID, Rig, enforcement};
+use crate::test_support::{Asked, ID, LIMITS, PID, Rig, enforcement};
+use crate::{Adjustment, StopPolicy};
 
 const OWN: Coverage = Coverage::Full;
 
@@ -143,6 +145,27 @@ async fn a_paused_agent_is_thawed_before_it_is_asked_to_stop() {
     rig.agent.ask(Request::Stop, "operator").await;
     assert!(matches!(rig.asked().await, Asked::Thaw));
     assert!(matches!(rig.asked().await, Asked::Signal(15)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_are_changed_under_it_and_in_what_is_told_of_it() {
+    let mut rig = Rig::running(|_| (), OWN).await;
+    let limits = GroupLimits { memory: 128 << 20, cpu_weight: 400, ..LIMITS };
+    let adjustment = |limits| Adjustment {
+        stop: StopPolicy { signal: 15, grace: Duration::from_secs(10) },
+        restart: Restart::with_policy(RestartPolicy::No),
+        success: Vec::new(),
+        logs: LogPolicy::default(),
+        limits,
+    };
+    rig.agent.adjust(adjustment(LIMITS));
+    rig.agent.adjust(adjustment(limits));
+    let Asked::Limit(asked) = rig.asked().await else { panic!("only what is different is asked") };
+    assert_eq!(asked, limits);
+    rig.exited(Status::Signal { signal: 9, core: false });
+    rig.gone(Usage { memory_peak: Some(99), cpu_us: None, oom_kills: 1 });
+    let limit = ByteSize::mib(128);
+    assert_eq!(exit_of(&mut rig).await, Exit::Oom { peak: Some(ByteSize(99)), limit });
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,8 @@ use crate::plan::GroupLimits;
 const CPU_PERIOD_US: u64 = 100_000;
 /// The weight that a group has when none is written: 1,024 shares of version 1.
 const USUAL_WEIGHT: u32 = 100;
+/// The same in version 1 (`cpu.shares`).
+const USUAL_SHARES: &str = "1024";
 
 /// Something that a control group would not do.
 #[derive(Debug, Error)]
@@ -66,6 +68,23 @@ pub struct Entrances {
     pub tasks: Vec<OwnedFd>,
     /// v2: the folder of the group that the child is born into.
     pub birthplace: Option<OwnedFd>,
+}
+
+/// A file of the kernel's that limits a group.
+#[derive(Debug, PartialEq, Eq)]
+struct LimitFile {
+    path: PathBuf,
+    value: String,
+    /// What is so when it cannot be written.
+    meaning: &'static str,
+}
+
+impl LimitFile {
+    /// Why it could not be written, if so.
+    fn write(&self) -> Option<String> {
+        let error = files::write(&self.path, &self.value).err()?;
+        Some(format!("{}: cannot write {}: {error}", self.meaning, self.path.display()))
+    }
 }
 
 impl Group {
@@ -175,55 +194,69 @@ impl Group {
         }
     }
 
+    /// Limits a group that was just made; what could not be limited, in words.
     fn apply(&self, limits: &GroupLimits) -> Vec<String> {
-        let mut reasons = Vec::new();
-        let mut set = |folder: &Path, file: &str, value: String, meaning: &str| {
-            let path = folder.join(file);
-            if let Err(error) = files::write(&path, &value) {
-                reasons.push(format!("{meaning}: cannot write {}: {error}", path.display()));
-            }
-        };
-        let quota = u64::from(limits.cpu_millis) * CPU_PERIOD_US / 1000;
-        match (self.kind, &self.unified) {
-            (Kind::Unified, Some(folder)) => {
-                set(folder, "memory.max", limits.memory.to_string(), "memory is not limited");
-                set(folder, "memory.swap.max", "0".into(), "swap is not limited");
-                set(folder, "cpu.max", format!("{quota} {CPU_PERIOD_US}"), "CPU is not limited");
-                set(folder, "cpu.weight", limits.cpu_weight.to_string(), "CPU has no weight");
-                set(folder, "pids.max", limits.processes.to_string(), "processes are not limited");
-                // Tasks of their own are accounted in leaves; processes may then live only in leaves.
-                set(folder, "cgroup.subtree_control", "+memory".into(), "tasks are not accounted singly");
-                if let Err(error) = make_folder(&folder.join("main")) {
-                    reasons.push(error.to_string());
-                }
-            }
-            _ => {
-                if let Some(folder) = &self.memory {
-                    set(folder, "memory.limit_in_bytes", limits.memory.to_string(), "memory is not limited");
-                    let swap = folder.join("memory.memsw.limit_in_bytes");
-                    if swap.exists() {
-                        set(
-                            folder,
-                            "memory.memsw.limit_in_bytes",
-                            limits.memory.to_string(),
-                            "swap is not limited",
-                        );
-                    }
-                }
-                if let Some(folder) = &self.cpu {
-                    set(folder, "cpu.cfs_quota_us", quota.to_string(), "CPU is not limited");
-                    if limits.cpu_weight != USUAL_WEIGHT {
-                        let shares = u64::from(limits.cpu_weight) * 1024 / u64::from(USUAL_WEIGHT);
-                        set(folder, "cpu.shares", shares.to_string(), "CPU has no weight");
-                    }
-                }
-                if let Some(folder) = &self.pids {
-                    set(folder, "pids.max", limits.processes.to_string(), "processes are not limited");
-                }
+        let files = self.limit_files(limits).into_iter();
+        // Most agents have the weight that the kernel gives a new group.
+        let mut reasons: Vec<String> = files
+            .filter(|file| !(file.path.ends_with("cpu.shares") && file.value == USUAL_SHARES))
+            .filter_map(|file| file.write())
+            .collect();
+        if let (Kind::Unified, Some(folder)) = (self.kind, &self.unified) {
+            // Tasks of their own are accounted in leaves; processes may then live only in leaves.
+            let meaning = "tasks are not accounted singly";
+            let file =
+                LimitFile { path: folder.join("cgroup.subtree_control"), value: "+memory".into(), meaning };
+            reasons.extend(file.write());
+            if let Err(error) = make_folder(&folder.join("main")) {
+                reasons.push(error.to_string());
             }
         }
         reasons.extend(self.missing().map(str::to_owned));
         reasons
+    }
+
+    /// Puts other limits in force while its processes run; what could not be changed, in words. A limit on memory may only
+    /// grow: version 1 refuses one below what is in use, and version 2 kills for it (memory.max).
+    pub fn change_limits(&self, limits: &GroupLimits) -> Vec<String> {
+        // The limit with swap is the first to grow: in version 1 it is never below that without.
+        self.limit_files(limits).iter().rev().filter_map(LimitFile::write).collect()
+    }
+
+    fn limit_files(&self, limits: &GroupLimits) -> Vec<LimitFile> {
+        let quota = u64::from(limits.cpu_millis) * CPU_PERIOD_US / 1000;
+        let memory = limits.memory.to_string();
+        let mut files = Vec::new();
+        let mut add = |folder: &Path, file: &str, value: String, meaning| {
+            files.push(LimitFile { path: folder.join(file), value, meaning });
+        };
+        let processes = limits.processes.to_string();
+        match (self.kind, &self.unified) {
+            (Kind::Unified, Some(folder)) => {
+                add(folder, "memory.max", memory, "memory is not limited");
+                add(folder, "memory.swap.max", "0".into(), "swap is not limited");
+                add(folder, "cpu.max", format!("{quota} {CPU_PERIOD_US}"), "CPU is not limited");
+                add(folder, "cpu.weight", limits.cpu_weight.to_string(), "CPU has no weight");
+                add(folder, "pids.max", processes, "processes are not limited");
+            }
+            _ => {
+                if let Some(folder) = &self.memory {
+                    add(folder, "memory.limit_in_bytes", memory.clone(), "memory is not limited");
+                    if folder.join("memory.memsw.limit_in_bytes").exists() {
+                        add(folder, "memory.memsw.limit_in_bytes", memory, "swap is not limited");
+                    }
+                }
+                if let Some(folder) = &self.cpu {
+                    let shares = u64::from(limits.cpu_weight) * 1024 / u64::from(USUAL_WEIGHT);
+                    add(folder, "cpu.cfs_quota_us", quota.to_string(), "CPU is not limited");
+                    add(folder, "cpu.shares", shares.to_string(), "CPU has no weight");
+                }
+                if let Some(folder) = &self.pids {
+                    add(folder, "pids.max", processes, "processes are not limited");
+                }
+            }
+        }
+        files
     }
 
     fn missing(&self) -> impl Iterator<Item = &'static str> {
@@ -594,6 +627,9 @@ mod tests {
         assert_eq!(read("cpu.weight"), "200");
         assert_eq!(read("pids.max"), "16");
         assert!(unified.join("main").is_dir());
+        let more = GroupLimits { memory: 2 << 20, cpu_weight: 100, ..LIMITS };
+        assert_eq!(group.change_limits(&more), Vec::<String>::new());
+        assert_eq!((read("memory.max"), read("cpu.weight")), ("2097152".to_owned(), "100".to_owned()));
     }
 
     #[test]

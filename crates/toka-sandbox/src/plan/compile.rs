@@ -508,12 +508,7 @@ impl Compiler<'_> {
             binds,
             files: if mode == SandboxMode::On { merge(files) } else { Vec::new() },
             network: input.confinement.network.value.clone(),
-            group: GroupLimits {
-                memory: limits.memory.value.0,
-                cpu_millis: limits.cpu.value.millis,
-                cpu_weight: input.confinement.priority.value.cpu_weight(),
-                processes: limits.processes.value,
-            },
+            group: GroupLimits::of(input.confinement),
             process: ProcessLimits {
                 open_files: limits.open_files.value,
                 file_size: limits.disk.as_ref().map(|disk| disk.value.0),

@@ -14,7 +14,7 @@ mod tests;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use toka_core::{Compatibility, Declared, Layer, Name, NetworkAccess, Origin, SandboxMode};
+use toka_core::{Compatibility, Confinement, Declared, Layer, Name, NetworkAccess, Origin, SandboxMode};
 
 use crate::guard::Guard;
 
@@ -210,6 +210,19 @@ pub struct GroupLimits {
     pub cpu_weight: u32,
     /// Processes and threads.
     pub processes: u32,
+}
+
+impl GroupLimits {
+    /// What a declaration says of them.
+    pub fn of(confinement: &Confinement) -> Self {
+        let limits = &confinement.limits;
+        Self {
+            memory: limits.memory.value.0,
+            cpu_millis: limits.cpu.value.millis,
+            cpu_weight: confinement.priority.value.cpu_weight(),
+            processes: limits.processes.value,
+        }
+    }
 }
 
 /// Limits of each process (setrlimit(2)).

@@ -9,6 +9,7 @@ mod dependency;
 mod lifetime;
 mod logs;
 mod objective;
+mod places;
 mod process;
 mod reporting;
 mod schedule;
