@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use toka_tests::{Document, Finished, Scene, User, as_both_users, toka_binary};
+use toka_tests::{Detached, Document, Finished, Scene, User, as_both_users, toka_binary};
 
 as_both_users!(
     a_planted_policy_or_workstream_gains_nothing,
@@ -23,6 +23,9 @@ as_both_users!(
     a_secret_is_looked_for_in_the_workspace,
     what_is_written_and_not_there_is_made_or_refused_with_its_line,
     a_saved_workstream_fails_no_start,
+    what_a_person_replaces_stays_protected_while_an_agent_runs,
+    an_agent_that_waits_for_a_replaced_file_gets_no_hold_of_it,
+    a_replaced_declaration_is_trusted_no_more,
     a_worktree_has_its_repository_and_not_its_hooks,
     what_git_would_obey_in_the_workspace_is_closed,
     a_list_of_hosts_is_refused_as_long_as_it_is_not_enforced,
@@ -305,6 +308,103 @@ fn a_saved_workstream_fails_no_start(user: User) {
     });
 }
 
+const CODER: &str = "security: {capabilities_required: [filesystem-read, filesystem-write, git-access]}";
+
+fn uncovered(detached: &Detached<'_>) -> Vec<(String, Value)> {
+    let events = detached.toka(&["events", "--json"]).stdout;
+    let events = events.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let ours = events.filter(|event| event["type"] == "agent_uncovered");
+    ours.map(|event| (event["path"].as_str().expect("a path").to_owned(), event["outcome"].clone())).collect()
+}
+
+/// As editors, git and `sed -i` do it: under another name, and then by renaming.
+fn save(scene: &Scene, path: &Path, text: &str) {
+    let beside = path.with_extension("saved");
+    scene.write(&beside, text);
+    std::fs::rename(&beside, path).expect("ours");
+}
+
+fn what_a_person_replaces_stays_protected_while_an_agent_runs(user: User) {
+    let scene = Scene::new(user);
+    git(&scene, &scene.workspace(), &["init", "-q"]);
+    let script = "until [ -e go ]; do sleep 0.02; done; for f in .git/config .git/hooks/pre-commit agents/w.yaml w.yaml; do \
+        echo evil 2>/dev/null >> $f && echo wrote $f; done; echo done; exec sleep 1000";
+    let text = "metadata: {name: other}\nspec: {process: {shell: 'true'}}\n";
+    scene.make_folder(&scene.workspace().join("agents"));
+    scene.write(&scene.workspace().join("agents/w.yaml"), text);
+    scene.write(&scene.workspace().join("w.yaml"), text);
+    let detached = scene.detach(&[Document::service("coder", script).section(CODER)]);
+    eventually("it runs", || detached.state("coder") == "running");
+    let git_dir = scene.workspace().join(".git");
+    git(&scene, &scene.workspace(), &["config", "some.key", "value"]);
+    save(&scene, &scene.workspace().join("w.yaml"), text);
+    // As a checkout of a branch without it, and back.
+    std::fs::rename(git_dir.join("hooks"), git_dir.join("old")).expect("ours");
+    scene.make_folder(&git_dir.join("hooks"));
+    let all = ["config", "hooks", "w.yaml"];
+    let renewed = |name: &str| {
+        uncovered(&detached).iter().any(|(path, outcome)| path.ends_with(name) && outcome == "renewed")
+    };
+    eventually("all is protected again", || all.iter().all(|name| renewed(name)));
+    scene.write(&scene.workspace().join("go"), "");
+    let said = || detached.toka(&["logs", "coder"]).stdout;
+    eventually("it has tried", || said().contains("done"));
+    assert!(!said().contains("wrote"), "{}", said());
+    let shown = detached.toka(&["events"]).stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(shown.contains("config while it ran") && shown.contains("is protected again"), "{shown}");
+}
+
+/// It is quick enough to open the file, or it is not: either way it has no hold of it afterwards.
+fn an_agent_that_waits_for_a_replaced_file_gets_no_hold_of_it(user: User) {
+    let scene = Scene::new(user);
+    let script = "import os, time\nheld = []\nwhile not os.path.exists('go'):\n try: held.append(os.open('w.yaml', os.O_WRONLY))\n \
+        except OSError: pass\nfor fd in held: os.write(fd, b'evil')\nprint('held', len(held), flush=True)\ntime.sleep(1000)\n";
+    scene.write(&scene.workspace().join("wait.py"), script);
+    let file = scene.workspace().join("w.yaml");
+    let text = "metadata: {name: other}\nspec: {process: {shell: 'true'}}\n";
+    scene.write(&file, text);
+    let waits =
+        Document::service("waits", "exec /usr/bin/python3 wait.py").spec("restart: \"no\"").section(WRITES);
+    let agents = [waits];
+    let detached = scene.detach(&agents);
+    eventually("it runs", || detached.state("waits") == "running");
+    for _ in 0..20 {
+        let before = uncovered(&detached).len();
+        save(&scene, &file, text);
+        eventually("it is told", || {
+            uncovered(&detached).len() > before || detached.state("waits") == "ended"
+        });
+        if detached.state("waits") == "ended" {
+            break;
+        }
+    }
+    scene.write(&scene.workspace().join("go"), "");
+    let said = || detached.toka(&["logs", "waits"]).stdout;
+    eventually("it has tried", || said().contains("held 0") || detached.state("waits") == "ended");
+    assert!(!said().contains("held") || said().contains("held 0"), "{}", said());
+    assert_eq!(std::fs::read_to_string(&file).expect("there"), text);
+}
+
+fn a_replaced_declaration_is_trusted_no_more(user: User) {
+    let scene = Scene::new(user).env("SOME_KEY", "hush");
+    let text = "metadata: {name: keyed}\nspec: {process: {shell: 'true'}, secrets: {k: {env: SOME_KEY}}}\n";
+    let agents = scene.workspace().join("agents");
+    scene.make_folder(&agents);
+    let file = agents.join("keyed.yaml");
+    scene.write(&file, text);
+    exit_code_of(&typed(&scene, &["trust", "--yes"]), 0);
+    exit_code_of(&typed(&scene, &["run", "agents"]), 0);
+    let detached = scene.detach(&[Document::service("coder", "exec sleep 1000").section(WRITES)]);
+    eventually("it runs", || detached.state("coder") == "running");
+    std::fs::rename(&agents, scene.workspace().join("elsewhere")).expect("ours");
+    let told = || detached.toka(&["events"]).stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    eventually("it is told", || told().contains("what keyed was trusted with does not count any more"));
+    std::fs::rename(scene.workspace().join("elsewhere"), &agents).expect("ours");
+    drop(detached);
+    let refused = typed(&scene, &["run", "agents"]);
+    exit_code_of(&refused, 77);
+}
+
 /// Runs git in a folder of the scene, as its user.
 fn git(scene: &Scene, folder: &Path, words: &[&str]) -> Finished {
     let mut line = vec!["git".to_owned(), "-C".to_owned(), folder.display().to_string()];
@@ -387,6 +487,14 @@ fn what_git_would_obey_in_the_workspace_is_closed(user: User) {
     exit_code_of(&other.toka_run(&[makes("")], &[]), 0);
     assert!(other.workspace().join(".git").symlink_metadata().is_err());
     exit_code_of(&other.toka_run(&[makes(", git-init")], &[]), 77);
+
+    // Nor is one without `.git`, which git takes the directory itself for.
+    let bare = Scene::new(user);
+    let script = "mkdir objects refs && echo 'ref: refs/heads/main' > HEAD && \
+        printf '[core]\\nbare = false\\nworktree = .\\nfsmonitor = \"touch pwned; false\"\\n' > config";
+    exit_code_of(&bare.toka_run(&[Document::shell("maker", script).section(WRITES)], &[]), 0);
+    git(&bare, &bare.workspace(), &["status"]);
+    assert!(!bare.workspace().join("pwned").exists() && !bare.workspace().join("HEAD").exists());
 }
 
 fn a_planted_agent_of_a_trusted_name_is_another(user: User) {

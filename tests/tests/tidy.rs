@@ -78,6 +78,7 @@ const OPENERS: &[(&str, Opens)] = &[
     ("crates/toka-sandbox/src/cgroup/", Opens::Kernel),
     ("crates/toka-sandbox/src/confine.rs", Opens::Kernel),
     ("crates/toka-sandbox/src/host.rs", Opens::Kernel),
+    ("crates/toka-sandbox/src/renewal.rs", Opens::Kernel),
     ("crates/toka-sandbox/src/namespace.rs", Opens::Kernel),
     ("crates/toka-store/src/aside.rs", Opens::State),
 ];

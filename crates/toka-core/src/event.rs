@@ -2,6 +2,7 @@
 //! programs rely on them.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,39 @@ pub struct Event {
     /// What happened.
     #[serde(flatten)]
     pub kind: EventKind,
+}
+
+/// What became of the protection of a path that was replaced from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProtectionOutcome {
+    /// It is protected again, and no process of the agent has hold of it.
+    Renewed,
+    /// There is nothing there now; it is looked for, and protected when it is there again.
+    Absent,
+    /// It could not be protected again: the agent is killed.
+    Lost {
+        /// Why, in words.
+        reason: String,
+    },
+}
+
+/// What happened to a protected path under a running agent, and what to do about it; to be escaped before a terminal.
+pub fn uncovered(path: &Path, outcome: &ProtectionOutcome) -> String {
+    let (path, who) = (path.display(), "a process outside of its sandbox");
+    match outcome {
+        ProtectionOutcome::Renewed => format!(
+            "{who} replaced {path} while it ran; {path} is protected again, but look at what is in it before you use it"
+        ),
+        ProtectionOutcome::Absent => format!(
+            "{who} removed {path} while it ran; should {path} come back, it is protected again, but look at what is in it before \
+             you use it"
+        ),
+        ProtectionOutcome::Lost { reason } => format!(
+            "{who} replaced {path} while it ran, and {path} cannot be protected again ({reason}), so it is killed; look at what is \
+             in {path} before you use it"
+        ),
+    }
 }
 
 /// What an agent used, from its control groups; absent where the host does not tell.
@@ -285,6 +319,14 @@ pub enum EventKind {
     AgentRecovered {
         /// How long there was none, in milliseconds, by the last look that found none.
         quiet_ms: u64,
+    },
+    /// A process outside of its sandbox replaced or removed a path that the agent must not change, while it ran. The kernel lifts a mount over
+    /// a name then, so that the agent could change it until the mount was put back.
+    AgentUncovered {
+        /// The path.
+        path: PathBuf,
+        /// What became of its protection.
+        outcome: ProtectionOutcome,
     },
     /// The kernel has killed processes of it for memory, and it lives on. Told soon after the first, and then at longer and
     /// longer intervals; its end tells the whole number again.

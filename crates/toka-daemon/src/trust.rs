@@ -127,6 +127,26 @@ impl TrustStore {
         }
     }
 
+    /// Forgets the demands of agents that are declared in the file `path` or below the directory `path`: somebody replaced it
+    /// while an agent that could write there ran. Those that are forgotten, if there was anything.
+    ///
+    /// # Errors
+    /// When the record cannot be read or written.
+    pub fn withdraw(&self, workspace: &Path, path: &Path) -> io::Result<Vec<AgentName>> {
+        let Some(mut record) = self.read(workspace)? else { return Ok(Vec::new()) };
+        let concerned = record.files.iter().filter(|(_, file)| file.starts_with(path));
+        let agents: Vec<AgentName> = concerned.map(|(agent, _)| agent.clone()).collect();
+        if agents.is_empty() {
+            return Ok(agents);
+        }
+        for agent in &agents {
+            record.files.remove(agent);
+            record.agents.remove(agent);
+        }
+        self.write(&record)?;
+        Ok(agents)
+    }
+
     /// Every record, in the order of the workspaces. One that cannot be read is left out.
     ///
     /// # Errors
@@ -217,5 +237,21 @@ mod tests {
         std::fs::rename(&path, &real).expect("ours");
         symlink(&real, &path).expect("a link");
         store.read(Path::new("/a/app")).expect_err("a link");
+    }
+
+    #[test]
+    fn what_lies_at_a_path_is_trusted_no_more() {
+        let state = tempfile::tempdir().expect("a folder");
+        let (store, workspace) = (TrustStore::of(state.path()), Path::new("/a/app"));
+        let withdraw = |path: &str| store.withdraw(workspace, Path::new(path)).expect("room").len();
+        assert_eq!(withdraw("/a/app/agents"), 0, "there is no record");
+        store.write(&record("/a/app")).expect("room");
+        assert_eq!(withdraw("/a/app/agents/deploy"), 0);
+        assert_eq!(withdraw("/a/app/agents/deploy.yaml"), 1);
+        assert_eq!(withdraw("/a/app/agents/deploy.yaml"), 0);
+        store.write(&record("/a/app")).expect("room");
+        assert_eq!(withdraw("/a/app/agents"), 1);
+        let left = store.read(workspace).expect("a record").expect("still");
+        assert!(left.agents.is_empty() && left.policy.is_some());
     }
 }

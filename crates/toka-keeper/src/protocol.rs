@@ -2,15 +2,16 @@
 //! that started it, and meets newer ones.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use toka_core::event::Usage;
-use toka_core::{Enforcement, Name, Resources, TerminalSize};
+use toka_core::{Enforcement, Name, ProtectionOutcome, Resources, TerminalSize};
 use toka_sandbox::guard::Guard;
 use toka_sandbox::namespace::Family;
-use toka_sandbox::{GroupLimits, PrepareError, Program, SandboxPlan, StepError};
+use toka_sandbox::{Bind, GroupLimits, PrepareError, Program, SandboxPlan, StepError};
 
 /// The version of these messages. 1: a keeper that ends with its daemon. 2: one that may listen for the next. 3: one that
 /// starts processes on terminals, and such that read.
@@ -160,6 +161,9 @@ pub struct Orphan {
     /// Paths that must not be there when it has ended ([`toka_sandbox::guard`]).
     #[serde(default)]
     pub guards: Vec<Guard>,
+    /// Its mounts that lie within others ([`toka_sandbox::renewal`]).
+    #[serde(default)]
+    pub inner_binds: Vec<Bind>,
     /// What confines it.
     #[serde(default)]
     pub enforcement: Enforcement,
@@ -193,6 +197,7 @@ impl Orphan {
             stop_signal: entry.stop_signal,
             grace: entry.grace,
             guards: entry.guards.clone(),
+            inner_binds: entry.inner_binds.clone(),
             shares_network: entry.shares_network,
             enforcement: entry.enforcement.clone(),
             status,
@@ -282,6 +287,8 @@ pub(crate) enum Body {
     Notice { id: ProcessId, text: String },
     /// News: the kernel has killed processes of it for memory, so many in all, and it lives on.
     OomKilled { id: ProcessId, kills: u64 },
+    /// News: somebody has replaced or removed what it must not change, while it ran.
+    Uncovered { id: ProcessId, path: PathBuf, outcome: ProtectionOutcome },
     /// News: its group is empty and removed.
     Gone { id: ProcessId, usage: Usage },
     /// News, and the last: another daemon has taken over.
@@ -335,6 +342,9 @@ pub struct Entry {
     /// Paths that must not be there when it has ended.
     #[serde(default)]
     pub guards: Vec<Guard>,
+    /// Its mounts that lie within others.
+    #[serde(default)]
+    pub inner_binds: Vec<Bind>,
     /// Whether it shares its network with others of the project.
     #[serde(default)]
     pub shares_network: bool,

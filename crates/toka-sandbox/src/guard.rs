@@ -55,9 +55,17 @@ impl Guard {
         let changed = self.links.iter().filter(|(path, target)| {
             root.kind(path).is_some() && root.link(path).ok().as_ref() != Some(target)
         });
-        let planted = self.workstreams.iter().flat_map(|known| new_workstreams(&root, known));
-        let found = appeared.cloned().chain(changed.map(|(path, _)| path.clone())).chain(planted);
-        found.map(|path| self.set_aside(&root, &path, agent)).collect()
+        let planted =
+            self.workstreams.as_ref().map(|known| new_workstreams(&root, known)).unwrap_or_default();
+        let found = appeared.cloned().chain(changed.map(|(path, _)| path.clone())).chain(planted.found);
+        let said = found.map(|path| self.set_aside(&root, &path, agent));
+        let missed = planted.missed.map(|why| {
+            format!(
+                "not all that {agent} made in {} was looked at ({why}); look for workstreams among it before you run Toka there",
+                self.root.display()
+            )
+        });
+        said.chain(missed).collect()
     }
 
     fn set_aside(&self, root: &Directory, path: &Path, agent: &Name) -> String {
@@ -77,13 +85,27 @@ impl Guard {
     }
 }
 
+/// Workstream files that were found, and why there may be more.
+#[derive(Default)]
+struct Planted {
+    found: Vec<PathBuf>,
+    missed: Option<String>,
+}
+
 /// Workstream files right in a directory, as a command without a path would take them, that are not known.
-fn new_workstreams(root: &Directory, known: &[PathBuf]) -> Vec<PathBuf> {
-    let entries = root.entries(MAX_NAMES).unwrap_or_default();
+fn new_workstreams(root: &Directory, known: &[PathBuf]) -> Planted {
+    let entries = match root.entries(MAX_NAMES) {
+        Ok(entries) => entries,
+        Err(error) => return Planted { found: Vec::new(), missed: Some(error.to_string()) },
+    };
+    let too_many = (entries.len() == MAX_NAMES).then(|| format!("more than {MAX_NAMES} names"));
     let names = entries.into_iter().map(|(name, _)| name);
     let yaml = names.filter(|name| is_yaml_name(name.as_encoded_bytes())).map(PathBuf::from);
-    let unknown = yaml.filter(|name| !known.contains(name)).take(MAX_SNIFFED);
-    unknown.filter(|name| is_workstream(root, name)).collect()
+    let mut unknown: Vec<PathBuf> = yaml.filter(|name| !known.contains(name)).collect();
+    let too_many_yaml = (unknown.len() > MAX_SNIFFED).then(|| format!("{} new YAML files", unknown.len()));
+    unknown.truncate(MAX_SNIFFED);
+    unknown.retain(|name| is_workstream(root, name));
+    Planted { found: unknown, missed: too_many.or(too_many_yaml) }
 }
 
 /// Whether a file would be taken for a workstream. A link would be followed then, so it counts as one, and so does a pipe or a
@@ -103,7 +125,7 @@ pub(crate) fn is_workstream(root: &Directory, name: &Path) -> bool {
 /// The workstream files right in a workspace, whatever they are called: names below it.
 pub fn workstreams_in(workspace: &Path) -> Vec<PathBuf> {
     let Ok(root) = Directory::open(workspace) else { return Vec::new() };
-    let mut found = new_workstreams(&root, &[]);
+    let mut found = new_workstreams(&root, &[]).found;
     found.retain(|name| root.link(name).is_err());
     found.sort();
     found
@@ -177,6 +199,19 @@ mod tests {
         let left = names(root);
         assert!(left.contains(".git.from-web-") && left.contains("agents.from-web-"), "{left}");
         assert!(!root.join("agents").exists() && !root.join(".git").exists());
+    }
+
+    #[test]
+    fn what_lies_among_many_is_told_where_it_is_not_found() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for number in 0..=MAX_SNIFFED {
+            fs::write(folder.path().join(format!("c{number}.yaml")), "services: {}").expect("room");
+        }
+        let said = sweep(&[guard(folder.path())], &agent());
+        assert!(
+            said[0].contains("not all that web made") && said[0].contains("1001 new YAML files"),
+            "{said:?}"
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod mounts;
 pub mod namespace;
 mod places;
 pub mod plan;
+pub mod renewal;
 mod report;
 pub mod repository;
 mod seccomp;
@@ -24,7 +25,8 @@ pub use cgroup::{Cgroups, Group, OomWatch};
 pub use confine::{Birth, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams};
 pub use host::HostFacts;
 pub use plan::{
-    AgentFolders, CompileError, CompileInput, GroupLimits, Links, Need, PathRule, Right, Rule, SandboxPlan,
+    AgentFolders, Bind, CompileError, CompileInput, GroupLimits, Links, Need, PathRule, Right, Rule,
+    SandboxPlan,
 };
 pub use report::{LANDLOCK_IN_FULL, lacking};
 pub use repository::Repository;

@@ -175,6 +175,17 @@ impl Opened {
     }
 }
 
+/// In a child that has entered an agent's namespaces: attaches one of its binds once more.
+pub(crate) fn attach_again(bind: &Bind, binds: &[Bind]) -> io::Result<()> {
+    let tree = match &bind.source {
+        Some(source) => open_source(source, attributes(bind, source)),
+        None => cover(bind, binds),
+    };
+    let tree = tree.map_err(|error| error.source)?;
+    let target = sys::open_without_links(&sys::c_path(&bind.target)?)?;
+    sys::attach_mount_at(tree.as_fd(), target.as_fd())
+}
+
 fn is_missing(tried: &io::Result<()>) -> bool {
     tried.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use toka_core::event::killed_for_memory;
+use toka_core::event::{killed_for_memory, uncovered};
 use toka_core::units::format_duration;
 use toka_core::watchdog::Stage;
 use toka_core::{AgentName, ByteSize, Event, EventKind, Exit};
@@ -253,6 +253,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         EventKind::AgentHint { wrote, why } => {
             (format!("hint: it wrote “{}”: {}", safe(wrote), safe(why)), palette.warn)
         }
+        EventKind::AgentUncovered { path, outcome } => (safe(&uncovered(path, outcome)), palette.warn),
         EventKind::AgentOomKilled { kills } => (killed_for_memory(*kills), palette.warn),
         EventKind::AgentBlocked { by, why } => (super::table::blocked(by, why.as_deref()), palette.warn),
         EventKind::ExecStarted { argv, by, uid, .. } => {

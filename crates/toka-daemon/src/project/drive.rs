@@ -1,5 +1,6 @@
 //! The loop of a run: one event or order after the other, and after each what the orchestration says.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tracing::Instrument as _;
 use super::handle::Order;
 use super::member::Member;
 use super::{Parting, Project};
+use crate::trust::TrustStore;
 use crate::{RunSummary, secrets};
 
 /// How long the keeper may take to end once every agent has.
@@ -216,6 +218,9 @@ impl Project {
         if let EventKind::KeeperSucceeded { .. } = event.kind {
             self.entrust_again();
         }
+        if let EventKind::AgentUncovered { path, .. } = &event.kind {
+            self.withdraw_trust(path.clone());
+        }
         if let Some(agent) = &event.agent {
             if let EventKind::AgentRequeued { .. } = event.kind {
                 self.hear_requeued(agent);
@@ -228,6 +233,31 @@ impl Project {
             }
         }
         self.moved.send_replace(event.seq);
+    }
+
+    /// What a person trusted may have become another's words: the agents that are declared there ask again.
+    fn withdraw_trust(&self, path: PathBuf) {
+        let folders = &self.ground.folders;
+        let (store, workspace) = (TrustStore::of(&folders.state_dir), folders.workspace.clone());
+        let journal = Arc::clone(&self.journal);
+        tokio::task::spawn_blocking(move || {
+            let shown = path.display();
+            let message = match store.withdraw(&workspace, &path) {
+                Ok(agents) if agents.is_empty() => return,
+                Ok(agents) => {
+                    let names = agents.iter().map(AgentName::as_str).collect::<Vec<_>>().join(", ");
+                    format!(
+                        "{shown} was replaced while an agent that may write beside it ran: what {names} was trusted with does \
+                         not count any more; look at the file, then type `toka trust`"
+                    )
+                }
+                Err(error) => format!(
+                    "{shown} was replaced while an agent that may write beside it ran, and what its agents are trusted with \
+                     cannot be withdrawn ({error}): look at the file before you use it"
+                ),
+            };
+            drop(journal.record(None, EventKind::Warning { message }));
+        });
     }
 
     fn learn(&mut self, agent: &AgentName, kind: &EventKind) {

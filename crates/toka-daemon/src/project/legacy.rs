@@ -11,6 +11,7 @@ use toka_core::{AgentName, AgentState, EventKind, Name, Origin, ProjectName, Run
 use toka_keeper::protocol::Entry;
 use toka_keeper::{Attached, Keeper, KeeperEvent, KeeperOptions, Orphan, ProcessId, kill_groups, start_time};
 use toka_sandbox::cgroup::Layout;
+use toka_sandbox::renewal::inner_binds;
 use toka_sandbox::{Cgroups, Group};
 use toka_store::{Filter, Reader};
 use tokio::sync::mpsc;
@@ -90,6 +91,7 @@ pub(super) fn orphans(examined: &[Examined], recalled: &Recalled, folders: &Proj
             }
             let plan = admitted.as_ref().ok().map(|it| &it.command.plan);
             let shares_network = plan.is_some_and(|plan| plan.network == toka_core::NetworkAccess::Project);
+            let inner_binds = plan.map_or_else(Vec::new, |plan| inner_binds(&plan.binds));
             let guards = admitted.as_ref().map_or_else(|_| Vec::new(), |it| it.command.plan.guards.clone());
             Some(Orphan {
                 id,
@@ -102,6 +104,7 @@ pub(super) fn orphans(examined: &[Examined], recalled: &Recalled, folders: &Proj
                 stop_signal: agent.stop.signal,
                 grace: agent.stop.grace_period,
                 guards,
+                inner_binds,
                 shares_network,
                 enforcement: status.enforcement.as_deref().cloned().unwrap_or_default(),
                 status: None,

@@ -124,6 +124,7 @@ fn is_change(kind: &EventKind) -> bool {
             | EventKind::AgentSpinning { .. }
             | EventKind::AgentRecovered { .. }
             | EventKind::AgentOomKilled { .. }
+            | EventKind::AgentUncovered { .. }
     )
 }
 

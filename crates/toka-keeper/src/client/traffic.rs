@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use toka_core::ProtectionOutcome;
 use toka_core::event::Usage;
 use toka_sandbox::Cgroups;
 use toka_sandbox::cgroup::Layout;
@@ -45,6 +46,15 @@ pub enum KeeperEvent {
         id: ProcessId,
         /// How many in this life, those that were told before among them.
         kills: u64,
+    },
+    /// Somebody has replaced or removed what it must not change, while it ran.
+    Uncovered {
+        /// Which.
+        id: ProcessId,
+        /// The path.
+        path: PathBuf,
+        /// What became of its protection.
+        outcome: ProtectionOutcome,
     },
     /// Its group is empty and removed: the last word about it, always after `Exited`. A keeper that listens for the next
     /// daemon tells all three again to that, unless they were settled ([`crate::Keeper::settle`]).
@@ -272,6 +282,7 @@ impl Shared {
                 }
                 KeeperEvent::OomKilled { id, kills }
             }
+            Body::Uncovered { id, path, outcome } => KeeperEvent::Uncovered { id, path, outcome },
             Body::Gone { id, usage } => {
                 self.roster().remove(&id);
                 KeeperEvent::Gone { id, usage }

@@ -14,6 +14,7 @@ use toka_core::event::Usage;
 use toka_core::{Enforcement, Name};
 use toka_sandbox::guard::{self, Guard};
 use toka_sandbox::init::read_status;
+use toka_sandbox::renewal;
 use toka_sandbox::sys::{self, Arguments};
 use toka_sandbox::{
     Birth, Group, GroupLimits, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams,
@@ -25,6 +26,7 @@ use super::number;
 use super::oom::Told;
 use super::peer::Caller;
 use super::pipes::{self, Readers};
+use super::renewal::Protection;
 use super::terminal::OwnTerminal;
 use crate::busy;
 use crate::protocol::{self, Body, Entry, Launch, Orphan, ProcessId, StartError, State, Status};
@@ -67,6 +69,7 @@ pub(super) struct Child {
     /// What a person should know about what it left.
     pub(super) notices: Vec<String>,
     guards: Vec<Guard>,
+    pub(super) protection: Protection,
     /// Whether it shares its network with others of the project.
     shares_network: bool,
     /// Where the true status comes from when the forked process only stands before the agent.
@@ -158,6 +161,7 @@ impl Child {
             // Of what runs beside an agent, the agent's own end takes care.
             shares_network: launch.plan.network == toka_core::NetworkAccess::Project,
             guards: if host.is_none() { launch.plan.guards.clone() } else { Vec::new() },
+            protection: Protection::of(renewal::inner_binds(&launch.plan.binds)),
             beside: launch.beside,
             oom: Told::default(),
             forgotten_kills: 0,
@@ -204,6 +208,7 @@ impl Child {
             project: orphan.project.to_string(),
             agent: orphan.agent.clone(),
             guards: orphan.guards.clone(),
+            protection: Protection::of(orphan.inner_binds.clone()),
             shares_network: orphan.shares_network,
             beside: orphan.beside,
             oom: Told::until(orphan.oom_kills),
@@ -320,6 +325,7 @@ impl Child {
             stop_signal: self.stop_signal,
             grace: self.grace,
             guards: self.guards.clone(),
+            inner_binds: self.protection.binds.clone(),
             shares_network: self.shares_network,
             notification_fd: self.notification_fd,
             oom_kills: self.oom.kills(),
@@ -457,6 +463,11 @@ impl Child {
             Birth::Sharing | Birth::Copied => Some(self.pid),
             Birth::InNamespaces => self.on_host(2),
         }
+    }
+
+    /// Whether it was frozen because somebody asked for that.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.freezer == Freezer::Frozen
     }
 
     /// Whether its main process executes its program.

@@ -13,6 +13,7 @@ mod past;
 mod peer;
 mod peers;
 mod pipes;
+mod renewal;
 mod terminal;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -28,6 +29,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
+use toka_sandbox::renewal::Replacements;
 use toka_sandbox::{Birth, Cgroups, HostFacts, OomWatch, Preparer, sys};
 
 use crate::protocol::{Body, ProcessId, Status};
@@ -51,11 +53,14 @@ enum Wake {
     Watch(ProcessId),
     /// The kernel may have killed for memory.
     Memory,
+    /// A name was replaced that some agent must not change.
+    Names,
 }
 
 const SIGNALS: u64 = u64::MAX;
 const GUESTS: u64 = u64::MAX - 1;
 const MEMORY: u64 = u64::MAX - 2;
+const NAMES: u64 = u64::MAX - 3;
 /// Marks the number of a connection.
 const PEER: u64 = 1 << 63;
 /// Marks the number of an adopted process; without a mark it is that of a start under way.
@@ -133,6 +138,10 @@ struct Server {
     /// There where memory is counted per group.
     oom: Option<OomWatch>,
     looks: Looks,
+    /// Tells when a name is replaced that some agent must not change.
+    replacements: Option<Replacements>,
+    /// When to look for names that were removed.
+    next_look_for_names: Option<Instant>,
 }
 
 impl Server {
@@ -163,8 +172,11 @@ impl Server {
             uncollected: BTreeMap::new(),
             oom: None,
             looks: Looks::default(),
+            replacements: None,
+            next_look_for_names: None,
         };
         server.begin_memory_watch();
+        server.begin_watch_of_names();
         Ok(server)
     }
 
@@ -183,6 +195,7 @@ impl Server {
                     Wake::Report(id) => self.on_report(id),
                     Wake::Watch(id) => self.on_watch(id),
                     Wake::Memory => self.on_memory(),
+                    Wake::Names => self.on_names(),
                 }
             }
             self.on_time();
@@ -201,8 +214,8 @@ impl Server {
         }
     }
 
-    /// When to wake up although nothing happens: only while groups are being emptied or agents stopped, or when kills for
-    /// memory are to be told.
+    /// When to wake up although nothing happens: only while groups are being emptied or agents stopped, when kills for
+    /// memory are to be told, or names that were removed are looked for.
     fn next_wake(&self) -> EpollTimeout {
         let now = Instant::now();
         let waits = !self.draining.is_empty() || !self.uncollected.is_empty();
@@ -212,7 +225,8 @@ impl Server {
             Stage::Ending => self.children.values().filter_map(|child| child.time_left(now)).min(),
         };
         let looks = self.daemon.and_then(|_| self.looks.time_left(now));
-        let next = draining.into_iter().chain(deadline).chain(looks).min();
+        let names = self.next_look_for_names.map(|due| due.saturating_duration_since(now));
+        let next = draining.into_iter().chain(deadline).chain(looks).chain(names).min();
         next.and_then(|wait| EpollTimeout::try_from(wait + Duration::from_millis(1)).ok())
             .unwrap_or(EpollTimeout::NONE)
     }
@@ -292,6 +306,7 @@ impl Server {
                     // It runs all the same; the pipes can be handed back later.
                     Err(_) => self.answer(caller, body, Vec::new()),
                 }
+                self.watch_names_of(id);
                 if let Some(status) = early {
                     self.tell(Body::Exited { id, status });
                 }
@@ -314,6 +329,7 @@ impl Server {
         self.hear_of_collected();
         self.let_go();
         self.tell_kills(Instant::now());
+        self.look_for_names(Instant::now());
     }
 
     /// Lets go of every child whose main process has ended and whose group is empty.
@@ -359,6 +375,7 @@ fn wake_of(data: u64) -> Wake {
         SIGNALS => Wake::Signals,
         GUESTS => Wake::Guests,
         MEMORY => Wake::Memory,
+        NAMES => Wake::Names,
         number if number & PEER != 0 => Wake::Peer(number & !PEER),
         id if id & WATCH != 0 => Wake::Watch(ProcessId(id & !WATCH)),
         id => Wake::Report(ProcessId(id)),

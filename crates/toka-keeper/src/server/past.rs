@@ -50,6 +50,7 @@ impl Over {
             stop_signal: launch.stop_signal,
             grace: launch.grace,
             guards: Vec::new(),
+            inner_binds: Vec::new(),
             shares_network: false,
             notification_fd: launch.notification_fd,
             oom_kills: 0,

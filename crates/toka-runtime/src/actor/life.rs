@@ -326,6 +326,9 @@ impl<P: Processes> Actor<P> {
                     self.emit(EventKind::AgentOomKilled { kills }).await;
                 }
             }
+            KeeperEvent::Uncovered { path, outcome, .. } => {
+                self.emit(EventKind::AgentUncovered { path, outcome }).await;
+            }
             KeeperEvent::Gone { usage, .. } => self.gone(usage).await,
             KeeperEvent::Closed if self.is_winding_up() => self.call_off_hooks(),
             KeeperEvent::Closed if self.state.is_alive() => {

@@ -104,7 +104,11 @@ impl Compiler<'_> {
             Guard { root: workspace.clone(), absent: below(workspace), links: Vec::new(), workstreams: None };
         let dot_git = PathBuf::from(".git");
         match &repository.dot_git {
-            DotGit::Absent if is_wide && !self.has(&Capability::GitInit) => own.absent.push(dot_git),
+            DotGit::Absent if is_wide && !self.has(&Capability::GitInit) => {
+                own.absent.push(dot_git);
+                // With `objects` and `refs` beside it the directory itself is a repository (gitrepository-layout(5)).
+                own.absent.extend(Some(PathBuf::from("HEAD")).filter(|head| !workspace.join(head).exists()));
+            }
             DotGit::Link(target) if is_wide => own.links.push((dot_git, target.clone())),
             _ => {}
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use toka_core::capability::Policy;
 use toka_core::demand::{Ground, demands, refused};
-use toka_core::event::killed_for_memory;
+use toka_core::event::{killed_for_memory, uncovered};
 use toka_core::{Capability, Enforcement, ExitCode, Name};
 use toka_daemon::folders::group_name;
 use toka_keeper::{
@@ -28,6 +28,7 @@ use super::unexecuted::Unexecuted;
 use crate::commands::folders;
 use crate::failure::{self, Failure};
 use crate::terminal::out;
+use crate::terminal::text::safe;
 
 /// What of the options is about a sandbox of its own.
 #[derive(Debug, clap::Args)]
@@ -246,6 +247,9 @@ async fn supervise(launch: Launch, leftovers: Vec<PathBuf>) -> anyhow::Result<En
                 Some(KeeperEvent::Exited { status, .. }) => ended = Some(status),
                 Some(KeeperEvent::Notice { text, .. }) => eprintln!("toka: {text}"),
                 Some(KeeperEvent::OomKilled { kills, .. }) => eprintln!("toka: {}", killed_for_memory(kills)),
+                Some(KeeperEvent::Uncovered { path, outcome, .. }) => {
+                    eprintln!("toka: {}", safe(&uncovered(&path, &outcome)));
+                }
                 Some(KeeperEvent::Gone { .. }) => break,
                 Some(KeeperEvent::Closed | KeeperEvent::Replaced | KeeperEvent::Succeeded { .. }) | None => anyhow::bail!("the keeper is gone"),
             },

@@ -1,0 +1,175 @@
+//! Mounts over names that an agent must not change, put back when somebody outside has replaced such a name
+//! ([`toka_sandbox::renewal`]). Meanwhile the agent stands still; one that was quick enough to get hold of the file is killed.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use toka_core::{Coverage, Layer, ProtectionOutcome};
+use toka_sandbox::Bind;
+use toka_sandbox::renewal::{self, Replacements};
+
+use super::child::Child;
+use super::{NAMES, Server};
+use crate::protocol::{Body, ProcessId};
+
+/// How often it is looked whether a name is there again that was removed: nothing tells of that.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a group may take to freeze, and between two looks whether it has.
+const FROZEN_WITHIN: Duration = Duration::from_millis(20);
+const FREEZE_INTERVAL: Duration = Duration::from_micros(200);
+
+/// What narrows the view of one process.
+#[derive(Debug, Default)]
+pub(super) struct Protection {
+    /// Its mounts that lie within others.
+    pub(super) binds: Vec<Bind>,
+    /// Names that were removed, and are not there again.
+    absent: BTreeSet<PathBuf>,
+}
+
+impl Protection {
+    pub(super) fn of(binds: Vec<Bind>) -> Self {
+        Self { binds, ..Self::default() }
+    }
+}
+
+impl Server {
+    /// Makes the watch. Without one, what is replaced is open to agents that run.
+    pub(super) fn begin_watch_of_names(&mut self) {
+        let Ok(replacements) = Replacements::new() else { return };
+        if self.epoll.add(replacements.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, NAMES)).is_ok() {
+            self.replacements = Some(replacements);
+        }
+    }
+
+    /// From now on we are woken when a name is replaced that the process must not change.
+    pub(super) fn watch_names_of(&mut self, id: ProcessId) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        if child.protection.binds.is_empty() || child.enforcement.coverage(Layer::Mounts) != Coverage::Full {
+            child.protection.binds.clear();
+            return;
+        }
+        let failed = match &mut self.replacements {
+            Some(replacements) => watch_all(replacements, &child.protection.binds),
+            None => Some(io::Error::from(io::ErrorKind::Unsupported)),
+        };
+        if let Some(error) = failed {
+            let text = format!(
+                "it is not noticed when somebody replaces what {} must not change: {error}",
+                child.agent
+            );
+            let id = child.beside.unwrap_or(id);
+            self.tell(Body::Notice { id, text });
+        }
+        // What was replaced between its start and now was told to nobody.
+        self.renew_mounts_of(id);
+    }
+
+    /// Something was replaced.
+    pub(super) fn on_names(&mut self) {
+        let Some(replacements) = &mut self.replacements else { return };
+        let paths = replacements.take();
+        let concerned =
+            |child: &Child| child.protection.binds.iter().any(|bind| paths.contains(&bind.target));
+        let concerned: Vec<ProcessId> =
+            self.children.iter().filter(|(_, child)| concerned(child)).map(|(id, _)| *id).collect();
+        concerned.into_iter().for_each(|id| self.renew_mounts_of(id));
+    }
+
+    fn renew_mounts_of(&mut self, id: ProcessId) {
+        let Some(child) = self.children.get_mut(&id).filter(|child| child.is_running()) else { return };
+        let agent = child.beside.unwrap_or(id);
+        let outcomes = put_back(child);
+        if let Some(replacements) = &mut self.replacements {
+            // Those that are not there are looked for.
+            let _ = watch_all(replacements, &child.protection.binds);
+        }
+        if !child.protection.absent.is_empty() {
+            self.next_look_for_names = Some(Instant::now() + LOOK_INTERVAL);
+        }
+        for (path, outcome) in outcomes {
+            self.tell(Body::Uncovered { id: agent, path, outcome });
+        }
+    }
+
+    /// Looks again for names that were removed.
+    pub(super) fn look_for_names(&mut self, now: Instant) {
+        if self.next_look_for_names.is_none_or(|due| now < due) {
+            return;
+        }
+        self.next_look_for_names = None;
+        let waiting = self.children.iter().filter(|(_, child)| !child.protection.absent.is_empty());
+        let waiting: Vec<ProcessId> = waiting.map(|(id, _)| *id).collect();
+        waiting.into_iter().for_each(|id| self.renew_mounts_of(id));
+    }
+}
+
+/// Mounts again what is lacking; what is to be told of it.
+fn put_back(child: &mut Child) -> Vec<(PathBuf, ProtectionOutcome)> {
+    let others = child.group.processes().unwrap_or_default();
+    let Some(pid) = others.first().copied().or_else(|| child.inside()) else { return Vec::new() };
+    let Ok(lacking) = renewal::lacking(pid, &child.protection.binds) else { return Vec::new() };
+    if lacking.is_empty() {
+        return Vec::new();
+    }
+    let freezes = !child.is_frozen() && child.group.freeze().is_ok();
+    if freezes {
+        await_freeze(child);
+    }
+    let renewed = renewal::renew(pid, &lacking, &child.protection.binds);
+    let processes = child.group.processes().unwrap_or_else(|| vec![pid]);
+    let outcomes = lacking.iter().enumerate().filter_map(|(at, bind)| {
+        let outcome = match &renewed {
+            Ok(outcomes) => outcomes[at].as_ref().copied(),
+            Err(error) => Err(error),
+        };
+        let outcome = outcome_of(outcome, || renewal::writer_of(&bind.target, &processes));
+        let is_news = match outcome {
+            ProtectionOutcome::Absent => child.protection.absent.insert(bind.target.clone()),
+            ProtectionOutcome::Renewed | ProtectionOutcome::Lost { .. } => {
+                child.protection.absent.remove(&bind.target);
+                true
+            }
+        };
+        is_news.then(|| (bind.target.clone(), outcome))
+    });
+    let outcomes: Vec<_> = outcomes.collect();
+    if outcomes.iter().any(|(_, outcome)| matches!(outcome, ProtectionOutcome::Lost { .. })) {
+        // Without its walls nothing runs.
+        let _ = child.kill();
+    }
+    if freezes {
+        let _ = child.group.thaw();
+    }
+    outcomes
+}
+
+/// Watches what is there; the first error of another kind.
+fn watch_all(replacements: &mut Replacements, binds: &[Bind]) -> Option<io::Error> {
+    let failed = binds.iter().filter_map(|bind| replacements.watch(&bind.target).err());
+    failed.into_iter().find(|error| error.kind() != io::ErrorKind::NotFound)
+}
+
+fn await_freeze(child: &Child) {
+    let deadline = Instant::now() + FROZEN_WITHIN;
+    while !child.group.is_frozen() && Instant::now() < deadline {
+        std::thread::sleep(FREEZE_INTERVAL);
+    }
+}
+
+fn outcome_of(renewed: Result<(), &io::Error>, writer: impl FnOnce() -> Option<i32>) -> ProtectionOutcome {
+    match renewed {
+        Ok(()) => match writer() {
+            None => ProtectionOutcome::Renewed,
+            Some(pid) => ProtectionOutcome::Lost {
+                reason: format!("its process {pid} had it open for writing by then"),
+            },
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => ProtectionOutcome::Absent,
+        Err(error) => ProtectionOutcome::Lost { reason: error.to_string() },
+    }
+}
