@@ -32,6 +32,7 @@ as_both_users!(
     a_planted_agent_of_a_trusted_name_is_another,
     no_grant_opens_what_toka_keeps_or_what_a_link_leads_to,
     a_program_outside_of_the_workspace_is_asked_for,
+    a_sandbox_of_its_own_has_the_rules_of_a_run,
 );
 
 fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -656,4 +657,49 @@ fn two_workspaces_of_one_name_share_nothing_and_nobody_acts_on_the_other() {
     assert!(taken.stderr.contains(&format!("the project app is {}", a.display())), "{taken:#?}");
     exit_code_of(&typed_in(&b, &["down"]), 0);
     assert!(typed_in(&a, &["ps"]).stdout.contains("app/db"));
+}
+
+/// `toka exec --sandbox` is no way around what a run of the same workstream is refused.
+fn a_sandbox_of_its_own_has_the_rules_of_a_run(user: User) {
+    let scene = Scene::new(user);
+    let file = scene.workspace().join("w.yaml");
+    let exec = |options: &[&str], command: &[&str]| {
+        let words = [&["exec", "--sandbox", "w.yaml"], options].concat();
+        let mut line: Vec<OsString> = vec![toka_binary().into()];
+        line.extend(words.iter().map(OsString::from));
+        line.extend(["--state-dir".into(), scene.state().into(), "--".into()]);
+        line.extend(command.iter().map(OsString::from));
+        scene.run(&line)
+    };
+    let declare = |spec: &str, security: &str| {
+        scene.write(&file, &format!("metadata: {{name: a}}\nspec: {{{spec}}}\nsecurity: {{{security}}}\n"));
+    };
+    let work = "process: {shell: 'true'}";
+    for (spec, security, code, clue) in [
+        (work, "network: full", 77, "network:full"),
+        (work, "network: {allow: ['example.org:443']}", 77, "a list of hosts"),
+        (work, "capabilities_required: ['filesystem-write:no/such']", 65, "w.yaml:3"),
+        ("process: {shell: 'true', user: no-such-user}", "", 78, "user"),
+        ("process: {shell: 'true', working_dir: absent}", "", 65, "working folder"),
+    ] {
+        declare(spec, security);
+        let (ran, executed) = (typed(&scene, &["run", "w.yaml"]), exec(&[], &["true"]));
+        for finished in [ran, executed] {
+            exit_code_of(&finished, code);
+            assert!(finished.stderr.contains(clue), "{clue}: {finished:#?}");
+        }
+    }
+    declare("process: {shell: 'true'}, secrets: {k: {file: key.txt}}", "network: full");
+    scene.write(&scene.workspace().join("key.txt"), "hush");
+    let told = exec(&["--trust"], &["sh", "-c", "cat $CREDENTIALS_DIRECTORY/k"]);
+    assert_eq!((told.code, told.stdout.as_str()), (Some(0), "hush"), "{told:#?}");
+    exit_code_of(&typed(&scene, &["trust", "--yes", "w.yaml"]), 0);
+    exit_code_of(&exec(&[], &["true"]), 0);
+    scene.write(&scene.workspace().join("toka.yaml"), "deny: ['network:full']\n");
+    exit_code_of(&exec(&["--trust"], &["true"]), 77);
+    exit_code_of(&exec(&["--trust"], &["no-such-program"]), 77);
+    std::fs::remove_file(scene.workspace().join("toka.yaml")).expect("ours");
+    exit_code_of(&exec(&[], &["no-such-program"]), 127);
+    exit_code_of(&exec(&[], &["sh", "-c", "exit 3"]), 3);
+    scene.assert_nothing_left();
 }

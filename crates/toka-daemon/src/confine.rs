@@ -32,6 +32,8 @@ pub struct Confiner<'a> {
     pub facts: &'a WorkspaceFacts,
     /// Whose processes the agents are.
     pub users: &'a Users,
+    /// A program that a person named on the command line: it may be executed wherever it is.
+    pub chosen: Option<&'a Path>,
 }
 
 impl Confiner<'_> {
@@ -60,7 +62,7 @@ impl Confiner<'_> {
             }
             Some(ProcessCommand::Shell(_)) | None => None,
         };
-        let plan = match program.as_ref().map(ProgramFile::path) {
+        let plan = match program.as_ref().map(ProgramFile::path).or(self.chosen) {
             Some(file) if !self.anyone_executes(file, folders) => rules(&[file.to_owned()])?,
             _ => plan,
         };

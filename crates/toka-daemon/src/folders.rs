@@ -114,7 +114,7 @@ impl ProjectFolders {
         names.into_iter().map(|name| (name.clone(), self.artifacts(name))).collect()
     }
 
-    fn working_dir(&self, agent: &Agent) -> PathBuf {
+    pub(crate) fn working_dir(&self, agent: &Agent) -> PathBuf {
         let declared = agent.process.as_ref().map_or(".", |process| process.working_dir.value.as_str());
         // Collected anew, so that `.` leaves no trace in what people read.
         self.workspace.join(Path::new(declared)).components().collect()

@@ -8,6 +8,7 @@
 
 mod admission;
 mod alarm;
+mod alone;
 pub mod confine;
 pub mod control;
 mod declaration;
@@ -45,6 +46,7 @@ pub mod users;
 mod workplace;
 
 pub use admission::problems;
+pub use alone::{Alone, AloneError};
 pub use declaration::{Declaration, Parsed, SourceFile, StopRules, Unparsed};
 pub use environment::Caller;
 pub use journal::{BACKLOG, Journal, Stamp};

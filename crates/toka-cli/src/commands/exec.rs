@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use toka_core::{ExitCode, ProjectName};
 
 use super::reach::{AgentRef, Reach};
+use crate::failure::Failure;
 
 /// Options of `toka exec`.
 #[derive(Debug, clap::Args)]
@@ -18,7 +19,7 @@ use super::reach::{AgentRef, Reach};
     override_usage = "toka exec [OPTIONS] AGENT -- COMMAND…\n       toka exec --sandbox FILE [OPTIONS] -- COMMAND…",
     after_help = "Exit status: that of the command, 128 and the number of the signal that ended it; 126 it cannot be \
     executed, 127 there is no such program. Of Toka itself: 1 the agent does not run, 2 wrong command line, 65 invalid \
-    workstream, 69 no daemon answers, or the connection to it is lost, 70 it could not be started, 77 denied."
+    workstream, 69 no daemon answers, or the connection to it is lost, 73 the state folder cannot be used, 77 denied, 78 something must be configured first."
 )]
 pub(crate) struct Args {
     /// The agent beside which the command runs, as AGENT or PROJECT/AGENT
@@ -53,6 +54,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(sandbox) = own.sandbox() {
         let state_dir = state_dir.as_deref();
         return sandbox::run(&sandbox::Own { sandbox, options: &own, state_dir, command: &command });
+    }
+    if own.grants_something() {
+        let message = "--allow, --policy and --trust grant something to a sandbox of its own";
+        let help = "beside an agent a command has what the agent has; name a workstream with --sandbox";
+        return Err(Failure::new(ExitCode::Usage, message).help(help).into());
     }
     // One of both is required.
     let Some(agent) = agent else { return Ok(ExitCode::Usage) };

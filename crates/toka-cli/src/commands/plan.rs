@@ -120,7 +120,7 @@ fn view(ready: Ready, args: &Args) -> anyhow::Result<View> {
     let toka_exe = std::env::current_exe().context("find the toka binary")?;
     let (project, toka_exe) = (&folders.project, toka_exe.as_path());
     let users = Users::of(&ready.set.agents, &folders, Claim::Look);
-    let confiner = Confiner { host: &host, project, toka_exe, facts: &facts, users: &users };
+    let confiner = Confiner { host: &host, project, toka_exe, facts: &facts, users: &users, chosen: None };
     let problems = toka_daemon::problems(&ready.set, &ready.plan, &policy, &folders, confiner);
     Ok(look(ready, &folders, &confiner, &policy, problems))
 }

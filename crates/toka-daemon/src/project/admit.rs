@@ -133,6 +133,7 @@ impl Ground {
             toka_exe: &self.toka_exe,
             facts,
             users,
+            chosen: None,
         };
         let (policy, caller, project) = (&self.policy, self.caller.as_ref(), &self.folders);
         Context { plan, policy, caller, project, confiner, run: self.run }

@@ -1,31 +1,30 @@
 //! `toka exec --sandbox FILE -- COMMAND`: one command behind the walls that a workstream declares, with nothing around it:
 //! no journal, no scheduling. It is how one looks at a sandbox from inside, and how the attack tests run.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use toka_core::capability::Policy;
-use toka_core::demand::{Ground, demands, refused};
 use toka_core::event::{killed_for_memory, uncovered};
-use toka_core::{Capability, Enforcement, ExitCode, Name};
+use toka_core::{Enforcement, ExitCode};
 use toka_daemon::folders::group_name;
-use toka_keeper::{
-    Keeper, KeeperEvent, KeeperOptions, Launch, ProcessId, Program, SpawnError, Started, Status,
-};
-use toka_runtime::program::{self, ProgramError};
-use toka_sandbox::plan::WorkspaceFacts;
-use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
-use toka_workstream::{Agent, LoadOptions, Severity, Style};
+use toka_daemon::{Alone, AloneError};
+use toka_keeper::{Keeper, KeeperEvent, KeeperOptions, Launch, ProcessId, SpawnError, Started, Status};
+use toka_runtime::Command;
+use toka_runtime::program::ProgramError;
+use toka_sandbox::AgentFolders;
+use toka_workstream::{Agent, LoadOptions, Set, Severity, Style};
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::unexecuted::Unexecuted;
-use crate::commands::folders;
+use crate::commands::folders::Place;
+use crate::commands::policy::Grants;
+use crate::commands::refusal;
 use crate::failure::{self, Failure};
 use crate::terminal::out;
 use crate::terminal::text::safe;
@@ -39,9 +38,8 @@ pub(super) struct Options {
     /// The workspace [default: the current folder]
     #[arg(long, value_name = "DIR", requires = "sandbox")]
     workdir: Option<PathBuf>,
-    /// Grant a dangerous capability; may be given several times
-    #[arg(long, value_name = "NAME", requires = "sandbox")]
-    allow: Vec<String>,
+    #[command(flatten)]
+    grants: Grants,
     /// Print what is enforced as one line of JSON on stderr when the command has ended
     #[arg(long, requires = "sandbox")]
     json: bool,
@@ -51,6 +49,11 @@ impl Options {
     /// The workstream, if there is to be a sandbox of its own.
     pub(super) fn sandbox(&self) -> Option<&Path> {
         self.sandbox.as_deref()
+    }
+
+    /// Whether something is granted, which only a sandbox of its own asks for.
+    pub(super) fn grants_something(&self) -> bool {
+        self.grants.trust || self.grants.policy.is_some() || !self.grants.allow.is_empty()
     }
 }
 
@@ -82,24 +85,43 @@ pub(super) fn run(own: &Own<'_>) -> anyhow::Result<ExitCode> {
 /// Runs the command to its end, and removes what was made for it.
 fn execute(own: &Own<'_>) -> anyhow::Result<i32> {
     let agent = load(own.sandbox)?;
-    let workspace = folders::workspace(own.options.workdir.as_deref())?;
-    grant(&agent, &workspace, &own.options.allow)?;
+    let place = Place {
+        workdir: own.options.workdir.clone(),
+        project: None,
+        state_dir: own.state_dir.map(Path::to_owned),
+    };
+    let project = place.folders()?;
+    let set = Set { agents: vec![agent], ..Set::default() };
+    let policy = own.options.grants.granted(&project, &set)?.policy;
     let mut temporary = None;
     let root = match own.state_dir {
-        Some(folder) => {
-            std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-            folder.canonicalize().with_context(|| format!("resolve {}", folder.display()))?
-        }
+        Some(_) => project.state_dir.clone(),
         None => {
             let folder = tempfile::tempdir().context("make a temporary folder")?;
             temporary.insert(folder).path().canonicalize().context("resolve the temporary folder")?
         }
     };
-    let folders = make_folders(&root, &workspace)?;
-    let launch = launch(&agent, &folders, own.command)?;
-    let leftovers = temporary.iter().map(|folder: &tempfile::TempDir| folder.path().to_owned()).collect();
+    // Several commands may run in one folder at once, and each has its own secrets.
+    let credentials = root.join(format!("credentials-{}", std::process::id()));
+    let folders = AgentFolders {
+        workspace: project.workspace.clone(),
+        credentials: credentials.clone(),
+        state_dir: project.state_dir.clone(),
+        run_dir: project.run_dir.clone(),
+        user_home: project.user_home.clone(),
+        ..AgentFolders::below(&root)
+    };
+    let toka_exe = std::env::current_exe().context("find the toka binary")?;
+    let [agent] = set.agents.as_slice() else { anyhow::bail!("there is one agent") };
+    let alone = Alone { agent, policy: &policy, project: &project, own: &folders, toka_exe: &toka_exe };
+    let (command, warnings) = alone.furnish(own.command).map_err(refused)?;
+    for warning in warnings {
+        eprintln!("warning: {}", safe(&warning));
+    }
+    let leftovers = temporary.iter().map(|folder: &tempfile::TempDir| folder.path().to_owned());
+    let leftovers = leftovers.chain([credentials]).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let Ended { status, enforcement, written } = runtime.block_on(supervise(launch, leftovers))?;
+    let Ended { status, enforcement, written } = runtime.block_on(supervise(launch(command), leftovers))?;
     if own.options.json {
         writeln!(std::io::stderr(), "{}", serde_json::to_string(&enforcement)?)?;
     }
@@ -109,6 +131,29 @@ fn execute(own: &Own<'_>) -> anyhow::Result<i32> {
         (Status::Signal { signal, .. }, _) => 128 + signal,
         (Status::Unknown, _) => i32::from(ExitCode::Internal as u8),
     })
+}
+
+fn refused(error: AloneError) -> anyhow::Error {
+    match error {
+        AloneError::Program(error) => error.into(),
+        AloneError::Refused(error) => refusal::failure(error.exit_code(), &error).into(),
+    }
+}
+
+fn launch(command: Command) -> Launch {
+    let Command { program, argv, env, plan, terminal } = command;
+    Launch {
+        id: ProcessId(1),
+        program,
+        argv,
+        env,
+        plan,
+        beside: None,
+        notification_fd: None,
+        terminal,
+        stop_signal: nix::libc::SIGTERM,
+        grace: Duration::from_secs(2),
+    }
 }
 
 fn load(file: &Path) -> anyhow::Result<Agent> {
@@ -122,92 +167,14 @@ fn load(file: &Path) -> anyhow::Result<Agent> {
             Err(invalid("the file has errors").into())
         }
         Some(agents) => {
-            let [agent]: [Agent; 1] = agents.try_into().map_err(|agents: Vec<_>| {
-                invalid(&format!("needs exactly one agent, has {}", agents.len()))
-            })?;
-            Ok(agent)
+            let names: BTreeSet<String> =
+                agents.iter().map(|agent| agent.declared_name().to_string()).collect();
+            match agents.into_iter().next().filter(|_| names.len() == 1) {
+                Some(agent) => Ok(agent),
+                None => Err(invalid(&format!("needs exactly one agent, has {}", names.len())).into()),
+            }
         }
     }
-}
-
-fn grant(agent: &Agent, workspace: &Path, allow: &[String]) -> Result<(), Failure> {
-    let policy =
-        Policy { allow: allow.iter().map(|name| Capability::parse(name)).collect(), ..Policy::default() };
-    let ground = Ground { workspace, user_home: &user_home(), resolve: &toka_daemon::confine::follow_links };
-    let demands = demands(&agent.confinement, &ground);
-    if let Some((demand, refusal)) = refused(agent.declared_name(), &demands, &policy).next() {
-        let help = format!("grant it with --allow {}", demand.value);
-        return Err(Failure::new(ExitCode::Denied, format!("{}: {refusal}", demand.origin)).help(help));
-    }
-    Ok(())
-}
-
-fn user_home() -> PathBuf {
-    std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from)
-}
-
-fn make_folders(root: &Path, workspace: &Path) -> anyhow::Result<AgentFolders> {
-    let (workspace, working_dir) = (workspace.to_owned(), workspace.to_owned());
-    let user_home = user_home();
-    let folders = AgentFolders { workspace, working_dir, user_home, ..AgentFolders::below(root) };
-    folders.make().with_context(|| format!("make folders below {}", root.display()))?;
-    Ok(folders)
-}
-
-fn launch(agent: &Agent, folders: &AgentFolders, command: &[OsString]) -> anyhow::Result<Launch> {
-    let host = HostFacts::probe();
-    let project = Name::new(&format!("exec-{}", std::process::id())).context("name the project")?;
-    let executable = std::env::current_exe().context("find the toka binary")?;
-    let file = agent.file.canonicalize().unwrap_or_else(|_| agent.file.clone());
-    let facts = WorkspaceFacts::look(&folders.workspace, &folders.user_home, [file]);
-    let mut input = CompileInput {
-        confinement: &agent.confinement,
-        folders,
-        host: &host,
-        project: &project,
-        agent: &agent.name,
-        facts: &facts,
-        workstream_dir: None,
-        toka_exe: &executable,
-        programs: &[],
-        run_as: None,
-    };
-    let search = SandboxPlan::compile(&input)?;
-    let path = search.environment().iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value);
-    let program = program::find(&command[0], &folders.working_dir, path.as_ref())?;
-    let programs = [program.clone()];
-    input.programs = &programs;
-    let plan = SandboxPlan::compile(&input)?;
-    Ok(Launch {
-        id: ProcessId(1),
-        program: Program::Path(program),
-        argv: command.to_vec(),
-        env: environment(folders, &plan),
-        plan: Arc::new(plan),
-        beside: None,
-        notification_fd: None,
-        terminal: None,
-        stop_signal: nix::libc::SIGTERM,
-        grace: Duration::from_secs(2),
-    })
-}
-
-fn environment(folders: &AgentFolders, plan: &SandboxPlan) -> Vec<(OsString, OsString)> {
-    let mut variables: Vec<(OsString, OsString)> = ["LANG", "TERM", "TZ", "USER"]
-        .iter()
-        .filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)))
-        .collect();
-    for (name, folder) in [
-        ("HOME", &folders.home),
-        ("TMPDIR", &folders.tmp),
-        ("TOKA_ARTIFACTS", &folders.artifacts),
-        ("TOKA_INPUTS", &folders.inputs_dir),
-        ("CREDENTIALS_DIRECTORY", &folders.credentials),
-    ] {
-        variables.push((name.into(), folder.into()));
-    }
-    variables.extend(plan.environment().iter().map(|(name, value)| (name.into(), value.into())));
-    variables
 }
 
 /// A command that is over.

@@ -67,6 +67,7 @@ fn canned(policy: &Policy, workspace: &Workspace) -> View {
             ..WorkspaceFacts::default()
         },
         users: &Users::default(),
+        chosen: None,
     };
     look(
         Ready {
