@@ -28,7 +28,6 @@ use crate::declared_file::DeclaredFile;
 use crate::environment::{Surroundings, assemble};
 use crate::folders::ProjectFolders;
 use crate::problem::{Problem, ProblemKind};
-use crate::reporting::channel::Channel;
 use crate::secrets::{FoundSecret, Source};
 use crate::sections::sections;
 use crate::users::UserError;
@@ -112,7 +111,6 @@ impl Admission<'_> {
         let demands = self.demands();
         self.network();
         self.shared_network();
-        self.reports();
         self.conditions();
         let secrets = self.secrets();
         let process = self.agent.process.as_ref();
@@ -222,16 +220,6 @@ impl Admission<'_> {
             Refusal::Denied(capability) => format!("take {capability} out of `deny` in the policy file"),
         };
         self.problem(ProblemKind::Denied, &demand.origin, refusal.to_string(), help);
-    }
-
-    /// Where reports go must be possible.
-    fn reports(&mut self) {
-        let agent = self.agent;
-        for message in agent.reporting.channels.iter().filter_map(|text| Channel::parse(text).err()) {
-            let help =
-                "`file`, `file: NAME`, `topic: NAME` and `webhook: URL` are places that reports are sent to";
-            self.problem(ProblemKind::Invalid, &agent.origin, message, help);
-        }
     }
 
     /// A gate that could never open is worse than a refusal.

@@ -14,7 +14,6 @@ use toka_workstream::{Agent, Process, ProcessCommand, Set, User};
 
 use crate::declared_file::DeclaredFile;
 use crate::folders::ProjectFolders;
-use crate::reporting::channel::Channel;
 use crate::secrets::Source;
 use crate::trust::TrustStore;
 use crate::users::Users;
@@ -257,10 +256,10 @@ fn foreign_program(process: &Process, ground: &Ground<'_>) -> Option<Capability>
     (!is_system_program(&follow_links(&found))).then_some(asked)
 }
 
-/// Where reports are sent over the network. What is no channel at all, the admission tells.
+/// Where reports are sent over the network.
 fn of_reports(agent: &Agent) -> impl Iterator<Item = Declared<Capability>> {
-    let channels = agent.reporting.channels.iter().filter_map(|text| Channel::parse(text).ok());
-    channels.filter_map(|channel| channel.demands()).map(|asked| Declared::new(asked, agent.origin.clone()))
+    let channels = agent.reporting.channels.iter();
+    channels.filter_map(|channel| Some(Declared::new(channel.value.demands()?, channel.origin.clone())))
 }
 
 /// The home of the user who runs Toka: `HOME` when it names a folder, else what the user database says.

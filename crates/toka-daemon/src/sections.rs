@@ -6,8 +6,6 @@
 use serde_json::{Map, Value, json};
 use toka_workstream::{Agent, Objective, Task};
 
-use crate::reporting::channel::shown;
-
 /// The file's name, in the folder of the agent's sockets.
 pub(crate) const FILE: &str = "sections.json";
 
@@ -35,7 +33,8 @@ pub(crate) fn sections(agent: &Agent) -> Value {
 /// Where reports go is known to the agent, and not the secrets in the way there.
 fn reporting(agent: &Agent) -> Value {
     let mut reporting = json!(agent.reporting);
-    let channels: Vec<String> = agent.reporting.channels.iter().map(|text| shown(text)).collect();
+    let channels: Vec<String> =
+        agent.reporting.channels.iter().map(|channel| channel.value.to_string()).collect();
     reporting["channels"] = json!(channels);
     reporting
 }

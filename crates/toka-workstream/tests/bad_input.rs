@@ -284,3 +284,15 @@ fn a_thousand_documents_are_one_file() {
     let loaded = toka_workstream::load_texts([(Path::new("a.yaml"), text.as_str())], &LoadOptions::default());
     assert_eq!(loaded.agents, 1000, "{:?}", loaded.diagnostics.first());
 }
+
+#[test]
+fn a_place_that_reports_cannot_go_to() {
+    let of = |channel: &str| {
+        check(format!("{HEAD}reporting: {{channels: [file, '{channel}']}}\n"), Code::BadValue)
+    };
+    let shown = |loaded: &Loaded| loaded.sources.render(&loaded.diagnostics, Style::Plain);
+    let text = shown(&of("file: A B"));
+    assert!(text.contains("channels: [file, 'file: A B']"), "its line is drawn: {text}");
+    let text = shown(&of("https://me:hunter2@host/"));
+    assert!(text.contains("bad.yaml:3:30") && !text.contains("hunter2"), "its place is named alone: {text}");
+}

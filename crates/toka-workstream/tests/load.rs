@@ -166,7 +166,7 @@ fn files_of_others_load_with_warnings_at_most() {
     assert_eq!(market.tasks.len(), 3);
     assert_eq!(market.needs_model().count(), 3);
     assert_eq!(market.reporting.metrics[0].name, "accuracy");
-    assert_eq!(market.reporting.channels[1], "email: team@example.org");
+    assert_eq!(market.reporting.channels[1].value.to_string(), "email: team@example.org");
     assert_eq!(market.confinement.capabilities[3].value, Capability::FilesystemWrite(Some("reports".into())));
     assert_eq!(
         market.confinement.limits.network_bandwidth.as_ref().map(|rate| rate.value.0),

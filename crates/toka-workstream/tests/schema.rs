@@ -108,6 +108,16 @@ fn what_the_schema_refuses_the_decoder_refuses() {
         format!("{head}}}\nlogs: {{when_full: panic}}\n"),
         format!("{head}}}\nlogs: {{rotate: 3}}\n"),
         format!("{head}}}\ntasks: {{default: [{{run: x}}]}}\n"),
+        format!("{head}, watchdog: 10 apples}}\n"),
+        format!("{head}, schedule: 10 apples}}\n"),
+        format!("{head}, success_exit_codes: [10 apples]}}\n"),
+        format!("{head}, stop: {{grace_period: 10 apples}}}}\n"),
+        format!("{head}, stop: {{signal: 10 apples}}}}\n"),
+        format!("{head}}}\nlogs: {{max_size: 10 apples}}\n"),
+        format!("{head}}}\ntasks: {{default: [{{description: d, timeout: 10 apples}}]}}\n"),
+        format!("{head}}}\nsecurity: {{resource_limits: {{max_memory: 10 apples}}}}\n"),
+        format!("{head}}}\nsecurity: {{resource_limits: {{max_cpu: 10 apples}}}}\n"),
+        format!("{head}}}\nsecurity: {{resource_limits: {{max_network_bandwidth: 10 apples}}}}\n"),
     ] {
         let document = &documents(&text)[0];
         assert!(
@@ -117,6 +127,44 @@ fn what_the_schema_refuses_the_decoder_refuses() {
         fs::write(&path, &text).expect("written");
         let loaded = check(std::slice::from_ref(&path), &LoadOptions::default());
         assert!(loaded.set.is_none(), "the decoder takes {text}");
+    }
+}
+
+#[test]
+fn the_schema_takes_quantities_as_the_decoder_does() {
+    for value in [
+        "watchdog: 1 Hour 30 min",
+        "watchdog: 90",
+        "watchdog: '1h30m'",
+        "watchdog: 1.5 s",
+        "stop: {signal: SIGUSR1}",
+        "stop: {signal: 15}",
+        "stop: {signal: int}",
+        "schedule: '@daily'",
+        "schedule: '0 30 2 * * MON-FRI 2027'",
+        "success_exit_codes: [0, 130, SIGTERM]",
+    ] {
+        let document =
+            &documents(&format!("metadata: {{name: a}}\nspec: {{process: {{command: [x]}}, {value}}}\n"))[0];
+        assert!(validators().iter().all(|validator| validator.is_valid(document)), "{value}");
+    }
+    for limit in [
+        "max_memory: 512 MiB",
+        "max_memory: 1_000k",
+        "max_memory: 1073741824",
+        "max_cpu: 75%",
+        "max_cpu: 0.75",
+        "max_network_bandwidth: 10MB/s",
+        "max_network_bandwidth: 100 Mbps",
+        "max_network_bandwidth: 10MBps",
+        "max_network_bandwidth: 100Mbit/s",
+        "timeout: 2 Days",
+    ] {
+        let text = format!(
+            "metadata: {{name: a}}\nspec: {{process: {{command: [x]}}}}\nsecurity: {{resource_limits: {{{limit}}}}}\n"
+        );
+        let document = &documents(&text)[0];
+        assert!(validators().iter().all(|validator| validator.is_valid(document)), "{limit}");
     }
 }
 

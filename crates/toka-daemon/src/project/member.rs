@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use toka_core::health::Expected;
-use toka_core::{AgentName, EventKind, Request, Resources, RunId};
+use toka_core::{AgentName, Declared, EventKind, Request, Resources, RunId};
 use toka_keeper::protocol::Entry;
 use toka_keeper::{Keeper, ProcessId};
 use toka_runtime::output::{Archivist, LogPlace};
@@ -13,7 +13,7 @@ use toka_runtime::{
     Adjustment, Adopted, AgentHandle, DiskGauge, DiskLimit, Hooks, Launch, Profile, Runtime, StopPolicy,
 };
 use toka_sandbox::{AgentFolders, GroupLimits};
-use toka_workstream::{Agent, Hook, Plan, Set};
+use toka_workstream::{Agent, Channel, Hook, Plan, Set};
 
 use super::admit::AdmittedAgents;
 use super::facts::expected;
@@ -23,7 +23,6 @@ use crate::exam::{Exam, Examiner, Proctor, Question};
 use crate::folders::ProjectFolders;
 use crate::journal::Journal;
 use crate::objectives::{Check, are_ignored, checks};
-use crate::reporting::channel::Channel;
 use crate::secrets::FoundSecret;
 use crate::sweeper::Private;
 use crate::task_list;
@@ -265,9 +264,9 @@ pub(crate) fn awaited_lines(agent: &Agent, plan: &Plan) -> Vec<String> {
 
 /// What an agent declares, or gets by default, and this version does not do, in one sentence.
 fn not_in_force(agent: &Agent) -> Option<String> {
-    let unknown = |text: &String| match Channel::parse(text) {
-        Ok(Channel::Label(label)) => Some(format!("reports to {label:?}")),
-        _ => None,
+    let unknown = |channel: &Declared<Channel>| match &channel.value {
+        Channel::Label(label) => Some(format!("reports to {label:?}")),
+        Channel::Present(_) | Channel::File(_) | Channel::Topic(_) | Channel::Webhook(_) => None,
     };
     let checks = are_ignored(agent).then(|| "checks of a service's objectives".to_owned());
     let absent: Vec<String> =

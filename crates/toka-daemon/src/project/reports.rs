@@ -7,14 +7,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use toka_core::event::Occasion;
 use toka_core::{AgentName, Command, EventKind};
-use toka_workstream::{Agent, Frequency};
+use toka_workstream::{Agent, Channel, Frequency};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Project;
 use super::handle::Order;
 use crate::alarm::Alarm;
-use crate::reporting::channel::Channel;
 use crate::reporting::clerk::{Clerk, period_end};
 use crate::reporting::courier::{Courier, Draft, Inbox};
 
@@ -105,7 +104,7 @@ impl Project {
             if self.reports.files.contains_key(&agent.name) {
                 continue;
             }
-            let channels = agent.reporting.channels.iter().filter_map(|text| Channel::parse(text).ok());
+            let channels = agent.reporting.channels.iter().map(|channel| channel.value.clone());
             let granted = |channel: &Channel| {
                 let granted = |asked| self.ground.policy.decide(agent.declared_name(), &asked).is_ok();
                 channel.demands().is_none_or(granted)

@@ -13,11 +13,11 @@ use toka_core::{AgentName, AgentStatus, EventKind, HealthReport, ProjectName, Re
 use toka_keeper::{Keeper, ProcessId};
 use tokio::sync::Notify;
 
-use super::channel::Channel;
 use super::file;
-use super::webhook::Patience;
+use super::webhook::{Delivery, Patience};
 use crate::journal::Journal;
 use crate::project::KEEPER_ANSWER;
+use toka_workstream::Channel;
 
 /// Reports that wait for one place.
 const WAITING: usize = 16;
@@ -153,7 +153,7 @@ impl Courier {
         let report = Report { occasion, project: &self.project, run: self.run, at_ms, health: &health };
         let text = serde_json::to_vec(&report).map_err(|error| error.to_string())?;
         match &self.channel {
-            Channel::Webhook(hook) => hook.deliver(&Bytes::from(text), patience).await,
+            Channel::Webhook(hook) => Delivery(hook).deliver(&Bytes::from(text), patience).await,
             Channel::File(name) => self.write(name.as_ref(), text).await,
             Channel::Present(_) | Channel::Topic(_) | Channel::Label(_) => Ok(()),
         }

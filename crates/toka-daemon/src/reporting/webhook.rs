@@ -2,7 +2,6 @@
 //! address, where clouds keep the credentials of their machines, is never talked to. Of the URL only the host is ever
 //! shown: many services keep a secret in the path.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,8 +10,9 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
-use hyper::{Request, StatusCode, Uri};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use toka_workstream::{Scheme, Webhook};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -32,21 +32,6 @@ const METADATA: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
 ];
-
-/// A web server, and what to ask it for.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Webhook {
-    scheme: Scheme,
-    host: String,
-    port: u16,
-    target: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scheme {
-    Http,
-    Https,
-}
 
 /// How often a report is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,44 +73,13 @@ fn passing(reason: impl Into<String>) -> Failure {
     Failure { reason: reason.into(), again: Again::Try }
 }
 
-impl Webhook {
-    /// Reads a URL.
-    ///
-    /// # Errors
-    /// When it is none, or holds a user, in words that do not show it.
-    pub(crate) fn parse(url: &str) -> Result<Self, String> {
-        let uri: Uri = url.parse().map_err(|_| "the URL of a webhook cannot be read".to_owned())?;
-        let scheme = match uri.scheme_str() {
-            Some("http") => Scheme::Http,
-            Some("https") => Scheme::Https,
-            _ => return Err("a webhook needs a URL that begins with https:// or http://".to_owned()),
-        };
-        let authority = uri.authority().ok_or("the URL of a webhook names no host")?;
-        if authority.as_str().contains('@') {
-            return Err("the URL of a webhook may hold no user or password".to_owned());
-        }
-        let host = authority.host().to_ascii_lowercase();
-        if host.is_empty() {
-            return Err("the URL of a webhook names no host".to_owned());
-        }
-        let port = match authority.port() {
-            None if authority.as_str().len() == host.len() => scheme.port(),
-            port => port
-                .and_then(|port| port.as_str().parse().ok())
-                .ok_or("the port of a webhook cannot be read")?,
-        };
-        let target = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-        Ok(Self { scheme, host, port, target })
-    }
+/// How reports reach a web server.
+pub(super) struct Delivery<'a>(pub(super) &'a Webhook);
 
-    /// The host and its port, as grants name them.
-    pub(crate) fn authority(&self) -> String {
-        format!("{}:{}", self.host, self.port)
-    }
-
+impl Delivery<'_> {
     /// What servers of several names go by: without a port that goes without saying.
     fn host_header(&self) -> String {
-        if self.port == self.scheme.port() { self.host.clone() } else { self.authority() }
+        if self.0.port == self.0.scheme.port() { self.0.host.clone() } else { self.0.authority() }
     }
 
     /// Sends a report.
@@ -148,7 +102,7 @@ impl Webhook {
 
     async fn post(&self, report: Bytes) -> Result<(), Failure> {
         let stream = self.connect().await?;
-        let status = match self.scheme {
+        let status = match self.0.scheme {
             Scheme::Http => self.exchange(stream, report).await?,
             Scheme::Https => self.exchange(self.secure(stream).await?, report).await?,
         };
@@ -166,8 +120,8 @@ impl Webhook {
     }
 
     async fn connect(&self) -> Result<TcpStream, Failure> {
-        let bare = self.host.trim_matches(['[', ']']);
-        let found = tokio::net::lookup_host((bare, self.port)).await;
+        let bare = self.0.host.trim_matches(['[', ']']);
+        let found = tokio::net::lookup_host((bare, self.0.port)).await;
         let found: Vec<SocketAddr> =
             found.map_err(|error| passing(format!("the host cannot be found: {error}")))?.collect();
         let (allowed, refused): (Vec<_>, Vec<_>) =
@@ -191,7 +145,7 @@ impl Webhook {
         &self,
         stream: TcpStream,
     ) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Failure> {
-        let bare = self.host.trim_matches(['[', ']']).to_owned();
+        let bare = self.0.host.trim_matches(['[', ']']).to_owned();
         let name = ServerName::try_from(bare).map_err(|_| lasting("TLS knows no such host"))?;
         let config = config().map_err(lasting)?;
         let secured = TlsConnector::from(config).connect(name, stream).await;
@@ -211,7 +165,7 @@ impl Webhook {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let failed = |error: hyper::Error| passing(format!("no answer over HTTP: {error}"));
-        let request = Request::post(&self.target)
+        let request = Request::post(&self.0.target)
             .header(HOST, self.host_header())
             .header(USER_AGENT, concat!("toka/", env!("CARGO_PKG_VERSION")))
             .header(CONTENT_TYPE, "application/json")
@@ -231,34 +185,6 @@ impl Webhook {
             answer = answer => answer.map(|answer| answer.status()),
             never = moving => never,
         }
-    }
-}
-
-impl Scheme {
-    fn port(self) -> u16 {
-        match self {
-            Self::Http => 80,
-            Self::Https => 443,
-        }
-    }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        }
-    }
-}
-
-impl fmt::Display for Webhook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme.as_str(), self.authority())
-    }
-}
-
-impl fmt::Debug for Webhook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 
@@ -349,7 +275,7 @@ mod tests {
         patience: Patience,
     ) -> (Result<(), String>, Vec<String>) {
         let (hook, served) = server(answers).await;
-        let outcome = hook.deliver(&Bytes::from_static(b"{}"), patience).await;
+        let outcome = Delivery(&hook).deliver(&Bytes::from_static(b"{}"), patience).await;
         (outcome, served.await.expect("no panic"))
     }
 
@@ -397,7 +323,8 @@ mod tests {
             acceptor.accept(stream).await.is_err()
         });
         let hook = Webhook::parse(&url).expect("a URL");
-        let why = hook.post(Bytes::from_static(b"{}")).await.expect_err("nobody vouches for it").reason;
+        let why =
+            Delivery(&hook).post(Bytes::from_static(b"{}")).await.expect_err("nobody vouches for it").reason;
         assert!(why.contains("TLS") || why.contains("certificates"), "{why}");
         if why.contains("TLS") {
             assert!(server.await.expect("no panic"), "the handshake failed");
@@ -410,11 +337,12 @@ mod tests {
         let port = listener.local_addr().expect("bound").port();
         drop(listener);
         let hook = Webhook::parse(&format!("http://127.0.0.1:{port}/hunter2")).expect("a URL");
-        let why = hook.post(Bytes::new()).await.expect_err("nobody listens");
+        let why = Delivery(&hook).post(Bytes::new()).await.expect_err("nobody listens");
         assert_eq!(why.again, Again::Try);
         assert!(why.reason.contains("no connection") && !why.reason.contains("hunter2"), "{why:?}");
         let metadata = Webhook::parse("http://169.254.169.254/latest/hunter2").expect("a URL");
-        let why = metadata.deliver(&Bytes::new(), Patience::Ordinary).await.expect_err("forbidden");
+        let why =
+            Delivery(&metadata).deliver(&Bytes::new(), Patience::Ordinary).await.expect_err("forbidden");
         assert!(why.contains("never sent") && !why.contains("hunter2"), "{why}");
     }
 }

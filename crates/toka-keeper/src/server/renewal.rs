@@ -19,7 +19,7 @@ use crate::protocol::{Body, ProcessId};
 /// How often it is looked whether a name is there again that was removed: nothing tells of that.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a group may take to freeze, and between two looks whether it has.
-const FROZEN_WITHIN: Duration = Duration::from_millis(20);
+const FROZEN_WITHIN: Duration = Duration::from_millis(100);
 const FREEZE_INTERVAL: Duration = Duration::from_micros(200);
 
 /// What narrows the view of one process.

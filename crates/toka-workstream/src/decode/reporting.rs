@@ -1,11 +1,13 @@
 //! `reporting`.
 
+use toka_core::Declared;
+
 use super::context::Context;
 use super::keys::{METRIC, REPORTING};
 use super::section::Section;
-use super::texts::{choice, filled, text, texts};
+use super::texts::{choice, filled, text, texts_with_nodes};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::{Frequency, Metric, Reporting};
+use crate::model::{Channel, Frequency, Metric, Reporting};
 use crate::read::{Entry, Node, Value};
 
 const FREQUENCIES: &[(&str, Frequency)] = &[
@@ -24,9 +26,25 @@ pub(crate) fn reporting(cx: &mut Context<'_>, node: &Node) -> Reporting {
             .get("frequency")
             .and_then(|node| choice(cx, node, FREQUENCIES))
             .unwrap_or_default(),
-        channels: section.get("channels").map(|node| texts(cx, node)).unwrap_or_default(),
+        channels: section.get("channels").map(|node| channels(cx, node)).unwrap_or_default(),
         metrics: section.get("metrics").map(|node| metrics(cx, node)).unwrap_or_default(),
     }
+}
+
+fn channels(cx: &mut Context<'_>, node: &Node) -> Vec<Declared<Channel>> {
+    let mut channels = Vec::new();
+    for (text, node) in texts_with_nodes(cx, node) {
+        match Channel::parse(&text) {
+            Ok(channel) => channels.push(Declared::new(channel, cx.origin(node))),
+            Err(message) => {
+                let help = "`file`, `file: NAME`, `topic: NAME` and `webhook: URL` are places that reports are sent to";
+                let problem = cx.at(Code::BadValue, message, node, "").help(help);
+                // A URL may hold what only its receiver should know.
+                cx.report(if text.contains("://") { problem.secret() } else { problem });
+            }
+        }
+    }
+    channels
 }
 
 /// A map name → description, a list of such one-key maps, a list of {name, description, type, unit}, or a

@@ -76,6 +76,15 @@ fn max_restarts(cx: &mut Context<'_>, node: &Node) -> Option<MaxRestarts> {
     if is_unlimited {
         return Some(MaxRestarts::Unlimited);
     }
+    if let Value::Scalar(scalar) = &node.value
+        && scalar.kind == ScalarKind::Text
+        && scalar.text.trim().parse::<i64>().is_err()
+    {
+        let message = format!("expected a whole number or `unlimited`, found {}", node.describe());
+        let problem = cx.at(Code::WrongType, message, node, "");
+        cx.report(problem);
+        return None;
+    }
     integer(cx, node, 0..=u32::MAX).map(MaxRestarts::Limited)
 }
 

@@ -29,6 +29,8 @@ pub struct Diagnostic {
     pub labels: Vec<Label>,
     /// What to do about it.
     pub help: Option<String>,
+    /// Whether its places are named and not drawn, because there is a secret in them.
+    pub is_secret: bool,
 }
 
 /// A place in a file, and what is to be said about it.
@@ -45,7 +47,14 @@ pub struct Label {
 impl Diagnostic {
     /// A diagnostic with the usual severity of its code and no place.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, severity: code.severity(), message: message.into(), labels: Vec::new(), help: None }
+        Self {
+            code,
+            severity: code.severity(),
+            message: message.into(),
+            labels: Vec::new(),
+            help: None,
+            is_secret: false,
+        }
     }
 
     /// Adds a place; the first one added is the primary one.
@@ -59,6 +68,13 @@ impl Diagnostic {
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Names its places without drawing them, because there is a secret in them.
+    #[must_use]
+    pub fn secret(mut self) -> Self {
+        self.is_secret = true;
         self
     }
 

@@ -1,6 +1,6 @@
 //! Diagnostics for people, drawn the way rustc draws its own.
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use toka_core::escape::for_terminal;
 
 use super::{Diagnostic, Label, Severity, Sources};
@@ -45,8 +45,17 @@ impl Sources {
         };
         let title = level.primary_title(safe(&diagnostic.message)).id(diagnostic.code.to_string());
         let mut group = Group::with_title(title);
-        for cluster in self.clusters(&diagnostic.labels) {
-            group = group.element(self.snippet(&cluster));
+        if diagnostic.is_secret {
+            for label in &diagnostic.labels {
+                let position = self.position(label.file, label.span.start);
+                let origin = Origin::path(safe(self.path(label.file)));
+                group =
+                    group.element(origin.line(position.line as usize).char_column(position.column as usize));
+            }
+        } else {
+            for cluster in self.clusters(&diagnostic.labels) {
+                group = group.element(self.snippet(&cluster));
+            }
         }
         if let Some(help) = &diagnostic.help {
             group = group.element(Level::HELP.message(safe(help)));

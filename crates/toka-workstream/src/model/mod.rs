@@ -5,6 +5,7 @@
 //! is wrong instead; the rest of Toka never sees an unchecked value.
 
 mod agent;
+mod channel;
 mod dependency;
 mod lifetime;
 mod logs;
@@ -18,6 +19,7 @@ mod stop;
 mod task;
 
 pub use agent::{Agent, AgentKind, KeptKey, Metadata, Replica, Set};
+pub use channel::{Channel, Scheme, Webhook};
 pub use dependency::{Condition, Dependency, IfSkipped, Need};
 pub use lifetime::{AfterEnd, OnEnd, Start};
 pub use logs::Logs;

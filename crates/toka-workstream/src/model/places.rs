@@ -29,6 +29,7 @@ impl Agent {
         places.extend(self.secrets.iter_mut().map(|it| &mut it.origin));
         places.extend(self.schedule.iter_mut().map(|it| &mut it.origin));
         places.extend(self.objectives.iter_mut().map(|it| &mut it.origin));
+        places.extend(self.reporting.channels.iter_mut().map(|it| &mut it.origin));
         places.extend(hooks.into_iter().flatten().map(|it| &mut it.origin));
         places
     }

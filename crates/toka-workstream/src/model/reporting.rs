@@ -1,14 +1,17 @@
 //! How often and where an agent reports, and what it measures.
 
 use serde::Serialize;
+use toka_core::Declared;
+
+use super::Channel;
 
 /// `reporting`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Reporting {
     /// How often.
     pub frequency: Frequency,
-    /// Where to, as it is written.
-    pub channels: Vec<String>,
+    /// Where to.
+    pub channels: Vec<Declared<Channel>>,
     /// What is measured, in the order of the file.
     pub metrics: Vec<Metric>,
 }

@@ -53,20 +53,77 @@ pub(super) fn commands(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// A number as units follow it.
+const NUMBER: &str = r"[+]?[0-9._]+\s*";
+
+/// The units of time, in any case ([`toka_core::units::parse_duration`]).
+const TIME_UNITS: [&str; 24] = [
+    "milliseconds",
+    "millisecond",
+    "ms",
+    "seconds",
+    "second",
+    "secs",
+    "sec",
+    "s",
+    "minutes",
+    "minute",
+    "mins",
+    "min",
+    "m",
+    "hours",
+    "hour",
+    "hrs",
+    "hr",
+    "h",
+    "days",
+    "day",
+    "d",
+    "weeks",
+    "week",
+    "w",
+];
+
 pub(super) fn duration(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"title": "duration", "type": ["string", "number"]})
+    let units = TIME_UNITS.map(any_case).join("|");
+    let pattern = format!(r"^\s*(({NUMBER}({units})\s*)+|{NUMBER})$");
+    json_schema!({"title": "duration", "type": ["string", "number"], "pattern": pattern})
 }
 
 pub(super) fn size(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"title": "size", "type": ["string", "number"]})
+    let pattern = format!(r"^\s*{NUMBER}[kKmMgGtT]?([iI]?[bB])?\s*$");
+    json_schema!({"title": "size", "type": ["string", "number"], "pattern": pattern})
 }
 
 pub(super) fn rate(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"title": "rate", "type": ["string", "number"]})
+    let pattern = format!(r"^\s*{NUMBER}[kKmMgGtT]?([iI]?[bB](ps|its?)?)?(/(s|sec|second))?\s*$");
+    json_schema!({"title": "rate", "type": ["string", "number"], "pattern": pattern})
 }
 
 pub(super) fn share(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"title": "share of CPU", "type": ["string", "number"]})
+    let pattern = format!(r"^\s*{NUMBER}%?\s*$");
+    json_schema!({"title": "share of CPU", "type": ["string", "number"], "pattern": pattern})
+}
+
+/// A signal by its name or number.
+pub(super) fn signal(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "title": "signal",
+        "anyOf": [
+            {"type": "integer", "minimum": 1, "maximum": 64},
+            {"type": "string", "pattern": r"^\s*[A-Za-z]+[0-9]?\s*$"}
+        ]
+    })
+}
+
+/// An expression of cron(5).
+pub(super) fn cron(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"title": "text", "type": "string", "pattern": r"^\s*(@[A-Za-z]+|\S+(\s+\S+){4,6})\s*$"})
+}
+
+/// A pattern for a word in capitals or not; flags are no part of a schema's patterns.
+fn any_case(word: &str) -> String {
+    word.chars().map(|c| format!("[{c}{}]", c.to_ascii_uppercase())).collect()
 }
 
 /// A DNS label.
@@ -92,4 +149,18 @@ pub(super) fn text_map(_: &mut SchemaGenerator) -> Schema {
             {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": values}]}}
         ]
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use toka_core::units::parse_duration;
+
+    use super::TIME_UNITS;
+
+    #[test]
+    fn the_units_of_the_schema_are_those_of_the_decoder() {
+        for unit in TIME_UNITS {
+            assert!(parse_duration(&format!("1{unit}")).is_ok(), "{unit}");
+        }
+    }
 }

@@ -53,5 +53,5 @@ pub(super) enum SuccessCode {
     /// An exit code.
     Code(#[schemars(range(min = 0, max = 255))] u32),
     /// The name of a signal that Toka did not send.
-    Signal(#[schemars(schema_with = "kinds::text")] String),
+    Signal(#[schemars(schema_with = "kinds::signal")] String),
 }

@@ -294,7 +294,7 @@ pub(super) struct TcpSocket {
 pub(super) struct Stop {
     /// The signal that asks for the end: a name or a number.
     #[serde(default)]
-    #[schemars(schema_with = "kinds::text", extend("default" = "SIGTERM", "examples" = ["SIGINT"]))]
+    #[schemars(schema_with = "kinds::signal", extend("default" = "SIGTERM", "examples" = ["SIGINT"]))]
     signal: String,
     /// The time until everything that the agent started is killed.
     #[serde(default)]

@@ -9,7 +9,7 @@ use super::kinds;
 #[schemars(untagged)]
 pub(super) enum ScheduleSection {
     /// An expression with everything else at its default.
-    Short(#[schemars(schema_with = "kinds::text")] String),
+    Short(#[schemars(schema_with = "kinds::cron")] String),
     /// With its policies.
     Full(Schedule),
 }
@@ -20,7 +20,7 @@ pub(super) enum ScheduleSection {
 pub(super) struct Schedule {
     /// Minute, hour, day of month, month, day of week, as in cron(5); with six fields the first is the second, and a seventh
     /// is the year. Or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`.
-    #[schemars(schema_with = "kinds::text", extend("examples" = ["30 2 * * MON-FRI"]))]
+    #[schemars(schema_with = "kinds::cron", extend("examples" = ["30 2 * * MON-FRI"]))]
     cron: String,
     /// The time zone of these times, by its name in the IANA database; by default that of the host. What is due at a time
     /// that a spring change leaves out comes right after it, and what is due at one that comes twice in autumn comes once.
