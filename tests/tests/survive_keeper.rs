@@ -20,7 +20,7 @@ use toka_tests::{Detached, Document, Need, Scene, User, as_both_users, require};
 as_both_users!(
     agents_of_a_killed_keeper_are_looked_after,
     agents_whose_keeper_and_daemon_were_killed_are_looked_after,
-    a_run_in_the_foreground_ends_with_its_keeper,
+    a_run_in_the_foreground_has_another_keeper,
 );
 
 #[test]
@@ -290,14 +290,24 @@ fn keeper_of(toka: Pid) -> i32 {
     children.split_whitespace().next().and_then(|pid| pid.parse().ok()).expect("a keeper")
 }
 
-/// Nothing outlives it.
-fn a_run_in_the_foreground_ends_with_its_keeper(user: User) {
+/// As root its agents live on, and another keeper takes them over; those of an ordinary user end with it, and are started anew
+/// where their policy says so.
+fn a_run_in_the_foreground_has_another_keeper(user: User) {
     let scene = Scene::new(user);
-    let mut run = scene.start(&[Document::shell("job", "exec sleep 1000")], &[]);
+    let waits = "echo begun; until [ -e ~/go ]; do sleep 0.02; done; echo done";
+    let again = "restart: {policy: on-failure, backoff: {initial: 10ms, jitter: 0}}";
+    let job = Document::shell("job", waits).spec(again);
+    let mut run = scene.start(&[job, Document::shell("next", "true").after(&["job"])], &[]);
     run.wait_for("agent_started", "job");
-    kill(Pid::from_raw(keeper_of(run.pid())), Signal::SIGKILL).expect("ours");
+    let keeper = keeper_of(run.pid());
+    kill(Pid::from_raw(keeper), Signal::SIGKILL).expect("ours");
+    let said = run.wait_until("another keeper", |event| event["type"] == "keeper_succeeded");
+    assert_ne!(said["pid"], keeper, "{said}");
+    ask(&scene, "job");
     let finished = run.finish();
-    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let begun = lines_of(&scene, "job").iter().filter(|line| *line == "begun").count();
+    assert_eq!(begun, if live_on(user) { 1 } else { 2 }, "{finished:#?}");
     scene.assert_nothing_left();
 }
 

@@ -44,7 +44,16 @@ pub struct Replacements {
     inotify: Inotify,
     /// The path under which each file was found.
     paths: HashMap<WatchDescriptor, PathBuf>,
-    watched: HashMap<PathBuf, WatchDescriptor>,
+    names: HashMap<PathBuf, Name>,
+}
+
+/// A path that somebody wants to hear of.
+#[derive(Debug, Default)]
+struct Name {
+    /// How many do.
+    holders: usize,
+    /// There while something is at the path.
+    watch: Option<WatchDescriptor>,
 }
 
 impl AsFd for Replacements {
@@ -60,23 +69,42 @@ impl Replacements {
     /// When the process has no descriptor left, or the user no inotify instance.
     pub fn new() -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        Ok(Self { inotify, paths: HashMap::new(), watched: HashMap::new() })
+        Ok(Self { inotify, paths: HashMap::new(), names: HashMap::new() })
     }
 
-    /// Watches what is at a path now, until it is replaced; one that is watched already costs nothing.
+    /// Somebody wants to hear of a path, until [`Self::release`].
+    pub fn hold(&mut self, path: &Path) {
+        self.names.entry(path.to_owned()).or_default().holders += 1;
+    }
+
+    /// Somebody does not any more; the last one ends the watch.
+    pub fn release(&mut self, path: &Path) {
+        let Some(name) = self.names.get_mut(path) else { return };
+        name.holders = name.holders.saturating_sub(1);
+        if name.holders == 0 {
+            let watch = self.names.remove(path).and_then(|name| name.watch);
+            watch.into_iter().for_each(|watch| self.forget(watch));
+        }
+    }
+
+    fn forget(&mut self, watch: WatchDescriptor) {
+        self.paths.remove(&watch);
+        // The kernel has removed that of a file that is gone.
+        let _ = self.inotify.rm_watch(watch);
+    }
+
+    /// Watches what is now at a path that is held, until it is replaced; one that is watched already costs nothing.
     ///
     /// # Errors
     /// When nothing is there, or the user may watch no more.
     pub fn watch(&mut self, path: &Path) -> io::Result<()> {
-        if self.watched.contains_key(path) {
-            return Ok(());
-        }
+        let Some(name) = self.names.get_mut(path).filter(|name| name.watch.is_none()) else { return Ok(()) };
         // An agent may have made a link of it.
         let file = sys::open_without_links(&sys::c_path(path)?)?;
         let flags = AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_DELETE_SELF;
         let watch = self.inotify.add_watch(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str(), flags)?;
+        name.watch = Some(watch);
         self.paths.insert(watch, path.to_owned());
-        self.watched.insert(path.to_owned(), watch);
         Ok(())
     }
 
@@ -86,18 +114,15 @@ impl Replacements {
         while let Some(events) = self.inotify.read_events().ok().filter(|events| !events.is_empty()) {
             for event in events {
                 if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-                    found.extend(self.watched.keys().cloned());
+                    found.extend(self.names.keys().cloned());
                 } else if let Some(path) = self.paths.get(&event.wd) {
                     found.insert(path.clone());
                 }
             }
         }
         for path in &found {
-            if let Some(watch) = self.watched.remove(path) {
-                self.paths.remove(&watch);
-                // The kernel has removed that of a file that is gone.
-                let _ = self.inotify.rm_watch(watch);
-            }
+            let watch = self.names.get_mut(path).and_then(|name| name.watch.take());
+            watch.into_iter().for_each(|watch| self.forget(watch));
         }
         found
     }
@@ -269,6 +294,7 @@ mod tests {
         let root = folder.path().canonicalize().expect("a real path");
         let [file, other, directory] = ["file", "other", "directory"].map(|name| root.join(name));
         let mut replacements = Replacements::new().expect("an instance");
+        [&file, &directory].iter().for_each(|path| replacements.hold(path));
         let prepare = |replacements: &mut Replacements| {
             fs::write(&file, "").expect("room");
             fs::write(&other, "").expect("room");
@@ -293,6 +319,14 @@ mod tests {
         fs::write(&file, "as before").expect("room");
         assert_eq!(replacements.take(), BTreeSet::new(), "another content is not another file");
         replacements.watch(&directory).expect_err("it is not there");
+        fs::create_dir(&directory).expect("a folder");
+        replacements.hold(&directory);
+        replacements.watch(&directory).expect("there");
+        replacements.release(&directory);
+        replacements.release(&directory);
+        fs::remove_dir(&directory).expect("empty");
+        assert_eq!(replacements.take(), BTreeSet::new(), "nobody wants to hear of it");
+        assert!(!replacements.names.contains_key(&directory) && replacements.paths.len() <= 1);
     }
 
     #[test]

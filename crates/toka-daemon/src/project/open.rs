@@ -89,6 +89,8 @@ impl Project {
         let options = keeper_options(&ground, doors.short(), lifetime);
         let started = lock.shared_with_child(Keeper::start(&options)).await;
         let (keeper, keeper_events) = started.map_err(RunError::Keeper)?;
+        // In the foreground too; who asks for an end then ends the next one.
+        keeper.succeed_with(&options);
         if lifetime == Lifetime::UntilStopped
             && let Err(error) = entrust(&keeper, &lock).await
         {
@@ -106,7 +108,7 @@ impl Project {
         let sink = Arc::clone(&journal) as Arc<_>;
         let runtime = match lifetime {
             Lifetime::UntilDone | Lifetime::UntilTasksEnd => {
-                Runtime::new(keeper.clone(), keeper_events, sink)
+                Runtime::new(keeper.clone(), heed(keeper_events, &journal), sink)
             }
             Lifetime::UntilStopped => {
                 let runtime = Runtime::outlived(keeper.clone(), sink, ProcessId(0));

@@ -286,7 +286,6 @@ impl Server {
     }
 
     fn on_report(&mut self, id: ProcessId) {
-        let outlives = self.outlives();
         let Some(child) = self.children.get_mut(&id) else { return };
         let Phase::Starting { report, caller } = &child.phase else { return };
         let caller = *caller;
@@ -297,7 +296,7 @@ impl Server {
             None => {
                 let early = child.executed();
                 child.take_terminal();
-                let start_time = outlives.then(|| child.begun()).flatten();
+                let start_time = child.begun();
                 let enforcement = child.enforcement.clone();
                 let body = Body::Started { pid: child.pid, enforcement, start_time };
                 let pipes: io::Result<Vec<OwnedFd>> = child.all_pipes().map(OwnedFd::try_clone).collect();
@@ -340,6 +339,7 @@ impl Server {
         for id in ended {
             self.draining.remove(&id);
             let Some(child) = self.children.remove(&id) else { continue };
+            self.release_names_of(&child);
             let host = child.beside.and_then(|host| self.children.get_mut(&host));
             if host.is_some_and(|host| host.remember_leaf(&child.usage)) {
                 self.look_for_kills(Instant::now());

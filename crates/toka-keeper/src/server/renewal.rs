@@ -27,6 +27,7 @@ const FREEZE_INTERVAL: Duration = Duration::from_micros(200);
 pub(super) struct Protection {
     /// Its mounts that lie within others.
     pub(super) binds: Vec<Bind>,
+    is_watched: bool,
     /// Names that were removed, and are not there again.
     absent: BTreeSet<PathBuf>,
 }
@@ -54,7 +55,11 @@ impl Server {
             return;
         }
         let failed = match &mut self.replacements {
-            Some(replacements) => watch_all(replacements, &child.protection.binds),
+            Some(replacements) => {
+                child.protection.binds.iter().for_each(|bind| replacements.hold(&bind.target));
+                child.protection.is_watched = true;
+                watch_all(replacements, &child.protection.binds)
+            }
             None => Some(io::Error::from(io::ErrorKind::Unsupported)),
         };
         if let Some(error) = failed {
@@ -67,6 +72,13 @@ impl Server {
         }
         // What was replaced between its start and now was told to nobody.
         self.renew_mounts_of(id);
+    }
+
+    /// The process has ended.
+    pub(super) fn release_names_of(&mut self, child: &Child) {
+        if let Some(replacements) = self.replacements.as_mut().filter(|_| child.protection.is_watched) {
+            child.protection.binds.iter().for_each(|bind| replacements.release(&bind.target));
+        }
     }
 
     /// Something was replaced.
