@@ -162,6 +162,7 @@ fn the_exit_status_may_be_that_of_an_agent(user: User) {
         assert_eq!(ended["exit_code"], status);
         assert_eq!(finished.exit_of("db")["by"], "the end of test", "{finished:#?}");
     }
+    exit_code_of(&scene.toka_run(&agents("true"), &["--dry-run", "--exit-code-from", "tset"]), 2);
     let unknown = scene.toka_run(&agents("true"), &["--exit-code-from", "tset"]);
     exit_code_of(&unknown, 2);
     assert!(unknown.stderr.contains("no agent is called tset"), "{unknown:#?}");
@@ -244,6 +245,14 @@ fn what_a_person_starts_waits_for_that(user: User) {
     );
     exit_code_of(&alone, 0);
     assert_eq!(state_in_summary(&alone, "deploy"), "not started");
+    // Who names it has started it; a pattern is no name.
+    let named = scene.toka_run(&agents, &["--json", "--only", "deploy"]);
+    exit_code_of(&named, 0);
+    assert_eq!(state_in_summary(&named, "deploy"), "succeeded");
+    let pattern = scene.toka_run(&agents, &["--json", "--only", "deplo*"]);
+    assert_eq!(state_in_summary(&pattern, "deploy"), "not started");
+    let asked = scene.apply(&agents, &["--dry-run"]);
+    assert!(asked.stdout.contains("+ deploy"), "{asked:#?}");
     let detached = scene.detach(&agents);
     until(LONG, "web runs", || (detached.state("web") == "running").then_some(()));
     assert_eq!(detached.state("deploy"), "pending");

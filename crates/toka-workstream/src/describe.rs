@@ -9,8 +9,8 @@ use toka_core::{Limits, NetworkAccess, Origin, SandboxMode};
 
 use crate::plan::{Gate, Node};
 use crate::{
-    Agent, HttpScheme, MaxRestarts, Need, Probe, ProbeCheck, ProcessCommand, RestartPolicy, User,
-    WhenExhausted,
+    AfterEnd, Agent, HttpScheme, IfSkipped, MaxRestarts, Need, Probe, ProbeCheck, ProcessCommand,
+    RestartPolicy, Start, User, WhenExhausted,
 };
 
 /// One thing that an agent declares.
@@ -40,7 +40,10 @@ pub fn describe(agent: &Agent, node: &Node) -> Vec<Described> {
     for (kind, probe) in agent.probes.each() {
         rows.add("probe", format!("{kind}: {}", probe_text(probe)), None);
     }
-    rows.add("restart", restart_text(agent), None);
+    rows.0.extend(life(agent));
+    if agent.restart.policy == RestartPolicy::No {
+        rows.add("restart", "no", None);
+    }
     let grace = format_duration(agent.stop.grace_period);
     rows.add(
         "stop",
@@ -52,6 +55,35 @@ pub fn describe(agent: &Agent, node: &Node) -> Vec<Described> {
     }
     hooks(agent, &mut rows);
     confinement(agent, &mut rows);
+    rows.0
+}
+
+/// How an agent's life begins, ends and begins anew, as far as that is not as usual for a task.
+pub fn life(agent: &Agent) -> Vec<Described> {
+    let mut rows = Rows(Vec::new());
+    if agent.start == Start::Manual {
+        rows.add("start", "when somebody starts it", None);
+    }
+    if agent.restart.policy != RestartPolicy::No {
+        rows.add("restart", restart_text(agent), None);
+    }
+    if !agent.success.is_empty() {
+        let codes: Vec<String> = agent.success.iter().map(ToString::to_string).collect();
+        rows.add("success", format!("the exit code 0, and {}", codes.join(", ")), None);
+    }
+    for (how, then) in [("a success", agent.on_end.success), ("a failure", agent.on_end.failure)] {
+        if then == AfterEnd::StopRun {
+            rows.add("on end", format!("{how} of it stops the run"), None);
+        }
+    }
+    for dependency in &agent.dependencies {
+        let then = match dependency.if_skipped {
+            IfSkipped::Block => continue,
+            IfSkipped::Skip => "it is skipped as well",
+            IfSkipped::Start => "it starts all the same",
+        };
+        rows.add("if skipped", format!("{}: {then}", dependency.on), Some(&dependency.origin));
+    }
     rows.0
 }
 

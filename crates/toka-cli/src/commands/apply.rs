@@ -210,7 +210,12 @@ fn print(
 }
 
 fn text(applied: &Applied, project: &str, asking: Asking, palette: Palette) -> String {
-    let Changes { added, changed, adjusted, removed, unchanged, run, keys } = &applied.changes;
+    let Changes { added, by_hand, changed, adjusted, removed, unchanged, run, keys } = &applied.changes;
+    let begins = |name: &AgentName| {
+        let waits = format!("  waits for `toka start {name}`");
+        let detail = if by_hand.contains(name) { waits } else { String::new() };
+        format!("  {} {name}{}\n", palette.good.paint("+"), palette.faint.paint(detail))
+    };
     let line = |sign: &str, paint: Paint, how: &str, name: &AgentName| {
         let keys = keys.get(name).map(|keys| keys.join(", ")).unwrap_or_default();
         let detail = if how.is_empty() { String::new() } else { format!("  {how}: {keys}") };
@@ -220,7 +225,7 @@ fn text(applied: &Applied, project: &str, asking: Asking, palette: Palette) -> S
         names.iter().map(|name| line(sign, paint, how, name)).collect()
     };
     let list = [
-        lines("+", palette.good, "", added),
+        added.iter().map(begins).collect(),
         lines("~", palette.warn, "restarts", changed),
         lines("=", palette.good, "goes on", adjusted),
         lines("-", palette.bad, "", removed),
@@ -255,7 +260,8 @@ mod tests {
     #[test]
     fn what_changes_is_told_by_signs() {
         let changes = Changes {
-            added: names("cache"),
+            added: names("cache page"),
+            by_hand: names("page"),
             changed: names("api"),
             adjusted: names("web"),
             removed: names("old"),
@@ -268,7 +274,7 @@ mod tests {
         let applied = Applied { changes, began: false };
         assert_eq!(
             text(&applied, "shop", Asking::WhatIf, Palette::PLAIN),
-            "shop would change\n  + cache\n  ~ api  restarts: spec.process\n  = web  goes on: spec.restart\n  - old\n  = --fail-fast is on\n  \
+            "shop would change\n  + cache\n  + page  waits for `toka start page`\n  ~ api  restarts: spec.process\n  = web  goes on: spec.restart\n  - old\n  = --fail-fast is on\n  \
              2 agents as before\n"
         );
         let nothing = Changes { unchanged: names("db"), ..Changes::default() };

@@ -61,7 +61,13 @@ impl Declare {
     pub(crate) fn stop_rules(&self, set: &Set) -> Result<StopRules, Failure> {
         if let Some(agent) = self.exit_code_from.as_ref().filter(|agent| set.agent(agent).is_none()) {
             let names: Vec<&str> = set.agents.iter().map(|agent| agent.name.as_str()).collect();
-            let message = format!("--exit-code-from: no agent is called {agent}");
+            let replicas = set.agents.iter().filter(|other| other.declared_name() == agent).count();
+            let message = match replicas {
+                0 => format!("--exit-code-from: no agent is called {agent}"),
+                count => {
+                    format!("--exit-code-from: {agent} is {count} replicas, and one of them is to be named")
+                }
+            };
             return Err(
                 Failure::new(ExitCode::Usage, message).help(format!("the agents are {}", names.join(", ")))
             );

@@ -1,5 +1,5 @@
-//! `toka init`: a small, valid, commented workstream to start from. It needs no model, and nothing is
-//! overwritten unless `--force` says so.
+//! `toka init`: a small, valid, commented workstream to start from, and the schema by which an editor completes and checks it.
+//! It needs no model, and nothing is overwritten unless `--force` says so.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
@@ -8,11 +8,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::json;
 use toka_core::ExitCode;
+use toka_workstream::schema::{Draft, to_text};
 
 /// Where the workstream goes when nobody says.
 const DEFAULT_FOLDER: &str = "agents";
 /// The name of the file.
 const FILE: &str = "hello.yaml";
+/// The name of the schema, which the first line of the workstream names.
+const SCHEMA: &str = "workstream.schema.json";
 
 use crate::failure::Failure;
 use crate::terminal::out;
@@ -35,14 +38,18 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let existing = if args.force { Existing::Replace } else { Existing::Keep };
     let path = write(&args.folder, existing)?;
+    let schema = write_schema(&args.folder, existing)?;
     let text = if args.json {
-        json!({"written": [path]}).to_string() + "\n"
+        json!({"written": [path, schema]}).to_string() + "\n"
     } else {
         // Where they look by themselves, other YAML may lie beside it.
         let by_itself =
             [".", "./", "agents", "agents/", "./agents"].map(Path::new).contains(&args.folder.as_path());
         let folder = if by_itself { String::new() } else { format!(" {}", args.folder.display()) };
-        format!("wrote {}\n\ncheck it:  toka validate{folder}\nrun it:    toka run{folder}\n", path.display())
+        format!(
+            "wrote {}, and the schema beside it for your editor\n\ncheck it:  toka validate{folder}\nrun it:    toka run{folder}\n",
+            path.display()
+        )
     };
     Ok(out::end(&text, ExitCode::Success)?)
 }
@@ -58,24 +65,32 @@ enum Existing {
 fn write(folder: &Path, existing: Existing) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let path = folder.join(FILE);
-    let mut options = OpenOptions::new();
-    match existing {
-        Existing::Keep => options.write(true).create_new(true),
-        Existing::Replace => options.write(true).create(true).truncate(true),
-    };
-    match options.open(&path) {
-        Ok(mut file) => {
-            file.write_all(toka_workstream::STARTER.as_bytes())
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            Ok(path)
-        }
+    match put(&path, toka_workstream::STARTER, existing) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let message = format!("{} is there already, and was left as it is", path.display());
             let help = "name another folder (`toka init DIR`), or replace the file with --force";
             Err(Failure::new(ExitCode::Usage, message).help(help).into())
         }
-        Err(error) => Err(error).with_context(|| format!("cannot write {}", path.display())),
+        written => written.map(|()| path.clone()).with_context(|| format!("cannot write {}", path.display())),
     }
+}
+
+/// Writes the schema; one that is there already stays unless it is to be replaced.
+fn write_schema(folder: &Path, existing: Existing) -> anyhow::Result<PathBuf> {
+    let path = folder.join(SCHEMA);
+    match put(&path, &to_text(Draft::Draft07), existing) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(path),
+        written => written.map(|()| path.clone()).with_context(|| format!("cannot write {}", path.display())),
+    }
+}
+
+fn put(path: &Path, text: &str, existing: Existing) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    match existing {
+        Existing::Keep => options.write(true).create_new(true),
+        Existing::Replace => options.write(true).create(true).truncate(true),
+    };
+    options.open(path)?.write_all(text.as_bytes())
 }
 
 #[cfg(test)]
@@ -97,6 +112,13 @@ mod tests {
         assert!(crate::failure::data(&refused).0[0]["help"].to_string().contains("--force"));
         assert_eq!(fs::read_to_string(&path).expect("read"), "mine");
         write(&agents, Existing::Replace).expect("written");
-        assert_eq!(fs::read_to_string(&path).expect("read"), toka_workstream::STARTER);
+        let text = fs::read_to_string(&path).expect("read");
+        assert_eq!(text, toka_workstream::STARTER);
+        assert!(text.starts_with(&format!("# yaml-language-server: $schema={SCHEMA}\n")));
+        let schema = write_schema(&agents, Existing::Keep).expect("written");
+        assert!(fs::read_to_string(&schema).expect("read").contains("draft-07"));
+        fs::write(&schema, "mine").expect("written");
+        write_schema(&agents, Existing::Keep).expect("kept");
+        assert_eq!(fs::read_to_string(&schema).expect("read"), "mine");
     }
 }

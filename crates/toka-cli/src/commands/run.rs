@@ -63,6 +63,7 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
     let tell = if args.quiet { Tell::Errors } else { Tell::Everything };
     let ready = args.declare.selection.ready(&args.declare.only, tell)?;
     if args.dry_run {
+        args.declare.stop_rules(&ready.set)?;
         return Ok(out::end(&plan_text(&ready, &args), ExitCode::Success)?);
     }
     let folders = args.declare.folders()?;

@@ -223,18 +223,22 @@ pub(super) async fn tell_waits(found: &Found, agents: &[AgentName], awaited: Awa
             continue;
         };
         for agent in project.agents.iter().filter(|agent| agents.contains(&agent.name)) {
-            let is_to_begin = matches!(agent.state, AgentState::Pending | AgentState::Backoff { .. });
-            let reason = agent.held.map(|hold| hold.to_string());
-            let reason = reason.or_else(|| agent.waits.as_ref().map(|unmet| safe(&unmet.to_string())));
-            let reason = reason.filter(|_| is_to_begin).map(|reason| format!("waits: {reason}"));
-            let reason = reason.or_else(|| unready(agent).filter(|_| awaited == Awaited::Readiness));
-            if let Some(reason) = reason
+            if let Some(reason) = lacks(agent, awaited)
                 && told.insert((agent.name.clone(), reason.clone()))
             {
                 anstream::eprintln!("{}  {reason}", agent.name);
             }
         }
     }
+}
+
+/// Why an agent is not where it is waited for, in words that follow its name.
+pub(super) fn lacks(agent: &AgentStatus, awaited: Awaited) -> Option<String> {
+    let is_to_begin = matches!(agent.state, AgentState::Pending | AgentState::Backoff { .. });
+    let reason = agent.held.map(|hold| hold.to_string());
+    let reason = reason.or_else(|| agent.waits.as_ref().map(|unmet| safe(&unmet.to_string())));
+    let reason = reason.filter(|_| is_to_begin).map(|reason| format!("waits: {reason}"));
+    reason.or_else(|| unready(agent).filter(|_| awaited == Awaited::Readiness))
 }
 
 /// Why one that runs is not ready; one without a probe may never be.

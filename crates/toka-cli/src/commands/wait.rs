@@ -8,7 +8,7 @@ use toka_core::units::parse_duration;
 use toka_core::{AgentKind, AgentName, AgentState, AgentStatus, Event, ExitCode, RunStatus};
 
 use super::reach::{AgentRef, Found, Purpose, Reach, block_on, failure};
-use super::verb::{Awaited, tell_waits};
+use super::verb::{Awaited, lacks, tell_waits};
 use crate::failure::Failure;
 use crate::terminal::text::safe;
 use crate::terminal::{json, out};
@@ -86,7 +86,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             None => work.await,
             Some(longest) => match tokio::time::timeout(longest, work).await {
                 Ok(agents) => agents,
-                Err(_) => Err(Failure::new(ExitCode::TimedOut, "not all of them have come so far").into()),
+                Err(_) => Err(too_long(&found, &names, (args.condition, awaited)).await.into()),
             },
         }
     })?;
@@ -102,6 +102,25 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         agents.iter().map(|agent| format!("{}  {}\n", agent.name, agent.state.as_str())).collect()
     };
     Ok(out::end(&text, code)?)
+}
+
+/// Who has not come so far, and where each of them is.
+async fn too_long(found: &Found, names: &BTreeSet<AgentName>, (what, awaited): (What, Awaited)) -> Failure {
+    let projects = found.client.projects().await.unwrap_or_default();
+    let project = projects.into_iter().find(|project| project.overview.project == *found.name());
+    let agents = project.map(|project| project.agents).unwrap_or_default();
+    let late = agents.iter().filter(|agent| names.contains(&agent.name) && !what.is_settled(agent));
+    let late: Vec<String> = late
+        .map(|agent| match lacks(agent, awaited) {
+            Some(reason) => format!("{} {reason}", agent.name),
+            None => format!("{} is {}", agent.name, agent.state.as_str()),
+        })
+        .collect();
+    let message = match late.is_empty() {
+        true => "not all of them have come so far".to_owned(),
+        false => format!("not all of them have come so far: {}", late.join("; ")),
+    };
+    Failure::new(ExitCode::TimedOut, message)
 }
 
 fn chosen(found: &Found, wanted: &[AgentRef]) -> Result<BTreeSet<AgentName>, Failure> {

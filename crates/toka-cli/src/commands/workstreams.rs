@@ -8,7 +8,7 @@ use serde_json::Value;
 use toka_core::sniff::{SNIFF_BYTES, looks_like_a_workstream};
 use toka_core::{AgentPattern, ExitCode};
 use toka_daemon::SourceFile;
-use toka_workstream::{Diagnostic, LoadOptions, Loaded, Plan, Set, Severity, Sources, Style};
+use toka_workstream::{Agent, Diagnostic, LoadOptions, Loaded, Plan, Set, Severity, Sources, Start, Style};
 
 use crate::failure::Failure;
 use crate::terminal::palette::Palette;
@@ -40,10 +40,19 @@ impl Only {
     /// The agents that are meant of these.
     fn of(&self, set: Set) -> Result<Set, Failure> {
         let names: Vec<String> = set.agents.iter().map(|agent| agent.name.to_string()).collect();
-        set.only(&self.only).map_err(|error| {
+        let mut set = set.only(&self.only).map_err(|error| {
             Failure::new(ExitCode::Usage, format!("--only: {error}"))
                 .help(format!("the agents are {}", names.join(", ")))
-        })
+        })?;
+        // Who names an agent that starts by hand has started it.
+        let is_named = |agent: &Agent| {
+            let is_it = |pattern: &AgentPattern| matches!(pattern, AgentPattern::Name(name) if [&agent.name, agent.declared_name()].contains(&name));
+            self.only.iter().any(is_it)
+        };
+        for agent in set.agents.iter_mut().filter(|agent| agent.start == Start::Manual) {
+            agent.start = if is_named(agent) { Start::Plan } else { Start::Manual };
+        }
+        Ok(set)
     }
 }
 

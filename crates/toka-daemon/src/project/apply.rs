@@ -29,6 +29,9 @@ use crate::{Declaration, RunError};
 pub struct Changes {
     /// Agents that are new.
     pub added: Vec<AgentName>,
+    /// Those of them that wait until somebody starts them.
+    #[serde(default)]
+    pub by_hand: Vec<AgentName>,
     /// Agents whose declaration is another: they are restarted.
     pub changed: Vec<AgentName>,
     /// Agents whose declaration is another, and that go on: what is different is taken over in place.

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use toka_core::{AgentName, Confinement};
-use toka_workstream::{Agent, Dependency, KeptKey, Plan, Set};
+use toka_workstream::{Agent, Dependency, KeptKey, Plan, Set, Start};
 
 use super::apply::Changes;
 use super::member::awaited_lines;
@@ -91,6 +91,7 @@ pub(super) fn compare((before, old): (&Set, &Plan), (after, new): (&Set, &Plan))
     for agent in &after.agents {
         let Some(former) = known.get(&agent.name) else {
             changes.added.push(agent.name.clone());
+            changes.by_hand.extend((agent.start == Start::Manual).then(|| agent.name.clone()));
             continue;
         };
         let [former, latter] = [(*former, before, old), (agent, after, new)].map(|(agent, set, plan)| Side {

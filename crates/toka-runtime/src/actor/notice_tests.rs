@@ -169,8 +169,7 @@ async fn what_went_wrong_is_told_with_its_status() {
     let mut rig = rig(|_| ()).await;
     send(&rig, b"STATUS=no configuration\nERRNO=2\nBUSERROR=org.example.Gone\nEXIT_STATUS=78");
     let EventKind::Progress { status: Some(status), .. } = rig.event().await else { panic!("a status") };
-    let expected =
-        "no configuration: No such file or directory (os error 2): org.example.Gone: exit status 78";
+    let expected = "no configuration: it met the error No such file or directory (os error 2): org.example.Gone: exit status 78";
     assert_eq!(status, expected);
 }
 

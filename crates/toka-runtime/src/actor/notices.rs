@@ -43,7 +43,10 @@ impl<P: Processes> Actor<P> {
                 Notice::WatchdogTrigger => self.call_watchdog().await,
                 Notice::MainPid(pid) => self.name_main(pid).await,
                 Notice::ExtendTimeout(by) => self.extend(by),
-                Notice::Errno(number) => trouble.push(std::io::Error::from_raw_os_error(number).to_string()),
+                Notice::Errno(number) => {
+                    let error = std::io::Error::from_raw_os_error(number);
+                    trouble.push(format!("it met the error {error}"));
+                }
                 Notice::BusError(name) => trouble.push(name),
                 Notice::ExitStatus(status) => trouble.push(format!("exit status {status}")),
                 Notice::Unreadable(flaw) => self.remark(Remark::Unreadable(flaw)),

@@ -597,7 +597,10 @@ impl Compiler<'_> {
     }
 
     pub(super) fn say(&mut self, layer: Layer, rule: String, origin: &Origin) {
-        self.rules.push(Rule { layer, rule, origin: origin.clone() });
+        // What is granted twice is one rule, which comes from its first place.
+        if self.rules.iter().all(|known| known.layer != layer || known.rule != rule) {
+            self.rules.push(Rule { layer, rule, origin: origin.clone() });
+        }
     }
 
     fn below_workspace(&self, below: Option<&str>, origin: &Origin) -> Result<PathBuf, CompileError> {

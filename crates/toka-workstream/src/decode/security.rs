@@ -1,6 +1,8 @@
 //! `security`: the walls. Every value keeps the place that it was declared at, for it becomes a rule of the
 //! kernel.
 
+use std::collections::BTreeSet;
+
 use toka_core::{
     ByteSize, Capability, Compatibility, Confinement, Declared, Limits, NetworkAccess, SandboxMode,
 };
@@ -36,7 +38,9 @@ pub(crate) fn security(cx: &mut Context<'_>, node: &Node) -> Confinement {
         out.sandbox = Declared::new(mode, cx.origin(node));
     }
     if let Some(node) = section.get("capabilities_required") {
+        let mut seen = BTreeSet::new();
         out.capabilities = capabilities(cx, node);
+        out.capabilities.retain(|declared| seen.insert(declared.value.clone()));
     }
     if let Some(node) = section.get("filesystem")
         && let Some(files) = Section::read(cx, node, &FILESYSTEM)

@@ -6,6 +6,7 @@ use super::View;
 use super::facts::AgentFacts;
 use toka_daemon::Problem;
 use toka_daemon::confine::ProgramFile;
+use toka_workstream::describe::life;
 
 /// `{waves, agents: […], dropped, run: {exit_code, obstacles}}`.
 pub(super) fn value(view: &View) -> Value {
@@ -44,6 +45,7 @@ fn agent(node: Value, facts: &AgentFacts) -> Value {
         "working_dir": facts.working_dir,
         "environment": confined.map(|confined| confined.plan.environment()),
         "tasks": agent.tasks,
+        "life": life(agent),
         "network": agent.confinement.network,
         "limits": agent.confinement.limits,
         "capabilities": capabilities(facts),

@@ -6,7 +6,7 @@ use std::path::Path;
 use toka_core::{Coverage, ExitCode, Origin, SandboxMode};
 use toka_daemon::Problem;
 use toka_daemon::confine::ProgramFile;
-use toka_workstream::describe::{command_text, quoted};
+use toka_workstream::describe::{command_text, life, quoted};
 use toka_workstream::plan::{Gate, Node};
 use toka_workstream::{Agent, AgentKind, Need, ProcessCommand, Replica};
 
@@ -89,6 +89,7 @@ fn rows(node: &Node, facts: &AgentFacts, palette: Palette) -> Vec<Row> {
         Row::new(need, format!("{}: {}{reason}", gate.on, gate.condition), place(&gate.origin, Some(file)))
     }));
     rows.extend(schedule(&facts.agent, facts.now));
+    rows.extend(life_rows(&facts.agent));
     rows.extend(capabilities(facts, palette));
     let sandbox = &facts.agent.confinement.sandbox;
     if sandbox.value == SandboxMode::Off {
@@ -110,6 +111,11 @@ fn rows(node: &Node, facts: &AgentFacts, palette: Palette) -> Vec<Row> {
         rows.push(Row::new("error", format!("no rules: {problem}"), "").painted(palette.bad));
     }
     rows
+}
+
+/// How its life begins and ends, and begins anew, where that is not as usual.
+fn life_rows(agent: &Agent) -> Vec<Row> {
+    life(agent).into_iter().map(|told| Row::new(&told.key, told.text, "")).collect()
 }
 
 /// When the clock starts it, and its next times.
