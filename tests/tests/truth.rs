@@ -182,6 +182,23 @@ fn a_wall_that_an_agent_speaks_of_is_told_with_what_opens_it(user: User) {
         text.contains("hint: it wrote") && text.contains("`security.network` gives it one"),
         "{plain:#?}"
     );
+    // What is closed in a directory that it may write leads to another key than what is not open.
+    scene.make_folder(&scene.workspace().join("agents"));
+    let plants = Document::shell("plants", "echo x > agents/new.py")
+        .section("security: {capabilities_required: [filesystem-read, filesystem-write]}");
+    let text = flat(&scene.toka_run(&[plants], &[]).stdout);
+    assert!(text.contains("`declaration-write` opens it"), "{text}");
+    if user == User::Root {
+        let others = Scene::new(User::Ordinary);
+        let writes = Document::shell("writes", "echo x > new.txt")
+            .section("security: {capabilities_required: [filesystem-read, filesystem-write]}");
+        let root = Scene::new(user);
+        let mut words = root.run_words(&[writes], &[]);
+        let at = words.iter().position(|word| word == "--workdir").expect("the option");
+        words[at + 1] = others.workspace().into();
+        let theirs = root.run(&words);
+        assert!(flat(&theirs.stdout).contains("`spec.process.user` makes it"), "{theirs:#?}");
+    }
     let other = Document::shell("fails", "echo nothing of the kind; exit 3");
     assert!(!Scene::new(user).toka_run(&[other], &[]).stdout.contains("hint: "));
 }

@@ -5,21 +5,25 @@
 use std::path::{Path, PathBuf};
 
 use toka_core::{NetworkAccess, SandboxMode};
-use toka_sandbox::{Right, SandboxPlan};
+use toka_sandbox::plan::Access;
+use toka_sandbox::renewal::inner_binds;
+use toka_sandbox::{Bind, Right, SandboxPlan};
 
 /// Lines that are looked at, from the end.
-pub(crate) const LINES: usize = 15;
+pub(crate) const LINES: usize = 40;
 /// Characters of a line that are told.
 const MOST_TOLD: usize = 200;
 /// What every agent reads, whatever the plan says: there the reason is another.
 const SYSTEM: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/proc", "/dev", "/sys", "/tmp"];
 
 /// What C libraries, runtimes and the best-known programs say when they have no network, as they spell it.
-const NO_NETWORK: [&str; 11] = [
+const NO_NETWORK: [&str; 12] = [
     "Address family not supported",
     "EAFNOSUPPORT",
     "Unknown system error 97",
     "Could not resolve host",
+    // curl and git, of loopback too.
+    "Couldn't connect to server",
     "Temporary failure in name resolution",
     "Name or service not known",
     "Network is unreachable",
@@ -31,7 +35,7 @@ const NO_NETWORK: [&str; 11] = [
 /// The same for files.
 const NOT_WRITABLE: [&str; 2] = ["Read-only file system", "EROFS"];
 const NOT_ALLOWED: [&str; 3] = ["Permission denied", "EACCES", "PermissionError"];
-const NOT_THERE: [&str; 2] = ["No such file or directory", "ENOENT"];
+const NOT_THERE: [&str; 3] = ["No such file or directory", "Directory nonexistent", "ENOENT"];
 const BUSY: [&str; 2] = ["Device or resource busy", "EBUSY"];
 /// Who says that something was not allowed while it did this meant to write.
 const WRITES: [&str; 9] =
@@ -43,6 +47,19 @@ pub(crate) struct Walls {
     network: NetworkAccess,
     working_dir: Box<Path>,
     rules: Box<[(Box<Path>, Right)]>,
+    /// What it must not change although a directory above it is open for writing.
+    closed: Box<[Box<Path>]>,
+    /// What stays hidden although a directory above it is open.
+    hidden: Box<[Box<Path>]>,
+    /// Whose process it is.
+    uid: u32,
+}
+
+/// What is known of a path outside of the sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct There {
+    /// Whose it is.
+    pub(crate) uid: u32,
 }
 
 impl Walls {
@@ -50,7 +67,14 @@ impl Walls {
     pub(crate) fn of(plan: &SandboxPlan) -> Option<Box<Self>> {
         (plan.mode == SandboxMode::On).then(|| {
             let rules = plan.files.iter().filter(|rule| !is_system(&rule.path));
+            let inner = inner_binds(&plan.binds);
+            let of = |wanted: &dyn Fn(&Bind) -> bool| -> Box<[Box<Path>]> {
+                inner.iter().filter(|bind| wanted(bind)).map(|bind| bind.target.as_path().into()).collect()
+            };
             Box::new(Self {
+                closed: of(&|bind| bind.source.is_some() && bind.access == Access::ReadOnly),
+                hidden: of(&|bind| bind.source.is_none()),
+                uid: plan.run_as.as_ref().map_or_else(|| nix::unistd::geteuid().as_raw(), |user| user.uid),
                 network: plan.network.clone(),
                 working_dir: plan.working_dir.as_path().into(),
                 rules: rules.map(|rule| (rule.path.as_path().into(), rule.right)).collect(),
@@ -68,33 +92,51 @@ pub(crate) struct Hint {
     pub(crate) why: String,
 }
 
-/// The last of the lines that speaks of a wall of this plan. `is_there` says whether a path exists for us.
+/// The last of the lines that speaks of a wall of this plan. `look` says what is at a path for us, if anything is.
 pub(crate) fn hint<'l>(
     lines: impl DoubleEndedIterator<Item = &'l str>,
     walls: &Walls,
-    is_there: impl Fn(&Path) -> bool,
+    look: impl Fn(&Path) -> Option<There>,
 ) -> Option<Hint> {
     lines.rev().find_map(|line| {
-        let why = why(line, walls, &is_there)?;
+        let why = why(line, walls, &look)?;
         Some(Hint { wrote: line.trim().chars().take(MOST_TOLD).collect(), why })
     })
 }
 
-fn why(line: &str, walls: &Walls, is_there: &impl Fn(&Path) -> bool) -> Option<String> {
+fn why(line: &str, walls: &Walls, look: &impl Fn(&Path) -> Option<There>) -> Option<String> {
     // The last is Go's.
     if says(line, &NO_NETWORK).is_some() || line.trim_end().ends_with(": no such host") {
         return no_network(&walls.network);
     }
     if says(line, &BUSY).is_some() && line.contains(".git/") {
-        return Some("the settings of a repository are protected: only a person changes them".to_owned());
+        return Some(
+            "git's settings are protected, and only a person changes them: leave out `-u`, and set the upstream outside"
+                .to_owned(),
+        );
     }
-    if says(line, &NOT_WRITABLE).is_some() {
-        return not_writable(line);
+    if line.contains("not a git repository") {
+        return hidden_repository(walls, look);
+    }
+    if let Some(at) = says(line, &NOT_WRITABLE) {
+        return not_writable(line, path_beside(line, at, walls).as_deref(), walls);
     }
     let (allowed, there) = (says(line, &NOT_ALLOWED), says(line, &NOT_THERE));
-    let path = path_beside(line, allowed.or(there)?, walls).filter(|path| is_there(path))?;
+    let named = path_beside(line, allowed.or(there)?, walls)?;
+    // What it was to make is not there; then it is about the directory.
+    let path =
+        [Some(named.as_path()), named.parent()].into_iter().flatten().find(|path| look(path).is_some())?;
+    let owner = look(path)?.uid;
+    if path != named && !means_to_write(line) {
+        return None;
+    }
     let shown = path.display();
-    match right_to(&path, walls) {
+    if walls.hidden.iter().any(|hidden| path.starts_with(hidden)) {
+        return Some(format!(
+            "{shown} is the user's keys or Toka's own, which stay hidden whatever is granted"
+        ));
+    }
+    match right_to(path, walls) {
         None if there.is_some() => Some(format!(
             "{shown} is there on this host, and hidden from it: `security.filesystem.read` opens it"
         )),
@@ -102,6 +144,12 @@ fn why(line: &str, walls: &Walls, is_there: &impl Fn(&Path) -> bool) -> Option<S
         Some(right) if allowed.is_some() && right < Right::Write && means_to_write(line) => {
             Some(format!("it may read {shown}, and not write it: `security.filesystem.write` opens it"))
         }
+        // It has no rights over files of others, root neither.
+        Some(_) if allowed.is_some() && owner != walls.uid => Some(format!(
+            "{shown} belongs to the user {owner}, and the agent is {}, without rights over files of others: \
+             `spec.process.user` makes it another user's process",
+            walls.uid
+        )),
         // The modes of the file, mostly, which no key changes.
         Some(_) => None,
     }
@@ -132,10 +180,38 @@ fn no_network(network: &NetworkAccess) -> Option<String> {
     }
 }
 
-fn not_writable(line: &str) -> Option<String> {
+/// A repository that is there for us and not for the agent: git looks in the working directory and above it.
+fn hidden_repository(walls: &Walls, look: &impl Fn(&Path) -> Option<There>) -> Option<String> {
+    let mut places = walls.working_dir.ancestors().map(|folder| folder.join(".git"));
+    let repository = places.find(|place| look(place).is_some())?;
+    let shown = repository.display();
+    match right_to(&repository, walls) {
+        None if repository.parent() == Some(&walls.working_dir) => {
+            Some(format!("its repository {shown} is hidden from it: `git-access` opens it"))
+        }
+        None => Some(format!(
+            "its repository {shown} lies above its workspace, and is hidden from it: run it in the repository's top \
+             (`--workdir`), where `git-access` opens it"
+        )),
+        Some(_) => None,
+    }
+}
+
+fn not_writable(line: &str, path: Option<&Path>, walls: &Walls) -> Option<String> {
     // Chromium says so of what no agent may, and goes on.
     if line.contains("OOM score") || line.contains("/proc/") {
         return None;
+    }
+    if let Some(path) = path.filter(|path| walls.closed.iter().any(|closed| path.starts_with(closed))) {
+        let shown = path.display();
+        let of_git = path.components().any(|part| part.as_os_str() == ".git");
+        return Some(if of_git {
+            format!("{shown} is git's hooks or settings, which only a person changes")
+        } else {
+            format!(
+                "{shown} is protected in a directory that it may write: where it declares agents, `declaration-write` opens it"
+            )
+        });
     }
     let replaces = line.contains("temporary file") || line.starts_with("sed:");
     Some(match replaces {
@@ -149,16 +225,16 @@ fn not_writable(line: &str) -> Option<String> {
 /// The path that the words at `at` are about: the last one before them, as C programs and shells say it, else the first one
 /// after them, as Python does.
 fn path_beside(line: &str, at: usize, walls: &Walls) -> Option<PathBuf> {
-    let paths = |text: &str| -> Vec<PathBuf> {
+    let words = |text: &'_ str| -> Vec<String> {
         let words = text.split(|c: char| c.is_whitespace() || "'\"`‘’“”():,;[]<>=".contains(c));
-        let words = words.map(|word| word.trim_end_matches('.'));
-        let is_path = |word: &&str| word.contains('/') && word.len() > 1 && !word.contains("//");
-        words
-            .filter(is_path)
-            .map(|word| toka_core::demand::normalise(&walls.working_dir.join(word)))
-            .collect()
+        words.map(|word| word.trim_end_matches('.').to_owned()).filter(|word| !word.is_empty()).collect()
     };
-    let path = paths(&line[..at]).pop().or_else(|| paths(&line[at..]).into_iter().next())?;
+    let is_path = |word: &String| word.contains('/') && word.len() > 1 && !word.contains("//");
+    let (before, after) = (words(&line[..at]), words(&line[at..]));
+    // `sh: 1: cannot create new.txt: …`: what cannot be made is a file, whatever it is called.
+    let made = before.last().filter(|_| line.contains(": cannot ")).cloned();
+    let word = before.into_iter().rev().find(is_path).or(made).or_else(|| after.into_iter().find(is_path))?;
+    let path = toka_core::demand::normalise(&walls.working_dir.join(word));
     (!is_system(&path)).then_some(path)
 }
 
@@ -203,14 +279,43 @@ mod tests {
             links: toka_sandbox::Links::Refuse,
             need: toka_sandbox::Need::Optional,
         });
+        plan.files.push(toka_sandbox::PathRule {
+            path: PathBuf::from("/w/workspace/out"),
+            right: Right::Write,
+            links: toka_sandbox::Links::Refuse,
+            need: toka_sandbox::Need::Optional,
+        });
+        let bind = |source: Option<&str>, target: &str, access| Bind {
+            source: source.map(PathBuf::from),
+            target: PathBuf::from(target),
+            access,
+            need: toka_sandbox::Need::Optional,
+        };
+        let own = |target: &'static str, access| bind(Some(target), target, access);
+        plan.binds.push(own("/w/workspace", Access::ReadWrite));
+        plan.binds.push(own("/w/workspace/agents", Access::ReadOnly));
+        plan.binds.push(own("/w/workspace/.git/hooks", Access::ReadOnly));
+        plan.binds.push(bind(None, "/w/workspace/keys", Access::ReadOnly));
         plan
     }
 
     fn told(line: &str, network: NetworkAccess) -> Option<String> {
-        let there = ["/srv/data/x.csv", "/w/workspace/src/lib.rs", "/w/workspace/docs/a.md"];
+        let there = [
+            "/srv/data/x.csv",
+            "/srv/data",
+            "/w/workspace/src/lib.rs",
+            "/w/workspace/docs/a.md",
+            "/w/workspace/keys/id",
+            "/w/workspace",
+            "/w/.git",
+        ];
         let walls = Walls::of(&plan(network)).expect("a sandbox");
+        let uid = nix::unistd::geteuid().as_raw();
         hint([line, "and then it gave up"].into_iter(), &walls, |path| {
-            there.iter().any(|known| Path::new(known) == path)
+            let foreign = Path::new("/w/workspace/out/theirs");
+            let is_known = there.iter().any(|known| Path::new(known) == path);
+            (is_known || path == foreign)
+                .then_some(There { uid: if path == foreign { uid + 1 } else { uid } })
         })
         .map(|hint| hint.why)
     }
@@ -226,6 +331,21 @@ mod tests {
             ("sed: couldn't open temporary file ./sedXYZ: Read-only file system", "its folder"),
             ("error: could not write config file .git/config: Device or resource busy", "only a person"),
             ("cat: /srv/data/x.csv: No such file or directory", "hidden from it"),
+            ("sh: 1: cannot create agents/new.py: Read-only file system", "`declaration-write`"),
+            ("sh: 1: cannot create .git/hooks/post-commit: Read-only file system", "only a person changes"),
+            ("sh: 1: cannot create new.txt: Permission denied", "no rule of it opens /w/workspace"),
+            ("mkdir: cannot create directory ‘new’: Permission denied", "no rule of it opens /w/workspace"),
+            ("cat: keys/id: No such file or directory", "stay hidden whatever is granted"),
+            ("sh: 1: cannot create /srv/data/new: Directory nonexistent", "/srv/data is there on this host"),
+            ("sh: 1: cannot create out/theirs: Permission denied", "`spec.process.user`"),
+            (
+                "curl: (7) Failed to connect to localhost port 3000 after 0 ms: Couldn't connect to server",
+                "`security.network`",
+            ),
+            (
+                "fatal: not a git repository (or any of the parent directories): .git",
+                "lies above its workspace",
+            ),
             ("run.sh: line 2: /srv/data/x.csv: No such file or directory", "hidden from it"),
             ("dial tcp: lookup example.org: no such host", "`security.network`"),
             ("open '/srv/data/x.csv': Permission denied", "no rule of it opens /srv/data/x.csv"),

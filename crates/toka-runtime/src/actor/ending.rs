@@ -1,6 +1,8 @@
 //! The end: everything that was still on its way is taken, and then the end is told.
 
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use toka_core::event::Usage;
@@ -14,12 +16,18 @@ use super::hooks::Occasion;
 use crate::countdown::Countdown;
 use crate::exit_reason::{exit_reason, stopped};
 use crate::output::{Line, tail};
+use crate::walls::There;
 use crate::{Processes, walls};
 
 /// How long the last messages and the last output may take. Their senders are gone, so that all of it is in buffers.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long the look for walls in them may take.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// What is at a path, links not followed.
+fn look(path: &Path) -> Option<There> {
+    path.symlink_metadata().ok().map(|metadata| There { uid: metadata.uid() })
+}
 
 impl<P: Processes> Actor<P> {
     /// Nothing that it started is left.
@@ -75,7 +83,7 @@ impl<P: Processes> Actor<P> {
             let lines = lines.iter().filter(|line| is_of_this_life(line));
             let texts: Vec<String> =
                 lines.map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect();
-            walls::hint(texts.iter().map(String::as_str), &walls, |path| path.symlink_metadata().is_ok())
+            walls::hint(texts.iter().map(String::as_str), &walls, look)
         });
         // A file system that does not answer holds up nobody's end.
         if let Ok(Ok(Some(walls::Hint { wrote, why }))) = tokio::time::timeout(LOOK, looked).await {
