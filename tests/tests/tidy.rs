@@ -48,6 +48,7 @@ const UNSAFE: &[&str] =
 
 /// Files that open others by name, besides `toka-files`: what lies there, no agent can write, replace or make slow.
 const OPENERS: &[(&str, Opens)] = &[
+    ("crates/toka-agent/src/attempt.rs", Opens::Kernel),
     ("crates/toka-cli/src/commands/down.rs", Opens::Kernel),
     ("crates/toka-cli/src/commands/keeper.rs", Opens::Kernel),
     ("crates/toka-cli/src/top/machine.rs", Opens::Kernel),

@@ -16,6 +16,7 @@ as_both_users!(
     who_comes_back_again_and_again_is_not_healthy,
     a_wall_that_an_agent_speaks_of_is_told_with_what_opens_it,
     an_objective_that_is_not_met_is_told_wherever_ends_are,
+    what_is_left_running_is_killed_and_told,
 );
 
 fn exit_code_of(finished: &Finished, expected: i32) {
@@ -201,6 +202,34 @@ fn a_wall_that_an_agent_speaks_of_is_told_with_what_opens_it(user: User) {
     }
     let other = Document::shell("fails", "echo nothing of the kind; exit 3");
     assert!(!Scene::new(user).toka_run(&[other], &[]).stdout.contains("hint: "));
+}
+
+/// Under version 1 of control groups `tasks` is a file in every group: an agent may be called so all the same.
+fn what_is_left_running_is_killed_and_told(user: User) {
+    let scene = Scene::new(user);
+    let agents = [
+        Document::shell("lingers", "sleep 1000 & echo x | cat"),
+        Document::shell("tidy", "for i in 1 2 3 4 5 6 7 8 9; do seq 1000 | head -1; done"),
+        Document::bare("tasks")
+            .section("tasks: {default: [{description: leaves, run: \"sleep 1000 & true\"}]}"),
+        Document::service("stopped", "sleep 1000 & wait")
+            .spec("readiness_probe: {exec: {command: [\"true\"]}}"),
+        Document::shell("waits", "true").section("dependencies: {required: {stopped: {condition: ready}}}"),
+    ];
+    let ran = scene.toka_run(&agents, &["--follow"]);
+    exit_code_of(&ran, 0);
+    let text = flat(&ran.stdout);
+    if user == User::Root {
+        assert!(
+            text.contains("lingers: warning: it left 1 process running (sleep), killed with it"),
+            "{text}"
+        );
+    }
+    assert!(text.contains("\"leaves\" left sleep running in the background: killed with it"), "{text}");
+    for quiet in ["tidy", "stopped", "waits"] {
+        assert!(!text.contains(&format!("{quiet}: warning")), "{quiet}: {text}");
+    }
+    scene.assert_nothing_left();
 }
 
 fn an_objective_that_is_not_met_is_told_wherever_ends_are(user: User) {

@@ -8,6 +8,7 @@
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigmaskHow, Signal, killpg};
@@ -17,6 +18,9 @@ use crate::wake::stop_signals;
 
 /// Waits at the gate, then becomes the task. `exec` keeps the process id, and the exit status is the task's own.
 const GATE: &str = r#"IFS= read -r toka_gate && exec /bin/sh -c "$1" </dev/null"#;
+
+/// How long what a task leaves may take to end by itself: the last of a pipeline, for one.
+const REST_ENDS_WITHIN: Duration = Duration::from_millis(5);
 
 /// A child in a process group of its own. Dropped before [`Attempt::reap`], the group is killed.
 #[derive(Debug)]
@@ -69,6 +73,19 @@ impl Attempt {
         }
     }
 
+    /// What its main process, which has ended, leaves running in its group, after a moment in which the rest may end too; the names
+    /// of the processes.
+    pub(crate) fn left_running(&self) -> Vec<String> {
+        let deadline = Instant::now() + REST_ENDS_WITHIN;
+        loop {
+            let left = members_of(self.pid.as_raw());
+            if left.is_empty() || Instant::now() >= deadline {
+                return left;
+            }
+            std::thread::sleep(REST_ENDS_WITHIN / 5);
+        }
+    }
+
     /// Kills what is left of its group and takes its exit status.
     pub(crate) fn reap(mut self) -> io::Result<ExitStatus> {
         self.end()
@@ -80,6 +97,22 @@ impl Attempt {
         self.reaped = Reaped::Yes;
         self.child.wait()
     }
+}
+
+/// The processes of a process group that have not ended, by their names (proc_pid_stat(5)).
+fn members_of(group: i32) -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let name = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name may have parentheses itself.
+        let (head, fields) = stat.rsplit_once(") ")?;
+        let mut fields = fields.split(' ');
+        let (state, _parent, own) = (fields.next()?, fields.next()?, fields.next()?);
+        let lives = own.parse() == Ok(group) && !["Z", "X"].contains(&state);
+        lives.then(|| head.split_once('(').map_or(head, |(_, name)| name).to_owned())
+    };
+    pids.filter_map(name).collect()
 }
 
 impl Drop for Attempt {

@@ -133,7 +133,7 @@ impl Runner {
     fn run_task(&mut self, task: &TaskSpec, err: &mut impl Write) -> Result<Option<Failed>, RunnerError> {
         let mut number = 1;
         loop {
-            let (exit, ended) = self.attempt(task, number)?;
+            let (exit, ended) = self.attempt(task, number, err)?;
             if exit.is_success() {
                 return Ok(None);
             }
@@ -148,7 +148,12 @@ impl Runner {
     }
 
     /// One attempt, from the gate to the daemon's last word on it.
-    fn attempt(&mut self, task: &TaskSpec, number: u32) -> Result<(Exit, TaskEnded), RunnerError> {
+    fn attempt(
+        &mut self,
+        task: &TaskSpec,
+        number: u32,
+        err: &mut impl Write,
+    ) -> Result<(Exit, TaskEnded), RunnerError> {
         if let Ok(Wake::Stop(signal)) = self.wakes.try_recv() {
             return Err(RunnerError::Stopped(signal));
         }
@@ -163,6 +168,9 @@ impl Runner {
         // A child that was killed at its gate has closed the pipe; its exit status says why.
         let _ = attempt.open_gate();
         let cut_short = self.supervise(&attempt, task.timeout_ms.map(Duration::from_millis));
+        if let CutShort::No = cut_short {
+            tell_left(err, &attempt.left_running(), &task.description);
+        }
         let exit = exit_of(attempt.reap().map_err(RunnerError::Wait)?, &cut_short);
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let end = TaskEnd { index: task.index, attempt: number, exit: exit.clone(), duration_ms };
@@ -254,6 +262,15 @@ impl Failed {
             rest => format!("; the {rest} tasks after it were not run"),
         };
         format!("task {place} of {total}, {shown:?}, failed{attempts}: {}{rest}", self.cause())
+    }
+}
+
+/// Says in the log what a task leaves running.
+fn tell_left(err: &mut impl Write, left: &[String], task: &str) {
+    if let [first, rest @ ..] = left {
+        let [first, task] = [first, task].map(|text| for_terminal(text.as_bytes(), SHOWN));
+        let others = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+        say(err, &format!("{task:?} left {first}{others} running in the background: killed with it"));
     }
 }
 

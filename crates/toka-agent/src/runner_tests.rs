@@ -255,6 +255,7 @@ fn a_task_that_will_not_end_is_killed_with_its_children() {
 fn what_a_task_leaves_behind_is_killed() {
     let ran = run_until_the_fifo_is_closed("sleep 1000 & exit 0", None);
     assert_eq!(ran.outcome.expect("an outcome"), ExitCode::Success);
+    assert!(ran.stderr.contains("left sleep running in the background: killed with it"), "{}", ran.stderr);
 }
 
 #[test]

@@ -50,6 +50,10 @@ impl Server {
             Request::Limit { id, limits } => self.with(id, |child| child.limit(&limits)),
             Request::MakeLeaf { id, leaf, pid } => self.make_leaf(id, &leaf, pid),
             Request::RemoveLeaf { id, leaf } => {
+                let left = self.children.get(&id).and_then(|child| child.left_in(&leaf));
+                if let Some(text) = left {
+                    self.tell(Body::Notice { id, text });
+                }
                 let removed = self.with(id, |child| {
                     let usage = child.group.remove_leaf(&leaf).map_err(|e| with_source(&e))?;
                     child.remember_leaf(&usage);

@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, pipe2};
 use toka_core::event::Usage;
 use toka_core::{Enforcement, Name};
+use toka_sandbox::cgroup::folder_of;
 use toka_sandbox::guard::{self, Guard};
 use toka_sandbox::init::read_status;
 use toka_sandbox::renewal;
@@ -29,7 +30,7 @@ use super::pipes::{self, Readers};
 use super::renewal::Protection;
 use super::terminal::OwnTerminal;
 use crate::busy;
-use crate::protocol::{self, Body, Entry, Launch, Orphan, ProcessId, StartError, State, Status};
+use crate::protocol::{self, Body, Entry, Launch, Orphan, ProcessId, StartError, State, Status, stat_field};
 
 /// How far it is.
 #[derive(Debug)]
@@ -68,6 +69,7 @@ pub(super) struct Child {
     pub(super) forgotten_kills: u64,
     /// What a person should know about what it left.
     pub(super) notices: Vec<String>,
+    rest: Rest,
     guards: Vec<Guard>,
     pub(super) protection: Protection,
     /// Whether it shares its network with others of the project.
@@ -95,6 +97,43 @@ enum Startup {
     Executed,
     /// Whoever asked is told when nothing of it is left.
     Failed(StepError, Caller),
+}
+
+/// What becomes of the processes that its main one leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// They may end by themselves for a moment, which began when the main one had ended.
+    MayEnd { since: Option<Instant> },
+    /// They are killed: the agent was asked to end, or the moment is over.
+    IsKilled,
+}
+
+impl Default for Rest {
+    fn default() -> Self {
+        Self::MayEnd { since: None }
+    }
+}
+
+/// How long what a main process leaves may take to end by itself: the last of a pipeline, a child that was just told to go.
+const REST_ENDS_WITHIN: Duration = Duration::from_millis(5);
+/// Most names of processes that are told.
+const MOST_NAMES: usize = 5;
+
+/// What these processes are called, in a sentence; `None` when all of them are about to be gone.
+fn left_running(processes: &[i32]) -> Option<String> {
+    let is_there = |pid: &i32| stat_field(*pid, 3).is_some_and(|state| !["Z", "X"].contains(&state.as_str()));
+    let name = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+    let names: Vec<String> = processes.iter().filter(|pid| is_there(pid)).filter_map(name).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let shown: Vec<&str> = names.iter().take(MOST_NAMES).map(|name| name.trim_end()).collect();
+    let more = if names.len() > MOST_NAMES { ", …" } else { "" };
+    let (count, noun) = (names.len(), if names.len() == 1 { "process" } else { "processes" });
+    Some(format!(
+        "it left {count} {noun} running ({}{more}), killed with it: what is to run on is a service of its own",
+        shown.join(", ")
+    ))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,6 +205,7 @@ impl Child {
             oom: Told::default(),
             forgotten_kills: 0,
             notices: Vec::new(),
+            rest: Rest::default(),
             group,
             enforcement,
             pipes: Some([output, error]),
@@ -214,6 +254,7 @@ impl Child {
             oom: Told::until(orphan.oom_kills),
             forgotten_kills,
             notices: Vec::new(),
+            rest: Rest::default(),
             group,
             enforcement: orphan.enforcement.clone(),
             pipes,
@@ -354,7 +395,7 @@ impl Child {
             |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", self.pid)).unwrap_or_default();
         let (groups, stat) = (read("cgroup"), read("stat"));
         let has_ended = stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with(['Z', 'X']);
-        let own = format!("/{}/{}", self.project, self.agent);
+        let own = format!("/{}/{}", folder_of(&self.project), folder_of(self.agent.as_str()));
         !groups.is_empty() && !has_ended && !groups.contains(&own)
     }
 
@@ -371,10 +412,25 @@ impl Child {
         }
         self.usage = self.usage_now();
         if self.group.remove().is_ok() {
-            self.notices = guard::sweep(&self.guards, &self.agent);
+            self.notices.extend(guard::sweep(&self.guards, &self.agent));
             return true;
         }
+        if self.ends_by_itself() {
+            return false;
+        }
         let _ = self.group.kill();
+        false
+    }
+
+    /// Whether what is left in its group has a moment to end, because nobody asked it to. What is there after that is told.
+    fn ends_by_itself(&mut self) -> bool {
+        let Rest::MayEnd { since } = &mut self.rest else { return false };
+        if since.get_or_insert_with(Instant::now).elapsed() < REST_ENDS_WITHIN {
+            return true;
+        }
+        self.rest = Rest::IsKilled;
+        let left = left_running(&self.group.processes().unwrap_or_default());
+        self.notices.extend(left.filter(|_| self.beside.is_none()));
         false
     }
 
@@ -389,6 +445,19 @@ impl Child {
         self.group.oom_kills() + self.forgotten_kills
     }
 
+    /// What a task leaves running in the leaf that was its own, after it had a moment to end.
+    pub(super) fn left_in(&self, leaf: &str) -> Option<String> {
+        let leaf = self.group.open_leaf(leaf);
+        let deadline = Instant::now() + REST_ENDS_WITHIN;
+        loop {
+            let left = left_running(&leaf.processes().unwrap_or_default())?;
+            if Instant::now() >= deadline {
+                return Some(left);
+            }
+            std::thread::sleep(REST_ENDS_WITHIN / 5);
+        }
+    }
+
     /// A leaf was removed that had this to tell. Whether the group would not have told it.
     pub(super) fn remember_leaf(&mut self, usage: &Usage) -> bool {
         let forgotten = if self.group.forgets_leaves() { usage.oom_kills } else { 0 };
@@ -398,6 +467,9 @@ impl Child {
 
     pub(super) fn signal(&mut self, signal: i32) -> Result<Body, String> {
         let signal = Signal::try_from(signal).map_err(|error| error.to_string())?;
+        if signal as i32 == self.stop_signal || signal == Signal::SIGKILL {
+            self.rest = Rest::IsKilled;
+        }
         if matches!(self.phase, Phase::Draining) {
             return Ok(Body::Done);
         }
@@ -418,6 +490,7 @@ impl Child {
     }
 
     pub(super) fn kill(&mut self) -> Result<Body, String> {
+        self.rest = Rest::IsKilled;
         if !matches!(self.phase, Phase::Draining) {
             let _ = self.send(Signal::SIGKILL);
         }

@@ -12,7 +12,7 @@ use thiserror::Error;
 use toka_core::Name;
 use toka_core::event::Usage;
 
-use super::{Cgroups, Kind, files};
+use super::{Cgroups, Kind, files, folder_of};
 use crate::plan::GroupLimits;
 
 /// Period of the CPU quota in microseconds, the kernel's default.
@@ -99,10 +99,10 @@ impl Group {
         limits: &GroupLimits,
     ) -> Result<(Self, Vec<String>), GroupError> {
         let layout = cgroups.layout();
-        let group = Self::at(cgroups, &Path::new(project).join(agent));
+        let group = Self::at(cgroups, &Path::new(folder_of(project)).join(folder_of(agent)));
         let mut reasons = Vec::new();
         if let (Kind::Unified, Some(root)) = (layout.kind, &layout.unified) {
-            reasons.extend(delegate_controllers(root, &cgroups.name, project));
+            reasons.extend(delegate_controllers(root, &cgroups.name, folder_of(project)));
         }
         for folder in group.folders() {
             make_folder(folder)?;
@@ -114,7 +114,7 @@ impl Group {
     /// The group of an agent that was started earlier, perhaps by another keeper: nothing is made or limited. Where there
     /// is none any more it behaves as an empty one.
     pub fn open(cgroups: &Cgroups, project: &Name, agent: &Name) -> Self {
-        Self::at(cgroups, &Path::new(project.as_str()).join(agent.as_str()))
+        Self::at(cgroups, &Path::new(folder_of(project.as_str())).join(folder_of(agent.as_str())))
     }
 
     /// Whether it is there, in all hierarchies of the layout.

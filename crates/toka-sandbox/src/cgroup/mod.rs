@@ -44,7 +44,7 @@ impl Cgroups {
         proc_cgroup.lines().find_map(|line| {
             let path = line.splitn(3, ':').nth(2)?;
             let mut rest = path.split_once(&marker)?.1.split('/');
-            Some((rest.next()?.to_owned(), rest.next()?.to_owned()))
+            Some((name_of(rest.next()?).to_owned(), name_of(rest.next()?).to_owned()))
         })
     }
 
@@ -55,7 +55,7 @@ impl Cgroups {
 
     /// The agents that have a group here, by project and name, whether anybody is in it or not.
     pub fn agents(&self) -> Vec<(String, String)> {
-        let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = |path: &Path| path.file_name().map(|name| name_of(&name.to_string_lossy()).to_owned());
         let mut found = BTreeSet::new();
         for project in self.bases().flat_map(|base| files::children(&base)) {
             for agent in files::children(&project) {
@@ -92,6 +92,20 @@ impl Cgroups {
     }
 }
 
+/// The one name of a project or an agent that is a file of every group of version 1 (cgroups(7)), and what its group is called
+/// instead. No name has an underscore.
+const TAKEN: (&str, &str) = ("tasks", "tasks_");
+
+/// What the group of a project or an agent is called.
+pub fn folder_of(name: &str) -> &str {
+    if name == TAKEN.0 { TAKEN.1 } else { name }
+}
+
+/// Whose group is called so.
+fn name_of(folder: &str) -> &str {
+    if folder == TAKEN.1 { TAKEN.0 } else { folder }
+}
+
 /// Project, agent, and a task's leaf below the base.
 const DEPTH: u8 = 3;
 /// The kernel needs milliseconds for a kill; one that takes longer hangs in a device.
@@ -119,6 +133,10 @@ mod tests {
         let text = "4:memory:/own/toka-1/shop/web/call-3\n0::/";
         assert_eq!(cgroups.owner(text), Some(("shop".into(), "web".into())));
         assert_eq!(cgroups.owner("4:memory:/own/toka-12/shop/web\n"), None);
+        assert_eq!(
+            cgroups.owner("4:memory:/own/toka-1/tasks_/tasks_\n"),
+            Some(("tasks".into(), "tasks".into()))
+        );
         assert_eq!(cgroups.owner("0::/toka-1/shop\n"), None);
     }
 }

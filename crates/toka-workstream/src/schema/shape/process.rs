@@ -9,7 +9,8 @@ use super::kinds;
 #[schemars(deny_unknown_fields)]
 pub(super) struct Process {
     /// A program and its arguments. No shell is involved, and nothing is interpolated. A program of the workspace that is not
-    /// there yet may be made by a `pre_start` hook, or by an agent that this one waits for.
+    /// there yet may be made by a `pre_start` hook, or by an agent that this one waits for. What the program leaves running in the background is
+    /// killed when it ends.
     #[serde(default)]
     #[schemars(schema_with = "kinds::argv", extend("examples" = [["cargo", "test"]]))]
     command: String,

@@ -123,7 +123,8 @@ pub(super) struct Task {
     #[serde(default)]
     #[schemars(schema_with = "kinds::texts", extend("default" = [], "examples" = [["Fetch the sources"]]))]
     dependencies: String,
-    /// A line for `/bin/sh -c`. Without it, and without `spec.process`, the task needs a model.
+    /// A line for `/bin/sh -c`; what it leaves running in the background is killed when it ends. Without it, and without
+    /// `spec.process`, the task needs a model.
     #[serde(default)]
     #[schemars(schema_with = "kinds::text", extend("examples" = ["cargo test"]))]
     run: String,
