@@ -439,7 +439,7 @@ pub enum EventKind {
         /// Why.
         reason: SkipReason,
         /// The agent because of which the last start has not ended: a task that follows it and still runs, or one that it
-        /// waits for. Absent when it runs itself.
+        /// waits for; or the one that it requires and that has ended otherwise. Absent when it runs itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         busy: Option<AgentName>,
         /// The next time, likewise; none when there is no further one.

@@ -1,6 +1,6 @@
 //! `toka gc`: removes what runs that ended left, and says what it kept and why.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use toka_core::{ByteSize, ExitCode};
@@ -53,7 +53,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             json::line(&Told { dry_run: args.dry_run, bytes: collected.bytes(), collected: &collected })
                 + "\n"
         }
-        false => text(&collected, options.mode, Palette::for_stream(&std::io::stdout())),
+        false => text(&collected, options.mode, &state, Palette::for_stream(&std::io::stdout())),
     };
     Ok(out::end(&text, code)?)
 }
@@ -75,7 +75,8 @@ struct Told<'c> {
     collected: &'c Collected,
 }
 
-fn text(collected: &Collected, mode: Mode, palette: Palette) -> String {
+fn text(collected: &Collected, mode: Mode, state: &Path, palette: Palette) -> String {
+    let is_there = state.exists();
     let (head, verb) = match mode {
         Mode::Show => ("WOULD REMOVE", "would be removed"),
         Mode::Remove => ("REMOVED", "removed"),
@@ -95,6 +96,9 @@ fn text(collected: &Collected, mode: Mode, palette: Palette) -> String {
     text += &notes("kept", &collected.kept, palette.faint);
     text += &notes("not removed", &collected.failed, palette.bad);
     let sum = match collected.items.len() {
+        0 if !is_there => {
+            format!("nothing to remove: there is no state folder {}", safe(&state.to_string_lossy()))
+        }
         0 => "nothing to remove".to_owned(),
         several => format!("{several} {verb}, {}", ByteSize(collected.bytes())),
     };
@@ -141,7 +145,9 @@ mod tests {
             kept: vec![kept("/var/lib/toka/projects/live", "it runs")],
             failed: vec![kept("/x", "Permission denied (os error 13)")],
         };
-        insta::assert_snapshot!(text(&collected, Mode::Show, Palette::PLAIN));
-        assert_eq!(text(&Collected::default(), Mode::Remove, Palette::PLAIN), "nothing to remove\n");
+        insta::assert_snapshot!(text(&collected, Mode::Show, Path::new("/"), Palette::PLAIN));
+        let none = |state: &str| text(&Collected::default(), Mode::Remove, Path::new(state), Palette::PLAIN);
+        assert_eq!(none("/"), "nothing to remove\n");
+        assert_eq!(none("/no/such"), "nothing to remove: there is no state folder /no/such\n");
     }
 }

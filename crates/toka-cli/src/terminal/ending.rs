@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use toka_core::enforcement::LayerReport;
 use toka_core::{AgentName, Coverage, Layer, escape};
 use toka_runtime::output::{self, Ending, Stream};
 
@@ -88,15 +89,23 @@ pub(crate) fn reports(traces: &[Trace]) -> Vec<PathBuf> {
     paths.filter(|path| path.symlink_metadata().is_ok_and(|found| found.is_file())).collect()
 }
 
+/// What a layer does not do in full, and why; `None` when it does all.
+pub(crate) fn shortfall(report: &LayerReport) -> Option<String> {
+    let how = match report.coverage {
+        Coverage::Full => return None,
+        Coverage::Partial => "enforced in part",
+        Coverage::None => "not enforced",
+    };
+    Some(format!("{} {how}: {}", report.layer.as_str(), safe(&report.reasons.join("; "))))
+}
+
 /// What of the confinement was not in force in full, and why, once for all agents that it concerns.
 pub(crate) fn shortfalls(view: &RunView, palette: Palette) -> String {
     let mut found: BTreeMap<(Layer, String), usize> = BTreeMap::new();
     for agent in view.agents() {
         let layers = agent.enforcement.iter().flat_map(|enforcement| &enforcement.layers);
-        for report in layers.filter(|report| report.coverage != Coverage::Full) {
-            let how = if report.coverage == Coverage::None { "not enforced" } else { "enforced in part" };
-            let why = safe(&report.reasons.join("; "));
-            *found.entry((report.layer, format!("{how}: {why}"))).or_default() += 1;
+        for (report, text) in layers.filter_map(|report| Some((report, shortfall(report)?))) {
+            *found.entry((report.layer, text)).or_default() += 1;
         }
     }
     let line = |((layer, text), agents): (&(Layer, String), &usize)| {
@@ -105,7 +114,8 @@ pub(crate) fn shortfalls(view: &RunView, palette: Palette) -> String {
         } else {
             format!(" (of {})", count(*agents, "agent"))
         };
-        format!("{} {text}{whom}\n", palette.warn.paint(layer.as_str()))
+        let rest = text.strip_prefix(layer.as_str()).unwrap_or(text);
+        format!("{}{rest}{whom}\n", palette.warn.paint(layer.as_str()))
     };
     found.iter().map(line).collect()
 }

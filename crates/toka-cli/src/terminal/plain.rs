@@ -1,7 +1,7 @@
 //! Plain lines, for logs and pipes: one line per change of state, with the time since the run began. Progress is told
 //! at every tenth of the way, or, where there is no fraction, when the text changes and the last line is a while ago.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use toka_core::event::{killed_for_memory, uncovered};
@@ -9,6 +9,7 @@ use toka_core::units::format_duration;
 use toka_core::watchdog::Stage;
 use toka_core::{AgentName, ByteSize, Event, EventKind, Exit};
 
+use super::ending::shortfall;
 use super::palette::{Paint, Palette};
 use super::text::{clock, count, fit, safe};
 use super::view::{AgentView, Outcome, RunView};
@@ -24,6 +25,8 @@ const TEXT_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) struct PlainLines {
     palette: Palette,
     told: HashMap<AgentName, Told>,
+    /// What of the confinement is not in force, as far as it was told: once, whatever the number of agents.
+    told_short: BTreeSet<String>,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -36,7 +39,7 @@ struct Told {
 impl PlainLines {
     /// Starts with nothing told.
     pub(crate) fn new(palette: Palette) -> Self {
-        Self { palette, told: HashMap::new() }
+        Self { palette, told: HashMap::new(), told_short: BTreeSet::new() }
     }
 
     /// The line that tells the event, if it is worth one. `view` has already taken the event.
@@ -45,7 +48,16 @@ impl PlainLines {
             EventKind::Progress { .. } => (self.progress(event.agent.as_ref()?, view, at)?, Paint::NONE),
             kind => describe(kind, self.palette)?,
         };
-        Some(self.stamped(event.agent.as_ref(), view, at, &paint.paint(text)))
+        let mut line = self.stamped(event.agent.as_ref(), view, at, &paint.paint(text));
+        if let EventKind::AgentStarted { enforcement, .. } = &event.kind {
+            for short in enforcement.layers.iter().filter_map(shortfall) {
+                if self.told_short.insert(short.clone()) {
+                    line =
+                        format!("{line}\n{}", self.stamped(None, view, at, &self.palette.warn.paint(short)));
+                }
+            }
+        }
+        Some(line)
     }
 
     /// A line about the run itself.

@@ -106,6 +106,12 @@ impl Project {
             return code as u8;
         };
         match self.state.state_of(&self.plan, agent) {
+            // The run was over because of another one: what that was says more than the signal by which this one was stopped.
+            Some(AgentState::Ended { exit })
+                if exit.is_asked_for() && exit.asked_by() == self.state.ending() =>
+            {
+                code as u8
+            }
             Some(AgentState::Ended { exit } | AgentState::Quarantined { exit, .. }) => exit.status(),
             _ => ExitCode::AgentFailed as u8,
         }

@@ -125,10 +125,13 @@ impl Project {
         let event = match todo {
             Move::Skip(reason) => {
                 let follower = self.running_follower(agent);
-                let busy = follower.filter(|_| reason.is_overlap()).or_else(|| {
-                    let waits = self.state.waits_for(&self.plan, agent)?;
-                    Some(waits.on).filter(|_| reason.is_overlap())
-                });
+                let busy = match reason {
+                    SkipReason::StillRunning | SkipReason::AlreadyQueued => {
+                        follower.or_else(|| Some(self.state.waits_for(&self.plan, agent)?.on))
+                    }
+                    SkipReason::Unmet => self.state.lacks_required(&self.plan, agent),
+                    SkipReason::Missed => None,
+                };
                 EventKind::ScheduleSkipped { due_ms, reason, busy, next_ms }
             }
             _ => EventKind::ScheduleFired { due_ms, next_ms },
@@ -149,7 +152,7 @@ impl Project {
         let busy = self.busy(&due.agent);
         if due.timing == Timing::Missed {
             Move::Skip(SkipReason::Missed)
-        } else if busy == Busy::Idle && self.state.lacks_required(&self.plan, &due.agent) {
+        } else if busy == Busy::Idle && self.state.lacks_required(&self.plan, &due.agent).is_some() {
             Move::Skip(SkipReason::Unmet)
         } else {
             due.overlap.decide(busy)

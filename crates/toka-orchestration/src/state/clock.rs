@@ -39,11 +39,11 @@ impl RunState {
         plan.position(agent).is_some_and(waits)
     }
 
-    /// Whether an agent could not start now, because one that it requires has come to its end without meeting what is
+    /// Because of whom an agent could not start now: one that it requires, and that has come to its end without meeting what is
     /// required of it.
-    pub fn lacks_required(&self, plan: &Plan, agent: &AgentName) -> bool {
-        let lacks = |at: usize| plan.nodes()[at].gates.iter().any(|gate| self.is_lost(gate));
-        plan.position(agent).is_some_and(lacks)
+    pub fn lacks_required(&self, plan: &Plan, agent: &AgentName) -> Option<AgentName> {
+        let at = plan.position(agent)?;
+        plan.nodes()[at].gates.iter().find(|gate| self.is_lost(gate)).map(|gate| gate.on.clone())
     }
 
     fn is_lost(&self, gate: &Gate) -> bool {

@@ -60,6 +60,20 @@ pub(crate) fn security(cx: &mut Context<'_>, node: &Node) -> Confinement {
     if let Some(node) = section.get("resource_limits") {
         out.limits = limits(cx, node);
     }
+    if let Some(rate) = &out.limits.network_bandwidth
+        && out.network.value != NetworkAccess::None
+        && let Some(Value::Map(limits)) = section.get("resource_limits").map(|node| &node.value)
+        && let Some(entry) = limits.iter().find(|entry| entry.key.text == "max_network_bandwidth")
+    {
+        let message = format!(
+            "`max_network_bandwidth` ({}/s) is not enforced on `network: {}`",
+            rate.value, out.network.value
+        );
+        let problem = cx
+            .at(Code::NoEffect, message, &entry.value, "")
+            .help("only an agent without a network keeps to it");
+        cx.report(problem);
+    }
     if let Some(node) = section.get("compatibility")
         && let Some(value) = choice(cx, node, COMPATIBILITIES)
     {
