@@ -116,6 +116,18 @@ fn a_log_that_somebody_removes_empties_or_moves_is_begun_anew(user: User) {
     let aside = log.with_extension("1");
     std::fs::rename(&log, &aside).expect("moved");
     grows("a new one is begun after it was moved");
+    // The index too: without it nothing is found in the log.
+    let index = log.with_extension("index");
+    let shown = || logs(&scene, &["ticker"]).success().lines().count();
+    for remove in [true, false] {
+        let before = shown();
+        if remove {
+            std::fs::remove_file(&index).expect("removed");
+        } else {
+            std::fs::File::options().write(true).truncate(true).open(&index).expect("emptied");
+        }
+        until(SOON, "its lines are found again, and new ones", || (shown() > before).then_some(()));
+    }
     detached.toka(&["stop", "ticker"]);
     let shown = logs(&scene, &["ticker"]).success();
     assert!(!shown.contains('\0'), "no hole in front of what was written on: {shown:?}");

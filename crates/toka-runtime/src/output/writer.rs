@@ -380,6 +380,10 @@ impl LogWriter {
             named.as_ref().is_ok_and(|named| (named.dev(), named.ino()) == (known.dev(), known.ino()));
         let was_emptied = known.len() < self.offset;
         if is_ours && !was_emptied {
+            if let Err(error) = self.follow_index() {
+                let log = self.place.path().display();
+                tracing::warn!(%log, %error, "the index of the log was removed, and could not be written again");
+            }
             return None;
         }
         // Under another name everything is still there.
@@ -397,6 +401,37 @@ impl LogWriter {
         }
         self.tell_gone(gone);
         Some(gone)
+    }
+
+    /// Writes the index again that somebody has removed, replaced or emptied: without it readers find nothing in the log. What
+    /// is lost of it, they only know the text of.
+    fn follow_index(&mut self) -> io::Result<()> {
+        let path = index_path(self.place.path());
+        let known = self.index.metadata()?;
+        let named = std::fs::symlink_metadata(&path);
+        let is_ours = named.is_ok_and(|named| (named.dev(), named.ino()) == (known.dev(), known.ino()));
+        let is_whole = known.len() >= self.index_offset;
+        if is_ours && is_whole {
+            return Ok(());
+        }
+        let mut records = Vec::new();
+        if is_whole {
+            let length = usize::try_from(self.index_offset).map_err(io::Error::other)?;
+            records.resize(length, 0);
+            self.index.read_exact_at(&mut records, 0)?;
+        } else {
+            records.extend_from_slice(MAGIC);
+            records.extend(self.rotation.iter().flat_map(|rotation| rotation.mark.encode()));
+        }
+        let beside = path.with_extension("index.new");
+        let _ = std::fs::remove_file(&beside);
+        let mut index =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&beside)?;
+        index.write_all(&records)?;
+        std::fs::rename(&beside, &path)?;
+        (self.index, self.index_offset) = (index, records.len() as u64);
+        self.missing = self.missing.filter(|_| is_whole);
+        Ok(())
     }
 
     fn reopen(&mut self) -> io::Result<()> {
