@@ -28,6 +28,8 @@ pub use finding::{Finding, Silence, Stage};
 const IDLE_SHARE: u128 = 1000;
 /// Looks in one N: enough that the end of a silence is known to a quarter, few enough that nobody notices them.
 const LOOKS: u32 = 4;
+/// CPU that an agent may use for our own signal before it counts as work, in microseconds: for a handler that does nothing more.
+const REACTION_US: u64 = 10_000;
 /// Least time between two looks, whatever N is.
 const SHORTEST_LOOK: Duration = Duration::from_millis(1);
 
@@ -89,6 +91,8 @@ pub struct Watchdog {
     stretch: Mark,
     /// What a failure that the agent itself reports adds to its silence.
     lead: Duration,
+    /// CPU that it may still use for the signal that it got, in microseconds; `None` when it got none in this silence.
+    reaction: Option<u64>,
 }
 
 impl Watchdog {
@@ -107,6 +111,7 @@ impl Watchdog {
             work: start,
             stretch: start,
             lead: Duration::ZERO,
+            reaction: None,
         })
     }
 
@@ -127,7 +132,11 @@ impl Watchdog {
         if sign != Sign::None {
             self.revive(sign);
         }
-        self.judge(sign)
+        let finding = self.judge(sign);
+        if let Finding::Wedged { stage: Stage::Signal, .. } = finding {
+            self.reaction.get_or_insert(REACTION_US);
+        }
+        finding
     }
 
     /// Takes in `WATCHDOG=trigger` (sd_notify(3)): the agent found out by itself that it is not well, which counts as if its
@@ -205,6 +214,9 @@ impl Watchdog {
         }
         let used = used(self.stretch.signs.cpu_us, self.last.signs.cpu_us).unwrap_or(0);
         self.stretch = self.last;
+        let spared = self.reaction.unwrap_or(0).min(used);
+        self.reaction = self.reaction.map(|left| left - spared);
+        let used = used - spared;
         self.language == Language::Deeds && u128::from(used) * IDLE_SHARE > took.as_micros()
     }
 
@@ -214,6 +226,7 @@ impl Watchdog {
             self.life = self.last;
         }
         self.lead = Duration::ZERO;
+        self.reaction = None;
     }
 
     fn quiet_for(&self) -> Duration {

@@ -64,6 +64,17 @@ fn a_few_wake_ups_are_no_sign_of_life() {
 }
 
 #[test]
+fn what_a_handler_of_our_signal_uses_is_no_sign_of_life() {
+    // Right after the second stage, in a quarter of N in which 10 ms are no work anyway; and then more than a handler uses.
+    let told =
+        |at_once: u64| watch(move |now| with_cpu(if now > seconds(80) { at_once } else { 0 }), seconds(125));
+    assert_eq!(stages(&told(15_000)), ALL);
+    let told = told(50_000);
+    assert_eq!(stages(&told[..2]), ALL[..2]);
+    assert!(told[2..].iter().all(|(_, event)| !matches!(event, EventKind::AgentWedged { .. })), "{told:?}");
+}
+
+#[test]
 fn one_that_only_computes_spins_and_is_left_alone() {
     let told = watch(|now| with_cpu(now.as_secs() * 1_000_000), seconds(2000));
     assert_eq!(told, [(40, EventKind::AgentSpinning { quiet_ms: 40_000, cpu_us: Some(40_000_000) })]);
