@@ -2,7 +2,7 @@
 //! what follows from the answers.
 
 use serde_json::Value;
-use toka_tests::{Document, Need, Scene, User, as_both_users, require};
+use toka_tests::{Document, Scene, User, as_both_users};
 
 as_both_users!(
     readiness_comes_and_goes_and_comes_back,
@@ -13,6 +13,7 @@ as_both_users!(
     a_probe_sees_the_agents_files_and_not_the_hosts,
     a_newline_on_the_declared_descriptor_is_readiness,
     a_server_on_a_loopback_of_its_own_is_asked_there,
+    agents_of_a_project_may_share_a_network,
 );
 
 const OFTEN: &str = "period: 20ms, timeout: 5s, failure_threshold: 1";
@@ -153,12 +154,8 @@ fn a_descriptor_that_is_closed_in_silence_says_nothing() {
 }
 
 /// Two agents, one network: the client finds the server that it waited for, the probe does, and nobody else.
-#[test]
-fn agents_of_a_project_may_share_a_network() {
-    if !require(&[Need::Root]) {
-        return;
-    }
-    let scene = Scene::new(User::Root);
+fn agents_of_a_project_may_share_a_network(user: User) {
+    let scene = Scene::new(user);
     let shared = |security: &str| format!("security: {{network: {security}}}");
     let server =
         Document::service("server", "exec python3 -m http.server 8080 --bind 127.0.0.1 --directory ~")
@@ -171,7 +168,14 @@ fn agents_of_a_project_may_share_a_network() {
     let other = Document::shell("other", &format!("! {ask}"))
         .section("dependencies: {required: {server: {condition: ready}}}")
         .section(&shared("loopback"));
-    let finished = scene.toka_run(&[server, client, other], &["--json"]);
+    // What runs beside one of them is in the same network.
+    let beside = Document::service("beside", "exec sleep 1000")
+        .spec(&format!("readiness_probe: {{exec: {{command: [/bin/sh, -c, {ask:?}]}}, {OFTEN}}}"))
+        .section("dependencies: {required: {server: {condition: ready}}}")
+        .section(&shared("project"));
+    let last =
+        Document::shell("last", "true").section("dependencies: {required: {beside: {condition: ready}}}");
+    let finished = scene.toka_run(&[server, client, other, beside, last], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     for agent in ["server", "client"] {
         assert_eq!(finished.all("agent_started", agent)[0]["enforcement"][3]["coverage"], "full");
@@ -181,18 +185,6 @@ fn agents_of_a_project_may_share_a_network() {
     assert!(finished.stderr.contains(text), "{finished:#?}");
     assert!(!finished.stderr.contains("`client` waits"), "{finished:#?}");
     scene.assert_nothing_left();
-}
-
-#[test]
-fn an_ordinary_user_is_told_that_agents_share_no_network() {
-    let Some(user) = User::ordinary() else { return };
-    let scene = Scene::new(user);
-    let agent = || Document::shell("agent", "true");
-    let refused = scene.toka_run(&[agent().section("security: {network: project}")], &[]);
-    assert_eq!(refused.code, Some(78), "{refused:#?}");
-    assert!(refused.stderr.contains("agents share a network only where Toka runs as root"), "{refused:#?}");
-    let best = agent().section("security: {network: project, compatibility: best-effort}");
-    assert_eq!(scene.toka_run(&[best], &[]).code, Some(0));
 }
 
 /// The server's port exists only in the agent's own network: the probe must go there.

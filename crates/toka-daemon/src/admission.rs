@@ -194,18 +194,20 @@ impl Admission<'_> {
         }
     }
 
-    /// A network that agents share, which the keeper of an ordinary user cannot make yet.
+    /// A network that agents share takes a namespace.
     fn shared_network(&mut self) {
         let declared = &self.agent.confinement.network;
-        let is_root = nix::unistd::geteuid().is_root();
         let compatibility = self.agent.confinement.compatibility.value;
-        if declared.value == NetworkAccess::Project && !is_root && compatibility != Compatibility::BestEffort
+        let is_refused = self.context.confiner.host.mount_namespace == Namespaces::Refused;
+        if declared.value == NetworkAccess::Project
+            && is_refused
+            && compatibility != Compatibility::BestEffort
         {
             self.problem(
                 ProblemKind::Unconfigured,
                 &declared.origin,
-                "agents share a network only where Toka runs as root",
-                "run as root, use `network: full` and grant it, or declare `compatibility: best-effort` for a loopback of its own",
+                "agents share a network only where their user may make namespaces, and this host refuses that",
+                "run as root, allow user namespaces, use `network: full` and grant it, or declare `compatibility: best-effort`",
             );
         }
     }

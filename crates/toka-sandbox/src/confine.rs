@@ -44,7 +44,7 @@ use crate::cgroup::{Cgroups, Entrances, Group, GroupError, Kind};
 use crate::host::{HostFacts, Namespaces};
 use crate::landlock::{self, Anchors};
 use crate::mounts::{self, BaseView, MountError, Opened};
-use crate::namespace::Interfaces;
+use crate::namespace::{Interfaces, OwnedNetwork};
 use crate::plan::{Made, Right, RunAs, SandboxPlan, ToMake};
 use crate::report::{demand, group_coverage};
 use crate::seccomp::{self, Others, Sockets};
@@ -116,6 +116,8 @@ pub struct Preparer {
     anchors: RefCell<Anchors>,
     stack: RefCell<Stack>,
     project_network: RefCell<Option<OwnedFd>>,
+    /// The same for an ordinary user.
+    owned_network: RefCell<Option<OwnedNetwork>>,
     empty_network: RefCell<Option<OwnedFd>>,
 }
 
@@ -171,6 +173,8 @@ enum NewNetwork {
     Empty,
     /// That of a process that runs already.
     Joined(OwnedFd),
+    /// One that an ordinary user's processes are born into.
+    Within(OwnedNetwork),
 }
 
 /// A network that processes share, made for the first of them.
@@ -254,6 +258,7 @@ impl Preparer {
             anchors: RefCell::new(anchors),
             stack: RefCell::new(Stack::new()?),
             project_network: RefCell::new(None),
+            owned_network: RefCell::new(None),
             empty_network: RefCell::new(None),
         })
     }
@@ -331,6 +336,9 @@ impl Preparer {
             (Seat::Own, Some(_)) if plan.network == NetworkAccess::Project => {
                 self.project_network().map(NewNetwork::Joined)
             }
+            (_, None) if plan.network == NetworkAccess::Project => {
+                step_io("network: make that of the project", self.owned_network()).map(NewNetwork::Within)
+            }
             // A user namespace cannot enter what another one owns; there the process has a loopback of its own.
             (Seat::Own, _) | (Seat::Beside { .. }, None) => Ok(NewNetwork::Loopback),
         }
@@ -339,6 +347,17 @@ impl Preparer {
     /// The network that agents share, made for the first of them. It is there as long as the keeper, and as any process in it.
     fn project_network(&self) -> Result<OwnedFd, StepError> {
         step_io("network: make that of the project", shared(&self.project_network, Interfaces::Loopback))
+    }
+
+    fn owned_network(&self) -> io::Result<OwnedNetwork> {
+        let mut known = self.owned_network.borrow_mut();
+        let network = match known.take() {
+            Some(network) => network,
+            None => OwnedNetwork::make(self.host.uid, self.host.gid)?,
+        };
+        let own = network.try_clone();
+        *known = Some(network);
+        own
     }
 
     /// Where one is that may make no internet socket: in a network with nothing in it, so that /proc/net tells nothing of the
@@ -456,7 +475,7 @@ impl Prepared {
         };
         let network = match &self.network {
             NewNetwork::Joined(network) => Some(network),
-            NewNetwork::None | NewNetwork::Loopback | NewNetwork::Empty => None,
+            NewNetwork::None | NewNetwork::Loopback | NewNetwork::Empty | NewNetwork::Within(_) => None,
         };
         let entrances = self.entrances.tasks.iter().chain(&self.entrances.birthplace);
         let trees = opened.iter().map(|opened| &opened.tree);
@@ -472,7 +491,12 @@ impl Prepared {
         match birth {
             Birth::Sharing => sys::start_sharing(group, &mut preparer.stack.borrow_mut(), work),
             Birth::Copied => sys::start_copied(group, BirthPlace::Here, work),
-            Birth::InNamespaces => sys::start_copied(group, BirthPlace::Namespaces, work),
+            Birth::InNamespaces => match &self.network {
+                NewNetwork::Within(OwnedNetwork { user, network }) => {
+                    sys::start_within(group, (user.as_fd(), network.as_fd()), work)
+                }
+                _ => sys::start_copied(group, BirthPlace::Namespaces, work),
+            },
         }
     }
 
@@ -559,7 +583,7 @@ impl Prepared {
         preparer: &Preparer,
     ) -> Result<Option<OwnedFd>, StepError> {
         match &self.network {
-            NewNetwork::None => {}
+            NewNetwork::None | NewNetwork::Within(_) => {}
             NewNetwork::Loopback => {
                 step("network: make namespace", unshare(CloneFlags::CLONE_NEWNET))?;
                 step_io("network: loopback", sys::loopback_up())?;

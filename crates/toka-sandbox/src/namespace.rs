@@ -1,16 +1,18 @@
 //! Visits to the network namespace of a process, to make sockets there.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::thread;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socket, socketpair,
 };
+use nix::unistd::pipe2;
 use serde::{Deserialize, Serialize};
 
 use crate::sys::Forked;
@@ -49,6 +51,59 @@ pub(crate) fn make_network(interfaces: Interfaces) -> io::Result<OwnedFd> {
     let made = up.and_then(|()| File::open("/proc/self/ns/net"));
     setns(&here, CloneFlags::CLONE_NEWNET)?;
     made.map(OwnedFd::from)
+}
+
+/// A network with a loopback interface, and the user namespace that owns it: what an ordinary user's processes share.
+#[derive(Debug)]
+pub(crate) struct OwnedNetwork {
+    pub(crate) user: OwnedFd,
+    pub(crate) network: OwnedFd,
+}
+
+impl OwnedNetwork {
+    /// Makes one, for the user and group of this process, in which they keep their ids. To be called by a single-threaded
+    /// process.
+    ///
+    /// # Errors
+    /// As fork(2) and unshare(2).
+    pub(crate) fn make(uid: u32, gid: u32) -> io::Result<Self> {
+        let (ready, tells) = pipe2(OFlag::O_CLOEXEC)?;
+        let (waits, go) = pipe2(OFlag::O_CLOEXEC)?;
+        let maker = match crate::sys::fork()? {
+            Forked::Parent(pid) => pid,
+            Forked::Child => {
+                drop((ready, go));
+                let made = nix::sched::unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)
+                    .map_err(io::Error::from)
+                    .and_then(|()| crate::mounts::map_user(uid, gid).map_err(|error| error.source))
+                    .and_then(|()| crate::sys::loopback_up());
+                let errno = made.err().map_or(0, |error| error.raw_os_error().unwrap_or(Errno::EIO as i32));
+                let _ = nix::unistd::write(&tells, &errno.to_ne_bytes());
+                // Until they are opened there must be somebody in them.
+                let _ = File::from(waits).read(&mut [0]);
+                crate::sys::exit_now(0)
+            }
+        };
+        drop((tells, waits));
+        let mut errno = [0; 4];
+        let made = File::from(ready).read_exact(&mut errno).and_then(|()| match i32::from_ne_bytes(errno) {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        });
+        let open = |name: &str| File::open(format!("/proc/{maker}/ns/{name}")).map(OwnedFd::from);
+        let opened = made.and_then(|()| Ok(Self { user: open("user")?, network: open("net")? }));
+        drop(go);
+        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(maker), None);
+        opened
+    }
+
+    /// The same once more.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { user: self.user.try_clone()?, network: self.network.try_clone()? })
+    }
 }
 
 /// A network namespace, which lives at least as long as this.
@@ -105,8 +160,9 @@ const VISIT_WITHIN: u16 = 1_000;
 /// # Errors
 /// As setns(2) and socket(2); `ETIMEDOUT` when the child does not answer.
 pub fn tcp_socket_within(pid: i32, family: Family) -> io::Result<OwnedFd> {
-    let user = File::open(format!("/proc/{pid}/ns/user"))?;
     let network = NetworkNamespace::of(pid)?;
+    // Agents that share a network have each a user namespace of its own, within the one that owns it.
+    let user = crate::sys::owner_of_namespace(network.0.as_fd())?;
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
     if let Forked::Child = crate::sys::fork()? {
         let told = setns(&user, CloneFlags::CLONE_NEWUSER)

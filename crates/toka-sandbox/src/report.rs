@@ -73,10 +73,7 @@ impl HostFacts {
             (NetworkAccess::None | NetworkAccess::Full, _) => FULL,
             (_, Namespaces::Refused) => none("this host refuses network namespaces to ordinary users"),
             (NetworkAccess::Loopback, _) => FULL,
-            (NetworkAccess::Project, Namespaces::Privileged) => FULL,
-            (NetworkAccess::Project, _) => {
-                partial("agents of an ordinary user share no network yet: each has a loopback of its own")
-            }
+            (NetworkAccess::Project, _) => FULL,
             (NetworkAccess::Allow(_), _) => {
                 partial("the allowed hosts cannot be reached either: there is no way out yet")
             }

@@ -9,7 +9,7 @@ pub mod attempt;
 mod tests;
 
 use std::ffi::{CStr, CString};
-use std::io;
+use std::io::{self, Read as _};
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -18,6 +18,9 @@ use std::path::Path;
 use std::process::ExitStatus;
 
 use libc::{c_int, c_long, c_uint, c_ulong};
+use nix::fcntl::OFlag;
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::Pid;
 
 /// A path as C wants it.
 ///
@@ -252,6 +255,78 @@ pub fn start_copied<W: FnOnce() -> i32>(
         Forked::Child => exit_now(work()),
         Forked::Parent(pid) => Ok(pid),
     }
+}
+
+/// As [`start_copied`] in new namespaces, within the user namespace `user` and in the network that it owns. We cannot enter that
+/// user namespace ourselves, since there is no way back: a process between does, whose child is made ours (clone3(2),
+/// `CLONE_PARENT`) and which then ends.
+///
+/// # Errors
+/// As fork(2), setns(2) and clone3(2).
+pub fn start_within<W: FnOnce() -> i32>(
+    group: Option<BorrowedFd<'_>>,
+    (user, network): (BorrowedFd<'_>, BorrowedFd<'_>),
+    work: W,
+) -> io::Result<i32> {
+    let (told, tells) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let between = match fork()? {
+        Forked::Parent(pid) => Pid::from_raw(pid),
+        Forked::Child => {
+            drop(told);
+            let entered = setns(user, CloneFlags::CLONE_NEWUSER)
+                .and_then(|()| setns(network, CloneFlags::CLONE_NEWNET))
+                .map_err(io::Error::from);
+            let answer = match entered.and_then(|()| fork_sibling(group)) {
+                Ok(Forked::Child) => {
+                    drop(tells);
+                    exit_now(work())
+                }
+                Ok(Forked::Parent(pid)) => pid,
+                Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
+            };
+            // Nobody is left to be told when the pipe is broken.
+            let _ = nix::unistd::write(&tells, &answer.to_ne_bytes());
+            exit_now(0)
+        }
+    };
+    drop(tells);
+    let mut answer = [0; 4];
+    let read = std::fs::File::from(told).read_exact(&mut answer);
+    // It ends at once, and is nobody else's to collect.
+    let _ = nix::sys::wait::waitpid(between, None);
+    read?;
+    match i32::from_ne_bytes(answer) {
+        pid if pid > 0 => Ok(pid),
+        errno => Err(io::Error::from_raw_os_error(-errno)),
+    }
+}
+
+/// A child of our parent, in namespaces of its own ([`BirthPlace::Namespaces`]).
+fn fork_sibling(group: Option<BorrowedFd<'_>>) -> io::Result<Forked> {
+    let own = libc::CLONE_PARENT
+        | libc::CLONE_NEWUSER
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWIPC;
+    let mut args = CloneArgs::new(group);
+    // Its end is told by the same signal as ours is (clone(2)).
+    args.exit_signal = 0;
+    args.flags |= own as u64;
+    // SAFETY: as in `fork_into`; the process that calls was forked by a single-threaded one.
+    match check(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) })? {
+        0 => Ok(Forked::Child),
+        pid => Ok(Forked::Parent(pid as i32)),
+    }
+}
+
+/// The user namespace that owns another namespace (ioctl_ns(2), `NS_GET_USERNS`).
+///
+/// # Errors
+/// `EPERM` when it is out of our reach.
+pub fn owner_of_namespace(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const NS_GET_USERNS: c_ulong = 0xb701;
+    // SAFETY: the call takes no argument, and returns a new descriptor.
+    owned(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) }.into())
 }
 
 /// Where the numbers of descriptors begin that are kept for long ([`set_aside`]). One word of the second bitmap of a
@@ -769,7 +844,7 @@ pub fn try_user_namespace() -> UserNamespace {
                 (false, _) => 2,
             })
         }
-        Ok(Forked::Parent(pid)) => match nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None) {
+        Ok(Forked::Parent(pid)) => match nix::sys::wait::waitpid(Pid::from_raw(pid), None) {
             Ok(nix::sys::wait::WaitStatus::Exited(_, 0)) => UserNamespace::Full,
             Ok(nix::sys::wait::WaitStatus::Exited(_, 1)) => UserNamespace::WithoutProc,
             _ => UserNamespace::Refused,
@@ -782,20 +857,16 @@ pub fn try_user_namespace() -> UserNamespace {
 /// mount namespace. Tried in a child, since one that cannot come back must not be us.
 pub fn can_visit_namespaces() -> bool {
     let visit = || -> nix::Result<()> {
-        let here = nix::fcntl::open(
-            "/proc/self/ns/mnt",
-            nix::fcntl::OFlag::O_CLOEXEC,
-            nix::sys::stat::Mode::empty(),
-        )?;
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
-        nix::sched::setns(here, nix::sched::CloneFlags::CLONE_NEWNS)
+        let here = nix::fcntl::open("/proc/self/ns/mnt", OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
+        setns(here, CloneFlags::CLONE_NEWNS)
     };
     let proc =
         || new_file_system(c"proc", &[(c"hidepid", c"ptraceable")], MountAttributes::READ_ONLY).is_ok();
     match fork() {
         Ok(Forked::Child) => exit_now(i32::from(!(proc() && visit().is_ok()))),
         Ok(Forked::Parent(pid)) => matches!(
-            nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None),
+            nix::sys::wait::waitpid(Pid::from_raw(pid), None),
             Ok(nix::sys::wait::WaitStatus::Exited(_, 0))
         ),
         Err(_) => false,

@@ -163,7 +163,11 @@ impl Repository {
             .protected
             .iter()
             .filter(|path| path.ends_with("config") || path.ends_with("config.worktree"));
-        let files = own.cloned().chain([user_home.join(".gitconfig"), user_home.join(".config/git/config")]);
+        // git-config(1), FILES; what is set by variables of a later shell, nobody knows.
+        let xdg =
+            std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+        let xdg = xdg.unwrap_or_else(|| user_home.join(".config")).join("git/config");
+        let files = own.cloned().chain([user_home.join(".gitconfig"), xdg, PathBuf::from(SYSTEM_CONFIG)]);
         let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
         for file in files {
             read_config(&file, workspace, user_home, &mut seen, &mut found);
@@ -171,6 +175,9 @@ impl Repository {
         found
     }
 }
+
+/// What the administrator sets for all repositories.
+const SYSTEM_CONFIG: &str = "/etc/gitconfig";
 
 fn read_config(
     file: &Path,

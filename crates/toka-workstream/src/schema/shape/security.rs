@@ -74,7 +74,7 @@ pub(super) enum NetworkWord {
     /// A loopback interface of its own: no other agent reaches it.
     Loopback,
     /// A loopback interface that all agents of the project share which declare it, and nobody else reaches. It takes no
-    /// grant; only where Toka runs as root.
+    /// grant.
     Project,
     /// Everything that the host reaches.
     Full,
