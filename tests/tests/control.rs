@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde_json::Value;
-use toka_tests::{Document, Finished, Scene, User, as_both_users, toka_binary, until};
+use toka_tests::{Document, Finished, Scene, User, as_both_users, processes_with, toka_binary, until};
 
 as_both_users!(
     a_project_runs_in_the_background_until_it_is_down,
@@ -17,6 +17,7 @@ as_both_users!(
     another_content_of_an_environment_file_is_a_change,
     apply_only_leaves_all_others_as_they_are,
     what_is_broken_changes_nothing,
+    a_daemon_that_was_started_for_nothing_ends,
     who_only_asks_starts_nothing,
     a_run_in_the_foreground_answers_too,
     waiting_ends_with_the_status_of_what_was_waited_for,
@@ -150,6 +151,19 @@ fn only_what_changed_is_restarted(user: User) {
     assert_eq!(detached.try_toka(&["inspect", "goes"]).code, Some(2));
     let idle = scene.apply(&next, &[]);
     assert!(idle.stdout.contains("is what the files say"), "{idle:#?}");
+}
+
+/// Neither for a run that is refused nor for one that cannot be read does a daemon go on for nobody.
+fn a_daemon_that_was_started_for_nothing_ends(user: User) {
+    let scene = Scene::new(user);
+    let socket = scene.state().join("run/daemon.sock");
+    let refused = service("api").section("security: {network: full}");
+    let is_over = || UnixStream::connect(&socket).is_err() && processes_with(scene.name()).is_empty();
+    assert_eq!(scene.apply(std::slice::from_ref(&refused), &[]).code, Some(77));
+    eventually("it ends", is_over);
+    assert_eq!(scene.toka_run(&[refused], &["--detach"]).code, Some(77));
+    eventually("it ends", is_over);
+    scene.assert_nothing_left();
 }
 
 fn what_is_broken_changes_nothing(user: User) {

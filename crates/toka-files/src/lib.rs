@@ -8,9 +8,11 @@
 
 mod directory;
 mod read;
+mod shared;
 mod walk;
 
 pub use directory::Directory;
 pub use read::{ReadError, read_named, read_real, read_start};
 pub use rustix::fs::FileType;
+pub use shared::{Shared, shared_files};
 pub use walk::{Limits, Stopped, Walk, matches};

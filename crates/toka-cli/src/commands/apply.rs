@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use toka_core::{AgentName, ExitCode};
+
+use toka_core::{AgentName, ExitCode, Urgency};
 use toka_daemon::control::client::{Applied, Client, ClientError};
 use toka_daemon::control::{daemon_socket, project_socket};
 use toka_daemon::folders::ProjectFolders;
@@ -26,6 +27,10 @@ use crate::terminal::{json, out};
 
 /// How long a daemon that was started may take until it answers.
 const START: Duration = Duration::from_secs(10);
+
+/// How often it is started when it ends at once, and the pause before.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Options of `toka apply`.
 #[derive(Debug, clap::Args)]
@@ -54,7 +59,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let asking = if args.dry_run { Asking::WhatIf } else { Asking::Earnestly };
     let applied = block_on(async {
         match reachable(&folders, asking).await? {
-            Some(client) => apply(&client, &declaration, &folders, asking).await,
+            Some(service) => {
+                let applied = apply(&service.client, &declaration, &folders, asking).await;
+                service.settle(applied).await
+            }
             None => {
                 eprintln!("note: no daemon serves, so nobody was asked whether the agents can be started");
                 let added = ready.set.agents.iter().map(|agent| agent.name.clone()).collect();
@@ -75,17 +83,26 @@ pub(crate) fn detach(
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     let applied = block_on(async {
-        let client = service(folders).await?;
-        let projects = client.daemon().await.map_err(failure)?.projects;
-        if projects.contains(&folders.project) {
-            let message = format!("the project {} runs already", folders.project);
-            return Err(Failure::new(ExitCode::StateFolder, message)
-                .help("`toka apply` makes it what the files say now")
-                .into());
-        }
-        Ok(client.apply(&folders.project, declaration).await.map_err(failure)?)
+        let service = service(folders).await?;
+        let begun = begin(&service.client, declaration, folders).await;
+        service.settle(begun).await
     })?;
     print(&applied, folders, Asking::Earnestly, json)
+}
+
+async fn begin(
+    client: &Client,
+    declaration: &Declaration,
+    folders: &ProjectFolders,
+) -> anyhow::Result<Applied> {
+    let projects = client.daemon().await.map_err(failure)?.projects;
+    if projects.contains(&folders.project) {
+        let message = format!("the project {} runs already", folders.project);
+        return Err(Failure::new(ExitCode::StateFolder, message)
+            .help("`toka apply` makes it what the files say now")
+            .into());
+    }
+    Ok(client.apply(&folders.project, declaration).await.map_err(failure)?)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,10 +112,11 @@ enum Asking {
 }
 
 /// Who runs the project or is to begin with it. Nobody is started for one who only asks.
-async fn reachable(folders: &ProjectFolders, asking: Asking) -> anyhow::Result<Option<Client>> {
+async fn reachable(folders: &ProjectFolders, asking: Asking) -> anyhow::Result<Option<Service>> {
+    let there = |client| Some(Service { client, daemon: Daemon::Served });
     let foreground = Client::new(project_socket(&folders.run_dir, &folders.project));
     match foreground.daemon().await {
-        Ok(_) => return Ok(Some(foreground)),
+        Ok(_) => return Ok(there(foreground)),
         Err(ClientError::NobodyThere { .. }) => {}
         Err(error) => return Err(failure(error).into()),
     }
@@ -107,7 +125,7 @@ async fn reachable(folders: &ProjectFolders, asking: Asking) -> anyhow::Result<O
     }
     let daemon = Client::new(daemon_socket(&folders.run_dir));
     match daemon.daemon().await {
-        Ok(_) => Ok(Some(daemon)),
+        Ok(_) => Ok(there(daemon)),
         Err(ClientError::NobodyThere { .. }) => Ok(None),
         Err(error) => Err(failure(error).into()),
     }
@@ -126,23 +144,52 @@ async fn apply(
     Ok(applied.map_err(failure)?)
 }
 
-/// The daemon, started when none serves.
-async fn service(folders: &ProjectFolders) -> anyhow::Result<Client> {
-    start_service(&folders.state_dir, &folders.run_dir).await?;
-    Ok(Client::new(daemon_socket(&folders.run_dir)))
+/// A daemon, and since when it serves.
+struct Service {
+    client: Client,
+    daemon: Daemon,
 }
 
-/// Starts a daemon unless one serves; what was done, in words.
+/// Whether a daemon served before somebody asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Daemon {
+    /// It did.
+    Served,
+    /// It was started.
+    Started,
+}
+
+impl Service {
+    /// Ends a daemon that was started for what it then refused.
+    async fn settle<T>(&self, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
+        if outcome.is_err() && self.daemon == Daemon::Started {
+            // Somebody else may use it by now; then it says so.
+            let is_idle = self.client.daemon().await.is_ok_and(|daemon| daemon.projects.is_empty());
+            if is_idle {
+                let _ = self.client.shutdown(Urgency::Graceful).await;
+            }
+        }
+        outcome
+    }
+}
+
+/// The daemon, started when none serves.
+async fn service(folders: &ProjectFolders) -> anyhow::Result<Service> {
+    let daemon = start_service(&folders.state_dir, &folders.run_dir).await?;
+    Ok(Service { client: Client::new(daemon_socket(&folders.run_dir)), daemon })
+}
+
+/// Starts a daemon unless one serves.
 ///
 /// # Errors
 /// When it does not begin to serve.
-pub(crate) async fn start_service(state_dir: &Path, run_dir: &Path) -> anyhow::Result<&'static str> {
+pub(crate) async fn start_service(state_dir: &Path, run_dir: &Path) -> anyhow::Result<Daemon> {
     let client = Client::new(daemon_socket(run_dir));
     match client.daemon().await {
-        Ok(_) => Ok("a daemon serves already\n"),
+        Ok(_) => Ok(Daemon::Served),
         Err(ClientError::NobodyThere { .. }) => {
             start_daemon(state_dir, run_dir, &client).await?;
-            Ok("a daemon serves\n")
+            Ok(Daemon::Started)
         }
         Err(error) => Err(failure(error).into()),
     }
@@ -152,12 +199,20 @@ pub(crate) async fn start_service(state_dir: &Path, run_dir: &Path) -> anyhow::R
 async fn start_daemon(state_dir: &Path, run_dir: &Path, client: &Client) -> anyhow::Result<()> {
     let log = state_dir.join("daemon.log");
     let mut child = spawn(state_dir, run_dir, &log)?;
-    let deadline = tokio::time::Instant::now() + START;
+    let (begun, mut tries) = (tokio::time::Instant::now(), 1);
+    let deadline = begun + START;
     loop {
         if client.daemon().await.is_ok() {
             return Ok(());
         }
         let ended = child.try_wait().context("cannot wait for the daemon")?;
+        // One that was killed a moment ago may still hold what the next one needs.
+        if ended.is_some() && tries < TRIES {
+            tries += 1;
+            tokio::time::sleep(PAUSE).await;
+            child = spawn(state_dir, run_dir, &log)?;
+            continue;
+        }
         if ended.is_some() || tokio::time::Instant::now() >= deadline {
             let what = if ended.is_some() { "ended at once" } else { "does not answer" };
             let message = format!("the daemon that was started {what}");

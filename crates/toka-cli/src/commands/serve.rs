@@ -10,7 +10,7 @@ use toka_daemon::control::daemon_socket;
 use toka_daemon::{EndRequest, Ended, Service, ServiceOptions};
 use tokio::sync::mpsc;
 
-use super::apply;
+use super::apply::{self, Daemon};
 use super::folders::Folders;
 use super::manager::{self, Manager};
 use super::reach::block_on;
@@ -43,7 +43,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         toka_exe: std::env::current_exe().context("cannot find this program's own file")?,
     };
     if args.detach {
-        let told = block_on(apply::start_service(&options.state_dir, &options.run_dir))?;
+        let told = match block_on(apply::start_service(&options.state_dir, &options.run_dir))? {
+            Daemon::Served => "a daemon serves already\n",
+            Daemon::Started => "a daemon serves\n",
+        };
         return Ok(out::end(told, ExitCode::Success)?);
     }
     block_on(serve(options))?;

@@ -1,12 +1,14 @@
 //! What there is to know of one agent before it runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use toka_core::capability::Policy;
 use toka_core::{Coverage, Layer, LayerReport, SandboxMode};
 use toka_daemon::confine::{Confined, Confiner, Demands};
 use toka_daemon::folders::ProjectFolders;
-use toka_sandbox::{CompileError, HostFacts, Rule, SandboxPlan};
+use toka_files::{Limits, Shared, shared_files};
+use toka_sandbox::{CompileError, HostFacts, Right, Rule, SandboxPlan};
 use toka_workstream::{Agent, Plan};
 
 /// One agent, with what it asks for and what it will be held to.
@@ -21,7 +23,13 @@ pub(super) struct AgentFacts {
     /// When it was looked at.
     pub(super) now: jiff::Timestamp,
     pub(super) confined: Result<Confined, CompileError>,
+    /// Places that it may write to with files that have other names outside of them.
+    pub(super) shared: Vec<(PathBuf, Shared)>,
 }
+
+/// How far files with other names are looked for, over all places of an agent.
+const LOOK: Duration = Duration::from_millis(500);
+const MOST_NAMES: usize = 200_000;
 
 impl AgentFacts {
     pub(super) fn gather(
@@ -36,6 +44,7 @@ impl AgentFacts {
         let confined = confiner.compile(agent, &own, &demands);
         Self {
             agent: agent.clone(),
+            shared: confined.as_ref().map(|it| shared(&it.plan, &folders.state_dir)).unwrap_or_default(),
             short: confined.as_ref().map(|it| short(confiner.host, &it.plan)).unwrap_or_default(),
             confined,
             demands,
@@ -52,6 +61,14 @@ impl AgentFacts {
         rules.sort_by_key(|rule| rule.layer);
         rules
     }
+}
+
+/// What an agent writes into such a file shows under its other name, which no rule of its knows (security.md).
+fn shared(plan: &SandboxPlan, own: &Path) -> Vec<(PathBuf, Shared)> {
+    let limits = Limits { names: MOST_NAMES, deadline: Instant::now() + LOOK };
+    let written = plan.files.iter().filter(|rule| rule.right >= Right::Write && !rule.path.starts_with(own));
+    let looked = written.map(|rule| (rule.path.clone(), shared_files(&rule.path, limits)));
+    looked.filter(|(_, shared)| shared.files > 0).collect()
 }
 
 fn short(host: &HostFacts, plan: &SandboxPlan) -> Vec<LayerReport> {

@@ -51,6 +51,9 @@ fn agent(node: Value, facts: &AgentFacts) -> Value {
         "capabilities": capabilities(facts),
         "rules": facts.rules(),
         "not_in_full": facts.short,
+        "hard_links": facts.shared.iter().map(|(place, shared)| {
+            json!({"place": place, "files": shared.files, "first": shared.first, "all": shared.is_whole})
+        }).collect::<Vec<_>>(),
         "error": facts.confined.as_ref().err().map(ToString::to_string),
     });
     map.extend(fields.as_object().cloned().unwrap_or_default());

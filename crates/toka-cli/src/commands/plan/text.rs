@@ -102,6 +102,17 @@ fn rows(node: &Node, facts: &AgentFacts, palette: Palette) -> Vec<Row> {
             .into_iter()
             .map(|rule| Row::new(rule.layer.as_str(), rule.rule.as_str(), place(&rule.origin, Some(file)))),
     );
+    rows.extend(facts.shared.iter().map(|(place, shared)| {
+        let first =
+            shared.first.iter().map(|path| format!(", such as {}", path.display())).collect::<String>();
+        let more = if shared.is_whole { "" } else { "at least " };
+        let text = format!(
+            "{more}{} in {} with names elsewhere{first}: what it writes there changes them there too",
+            count(shared.files, "file"),
+            place.display()
+        );
+        Row::new("hard links", text, "").painted(palette.warn)
+    }));
     rows.extend(facts.short.iter().map(|report| {
         let how = if report.coverage == Coverage::None { "not at all" } else { "in part" };
         let text = format!("{} {how}: {}", report.layer.as_str(), report.reasons.join("; "));
