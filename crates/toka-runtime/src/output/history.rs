@@ -12,8 +12,9 @@ use super::place::is_missing;
 use super::reader::{Ending, Entry, Line, LogReader, Rests};
 use super::segment::{Place, Segment, is_at, segments};
 
-/// Of the end of a log, so many bytes are looked at first when its last lines are wanted.
-const WINDOW: u64 = 64 * 1024;
+/// Of the end of a log, so many bytes are looked at first when its last lines are wanted. Few in tests, so that there is something
+/// before them.
+const WINDOW: u64 = if cfg!(test) { 16 } else { 64 * 1024 };
 /// And so many times more when they were too few.
 const GROWTH: u64 = 4;
 /// Most that [`tail`] looks at, in bytes, as far as it is not compressed.
@@ -58,6 +59,8 @@ pub struct History {
     /// Where to begin in the first log, if it is that one.
     begin: Option<Bookmark>,
     cut: [Cut; 2],
+    /// How many ends of lines were left out since their beginnings were.
+    torn: usize,
 }
 
 /// The log that is read.
@@ -83,6 +86,12 @@ enum Cut {
     MidLine,
 }
 
+impl Cut {
+    fn of(unfinished: [bool; 2]) -> [Self; 2] {
+        unfinished.map(|unfinished| if unfinished { Self::MidLine } else { Self::Clean })
+    }
+}
+
 impl History {
     /// Reads these logs of the agent whose current one is `log`.
     pub fn of(log: &Path, segments: Vec<Segment>, extent: Extent) -> Self {
@@ -95,6 +104,7 @@ impl History {
             rests: None,
             begin: None,
             cut: [Cut::Clean; 2],
+            torn: 0,
         }
     }
 
@@ -140,7 +150,7 @@ impl History {
             };
             let run = now.segment.run();
             match (now.reader.next_entry()?, now.phase) {
-                (Some(entry), _) if self.is_torn(&entry) => {}
+                (Some(entry), _) if self.is_torn(&entry) => self.torn += 1,
                 (Some(entry), _) => return Ok(Some(Item { run, entry })),
                 (None, Phase::Reading) if self.close_if_over()? => {}
                 (None, Phase::Closing) if !self.ahead.is_empty() => {
@@ -213,12 +223,9 @@ impl History {
     /// Whether it is the end of a line whose beginning was left out.
     fn is_torn(&mut self, entry: &Entry) -> bool {
         let Entry::Line(line) = entry else { return false };
-        let cut = &mut self.cut[line.stream as usize];
-        let torn = *cut == Cut::MidLine && line.ending == Ending::Newline;
-        if torn {
-            *cut = Cut::Clean;
-        }
-        torn
+        let cut = std::mem::replace(&mut self.cut[line.stream as usize], Cut::Clean);
+        // A line that is so long that it comes in pieces shows that it has no beginning.
+        cut == Cut::MidLine && line.ending != Ending::Cut
     }
 }
 
@@ -300,10 +307,15 @@ fn search_back(
         let (mut history, left) =
             begin_near_end(log, &segments[first.min(segments.len())..], extent, window)?;
         if left == Left::Nothing && first > 0 && segments[first - 1].run() == segments[first].run() {
-            history.cut = [Cut::MidLine; 2];
+            history.cut = at_end_of(&segments[first - 1])?;
         }
         let mut last = VecDeque::new();
+        // Before all others it is not among the last; behind one of them it may be.
+        let mut torn_before = 0;
         while let Some(item) = history.next_item()? {
+            if last.is_empty() {
+                torn_before = history.torn;
+            }
             if wanted(&item) {
                 last.push_back(item);
             }
@@ -312,13 +324,26 @@ fn search_back(
             }
         }
         let is_all = left == Left::Nothing && first == 0;
-        if last.len() >= count || is_all || window > most {
+        // So may one that was begun before all of this, and ends with it.
+        let lacks_none = history.torn == torn_before && history.cut == [Cut::Clean; 2];
+        let is_enough = last.len() >= count && lacks_none;
+        if is_enough || is_all || window > most {
             return Ok((last.into(), history));
         }
         if left == Left::Nothing {
             first -= 1;
         }
         window = window.saturating_mul(GROWTH);
+    }
+}
+
+/// How the log leaves both streams to the next one. One that is gone, as the oldest are, cannot tell. A line that was begun in a log
+/// before it, on a stream that wrote nothing to it, is not looked for: that would take reading all of them.
+fn at_end_of(segment: &Segment) -> io::Result<[Cut; 2]> {
+    match segment.open() {
+        Ok(opened) => Ok(Cut::of(LogReader::of(opened)?.unfinished_at_end()?)),
+        Err(error) if is_missing(&error) => Ok([Cut::MidLine; 2]),
+        Err(error) => Err(error),
     }
 }
 
@@ -339,9 +364,9 @@ fn begin_near_end(
     let opened = !segments.is_empty() && history.open_next()?;
     if opened
         && let Some(now) = &mut history.now
-        && now.reader.begin_near_end(window)?
+        && let Some(unfinished) = now.reader.begin_near_end(window)?
     {
-        history.cut = [Cut::MidLine; 2];
+        history.cut = Cut::of(unfinished);
         return Ok((history, Left::Beginning));
     }
     Ok((history, Left::Nothing))

@@ -4,12 +4,12 @@
 //! The file is a row of records of [`RECORD`] bytes, integers little-endian. The first is the header: the text
 //! [`MAGIC`], filled up with zeros. The 20th byte of every other, counted from 0, tells its kind:
 //!
-//! | bytes | a batch (1: of stdout, 2: of stderr) | a gap (3) | the run (4), first after the header |
-//! |---|---|---|---|
-//! | 0–7 | offset of its first byte in the log | offset in the log at which bytes are missing | the run's id: |
-//! | 8–15 | when it was taken from the pipe: milliseconds since the Unix epoch, signed | when the first was lost | 16 bytes of a UUID |
-//! | 16–19 | length in bytes | how many | number of the log within the run, from 0 |
-//! | 21–23 | zero | zero | zero |
+//! | bytes | a batch (1: of stdout, 2: of stderr) | a gap (3) | the run (4), first after the header | an end (5) |
+//! |---|---|---|---|---|
+//! | 0–7 | offset of its first byte in the log | offset in the log at which bytes are missing | the run's id: | offset in the log at which both streams ended |
+//! | 8–15 | when it was taken from the pipe: milliseconds since the Unix epoch, signed | when the first was lost | 16 bytes of a UUID | when |
+//! | 16–19 | length in bytes | how many | number of the log within the run, from 0 | zero |
+//! | 21–23 | zero | zero | zero | zero |
 //!
 //! Records are appended after the bytes that they describe; the last gap is counted up in its place. A crash can leave bytes
 //! without a record, or a torn last record; readers live with both, and with kinds that they do not know.
@@ -70,6 +70,15 @@ pub struct Gap {
     pub lost: u32,
 }
 
+/// Here the streams of a life end: a last line without a newline does not go on with what the next life writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// Offset in the log.
+    pub offset: u64,
+    /// When, in milliseconds since the Unix epoch.
+    pub time_ms: i64,
+}
+
 /// Which log of which run this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark {
@@ -88,12 +97,15 @@ pub enum Record {
     Gap(Gap),
     /// Which log this is.
     Mark(Mark),
+    /// That lines do not go on.
+    End(End),
 }
 
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
 const GAP: u8 = 3;
 const MARK: u8 = 4;
+const END: u8 = 5;
 
 impl Batch {
     /// Its record.
@@ -111,6 +123,13 @@ impl Gap {
     /// Its record.
     pub fn encode(&self) -> [u8; RECORD] {
         record(self.offset.to_le_bytes(), self.time_ms.to_le_bytes(), self.lost, GAP)
+    }
+}
+
+impl End {
+    /// Its record.
+    pub fn encode(&self) -> [u8; RECORD] {
+        record(self.offset.to_le_bytes(), self.time_ms.to_le_bytes(), 0, END)
     }
 }
 
@@ -155,6 +174,7 @@ impl Record {
                 let run = RunId::from_bytes(record[..16].try_into().ok()?);
                 Some(Self::Mark(Mark { run, number }))
             }
+            END => Some(Self::End(End { offset: first, time_ms: second })),
             _ => None,
         }
     }
@@ -164,6 +184,7 @@ impl Record {
         match self {
             Self::Batch(batch) => batch.time_ms,
             Self::Gap(gap) => Some(gap.time_ms),
+            Self::End(end) => Some(end.time_ms),
             Self::Mark(_) => None,
         }
     }
@@ -185,6 +206,8 @@ mod tests {
             prop_assert_eq!(Record::decode(&batch.encode()), Some(Record::Batch(batch)));
             let gap = Gap { offset, time_ms: time.unwrap_or(-1), lost: number };
             prop_assert_eq!(Record::decode(&gap.encode()), Some(Record::Gap(gap)));
+            let end = End { offset, time_ms: time.unwrap_or(-1) };
+            prop_assert_eq!(Record::decode(&end.encode()), Some(Record::End(end)));
             let mark = Mark { run: RunId::from_bytes(run), number };
             prop_assert_eq!(Record::decode(&mark.encode()), Some(Record::Mark(mark)));
         }

@@ -114,6 +114,7 @@ impl Pump {
         for stream in Stream::ALL {
             self.rest(stream);
         }
+        self.writer.note_end(now_ms());
         self.writer.show_no_more();
         self.writer.lost()
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use super::index::{Batch, Gap, RECORD, Record, Stream};
+use super::index::{Batch, End, Gap, RECORD, Record, Stream};
 use super::segment::{Opened, Place, Segment, check_header};
 use super::source::Source;
 
@@ -156,13 +156,13 @@ impl LogReader {
         &self.log
     }
 
-    /// Begins at most `window` bytes before the end as it is now; the first line is probably torn then. Whether it was possible to
-    /// leave out anything.
-    pub(super) fn begin_near_end(&mut self, window: u64) -> io::Result<bool> {
-        let (Some(log), Some(index)) = (self.log.as_plain(), self.index.as_plain()) else { return Ok(false) };
+    /// Begins at most `window` bytes before the end as it is now, if it is possible to leave out anything: then the answer is
+    /// which streams are in the middle of a line there.
+    pub(super) fn begin_near_end(&mut self, window: u64) -> io::Result<Option<[bool; 2]>> {
+        let (Some(log), Some(index)) = (self.log.as_plain(), self.index.as_plain()) else { return Ok(None) };
         let start = log.metadata()?.len().saturating_sub(window);
         if start == 0 {
-            return Ok(false);
+            return Ok(None);
         }
         let count = index.metadata()?.len() / RECORD as u64;
         // The last record that begins at or before the start. The first after the header may be no batch; it is before.
@@ -172,13 +172,72 @@ impl LogReader {
             let mut bytes = [0; RECORD];
             index.read_exact_at(&mut bytes, middle * RECORD as u64)?;
             let begins = match Record::decode(&bytes) {
-                Some(Record::Batch(Batch { offset, .. }) | Record::Gap(Gap { offset, .. })) => offset,
+                Some(
+                    Record::Batch(Batch { offset, .. })
+                    | Record::Gap(Gap { offset, .. })
+                    | Record::End(End { offset, .. }),
+                ) => offset,
                 _ => 0,
             };
             if begins <= start { low = middle } else { high = middle }
         }
         (self.log_at, self.index_at) = (start, low * RECORD as u64);
-        Ok(true)
+        self.unfinished_at(start, low + 1).map(Some)
+    }
+
+    /// Which streams are in the middle of a line where the log ends. Reads all of the index, so that a compressed log cannot be
+    /// read by this reader afterwards.
+    pub(super) fn unfinished_at_end(&mut self) -> io::Result<[bool; 2]> {
+        self.unfinished_at(u64::MAX, u64::MAX)
+    }
+
+    /// Which streams are in the middle of a line at `end` in the log, by the first `count` records of the index.
+    fn unfinished_at(&mut self, end: u64, count: u64) -> io::Result<[bool; 2]> {
+        let last = self.last_bytes(end, count.saturating_mul(RECORD as u64))?;
+        let mut unfinished = [false; 2];
+        // A compressed log is read from front to back.
+        let mut streams = Stream::ALL;
+        streams.sort_unstable_by_key(|stream| last[*stream as usize]);
+        for stream in streams {
+            if let Some(offset) = last[stream as usize] {
+                let mut byte = [0];
+                unfinished[stream as usize] = self.log.read_at(&mut byte, offset)? == 1 && byte != *b"\n";
+            }
+        }
+        Ok(unfinished)
+    }
+
+    /// Where the last byte of each stream before `end` lies, by the index up to `index_end`; `None` where there is none since
+    /// lines were last ended otherwise.
+    fn last_bytes(&mut self, end: u64, index_end: u64) -> io::Result<[Option<u64>; 2]> {
+        let mut last = [None; 2];
+        let mut at = RECORD as u64;
+        let mut bytes = [0; RECORDS * RECORD];
+        while at < index_end {
+            let most = usize::try_from(index_end - at).map_or(bytes.len(), |left| left.min(bytes.len()));
+            let count = self.index.read_at(&mut bytes[..most], at)?;
+            let (records, _torn) = bytes[..count].as_chunks::<RECORD>();
+            if records.is_empty() {
+                break;
+            }
+            at += (records.len() * RECORD) as u64;
+            for record in records {
+                match Record::decode(record) {
+                    Some(Record::Batch(Batch { offset, length, stream, .. }))
+                        if offset < end && length > 0 =>
+                    {
+                        last[stream as usize] = Some(offset.saturating_add(u64::from(length)).min(end) - 1);
+                    }
+                    Some(Record::Gap(Gap { offset, .. }) | Record::End(End { offset, .. }))
+                        if offset <= end =>
+                    {
+                        last = [None; 2];
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(last)
     }
 
     /// The next line, or `None` when there is none at the moment (none at all after [`LogReader::end`]). Gaps are passed
@@ -224,7 +283,7 @@ impl LogReader {
         }
     }
 
-    /// The next stretch of the log, or `None` with a gap among the entries. Bytes that the index passes over are a stretch
+    /// The next stretch of the log, or `None` with a gap or what has ended among the entries. Bytes that the index passes over are a stretch
     /// without a time.
     fn next_batch(&mut self) -> io::Result<Option<Batch>> {
         loop {
@@ -252,6 +311,16 @@ impl LogReader {
                     self.flush();
                     self.entries.push_back(Entry::Gap(gap));
                     return Ok(None);
+                }
+                Some(Record::End(End { offset, .. })) => {
+                    if offset > self.log_at && !self.dry {
+                        return Ok(Some(Self::unknown(self.log_at, offset)));
+                    }
+                    self.pass_record();
+                    self.flush();
+                    if !self.entries.is_empty() {
+                        return Ok(None);
+                    }
                 }
                 Some(Record::Mark(_)) | None => self.pass_record(),
             }

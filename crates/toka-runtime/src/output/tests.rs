@@ -285,6 +285,41 @@ fn what_is_lost_is_counted_where_it_is_missing() {
 }
 
 #[test]
+fn a_line_without_an_end_does_not_go_on_in_the_next_life() {
+    let rig = Rig::new();
+    for text in ["one\nopen", "two\nwaits: "] {
+        let mut writer = rig.open(1, LogPolicy::default());
+        rig.write(&mut writer, Stream::Stdout, text, 0);
+        writer.note_end(1);
+    }
+    let mut growing = History::of_last_run(&rig.log(), Extent::Growing).expect("logs");
+    assert_eq!(texts(&mut growing), ["one", "open", "two", "waits: "]);
+    // A daemon that leaves its agents to the next one ends nothing.
+    drop((rig.open(1, LogPolicy::default()), rig.open(1, LogPolicy::default())));
+    rig.write(&mut rig.open(1, LogPolicy::default()), Stream::Stdout, "be", 2);
+    rig.write(&mut rig.open(1, LogPolicy::default()), Stream::Stdout, "gin\n", 3);
+    assert_eq!(texts(&mut growing), ["begin"]);
+    assert_eq!(read(&rig.log()), ["one", "open", "two", "waits: ", "begin"]);
+    let length = || fs::metadata(index_path(&rig.log())).expect("an index").len();
+    let before = length();
+    rig.open(1, LogPolicy::default()).note_end(4);
+    assert_eq!(length(), before, "one that wrote nothing has nothing to end");
+}
+
+#[test]
+fn the_last_lines_lack_none_of_a_stream_that_is_rare() {
+    let rig = Rig::new();
+    let mut writer = rig.open(1, LogPolicy::default());
+    for stream in [Stream::Stdout, Stream::Stderr, Stream::Stdout] {
+        rig.write(&mut writer, stream, "a line before\n", 0);
+    }
+    rig.write(&mut writer, Stream::Stderr, "why\n", 1);
+    rig.write(&mut writer, Stream::Stdout, "the end\n", 2);
+    let last: Vec<_> = tail(&rig.log(), 2).expect("readable").into_iter().map(|line| line.bytes).collect();
+    assert_eq!(last, [&b"why"[..], b"the end"]);
+}
+
+#[test]
 fn a_log_of_a_time_before_runs_were_told_is_kept() {
     let rig = Rig::new();
     let batch = Batch { offset: 0, time_ms: Some(9), length: 4, stream: Stream::Stderr };
@@ -341,6 +376,37 @@ proptest! {
             text.extend((line.ending == Ending::Newline).then_some('\n'));
         }
         prop_assert_eq!(seen, written);
+    }
+
+    /// However much of the beginning is left out: of two streams in one log, and of one in many.
+    #[test]
+    fn the_last_items_are_the_last_of_all(
+        batches in prop::collection::vec((any::<bool>(), "[ab\n]{1,20}", 0u8..10), 1..30),
+        turns: bool,
+        compress: bool
+    ) {
+        let rig = Rig::new();
+        let policy = LogPolicy {
+            compression: if compress { toka_core::Compression::Gzip } else { toka_core::Compression::Off },
+            max_size: if turns { SMALL.max_size } else { SMALL.total },
+            ..SMALL
+        };
+        let mut writer = rig.open(1, policy);
+        for (err, text, chance) in &batches {
+            if *chance < 2 {
+                writer.note_end(0);
+                writer = rig.open(1, policy);
+            }
+            rig.write(&mut writer, Stream::ALL[usize::from(*err && !turns)], text, 0);
+        }
+        tend_now(&rig.log(), &policy);
+        let logs = segments(&rig.log()).expect("logs");
+        let mut history = History::of(&rig.log(), logs.clone(), Extent::Present);
+        let all: Vec<Item> = std::iter::from_fn(|| history.next_item().expect("readable")).collect();
+        for count in 1..=all.len() {
+            let (last, _) = last_items(&rig.log(), &logs, Extent::Present, count, |_| true).expect("readable");
+            prop_assert_eq!(&last, &all[all.len() - count..]);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{SpliceFFlags, splice};
 use toka_core::{LogPolicy, WhenFull};
 
-use super::index::{Batch, Gap, MAGIC, Mark, Stream};
+use super::index::{Batch, End, Gap, MAGIC, Mark, Stream};
 use super::place::LogPlace;
 use super::turn::{self, Current};
 use super::{index_path, now_ms};
@@ -59,6 +59,8 @@ pub struct LogWriter {
     lost: u64,
     missing: Option<Missing>,
     rotation: Option<Rotation>,
+    /// Whether the index tells of anything that was written through it.
+    has_noted: bool,
     scratch: Vec<u8>,
     /// What of the scratch was read from the pipe and is not written yet.
     held: Range<usize>,
@@ -157,6 +159,7 @@ impl LogWriter {
             lost: 0,
             missing: None,
             rotation,
+            has_noted: false,
             scratch: Vec::new(),
             held: 0..0,
             terminal: None,
@@ -330,6 +333,7 @@ impl LogWriter {
     /// Says in the index where the bytes from `start` to the end of the log came from, and what is missing among them. A
     /// record that cannot be written is left out; readers then know neither time nor stream of those bytes.
     pub fn note(&mut self, stream: Stream, start: u64, time_ms: i64) {
+        self.has_noted = true;
         self.place.count(self.offset - start);
         if let Some(rotation) = &mut self.rotation {
             rotation.since_ms.get_or_insert(time_ms);
@@ -341,6 +345,19 @@ impl LogWriter {
             self.missing = None;
         }
         self.note_batch(stream, gap..self.offset, time_ms);
+    }
+
+    /// Says in the index that both streams have ended, so that what the next life writes goes on with no line of this one.
+    pub(super) fn note_end(&mut self, time_ms: i64) {
+        self.note_gap();
+        // A life that wrote nothing has nothing to end, unless somebody else wrote for it before.
+        if self.offset == 0 || (!self.has_noted && self.ends_with_line()) {
+            return;
+        }
+        let record = End { offset: self.offset, time_ms }.encode();
+        if self.index.write_all_at(&record, self.index_offset).is_ok() {
+            self.index_offset += record.len() as u64;
+        }
     }
 
     fn note_batch(&mut self, stream: Stream, bytes: Range<u64>, time_ms: i64) {
