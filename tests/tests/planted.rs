@@ -16,6 +16,8 @@ as_both_users!(
     a_planted_policy_or_workstream_gains_nothing,
     trust_is_asked_for_recorded_and_revoked,
     a_policy_in_the_workspace_counts_when_its_content_is_trusted,
+    a_policy_that_a_person_names_counts,
+    what_a_person_allows_may_be_made_and_stays,
     setting_aside_follows_no_link,
     an_environment_file_that_is_swapped_gives_nothing_away,
     a_pipe_in_the_place_of_a_secret_stops_nobody,
@@ -141,6 +143,16 @@ fn trust_is_asked_for_recorded_and_revoked(user: User) {
     assert!(list.stdout.contains("keyed may read your variable SOME_KEY"), "{list:#?}");
     assert!(!format!("{list:?}{refused:?}").contains("hush"));
     exit_code_of(&typed(&scene, &["trust", "--revoke"]), 0);
+    // A workspace that somebody removed, and whose name another may have one day, can be revoked all the same.
+    let gone = scene.outside().join("gone");
+    scene.make_folder(&gone);
+    let workdir = gone.display().to_string();
+    let file = agents.join("keyed.yaml").display().to_string();
+    exit_code_of(&typed(&scene, &["trust", "--yes", "--workdir", &workdir, &file]), 0);
+    std::fs::remove_dir(&gone).expect("ours");
+    let revoked = typed(&scene, &["trust", "--revoke", "--workdir", &workdir]);
+    exit_code_of(&revoked, 0);
+    assert!(revoked.stdout.contains("is trusted with nothing any more"), "{revoked:#?}");
     std::fs::remove_file(agents.join("other.yaml")).expect("ours");
     exit_code_of(&typed(&scene, &["run"]), 77);
     let wrong = scene.env("TOKA_TRUST", "yes");
@@ -161,6 +173,44 @@ fn a_policy_in_the_workspace_counts_when_its_content_is_trusted(user: User) {
     // What it denies holds, whoever wrote it, and whatever was trusted.
     scene.write(&policy, "deny: [network:full]\n");
     exit_code_of(&typed(&scene, &["run", "--trust"]), 77);
+}
+
+fn a_policy_that_a_person_names_counts(user: User) {
+    let scene = Scene::new(user);
+    let agent = [Document::shell("free", "true").section("security: {network: full}")];
+    let policy = scene.outside().join("policy.yaml");
+    let path = policy.display().to_string();
+    exit_code_of(&scene.toka_run(&agent, &[]), 77);
+    scene.write(&policy, "allow: [network:full]\n");
+    exit_code_of(&scene.toka_run(&agent, &["--policy", &path]), 0);
+    exit_code_of(&scene.toka_run(&agent, &[]), 77);
+    scene.write(&policy, "deny: [network:full]\n");
+    exit_code_of(&scene.toka_run(&agent, &["--policy", &path, "--trust"]), 77);
+    // One that cannot be read, or that says something else, is no empty one.
+    scene.write(&policy, "allowed: [network:full]\n");
+    for path in [&path, "no-such-policy.yaml"] {
+        let refused = scene.toka_run(&agent, &["--policy", path]);
+        assert!(!matches!(refused.code, Some(0 | 70 | 77)), "{refused:#?}");
+        assert!(refused.stderr.contains(path), "{refused:#?}");
+    }
+}
+
+/// Without the grant each of these is set aside.
+fn what_a_person_allows_may_be_made_and_stays(user: User) {
+    let scene = Scene::new(user);
+    let made = ["agents/more.yaml", "toka.yaml", ".git/HEAD"];
+    let script = "mkdir -p agents && echo 'metadata: {name: more}' > agents/more.yaml && echo 'deny: []' > toka.yaml && git init -q .";
+    let capabilities =
+        "security: {capabilities_required: [filesystem-read, filesystem-write, declaration-write, git-init]}";
+    let maker = [Document::shell("maker", script).section(capabilities)];
+    for one in ["declaration-write", "git-init"] {
+        let refused = scene.toka_run(&maker, &["--allow", one]);
+        exit_code_of(&refused, 77);
+    }
+    exit_code_of(&scene.toka_run(&maker, &["--allow", "declaration-write", "--allow", "git-init"]), 0);
+    for name in made {
+        assert!(scene.workspace().join(name).is_file(), "{name}");
+    }
 }
 
 fn setting_aside_follows_no_link(user: User) {

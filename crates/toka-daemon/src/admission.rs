@@ -505,8 +505,5 @@ fn read_environment_file(
         other => other.to_string(),
     })?;
     let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
-    if text.starts_with('\u{feff}') {
-        return Err("it begins with a byte order mark; save it as UTF-8 without one".to_owned());
-    }
     dotenv::parse(&text).map_err(|error| error.to_string())
 }

@@ -13,6 +13,7 @@ use clap_complete::Shell;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
 use toka_core::ExitCode;
+use toka_core::capability::KNOWN;
 
 use super::reach::{Found, Reach, block_on};
 use super::workstreams::Selection;
@@ -53,9 +54,13 @@ fn command() -> Command {
     Cli::command().mut_subcommands(|command| {
         let command = command.mut_args(with_words);
         let declares = matches!(command.get_name(), "run" | "apply" | "plan");
-        command
-            .mut_args(|arg| if declares && arg.get_id() == "only" { arg.add(declared_words()) } else { arg })
+        command.mut_args(|arg| if declares && of_files(&arg) { arg.add(declared_words()) } else { arg })
     })
+}
+
+/// Whether it names agents that files declare, and that need not run.
+fn of_files(arg: &Arg) -> bool {
+    ["only", "exit_code_from"].contains(&arg.get_id().as_str())
 }
 
 fn with_words(arg: Arg) -> Arg {
@@ -64,8 +69,10 @@ fn with_words(arg: Arg) -> Arg {
     }
     let name = arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
     match (name.as_deref(), arg.get_id().as_str()) {
-        (Some("AGENT"), "only") => arg,
+        (Some("AGENT"), _) if of_files(&arg) => arg,
         (Some("AGENT"), _) => arg.add(ArgValueCompleter::new(agents)),
+        (Some("SIGNAL"), _) => arg.add(ArgValueCompleter::new(signals)),
+        (Some("NAME"), "allow") => arg.add(ArgValueCompleter::new(capabilities)),
         (Some("NAME"), "project") => arg.add(ArgValueCompleter::new(projects)),
         (Some("TOPIC"), _) => arg.add(ArgValueCompleter::new(topics)),
         (Some("DIR"), _) => arg.value_hint(ValueHint::DirPath),
@@ -114,6 +121,30 @@ fn agents(current: &OsStr) -> Vec<CompletionCandidate> {
         words.retain(|(word, _)| !word.contains('/'));
     }
     fitting(current, words)
+}
+
+/// Signals that people send, the most asked for first.
+const SIGNALS: [(&str, &str); 8] = [
+    ("TERM", "ask to end"),
+    ("HUP", "read the settings again, by custom"),
+    ("INT", "as Ctrl-C"),
+    ("QUIT", "as Ctrl-\\"),
+    ("USR1", ""),
+    ("USR2", ""),
+    ("WINCH", "another size of its terminal"),
+    ("KILL", "end at once"),
+];
+
+fn signals(current: &OsStr) -> Vec<CompletionCandidate> {
+    let words = SIGNALS.map(|(name, help)| (name.to_owned(), help.to_owned()));
+    fitting(&current.to_string_lossy(), words.into())
+}
+
+/// Those that a person has to grant.
+fn capabilities(current: &OsStr) -> Vec<CompletionCandidate> {
+    let granted = KNOWN.iter().filter(|row| row.dangerous);
+    let words = granted.map(|row| (row.name.to_owned(), row.meaning.to_owned()));
+    fitting(&current.to_string_lossy(), words.collect())
 }
 
 fn projects(current: &OsStr) -> Vec<CompletionCandidate> {
@@ -185,6 +216,8 @@ mod tests {
     fn the_codes_are_offered() {
         let found = topics(OsStr::new("TK001"));
         assert!(found.iter().any(|word| word.get_value() == "TK0010"), "{found:?}");
+        assert_eq!(signals(OsStr::new("US")).len(), 2);
+        assert!(capabilities(OsStr::new("network")).iter().any(|word| word.get_value() == "network:full"));
         assert!(topics(OsStr::new("-")).is_empty());
         assert_eq!(topics(OsStr::new("TK")).len(), toka_workstream::Code::ALL.len());
     }

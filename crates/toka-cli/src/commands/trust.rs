@@ -122,7 +122,8 @@ fn list(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn revoke(args: &Args) -> anyhow::Result<ExitCode> {
-    let workspace = workspace(args.place.workdir.as_deref())?;
+    let given = args.place.workdir.as_deref();
+    let workspace = given.and_then(removed).map_or_else(|| workspace(given), Ok)?;
     let folders = Folders::find(args.place.state_dir.as_deref())?;
     let known = TrustStore::of(&folders.state).revoke(&workspace).map_err(unreadable)?;
     let shown = safe(&workspace.to_string_lossy());
@@ -134,6 +135,14 @@ fn revoke(args: &Args) -> anyhow::Result<ExitCode> {
         (false, false) => format!("{shown} was trusted with nothing\n"),
     };
     Ok(out::end(&text, ExitCode::Success)?)
+}
+
+/// The path that a workspace had which is not there any more.
+fn removed(given: &Path) -> Option<PathBuf> {
+    let is_gone = given.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    let path = std::path::absolute(given).ok().filter(|_| is_gone)?;
+    let parent = path.parent()?;
+    Some(parent.canonicalize().unwrap_or_else(|_| parent.to_owned()).join(path.file_name()?))
 }
 
 fn unreadable(error: std::io::Error) -> Failure {

@@ -340,6 +340,7 @@ pub(crate) fn failure(event: &Event, palette: Palette) -> Option<String> {
         | EventKind::AgentQuarantined { .. }
         | EventKind::ProbeChanged { ok: false, .. }
         | EventKind::AgentHint { .. }
+        | EventKind::AgentUncovered { .. }
         | EventKind::RequestFailed { .. }
         | EventKind::ObjectiveChecked { met: false, .. } => true,
         _ => false,
@@ -397,6 +398,11 @@ mod tests {
         let event = |kind| Event { kind, ..canned::events()[1].clone() };
         assert!(failure(&event(checked(3)), Palette::PLAIN).is_some(), "even when only failures are wanted");
         assert_eq!(failure(&event(checked(0)), Palette::PLAIN), None);
+        let uncovered = EventKind::AgentUncovered {
+            path: "/w/toka.yaml".into(),
+            outcome: toka_core::event::ProtectionOutcome::Renewed,
+        };
+        assert!(failure(&event(uncovered), Palette::PLAIN).is_some());
     }
 
     #[test]

@@ -134,6 +134,29 @@ fn for_programs() {
 }
 
 #[test]
+fn the_next_times_are_those_of_its_zone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("nightly.yaml");
+    let text = "metadata: {name: nightly}\nspec:\n  process: {shell: 'true'}\n  schedule: {cron: '30 2 * * *', timezone: Europe/Berlin}\n";
+    std::fs::write(&file, text).expect("a file");
+    let loaded = toka_workstream::load(&[file], &LoadOptions::default());
+    let agent = loaded.set.expect("a valid workstream").agents.remove(0);
+    // The day before the clocks go from 2:00 to 3:00.
+    let now = "2026-03-28T12:00:00Z".parse().expect("a time");
+    let rows = text::schedule(&agent, now);
+    let shown: Vec<String> = rows.into_iter().map(|row| format!("{} ({})", row.text, row.from)).collect();
+    let expected = [
+        "30 2 * * * in Europe/Berlin (nightly.yaml:4)",
+        "Sun 2026-03-29 03:00:00 +02:00 (next)",
+        "Mon 2026-03-30 02:30:00 +02:00 (next)",
+        "Tue 2026-03-31 02:30:00 +02:00 (next)",
+        "Wed 2026-04-01 02:30:00 +02:00 (next)",
+        "Thu 2026-04-02 02:30:00 +02:00 (next)",
+    ];
+    assert_eq!(shown, expected);
+}
+
+#[test]
 fn what_a_run_would_do() {
     let all = Verdict { problems: problems() };
     assert_eq!(all.exit_code(), ExitCode::Unconfigured, "a task needs a model");

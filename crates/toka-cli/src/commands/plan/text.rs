@@ -130,7 +130,7 @@ fn life_rows(agent: &Agent) -> Vec<Row> {
 }
 
 /// When the clock starts it, and its next times.
-fn schedule(agent: &Agent, now: jiff::Timestamp) -> Vec<Row> {
+pub(super) fn schedule(agent: &Agent, now: jiff::Timestamp) -> Vec<Row> {
     let Some(schedule) = &agent.schedule else { return Vec::new() };
     let zone = schedule.timezone.as_deref().map_or_else(String::new, |zone| format!(" in {zone}"));
     let from = place(&schedule.origin, Some(agent.file.as_path()));
