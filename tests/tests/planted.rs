@@ -143,7 +143,7 @@ fn trust_is_asked_for_recorded_and_revoked(user: User) {
     assert!(list.stdout.contains("keyed may read your variable SOME_KEY"), "{list:#?}");
     assert!(!format!("{list:?}{refused:?}").contains("hush"));
     exit_code_of(&typed(&scene, &["trust", "--revoke"]), 0);
-    // A workspace that somebody removed, and whose name another may have one day, can be revoked all the same.
+    // Trust of a workspace that is not there any more can be revoked: another may get its name one day.
     let gone = scene.outside().join("gone");
     scene.make_folder(&gone);
     let workdir = gone.display().to_string();

@@ -1,4 +1,4 @@
-//! Putting back a protection that somebody has taken away without knowing it.
+//! Putting back a protection that a person outside of the sandbox has taken away without knowing it.
 //!
 //! What an agent must not change is kept from it by a mount over the name. When a person replaces or removes that name, as
 //! editors, git and `sed -i` do to save a file, the kernel detaches the mounts over it in all other namespaces (rename(2) and
@@ -47,7 +47,7 @@ pub struct Replacements {
     names: HashMap<PathBuf, Name>,
 }
 
-/// A path that somebody wants to hear of.
+/// A path that the keeper watches for one agent or more.
 #[derive(Debug, Default)]
 struct Name {
     /// How many do.
@@ -72,12 +72,12 @@ impl Replacements {
         Ok(Self { inotify, paths: HashMap::new(), names: HashMap::new() })
     }
 
-    /// Somebody wants to hear of a path, until [`Self::release`].
+    /// One more agent has the path protected, until [`Self::release`].
     pub fn hold(&mut self, path: &Path) {
         self.names.entry(path.to_owned()).or_default().holders += 1;
     }
 
-    /// Somebody does not any more; the last one ends the watch.
+    /// One agent less has it protected; the last one ends the watch.
     pub fn release(&mut self, path: &Path) {
         let Some(name) = self.names.get_mut(path) else { return };
         name.holders = name.holders.saturating_sub(1);

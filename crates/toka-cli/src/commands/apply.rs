@@ -150,7 +150,7 @@ struct Service {
     daemon: Daemon,
 }
 
-/// Whether a daemon served before somebody asked for it.
+/// Whether a daemon served before this command asked for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Daemon {
     /// It did.
@@ -163,7 +163,7 @@ impl Service {
     /// Ends a daemon that was started for what it then refused.
     async fn settle<T>(&self, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
         if outcome.is_err() && self.daemon == Daemon::Started {
-            // Somebody else may use it by now; then it says so.
+            // Another command may have started a project in it by now; such a daemon goes on.
             let is_idle = self.client.daemon().await.is_ok_and(|daemon| daemon.projects.is_empty());
             if is_idle {
                 let _ = self.client.shutdown(Urgency::Graceful).await;

@@ -342,7 +342,7 @@ impl Model {
                 self.settle();
             }
             Pane::Log => {
-                // The search goes on from what is looked at.
+                // The next search begins at the line that the person looks at.
                 self.log.found = None;
                 let page = usize::from(areas.log.height).max(1);
                 let last = self.below().len().saturating_sub(page);

@@ -185,7 +185,7 @@ impl Session {
         Ok(None)
     }
 
-    /// While somebody else has the terminal, nobody tells that it gets another size.
+    /// Asks the terminal for its size: while another command has it, `top` receives no event for a new one.
     fn measure(&mut self) -> anyhow::Result<()> {
         self.model.size = self.screen.size()?;
         Ok(())

@@ -29,7 +29,7 @@ use crate::{Declaration, RunError};
 pub struct Changes {
     /// Agents that are new.
     pub added: Vec<AgentName>,
-    /// Those of them that wait until somebody starts them.
+    /// Those of them that wait for `toka start`.
     #[serde(default)]
     pub by_hand: Vec<AgentName>,
     /// Agents whose declaration is another: they are restarted.

@@ -184,7 +184,7 @@ fn confinement(former: &Confinement, latter: &Confinement) -> Vec<Difference> {
     found
 }
 
-/// Why somebody waits makes no difference, nor how many replicas there are of whom it waits for.
+/// Why an agent waits makes no difference, nor how many replicas there are of the agent that it waits for.
 fn dependencies(former: &Side<'_>, latter: &Side<'_>) -> Option<Difference> {
     let edges = |side: &Side<'_>, name: fn(&Set, &AgentName) -> AgentName| -> BTreeSet<String> {
         let edge = |edge: &Dependency| {

@@ -350,7 +350,7 @@ impl LogWriter {
     /// Says in the index that both streams have ended, so that what the next life writes goes on with no line of this one.
     pub(super) fn note_end(&mut self, time_ms: i64) {
         self.note_gap();
-        // A life that wrote nothing has nothing to end, unless somebody else wrote for it before.
+        // A life that wrote nothing has nothing to end, unless the daemon before this one wrote for it.
         if self.offset == 0 || (!self.has_noted && self.ends_with_line()) {
             return;
         }

@@ -124,7 +124,7 @@ fn rows(node: &Node, facts: &AgentFacts, palette: Palette) -> Vec<Row> {
     rows
 }
 
-/// How its life begins and ends, and begins anew, where that is not as usual.
+/// What the agent declares of its start, restarts and end, where that is not the default.
 fn life_rows(agent: &Agent) -> Vec<Row> {
     life(agent).into_iter().map(|told| Row::new(&told.key, told.text, "")).collect()
 }
