@@ -15,6 +15,7 @@ as_both_users!(
     agents_stop_in_reverse_order,
     the_grace_period_ends,
     a_killed_foreground_leaves_nothing,
+    a_killed_run_is_told_while_its_keeper_ends_it,
     a_project_runs_once_at_a_time,
 );
 
@@ -143,6 +144,30 @@ fn a_killed_foreground_leaves_nothing(user: User) {
     scene.assert_nothing_left();
     let again = scene.toka_run(&[Document::shell("one", "true"), Document::shell("two", "true")], &[]);
     assert_eq!(again.code, Some(0), "the project can run again: {again:#?}");
+}
+
+fn a_killed_run_is_told_while_its_keeper_ends_it(user: User) {
+    let scene = Scene::new(user);
+    let stubborn =
+        Document::shell("one", &format!("echo ready; {STUBBORN}")).spec("stop: {grace_period: 5s}");
+    let run = started(&scene, &[stubborn]);
+    run.signal(Signal::SIGKILL);
+    let told = |words: &[&str]| (scene.toka(words).code == Some(69)).then_some(());
+    until(SOON, "the end of the run's own process", || told(&["ps"]));
+    for words in [&["ps"][..], &["ps", "--json"], &["health"]] {
+        let told = scene.toka(words);
+        assert_eq!(told.code, Some(69), "{words:?}: {told:#?}");
+        assert!(told.stderr.contains("its keeper ends the agents"), "{words:?}: {told:#?}");
+    }
+    let again = scene.toka_run(&[Document::shell("one", "true")], &[]);
+    assert_eq!(again.code, Some(73), "{again:#?}");
+    assert!(again.stderr.contains("was killed") && again.stderr.contains("toka down"), "{again:#?}");
+    let down = scene.toka(&["down", "--project", scene.name()]);
+    assert_eq!(down.code, Some(0), "{down:#?}");
+    assert!(processes_with(scene.name()).is_empty(), "it waited for that");
+    run.finish();
+    assert_eq!(scene.toka_run(&[Document::shell("one", "true")], &[]).code, Some(0));
+    scene.assert_nothing_left();
 }
 
 fn a_project_runs_once_at_a_time(user: User) {

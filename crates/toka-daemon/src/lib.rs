@@ -50,12 +50,12 @@ pub use alone::{Alone, AloneError};
 pub use declaration::{Declaration, Parsed, SourceFile, StopRules, Unparsed};
 pub use environment::Caller;
 pub use journal::{BACKLOG, Journal, Stamp};
-pub use lock::{Holder, LockError};
+pub use lock::{Holder, LockError, is_alive};
 pub use options::RunOptions;
 pub use problem::{Problem, ProblemKind, RunError};
 pub use project::{
     AdoptOptions, ApplyError, Changes, CommandError, Earnest, Facts, Figures, Gone, Opened, Overview,
-    Project, ProjectHandle, end_unattended, unfinished,
+    Project, ProjectHandle, being_ended, end_unattended, unfinished,
 };
 pub use service::{EndRequest, Ended, Service, ServiceOptions};
 pub use summary::RunSummary;

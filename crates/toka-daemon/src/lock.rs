@@ -1,14 +1,19 @@
 //! One run of a project at a time: a lock on a file in the project's state folder, which the kernel releases however the
 //! run ends. The file says who holds it.
+//!
+//! The lock is of the open file description (`F_OFD_SETLK`, fcntl_locking(2)): children that inherit the descriptor share it,
+//! and anybody may ask for it without taking it, which flock(2) has no way to.
 
-use std::fs::{File, OpenOptions};
+use std::ffi::{c_int, c_short};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toka_core::RunId;
@@ -31,6 +36,9 @@ pub enum LockError {
     /// Somebody else has it; who, if the file tells.
     #[error("the project is already running{}", holder(.0))]
     Held(Option<Holder>),
+    /// The process that took it was killed, and its keeper has it: to end the agents, or until the next daemon comes.
+    #[error("run {} of the project was killed (process {}), and its keeper still has the agents", .0.run.short(), .0.pid)]
+    Kept(Holder),
     /// The file cannot be made, written or locked.
     #[error("lock {}", path.display())]
     Io {
@@ -40,6 +48,15 @@ pub enum LockError {
         #[source]
         source: io::Error,
     },
+}
+
+impl LockError {
+    fn held(file: File) -> Self {
+        match read_holder(file) {
+            Some(holder) if !is_alive(holder.pid) => Self::Kept(holder),
+            holder => Self::Held(holder),
+        }
+    }
 }
 
 fn holder(holder: &Option<Holder>) -> String {
@@ -52,7 +69,7 @@ fn holder(holder: &Option<Holder>) -> String {
 /// The lock, held until dropped.
 #[derive(Debug)]
 pub(crate) struct ProjectLock {
-    file: Flock<File>,
+    file: File,
 }
 
 impl ProjectLock {
@@ -61,7 +78,6 @@ impl ProjectLock {
     /// # Errors
     /// When somebody else holds it, or the file cannot be used.
     pub(crate) fn take(path: &Path, run: RunId) -> Result<Self, LockError> {
-        let io = |source: io::Error| LockError::Io { path: path.to_owned(), source };
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -69,39 +85,41 @@ impl ProjectLock {
             .truncate(false)
             .mode(0o600)
             // It is written to: what a link leads to is none of ours.
-            .custom_flags(nix::libc::O_NOFOLLOW)
+            .custom_flags(libc::O_NOFOLLOW)
             .open(path);
-        let mut file = match Flock::lock(file.map_err(io)?, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => file,
-            Err((file, Errno::EWOULDBLOCK)) => return Err(LockError::Held(read_holder(file))),
-            Err((_, errno)) => return Err(io(errno.into())),
-        };
-        let text = serde_json::to_vec(&Holder { pid: std::process::id(), run }).map_err(io::Error::from);
-        let written = text.and_then(|text| {
-            file.set_len(0)?;
-            file.rewind()?;
-            file.write_all(&text)
-        });
-        written.map_err(io)?;
-        Ok(Self { file })
+        Self::lock(file.map_err(failed(path))?, path, run)
     }
 
     /// The lock at `path` that somebody held for us: a duplicate of the descriptor that it was taken with.
     ///
     /// # Errors
     /// When it is not the lock any more, or that of another state folder.
-    pub(crate) fn handed_over(fd: OwnedFd, path: &Path) -> Result<Self, LockError> {
-        let io = |source: io::Error| LockError::Io { path: path.to_owned(), source };
+    pub(crate) fn handed_over(fd: OwnedFd, path: &Path, run: RunId) -> Result<Self, LockError> {
         let file = File::from(fd);
-        let (theirs, ours) = (file.metadata().map_err(io)?, path.metadata().map_err(io)?);
-        if (theirs.dev(), theirs.ino()) != (ours.dev(), ours.ino()) {
-            return Err(io(io::Error::other("the keeper holds the lock of another state folder")));
+        let of = |metadata: Metadata| (metadata.dev(), metadata.ino());
+        let theirs = file.metadata().map_err(failed(path))?;
+        if of(theirs) != of(path.metadata().map_err(failed(path))?) {
+            return Err(failed(path)(io::Error::other("the keeper holds the lock of another state folder")));
         }
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Self { file }),
-            Err((file, Errno::EWOULDBLOCK)) => Err(LockError::Held(read_holder(file))),
-            Err((_, errno)) => Err(LockError::Io { path: path.to_owned(), source: errno.into() }),
+        Self::lock(file, path, run)
+    }
+
+    /// Locks the file, and writes into it who has it now.
+    fn lock(mut file: File, path: &Path, run: RunId) -> Result<Self, LockError> {
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole(libc::F_WRLCK))) {
+            Ok(_) => {}
+            Err(Errno::EAGAIN | Errno::EACCES) => return Err(LockError::held(file)),
+            Err(errno) => return Err(failed(path)(errno.into())),
         }
+        let text = serde_json::to_vec(&Holder { pid: std::process::id(), run }).map_err(io::Error::from);
+        let written = text.and_then(|text| {
+            file.set_len(0)?;
+            file.rewind()?;
+            file.write_all(&text)
+        });
+        let lock = Self { file };
+        written.map_err(failed(path))?;
+        Ok(lock)
     }
 
     /// A duplicate for somebody who holds it beyond our life.
@@ -123,12 +141,53 @@ impl ProjectLock {
 
     fn on_exec(&self, flags: FdFlag) {
         // On a descriptor that is open this cannot fail (fcntl(2)).
-        let _ = fcntl(&*self.file, FcntlArg::F_SETFD(flags));
+        let _ = fcntl(&self.file, FcntlArg::F_SETFD(flags));
     }
 }
 
-fn read_holder(file: File) -> Option<Holder> {
+impl Drop for ProjectLock {
+    /// For every duplicate: what is over is over for the keeper, too.
+    fn drop(&mut self) {
+        // It is open, and ours (fcntl_locking(2)).
+        let _ = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&whole(libc::F_UNLCK)));
+    }
+}
+
+/// What is done with the whole file.
+fn whole(kind: c_int) -> libc::flock {
+    libc::flock {
+        l_type: kind as c_short,
+        l_whence: libc::SEEK_SET as c_short,
+        l_start: 0,
+        l_len: 0,
+        // Asked for by fcntl_locking(2).
+        l_pid: 0,
+    }
+}
+
+fn failed(path: &Path) -> impl Fn(io::Error) -> LockError {
+    |source| LockError::Io { path: path.to_owned(), source }
+}
+
+/// Who took the lock at `path` and was killed, while the keeper still has it.
+pub(crate) fn kept(path: &Path) -> Option<Holder> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).ok()?;
+    let mut answer = whole(libc::F_WRLCK);
+    fcntl(&file, FcntlArg::F_OFD_GETLK(&mut answer)).ok()?;
+    let is_held = c_int::from(answer.l_type) != libc::F_UNLCK;
+    is_held.then(|| read_holder(file)).flatten().filter(|holder| !is_alive(holder.pid))
+}
+
+/// Whether a process is there and more than an entry for its parent to wait for (proc_pid_stat(5)).
+pub fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
+    state.is_some_and(|state| !matches!(state, "Z" | "X"))
+}
+
+fn read_holder(mut file: File) -> Option<Holder> {
     let mut text = String::new();
+    file.rewind().ok()?;
     file.take(MAX_HOLDER).read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
 }
@@ -168,14 +227,27 @@ mod tests {
         // As after kill -9: the descriptor is closed, and nobody unlocks.
         nix::unistd::close(first.file.as_raw_fd()).expect("open");
         std::mem::forget(first);
+        assert_eq!(kept(&path), None, "whoever took it lives");
         let end = |child: &mut std::process::Child| {
             drop(child.stdin.take());
             child.wait().expect("it ends");
         };
         assert!(matches!(ProjectLock::take(&path, run), Err(LockError::Held(_))));
+        let gone = Holder { pid: gone(), run };
+        std::fs::write(&path, serde_json::to_vec(&gone).expect("data")).expect("written");
+        assert_eq!(kept(&path), Some(gone.clone()));
+        assert!(matches!(ProjectLock::take(&path, run), Err(LockError::Kept(holder)) if holder == gone));
         end(&mut child);
+        assert_eq!(kept(&path), None, "nobody has it");
         ProjectLock::take(&path, run).expect("the other child has inherited nothing");
         end(&mut stranger);
+    }
+
+    /// The id of a process that has ended.
+    fn gone() -> u32 {
+        let mut child = std::process::Command::new("true").spawn().expect("true");
+        child.wait().expect("it ends");
+        child.id()
     }
 
     #[test]

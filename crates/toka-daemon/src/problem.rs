@@ -101,6 +101,15 @@ pub enum RunError {
     /// The project runs already, or its lock cannot be used.
     #[error("{0}{hint}", hint = lock_hint(.0))]
     Lock(#[source] LockError),
+    /// The daemon that ran the project was killed, and its keeper waits for the next.
+    #[error(
+        "the daemon is gone, and what it ran goes on: {project}\n  help: `toka serve --detach` begins one that takes it over, and \
+         `toka down --project {project}` stops it then"
+    )]
+    Unattended {
+        /// The project.
+        project: ProjectName,
+    },
     /// Agents of an earlier run in the background still run, and nobody looks after them.
     #[error(
         "a run of {project} in the background was killed, and of it still run: {agents}\n  help: `toka serve --detach` goes on \
@@ -149,9 +158,11 @@ impl RunError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Refused(problems) => Problem::exit_code(problems).unwrap_or(ExitCode::Internal),
-            Self::Lock(_) | Self::LeftBehind { .. } | Self::Folder(_) | Self::Journal { .. } => {
-                ExitCode::StateFolder
-            }
+            Self::Lock(_)
+            | Self::Unattended { .. }
+            | Self::LeftBehind { .. }
+            | Self::Folder(_)
+            | Self::Journal { .. } => ExitCode::StateFolder,
             Self::Elsewhere { .. } => ExitCode::Usage,
             Self::Keeper(_) => ExitCode::Internal,
         }
@@ -172,6 +183,10 @@ fn lock_hint(error: &LockError) -> String {
         LockError::Held(_) => {
             "\n  help: `toka apply` makes it what the files say now; or wait for it, stop it with `toka down`, or name another project \
              with --project"
+                .to_owned()
+        }
+        LockError::Kept(_) => {
+            "\n  help: `toka down` waits until the keeper has ended them, which it does within their grace periods"
                 .to_owned()
         }
         LockError::Io { source, .. } => format!(": {source}"),

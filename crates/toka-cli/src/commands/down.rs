@@ -5,7 +5,7 @@ use std::time::Duration;
 use toka_core::{Command, ExitCode, ProjectName, Urgency};
 use toka_daemon::control::client::{Client, ClientError};
 use toka_daemon::control::wire::RoleName;
-use toka_daemon::{LockError, RunError, end_unattended, unfinished};
+use toka_daemon::{LockError, RunError, end_unattended, is_alive, unfinished};
 
 use super::folders::Folders;
 use super::reach::{Purpose, Reach, block_on, failure};
@@ -95,19 +95,28 @@ async fn all(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
         eprint!("{told}");
         return Err(error);
     }
+    for project in reach.left()?.ending {
+        wait_for_keeper(reach, &project).await?;
+        told.push_str(&format!("{project} is down\n"));
+    }
     // When a daemon is killed, its keeper and the agents go on.
-    if reach.is_orphaned()? {
+    if !reach.left()?.orphaned.is_empty() {
         eprint!("{told}");
         return Err(reach.nothing_runs().into());
     }
     if told.is_empty() { Ok("nothing runs\n".to_owned()) } else { Ok(told) }
 }
 
-/// Ends the run that is meant, if no daemon drives it and the next one would go on with it.
+/// Ends the run that is meant, if no daemon drives it and the next one would go on with it, or if its keeper ends it.
 async fn without_daemon(reach: &Reach) -> anyhow::Result<Option<String>> {
-    let open = unfinished(&Folders::find(reach.state_dir.as_deref())?.state);
-    let meant = reach.project.clone().or_else(|| reach.here()).filter(|name| open.contains(name));
-    let Some(project) = meant else { return Ok(None) };
+    let Some(project) = reach.project.clone().or_else(|| reach.here()) else { return Ok(None) };
+    if reach.left()?.ending.contains(&project) {
+        wait_for_keeper(reach, &project).await?;
+        return Ok(Some(format!("{project} is down\n")));
+    }
+    if !unfinished(&Folders::find(reach.state_dir.as_deref())?.state).contains(&project) {
+        return Ok(None);
+    }
     let ended = end_open(reach, &project).await?;
     Ok(ended.then(|| format!("{project} is down\n")))
 }
@@ -117,7 +126,7 @@ async fn end_open(reach: &Reach, project: &ProjectName) -> anyhow::Result<bool> 
     let Folders { state, run, .. } = Folders::find(reach.state_dir.as_deref())?;
     match end_unattended((&state, &run), project, "operator").await {
         Ok(ended) => Ok(ended),
-        Err(RunError::Lock(LockError::Held(_))) => Ok(false),
+        Err(RunError::Lock(LockError::Held(_) | LockError::Kept(_))) => Ok(false),
         Err(error) => Err(refusal::failure(error.exit_code(), &error).into()),
     }
 }
@@ -127,6 +136,23 @@ fn ignore_gone<T>(ended: Result<T, ClientError>) -> Result<(), Failure> {
         Ok(_) | Err(ClientError::Broken { .. } | ClientError::NobodyThere { .. }) => Ok(()),
         Err(error) => Err(failure(error)),
     }
+}
+
+/// Until the keeper of a run in the foreground that was killed has ended its agents.
+async fn wait_for_keeper(reach: &Reach, project: &ProjectName) -> Result<(), Failure> {
+    eprintln!("the run of {project} was killed; its keeper ends the agents, each within its grace period");
+    let deadline = tokio::time::Instant::now() + LONGEST;
+    while reach.left()?.ending.contains(project) {
+        if tokio::time::Instant::now() >= deadline {
+            return Err(Failure::new(
+                ExitCode::TimedOut,
+                format!("the keeper of {project} is still ending its agents"),
+            ));
+        }
+        // It is no child of ours: there is nothing to wait for but its lock.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
 }
 
 /// Until nobody answers any more, and the process that did is gone.
@@ -141,11 +167,4 @@ async fn wait_for_end(client: &Client, pid: u32) -> Result<(), Failure> {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(())
-}
-
-/// Whether a process is there and more than a memory of its parent's (proc_pid_stat(5)).
-fn is_alive(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
-    state.is_some_and(|state| !matches!(state, "Z" | "X"))
 }

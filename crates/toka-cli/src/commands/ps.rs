@@ -36,6 +36,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         if let (false, Some(asked)) = (args.quiet, args.reach.asked()) {
             eprintln!("{asked}");
         }
+    } else if let Some(failure) = args.reach.left()?.but(&found).failure() {
+        eprintln!("warning: {failure}");
     }
     if let Some(missing) =
         args.agents.iter().find(|wanted| !found.iter().any(|found| has(&found.project, wanted)))
@@ -69,7 +71,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// Nothing that runs is no error; what runs and nobody looks after is, and a state folder that somebody named and that is
 /// not there.
 fn tell_of_orphans(reach: &Reach) -> anyhow::Result<()> {
-    if reach.is_orphaned()? || reach.names_nothing()? { Err(reach.nothing_runs().into()) } else { Ok(()) }
+    match reach.left()?.failure() {
+        Some(failure) => Err(failure.into()),
+        None if reach.names_nothing()? => Err(reach.nothing_runs().into()),
+        None => Ok(()),
+    }
 }
 
 /// What is listed of such a project is what was last heard.

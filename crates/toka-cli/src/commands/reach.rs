@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use anyhow::Context as _;
 use toka_core::{AgentName, AgentPattern, ExitCode, ProjectName};
+use toka_daemon::being_ended;
 use toka_daemon::control::client::{Client, ClientError};
 use toka_daemon::control::wire::{ProjectView, Refused};
 use toka_daemon::control::{orphaned, sockets};
@@ -211,12 +212,16 @@ impl Reach {
         mine.map(|found| found.name().clone()).collect()
     }
 
-    /// Whether something runs whose daemon is gone.
+    /// What is left of daemons and runs that were killed.
     ///
     /// # Errors
     /// When it cannot be said where sockets are.
-    pub(crate) fn is_orphaned(&self) -> Result<bool, Failure> {
-        Ok(!orphaned(&Folders::find(self.state_dir.as_deref())?.run).is_empty())
+    pub(crate) fn left(&self) -> Result<Left, Failure> {
+        let folders = Folders::find(self.state_dir.as_deref())?;
+        let orphaned = orphaned(&folders.run);
+        let mut ending = being_ended(&folders.state, &folders.run);
+        ending.retain(|project| !orphaned.contains(project));
+        Ok(Left { orphaned, ending })
     }
 
     /// Whether somebody named a state folder that is not there.
@@ -244,10 +249,7 @@ impl Reach {
 
     /// That nothing runs, or that its daemon is gone.
     pub(crate) fn nothing_runs(&self) -> Failure {
-        let left = Folders::find(self.state_dir.as_deref())
-            .map(|folders| orphaned(&folders.run))
-            .unwrap_or_default();
-        if left.is_empty() { self.nothing_is_there() } else { daemon_is_gone(&left) }
+        self.left().ok().and_then(|left| left.failure()).unwrap_or_else(|| self.nothing_is_there())
     }
 
     /// Where daemons were looked for, in a sentence.
@@ -327,13 +329,41 @@ fn of_refusal(refused: Refused) -> Failure {
     }
 }
 
-fn daemon_is_gone(left: &[ProjectName]) -> Failure {
-    let names: Vec<&str> = left.iter().map(ProjectName::as_str).collect();
-    Failure::new(
-        ExitCode::NoDaemon,
-        format!("the daemon is gone, and what it ran goes on: {}", names.join(", ")),
-    )
-    .help("`toka serve --detach` begins one that takes it over")
+/// What runs although nobody answers for it.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// Projects whose daemon was killed, and whose keepers wait for the next.
+    pub(crate) orphaned: Vec<ProjectName>,
+    /// Projects whose run in the foreground was killed, and whose keepers end the agents.
+    pub(crate) ending: Vec<ProjectName>,
+}
+
+impl Left {
+    /// What is left besides projects that somebody answers for: a keeper always has its socket.
+    pub(crate) fn but(mut self, found: &[Found]) -> Self {
+        let is_left = |project: &ProjectName| !found.iter().any(|found| found.name() == project);
+        self.orphaned.retain(is_left);
+        self.ending.retain(is_left);
+        self
+    }
+
+    /// It as the reason why a command finds nothing that answers; none when nothing is left.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        let names =
+            |left: &[ProjectName]| left.iter().map(ProjectName::as_str).collect::<Vec<_>>().join(", ");
+        if !self.orphaned.is_empty() {
+            let message = format!("the daemon is gone, and what it ran goes on: {}", names(&self.orphaned));
+            let help = "`toka serve --detach` begins one that takes it over";
+            return Some(Failure::new(ExitCode::NoDaemon, message).help(help));
+        }
+        if self.ending.is_empty() {
+            return None;
+        }
+        let message = format!("the run was killed, and its keeper ends the agents: {}", names(&self.ending));
+        let help =
+            "`toka down` waits for that; each agent has its grace period, after which the keeper kills it";
+        Some(Failure::new(ExitCode::NoDaemon, message).help(help))
+    }
 }
 
 /// Nobody answers.

@@ -142,7 +142,9 @@ impl From<RunError> for Error {
     fn from(error: RunError) -> Self {
         let status = match &error {
             RunError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            RunError::Lock(LockError::Held(_)) => StatusCode::CONFLICT,
+            RunError::Lock(LockError::Held(_) | LockError::Kept(_)) | RunError::Unattended { .. } => {
+                StatusCode::CONFLICT
+            }
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let mut refused = Self::new(status, error.exit_code(), error.to_string());

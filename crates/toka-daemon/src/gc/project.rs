@@ -110,6 +110,7 @@ impl<'o> Place<'o> {
         match ProjectLock::take(&self.root.join(LOCK), RunId::from_uuid(Uuid::now_v7())) {
             Ok(lock) => Ok(Some(lock)),
             Err(LockError::Held(_)) => Err("it runs".to_owned()),
+            Err(LockError::Kept(_)) => Err("its keeper still has agents of a run that was killed".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -48,7 +48,7 @@ impl Legacy {
     ) -> Result<Self, RunError> {
         let Attached { keeper, events, holdings } = attached;
         let lock = match entrusted(&keeper).await.map_err(RunError::Keeper)? {
-            Some(lock) => ProjectLock::handed_over(lock, &folders.lock()),
+            Some(lock) => ProjectLock::handed_over(lock, &folders.lock(), run),
             None => ProjectLock::take(&folders.lock(), run),
         };
         let lock = lock.map_err(RunError::Lock)?;

@@ -62,7 +62,7 @@ pub use handle::{Earnest, Gone, Overview, ProjectHandle};
 pub(crate) use legacy::list;
 pub use legacy::unfinished;
 pub use open::Opened;
-pub use unattended::end_unattended;
+pub use unattended::{being_ended, end_unattended};
 
 use admit::Ground;
 use batch::Batch;

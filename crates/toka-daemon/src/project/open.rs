@@ -21,15 +21,16 @@ use uuid::Uuid;
 use super::admit::{Ground, set_up};
 use super::assemble::Parts;
 use super::handle::ProjectHandle;
-use super::keeping::{entrust, heed, keeper_options};
+use super::keeping::{entrust, heed, keeper_options, keeper_socket};
 use super::legacy::clear_left_behind;
 use super::member::{Employer, Ids, employ_all};
 use super::queue::Queue;
 use super::schedule;
 use super::{Doors, Project};
+use crate::control::is_awaited;
 use crate::folders::ProjectFolders;
 use crate::journal::{Journal, Stamp};
-use crate::lock::ProjectLock;
+use crate::lock::{LockError, ProjectLock};
 use crate::workplace::Remains;
 use crate::{FolderError, RunError, RunOptions, identity, room, workplace};
 
@@ -64,7 +65,7 @@ impl Project {
         let folders = settle(options.folders()).map_err(RunError::Folder)?;
         let RunOptions { set, plan, declaration, caller, lifetime, toka_exe, .. } = options;
         identity::claim(&folders)?;
-        let lock = ProjectLock::take(&folders.lock(), run).map_err(RunError::Lock)?;
+        let lock = ProjectLock::take(&folders.lock(), run).map_err(|error| refusal(error, &folders))?;
         let ended = match lifetime {
             // Its keeper begins with that.
             Lifetime::UntilStopped => None,
@@ -209,6 +210,15 @@ pub(super) fn describe(mut status: RunStatus, plan: &toka_workstream::Plan) -> R
 
 pub(super) fn run_folder(folders: &ProjectFolders) -> PathBuf {
     folders.run_dir.join(folders.project.as_str())
+}
+
+/// Why there can be no run beside another one: a keeper that waits for a daemon is not one that ends its agents.
+fn refusal(error: LockError, folders: &ProjectFolders) -> RunError {
+    let waits = || is_awaited(&keeper_socket(&run_folder(folders)));
+    match error {
+        LockError::Kept(_) if waits() => RunError::Unattended { project: folders.project.clone() },
+        error => RunError::Lock(error),
+    }
 }
 
 /// The folder of a run's sockets and secrets, removed when it is dropped.

@@ -1,5 +1,5 @@
 //! A run that is open, and that nobody drives: its daemon was ended or the machine was. Whoever wants no daemon to go on with
-//! it ends it here, under the project's lock.
+//! it ends it here, under the project's lock. One in the foreground that was killed is ended by its keeper.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,12 +10,14 @@ use toka_sandbox::Cgroups;
 use toka_sandbox::cgroup::Layout;
 
 use super::adopt::last_run;
+use super::keeping::keeper_socket;
 use super::legacy::{agents_in, is_unfinished};
 use super::open::remove_run_folder;
 use super::recall::Recalled;
+use crate::control::is_awaited;
 use crate::folders::{LOCK, group_name, journal_in};
 use crate::journal::{Journal, Stamp};
-use crate::lock::ProjectLock;
+use crate::lock::{self, ProjectLock};
 use crate::{FolderError, RunError};
 
 /// Ends the open run of a project that nobody drives; whether there was one. `by` says who asks, for the record.
@@ -68,6 +70,17 @@ pub async fn end_unattended(
     // Without its keeper's socket nobody takes it for something that runs.
     remove_run_folder(&run_dir.join(project.as_str()));
     Ok(true)
+}
+
+/// The projects whose run in the foreground was killed, and whose keeper still ends the agents.
+pub fn being_ended(state_dir: &Path, run_dir: &Path) -> Vec<ProjectName> {
+    let entries = state_dir.join("projects").read_dir().into_iter().flatten().flatten();
+    let kept = entries.filter(|entry| lock::kept(&entry.path().join(LOCK)).is_some());
+    let mut names: Vec<ProjectName> =
+        kept.filter_map(|entry| ProjectName::new(entry.file_name().to_str()?).ok()).collect();
+    names.retain(|project| !is_awaited(&keeper_socket(&run_dir.join(project.as_str()))));
+    names.sort();
+    names
 }
 
 /// The agents whose main process the journal tells of and the kernel still has.
