@@ -8,6 +8,7 @@ use toka_tests::{Document, Scene, User, as_both_users, until};
 as_both_users!(
     hooks_run_in_their_order_around_a_life,
     a_hook_that_fails_before_the_start_fails_the_start_with_its_words,
+    reports_are_taken_while_the_process_runs,
     a_hook_that_fails_after_the_start_ends_the_life,
     a_hook_before_the_stop_has_the_grace_period_and_no_more,
     an_interrupt_ends_a_hook_that_hangs_before_the_start,
@@ -57,14 +58,36 @@ fn hooks_run_in_their_order_around_a_life(user: User) {
 
 fn a_hook_that_fails_before_the_start_fails_the_start_with_its_words(user: User) {
     let scene = Scene::new(user);
-    let hooks = format!("hooks: {{pre_start: [[sh, -c, 'echo no database >&2; exit 3'], {}]}}", say("never"));
+    let hooks = format!(
+        "hooks: {{pre_start: [[sh, -c, 'echo error: no database >&2; echo try --help >&2; exit 3'], {}]}}",
+        say("never")
+    );
     let agent = Document::shell("agent", "echo main >> ~/order").spec(&hooks);
     let finished = scene.toka_run(&[agent], &["--json"]);
     assert_eq!(finished.code, Some(1), "{finished:#?}");
     let exit = finished.exit_of("agent");
     assert_eq!(exit["cause"], "start_failed");
-    assert_eq!(exit["reason"], "hook pre_start: sh: exit code 3: no database");
+    assert_eq!(exit["reason"], "hook pre_start: sh: exit code 3: error: no database");
     assert_eq!(order(&scene, "agent"), "");
+    scene.assert_nothing_left();
+}
+
+fn reports_are_taken_while_the_process_runs(user: User) {
+    let scene = Scene::new(user);
+    let report = |text| format!("[sh, -c, 'toka report status {text} && touch ~/told']");
+    let hooks = format!("hooks: {{post_start: {}}}", report("beside"));
+    let agent = Document::shell("agent", "until [ -e ~/told ]; do sleep 0.02; done").spec(&hooks);
+    let finished = scene.toka_run(&[agent], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert!(
+        finished.all("progress", "agent").iter().any(|event| event["status"] == "beside"),
+        "{finished:#?}"
+    );
+    let agent = Document::shell("agent", "true").spec(&format!("hooks: {{pre_start: {}}}", report("before")));
+    let finished = scene.toka_run(&[agent], &["--json"]);
+    let reason = &finished.exit_of("agent")["reason"];
+    let reason = reason.as_str().unwrap_or_default();
+    assert!(reason.contains("exit code 77") && reason.contains("no hook before or after it"), "{reason}");
     scene.assert_nothing_left();
 }
 

@@ -144,9 +144,14 @@ impl Client {
     fn ask_once<T: DeserializeOwned>(&mut self, call: &Call) -> Result<T, ClientError> {
         self.last_id += 1;
         let id = Id::Number(self.last_id);
-        self.send(&rpc::call_line(Some(&id), call))?;
-        let line =
-            self.receive().map_err(|source| ClientError::Lost { doing: "waiting for an answer", source })?;
+        let sent = self.send(&rpc::call_line(Some(&id), call));
+        let lost = |source| ClientError::Lost { doing: "waiting for an answer", source };
+        let line = match sent {
+            Ok(()) => self.receive().map_err(lost)?,
+            // The daemon tells a process that it turns away so before it is asked, and closes the connection.
+            Err(error) if is_loss(&error) => self.receive().map_err(|_| error)?,
+            Err(error) => return Err(error),
+        };
         Ok(rpc::parse_reply(&id, &line)?)
     }
 
@@ -259,6 +264,22 @@ mod tests {
             b"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32000,\"message\":\"not yours\"}}\n",
             PATIENCE,
         );
+        let Err(ClientError::Reply(ReplyError::Refused(error))) = refused else { panic!("{refused:?}") };
+        assert_eq!(error, RpcError::new(RpcError::REFUSED, "not yours"));
+    }
+
+    #[test]
+    fn a_refusal_that_comes_before_the_question_is_told() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("agent");
+        let listener = UnixListener::bind(&path).expect("a socket");
+        let mut client = Client::connect(&path, PATIENCE).expect("a connection");
+        let (mut stream, _) = listener.accept().expect("a client");
+        let refusal =
+            b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32000,\"message\":\"not yours\"}}\n";
+        stream.write_all(refusal).expect("a client");
+        drop(stream);
+        let refused: Result<TaskList, ClientError> = client.ask(&Call::TasksGet);
         let Err(ClientError::Reply(ReplyError::Refused(error))) = refused else { panic!("{refused:?}") };
         assert_eq!(error, RpcError::new(RpcError::REFUSED, "not yours"));
     }

@@ -270,7 +270,8 @@ fn verdict(status: Option<Status>, words: &str) -> Result<(), String> {
     Err(if words.is_empty() { how } else { format!("{how}: {words}") })
 }
 
-/// The last line that comes out of a pipe before it closes, or the end of it.
+/// The last line that comes out of a pipe before it closes, or the end of it; rather one that calls itself an error: programs
+/// end with how to get help.
 async fn last_words(pipe: OwnedFd) -> String {
     let Ok(mut pipe) = pipe::Receiver::from_owned_fd(pipe) else { return String::new() };
     let (mut kept, mut buffer) = (Vec::new(), [0; 4096]);
@@ -280,6 +281,8 @@ async fn last_words(pipe: OwnedFd) -> String {
         kept.drain(..surplus);
     }
     let text = String::from_utf8_lossy(&kept);
-    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let error = lines().rfind(|line| line.get(..6).is_some_and(|word| word.eq_ignore_ascii_case("error:")));
+    let line = error.or_else(|| lines().next_back()).unwrap_or_default();
     line.chars().take(WORDS).collect()
 }

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 /// Options of `toka report`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Works only inside an agent, where TOKA_SOCKET names the agent's door.\n\
-    Exit status: 0 told, 2 refused as wrong, 69 no daemon.")]
+    Exit status: 0 told, 2 refused as wrong, 69 no daemon, 77 refused to this process.")]
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
@@ -105,6 +105,9 @@ fn failure(error: ClientError) -> Failure {
             .help("`toka report` is for programs that `toka run` starts"),
         ClientError::Reply(ReplyError::Refused(refusal)) if wrong(refusal.code) => {
             Failure::new(ExitCode::Usage, error.to_string())
+        }
+        ClientError::Reply(ReplyError::Refused(refusal)) if refusal.code == RpcError::REFUSED => {
+            Failure::new(ExitCode::Denied, error.to_string())
         }
         ClientError::Connect { source, .. } | ClientError::Lost { source, .. } => {
             Failure::new(ExitCode::NoDaemon, format!("{error}: {source}"))

@@ -34,7 +34,10 @@ pub(super) async fn serve<P: Processes>(
     let admitted = gate.admit(credentials.pid().unwrap_or(0), credentials.uid()).await;
     let (read, mut write) = stream.into_split();
     let Some(peer) = admitted else {
-        let refusal = RpcError::new(RpcError::REFUSED, "this door belongs to another agent");
+        let refusal = RpcError::new(
+            RpcError::REFUSED,
+            "only the processes of one agent are answered here, while it runs: no other agent, and no hook before or after it",
+        );
         let _ = answer_null(&mut write, refusal).await;
         return;
     };

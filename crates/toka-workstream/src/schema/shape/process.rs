@@ -307,7 +307,7 @@ pub(super) struct Stop {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Hooks {
-    /// Before the process, in 90 s at most; a failure fails the start.
+    /// Before the process, in 90 s at most; a failure fails the start. Toka takes reports (`toka report`) only while the process runs.
     #[serde(default)]
     #[schemars(schema_with = "kinds::commands", extend("default" = [], "examples" = [["mkdir", "-p", "out"]]))]
     pre_start: String,
