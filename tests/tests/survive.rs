@@ -4,13 +4,14 @@
 mod survive_support;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use survive_support::{daemon_pid, eventually, kill_both, kill_daemon, serve_again, starts_of, told};
-use toka_tests::{Document, Scene, User, as_both_users, toka_binary};
+use toka_tests::{Document, Finished, Scene, User, as_both_users, toka_binary};
 
 as_both_users!(
     agents_do_not_notice_that_their_daemon_was_killed,
@@ -19,6 +20,7 @@ as_both_users!(
     what_was_said_once_need_not_be_said_again,
     killed_again_and_again_nothing_is_started_twice_and_no_line_is_lost,
     an_upgrade_leaves_agents_alone,
+    commands_that_wait_outlive_an_upgrade,
     a_daemon_that_is_stopped_leaves_its_runs_to_the_next,
     a_run_that_was_to_end_ends,
     a_list_of_tasks_is_worked_through_across_daemons,
@@ -177,6 +179,38 @@ fn an_upgrade_leaves_agents_alone(user: User) {
     assert_eq!(detached.state("api"), "running");
     let events = detached.toka(&["events", "--json", "--kind", "run_adopted"]).events();
     assert_eq!(events.len(), 1, "{events:#?}");
+}
+
+fn commands_that_wait_outlive_an_upgrade(user: User) {
+    let scene = Scene::new(user);
+    let slow = "trap 'echo > ~/asked; until [ -e ~/go ]; do sleep 0.02; done; exit 0' TERM; while :; do sleep 0.02; done";
+    let api = Document::service("api", slow).spec("stop: {grace_period: 60s}");
+    let detached = scene.detach(&[api, Document::service("other", "exec sleep 1000")]);
+    eventually("it runs", || detached.state("api") == "running");
+    let begin = |words: &[&str]| {
+        let mut line: Vec<OsString> = vec![toka_binary().into()];
+        line.extend(words.iter().map(OsString::from));
+        line.extend(["--project".into(), scene.name().into(), "--state-dir".into(), scene.state().into()]);
+        scene.command(&line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("toka")
+    };
+    let commands = [&["events", "--follow", "--json"][..], &["wait", "api"], &["stop", "api"]].map(begin);
+    let home = scene.state().join("projects").join(scene.name()).join("agents/api/home");
+    eventually("it is asked to stop", || home.join("asked").exists());
+    assert_eq!(scene.toka(&["upgrade"]).code, Some(0));
+    std::fs::write(home.join("go"), "").expect("its home");
+    let [events, wait, stop] =
+        commands.map(|command| move || Finished::from(command.wait_with_output().expect("its end")));
+    let (stop, wait) = (stop(), wait());
+    // It asks the next daemon once more, which may find that it is done.
+    assert!(["api  stopped\n", "api  has ended already\n"].contains(&stop.stdout.as_str()), "{stop:#?}");
+    assert_eq!(stop.code, Some(0), "{stop:#?}");
+    assert_eq!((wait.code, wait.stdout.as_str()), (Some(0), "api  stopped\n"), "{wait:#?}");
+    detached.toka(&["down"]);
+    let events = events();
+    assert_eq!(events.code, Some(0), "{events:#?}");
+    let numbers: Vec<u64> = events.events().iter().filter_map(|event| event["seq"].as_u64()).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "each once: {events:#?}");
+    assert_eq!(events.events().last().expect("events")["type"], "run_ended");
 }
 
 fn what_was_said_once_need_not_be_said_again(user: User) {

@@ -46,6 +46,17 @@ pub enum Urgency {
 }
 
 impl Command {
+    /// Whether it changes nothing more when it is asked for once again. A start may begin another life by then.
+    pub fn is_idempotent(&self) -> bool {
+        match self {
+            Self::Request { request, .. } => {
+                matches!(request, Request::Pause | Request::Resume | Request::Stop | Request::Kill)
+            }
+            Self::Down { .. } => true,
+            Self::Signal { .. } => false,
+        }
+    }
+
     /// The agents that it names; empty for all of them.
     pub fn agents(&self) -> &[AgentName] {
         match self {

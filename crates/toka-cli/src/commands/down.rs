@@ -45,7 +45,7 @@ async fn one(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
         Err(error) if reach.project.is_none() && !reach.running().await?.is_empty() => return Err(error),
         Err(error) => return without_daemon(reach).await?.ok_or(error),
     };
-    let outcome = found.client.command(found.name(), &Command::Down { urgency }, LONGEST).await;
+    let outcome = found.client.command_of(found.run(), &Command::Down { urgency }, LONGEST).await;
     match outcome {
         Ok(outcome) if !outcome.finished => {
             let message = format!("{} is still stopping", found.name());

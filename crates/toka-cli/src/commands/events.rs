@@ -89,17 +89,26 @@ impl Args {
             if self.agents.is_empty() { Vec::new() } else { found.agents(&self.agents)? };
         let kinds =
             if self.kinds.is_empty() { String::new() } else { format!("&kinds={}", self.kinds.join(",")) };
-        let (name, since, follow) = (found.name(), self.since.number(), self.follow);
-        let path = format!("/v1/projects/{name}/events?since={since}&follow={follow}{kinds}");
+        let (name, since) = (found.name(), self.since.number());
         let mut printer = Printer::new(self, &wanted);
         let mut written = Ok(());
-        let print = |line: &[u8]| {
-            let Ok(event) = serde_json::from_slice::<Event>(line) else { return ControlFlow::Continue(()) };
-            written = printer.print(&event, || String::from_utf8_lossy(line).into_owned());
+        let mut print = |event: &Event, line: &[u8]| {
+            written = printer.print(event, || String::from_utf8_lossy(line).into_owned());
             if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
+        let all = async {
+            if self.follow {
+                return found.client.follow(found.run(), (since, &kinds), print).await;
+            }
+            let path = format!("/v1/projects/{name}/events?since={since}{kinds}");
+            let each = |line: &[u8]| match serde_json::from_slice::<Event>(line) {
+                Ok(event) => print(&event, line),
+                Err(_) => ControlFlow::Continue(()),
+            };
+            found.client.lines(&path, each).await
+        };
         let code = tokio::select! {
-            read = found.client.lines(&path, print) => read.map(|()| ExitCode::Success).map_err(failure)?,
+            read = all => read.map(|()| ExitCode::Success).map_err(failure)?,
             signal = signals.next() => signal.exit_code(),
         };
         Ok(out::settle(written, code)?)

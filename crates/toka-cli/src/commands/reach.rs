@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::Context as _;
-use toka_core::{AgentName, AgentPattern, ExitCode, ProjectName};
+use toka_core::{AgentName, AgentPattern, ExitCode, ProjectName, RunId};
 use toka_daemon::being_ended;
 use toka_daemon::control::client::{Client, ClientError};
 use toka_daemon::control::wire::{ProjectView, Refused};
@@ -85,6 +85,11 @@ impl Found {
     /// Its name.
     pub(crate) fn name(&self) -> &ProjectName {
         &self.project.overview.project
+    }
+
+    /// Its name, and the run that was found.
+    pub(crate) fn run(&self) -> (&ProjectName, RunId) {
+        (self.name(), self.project.overview.run)
     }
 
     fn names(&self) -> impl Iterator<Item = &AgentName> + Clone {
@@ -304,7 +309,8 @@ pub(crate) fn failure(error: ClientError) -> Failure {
     match error {
         ClientError::Refused(refused) => of_refusal(*refused),
         ClientError::NobodyThere { .. } => nothing_runs(),
-        ClientError::Broken { .. } => Failure::new(ExitCode::NoDaemon, error.to_string()),
+        ClientError::Broken { .. } => Failure::new(ExitCode::NoDaemon, error.to_string())
+            .help("the daemon ended or was replaced before it answered; `toka ps` shows what became of it"),
     }
 }
 

@@ -106,7 +106,7 @@ fn ask(
         let agents = found.agents(&args.agents)?;
         let command = command(agents.clone());
         tokio::select! {
-            outcome = found.client.command(found.name(), &command, longest) => Ok(outcome.map_err(failure)?),
+            outcome = found.client.command_of(found.run(), &command, longest) => Ok(outcome.map_err(failure)?),
             never = tell_waits(&found, &agents, Awaited::Life) => match never {},
         }
     })?;

@@ -149,17 +149,15 @@ async fn follow(found: &Found, names: &BTreeSet<AgentName>, what: What) -> anyho
     let mut answer = None;
     let now = found.project.seq;
     let run = found.project.overview.run;
-    let path = format!("/v1/projects/{}/events?follow=true", found.name());
-    let read = |line: &[u8]| {
-        let Ok(event) = serde_json::from_slice::<Event>(line) else { return ControlFlow::Continue(()) };
+    let read = |event: &Event, _: &[u8]| {
         if event.run == run {
-            status.observe(&event);
+            status.observe(event);
         }
         // What was so earlier in the run is of no interest.
         answer = (event.seq >= now).then(|| settled(&status)).flatten();
         if answer.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    found.client.lines(&path, read).await.map_err(failure)?;
+    found.client.follow(found.run(), (0, ""), read).await.map_err(failure)?;
     Ok(answer.ok_or_else(|| Failure::new(ExitCode::NoDaemon, "the run ended before that"))?)
 }
 

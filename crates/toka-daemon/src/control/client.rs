@@ -1,6 +1,7 @@
 //! The other side of the control socket, for the command line.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use toka_core::command::Outcome;
-use toka_core::{AgentName, Command, ProjectName, TerminalSize, Urgency};
+use toka_core::{AgentName, Command, Event, ProjectName, RunId, TerminalSize, Urgency};
 use tokio::io::{ReadHalf, WriteHalf};
 
 use super::health::HealthView;
@@ -51,6 +52,8 @@ pub enum ClientError {
     Refused(Box<Refused>),
 }
 
+/// How long the next daemon may take until it answers.
+const SUCCESSOR: Duration = Duration::from_secs(10);
 /// Longest answer, in bytes: ten thousand agents.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
@@ -206,7 +209,7 @@ impl Client {
     pub async fn lines(
         &self,
         path_and_query: &str,
-        mut line: impl FnMut(&[u8]) -> std::ops::ControlFlow<()>,
+        mut line: impl FnMut(&[u8]) -> ControlFlow<()>,
     ) -> Result<(), ClientError> {
         let response = self.send(Method::GET, path_and_query, Vec::new()).await?;
         if !response.status().is_success() {
@@ -227,6 +230,71 @@ impl Client {
             rest.drain(..from);
         }
         Ok(())
+    }
+
+    /// Reads the events of a run that come after the number `since`, until it is over or `each` says that it has enough.
+    /// `query` may narrow them (`&kinds=…`). A daemon that goes on with the run is asked for the rest.
+    ///
+    /// # Errors
+    /// When nobody answers, or the connection breaks and no daemon goes on with the run.
+    pub async fn follow(
+        &self,
+        (project, run): (&ProjectName, RunId),
+        (mut since, query): (u64, &str),
+        mut each: impl FnMut(&Event, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        loop {
+            let path = format!("/v1/projects/{project}/events?since={since}&follow=true{query}");
+            let read = |text: &[u8]| {
+                let Ok(event) = serde_json::from_slice::<Event>(text) else {
+                    return ControlFlow::Continue(());
+                };
+                since = event.seq;
+                each(&event, text)
+            };
+            match self.lines(&path, read).await {
+                Err(ClientError::Broken { .. }) if self.goes_on(project, run).await => {}
+                read => return read,
+            }
+        }
+    }
+
+    /// Does something with agents of a run, and waits `longest` for it to have come to its end. What is the same when it is
+    /// asked for twice is asked for again where another daemon goes on with the run.
+    ///
+    /// # Errors
+    /// When it is refused as a whole, or the daemon ended meanwhile and it cannot be said what became of it.
+    pub async fn command_of(
+        &self,
+        (project, run): (&ProjectName, RunId),
+        command: &Command,
+        longest: Duration,
+    ) -> Result<Outcome, ClientError> {
+        loop {
+            match self.command(project, command, longest).await {
+                Err(ClientError::Broken { .. })
+                    if command.is_idempotent() && self.goes_on(project, run).await => {}
+                told => return told,
+            }
+        }
+    }
+
+    /// Whether a daemon goes on with a run whose daemon broke the connection off: the same, as another program, or the next.
+    /// A run in the foreground has no next one.
+    pub async fn goes_on(&self, project: &ProjectName, run: RunId) -> bool {
+        if !self.socket.ends_with(socket::DAEMON) {
+            return false;
+        }
+        let deadline = tokio::time::Instant::now() + SUCCESSOR;
+        loop {
+            match self.project(project).await {
+                Ok(project) => return project.overview.run == run,
+                Err(ClientError::Refused(_)) => return false,
+                Err(_) if tokio::time::Instant::now() >= deadline => return false,
+                // There is nothing to wait for but the answer itself.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
     }
 
     /// The text of an answer, whatever its status; and the status.

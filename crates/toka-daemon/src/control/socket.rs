@@ -12,7 +12,7 @@ use toka_core::ProjectName;
 /// The file name of a foreground run's socket.
 const PROJECT: &str = "control.sock";
 /// The file name of a service's socket.
-const DAEMON: &str = "daemon.sock";
+pub(super) const DAEMON: &str = "daemon.sock";
 /// The file name of the socket at which a keeper waits for its next daemon.
 pub(crate) const KEEPER: &str = "keeper.sock";
 
