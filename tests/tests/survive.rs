@@ -151,7 +151,7 @@ fn a_run_that_was_to_end_ends(user: User) {
     eventually("it is deaf", || {
         scene.toka(&["logs", "--project", scene.name(), "deaf"]).stdout.contains("deaf")
     });
-    let words = ["down", "--state-dir"].map(std::ffi::OsString::from);
+    let words = ["down", "--state-dir"].map(OsString::from);
     let mut line = vec![toka_binary().into()];
     line.extend(words);
     line.push(scene.state().into());
