@@ -31,6 +31,44 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+/// What became of something that an agent made and must not make: a name that decides what runs and with which rights.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlantedOutcome {
+    /// The keeper has renamed it.
+    SetAside {
+        /// Where it is now.
+        to: PathBuf,
+    },
+    /// The keeper could not rename it: it lies where it was made.
+    Remains {
+        /// Why, in words.
+        reason: String,
+    },
+    /// The path is a directory in which the keeper could not look at everything.
+    NotSearched {
+        /// Why, in words.
+        reason: String,
+    },
+}
+
+/// What an agent made and must not make, and what to do about it; to be escaped before a terminal.
+pub fn planted(path: &Path, outcome: &PlantedOutcome) -> String {
+    let path = path.display();
+    match outcome {
+        PlantedOutcome::SetAside { to } => {
+            format!("{path} appeared while it ran, which must not make it; it is now {}", to.display())
+        }
+        PlantedOutcome::Remains { reason } => format!(
+            "{path} appeared while it ran, which must not make it, and cannot be set aside ({reason}): remove it before you run \
+             Toka or git here"
+        ),
+        PlantedOutcome::NotSearched { reason } => format!(
+            "not all that it made in {path} was looked at ({reason}); look for workstreams among it before you run Toka there"
+        ),
+    }
+}
+
 /// What became of the protection of a path that was replaced from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -327,6 +365,13 @@ pub enum EventKind {
         path: PathBuf,
         /// What became of its protection.
         outcome: ProtectionOutcome,
+    },
+    /// It made something that it must not make.
+    AgentPlanted {
+        /// The path; a directory when not all of it could be looked at.
+        path: PathBuf,
+        /// What became of it.
+        outcome: PlantedOutcome,
     },
     /// The kernel has killed processes of it for memory, and it lives on. Told soon after the first, and then at longer and
     /// longer intervals; its end tells the whole number again.

@@ -40,7 +40,7 @@ pub use capability::Capability;
 pub use command::{Answer, Answers, Command, Urgency};
 pub use confinement::{Compatibility, Confinement, SandboxMode};
 pub use enforcement::{Coverage, Enforcement, Layer, LayerReport};
-pub use event::{Event, EventKind, ProtectionOutcome};
+pub use event::{Event, EventKind, PlantedOutcome, ProtectionOutcome};
 pub use exit::{END_OF_RUN, Exit, SuccessStatus};
 pub use exit_code::ExitCode;
 pub use health::{HealthReport, Verdict};

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use toka_core::event::Usage;
-use toka_core::{Enforcement, Name, ProtectionOutcome, Resources, TerminalSize};
+use toka_core::{Enforcement, Name, PlantedOutcome, ProtectionOutcome, Resources, TerminalSize};
 use toka_sandbox::guard::Guard;
 use toka_sandbox::namespace::Family;
 use toka_sandbox::{Bind, GroupLimits, PrepareError, Program, SandboxPlan, StepError};
@@ -289,6 +289,8 @@ pub(crate) enum Body {
     OomKilled { id: ProcessId, kills: u64 },
     /// News: somebody has replaced or removed what it must not change, while it ran.
     Uncovered { id: ProcessId, path: PathBuf, outcome: ProtectionOutcome },
+    /// News: it made what it must not make, before `Gone`.
+    Planted { id: ProcessId, path: PathBuf, outcome: PlantedOutcome },
     /// News: its group is empty and removed.
     Gone { id: ProcessId, usage: Usage },
     /// News, and the last: another daemon has taken over.

@@ -165,6 +165,7 @@ async fn route(
             | KeeperEvent::Notice { id, .. }
             | KeeperEvent::OomKilled { id, .. }
             | KeeperEvent::Uncovered { id, .. }
+            | KeeperEvent::Planted { id, .. }
             | KeeperEvent::Gone { id, .. } => match (routes.get(id), &event) {
                 (Some(orders), _) => drop(orders.send(Box::new(Order::Keeper(event)))),
                 (None, KeeperEvent::Gone { id, .. }) => forget(*id),

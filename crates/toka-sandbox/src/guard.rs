@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use toka_core::Name;
 use toka_core::sniff::{SNIFF_BYTES, is_yaml_name, looks_like_a_workstream};
+use toka_core::{Name, PlantedOutcome};
 use toka_files::{Directory, FileType};
 
 /// Most names of a directory that are looked at.
@@ -28,8 +28,11 @@ pub struct Guard {
     pub workstreams: Option<Vec<PathBuf>>,
 }
 
-/// Sets aside what has appeared; says in words what was done, and what could not be.
-pub fn sweep(guards: &[Guard], agent: &Name) -> Vec<String> {
+/// What has appeared, or the directory that could not be searched for it.
+pub type Planted = (PathBuf, PlantedOutcome);
+
+/// Sets aside what has appeared; tells what was done, and what could not be.
+pub fn sweep(guards: &[Guard], agent: &Name) -> Vec<Planted> {
     guards.iter().flat_map(|guard| guard.sweep(agent)).collect()
 }
 
@@ -39,17 +42,12 @@ impl Guard {
         self.absent.is_empty() && self.links.is_empty() && self.workstreams.is_none()
     }
 
-    fn sweep(&self, agent: &Name) -> Vec<String> {
+    fn sweep(&self, agent: &Name) -> Vec<Planted> {
         let root = match Directory::open_real(&self.root) {
             Ok(root) => root,
             // Of what is gone nothing can be obeyed.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
-            Err(error) => {
-                let shown = self.root.display();
-                return vec![format!(
-                    "nobody could look what {agent} made in {shown}: {error}; look at it before you use it"
-                )];
-            }
+            Err(error) => return vec![self.not_searched(error.to_string())],
         };
         let appeared = self.absent.iter().filter(|path| root.kind(path).is_some());
         let changed = self.links.iter().filter(|(path, target)| {
@@ -59,44 +57,36 @@ impl Guard {
             self.workstreams.as_ref().map(|known| new_workstreams(&root, known)).unwrap_or_default();
         let found = appeared.cloned().chain(changed.map(|(path, _)| path.clone())).chain(planted.found);
         let said = found.map(|path| self.set_aside(&root, &path, agent));
-        let missed = planted.missed.map(|why| {
-            format!(
-                "not all that {agent} made in {} was looked at ({why}); look for workstreams among it before you run Toka there",
-                self.root.display()
-            )
-        });
+        let missed = planted.missed.map(|why| self.not_searched(why));
         said.chain(missed).collect()
     }
 
-    fn set_aside(&self, root: &Directory, path: &Path, agent: &Name) -> String {
-        let shown = self.root.join(path);
-        match root.set_aside(path, &format!("from-{agent}")) {
-            Ok(name) => format!(
-                "{} appeared while {agent} ran, which must not make it; it is now {}",
-                shown.display(),
-                shown.with_file_name(name).display()
-            ),
-            Err(error) => format!(
-                "{} appeared while {agent} ran, which must not make it, and cannot be set aside ({error}): remove it before \
-                 you run Toka or git here",
-                shown.display()
-            ),
-        }
+    fn not_searched(&self, reason: String) -> Planted {
+        (self.root.clone(), PlantedOutcome::NotSearched { reason })
+    }
+
+    fn set_aside(&self, root: &Directory, path: &Path, agent: &Name) -> Planted {
+        let place = self.root.join(path);
+        let outcome = match root.set_aside(path, &format!("from-{agent}")) {
+            Ok(name) => PlantedOutcome::SetAside { to: place.with_file_name(name) },
+            Err(error) => PlantedOutcome::Remains { reason: error.to_string() },
+        };
+        (place, outcome)
     }
 }
 
 /// Workstream files that were found, and why there may be more.
 #[derive(Default)]
-struct Planted {
+struct Workstreams {
     found: Vec<PathBuf>,
     missed: Option<String>,
 }
 
 /// Workstream files right in a directory, as a command without a path would take them, that are not known.
-fn new_workstreams(root: &Directory, known: &[PathBuf]) -> Planted {
+fn new_workstreams(root: &Directory, known: &[PathBuf]) -> Workstreams {
     let entries = match root.entries(MAX_NAMES) {
         Ok(entries) => entries,
-        Err(error) => return Planted { found: Vec::new(), missed: Some(error.to_string()) },
+        Err(error) => return Workstreams { found: Vec::new(), missed: Some(error.to_string()) },
     };
     let too_many = (entries.len() == MAX_NAMES).then(|| format!("more than {MAX_NAMES} names"));
     let names = entries.into_iter().map(|(name, _)| name);
@@ -105,7 +95,7 @@ fn new_workstreams(root: &Directory, known: &[PathBuf]) -> Planted {
     let too_many_yaml = (unknown.len() > MAX_SNIFFED).then(|| format!("{} new YAML files", unknown.len()));
     unknown.truncate(MAX_SNIFFED);
     unknown.retain(|name| is_workstream(root, name));
-    Planted { found: unknown, missed: too_many.or(too_many_yaml) }
+    Workstreams { found: unknown, missed: too_many.or(too_many_yaml) }
 }
 
 /// Whether a file would be taken for a workstream. A link would be followed then, so it counts as one, and so does a pipe or a
@@ -179,7 +169,7 @@ mod tests {
         let left = names(root);
         assert!(left.contains(".git compose.yaml evil.yml.from-web-"), "{left}");
         assert!(left.contains("mine.yaml toka.yaml.from-web-"), "{left}");
-        assert_eq!(sweep(&[guard(root)], &agent()), [""; 0], "what was set aside is not looked at");
+        assert_eq!(sweep(&[guard(root)], &agent()), [], "what was set aside is not looked at");
     }
 
     #[test]
@@ -208,10 +198,8 @@ mod tests {
             fs::write(folder.path().join(format!("c{number}.yaml")), "services: {}").expect("room");
         }
         let said = sweep(&[guard(folder.path())], &agent());
-        assert!(
-            said[0].contains("not all that web made") && said[0].contains("1001 new YAML files"),
-            "{said:?}"
-        );
+        let reason = "1001 new YAML files".to_owned();
+        assert_eq!(said, [(folder.path().to_owned(), PlantedOutcome::NotSearched { reason })]);
     }
 
     #[test]
@@ -220,7 +208,10 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, "").expect("room");
         let said = sweep(&[guard(&file)], &agent());
-        assert!(said[0].contains("nobody could look"), "{said:?}");
-        assert_eq!(sweep(&[guard(&folder.path().join("gone"))], &agent()), [""; 0]);
+        assert!(
+            matches!(&said[..], [(path, PlantedOutcome::NotSearched { .. })] if *path == file),
+            "{said:?}"
+        );
+        assert_eq!(sweep(&[guard(&folder.path().join("gone"))], &agent()), []);
     }
 }

@@ -334,7 +334,13 @@ fn live_line(event: &Event, view: &RunView, palette: Palette) -> Option<String> 
             let (text, paint) = plain::objective(description, exit, palette);
             Some(paint.paint(format!("{}: {text}", agent.name)))
         }
-        (K::AgentHint { .. } | K::AgentOomKilled { .. } | K::AgentUncovered { .. }, Some(agent)) => {
+        (
+            K::AgentHint { .. }
+            | K::AgentOomKilled { .. }
+            | K::AgentUncovered { .. }
+            | K::AgentPlanted { .. },
+            Some(agent),
+        ) => {
             let (text, _) = plain::in_words(&event.kind);
             Some(palette.warn.paint(format!("{}: {text}", agent.name)))
         }

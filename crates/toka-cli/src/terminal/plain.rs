@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use toka_core::event::{killed_for_memory, uncovered};
+use toka_core::event::{killed_for_memory, planted, uncovered};
 use toka_core::units::format_duration;
 use toka_core::watchdog::Stage;
 use toka_core::{AgentName, ByteSize, Event, EventKind, Exit};
@@ -265,6 +265,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         EventKind::AgentHint { wrote, why } => {
             (format!("hint: it wrote “{}”: {}", safe(wrote), safe(why)), palette.warn)
         }
+        EventKind::AgentPlanted { path, outcome } => (safe(&planted(path, outcome)), palette.warn),
         EventKind::AgentUncovered { path, outcome } => (safe(&uncovered(path, outcome)), palette.warn),
         EventKind::AgentOomKilled { kills } => (killed_for_memory(*kills), palette.warn),
         EventKind::AgentBlocked { by, why } => (super::table::blocked(by, why.as_deref()), palette.warn),
@@ -341,6 +342,7 @@ pub(crate) fn failure(event: &Event, palette: Palette) -> Option<String> {
         | EventKind::ProbeChanged { ok: false, .. }
         | EventKind::AgentHint { .. }
         | EventKind::AgentUncovered { .. }
+        | EventKind::AgentPlanted { .. }
         | EventKind::RequestFailed { .. }
         | EventKind::ObjectiveChecked { met: false, .. } => true,
         _ => false,
@@ -403,6 +405,11 @@ mod tests {
             outcome: toka_core::event::ProtectionOutcome::Renewed,
         };
         assert!(failure(&event(uncovered), Palette::PLAIN).is_some());
+        let outcome = toka_core::PlantedOutcome::Remains { reason: "Permission denied".into() };
+        let planted = EventKind::AgentPlanted { path: "/w/a\u{1b}[2J.yaml".into(), outcome };
+        let told = failure(&event(planted), Palette::PLAIN).expect("it is told");
+        assert!(told.contains("cannot be set aside (Permission denied)"), "{told}");
+        assert!(!told.contains('\u{1b}'), "{told:?}");
     }
 
     #[test]

@@ -125,6 +125,7 @@ fn is_change(kind: &EventKind) -> bool {
             | EventKind::AgentRecovered { .. }
             | EventKind::AgentOomKilled { .. }
             | EventKind::AgentUncovered { .. }
+            | EventKind::AgentPlanted { .. }
     )
 }
 

@@ -10,8 +10,8 @@ use std::process::Child;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use toka_core::ProtectionOutcome;
 use toka_core::event::Usage;
+use toka_core::{PlantedOutcome, ProtectionOutcome};
 use toka_sandbox::Cgroups;
 use toka_sandbox::cgroup::Layout;
 use tokio::io::Interest;
@@ -55,6 +55,15 @@ pub enum KeeperEvent {
         path: PathBuf,
         /// What became of its protection.
         outcome: ProtectionOutcome,
+    },
+    /// It made what it must not make.
+    Planted {
+        /// Which.
+        id: ProcessId,
+        /// The path.
+        path: PathBuf,
+        /// What became of it.
+        outcome: PlantedOutcome,
     },
     /// Its group is empty and removed: the last word about it, always after `Exited`. A keeper that listens for the next
     /// daemon tells all three again to that, unless they were settled ([`crate::Keeper::settle`]).
@@ -283,6 +292,7 @@ impl Shared {
                 KeeperEvent::OomKilled { id, kills }
             }
             Body::Uncovered { id, path, outcome } => KeeperEvent::Uncovered { id, path, outcome },
+            Body::Planted { id, path, outcome } => KeeperEvent::Planted { id, path, outcome },
             Body::Gone { id, usage } => {
                 self.roster().remove(&id);
                 KeeperEvent::Gone { id, usage }

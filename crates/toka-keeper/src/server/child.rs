@@ -13,7 +13,7 @@ use nix::unistd::{Pid, pipe2};
 use toka_core::event::Usage;
 use toka_core::{Enforcement, Name};
 use toka_sandbox::cgroup::folder_of;
-use toka_sandbox::guard::{self, Guard};
+use toka_sandbox::guard::{self, Guard, Planted};
 use toka_sandbox::init::read_status;
 use toka_sandbox::renewal;
 use toka_sandbox::sys::{self, Arguments};
@@ -69,6 +69,8 @@ pub(super) struct Child {
     pub(super) forgotten_kills: u64,
     /// What a person should know about what it left.
     pub(super) notices: Vec<String>,
+    /// What it made and must not make.
+    pub(super) planted: Vec<Planted>,
     rest: Rest,
     guards: Vec<Guard>,
     pub(super) protection: Protection,
@@ -205,6 +207,7 @@ impl Child {
             oom: Told::default(),
             forgotten_kills: 0,
             notices: Vec::new(),
+            planted: Vec::new(),
             rest: Rest::default(),
             group,
             enforcement,
@@ -254,6 +257,7 @@ impl Child {
             oom: Told::until(orphan.oom_kills),
             forgotten_kills,
             notices: Vec::new(),
+            planted: Vec::new(),
             rest: Rest::default(),
             group,
             enforcement: orphan.enforcement.clone(),
@@ -412,7 +416,7 @@ impl Child {
         }
         self.usage = self.usage_now();
         if self.group.remove().is_ok() {
-            self.notices.extend(guard::sweep(&self.guards, &self.agent));
+            self.planted.extend(guard::sweep(&self.guards, &self.agent));
             return true;
         }
         if self.ends_by_itself() {

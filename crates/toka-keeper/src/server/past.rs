@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use toka_sandbox::PrepareError;
+use toka_sandbox::guard::Planted;
 
 use super::child::Child;
 use super::held::Held;
@@ -17,6 +18,7 @@ use crate::protocol::{Body, Entry, Launch, ProcessId, StartError, State};
 pub(super) struct Over {
     pub(super) entry: Entry,
     notices: Vec<String>,
+    planted: Vec<Planted>,
     pub(super) pipes: Option<[OwnedFd; 2]>,
     pub(super) held: Held,
 }
@@ -31,7 +33,7 @@ impl Over {
         if let State::Exited { status } = entry.state {
             entry.state = State::Gone { status, usage: child.usage };
         }
-        Self { entry, notices: child.notices, pipes: child.pipes, held: child.held }
+        Self { entry, notices: child.notices, planted: child.planted, pipes: child.pipes, held: child.held }
     }
 
     /// A process that was never forked.
@@ -55,7 +57,7 @@ impl Over {
             notification_fd: launch.notification_fd,
             oom_kills: 0,
         };
-        Self { entry, notices: Vec::new(), pipes: None, held: Held::default() }
+        Self { entry, notices: Vec::new(), planted: Vec::new(), pipes: None, held: Held::default() }
     }
 
     /// What there is to know about it.
@@ -68,7 +70,9 @@ impl Over {
         let id = self.entry.id;
         let State::Gone { usage, .. } = self.entry.state else { return Vec::new() };
         let notices = self.notices.iter().cloned().map(|text| Body::Notice { id, text });
-        notices.chain([Body::Gone { id, usage }]).collect()
+        let planted = self.planted.iter().cloned();
+        let planted = planted.map(|(path, outcome)| Body::Planted { id, path, outcome });
+        notices.chain(planted).chain([Body::Gone { id, usage }]).collect()
     }
 
     /// All news about it, for a daemon that may have heard none.

@@ -329,6 +329,9 @@ impl<P: Processes> Actor<P> {
             KeeperEvent::Uncovered { path, outcome, .. } => {
                 self.emit(EventKind::AgentUncovered { path, outcome }).await;
             }
+            KeeperEvent::Planted { path, outcome, .. } => {
+                self.emit(EventKind::AgentPlanted { path, outcome }).await;
+            }
             KeeperEvent::Gone { usage, .. } => self.gone(usage).await,
             KeeperEvent::Closed if self.is_winding_up() => self.call_off_hooks(),
             KeeperEvent::Closed if self.state.is_alive() => {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use toka_core::event::{killed_for_memory, uncovered};
+use toka_core::event::{killed_for_memory, planted, uncovered};
 use toka_core::{Enforcement, ExitCode};
 use toka_daemon::folders::group_name;
 use toka_daemon::{Alone, AloneError};
@@ -216,6 +216,9 @@ async fn supervise(launch: Launch, leftovers: Vec<PathBuf>) -> anyhow::Result<En
                 Some(KeeperEvent::OomKilled { kills, .. }) => eprintln!("toka: {}", killed_for_memory(kills)),
                 Some(KeeperEvent::Uncovered { path, outcome, .. }) => {
                     eprintln!("toka: {}", safe(&uncovered(&path, &outcome)));
+                }
+                Some(KeeperEvent::Planted { path, outcome, .. }) => {
+                    eprintln!("toka: {}", safe(&planted(&path, &outcome)));
                 }
                 Some(KeeperEvent::Gone { .. }) => break,
                 Some(KeeperEvent::Closed | KeeperEvent::Replaced | KeeperEvent::Succeeded { .. }) | None => anyhow::bail!("the keeper is gone"),
