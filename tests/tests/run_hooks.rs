@@ -17,6 +17,7 @@ as_both_users!(
     a_hook_after_the_end_runs_however_it_ended,
     a_hook_after_the_end_runs_after_a_start_that_failed,
     a_program_may_be_made_by_what_comes_before,
+    a_working_folder_may_be_made_by_another_agent,
 );
 
 /// Far above what anything here takes; only a failure waits so long.
@@ -194,6 +195,33 @@ fn a_program_may_be_made_by_what_comes_before(user: User) {
     let finished = scene.toka_run(&[build, link], &[]);
     assert_eq!(finished.code, Some(1), "{finished:#?}");
     assert!(finished.stdout.contains("link: did not start"), "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+fn a_working_folder_may_be_made_by_another_agent(user: User) {
+    let scene = Scene::new(user);
+    let writes = "security: {capabilities_required: [filesystem-read, 'filesystem-write:out']}";
+    let reads = "security: {capabilities_required: [filesystem-read]}";
+    let build = |line: &str| Document::shell("build", line).section(writes);
+    let there = |name: &str| {
+        let process = format!("process: {{shell: 'pwd > ~/order', working_dir: out/{name}}}");
+        Document::bare("test").spec(&process).section(reads)
+    };
+    let after = "dependencies: {required: [build]}";
+    let finished = scene.toka_run(&[build("mkdir -p out/deep"), there("deep").section(after)], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert_eq!(order(&scene, "test").trim(), scene.workspace().join("out/deep").display().to_string());
+    // What was made leads out, where the agent sees nothing.
+    let outside = format!("ln -sfn {} out/link", scene.outside().display());
+    let finished = scene.toka_run(&[build(&outside), there("link").section(after)], &["--json"]);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    assert_eq!(finished.exit_of("test")["cause"], "start_failed", "{finished:#?}");
+    let finished = scene.toka_run(&[build("true"), there("never").section(after)], &["--json"]);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    let reason = finished.exit_of("test")["reason"].to_string();
+    assert!(reason.contains("its working folder") && reason.contains("out/never is not there"), "{reason}");
+    let finished = scene.toka_run(&[there("never")], &[]);
+    assert_eq!(finished.code, Some(65), "nobody makes it: {finished:#?}");
     scene.assert_nothing_left();
 }
 

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use toka_tests::{Document, Finished, Need, Scene, User, as_both_users, require, until};
+use toka_tests::{Document, Finished, Need, Scene, User, as_both_users, require, toka_binary, until};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 as_both_users!(
+    a_state_folder_that_is_not_there_is_said,
     one_that_had_to_be_killed_is_told_apart_from_one_that_went,
     who_is_blocked_knows_by_what_and_why,
     who_waits_says_for_what,
@@ -26,6 +27,31 @@ fn exit_code_of(finished: &Finished, expected: i32) {
 /// Text without its layout: tables wrap.
 fn flat(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn a_state_folder_that_is_not_there_is_said(user: User) {
+    let scene = Scene::new(user);
+    let nowhere = scene.folder().join("nowhere").display().to_string();
+    let toka = toka_binary().display().to_string();
+    for words in [
+        &["ps"][..],
+        &["ps", "--json"],
+        &["top"],
+        &["health"],
+        &["stop", "x"],
+        &["wait", "x"],
+        &["events"],
+        &["down"],
+        &["inspect", "x"],
+    ] {
+        let finished = scene.run(&[&[toka.as_str()], words, &["--state-dir", &nowhere]].concat());
+        exit_code_of(&finished, 69);
+        assert!(
+            flat(&finished.stderr).contains(&format!("there is no state folder {nowhere}")),
+            "{words:?}: {finished:#?}"
+        );
+        assert!(!scene.folder().join("nowhere").exists(), "{words:?} makes none");
+    }
 }
 
 fn one_that_had_to_be_killed_is_told_apart_from_one_that_went(user: User) {

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::hash::{Hash as _, Hasher as _};
-use std::path::PathBuf;
+use std::io;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use toka_core::capability::{Policy, Refusal};
@@ -291,9 +292,14 @@ impl Admission<'_> {
         let origin = &process.working_dir.origin;
         let shown = folders.working_dir.display().to_string();
         match folders.working_dir.canonicalize() {
+            // Where it leads to then, only the agent's own view of the file system decides: it is entered in there.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && self.is_made_before(&folders.working_dir) => {}
             Err(error) => {
                 let message = format!("the working folder {shown} cannot be used: {error}");
-                self.problem(ProblemKind::Invalid, origin, message, "");
+                let help =
+                    "make it, or let an agent make it that this one waits for; its own hooks run in it, too";
+                self.problem(ProblemKind::Invalid, origin, message, help);
             }
             Ok(real) if !real.is_dir() => {
                 self.problem(
@@ -307,6 +313,12 @@ impl Admission<'_> {
                 folders.working_dir = real;
             }
         }
+    }
+
+    /// Whether an agent that this one waits for may make a folder of the workspace.
+    fn is_made_before(&self, folder: &Path) -> bool {
+        let is_plain = folder.components().all(|part| !matches!(part, Component::ParentDir));
+        !self.agent.dependencies.is_empty() && is_plain && folder.starts_with(&self.context.project.workspace)
     }
 
     fn compile(&mut self, folders: &AgentFolders, demands: &Demands) -> Option<Confined> {

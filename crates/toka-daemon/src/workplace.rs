@@ -133,10 +133,15 @@ impl Grounds {
     /// # Errors
     /// With the folder that is not, in one sentence: an agent would begin in an empty one, or with an error about mounts.
     pub(crate) fn check(&self) -> Result<(), String> {
-        for (what, path) in [("the workspace", &self.workspace), ("its working folder", &self.working_dir)] {
+        // The working folder may be one that another agent was to make.
+        let gone = [
+            ("the workspace", &self.workspace, "is gone since the run began"),
+            ("its working folder", &self.working_dir, "is not there"),
+        ];
+        for (what, path, gone) in gone {
             match path.metadata() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Err(format!("{what} {} is gone since the run began", path.display()));
+                    return Err(format!("{what} {} {gone}", path.display()));
                 }
                 Ok(metadata) if !metadata.is_dir() => {
                     return Err(format!("{what} {} is no folder any more", path.display()));

@@ -70,7 +70,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Nothing that runs is no error; what runs and nobody looks after is, and a state folder that somebody named and that is
 /// not there.
-fn tell_of_orphans(reach: &Reach) -> anyhow::Result<()> {
+pub(super) fn tell_of_orphans(reach: &Reach) -> anyhow::Result<()> {
     match reach.left()?.failure() {
         Some(failure) => Err(failure.into()),
         None if reach.names_nothing()? => Err(reach.nothing_runs().into()),

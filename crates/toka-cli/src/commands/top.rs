@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use toka_core::ExitCode;
 use toka_daemon::control::wire::ProjectView;
 
-use super::ps::now_ms;
+use super::ps::{now_ms, tell_of_orphans};
 use super::reach::{Reach, block_on};
 use crate::terminal::palette::Palette;
 use crate::terminal::{list, out, screen};
@@ -34,10 +34,16 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if stdout.is_terminal() && std::io::stdin().is_terminal() && !is_dumb {
         // Nothing may be found wrong only after the screen was taken.
         args.reach.clients()?;
+        if args.reach.names_nothing()? {
+            return Err(args.reach.nothing_runs().into());
+        }
         let mouse = if args.no_mouse { Mouse::Unused } else { Mouse::Ours };
         return block_on(top::run(args.reach, Palette::for_stream(&stdout), mouse));
     }
     let found = block_on(args.reach.running())?;
+    if found.is_empty() {
+        tell_of_orphans(&args.reach)?;
+    }
     let mut projects: Vec<ProjectView> = found.into_iter().map(|found| found.project).collect();
     if let Some(name) = &args.reach.project {
         projects.retain(|project| project.overview.project == *name);

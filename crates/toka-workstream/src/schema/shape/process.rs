@@ -18,7 +18,7 @@ pub(super) struct Process {
     #[serde(default)]
     #[schemars(schema_with = "kinds::text", extend("examples" = ["cargo test | tee out.txt"]))]
     shell: String,
-    /// The working folder, relative to the workspace.
+    /// The working folder, relative to the workspace. One that is not there yet may be made by an agent that this one waits for.
     #[serde(default)]
     #[schemars(schema_with = "kinds::text", extend("default" = ".", "examples" = ["crates/core"]))]
     working_dir: String,
