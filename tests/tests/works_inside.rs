@@ -21,6 +21,8 @@ as_both_users!(
     python_works,
     python_finds_terminals_sockets_and_processes,
     npm_works,
+    java_and_maven_work,
+    a_browser_works,
     processes_inside_see_each_other,
     home_is_the_same_for_all_who_ask,
 );
@@ -359,6 +361,37 @@ fn npm_works(user: User) {
         "node -e 'new Worker(\"\", {eval: true}); ' 2>/dev/null || true; node -e 'console.log(process.version)'",
     );
     scene.assert_nothing_left();
+}
+
+/// Programs whose settings lie in `/etc`, under names that no list could have.
+fn java_and_maven_work(user: User) {
+    if !require(&[Need::Program("java"), Need::Program("javac"), Need::Program("mvn")]) {
+        return;
+    }
+    let scene = workshop(user, "process-execution");
+    scene.write(
+        &scene.workspace().join("Home.java"),
+        "class Home { public static void main(String[] words) { System.out.println(System.getProperty(\"user.home\")); } }\n",
+    );
+    let output = script(
+        &scene,
+        "javac Home.java; test \"$(java -cp . Home)\" = \"$HOME\"; echo same; mvn --version 2> errors",
+    );
+    assert!(output.starts_with("same\n") && output.contains("Apache Maven"), "{output}");
+}
+
+fn a_browser_works(user: User) {
+    if !require(&[Need::Program("chromium")]) {
+        return;
+    }
+    let scene = workshop(user, "process-execution");
+    let page = "<p id=sum></p><script>document.getElementById('sum').textContent = 6 * 7</script>";
+    scene.write(&scene.workspace().join("page.html"), page);
+    let output = script(
+        &scene,
+        "chromium --headless --no-sandbox --disable-gpu --dump-dom \"file://$PWD/page.html\" 2> errors || { cat errors >&2; exit 1; }",
+    );
+    assert!(output.contains("<p id=\"sum\">42</p>"), "{output}");
 }
 
 fn processes_inside_see_each_other(user: User) {

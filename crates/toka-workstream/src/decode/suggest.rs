@@ -96,6 +96,8 @@ const HERE: &[(&str, &str, &str)] = &[
     ("security.resource_limits", "memory", "write `max_memory`"),
     ("security.resource_limits", "pids", "write `max_processes`"),
     ("security.resource_limits", "processes", "write `max_processes`"),
+    ("spec", "limits", "write `security.resource_limits`, beside `spec`"),
+    ("spec", "resources", "write `security.resource_limits`, beside `spec`"),
     ("spec", "retry", "write `spec.restart: {policy: on-failure}`, or `retry` in a task"),
     ("spec", "retries", "write `spec.restart: {policy: on-failure, max_restarts: …}`, or `retry` in a task"),
     ("spec.process", "args", "write them after the program in `command`"),
