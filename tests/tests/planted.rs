@@ -642,19 +642,38 @@ fn a_list_of_hosts_is_refused_as_long_as_it_is_not_enforced(user: User) {
 fn the_user_who_asks_is_the_one_who_is_asked() {
     // On a terminal the run asks there and then; what is typed counts, and the answer is kept.
     let Some(scene) = User::root().map(Scene::new) else { return };
-    let scene = scene.env("SOME_KEY", "hush");
+    let scene = scene.env("SOME_KEY", "hush").env("OTHER_KEY", "hush");
     scene.make_folder(&scene.workspace().join("agents"));
     let text = "metadata: {name: keyed}\nspec: {process: {shell: 'true'}, secrets: {k: {env: SOME_KEY}}}\n";
     scene.write(&scene.workspace().join("agents/keyed.yaml"), text);
-    let run = format!("{} run --state-dir {}", toka_binary().display(), scene.state().display());
-    for (answer, code) in [("n", 77), ("o", 0), ("n", 77), ("y", 0), ("n", 0)] {
-        let mut command: Command = scene.bare_command(&["script", "-qec", &run, "/dev/null"]);
+    let typed = |words: &str, answer: &str, code: i32| {
+        let line = format!("{} {words} --state-dir {}", toka_binary().display(), scene.state().display());
+        let mut command: Command = scene.bare_command(&["script", "-qec", &line, "/dev/null"]);
         command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
         let mut child = command.spawn().expect("script is there");
         std::io::Write::write_all(child.stdin.as_mut().expect("a pipe"), format!("{answer}\n").as_bytes())
             .expect("it reads");
         let finished = Finished::from(child.wait_with_output().expect("it ends"));
-        assert_eq!(finished.code, Some(code), "{answer}: {finished:#?}");
+        assert_eq!(finished.code, Some(code), "{words} {answer}: {finished:#?}");
+    };
+    for (answer, code) in [("n", 77), ("o", 0), ("n", 77), ("y", 0), ("n", 0)] {
+        typed("run", answer, code);
+    }
+    // In the background, too, and so does what changes there.
+    let _ends = scene.adopt();
+    let demand = |name: &str, variable: &str| {
+        let service = text.replace("keyed", name).replace("SOME_KEY", variable);
+        let service =
+            service.replace("'true'", "exec sleep 1000").replace("spec: {", "spec: {type: service, ");
+        scene.write(&scene.workspace().join(format!("agents/{name}.yaml")), &service);
+    };
+    demand("keyed", "OTHER_KEY");
+    for (answer, code) in [("n", 77), ("y", 0)] {
+        typed("run --detach", answer, code);
+    }
+    demand("second", "SOME_KEY");
+    for (answer, code) in [("n", 77), ("y", 0), ("n", 0)] {
+        typed("apply", answer, code);
     }
 }
 

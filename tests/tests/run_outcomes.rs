@@ -26,6 +26,7 @@ as_both_users!(
     out_of_memory_is_told_apart,
     a_signal_is_told_apart,
     a_program_that_cannot_start_says_why,
+    a_program_that_is_being_written_says_so,
     a_closed_stdout_stops_nothing,
     a_full_stdout_stops_nothing_and_is_no_success,
     no_more_run_at_once_than_allowed,
@@ -375,6 +376,22 @@ fn a_program_that_cannot_start_says_why(user: User) {
         assert!(all.contains(clue), "{clue} is named: {all}");
         scene.assert_nothing_left();
     }
+}
+
+fn a_program_that_is_being_written_says_so(user: User) {
+    let scene = Scene::new(user);
+    let program = scene.workspace().join("program");
+    scene.write_program(&program, "#!/bin/sh\n");
+    let reads = "security: {capabilities_required: [filesystem-read]}";
+    let agent = [Document::command("written", &["./program"]).section(reads)];
+    let writer = std::fs::OpenOptions::new().append(true).open(&program).expect("a file");
+    let finished = scene.toka_run(&agent, &["--json"]);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    let exit = finished.exit_of("written");
+    assert_eq!(exit["cause"], "start_failed", "{exit}");
+    assert!(exit["reason"].to_string().contains("Text file busy"), "{exit}");
+    drop(writer);
+    exit_code_of(&scene.toka_run(&agent, &[]), 0);
 }
 
 fn a_closed_stdout_stops_nothing(user: User) {

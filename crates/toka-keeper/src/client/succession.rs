@@ -166,3 +166,53 @@ pub(super) fn carrier(socket: OwnedFd) -> io::Result<UnixDatagram> {
     // The type is only a carrier for readiness: packets of any kind of Unix socket are sent and received by `packet`.
     UnixDatagram::from_std(std::os::unix::net::UnixDatagram::from(socket))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Another process that has a file open for writing until its standard input ends.
+    fn writer(file: &Path) -> Child {
+        let mut line = Command::new("/bin/sh");
+        line.args(["-c", "exec 3>>\"$1\"; echo open; read -r end", "sh"]).arg(file);
+        let mut writer = line.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
+        let mut said = [0; 5];
+        io::Read::read_exact(writer.stdout.as_mut().expect("a pipe"), &mut said).expect("it opens the file");
+        writer
+    }
+
+    fn close(mut writer: Child) {
+        drop(writer.stdin.take());
+        writer.wait().expect("a shell");
+    }
+
+    /// Time is the test's own: what waits here waits for no clock.
+    #[tokio::test(start_paused = true)]
+    async fn a_program_that_is_being_written_is_waited_for_and_not_for_ever() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = folder.path().join("program");
+        fs::write(&program, "#!/bin/sh\n").expect("room");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("ours");
+        let options = KeeperOptions {
+            program: program.clone(),
+            cgroup_name: "toka-test".to_owned(),
+            leftovers: Vec::new(),
+            outlive: Outlive::EndWithDaemon,
+            adopt: Vec::new(),
+        };
+        let open = writer(&program);
+        let error = launch(&options).await.map(drop).expect_err("it is written all the time");
+        assert_eq!(error.kind(), io::ErrorKind::ExecutableFileBusy);
+        let closing = async {
+            tokio::time::sleep(busy::PAUSE * 5).await;
+            close(open);
+        };
+        let (launched, ()) = tokio::join!(launch(&options), closing);
+        let (_socket, mut child) = launched.expect("nobody writes it any more");
+        assert!(child.wait().expect("a shell").success());
+    }
+}
