@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
-use toka_core::{AgentName, Event, EventKind, Name, RunId};
+use toka_core::{AgentName, Event, EventKind, Name, Progress, RunId};
 use toka_daemon::{Journal, Stamp};
 use toka_store::{Filter, Reader};
 use toka_tests::measure::{Samples, Table, rounds};
@@ -63,11 +63,11 @@ fn kinds(agents: usize) -> Vec<(AgentName, EventKind)> {
         (0..agents).map(|agent| Name::new(&format!("agent-{agent}")).expect("a label")).collect();
     let kind = |at: usize| match at % STATES {
         0 => EventKind::AgentReady,
-        _ => EventKind::Progress {
+        _ => EventKind::Progress(Progress {
             fraction: Some(at as f64 / MANY as f64),
-            status: Some(format!("step {at} of what it has to do")),
+            status: Some(format!("step {at} of what it has to do").into()),
             task: None,
-        },
+        }),
     };
     (0..MANY).map(|at| (names[at % agents].clone(), kind(at))).collect()
 }

@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use thiserror::Error;
 use toka_core::escape::for_terminal;
-use toka_core::rpc::{Call, Progress, TaskEnd, TaskEnded, TaskEnter, TaskList, TaskSpec};
+use toka_core::rpc::{Call, TaskEnd, TaskEnded, TaskEnter, TaskList, TaskSpec};
 use toka_core::units::format_duration;
-use toka_core::{Exit, ExitCode};
+use toka_core::{Exit, ExitCode, Progress};
 
 use crate::attempt::Attempt;
 use crate::client::{Client, ClientError, Done, Loss};
@@ -124,7 +124,7 @@ impl Runner {
         let progress = Progress {
             fraction: Some(if total == 0 { 1.0 } else { done as f64 / total as f64 }),
             status: None,
-            task: task.map(|task| task.description.clone()),
+            task: task.map(|task| task.description.as_str().into()),
         };
         Ok(self.client.tell(&Call::Progress(progress))?)
     }

@@ -10,7 +10,7 @@ use crate::pressure::Hold;
 use crate::probe::ProbeKind;
 use crate::schedule::SkipReason;
 use crate::watchdog::Stage;
-use crate::{AgentName, Enforcement, Exit, HealthReport, ProjectName, Request, RunId, Unmet};
+use crate::{AgentName, Enforcement, Exit, HealthReport, Progress, ProjectName, Request, RunId, Unmet};
 
 /// One numbered, timed event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -395,17 +395,7 @@ pub enum EventKind {
         why: Option<Box<Unmet>>,
     },
     /// How far it is.
-    Progress {
-        /// 0.0 to 1.0.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        fraction: Option<f64>,
-        /// What it is doing.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        status: Option<String>,
-        /// The task it is at.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        task: Option<String>,
-    },
+    Progress(Progress),
     /// Numbers that it reports of itself.
     Metrics {
         /// Name and value.

@@ -12,7 +12,9 @@ use crate::event::Usage;
 use crate::pressure::Hold;
 use crate::probe::ProbeKind;
 use crate::rpc::MAX_METRICS;
-use crate::{AgentKind, AgentName, AgentState, Enforcement, Event, EventKind, Exit, RunId, Stage, Unmet};
+use crate::{
+    AgentKind, AgentName, AgentState, Enforcement, Event, EventKind, Exit, Progress, RunId, Stage, Unmet,
+};
 
 /// Most restarts of an agent whose times are kept.
 pub const RESTARTS_KEPT: usize = 32;
@@ -116,39 +118,6 @@ pub struct LastLife {
     pub duration_ms: u64,
     /// What it used.
     pub usage: Usage,
-}
-
-/// How far an agent is, in its own words.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Progress {
-    /// 0.0 to 1.0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fraction: Option<f64>,
-    /// What it is doing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<Box<str>>,
-    /// The task that it is at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub task: Option<Box<str>>,
-}
-
-impl Progress {
-    /// Whether it said nothing.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    fn observe(&mut self, fraction: Option<f64>, status: Option<&str>, task: Option<&str>) {
-        if let Some(fraction) = fraction.filter(|fraction| fraction.is_finite()) {
-            self.fraction = Some(fraction.clamp(0.0, 1.0));
-        }
-        for (new, kept) in [(status, &mut self.status), (task, &mut self.task)] {
-            if let Some(text) = new {
-                *kept = Some(text).filter(|text| !text.is_empty()).map(Box::from);
-            }
-        }
-    }
 }
 
 /// What a probe found last.
@@ -299,11 +268,10 @@ impl AgentStatus {
             EventKind::ScheduleArmed { next_ms }
             | EventKind::ScheduleFired { next_ms, .. }
             | EventKind::ScheduleSkipped { next_ms, .. } => self.next_due_ms = *next_ms,
-            EventKind::Progress { fraction, status, task } => {
-                self.progress.observe(*fraction, status.as_deref(), task.as_deref());
-            }
+            EventKind::Progress(progress) => self.progress.observe(progress.clone()),
             EventKind::TaskStarted { description, .. } => {
-                self.progress.observe(None, Some(""), Some(description));
+                let (status, task) = (Some("".into()), Some(description.as_str().into()));
+                self.progress.observe(Progress { fraction: None, status, task });
             }
             EventKind::ObjectiveChecked { description, met: false, .. } if self.unmet.len() < MOST_UNMET => {
                 self.unmet.push(description.as_str().into());

@@ -422,7 +422,7 @@ impl Admission<'_> {
     fn passwd(&self, env: &BTreeMap<OsString, OsString>, plan: &SandboxPlan) -> Option<String> {
         let own = || (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         let (uid, gid) = plan.run_as.as_ref().map_or_else(own, |user| (user.uid, user.gid));
-        let home = std::path::Path::new(env.get(OsStr::new("HOME"))?);
+        let home = Path::new(env.get(OsStr::new("HOME"))?);
         let user = env.get(OsStr::new("USER")).and_then(|user| user.to_str());
         let name = user.unwrap_or(self.agent.name.as_str());
         let text = toka_files::read_named("/etc/passwd".as_ref(), MAX_PASSWD).ok()?;
@@ -490,7 +490,7 @@ impl Admission<'_> {
     }
 
     /// Where the search path of the caller has a program that the agent's has not.
-    fn where_it_is(&self, word: &str, working_dir: &std::path::Path) -> String {
+    fn where_it_is(&self, word: &str, working_dir: &Path) -> String {
         let path = self.context.caller.variable("PATH").unwrap_or_default();
         match program::find(word, working_dir, path) {
             Ok(file) if !word.contains('/') => format!(
@@ -508,10 +508,7 @@ fn hash_of(variables: &[(String, String)]) -> u64 {
     hasher.finish()
 }
 
-fn read_environment_file(
-    file: &DeclaredFile,
-    workspace: &std::path::Path,
-) -> Result<Vec<(String, String)>, String> {
+fn read_environment_file(file: &DeclaredFile, workspace: &Path) -> Result<Vec<(String, String)>, String> {
     let bytes = file.read(workspace, MAX_ENVIRONMENT_FILE).map_err(|error| match error {
         ReadError::TooLong(_) => "it is longer than 1 MiB".to_owned(),
         other => other.to_string(),

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use toka_core::{Event, EventKind, Name, RunId};
+use toka_core::{Event, EventKind, Name, Progress, RunId};
 use toka_daemon::{Journal, Stamp};
 use toka_store::{Filter, Reader};
 use uuid::Uuid;
@@ -27,8 +27,8 @@ fn a_writer_without_end() {
     let mut out = std::io::stdout().lock();
     for round in 0.. {
         for step in 0..round % 40 {
-            let status = Some(format!("step {step}"));
-            drop(journal.record(None, EventKind::Progress { fraction: None, status, task: None }));
+            let status = Some(format!("step {step}").into());
+            drop(journal.record(None, EventKind::Progress(Progress { fraction: None, status, task: None })));
         }
         runtime.block_on(journal.record(None, EventKind::AgentReady));
         let last = std::iter::from_fn(|| events.try_recv().ok()).last().map_or(0, |event: Event| event.seq);

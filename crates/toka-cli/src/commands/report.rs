@@ -2,8 +2,8 @@
 
 use clap::Subcommand;
 use toka_agent::client::{Client, ClientError, Done};
-use toka_core::ExitCode;
-use toka_core::rpc::{Call, Metrics, Progress, ReplyError, RpcError};
+use toka_core::rpc::{Call, Metrics, ReplyError, RpcError};
+use toka_core::{ExitCode, Progress};
 
 use crate::failure::Failure;
 
@@ -60,10 +60,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 impl What {
     fn into_call(self) -> Result<Call, Failure> {
         Ok(match self {
-            Self::Progress { fraction, status, task } => {
-                Call::Progress(Progress { fraction: Some(fraction), status, task })
+            Self::Progress { fraction, status, task } => Call::Progress(Progress {
+                fraction: Some(fraction),
+                status: status.map(Into::into),
+                task: task.map(Into::into),
+            }),
+            Self::Status { text } => {
+                Call::Progress(Progress { status: Some(text.into()), ..Progress::default() })
             }
-            Self::Status { text } => Call::Progress(Progress { status: Some(text), ..Progress::default() }),
             Self::Ready => Call::Ready,
             Self::Metric { pairs } => Call::Metrics(parse_metrics(&pairs)?),
         })

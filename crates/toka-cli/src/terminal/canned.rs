@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use toka_core::event::Usage;
-use toka_core::{AgentName, Coverage, Enforcement, Event, EventKind, Exit, Layer, Name, RunId};
+use toka_core::{AgentName, Coverage, Enforcement, Event, EventKind, Exit, Layer, Name, Progress, RunId};
 
 use super::view::RunView;
 
@@ -35,7 +35,7 @@ fn ended(exit: Exit, duration_ms: u64, mib: u64, cpu_ms: u64) -> EventKind {
 }
 
 fn progress(fraction: Option<f64>, status: &str) -> EventKind {
-    EventKind::Progress { fraction, status: Some(status.into()), task: None }
+    EventKind::Progress(Progress { fraction, status: Some(status.into()), task: None })
 }
 
 /// The whole run.

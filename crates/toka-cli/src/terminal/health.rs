@@ -177,10 +177,10 @@ pub(super) mod tests {
 
     use toka_core::health::Expected;
     use toka_core::probe::ProbeKind;
-    use toka_core::status::{LastLife, ProbeStatus, Progress};
+    use toka_core::status::{LastLife, ProbeStatus};
     use toka_core::{
-        AgentName, AgentState, AgentStatus, Coverage, Enforcement, Exit, Layer, Pressure, ProjectName,
-        Resources,
+        AgentName, AgentState, AgentStatus, Coverage, Enforcement, Exit, Layer, Pressure, Progress,
+        ProjectName, Resources,
     };
     use toka_daemon::control::health::OpenFiles;
     use toka_daemon::control::wire::{DaemonView, RoleName};

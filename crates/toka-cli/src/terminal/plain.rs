@@ -7,7 +7,7 @@ use std::time::Duration;
 use toka_core::event::{killed_for_memory, planted, uncovered};
 use toka_core::units::format_duration;
 use toka_core::watchdog::Stage;
-use toka_core::{AgentName, ByteSize, Event, EventKind, Exit};
+use toka_core::{AgentName, ByteSize, Event, EventKind, Exit, Progress};
 
 use super::ending::shortfall;
 use super::palette::{Paint, Palette};
@@ -45,7 +45,7 @@ impl PlainLines {
     /// The line that tells the event, if it is worth one. `view` has already taken the event.
     pub(crate) fn line(&mut self, event: &Event, view: &RunView, at: Duration) -> Option<String> {
         let (text, paint) = match &event.kind {
-            EventKind::Progress { .. } => (self.progress(event.agent.as_ref()?, view, at)?, Paint::NONE),
+            EventKind::Progress(_) => (self.progress(event.agent.as_ref()?, view, at)?, Paint::NONE),
             kind => describe(kind, self.palette)?,
         };
         let mut line = self.stamped(event.agent.as_ref(), view, at, &paint.paint(text));
@@ -141,7 +141,7 @@ pub(crate) fn in_words(kind: &EventKind) -> (String, bool) {
 /// What is not worth a line of its own while a run is watched, when somebody asks for everything.
 fn in_short(kind: &EventKind) -> String {
     match kind {
-        EventKind::Progress { fraction, status, task } => {
+        EventKind::Progress(Progress { fraction, status, task }) => {
             let percent = fraction.map(|fraction| format!("{:.0} %", fraction * 100.0));
             let words = [percent, task.as_deref().map(safe), status.as_deref().map(safe)];
             format!("progress: {}", words.into_iter().flatten().collect::<Vec<_>>().join("  "))

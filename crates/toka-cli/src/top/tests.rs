@@ -10,8 +10,8 @@ use ratatui::layout::Size;
 use ratatui::style::{Color, Modifier};
 use toka_core::health::Reason;
 use toka_core::{
-    AgentStatus, Enforcement, Event, EventKind, Exit, HealthReport, Name, Origin, Request, Resources, RunId,
-    Verdict,
+    AgentStatus, Enforcement, Event, EventKind, Exit, HealthReport, Name, Origin, Progress, Request,
+    Resources, RunId, Verdict,
 };
 use toka_daemon::Overview;
 use toka_daemon::control::client::Client;
@@ -118,7 +118,8 @@ impl Story {
     }
 
     fn progress(&mut self, project: &str, agent: &str, fraction: f64, status: &str) -> &mut Self {
-        let kind = EventKind::Progress { fraction: Some(fraction), status: Some(status.into()), task: None };
+        let progress = Progress { fraction: Some(fraction), status: Some(status.into()), task: None };
+        let kind = EventKind::Progress(progress);
         self.event(project, agent, kind)
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{RpcError, TaskEnd, TaskEnter};
+use crate::Progress;
 
 /// Longest text that a message carries for people, in bytes; what is longer is cut, not refused.
 pub const MAX_TEXT: usize = 1024;
@@ -28,21 +29,6 @@ pub enum Call {
     TaskEnter(TaskEnter),
     /// `task/end`: it ended.
     TaskEnd(TaskEnd),
-}
-
-/// The params of `progress`; what is absent stays as it was.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Progress {
-    /// From 0.0 to 1.0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fraction: Option<f64>,
-    /// What it is doing, up to [`MAX_TEXT`] bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<String>,
-    /// The task it is at, up to [`MAX_TEXT`] bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task: Option<String>,
 }
 
 /// The params of `metrics`.
@@ -80,7 +66,7 @@ impl Call {
     /// Reads a call and checks it.
     pub(super) fn read(method: &str, params: Value) -> Result<Self, RpcError> {
         match method {
-            "progress" => Progress::checked(from_value(params)?).map(Self::Progress),
+            "progress" => within_limits(from_value(params)?).map(Self::Progress),
             "metrics" => Metrics::checked(from_value(params)?).map(Self::Metrics),
             "ready" => Ok(Self::Ready),
             "tasks/get" => Ok(Self::TasksGet),
@@ -91,17 +77,15 @@ impl Call {
     }
 }
 
-impl Progress {
-    fn checked(mut self) -> Result<Self, RpcError> {
-        if self.fraction.is_some_and(|fraction| !(0.0..=1.0).contains(&fraction)) {
-            return Err(RpcError::new(RpcError::INVALID_PARAMS, "fraction must be from 0.0 to 1.0"));
-        }
-        for text in [&mut self.status, &mut self.task].into_iter().flatten() {
-            let end = text.floor_char_boundary(MAX_TEXT);
-            text.truncate(end);
-        }
-        Ok(self)
+/// Within its limits: longer texts are cut to [`MAX_TEXT`] bytes.
+fn within_limits(mut progress: Progress) -> Result<Progress, RpcError> {
+    if progress.fraction.is_some_and(|fraction| !(0.0..=1.0).contains(&fraction)) {
+        return Err(RpcError::new(RpcError::INVALID_PARAMS, "fraction must be from 0.0 to 1.0"));
     }
+    for text in [&mut progress.status, &mut progress.task].into_iter().flatten() {
+        *text = text[..text.floor_char_boundary(MAX_TEXT)].into();
+    }
+    Ok(progress)
 }
 
 impl Metrics {

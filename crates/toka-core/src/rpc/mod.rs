@@ -8,7 +8,7 @@
 //!
 //! | method | params | result |
 //! |---|---|---|
-//! | `progress` | [`Progress`] | `{}` |
+//! | `progress` | [`crate::Progress`] | `{}` |
 //! | `metrics` | [`Metrics`] | `{}` |
 //! | `ready` | `{}` | `{}` |
 //! | `tasks/get` | `{}` | [`TaskList`] |
@@ -21,7 +21,7 @@ mod call;
 mod task;
 mod wire;
 
-pub use call::{Call, MAX_METRICS, MAX_TEXT, Metrics, Progress};
+pub use call::{Call, MAX_METRICS, MAX_TEXT, Metrics};
 pub use task::{RetryRule, TaskEnd, TaskEnded, TaskEnter, TaskList, TaskSpec};
 pub use wire::{
     Id, Incoming, MAX_LINE, Rejected, ReplyError, RpcError, call_line, parse_call, parse_reply, reply_line,

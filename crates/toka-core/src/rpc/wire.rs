@@ -188,9 +188,10 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{MAX_TEXT, Metrics, Progress, TaskEnd, TaskEnded, TaskEnter, TaskList};
+    use super::super::{MAX_TEXT, Metrics, TaskEnd, TaskEnded, TaskEnter, TaskList};
     use super::*;
     use crate::Exit;
+    use crate::Progress;
 
     fn calls() -> Vec<Call> {
         vec![
@@ -267,7 +268,8 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut_at_a_character() {
-        let call = Call::Progress(Progress { status: Some("é".repeat(MAX_TEXT)), ..Progress::default() });
+        let call =
+            Call::Progress(Progress { status: Some("é".repeat(MAX_TEXT).into()), ..Progress::default() });
         let incoming = parse_call(call_line(None, &call).as_bytes()).expect("a call");
         let Call::Progress(progress) = incoming.call else { panic!("another call") };
         assert_eq!(progress.status.map(|text| text.len()), Some(MAX_TEXT));

@@ -124,7 +124,7 @@ impl EventSink for Journal {
 fn changes_state(kind: &EventKind) -> bool {
     !matches!(
         kind,
-        EventKind::Progress { .. }
+        EventKind::Progress(_)
             | EventKind::Metrics { .. }
             | EventKind::Warning { .. }
             | EventKind::AgentWaiting { .. }

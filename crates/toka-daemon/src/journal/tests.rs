@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc as std_mpsc;
 
-use toka_core::Name;
+use toka_core::{Name, Progress};
 use toka_store::{Filter, Reader, Trouble};
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ fn warning(text: &str) -> EventKind {
 }
 
 fn progress() -> EventKind {
-    EventKind::Progress { fraction: Some(0.5), status: None, task: None }
+    EventKind::Progress(Progress { fraction: Some(0.5), ..Progress::default() })
 }
 
 fn read(path: &Path) -> Vec<Event> {

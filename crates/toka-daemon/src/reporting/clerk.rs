@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use toka_core::EventKind;
 use toka_core::event::Occasion;
+use toka_core::{EventKind, Progress};
 use toka_workstream::Frequency;
 use tokio::time::Instant;
 
@@ -93,7 +93,7 @@ impl Clerk {
                 false
             }
             EventKind::TaskEnded { .. } | EventKind::ObjectiveChecked { met: true, .. } => true,
-            EventKind::Progress { fraction: Some(fraction), .. } => {
+            EventKind::Progress(Progress { fraction: Some(fraction), .. }) => {
                 // A fraction that is none becomes 0.
                 let quarters = (fraction.clamp(0.0, 1.0) * STEPS) as u8;
                 let seen = self.quarters;
@@ -154,7 +154,7 @@ mod tests {
     const PERIODS: [Frequency; 3] = [Frequency::Hourly, Frequency::Daily, Frequency::Weekly];
 
     fn progress(fraction: f64) -> EventKind {
-        EventKind::Progress { fraction: Some(fraction), status: None, task: None }
+        EventKind::Progress(Progress { fraction: Some(fraction), ..Progress::default() })
     }
 
     fn ended() -> EventKind {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use toka_core::event::Usage;
-use toka_core::rpc::{Call, MAX_TEXT, Metrics, Progress, RpcError, TaskEnd, TaskEnded, TaskEnter};
-use toka_core::{ByteSize, EventKind, Exit};
+use toka_core::rpc::{Call, MAX_TEXT, Metrics, RpcError, TaskEnd, TaskEnded, TaskEnter};
+use toka_core::{ByteSize, EventKind, Exit, Progress};
 use toka_keeper::KeeperError;
 use tokio::time::{Instant, sleep};
 
@@ -79,8 +79,8 @@ impl<P: Processes> Actor<P> {
 
     pub(super) fn tell_progress(&self, (progress, metrics): (Option<Progress>, Option<Metrics>)) {
         // Nothing follows from these: nobody waits until they are durable.
-        if let Some(Progress { fraction, status, task }) = progress {
-            drop(self.emit(EventKind::Progress { fraction, status, task }));
+        if let Some(progress) = progress {
+            drop(self.emit(EventKind::Progress(progress)));
         }
         if let Some(Metrics { values }) = metrics {
             drop(self.emit(EventKind::Metrics { values }));
@@ -104,6 +104,9 @@ impl<P: Processes> Actor<P> {
             Groups::Made => self.make_leaf(index, pid).await?,
             Groups::Absent => None,
         };
+        // What it said before belongs to what was before.
+        let before = self.progress.flush();
+        self.tell_progress((before, None));
         self.tasks.insert(index, RunningTask { attempt, leaf, since: Instant::now() });
         self.emit(EventKind::TaskStarted { index, description, attempt }).await;
         Ok(Answer::Done)

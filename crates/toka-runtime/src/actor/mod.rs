@@ -25,9 +25,9 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use toka_core::restart::Lives;
-use toka_core::rpc::{Metrics, Progress};
+use toka_core::rpc::Metrics;
 use toka_core::state::Happening;
-use toka_core::{AgentName, AgentState, Decision, EventKind, Exit, Request, RestartPolicy, Unmet};
+use toka_core::{AgentName, AgentState, Decision, EventKind, Exit, Progress, Request, RestartPolicy, Unmet};
 use toka_keeper::{KeeperEvent, Status};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;

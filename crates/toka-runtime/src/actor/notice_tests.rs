@@ -7,7 +7,9 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use toka_core::event::Usage;
-use toka_core::{Coverage, EventKind, Exit, Probe, ProbeCheck, Probes, Request, Restart, RestartPolicy};
+use toka_core::{
+    Coverage, EventKind, Exit, Probe, ProbeCheck, Probes, Progress, Request, Restart, RestartPolicy,
+};
 use toka_keeper::Status;
 use tokio::time::Instant;
 
@@ -31,7 +33,7 @@ async fn say(rig: &mut Rig, text: &str) -> Vec<EventKind> {
     let mut told = Vec::new();
     loop {
         match rig.event().await {
-            EventKind::Progress { status: Some(status), .. } if status == "heard" => return told,
+            EventKind::Progress(Progress { status: Some(status), .. }) if &*status == "heard" => return told,
             event => told.push(event),
         }
     }
@@ -168,9 +170,11 @@ async fn only_a_process_of_its_own_can_be_its_main_one() {
 async fn what_went_wrong_is_told_with_its_status() {
     let mut rig = rig(|_| ()).await;
     send(&rig, b"STATUS=no configuration\nERRNO=2\nBUSERROR=org.example.Gone\nEXIT_STATUS=78");
-    let EventKind::Progress { status: Some(status), .. } = rig.event().await else { panic!("a status") };
+    let EventKind::Progress(Progress { status: Some(status), .. }) = rig.event().await else {
+        panic!("a status")
+    };
     let expected = "no configuration: it met the error No such file or directory (os error 2): org.example.Gone: exit status 78";
-    assert_eq!(status, expected);
+    assert_eq!(&*status, expected);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use toka_core::rpc::Progress;
+use toka_core::Progress;
 use toka_core::state::Happening;
 use toka_core::{AgentState, EventKind, Exit};
 use tokio::time::Instant;
@@ -36,9 +36,9 @@ impl<P: Processes> Actor<P> {
                 Notice::Ready => self.on_ready().await,
                 Notice::Reloading => self.turn(Readiness::reloads).await,
                 Notice::Stopping => self.stops_by_itself().await,
-                Notice::Status(text) => progress.status = Some(text),
+                Notice::Status(text) => progress.status = Some(text.into()),
                 Notice::Progress(fraction) => progress.fraction = Some(fraction),
-                Notice::Task(text) => progress.task = Some(text),
+                Notice::Task(text) => progress.task = Some(text.into()),
                 Notice::Watchdog => self.keep_alive().await,
                 Notice::WatchdogTrigger => self.call_watchdog().await,
                 Notice::MainPid(pid) => self.name_main(pid).await,
@@ -55,9 +55,10 @@ impl<P: Processes> Actor<P> {
             }
         }
         if !trouble.is_empty() {
-            progress.status = Some(progress.status.into_iter().chain(trouble).collect::<Vec<_>>().join(": "));
+            let status = progress.status.map(String::from);
+            progress.status = Some(status.into_iter().chain(trouble).collect::<Vec<_>>().join(": ").into());
         }
-        if progress != Progress::default() {
+        if !progress.is_empty() {
             self.on_progress(progress);
         }
     }

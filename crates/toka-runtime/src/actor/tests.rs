@@ -5,7 +5,9 @@ use std::time::Duration;
 use nix::unistd::write;
 use toka_core::event::Usage;
 use toka_core::rpc::{TaskList, TaskSpec};
-use toka_core::{ByteSize, Coverage, Decision, EventKind, Exit, LogPolicy, Request, Restart, RestartPolicy};
+use toka_core::{
+    ByteSize, Coverage, Decision, EventKind, Exit, LogPolicy, Progress, Request, Restart, RestartPolicy,
+};
 use toka_keeper::{KeeperEvent, SpawnError, Status};
 use toka_sandbox::GroupLimits;
 use tokio::net::UnixDatagram;
@@ -216,7 +218,7 @@ async fn progress_is_thinned_out_and_its_last_word_is_kept() {
     let mut told = Vec::new();
     loop {
         match rig.event().await {
-            EventKind::Progress { fraction, .. } => told.extend(fraction),
+            EventKind::Progress(progress) => told.extend(progress.fraction),
             EventKind::AgentEnded { .. } => break,
             _ => {}
         }
@@ -276,6 +278,28 @@ async fn without_groups_a_task_runs_all_the_same() {
     assert!(matches!(rig.event().await, EventKind::TaskStarted { .. }));
     assert!(matches!(rig.event().await, EventKind::TaskEnded { exit: Exit::Code { code: 3 }, .. }));
     assert!(rig.asked.try_recv().is_err(), "the keeper is not asked");
+}
+
+#[tokio::test]
+async fn what_was_said_before_a_task_is_told_before_it() {
+    let mut rig = Rig::running_behind(one_task, enforcement(OWN, Coverage::None)).await;
+    rig.keeper.own(me(), ID);
+    let mut client = crate::door::tests::Client::connect(&rig.folder.path().join("door/agent")).await;
+    // The second report is held back; the task begins before its time has come.
+    for status in ["first", "second"] {
+        let report = format!(r#"{{"status":"{status}"}}"#);
+        assert!(client.ask("progress", &report).await.contains("\"result\":{}"));
+    }
+    assert!(client.ask("task/enter", r#"{"index":0,"attempt":1,"pid":4}"#).await.contains("\"result\":{}"));
+    let mut status = Progress::default();
+    loop {
+        match rig.event().await {
+            EventKind::Progress(progress) => status.observe(progress),
+            EventKind::TaskStarted { .. } => break,
+            _ => {}
+        }
+    }
+    assert_eq!(status.status.as_deref(), Some("second"));
 }
 
 #[tokio::test]

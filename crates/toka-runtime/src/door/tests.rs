@@ -81,7 +81,7 @@ async fn a_bad_line_is_answered_and_the_next_one_read() {
 async fn another_agents_process_is_refused() {
     let (folder, _door) = door(ProcessId(2));
     let mut client = Client::connect(&folder.path().join("agent")).await;
-    assert!(client.read().await.contains("another agent"));
+    assert!(client.read().await.contains("no other agent"));
 }
 
 #[tokio::test]
