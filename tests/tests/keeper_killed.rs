@@ -12,7 +12,8 @@ use keeper_support::{Bench, PATIENCE, first_line, groups, is_alive};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
-use toka_keeper::{Keeper, KeeperOptions, Launch, Orphan, Outlive, ProcessId, State, Status, start_time};
+use toka_keeper::process::start_time;
+use toka_keeper::{Keeper, KeeperOptions, Launch, Orphan, Outlive, ProcessId, State, Status};
 use toka_tests::{Need, User, require, tells_exits, toka_binary, until, write_program};
 
 const ONE: ProcessId = ProcessId(1);

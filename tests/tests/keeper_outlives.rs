@@ -13,9 +13,10 @@ use std::time::Duration;
 use keeper_support::{Bench, PATIENCE, first_line, groups, is_alive, myself, part, read_all, stat};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use toka_keeper::process::start_time;
 use toka_keeper::{
     Attach, Keeper, KeeperError, KeeperEvent, KeeperOptions, Launch, Outlive, ProcessId, Program, SpawnError,
-    State, Status, start_time,
+    State, Status,
 };
 use toka_tests::{Need, require, toka_binary, until};
 use tokio::time::timeout;

@@ -49,7 +49,6 @@ const UNSAFE: &[&str] =
 /// Files that open others by name, besides `toka-files`: what lies there, no agent can write, replace or make slow.
 const OPENERS: &[(&str, Opens)] = &[
     ("crates/toka-agent/src/attempt.rs", Opens::Kernel),
-    ("crates/toka-cli/src/commands/down.rs", Opens::Kernel),
     ("crates/toka-cli/src/commands/keeper.rs", Opens::Kernel),
     ("crates/toka-cli/src/top/machine.rs", Opens::Kernel),
     ("crates/toka-daemon/src/declaration.rs", Opens::State),
@@ -72,9 +71,8 @@ const OPENERS: &[(&str, Opens)] = &[
     ("crates/toka-daemon/src/workplace.rs", Opens::State),
     ("crates/toka-daemon/src/stray_groups.rs", Opens::Kernel),
     ("crates/toka-keeper/src/client/kin.rs", Opens::Kernel),
-    ("crates/toka-keeper/src/protocol.rs", Opens::Kernel),
+    ("crates/toka-keeper/src/process.rs", Opens::Kernel),
     ("crates/toka-keeper/src/server/", Opens::Kernel),
-    ("crates/toka-runtime/src/door/peer.rs", Opens::Kernel),
     ("crates/toka-runtime/src/output/", Opens::State),
     ("crates/toka-sandbox/src/cgroup/", Opens::Kernel),
     ("crates/toka-sandbox/src/confine.rs", Opens::Kernel),

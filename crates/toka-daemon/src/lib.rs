@@ -50,7 +50,7 @@ pub use alone::{Alone, AloneError};
 pub use declaration::{Declaration, Parsed, SourceFile, StopRules, Unparsed};
 pub use environment::Caller;
 pub use journal::{BACKLOG, Journal, Stamp};
-pub use lock::{Holder, LockError, is_alive};
+pub use lock::{Holder, LockError};
 pub use options::RunOptions;
 pub use problem::{Problem, ProblemKind, RunError};
 pub use project::{

@@ -17,6 +17,7 @@ use nix::libc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toka_core::RunId;
+use toka_keeper::process::{self, Presence, presence};
 
 /// Longest text that is read from a lock file.
 const MAX_HOLDER: u64 = 4096;
@@ -26,6 +27,9 @@ const MAX_HOLDER: u64 = 4096;
 pub struct Holder {
     /// The process.
     pub pid: u32,
+    /// When that began, in clock ticks after boot: the number alone may be another's by now.
+    #[serde(default)]
+    pub start_time: Option<u64>,
     /// Its run.
     pub run: RunId,
 }
@@ -50,10 +54,23 @@ pub enum LockError {
     },
 }
 
+impl Holder {
+    fn ourselves(run: RunId) -> Self {
+        let pid = std::process::id();
+        Self { pid, start_time: process::start_time(pid.cast_signed()), run }
+    }
+
+    fn is_alive(&self) -> bool {
+        let pid = self.pid.cast_signed();
+        presence(pid) == Presence::Alive
+            && self.start_time.is_none_or(|begun| process::start_time(pid) == Some(begun))
+    }
+}
+
 impl LockError {
     fn held(file: File) -> Self {
         match read_holder(file) {
-            Some(holder) if !is_alive(holder.pid) => Self::Kept(holder),
+            Some(holder) if !holder.is_alive() => Self::Kept(holder),
             holder => Self::Held(holder),
         }
     }
@@ -111,7 +128,7 @@ impl ProjectLock {
             Err(Errno::EAGAIN | Errno::EACCES) => return Err(LockError::held(file)),
             Err(errno) => return Err(failed(path)(errno.into())),
         }
-        let text = serde_json::to_vec(&Holder { pid: std::process::id(), run }).map_err(io::Error::from);
+        let text = serde_json::to_vec(&Holder::ourselves(run)).map_err(io::Error::from);
         let written = text.and_then(|text| {
             file.set_len(0)?;
             file.rewind()?;
@@ -175,14 +192,7 @@ pub(crate) fn kept(path: &Path) -> Option<Holder> {
     let mut answer = whole(libc::F_WRLCK);
     fcntl(&file, FcntlArg::F_OFD_GETLK(&mut answer)).ok()?;
     let is_held = c_int::from(answer.l_type) != libc::F_UNLCK;
-    is_held.then(|| read_holder(file)).flatten().filter(|holder| !is_alive(holder.pid))
-}
-
-/// Whether a process is there and more than an entry for its parent to wait for (proc_pid_stat(5)).
-pub fn is_alive(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().next());
-    state.is_some_and(|state| !matches!(state, "Z" | "X"))
+    is_held.then(|| read_holder(file)).flatten().filter(|holder| !holder.is_alive())
 }
 
 fn read_holder(mut file: File) -> Option<Holder> {
@@ -207,7 +217,7 @@ mod tests {
         let run = RunId::from_uuid(Uuid::now_v7());
         let first = ProjectLock::take(&path, run).expect("free");
         let Err(LockError::Held(Some(holder))) = ProjectLock::take(&path, run) else { panic!("it is held") };
-        assert_eq!(holder, Holder { pid: std::process::id(), run });
+        assert_eq!(holder, Holder::ourselves(run));
         drop(first);
         ProjectLock::take(&path, run).expect("free again");
     }
@@ -233,10 +243,14 @@ mod tests {
             child.wait().expect("it ends");
         };
         assert!(matches!(ProjectLock::take(&path, run), Err(LockError::Held(_))));
-        let gone = Holder { pid: gone(), run };
+        let gone = Holder { pid: gone(), start_time: None, run };
         std::fs::write(&path, serde_json::to_vec(&gone).expect("data")).expect("written");
         assert_eq!(kept(&path), Some(gone.clone()));
         assert!(matches!(ProjectLock::take(&path, run), Err(LockError::Kept(holder)) if holder == gone));
+        // Another process has the number now.
+        let other = Holder { start_time: Some(0), ..Holder::ourselves(run) };
+        std::fs::write(&path, serde_json::to_vec(&other).expect("data")).expect("written");
+        assert_eq!(kept(&path), Some(other));
         end(&mut child);
         assert_eq!(kept(&path), None, "nobody has it");
         ProjectLock::take(&path, run).expect("the other child has inherited nothing");

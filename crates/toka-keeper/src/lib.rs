@@ -18,12 +18,13 @@ mod address;
 mod busy;
 mod client;
 mod packet;
+pub mod process;
 pub mod protocol;
 mod server;
 
 pub use client::{
     Attached, Keeper, KeeperError, KeeperEvent, KeeperOptions, Kin, Outlive, SpawnError, Started, kill_groups,
 };
-pub use protocol::{Attach, Entry, Launch, Orphan, ProcessId, StartError, State, Status, start_time};
+pub use protocol::{Attach, Entry, Launch, Orphan, ProcessId, StartError, State, Status};
 pub use server::serve;
 pub use toka_sandbox::Program;

@@ -207,22 +207,10 @@ impl Orphan {
     }
 }
 
-/// When a process began, in clock ticks after boot (proc_pid_stat(5), field 22); `None` when it is gone.
-pub fn start_time(pid: i32) -> Option<u64> {
-    stat_field(pid, 22)?.parse().ok()
-}
-
 /// The time, in milliseconds since 1970.
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since.as_millis().try_into().unwrap_or(u64::MAX)
-}
-
-/// A field of /proc/PID/stat by its number in proc_pid_stat(5), from 3 on: those behind the name, which may itself have
-/// parentheses.
-pub(crate) fn stat_field(pid: i32, number: usize) -> Option<String> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    text.rsplit_once(") ")?.1.split(' ').nth(number.checked_sub(3)?).map(|field| field.trim().to_owned())
 }
 
 /// The answer to a [`Call`], or news when `call` is absent.
@@ -415,14 +403,6 @@ pub enum Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_process_has_one_start_time_and_none_when_it_is_gone() {
-        let own = i32::try_from(std::process::id()).expect("a pid");
-        assert!(start_time(own).is_some());
-        assert_eq!(start_time(own), start_time(own));
-        assert_eq!(start_time(i32::MAX), None);
-    }
 
     #[test]
     fn messages_of_version_1_are_understood() {

@@ -15,9 +15,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use toka_core::{Confinement, Name};
+use toka_keeper::process::start_time;
 use toka_keeper::{
     Attach, Attached, Entry, Keeper, KeeperEvent, KeeperOptions, Launch, Outlive, ProcessId, Program, Status,
-    start_time,
 };
 use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
 use toka_tests::toka_binary;

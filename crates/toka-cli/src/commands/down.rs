@@ -5,7 +5,8 @@ use std::time::Duration;
 use toka_core::{Command, ExitCode, ProjectName, Urgency};
 use toka_daemon::control::client::{Client, ClientError};
 use toka_daemon::control::wire::RoleName;
-use toka_daemon::{LockError, RunError, end_unattended, is_alive, unfinished};
+use toka_daemon::{LockError, RunError, end_unattended, unfinished};
+use toka_keeper::process::{Presence, presence};
 
 use super::folders::Folders;
 use super::reach::{Purpose, Reach, block_on, failure};
@@ -158,7 +159,7 @@ async fn wait_for_keeper(reach: &Reach, project: &ProjectName) -> Result<(), Fai
 /// Until nobody answers any more, and the process that did is gone.
 async fn wait_for_end(client: &Client, pid: u32) -> Result<(), Failure> {
     let deadline = tokio::time::Instant::now() + LONGEST;
-    while client.daemon().await.is_ok() || is_alive(pid) {
+    while client.daemon().await.is_ok() || presence(pid.cast_signed()) == Presence::Alive {
         if tokio::time::Instant::now() >= deadline {
             return Err(Failure::new(ExitCode::TimedOut, "it is still stopping")
                 .help("`toka down --all --kill` ends it at once"));

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use toka_core::{AgentName, AgentState, EventKind, Name, Origin, ProjectName, RunId};
 use toka_keeper::protocol::Entry;
-use toka_keeper::{Attached, Keeper, KeeperEvent, KeeperOptions, Orphan, ProcessId, kill_groups, start_time};
+use toka_keeper::{Attached, Keeper, KeeperEvent, KeeperOptions, Orphan, ProcessId, kill_groups, process};
 use toka_sandbox::cgroup::Layout;
 use toka_sandbox::renewal::inner_binds;
 use toka_sandbox::{Cgroups, Group};
@@ -98,7 +98,7 @@ pub(super) fn orphans(examined: &[Examined], recalled: &Recalled, folders: &Proj
                 project: folders.project.clone(),
                 agent: agent.name.clone(),
                 pid,
-                start_time: start_time(pid)?,
+                start_time: process::start_time(pid)?,
                 started_ms: status.started_ms.and_then(|time| time.try_into().ok()).unwrap_or(0),
                 beside: None,
                 stop_signal: agent.stop.signal,

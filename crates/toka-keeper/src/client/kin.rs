@@ -12,7 +12,8 @@ use toka_sandbox::cgroup::Layout;
 
 use super::handle::Keeper;
 use super::traffic::Shared;
-use crate::protocol::{Orphan, start_time, stat_field};
+use crate::process::{start_time, stat_field};
+use crate::protocol::Orphan;
 
 /// Everything that a keeper, or one before it, has started.
 #[derive(Debug, Clone)]

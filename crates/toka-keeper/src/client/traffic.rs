@@ -20,7 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::open::KeeperOptions;
 use crate::packet::{Inbox, Packet, Received};
-use crate::protocol::{Body, Message, Orphan, ProcessId, Status, start_time};
+use crate::process::start_time;
+use crate::protocol::{Body, Message, Orphan, ProcessId, Status};
 
 /// What happened to a process.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,7 +17,8 @@ use toka_sandbox::{Group, sys};
 
 use super::child::Child;
 use super::{Server, WATCH};
-use crate::protocol::{Body, Orphan, ProcessId, Status, start_time, stat_field};
+use crate::process::{start_time, stat_field};
+use crate::protocol::{Body, Orphan, ProcessId, Status};
 
 /// The kernel needs milliseconds for a kill; what takes longer hangs in a device.
 const CLEAR_WITHIN: Duration = Duration::from_secs(5);

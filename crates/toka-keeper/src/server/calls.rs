@@ -12,7 +12,8 @@ use super::child::{Child, Phase};
 use super::peer::{Caller, Role};
 use super::pipes::Readers;
 use super::{Listener, Over, Server, Stage, WATCH};
-use crate::protocol::{Body, Call, Entry, Launch, ProcessId, Request, stat_field};
+use crate::process::stat_field;
+use crate::protocol::{Body, Call, Entry, Launch, ProcessId, Request};
 
 impl Server {
     pub(super) fn on_call(&mut self, peer: u64, Call { call, request }: Call, descriptors: Vec<OwnedFd>) {

@@ -30,7 +30,8 @@ use super::pipes::{self, Readers};
 use super::renewal::Protection;
 use super::terminal::OwnTerminal;
 use crate::busy;
-use crate::protocol::{self, Body, Entry, Launch, Orphan, ProcessId, StartError, State, Status, stat_field};
+use crate::process::{self, Presence, presence};
+use crate::protocol::{self, Body, Entry, Launch, Orphan, ProcessId, StartError, State, Status};
 
 /// How far it is.
 #[derive(Debug)]
@@ -123,7 +124,7 @@ const MOST_NAMES: usize = 5;
 
 /// What these processes are called, in a sentence; `None` when all of them are about to be gone.
 fn left_running(processes: &[i32]) -> Option<String> {
-    let is_there = |pid: &i32| stat_field(*pid, 3).is_some_and(|state| !["Z", "X"].contains(&state.as_str()));
+    let is_there = |pid: &i32| presence(*pid) == Presence::Alive;
     let name = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
     let names: Vec<String> = processes.iter().filter(|pid| is_there(pid)).filter_map(name).collect();
     if names.is_empty() {
@@ -348,7 +349,7 @@ impl Child {
     /// When its main process began; reads it once, while it lives.
     pub(super) fn begun(&mut self) -> Option<u64> {
         if self.start_time.is_none() && self.exited.is_none() {
-            self.start_time = protocol::start_time(self.pid);
+            self.start_time = process::start_time(self.pid);
         }
         self.start_time.filter(|_| self.exited.is_none())
     }
@@ -361,7 +362,7 @@ impl Child {
             pid: main,
             project: self.project.clone(),
             agent: self.agent.to_string(),
-            start_time: if main == self.pid { self.begun() } else { protocol::start_time(main) },
+            start_time: if main == self.pid { self.begun() } else { process::start_time(main) },
             started_ms: self.started_ms,
             state: self.state(),
             enforcement: self.enforcement.clone(),

@@ -1,9 +1,7 @@
 //! Who is at the door.
 
-use nix::errno::Errno;
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
 use toka_keeper::ProcessId;
+use toka_keeper::process::{Presence, presence};
 
 use crate::processes::Processes;
 
@@ -39,18 +37,8 @@ impl<P: Processes> Gate<P> {
         // Boxed: the question is asked seldom, and every socket that waits would have room for it.
         match Box::pin(self.processes.owner_of(pid)).await {
             Some(owner) => (owner == self.id).then_some(Peer::Member),
-            None => (uid == self.uid && has_ended(pid)).then_some(Peer::Vanished),
+            // One whose status is left to be collected may have lost its groups already.
+            None => (uid == self.uid && presence(pid) != Presence::Alive).then_some(Peer::Vanished),
         }
     }
-}
-
-/// Whether the process is gone, or only its status is left to be collected: it may have lost its groups already.
-fn has_ended(pid: i32) -> bool {
-    kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) || is_uncollected(pid)
-}
-
-/// The first field behind the name, which may itself have parentheses (proc_pid_stat(5)).
-fn is_uncollected(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with(['Z', 'X']))
 }
