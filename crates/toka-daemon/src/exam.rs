@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use toka_core::{AgentName, EventKind, Exit, Probes, Request, Restart, RestartPolicy};
 use toka_keeper::ProcessId;
-use toka_runtime::output::LogPlace;
+use toka_logs::LogPlace;
 use toka_runtime::{AgentHandle, Command, Durable, EventSink, Hooks, Launch, Processes, Profile, Runtime};
 use tokio::sync::oneshot;
 

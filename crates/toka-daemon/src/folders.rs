@@ -12,7 +12,7 @@
 //!     artifacts/             TOKA_ARTIFACTS, kept
 //!     inputs/                TOKA_INPUTS: links to the artifacts of what it depends on
 //!     log, log.index         its output in its last run, or the end of it
-//!     logs/                  what it wrote before (toka_runtime::output::segment)
+//!     logs/                  what it wrote before (toka_logs::segment)
 //!     objective-N.log        the output of the check of its Nth objective, from 0; with its index
 //! <run>/<project>/<agent>/
 //!   door/                    the sockets `notify` and `agent`, and TOKA_SECTIONS: what it may know of its declaration

@@ -3,16 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use toka_core::ByteSize;
-use toka_runtime::output::Archivist;
+use toka_logs::LogRetention;
 
 /// The most that the logs of every agent of every project in one state folder take together; of more, the oldest are
 /// removed that no agent writes to.
 pub const KEPT_IN_ALL: ByteSize = ByteSize(2 * 1024 * 1024 * 1024);
 
 /// Looks after the logs of a state folder.
-pub(crate) fn archivist(state_dir: &Path) -> Archivist {
+pub(crate) fn log_retention(state_dir: &Path) -> LogRetention {
     let projects = state_dir.join("projects");
-    Archivist::new(KEPT_IN_ALL, Box::new(move || every_log(&projects)))
+    LogRetention::new(KEPT_IN_ALL, Box::new(move || every_log(&projects)))
 }
 
 /// The current log of every agent, whether it is there or not; the layout is that of [`crate::folders`].

@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 
 use crate::actor::Order;
 use crate::beside::{Besides, Number};
-use crate::output::receiver;
 use crate::{Command, Processes, Terminal};
+use toka_logs::receiver;
 
 /// A command that runs. When this is dropped, it is killed with all that it started.
 pub struct Execution<P: Processes> {

@@ -11,7 +11,7 @@ use toka_keeper::{ProcessId, Program};
 use toka_sandbox::{GroupLimits, SandboxPlan};
 
 use crate::DiskLimit;
-use crate::output::LogPlace;
+use toka_logs::LogPlace;
 
 /// One agent, ready to be started, again and again if its restart policy says so.
 #[derive(Debug, Clone)]

@@ -17,7 +17,6 @@ pub mod door;
 mod exec;
 mod exit_reason;
 mod launch;
-pub mod output;
 mod probe;
 mod processes;
 pub mod program;

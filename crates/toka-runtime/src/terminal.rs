@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::termios::{Winsize, isatty, tcgetwinsize, tcsetwinsize};
 use toka_core::{Exit, TerminalSize};
+use toka_logs::Screen as _;
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::{mpsc, watch};
 
@@ -86,30 +87,6 @@ impl Terminal {
         self.0.master.as_fd().try_clone_to_owned()
     }
 
-    /// Shows what the agent wrote to everybody who looks.
-    pub(crate) fn show(&self, bytes: &[u8]) {
-        let mut viewers = self.viewers();
-        if viewers.each.is_empty() || bytes.is_empty() {
-            return;
-        }
-        let piece: Arc<[u8]> = bytes.into();
-        viewers.each.retain(|_, viewer| match viewer.pieces.try_send(Arc::clone(&piece)) {
-            Ok(()) => true,
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                viewer.is_slow.store(true, Ordering::Relaxed);
-                false
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
-        });
-    }
-
-    /// All that was shown has been.
-    pub(crate) fn close(&self) {
-        let mut viewers = self.viewers();
-        viewers.is_over = true;
-        viewers.each.clear();
-    }
-
     /// The agent's life is over.
     pub(crate) fn end(&self, exit: Exit) {
         self.close();
@@ -177,6 +154,33 @@ impl Terminal {
 
     fn viewers(&self) -> MutexGuard<'_, Viewers> {
         self.0.viewers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Everybody who looks sees what goes to the log.
+impl toka_logs::Screen for Terminal {
+    /// Shows what the agent wrote to everybody who looks.
+    fn show(&self, bytes: &[u8]) {
+        let mut viewers = self.viewers();
+        if viewers.each.is_empty() || bytes.is_empty() {
+            return;
+        }
+        let piece: Arc<[u8]> = bytes.into();
+        viewers.each.retain(|_, viewer| match viewer.pieces.try_send(Arc::clone(&piece)) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                viewer.is_slow.store(true, Ordering::Relaxed);
+                false
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        });
+    }
+
+    /// All that was shown has been.
+    fn close(&self) {
+        let mut viewers = self.viewers();
+        viewers.is_over = true;
+        viewers.each.clear();
     }
 }
 

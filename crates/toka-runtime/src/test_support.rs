@@ -20,11 +20,11 @@ use toka_sandbox::namespace::Family;
 use toka_sandbox::{AgentFolders, CompileInput, GroupLimits, HostFacts, SandboxPlan};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::output::{Archivist, LogPlace};
 use crate::{
     Admission, AgentHandle, Command, Durable, EventSink, Hooks, Launch, Processes, Profile, Runtime,
     StopPolicy,
 };
+use toka_logs::{LogPlace, LogRetention};
 
 /// What the keeper was asked.
 #[derive(Debug)]
@@ -271,7 +271,12 @@ pub(crate) fn launch(folder: &TempDir) -> Launch {
 
 /// The log of a run in `root`; nobody looks after older ones.
 fn log_of_one_run(root: &std::path::Path) -> LogPlace {
-    LogPlace::of_run(root.join("log"), RunId::from_bytes([1; 16]), LogPolicy::default(), &Archivist::idle())
+    LogPlace::of_run(
+        root.join("log"),
+        RunId::from_bytes([1; 16]),
+        LogPolicy::default(),
+        &LogRetention::disabled(),
+    )
 }
 
 fn plan(root: &std::path::Path) -> SandboxPlan {

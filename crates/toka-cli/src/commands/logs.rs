@@ -17,7 +17,7 @@ use std::io::{self, BufWriter, IsTerminal as _};
 
 use regex::bytes::Regex;
 use toka_core::ExitCode;
-use toka_runtime::output::Extent;
+use toka_logs::Extent;
 
 use self::choice::{Filter, Runs};
 use self::merge::Merged;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use toka_core::enforcement::LayerReport;
 use toka_core::{AgentName, Coverage, Layer, escape};
-use toka_runtime::output::{self, Ending, Stream};
+use toka_logs::{Ending, Stream};
 
 use super::palette::Palette;
 use super::table::outcome;
@@ -70,7 +70,7 @@ fn last_words(trace: &Trace, palette: Palette) -> String {
 fn last_lines(log: &Path) -> io::Result<Vec<String>> {
     let mut before = [Ending::Newline; Stream::ALL.len()];
     let mut lines = Vec::new();
-    for piece in output::tail(log, TAIL_LINES)? {
+    for piece in toka_logs::tail(log, TAIL_LINES)? {
         // A long line comes in pieces; its first stands for it.
         if std::mem::replace(&mut before[piece.stream as usize], piece.ending) != Ending::Cut {
             lines.push(shown(&piece.bytes));

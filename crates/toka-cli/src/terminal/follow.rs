@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use toka_core::AgentName;
-use toka_runtime::output::{Bookmark, Entry, Extent, History};
+use toka_logs::{Bookmark, Entry, Extent, History};
 
 /// Most lines of one agent that are taken at a time, so that one who writes much leaves room for the others.
 const MOST_LINES: usize = 200;
@@ -137,8 +137,8 @@ impl Follow {
 pub(crate) mod tests {
     use std::path::Path;
 
-    use toka_runtime::output::index::{Batch, MAGIC};
-    use toka_runtime::output::{Stream, index_path};
+    use toka_logs::index::{Batch, MAGIC};
+    use toka_logs::{Stream, index_path};
 
     use super::super::canned::name;
     use super::*;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toka_core::escape;
-use toka_runtime::output::{Ending, Stream, index_path, tail};
+use toka_logs::{Ending, Stream, index_path, tail};
 use tokio::sync::{mpsc, watch};
 
 use super::model::Message;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use toka_core::{AgentName, Event};
 use toka_daemon::control::wire::AgentView;
-use toka_runtime::output::Stream;
+use toka_logs::Stream;
 
 use super::log::LogLine;
 use super::rows::AgentId;

@@ -17,7 +17,7 @@ use toka_daemon::Overview;
 use toka_daemon::control::client::Client;
 use toka_daemon::control::health::ProjectHealth;
 use toka_daemon::control::wire::{AgentView, ProjectView, ResourcesView};
-use toka_runtime::output::Stream;
+use toka_logs::Stream;
 use toka_workstream::describe::Described;
 
 use super::log::LogLine;

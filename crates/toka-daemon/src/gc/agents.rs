@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use toka_core::{AgentName, LogPolicy, ProjectName};
-use toka_runtime::output::{excess_of, index_path};
+use toka_logs::{excess_of, index_path};
 
 use super::{Collected, Homes, Kind, disk};
 use crate::Declaration;

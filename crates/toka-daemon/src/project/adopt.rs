@@ -116,7 +116,7 @@ impl Project {
         let runtime = Runtime::outlived(keeper.clone(), Arc::clone(&journal) as Arc<_>, used);
         let queue = Queue::new(declaration.pressure, &journal);
         let runtime = runtime.admitting(queue.gate());
-        let archivist = crate::logs::archivist(&folders.state_dir);
+        let log_retention = crate::logs::log_retention(&folders.state_dir);
         let mut ids = Ids::after(&holdings);
         let mut processes = Processes::of(&keeper, &recalled, holdings).await;
         let mut members = HashMap::with_capacity(set.agents.len());
@@ -125,7 +125,7 @@ impl Project {
             folders,
             journal: &journal,
             runtime: &runtime,
-            archivist: &archivist,
+            log_retention: &log_retention,
             run,
             ids: &mut ids,
         };
@@ -165,7 +165,7 @@ impl Project {
             queue,
             ids,
             runtime,
-            archivist,
+            log_retention,
             keeper,
             journal,
             events,

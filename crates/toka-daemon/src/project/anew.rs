@@ -110,7 +110,7 @@ impl Project {
             folders: &self.ground.folders,
             journal: &self.journal,
             runtime: &self.runtime,
-            archivist: &self.archivist,
+            log_retention: &self.log_retention,
             run: self.ground.run,
             ids: &mut self.ids,
         };

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use toka_core::{AgentName, Event, RunStatus};
 use toka_keeper::Keeper;
+use toka_logs::LogRetention;
 use toka_orchestration::{Lifetime, Limits, RunState};
 use toka_runtime::Runtime;
-use toka_runtime::output::Archivist;
 use toka_workstream::{Agent, Plan};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -39,7 +39,7 @@ pub(super) struct Parts {
     pub(super) queue: Queue,
     pub(super) ids: Ids,
     pub(super) runtime: Runtime<Keeper>,
-    pub(super) archivist: Archivist,
+    pub(super) log_retention: LogRetention,
     pub(super) keeper: Keeper,
     pub(super) journal: Arc<Journal>,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
@@ -59,7 +59,17 @@ impl Parts {
         last_seen: &HashMap<AgentName, Timestamp>,
     ) -> Opened {
         let Self {
-            declaration, plan, state, status, members, queue, ids, runtime, archivist, keeper, ..
+            declaration,
+            plan,
+            state,
+            status,
+            members,
+            queue,
+            ids,
+            runtime,
+            log_retention,
+            keeper,
+            ..
         } = self;
         let (moved, seq) = watch::channel(status.seq);
         let (handle, orders) = ProjectHandle::new(&self.ground, &keeper, lifetime, seq);
@@ -85,7 +95,7 @@ impl Parts {
             sweeper: Sweeper::default(),
             ids,
             runtime,
-            archivist,
+            log_retention,
             keeper,
             journal: self.journal,
             events: self.events,

@@ -8,7 +8,7 @@ use toka_core::health::Expected;
 use toka_core::{AgentName, Declared, EventKind, Request, Resources, RunId};
 use toka_keeper::protocol::Entry;
 use toka_keeper::{Keeper, ProcessId};
-use toka_runtime::output::{Archivist, LogPlace};
+use toka_logs::{LogPlace, LogRetention};
 use toka_runtime::{
     Adjustment, Adopted, AgentHandle, DiskGauge, DiskLimit, Hooks, Launch, Profile, Runtime, StopPolicy,
 };
@@ -114,7 +114,7 @@ pub(crate) struct Employer<'a> {
     pub(crate) folders: &'a ProjectFolders,
     pub(crate) journal: &'a Arc<Journal>,
     pub(crate) runtime: &'a Runtime<Keeper>,
-    pub(crate) archivist: &'a Archivist,
+    pub(crate) log_retention: &'a LogRetention,
     pub(crate) run: RunId,
     pub(crate) ids: &'a mut Ids,
 }
@@ -131,7 +131,7 @@ impl Employer<'_> {
         let admitted_secrets = admitted.secrets.clone().into();
         let id = self.ids.next();
         let log = self.folders.log(&agent.name);
-        let log = LogPlace::of_run(log, self.run, agent.logs, self.archivist);
+        let log = LogPlace::of_run(log, self.run, agent.logs, self.log_retention);
         let launch = launch(agent, admitted, id, log, self.plan);
         let disk = launch.profile.disk.clone();
         let (handle, proctor) = self.actor(agent, launch, working_dir);
@@ -151,7 +151,7 @@ impl Employer<'_> {
     ) -> Member {
         let id = id.unwrap_or_else(|| self.ids.next());
         let (private, grounds) = (Private::of(&folders), Grounds::of(&folders));
-        let log = LogPlace::of_run(self.folders.log(&agent.name), self.run, agent.logs, self.archivist);
+        let log = LogPlace::of_run(self.folders.log(&agent.name), self.run, agent.logs, self.log_retention);
         let profile = profile(agent, folders, id, log, self.plan);
         // What it said when its life began is not known; from now on another content is a change.
         let environment_files = admitted.as_ref().ok().and_then(|admitted| admitted.environment_files);

@@ -39,9 +39,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use toka_core::event::Awaits;
 use toka_core::{AgentName, RunStatus};
 use toka_keeper::Keeper;
+use toka_logs::LogRetention;
 use toka_orchestration::{Limits, RunState};
 use toka_runtime::Runtime;
-use toka_runtime::output::Archivist;
 use toka_workstream::Plan;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -112,7 +112,7 @@ pub struct Project {
     sweeper: Sweeper,
     ids: Ids,
     runtime: Runtime<Keeper>,
-    archivist: Archivist,
+    log_retention: LogRetention,
     keeper: Keeper,
     journal: Arc<Journal>,
     events: mpsc::UnboundedReceiver<toka_core::Event>,

@@ -120,13 +120,13 @@ impl Project {
         let queue = Queue::new(declaration.pressure, &journal);
         let runtime = runtime.admitting(queue.gate());
         let mut ids = Ids::default();
-        let archivist = crate::logs::archivist(&folders.state_dir);
+        let log_retention = crate::logs::log_retention(&folders.state_dir);
         let employer = Employer {
             plan: &plan,
             folders,
             journal: &journal,
             runtime: &runtime,
-            archivist: &archivist,
+            log_retention: &log_retention,
             run,
             ids: &mut ids,
         };
@@ -140,7 +140,7 @@ impl Project {
             queue,
             ids,
             runtime,
-            archivist,
+            log_retention,
             keeper,
             journal,
             events,

@@ -15,9 +15,9 @@ use super::Actor;
 use super::hooks::Occasion;
 use crate::countdown::Countdown;
 use crate::exit_reason::{exit_reason, stopped};
-use crate::output::{Line, tail};
 use crate::walls::There;
 use crate::{Processes, walls};
+use toka_logs::{Line, tail};
 
 /// How long the last messages and the last output may take. Their senders are gone, so that all of it is in buffers.
 const LAST_WORDS: Duration = Duration::from_secs(5);

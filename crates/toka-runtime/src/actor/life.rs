@@ -17,10 +17,10 @@ use super::{Actor, DoorReach, Groups, Pumping};
 use crate::beside::Beside;
 use crate::countdown::Countdown;
 use crate::door::{Door, Gate};
-use crate::output::{LogWriter, Pump};
 use crate::turns::timed;
 use crate::walls::Walls;
 use crate::{Command, Hooks, Processes, Profile, StopPolicy, Terminal};
+use toka_logs::{LogWriter, Pump};
 
 /// How long a thaw before a stop may take: it is quick or it hangs, and the kill does not need it.
 const THAW: Duration = Duration::from_secs(2);
@@ -164,7 +164,7 @@ impl<P: Processes> Actor<P> {
         let mut writer = self.writer.take().expect("the log was opened before the start");
         self.terminal = Terminal::of(&pipes[0])?;
         if let Some(terminal) = &self.terminal {
-            writer.show_on(terminal.clone());
+            writer.show_on(Box::new(terminal.clone()));
         }
         let (tx, notes) = mpsc::unbounded_channel();
         let pump = Pump::new(pipes, writer, self.profile.awaited_lines.clone(), tx)?;

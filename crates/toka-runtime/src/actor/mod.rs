@@ -39,7 +39,6 @@ use crate::coalesce::Coalescer;
 use crate::countdown::Countdown;
 use crate::disk::{Measured, Surveyor};
 use crate::door::{Door, Message};
-use crate::output::Note;
 use crate::probe::ProbeNote;
 use crate::walls::Walls;
 use crate::{Adjustment, Admission, Adopted, Command, Durable, EventSink, Processes, Profile, Terminal};
@@ -48,6 +47,7 @@ pub(crate) use life::whole_chain;
 use notices::Remark;
 use probes::Probing;
 use readiness::Readiness;
+use toka_logs::Note;
 use watchdog::Watching;
 
 /// What others ask of an actor.
@@ -208,7 +208,7 @@ pub(crate) struct Actor<P> {
     reach: DoorReach,
     groups: Groups,
     notes: Option<mpsc::UnboundedReceiver<Box<Note>>>,
-    writer: Option<crate::output::LogWriter>,
+    writer: Option<toka_logs::LogWriter>,
     pump: Option<Pumping>,
     /// While it runs on one.
     terminal: Option<Terminal>,

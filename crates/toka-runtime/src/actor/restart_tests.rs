@@ -9,9 +9,9 @@ use toka_keeper::Status;
 use toka_sandbox::cgroup::PressureFiles;
 use tokio::time::Instant;
 
-use crate::output::LogReader;
 use crate::test_support::{Asked, Rig, enforcement};
 use crate::{Admission, Profile};
+use toka_logs::LogReader;
 
 const OWN: Coverage = Coverage::Full;
 const FAILED: Status = Status::Code(1);

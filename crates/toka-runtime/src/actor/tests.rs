@@ -13,9 +13,9 @@ use toka_sandbox::GroupLimits;
 use tokio::net::UnixDatagram;
 use tokio::time::Instant;
 
-use crate::output::{LogPlace, LogReader};
 use crate::test_support::{Asked, ID, LIMITS, PID, Rig, enforcement};
 use crate::{Adjustment, StopPolicy};
+use toka_logs::{LogPlace, LogReader};
 
 const OWN: Coverage = Coverage::Full;
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use regex::bytes::Regex;
 use toka_core::{ExitCode, RunId};
-use toka_runtime::output::{Entry, Item, Segment, segments};
+use toka_logs::{Entry, Item, Segment, segments};
 
 use super::find::Source;
 use super::unreadable;

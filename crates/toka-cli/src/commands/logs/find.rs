@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use toka_core::{AgentName, AgentPattern, ExitCode, Name, ProjectName};
-use toka_runtime::output::older_folder;
+use toka_logs::older_folder;
 
 use crate::failure::Failure;
 

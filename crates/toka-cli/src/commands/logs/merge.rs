@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use toka_runtime::output::{Extent, History, Item, last_items};
+use toka_logs::{Extent, History, Item, last_items};
 
 use super::choice::{Chosen, Filter, time_of};
 use super::find::Source;

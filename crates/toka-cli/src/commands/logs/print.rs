@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use toka_core::{AgentName, ProjectName, RunId, escape};
-use toka_runtime::output::{Ending, Entry, Gap, Item, Line, Stream};
+use toka_logs::{Ending, Entry, Gap, Item, Line, Stream};
 
 use super::choice::time_of;
 use super::find::Source;

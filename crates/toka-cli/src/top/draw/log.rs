@@ -6,7 +6,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::Span;
-use toka_runtime::output::Stream;
+use toka_logs::Stream;
 use unicode_width::UnicodeWidthChar as _;
 
 use super::columns::doing;

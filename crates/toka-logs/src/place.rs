@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use toka_core::{LogPolicy, RunId};
 
-use super::Archivist;
+use super::LogRetention;
 
 /// The place of one agent's log. Copies are the same place.
 #[derive(Debug, Clone)]
@@ -23,7 +23,7 @@ pub(super) struct Kept {
     pub(super) run: RunId,
     /// One for all copies of the place.
     policy: Arc<Mutex<LogPolicy>>,
-    pub(super) archivist: Archivist,
+    pub(super) retention: LogRetention,
 }
 
 impl Kept {
@@ -40,8 +40,8 @@ impl LogPlace {
     }
 
     /// The log of a run, which goes on where the same run left it; what was there of another becomes an older log.
-    pub fn of_run(path: PathBuf, run: RunId, policy: LogPolicy, archivist: &Archivist) -> Self {
-        let kept = Kept { run, policy: Arc::new(Mutex::new(policy)), archivist: archivist.clone() };
+    pub fn of_run(path: PathBuf, run: RunId, policy: LogPolicy, retention: &LogRetention) -> Self {
+        let kept = Kept { run, policy: Arc::new(Mutex::new(policy)), retention: retention.clone() };
         Self { kept: Some(Box::new(kept)), ..Self::alone(path) }
     }
 
@@ -69,7 +69,7 @@ impl LogPlace {
     /// Hands what became older to whoever looks after it.
     pub(super) fn hand_over(&self) {
         if let Some(kept) = &self.kept {
-            kept.archivist.tend(&self.path, kept.policy());
+            kept.retention.look_after(&self.path, kept.policy());
         }
     }
 }

@@ -10,8 +10,8 @@ use nix::unistd::pipe2;
 use proptest::prelude::*;
 use toka_core::{ByteSize, LogPolicy, RunId};
 
-use super::archive::tend_now;
 use super::index::{Batch, Gap, MAGIC, Mark, RECORD};
+use super::retention::run_now;
 use super::segment::{INDEX, LOG, Place, older_marks, stem, with};
 use super::*;
 
@@ -40,7 +40,8 @@ impl Rig {
     }
 
     fn open(&self, run: u8, policy: LogPolicy) -> LogWriter {
-        LogWriter::open(&LogPlace::of_run(self.log(), id(run), policy, &Archivist::idle())).expect("a log")
+        LogWriter::open(&LogPlace::of_run(self.log(), id(run), policy, &LogRetention::disabled()))
+            .expect("a log")
     }
 
     /// Writes one batch, at this time.
@@ -180,7 +181,7 @@ fn older_logs_are_compressed_and_read_all_the_same() {
         rig.write(&mut writer, Stream::ALL[number % 2], &format!("{text}\n"), number as i64);
         expected.push(text);
     }
-    tend_now(&rig.log(), &policy);
+    run_now(&rig.log(), &policy);
     let names: Vec<_> = fs::read_dir(older_folder(&rig.log())).expect("a folder").flatten().collect();
     assert!(names.len() > 20, "logs and indexes");
     let large = names.iter().filter(|entry| entry.metadata().expect("a file").len() > 4096).count();
@@ -219,7 +220,7 @@ fn a_compression_that_was_broken_off_loses_and_doubles_nothing() {
         fs::write(&half, b"\x1f\x8b half").expect("room");
         assert_eq!(read(&rig.log()), text, "the one that was there first counts");
     }
-    tend_now(&rig.log(), &policy);
+    run_now(&rig.log(), &policy);
     assert!(gzip.exists() && !plain.exists() && !with(&stem, ".log.part").exists());
     assert_eq!(read(&rig.log()), text);
 }
@@ -234,10 +235,10 @@ fn the_oldest_are_removed_and_never_the_current_one() {
         rig.write(&mut writer, Stream::Stdout, &format!("{number}{}\n", "-".repeat(70)), 0);
     }
     rig.write(&mut writer, Stream::Stdout, "now\n", 0);
-    tend_now(&rig.log(), &policy);
+    run_now(&rig.log(), &policy);
     let firsts: Vec<_> = read(&rig.log()).iter().map(|line| line[..1].to_owned()).collect();
     assert_eq!(firsts, ["6", "7", "8", "9", "n"]);
-    tend_now(&rig.log(), &LogPolicy { total: ByteSize(1), ..policy });
+    run_now(&rig.log(), &LogPolicy { total: ByteSize(1), ..policy });
     assert_eq!(read(&rig.log()), ["now"]);
 }
 
@@ -364,7 +365,7 @@ proptest! {
                 texts[usize::from(*err)].push_str(text);
             }
         }
-        tend_now(&rig.log(), &policy);
+        run_now(&rig.log(), &policy);
         let mut seen: Vec<(u8, [String; 2])> = written.iter().map(|(run, _)| (*run, Default::default())).collect();
         let mut history = History::of(&rig.log(), segments(&rig.log()).expect("logs"), Extent::Present);
         while let Some(item) = history.next_item().expect("readable") {
@@ -399,7 +400,7 @@ proptest! {
             }
             rig.write(&mut writer, Stream::ALL[usize::from(*err && !turns)], text, 0);
         }
-        tend_now(&rig.log(), &policy);
+        run_now(&rig.log(), &policy);
         let logs = segments(&rig.log()).expect("logs");
         let mut history = History::of(&rig.log(), logs.clone(), Extent::Present);
         let all: Vec<Item> = std::iter::from_fn(|| history.next_item().expect("readable")).collect();

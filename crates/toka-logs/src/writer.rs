@@ -14,9 +14,8 @@ use toka_core::{LogPolicy, WhenFull};
 
 use super::index::{Batch, End, Gap, MAGIC, Mark, Stream};
 use super::place::LogPlace;
-use super::turn::{self, Current};
+use super::rotation::{self, Current};
 use super::{index_path, now_ms};
-use crate::Terminal;
 
 /// Most bytes that one call moves: a whole pipe of the default size, several times over.
 const MOVE: usize = 256 * 1024;
@@ -46,6 +45,14 @@ pub enum Moved {
     Eof,
 }
 
+/// Where the output of a terminal is shown beside its log.
+pub trait Screen: std::fmt::Debug + Send + Sync {
+    /// Shows the next bytes; must not wait for who looks.
+    fn show(&self, bytes: &[u8]);
+    /// There are no more.
+    fn close(&self);
+}
+
 /// Appends to one log. Not safe to have twice for one file.
 #[derive(Debug)]
 pub struct LogWriter {
@@ -65,7 +72,7 @@ pub struct LogWriter {
     /// What of the scratch was read from the pipe and is not written yet.
     held: Range<usize>,
     /// Who sees it beside the log: nobody, unless it comes from a terminal.
-    terminal: Option<Terminal>,
+    terminal: Option<Box<dyn Screen>>,
 }
 
 /// The gap that is being counted.
@@ -125,7 +132,7 @@ impl LogWriter {
     /// When a file cannot be created or opened.
     pub fn open(place: &LogPlace) -> io::Result<Self> {
         let Some(kept) = &place.kept else { return Self::create(place) };
-        let current = turn::take_up(place.path(), kept.run)?;
+        let current = rotation::take_up(place.path(), kept.run)?;
         let rotation =
             Rotation { policy: kept.policy(), mark: current.mark, since_ms: current.since_ms, retry_at: 0 };
         if super::segment::older_folder(place.path()).exists() {
@@ -167,7 +174,7 @@ impl LogWriter {
     }
 
     /// What is read from now on is the output of a terminal: others see it too, and its end shows otherwise.
-    pub(crate) fn show_on(&mut self, terminal: Terminal) {
+    pub fn show_on(&mut self, terminal: Box<dyn Screen>) {
         (self.way, self.terminal) = (Way::Copy, Some(terminal));
     }
 
@@ -458,7 +465,7 @@ impl LogWriter {
             (self.offset, self.index_offset, self.missing) = (next.offset, next.index_offset, None);
             return Ok(());
         };
-        let current = turn::begin_after(self.place.path(), rotation.mark)?;
+        let current = rotation::begin_after(self.place.path(), rotation.mark)?;
         self.rotation = Some(Rotation { mark: current.mark, since_ms: None, retry_at: 0, ..rotation });
         (self.log, self.index) = (current.log, current.index);
         (self.offset, self.index_offset, self.missing) = (current.length, current.index_length, None);
@@ -483,7 +490,7 @@ impl LogWriter {
     }
 
     fn turn(&mut self, rotation: Rotation) {
-        match turn::turn(self.place.path(), rotation.mark) {
+        match rotation::rotate(self.place.path(), rotation.mark) {
             Ok(current) => {
                 let next = Rotation { mark: current.mark, since_ms: None, retry_at: 0, ..rotation };
                 self.rotation = Some(next);
@@ -510,7 +517,7 @@ mod tests {
     use nix::unistd::{pipe2, write};
 
     use super::*;
-    use crate::output::index::{RECORD, Record};
+    use crate::index::{RECORD, Record};
 
     fn log() -> (tempfile::TempDir, LogWriter) {
         let folder = tempfile::tempdir().expect("a folder");

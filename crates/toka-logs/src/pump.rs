@@ -27,7 +27,7 @@ const PATIENCE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(
 
 /// What the pump has to tell.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Note {
+pub enum Note {
     /// A text that a dependent waits for was written.
     LineSeen(String),
     /// Somebody removed, replaced or emptied the log; a new one is begun.
@@ -44,7 +44,7 @@ pub(crate) enum Note {
 }
 
 /// The two pipes and where they lead.
-pub(crate) struct Pump {
+pub struct Pump {
     flows: [Flow; 2],
     writer: LogWriter,
     watch: Watch,
@@ -66,7 +66,7 @@ impl Pump {
     ///
     /// # Errors
     /// When they cannot be polled.
-    pub(crate) fn new(
+    pub fn new(
         pipes: [OwnedFd; 2],
         writer: LogWriter,
         texts: Vec<String>,
@@ -85,7 +85,7 @@ impl Pump {
 
     /// Runs until both pipes have ended, or until `gone` says that no writer is left; then takes what is still in
     /// the pipes. The number of bytes that were lost.
-    pub(crate) async fn run(mut self, mut gone: oneshot::Receiver<()>) -> u64 {
+    pub async fn run(mut self, mut gone: oneshot::Receiver<()>) -> u64 {
         while self.is_open() {
             tokio::select! {
                 biased;
@@ -231,7 +231,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::output::{Archivist, Entry, Extent, History, LogPlace, LogReader, segments};
+    use crate::{Entry, Extent, History, LogPlace, LogReader, LogRetention, segments};
 
     struct Rig {
         folder: TempDir,
@@ -291,7 +291,7 @@ mod tests {
         let log = folder.path().join("log");
         let run = toka_core::RunId::from_bytes([1; 16]);
         let policy = toka_core::LogPolicy { max_size: toka_core::ByteSize(4096), ..Default::default() };
-        let place = LogPlace::of_run(log.clone(), run, policy, &Archivist::idle());
+        let place = LogPlace::of_run(log.clone(), run, policy, &LogRetention::disabled());
         let writer = LogWriter::open(&place).expect("a log");
         let (out, stdout) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         let (err, stderr) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");

@@ -23,73 +23,73 @@ pub type EveryLog = Box<dyn Fn() -> Vec<PathBuf> + Send>;
 /// Hands older logs to the thread that looks after them. Copies lead to the same thread; when the last is gone, it ends with
 /// what it is at.
 #[derive(Clone)]
-pub struct Archivist(Arc<Mutex<Office>>);
+pub struct LogRetention(Arc<Mutex<Worker>>);
 
-enum Office {
+/// The thread that does the work.
+enum Worker {
     /// There was nothing to do yet.
-    Closed { cap: ByteSize, every: EveryLog },
-    /// It has begun.
-    Open(mpsc::Sender<(PathBuf, LogPolicy)>),
-    /// No thread could be had: older logs stay as they are.
-    Unmanned,
+    NotStarted { cap: ByteSize, every: EveryLog },
+    /// It waits for logs, or works.
+    Running(mpsc::Sender<(PathBuf, LogPolicy)>),
+    /// There is none, and older logs stay as they are.
+    Absent,
 }
 
-impl std::fmt::Debug for Archivist {
+impl std::fmt::Debug for LogRetention {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Archivist").finish_non_exhaustive()
+        f.debug_struct("LogRetention").finish_non_exhaustive()
     }
 }
 
-impl Archivist {
+impl LogRetention {
     /// Keeps all logs that `every` finds, current ones included, within `cap` as far as older ones can be removed.
     pub fn new(cap: ByteSize, every: EveryLog) -> Self {
-        Self(Arc::new(Mutex::new(Office::Closed { cap, every })))
+        Self(Arc::new(Mutex::new(Worker::NotStarted { cap, every })))
     }
 
-    /// One that never begins, for tests that do its work themselves.
-    #[cfg(test)]
-    pub(crate) fn idle() -> Self {
-        Self(Arc::new(Mutex::new(Office::Unmanned)))
+    /// One that leaves older logs as they are, for logs that are not kept.
+    pub fn disabled() -> Self {
+        Self(Arc::new(Mutex::new(Worker::Absent)))
     }
 
-    /// Looks after the older logs of the agent whose current one is `log`, in its own time.
-    pub fn tend(&self, log: &Path, policy: LogPolicy) {
-        let mut office = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*office, Office::Closed { .. }) {
-            *office = match std::mem::replace(&mut *office, Office::Unmanned) {
-                Office::Closed { cap, every } => open(cap, every),
+    /// Has the thread look after the older logs of the agent whose current one is `log`; returns at once.
+    pub fn look_after(&self, log: &Path, policy: LogPolicy) {
+        let mut worker = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*worker, Worker::NotStarted { .. }) {
+            *worker = match std::mem::replace(&mut *worker, Worker::Absent) {
+                Worker::NotStarted { cap, every } => start(cap, every),
                 other => other,
             };
         }
-        if let Office::Open(jobs) = &*office {
-            let _ = jobs.send((log.to_owned(), policy));
+        if let Worker::Running(logs) = &*worker {
+            let _ = logs.send((log.to_owned(), policy));
         }
     }
 }
 
-fn open(cap: ByteSize, every: EveryLog) -> Office {
-    let (jobs, mailbox) = mpsc::channel();
+fn start(cap: ByteSize, every: EveryLog) -> Worker {
+    let (sender, logs) = mpsc::channel();
     let work = move || {
         // Without it the work is done all the same.
         let _ = rustix::process::setpriority_process(None, NICE);
-        attend(&mailbox, cap, &every);
+        run(&logs, cap, &every);
     };
-    match std::thread::Builder::new().name("archivist".to_owned()).spawn(work) {
-        Ok(_) => Office::Open(jobs),
+    match std::thread::Builder::new().name("log-retention".to_owned()).spawn(work) {
+        Ok(_) => Worker::Running(sender),
         Err(error) => {
             tracing::warn!(%error, "older logs are not looked after");
-            Office::Unmanned
+            Worker::Absent
         }
     }
 }
 
-fn attend(mailbox: &mpsc::Receiver<(PathBuf, LogPolicy)>, cap: ByteSize, every: &EveryLog) {
+fn run(logs: &mpsc::Receiver<(PathBuf, LogPolicy)>, cap: ByteSize, every: &EveryLog) {
     let mut agents = BTreeMap::new();
-    while let Ok((log, policy)) = mailbox.recv() {
+    while let Ok((log, policy)) = logs.recv() {
         agents.insert(log, policy);
         while !agents.is_empty() {
             // What has come meanwhile counts first: caps are for those who write faster than anybody compresses.
-            agents.extend(mailbox.try_iter());
+            agents.extend(logs.try_iter());
             agents.retain(|log, policy| match upkeep::step(log, policy) {
                 Ok(step) => step == Step::More,
                 Err(error) => {
@@ -105,6 +105,6 @@ fn attend(mailbox: &mpsc::Receiver<(PathBuf, LogPolicy)>, cap: ByteSize, every: 
 
 /// Does at once all that the thread would do.
 #[cfg(test)]
-pub(super) fn tend_now(log: &Path, policy: &LogPolicy) {
+pub(super) fn run_now(log: &Path, policy: &LogPolicy) {
     while upkeep::step(log, policy).expect("readable") == Step::More {}
 }

@@ -1,4 +1,4 @@
-//! What agents write: from their pipes to log files without passing through this program, and back out as lines.
+//! The only crate that writes what agents write, and reads it back: from their pipes to log files without passing through this program, and back out as lines.
 //!
 //! A log is two files. `NAME` holds the raw bytes of both streams in the order in which they were taken from the
 //! pipes; `NAME.index` says when and from which stream each stretch came ([`index`]). Nothing is parsed, escaped or
@@ -6,35 +6,35 @@
 //! whoever reads makes lines and times from both files ([`LogReader`]).
 //!
 //! What an agent wrote in earlier runs, and what became too long, is kept beside it in older logs ([`segment`]), which a
-//! thread of its own looks after ([`Archivist`]); [`History`] reads across them.
+//! thread of its own looks after ([`LogRetention`]); [`History`] reads across them.
 
-mod archive;
 mod flow;
 mod history;
 pub mod index;
 mod place;
 mod pump;
 mod reader;
+mod retention;
+mod rotation;
 pub mod segment;
 mod source;
 #[cfg(test)]
 mod tests;
-mod turn;
 mod watch;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use archive::{Archivist, EveryLog, excess_of};
-pub(crate) use flow::receiver;
+pub use flow::receiver;
 pub use history::{Bookmark, Extent, History, Item, last_items, tail};
 pub use index::{Gap, Stream};
 pub use place::LogPlace;
-pub(crate) use pump::{Note, Pump};
+pub use pump::{Note, Pump};
 pub use reader::{Ending, Entry, Line, LogReader, MAX_PIECE};
+pub use retention::{EveryLog, LogRetention, excess_of};
 pub use segment::{Segment, older_folder, segments};
-pub use writer::LogWriter;
+pub use writer::{LogWriter, Screen};
 
 /// Where the index of the log `log` is.
 pub fn index_path(log: &Path) -> PathBuf {

@@ -441,8 +441,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::output::index::MAGIC;
-    use crate::output::index_path;
+    use crate::index::MAGIC;
+    use crate::index_path;
 
     fn write(path: &Path, batches: &[(Stream, Vec<u8>)]) {
         let mut log = File::create(path).expect("a log");
@@ -524,7 +524,7 @@ mod tests {
             (0..20_000).map(|n| (Stream::ALL[n % 2], format!("{n}\n").into_bytes())).collect();
         write(&path, &batches);
         let texts = |count| -> Vec<String> {
-            let lines = crate::output::tail(&path, count).expect("readable");
+            let lines = crate::tail(&path, count).expect("readable");
             lines.into_iter().map(|line| String::from_utf8(line.bytes).expect("digits")).collect()
         };
         assert_eq!(texts(3), ["19997", "19998", "19999"]);

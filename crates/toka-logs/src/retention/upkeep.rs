@@ -10,10 +10,10 @@ use toka_core::{ByteSize, Compression, LogPolicy};
 
 use super::cap::excess;
 use super::compress::compress;
-use crate::output::index::Mark;
-use crate::output::index_path;
-use crate::output::place::is_missing;
-use crate::output::segment::{GZIP, INDEX, LOG, PART, mark_of, older_folder};
+use crate::index::Mark;
+use crate::index_path;
+use crate::place::is_missing;
+use crate::segment::{GZIP, INDEX, LOG, PART, mark_of, older_folder};
 
 /// A file takes whole pages on disk, whatever is in it.
 const PAGE: u64 = 4096;

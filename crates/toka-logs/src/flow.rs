@@ -169,7 +169,7 @@ impl Flow {
 ///
 /// # Errors
 /// When it cannot be polled.
-pub(crate) fn receiver(output: OwnedFd) -> io::Result<Receiver> {
+pub fn receiver(output: OwnedFd) -> io::Result<Receiver> {
     if isatty(&output) { Receiver::from_owned_fd_unchecked(output) } else { Receiver::from_owned_fd(output) }
 }
 

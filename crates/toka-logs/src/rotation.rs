@@ -69,7 +69,7 @@ pub(super) fn take_up(path: &Path, run: RunId) -> io::Result<Current> {
 ///
 /// # Errors
 /// When that is not possible; then the current one still is what it was.
-pub(super) fn turn(path: &Path, mark: Mark) -> io::Result<Current> {
+pub(super) fn rotate(path: &Path, mark: Mark) -> io::Result<Current> {
     let next = with(path, NEXT);
     let current = make(&next, Mark { number: mark.number + 1, ..mark }).and_then(|current| {
         set_aside(path, Some(mark))?;
