@@ -14,8 +14,8 @@ use toka_core::capability::Policy;
 use toka_core::{AgentName, AgentPattern, PressureLimits};
 use toka_workstream::{Agent, Diagnostic, LoadOptions, Loaded, Plan, SecretSource, Set, Severity, Sources};
 
-use crate::Caller;
-use crate::environment::BASE;
+use toka_prepare::Caller;
+use toka_prepare::environment::BASE;
 
 /// A file of a project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

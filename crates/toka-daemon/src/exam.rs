@@ -14,7 +14,7 @@ use toka_logs::LogPlace;
 use toka_runtime::{AgentHandle, Command, Durable, EventSink, Hooks, Launch, Processes, Profile, Runtime};
 use tokio::sync::oneshot;
 
-use crate::objectives::{Check, resolve};
+use toka_prepare::objectives::{Check, resolve};
 
 /// A check with all that it needs of its own.
 pub(crate) struct Question {

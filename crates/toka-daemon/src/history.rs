@@ -5,7 +5,7 @@ use std::path::Path;
 use toka_core::{Event, ProjectName, RunId};
 use toka_store::{Filter, Reader, StoreError};
 
-use crate::folders::journal_in;
+use toka_prepare::folders::journal_in;
 
 /// A run as its journal has it.
 #[derive(Debug)]

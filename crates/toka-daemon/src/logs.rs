@@ -15,7 +15,7 @@ pub(crate) fn log_retention(state_dir: &Path) -> LogRetention {
     LogRetention::new(KEPT_IN_ALL, Box::new(move || every_log(&projects)))
 }
 
-/// The current log of every agent, whether it is there or not; the layout is that of [`crate::folders`].
+/// The current log of every agent, whether it is there or not; the layout is that of [`toka_prepare::folders`].
 fn every_log(projects: &Path) -> Vec<PathBuf> {
     let agents = entries(projects).map(|project| project.join("agents"));
     agents.flat_map(|agents| entries(&agents).map(|agent| agent.join("log"))).collect()
@@ -31,7 +31,7 @@ mod tests {
     use toka_core::Name;
 
     use super::*;
-    use crate::folders::ProjectFolders;
+    use toka_prepare::folders::ProjectFolders;
 
     #[test]
     fn the_logs_of_all_projects_are_found() {

@@ -6,8 +6,9 @@ use toka_core::{AgentName, ProjectName};
 use toka_orchestration::Lifetime;
 use toka_workstream::{Plan, Set};
 
-use crate::folders::ProjectFolders;
-use crate::{Caller, Declaration};
+use crate::Declaration;
+use toka_prepare::Caller;
+use toka_prepare::folders::ProjectFolders;
 
 /// One run of one project.
 #[derive(Debug, Clone)]

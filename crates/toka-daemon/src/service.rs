@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 
 use crate::control::{Control, Projects, Role, Server, ServiceOrder};
 use crate::project::{AdoptOptions, Opened, Project, ProjectHandle};
-use crate::{Declaration, Lifetime, RunError, RunOptions, RunSummary};
+use crate::{Declaration, Lifetime, RunOptions, RunSummary};
+use toka_prepare::RunError;
 
 /// Orders that wait for the service: each is answered before the next is taken.
 const ORDERS: usize = 64;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use toka_sandbox::cgroup::Layout;
 
-use crate::folders::{GROUP_HASH, group_prefix};
+use toka_prepare::folders::{GROUP_HASH, group_prefix};
 
 /// Project, agent and a task's leaf below the group of a keeper.
 const DEPTH: u8 = 3;

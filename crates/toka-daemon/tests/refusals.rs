@@ -4,7 +4,8 @@ use std::path::Path;
 
 use toka_core::capability::Policy;
 use toka_core::{Capability, ExitCode, Name};
-use toka_daemon::{Caller, Declaration, Lifetime, ProblemKind, Project, RunError, RunOptions};
+use toka_daemon::{Declaration, Lifetime, Project, RunOptions};
+use toka_prepare::{Caller, ProblemKind, RunError};
 use toka_workstream::LoadOptions;
 use tokio::sync::mpsc;
 

@@ -143,7 +143,7 @@ pub struct Orphan {
     pub agent: Name,
     /// The pid of its main process.
     pub pid: i32,
-    /// When that began, in clock ticks after boot: pid and this together name one process ([`start_time`]).
+    /// When that began, in clock ticks after boot: pid and this together name one process ([`crate::process::start_time`]).
     pub start_time: u64,
     /// When it was started, in milliseconds since 1970.
     #[serde(default)]
@@ -305,7 +305,7 @@ pub struct Entry {
     pub project: String,
     /// The agent.
     pub agent: String,
-    /// When its main process began, in clock ticks after boot ([`start_time`]); `None` when it has ended.
+    /// When its main process began, in clock ticks after boot ([`crate::process::start_time`]); `None` when it has ended.
     #[serde(default)]
     pub start_time: Option<u64>,
     /// When it was asked for, in milliseconds since 1970.

@@ -13,8 +13,8 @@ use anyhow::Context as _;
 use toka_core::{AgentName, ExitCode, Urgency};
 use toka_daemon::control::client::{Applied, Client, ClientError};
 use toka_daemon::control::{daemon_socket, project_socket};
-use toka_daemon::folders::ProjectFolders;
 use toka_daemon::{Changes, Declaration};
+use toka_prepare::folders::ProjectFolders;
 
 use super::declare::Declare;
 use super::reach::{block_on, failure};

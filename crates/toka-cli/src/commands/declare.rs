@@ -3,8 +3,9 @@
 use std::num::NonZeroUsize;
 
 use toka_core::{AgentName, ExitCode, PressureLimits};
-use toka_daemon::folders::ProjectFolders;
-use toka_daemon::{Caller, Declaration, StopRules};
+use toka_daemon::{Declaration, StopRules};
+use toka_prepare::Caller;
+use toka_prepare::folders::ProjectFolders;
 use toka_workstream::Set;
 
 use super::folders::Place;

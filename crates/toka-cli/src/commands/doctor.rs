@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use toka_core::ExitCode;
 use toka_daemon::doctor::{Depth, DoctorOptions, Report, Strictness, examine};
-use toka_daemon::folders::group_name;
+use toka_prepare::folders::group_name;
 
 use super::folders::Folders;
 use crate::terminal::out;

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use toka_core::demand::normalise;
 use toka_core::{ExitCode, ProjectName};
-use toka_daemon::confine::{follow_links, user_home};
-use toka_daemon::folders::ProjectFolders;
-use toka_daemon::identity;
-use toka_daemon::must_be_own;
+use toka_prepare::confine::{follow_links, user_home};
+use toka_prepare::folders::ProjectFolders;
+use toka_prepare::identity;
+use toka_prepare::must_be_own;
 
 use crate::failure::Failure;
 

@@ -14,10 +14,10 @@ use std::collections::HashMap;
 use anyhow::Context as _;
 use toka_core::capability::Policy;
 use toka_core::{AgentName, ExitCode};
-use toka_daemon::Problem;
-use toka_daemon::confine::{Confiner, workspace_facts};
-use toka_daemon::folders::ProjectFolders;
-use toka_daemon::users::{Claim, Users};
+use toka_prepare::Problem;
+use toka_prepare::confine::{Confiner, workspace_facts};
+use toka_prepare::folders::ProjectFolders;
+use toka_prepare::users::{Claim, Users};
 use toka_sandbox::HostFacts;
 use toka_workstream::{Agent, Plan};
 
@@ -121,7 +121,7 @@ fn view(ready: Ready, args: &Args) -> anyhow::Result<View> {
     let (project, toka_exe) = (&folders.project, toka_exe.as_path());
     let users = Users::of(&ready.set.agents, &folders, Claim::Look);
     let confiner = Confiner { host: &host, project, toka_exe, facts: &facts, users: &users, chosen: None };
-    let problems = toka_daemon::problems(&ready.set, &ready.plan, &policy, &folders, confiner);
+    let problems = toka_prepare::problems(&ready.set, &ready.plan, &policy, &folders, confiner);
     Ok(look(ready, &folders, &confiner, &policy, problems))
 }
 

@@ -14,8 +14,8 @@ use std::path::PathBuf;
 
 use toka_core::capability::{Policy, Trust};
 use toka_core::{AgentName, Capability, ExitCode};
-use toka_daemon::folders::ProjectFolders;
-use toka_daemon::trust::{TrustRecord, TrustStore, hash};
+use toka_prepare::folders::ProjectFolders;
+use toka_prepare::trust::{TrustRecord, TrustStore, hash};
 use toka_workstream::{LoadedPolicy, POLICY_FILE, Set, load_policy};
 
 use super::workstreams::{Tell, as_data, show};

@@ -2,7 +2,7 @@
 //! is a summary as after every other run, so that a program always finds the exit status there.
 
 use toka_core::ExitCode;
-use toka_daemon::{Problem, RunError};
+use toka_prepare::{Problem, RunError};
 
 use crate::failure::{self, Failure};
 use crate::terminal::json;

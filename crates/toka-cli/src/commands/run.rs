@@ -9,7 +9,8 @@
 
 use anyhow::Context as _;
 use toka_core::ExitCode;
-use toka_daemon::{Caller, Lifetime, RunOptions};
+use toka_daemon::{Lifetime, RunOptions};
+use toka_prepare::Caller;
 
 use super::declare::Declare;
 use super::trust::Ask;

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use toka_core::capability::Trust;
 use toka_core::{AgentName, Capability, Declared, ExitCode, Origin};
-use toka_daemon::confine::Demands;
-use toka_daemon::folders::ProjectFolders;
-use toka_daemon::trust::{TrustRecord, TrustStore};
+use toka_prepare::confine::Demands;
+use toka_prepare::folders::ProjectFolders;
+use toka_prepare::trust::{TrustRecord, TrustStore};
 use toka_workstream::Set;
 
 use super::folders::{Folders, Place, workspace};

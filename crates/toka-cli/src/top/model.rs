@@ -484,7 +484,7 @@ impl Model {
     pub(crate) fn log_wanted(&self) -> Wanted {
         let id = self.selected.clone()?;
         let root = &self.projects.get(&id.project)?.overview.root;
-        Some((id.clone(), toka_daemon::folders::log_in(root, &id.agent)))
+        Some((id.clone(), toka_prepare::folders::log_in(root, &id.agent)))
     }
 
     /// Projects whose daemon does not answer.

@@ -12,7 +12,7 @@ use toka_core::{ByteSize, ProjectName, escape};
 use toka_store::Health;
 
 use crate::project::Facts;
-use crate::room;
+use toka_prepare::disk_space;
 
 /// Share of the limit of open files, in percent, from which on the next agent, which takes some, may find none.
 const FILES_NEAR_LIMIT: u64 = 90;
@@ -104,7 +104,7 @@ fn of_socket(socket: &Path) -> Check {
 fn of_disk(folders: &BTreeSet<PathBuf>) -> Check {
     let mut least = None;
     for folder in folders {
-        match room::look(folder) {
+        match disk_space::look(folder) {
             Ok(free) => least = least.into_iter().chain(free).min(),
             Err(error) => {
                 let source = std::error::Error::source(&error).map(|why| format!(": {why}"));

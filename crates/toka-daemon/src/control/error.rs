@@ -9,7 +9,7 @@ use toka_workstream::Style;
 use super::wire::Refused;
 use crate::declaration::Unparsed;
 use crate::project::{ApplyError, CommandError, Gone};
-use crate::{LockError, RunError};
+use toka_prepare::{LockError, RunError};
 
 /// A refusal.
 #[derive(Debug)]
@@ -149,7 +149,7 @@ impl From<RunError> for Error {
         };
         let mut refused = Self::new(status, error.exit_code(), error.to_string());
         if let RunError::Refused(problems) = &error {
-            refused.body.parts = problems.iter().map(crate::Problem::to_json).collect();
+            refused.body.parts = problems.iter().map(toka_prepare::Problem::to_json).collect();
         }
         refused
     }

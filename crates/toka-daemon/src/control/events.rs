@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::error::Error;
 use super::server::Server;
-use crate::folders::journal_in;
+use toka_prepare::folders::journal_in;
 
 /// Events that are read at once.
 const PAGE: usize = 512;

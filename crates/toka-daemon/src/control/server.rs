@@ -26,8 +26,9 @@ use super::error::Error;
 use super::peer::Peer;
 use super::post::Post;
 use super::{peer, routes, socket};
+use crate::Declaration;
 use crate::project::{Overview, ProjectHandle};
-use crate::{Declaration, RunError};
+use toka_prepare::RunError;
 
 /// The projects that run in a process.
 #[derive(Debug, Clone, Default)]

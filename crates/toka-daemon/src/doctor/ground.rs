@@ -13,10 +13,10 @@ use nix::unistd::mkdtemp;
 use toka_core::Name;
 use toka_sandbox::AgentFolders;
 
-use crate::FolderError;
-use crate::confine::user_home;
-use crate::folders::ProjectFolders;
-use crate::workplace::{Remains, make_private, set_up};
+use toka_prepare::FolderError;
+use toka_prepare::confine::user_home;
+use toka_prepare::folders::ProjectFolders;
+use toka_prepare::workplace::{Remains, make_private, set_up};
 
 /// What an attempt aims at.
 #[derive(Debug, Clone)]

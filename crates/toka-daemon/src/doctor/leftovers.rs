@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use toka_sandbox::cgroup::Layout;
 
-use crate::folders::group_name;
+use toka_prepare::folders::group_name;
 
 /// Something that was left.
 #[derive(Debug, Clone, PartialEq, Eq)]

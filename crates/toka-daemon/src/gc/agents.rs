@@ -9,7 +9,7 @@ use toka_logs::{excess_of, index_path};
 
 use super::{Collected, Homes, Kind, disk};
 use crate::Declaration;
-use crate::folders::DECLARATION;
+use toka_prepare::folders::DECLARATION;
 
 /// Folders of an agent that are its own.
 const PRIVATE: [&str; 4] = ["home", "tmp", "artifacts", "inputs"];

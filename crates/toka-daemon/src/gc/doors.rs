@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::processes::Processes;
 use super::{Collected, GcOptions, Kind, Mode, disk};
 use crate::project::OWNER;
-use crate::tree;
+use toka_prepare::remove_tree;
 
 /// Of one that is younger, its keeper may not have begun yet.
 const YOUNG: Duration = Duration::from_secs(60);
@@ -62,7 +62,7 @@ fn one(folder: &Path, mode: Mode, processes: &Processes, collected: &mut Collect
     let bytes = disk::size(folder);
     match mode {
         Mode::Show => collected.add(kind, None, folder, Some(bytes)),
-        Mode::Remove => match tree::remove(folder) {
+        Mode::Remove => match remove_tree::remove(folder) {
             Ok(()) => collected.add(kind, None, folder, Some(bytes)),
             Err(error) => collected.fail(kind, folder, &error),
         },

@@ -178,7 +178,7 @@ impl GcOptions {
     }
 
     fn group_of(&self, project: &ProjectName) -> String {
-        crate::folders::group_name(&self.root_of(project))
+        toka_prepare::folders::group_name(&self.root_of(project))
     }
 }
 

@@ -13,11 +13,11 @@ use uuid::Uuid;
 
 use super::processes::Processes;
 use super::{Collected, GcOptions, Homes, Kind, Mode, agents, disk, groups};
-use crate::LockError;
 use crate::doctor::is_locked;
-use crate::folders::{LOCK, journal_in};
-use crate::lock::ProjectLock;
-use crate::tree;
+use toka_prepare::LockError;
+use toka_prepare::folders::{LOCK, journal_in};
+use toka_prepare::lock::ProjectLock;
+use toka_prepare::remove_tree;
 
 /// Where a project is.
 pub(super) struct Place<'o> {
@@ -143,7 +143,7 @@ impl<'o> Place<'o> {
             Kind::OldEvents => remove_old_events(path).map(Some),
             Kind::CheckLog | Kind::OldLog => fs::remove_file(path).map(|()| None),
             Kind::RunFolder | Kind::DoorFolder | Kind::AgentFolder | Kind::Project => {
-                tree::remove(path)?;
+                remove_tree::remove(path)?;
                 if kind == Kind::AgentFolder {
                     // It stays while logs are in it.
                     let _ = path.parent().map(fs::remove_dir);

@@ -12,12 +12,12 @@ use toka_sandbox::{AgentFolders, HostFacts};
 use toka_workstream::{Agent, Plan, Set};
 
 use super::Doors;
-use crate::admission::{Admitted, Context, admit};
-use crate::confine::{Confiner, workspace_facts};
-use crate::folders::ProjectFolders;
-use crate::users::{Claim, Users};
-use crate::workplace::{self, Remains};
-use crate::{Caller, FolderError, Problem, ProblemKind, RunError};
+use toka_prepare::admission::{Admitted, Context, admit};
+use toka_prepare::confine::{Confiner, workspace_facts};
+use toka_prepare::folders::ProjectFolders;
+use toka_prepare::users::{Claim, Users};
+use toka_prepare::workplace::{self, Remains};
+use toka_prepare::{Caller, FolderError, Problem, ProblemKind, RunError};
 
 /// What the agents of a run stand on.
 #[derive(Debug, Clone)]

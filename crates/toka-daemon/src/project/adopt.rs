@@ -31,9 +31,10 @@ use super::queue::Queue;
 use super::recall::Recalled;
 use super::schedule::last_seen;
 use super::{Doors, Opened, Project};
+use crate::Declaration;
 use crate::declaration::Parsed;
-use crate::folders::{ProjectFolders, journal_in};
-use crate::{Declaration, FolderError, RunError};
+use toka_prepare::folders::{ProjectFolders, journal_in};
+use toka_prepare::{FolderError, RunError};
 
 /// How often a keeper may go while it is being attached to: all that it listens with goes with it, so the second try finds
 /// nobody there.
@@ -187,7 +188,7 @@ fn unreadable(root: &Path, why: &str) -> RunError {
 }
 
 fn read_declaration(root: &Path) -> Result<Declaration, RunError> {
-    let path = root.join(crate::folders::DECLARATION);
+    let path = root.join(toka_prepare::folders::DECLARATION);
     Declaration::read(&path).map_err(|source| RunError::Folder(FolderError { what: "read", path, source }))
 }
 

@@ -12,7 +12,7 @@ use super::Project;
 use super::admit::{AdmittedAgents, set_up};
 use super::command::CommandError;
 use super::member::{Employer, employ_all};
-use crate::workplace::Remains;
+use toka_prepare::workplace::Remains;
 
 impl Project {
     /// Puts agents that have come to their end among those that wait for their turn, with all that they need and that
@@ -55,7 +55,7 @@ impl Project {
         let (set, _, admitted) = admitted.map_err(CommandError::Refused)?;
         let admitted = set_up(admitted, Remains::OfThisRun)
             .await
-            .map_err(|error| CommandError::Refused(crate::RunError::Folder(error)))?;
+            .map_err(|error| CommandError::Refused(toka_prepare::RunError::Folder(error)))?;
         self.employ(&set, admitted);
         Ok(())
     }

@@ -20,9 +20,11 @@ use super::batch::{Batch, Then};
 use super::differences::compare;
 use super::handle::{ApplyRequest, Earnest};
 use super::open::{describe, keep};
+use crate::Declaration;
 use crate::declaration::{Parsed, Unparsed};
-use crate::workplace::Remains;
-use crate::{Declaration, RunError};
+use toka_prepare::RunError;
+use toka_prepare::problem::names;
+use toka_prepare::workplace::Remains;
 
 /// What another declaration changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +69,9 @@ impl Changes {
 /// What keeps agents from being started, where others run and go on.
 fn unchanged(error: &RunError) -> String {
     match error {
-        RunError::Refused(problems) => format!("nothing was changed\n{}", crate::problem::list(problems)),
+        RunError::Refused(problems) => {
+            format!("nothing was changed\n{}", toka_prepare::problem::list(problems))
+        }
         other => other.to_string(),
     }
 }
@@ -84,7 +88,7 @@ pub enum ApplyError {
     /// With `--only`: agents that were not named are declared otherwise now, or no more.
     #[error(
         "--only leaves all other agents as they are, and these are declared otherwise now: {}",
-        list(agents)
+        names(agents)
     )]
     Others {
         /// The agents.
@@ -119,10 +123,6 @@ fn whole(declaration: &Declaration) -> Result<Set, ApplyError> {
     let mut all = all.parse().map_err(ApplyError::Unparsed)?.set;
     all.agents.retain(|agent| meant.agent(&agent.name).is_some());
     Ok(all)
-}
-
-fn list(agents: &[AgentName]) -> String {
-    agents.iter().map(AgentName::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// A declaration that can be applied.

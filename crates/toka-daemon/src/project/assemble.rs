@@ -25,8 +25,8 @@ use super::schedule::Clock;
 use super::{Doors, Opened, Parting, Project};
 use crate::Declaration;
 use crate::journal::Journal;
-use crate::lock::ProjectLock;
-use crate::sweeper::Sweeper;
+use toka_prepare::lock::ProjectLock;
+use toka_prepare::sweeper::Sweeper;
 
 /// What a project is made of that differs from one to the next. What it says, [`Project`] says.
 pub(super) struct Parts {

@@ -13,7 +13,7 @@ use toka_core::{
 
 use super::batch::{Batch, Then};
 use super::{Parting, Project};
-use crate::RunError;
+use toka_prepare::RunError;
 
 /// Why a command was not carried out at all.
 #[derive(Debug, Error)]

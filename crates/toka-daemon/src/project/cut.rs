@@ -10,7 +10,7 @@ use super::batch::{Batch, Then};
 use super::command::CommandError;
 use super::member::lack;
 use super::{Parting, Project};
-use crate::RunError;
+use toka_prepare::RunError;
 
 /// Who asks for what a daemon does because of the one before.
 pub(super) const RECOVERY: &str = "recovery";

@@ -13,8 +13,9 @@ use tracing::Instrument as _;
 use super::handle::Order;
 use super::member::Member;
 use super::{Parting, Project};
-use crate::trust::TrustStore;
-use crate::{RunSummary, secrets};
+use crate::RunSummary;
+use toka_prepare::secrets;
+use toka_prepare::trust::TrustStore;
 
 /// How long the keeper may take to end once every agent has.
 const KEEPER_END: Duration = Duration::from_secs(5);

@@ -14,8 +14,8 @@ use toka_runtime::{Command, Execution};
 use tokio::sync::oneshot;
 
 use super::Project;
-use crate::RunError;
 use crate::journal::Journal;
+use toka_prepare::RunError;
 
 /// What to run, and for whom.
 #[derive(Debug)]

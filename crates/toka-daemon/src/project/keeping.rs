@@ -13,9 +13,9 @@ use tokio::sync::mpsc;
 use super::Project;
 use super::admit::Ground;
 use super::open::run_folder;
-use crate::folders::ProjectFolders;
 use crate::journal::Journal;
-use crate::lock::ProjectLock;
+use toka_prepare::folders::ProjectFolders;
+use toka_prepare::lock::ProjectLock;
 
 /// Under which name the keeper holds the project's lock.
 const LOCK: &str = "lock";
@@ -99,5 +99,5 @@ impl Project {
 
 /// Name of the control group that the agents of a project lie in, the same for each of its runs.
 pub(super) fn cgroup_name(folders: &ProjectFolders) -> String {
-    crate::folders::group_name(&folders.root())
+    toka_prepare::folders::group_name(&folders.root())
 }

@@ -19,13 +19,13 @@ use tokio::sync::mpsc;
 use super::admit::Examined;
 use super::keeping::{cgroup_name, entrust, entrusted};
 use super::recall::Recalled;
-use crate::admission::Admitted;
-use crate::environment::Caller;
-use crate::folders::{ProjectFolders, journal_in};
-use crate::lock::ProjectLock;
-use crate::problem::{Problem, ProblemKind};
-use crate::workplace::{self, Remains};
-use crate::{RunError, secrets};
+use toka_prepare::admission::Admitted;
+use toka_prepare::environment::Caller;
+use toka_prepare::folders::{ProjectFolders, journal_in};
+use toka_prepare::lock::ProjectLock;
+use toka_prepare::problem::{Problem, ProblemKind, names};
+use toka_prepare::workplace::{self, Remains};
+use toka_prepare::{RunError, secrets};
 
 /// A run that is taken over, as far as it is not in files.
 pub(super) struct Legacy {
@@ -165,7 +165,7 @@ pub(super) async fn clear_left_behind(folders: &ProjectFolders) -> Result<Option
     kill_groups(cgroup_name(folders)).await;
     Ok(Some(format!(
         "an earlier run was killed with its keeper; what was left of {} is ended",
-        list(&agents)
+        names(&agents)
     )))
 }
 
@@ -176,12 +176,6 @@ pub(super) fn agents_in(cgroups: &Cgroups) -> Vec<AgentName> {
     let named =
         named.filter_map(|(project, agent)| Some((Name::new(&project).ok()?, Name::new(&agent).ok()?)));
     named.filter(|(project, agent)| has_processes(project, agent)).map(|(_, agent)| agent).collect()
-}
-
-/// Names in a sentence.
-pub(crate) fn list(agents: &[AgentName]) -> String {
-    let names: Vec<&str> = agents.iter().map(AgentName::as_str).collect();
-    names.join(", ")
 }
 
 /// The projects whose last run was to go on without whoever began it, and has not ended.

@@ -17,23 +17,23 @@ use toka_workstream::{Agent, Channel, Hook, Plan, Set};
 
 use super::admit::AdmittedAgents;
 use super::facts::expected;
-use crate::Problem;
-use crate::admission::Admitted;
 use crate::exam::{Exam, Examiner, Proctor, Question};
-use crate::folders::ProjectFolders;
 use crate::journal::Journal;
-use crate::objectives::{Check, are_ignored, checks};
-use crate::secrets::FoundSecret;
-use crate::sweeper::Private;
-use crate::task_list;
-use crate::workplace::Grounds;
+use toka_prepare::Problem;
+use toka_prepare::admission::Admitted;
+use toka_prepare::folders::ProjectFolders;
+use toka_prepare::objectives::{Check, are_ignored, checks};
+use toka_prepare::secrets::FoundSecret;
+use toka_prepare::sweeper::Private;
+use toka_prepare::task_list;
+use toka_prepare::workplace::WorkingDirs;
 
 /// One agent.
 pub(crate) struct Member {
     pub(crate) id: ProcessId,
     pub(crate) handle: AgentHandle,
     pub(crate) private: Private,
-    pub(crate) grounds: Grounds,
+    pub(crate) grounds: WorkingDirs,
     pub(crate) secrets: Arc<[FoundSecret]>,
     /// What its health is measured by.
     pub(crate) expected: Arc<Expected>,
@@ -125,7 +125,7 @@ impl Employer<'_> {
         for message in not_in_force(agent).into_iter().chain(admitted.warnings.clone()) {
             drop(self.journal.record(Some(agent.name.clone()), EventKind::Warning { message }));
         }
-        let (private, grounds) = (Private::of(&admitted.folders), Grounds::of(&admitted.folders));
+        let (private, grounds) = (Private::of(&admitted.folders), WorkingDirs::of(&admitted.folders));
         let working_dir = admitted.folders.working_dir.clone();
         let environment_files = admitted.environment_files;
         let admitted_secrets = admitted.secrets.clone().into();
@@ -150,7 +150,7 @@ impl Employer<'_> {
         life: Adopted,
     ) -> Member {
         let id = id.unwrap_or_else(|| self.ids.next());
-        let (private, grounds) = (Private::of(&folders), Grounds::of(&folders));
+        let (private, grounds) = (Private::of(&folders), WorkingDirs::of(&folders));
         let log = LogPlace::of_run(self.folders.log(&agent.name), self.run, agent.logs, self.log_retention);
         let profile = profile(agent, folders, id, log, self.plan);
         // What it said when its life began is not known; from now on another content is a change.

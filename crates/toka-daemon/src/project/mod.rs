@@ -49,8 +49,8 @@ use tracing::Span;
 
 use crate::Declaration;
 use crate::journal::Journal;
-use crate::lock::ProjectLock;
-use crate::sweeper::Sweeper;
+use toka_prepare::lock::ProjectLock;
+use toka_prepare::sweeper::Sweeper;
 
 pub use adopt::AdoptOptions;
 pub use apply::{ApplyError, Changes};
@@ -59,7 +59,6 @@ pub(crate) use exec::{Begun, ExecError, ExecRequest, exit_of};
 pub(crate) use facts::KEEPER_ANSWER;
 pub use facts::{Facts, Figures};
 pub use handle::{Earnest, Gone, Overview, ProjectHandle};
-pub(crate) use legacy::list;
 pub use legacy::unfinished;
 pub use open::Opened;
 pub use unattended::{being_ended, end_unattended};

@@ -27,12 +27,13 @@ use super::member::{Employer, Ids, employ_all};
 use super::queue::Queue;
 use super::schedule;
 use super::{Doors, Project};
+use crate::RunOptions;
 use crate::control::is_awaited;
-use crate::folders::ProjectFolders;
 use crate::journal::{Journal, Stamp};
-use crate::lock::{LockError, ProjectLock};
-use crate::workplace::Remains;
-use crate::{FolderError, RunError, RunOptions, identity, room, workplace};
+use toka_prepare::folders::ProjectFolders;
+use toka_prepare::lock::{LockError, ProjectLock};
+use toka_prepare::workplace::Remains;
+use toka_prepare::{FolderError, RunError, disk_space, identity, workplace};
 
 /// A project that is about to run, and how others reach it.
 pub struct Opened {
@@ -85,7 +86,7 @@ impl Project {
         let folders = &ground.folders;
         let last_seen = schedule::last_seen(&folders.journal(), &set.agents);
         let journal = Arc::new(open_journal(folders, run, listener.into_iter().chain([seen]).collect())?);
-        room::find(&folders.root(), &folders.run_dir, admitted.len()).map_err(RunError::Folder)?;
+        disk_space::find(&folders.root(), &folders.run_dir, admitted.len()).map_err(RunError::Folder)?;
         keep(&declaration, folders, &set.agents)?;
         let options = keeper_options(&ground, doors.short(), lifetime);
         let started = lock.shared_with_child(Keeper::start(&options)).await;

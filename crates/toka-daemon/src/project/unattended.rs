@@ -15,10 +15,10 @@ use super::legacy::{agents_in, is_unfinished};
 use super::open::remove_run_folder;
 use super::recall::Recalled;
 use crate::control::is_awaited;
-use crate::folders::{LOCK, group_name, journal_in};
 use crate::journal::{Journal, Stamp};
-use crate::lock::{self, ProjectLock};
-use crate::{FolderError, RunError};
+use toka_prepare::folders::{LOCK, group_name, journal_in};
+use toka_prepare::lock::{self, ProjectLock};
+use toka_prepare::{FolderError, RunError};
 
 /// Ends the open run of a project that nobody drives; whether there was one. `by` says who asks, for the record.
 ///

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use toka_core::capability::Policy;
 use toka_core::{Coverage, Layer, LayerReport, SandboxMode};
-use toka_daemon::confine::{Confined, Confiner, Demands};
-use toka_daemon::folders::ProjectFolders;
 use toka_files::{Limits, Shared, shared_files};
+use toka_prepare::confine::{Confined, Confiner, Demands};
+use toka_prepare::folders::ProjectFolders;
 use toka_sandbox::{CompileError, HostFacts, Right, Rule, SandboxPlan};
 use toka_workstream::{Agent, Plan};
 

@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::View;
 use super::facts::AgentFacts;
-use toka_daemon::Problem;
-use toka_daemon::confine::ProgramFile;
+use toka_prepare::Problem;
+use toka_prepare::confine::ProgramFile;
 use toka_workstream::describe::life;
 
 /// `{waves, agents: […], dropped, run: {exit_code, obstacles}}`.

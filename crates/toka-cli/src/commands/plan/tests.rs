@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use toka_core::{Name, Origin};
-use toka_daemon::ProblemKind;
-use toka_daemon::users::Users;
+use toka_prepare::ProblemKind;
+use toka_prepare::users::Users;
 use toka_sandbox::plan::{SystemPaths, WorkspaceFacts};
 use toka_workstream::LoadOptions;
 

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use toka_core::{Coverage, ExitCode, Origin, SandboxMode};
-use toka_daemon::Problem;
-use toka_daemon::confine::ProgramFile;
+use toka_prepare::Problem;
+use toka_prepare::confine::ProgramFile;
 use toka_workstream::describe::{command_text, life, quoted};
 use toka_workstream::plan::{Gate, Node};
 use toka_workstream::{Agent, AgentKind, Need, ProcessCommand, Replica};

@@ -1,7 +1,7 @@
 //! What `toka run` would do with the plan as it is: start it, or refuse before anything has started.
 
 use toka_core::ExitCode;
-use toka_daemon::Problem;
+use toka_prepare::Problem;
 
 /// What a run would do.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,7 +21,7 @@ const CHUNK: usize = 64;
 ///
 /// # Errors
 /// When it is no folder, a link among them, or something in it cannot be removed; a mount in it is not entered, and is such.
-pub(crate) fn empty(folder: &Path) -> io::Result<()> {
+pub fn empty(folder: &Path) -> io::Result<()> {
     Descent::begin(folder)?.empty()?;
     Ok(())
 }
@@ -30,7 +30,7 @@ pub(crate) fn empty(folder: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// When something cannot be removed, or nothing is there.
-pub(crate) fn remove(path: &Path) -> io::Result<()> {
+pub fn remove(path: &Path) -> io::Result<()> {
     if path.symlink_metadata()?.is_dir() {
         empty(path)?;
         return std::fs::remove_dir(path);
@@ -208,7 +208,7 @@ mod tests {
     /// Runs one test of this file again, in a process of its own that gets `tree`; what that does is up to the test.
     fn alone(test: &str, tree: &Path) {
         let mut child = Command::new(std::env::current_exe().expect("a program"));
-        child.args(["--exact", &format!("tree::tests::{test}"), "--nocapture"]).env(TREE, tree);
+        child.args(["--exact", &format!("remove_tree::tests::{test}"), "--nocapture"]).env(TREE, tree);
         let said = child.arg0("toka-test-tree").output().expect("it starts");
         assert!(said.status.success(), "{said:?}");
     }

@@ -36,7 +36,7 @@ const OF_RUN: Wanted = Wanted { files: 2, blocks: 0, once: 1 };
 ///
 /// # Errors
 /// When a disk is full.
-pub(crate) fn find(state: &Path, run: &Path, agents: usize) -> Result<(), FolderError> {
+pub fn find(state: &Path, run: &Path, agents: usize) -> Result<(), FolderError> {
     if is_same_disk(state, run) {
         let both = Wanted {
             files: OF_STATE.files + OF_RUN.files,
@@ -53,7 +53,7 @@ pub(crate) fn find(state: &Path, run: &Path, agents: usize) -> Result<(), Folder
 ///
 /// # Errors
 /// When there is no room.
-pub(crate) fn look(folder: &Path) -> Result<Option<u64>, FolderError> {
+pub fn look(folder: &Path) -> Result<Option<u64>, FolderError> {
     find_in(folder, OF_STATE, 1)?;
     // As df(1) counts: the reserve of root is not for agents.
     let disk = statvfs(folder).ok().filter(|disk| disk.blocks() > 0);

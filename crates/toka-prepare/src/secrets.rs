@@ -21,7 +21,7 @@ const MAX_SECRET: u64 = 1024 * 1024;
 
 /// Where the value of a secret is found, as it was decided when the agent was admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Source {
+pub enum Source {
     /// A file.
     File(DeclaredFile),
     /// A variable of whoever declared the agent.
@@ -30,7 +30,7 @@ pub(crate) enum Source {
 
 impl Source {
     /// Where the secret is found.
-    pub(crate) fn of(secret: &Secret, ground: &Ground<'_>) -> Self {
+    pub fn of(secret: &Secret, ground: &Ground<'_>) -> Self {
         match &secret.source {
             SecretSource::Env(name) => Self::Variable(name.clone()),
             SecretSource::File(path) => Self::File(DeclaredFile::find(path, ground)),
@@ -38,7 +38,7 @@ impl Source {
     }
 
     /// What a person must have granted for it. A secret of the workspace is the project's own.
-    pub(crate) fn demands(&self) -> Option<Capability> {
+    pub fn demands(&self) -> Option<Capability> {
         match self {
             Self::Variable(name) => Some(Capability::SecretVariable(name.clone())),
             Self::File(DeclaredFile::Outside(path)) => {
@@ -51,16 +51,16 @@ impl Source {
 
 /// A secret that an agent was admitted with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FoundSecret {
+pub struct FoundSecret {
     /// Its file name.
-    pub(crate) name: String,
+    pub name: String,
     /// Where its value is found.
-    pub(crate) source: Source,
+    pub source: Source,
 }
 
 /// Why a secret cannot be had.
 #[derive(Debug, Error)]
-pub(crate) enum SecretError {
+pub enum SecretError {
     /// Its file cannot be read.
     #[error("the secret {name:?} cannot be read from {}: {why}", path.display())]
     File {
@@ -91,7 +91,7 @@ pub(crate) enum SecretError {
 ///
 /// # Errors
 /// When its source is not there, or holds too much.
-pub(crate) fn read(secret: &FoundSecret, caller: &Caller, workspace: &Path) -> Result<Vec<u8>, SecretError> {
+pub fn read(secret: &FoundSecret, caller: &Caller, workspace: &Path) -> Result<Vec<u8>, SecretError> {
     let name = || secret.name.clone();
     let value = match &secret.source {
         Source::Variable(variable) => caller
@@ -113,7 +113,7 @@ pub(crate) fn read(secret: &FoundSecret, caller: &Caller, workspace: &Path) -> R
 ///
 /// # Errors
 /// When one cannot be had or written.
-pub(crate) fn write(
+pub fn write(
     secrets: &[FoundSecret],
     folder: &Path,
     caller: &Caller,

@@ -11,15 +11,16 @@ use crate::workplace::empty;
 
 /// Folders that must not keep anything of an agent that has ended.
 #[derive(Debug, Clone)]
-pub(crate) struct Private {
+pub struct Private {
     /// Its secrets.
-    pub(crate) credentials: PathBuf,
+    pub credentials: PathBuf,
     /// Its temporary files.
-    pub(crate) tmp: PathBuf,
+    pub tmp: PathBuf,
 }
 
 impl Private {
-    pub(crate) fn of(folders: &AgentFolders) -> Self {
+    /// Those of an agent.
+    pub fn of(folders: &AgentFolders) -> Self {
         Self { credentials: folders.credentials.clone(), tmp: folders.tmp.clone() }
     }
 
@@ -44,20 +45,20 @@ enum Job {
 
 /// The thread, while there is something to remove.
 #[derive(Debug, Default)]
-pub(crate) struct Sweeper {
+pub struct Sweeper {
     at_work: Option<(mpsc::UnboundedSender<Job>, JoinHandle<()>)>,
 }
 
 impl Sweeper {
     /// Empties the folders soon.
-    pub(crate) fn sweep(&mut self, folders: Private) {
+    pub fn sweep(&mut self, folders: Private) {
         let (queue, _) = self.at_work.get_or_insert_with(start);
         // It takes until its queue is closed.
         let _ = queue.send(Job::Clear(folders));
     }
 
     /// Becomes ready when everything is removed that was to be so far; `None` when nothing was.
-    pub(crate) fn done(&self) -> Option<oneshot::Receiver<()>> {
+    pub fn done(&self) -> Option<oneshot::Receiver<()>> {
         let (queue, _) = self.at_work.as_ref()?;
         let (told, done) = oneshot::channel();
         queue.send(Job::Tell(told)).ok()?;
@@ -65,7 +66,7 @@ impl Sweeper {
     }
 
     /// Waits until everything is done.
-    pub(crate) async fn finish(&mut self) {
+    pub async fn finish(&mut self) {
         if let Some((queue, thread)) = self.at_work.take() {
             drop(queue);
             // A panic of it has been told.

@@ -1,5 +1,5 @@
 //! The checks of an agent's objectives: which there are, how long each may take, and what is executed for one. Nothing
-//! is run here; [`crate::exam`] does that.
+//! is run here: the project that the agent is of does that.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -15,20 +15,20 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// An objective that can be checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Check {
+pub struct Check {
     /// The objective's place in the agent's list, from 0.
-    pub(crate) index: usize,
+    pub index: usize,
     /// The objective's description.
-    pub(crate) description: String,
+    pub description: String,
     /// What says whether it is met, by its exit status.
-    pub(crate) command: ProcessCommand,
+    pub command: ProcessCommand,
     /// How long it may take.
-    pub(crate) timeout: Duration,
+    pub timeout: Duration,
 }
 
 /// The checks that are run when the agent has ended well, in the order of the file. A service has none: its end tells
 /// nothing, and while it lives its sandbox belongs to its own processes.
-pub(crate) fn checks(agent: &Agent) -> Vec<Check> {
+pub fn checks(agent: &Agent) -> Vec<Check> {
     let timeout = timeout(agent);
     let declared = agent.objectives.iter().enumerate().filter(|_| agent.kind == AgentKind::Task);
     let check = |(index, objective): (usize, &toka_workstream::Objective)| {
@@ -39,7 +39,7 @@ pub(crate) fn checks(agent: &Agent) -> Vec<Check> {
 }
 
 /// Whether the agent declares checks that are never run.
-pub(crate) fn are_ignored(agent: &Agent) -> bool {
+pub fn are_ignored(agent: &Agent) -> bool {
     agent.kind == AgentKind::Service && agent.objectives.iter().any(|objective| objective.check.is_some())
 }
 
@@ -53,7 +53,7 @@ fn timeout(agent: &Agent) -> Duration {
 ///
 /// # Errors
 /// When there is no such program.
-pub(crate) fn resolve(
+pub fn resolve(
     command: &ProcessCommand,
     working_dir: &Path,
     env: &[(OsString, OsString)],

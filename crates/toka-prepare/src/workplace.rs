@@ -10,7 +10,7 @@ use thiserror::Error;
 use toka_sandbox::AgentFolders;
 use toka_sandbox::plan::RunAs;
 
-use crate::{passwd, sections, tree};
+use crate::{passwd, remove_tree, sections};
 
 /// A folder that could not be made or emptied.
 #[derive(Debug, Error)]
@@ -29,7 +29,7 @@ pub struct FolderError {
 ///
 /// # Errors
 /// When it cannot be made, or something else is in its place.
-pub(crate) fn make_private(path: &Path) -> Result<(), FolderError> {
+pub fn make_private(path: &Path) -> Result<(), FolderError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| FolderError {
         what: "make",
         path: path.to_owned(),
@@ -60,7 +60,7 @@ pub fn must_be_own(path: &Path) -> Result<(), FolderError> {
 
 /// What stays in the folders of an agent that is about to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Remains {
+pub enum Remains {
     /// Its home: a new run begins.
     Nothing,
     /// What it left in this run.
@@ -72,7 +72,7 @@ pub(crate) enum Remains {
 ///
 /// # Errors
 /// When a folder cannot be made or emptied.
-pub(crate) fn set_up(folders: &AgentFolders, remains: Remains) -> Result<(), FolderError> {
+pub fn set_up(folders: &AgentFolders, remains: Remains) -> Result<(), FolderError> {
     for folder in [&folders.home, &folders.tmp, &folders.artifacts, &folders.inputs_dir, &folders.credentials]
     {
         make_private(folder)?;
@@ -98,7 +98,7 @@ pub(crate) fn set_up(folders: &AgentFolders, remains: Remains) -> Result<(), Fol
 ///
 /// # Errors
 /// When it cannot be written.
-pub(crate) fn tell(folders: &AgentFolders, sections: &str, passwd: Option<&str>) -> Result<(), FolderError> {
+pub fn tell(folders: &AgentFolders, sections: &str, passwd: Option<&str>) -> Result<(), FolderError> {
     put(&folders.door.join(sections::FILE), sections)?;
     passwd.map_or(Ok(()), |text| put(&folders.door.join(passwd::FILE), text))
 }
@@ -115,16 +115,16 @@ fn put(path: &Path, text: &str) -> Result<(), FolderError> {
 
 /// The folders that an agent works in and that are not Toka's: they may go while others run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Grounds {
+pub struct WorkingDirs {
     /// The workspace.
-    pub(crate) workspace: PathBuf,
+    pub workspace: PathBuf,
     /// Where its process begins.
-    pub(crate) working_dir: PathBuf,
+    pub working_dir: PathBuf,
 }
 
-impl Grounds {
+impl WorkingDirs {
     /// Those of an agent.
-    pub(crate) fn of(folders: &AgentFolders) -> Self {
+    pub fn of(folders: &AgentFolders) -> Self {
         Self { workspace: folders.workspace.clone(), working_dir: folders.working_dir.clone() }
     }
 
@@ -132,7 +132,7 @@ impl Grounds {
     ///
     /// # Errors
     /// With the folder that is not, in one sentence: an agent would begin in an empty one, or with an error about mounts.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), String> {
         // The working folder may be one that another agent was to make.
         let gone = [
             ("the workspace", &self.workspace, "is gone since the run began"),
@@ -162,7 +162,7 @@ impl Grounds {
 ///
 /// # Errors
 /// When a folder cannot be given away.
-pub(crate) fn give(folders: &AgentFolders, user: Option<&RunAs>) -> Result<(), FolderError> {
+pub fn give(folders: &AgentFolders, user: Option<&RunAs>) -> Result<(), FolderError> {
     let own = || (geteuid().as_raw(), getegid().as_raw());
     let owner = user.map_or_else(own, |user| (user.uid, user.gid));
     let failed = |path: &Path| {
@@ -206,8 +206,12 @@ fn chown_all(path: &Path, former: (u32, u32), owner: (u32, u32)) -> io::Result<(
 ///
 /// # Errors
 /// When something cannot be removed.
-pub(crate) fn empty(folder: &Path) -> Result<(), FolderError> {
-    tree::empty(folder).map_err(|source| FolderError { what: "empty", path: folder.to_owned(), source })
+pub fn empty(folder: &Path) -> Result<(), FolderError> {
+    remove_tree::empty(folder).map_err(|source| FolderError {
+        what: "empty",
+        path: folder.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -251,7 +255,7 @@ mod tests {
         let root = tempfile::tempdir().expect("a folder");
         let (workspace, working_dir) = (root.path().join("w"), root.path().join("w/deep"));
         make_private(&working_dir).expect("a folder");
-        let grounds = Grounds { workspace: workspace.clone(), working_dir: working_dir.clone() };
+        let grounds = WorkingDirs { workspace: workspace.clone(), working_dir: working_dir.clone() };
         assert_eq!(grounds.check(), Ok(()));
         std::fs::remove_dir(&working_dir).expect("ours");
         std::fs::write(&working_dir, "").expect("room");

@@ -114,7 +114,7 @@ pub enum RunError {
     #[error(
         "a run of {project} in the background was killed, and of it still run: {agents}\n  help: `toka serve --detach` goes on \
          with them, and `toka down --project {project}` stops them then",
-        agents = crate::project::list(agents)
+        agents = names(agents)
     )]
     LeftBehind {
         /// The project.
@@ -169,7 +169,14 @@ impl RunError {
     }
 }
 
-pub(crate) fn list(problems: &[Problem]) -> String {
+/// Names in a sentence.
+pub fn names(agents: &[AgentName]) -> String {
+    let names: Vec<&str> = agents.iter().map(AgentName::as_str).collect();
+    names.join(", ")
+}
+
+/// Problems for people, one after the other.
+pub fn list(problems: &[Problem]) -> String {
     let mut text = String::new();
     for problem in problems {
         let separator = if text.is_empty() { "" } else { "\n" };

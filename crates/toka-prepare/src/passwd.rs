@@ -12,11 +12,11 @@ const HOME: usize = 5;
 /// Whose home it is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Owner<'a> {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+    pub uid: u32,
+    pub gid: u32,
     /// What a user is called that the database does not know.
-    pub(crate) name: &'a str,
-    pub(crate) home: &'a Path,
+    pub name: &'a str,
+    pub home: &'a Path,
 }
 
 /// The database `text` with the owner's home; `None` where the home cannot stand in it.

@@ -7,11 +7,11 @@ use serde_json::{Map, Value, json};
 use toka_workstream::{Agent, Objective, Task};
 
 /// The file's name, in the folder of the agent's sockets.
-pub(crate) const FILE: &str = "sections.json";
+pub const FILE: &str = "sections.json";
 
 /// The file's contents: one JSON object. The sections that Toka does not know are in it verbatim, under `sections`, so
 /// that none of them can take the place of one that it knows.
-pub(crate) fn sections(agent: &Agent) -> Value {
+pub fn sections(agent: &Agent) -> Value {
     json!({
         "metadata": metadata(agent),
         "spec": {

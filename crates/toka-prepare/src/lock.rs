@@ -85,7 +85,7 @@ fn holder(holder: &Option<Holder>) -> String {
 
 /// The lock, held until dropped.
 #[derive(Debug)]
-pub(crate) struct ProjectLock {
+pub struct ProjectLock {
     file: File,
 }
 
@@ -94,7 +94,7 @@ impl ProjectLock {
     ///
     /// # Errors
     /// When somebody else holds it, or the file cannot be used.
-    pub(crate) fn take(path: &Path, run: RunId) -> Result<Self, LockError> {
+    pub fn take(path: &Path, run: RunId) -> Result<Self, LockError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -111,7 +111,7 @@ impl ProjectLock {
     ///
     /// # Errors
     /// When it is not the lock any more, or that of another state folder.
-    pub(crate) fn handed_over(fd: OwnedFd, path: &Path, run: RunId) -> Result<Self, LockError> {
+    pub fn handed_over(fd: OwnedFd, path: &Path, run: RunId) -> Result<Self, LockError> {
         let file = File::from(fd);
         let of = |metadata: Metadata| (metadata.dev(), metadata.ino());
         let theirs = file.metadata().map_err(failed(path))?;
@@ -143,13 +143,13 @@ impl ProjectLock {
     ///
     /// # Errors
     /// When there is no descriptor left.
-    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
         Ok(self.file.try_clone()?.into())
     }
 
     /// Runs `start`, during which a child that is executed inherits the lock: the keeper, which may outlive us to stop
     /// the agents, keeps the next run out until it is done. Agents get no descriptors.
-    pub(crate) async fn shared_with_child<T>(&self, start: impl Future<Output = T>) -> T {
+    pub async fn shared_with_child<T>(&self, start: impl Future<Output = T>) -> T {
         self.on_exec(FdFlag::empty());
         let outcome = start.await;
         self.on_exec(FdFlag::FD_CLOEXEC);
@@ -187,7 +187,7 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> LockError {
 }
 
 /// Who took the lock at `path` and was killed, while the keeper still has it.
-pub(crate) fn kept(path: &Path) -> Option<Holder> {
+pub fn kept(path: &Path) -> Option<Holder> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).ok()?;
     let mut answer = whole(libc::F_WRLCK);
     fcntl(&file, FcntlArg::F_OFD_GETLK(&mut answer)).ok()?;

@@ -8,7 +8,7 @@ use toka_files::{Directory, ReadError, read_real};
 
 /// A file that a declaration names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum DeclaredFile {
+pub enum DeclaredFile {
     /// It lies in the workspace, at this path below it. No link is followed on the way: agents can make some.
     InWorkspace(PathBuf),
     /// It lies elsewhere, at this path without links: a person must have granted that.
@@ -17,7 +17,7 @@ pub(crate) enum DeclaredFile {
 
 impl DeclaredFile {
     /// The file that `declared` means.
-    pub(crate) fn find(declared: &str, ground: &Ground<'_>) -> Self {
+    pub fn find(declared: &str, ground: &Ground<'_>) -> Self {
         let path = ground.locate(declared);
         match path.strip_prefix(ground.workspace) {
             // The user's keys are not the project's, even where the home is the workspace.
@@ -30,7 +30,7 @@ impl DeclaredFile {
     ///
     /// # Errors
     /// When it is not there, is no regular file, is longer than `limit` bytes, or a link is on the way.
-    pub(crate) fn read(&self, workspace: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+    pub fn read(&self, workspace: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
         match self {
             Self::InWorkspace(below) => Directory::open(workspace)?.read(below, limit),
             Self::Outside(path) => read_real(path, limit),
@@ -38,7 +38,7 @@ impl DeclaredFile {
     }
 
     /// Its absolute path.
-    pub(crate) fn path(&self, workspace: &Path) -> PathBuf {
+    pub fn path(&self, workspace: &Path) -> PathBuf {
         match self {
             Self::InWorkspace(below) => workspace.join(below),
             Self::Outside(path) => path.clone(),

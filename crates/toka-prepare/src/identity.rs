@@ -52,7 +52,7 @@ pub fn owner(state_dir: &Path, project: &ProjectName) -> Option<PathBuf> {
 ///
 /// # Errors
 /// When it is another's, or cannot be written.
-pub(crate) fn claim(folders: &ProjectFolders) -> Result<(), RunError> {
+pub fn claim(folders: &ProjectFolders) -> Result<(), RunError> {
     let path = folders.root().join(OWNER);
     let failed = |source| RunError::Folder(crate::FolderError { what: "write", path: path.clone(), source });
     match owner(&folders.state_dir, &folders.project) {

@@ -114,7 +114,8 @@ impl ProjectFolders {
         names.into_iter().map(|name| (name.clone(), self.artifacts(name))).collect()
     }
 
-    pub(crate) fn working_dir(&self, agent: &Agent) -> PathBuf {
+    /// Where an agent's process begins, as it is declared: it need not be there, and may be a link.
+    pub fn working_dir(&self, agent: &Agent) -> PathBuf {
         let declared = agent.process.as_ref().map_or(".", |process| process.working_dir.value.as_str());
         // Collected anew, so that `.` leaves no trace in what people read.
         self.workspace.join(Path::new(declared)).components().collect()
@@ -136,16 +137,16 @@ pub fn group_name(root: &Path) -> String {
 }
 
 /// The first part of such names.
-pub(crate) fn group_prefix() -> String {
+pub fn group_prefix() -> String {
     let prefix = std::env::var(GROUP_VARIABLE).ok().and_then(|name| Name::new(&name).ok());
     prefix.map_or_else(|| "toka".to_owned(), |name| name.to_string())
 }
 
 /// Hexadecimal digits of the last part.
-pub(crate) const GROUP_HASH: usize = 8;
+pub const GROUP_HASH: usize = 8;
 
 /// The file name of the lock.
-pub(crate) const LOCK: &str = "lock";
+pub const LOCK: &str = "lock";
 /// The file name of what a project was declared to be.
 pub const DECLARATION: &str = "declaration.json";
 /// The output of an agent of the project whose root is `root`; its index lies beside it.

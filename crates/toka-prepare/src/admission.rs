@@ -42,41 +42,45 @@ const MAX_PASSWD: u64 = 256 * 1024;
 
 /// What admission needs to know besides the agent.
 #[derive(Clone, Copy)]
-pub(crate) struct Context<'a> {
-    pub(crate) plan: &'a Plan,
-    pub(crate) policy: &'a Policy,
-    pub(crate) caller: &'a Caller,
-    pub(crate) project: &'a ProjectFolders,
-    pub(crate) confiner: Confiner<'a>,
-    pub(crate) run: RunId,
+pub struct Context<'a> {
+    /// Who is in the run, and in which order.
+    pub plan: &'a Plan,
+    /// What a person granted.
+    pub policy: &'a Policy,
+    /// Who declared it.
+    pub caller: &'a Caller,
+    /// Where the project's folders are.
+    pub project: &'a ProjectFolders,
+    /// Compiles its walls.
+    pub confiner: Confiner<'a>,
+    /// Which run.
+    pub run: RunId,
 }
 
 /// An agent that can be started.
 #[derive(Debug, Clone)]
-pub(crate) struct Admitted {
-    pub(crate) folders: AgentFolders,
-    pub(crate) command: Command,
+pub struct Admitted {
+    /// Its folders.
+    pub folders: AgentFolders,
+    /// What the keeper is to execute, and behind which walls.
+    pub command: Command,
     /// Its secrets, where they were found.
-    pub(crate) secrets: Vec<FoundSecret>,
+    pub secrets: Vec<FoundSecret>,
     /// What is to be said of it when it is started.
-    pub(crate) warnings: Vec<String>,
+    pub warnings: Vec<String>,
     /// The user database that it sees; `None` for the host's.
-    pub(crate) passwd: Option<String>,
+    pub passwd: Option<String>,
     /// What it may know of its declaration, as [`crate::sections`] puts it.
-    pub(crate) sections: String,
+    pub sections: String,
     /// What its environment files say, as a hash; `None` when it names none.
-    pub(crate) environment_files: Option<u64>,
+    pub environment_files: Option<u64>,
 }
 
 /// Admits an agent whose folders are `folders`, or tells every problem.
 ///
 /// # Errors
 /// With at least one problem.
-pub(crate) fn admit(
-    agent: &Agent,
-    folders: AgentFolders,
-    context: Context<'_>,
-) -> Result<Admitted, Vec<Problem>> {
+pub fn admit(agent: &Agent, folders: AgentFolders, context: Context<'_>) -> Result<Admitted, Vec<Problem>> {
     let mut admission = Admission { agent, context, problems: Vec::new() };
     let admitted = admission.examine(folders);
     match admitted {

@@ -20,7 +20,7 @@ use toka_workstream::{Process, Tty, User};
 use crate::confine::user_home;
 
 /// The variables of the caller that every agent gets, whoever it runs as.
-pub(crate) const BASE: [&str; 4] = ["PATH", "LANG", "TERM", "TZ"];
+pub const BASE: [&str; 4] = ["PATH", "LANG", "TERM", "TZ"];
 /// PATH when the caller has none (execvp(3) would search such folders too).
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -50,7 +50,7 @@ impl Caller {
 
 /// What an agent's environment is made of besides its declaration.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Surroundings<'a> {
+pub struct Surroundings<'a> {
     /// Who runs Toka.
     pub caller: &'a Caller,
     /// The agent's folders.
@@ -70,7 +70,7 @@ pub(crate) struct Surroundings<'a> {
 }
 
 /// Puts the environment together; `files` are the variables of `environment_file`, in order.
-pub(crate) fn assemble(
+pub fn assemble(
     process: Option<&Process>,
     files: &[(String, String)],
     surroundings: Surroundings<'_>,

@@ -132,7 +132,7 @@ impl ProgramFile {
     ///
     /// # Errors
     /// When there is no such program, and nothing before the agent may make it.
-    pub(crate) fn find(
+    pub fn find(
         word: &str,
         agent: &Agent,
         path: &OsStr,
@@ -216,7 +216,7 @@ impl Demands {
 }
 
 /// Where the paths of a project's declarations begin.
-pub(crate) fn ground(folders: &ProjectFolders) -> Ground<'_> {
+pub fn ground(folders: &ProjectFolders) -> Ground<'_> {
     Ground { workspace: &folders.workspace, user_home: &folders.user_home, resolve: &follow_links }
 }
 
