@@ -5,10 +5,18 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use toka_tests::{Finished, Need, Scene, User, as_both_users, cgroups_of, require, toka_binary, until};
+use toka_tests::{
+    Document, Finished, Need, Scene, User, as_both_users, cgroups_of, require, toka_binary, until,
+};
 
-as_both_users!(every_wall_holds, a_look_tries_nothing, a_killed_doctor_leaves_nothing);
+as_both_users!(
+    every_wall_holds,
+    a_look_tries_nothing,
+    what_runs_in_the_foreground_is_no_leftover,
+    a_killed_doctor_leaves_nothing,
+);
 
 fn words(scene: &Scene, options: &[&str]) -> Vec<OsString> {
     let mut words: Vec<OsString> = vec![toka_binary().into(), "doctor".into()];
@@ -105,6 +113,22 @@ fn a_look_tries_nothing(user: User) {
     let page = doctor(&scene, &["--quick"]);
     assert!(page.stdout.contains("nothing was tried"), "{page:#?}");
     assert_nothing_left(&scene);
+}
+
+/// Between two lives the groups of its agents are empty, and its sockets are there all the time.
+fn what_runs_in_the_foreground_is_no_leftover(user: User) {
+    let scene = Scene::new(user);
+    let again = Document::shell("again", "exit 1")
+        .spec("restart: {policy: on-failure, max_restarts: unlimited, backoff: {initial: 1h, max: 1h}}");
+    let mut run = scene.start(&[again], &[]);
+    run.wait_for("agent_restarting", "again");
+    let report = report(&doctor(&scene, &["--quick", "--json"]));
+    assert_eq!(of(&report, "room.leftovers", "found"), "nothing", "{report:#}");
+    let collected = scene.toka(&["gc", "--json"]);
+    assert!(collected.stdout.contains("it runs"), "{collected:#?}");
+    run.signal(Signal::SIGTERM);
+    assert_eq!(run.finish().code, Some(143));
+    scene.assert_nothing_left();
 }
 
 /// Killed with signal 9 while its probes run: the keeper tidies up.

@@ -186,13 +186,29 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> LockError {
     |source| LockError::Io { path: path.to_owned(), source }
 }
 
+/// Whether somebody has the lock at `path`, also when that cannot be told.
+pub fn is_held(path: &Path) -> bool {
+    match look_at(path) {
+        Ok(file) => has_lock(&file),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
 /// Who took the lock at `path` and was killed, while the keeper still has it.
 pub fn kept(path: &Path) -> Option<Holder> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).ok()?;
+    let file = look_at(path).ok().filter(has_lock)?;
+    read_holder(file).filter(|holder| !holder.is_alive())
+}
+
+fn look_at(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+}
+
+/// Asks the kernel, which takes no lock for that: no run that begins just now is kept out.
+fn has_lock(file: &File) -> bool {
     let mut answer = whole(libc::F_WRLCK);
-    fcntl(&file, FcntlArg::F_OFD_GETLK(&mut answer)).ok()?;
-    let is_held = c_int::from(answer.l_type) != libc::F_UNLCK;
-    is_held.then(|| read_holder(file)).flatten().filter(|holder| !holder.is_alive())
+    let told = fcntl(file, FcntlArg::F_OFD_GETLK(&mut answer));
+    told.is_err() || c_int::from(answer.l_type) != libc::F_UNLCK
 }
 
 fn read_holder(mut file: File) -> Option<Holder> {
@@ -238,6 +254,7 @@ mod tests {
         nix::unistd::close(first.file.as_raw_fd()).expect("open");
         std::mem::forget(first);
         assert_eq!(kept(&path), None, "whoever took it lives");
+        assert!(is_held(&path));
         let end = |child: &mut std::process::Child| {
             drop(child.stdin.take());
             child.wait().expect("it ends");
@@ -253,6 +270,7 @@ mod tests {
         assert_eq!(kept(&path), Some(other));
         end(&mut child);
         assert_eq!(kept(&path), None, "nobody has it");
+        assert!(!is_held(&path) && !is_held(&folder.path().join("missing")));
         ProjectLock::take(&path, run).expect("the other child has inherited nothing");
         end(&mut stranger);
     }

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use toka_sandbox::cgroup::Layout;
 
-use toka_prepare::folders::group_name;
+use toka_prepare::folders::{LOCK, group_name};
+use toka_prepare::lock;
 
 /// Something that was left.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,15 +21,14 @@ pub(super) struct Leftover {
 
 /// What was left.
 pub(super) fn find(state: &Path, run: &Path, layout: &Layout) -> Vec<Leftover> {
-    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let roots = [&layout.unified, &layout.memory, &layout.cpu, &layout.pids, &layout.freezer];
     let groups: Vec<PathBuf> = {
-        let dead = groups_of_dead_projects(state, &locks);
+        let dead = groups_of_dead_projects(state);
         roots.into_iter().flatten().flat_map(|root| dead_groups(root, &dead)).collect()
     };
     let cured = |cure: fn(&Path) -> String| move |path: PathBuf| Leftover { cure: cure(&path), path };
-    let runs = dead_runs(state, run, &locks).into_iter().map(cured(|path| {
+    let runs = dead_runs(state, run).into_iter().map(cured(|path| {
         let project = path.file_name().unwrap_or_default().to_string_lossy();
         format!("the next run of {project} removes it")
     }));
@@ -41,33 +40,23 @@ pub(super) fn find(state: &Path, run: &Path, layout: &Layout) -> Vec<Leftover> {
 }
 
 /// Run folders of projects whose lock nobody holds.
-fn dead_runs(state: &Path, run: &Path, locks: &str) -> Vec<PathBuf> {
+fn dead_runs(state: &Path, run: &Path) -> Vec<PathBuf> {
     let is_dead = |folder: &PathBuf| {
-        folder.file_name().is_none_or(|project| !is_held(&state.join("projects").join(project), locks))
+        folder.file_name().is_none_or(|project| !is_held(&state.join("projects").join(project)))
     };
     children(run).into_iter().filter(|folder| folder.is_dir()).filter(is_dead).collect()
 }
 
 /// Whether somebody runs the project whose folder this is.
-fn is_held(project: &Path, locks: &str) -> bool {
-    project.join("lock").metadata().is_ok_and(|lock| is_locked(lock.ino(), locks))
+fn is_held(project: &Path) -> bool {
+    lock::is_held(&project.join(LOCK))
 }
 
 /// The names of the groups of projects that nobody runs. Of one that runs, groups are empty between two lives; and whether those
 /// of another state folder are in use is not known here.
-fn groups_of_dead_projects(state: &Path, locks: &str) -> BTreeSet<String> {
-    let projects = children(&state.join("projects")).into_iter().filter(|project| !is_held(project, locks));
+fn groups_of_dead_projects(state: &Path) -> BTreeSet<String> {
+    let projects = children(&state.join("projects")).into_iter().filter(|project| !is_held(project));
     projects.map(|project| group_name(&project)).collect()
-}
-
-/// Whether the kernel's list of locks has one on this file (proc_locks(5)). To look there disturbs nobody, whereas a lock that
-/// is tried would keep out a run that begins just now.
-pub(crate) fn is_locked(inode: u64, locks: &str) -> bool {
-    let suffix = format!(":{inode}");
-    locks.lines().any(|line| {
-        let mut words = line.split_whitespace();
-        words.nth(1) == Some("FLOCK") && words.any(|word| word.ends_with(&suffix))
-    })
 }
 
 /// Those of these groups that have no process.
@@ -100,6 +89,8 @@ fn children(folder: &Path) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use toka_prepare::lock::ProjectLock;
+
     use super::*;
 
     #[test]
@@ -112,12 +103,11 @@ mod tests {
             fs::write(state.join("projects").join(project).join("lock"), "").expect("room");
         }
         fs::create_dir_all(run.join("unknown")).expect("a folder");
-        let inode = state.join("projects/alive/lock").metadata().expect("there").ino();
-        let locks = format!(
-            "1: FLOCK  ADVISORY  WRITE 77 08:01:{inode} 0 EOF\n2: POSIX  ADVISORY  WRITE 5 08:01:1 0 EOF\n"
-        );
-        assert_eq!(dead_runs(&state, &run, &locks), [run.join("dead"), run.join("unknown")]);
-        assert_eq!(dead_runs(&state, &run, "").len(), 3);
+        let run_id = toka_core::RunId::from_uuid(uuid::Uuid::nil());
+        let held = ProjectLock::take(&state.join("projects/alive/lock"), run_id).expect("free");
+        assert_eq!(dead_runs(&state, &run), [run.join("dead"), run.join("unknown")]);
+        drop(held);
+        assert_eq!(dead_runs(&state, &run).len(), 3);
     }
 
     #[test]

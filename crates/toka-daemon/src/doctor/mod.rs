@@ -18,7 +18,6 @@ mod ground;
 mod judge;
 mod lab;
 mod leftovers;
-pub(crate) use leftovers::is_locked;
 mod limits;
 mod looks;
 pub mod probe;

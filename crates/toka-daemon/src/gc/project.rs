@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -13,10 +12,9 @@ use uuid::Uuid;
 
 use super::processes::Processes;
 use super::{Collected, GcOptions, Homes, Kind, Mode, agents, disk, groups};
-use crate::doctor::is_locked;
 use toka_prepare::LockError;
 use toka_prepare::folders::{LOCK, journal_in};
-use toka_prepare::lock::ProjectLock;
+use toka_prepare::lock::{self, ProjectLock};
 use toka_prepare::remove_tree;
 
 /// Where a project is.
@@ -68,12 +66,11 @@ impl<'o> Place<'o> {
 
     /// Why nothing of it may be touched.
     fn in_use(&self, processes: &Processes) -> Option<String> {
-        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-        let lock = self.root.join(LOCK).symlink_metadata();
-        if lock.as_ref().is_ok_and(|lock| is_locked(lock.ino(), &locks)) || self.somebody_listens() {
+        let lock = self.root.join(LOCK);
+        if lock::is_held(&lock) || self.somebody_listens() {
             return Some("it runs".to_owned());
         }
-        if lock.is_ok_and(|lock| !lock.is_file()) {
+        if lock.symlink_metadata().is_ok_and(|lock| !lock.is_file()) {
             return Some("its lock is no file".to_owned());
         }
         self.living(processes)
