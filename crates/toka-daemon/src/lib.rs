@@ -9,7 +9,6 @@
 mod alarm;
 pub mod control;
 mod declaration;
-pub mod doctor;
 mod exam;
 pub mod gc;
 pub mod history;

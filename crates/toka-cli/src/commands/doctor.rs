@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use toka_core::ExitCode;
-use toka_daemon::doctor::{Depth, DoctorOptions, Report, Strictness, examine};
+use toka_doctor::{Depth, DoctorOptions, Report, Strictness, examine};
 use toka_prepare::folders::group_name;
 
 use super::folders::Folders;

@@ -4,5 +4,5 @@ use std::process::ExitCode;
 
 /// Becomes the probe; returns when it has tried everything.
 pub(crate) fn run() -> ExitCode {
-    toka_daemon::doctor::probe::main()
+    toka_doctor::probe::main()
 }

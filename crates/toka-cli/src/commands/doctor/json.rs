@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use toka_core::ExitCode;
-use toka_daemon::doctor::{Report, Strictness, Verdict};
+use toka_doctor::{Report, Strictness, Verdict};
 
 /// The object, with a line end.
 ///
@@ -12,7 +12,7 @@ pub(super) fn object(report: &Report, strictness: Strictness, code: ExitCode) ->
     let count = |verdict: &Verdict| Ok((word(*verdict)?, Value::from(report.count(*verdict))));
     let counts: Map<String, Value> = Verdict::ALL.iter().map(count).collect::<serde_json::Result<_>>()?;
     let ids = |faults: &mut dyn Iterator<Item = &_>| -> Vec<String> {
-        faults.map(|check: &toka_daemon::doctor::Check| check.id.clone()).collect()
+        faults.map(|check: &toka_doctor::Check| check.id.clone()).collect()
     };
     let object = json!({
         "type": "doctor",

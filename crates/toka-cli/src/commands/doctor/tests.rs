@@ -1,7 +1,7 @@
 //! The page and the object of a fixed report.
 
 use toka_core::Layer;
-use toka_daemon::doctor::{Check, Section, Verdict, Weight};
+use toka_doctor::{Check, Section, Verdict, Weight};
 
 use super::*;
 use crate::terminal::text::columns;

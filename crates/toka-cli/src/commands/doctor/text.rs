@@ -1,7 +1,7 @@
 //! A doctor's report for people: sections of marked lines, what is not well with its cost and its cure, and the upshot last,
 //! where the eye is.
 
-use toka_daemon::doctor::{Check, Report, Section, Strictness, Verdict};
+use toka_doctor::{Check, Report, Section, Strictness, Verdict};
 
 use crate::commands::plan::grid::{LEAST, wrap};
 use crate::terminal::palette::{Paint, Palette};

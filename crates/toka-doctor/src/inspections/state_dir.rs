@@ -19,7 +19,7 @@ const FEW_FILES: u64 = 2000;
 /// Leftovers that are named; of more, how many.
 const NAMED: usize = 3;
 
-pub(super) fn looks(facts: &Facts) -> Vec<Check> {
+pub(super) fn inspect(facts: &Facts) -> Vec<Check> {
     vec![
         open_files(facts),
         folder("room.state", "state folder", &facts.state),

@@ -9,7 +9,7 @@ use super::listed;
 /// Controllers that limits take.
 const WANTED: [&str; 3] = ["memory", "cpu", "pids"];
 
-pub(super) fn looks(facts: &Facts) -> Vec<Check> {
+pub(super) fn inspect(facts: &Facts) -> Vec<Check> {
     let layout = layout(facts);
     // Where nothing may be written there is nothing to add.
     if facts.host.cgroups.kind == Kind::None { vec![layout] } else { vec![layout, controllers(facts)] }

@@ -1,27 +1,27 @@
-//! What `toka doctor` finds: whether this host has what confinement takes, and whether the walls hold, which is proved by
-//! attacking them.
+//! The only crate that attacks the host that it runs on: `toka doctor` finds out whether the host has what confinement takes,
+//! and whether the walls hold, which attacks prove.
 //!
 //! ```text
-//! facts ──▶ looks ─────────────────────────────▶ checks ──▶ Report
-//! lab: keeper ─▶ sandbox ─▶ probe ─▶ answers ─▶ judge ──────▲
-//!      the same probe, unconfined ─▶ control ──────▲
+//! facts ──▶ inspections ───────────────────────────▶ checks ──▶ Report
+//! test bed: keeper ─▶ sandbox ─▶ probe ─▶ answers ─▶ judge ──────▲
+//!           the same probe, unconfined ─▶ control ──────▲
 //! ```
 //!
 //! The probes are agents with the default sandbox, started in the way of all agents. Each attempt is also made without a
 //! sandbox: one that fails there too proves nothing, and is called so. Looking and trying are apart from deciding: `check`,
-//! `judge` and `looks` are pure, so that a hole can be shown to be found without making one.
+//! `judge` and `inspections` are pure, so that a hole can be shown to be found without making one.
 
 mod attempt;
 mod check;
 mod facts;
-mod ground;
+mod inspections;
 mod judge;
-mod lab;
 mod leftovers;
 mod limits;
-mod looks;
 pub mod probe;
 mod proofs;
+mod target_dir;
+mod test_bed;
 
 use std::path::PathBuf;
 
@@ -29,7 +29,7 @@ use toka_core::LayerReport;
 
 pub use check::{Check, Report, Section, Strictness, Verdict, Weight};
 use facts::Facts;
-use lab::{Lab, Trouble};
+use test_bed::{SetupError, TestBed};
 
 /// Where to look.
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ pub enum Depth {
 /// a runtime of one thread, before anything else runs in it.
 pub async fn examine(options: &DoctorOptions, depth: Depth) -> Report {
     let facts = Facts::gather(options);
-    let mut checks = looks::looks(&facts);
+    let mut checks = inspections::inspect(&facts);
     let (layers, proofs) = match depth {
         Depth::Facts => (None, Vec::new()),
         Depth::Proofs => match prove(options, &facts).await {
@@ -66,28 +66,28 @@ pub async fn examine(options: &DoctorOptions, depth: Depth) -> Report {
             Err(trouble) => (None, vec![not_tried(trouble)]),
         },
     };
-    checks.extend(looks::layers(&facts, layers.as_deref()));
+    checks.extend(inspections::layers(&facts, layers.as_deref()));
     checks.extend(proofs);
     checks.sort_by_key(|check| check.section);
     Report { host: host(&facts), checks }
 }
 
 /// Attacks the walls.
-async fn prove(options: &DoctorOptions, facts: &Facts) -> Result<(Vec<LayerReport>, Vec<Check>), Trouble> {
-    let mut lab = Lab::open(options, &facts.host).await?;
-    let attempted = proofs::attempt_all(&mut lab).await;
+async fn prove(options: &DoctorOptions, facts: &Facts) -> Result<(Vec<LayerReport>, Vec<Check>), SetupError> {
+    let mut test_bed = TestBed::open(options, &facts.host).await?;
+    let attempted = proofs::attempt_all(&mut test_bed).await;
     let limits = match &attempted {
-        Ok(_) => limits::attempt_all(&mut lab).await,
+        Ok(_) => limits::attempt_all(&mut test_bed).await,
         Err(_) => Vec::new(),
     };
-    lab.close().await;
+    test_bed.close().await;
     let (mut checks, enforcement) = attempted?;
     checks.extend(limits);
     Ok((enforcement.layers, checks))
 }
 
 /// A host on which no probe runs has nothing to prove, and no agent would run either.
-fn not_tried(trouble: Trouble) -> Check {
+fn not_tried(trouble: SetupError) -> Check {
     Check::ok("works.start", Section::Works, "start a confined probe", trouble)
         .but(Verdict::Missing, "no wall was tried, and agents do not start here")
         .fix("mend what is missing above; if nothing is, report this with the output of toka doctor --json")

@@ -45,9 +45,9 @@ pub(crate) struct Place {
 
 /// The folder where everything of a doctor lies, removed when it is dropped.
 #[derive(Debug)]
-pub(super) struct Ground(PathBuf);
+pub(super) struct TargetDir(PathBuf);
 
-impl Drop for Ground {
+impl Drop for TargetDir {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0)
             && error.kind() != io::ErrorKind::NotFound
@@ -63,7 +63,7 @@ const BASE: &str = "/var/tmp";
 /// Text of the files that no probe may read.
 const SECRET: &str = "nobody may read this\n";
 
-impl Ground {
+impl TargetDir {
     /// Makes the folder, private and empty.
     pub(super) fn make(name: &str) -> io::Result<Self> {
         let below = |base: &Path| mkdtemp(&base.join(format!("{name}-XXXXXX")));
@@ -80,7 +80,7 @@ impl Ground {
     }
 
     /// Makes everything in it; the answer is the folders of the probe.
-    pub(super) fn furnish(&self) -> Result<AgentFolders, FolderError> {
+    pub(super) fn populate(&self) -> Result<AgentFolders, FolderError> {
         let folders = folders_below(&self.0, &probe());
         let other = folders_below(&self.0, &neighbour());
         for agent in [&folders, &other] {
@@ -249,9 +249,9 @@ const NO_PORT: u16 = 9;
 
 impl Listeners {
     /// Listens in both folders and on the loopback. What cannot be listened on is left out.
-    pub(super) fn below(ground: &Path) -> Self {
+    pub(super) fn below(target_dir: &Path) -> Self {
         let name = format!("toka-doctor-{}", std::process::id());
-        let at = |folder: &str| UnixListener::bind(ground.join(folder).join(SOCKET)).ok();
+        let at = |folder: &str| UnixListener::bind(target_dir.join(folder).join(SOCKET)).ok();
         let unnamed = || UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).ok()?).ok();
         let unix = [at("outside"), at("twin"), unnamed()];
         let here = (Ipv4Addr::LOCALHOST, 0);

@@ -15,9 +15,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::check::{Check, Section, Verdict};
 use super::judge::{of_hole, promised};
-use super::lab::{Finished, Lab, Running, Trouble};
 use super::probe::{Act, Answer};
 use super::proofs::{fix_of, told};
+use super::test_bed::{Finished, Running, SetupError, TestBed};
 
 /// The memory that a probe may take, and what it tries to.
 const MEMORY: ByteSize = ByteSize::mib(48);
@@ -54,7 +54,7 @@ impl Question {
     }
 
     /// What could not be asked.
-    fn unasked(self, trouble: Trouble) -> Check {
+    fn unasked(self, trouble: SetupError) -> Check {
         self.answered(Verdict::Failed, trouble)
     }
 }
@@ -103,21 +103,21 @@ const OF_FREEZE: Question = Question {
 };
 
 /// Tries everything.
-pub(super) async fn attempt_all(lab: &mut Lab) -> Vec<Check> {
+pub(super) async fn attempt_all(test_bed: &mut TestBed) -> Vec<Check> {
     vec![
-        memory(lab).await.unwrap_or_else(|trouble| OF_MEMORY.unasked(trouble)),
-        cpu(lab).await.unwrap_or_else(|trouble| OF_CPU.unasked(trouble)),
-        processes(lab).await.unwrap_or_else(|trouble| OF_PROCESSES.unasked(trouble)),
-        files(lab).await.unwrap_or_else(|trouble| OF_FILES.unasked(trouble)),
-        stop(lab).await.unwrap_or_else(|trouble| OF_STOP.unasked(trouble)),
-        freeze(lab).await.unwrap_or_else(|trouble| OF_FREEZE.unasked(trouble)),
+        memory(test_bed).await.unwrap_or_else(|trouble| OF_MEMORY.unasked(trouble)),
+        cpu(test_bed).await.unwrap_or_else(|trouble| OF_CPU.unasked(trouble)),
+        processes(test_bed).await.unwrap_or_else(|trouble| OF_PROCESSES.unasked(trouble)),
+        files(test_bed).await.unwrap_or_else(|trouble| OF_FILES.unasked(trouble)),
+        stop(test_bed).await.unwrap_or_else(|trouble| OF_STOP.unasked(trouble)),
+        freeze(test_bed).await.unwrap_or_else(|trouble| OF_FREEZE.unasked(trouble)),
     ]
 }
 
-async fn memory(lab: &mut Lab) -> Result<Check, Trouble> {
-    let plan = lab.plan(|limits| limits.memory.value = MEMORY)?;
+async fn memory(test_bed: &mut TestBed) -> Result<Check, SetupError> {
+    let plan = test_bed.plan(|limits| limits.memory.value = MEMORY)?;
     let Finished { answers, status, usage, enforcement, .. } =
-        lab.run(plan, &Act::Fill(TOO_MUCH_MEMORY)).await?;
+        test_bed.run(plan, &Act::Fill(TOO_MUCH_MEMORY)).await?;
     let exit = toka_runtime::exit_reason(status, &usage, MEMORY);
     Ok(judge_memory(answers.first(), &exit, &enforcement))
 }
@@ -139,15 +139,15 @@ fn judge_memory(answer: Option<&Answer>, exit: &Exit, enforcement: &Enforcement)
     }
 }
 
-async fn processes(lab: &mut Lab) -> Result<Check, Trouble> {
-    let plan = lab.plan(|limits| limits.processes.value = PROCESSES)?;
-    let finished = lab.run(plan, &Act::Fork(TOO_MANY_PROCESSES)).await?;
+async fn processes(test_bed: &mut TestBed) -> Result<Check, SetupError> {
+    let plan = test_bed.plan(|limits| limits.processes.value = PROCESSES)?;
+    let finished = test_bed.run(plan, &Act::Fork(TOO_MANY_PROCESSES)).await?;
     Ok(judge_count(OF_PROCESSES, &finished))
 }
 
-async fn files(lab: &mut Lab) -> Result<Check, Trouble> {
-    let plan = lab.plan(|limits| limits.open_files.value = FILES)?;
-    let finished = lab.run(plan, &Act::Open(TOO_MANY_FILES)).await?;
+async fn files(test_bed: &mut TestBed) -> Result<Check, SetupError> {
+    let plan = test_bed.plan(|limits| limits.open_files.value = FILES)?;
+    let finished = test_bed.run(plan, &Act::Open(TOO_MANY_FILES)).await?;
     Ok(judge_count(OF_FILES, &finished))
 }
 
@@ -163,17 +163,17 @@ fn judge_count(question: Question, finished: &Finished) -> Check {
 }
 
 /// The kernel's own figure tells that it held the probe back; no clock of ours is asked.
-async fn cpu(lab: &mut Lab) -> Result<Check, Trouble> {
-    let running = lab.start(lab.plan(|limits| limits.cpu.value = CPU)?, &Act::Burn).await?;
+async fn cpu(test_bed: &mut TestBed) -> Result<Check, SetupError> {
+    let running = test_bed.start(test_bed.plan(|limits| limits.cpu.value = CPU)?, &Act::Burn).await?;
     let begun = Instant::now();
     let held_back = loop {
-        let figure = lab.resources(&running).await.and_then(|resources| resources.throttled_us);
+        let figure = test_bed.resources(&running).await.and_then(|resources| resources.throttled_us);
         match figure {
             Some(0) if begun.elapsed() < PATIENCE => sleep(INTERVAL).await,
             _ => break figure,
         }
     };
-    let finished = lab.end(running).await?;
+    let finished = test_bed.end(running).await?;
     Ok(judge_cpu(held_back, promised(&finished.enforcement, &[Cgroup])))
 }
 
@@ -190,10 +190,11 @@ fn percent(quota: CpuQuota) -> String {
 }
 
 /// Who still holds the pipe of the probe's output still runs. Without walls the daemon must do that.
-async fn stop(lab: &mut Lab) -> Result<Check, Trouble> {
-    let control = lives_on_without_walls(lab).map_err(|error| format!("start a probe: {error}"))?;
-    let finished = lab.run(lab.plan(|_| {})?, &Act::Outlive).await?;
-    let promised = promised(&finished.enforcement, &[Cgroup]).max(of_namespace(lab.host.mount_namespace));
+async fn stop(test_bed: &mut TestBed) -> Result<Check, SetupError> {
+    let control = lives_on_without_walls(test_bed).map_err(|error| format!("start a probe: {error}"))?;
+    let finished = test_bed.run(test_bed.plan(|_| {})?, &Act::Outlive).await?;
+    let promised =
+        promised(&finished.enforcement, &[Cgroup]).max(of_namespace(test_bed.host.mount_namespace));
     Ok(judge_stop(finished.answers.first(), finished.survived, control, promised))
 }
 
@@ -212,8 +213,8 @@ enum Survival {
     Gone,
 }
 
-fn lives_on_without_walls(lab: &Lab) -> io::Result<Survival> {
-    let mut command = lab.bare(&Act::Outlive);
+fn lives_on_without_walls(test_bed: &TestBed) -> io::Result<Survival> {
+    let mut command = test_bed.bare(&Act::Outlive);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let (input, output) = (child.stdin.take(), child.stdout.take());
     child.wait()?;
@@ -246,10 +247,10 @@ fn judge_stop(answer: Option<&Answer>, survived: bool, control: Survival, promis
     }
 }
 
-async fn freeze(lab: &mut Lab) -> Result<Check, Trouble> {
-    let mut running = lab.start(lab.plan(|_| {})?, &Act::Beat).await?;
-    let stages = freeze_and_thaw(lab, &mut running).await;
-    let finished = lab.end(running).await?;
+async fn freeze(test_bed: &mut TestBed) -> Result<Check, SetupError> {
+    let mut running = test_bed.start(test_bed.plan(|_| {})?, &Act::Beat).await?;
+    let stages = freeze_and_thaw(test_bed, &mut running).await;
+    let finished = test_bed.end(running).await?;
     Ok(judge_freeze(stages, promised(&finished.enforcement, &[Cgroup])))
 }
 
@@ -259,7 +260,7 @@ enum Frozen {
     /// It never ran.
     Dead,
     /// There is nothing to freeze with.
-    Unable(Trouble),
+    Unable(SetupError),
     /// It ran on.
     RanOn,
     /// It stood still, and stayed so when it was thawed.
@@ -268,11 +269,11 @@ enum Frozen {
     Well,
 }
 
-async fn freeze_and_thaw(lab: &Lab, running: &mut Running) -> Frozen {
+async fn freeze_and_thaw(test_bed: &TestBed, running: &mut Running) -> Frozen {
     if !beats(running, PATIENCE).await {
         return Frozen::Dead;
     }
-    if let Err(trouble) = lab.freeze(running).await {
+    if let Err(trouble) = test_bed.freeze(running).await {
         return Frozen::Unable(trouble);
     }
     // What it wrote before is still in the pipe, and a freeze takes the kernel a moment.
@@ -282,7 +283,7 @@ async fn freeze_and_thaw(lab: &Lab, running: &mut Running) -> Frozen {
             return Frozen::RanOn;
         }
     }
-    match lab.thaw(running).await {
+    match test_bed.thaw(running).await {
         Err(trouble) => Frozen::Unable(trouble),
         Ok(()) if beats(running, PATIENCE).await => Frozen::Well,
         Ok(()) => Frozen::Stuck,

@@ -24,8 +24,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::DoctorOptions;
-use super::ground::{self, Ground, Listeners, Place};
 use super::probe::{Act, Answer};
+use super::target_dir::{self, Listeners, Place, TargetDir};
 
 /// The longest that a probe may take before it is ended.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -58,11 +58,11 @@ pub(super) struct Running {
 }
 
 /// Something that kept a probe from being made, started or heard, in words.
-pub(super) type Trouble = String;
+pub(super) type SetupError = String;
 
 /// The place of the proofs.
 #[derive(Debug)]
-pub(super) struct Lab {
+pub(super) struct TestBed {
     exe: PathBuf,
     pub(super) host: HostFacts,
     folders: AgentFolders,
@@ -74,26 +74,26 @@ pub(super) struct Lab {
     events: mpsc::UnboundedReceiver<KeeperEvent>,
     launched: u64,
     victim: Child,
-    /// Open as long as the lab is.
+    /// Open as long as the test_bed is.
     _listeners: Listeners,
-    ground: Ground,
+    target_dir: TargetDir,
 }
 
-impl Lab {
+impl TestBed {
     /// Sets it up.
-    pub(super) async fn open(options: &DoctorOptions, host: &HostFacts) -> Result<Self, Trouble> {
-        let ground =
-            Ground::make(&options.name).map_err(|error| format!("make a temporary folder: {error}"))?;
+    pub(super) async fn open(options: &DoctorOptions, host: &HostFacts) -> Result<Self, SetupError> {
+        let target_dir =
+            TargetDir::make(&options.name).map_err(|error| format!("make a temporary folder: {error}"))?;
         // From here on the keeper tidies up, whatever becomes of us.
         let keeper_options = KeeperOptions {
             program: options.toka_exe.clone(),
             cgroup_name: options.name.clone(),
-            leftovers: vec![ground.path().to_owned()],
+            leftovers: vec![target_dir.path().to_owned()],
             ..KeeperOptions::default()
         };
         let (keeper, events) = Keeper::start(&keeper_options).await.map_err(|error| chain(&error))?;
-        let folders = ground.furnish().map_err(|error| chain(&error))?;
-        let listeners = Listeners::below(ground.path());
+        let folders = target_dir.populate().map_err(|error| chain(&error))?;
+        let listeners = Listeners::below(target_dir.path());
         let mut victim = bare(&options.toka_exe, &Act::Wait);
         let victim = victim
             .stdin(Stdio::piped())
@@ -101,7 +101,8 @@ impl Lab {
             .spawn()
             .map_err(|error| format!("start a process to be attacked: {error}"))?;
         let pid = i32::try_from(victim.id()).unwrap_or(i32::MAX);
-        let (inside, without) = (ground.inside(&folders, &listeners, pid), ground.without(&listeners, pid));
+        let (inside, without) =
+            (target_dir.inside(&folders, &listeners, pid), target_dir.without(&listeners, pid));
         let (exe, host) = (options.toka_exe.clone(), host.clone());
         Ok(Self {
             exe,
@@ -114,19 +115,19 @@ impl Lab {
             launched: 0,
             victim,
             _listeners: listeners,
-            ground,
+            target_dir,
         })
     }
 
     /// The default sandbox, with other limits.
-    pub(super) fn plan(&self, change: impl FnOnce(&mut Limits)) -> Result<SandboxPlan, Trouble> {
+    pub(super) fn plan(&self, change: impl FnOnce(&mut Limits)) -> Result<SandboxPlan, SetupError> {
         let mut confinement = Confinement::default();
         change(&mut confinement.limits);
         compile(&confinement, &self.folders, &self.host, &self.exe)
     }
 
     /// Starts a probe.
-    pub(super) async fn start(&mut self, plan: SandboxPlan, act: &Act) -> Result<Running, Trouble> {
+    pub(super) async fn start(&mut self, plan: SandboxPlan, act: &Act) -> Result<Running, SetupError> {
         self.launched += 1;
         let id = ProcessId(self.launched);
         let argv = ["toka", "__probe", &words(act)].map(OsString::from).to_vec();
@@ -149,7 +150,7 @@ impl Lab {
     }
 
     /// Runs a probe to its end.
-    pub(super) async fn run(&mut self, plan: SandboxPlan, act: &Act) -> Result<Finished, Trouble> {
+    pub(super) async fn run(&mut self, plan: SandboxPlan, act: &Act) -> Result<Finished, SetupError> {
         let running = self.start(plan, act).await?;
         self.finish(running, LONGEST).await
     }
@@ -159,7 +160,7 @@ impl Lab {
         &mut self,
         mut running: Running,
         patience: Duration,
-    ) -> Result<Finished, Trouble> {
+    ) -> Result<Finished, SetupError> {
         let mut status = None;
         let mut patience = Some(patience);
         let usage = loop {
@@ -185,7 +186,7 @@ impl Lab {
     }
 
     /// Ends a probe.
-    pub(super) async fn end(&mut self, running: Running) -> Result<Finished, Trouble> {
+    pub(super) async fn end(&mut self, running: Running) -> Result<Finished, SetupError> {
         self.finish(running, Duration::ZERO).await
     }
 
@@ -195,22 +196,22 @@ impl Lab {
     }
 
     /// Freezes a probe.
-    pub(super) async fn freeze(&self, running: &Running) -> Result<(), Trouble> {
+    pub(super) async fn freeze(&self, running: &Running) -> Result<(), SetupError> {
         self.keeper.freeze(running.id).await.map_err(|error| chain(&error))
     }
 
     /// Thaws it.
-    pub(super) async fn thaw(&self, running: &Running) -> Result<(), Trouble> {
+    pub(super) async fn thaw(&self, running: &Running) -> Result<(), SetupError> {
         self.keeper.thaw(running.id).await.map_err(|error| chain(&error))
     }
 
     /// The files outside, as they are now; empty when nobody can tell.
     pub(super) fn state_outside(&self) -> Vec<String> {
-        self.ground.state_outside().unwrap_or_default()
+        self.target_dir.state_outside().unwrap_or_default()
     }
 
     /// Does the same with nothing around it.
-    pub(super) fn unconfined(&self, act: &Act) -> Result<Vec<Answer>, Trouble> {
+    pub(super) fn unconfined(&self, act: &Act) -> Result<Vec<Answer>, SetupError> {
         let output = bare(&self.exe, act).output().map_err(|error| format!("start a probe: {error}"))?;
         Ok(answers(&output.stdout))
     }
@@ -229,8 +230,8 @@ impl Lab {
 }
 
 /// Of what a default agent gets, what can be told before any is started.
-pub(super) fn default_plan(host: &HostFacts, exe: &Path) -> Result<SandboxPlan, Trouble> {
-    let folders = ground::folders_below(Path::new("/var/tmp/toka-doctor"), &ground::probe());
+pub(super) fn default_plan(host: &HostFacts, exe: &Path) -> Result<SandboxPlan, SetupError> {
+    let folders = target_dir::folders_below(Path::new("/var/tmp/toka-doctor"), &target_dir::probe());
     compile(&Confinement::default(), &folders, host, exe)
 }
 
@@ -239,13 +240,13 @@ fn compile(
     folders: &AgentFolders,
     host: &HostFacts,
     exe: &Path,
-) -> Result<SandboxPlan, Trouble> {
+) -> Result<SandboxPlan, SetupError> {
     SandboxPlan::compile(&CompileInput {
         confinement,
         folders,
         host,
-        project: &ground::project(),
-        agent: &ground::probe(),
+        project: &target_dir::project(),
+        agent: &target_dir::probe(),
         facts: &toka_sandbox::plan::WorkspaceFacts::default(),
         workstream_dir: None,
         toka_exe: exe,
@@ -271,7 +272,7 @@ fn answers(text: &[u8]) -> Vec<Answer> {
     text.split(|byte| *byte == b'\n').filter(|text| !text.is_empty()).map(line).collect()
 }
 
-fn not_started(error: SpawnError) -> Trouble {
+fn not_started(error: SpawnError) -> SetupError {
     format!("a probe did not start: {}", chain(&error))
 }
 

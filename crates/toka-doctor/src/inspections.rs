@@ -2,7 +2,7 @@
 
 mod groups;
 mod kernel;
-mod room;
+mod state_dir;
 
 #[cfg(test)]
 pub(super) mod tests;
@@ -13,10 +13,10 @@ use super::check::{Check, Section, Verdict, Weight};
 use super::facts::Facts;
 
 /// Every finding that takes no attempt.
-pub(super) fn looks(facts: &Facts) -> Vec<Check> {
-    let mut checks = kernel::looks(facts);
-    checks.extend(groups::looks(facts));
-    checks.extend(room::looks(facts));
+pub(super) fn inspect(facts: &Facts) -> Vec<Check> {
+    let mut checks = kernel::inspect(facts);
+    checks.extend(groups::inspect(facts));
+    checks.extend(state_dir::inspect(facts));
     checks
 }
 

@@ -6,10 +6,10 @@ use toka_core::{Coverage, Enforcement};
 
 use super::attempt::Attempt;
 use super::check::{Check, Section, Verdict, Weight};
-use super::ground::Place;
 use super::judge::{Control, permission, promised, violation};
-use super::lab::{Lab, Trouble};
 use super::probe::{Act, Answer};
+use super::target_dir::Place;
+use super::test_bed::{SetupError, TestBed};
 
 /// One attempt.
 struct Proof {
@@ -295,12 +295,12 @@ const PROOFS: &[Proof] = &[
 ];
 
 /// Tries everything, in the sandbox and without. The second part of the answer is what confined the probe.
-pub(super) async fn attempt_all(lab: &mut Lab) -> Result<(Vec<Check>, Enforcement), Trouble> {
+pub(super) async fn attempt_all(test_bed: &mut TestBed) -> Result<(Vec<Check>, Enforcement), SetupError> {
     let attempts = |place: &Place| Act::Try(PROOFS.iter().map(|proof| (proof.attempt)(place)).collect());
-    let controls = lab.unconfined(&attempts(&lab.without))?;
-    let before = lab.state_outside();
-    let finished = lab.run(lab.plan(|_| {})?, &attempts(&lab.inside)).await?;
-    let untouched = untouched(&before, &lab.state_outside(), &finished.enforcement);
+    let controls = test_bed.unconfined(&attempts(&test_bed.without))?;
+    let before = test_bed.state_outside();
+    let finished = test_bed.run(test_bed.plan(|_| {})?, &attempts(&test_bed.inside)).await?;
+    let untouched = untouched(&before, &test_bed.state_outside(), &finished.enforcement);
     let mut checks = judged(&finished.answers, &controls, &finished.enforcement);
     let after_files = checks.iter().rposition(|check| check.section == Section::Files).map_or(0, |at| at + 1);
     checks.insert(after_files, untouched);

@@ -14,7 +14,7 @@ const IN_FULL: (u32, u32) = (6, 12);
 /// Processors that the filter of system calls is written for.
 const PROCESSORS: [&str; 2] = ["x86_64", "aarch64"];
 
-pub(super) fn looks(facts: &Facts) -> Vec<Check> {
+pub(super) fn inspect(facts: &Facts) -> Vec<Check> {
     vec![
         version(facts),
         processor(facts),

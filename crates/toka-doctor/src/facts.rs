@@ -15,8 +15,8 @@ use toka_sandbox::HostFacts;
 use toka_sandbox::sys::{self, BirthPlace, Forked};
 
 use super::DoctorOptions;
-use super::lab::{Trouble, default_plan};
 use super::leftovers::{self, Leftover};
+use super::test_bed::{SetupError, default_plan};
 
 /// The host as it was found.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub(super) struct Facts {
     /// What the sandbox knows of the host.
     pub(super) host: HostFacts,
     /// What an agent with the default sandbox gets, as far as the host's facts tell; else what is wrong.
-    pub(super) default: Result<Default, Trouble>,
+    pub(super) default: Result<Default, SetupError>,
     /// Whether the kernel filters system calls.
     pub(super) seccomp: bool,
     /// Whether clone3(2) is there and nobody refuses it.

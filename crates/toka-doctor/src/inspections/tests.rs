@@ -7,8 +7,8 @@ use toka_sandbox::plan::SystemPaths;
 
 use super::super::check::Strictness;
 use super::super::facts::{Default, FolderFacts};
-use super::super::lab::default_plan;
 use super::super::leftovers::Leftover;
+use super::super::test_bed::default_plan;
 use super::super::{Report, Verdict};
 use super::*;
 
@@ -72,7 +72,7 @@ fn said(mut facts: Facts) -> Report {
         enforcement: facts.host.enforcement(&plan),
         lacking: facts.host.lacking(&plan),
     });
-    let mut checks = looks(&facts);
+    let mut checks = inspect(&facts);
     checks.extend(layers(&facts, None));
     Report { host: String::new(), checks }
 }
