@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use toka_api::client::Client;
 use toka_core::Name;
-use toka_daemon::control::client::Client;
 use toka_tests::{Document, Reading, Scene, User, as_both_users, processes_with, toka_binary, until};
 
 as_both_users!(

@@ -6,8 +6,8 @@ use toka_core::{AgentName, ProjectName};
 use toka_orchestration::Lifetime;
 use toka_workstream::{Plan, Set};
 
-use crate::Declaration;
-use toka_prepare::Caller;
+use toka_api::caller::Caller;
+use toka_api::declaration::Declaration;
 use toka_prepare::folders::ProjectFolders;
 
 /// One run of one project.

@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 
 use crate::control::{Control, Projects, Role, Server, ServiceOrder};
 use crate::project::{AdoptOptions, Opened, Project, ProjectHandle};
-use crate::{Declaration, Lifetime, RunOptions, RunSummary};
+use crate::{Lifetime, RunOptions, RunSummary};
+use toka_api::declaration::Declaration;
 use toka_prepare::RunError;
 
 /// Orders that wait for the service: each is answered before the next is taken.
@@ -86,10 +87,10 @@ impl Service {
         options: ServiceOptions,
         listener: Option<std::os::unix::net::UnixListener>,
     ) -> io::Result<Self> {
-        let path = crate::control::daemon_socket(&options.run_dir);
+        let path = toka_api::socket::daemon_socket(&options.run_dir);
         let made = listener.is_none().then(|| path.clone());
         let listener = match listener {
-            None => crate::control::bind(&path)?,
+            None => toka_api::socket::bind(&path)?,
             Some(listener) => {
                 listener.set_nonblocking(true)?;
                 tokio::net::UnixListener::from_std(listener)?
@@ -102,7 +103,7 @@ impl Service {
 
     /// Goes on with every run that an earlier daemon began here and did not end.
     pub async fn adopt(&mut self) {
-        let waiting = crate::control::orphaned(&self.options.run_dir);
+        let waiting = toka_api::socket::orphaned(&self.options.run_dir);
         let lost = crate::project::unfinished(&self.options.state_dir);
         for project in waiting.into_iter().chain(lost).collect::<BTreeSet<_>>() {
             let options = AdoptOptions {
@@ -131,7 +132,7 @@ impl Service {
         let role = Role::Service(self.sender.clone());
         let listener = self.listener.take();
         let folders = vec![self.options.state_dir.clone(), self.options.run_dir.clone()];
-        let socket = crate::control::daemon_socket(&self.options.run_dir);
+        let socket = toka_api::socket::daemon_socket(&self.options.run_dir);
         let server = Server::new(&socket, self.projects.clone(), role, folders);
         let _control = listener.map(|listener| Control::serve(listener, server).made_at(self.made.clone()));
         while !(self.ending && self.runs.is_empty()) {

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use toka_api::caller::Caller;
+use toka_api::declaration::Declaration;
 use toka_core::capability::Policy;
 use toka_core::{Capability, ExitCode, Name};
-use toka_daemon::{Declaration, Lifetime, Project, RunOptions};
-use toka_prepare::{Caller, ProblemKind, RunError};
+use toka_daemon::{Lifetime, Project, RunOptions};
+use toka_prepare::{ProblemKind, RunError};
 use toka_workstream::LoadOptions;
 use tokio::sync::mpsc;
 

@@ -13,8 +13,8 @@ use nix::unistd::mkdtemp;
 use toka_core::Name;
 use toka_sandbox::AgentFolders;
 
+use toka_api::caller::user_home;
 use toka_prepare::FolderError;
-use toka_prepare::confine::user_home;
 use toka_prepare::folders::ProjectFolders;
 use toka_prepare::workplace::{Remains, make_private, set_up};
 

@@ -23,7 +23,6 @@ use toka_workstream::{
 };
 use uuid::Uuid;
 
-use crate::Caller;
 use crate::confine::{Confined, Confiner, Demands, ProgramFile, ground};
 use crate::declared_file::DeclaredFile;
 use crate::environment::{Surroundings, assemble};
@@ -33,6 +32,7 @@ use crate::secrets::{FoundSecret, Source};
 use crate::sections::sections;
 use crate::users::UserError;
 use crate::{dotenv, enforceable, passwd, secrets};
+use toka_api::caller::Caller;
 
 /// Longest environment file, in bytes; the kernel takes 2 MiB of arguments and environment as a rule (execve(2)).
 const MAX_ENVIRONMENT_FILE: u64 = 1024 * 1024;

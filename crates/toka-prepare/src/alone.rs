@@ -23,7 +23,8 @@ use crate::folders::ProjectFolders;
 use crate::problem::{Problem, ProblemKind};
 use crate::users::{Claim, Users};
 use crate::workplace::{self, Remains};
-use crate::{Caller, RunError, secrets};
+use crate::{RunError, secrets};
+use toka_api::caller::Caller;
 
 /// Variables that lead to a daemon, which is not there.
 const OF_A_DAEMON: [&str; 2] = ["NOTIFY_SOCKET", "TOKA_SOCKET"];

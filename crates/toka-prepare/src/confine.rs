@@ -262,13 +262,6 @@ fn of_reports(agent: &Agent) -> impl Iterator<Item = Declared<Capability>> {
     channels.filter_map(|channel| Some(Declared::new(channel.value.demands()?, channel.origin.clone())))
 }
 
-/// The home of the user who runs Toka: `HOME` when it names a folder, else what the user database says.
-pub fn user_home() -> PathBuf {
-    let variable = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
-    let database = || nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.dir);
-    variable.or_else(database).unwrap_or_else(|| PathBuf::from("/"))
-}
-
 /// The path with the links of the part that is there followed; the rest is appended as it stands.
 pub fn follow_links(path: &Path) -> PathBuf {
     let mut rest = Vec::new();

@@ -10,43 +10,19 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use toka_core::{AgentName, ProjectName, RunId};
 use toka_sandbox::{AgentFolders, SandboxPlan};
 use toka_workstream::{Process, Tty, User};
 
-use crate::confine::user_home;
+use toka_api::caller::{BASE, Caller};
 
-/// The variables of the caller that every agent gets, whoever it runs as.
-pub const BASE: [&str; 4] = ["PATH", "LANG", "TERM", "TZ"];
 /// PATH when the caller has none (execvp(3) would search such folders too).
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// What most terminals of today are like enough (terminfo(5)); who attaches has one of these.
 const USUAL_TERMINAL: &str = "xterm-256color";
-
-/// Who runs Toka, as far as agents may know.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Caller {
-    /// The environment.
-    pub environment: BTreeMap<OsString, OsString>,
-    /// The home folder.
-    pub home: PathBuf,
-}
-
-impl Caller {
-    /// The user of this process.
-    pub fn of_this_process() -> Self {
-        Self { environment: std::env::vars_os().collect(), home: user_home() }
-    }
-
-    /// A variable.
-    pub fn variable(&self, name: &str) -> Option<&OsStr> {
-        self.environment.get(OsStr::new(name)).map(OsString::as_os_str)
-    }
-}
 
 /// What an agent's environment is made of besides its declaration.
 #[derive(Debug, Clone, Copy)]

@@ -31,7 +31,6 @@ pub mod workplace;
 
 pub use admission::problems;
 pub use alone::{Alone, AloneError};
-pub use environment::Caller;
 pub use lock::{Holder, LockError};
 pub use problem::{Problem, ProblemKind, RunError};
 pub use tasks::task_list;

@@ -14,7 +14,7 @@ use toka_files::ReadError;
 use toka_workstream::{Secret, SecretSource};
 
 use crate::declared_file::DeclaredFile;
-use crate::environment::Caller;
+use toka_api::caller::Caller;
 
 /// Most bytes of a secret: a key or a token, not a file of data.
 const MAX_SECRET: u64 = 1024 * 1024;

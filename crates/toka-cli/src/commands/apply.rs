@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use toka_api::client::{Applied, Client, ClientError};
+use toka_api::declaration::Declaration;
+use toka_api::socket::{daemon_socket, project_socket};
+use toka_api::wire::Changes;
 use toka_core::{AgentName, ExitCode, Urgency};
-use toka_daemon::control::client::{Applied, Client, ClientError};
-use toka_daemon::control::{daemon_socket, project_socket};
-use toka_daemon::{Changes, Declaration};
 use toka_prepare::folders::ProjectFolders;
 
 use super::declare::Declare;

@@ -2,8 +2,8 @@
 
 use std::io::{IsTerminal as _, stderr, stdin, stdout};
 
+use toka_api::frame::End;
 use toka_core::ExitCode;
-use toka_daemon::control::stream::frame::End;
 
 use super::reach::{AgentRef, Purpose, Reach, block_on, failure};
 use crate::failure::Failure;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use toka_api::client::{Client, ClientError};
+use toka_api::wire::RoleName;
 use toka_core::{Command, ExitCode, ProjectName, Urgency};
-use toka_daemon::control::client::{Client, ClientError};
-use toka_daemon::control::wire::RoleName;
 use toka_daemon::{end_unattended, unfinished};
 use toka_keeper::process::{Presence, presence};
 use toka_prepare::{LockError, RunError};

@@ -4,9 +4,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use toka_api::caller::user_home;
 use toka_core::demand::normalise;
 use toka_core::{ExitCode, ProjectName};
-use toka_prepare::confine::{follow_links, user_home};
+use toka_prepare::confine::follow_links;
 use toka_prepare::folders::ProjectFolders;
 use toka_prepare::identity;
 use toka_prepare::must_be_own;

@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use toka_api::socket::project_socket;
 use toka_core::{Command, Event, ExitCode, Urgency};
-use toka_daemon::control::{Control, Projects, Role, project_socket};
+use toka_daemon::control::{Control, Projects, Role};
 use toka_daemon::{Opened, Project, ProjectHandle, RunOptions, RunSummary};
 use toka_prepare::RunError;
 use toka_prepare::folders::ProjectFolders;

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use toka_api::client::ClientError;
+use toka_api::health::{HealthView, ProjectHealth};
 use toka_core::{AgentName, ExitCode, Verdict};
-use toka_daemon::control::client::ClientError;
-use toka_daemon::control::health::{HealthView, ProjectHealth};
 
 use super::reach::{AgentRef, Reach, block_on, failure, meant, no_agent};
 use super::signals::Signals;

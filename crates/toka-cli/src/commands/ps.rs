@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use toka_api::wire::ProjectView;
 use toka_core::{AgentName, ExitCode, escape};
-use toka_daemon::control::wire::ProjectView;
 
 use super::reach::{AgentRef, Reach, block_on, meant, no_agent};
 use crate::terminal::palette::Palette;

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::Context as _;
+use toka_api::client::{Client, ClientError};
+use toka_api::socket::{orphaned, sockets};
+use toka_api::wire::{ProjectView, Refused};
 use toka_core::{AgentName, AgentPattern, ExitCode, ProjectName, RunId};
 use toka_daemon::being_ended;
-use toka_daemon::control::client::{Client, ClientError};
-use toka_daemon::control::wire::{ProjectView, Refused};
-use toka_daemon::control::{orphaned, sockets};
 
 use super::folders::{Folders, project, workspace};
 use crate::failure::Failure;

@@ -8,9 +8,9 @@
 //! ```
 
 use anyhow::Context as _;
+use toka_api::caller::Caller;
 use toka_core::ExitCode;
 use toka_daemon::{Lifetime, RunOptions};
-use toka_prepare::Caller;
 
 use super::declare::Declare;
 use super::trust::Ask;

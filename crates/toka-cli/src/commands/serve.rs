@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Context as _;
+use toka_api::socket::daemon_socket;
 use toka_core::{ExitCode, Urgency};
-use toka_daemon::control::daemon_socket;
 use toka_daemon::{EndRequest, Ended, Service, ServiceOptions};
 use tokio::sync::mpsc;
 

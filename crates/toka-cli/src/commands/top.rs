@@ -2,8 +2,8 @@
 
 use std::io::IsTerminal as _;
 
+use toka_api::wire::ProjectView;
 use toka_core::ExitCode;
-use toka_daemon::control::wire::ProjectView;
 
 use super::ps::{now_ms, tell_of_orphans};
 use super::reach::{Reach, block_on};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use toka_api::client::{Client, ClientError};
+use toka_api::wire::RoleName;
 use toka_core::ExitCode;
-use toka_daemon::control::client::{Client, ClientError};
-use toka_daemon::control::wire::RoleName;
 
 use super::reach::{Reach, block_on, failure};
 use crate::failure::Failure;
@@ -58,7 +58,7 @@ async fn service(reach: &Reach) -> anyhow::Result<Client> {
 }
 
 /// Waits for one that began later.
-async fn next(client: &Client, started_ms: i64) -> Result<toka_daemon::control::wire::DaemonView, Failure> {
+async fn next(client: &Client, started_ms: i64) -> Result<toka_api::wire::DaemonView, Failure> {
     let deadline = tokio::time::Instant::now() + LONGEST;
     loop {
         match client.daemon().await {

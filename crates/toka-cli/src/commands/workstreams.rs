@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use toka_api::declaration::SourceFile;
 use toka_core::sniff::{SNIFF_BYTES, looks_like_a_workstream};
 use toka_core::{AgentPattern, ExitCode};
-use toka_daemon::SourceFile;
 use toka_workstream::{Agent, Diagnostic, LoadOptions, Loaded, Plan, Set, Severity, Sources, Start, Style};
 
 use crate::failure::Failure;

@@ -3,9 +3,9 @@
 use std::io;
 use std::time::Duration;
 
+use toka_api::client;
+use toka_api::frame::{End, Frame, ReadError, send};
 use toka_core::TerminalSize;
-use toka_daemon::control::client;
-use toka_daemon::control::stream::frame::{End, Frame, ReadError, send};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 

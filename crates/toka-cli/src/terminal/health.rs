@@ -1,7 +1,7 @@
 //! The health of everything that runs: one line per agent, the worst first, and what the daemons say of themselves.
 
+use toka_api::health::{Check, DaemonHealth, HealthView, Outcome, ProjectHealth};
 use toka_core::{HealthReport, Verdict};
-use toka_daemon::control::health::{Check, DaemonHealth, HealthView, Outcome, ProjectHealth};
 
 use super::list::{age, doing, paint as paint_of_state};
 use super::palette::{Paint, Palette};
@@ -175,6 +175,8 @@ fn list_of(names: &[String], columns: usize) -> String {
 pub(super) mod tests {
     use std::sync::Arc;
 
+    use toka_api::health::OpenFiles;
+    use toka_api::wire::{DaemonView, RoleName};
     use toka_core::health::Expected;
     use toka_core::probe::ProbeKind;
     use toka_core::status::{LastLife, ProbeStatus};
@@ -182,8 +184,6 @@ pub(super) mod tests {
         AgentName, AgentState, AgentStatus, Coverage, Enforcement, Exit, Layer, Pressure, Progress,
         ProjectName, Resources,
     };
-    use toka_daemon::control::health::OpenFiles;
-    use toka_daemon::control::wire::{DaemonView, RoleName};
 
     use super::*;
 

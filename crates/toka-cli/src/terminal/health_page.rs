@@ -1,8 +1,8 @@
 //! The health of one agent as a page: everything that speaks for it and against it, in sections.
 
+use toka_api::health::HealthView;
 use toka_core::units::format_duration;
 use toka_core::{ByteSize, Coverage, HealthReport, Layer};
-use toka_daemon::control::health::HealthView;
 
 use super::health::paint;
 use super::list::age;
@@ -24,7 +24,7 @@ pub(crate) fn pages(views: &[HealthView], columns: usize, palette: Palette) -> S
 }
 
 fn page_of(
-    project: &toka_daemon::control::health::ProjectHealth,
+    project: &toka_api::health::ProjectHealth,
     now_ms: i64,
     columns: usize,
     palette: Palette,

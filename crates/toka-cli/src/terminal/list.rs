@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use toka_api::wire::ProjectView;
 use toka_core::event::killed_for_memory;
 use toka_core::probe::ProbeKind;
 use toka_core::status::{ProbeStatus, unmet_in_words};
 use toka_core::{AgentState, AgentStatus};
-use toka_daemon::control::wire::ProjectView;
 
 use super::palette::{Paint, Palette};
 use super::text::{cell, clock, columns as width_of, fit, safe};

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use toka_api::client::{Client, ClientError};
 use toka_core::{Event, EventKind, ProjectName};
-use toka_daemon::control::client::{Client, ClientError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 

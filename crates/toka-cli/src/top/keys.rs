@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use toka_api::client::Client;
 use toka_core::Request;
 use toka_core::exit::signal_name;
-use toka_daemon::control::client::Client;
 
 use super::layout::Zoom;
 use super::log::LogLine;

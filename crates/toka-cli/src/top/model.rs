@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use ratatui::crossterm::event::{KeyEvent, MouseEvent};
 use ratatui::layout::Size;
+use toka_api::client::Client;
+use toka_api::health::ProjectHealth;
+use toka_api::wire::RunInfo;
+use toka_api::wire::{AgentView, ProjectView, ResourcesView};
 use toka_core::health::Reason;
 use toka_core::{AgentName, AgentStatus, Event, ExitCode, ProjectName, Request, RunStatus, Verdict};
-use toka_daemon::Overview;
-use toka_daemon::control::client::Client;
-use toka_daemon::control::health::ProjectHealth;
-use toka_daemon::control::wire::{AgentView, ProjectView, ResourcesView};
 
 use super::figures::Figures;
 use super::layout::{Areas, Zoom};
@@ -152,7 +152,7 @@ pub(crate) struct Project {
     /// Who runs it.
     pub(crate) client: Client,
     /// What never changes.
-    pub(crate) overview: Overview,
+    pub(crate) overview: RunInfo,
     /// What is known of its agents.
     pub(crate) status: RunStatus,
     /// Whether that is fresh.

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
+use toka_api::wire::AgentView;
 use toka_core::{AgentName, Event};
-use toka_daemon::control::wire::AgentView;
 use toka_logs::Stream;
 
 use super::log::LogLine;

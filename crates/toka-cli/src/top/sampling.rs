@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use toka_api::client::Client;
 use toka_core::{AgentName, ProjectName};
-use toka_daemon::control::client::Client;
 use tokio::sync::{mpsc, watch};
 
 use super::machine::Machine;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use toka_api::client::{Client, ClientError};
 use toka_core::exit::signal_name;
 use toka_core::{Command, Decision, ExitCode, Request};
-use toka_daemon::control::client::{Client, ClientError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;

@@ -8,15 +8,15 @@ use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::Size;
 use ratatui::style::{Color, Modifier};
+use toka_api::client::Client;
+use toka_api::health::ProjectHealth;
+use toka_api::wire::RunInfo;
+use toka_api::wire::{AgentView, ProjectView, ResourcesView};
 use toka_core::health::Reason;
 use toka_core::{
     AgentStatus, Enforcement, Event, EventKind, Exit, HealthReport, Name, Origin, Progress, Request,
     Resources, RunId, Verdict,
 };
-use toka_daemon::Overview;
-use toka_daemon::control::client::Client;
-use toka_daemon::control::health::ProjectHealth;
-use toka_daemon::control::wire::{AgentView, ProjectView, ResourcesView};
 use toka_logs::Stream;
 use toka_workstream::describe::Described;
 
@@ -41,7 +41,7 @@ fn id(project: &str, agent: &str) -> AgentId {
 }
 
 fn view(project: &str, agents: &[&str]) -> ProjectView {
-    let overview = Overview {
+    let overview = RunInfo {
         project: name(project),
         run: RunId::from_uuid(uuid::Uuid::nil()),
         workspace: "/w".into(),

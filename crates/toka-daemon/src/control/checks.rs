@@ -7,8 +7,8 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit};
-use serde::{Deserialize, Serialize};
-use toka_core::{ByteSize, ProjectName, escape};
+use toka_api::health::{Check, OpenFiles, Outcome};
+use toka_core::{ByteSize, ProjectName};
 use toka_store::Health;
 
 use crate::project::Facts;
@@ -16,70 +16,14 @@ use toka_prepare::disk_space;
 
 /// Share of the limit of open files, in percent, from which on the next agent, which takes some, may find none.
 const FILES_NEAR_LIMIT: u64 = 90;
-/// Most characters of a reason.
-const LONGEST: usize = 300;
 
-/// Something that the daemon needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Check {
-    /// Its name: `disk`, `journal/PROJECT`, …
-    pub name: String,
-    /// How it is.
-    #[serde(flatten)]
-    pub outcome: Outcome,
-}
-
-/// How something is that the daemon needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum Outcome {
-    /// Well.
-    Ok {
-        /// The figure behind it, if there is one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        detail: Option<String>,
-    },
-    /// Not well.
-    Failed {
-        /// Why, on one line.
-        why: String,
-    },
-}
-
-impl Check {
-    fn ok(name: impl Into<String>, detail: Option<String>) -> Self {
-        Self { name: name.into(), outcome: Outcome::Ok { detail } }
-    }
-
-    pub(super) fn failed(name: impl Into<String>, why: impl AsRef<str>) -> Self {
-        let why = escape::for_terminal(why.as_ref().as_bytes(), LONGEST);
-        Self { name: name.into(), outcome: Outcome::Failed { why } }
-    }
-
-    /// Whether it is well.
-    pub fn is_ok(&self) -> bool {
-        matches!(self.outcome, Outcome::Ok { .. })
-    }
-}
-
-/// Files that the daemon has open, and how many it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpenFiles {
-    /// How many it has.
-    pub open: u64,
-    /// How many it may (RLIMIT_NOFILE).
-    pub limit: u64,
-}
-
-impl OpenFiles {
-    /// Those of this process; `None` where the kernel does not tell.
-    pub(super) fn count() -> Option<Self> {
-        let entries = std::fs::read_dir("/proc/self/fd").ok()?;
-        // One of them is that of the folder itself.
-        let open = u64::try_from(entries.count()).ok()?.saturating_sub(1);
-        let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-        Some(Self { open, limit })
-    }
+/// The files of this process; `None` where the kernel does not tell.
+pub(super) fn open_files() -> Option<OpenFiles> {
+    let entries = std::fs::read_dir("/proc/self/fd").ok()?;
+    // One of them is that of the folder itself.
+    let open = u64::try_from(entries.count()).ok()?.saturating_sub(1);
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    Some(OpenFiles { open, limit })
 }
 
 /// What every daemon needs, whatever runs in it.
@@ -233,7 +177,7 @@ mod tests {
         for (open, is_ok) in [(90, true), (91, false)] {
             assert_eq!(of_files(OpenFiles { open, limit: 100 }).is_ok(), is_ok, "{open}");
         }
-        let own = OpenFiles::count().expect("/proc");
+        let own = open_files().expect("/proc");
         assert!(own.open >= 3 && own.open < own.limit, "{own:?}");
     }
 

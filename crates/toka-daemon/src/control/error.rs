@@ -6,9 +6,9 @@ use axum::response::{IntoResponse, Response};
 use toka_core::{AgentName, ExitCode, ProjectName};
 use toka_workstream::Style;
 
-use super::wire::Refused;
-use crate::declaration::Unparsed;
 use crate::project::{ApplyError, CommandError, Gone};
+use toka_api::declaration::Unparsed;
+use toka_api::wire::Refused;
 use toka_prepare::{LockError, RunError};
 
 /// A refusal.

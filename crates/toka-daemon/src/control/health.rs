@@ -8,61 +8,19 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use toka_core::health::Expected;
 use toka_core::{HealthReport, ProjectName, Verdict};
 
-pub use super::checks::{Check, OpenFiles, Outcome};
-use super::checks::{Files, of_daemon, of_project, text};
+use super::checks::{Files, of_daemon, of_project, open_files, text};
 use super::error::Error;
 use super::routes::view_of;
 use super::server::{Server, now_ms};
-use super::wire::DaemonView;
 use crate::project::{Facts, Figures, ProjectHandle};
+use toka_api::health::{Check, DaemonHealth, HealthView, ProjectHealth};
 
 /// A project that has not answered by then does not: its keeper alone may take four of these seconds.
 const LONGEST: Duration = Duration::from_secs(6);
-
-/// How well a daemon is, and everything that runs in it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct HealthView {
-    /// The worst of all verdicts.
-    pub verdict: Verdict,
-    /// When it was judged, in milliseconds since the Unix epoch.
-    pub at_ms: i64,
-    /// The daemon itself.
-    pub daemon: DaemonHealth,
-    /// Its projects, by name.
-    pub projects: Vec<ProjectHealth>,
-}
-
-/// How well a daemon is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DaemonHealth {
-    /// Unhealthy when a check fails.
-    pub verdict: Verdict,
-    /// What it is.
-    #[serde(flatten)]
-    pub view: DaemonView,
-    /// What it needs to do its work.
-    pub checks: Vec<Check>,
-    /// Files that it has open.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub open_files: Option<OpenFiles>,
-}
-
-/// How well the agents of a project are.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ProjectHealth {
-    /// The project.
-    pub project: ProjectName,
-    /// The worst of its agents' verdicts.
-    pub verdict: Verdict,
-    /// When the run began, in milliseconds since the Unix epoch.
-    pub started_ms: i64,
-    /// Its agents, in the order of the plan.
-    pub agents: Vec<HealthReport>,
-}
 
 /// A project and what is known of it; nothing when it does not answer.
 pub(super) struct Known {
@@ -89,7 +47,7 @@ pub(super) async fn gather(server: &Server, figures: Figures) -> Gathered {
     for answer in asked {
         projects.extend(answer.await.ok().flatten());
     }
-    let open_files = OpenFiles::count();
+    let open_files = open_files();
     let mut checks = of_daemon(&server.socket, &folders, open_files);
     checks.extend(projects.iter().flat_map(|known| checks_of(known, files.get(&known.project))));
     let is_well = checks.iter().all(Check::is_ok);

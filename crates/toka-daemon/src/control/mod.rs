@@ -23,24 +23,19 @@
 //! kernel: the same user or root, and no process of an agent, whatever its user.
 
 mod checks;
-pub mod client;
 mod error;
 mod events;
-pub mod health;
+mod health;
 mod metrics;
 mod openmetrics;
 mod peer;
 mod post;
 mod routes;
 mod server;
-mod socket;
-pub mod stream;
-pub mod wire;
+mod stream;
 
 pub(crate) use server::Server;
 pub use server::{Control, Projects, Role, ServiceOrder};
-pub(crate) use socket::{KEEPER, bind, is_awaited};
-pub use socket::{daemon_socket, orphaned, project_socket, sockets};
 
 /// Longest declaration, in bytes.
 const MAX_DECLARATION: usize = 64 * 1024 * 1024;

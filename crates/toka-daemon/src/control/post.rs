@@ -16,7 +16,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::Instant;
 
-use super::socket;
+use toka_api::socket;
 
 /// After a socket could not be made anew, the next try is so much later.
 const RETRY: Duration = Duration::from_secs(1);

@@ -16,11 +16,12 @@ use tokio::sync::oneshot;
 use super::error::Error;
 use super::events::events;
 use super::server::{Role, Server, ServiceOrder};
-use super::wire::{AgentView, DaemonView, ProjectView, ResourcesView, RoleName};
 use super::{MAX_COMMAND, MAX_DECLARATION};
 use super::{health, metrics, stream};
-use crate::Declaration;
-use crate::project::{Changes, Earnest, Figures, ProjectHandle};
+use crate::project::{Earnest, Figures, ProjectHandle};
+use toka_api::declaration::Declaration;
+use toka_api::wire::Changes;
+use toka_api::wire::{AgentView, DaemonView, ProjectView, ResourcesView, RoleName};
 
 pub(super) fn router(server: Server) -> Router {
     Router::new()

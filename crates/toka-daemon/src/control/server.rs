@@ -25,9 +25,11 @@ use super::checks::Files;
 use super::error::Error;
 use super::peer::Peer;
 use super::post::Post;
-use super::{peer, routes, socket};
-use crate::Declaration;
-use crate::project::{Overview, ProjectHandle};
+use super::{peer, routes};
+use crate::project::ProjectHandle;
+use toka_api::declaration::Declaration;
+use toka_api::socket;
+use toka_api::wire::RunInfo;
 use toka_prepare::RunError;
 
 /// The projects that run in a process.
@@ -115,7 +117,7 @@ impl Server {
 
     /// The files of a project that somebody may remove while it runs.
     pub(super) fn files_of(&self, project: &ProjectHandle) -> Files {
-        let Overview { project, root, .. } = project.overview();
+        let RunInfo { project, root, .. } = project.overview();
         let run_dir = self.socket.parent().filter(|_| matches!(self.role, Role::Service(_)));
         let keeper = run_dir.map(|run_dir| run_dir.join(project.as_str()).join(socket::KEEPER));
         Files { root: root.clone(), keeper }

@@ -8,7 +8,7 @@ use toka_core::{AgentName, LogPolicy, ProjectName};
 use toka_logs::{excess_of, index_path};
 
 use super::{Collected, Homes, Kind, disk};
-use crate::Declaration;
+use toka_api::declaration::Declaration;
 use toka_prepare::folders::DECLARATION;
 
 /// Folders of an agent that are its own.

@@ -94,9 +94,9 @@ impl<'o> Place<'o> {
     }
 
     fn somebody_listens(&self) -> bool {
-        ["control.sock", crate::control::KEEPER]
+        ["control.sock", toka_api::socket::KEEPER]
             .iter()
-            .any(|name| crate::control::is_awaited(&self.run.join(name)))
+            .any(|name| toka_api::socket::is_awaited(&self.run.join(name)))
     }
 
     /// None where no run can begin, since nothing of the project is kept.

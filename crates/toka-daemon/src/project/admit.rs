@@ -12,12 +12,13 @@ use toka_sandbox::{AgentFolders, HostFacts};
 use toka_workstream::{Agent, Plan, Set};
 
 use super::Doors;
+use toka_api::caller::Caller;
 use toka_prepare::admission::{Admitted, Context, admit};
 use toka_prepare::confine::{Confiner, workspace_facts};
 use toka_prepare::folders::ProjectFolders;
 use toka_prepare::users::{Claim, Users};
 use toka_prepare::workplace::{self, Remains};
-use toka_prepare::{Caller, FolderError, Problem, ProblemKind, RunError};
+use toka_prepare::{FolderError, Problem, ProblemKind, RunError};
 
 /// What the agents of a run stand on.
 #[derive(Debug, Clone)]

@@ -31,8 +31,8 @@ use super::queue::Queue;
 use super::recall::Recalled;
 use super::schedule::last_seen;
 use super::{Doors, Opened, Project};
-use crate::Declaration;
-use crate::declaration::Parsed;
+use toka_api::declaration::Declaration;
+use toka_api::declaration::Parsed;
 use toka_prepare::folders::{ProjectFolders, journal_in};
 use toka_prepare::{FolderError, RunError};
 

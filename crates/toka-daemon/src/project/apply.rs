@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toka_core::event::Awaits;
 use toka_core::{AgentName, AgentPattern, EventKind};
@@ -20,51 +19,12 @@ use super::batch::{Batch, Then};
 use super::differences::compare;
 use super::handle::{ApplyRequest, Earnest};
 use super::open::{describe, keep};
-use crate::Declaration;
-use crate::declaration::{Parsed, Unparsed};
+use toka_api::declaration::Declaration;
+use toka_api::declaration::{Parsed, Unparsed};
+use toka_api::wire::Changes;
 use toka_prepare::RunError;
 use toka_prepare::problem::names;
 use toka_prepare::workplace::Remains;
-
-/// What another declaration changes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Changes {
-    /// Agents that are new.
-    pub added: Vec<AgentName>,
-    /// Those of them that wait for `toka start`.
-    #[serde(default)]
-    pub by_hand: Vec<AgentName>,
-    /// Agents whose declaration is another: they are restarted.
-    pub changed: Vec<AgentName>,
-    /// Agents whose declaration is another, and that go on: what is different is taken over in place.
-    #[serde(default)]
-    pub adjusted: Vec<AgentName>,
-    /// Agents that are no more: they are stopped.
-    pub removed: Vec<AgentName>,
-    /// Agents that go on undisturbed.
-    pub unchanged: Vec<AgentName>,
-    /// What is different of the run itself, in the words of the command line.
-    #[serde(default)]
-    pub run: Vec<String>,
-    /// The keys that are different, of each agent that is changed or adjusted.
-    #[serde(default)]
-    pub keys: BTreeMap<AgentName, Vec<String>>,
-}
-
-impl Changes {
-    /// Whether nothing is to be done.
-    pub fn is_empty(&self) -> bool {
-        self.added.is_empty()
-            && self.changed.is_empty()
-            && self.removed.is_empty()
-            && self.adjusted.is_empty()
-    }
-
-    /// Those that go on.
-    fn going_on(&self) -> impl Iterator<Item = &AgentName> {
-        self.unchanged.iter().chain(&self.adjusted)
-    }
-}
 
 /// What keeps agents from being started, where others run and go on.
 fn unchanged(error: &RunError) -> String {

@@ -23,8 +23,8 @@ use super::queue::Queue;
 use super::reports::Desk;
 use super::schedule::Clock;
 use super::{Doors, Opened, Parting, Project};
-use crate::Declaration;
 use crate::journal::Journal;
+use toka_api::declaration::Declaration;
 use toka_prepare::lock::ProjectLock;
 use toka_prepare::sweeper::Sweeper;
 

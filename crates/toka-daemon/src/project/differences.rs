@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use toka_core::{AgentName, Confinement};
 use toka_workstream::{Agent, Dependency, KeptKey, Plan, Set, Start};
 
-use super::apply::Changes;
 use super::member::awaited_lines;
+use toka_api::wire::Changes;
 
 /// What a difference means for an agent that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -219,8 +219,8 @@ fn kept(former: &[KeptKey], latter: &[KeptKey]) -> Vec<Difference> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Declaration;
-    use crate::declaration::Parsed;
+    use toka_api::declaration::Declaration;
+    use toka_api::declaration::Parsed;
 
     fn parsed(texts: &[&str]) -> Parsed {
         let declaration = Declaration::of_text(&texts.join("---\n"));

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::{Member, Project};
-use crate::Declaration;
+use toka_api::declaration::Declaration;
 
 /// A keeper that has not answered by then hangs: it answers in less than a millisecond, and starts and stops a thousand
 /// agents in a few seconds.

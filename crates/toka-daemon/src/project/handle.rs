@@ -1,11 +1,10 @@
 //! What others hold of a project that runs: they ask, its owner answers.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use toka_core::{AgentName, Answers, Command, ProjectName, Resources, RunId, RunStatus, Urgency};
+use toka_core::{AgentName, Answers, Command, Resources, RunStatus, Urgency};
 use toka_keeper::{Keeper, Kin};
 use toka_orchestration::Lifetime;
 use toka_runtime::Terminal;
@@ -13,12 +12,13 @@ use toka_workstream::describe::Described;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::admit::Ground;
-use super::apply::{ApplyError, Changes};
+use super::apply::ApplyError;
 use super::command::CommandError;
 use super::exec::{Begun, ExecError, ExecRequest};
 use super::facts::{Facts, Figures};
 use super::keeping::cgroup_name;
-use crate::Declaration;
+use toka_api::declaration::Declaration;
+use toka_api::wire::{Changes, RunInfo};
 
 /// The project's run is over, or its owner is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -64,25 +64,10 @@ pub enum Earnest {
     Tell,
 }
 
-/// What never changes of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Overview {
-    /// The project.
-    pub project: ProjectName,
-    /// The run.
-    pub run: RunId,
-    /// The workspace.
-    pub workspace: PathBuf,
-    /// The folder of what is kept of it.
-    pub root: PathBuf,
-    /// Whether it ends without anybody who stops it: it runs in the foreground.
-    pub ends_by_itself: bool,
-}
-
 /// A project that runs, as others hold it.
 #[derive(Debug, Clone)]
 pub struct ProjectHandle {
-    overview: Arc<Overview>,
+    overview: Arc<RunInfo>,
     kin: Kin,
     orders: mpsc::UnboundedSender<Order>,
     moved: watch::Receiver<u64>,
@@ -96,7 +81,7 @@ impl ProjectHandle {
         moved: watch::Receiver<u64>,
     ) -> (Self, mpsc::UnboundedReceiver<Order>) {
         let (orders, received) = mpsc::unbounded_channel();
-        let overview = Overview {
+        let overview = RunInfo {
             project: ground.folders.project.clone(),
             run: ground.run,
             workspace: ground.folders.workspace.clone(),
@@ -108,7 +93,7 @@ impl ProjectHandle {
     }
 
     /// What never changes of it.
-    pub fn overview(&self) -> &Overview {
+    pub fn overview(&self) -> &RunInfo {
         &self.overview
     }
 

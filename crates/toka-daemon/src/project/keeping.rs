@@ -39,7 +39,7 @@ pub(super) fn keeper_options(ground: &Ground, short: Option<&Path>, lifetime: Li
 
 /// Where the keeper of a run waits for its next daemon.
 pub(super) fn keeper_socket(run_folder: &Path) -> PathBuf {
-    run_folder.join(crate::control::KEEPER)
+    run_folder.join(toka_api::socket::KEEPER)
 }
 
 /// Gives the keeper what the next daemon must have: the lock.

@@ -47,18 +47,18 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::Span;
 
-use crate::Declaration;
 use crate::journal::Journal;
+use toka_api::declaration::Declaration;
 use toka_prepare::lock::ProjectLock;
 use toka_prepare::sweeper::Sweeper;
 
 pub use adopt::AdoptOptions;
-pub use apply::{ApplyError, Changes};
+pub use apply::ApplyError;
 pub use command::CommandError;
 pub(crate) use exec::{Begun, ExecError, ExecRequest, exit_of};
 pub(crate) use facts::KEEPER_ANSWER;
 pub use facts::{Facts, Figures};
-pub use handle::{Earnest, Gone, Overview, ProjectHandle};
+pub use handle::{Earnest, Gone, ProjectHandle};
 pub use legacy::unfinished;
 pub use open::Opened;
 pub use unattended::{being_ended, end_unattended};

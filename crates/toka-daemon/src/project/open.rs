@@ -28,8 +28,8 @@ use super::queue::Queue;
 use super::schedule;
 use super::{Doors, Project};
 use crate::RunOptions;
-use crate::control::is_awaited;
 use crate::journal::{Journal, Stamp};
+use toka_api::socket::is_awaited;
 use toka_prepare::folders::ProjectFolders;
 use toka_prepare::lock::{LockError, ProjectLock};
 use toka_prepare::workplace::Remains;
@@ -164,7 +164,7 @@ async fn begin(journal: &Journal, ground: &Ground, plan: &toka_workstream::Plan,
 
 /// Keeps what was declared beside the journal.
 pub(super) fn keep(
-    declaration: &crate::Declaration,
+    declaration: &toka_api::declaration::Declaration,
     folders: &ProjectFolders,
     agents: &[toka_workstream::Agent],
 ) -> Result<(), RunError> {

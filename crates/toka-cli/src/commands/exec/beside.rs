@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, stdin, stdout};
 
+use toka_api::client::ClientError;
+use toka_api::frame::End;
+use toka_api::wire::ExecBody;
 use toka_core::ExitCode;
-use toka_daemon::control::client::ClientError;
-use toka_daemon::control::stream::ExecBody;
-use toka_daemon::control::stream::frame::End;
 
 use crate::commands::reach::{AgentRef, Purpose, Reach, block_on, failure};
 use crate::failure::{self, Failure};

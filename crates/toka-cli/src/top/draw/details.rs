@@ -3,8 +3,8 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
+use toka_api::wire::AgentView;
 use toka_core::{AgentStatus, Coverage};
-use toka_daemon::control::wire::AgentView;
 
 use super::columns::doing;
 use super::popup;

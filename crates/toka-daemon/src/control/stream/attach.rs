@@ -16,8 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::error::Error;
 use super::super::server::Server;
-use super::frame::{End, Frame, FrameReader, ReadError, send};
 use super::{Connection, PROBE, Sending, granted, nonsense, pass_on, running, wanted};
+use toka_api::frame::{End, Frame, FrameReader, ReadError, send};
 
 /// How long the other size lasts by which a program is made to draw anew: long enough to be seen as a change, too short to be
 /// seen by people.

@@ -10,8 +10,7 @@ use axum::response::Response;
 use hyper_util::rt::TokioIo;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
-use serde::{Deserialize, Serialize};
-use toka_core::{AgentName, AgentState, AgentStatus, ExitCode, TerminalSize};
+use toka_core::{AgentName, AgentState, AgentStatus, ExitCode};
 use toka_keeper::SpawnError;
 use toka_runtime::{Output, Terminal};
 use tokio::io::{AsyncRead, AsyncWriteExt as _, split};
@@ -23,9 +22,10 @@ use super::super::MAX_COMMAND;
 use super::super::error::Error;
 use super::super::peer::Peer;
 use super::super::server::Server;
-use super::frame::{End, Frame, FrameReader, ReadError, send};
 use super::{Connection, Sending, granted, has_process, nonsense, pass_on, running, wanted};
 use crate::project::{Begun, ExecError, ExecRequest, ProjectHandle, exit_of};
+use toka_api::frame::{End, Frame, FrameReader, ReadError, send};
+use toka_api::wire::ExecBody;
 
 /// Most that is read of the command at once.
 const PIECE: usize = 32 * 1024;
@@ -35,22 +35,6 @@ const WAITING: usize = 4;
 const TYPED_AHEAD: usize = 16;
 /// Longest name of a terminal (term(7)); real ones have some twenty characters.
 const LONGEST_TERM: usize = 64;
-
-/// A command to run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExecBody {
-    /// The program and its arguments.
-    pub argv: Vec<String>,
-    /// The first size of its terminal, if it gets one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub terminal: Option<TerminalSize>,
-    /// What that terminal is called (`TERM`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub term: Option<String>,
-    /// Whether it gets input.
-    #[serde(default)]
-    pub input: bool,
-}
 
 pub(in super::super) async fn exec(
     State(server): State<Server>,

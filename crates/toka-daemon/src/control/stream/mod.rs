@@ -3,7 +3,6 @@
 
 mod attach;
 mod exec;
-pub mod frame;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +21,8 @@ use tokio::sync::mpsc;
 use super::error::Error;
 use crate::project::{Gone, ProjectHandle};
 pub(super) use attach::attach;
-pub use exec::ExecBody;
 pub(super) use exec::exec;
-use frame::{End, PROTOCOL};
+use toka_api::frame::{End, PROTOCOL};
 
 /// What a connection is once it is upgraded.
 type Connection = TokioIo<Upgraded>;

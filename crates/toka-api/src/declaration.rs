@@ -14,8 +14,7 @@ use toka_core::capability::Policy;
 use toka_core::{AgentName, AgentPattern, PressureLimits};
 use toka_workstream::{Agent, Diagnostic, LoadOptions, Loaded, Plan, SecretSource, Set, Severity, Sources};
 
-use toka_prepare::Caller;
-use toka_prepare::environment::BASE;
+use crate::caller::{BASE, Caller};
 
 /// A file of a project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,10 +188,10 @@ impl Unparsed {
     }
 }
 
-#[cfg(test)]
 impl Declaration {
-    /// What one file declares, for a caller without an environment.
-    pub(crate) fn of_text(text: &str) -> Self {
+    /// What one file declares, in the workspace `/w`, for a caller without an environment and without grants: for tests.
+    #[doc(hidden)]
+    pub fn of_text(text: &str) -> Self {
         Self {
             files: vec![SourceFile { path: "/w/all.yaml".into(), text: text.into() }],
             enable: BTreeSet::new(),

@@ -19,13 +19,11 @@ use toka_core::command::Outcome;
 use toka_core::{AgentName, Command, Event, ProjectName, RunId, TerminalSize, Urgency};
 use tokio::io::{ReadHalf, WriteHalf};
 
-use super::health::HealthView;
-use super::socket;
-use super::stream::ExecBody;
-use super::stream::frame::{FrameReader, PROTOCOL};
-use super::wire::{AgentView, DaemonView, ProjectView, Refused, ResourcesView};
-use crate::Declaration;
-use crate::project::Changes;
+use crate::declaration::Declaration;
+use crate::frame::{FrameReader, PROTOCOL};
+use crate::health::HealthView;
+use crate::socket;
+use crate::wire::{AgentView, Changes, DaemonView, ExecBody, ProjectView, Refused, ResourcesView};
 
 /// Why there is no answer.
 #[derive(Debug, Error)]

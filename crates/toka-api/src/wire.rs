@@ -1,15 +1,14 @@
-//! What is said over the control socket, besides [`Command`](toka_core::Command), [`Declaration`](crate::Declaration) and
+//! What is said over the control socket, besides [`Command`](toka_core::Command), [`Declaration`](crate::declaration::Declaration) and
 //! events.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use toka_core::{AgentName, AgentStatus, ProjectName, Resources, RunStatus};
+use toka_core::{AgentName, AgentStatus, ProjectName, Resources, RunId, RunStatus, TerminalSize};
 
 use toka_workstream::describe::Described;
-
-use crate::project::Overview;
 
 /// Who answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +40,7 @@ pub enum RoleName {
 pub struct ProjectView {
     /// What never changes.
     #[serde(flatten)]
-    pub overview: Overview,
+    pub overview: RunInfo,
     /// When the run began, in milliseconds since the Unix epoch.
     pub started_ms: i64,
     /// The number of the last event that is in here.
@@ -54,7 +53,8 @@ pub struct ProjectView {
 }
 
 impl ProjectView {
-    pub(super) fn of(overview: &Overview, status: &RunStatus) -> Self {
+    /// A run and how its agents are.
+    pub fn of(overview: &RunInfo, status: &RunStatus) -> Self {
         Self {
             overview: overview.clone(),
             started_ms: status.started_ms,
@@ -64,12 +64,13 @@ impl ProjectView {
         }
     }
 
-    pub(super) fn troubled_by(self, trouble: Option<String>) -> Self {
+    /// With why nothing can be done with its agents, if anything keeps from it.
+    pub fn troubled_by(self, trouble: Option<String>) -> Self {
         Self { trouble, ..self }
     }
 
     /// The same as a status, which the events after [`Self::seq`] move on.
-    pub fn into_status(self) -> (Overview, RunStatus) {
+    pub fn into_status(self) -> (RunInfo, RunStatus) {
         let status = RunStatus::taken_over(self.overview.run, self.started_ms, self.seq, self.agents);
         (self.overview, status)
     }
@@ -110,4 +111,75 @@ pub struct Refused {
     /// The same as text with carets, for a terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rendered: Option<String>,
+}
+
+/// What never changes of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunInfo {
+    /// The project.
+    pub project: ProjectName,
+    /// The run.
+    pub run: RunId,
+    /// The workspace.
+    pub workspace: PathBuf,
+    /// The folder of what is kept of it.
+    pub root: PathBuf,
+    /// Whether it ends without anybody who stops it: it runs in the foreground.
+    pub ends_by_itself: bool,
+}
+
+/// What another declaration changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// Agents that are new.
+    pub added: Vec<AgentName>,
+    /// Those of them that wait for `toka start`.
+    #[serde(default)]
+    pub by_hand: Vec<AgentName>,
+    /// Agents whose declaration is another: they are restarted.
+    pub changed: Vec<AgentName>,
+    /// Agents whose declaration is another, and that go on: what is different is taken over in place.
+    #[serde(default)]
+    pub adjusted: Vec<AgentName>,
+    /// Agents that are no more: they are stopped.
+    pub removed: Vec<AgentName>,
+    /// Agents that go on undisturbed.
+    pub unchanged: Vec<AgentName>,
+    /// What is different of the run itself, in the words of the command line.
+    #[serde(default)]
+    pub run: Vec<String>,
+    /// The keys that are different, of each agent that is changed or adjusted.
+    #[serde(default)]
+    pub keys: BTreeMap<AgentName, Vec<String>>,
+}
+
+impl Changes {
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty()
+            && self.changed.is_empty()
+            && self.removed.is_empty()
+            && self.adjusted.is_empty()
+    }
+
+    /// Those that go on.
+    pub fn going_on(&self) -> impl Iterator<Item = &AgentName> {
+        self.unchanged.iter().chain(&self.adjusted)
+    }
+}
+
+/// A command to run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecBody {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// The first size of its terminal, if it gets one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<TerminalSize>,
+    /// What that terminal is called (`TERM`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<String>,
+    /// Whether it gets input.
+    #[serde(default)]
+    pub input: bool,
 }

@@ -14,7 +14,7 @@ const PROJECT: &str = "control.sock";
 /// The file name of a service's socket.
 pub(super) const DAEMON: &str = "daemon.sock";
 /// The file name of the socket at which a keeper waits for its next daemon.
-pub(crate) const KEEPER: &str = "keeper.sock";
+pub const KEEPER: &str = "keeper.sock";
 
 /// Where a foreground run of `project` answers.
 pub fn project_socket(run_dir: &Path, project: &ProjectName) -> PathBuf {
@@ -61,7 +61,7 @@ fn short(path: &Path) -> io::Result<(std::fs::File, PathBuf)> {
 ///
 /// # Errors
 /// When somebody listens there ([`io::ErrorKind::AddrInUse`]), or it cannot be made.
-pub(crate) fn bind(path: &Path) -> io::Result<tokio::net::UnixListener> {
+pub fn bind(path: &Path) -> io::Result<tokio::net::UnixListener> {
     if let Some(folder) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
@@ -78,7 +78,7 @@ pub(crate) fn bind(path: &Path) -> io::Result<tokio::net::UnixListener> {
 }
 
 /// Whether somebody listens at the socket at `path`, of whatever type it is.
-pub(crate) fn is_awaited(path: &Path) -> bool {
+pub fn is_awaited(path: &Path) -> bool {
     let Ok((_folder, short)) = short(path) else { return false };
     match std::os::unix::net::UnixStream::connect(short) {
         Ok(_) => true,
@@ -91,7 +91,7 @@ pub(crate) fn is_awaited(path: &Path) -> bool {
 ///
 /// # Errors
 /// When nobody listens there.
-pub(super) async fn connect(path: &Path) -> io::Result<tokio::net::UnixStream> {
+pub async fn connect(path: &Path) -> io::Result<tokio::net::UnixStream> {
     let (_folder, short) = short(path)?;
     tokio::net::UnixStream::connect(&short).await
 }
