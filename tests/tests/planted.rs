@@ -26,6 +26,8 @@ as_both_users!(
     what_is_written_and_not_there_is_made_or_refused_with_its_line,
     a_saved_workstream_fails_no_start,
     what_a_person_replaces_stays_protected_while_an_agent_runs,
+    what_was_never_there_is_nobodys_doing,
+    a_program_may_be_built_anew_while_it_runs,
     an_agent_that_waits_for_a_replaced_file_gets_no_hold_of_it,
     a_replaced_declaration_is_trusted_no_more,
     a_worktree_has_its_repository_and_not_its_hooks,
@@ -403,6 +405,41 @@ fn what_a_person_replaces_stays_protected_while_an_agent_runs(user: User) {
     assert!(!said().contains("wrote"), "{}", said());
     let shown = detached.toka(&["events"]).stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(shown.contains("config while it ran") && shown.contains("is protected again"), "{shown}");
+}
+
+/// Nobody has taken anything away where there was nothing, and what an agent makes no process outside has made.
+fn what_was_never_there_is_nobodys_doing(user: User) {
+    let wide =
+        "security: {capabilities_required: [filesystem-read, filesystem-write, git-access, cargo-execution]}";
+    for script in
+        ["sleep 0.3", "git init -q .; sleep 0.3; echo done", "ln -s /etc .git; sleep 0.3; echo done"]
+    {
+        let scene = Scene::new(user);
+        let finished = scene.toka_run(&[Document::shell("coder", script).section(wide)], &["--json"]);
+        exit_code_of(&finished, 0);
+        assert!(finished.all("agent_uncovered", "coder").is_empty(), "{script}: {finished:#?}");
+        let planted = finished.all("agent_planted", "coder").len();
+        assert_eq!(planted, usize::from(script.contains("git")), "{script}: {finished:#?}");
+        scene.assert_nothing_left();
+    }
+}
+
+/// A program that is built anew while the former one runs is no protection that was lost.
+fn a_program_may_be_built_anew_while_it_runs(user: User) {
+    let scene = Scene::new(user);
+    scene.make_folder(&scene.workspace().join("out"));
+    let app = scene.workspace().join("out/app");
+    scene.write_program(&app, "#!/bin/sh\nuntil [ -e go ]; do sleep 0.02; done\n");
+    let reads = "security: {capabilities_required: [filesystem-read]}";
+    let mut run = scene.start(&[Document::command("app", &["./out/app"]).section(reads)], &[]);
+    run.wait_for("agent_started", "app");
+    scene.write_program(&app.with_extension("new"), "#!/bin/sh\n");
+    std::fs::rename(app.with_extension("new"), &app).expect("ours");
+    scene.write(&scene.workspace().join("go"), "");
+    let finished = run.finish();
+    exit_code_of(&finished, 0);
+    assert!(finished.all("agent_uncovered", "app").is_empty(), "{finished:#?}");
+    scene.assert_nothing_left();
 }
 
 /// It is quick enough to open the file, or it is not: either way it has no hold of it afterwards.

@@ -20,7 +20,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use nix::unistd::pipe2;
 
 use crate::mounts;
-use crate::plan::Bind;
+use crate::plan::{Access, Bind};
 use crate::sys::{self, Forked};
 
 /// How long a visit to the agent's namespaces may take, in milliseconds.
@@ -28,10 +28,21 @@ const VISIT_WITHIN: u16 = 2_000;
 /// Longest mount table that is read, in bytes.
 const MAX_TABLE: u64 = 4 * 1024 * 1024;
 
-/// The binds that lie within another one: they narrow what that opens, or hold a directory above such a place.
+/// The binds that lie within another one, and narrow what that opens or hold a directory above such a place. One that opens
+/// to be read what lies in a place that is open to be read narrows nothing.
 pub fn inner_binds(binds: &[Bind]) -> Vec<Bind> {
+    let around = |bind: &Bind| {
+        let around = binds
+            .iter()
+            .filter(|outer| outer.target != bind.target && bind.target.starts_with(&outer.target));
+        around.max_by_key(|outer| outer.target.components().count()).cloned()
+    };
     let outer = |bind: &Bind| {
-        binds.iter().any(|outer| outer.target != bind.target && bind.target.starts_with(&outer.target))
+        let repeats = |outer: &Bind| {
+            let reads = |bind: &Bind| bind.source.is_some() && bind.access == Access::ReadOnly;
+            reads(bind) && reads(outer)
+        };
+        around(bind).is_some_and(|outer| !repeats(&outer))
     };
     // Elsewhere it shows a directory of the agent's own, which nobody replaces.
     let is_called_so = |bind: &Bind| bind.source.as_ref().is_none_or(|source| *source == bind.target);
@@ -256,7 +267,11 @@ fn has_mapped(pid: i32, path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Access, Need};
+    use crate::plan::Need;
+
+    fn writable(target: &str) -> Bind {
+        Bind { access: Access::ReadWrite, ..bind(target) }
+    }
 
     fn bind(target: &str) -> Bind {
         Bind {
@@ -269,9 +284,12 @@ mod tests {
 
     #[test]
     fn those_within_others_are_inner() {
-        let binds = ["/w", "/w/.git", "/w/.git/config", "/etc/passwd", "/wide"].map(bind);
+        let mut binds = ["/w", "/w/.git"].map(writable).to_vec();
+        binds.extend(["/w/.git/config", "/etc/passwd", "/wide", "/read", "/read/out/app"].map(bind));
         let inner: Vec<PathBuf> = inner_binds(&binds).into_iter().map(|bind| bind.target).collect();
         assert_eq!(inner, [PathBuf::from("/w/.git"), PathBuf::from("/w/.git/config")]);
+        let hidden = Bind { source: None, ..bind("/read/.ssh") };
+        assert_eq!(inner_binds(&[bind("/read"), hidden.clone()]), [hidden], "what is hidden is narrower");
     }
 
     #[test]

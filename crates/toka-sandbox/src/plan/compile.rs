@@ -265,7 +265,8 @@ impl Compiler<'_> {
             let network = &self.input.confinement.network.value;
             if let Some(found) = toolchain::of(value, self.input.host, &self.input.folders.user_home, network)
             {
-                for (path, right) in &found.paths {
+                // A mount that is left out, since nothing is there, would look like one that somebody took away.
+                for (path, right) in found.paths.iter().filter(|(path, _)| path.symlink_metadata().is_ok()) {
                     self.grant(path, *right, Need::Optional, origin)?;
                 }
                 search.extend(found.path);
@@ -318,7 +319,9 @@ impl Compiler<'_> {
     fn git(&mut self, origin: &Origin) -> Result<Vec<(String, String)>, CompileError> {
         let (project, agent) = (self.input.project, self.input.agent);
         let repository = self.input.folders.workspace.join(".git");
-        self.grant(&repository, Right::Read, Need::Optional, origin)?;
+        if repository.symlink_metadata().is_ok() {
+            self.grant(&repository, Right::Read, Need::Optional, origin)?;
+        }
         let settings = [
             ("safe.directory", "*".to_owned()),
             ("user.name", agent.to_string()),

@@ -42,10 +42,11 @@ impl Scene {
             working_dir: make("ws"),
             user_home: make("user"),
         };
-        for folder in ["ws/.git/hooks", "ws/agents", "ws/docs"] {
+        let toolchain = ["user/.cargo/bin", "user/.cargo/registry", "user/.cargo/git", "user/.rustup"];
+        for folder in ["ws/.git/hooks", "ws/agents", "ws/docs"].into_iter().chain(toolchain) {
             make(folder);
         }
-        for file in ["ws/.git/config", "ws/agents/a.yaml"] {
+        for file in ["ws/.git/config", "ws/agents/a.yaml", "user/.cargo/config.toml", "user/.cargo/env"] {
             std::fs::write(real.join(file), "").expect("a file");
         }
         let host = HostFacts {
