@@ -26,6 +26,7 @@ as_both_users!(
     what_is_written_and_not_there_is_made_or_refused_with_its_line,
     a_saved_workstream_fails_no_start,
     what_a_person_replaces_stays_protected_while_an_agent_runs,
+    a_working_folder_that_becomes_a_link_is_not_entered,
     what_was_never_there_is_nobodys_doing,
     a_program_may_be_built_anew_while_it_runs,
     an_agent_that_waits_for_a_replaced_file_gets_no_hold_of_it,
@@ -334,7 +335,7 @@ fn what_is_written_and_not_there_is_made_or_refused_with_its_line(user: User) {
     let refused = scene.toka_run(&[lost], &[]);
     exit_code_of(&refused, 65);
     assert!(
-        refused.stderr.contains("no/such/file.txt is not there, and neither is the folder above it"),
+        refused.stderr.contains("no/such/file.txt is not there, and neither is a folder above it"),
         "{refused:#?}"
     );
     let absent = Document::shell("out", "true").section("security: {filesystem: {read: [no-such-file]}}");
@@ -405,6 +406,28 @@ fn what_a_person_replaces_stays_protected_while_an_agent_runs(user: User) {
     assert!(!said().contains("wrote"), "{}", said());
     let shown = detached.toka(&["events"]).stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(shown.contains("config while it ran") && shown.contains("is protected again"), "{shown}");
+}
+
+/// A link below /proc leads out of what the mounts show, to where no path of the agent leads.
+fn a_working_folder_that_becomes_a_link_is_not_entered(user: User) {
+    let wide = "security: {capabilities_required: [filesystem-read, filesystem-write]}";
+    for target in ["/proc/$PPID/root", "/proc/self/root", "/proc/2/fd/5", "/", "other"] {
+        let scene = Scene::new(user);
+        scene.make_folder(&scene.workspace().join("sub"));
+        scene.make_folder(&scene.workspace().join("other"));
+        let script = format!("echo life >> ~/lives; cd ..; rmdir sub; ln -s {target} sub; exit 1");
+        let agent = Document::bare("swaps")
+            .spec(&format!("process: {{shell: \"{script}\", working_dir: sub}}"))
+            .spec("restart: {policy: on-failure, max_restarts: 1, backoff: {initial: 1ms}}")
+            .section(wide);
+        let finished = scene.toka_run(&[agent], &["--json"]);
+        exit_code_of(&finished, 1);
+        let ended = format!("{:?}", finished.all("agent_quarantined", "swaps"));
+        assert!(ended.contains("start_failed") && ended.contains("folder: enter"), "{target}: {ended}");
+        let lives = scene.state().join("projects").join(scene.name()).join("agents/swaps/home/lives");
+        assert_eq!(std::fs::read_to_string(lives).expect("its home"), "life\n", "{target}");
+        scene.assert_nothing_left();
+    }
 }
 
 /// Nobody has taken anything away where there was nothing, and what an agent makes no process outside has made.

@@ -1,5 +1,7 @@
 //! No end is told as another, and every wait, block and refusal names its reason: in text and in JSON.
 
+use std::ffi::OsString;
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -13,6 +15,7 @@ as_both_users!(
     who_is_blocked_knows_by_what_and_why,
     who_waits_says_for_what,
     a_start_that_comes_to_nothing_says_so,
+    a_restart_that_something_overtakes_is_no_success,
     a_wait_for_readiness_that_never_was_is_no_success,
     who_comes_back_again_and_again_is_not_healthy,
     a_wall_that_an_agent_speaks_of_is_told_with_what_opens_it,
@@ -157,6 +160,49 @@ fn a_start_that_comes_to_nothing_says_so(user: User) {
     });
     exit_code_of(&restarted, 1);
     assert!(restarted.stdout.contains("not restarted: stopped by operator"), "{restarted:#?}");
+}
+
+fn a_restart_that_something_overtakes_is_no_success(user: User) {
+    let slow = |name: &str| {
+        let script = "trap 'echo > ~/asked; until [ -e ~/go ]; do sleep 0.02; done; exit 0' TERM; while :; do sleep 0.02; done";
+        Document::service(name, script).spec("stop: {grace_period: 60s}")
+    };
+    for overtakes in ["down", "apply"] {
+        let scene = Scene::new(user);
+        let other = Document::service("other", "exec sleep 1000");
+        let any = "metadata: {name: any}\nspec: {process: {shell: 'true'}}\n";
+        scene.write(&scene.workspace().join("any.yaml"), any);
+        let detached = scene.detach(&[slow("slow"), other.clone()]);
+        until(PATIENCE, "it runs", || (detached.state("slow") == "running").then_some(()));
+        let line = ["restart", "slow", "--project", scene.name(), "--state-dir"].map(OsString::from);
+        let line = [&[toka_binary().into()], &line[..], &[scene.state().into()]].concat();
+        let restart =
+            scene.command(&line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("toka");
+        let home = scene.state().join("projects").join(scene.name()).join("agents/slow/home");
+        until(PATIENCE, "it is asked to stop", || home.join("asked").exists().then_some(()));
+        std::thread::scope(|scope| {
+            let overtaken = scope.spawn(|| match overtakes {
+                "down" => detached.toka(&["down"]),
+                _ => scene.apply(std::slice::from_ref(&other), &[]),
+            });
+            let is_asked = || match overtakes {
+                "down" => detached
+                    .try_toka(&["events", "--json", "--kind", "run_ending"])
+                    .stdout
+                    .contains("run_ending"),
+                _ => {
+                    let asked = detached.try_toka(&["apply", "--dry-run", "any.yaml"]);
+                    asked.stderr.contains("another change of the project is under way")
+                }
+            };
+            until(PATIENCE, "it is overtaken", || is_asked().then_some(()));
+            std::fs::write(home.join("go"), "").expect("its home");
+            assert_eq!(overtaken.join().expect("no panic").code, Some(0), "{overtakes}");
+        });
+        let restart = Finished::from(restart.wait_with_output().expect("its end"));
+        exit_code_of(&restart, 1);
+        assert!(restart.stdout.starts_with("slow  not restarted: "), "{overtakes}: {restart:#?}");
+    }
 }
 
 fn a_wait_for_readiness_that_never_was_is_no_success(user: User) {

@@ -67,6 +67,9 @@ pub enum DenyReason {
     /// Its process ended before it was done.
     #[error("its process ended before")]
     EndedBefore,
+    /// Another declaration was applied meanwhile, which has it no more.
+    #[error("the agent was removed meanwhile")]
+    Removed,
 }
 
 /// What becomes of a request.

@@ -32,10 +32,26 @@ pub fn start_time(pid: i32) -> Option<u64> {
     stat_field(pid, 22)?.parse().ok()
 }
 
+/// What /proc says of a process in the file `name`. A process calls itself as it likes, also by what is no text: that is
+/// replaced, so that nothing that stands beside a name gets lost with it.
+pub fn text(pid: i32, name: &str) -> Option<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/{name}")).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The parent of a process (field 4).
+pub(crate) fn parent_of(pid: i32) -> Option<i32> {
+    stat_field(pid, 4)?.parse().ok()
+}
+
 /// A field by its number in proc_pid_stat(5), from 3 on: those behind the name, which may itself have parentheses.
 pub(crate) fn stat_field(pid: i32, number: usize) -> Option<String> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    text.rsplit_once(") ")?.1.split(' ').nth(number.checked_sub(3)?).map(|field| field.trim().to_owned())
+    text(pid, "stat")?
+        .rsplit_once(") ")?
+        .1
+        .split(' ')
+        .nth(number.checked_sub(3)?)
+        .map(|field| field.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -50,6 +66,22 @@ mod tests {
         assert!(start_time(own).is_some());
         assert_eq!(start_time(own), start_time(own));
         assert_eq!(start_time(i32::MAX), None);
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_hides_nothing() {
+        let script = "import ctypes, sys\nctypes.CDLL(None).prctl(15, b'\\xff) Z 1')\nprint(flush=True)\nsys.stdin.read()";
+        let mut python = Command::new("python3");
+        let mut child =
+            python.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python");
+        std::io::Read::read_exact(child.stdout.as_mut().expect("a pipe"), &mut [0]).expect("it is called so");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        assert!(std::fs::read_to_string(format!("/proc/{pid}/stat")).is_err(), "no text");
+        assert_eq!(presence(pid), Presence::Alive);
+        assert_eq!(parent_of(pid), Some(Pid::this().as_raw()));
+        assert!(start_time(pid).is_some());
+        drop(child.stdin.take());
+        child.wait().expect("it ends");
     }
 
     #[test]

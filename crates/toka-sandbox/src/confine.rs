@@ -535,8 +535,8 @@ impl Prepared {
         if let Some(terminal) = streams.terminal {
             terminal.take_place()?;
         }
-        nix::unistd::chdir(&plan.working_dir)
-            .map_err(|error| StepError::new("folder: enter", Some(&plan.working_dir), &error.into()))?;
+        enter_folder(&plan.working_dir)
+            .map_err(|error| StepError::new("folder: enter", Some(&plan.working_dir), &error))?;
         match sys::new_keyring() {
             // A kernel without keys has none to share.
             Err(error) if error.raw_os_error() != Some(libc::ENOSYS) => {
@@ -628,6 +628,13 @@ impl Prepared {
         };
         step_io("landlock", sys::landlock_restrict(ruleset.as_fd()))
     }
+}
+
+/// Makes a folder the working folder. Who can write to the workspace can make a link of it, and one below /proc leads out of
+/// what the mounts show: to the root of another process, or to a descriptor that is still open here (proc_pid_root(5)).
+fn enter_folder(folder: &Path) -> io::Result<()> {
+    let folder = sys::open_without_links(&sys::c_path(folder)?)?;
+    Ok(nix::unistd::fchdir(folder)?)
 }
 
 fn status_pipe() -> Result<(OwnedFd, OwnedFd), StepError> {

@@ -241,14 +241,13 @@ pub(super) fn lacks(agent: &AgentStatus, awaited: Awaited) -> Option<String> {
     reason.or_else(|| unready(agent).filter(|_| awaited == Awaited::Readiness))
 }
 
-/// Why one that runs is not ready; one without a probe may never be.
+/// Why one that runs is not ready. Whether it has a probe is not told before that has found something.
 fn unready(agent: &AgentStatus) -> Option<String> {
     match agent.state {
         AgentState::Running { ready: false, .. } => Some(match list::failing_probe(agent) {
             Some(why) => why,
             None if agent.probes.is_empty() => {
-                "runs, and has not said that it is ready; without a readiness probe only it can say so"
-                    .to_owned()
+                "runs, and is not ready: neither has a probe found it so, nor has it said so".to_owned()
             }
             None => "runs, and is not ready yet".to_owned(),
         }),

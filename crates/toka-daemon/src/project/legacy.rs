@@ -84,7 +84,7 @@ pub(super) fn orphans(examined: &[Examined], recalled: &Recalled, folders: &Proj
         .filter_map(|(id, (agent, _, admitted))| {
             let status = recalled.status.agent(&agent.name)?;
             let pid = recalled.pid_of(&agent.name)?;
-            let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+            let groups = process::text(pid, "cgroup")?;
             let owner = cgroups.owner(&groups)?;
             if owner != (folders.project.to_string(), agent.name.to_string()) {
                 return None;

@@ -7,6 +7,10 @@ use toka_core::command::{Done, Outcome, is_done};
 use toka_core::request::DenyReason;
 use toka_core::{AgentName, AgentState, AgentStatus, Answer, Answers, Command, Decision, Request, RunStatus};
 
+use toka_api::wire::RunInfo;
+use toka_prepare::folders::journal_in;
+use toka_store::{Filter, Reader};
+
 use super::ProjectHandle;
 use super::command::CommandError;
 use super::handle::Gone;
@@ -50,7 +54,7 @@ impl Watched {
         let mut last = Arc::clone(&self.before);
         loop {
             moved.borrow_and_update();
-            let Ok(status) = handle.status().await else { return self.outcome_of(&last, true) };
+            let Ok(status) = handle.status().await else { return self.outcome_at_end(handle, &last).await };
             last = status;
             let finished = self.is_finished(&last);
             if finished || longest.is_zero() {
@@ -63,10 +67,17 @@ impl Watched {
             match changed {
                 Ok(Ok(())) => {}
                 // What ends with the run has come to its end.
-                Ok(Err(_)) => return self.outcome_of(&last, true),
+                Ok(Err(_)) => return self.outcome_at_end(handle, &last).await,
                 Err(_) => return self.outcome_of(&last, false),
             }
         }
+    }
+
+    /// The run is over: what its agents came to at last is in its journal alone.
+    async fn outcome_at_end(&self, handle: &ProjectHandle, last: &RunStatus) -> Outcome {
+        let info = handle.overview().clone();
+        let status = tokio::task::spawn_blocking(move || status_at_end(&info)).await.ok().flatten();
+        self.outcome_of(status.as_ref().unwrap_or(last), true)
     }
 
     fn is_finished(&self, now: &RunStatus) -> bool {
@@ -124,7 +135,7 @@ impl Watched {
 
     fn outcome_of(&self, status: &RunStatus, finished: bool) -> Outcome {
         let done = |answer: &Answer| {
-            let status = status.agent(&answer.agent)?;
+            let Some(status) = status.agent(&answer.agent) else { return self.removed(answer) };
             let state = status.state.clone();
             let decision = match answer.decision {
                 Decision::Accept => {
@@ -140,4 +151,24 @@ impl Watched {
         };
         Outcome { agents: self.answers.agents.iter().filter_map(done).collect(), finished }
     }
+
+    /// What became of the command for an agent that another declaration has removed meanwhile, which stopped it.
+    fn removed(&self, answer: &Answer) -> Option<Done> {
+        let state =
+            self.decided.agent(&answer.agent).or_else(|| self.before.agent(&answer.agent))?.state.clone();
+        let decision = match self.command {
+            Command::Request { request: Request::Stop | Request::Kill, .. } => Decision::Ignore,
+            _ => Decision::deny(DenyReason::Removed),
+        };
+        Some(Done { agent: answer.agent.clone(), decision, state, waits: None, next_due_ms: None })
+    }
+}
+
+/// How the agents of a run that is over are, as its journal tells; none when that cannot be read.
+fn status_at_end(info: &RunInfo) -> Option<RunStatus> {
+    let filter = Filter { run: Some(info.run), ..Filter::default() };
+    let events = Reader::new(journal_in(&info.root)).events(0, &filter, usize::MAX).ok()?;
+    let mut status = RunStatus::default();
+    events.iter().for_each(|event| status.observe(event));
+    Some(status)
 }

@@ -87,7 +87,7 @@ pub fn being_ended(state_dir: &Path, run_dir: &Path) -> Vec<ProjectName> {
 fn living(cgroups: &Cgroups, project: &ProjectName, recalled: &Recalled) -> Vec<AgentName> {
     let lives = |agent: &AgentName| {
         let pid = recalled.pid_of(agent)?;
-        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let groups = toka_keeper::process::text(pid, "cgroup")?;
         (cgroups.owner(&groups)? == (project.to_string(), agent.to_string())).then_some(())
     };
     let agents = recalled.status.agents().iter().map(|agent| agent.name.clone());

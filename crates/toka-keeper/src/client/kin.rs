@@ -12,7 +12,7 @@ use toka_sandbox::cgroup::Layout;
 
 use super::handle::Keeper;
 use super::traffic::Shared;
-use crate::process::{start_time, stat_field};
+use crate::process::{parent_of, start_time, text};
 use crate::protocol::Orphan;
 
 /// Everything that a keeper, or one before it, has started.
@@ -36,7 +36,7 @@ impl Kin {
     /// orphan becomes the keeper's child (PR_SET_CHILD_SUBREAPER), so that nobody leaves its family; groups are for those
     /// whose keeper was killed.
     pub fn has(&self, pid: i32) -> bool {
-        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let groups = text(pid, "cgroup").unwrap_or_default();
         self.cgroups.owner(&groups).is_some() || descends(pid, &self.heads())
     }
 
@@ -54,7 +54,7 @@ impl Kin {
 fn descends(pid: i32, heads: &[i32]) -> bool {
     let mut ancestor = pid;
     loop {
-        match stat_field(ancestor, 4).and_then(|parent| parent.parse().ok()) {
+        match parent_of(ancestor) {
             _ if heads.contains(&ancestor) => return true,
             // The first process of the machine or of a namespace has no parent that we see.
             Some(..=1) => return false,

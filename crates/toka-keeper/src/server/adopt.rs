@@ -17,7 +17,7 @@ use toka_sandbox::{Group, sys};
 
 use super::child::Child;
 use super::{Server, WATCH};
-use crate::process::{start_time, stat_field};
+use crate::process::{start_time, stat_field, text};
 use crate::protocol::{Body, Orphan, ProcessId, Status};
 
 /// The kernel needs milliseconds for a kill; what takes longer hangs in a device.
@@ -148,7 +148,7 @@ impl Server {
     fn identify(&self, orphan: &Orphan) -> Option<OwnedFd> {
         let process = sys::set_aside(sys::open_process(orphan.pid).ok()?);
         let is_same = start_time(orphan.pid) == Some(orphan.start_time);
-        let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", orphan.pid)).ok()?;
+        let groups = text(orphan.pid, "cgroup")?;
         let owner = self.preparer.cgroups().owner(&groups);
         let is_its = owner.is_none_or(|(project, agent)| {
             project == orphan.project.as_str() && agent == orphan.agent.as_str()

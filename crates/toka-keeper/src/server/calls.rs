@@ -12,8 +12,12 @@ use super::child::{Child, Phase};
 use super::peer::{Caller, Role};
 use super::pipes::Readers;
 use super::{Listener, Over, Server, Stage, WATCH};
-use crate::process::stat_field;
+use crate::process::{parent_of, text};
 use crate::protocol::{Body, Call, Entry, Launch, ProcessId, Request};
+
+/// As many processes as there can be on most machines (proc_sys_kernel(5), pid_max): no agent can put so many between itself and
+/// its main process, and the walk ends although numbers are given anew meanwhile.
+const MOST_ANCESTORS: usize = 4_194_304;
 
 impl Server {
     pub(super) fn on_call(&mut self, peer: u64, Call { call, request }: Call, descriptors: Vec<OwnedFd>) {
@@ -242,7 +246,7 @@ impl Server {
 
     /// Whose group the kernel says that a process is in. Without groups, whose main process it is or descends from.
     pub(super) fn owner(&self, pid: i32) -> Option<ProcessId> {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let text = text(pid, "cgroup")?;
         let by_group = self.preparer.cgroups().owner(&text).and_then(|(project, agent)| {
             self.children.iter().find(|(_, child)| {
                 child.beside.is_none() && child.project == project && child.agent.as_str() == agent
@@ -252,7 +256,7 @@ impl Server {
     }
 
     pub(super) fn owner_by_ancestry(&self, mut pid: i32) -> Option<ProcessId> {
-        for _ in 0..64 {
+        for _ in 0..MOST_ANCESTORS {
             if let Some((id, child)) = self.children.iter().find(|(_, child)| child.pid == pid) {
                 // What runs beside an agent speaks for it.
                 return child.beside.or(Some(*id));
@@ -276,9 +280,4 @@ pub(super) fn with_source(error: &dyn std::error::Error) -> String {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     }
-}
-
-/// The parent of a process (proc_pid_stat(5)).
-pub(super) fn parent_of(pid: i32) -> Option<i32> {
-    stat_field(pid, 4)?.parse().ok()
 }

@@ -125,7 +125,7 @@ const MOST_NAMES: usize = 5;
 /// What these processes are called, in a sentence; `None` when all of them are about to be gone.
 fn left_running(processes: &[i32]) -> Option<String> {
     let is_there = |pid: &i32| presence(*pid) == Presence::Alive;
-    let name = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+    let name = |pid: &i32| process::text(*pid, "comm");
     let names: Vec<String> = processes.iter().filter(|pid| is_there(pid)).filter_map(name).collect();
     if names.is_empty() {
         return None;
@@ -396,8 +396,7 @@ impl Child {
 
     /// Whether its process lives elsewhere. One that has ended lives nowhere.
     fn has_left_its_group(&self) -> bool {
-        let read =
-            |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", self.pid)).unwrap_or_default();
+        let read = |name: &str| process::text(self.pid, name).unwrap_or_default();
         let (groups, stat) = (read("cgroup"), read("stat"));
         let has_ended = stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with(['Z', 'X']);
         let own = format!("/{}/{}", folder_of(&self.project), folder_of(self.agent.as_str()));

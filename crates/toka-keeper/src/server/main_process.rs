@@ -12,8 +12,9 @@ use nix::unistd::Pid;
 use toka_sandbox::Birth;
 
 use super::Server;
-use super::calls::{failed, parent_of};
+use super::calls::failed;
 use super::child::Child;
+use crate::process::parent_of;
 use crate::protocol::{Body, ProcessId};
 
 impl Server {

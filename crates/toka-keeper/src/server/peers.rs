@@ -56,7 +56,7 @@ impl Server {
         if guest.uid != nix::unistd::geteuid().as_raw() {
             return Some(format!("the keeper is not of user {}", guest.uid));
         }
-        let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", guest.pid)).ok();
+        let groups = crate::process::text(guest.pid, "cgroup");
         let is_stranger = groups.is_some_and(|groups| self.preparer.cgroups().owner(&groups).is_none())
             && self.owner_by_ancestry(guest.pid).is_none();
         (!is_stranger).then(|| "agents have no business with their keeper".to_owned())

@@ -125,7 +125,7 @@ pub enum CompileError {
         origin: Origin,
     },
     /// A path that must be there, or the folder above one that would be made, is not.
-    #[error("{} is not there{}", path.display(), if *writable { ", and neither is the folder above it" } else { "" })]
+    #[error("{} is not there{}", path.display(), if *writable { ", and neither is a folder above it" } else { "" })]
     Missing {
         /// The path.
         path: PathBuf,
@@ -636,7 +636,7 @@ impl Compiler<'_> {
 
     fn must_be_there(&self, path: &Path, origin: &Origin) -> Result<(), CompileError> {
         match path.symlink_metadata() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if is_missing(&error) => {
                 Err(CompileError::Missing { path: path.to_owned(), writable: false, origin: origin.clone() })
             }
             // What else is wrong with it, the start finds out and tells.
@@ -646,7 +646,7 @@ impl Compiler<'_> {
 
     /// Has a path that may be written made before the start, when it is not there and the folder above it is.
     fn make_where_missing(&mut self, path: &Path, kind: Made, origin: &Origin) -> Result<(), CompileError> {
-        if !path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        if !path.symlink_metadata().is_err_and(|error| is_missing(&error)) {
             return Ok(());
         }
         let is_made =
@@ -749,6 +749,13 @@ fn resolve(path: &Path) -> PathBuf {
         (Some(Ok(above)), Some(name)) => above.join(name),
         _ => path.to_owned(),
     }
+}
+
+/// Whether nothing is at a path, also because what lies above it is no folder or leads in a circle.
+fn is_missing(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
+        || error.raw_os_error() == Some(nix::errno::Errno::ELOOP as i32)
 }
 
 /// Whether somebody who writes this about a path that is not there means a file: it has an extension, is in capitals as

@@ -212,7 +212,9 @@ fn what_is_to_be_written_and_is_not_there_is_made_or_refused_with_its_line() {
         ("docs/v1.0", Made::Folder),
     ];
     assert_eq!(made, expected.map(|(path, kind)| (path.to_owned(), kind)));
-    for path in ["absent/out.txt", "agents/new.yaml"] {
+    std::fs::write(scene.folders.workspace.join("file"), "").expect("room");
+    std::os::unix::fs::symlink("circle", scene.folders.workspace.join("circle")).expect("a link");
+    for path in ["absent/out.txt", "agents/new.yaml", "file/below", "circle/below"] {
         let error = scene.compile(&write(&[path])).expect_err(path);
         assert_eq!(error.origin(), &at(7), "{error}");
     }
