@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
-use toka_tests::{Document, Scene, User, as_both_users, processes_with, until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use toka_tests::{Document, Need, Scene, User, as_both_users, processes_with, require, until};
 
 as_both_users!(
     an_agent_that_closes_its_own_folders_keeps_nobody_from_the_next_run,
@@ -16,6 +17,7 @@ as_both_users!(
     the_grace_period_ends,
     a_killed_foreground_leaves_nothing,
     a_killed_run_is_told_while_its_keeper_ends_it,
+    a_killed_run_is_told_beside_others_and_can_be_killed,
     a_project_runs_once_at_a_time,
 );
 
@@ -148,11 +150,13 @@ fn a_killed_foreground_leaves_nothing(user: User) {
 
 fn a_killed_run_is_told_while_its_keeper_ends_it(user: User) {
     let scene = Scene::new(user);
-    let stubborn =
-        Document::shell("one", &format!("echo ready; {STUBBORN}")).spec("stop: {grace_period: 5s}");
-    let run = started(&scene, &[stubborn]);
-    run.signal(Signal::SIGKILL);
+    let stubborn = |grace: &str| {
+        Document::shell("one", &format!("echo ready; {STUBBORN}"))
+            .spec(&format!("stop: {{grace_period: {grace}}}"))
+    };
     let told = |words: &[&str]| (scene.toka(words).code == Some(69)).then_some(());
+    let run = started(&scene, &[stubborn("8s")]);
+    run.signal(Signal::SIGKILL);
     until(SOON, "the end of the run's own process", || told(&["ps"]));
     for words in [&["ps"][..], &["ps", "--json"], &["health"]] {
         let told = scene.toka(words);
@@ -167,6 +171,40 @@ fn a_killed_run_is_told_while_its_keeper_ends_it(user: User) {
     assert!(processes_with(scene.name()).is_empty(), "it waited for that");
     run.finish();
     assert_eq!(scene.toka_run(&[Document::shell("one", "true")], &[]).code, Some(0));
+    scene.assert_nothing_left();
+}
+
+/// What runs elsewhere changes nothing about it, and a kill waits for no grace period where there are groups.
+fn a_killed_run_is_told_beside_others_and_can_be_killed(user: User) {
+    let scene = Scene::new(user);
+    let stubborn =
+        Document::shell("one", &format!("echo ready; {STUBBORN}")).spec("stop: {grace_period: 1h}");
+    let run = started(&scene, &[stubborn]);
+    let other = [Document::service("other", "exec sleep 1000")];
+    let begun = scene.toka_run(&other, &["--detach", "--project", "another"]);
+    assert_eq!(begun.code, Some(0), "{begun:#?}");
+    run.signal(Signal::SIGKILL);
+    let own = ["ps", "--project", scene.name()];
+    until(SOON, "the end of the run's own process", || (scene.toka(&own).code == Some(69)).then_some(()));
+    for words in [&["ps"][..], &["health"]] {
+        let told = scene.toka(words);
+        assert_eq!(told.code, Some(0), "{words:?}: {told:#?}");
+        assert!(told.stderr.contains("its keeper ends the agents"), "{words:?}: {told:#?}");
+    }
+    let told = scene.toka(&["health", "--project", scene.name()]);
+    assert_eq!(told.code, Some(69), "{told:#?}");
+    if require(&[Need::Cgroups]) && user != User::Ordinary {
+        let down = scene.toka(&["down", "--kill"]);
+        assert_eq!((down.code, down.stdout), (Some(0), format!("{} is down\n", scene.name())));
+    } else {
+        let agent = processes_with(&format!("{}/agents/one", scene.name()));
+        for pid in agent {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+    run.finish();
+    let down = scene.toka(&["down", "--all", "--kill"]);
+    assert_eq!(down.code, Some(0), "{down:#?}");
     scene.assert_nothing_left();
 }
 

@@ -23,6 +23,7 @@ as_both_users!(
     artifacts_become_inputs,
     progress_comes_by_datagram_and_by_socket,
     toka_report_reports,
+    a_process_may_be_called_anything,
     out_of_memory_is_told_apart,
     a_signal_is_told_apart,
     a_program_that_cannot_start_says_why,
@@ -327,6 +328,18 @@ fn toka_report_reports(user: User) {
         event["type"] == "progress" && event["fraction"] == 0.75 && event["status"] == "shelling"
     };
     assert!(json.events().iter().any(said), "{json:#?}");
+}
+
+/// The kernel cuts a name after 15 bytes, here within a letter: what it says of the process is no text then.
+fn a_process_may_be_called_anything(user: User) {
+    let scene = Scene::new(user);
+    let name = "ääääääää.sh";
+    scene.write_program(&scene.workspace().join(name), "#!/bin/sh\ntoka report status odd\n");
+    let runs =
+        format!("security: {{capabilities_required: [filesystem-read], filesystem: {{execute: [{name}]}}}}");
+    let json = scene.toka_run(&[Document::shell("worker", &format!("./{name}")).section(&runs)], &["--json"]);
+    exit_code_of(&json, 0);
+    assert!(json.all("progress", "worker").iter().any(|event| event["status"] == "odd"), "{json:#?}");
 }
 
 fn out_of_memory_is_told_apart(user: User) {

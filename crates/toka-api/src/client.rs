@@ -52,6 +52,11 @@ pub enum ClientError {
 
 /// How long the next daemon may take until it answers.
 const SUCCESSOR: Duration = Duration::from_secs(10);
+/// How often events are asked for again that break off at once, without any: the pause before grows by this, and a connection
+/// that lasted so long counts as a good one.
+const MOST_IN_VAIN: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(100);
+const LASTING: Duration = Duration::from_secs(1);
 /// Longest answer, in bytes: ten thousand agents.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
@@ -84,6 +89,11 @@ impl Client {
     /// The one that answers at `socket`, if any does.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self { socket: socket.into() }
+    }
+
+    /// Whether it is that of a service, which outlives its projects; else it is of one run in the foreground.
+    pub fn is_service(&self) -> bool {
+        self.socket.ends_with(socket::DAEMON)
     }
 
     /// Its socket.
@@ -241,7 +251,9 @@ impl Client {
         (mut since, query): (u64, &str),
         mut each: impl FnMut(&Event, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), ClientError> {
+        let mut in_vain = 0;
         loop {
+            let (begun, known) = (tokio::time::Instant::now(), since);
             let path = format!("/v1/projects/{project}/events?since={since}&follow=true{query}");
             let read = |text: &[u8]| {
                 let Ok(event) = serde_json::from_slice::<Event>(text) else {
@@ -250,15 +262,22 @@ impl Client {
                 since = event.seq;
                 each(&event, text)
             };
-            match self.lines(&path, read).await {
-                Err(ClientError::Broken { .. }) if self.goes_on(project, run).await => {}
+            let broken = match self.lines(&path, read).await {
+                Err(broken @ ClientError::Broken { .. }) => broken,
                 read => return read,
+            };
+            // A daemon that breaks off each time has no events to tell: its journal cannot be read.
+            let is_in_vain = since == known && begun.elapsed() < LASTING;
+            in_vain = if is_in_vain { in_vain + 1 } else { 0 };
+            if in_vain > MOST_IN_VAIN || !self.goes_on(project, run, SUCCESSOR).await {
+                return Err(broken);
             }
+            tokio::time::sleep(PAUSE * in_vain).await;
         }
     }
 
     /// Does something with agents of a run, and waits `longest` for it to have come to its end. What is the same when it is
-    /// asked for twice is asked for again where another daemon goes on with the run.
+    /// asked for twice is asked for again where another daemon goes on with the run, within the same time.
     ///
     /// # Errors
     /// When it is refused as a whole, or the daemon ended meanwhile and it cannot be said what became of it.
@@ -268,22 +287,27 @@ impl Client {
         command: &Command,
         longest: Duration,
     ) -> Result<Outcome, ClientError> {
+        let begun = tokio::time::Instant::now();
         loop {
-            match self.command(project, command, longest).await {
-                Err(ClientError::Broken { .. })
-                    if command.is_idempotent() && self.goes_on(project, run).await => {}
+            let left = longest.saturating_sub(begun.elapsed());
+            let broken = match self.command(project, command, left).await {
+                Err(broken @ ClientError::Broken { .. }) if command.is_idempotent() => broken,
                 told => return told,
+            };
+            let left = longest.saturating_sub(begun.elapsed());
+            if !self.goes_on(project, run, left.min(SUCCESSOR)).await {
+                return if begun.elapsed() < longest { Err(broken) } else { Ok(Outcome::default()) };
             }
         }
     }
 
     /// Whether a daemon goes on with a run whose daemon broke the connection off: the same, as another program, or the next.
     /// A run in the foreground has no next one.
-    pub async fn goes_on(&self, project: &ProjectName, run: RunId) -> bool {
-        if !self.socket.ends_with(socket::DAEMON) {
+    async fn goes_on(&self, project: &ProjectName, run: RunId, within: Duration) -> bool {
+        if !self.is_service() {
             return false;
         }
-        let deadline = tokio::time::Instant::now() + SUCCESSOR;
+        let deadline = tokio::time::Instant::now() + within;
         loop {
             match self.project(project).await {
                 Ok(project) => return project.overview.run == run,

@@ -1,6 +1,9 @@
 //! One run of a project at a time: a lock on a file in the project's state folder, which the kernel releases however the
 //! run ends. The file says who holds it.
 //!
+//! Whoever takes it locks the first byte, writes who it is, and then locks the second: as long as that is free, what the file
+//! says is of somebody before.
+//!
 //! The lock is of the open file description (`F_OFD_SETLK`, fcntl_locking(2)): children that inherit the descriptor share it,
 //! and anybody may ask for it without taking it, which flock(2) has no way to.
 
@@ -30,6 +33,9 @@ pub struct Holder {
     /// When that began, in clock ticks after boot: the number alone may be another's by now.
     #[serde(default)]
     pub start_time: Option<u64>,
+    /// The namespace that the number is of (pid_namespaces(7)); in another one it is somebody else's.
+    #[serde(default)]
+    pub pid_namespace: Option<u64>,
     /// Its run.
     pub run: RunId,
 }
@@ -57,19 +63,27 @@ pub enum LockError {
 impl Holder {
     fn ourselves(run: RunId) -> Self {
         let pid = std::process::id();
-        Self { pid, start_time: process::start_time(pid.cast_signed()), run }
+        Self { pid, start_time: process::start_time(pid.cast_signed()), pid_namespace: pid_namespace(), run }
     }
 
+    /// Whether it may be alive: of one in another namespace that cannot be told.
     fn is_alive(&self) -> bool {
         let pid = self.pid.cast_signed();
+        if self.pid_namespace.is_some() && self.pid_namespace != pid_namespace() {
+            return true;
+        }
         presence(pid) == Presence::Alive
             && self.start_time.is_none_or(|begun| process::start_time(pid) == Some(begun))
     }
 }
 
+fn pid_namespace() -> Option<u64> {
+    std::fs::metadata("/proc/self/ns/pid").ok().map(|namespace| namespace.ino())
+}
+
 impl LockError {
     fn held(file: File) -> Self {
-        match read_holder(file) {
+        match named_holder(file) {
             Some(holder) if !holder.is_alive() => Self::Kept(holder),
             holder => Self::Held(holder),
         }
@@ -123,19 +137,24 @@ impl ProjectLock {
 
     /// Locks the file, and writes into it who has it now.
     fn lock(mut file: File, path: &Path, run: RunId) -> Result<Self, LockError> {
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole(libc::F_WRLCK))) {
-            Ok(_) => {}
+        let set = |what: libc::flock| fcntl(&file, FcntlArg::F_OFD_SETLK(&what)).map(drop);
+        match set(part(libc::F_WRLCK, TAKEN)) {
+            Ok(()) => {}
             Err(Errno::EAGAIN | Errno::EACCES) => return Err(LockError::held(file)),
             Err(errno) => return Err(failed(path)(errno.into())),
         }
+        // That of a keeper who hands it over is ours too.
+        set(part(libc::F_UNLCK, NAMED)).map_err(|errno| failed(path)(errno.into()))?;
         let text = serde_json::to_vec(&Holder::ourselves(run)).map_err(io::Error::from);
         let written = text.and_then(|text| {
             file.set_len(0)?;
             file.rewind()?;
             file.write_all(&text)
         });
+        let named = fcntl(&file, FcntlArg::F_OFD_SETLK(&part(libc::F_WRLCK, NAMED)));
         let lock = Self { file };
         written.map_err(failed(path))?;
+        named.map_err(|errno| failed(path)(errno.into()))?;
         Ok(lock)
     }
 
@@ -166,17 +185,23 @@ impl Drop for ProjectLock {
     /// For every duplicate: what is over is over for the keeper, too.
     fn drop(&mut self) {
         // It is open, and ours (fcntl_locking(2)).
-        let _ = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&whole(libc::F_UNLCK)));
+        for byte in [NAMED, TAKEN] {
+            let _ = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&part(libc::F_UNLCK, byte)));
+        }
     }
 }
 
-/// What is done with the whole file.
-fn whole(kind: c_int) -> libc::flock {
+/// The byte whose lock keeps others out, and that whose lock says that the file names its holder.
+const TAKEN: libc::off_t = 0;
+const NAMED: libc::off_t = 1;
+
+/// What is done with one byte; it need not be there.
+fn part(kind: c_int, byte: libc::off_t) -> libc::flock {
     libc::flock {
         l_type: kind as c_short,
         l_whence: libc::SEEK_SET as c_short,
-        l_start: 0,
-        l_len: 0,
+        l_start: byte,
+        l_len: 1,
         // Asked for by fcntl_locking(2).
         l_pid: 0,
     }
@@ -189,15 +214,15 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> LockError {
 /// Whether somebody has the lock at `path`, also when that cannot be told.
 pub fn is_held(path: &Path) -> bool {
     match look_at(path) {
-        Ok(file) => has_lock(&file),
+        Ok(file) => is_locked(&file, TAKEN),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
 
 /// Who took the lock at `path` and was killed, while the keeper still has it.
 pub fn kept(path: &Path) -> Option<Holder> {
-    let file = look_at(path).ok().filter(has_lock)?;
-    read_holder(file).filter(|holder| !holder.is_alive())
+    let file = look_at(path).ok().filter(|file| is_locked(file, TAKEN))?;
+    named_holder(file).filter(|holder| !holder.is_alive())
 }
 
 fn look_at(path: &Path) -> io::Result<File> {
@@ -205,10 +230,17 @@ fn look_at(path: &Path) -> io::Result<File> {
 }
 
 /// Asks the kernel, which takes no lock for that: no run that begins just now is kept out.
-fn has_lock(file: &File) -> bool {
-    let mut answer = whole(libc::F_WRLCK);
+fn is_locked(file: &File, byte: libc::off_t) -> bool {
+    let mut answer = part(libc::F_WRLCK, byte);
     let told = fcntl(file, FcntlArg::F_OFD_GETLK(&mut answer));
     told.is_err() || c_int::from(answer.l_type) != libc::F_UNLCK
+}
+
+/// Who has the lock, unless somebody is just about to take it.
+fn named_holder(file: File) -> Option<Holder> {
+    let holder = is_locked(&file, NAMED).then(|| file.try_clone().ok().and_then(read_holder)).flatten()?;
+    // It may have been let go of, and taken by another, while we read.
+    is_locked(&file, NAMED).then_some(holder)
 }
 
 fn read_holder(mut file: File) -> Option<Holder> {
@@ -260,10 +292,13 @@ mod tests {
             child.wait().expect("it ends");
         };
         assert!(matches!(ProjectLock::take(&path, run), Err(LockError::Held(_))));
-        let gone = Holder { pid: gone(), start_time: None, run };
+        let gone = Holder { pid: gone(), start_time: None, pid_namespace: None, run };
         std::fs::write(&path, serde_json::to_vec(&gone).expect("data")).expect("written");
         assert_eq!(kept(&path), Some(gone.clone()));
         assert!(matches!(ProjectLock::take(&path, run), Err(LockError::Kept(holder)) if holder == gone));
+        let elsewhere = Holder { pid_namespace: Some(1), ..gone };
+        std::fs::write(&path, serde_json::to_vec(&elsewhere).expect("data")).expect("written");
+        assert_eq!(kept(&path), None, "nobody here knows");
         // Another process has the number now.
         let other = Holder { start_time: Some(0), ..Holder::ourselves(run) };
         std::fs::write(&path, serde_json::to_vec(&other).expect("data")).expect("written");
@@ -280,6 +315,32 @@ mod tests {
         let mut child = std::process::Command::new("true").spawn().expect("true");
         child.wait().expect("it ends");
         child.id()
+    }
+
+    /// Between the lock and the name of who has it, the file names somebody before, who is gone.
+    #[test]
+    fn whoever_is_about_to_take_it_is_not_taken_for_the_one_before() {
+        use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lock");
+        let run = RunId::from_uuid(Uuid::nil());
+        let gone = Holder { pid: gone(), start_time: None, pid_namespace: None, run };
+        let gone = serde_json::to_vec(&gone).expect("data");
+        std::fs::write(&path, &gone).expect("written");
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..2_000 {
+                    drop(ProjectLock::take(&path, run).expect("nobody else takes it"));
+                    std::fs::write(&path, &gone).expect("written");
+                }
+                is_over.store(true, Relaxed);
+            });
+            while !is_over.load(Relaxed) {
+                assert_eq!(kept(&path), None);
+            }
+        });
     }
 
     #[test]

@@ -68,11 +68,16 @@ impl Guard {
     fn set_aside(&self, root: &Directory, path: &Path, agent: &Name) -> Planted {
         let place = self.root.join(path);
         let outcome = match root.set_aside(path, &format!("from-{agent}")) {
-            Ok(name) => PlantedOutcome::SetAside { to: place.with_file_name(name) },
+            Ok(name) => PlantedOutcome::SetAside { to: as_text(&place.with_file_name(name)) },
             Err(error) => PlantedOutcome::Remains { reason: error.to_string() },
         };
-        (place, outcome)
+        (as_text(&place), outcome)
     }
+}
+
+/// A path as it can be told: an agent may have given a name that is no text, which would get lost on its way.
+fn as_text(path: &Path) -> PathBuf {
+    PathBuf::from(path.to_string_lossy().into_owned())
 }
 
 /// Workstream files that were found, and why there may be more.
@@ -164,8 +169,12 @@ mod tests {
             fs::write(root.join(path), text).expect("room");
         }
         symlink("real", root.join(".git")).expect("a link");
+        let strange = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"x\xff.yaml");
+        fs::write(root.join(strange), WORKSTREAM).expect("room");
         let said = sweep(&[guard(root)], &agent());
-        assert_eq!(said.len(), 2, "{said:?}");
+        assert_eq!(said.len(), 3, "{said:?}");
+        serde_json::to_string(&said).expect("it can be told, whatever it is called");
+        assert!(!root.join(strange).exists(), "{said:?}");
         let left = names(root);
         assert!(left.contains(".git compose.yaml evil.yml.from-web-"), "{left}");
         assert!(left.contains("mine.yaml toka.yaml.from-web-"), "{left}");

@@ -7,6 +7,8 @@ use toka_api::wire::RoleName;
 use toka_core::{Command, ExitCode, ProjectName, Urgency};
 use toka_daemon::{end_unattended, unfinished};
 use toka_keeper::process::{Presence, presence};
+use toka_prepare::folders::LOCK;
+use toka_prepare::lock::is_held;
 use toka_prepare::{LockError, RunError};
 
 use super::folders::Folders;
@@ -28,6 +30,8 @@ pub(crate) struct Args {
     kill: bool,
 }
 
+/// How long a run whose connection broke may take until it is over, or known to be killed.
+const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 /// Longest wait for the end of a run: longer than any reasonable grace period.
 const LONGEST: Duration = Duration::from_secs(600);
 
@@ -41,6 +45,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn one(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
+    let meant = reach.project.clone().or_else(|| reach.here());
+    if let Some(project) =
+        meant.filter(|project| reach.left().is_ok_and(|left| left.ending.contains(project)))
+    {
+        return Ok(ended_by_keeper(reach, &project, urgency).await?);
+    }
     let found = match reach.find(&[], Purpose::Act).await {
         Ok(found) => found,
         // Only where nobody runs what is meant.
@@ -53,8 +63,9 @@ async fn one(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
             let message = format!("{} is still stopping", found.name());
             Err(Failure::new(ExitCode::TimedOut, message).help("`toka down --kill` ends it at once").into())
         }
-        // A run in the foreground takes its socket along when it ends.
-        Ok(_) | Err(ClientError::Broken { .. }) => Ok(format!("{} is down\n", found.name())),
+        Ok(_) => Ok(format!("{} is down\n", found.name())),
+        // A run in the foreground takes its socket along when it ends, as does one that is killed.
+        Err(error @ ClientError::Broken { .. }) => after_break(reach, found.name(), urgency, error).await,
         Err(error) => Err(failure(error).into()),
     }
 }
@@ -98,8 +109,7 @@ async fn all(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
         return Err(error);
     }
     for project in reach.left()?.ending {
-        wait_for_keeper(reach, &project).await?;
-        told.push_str(&format!("{project} is down\n"));
+        told.push_str(&ended_by_keeper(reach, &project, urgency).await?);
     }
     // When a daemon is killed, its keeper and the agents go on.
     if !reach.left()?.orphaned.is_empty() {
@@ -112,10 +122,6 @@ async fn all(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
 /// Ends the run that is meant, if no daemon drives it and the next one would go on with it, or if its keeper ends it.
 async fn without_daemon(reach: &Reach) -> anyhow::Result<Option<String>> {
     let Some(project) = reach.project.clone().or_else(|| reach.here()) else { return Ok(None) };
-    if reach.left()?.ending.contains(&project) {
-        wait_for_keeper(reach, &project).await?;
-        return Ok(Some(format!("{project} is down\n")));
-    }
     if !unfinished(&Folders::find(reach.state_dir.as_deref())?.state).contains(&project) {
         return Ok(None);
     }
@@ -141,8 +147,12 @@ fn ignore_gone<T>(ended: Result<T, ClientError>) -> Result<(), Failure> {
 }
 
 /// Until the keeper of a run in the foreground that was killed has ended its agents.
-async fn wait_for_keeper(reach: &Reach, project: &ProjectName) -> Result<(), Failure> {
+async fn ended_by_keeper(reach: &Reach, project: &ProjectName, urgency: Urgency) -> Result<String, Failure> {
     eprintln!("the run of {project} was killed; its keeper ends the agents, each within its grace period");
+    if urgency == Urgency::Kill {
+        // Where there are no control groups, the keeper alone knows the processes.
+        toka_daemon::kill_groups_of(&Folders::find(reach.state_dir.as_deref())?.state, project).await;
+    }
     let deadline = tokio::time::Instant::now() + LONGEST;
     while reach.left()?.ending.contains(project) {
         if tokio::time::Instant::now() >= deadline {
@@ -154,7 +164,38 @@ async fn wait_for_keeper(reach: &Reach, project: &ProjectName) -> Result<(), Fai
         // It is no child of ours: there is nothing to wait for but its lock.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    Ok(())
+    Ok(format!("{project} is down\n"))
+}
+
+/// What became of a project whose daemon broke the connection off: its run is over, or its keeper has the agents yet.
+async fn after_break(
+    reach: &Reach,
+    project: &ProjectName,
+    urgency: Urgency,
+    error: ClientError,
+) -> anyhow::Result<String> {
+    let state = Folders::find(reach.state_dir.as_deref())?.state;
+    let lock = state.join("projects").join(project.as_str()).join(LOCK);
+    let deadline = tokio::time::Instant::now() + SETTLED_WITHIN;
+    loop {
+        let left = reach.left()?.only(project);
+        if !left.ending.is_empty() {
+            return Ok(ended_by_keeper(reach, project, urgency).await?);
+        }
+        if let Some(failure) = left.failure() {
+            return Err(failure.into());
+        }
+        if !is_held(&lock) {
+            if unfinished(&state).contains(project) {
+                end_open(reach, project).await?;
+            }
+            return Ok(format!("{project} is down\n"));
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Err(failure(error).into());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Until nobody answers any more, and the process that did is gone.

@@ -119,7 +119,7 @@ impl Args {
         let of_agents = self.agents.iter().find_map(|agent| agent.project.clone());
         let named = self.reach.project.clone().or(of_agents);
         let Some(project) = named.or_else(|| self.reach.here()) else { return Ok(None) };
-        if !self.reach.left()?.orphaned.is_empty() {
+        if self.reach.left()?.orphaned.contains(&project) {
             return Ok(None);
         }
         let state = Folders::find(self.reach.state_dir.as_deref())?.state;

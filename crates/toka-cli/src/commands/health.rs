@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use toka_api::client::ClientError;
 use toka_api::health::{HealthView, ProjectHealth};
-use toka_core::{AgentName, ExitCode, Verdict};
+use toka_core::{AgentName, ExitCode, ProjectName, Verdict};
 
 use super::reach::{AgentRef, Reach, block_on, failure, meant, no_agent};
 use super::signals::Signals;
@@ -71,6 +71,19 @@ async fn look(args: &Args) -> anyhow::Result<Vec<HealthView>> {
     }
     if views.is_empty() {
         return Err(args.reach.nothing_runs().into());
+    }
+    let is_there = |name: &ProjectName| {
+        views.iter().flat_map(|view| &view.projects).any(|project| project.project == *name)
+    };
+    let left = args.reach.left()?.but(is_there);
+    match (&args.reach.project, left.failure()) {
+        (None, Some(failure)) => eprintln!("warning: {failure}"),
+        (Some(name), Some(_)) => {
+            if let Some(failure) = left.only(name).failure() {
+                return Err(failure.into());
+            }
+        }
+        (_, None) => {}
     }
     narrow(views, args)
 }

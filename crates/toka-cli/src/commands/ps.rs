@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use toka_api::wire::ProjectView;
 use toka_core::{AgentName, ExitCode, escape};
 
-use super::reach::{AgentRef, Reach, block_on, meant, no_agent};
+use super::reach::{AgentRef, Found, Reach, block_on, meant, no_agent};
 use crate::terminal::palette::Palette;
 use crate::terminal::screen::terminal_size;
 use crate::terminal::{json, list, out, screen};
@@ -36,8 +36,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         if let (false, Some(asked)) = (args.quiet, args.reach.asked()) {
             eprintln!("{asked}");
         }
-    } else if let Some(failure) = args.reach.left()?.but(&found).failure() {
-        eprintln!("warning: {failure}");
+    } else {
+        tell_of_the_rest(&args.reach, &found)?;
     }
     if let Some(missing) =
         args.agents.iter().find(|wanted| !found.iter().any(|found| has(&found.project, wanted)))
@@ -71,10 +71,28 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// Nothing that runs is no error; what runs and nobody looks after is, and a state folder that somebody named and that is
 /// not there.
 pub(super) fn tell_of_orphans(reach: &Reach) -> anyhow::Result<()> {
-    match reach.left()?.failure() {
+    let left = reach.left()?;
+    let left = match &reach.project {
+        Some(name) => left.only(name),
+        None => left,
+    };
+    match left.failure() {
         Some(failure) => Err(failure.into()),
         None if reach.names_nothing()? => Err(reach.nothing_runs().into()),
         None => Ok(()),
+    }
+}
+
+/// What is left of killed runs beside what answers; it is the answer where nothing else was asked for.
+fn tell_of_the_rest(reach: &Reach, found: &[Found]) -> anyhow::Result<()> {
+    let left = reach.left()?.but(|name| found.iter().any(|found| found.name() == name));
+    match (&reach.project, left.failure()) {
+        (_, None) => Ok(()),
+        (None, Some(failure)) => {
+            eprintln!("warning: {failure}");
+            Ok(())
+        }
+        (Some(name), Some(_)) => left.only(name).failure().map_or(Ok(()), |failure| Err(failure.into())),
     }
 }
 

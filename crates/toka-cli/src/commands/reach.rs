@@ -162,6 +162,8 @@ impl Reach {
                     );
                 }
                 Err(ClientError::NobodyThere { .. }) => {}
+                // A run in the foreground that has just ended.
+                Err(ClientError::Broken { .. }) if !client.is_service() => {}
                 Err(error) => return Err(failure(error).into()),
             }
         }
@@ -181,8 +183,11 @@ impl Reach {
             return Err(self.nothing_found().await.into());
         }
         if let Some(name) = named {
-            let at = running.iter().position(|found| *found.name() == name);
-            return at.map(|at| running.swap_remove(at)).ok_or_else(|| does_not_run(&name, &running).into());
+            if let Some(at) = running.iter().position(|found| *found.name() == name) {
+                return Ok(running.swap_remove(at));
+            }
+            let left = self.left()?.only(&name).failure();
+            return Err(left.unwrap_or_else(|| does_not_run(&name, &running)).into());
         }
         let here = Self::of_this_folder(&running);
         if !here.is_empty() {
@@ -346,10 +351,17 @@ pub(crate) struct Left {
 
 impl Left {
     /// What is left besides projects that somebody answers for: a keeper always has its socket.
-    pub(crate) fn but(mut self, found: &[Found]) -> Self {
-        let is_left = |project: &ProjectName| !found.iter().any(|found| found.name() == project);
+    pub(crate) fn but(mut self, answers: impl Fn(&ProjectName) -> bool) -> Self {
+        let is_left = |project: &ProjectName| !answers(project);
         self.orphaned.retain(is_left);
         self.ending.retain(is_left);
+        self
+    }
+
+    /// What is left of one project.
+    pub(crate) fn only(mut self, name: &ProjectName) -> Self {
+        self.orphaned.retain(|project| project == name);
+        self.ending.retain(|project| project == name);
         self
     }
 

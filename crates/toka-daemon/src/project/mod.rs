@@ -61,7 +61,7 @@ pub use facts::{Facts, Figures};
 pub use handle::{Earnest, Gone, ProjectHandle};
 pub use legacy::unfinished;
 pub use open::Opened;
-pub use unattended::{being_ended, end_unattended};
+pub use unattended::{being_ended, end_unattended, kill_groups_of};
 
 use admit::Ground;
 use batch::Batch;

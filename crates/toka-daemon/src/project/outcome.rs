@@ -85,7 +85,9 @@ impl Watched {
             // The answer comes when there is nobody left to give it.
             return false;
         }
-        let awaited = |answer: &&Answer| answer.decision == Decision::Accept || self.has_its_place(answer);
+        let awaited = |answer: &&Answer| {
+            answer.decision == Decision::Accept || self.has_its_place(answer) || self.is_stopping(answer)
+        };
         self.answers.agents.iter().filter(awaited).all(|answer| self.is_finished_for(answer, now))
     }
 
@@ -96,6 +98,15 @@ impl Watched {
             matches!(self.command, Command::Request { request: Request::Start | Request::Restart, .. });
         let decided = self.decided.agent(&answer.agent).map(|agent| &agent.state);
         begins && answer.decision == Decision::Ignore && decided == Some(&AgentState::Pending)
+    }
+
+    /// Whether an agent that was to stop is asked to already: the command lasts until it has.
+    fn is_stopping(&self, answer: &Answer) -> bool {
+        let stops = matches!(self.command, Command::Request { request: Request::Stop, .. });
+        let decided = self.decided.agent(&answer.agent).map(|agent| &agent.state);
+        let before = self.before.agent(&answer.agent).map(|agent| &agent.state);
+        let is_it = |state: Option<&AgentState>| matches!(state, Some(AgentState::Stopping { .. }));
+        stops && answer.decision == Decision::Ignore && (is_it(decided) || is_it(before))
     }
 
     fn is_finished_for(&self, answer: &Answer, now: &RunStatus) -> bool {
@@ -141,6 +152,7 @@ impl Watched {
                 Decision::Accept => {
                     self.obstacle(&answer.agent, status).map_or(Decision::Accept, Decision::deny)
                 }
+                _ if self.is_stopping(answer) => Decision::Accept,
                 // Its turn has come.
                 _ if self.has_its_place(answer) && state != AgentState::Pending => Decision::Accept,
                 decision => decision,

@@ -83,6 +83,14 @@ pub fn being_ended(state_dir: &Path, run_dir: &Path) -> Vec<ProjectName> {
     names
 }
 
+/// Kills what runs in the control groups of a project, whoever has it.
+pub async fn kill_groups_of(state_dir: &Path, project: &ProjectName) {
+    let root = state_dir.join("projects").join(project.as_str());
+    if let Ok(real) = root.canonicalize() {
+        toka_keeper::kill_groups(group_name(&real)).await;
+    }
+}
+
 /// The agents whose main process the journal tells of and the kernel still has.
 fn living(cgroups: &Cgroups, project: &ProjectName, recalled: &Recalled) -> Vec<AgentName> {
     let lives = |agent: &AgentName| {

@@ -65,7 +65,8 @@ toka report metric files 120 lines 5400
 toka report ready                                                  # it now does what it is there for
 ```
 
-`toka report` ends with 0 when it was told, 2 when it was refused as wrong, 69 when nobody listens, as outside of an agent.
+`toka report` ends with 0 when it was told, 2 when it was refused as wrong, 69 when nobody listens, as outside of an agent, 77 when
+the process is none that is answered, as a hook before or after the process.
 ";
 
 /// The default of a key that has none because it must be given.
