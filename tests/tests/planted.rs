@@ -128,6 +128,27 @@ fn trust_is_asked_for_recorded_and_revoked(user: User) {
     exit_code_of(&typed(&scene, &["run"]), 0);
     declare("keyed", "SOME_KEY", "echo another command");
     exit_code_of(&typed(&scene, &["run"]), 0);
+    // To write where one could read is a new demand.
+    let reach = |how: &str| {
+        let text = format!(
+            "metadata: {{name: keyed}}\nspec: {{process: {{shell: 'true'}}}}\nsecurity: {{filesystem: {{{how}: [{}]}}}}\n",
+            scene.outside().display()
+        );
+        scene.write(&agents.join("keyed.yaml"), &text);
+    };
+    reach("read");
+    let review = typed(&scene, &["trust", "--yes"]);
+    exit_code_of(&review, 0);
+    assert!(review.stdout.contains("read ") && !review.stdout.contains("write"), "{review:#?}");
+    exit_code_of(&typed(&scene, &["run"]), 0);
+    for how in ["write", "execute"] {
+        reach(how);
+        let refused = typed(&scene, &["run"]);
+        exit_code_of(&refused, 77);
+        assert!(refused.stderr.contains(&format!("filesystem-outside-{how}:")), "{refused:#?}");
+    }
+    declare("keyed", "SOME_KEY", "true");
+    exit_code_of(&typed(&scene, &["trust", "--yes"]), 0);
     // A new demand asks again, and so does the same demand of another agent.
     declare("keyed", "OTHER_KEY", "true");
     exit_code_of(&typed(&scene, &["run"]), 77);
@@ -675,7 +696,7 @@ fn a_program_outside_of_the_workspace_is_asked_for(user: User) {
     for thief in [by_path, by_name] {
         let refused = scene.toka_run(&[thief.section(WRITES)], &[]);
         exit_code_of(&refused, 77);
-        assert!(refused.stderr.contains("filesystem-outside:"), "{refused:#?}");
+        assert!(refused.stderr.contains("filesystem-outside-execute:"), "{refused:#?}");
         assert!(!scene.workspace().join("stolen").exists());
     }
     // The system's programs and the workspace's own need no grant.

@@ -33,8 +33,14 @@ pub enum Capability {
     NetworkFull,
     /// `sandbox:off`, dangerous: what `security.sandbox: false` asks for.
     SandboxOff,
-    /// `filesystem-outside:PATH`, dangerous: a path outside the workspace.
+    /// `filesystem-outside:PATH`, dangerous: a path outside the workspace, for whatever is asked.
     Outside(String),
+    /// `filesystem-outside-read:PATH`, dangerous: such a path is read.
+    OutsideRead(String),
+    /// `filesystem-outside-execute:PATH`, dangerous: such a path is read and executed.
+    OutsideExecute(String),
+    /// `filesystem-outside-write:PATH`, dangerous: such a path is read and written to.
+    OutsideWrite(String),
     /// `device:PATH`, dangerous.
     Device(String),
     /// `webhook:HOST` or `webhook:HOST:PORT`, dangerous: reports are sent there.
@@ -130,7 +136,10 @@ pub const KNOWN: &[KnownCapability] = &[
         "Reach everything that the host reaches.",
     ),
     known("sandbox:off", &["unsandboxed"], false, true, "Run without confinement, with limits only."),
-    known("filesystem-outside", &[], true, true, "Reach a path outside the workspace."),
+    known("filesystem-outside", &[], true, true, "Read, execute and write to a path outside the workspace."),
+    known("filesystem-outside-read", &[], true, true, "Read a path outside the workspace."),
+    known("filesystem-outside-execute", &[], true, true, "Read and execute a path outside the workspace."),
+    known("filesystem-outside-write", &[], true, true, "Read and write to a path outside the workspace."),
     known("device", &[], true, true, "Open a device file."),
     known(
         "webhook",
@@ -199,6 +208,9 @@ impl Capability {
             ("network:full", _) => Self::NetworkFull,
             ("sandbox:off", _) => Self::SandboxOff,
             ("filesystem-outside", Some(path)) => Self::Outside(path),
+            ("filesystem-outside-read", Some(path)) => Self::OutsideRead(path),
+            ("filesystem-outside-execute", Some(path)) => Self::OutsideExecute(path),
+            ("filesystem-outside-write", Some(path)) => Self::OutsideWrite(path),
             ("device", Some(path)) => Self::Device(path),
             ("webhook", Some(host)) => Self::Webhook(host.to_ascii_lowercase()),
             ("secret-file", Some(path)) => Self::SecretFile(path),
@@ -227,7 +239,10 @@ impl Capability {
         match self {
             Self::NetworkFull => "reach everything that the host reaches over the network".to_owned(),
             Self::SandboxOff => "run without a sandbox, with all your rights".to_owned(),
-            Self::Outside(path) => format!("use {path}, outside the workspace"),
+            Self::Outside(path) => format!("read, execute and write to {path}, outside the workspace"),
+            Self::OutsideRead(path) => format!("read {path}, outside the workspace"),
+            Self::OutsideExecute(path) => format!("read and execute {path}, outside the workspace"),
+            Self::OutsideWrite(path) => format!("read and write to {path}, outside the workspace"),
             Self::Device(path) => format!("open the device {path}"),
             Self::Webhook(host) => format!("have reports sent to {host}"),
             Self::SecretFile(path) => format!("read the content of {path}, as a secret"),
@@ -278,6 +293,9 @@ impl fmt::Display for Capability {
             Self::NetworkFull => f.write_str("network:full"),
             Self::SandboxOff => f.write_str("sandbox:off"),
             Self::Outside(path) => write!(f, "filesystem-outside:{path}"),
+            Self::OutsideRead(path) => write!(f, "filesystem-outside-read:{path}"),
+            Self::OutsideExecute(path) => write!(f, "filesystem-outside-execute:{path}"),
+            Self::OutsideWrite(path) => write!(f, "filesystem-outside-write:{path}"),
             Self::Device(path) => write!(f, "device:{path}"),
             Self::Webhook(host) => write!(f, "webhook:{host}"),
             Self::SecretFile(path) => write!(f, "secret-file:{path}"),
@@ -400,7 +418,19 @@ fn covers(rules: &BTreeSet<Capability>, capability: &Capability) -> bool {
         (rule, capability) if rule == capability => true,
         (Capability::FilesystemRead(None), Capability::FilesystemRead(_))
         | (Capability::FilesystemWrite(None), Capability::FilesystemWrite(_)) => true,
-        (Capability::Outside(root), Capability::Outside(path))
+        (
+            Capability::Outside(root),
+            Capability::Outside(path)
+            | Capability::OutsideRead(path)
+            | Capability::OutsideExecute(path)
+            | Capability::OutsideWrite(path),
+        )
+        | (
+            Capability::OutsideRead(root) | Capability::OutsideExecute(root) | Capability::OutsideWrite(root),
+            Capability::OutsideRead(path),
+        )
+        | (Capability::OutsideExecute(root), Capability::OutsideExecute(path))
+        | (Capability::OutsideWrite(root), Capability::OutsideWrite(path))
         | (Capability::Device(root), Capability::Device(path))
         | (Capability::SecretFile(root), Capability::SecretFile(path)) => is_below(path, root),
         // A host without a port is all of its ports.
@@ -478,6 +508,20 @@ mod tests {
         let policy = Policy { allow: [Capability::Outside("/data".into())].into(), ..Policy::default() };
         assert!(policy.decide(&agent(), &Capability::Outside("/data/in".into())).is_ok());
         assert!(policy.decide(&agent(), &Capability::Outside("/database".into())).is_err());
+        // Whoever may read may not write; whoever may write may read; the general grant is for all of it.
+        let (read, execute, write) =
+            (Capability::OutsideRead, Capability::OutsideExecute, Capability::OutsideWrite);
+        let path = || "/data/in".to_owned();
+        for (rule, covered) in [
+            (read("/data".into()), [true, false, false]),
+            (execute("/data".into()), [true, true, false]),
+            (write("/data".into()), [true, false, true]),
+            (Capability::Outside("/data".into()), [true, true, true]),
+        ] {
+            let policy = Policy { allow: [rule.clone()].into(), ..Policy::default() };
+            let asked = [read(path()), execute(path()), write(path())];
+            assert_eq!(asked.map(|asked| policy.decide(&agent(), &asked).is_ok()), covered, "{rule}");
+        }
     }
 
     #[test]

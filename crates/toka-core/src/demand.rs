@@ -62,6 +62,9 @@ pub fn is_home_secret(path: &Path, user_home: &Path) -> bool {
     HOME_SECRETS.iter().any(|secret| path.starts_with(user_home.join(secret)))
 }
 
+/// What somebody asks for who reaches a path in one way.
+type OfPath = fn(String) -> Capability;
+
 /// The capabilities that `confinement` asks for, named or implied, each with the place that asks; in the order of the
 /// declaration.
 pub fn demands(confinement: &Confinement, ground: &Ground<'_>) -> Vec<Declared<Capability>> {
@@ -71,15 +74,23 @@ pub fn demands(confinement: &Confinement, ground: &Ground<'_>) -> Vec<Declared<C
     }
     for declared in &confinement.capabilities {
         found.push(declared.clone());
-        if let Capability::FilesystemRead(path) | Capability::FilesystemWrite(path) = &declared.value {
-            let path = path.as_deref().unwrap_or("");
-            found.extend(outside(path, ground).map(|path| Declared::new(path, declared.origin.clone())));
-        }
+        let (path, demand): (_, OfPath) = match &declared.value {
+            Capability::FilesystemRead(path) => (path, Capability::OutsideRead),
+            Capability::FilesystemWrite(path) => (path, Capability::OutsideWrite),
+            _ => continue,
+        };
+        let path = outside(path.as_deref().unwrap_or(""), ground);
+        found.extend(path.map(|path| Declared::new(demand(path), declared.origin.clone())));
     }
-    for declared in confinement.read.iter().chain(&confinement.write).chain(&confinement.execute) {
-        found.extend(
-            outside(&declared.value, ground).map(|path| Declared::new(path, declared.origin.clone())),
-        );
+    let lists: [(_, OfPath); 3] = [
+        (&confinement.read, Capability::OutsideRead),
+        (&confinement.write, Capability::OutsideWrite),
+        (&confinement.execute, Capability::OutsideExecute),
+    ];
+    for (list, demand) in lists {
+        found.extend(list.iter().filter_map(|declared| {
+            Some(Declared::new(demand(outside(&declared.value, ground)?), declared.origin.clone()))
+        }));
     }
     if let Some(capability) = confinement.network.value.demands() {
         found.push(Declared::new(capability, confinement.network.origin.clone()));
@@ -96,8 +107,8 @@ pub fn refused<'a>(
     demands.iter().filter_map(move |demand| Some((demand, policy.decide(agent, &demand.value).err()?)))
 }
 
-/// What it takes to reach a declared path or glob: nothing below the workspace, else a grant for the path.
-pub fn outside(declared: &str, ground: &Ground<'_>) -> Option<Capability> {
+/// The path outside the workspace that a declared path or glob reaches, which takes a grant; `None` for one below it.
+pub fn outside(declared: &str, ground: &Ground<'_>) -> Option<String> {
     let whole = match declared.strip_prefix("~/") {
         Some(rest) => ground.user_home.join(rest),
         None if declared == "~" => ground.user_home.to_owned(),
@@ -115,8 +126,7 @@ pub fn outside(declared: &str, ground: &Ground<'_>) -> Option<Capability> {
     let reached = if climbs { Path::new("/") } else { &real };
     // A home that is the workspace does not make the keys in it the project's.
     let is_key = is_home_secret(reached, ground.user_home);
-    (is_key || !reached.starts_with(ground.workspace))
-        .then(|| Capability::Outside(reached.to_string_lossy().into_owned()))
+    (is_key || !reached.starts_with(ground.workspace)).then(|| reached.to_string_lossy().into_owned())
 }
 
 /// Resolves `.` and `..` in the text of a path, without asking the file system.
@@ -161,23 +171,26 @@ mod tests {
             ("./a/../b", None),
             ("src/**/*.rs", None),
             ("/srv/docs", None),
-            ("..", Some("filesystem-outside:/")),
-            ("a/../../etc", Some("filesystem-outside:/etc")),
-            ("/etc/*.conf", Some("filesystem-outside:/etc")),
-            ("*/../../etc", Some("filesystem-outside:/")),
-            ("/srvshop", Some("filesystem-outside:/srvshop")),
-            ("~/.ssh", Some("filesystem-outside:/home/me/.ssh")),
-            ("~", Some("filesystem-outside:/home/me")),
-            ("a/../link", Some("filesystem-outside:/etc")),
-            ("link/shadow", Some("filesystem-outside:/etc/shadow")),
+            ("..", Some("/")),
+            ("a/../../etc", Some("/etc")),
+            ("/etc/*.conf", Some("/etc")),
+            ("*/../../etc", Some("/")),
+            ("/srvshop", Some("/srvshop")),
+            ("~/.ssh", Some("/home/me/.ssh")),
+            ("~", Some("/home/me")),
+            ("a/../link", Some("/etc")),
+            ("link/shadow", Some("/etc/shadow")),
         ] {
             let confinement = Confinement { read: vec![by_test(path.to_owned())], ..Confinement::default() };
-            assert_eq!(found(&confinement), Vec::from_iter(demanded), "{path}");
+            let asked = |how: &str| demanded.map(|path| format!("filesystem-outside-{how}:{path}"));
+            assert_eq!(found(&confinement), Vec::from_iter(asked("read")), "{path}");
+            let confinement =
+                Confinement { execute: vec![by_test(path.to_owned())], ..Confinement::default() };
+            assert_eq!(found(&confinement), Vec::from_iter(asked("execute")), "{path}");
             let capability = Capability::FilesystemWrite(Some(path.to_owned()));
             let confinement =
                 Confinement { capabilities: vec![by_test(capability.clone())], ..Confinement::default() };
-            let expected: Vec<String> =
-                [capability.to_string()].into_iter().chain(demanded.map(str::to_owned)).collect();
+            let expected: Vec<String> = [capability.to_string()].into_iter().chain(asked("write")).collect();
             assert_eq!(found(&confinement), expected, "{path}");
         }
     }
@@ -189,10 +202,10 @@ mod tests {
             Ground { workspace: Path::new("/home/me"), user_home: Path::new("/home/me"), resolve: &resolve };
         for (path, demanded) in [
             ("docs", None),
-            (".ssh/id_ed25519", Some("filesystem-outside:/home/me/.ssh/id_ed25519")),
-            (".local/state/toka", Some("filesystem-outside:/home/me/.local/state/toka")),
+            (".ssh/id_ed25519", Some("/home/me/.ssh/id_ed25519")),
+            (".local/state/toka", Some("/home/me/.local/state/toka")),
         ] {
-            assert_eq!(outside(path, &ground).map(|it| it.to_string()).as_deref(), demanded, "{path}");
+            assert_eq!(outside(path, &ground).as_deref(), demanded, "{path}");
         }
     }
 

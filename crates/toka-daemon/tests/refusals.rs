@@ -107,8 +107,8 @@ security: {filesystem: {read: ['/**/shadow']}}
     assert_eq!(
         found,
         [
-            refused("filesystem-outside:/ is dangerous and nobody granted it"),
-            refused("filesystem-outside:/nowhere/a.env is dangerous and nobody granted it"),
+            refused("filesystem-outside-read:/ is dangerous and nobody granted it"),
+            refused("filesystem-outside-read:/nowhere/a.env is dangerous and nobody granted it"),
             refused("environment-from:UNSET_IN_TESTS is dangerous and nobody granted it"),
             refused("secret-variable:UNSET_IN_TESTS is dangerous and nobody granted it"),
             refused("secret-file:/nowhere/key is dangerous and nobody granted it"),

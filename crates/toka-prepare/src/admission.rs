@@ -374,7 +374,7 @@ impl Admission<'_> {
         for file in &process.environment_file {
             let file = DeclaredFile::find(file, &ground(self.context.project));
             if let DeclaredFile::Outside(path) = &file
-                && !self.is_granted(&Capability::Outside(path.to_string_lossy().into_owned()))
+                && !self.is_granted(&Capability::OutsideRead(path.to_string_lossy().into_owned()))
             {
                 continue;
             }

@@ -201,7 +201,13 @@ impl Demands {
         for list in [read, write, execute] {
             list.retain(|path| {
                 let is_refused = self.refused.iter().any(|(demand, _)| {
-                    demand.origin == path.origin && matches!(demand.value, Capability::Outside(_))
+                    demand.origin == path.origin
+                        && matches!(
+                            demand.value,
+                            Capability::OutsideRead(_)
+                                | Capability::OutsideExecute(_)
+                                | Capability::OutsideWrite(_)
+                        )
                 });
                 !(is_refused && path.value.contains(['*', '?', '[']))
             });
@@ -224,11 +230,13 @@ pub fn ground(folders: &ProjectFolders) -> Ground<'_> {
 fn of_process(process: &Process, ground: &Ground<'_>) -> Vec<Declared<Capability>> {
     let Process { command_origin, working_dir, environment_from, environment_file, user, .. } = process;
     let here = |capability| Declared::new(capability, command_origin.clone());
-    let begins =
-        outside(&working_dir.value, ground).map(|path| Declared::new(path, working_dir.origin.clone()));
+    let begins = outside(&working_dir.value, ground)
+        .map(|path| Declared::new(Capability::OutsideRead(path), working_dir.origin.clone()));
     let files = environment_file.iter().filter_map(|file| match DeclaredFile::find(file, ground) {
         DeclaredFile::InWorkspace(_) => None,
-        DeclaredFile::Outside(path) => Some(here(Capability::Outside(path.to_string_lossy().into_owned()))),
+        DeclaredFile::Outside(path) => {
+            Some(here(Capability::OutsideRead(path.to_string_lossy().into_owned())))
+        }
     });
     let passed = environment_from.iter().cloned().map(Capability::EnvironmentFrom).map(here);
     let user = match user {
@@ -253,7 +261,7 @@ fn foreign_program(process: &Process, ground: &Ground<'_>) -> Option<Capability>
         (false, None) => return None,
     };
     let asked = outside(&found.to_string_lossy(), ground)?;
-    (!is_system_program(&follow_links(&found))).then_some(asked)
+    (!is_system_program(&follow_links(&found))).then_some(Capability::OutsideExecute(asked))
 }
 
 /// Where reports are sent over the network.

@@ -67,11 +67,11 @@ impl<'o> Place<'o> {
     /// Why nothing of it may be touched.
     fn in_use(&self, processes: &Processes) -> Option<String> {
         let lock = self.root.join(LOCK);
-        if lock::is_held(&lock) || self.somebody_listens() {
-            return Some("it runs".to_owned());
-        }
         if lock.symlink_metadata().is_ok_and(|lock| !lock.is_file()) {
             return Some("its lock is no file".to_owned());
+        }
+        if lock::is_held(&lock) || self.somebody_listens() {
+            return Some("it runs".to_owned());
         }
         self.living(processes)
     }

@@ -307,11 +307,20 @@ impl Project {
     pub(super) async fn change(&mut self, change: Change, by: &str) {
         let Change { prepared, answer, undone } = change;
         let changes = prepared.changes.clone();
-        let outcome = self.become_of(prepared, by).await;
-        if outcome.is_ok() {
-            self.begin_called(&undone, by);
+        match self.become_of(prepared, by).await {
+            Ok(()) => {
+                self.begin_called(&undone, by);
+                self.unanswered.push_back((answer, changes));
+            }
+            Err(error) => drop(answer.send(Err(ApplyError::Refused(error)))),
         }
-        let _ = answer.send(outcome.map(|()| changes).map_err(ApplyError::Refused));
+    }
+
+    /// The change is in the journal, and so in what everybody is told: now its answer is true for whoever looks next.
+    pub(super) fn answer_change(&mut self) {
+        if let Some((answer, changes)) = self.unanswered.pop_front() {
+            let _ = answer.send(Ok(changes));
+        }
     }
 
     async fn become_of(&mut self, prepared: Prepared, by: &str) -> Result<(), RunError> {

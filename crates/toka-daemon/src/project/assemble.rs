@@ -1,6 +1,6 @@
 //! A project is put together in one place, whether its run begins or is gone on with.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -82,6 +82,7 @@ impl Parts {
             members,
             parting: Parting::ForGood,
             batches: Vec::new(),
+            unanswered: VecDeque::new(),
             cut_off: BTreeMap::new(),
             untold: BTreeMap::new(),
             held_back: BTreeSet::new(),

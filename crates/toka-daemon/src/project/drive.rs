@@ -222,6 +222,9 @@ impl Project {
         if matches!(event.kind, EventKind::RunStarted { .. } | EventKind::RunChanged { .. }) {
             self.describe_agents();
         }
+        if let EventKind::RunChanged { .. } = event.kind {
+            self.answer_change();
+        }
         if let EventKind::KeeperSucceeded { .. } = event.kind {
             self.entrust_again();
         }

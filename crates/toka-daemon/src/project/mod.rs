@@ -32,7 +32,7 @@ mod schedule;
 mod timetable;
 mod unattended;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -43,12 +43,13 @@ use toka_logs::LogRetention;
 use toka_orchestration::{Limits, RunState};
 use toka_runtime::Runtime;
 use toka_workstream::Plan;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::Span;
 
 use crate::journal::Journal;
 use toka_api::declaration::Declaration;
+use toka_api::wire::Changes;
 use toka_prepare::lock::ProjectLock;
 use toka_prepare::sweeper::Sweeper;
 
@@ -97,6 +98,8 @@ pub struct Project {
     held_back: BTreeSet<AgentName>,
     /// Agents that were quarantined while that was so, and begin anew when it is not.
     recovering: BTreeSet<AgentName>,
+    /// Changes that are made, and whose answers wait for the journal.
+    unanswered: VecDeque<(oneshot::Sender<Result<Changes, ApplyError>>, Changes)>,
     /// Whether the journal has that the end of an agent ends the run.
     told_ending: bool,
     /// When the clock starts agents.

@@ -36,7 +36,7 @@ pub(super) struct Security {
 }
 
 /// Paths and globs, relative to the workspace. One outside of it is dangerous, and needs `--allow
-/// filesystem-outside:PATH`.
+/// filesystem-outside:PATH`, or a narrower one (`filesystem-outside-read:PATH`, `…-execute:`, `…-write:`).
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Filesystem {
