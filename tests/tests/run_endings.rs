@@ -17,6 +17,7 @@ as_both_users!(
     the_grace_period_ends,
     a_killed_foreground_leaves_nothing,
     a_killed_run_is_told_while_its_keeper_ends_it,
+    tasks_of_a_killed_run_end_when_they_are_asked_to,
     a_killed_run_is_told_beside_others_and_can_be_killed,
     a_project_runs_once_at_a_time,
 );
@@ -171,6 +172,29 @@ fn a_killed_run_is_told_while_its_keeper_ends_it(user: User) {
     assert!(processes_with(scene.name()).is_empty(), "it waited for that");
     run.finish();
     assert_eq!(scene.toka_run(&[Document::shell("one", "true")], &[]).code, Some(0));
+    scene.assert_nothing_left();
+}
+
+/// Whoever works through a list of tasks tells the daemon of each; without one there is nobody to tell.
+fn tasks_of_a_killed_run_end_when_they_are_asked_to(user: User) {
+    let scene = Scene::new(user);
+    let tasks = "tasks: {default: [{description: rests, run: 'echo > ~/begun; exec sleep 1000'}]}";
+    let worker = Document::bare("worker").spec("stop: {grace_period: 1h}").section(tasks);
+    let mut run = scene.start(&[worker], &[]);
+    run.wait_for("task_started", "worker");
+    run.signal(Signal::SIGKILL);
+    let finished = run.finish();
+    assert_eq!(finished.code, None, "killed: {finished:#?}");
+    until(SOON, "everything to be gone", || processes_with(scene.name()).is_empty().then_some(()));
+    scene.assert_nothing_left();
+    // Its own process could not write down that it is over: `down` does, or the next run.
+    let told = |words: &[&str]| scene.toka(&[words, &["--project", scene.name()]].concat());
+    let journal = || told(&["events", "--json"]).events();
+    assert!(!journal().iter().any(|event| event["type"] == "run_ended"));
+    assert_eq!(told(&["down"]).code, Some(0));
+    let ended = |kind: &str| journal().iter().filter(|event| event["type"] == kind).count();
+    assert_eq!((ended("agent_ended"), ended("run_ended")), (1, 1), "{:#?}", journal());
+    assert_eq!(told(&["down"]).code, Some(69), "nothing is open any more");
     scene.assert_nothing_left();
 }
 

@@ -7,6 +7,8 @@ use std::env;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -63,12 +65,19 @@ pub struct Client {
 }
 
 /// What to do when the daemon goes away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Loss {
     /// Fail.
     Fatal,
-    /// Wait for the next one, however long, and ask it again: it goes on with the agent.
-    Bridged,
+    /// Wait for the next one, and ask it again: it goes on with the agent. Until this is set: an agent that is asked to stop while
+    /// there is no daemon has nobody to wait for.
+    Bridged(Arc<AtomicBool>),
+}
+
+impl Loss {
+    fn is_bridged(&self) -> bool {
+        matches!(self, Self::Bridged(over) if !over.load(Ordering::Relaxed))
+    }
 }
 
 /// The shortest and the longest pause between two tries to reach the next daemon.
@@ -109,7 +118,7 @@ impl Client {
     /// When the connection broke, unless that is bridged: then it is said to nobody.
     pub fn tell(&mut self, call: &Call) -> Result<(), ClientError> {
         match self.send(&rpc::call_line(None, call)) {
-            Err(error) if self.loss == Loss::Bridged && is_loss(&error) => Ok(()),
+            Err(error) if matches!(self.loss, Loss::Bridged(_)) && is_loss(&error) => Ok(()),
             told => told,
         }
     }
@@ -121,24 +130,29 @@ impl Client {
     pub fn ask<T: DeserializeOwned>(&mut self, call: &Call) -> Result<T, ClientError> {
         loop {
             match self.ask_once(call) {
-                Err(error) if self.loss == Loss::Bridged && is_loss(&error) => self.reconnect(),
+                Err(error) if is_loss(&error) && self.loss.is_bridged() => {
+                    if !self.reconnect() {
+                        return Err(error);
+                    }
+                }
                 answered => return answered,
             }
         }
     }
 
-    /// Until there is a daemon again.
-    fn reconnect(&mut self) {
+    /// Until there is a daemon again; not when nobody is waited for any more.
+    fn reconnect(&mut self) -> bool {
         let (mut pause, longest) = PAUSES;
-        loop {
+        while self.loss.is_bridged() {
             if let Ok(next) = Self::connect(&self.path, self.patience) {
                 self.stream = next.stream;
-                return;
+                return true;
             }
             // There is nothing to wait for: the next daemon makes a socket of its own.
             std::thread::sleep(pause);
             pause = (pause * 2).min(longest);
         }
+        false
     }
 
     fn ask_once<T: DeserializeOwned>(&mut self, call: &Call) -> Result<T, ClientError> {
@@ -296,7 +310,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("agent");
         let listener = UnixListener::bind(&path).expect("a socket");
-        let client = Client::connect(&path, PATIENCE).expect("a connection").on_loss(Loss::Bridged);
+        let client =
+            Client::connect(&path, PATIENCE).expect("a connection").on_loss(Loss::Bridged(Arc::default()));
         thread::scope(|scope| {
             let asked = scope.spawn(move || {
                 let mut client = client;
@@ -318,6 +333,23 @@ mod tests {
             stream.get_mut().write_all(format!("{answer}\n").as_bytes()).expect("a client");
             asked.join().expect("no panic").expect("an answer");
         });
+    }
+
+    #[test]
+    fn one_that_is_asked_to_stop_waits_for_no_daemon() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("agent");
+        let listener = UnixListener::bind(&path).expect("a socket");
+        let stopped = Arc::new(AtomicBool::new(false));
+        let mut client = Client::connect(&path, PATIENCE)
+            .expect("a connection")
+            .on_loss(Loss::Bridged(Arc::clone(&stopped)));
+        drop(listener);
+        std::fs::remove_file(&path).expect("the socket");
+        let asked = thread::spawn(move || client.ask::<Done>(&Call::Ready));
+        stopped.store(true, Ordering::Relaxed);
+        let lost = asked.join().expect("no panic").expect_err("there is nobody");
+        assert!(matches!(lost, ClientError::Lost { .. }), "{lost:?}");
     }
 
     #[test]

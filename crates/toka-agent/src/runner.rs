@@ -14,6 +14,7 @@
 use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -68,8 +69,10 @@ pub fn main() -> std::process::ExitCode {
 
 fn prepare() -> Result<Runner, RunnerError> {
     let (sender, wakes) = mpsc::channel();
-    wake::listen_for_signals(sender.clone()).map_err(RunnerError::Signals)?;
-    Ok(Runner { client: Client::from_environment()?.on_loss(Loss::Bridged), sender, wakes, grace: GRACE })
+    let stopped = Arc::default();
+    wake::listen_for_signals(sender.clone(), Arc::clone(&stopped)).map_err(RunnerError::Signals)?;
+    let client = Client::from_environment()?.on_loss(Loss::Bridged(stopped));
+    Ok(Runner { client, sender, wakes, grace: GRACE })
 }
 
 fn code_of(error: &RunnerError) -> ExitCode {
@@ -163,7 +166,7 @@ impl Runner {
             Err(error) => return Ok((Exit::StartFailed { reason: error.to_string() }, TaskEnded::default())),
         };
         let enter = TaskEnter { index: task.index, attempt: number, pid: attempt.pid().as_raw() };
-        let Done {} = self.client.ask(&Call::TaskEnter(enter))?;
+        let Done {} = self.client.ask(&Call::TaskEnter(enter)).map_err(|error| self.stopped_or(error))?;
         wake::listen_for_end(attempt.pid(), self.sender.clone()).map_err(RunnerError::Wait)?;
         // A child that was killed at its gate has closed the pipe; its exit status says why.
         let _ = attempt.open_gate();
@@ -179,6 +182,14 @@ impl Runner {
             // The daemon may have gone first.
             CutShort::Stop(signal) => Err(RunnerError::Stopped(signal)),
             _ => Ok((exit, ended?)),
+        }
+    }
+
+    /// Why there is no answer: the agent was asked to stop while there was no daemon, or the error.
+    fn stopped_or(&self, error: ClientError) -> RunnerError {
+        match self.wakes.try_recv() {
+            Ok(Wake::Stop(signal)) => RunnerError::Stopped(signal),
+            _ => error.into(),
         }
     }
 

@@ -1,6 +1,8 @@
 //! All that can wake the runner, and the threads that wait for it.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread;
 
@@ -25,16 +27,17 @@ pub(crate) fn stop_signals() -> SigSet {
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
 }
 
-/// Turns the stop signals into [`Wake::Stop`]. Call it before any other thread starts: a signal goes to whichever
+/// Turns the stop signals into [`Wake::Stop`], and sets `stopped` with the first. Call it before any other thread starts: a signal goes to whichever
 /// thread does not block it.
 ///
 /// # Errors
 /// When the signals cannot be blocked or the thread cannot be started.
-pub(crate) fn listen_for_signals(wakes: Sender<Wake>) -> io::Result<()> {
+pub(crate) fn listen_for_signals(wakes: Sender<Wake>, stopped: Arc<AtomicBool>) -> io::Result<()> {
     let signals = stop_signals();
     signals.thread_block()?;
     thread::Builder::new().name("signals".to_owned()).stack_size(STACK).spawn(move || {
         while let Ok(signal) = signals.wait() {
+            stopped.store(true, Ordering::Relaxed);
             if wakes.send(Wake::Stop(signal)).is_err() {
                 return;
             }

@@ -119,12 +119,9 @@ async fn all(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
     if told.is_empty() { Ok("nothing runs\n".to_owned()) } else { Ok(told) }
 }
 
-/// Ends the run that is meant, if no daemon drives it and the next one would go on with it, or if its keeper ends it.
+/// Ends the run that is meant, if it is open and nobody drives it.
 async fn without_daemon(reach: &Reach) -> anyhow::Result<Option<String>> {
     let Some(project) = reach.project.clone().or_else(|| reach.here()) else { return Ok(None) };
-    if !unfinished(&Folders::find(reach.state_dir.as_deref())?.state).contains(&project) {
-        return Ok(None);
-    }
     let ended = end_open(reach, &project).await?;
     Ok(ended.then(|| format!("{project} is down\n")))
 }
@@ -163,6 +160,10 @@ async fn ended_by_keeper(reach: &Reach, project: &ProjectName, urgency: Urgency)
         }
         // It is no child of ours: there is nothing to wait for but its lock.
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // What its own process could not write down.
+    if let Err(error) = end_open(reach, project).await {
+        eprintln!("warning: {error}");
     }
     Ok(format!("{project} is down\n"))
 }

@@ -194,6 +194,12 @@ pub(super) fn has_ended(root: &Path) -> bool {
     last.is_some_and(|run| run.ended.is_some())
 }
 
+/// Whether the journal of a project's folder has a last run without an end.
+pub(super) fn is_open(root: &Path) -> bool {
+    let last = Reader::new(journal_in(root)).runs(1).ok().and_then(|runs| runs.into_iter().next());
+    last.is_some_and(|run| run.ended.is_none())
+}
+
 /// Whether the last run in a project's folder was to go on without whoever began it, and has not ended.
 pub(super) fn is_unfinished(root: &Path) -> bool {
     let mut reader = Reader::new(journal_in(root));

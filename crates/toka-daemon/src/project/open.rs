@@ -26,6 +26,7 @@ use super::legacy::clear_left_behind;
 use super::member::{Employer, Ids, employ_all};
 use super::queue::Queue;
 use super::schedule;
+use super::unattended::end_killed;
 use super::{Doors, Project};
 use crate::RunOptions;
 use crate::journal::{Journal, Stamp};
@@ -72,6 +73,7 @@ impl Project {
             Lifetime::UntilStopped => None,
             Lifetime::UntilDone | Lifetime::UntilTasksEnd => clear_left_behind(&folders).await?,
         };
+        end_killed(&folders).await?;
         // What a run left that was killed: sockets, secrets.
         remove_run_folder(&run_folder(&folders));
         // However this one ends, its own go before the lock does, and the doors in it along.

@@ -5,32 +5,33 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use toka_core::event::Usage;
-use toka_core::{AgentName, EventKind, Exit, ExitCode, ProjectName, RunStatus};
+use toka_core::{AgentName, Event, EventKind, Exit, ExitCode, ProjectName, RunId, RunStatus};
 use toka_sandbox::Cgroups;
 use toka_sandbox::cgroup::Layout;
 
 use super::adopt::last_run;
 use super::keeping::keeper_socket;
-use super::legacy::{agents_in, is_unfinished};
+use super::legacy::{agents_in, is_open, is_unfinished};
 use super::open::remove_run_folder;
 use super::recall::Recalled;
 use crate::journal::{Journal, Stamp};
 use toka_api::socket::is_awaited;
-use toka_prepare::folders::{LOCK, group_name, journal_in};
+use toka_prepare::folders::{LOCK, ProjectFolders, group_name, journal_in};
 use toka_prepare::lock::{self, ProjectLock};
 use toka_prepare::{FolderError, RunError};
 
-/// Ends the open run of a project that nobody drives; whether there was one. `by` says who asks, for the record.
+/// Ends the open run of a project that nobody drives; whether there was one. `by` says who asks, for the record. Of one in the
+/// foreground, which was killed together with its keeper, what is left in control groups is killed.
 ///
 /// # Errors
-/// When somebody drives it, agents of it still run, or its journal cannot be written.
+/// When somebody drives it, agents of one in the background still run, or its journal cannot be written.
 pub async fn end_unattended(
     (state_dir, run_dir): (&Path, &Path),
     project: &ProjectName,
     by: &str,
 ) -> Result<bool, RunError> {
     let root = state_dir.join("projects").join(project.as_str());
-    if !is_unfinished(&root) {
+    if !is_open(&root) {
         return Ok(false);
     }
     let real = root
@@ -38,7 +39,7 @@ pub async fn end_unattended(
         .map_err(|source| RunError::Folder(FolderError { what: "resolve", path: root.clone(), source }))?;
     let _lock = ProjectLock::take(&root.join(LOCK), last_run(&root)?.0).map_err(RunError::Lock)?;
     // From here on nobody else begins or ends one.
-    if !is_unfinished(&root) {
+    if !is_open(&root) {
         return Ok(false);
     }
     let (run, past) = last_run(&root)?;
@@ -46,31 +47,67 @@ pub async fn end_unattended(
     // Groups lie below that of whoever ran the daemon, which need not be ours; the processes themselves say where they are.
     let mut agents: BTreeSet<AgentName> = agents_in(&cgroups).into_iter().collect();
     agents.extend(living(&cgroups, project, &Recalled::of(&past)));
-    if !agents.is_empty() {
-        return Err(RunError::LeftBehind { project: project.clone(), agents: agents.into_iter().collect() });
+    match (agents.is_empty(), is_unfinished(&root)) {
+        (true, _) => {}
+        (false, true) => {
+            return Err(RunError::LeftBehind {
+                project: project.clone(),
+                agents: agents.into_iter().collect(),
+            });
+        }
+        (false, false) => toka_keeper::kill_groups(group_name(&real)).await,
     }
+    write_end(&root, (project, run, &past), Some(by)).await?;
+    // Without its keeper's socket nobody takes it for something that runs.
+    remove_run_folder(&run_dir.join(project.as_str()));
+    Ok(true)
+}
+
+/// Writes down that the last run of a project is over, if that was one in the foreground that was killed: its own process could
+/// not. To be called under the project's lock.
+///
+/// # Errors
+/// When its journal cannot be read or written.
+pub(super) async fn end_killed(folders: &ProjectFolders) -> Result<(), RunError> {
+    let root = folders.root();
+    if !is_open(&root) || is_unfinished(&root) {
+        return Ok(());
+    }
+    let (run, past) = last_run(&root)?;
+    write_end(&root, (&folders.project, run, &past), None).await
+}
+
+/// The ends of all agents that have none in the journal, which nobody saw, and that of the run: asked for by somebody, or killed.
+async fn write_end(
+    root: &Path,
+    (project, run, past): (&ProjectName, RunId, &[Event]),
+    by: Option<&str>,
+) -> Result<(), RunError> {
     let mut status = RunStatus::default();
     past.iter().for_each(|event| status.observe(event));
-    let (path, stamp) = (journal_in(&root), Stamp { project: project.clone(), run });
+    let (path, stamp) = (journal_in(root), Stamp { project: project.clone(), run });
     let journal = Journal::open(&path, stamp, Vec::new())
         .map_err(|source| RunError::Journal { path: path.clone(), source })?;
-    drop(journal.record(None, EventKind::RunEnding { by: by.to_owned(), end_of: None }));
+    if let Some(by) = by {
+        drop(journal.record(None, EventKind::RunEnding { by: by.to_owned(), end_of: None }));
+    }
     for agent in status.agents().iter().filter(|agent| !agent.state.is_final()) {
         let (duration_ms, usage) = (0, Usage::default());
         let ended = EventKind::AgentEnded { exit: Exit::Unknown, duration_ms, usage };
         drop(journal.record(Some(agent.name.clone()), ended));
     }
-    let ended = EventKind::RunEnded { exit_code: ExitCode::Terminated as u8 };
-    journal.record(None, ended).await;
+    let exit_code = if by.is_some() { ExitCode::Terminated as u8 } else { KILLED };
+    journal.record(None, EventKind::RunEnded { exit_code }).await;
     drop(journal);
-    if is_unfinished(&root) {
+    if is_open(root) {
         let source = std::io::Error::other("it cannot be written");
         return Err(RunError::Journal { path, source });
     }
-    // Without its keeper's socket nobody takes it for something that runs.
-    remove_run_folder(&run_dir.join(project.as_str()));
-    Ok(true)
+    Ok(())
 }
+
+/// The exit status of a command that was killed with signal 9, as shells have it (128 and the number).
+const KILLED: u8 = 137;
 
 /// The projects whose run in the foreground was killed, and whose keeper still ends the agents.
 pub fn being_ended(state_dir: &Path, run_dir: &Path) -> Vec<ProjectName> {

@@ -55,6 +55,15 @@ fn end_by_signal() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Takes in agents that have come.
+fn join_news(merged: &mut Merged, everybody: &Everybody) {
+    for source in everybody.sources() {
+        if !merged.sources().iter().any(|known| known.agent == source.agent) {
+            merged.join(source);
+        }
+    }
+}
+
 /// What is looked at.
 struct Watch {
     inotify: Inotify,
@@ -62,7 +71,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn begin(merged: &Merged, news: Option<Everybody>) -> anyhow::Result<Self> {
+    fn begin(merged: &mut Merged, news: Option<Everybody>) -> anyhow::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC).context("no inotify instance")?;
         let mut watch = Self { inotify, news: None };
         for source in merged.sources() {
@@ -75,6 +84,8 @@ impl Watch {
             let watched = added.with_context(|| format!("cannot watch {}", folder.display()))?;
             // Some are there, and have written nothing yet.
             watch.agents_of(&everybody)?;
+            // Others have begun since the logs were looked for, and may write nothing more.
+            join_news(merged, &everybody);
             watch.news = Some((everybody, watched));
         }
         Ok(watch)
@@ -102,11 +113,7 @@ impl Watch {
         if let Some((everybody, _)) = &self.news
             && events.iter().any(|event| event.mask.intersects(made))
         {
-            for source in everybody.sources() {
-                if !merged.sources().iter().any(|known| known.agent == source.agent) {
-                    merged.join(source);
-                }
-            }
+            join_news(merged, everybody);
         }
         std::thread::sleep(GATHER);
         Ok(())
