@@ -219,6 +219,12 @@ fn a_wait_for_readiness_that_never_was_is_no_success(user: User) {
     assert!(waited.stderr.contains("never: it ended without being ready: succeeded"), "{waited:#?}");
     detached.toka(&["wait", "was"]);
     exit_code_of(&detached.try_toka(&["wait", "--for", "ready", "was"]), 0);
+    // It is the agent that `ps` tells of, with its kind and its title.
+    let waited: Value =
+        serde_json::from_str(&detached.toka(&["wait", "--json", "was"]).stdout).expect("JSON");
+    let listed: Value = serde_json::from_str(&detached.toka(&["ps", "--json", "was"]).stdout).expect("JSON");
+    assert_eq!(waited[0], listed[0]["agents"][0]);
+    assert_eq!(waited[0]["kind"], "service");
 }
 
 fn who_comes_back_again_and_again_is_not_healthy(user: User) {

@@ -140,24 +140,26 @@ fn chosen(found: &Found, wanted: &[AgentRef]) -> Result<BTreeSet<AgentName>, Fai
 
 /// Reads the events of the run until all of these agents are where they are to be.
 async fn follow(found: &Found, names: &BTreeSet<AgentName>, what: What) -> anyhow::Result<Vec<AgentStatus>> {
-    let mut status = RunStatus::default();
+    // What it is called and of which kind no event tells: it begins with what was found.
+    let (_, mut status) = found.project.clone().into_status();
     let settled = |status: &RunStatus| -> Option<Vec<AgentStatus>> {
         let all: Vec<AgentStatus> =
             status.agents().iter().filter(|agent| names.contains(&agent.name)).cloned().collect();
         (all.len() == names.len() && all.iter().all(|agent| what.is_settled(agent))).then_some(all)
     };
+    if let Some(agents) = settled(&status) {
+        return Ok(agents);
+    }
     let mut answer = None;
-    let now = found.project.seq;
     let run = found.project.overview.run;
     let read = |event: &Event, _: &[u8]| {
         if event.run == run {
             status.observe(event);
         }
-        // What was so earlier in the run is of no interest.
-        answer = (event.seq >= now).then(|| settled(&status)).flatten();
+        answer = settled(&status);
         if answer.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    found.client.follow(found.run(), (0, ""), read).await.map_err(failure)?;
+    found.client.follow(found.run(), (found.project.seq, ""), read).await.map_err(failure)?;
     Ok(answer.ok_or_else(|| Failure::new(ExitCode::NoDaemon, "the run ended before that"))?)
 }
 

@@ -313,5 +313,5 @@ fn report_model(cx: &mut Context<'_>, spec: &Spec, tasks: &Tasks) {
     for span in tasks.without_run().take(5) {
         problem = problem.at(cx.file, span, "only a description");
     }
-    cx.report(problem.help("give it a command, `run: \"..\"`, or configure a model before `toka run`"));
+    cx.report(problem.help("give it a command, `run: \"..\"`: in words alone it waits for a model, and models cannot be configured yet"));
 }

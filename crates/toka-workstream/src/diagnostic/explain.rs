@@ -330,7 +330,7 @@ A document after the first begins with its `---` line. The checksum guards again
 const NEEDS_MODEL: Entry = (
     "a task that needs a model",
     "The agent has no process, and the task has a description but no command: nothing but a language model could do it. Give
-it a command with `run`, or configure a model. Without one, `toka run` refuses before anything starts, with exit status 78.",
+it a command with `run`: models cannot be configured yet. Without a command, `toka run` refuses before anything starts, with exit status 78.",
     Some("metadata: {name: greeter}\ntasks: {default: [{description: Greet everybody}]}\n"),
 );
 
