@@ -144,11 +144,10 @@ fn of_file(loaded: LoadedPolicy, shown: &impl std::fmt::Display) -> Result<(Poli
     let text = loaded.sources.files().next().map(|file| loaded.sources.text(file).to_string());
     match loaded.policy {
         Some(policy) => Ok((policy, text.unwrap_or_default())),
-        None => Err(Failure::new(
-            ExitCode::Invalid,
-            format!("the policy {shown} is not valid; nothing was started"),
-        )
-        .parts(as_data(&loaded.diagnostics, &loaded.sources))),
+        None => {
+            Err(Failure::new(ExitCode::Invalid, format!("the policy {shown} is not valid; nothing was done"))
+                .parts(as_data(&loaded.diagnostics, &loaded.sources)))
+        }
     }
 }
 

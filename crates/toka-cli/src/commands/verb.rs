@@ -9,6 +9,7 @@ use toka_core::command::{Done, Outcome};
 use toka_core::units::parse_duration;
 use toka_core::{AgentName, AgentState, AgentStatus, Command, Decision, Exit, ExitCode, Request};
 
+use super::ps::now_ms;
 use super::reach::{AgentRef, Found, Purpose, Reach, block_on, failure};
 use crate::failure::Failure;
 use crate::terminal::palette::Palette;
@@ -226,10 +227,19 @@ pub(super) async fn tell_waits(found: &Found, agents: &[AgentName], awaited: Awa
             if let Some(reason) = lacks(agent, awaited)
                 && told.insert((agent.name.clone(), reason.clone()))
             {
-                anstream::eprintln!("{}  {reason}", agent.name);
+                let clock = clock_of(agent, &project.agents, now_ms()).unwrap_or_default();
+                anstream::eprintln!("{}  {reason}{clock}", agent.name);
             }
         }
     }
+}
+
+/// When the clock starts what an agent waits for, if only that does, and how not to wait so long.
+fn clock_of(agent: &AgentStatus, all: &[AgentStatus], now_ms: i64) -> Option<String> {
+    let on = &agent.waits.as_ref()?.on;
+    let awaited = all.iter().find(|other| other.name == *on && other.state == AgentState::Pending)?;
+    let due = list::age(now_ms, awaited.next_due_ms?);
+    Some(format!("; the clock starts {on} in {due}, and `toka start {on}` starts it now"))
 }
 
 /// Why an agent is not where it is waited for, in words that follow its name.
@@ -281,6 +291,23 @@ mod tests {
         for bad in ["0", "32", "SIGNONE", "-1", ""] {
             assert!(parse_signal(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn whoever_waits_for_the_clock_is_told_when_it_comes() {
+        let name = |text| Name::new(text).expect("a label");
+        let agent = |text| AgentStatus::new(name(text), 0);
+        let waits = toka_core::Unmet {
+            on: name("fetch"),
+            condition: "completed_successfully".into(),
+            text: "fetch has not ended".into(),
+            origin: toka_core::Origin::Default("test".into()),
+        };
+        let build = AgentStatus { waits: Some(Box::new(waits)), ..agent("build") };
+        let fetch = AgentStatus { next_due_ms: Some(7_200_000), ..agent("fetch") };
+        let told = clock_of(&build, &[build.clone(), fetch], 0).expect("the clock");
+        assert_eq!(told, "; the clock starts fetch in 2h00m, and `toka start fetch` starts it now");
+        assert_eq!(clock_of(&build, &[agent("fetch")], 0), None);
     }
 
     #[test]

@@ -158,7 +158,7 @@ pub(crate) fn as_data(diagnostics: &[Diagnostic], sources: &Sources) -> Vec<Valu
 
 fn summary(diagnostics: &[Diagnostic]) -> String {
     let errors = diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
-    format!("{} in the workstreams; nothing was started", count(errors, "error"))
+    format!("{} in the workstreams; nothing was done", count(errors, "error"))
 }
 
 fn none_here(message: &str) -> Failure {

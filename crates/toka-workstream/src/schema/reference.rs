@@ -86,6 +86,8 @@ const SECTIONS: &[(&str, &str)] = &[
     ("….tcp_socket", "TcpSocket"),
     ("spec.stop", "Stop"),
     ("spec.hooks", "Hooks"),
+    ("spec.schedule", "Schedule"),
+    ("spec.on_end", "OnEnd"),
     ("capabilities", "Capabilities"),
     ("objectives[]", "Objective"),
     ("tasks", "Tasks"),
@@ -122,11 +124,44 @@ pub struct KeyReference {
 }
 
 impl KeyReference {
-    /// Whether a person who writes `text` means this key: by its name, or by its path or the end of it.
+    /// Whether a person who writes `text` means this key: by its name, or by its path or the end of it, with or without what
+    /// stands for a name (`NAME`, `GROUP`, `[]`).
     fn is_meant(&self, text: &str) -> bool {
-        let starts = self.path.strip_suffix(text);
-        starts.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        let text = plain(text);
+        self.places()
+            .iter()
+            .any(|place| place.strip_suffix(&text).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
     }
+
+    /// Whether the key stands below what a person means by `text`.
+    fn is_below(&self, text: &str) -> bool {
+        let below = format!("{}.", plain(text));
+        self.places().iter().any(|place| place.starts_with(&below))
+    }
+
+    /// Every path that is meant by its one.
+    fn places(&self) -> Vec<String> {
+        let (heading, key) = self.path.rsplit_once('.').unwrap_or(("", &self.path));
+        let headings: Vec<String> = match heading.split_once('…') {
+            None => heading.split(", ").map(str::to_owned).collect(),
+            Some((before, after)) => {
+                let between: &[&str] = match before {
+                    "tasks." => &["default", "conditional"],
+                    "dependencies." => &["required", "optional"],
+                    _ => &["spec.startup_probe", "spec.readiness_probe", "spec.liveness_probe"],
+                };
+                between.iter().map(|between| format!("{before}{between}{after}")).collect()
+            }
+        };
+        headings.iter().map(|heading| plain(&format!("{heading}.{key}"))).collect()
+    }
+}
+
+/// A path without what stands for a name.
+fn plain(path: &str) -> String {
+    let parts = path.split('.').map(|part| part.trim_end_matches("[]"));
+    let parts = parts.filter(|part| !part.is_empty() && !["NAME", "GROUP"].contains(part));
+    parts.collect::<Vec<_>>().join(".")
 }
 
 /// The reference of the format as Markdown: every key with its type, default, meaning and an example.
@@ -151,8 +186,8 @@ pub fn key_references() -> Vec<KeyReference> {
 /// keys below it, too.
 pub fn explain_key(text: &str) -> Vec<KeyReference> {
     let text = text.trim_end_matches(':');
-    let (below, mut all) = (format!("{text}."), key_references());
-    all.retain(|key| !text.is_empty() && (key.is_meant(text) || key.path.starts_with(&below)));
+    let mut all = key_references();
+    all.retain(|key| !plain(text).is_empty() && (key.is_meant(text) || key.is_below(text)));
     all
 }
 
@@ -275,7 +310,25 @@ mod tests {
         }
         let restart = paths("spec.restart");
         assert!(restart.contains(&"spec.restart".to_owned()) && restart.len() > 3, "{restart:?}");
-        for nothing in ["", "restarts", "x"] {
+        for (text, expected) in [
+            (
+                "spec.readiness_probe.period",
+                "spec.startup_probe, spec.readiness_probe, spec.liveness_probe.period",
+            ),
+            ("spec.liveness_probe.http_get.port", "….http_get.port"),
+            ("spec.secrets.file", "spec.secrets.NAME.file"),
+            ("spec.secrets.NAME.file", "spec.secrets.NAME.file"),
+            ("tasks.default.run", "tasks.default[], tasks.conditional.GROUP[].run"),
+            ("dependencies.required.condition", "dependencies.….NAME.condition"),
+            ("objectives.check", "objectives[].check"),
+            ("spec.on_end.failure", "spec.on_end.failure"),
+            ("spec.schedule.cron", "spec.schedule.cron"),
+        ] {
+            assert!(paths(text).contains(&expected.to_owned()), "{text}: {:?}", paths(text));
+        }
+        let probe = paths("spec.readiness_probe");
+        assert!(probe.iter().any(|path| path.ends_with("failure_threshold")), "its own keys: {probe:?}");
+        for nothing in ["", "restarts", "x", "[]"] {
             assert_eq!(paths(nothing), Vec::<String>::new(), "{nothing}");
         }
     }
