@@ -17,6 +17,7 @@ as_both_users!(
     another_content_of_an_environment_file_is_a_change,
     apply_only_leaves_all_others_as_they_are,
     what_is_broken_changes_nothing,
+    a_change_that_the_disk_does_not_take_is_undone,
     a_daemon_that_was_started_for_nothing_ends,
     who_only_asks_starts_nothing,
     a_run_in_the_foreground_answers_too,
@@ -178,6 +179,35 @@ fn what_is_broken_changes_nothing(user: User) {
     assert!(lost.stderr.contains("no-such-program"), "{lost:#?}");
     assert_eq!(detached.inspect("api")["pid"], pid);
     assert_eq!(detached.state("api"), "running");
+}
+
+/// Its agents were stopped for it already: they start again as they were, and the same change succeeds later.
+fn a_change_that_the_disk_does_not_take_is_undone(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[service("stays"), service("changes"), service("goes")]);
+    for agent in ["stays", "changes", "goes"] {
+        eventually("it runs", || detached.state(agent) == "running");
+    }
+    let pid = |agent: &str| detached.inspect(agent)["pid"].clone();
+    let before = ["stays", "changes", "goes"].map(pid);
+    let obstacle = scene.state().join("projects").join(scene.name()).join("declaration.json.new");
+    std::fs::create_dir(&obstacle).expect("a folder where the daemon writes a file");
+    let next = [service("stays"), service("changes").spec("watchdog: 300s")];
+    let failed = scene.apply(&next, &[]);
+    assert_eq!(failed.code, Some(73), "{failed:#?}");
+    for part in ["declaration.json", "start again as they were"] {
+        assert!(failed.stderr.contains(part), "{part}: {failed:#?}");
+    }
+    for (at, agent) in [(1, "changes"), (2, "goes")] {
+        eventually("it runs again", || detached.state(agent) == "running" && pid(agent) != before[at]);
+    }
+    assert_eq!(pid("stays"), before[0]);
+    std::fs::remove_dir(&obstacle).expect("it is empty");
+    let applied = scene.apply(&next, &[]);
+    assert_eq!(applied.code, Some(0), "{applied:#?}");
+    eventually("the changed one runs", || detached.state("changes") == "running");
+    assert_eq!(detached.try_toka(&["inspect", "goes"]).code, Some(2));
+    assert_eq!(pid("stays"), before[0]);
 }
 
 fn another_content_of_an_environment_file_is_a_change(user: User) {

@@ -451,7 +451,7 @@ fn a_working_folder_that_becomes_a_link_is_not_entered(user: User) {
     }
 }
 
-/// Nobody has taken anything away where there was nothing, and what an agent makes no process outside has made.
+/// The keeper blames no process outside for a name that was never there, nor for what the agent itself makes.
 fn what_was_never_there_is_nobodys_doing(user: User) {
     let wide =
         "security: {capabilities_required: [filesystem-read, filesystem-write, git-access, cargo-execution]}";

@@ -175,7 +175,7 @@ fn a_killed_run_is_told_while_its_keeper_ends_it(user: User) {
     scene.assert_nothing_left();
 }
 
-/// Whoever works through a list of tasks tells the daemon of each; without one there is nobody to tell.
+/// The runner of a task list tells the daemon of each task's end; without a daemon it must not wait for one.
 fn tasks_of_a_killed_run_end_when_they_are_asked_to(user: User) {
     let scene = Scene::new(user);
     let tasks = "tasks: {default: [{description: rests, run: 'echo > ~/begun; exec sleep 1000'}]}";

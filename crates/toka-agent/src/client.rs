@@ -69,8 +69,8 @@ pub struct Client {
 pub enum Loss {
     /// Fail.
     Fatal,
-    /// Wait for the next one, and ask it again: it goes on with the agent. Until this is set: an agent that is asked to stop while
-    /// there is no daemon has nobody to wait for.
+    /// Wait for the next daemon, which goes on with the agent, and ask that again. The client stops waiting when the flag is set:
+    /// the runner sets it when the agent is asked to stop.
     Bridged(Arc<AtomicBool>),
 }
 
@@ -140,7 +140,7 @@ impl Client {
         }
     }
 
-    /// Until there is a daemon again; not when nobody is waited for any more.
+    /// Waits for the next daemon and connects to it; false when the flag of [`Loss::Bridged`] was set before.
     fn reconnect(&mut self) -> bool {
         let (mut pause, longest) = PAUSES;
         while self.loss.is_bridged() {

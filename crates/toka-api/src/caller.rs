@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-/// The variables of the caller that every agent gets, whoever it runs as.
+/// The variables of the caller that every agent gets, whichever user it runs as.
 pub const BASE: [&str; 4] = ["PATH", "LANG", "TERM", "TZ"];
 /// Who runs Toka, as far as agents may know.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

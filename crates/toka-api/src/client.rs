@@ -173,7 +173,7 @@ impl Client {
     /// Makes a project what `declaration` says.
     ///
     /// # Errors
-    /// When it cannot be; then nothing has changed.
+    /// When it cannot be; then the agents are declared as before.
     pub async fn apply(
         &self,
         project: &ProjectName,
@@ -241,10 +241,11 @@ impl Client {
     }
 
     /// Reads the events of a run that come after the number `since`, until it is over or `each` says that it has enough.
-    /// `query` may narrow them (`&kinds=…`). A daemon that goes on with the run is asked for the rest.
+    /// `query` may narrow them (`&kinds=…`). When the daemon breaks the connection off, the client asks the daemon that goes on with
+    /// the run for the rest.
     ///
     /// # Errors
-    /// When nobody answers, or the connection breaks and no daemon goes on with the run.
+    /// When no daemon answers, or the connection breaks and no daemon goes on with the run.
     pub async fn follow(
         &self,
         (project, run): (&ProjectName, RunId),
@@ -276,8 +277,8 @@ impl Client {
         }
     }
 
-    /// Does something with agents of a run, and waits `longest` for it to have come to its end. What is the same when it is
-    /// asked for twice is asked for again where another daemon goes on with the run, within the same time.
+    /// Does something with agents of a run, and waits `longest` for it to have come to its end. When the daemon breaks the connection
+    /// off, the client sends an idempotent command once more to the daemon that goes on with the run, within the same time.
     ///
     /// # Errors
     /// When it is refused as a whole, or the daemon ended meanwhile and it cannot be said what became of it.

@@ -103,6 +103,22 @@ pub struct Unparsed {
 }
 
 impl Declaration {
+    /// What these files declare in a workspace, and nothing else: no grants, no variables, no limits of the run.
+    pub fn of_files(workspace: &Path, files: Vec<SourceFile>) -> Self {
+        Self {
+            files,
+            enable: BTreeSet::new(),
+            only: Vec::new(),
+            stop: StopRules::default(),
+            workspace: workspace.to_owned(),
+            policy: Policy::default(),
+            max_concurrent: None,
+            pressure: PressureLimits::default(),
+            home: PathBuf::from("/"),
+            environment: BTreeMap::new(),
+        }
+    }
+
     /// Reads and plans the agents.
     ///
     /// # Errors
@@ -188,25 +204,6 @@ impl Unparsed {
     }
 }
 
-impl Declaration {
-    /// What one file declares, in the workspace `/w`, for a caller without an environment and without grants: for tests.
-    #[doc(hidden)]
-    pub fn of_text(text: &str) -> Self {
-        Self {
-            files: vec![SourceFile { path: "/w/all.yaml".into(), text: text.into() }],
-            enable: BTreeSet::new(),
-            only: Vec::new(),
-            stop: StopRules::default(),
-            workspace: "/w".into(),
-            policy: Policy::default(),
-            max_concurrent: None,
-            pressure: Default::default(),
-            home: "/home/me".into(),
-            environment: BTreeMap::new(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,12 +215,17 @@ spec:
   secrets: {key: {env: API_KEY}}
 ";
 
+    fn of_text(text: &str) -> Declaration {
+        let file = SourceFile { path: "/w/all.yaml".into(), text: text.into() };
+        Declaration::of_files(Path::new("/w"), vec![file])
+    }
+
     #[test]
     fn only_what_agents_ask_for_is_taken_along_and_no_secret_is_kept() {
         let variables = [("PATH", "/bin"), ("CI", "1"), ("API_KEY", "hush"), ("OTHER", "x")];
         let environment = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
         let caller = Caller { environment, home: "/home/me".into() };
-        let mut declared = Declaration::of_text(TEXT);
+        let mut declared = of_text(TEXT);
         let agents = declared.parse().expect("valid").set.agents;
         declared.environment = Declaration::environment_of(&caller, &agents);
         let names: Vec<&str> = declared.environment.keys().map(String::as_str).collect();
@@ -239,7 +241,7 @@ spec:
 
     #[test]
     fn a_broken_file_is_told_with_its_place() {
-        let unparsed = Declaration::of_text("metadata: {nam: a}\n").parse().expect_err("broken");
+        let unparsed = of_text("metadata: {nam: a}\n").parse().expect_err("broken");
         assert!(unparsed.errors() > 0);
         assert!(unparsed.sources.files().any(|file| unparsed.sources.path(file) == "/w/all.yaml"));
     }

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use toka_core::{AgentName, AgentStatus, ProjectName, Resources, RunId, RunStatus, TerminalSize};
-
 use toka_workstream::describe::Described;
 
 /// Who answers.
@@ -124,7 +123,7 @@ pub struct RunInfo {
     pub workspace: PathBuf,
     /// The folder of what is kept of it.
     pub root: PathBuf,
-    /// Whether it ends without anybody who stops it: it runs in the foreground.
+    /// Whether the run ends by itself when its purposes have ended: it runs in the foreground.
     pub ends_by_itself: bool,
 }
 

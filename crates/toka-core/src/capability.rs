@@ -508,7 +508,7 @@ mod tests {
         let policy = Policy { allow: [Capability::Outside("/data".into())].into(), ..Policy::default() };
         assert!(policy.decide(&agent(), &Capability::Outside("/data/in".into())).is_ok());
         assert!(policy.decide(&agent(), &Capability::Outside("/database".into())).is_err());
-        // Whoever may read may not write; whoever may write may read; the general grant is for all of it.
+        // A grant to read covers no writing, a grant to write covers reading, and the general grant covers all three.
         let (read, execute, write) =
             (Capability::OutsideRead, Capability::OutsideExecute, Capability::OutsideWrite);
         let path = || "/data/in".to_owned();

@@ -62,7 +62,7 @@ pub fn is_home_secret(path: &Path, user_home: &Path) -> bool {
     HOME_SECRETS.iter().any(|secret| path.starts_with(user_home.join(secret)))
 }
 
-/// What somebody asks for who reaches a path in one way.
+/// Makes the demand for one kind of access from the path.
 type OfPath = fn(String) -> Capability;
 
 /// The capabilities that `confinement` asks for, named or implied, each with the place that asks; in the order of the

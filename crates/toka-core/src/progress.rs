@@ -1,5 +1,5 @@
-//! How far an agent is, in its own words: what one report says, and what follows from several. Whoever merges reports, to tell
-//! fewer or to know how it is now, does it here.
+//! How far an agent is, in its own words: what one report says, and what follows from several. The runtime merges reports here to
+//! write fewer events, and the status merges events here to say how far the agent is now.
 
 use serde::{Deserialize, Serialize};
 
@@ -57,7 +57,7 @@ mod tests {
     }
 
     proptest! {
-        /// To tell several reports as one changes nothing for who listens.
+        /// A reader of merged reports knows the same as a reader of each report.
         #[test]
         fn several_reports_in_one_say_the_same(reports in prop::collection::vec(report(), 1..8), cut in 0usize..8) {
             let mut one_by_one = Progress::default();

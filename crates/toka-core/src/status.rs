@@ -316,7 +316,7 @@ impl AgentStatus {
     fn end(&mut self, time_ms: i64, exit: &Exit, duration_ms: u64, usage: Usage) {
         self.last = Some(Box::new(LastLife { exit: exit.clone(), ended_ms: time_ms, duration_ms, usage }));
         (self.not_ready, self.wedged, self.next_start_ms, self.held) = (None, None, None, None);
-        // Nobody asks a process that is gone.
+        // The probes asked a process that is gone.
         self.probes.clear();
     }
 

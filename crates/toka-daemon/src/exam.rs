@@ -11,10 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use toka_core::{AgentName, EventKind, Exit, Probes, Request, Restart, RestartPolicy};
 use toka_keeper::ProcessId;
 use toka_logs::LogPlace;
+use toka_prepare::objectives::{Check, resolve};
 use toka_runtime::{AgentHandle, Command, Durable, EventSink, Hooks, Launch, Processes, Profile, Runtime};
 use tokio::sync::oneshot;
-
-use toka_prepare::objectives::{Check, resolve};
 
 /// A check with all that it needs of its own.
 pub(crate) struct Question {

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use toka_core::{Event, ProjectName, RunId};
+use toka_prepare::folders::{journal_in, root_in};
 use toka_store::{Filter, Reader, StoreError};
-
-use toka_prepare::folders::journal_in;
 
 /// A run as its journal has it.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ pub fn last_run(
     after_seq: u64,
     kinds: &[String],
 ) -> Result<Option<Past>, StoreError> {
-    let mut reader = Reader::new(journal_in(&state_dir.join("projects").join(project.as_str())));
+    let mut reader = Reader::new(journal_in(&root_in(state_dir, project)));
     let Some(run) = reader.runs(1)?.into_iter().next() else { return Ok(None) };
     let filter = Filter { run: Some(run.id), types: kinds.to_vec(), agent: None };
     let events = reader.events(after_seq, &filter, usize::MAX)?;

@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use toka_core::{AgentName, ProjectName};
-use toka_orchestration::Lifetime;
-use toka_workstream::{Plan, Set};
-
 use toka_api::caller::Caller;
 use toka_api::declaration::Declaration;
+use toka_core::{AgentName, ProjectName};
+use toka_orchestration::Lifetime;
 use toka_prepare::folders::ProjectFolders;
+use toka_workstream::{Plan, Set};
 
 /// One run of one project.
 #[derive(Debug, Clone)]

@@ -8,7 +8,9 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use toka_api::declaration::Declaration;
 use toka_core::{Command, ProjectName, Urgency};
+use toka_prepare::RunError;
 use toka_runtime::turns::timed;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -16,8 +18,6 @@ use tokio::task::JoinSet;
 use crate::control::{Control, Projects, Role, Server, ServiceOrder};
 use crate::project::{AdoptOptions, Opened, Project, ProjectHandle};
 use crate::{Lifetime, RunOptions, RunSummary};
-use toka_api::declaration::Declaration;
-use toka_prepare::RunError;
 
 /// Orders that wait for the service: each is answered before the next is taken.
 const ORDERS: usize = 64;

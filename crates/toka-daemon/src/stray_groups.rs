@@ -6,9 +6,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use toka_sandbox::cgroup::Layout;
-
 use toka_prepare::folders::{GROUP_HASH, group_prefix};
+use toka_sandbox::cgroup::Layout;
 
 /// Project, agent and a task's leaf below the group of a keeper.
 const DEPTH: u8 = 3;

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use toka_sandbox::cgroup::Layout;
-
-use toka_prepare::folders::{LOCK, group_name};
+use toka_prepare::folders::{group_name, lock_in};
 use toka_prepare::lock;
+use toka_sandbox::cgroup::Layout;
 
 /// Something that was left.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +48,7 @@ fn dead_runs(state: &Path, run: &Path) -> Vec<PathBuf> {
 
 /// Whether somebody runs the project whose folder this is.
 fn is_held(project: &Path) -> bool {
-    lock::is_held(&project.join(LOCK))
+    lock::is_held(&lock_in(project))
 }
 
 /// The names of the groups of projects that nobody runs. Of one that runs, groups are empty between two lives; and whether those

@@ -10,13 +10,12 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::mkdtemp;
-use toka_core::Name;
-use toka_sandbox::AgentFolders;
-
 use toka_api::caller::user_home;
+use toka_core::Name;
 use toka_prepare::FolderError;
 use toka_prepare::folders::ProjectFolders;
 use toka_prepare::workplace::{Remains, make_private, set_up};
+use toka_sandbox::AgentFolders;
 
 /// What an attempt aims at.
 #[derive(Debug, Clone)]

@@ -1,5 +1,5 @@
-//! What the kernel says of a process by its number (proc_pid_stat(5)). A number may be given to another process when its own
-//! has gone: who means one and the same, compares when it began, too.
+//! What the kernel says of a process by its number (proc_pid_stat(5)). The kernel gives the number of a process that is gone to
+//! another one: a caller that must know the same process again compares [`start_time`], too.
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;

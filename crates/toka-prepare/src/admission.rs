@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use toka_api::caller::Caller;
 use toka_core::capability::{Policy, Refusal};
 use toka_core::{
     Capability, Compatibility, Declared, NetworkAccess, Origin, RunId, SandboxMode, TerminalSize,
@@ -32,7 +33,6 @@ use crate::secrets::{FoundSecret, Source};
 use crate::sections::sections;
 use crate::users::UserError;
 use crate::{dotenv, enforceable, passwd, secrets};
-use toka_api::caller::Caller;
 
 /// Longest environment file, in bytes; the kernel takes 2 MiB of arguments and environment as a rule (execve(2)).
 const MAX_ENVIRONMENT_FILE: u64 = 1024 * 1024;

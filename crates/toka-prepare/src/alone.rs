@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use thiserror::Error;
+use toka_api::caller::Caller;
 use toka_core::capability::Policy;
 use toka_core::{Declared, RunId};
 use toka_keeper::Program;
@@ -24,7 +25,6 @@ use crate::problem::{Problem, ProblemKind};
 use crate::users::{Claim, Users};
 use crate::workplace::{self, Remains};
 use crate::{RunError, secrets};
-use toka_api::caller::Caller;
 
 /// Variables that lead to a daemon, which is not there.
 const OF_A_DAEMON: [&str; 2] = ["NOTIFY_SOCKET", "TOKA_SOCKET"];

@@ -12,11 +12,10 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
+use toka_api::caller::{BASE, Caller};
 use toka_core::{AgentName, ProjectName, RunId};
 use toka_sandbox::{AgentFolders, SandboxPlan};
 use toka_workstream::{Process, Tty, User};
-
-use toka_api::caller::{BASE, Caller};
 
 /// PATH when the caller has none (execvp(3) would search such folders too).
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -149,6 +148,16 @@ mod tests {
         .expect("a plan")
     }
 
+    fn surroundings<'a>(
+        caller: &'a Caller,
+        folders: &'a AgentFolders,
+        plan: &'a SandboxPlan,
+        name: &'a Name,
+    ) -> Surroundings<'a> {
+        let run = RunId::from_uuid(Uuid::nil());
+        Surroundings { caller, folders, plan, project: name, agent: name, run, replica: None, watchdog: None }
+    }
+
     #[test]
     fn little_is_inherited_and_what_is_said_last_counts() {
         let caller: Caller = Caller {
@@ -171,17 +180,7 @@ mod tests {
             tty: Tty::Pipes,
         };
         let files = [("A".to_owned(), "file".to_owned()), ("B".to_owned(), "file".to_owned())];
-        let run = RunId::from_uuid(Uuid::nil());
-        let surroundings = Surroundings {
-            caller: &caller,
-            folders: &folders,
-            plan: &plan,
-            project: &name,
-            agent: &name,
-            run,
-            replica: None,
-            watchdog: None,
-        };
+        let surroundings = surroundings(&caller, &folders, &plan, &name);
         let variables = assemble(Some(&process), &files, surroundings);
         let value = |name: &str| variables.get(OsStr::new(name)).and_then(|value| value.to_str());
         for (name, expected) in [
@@ -206,17 +205,7 @@ mod tests {
         let reference = include_str!("../../../docs/workstream.md");
         let (caller, folders, name) = (Caller::default(), folders(), Name::new("a").expect("a label"));
         let plan = plan(&folders, &name);
-        let run = RunId::from_uuid(Uuid::nil());
-        let surroundings = Surroundings {
-            caller: &caller,
-            folders: &folders,
-            plan: &plan,
-            project: &name,
-            agent: &name,
-            run,
-            replica: None,
-            watchdog: None,
-        };
+        let surroundings = surroundings(&caller, &folders, &plan, &name);
         for (variable, _) in own(surroundings) {
             assert!(reference.contains(&format!("`{variable}`")), "{variable}");
         }

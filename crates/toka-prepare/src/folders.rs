@@ -43,12 +43,12 @@ pub struct ProjectFolders {
 impl ProjectFolders {
     /// Everything that is kept of the project.
     pub fn root(&self) -> PathBuf {
-        self.state_dir.join("projects").join(self.project.as_str())
+        root_in(&self.state_dir, &self.project)
     }
 
     /// The file that a run locks.
     pub fn lock(&self) -> PathBuf {
-        self.root().join(LOCK)
+        lock_in(&self.root())
     }
 
     /// The journal.
@@ -145,13 +145,21 @@ pub fn group_prefix() -> String {
 /// Hexadecimal digits of the last part.
 pub const GROUP_HASH: usize = 8;
 
-/// The file name of the lock.
-pub const LOCK: &str = "lock";
 /// The file name of what a project was declared to be.
 pub const DECLARATION: &str = "declaration.json";
 /// The output of an agent of the project whose root is `root`; its index lies beside it.
 pub fn log_in(root: &Path, agent: &AgentName) -> PathBuf {
     root.join("agents").join(agent.as_str()).join("log")
+}
+
+/// Everything that is kept of a project, in a state folder.
+pub fn root_in(state_dir: &Path, project: &ProjectName) -> PathBuf {
+    state_dir.join("projects").join(project.as_str())
+}
+
+/// The file that a run locks, of a project whose folder is `root`.
+pub fn lock_in(root: &Path) -> PathBuf {
+    root.join("lock")
 }
 
 /// The journal of a project whose folder is `root`.

@@ -19,7 +19,7 @@ use toka_core::ProjectName;
 use toka_core::name::MAX_NAME_BYTES;
 
 use crate::RunError;
-use crate::folders::ProjectFolders;
+use crate::folders::{ProjectFolders, root_in};
 use crate::trust::hash;
 
 /// The file that says whose a project is.
@@ -42,7 +42,7 @@ pub fn name_of(state_dir: &Path, workspace: &Path) -> Option<ProjectName> {
 
 /// The workspace that a project's name belongs to, if it does.
 pub fn owner(state_dir: &Path, project: &ProjectName) -> Option<PathBuf> {
-    let path = state_dir.join("projects").join(project.as_str()).join(OWNER);
+    let path = root_in(state_dir, project).join(OWNER);
     let bytes = std::fs::read(path).ok()?;
     Some(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
 }

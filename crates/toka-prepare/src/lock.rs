@@ -1,11 +1,11 @@
 //! One run of a project at a time: a lock on a file in the project's state folder, which the kernel releases however the
 //! run ends. The file says who holds it.
 //!
-//! Whoever takes it locks the first byte, writes who it is, and then locks the second: as long as that is free, what the file
-//! says is of somebody before.
+//! A run locks the first byte, writes its process and its id into the file, and then locks the second byte. While the second byte
+//! is free, the file still names the holder before.
 //!
-//! The lock is of the open file description (`F_OFD_SETLK`, fcntl_locking(2)): children that inherit the descriptor share it,
-//! and anybody may ask for it without taking it, which flock(2) has no way to.
+//! The lock is of the open file description (`F_OFD_SETLK`, fcntl_locking(2)): the keeper inherits the descriptor and shares the
+//! lock, and other commands ask the kernel for the lock without taking it, which flock(2) has no way to.
 
 use std::ffi::{c_int, c_short};
 use std::fs::{File, Metadata, OpenOptions};
@@ -33,7 +33,7 @@ pub struct Holder {
     /// When that began, in clock ticks after boot: the number alone may be another's by now.
     #[serde(default)]
     pub start_time: Option<u64>,
-    /// The namespace that the number is of (pid_namespaces(7)); in another one it is somebody else's.
+    /// The PID namespace of the number (pid_namespaces(7)): in another one the number means another process.
     #[serde(default)]
     pub pid_namespace: Option<u64>,
     /// Its run.
@@ -43,10 +43,10 @@ pub struct Holder {
 /// Why the lock is not ours.
 #[derive(Debug, Error)]
 pub enum LockError {
-    /// Somebody else has it; who, if the file tells.
+    /// Another run has the lock; which one, if the file tells.
     #[error("the project is already running{}", holder(.0))]
     Held(Option<Holder>),
-    /// The process that took it was killed, and its keeper has it: to end the agents, or until the next daemon comes.
+    /// The process that took the lock was killed, and its keeper has it: to end the agents, or until the next daemon comes.
     #[error("run {} of the project was killed (process {}), and its keeper still has the agents", .0.run.short(), .0.pid)]
     Kept(Holder),
     /// The file cannot be made, written or locked.
@@ -66,7 +66,7 @@ impl Holder {
         Self { pid, start_time: process::start_time(pid.cast_signed()), pid_namespace: pid_namespace(), run }
     }
 
-    /// Whether it may be alive: of one in another namespace that cannot be told.
+    /// Whether the process may be alive. Of a process in another PID namespace this process cannot tell.
     fn is_alive(&self) -> bool {
         let pid = self.pid.cast_signed();
         if self.pid_namespace.is_some() && self.pid_namespace != pid_namespace() {
@@ -182,7 +182,7 @@ impl ProjectLock {
 }
 
 impl Drop for ProjectLock {
-    /// For every duplicate: what is over is over for the keeper, too.
+    /// Releases the lock for every duplicate: the keeper has none either when the run is over.
     fn drop(&mut self) {
         // It is open, and ours (fcntl_locking(2)).
         for byte in [NAMED, TAKEN] {
@@ -191,7 +191,7 @@ impl Drop for ProjectLock {
     }
 }
 
-/// The byte whose lock keeps others out, and that whose lock says that the file names its holder.
+/// The byte whose lock keeps other runs out, and the byte whose lock says that the file names the holder.
 const TAKEN: libc::off_t = 0;
 const NAMED: libc::off_t = 1;
 
@@ -211,7 +211,7 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> LockError {
     |source| LockError::Io { path: path.to_owned(), source }
 }
 
-/// Whether somebody has the lock at `path`, also when that cannot be told.
+/// Whether a run or a keeper has the lock at `path`. True, too, when the file cannot be opened: its project is then left alone.
 pub fn is_held(path: &Path) -> bool {
     match look_at(path) {
         Ok(file) => is_locked(&file, TAKEN),
@@ -219,7 +219,7 @@ pub fn is_held(path: &Path) -> bool {
     }
 }
 
-/// Who took the lock at `path` and was killed, while the keeper still has it.
+/// The holder of the lock at `path`, if that process was killed and its keeper still has the lock.
 pub fn kept(path: &Path) -> Option<Holder> {
     let file = look_at(path).ok().filter(|file| is_locked(file, TAKEN))?;
     named_holder(file).filter(|holder| !holder.is_alive())
@@ -229,17 +229,17 @@ fn look_at(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }
 
-/// Asks the kernel, which takes no lock for that: no run that begins just now is kept out.
+/// Asks the kernel whether the byte is locked. That takes no lock, so it keeps out no run that begins at this moment.
 fn is_locked(file: &File, byte: libc::off_t) -> bool {
     let mut answer = part(libc::F_WRLCK, byte);
     let told = fcntl(file, FcntlArg::F_OFD_GETLK(&mut answer));
     told.is_err() || c_int::from(answer.l_type) != libc::F_UNLCK
 }
 
-/// Who has the lock, unless somebody is just about to take it.
+/// The holder that the file names; none while a run has taken the lock and has not written its name yet.
 fn named_holder(file: File) -> Option<Holder> {
     let holder = is_locked(&file, NAMED).then(|| file.try_clone().ok().and_then(read_holder)).flatten()?;
-    // It may have been let go of, and taken by another, while we read.
+    // Another run may have taken the lock between these two looks.
     is_locked(&file, NAMED).then_some(holder)
 }
 
@@ -317,7 +317,7 @@ mod tests {
         child.id()
     }
 
-    /// Between the lock and the name of who has it, the file names somebody before, who is gone.
+    /// Between taking the lock and writing its name, the file names the holder before, which is gone.
     #[test]
     fn whoever_is_about_to_take_it_is_not_taken_for_the_one_before() {
         use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

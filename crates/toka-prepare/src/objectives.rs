@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toka_keeper::Program;
-use toka_workstream::{Agent, AgentKind, ProcessCommand};
-
 use toka_runtime::program::{self, ProgramError};
+use toka_workstream::{Agent, AgentKind, ProcessCommand};
 
 /// How long a check may take when the agent declares no timeout of its own.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5 * 60);

@@ -8,13 +8,13 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use toka_api::caller::Caller;
 use toka_core::Capability;
 use toka_core::demand::Ground;
 use toka_files::ReadError;
 use toka_workstream::{Secret, SecretSource};
 
 use crate::declared_file::DeclaredFile;
-use toka_api::caller::Caller;
 
 /// Most bytes of a secret: a key or a token, not a file of data.
 const MAX_SECRET: u64 = 1024 * 1024;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use toka_keeper::{KeeperError, KeeperEvent, ProcessId, SpawnError, Started, Status};
+use toka_logs::receiver;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc;
@@ -15,7 +16,6 @@ use tokio::sync::mpsc;
 use crate::actor::Order;
 use crate::beside::{Besides, Number};
 use crate::{Command, Processes, Terminal};
-use toka_logs::receiver;
 
 /// A command that runs. When this is dropped, it is killed with all that it started.
 pub struct Execution<P: Processes> {

@@ -8,10 +8,10 @@ use std::time::Duration;
 use toka_core::rpc::TaskList;
 use toka_core::{AgentName, LogPolicy, Probes, Restart, SuccessStatus, TerminalSize};
 use toka_keeper::{ProcessId, Program};
+use toka_logs::LogPlace;
 use toka_sandbox::{GroupLimits, SandboxPlan};
 
 use crate::DiskLimit;
-use toka_logs::LogPlace;
 
 /// One agent, ready to be started, again and again if its restart policy says so.
 #[derive(Debug, Clone)]

@@ -16,6 +16,7 @@ use toka_core::{
     Restart, RestartPolicy, RunId,
 };
 use toka_keeper::{KeeperError, KeeperEvent, ProcessId, Program, SpawnError, Started, Status};
+use toka_logs::{LogPlace, LogRetention};
 use toka_sandbox::namespace::Family;
 use toka_sandbox::{AgentFolders, CompileInput, GroupLimits, HostFacts, SandboxPlan};
 use tokio::sync::{mpsc, oneshot};
@@ -24,7 +25,6 @@ use crate::{
     Admission, AgentHandle, Command, Durable, EventSink, Hooks, Launch, Processes, Profile, Runtime,
     StopPolicy,
 };
-use toka_logs::{LogPlace, LogRetention};
 
 /// What the keeper was asked.
 #[derive(Debug)]

@@ -9,7 +9,6 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
-
 use toka_api::client::{Applied, Client, ClientError};
 use toka_api::declaration::Declaration;
 use toka_api::socket::{daemon_socket, project_socket};

@@ -3,8 +3,7 @@
 use std::num::NonZeroUsize;
 
 use toka_api::caller::Caller;
-use toka_api::declaration::Declaration;
-use toka_api::declaration::StopRules;
+use toka_api::declaration::{Declaration, StopRules};
 use toka_core::{AgentName, ExitCode, PressureLimits};
 use toka_prepare::folders::ProjectFolders;
 use toka_workstream::Set;

@@ -7,7 +7,7 @@ use toka_api::wire::RoleName;
 use toka_core::{Command, ExitCode, ProjectName, Urgency};
 use toka_daemon::{end_unattended, unfinished};
 use toka_keeper::process::{Presence, presence};
-use toka_prepare::folders::LOCK;
+use toka_prepare::folders::{lock_in, root_in};
 use toka_prepare::lock::is_held;
 use toka_prepare::{LockError, RunError};
 
@@ -119,7 +119,7 @@ async fn all(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
     if told.is_empty() { Ok("nothing runs\n".to_owned()) } else { Ok(told) }
 }
 
-/// Ends the run that is meant, if it is open and nobody drives it.
+/// Ends the run that is meant, if its journal has no end of it and no process drives it.
 async fn without_daemon(reach: &Reach) -> anyhow::Result<Option<String>> {
     let Some(project) = reach.project.clone().or_else(|| reach.here()) else { return Ok(None) };
     let ended = end_open(reach, &project).await?;
@@ -176,7 +176,7 @@ async fn after_break(
     error: ClientError,
 ) -> anyhow::Result<String> {
     let state = Folders::find(reach.state_dir.as_deref())?.state;
-    let lock = state.join("projects").join(project.as_str()).join(LOCK);
+    let lock = lock_in(&root_in(&state, project));
     let deadline = tokio::time::Instant::now() + SETTLED_WITHIN;
     loop {
         let left = reach.left()?.only(project);

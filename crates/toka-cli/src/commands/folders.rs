@@ -9,8 +9,7 @@ use toka_core::demand::normalise;
 use toka_core::{ExitCode, ProjectName};
 use toka_prepare::confine::follow_links;
 use toka_prepare::folders::ProjectFolders;
-use toka_prepare::identity;
-use toka_prepare::must_be_own;
+use toka_prepare::{identity, must_be_own};
 
 use crate::failure::Failure;
 

@@ -340,7 +340,7 @@ fn of_refusal(refused: Refused) -> Failure {
     }
 }
 
-/// What runs although nobody answers for it.
+/// Projects whose agents run while no daemon and no run answers for them.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
     /// Projects whose daemon was killed, and whose keepers wait for the next.
@@ -350,7 +350,7 @@ pub(crate) struct Left {
 }
 
 impl Left {
-    /// What is left besides projects that somebody answers for: a keeper always has its socket.
+    /// The same without the projects that a daemon answers for: their keepers have sockets, too.
     pub(crate) fn but(mut self, answers: impl Fn(&ProjectName) -> bool) -> Self {
         let is_left = |project: &ProjectName| !answers(project);
         self.orphaned.retain(is_left);

@@ -8,8 +8,7 @@ use ratatui::crossterm::event::{KeyEvent, MouseEvent};
 use ratatui::layout::Size;
 use toka_api::client::Client;
 use toka_api::health::ProjectHealth;
-use toka_api::wire::RunInfo;
-use toka_api::wire::{AgentView, ProjectView, ResourcesView};
+use toka_api::wire::{AgentView, ProjectView, ResourcesView, RunInfo};
 use toka_core::health::Reason;
 use toka_core::{AgentName, AgentStatus, Event, ExitCode, ProjectName, Request, RunStatus, Verdict};
 

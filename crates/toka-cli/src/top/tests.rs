@@ -10,8 +10,7 @@ use ratatui::layout::Size;
 use ratatui::style::{Color, Modifier};
 use toka_api::client::Client;
 use toka_api::health::ProjectHealth;
-use toka_api::wire::RunInfo;
-use toka_api::wire::{AgentView, ProjectView, ResourcesView};
+use toka_api::wire::{AgentView, ProjectView, ResourcesView, RunInfo};
 use toka_core::health::Reason;
 use toka_core::{
     AgentStatus, Enforcement, Event, EventKind, Exit, HealthReport, Name, Origin, Progress, Request,

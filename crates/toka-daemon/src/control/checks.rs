@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use nix::sys::resource::{Resource, getrlimit};
 use toka_api::health::{Check, OpenFiles, Outcome};
 use toka_core::{ByteSize, ProjectName};
+use toka_prepare::disk_space;
 use toka_store::Health;
 
 use crate::project::Facts;
-use toka_prepare::disk_space;
 
 /// Share of the limit of open files, in percent, from which on the next agent, which takes some, may find none.
 const FILES_NEAR_LIMIT: u64 = 90;

@@ -3,13 +3,13 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use toka_api::declaration::Unparsed;
+use toka_api::wire::Refused;
 use toka_core::{AgentName, ExitCode, ProjectName};
+use toka_prepare::{LockError, RunError};
 use toka_workstream::Style;
 
 use crate::project::{ApplyError, CommandError, Gone};
-use toka_api::declaration::Unparsed;
-use toka_api::wire::Refused;
-use toka_prepare::{LockError, RunError};
 
 /// A refusal.
 #[derive(Debug)]
@@ -125,6 +125,9 @@ impl From<ApplyError> for Error {
         match error {
             ApplyError::Unparsed(unparsed) => Self::unparsed(&unparsed),
             ApplyError::Refused(error) => error.into(),
+            ApplyError::Undone(error) => Self::from(error).help(
+                "the agents that were stopped for the change start again as they were: mend what the error names, and apply again",
+            ),
             ApplyError::Busy | ApplyError::Ending => {
                 Self::new(StatusCode::CONFLICT, ExitCode::AgentFailed, error.to_string())
             }

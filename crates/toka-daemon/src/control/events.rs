@@ -8,12 +8,12 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use toka_core::{AgentName, Event};
+use toka_prepare::folders::journal_in;
 use toka_store::{Filter, Reader};
 use tokio::sync::{mpsc, watch};
 
 use super::error::Error;
 use super::server::Server;
-use toka_prepare::folders::journal_in;
 
 /// Events that are read at once.
 const PAGE: usize = 512;

@@ -9,6 +9,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use toka_api::health::{Check, DaemonHealth, HealthView, ProjectHealth};
 use toka_core::health::Expected;
 use toka_core::{HealthReport, ProjectName, Verdict};
 
@@ -17,7 +18,6 @@ use super::error::Error;
 use super::routes::view_of;
 use super::server::{Server, now_ms};
 use crate::project::{Facts, Figures, ProjectHandle};
-use toka_api::health::{Check, DaemonHealth, HealthView, ProjectHealth};
 
 /// A project that has not answered by then does not: its keeper alone may take four of these seconds.
 const LONGEST: Duration = Duration::from_secs(6);

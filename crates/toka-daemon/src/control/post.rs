@@ -11,12 +11,11 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use toka_api::socket;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::Instant;
-
-use toka_api::socket;
 
 /// After a socket could not be made anew, the next try is so much later.
 const RETRY: Duration = Duration::from_secs(1);

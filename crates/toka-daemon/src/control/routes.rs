@@ -9,6 +9,8 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
+use toka_api::declaration::Declaration;
+use toka_api::wire::{AgentView, Changes, DaemonView, ProjectView, ResourcesView, RoleName};
 use toka_core::command::Outcome;
 use toka_core::{AgentName, AgentStatus, Command, ExitCode, ProjectName, Urgency};
 use tokio::sync::oneshot;
@@ -19,9 +21,6 @@ use super::server::{Role, Server, ServiceOrder};
 use super::{MAX_COMMAND, MAX_DECLARATION};
 use super::{health, metrics, stream};
 use crate::project::{Earnest, Figures, ProjectHandle};
-use toka_api::declaration::Declaration;
-use toka_api::wire::Changes;
-use toka_api::wire::{AgentView, DaemonView, ProjectView, ResourcesView, RoleName};
 
 pub(super) fn router(server: Server) -> Router {
     Router::new()

@@ -15,7 +15,11 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use toka_api::declaration::Declaration;
+use toka_api::socket;
+use toka_api::wire::RunInfo;
 use toka_core::{ExitCode, ProjectName, Urgency};
+use toka_prepare::RunError;
 use toka_runtime::turns::timed;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
@@ -27,10 +31,6 @@ use super::peer::Peer;
 use super::post::Post;
 use super::{peer, routes};
 use crate::project::ProjectHandle;
-use toka_api::declaration::Declaration;
-use toka_api::socket;
-use toka_api::wire::RunInfo;
-use toka_prepare::RunError;
 
 /// The projects that run in a process.
 #[derive(Debug, Clone, Default)]

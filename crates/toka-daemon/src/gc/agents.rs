@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use toka_api::declaration::Declaration;
 use toka_core::{AgentName, LogPolicy, ProjectName};
 use toka_logs::{excess_of, index_path};
+use toka_prepare::folders::DECLARATION;
 
 use super::{Collected, Homes, Kind, disk};
-use toka_api::declaration::Declaration;
-use toka_prepare::folders::DECLARATION;
 
 /// Folders of an agent that are its own.
 const PRIVATE: [&str; 4] = ["home", "tmp", "artifacts", "inputs"];

@@ -6,10 +6,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use toka_prepare::remove_tree;
+
 use super::processes::Processes;
 use super::{Collected, GcOptions, Kind, Mode, disk};
 use crate::project::OWNER;
-use toka_prepare::remove_tree;
 
 /// Of one that is younger, its keeper may not have begun yet.
 const YOUNG: Duration = Duration::from_secs(60);

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use toka_core::ProjectName;
+use toka_prepare::folders::root_in;
 
 use processes::Processes;
 
@@ -174,7 +175,7 @@ pub fn collect(options: &GcOptions) -> io::Result<Collected> {
 
 impl GcOptions {
     fn root_of(&self, project: &ProjectName) -> PathBuf {
-        self.state_dir.join("projects").join(project.as_str())
+        root_in(&self.state_dir, project)
     }
 
     fn group_of(&self, project: &ProjectName) -> String {

@@ -7,15 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use toka_core::{ProjectName, RunId};
+use toka_prepare::folders::{journal_in, lock_in};
+use toka_prepare::lock::{self, ProjectLock};
+use toka_prepare::{LockError, remove_tree};
 use toka_store::{Filter, Reader, Retention, Settings, Tended, Writer};
 use uuid::Uuid;
 
 use super::processes::Processes;
 use super::{Collected, GcOptions, Homes, Kind, Mode, agents, disk, groups};
-use toka_prepare::LockError;
-use toka_prepare::folders::{LOCK, journal_in};
-use toka_prepare::lock::{self, ProjectLock};
-use toka_prepare::remove_tree;
 
 /// Where a project is.
 pub(super) struct Place<'o> {
@@ -66,7 +65,7 @@ impl<'o> Place<'o> {
 
     /// Why nothing of it may be touched.
     fn in_use(&self, processes: &Processes) -> Option<String> {
-        let lock = self.root.join(LOCK);
+        let lock = lock_in(&self.root);
         if lock.symlink_metadata().is_ok_and(|lock| !lock.is_file()) {
             return Some("its lock is no file".to_owned());
         }
@@ -104,7 +103,7 @@ impl<'o> Place<'o> {
         if disk::own_folder(&self.root).map_err(|error| error.to_string())?.is_none() {
             return Ok(None);
         }
-        match ProjectLock::take(&self.root.join(LOCK), RunId::from_uuid(Uuid::now_v7())) {
+        match ProjectLock::take(&lock_in(&self.root), RunId::from_uuid(Uuid::now_v7())) {
             Ok(lock) => Ok(Some(lock)),
             Err(LockError::Held(_)) => Err("it runs".to_owned()),
             Err(LockError::Kept(_)) => Err("its keeper still has agents of a run that was killed".to_owned()),

@@ -5,20 +5,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use toka_api::caller::Caller;
 use toka_core::capability::Policy;
 use toka_core::{AgentName, Origin, RunId};
-use toka_sandbox::plan::WorkspaceFacts;
-use toka_sandbox::{AgentFolders, HostFacts};
-use toka_workstream::{Agent, Plan, Set};
-
-use super::Doors;
-use toka_api::caller::Caller;
 use toka_prepare::admission::{Admitted, Context, admit};
 use toka_prepare::confine::{Confiner, workspace_facts};
 use toka_prepare::folders::ProjectFolders;
 use toka_prepare::users::{Claim, Users};
 use toka_prepare::workplace::{self, Remains};
 use toka_prepare::{FolderError, Problem, ProblemKind, RunError};
+use toka_sandbox::plan::WorkspaceFacts;
+use toka_sandbox::{AgentFolders, HostFacts};
+use toka_workstream::{Agent, Plan, Set};
+
+use super::Doors;
 
 /// What the agents of a run stand on.
 #[derive(Debug, Clone)]

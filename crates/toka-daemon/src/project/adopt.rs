@@ -8,11 +8,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use toka_api::declaration::{Declaration, Parsed};
 use toka_core::event::Awaits;
 use toka_core::{AgentName, AgentState, Event, EventKind, ProjectName, RunId};
 use toka_keeper::protocol::{Attach, Entry, State};
 use toka_keeper::{Keeper, KeeperError, ProcessId};
 use toka_orchestration::{Lifetime, RunState};
+use toka_prepare::folders::{ProjectFolders, journal_in, root_in};
+use toka_prepare::{FolderError, RunError};
 use toka_runtime::{AdoptedProcess, Restarts, Runtime};
 use toka_sandbox::HostFacts;
 use toka_store::Reader;
@@ -31,10 +34,6 @@ use super::queue::Queue;
 use super::recall::Recalled;
 use super::schedule::last_seen;
 use super::{Doors, Opened, Project};
-use toka_api::declaration::Declaration;
-use toka_api::declaration::Parsed;
-use toka_prepare::folders::{ProjectFolders, journal_in};
-use toka_prepare::{FolderError, RunError};
 
 /// How often a keeper may go while it is being attached to: all that it listens with goes with it, so the second try finds
 /// nobody there.
@@ -72,7 +71,7 @@ impl Project {
     }
 
     async fn take_over(options: AdoptOptions, span: Span) -> Result<Option<Opened>, RunError> {
-        let root = options.state_dir.join("projects").join(options.project.as_str());
+        let root = root_in(&options.state_dir, &options.project);
         let socket = keeper_socket(&options.run_dir.join(options.project.as_str()));
         let mut attached = match Keeper::attach(&socket, Attach::IfFree).await {
             Err(KeeperError::NotThere { .. }) if !is_unfinished(&root) => return Ok(None),
@@ -360,7 +359,8 @@ mod tests {
     fn nobody_is_given_up_because_of_one_that_has_begun_anew_since() {
         let text = "metadata: {name: a}\nspec: {process: {command: [x]}}\n---\nmetadata: {name: b}\n\
             spec: {process: {command: [x]}}\ndependencies: {required: {a: {reason: r, condition: completed_successfully}}}\n";
-        let declaration = Declaration::of_text(text);
+        let file = toka_api::declaration::SourceFile { path: "/w/all.yaml".into(), text: text.into() };
+        let declaration = Declaration::of_files("/w".as_ref(), vec![file]);
         let plan = declaration.parse().unwrap_or_else(|found| panic!("{:?}", found.diagnostics)).plan;
         let name = |text: &str| Name::new(text).expect("a label");
         let stopped = Exit::stopped("operator");

@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use toka_core::event::{Awaits, Usage};
 use toka_core::state::Happening;
 use toka_core::{AgentName, AgentState, EventKind, Exit};
+use toka_prepare::workplace::Remains;
 use toka_workstream::{Set, Start};
 
 use super::Project;
 use super::admit::{AdmittedAgents, set_up};
 use super::command::CommandError;
 use super::member::{Employer, employ_all};
-use toka_prepare::workplace::Remains;
 
 impl Project {
     /// Puts agents that have come to their end among those that wait for their turn, with all that they need and that

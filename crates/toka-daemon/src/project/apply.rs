@@ -1,15 +1,20 @@
 //! A project becomes what another declaration says: agents that are declared as before go on undisturbed, as do those of
 //! which only that is another which their process does not depend on; all others whose declaration is another
 //! are stopped and begin anew, those that are no more are stopped. When anything of the new declaration cannot be, nothing
-//! changes.
+//! changes: what Toka finds before it stops anybody stops nobody, and whom it has stopped begins anew as before.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use thiserror::Error;
+use toka_api::declaration::{Declaration, Parsed, Unparsed};
+use toka_api::wire::Changes;
 use toka_core::event::Awaits;
 use toka_core::{AgentName, AgentPattern, EventKind};
+use toka_prepare::RunError;
+use toka_prepare::problem::names;
+use toka_prepare::workplace::Remains;
 use toka_workstream::{Agent, Plan, Set, Start};
 use tokio::sync::oneshot;
 
@@ -19,12 +24,6 @@ use super::batch::{Batch, Then};
 use super::differences::compare;
 use super::handle::{ApplyRequest, Earnest};
 use super::open::{describe, keep};
-use toka_api::declaration::Declaration;
-use toka_api::declaration::{Parsed, Unparsed};
-use toka_api::wire::Changes;
-use toka_prepare::RunError;
-use toka_prepare::problem::names;
-use toka_prepare::workplace::Remains;
 
 /// What keeps agents from being started, where others run and go on.
 fn unchanged(error: &RunError) -> String {
@@ -45,6 +44,9 @@ pub enum ApplyError {
     /// An agent of it cannot be started.
     #[error("{}", unchanged(.0))]
     Refused(RunError),
+    /// The disk does not take the new declaration or its folders, after agents were stopped for it: they begin anew as before.
+    #[error("{0}")]
+    Undone(#[source] RunError),
     /// With `--only`: agents that were not named are declared otherwise now, or no more.
     #[error(
         "--only leaves all other agents as they are, and these are declared otherwise now: {}",
@@ -312,11 +314,15 @@ impl Project {
                 self.begin_called(&undone, by);
                 self.unanswered.push_back((answer, changes));
             }
-            Err(error) => drop(answer.send(Err(ApplyError::Refused(error)))),
+            Err(error) => {
+                self.forget_doors();
+                self.go_on(undone).await;
+                drop(answer.send(Err(ApplyError::Undone(error))));
+            }
         }
     }
 
-    /// The change is in the journal, and so in what everybody is told: now its answer is true for whoever looks next.
+    /// Answers the oldest change that waits, now that the journal has it: a command that asks for the status next sees it.
     pub(super) fn answer_change(&mut self) {
         if let Some((answer, changes)) = self.unanswered.pop_front() {
             let _ = answer.send(Ok(changes));

@@ -5,10 +5,13 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use toka_api::declaration::Declaration;
 use toka_core::{AgentName, Event, RunStatus};
 use toka_keeper::Keeper;
 use toka_logs::LogRetention;
 use toka_orchestration::{Lifetime, Limits, RunState};
+use toka_prepare::lock::ProjectLock;
+use toka_prepare::sweeper::Sweeper;
 use toka_runtime::Runtime;
 use toka_workstream::{Agent, Plan};
 use tokio::sync::{mpsc, watch};
@@ -24,9 +27,6 @@ use super::reports::Desk;
 use super::schedule::Clock;
 use super::{Doors, Opened, Parting, Project};
 use crate::journal::Journal;
-use toka_api::declaration::Declaration;
-use toka_prepare::lock::ProjectLock;
-use toka_prepare::sweeper::Sweeper;
 
 /// What a project is made of that differs from one to the next. What it says, [`Project`] says.
 pub(super) struct Parts {

@@ -10,10 +10,10 @@ use toka_core::{
     AgentName, AgentState, Answer, Answers, Command, Coverage, Decision, EventKind, Exit, Layer, Request,
     Urgency,
 };
+use toka_prepare::RunError;
 
 use super::batch::{Batch, Then};
 use super::{Parting, Project};
-use toka_prepare::RunError;
 
 /// Why a command was not carried out at all.
 #[derive(Debug, Error)]

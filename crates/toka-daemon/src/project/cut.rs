@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toka_core::event::Awaits;
 use toka_core::{AgentName, EventKind, Exit, Urgency};
+use toka_prepare::RunError;
 
 use super::batch::{Batch, Then};
 use super::command::CommandError;
 use super::member::lack;
 use super::{Parting, Project};
-use toka_prepare::RunError;
 
 /// Who asks for what a daemon does because of the one before.
 pub(super) const RECOVERY: &str = "recovery";
@@ -100,7 +100,7 @@ impl Project {
         if let Some(member) = self.members.get_mut(&agent) {
             member.cut_off(Some(why));
         }
-        let message = format!("it was stopped with its daemon, and cannot go on: {why}");
+        let message = format!("Toka stopped it and cannot start it again: {why}");
         drop(self.journal.record(Some(agent.clone()), EventKind::Warning { message }));
         self.cut_off.insert(agent, awaits);
     }

@@ -5,11 +5,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use toka_api::wire::Changes;
 use toka_core::{AgentName, Confinement};
 use toka_workstream::{Agent, Dependency, KeptKey, Plan, Set, Start};
 
 use super::member::awaited_lines;
-use toka_api::wire::Changes;
 
 /// What a difference means for an agent that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -219,11 +219,11 @@ fn kept(former: &[KeptKey], latter: &[KeptKey]) -> Vec<Difference> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use toka_api::declaration::Declaration;
-    use toka_api::declaration::Parsed;
+    use toka_api::declaration::{Declaration, Parsed, SourceFile};
 
     fn parsed(texts: &[&str]) -> Parsed {
-        let declaration = Declaration::of_text(&texts.join("---\n"));
+        let file = SourceFile { path: "/w/all.yaml".into(), text: texts.join("---\n") };
+        let declaration = Declaration::of_files("/w".as_ref(), vec![file]);
         declaration.parse().unwrap_or_else(|unparsed| panic!("{:?}", unparsed.diagnostics))
     }
 

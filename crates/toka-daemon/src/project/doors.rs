@@ -6,9 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use toka_core::AgentName;
-use toka_runtime::door::DoorFolder;
-
 use toka_prepare::FolderError;
+use toka_runtime::door::DoorFolder;
 
 /// In a short folder, a link to the run folder of the project whose doors lie in it. The links to these doors are there: as
 /// long as both lead to each other, the short folder is somebody's.

@@ -8,14 +8,14 @@ use toka_core::rpc::MAX_METRICS;
 use toka_core::state::Happening;
 use toka_core::{AgentName, AgentState, Event, EventKind, Exit, ExitCode, Request};
 use toka_orchestration::{Action, exit_code, next_actions};
+use toka_prepare::secrets;
+use toka_prepare::trust::TrustStore;
 use tracing::Instrument as _;
 
 use super::handle::Order;
 use super::member::Member;
 use super::{Parting, Project};
 use crate::RunSummary;
-use toka_prepare::secrets;
-use toka_prepare::trust::TrustStore;
 
 /// How long the keeper may take to end once every agent has.
 const KEEPER_END: Duration = Duration::from_secs(5);

@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use toka_core::{AgentName, EventKind, Exit, TerminalSize};
 use toka_keeper::{Keeper, Program, SpawnError, Status};
-use toka_runtime::program;
-use toka_runtime::{Command, Execution};
+use toka_prepare::RunError;
+use toka_runtime::{Command, Execution, program};
 use tokio::sync::oneshot;
 
 use super::Project;
 use crate::journal::Journal;
-use toka_prepare::RunError;
 
 /// What to run, and for whom.
 #[derive(Debug)]

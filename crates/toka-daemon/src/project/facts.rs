@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use toka_api::declaration::Declaration;
 use toka_core::health::{Expected, Readiness};
 use toka_core::{AgentName, AgentState, Compatibility, Resources, RunStatus, SandboxMode};
 use toka_keeper::{Keeper, ProcessId};
@@ -16,7 +17,6 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::{Member, Project};
-use toka_api::declaration::Declaration;
 
 /// A keeper that has not answered by then hangs: it answers in less than a millisecond, and starts and stops a thousand
 /// agents in a few seconds.

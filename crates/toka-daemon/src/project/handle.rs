@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use toka_api::declaration::Declaration;
+use toka_api::wire::{Changes, RunInfo};
 use toka_core::{AgentName, Answers, Command, Resources, RunStatus, Urgency};
 use toka_keeper::{Keeper, Kin};
 use toka_orchestration::Lifetime;
@@ -17,8 +19,6 @@ use super::command::CommandError;
 use super::exec::{Begun, ExecError, ExecRequest};
 use super::facts::{Facts, Figures};
 use super::keeping::cgroup_name;
-use toka_api::declaration::Declaration;
-use toka_api::wire::{Changes, RunInfo};
 
 /// The project's run is over, or its owner is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -126,7 +126,7 @@ impl ProjectHandle {
     /// Makes it what `declaration` says; the answer comes when that is so, or says why it cannot be.
     ///
     /// # Errors
-    /// When the run is over, or the declaration cannot be applied; then nothing has changed.
+    /// When the run is over, or the declaration cannot be applied; then the agents are declared as before.
     pub async fn apply(
         &self,
         declaration: Declaration,

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use toka_core::EventKind;
 use toka_keeper::{Keeper, KeeperError, KeeperEvent, KeeperOptions, Outlive};
 use toka_orchestration::Lifetime;
+use toka_prepare::folders::ProjectFolders;
+use toka_prepare::lock::ProjectLock;
 use tokio::sync::mpsc;
 
 use super::Project;
 use super::admit::Ground;
 use super::open::run_folder;
 use crate::journal::Journal;
-use toka_prepare::folders::ProjectFolders;
-use toka_prepare::lock::ProjectLock;
 
 /// Under which name the keeper holds the project's lock.
 const LOCK: &str = "lock";

@@ -7,9 +7,16 @@
 
 use std::path::Path;
 
+use toka_api::caller::Caller;
 use toka_core::{AgentName, AgentState, EventKind, Name, Origin, ProjectName, RunId};
 use toka_keeper::protocol::Entry;
 use toka_keeper::{Attached, Keeper, KeeperEvent, KeeperOptions, Orphan, ProcessId, kill_groups, process};
+use toka_prepare::admission::Admitted;
+use toka_prepare::folders::{ProjectFolders, journal_in};
+use toka_prepare::lock::ProjectLock;
+use toka_prepare::problem::{Problem, ProblemKind, names};
+use toka_prepare::workplace::{self, Remains};
+use toka_prepare::{RunError, secrets};
 use toka_sandbox::cgroup::Layout;
 use toka_sandbox::renewal::inner_binds;
 use toka_sandbox::{Cgroups, Group};
@@ -19,13 +26,6 @@ use tokio::sync::mpsc;
 use super::admit::Examined;
 use super::keeping::{cgroup_name, entrust, entrusted};
 use super::recall::Recalled;
-use toka_api::caller::Caller;
-use toka_prepare::admission::Admitted;
-use toka_prepare::folders::{ProjectFolders, journal_in};
-use toka_prepare::lock::ProjectLock;
-use toka_prepare::problem::{Problem, ProblemKind, names};
-use toka_prepare::workplace::{self, Remains};
-use toka_prepare::{RunError, secrets};
 
 /// A run that is taken over, as far as it is not in files.
 pub(super) struct Legacy {

@@ -9,6 +9,13 @@ use toka_core::{AgentName, Declared, EventKind, Request, Resources, RunId};
 use toka_keeper::protocol::Entry;
 use toka_keeper::{Keeper, ProcessId};
 use toka_logs::{LogPlace, LogRetention};
+use toka_prepare::admission::Admitted;
+use toka_prepare::folders::ProjectFolders;
+use toka_prepare::objectives::{Check, are_ignored, checks};
+use toka_prepare::secrets::FoundSecret;
+use toka_prepare::sweeper::Private;
+use toka_prepare::workplace::WorkingDirs;
+use toka_prepare::{Problem, task_list};
 use toka_runtime::{
     Adjustment, Adopted, AgentHandle, DiskGauge, DiskLimit, Hooks, Launch, Profile, Runtime, StopPolicy,
 };
@@ -19,14 +26,6 @@ use super::admit::AdmittedAgents;
 use super::facts::expected;
 use crate::exam::{Exam, Examiner, Proctor, Question};
 use crate::journal::Journal;
-use toka_prepare::Problem;
-use toka_prepare::admission::Admitted;
-use toka_prepare::folders::ProjectFolders;
-use toka_prepare::objectives::{Check, are_ignored, checks};
-use toka_prepare::secrets::FoundSecret;
-use toka_prepare::sweeper::Private;
-use toka_prepare::task_list;
-use toka_prepare::workplace::WorkingDirs;
 
 /// One agent.
 pub(crate) struct Member {

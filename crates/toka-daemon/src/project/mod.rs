@@ -36,11 +36,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use toka_api::declaration::Declaration;
+use toka_api::wire::Changes;
 use toka_core::event::Awaits;
 use toka_core::{AgentName, RunStatus};
 use toka_keeper::Keeper;
 use toka_logs::LogRetention;
 use toka_orchestration::{Limits, RunState};
+use toka_prepare::lock::ProjectLock;
+use toka_prepare::sweeper::Sweeper;
 use toka_runtime::Runtime;
 use toka_workstream::Plan;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -48,10 +52,6 @@ use tokio::task::JoinSet;
 use tracing::Span;
 
 use crate::journal::Journal;
-use toka_api::declaration::Declaration;
-use toka_api::wire::Changes;
-use toka_prepare::lock::ProjectLock;
-use toka_prepare::sweeper::Sweeper;
 
 pub use adopt::AdoptOptions;
 pub use apply::ApplyError;

@@ -9,9 +9,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use toka_api::socket::is_awaited;
 use toka_core::{AgentName, Event, EventKind, RunId, RunStatus};
 use toka_keeper::{Keeper, ProcessId};
 use toka_orchestration::{Lifetime, RunState};
+use toka_prepare::folders::ProjectFolders;
+use toka_prepare::lock::{LockError, ProjectLock};
+use toka_prepare::workplace::Remains;
+use toka_prepare::{FolderError, RunError, disk_space, identity, workplace};
 use toka_runtime::Runtime;
 use toka_sandbox::HostFacts;
 use tokio::sync::mpsc;
@@ -30,11 +35,6 @@ use super::unattended::end_killed;
 use super::{Doors, Project};
 use crate::RunOptions;
 use crate::journal::{Journal, Stamp};
-use toka_api::socket::is_awaited;
-use toka_prepare::folders::ProjectFolders;
-use toka_prepare::lock::{LockError, ProjectLock};
-use toka_prepare::workplace::Remains;
-use toka_prepare::{FolderError, RunError, disk_space, identity, workplace};
 
 /// A project that is about to run, and how others reach it.
 pub struct Opened {

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use toka_api::wire::RunInfo;
 use toka_core::command::{Done, Outcome, is_done};
 use toka_core::request::DenyReason;
 use toka_core::{AgentName, AgentState, AgentStatus, Answer, Answers, Command, Decision, Request, RunStatus};
-
-use toka_api::wire::RunInfo;
 use toka_prepare::folders::journal_in;
 use toka_store::{Filter, Reader};
 

@@ -1,11 +1,16 @@
-//! A run that is open, and that nobody drives: its daemon was ended or the machine was. Whoever wants no daemon to go on with
-//! it ends it here, under the project's lock. One in the foreground that was killed is ended by its keeper.
+//! A run without an end in its journal and without a process that drives it: its daemon was ended, its own process was killed, or
+//! the machine stopped. `toka down` ends it here, under the project's lock, so that no daemon goes on with it. The agents of a run in
+//! the foreground that was killed are ended by its keeper; here only the end is written down.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use toka_api::socket::is_awaited;
 use toka_core::event::Usage;
 use toka_core::{AgentName, Event, EventKind, Exit, ExitCode, ProjectName, RunId, RunStatus};
+use toka_prepare::folders::{ProjectFolders, group_name, journal_in, lock_in, root_in};
+use toka_prepare::lock::{self, ProjectLock};
+use toka_prepare::{FolderError, RunError};
 use toka_sandbox::Cgroups;
 use toka_sandbox::cgroup::Layout;
 
@@ -15,29 +20,25 @@ use super::legacy::{agents_in, is_open, is_unfinished};
 use super::open::remove_run_folder;
 use super::recall::Recalled;
 use crate::journal::{Journal, Stamp};
-use toka_api::socket::is_awaited;
-use toka_prepare::folders::{LOCK, ProjectFolders, group_name, journal_in};
-use toka_prepare::lock::{self, ProjectLock};
-use toka_prepare::{FolderError, RunError};
 
-/// Ends the open run of a project that nobody drives; whether there was one. `by` says who asks, for the record. Of one in the
-/// foreground, which was killed together with its keeper, what is left in control groups is killed.
+/// Ends the last run of a project when no process drives it; whether there was such a run. `by` says who asks, for the journal. Of
+/// a run in the foreground whose keeper was killed too, this kills what is left in its control groups.
 ///
 /// # Errors
-/// When somebody drives it, agents of one in the background still run, or its journal cannot be written.
+/// When a process drives the run, agents of a run in the background still run, or the journal cannot be written.
 pub async fn end_unattended(
     (state_dir, run_dir): (&Path, &Path),
     project: &ProjectName,
     by: &str,
 ) -> Result<bool, RunError> {
-    let root = state_dir.join("projects").join(project.as_str());
+    let root = root_in(state_dir, project);
     if !is_open(&root) {
         return Ok(false);
     }
     let real = root
         .canonicalize()
         .map_err(|source| RunError::Folder(FolderError { what: "resolve", path: root.clone(), source }))?;
-    let _lock = ProjectLock::take(&root.join(LOCK), last_run(&root)?.0).map_err(RunError::Lock)?;
+    let _lock = ProjectLock::take(&lock_in(&root), last_run(&root)?.0).map_err(RunError::Lock)?;
     // From here on nobody else begins or ends one.
     if !is_open(&root) {
         return Ok(false);
@@ -58,13 +59,13 @@ pub async fn end_unattended(
         (false, false) => toka_keeper::kill_groups(group_name(&real)).await,
     }
     write_end(&root, (project, run, &past), Some(by)).await?;
-    // Without its keeper's socket nobody takes it for something that runs.
+    // Commands take a project with a keeper's socket for one that runs.
     remove_run_folder(&run_dir.join(project.as_str()));
     Ok(true)
 }
 
-/// Writes down that the last run of a project is over, if that was one in the foreground that was killed: its own process could
-/// not. To be called under the project's lock.
+/// Writes the end of the project's last run into its journal, if that was a run in the foreground whose process was killed before it
+/// could. To be called under the project's lock.
 ///
 /// # Errors
 /// When its journal cannot be read or written.
@@ -77,7 +78,8 @@ pub(super) async fn end_killed(folders: &ProjectFolders) -> Result<(), RunError>
     write_end(&root, (&folders.project, run, &past), None).await
 }
 
-/// The ends of all agents that have none in the journal, which nobody saw, and that of the run: asked for by somebody, or killed.
+/// Writes an end with an unknown status for each agent that has none in the journal, and the end of the run. `by` is who asked for
+/// it; none when its process was killed.
 async fn write_end(
     root: &Path,
     (project, run, past): (&ProjectName, RunId, &[Event]),
@@ -112,7 +114,7 @@ const KILLED: u8 = 137;
 /// The projects whose run in the foreground was killed, and whose keeper still ends the agents.
 pub fn being_ended(state_dir: &Path, run_dir: &Path) -> Vec<ProjectName> {
     let entries = state_dir.join("projects").read_dir().into_iter().flatten().flatten();
-    let kept = entries.filter(|entry| lock::kept(&entry.path().join(LOCK)).is_some());
+    let kept = entries.filter(|entry| lock::kept(&lock_in(&entry.path())).is_some());
     let mut names: Vec<ProjectName> =
         kept.filter_map(|entry| ProjectName::new(entry.file_name().to_str()?).ok()).collect();
     names.retain(|project| !is_awaited(&keeper_socket(&run_dir.join(project.as_str()))));
@@ -120,9 +122,9 @@ pub fn being_ended(state_dir: &Path, run_dir: &Path) -> Vec<ProjectName> {
     names
 }
 
-/// Kills what runs in the control groups of a project, whoever has it.
+/// Kills what runs in the control groups of a project, also under its keeper.
 pub async fn kill_groups_of(state_dir: &Path, project: &ProjectName) {
-    let root = state_dir.join("projects").join(project.as_str());
+    let root = root_in(state_dir, project);
     if let Ok(real) = root.canonicalize() {
         toka_keeper::kill_groups(group_name(&real)).await;
     }

@@ -11,13 +11,13 @@ use toka_core::event::Occasion;
 use toka_core::health::Expected;
 use toka_core::{AgentName, AgentStatus, EventKind, HealthReport, ProjectName, Resources, RunId};
 use toka_keeper::{Keeper, ProcessId};
+use toka_workstream::Channel;
 use tokio::sync::Notify;
 
 use super::file;
 use super::webhook::{Delivery, Patience};
 use crate::journal::Journal;
 use crate::project::KEEPER_ANSWER;
-use toka_workstream::Channel;
 
 /// Reports that wait for one place.
 const WAITING: usize = 16;

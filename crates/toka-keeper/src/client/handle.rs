@@ -3,9 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use toka_core::Enforcement;
-use toka_core::Resources;
 use toka_core::event::Usage;
+use toka_core::{Enforcement, Resources};
 use toka_sandbox::GroupLimits;
 use toka_sandbox::namespace::Family;
 use tokio::sync::{mpsc, oneshot, watch};

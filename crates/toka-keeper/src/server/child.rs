@@ -15,10 +15,9 @@ use toka_core::{Enforcement, Name};
 use toka_sandbox::cgroup::folder_of;
 use toka_sandbox::guard::{self, Guard, Planted};
 use toka_sandbox::init::read_status;
-use toka_sandbox::renewal;
 use toka_sandbox::sys::{self, Arguments};
 use toka_sandbox::{
-    Birth, Group, GroupLimits, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams,
+    Birth, Group, GroupLimits, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams, renewal,
 };
 
 use super::held::Held;

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, sockopt};
 use nix::sys::stat::{Mode, fchmod};
-
 use toka_sandbox::sys;
 
 use crate::address::with_address;

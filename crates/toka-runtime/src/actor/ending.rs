@@ -9,6 +9,7 @@ use toka_core::event::Usage;
 use toka_core::restart::Verdict;
 use toka_core::state::Happening;
 use toka_core::{AgentState, ByteSize, EventKind, Exit};
+use toka_logs::{Line, tail};
 use tokio::time::Instant;
 
 use super::Actor;
@@ -17,7 +18,6 @@ use crate::countdown::Countdown;
 use crate::exit_reason::{exit_reason, stopped};
 use crate::walls::There;
 use crate::{Processes, walls};
-use toka_logs::{Line, tail};
 
 /// How long the last messages and the last output may take. Their senders are gone, so that all of it is in buffers.
 const LAST_WORDS: Duration = Duration::from_secs(5);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use toka_core::state::Happening;
 use toka_core::{AgentState, Coverage, EventKind, Exit, Layer, Request, RestartPolicy};
 use toka_keeper::{KeeperEvent, SpawnError, Started};
+use toka_logs::{LogWriter, Pump};
 use toka_sandbox::PrepareError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -20,7 +21,6 @@ use crate::door::{Door, Gate};
 use crate::turns::timed;
 use crate::walls::Walls;
 use crate::{Command, Hooks, Processes, Profile, StopPolicy, Terminal};
-use toka_logs::{LogWriter, Pump};
 
 /// How long a thaw before a stop may take: it is quick or it hangs, and the kill does not need it.
 const THAW: Duration = Duration::from_secs(2);

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use toka_core::Progress;
 use toka_core::state::Happening;
-use toka_core::{AgentState, EventKind, Exit};
+use toka_core::{AgentState, EventKind, Exit, Progress};
 use tokio::time::Instant;
 
 use super::Actor;

@@ -6,12 +6,12 @@ use nix::unistd::write;
 use toka_core::event::Usage;
 use toka_core::{Coverage, Decision, EventKind, Exit, PressureLimits, Request, Restart, RestartPolicy};
 use toka_keeper::Status;
+use toka_logs::LogReader;
 use toka_sandbox::cgroup::PressureFiles;
 use tokio::time::Instant;
 
 use crate::test_support::{Asked, Rig, enforcement};
 use crate::{Admission, Profile};
-use toka_logs::LogReader;
 
 const OWN: Coverage = Coverage::Full;
 const FAILED: Status = Status::Code(1);

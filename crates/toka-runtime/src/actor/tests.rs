@@ -9,13 +9,13 @@ use toka_core::{
     ByteSize, Coverage, Decision, EventKind, Exit, LogPolicy, Progress, Request, Restart, RestartPolicy,
 };
 use toka_keeper::{KeeperEvent, SpawnError, Status};
+use toka_logs::{LogPlace, LogReader};
 use toka_sandbox::GroupLimits;
 use tokio::net::UnixDatagram;
 use tokio::time::Instant;
 
 use crate::test_support::{Asked, ID, LIMITS, PID, Rig, enforcement};
 use crate::{Adjustment, StopPolicy};
-use toka_logs::{LogPlace, LogReader};
 
 const OWN: Coverage = Coverage::Full;
 

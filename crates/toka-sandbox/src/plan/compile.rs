@@ -265,7 +265,7 @@ impl Compiler<'_> {
             let network = &self.input.confinement.network.value;
             if let Some(found) = toolchain::of(value, self.input.host, &self.input.folders.user_home, network)
             {
-                // A mount that is left out, since nothing is there, would look like one that somebody took away.
+                // The start leaves out a mount of nothing, and the keeper would take it for one that a process took away.
                 for (path, right) in found.paths.iter().filter(|(path, _)| path.symlink_metadata().is_ok()) {
                     self.grant(path, *right, Need::Optional, origin)?;
                 }

@@ -84,7 +84,7 @@ impl Watch {
             let watched = added.with_context(|| format!("cannot watch {}", folder.display()))?;
             // Some are there, and have written nothing yet.
             watch.agents_of(&everybody)?;
-            // Others have begun since the logs were looked for, and may write nothing more.
+            // An agent may have begun and ended since the logs were looked for, and then no change wakes us.
             join_news(merged, &everybody);
             watch.news = Some((everybody, watched));
         }

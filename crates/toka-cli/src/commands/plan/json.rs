@@ -1,12 +1,12 @@
 //! The plan for programs: the order as the plan exports it, and per agent everything that the text shows.
 
 use serde_json::{Map, Value, json};
-
-use super::View;
-use super::facts::AgentFacts;
 use toka_prepare::Problem;
 use toka_prepare::confine::ProgramFile;
 use toka_workstream::describe::life;
+
+use super::View;
+use super::facts::AgentFacts;
 
 /// `{waves, agents: […], dropped, run: {exit_code, obstacles}}`.
 pub(super) fn value(view: &View) -> Value {

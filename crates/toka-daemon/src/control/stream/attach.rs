@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use toka_api::frame::{End, Frame, FrameReader, ReadError, send};
 use toka_core::{ExitCode, TerminalSize};
 use toka_runtime::{Terminal, View, ViewEnd};
 use tokio::io::{AsyncRead, split};
@@ -17,7 +18,6 @@ use tokio::sync::{mpsc, oneshot};
 use super::super::error::Error;
 use super::super::server::Server;
 use super::{Connection, PROBE, Sending, granted, nonsense, pass_on, running, wanted};
-use toka_api::frame::{End, Frame, FrameReader, ReadError, send};
 
 /// How long the other size lasts by which a program is made to draw anew: long enough to be seen as a change, too short to be
 /// seen by people.

@@ -10,6 +10,8 @@ use axum::response::Response;
 use hyper_util::rt::TokioIo;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
+use toka_api::frame::{End, Frame, FrameReader, ReadError, send};
+use toka_api::wire::ExecBody;
 use toka_core::{AgentName, AgentState, AgentStatus, ExitCode};
 use toka_keeper::SpawnError;
 use toka_runtime::{Output, Terminal};
@@ -24,8 +26,6 @@ use super::super::peer::Peer;
 use super::super::server::Server;
 use super::{Connection, Sending, granted, has_process, nonsense, pass_on, running, wanted};
 use crate::project::{Begun, ExecError, ExecRequest, ProjectHandle, exit_of};
-use toka_api::frame::{End, Frame, FrameReader, ReadError, send};
-use toka_api::wire::ExecBody;
 
 /// Most that is read of the command at once.
 const PIECE: usize = 32 * 1024;
