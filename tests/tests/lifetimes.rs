@@ -166,6 +166,8 @@ fn the_exit_status_may_be_that_of_an_agent(user: User) {
     // Stopped because another one failed, it has no status of its own.
     let both = [Document::service("db", "sleep 600"), Document::shell("fails", "exit 3")];
     exit_code_of(&Scene::new(user).toka_run(&both, &["--fail-fast", "--exit-code-from", "db"]), 1);
+    // In the background there is no command left that could end with it.
+    exit_code_of(&scene.toka_run(&agents("true"), &["--detach", "--exit-code-from", "test"]), 2);
     let unknown = scene.toka_run(&agents("true"), &["--exit-code-from", "tset"]);
     exit_code_of(&unknown, 2);
     assert!(unknown.stderr.contains("no agent is called tset"), "{unknown:#?}");

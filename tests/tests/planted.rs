@@ -359,10 +359,12 @@ fn what_is_written_and_not_there_is_made_or_refused_with_its_line(user: User) {
         refused.stderr.contains("no/such/file.txt is not there, and neither is a folder above it"),
         "{refused:#?}"
     );
-    let absent = Document::shell("out", "true").section("security: {filesystem: {read: [no-such-file]}}");
-    let told = scene.toka_run(&[absent], &[]);
-    exit_code_of(&told, 0);
-    assert!(told.stdout.contains("no-such-file is not there"), "{told:#?}");
+    for granted in ["filesystem: {read: [no-such]}", "capabilities_required: ['filesystem-read:no-such']"] {
+        let absent = Document::shell("out", "true").section(&format!("security: {{{granted}}}"));
+        let told = scene.toka_run(&[absent], &[]);
+        exit_code_of(&told, 0);
+        assert!(told.stdout.contains("no-such is not there"), "{granted}: {told:#?}");
+    }
 }
 
 fn a_saved_workstream_fails_no_start(user: User) {
@@ -851,5 +853,17 @@ fn a_sandbox_of_its_own_has_the_rules_of_a_run(user: User) {
     std::fs::remove_file(scene.workspace().join("toka.yaml")).expect("ours");
     exit_code_of(&exec(&[], &["no-such-program"]), 127);
     exit_code_of(&exec(&[], &["sh", "-c", "exit 3"]), 3);
+    // Of several agents one is named; replicas have the same walls.
+    let of_two = "metadata: {name: a}\nspec: {replicas: 2, process: {shell: 'true'}}\n---\n\
+        metadata: {name: b}\nspec: {process: {shell: 'true'}}\nsecurity: {resource_limits: {max_open_files: 77}}\n";
+    scene.write(&file, of_two);
+    let shown = exec(&["b"], &["sh", "-c", "ulimit -n"]);
+    assert_eq!((shown.code, shown.stdout.as_str()), (Some(0), "77\n"), "{shown:#?}");
+    exit_code_of(&exec(&["a"], &["true"]), 0);
+    for (named, why) in [(&[][..], "2 are meant"), (&["c"][..], "no agent is called c")] {
+        let refused = exec(named, &["true"]);
+        exit_code_of(&refused, 2);
+        assert!(refused.stderr.contains(why) && refused.stderr.contains("a, b"), "{refused:#?}");
+    }
     scene.assert_nothing_left();
 }

@@ -335,10 +335,7 @@ impl Admission<'_> {
             CompileError::Outside { .. } => "",
             CompileError::Own { .. } => "do not ask for it; an agent has folders of its own",
             CompileError::NoDevice { .. } => "name a device file below /dev, without `..` and links",
-            CompileError::Missing { writable: true, .. } => {
-                "make the folder above it, or leave results in $TOKA_ARTIFACTS"
-            }
-            CompileError::Missing { writable: false, .. } => "make it, or do not ask for it",
+            CompileError::Missing { .. } => "make the folder above it, or leave results in $TOKA_ARTIFACTS",
             CompileError::Endless { .. } => "name fewer folders, or the paths themselves",
         };
         self.problem(ProblemKind::Invalid, &origin, error.to_string(), help);

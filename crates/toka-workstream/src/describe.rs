@@ -9,7 +9,7 @@ use toka_core::{Limits, NetworkAccess, Origin, SandboxMode};
 
 use crate::plan::{Gate, Node};
 use crate::{
-    AfterEnd, Agent, HttpScheme, IfSkipped, MaxRestarts, Need, Probe, ProbeCheck, ProcessCommand,
+    AfterEnd, Agent, AgentKind, HttpScheme, IfSkipped, MaxRestarts, Need, Probe, ProbeCheck, ProcessCommand,
     RestartPolicy, Start, User, WhenExhausted,
 };
 
@@ -37,45 +37,47 @@ pub fn describe(agent: &Agent, node: &Node) -> Vec<Described> {
         let zone = schedule.timezone.as_deref().map_or_else(String::new, |zone| format!(" in {zone}"));
         rows.add("schedule", format!("{}{zone}", schedule.cron), Some(&schedule.origin));
     }
-    for (kind, probe) in agent.probes.each() {
-        rows.add("probe", format!("{kind}: {}", probe_text(probe)), None);
-    }
     rows.0.extend(life(agent));
-    if agent.restart.policy == RestartPolicy::No {
-        rows.add("restart", "no", None);
-    }
-    let grace = format_duration(agent.stop.grace_period);
-    rows.add(
-        "stop",
-        format!("{}, killed after {grace}", toka_core::exit::signal_name(agent.stop.signal)),
-        None,
-    );
-    if let Some(quiet) = agent.watchdog {
-        rows.add("watchdog", format!("at most {} without a sign of life", format_duration(quiet)), None);
-    }
-    hooks(agent, &mut rows);
     confinement(agent, &mut rows);
     rows.0
 }
 
-/// How an agent's life begins, ends and begins anew, as far as that is not as usual for a task.
+/// How an agent's life begins, is watched, ends and begins anew, with the line that says so.
 pub fn life(agent: &Agent) -> Vec<Described> {
+    let place = |key: &str| agent.spec_places.get(key);
     let mut rows = Rows(Vec::new());
     if agent.start == Start::Manual {
-        rows.add("start", "when somebody starts it", None);
+        rows.add("start", "when somebody starts it", place("start"));
     }
-    if agent.restart.policy != RestartPolicy::No {
-        rows.add("restart", restart_text(agent), None);
+    for (kind, probe) in agent.probes.each() {
+        rows.add("probe", format!("{kind}: {}", probe_text(probe)), place(&format!("{kind}_probe")));
     }
+    let kind = match agent.kind {
+        AgentKind::Task => "a task",
+        AgentKind::Service => "a service",
+    };
+    let by_default = Origin::default_of(kind);
+    rows.add("restart", restart_text(agent), Some(place("restart").unwrap_or(&by_default)));
     if !agent.success.is_empty() {
         let codes: Vec<String> = agent.success.iter().map(ToString::to_string).collect();
-        rows.add("success", format!("the exit code 0, and {}", codes.join(", ")), None);
+        let text = format!("the exit code 0, and {}", codes.join(", "));
+        rows.add("success", text, place("success_exit_codes"));
     }
     for (how, then) in [("a success", agent.on_end.success), ("a failure", agent.on_end.failure)] {
         if then == AfterEnd::StopRun {
-            rows.add("on end", format!("{how} of it stops the run"), None);
+            rows.add("on end", format!("{how} of it stops the run"), place("on_end"));
         }
     }
+    let [signal, grace] =
+        [toka_core::exit::signal_name(agent.stop.signal), format_duration(agent.stop.grace_period)];
+    let by_default = Origin::default_of("how agents stop");
+    let stop = format!("{signal}, killed after {grace}");
+    rows.add("stop", stop, Some(place("stop").unwrap_or(&by_default)));
+    if let Some(quiet) = agent.watchdog {
+        let text = format!("at most {} without a sign of life", format_duration(quiet));
+        rows.add("watchdog", text, place("watchdog"));
+    }
+    hooks(agent, &mut rows);
     for dependency in &agent.dependencies {
         let then = match dependency.if_skipped {
             IfSkipped::Block => continue,
@@ -184,7 +186,7 @@ fn gate_text(gate: &Gate) -> String {
 fn restart_text(agent: &Agent) -> String {
     let restart = &agent.restart;
     let policy = match restart.policy {
-        RestartPolicy::No => return "no".to_owned(),
+        RestartPolicy::No => return "never".to_owned(),
         RestartPolicy::OnFailure => "after a failure",
         RestartPolicy::OnAbnormal => "after an abnormal end, which an exit code is not",
         RestartPolicy::OnWatchdog => "after its watchdog or a probe",

@@ -296,3 +296,17 @@ fn a_place_that_reports_cannot_go_to() {
     let text = shown(&of("https://me:hunter2@host/"));
     assert!(text.contains("bad.yaml:3:30") && !text.contains("hunter2"), "its place is named alone: {text}");
 }
+
+#[test]
+fn a_section_in_the_wrong_place_is_led_to_its_own() {
+    for (key, help) in [
+        ("security: {network: none}", "write it at the top level, beside `spec`"),
+        ("dependencies: [b]", "write it at the top level, beside `spec`"),
+        ("permissions: [git-access]", "that stands in `security.capabilities_required`"),
+    ] {
+        let text = format!("metadata: {{name: a}}\nspec:\n  process: {{command: [x]}}\n  {key}\n");
+        let loaded = check(&text, Code::UnknownKey);
+        let shown = loaded.sources.render(&loaded.diagnostics, Style::Plain);
+        assert!(shown.contains(help), "{shown}");
+    }
+}

@@ -35,7 +35,7 @@ pub(crate) struct Declare {
     /// Stop the run when any agent fails
     #[arg(long)]
     fail_fast: bool,
-    /// Stop the run when this agent ends, and end with its exit status
+    /// Stop the run when this agent ends, and end with its exit status; not with --detach
     #[arg(long, value_name = "AGENT")]
     exit_code_from: Option<AgentName>,
     #[command(flatten)]

@@ -16,13 +16,13 @@ use crate::failure::Failure;
 /// Options of `toka exec`.
 #[derive(Debug, clap::Args)]
 #[command(
-    override_usage = "toka exec [OPTIONS] AGENT -- COMMAND…\n       toka exec --sandbox FILE [OPTIONS] -- COMMAND…",
+    override_usage = "toka exec [OPTIONS] AGENT -- COMMAND…\n       toka exec --sandbox FILE [OPTIONS] [AGENT] -- COMMAND…",
     after_help = "Exit status: that of the command, 128 and the number of the signal that ended it; 126 it cannot be \
     executed, 127 there is no such program. Of Toka itself: 1 the agent does not run, 2 wrong command line, 65 invalid \
     workstream, 69 no daemon answers, or the connection to it is lost, 73 the state folder cannot be used, 77 denied, 78 something must be configured first."
 )]
 pub(crate) struct Args {
-    /// The agent beside which the command runs, as AGENT or PROJECT/AGENT
+    /// The agent beside which the command runs, as AGENT or PROJECT/AGENT; with --sandbox, which of the file's agents is meant
     #[arg(value_name = "AGENT")]
     agent: Option<AgentRef>,
     /// Run it on a terminal [default: when stdin and stdout are one]
@@ -53,7 +53,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { agent, tty, no_tty, interactive, project, state_dir, own, command } = args;
     if let Some(sandbox) = own.sandbox() {
         let state_dir = state_dir.as_deref();
-        return sandbox::run(&sandbox::Own { sandbox, options: &own, state_dir, command: &command });
+        let agent = agent.as_ref();
+        return sandbox::run(&sandbox::Own { sandbox, agent, options: &own, state_dir, command: &command });
     }
     if own.grants_something() {
         let message = "--allow, --policy and --trust grant something to a sandbox of its own";

@@ -46,7 +46,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "detach")]
     until_tasks_end: bool,
     /// Run in the background, in a daemon that is started when none serves; not with --follow or --quiet
-    #[arg(long, short, conflicts_with_all = ["follow", "quiet", "dry_run"])]
+    #[arg(long, short, conflicts_with_all = ["follow", "quiet", "dry_run", "exit_code_from"])]
     detach: bool,
 }
 

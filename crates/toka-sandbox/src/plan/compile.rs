@@ -124,13 +124,11 @@ pub enum CompileError {
         /// Where it stands.
         origin: Origin,
     },
-    /// A path that must be there, or the folder above one that would be made, is not.
-    #[error("{} is not there{}", path.display(), if *writable { ", and neither is a folder above it" } else { "" })]
+    /// A path that is to be written is not there, nor is the folder in which it would be made.
+    #[error("{} is not there, and neither is a folder above it", path.display())]
     Missing {
         /// The path.
         path: PathBuf,
-        /// Whether it would have been made.
-        writable: bool,
         /// Where it stands.
         origin: Origin,
     },
@@ -252,10 +250,9 @@ impl Compiler<'_> {
             match value {
                 Capability::FilesystemRead(below) => {
                     let path = self.below_workspace(below.as_deref(), origin)?;
-                    if below.is_some() {
-                        self.must_be_there(&path, origin)?;
+                    if below.is_none() || !self.is_left_out(&path, origin) {
+                        self.grant(&path, Right::Read, Need::Required, origin)?;
                     }
-                    self.grant(&path, Right::Read, Need::Required, origin)?;
                 }
                 Capability::FilesystemWrite(below) => self.writable(below.as_deref(), origin)?,
                 Capability::Git => variables.extend(self.git(origin)?),
@@ -626,22 +623,20 @@ impl Compiler<'_> {
             self.make_where_missing(&path, kind, origin)?;
             return self.grant(&path, right, Need::Required, origin);
         }
-        if path.symlink_metadata().is_err() {
-            self.say(Layer::Landlock, format!("nothing of {}: it is not there", path.display()), origin);
-            self.absent.push(Declared::new(path, origin.clone()));
+        if self.is_left_out(&path, origin) {
             return Ok(());
         }
         self.grant(&path, right, Need::Optional, origin)
     }
 
-    fn must_be_there(&self, path: &Path, origin: &Origin) -> Result<(), CompileError> {
-        match path.symlink_metadata() {
-            Err(error) if is_missing(&error) => {
-                Err(CompileError::Missing { path: path.to_owned(), writable: false, origin: origin.clone() })
-            }
-            // What else is wrong with it, the start finds out and tells.
-            _ => Ok(()),
+    /// Whether `path`, which is only to be read, cannot be granted because it is not there; the plan then says so.
+    fn is_left_out(&mut self, path: &Path, origin: &Origin) -> bool {
+        if path.symlink_metadata().is_ok() {
+            return false;
         }
+        self.say(Layer::Landlock, format!("nothing of {}: it is not there", path.display()), origin);
+        self.absent.push(Declared::new(path.to_owned(), origin.clone()));
+        true
     }
 
     /// Has a path that may be written made before the start, when it is not there and the folder above it is.
@@ -653,11 +648,7 @@ impl Compiler<'_> {
             |folder: &Path| self.to_make.iter().any(|made| made.path == folder && made.kind == Made::Folder);
         let above = path.parent().filter(|folder| folder.is_dir() || is_made(folder));
         let (Some(_), false) = (above, self.is_protected(path)) else {
-            return Err(CompileError::Missing {
-                path: path.to_owned(),
-                writable: true,
-                origin: origin.clone(),
-            });
+            return Err(CompileError::Missing { path: path.to_owned(), origin: origin.clone() });
         };
         let real = resolve(path);
         if self.to_make.iter().all(|made| made.path != real) {

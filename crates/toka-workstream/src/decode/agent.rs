@@ -1,10 +1,11 @@
 //! One document: the sections together, and what follows from more than one of them.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
 use serde_json::Map;
-use toka_core::{AgentName, Declared, Limits, Priority, SuccessStatus};
+use toka_core::{AgentName, Declared, Limits, Origin, Priority, SuccessStatus};
 
 use super::context::Context;
 use super::keys::{DOCUMENT, SPEC};
@@ -133,6 +134,7 @@ pub(crate) fn decode(
         confinement,
         extras,
         kept: cx.take_kept(),
+        spec_places: spec.places,
         origin: cx.origin_of(&span),
         file: path.to_owned(),
         name,
@@ -168,6 +170,7 @@ struct Spec {
     start: Start,
     on_end: OnEnd,
     success: Vec<SuccessStatus>,
+    places: BTreeMap<String, Origin>,
 }
 
 const KINDS: &[(&str, AgentKind)] = &[("task", AgentKind::Task), ("service", AgentKind::Service)];
@@ -202,6 +205,8 @@ fn spec(cx: &mut Context<'_>, node: Option<&Node>) -> Spec {
     out.success =
         section.get("success_exit_codes").map(|node| lifetime::success(cx, node)).unwrap_or_default();
     out.kind = declared.unwrap_or_else(|| kind_of(&out));
+    let filled = section.every().iter().filter(|entry| !entry.value.is_null());
+    out.places = filled.map(|entry| (entry.key.text.clone(), cx.origin_of(&entry.key.span))).collect();
     schedule::report_conflicts(cx, &section, declared, out.restart.policy);
     out
 }

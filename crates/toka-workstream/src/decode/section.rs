@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::context::Context;
-use super::keys::{Keys, Unknown};
+use super::keys::{DOCUMENT, Keys, Unknown};
 use super::suggest::{elsewhere, here, nearest};
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::read::{Entry, Node, Value};
@@ -135,6 +135,8 @@ fn unknown_key(cx: &Context<'_>, entry: &Entry, keys: &Keys) -> Diagnostic {
         None if let Some(place) = elsewhere(word).filter(|_| keys.unknown == Unknown::Error) => {
             problem.help(format!("that stands in {place}"))
         }
+        None if keys.unknown == Unknown::Error && DOCUMENT.names.contains(&word.as_str()) => problem
+            .help(format!("`{word}` is a section of its own: write it at the top level, beside `spec`")),
         None if keys.unknown == Unknown::Error => {
             problem.help(format!("the keys of {} are {}", keys.section, list(keys.names)))
         }

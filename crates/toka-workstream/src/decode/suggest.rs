@@ -33,6 +33,7 @@ pub(crate) fn within_two_edits<'c>(
 const ELSEWHERE: &[(&str, &str)] = &[
     ("after", "`dependencies.optional`"),
     ("availability", "`spec.restart`"),
+    ("capabilities_required", "`security.capabilities_required`"),
     ("command", "`spec.process.command`"),
     ("cron", "`spec.schedule.cron`"),
     ("deploy", "`spec.replicas` and `security.resource_limits`"),
@@ -53,6 +54,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("network", "`security.network`"),
     ("networks", "`security.network`"),
     ("needs", "`dependencies.required`"),
+    ("permissions", "`security.capabilities_required`"),
     ("ports", "`security.network`: an agent listens on what its network has, and nothing is forwarded"),
     ("process", "`spec.process`"),
     ("processes", "one document for each, between lines of `---`"),

@@ -1,6 +1,6 @@
 //! An agent, and the set of agents that one command was given.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -138,6 +138,8 @@ pub struct Agent {
     /// Keys of known sections that Toka makes nothing of, in the order of the file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<KeptKey>,
+    /// Where each key of `spec` stands that is declared, by its name.
+    pub spec_places: BTreeMap<String, Origin>,
     /// Where `metadata.name` stands.
     pub origin: Origin,
     /// The file it came from, as it was named.

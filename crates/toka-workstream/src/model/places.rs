@@ -1,5 +1,6 @@
 //! An agent without the places in files that its values come from: two that say the same are equal, wherever they say it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use toka_core::Origin;
@@ -11,7 +12,7 @@ impl Agent {
     /// same, which is seen; one that is left out of a comparison would not be.
     #[must_use]
     pub fn without_places(&self) -> Self {
-        let mut agent = Self { file: PathBuf::new(), ..self.clone() };
+        let mut agent = Self { file: PathBuf::new(), spec_places: BTreeMap::new(), ..self.clone() };
         agent.places().into_iter().for_each(|origin| *origin = Origin::default_of(""));
         agent
     }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use toka_core::event::{killed_for_memory, planted, uncovered};
-use toka_core::{Enforcement, ExitCode};
+use toka_core::select::select;
+use toka_core::{AgentName, AgentPattern, Enforcement, ExitCode};
 use toka_keeper::{Keeper, KeeperEvent, KeeperOptions, Launch, ProcessId, SpawnError, Started, Status};
 use toka_prepare::folders::group_name;
 use toka_prepare::{Alone, AloneError};
@@ -24,6 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::unexecuted::Unexecuted;
 use crate::commands::folders::Place;
 use crate::commands::policy::Grants;
+use crate::commands::reach::AgentRef;
 use crate::commands::refusal;
 use crate::failure::{self, Failure};
 use crate::terminal::out;
@@ -32,8 +34,8 @@ use crate::terminal::text::safe;
 /// What of the options is about a sandbox of its own.
 #[derive(Debug, clap::Args)]
 pub(super) struct Options {
-    /// A workstream with one agent, whose `security` section confines the command, which then runs beside no agent
-    #[arg(long, value_name = "FILE", required_unless_present = "agent", conflicts_with_all = ["agent", "tty", "no_tty", "interactive", "project"])]
+    /// A workstream whose `security` section confines the command, which then runs beside no agent
+    #[arg(long, value_name = "FILE", required_unless_present = "agent", conflicts_with_all = ["tty", "no_tty", "interactive", "project"])]
     sandbox: Option<PathBuf>,
     /// The workspace [default: the current folder]
     #[arg(long, value_name = "DIR", requires = "sandbox")]
@@ -60,6 +62,8 @@ impl Options {
 /// What to run, and where.
 pub(super) struct Own<'a> {
     pub(super) sandbox: &'a Path,
+    /// Which of its agents is meant, where there are several.
+    pub(super) agent: Option<&'a AgentRef>,
     pub(super) options: &'a Options,
     /// Where the command's folders are made; a temporary folder, removed afterwards, when none is given.
     pub(super) state_dir: Option<&'a Path>,
@@ -84,7 +88,7 @@ pub(super) fn run(own: &Own<'_>) -> anyhow::Result<ExitCode> {
 
 /// Runs the command to its end, and removes what was made for it.
 fn execute(own: &Own<'_>) -> anyhow::Result<i32> {
-    let agent = load(own.sandbox)?;
+    let agent = choose(load(own.sandbox)?, own)?;
     let place = Place {
         workdir: own.options.workdir.clone(),
         project: None,
@@ -156,23 +160,36 @@ fn launch(command: Command) -> Launch {
     }
 }
 
-fn load(file: &Path) -> anyhow::Result<Agent> {
+fn load(file: &Path) -> anyhow::Result<Vec<Agent>> {
     let loaded = toka_workstream::load(&[file.to_owned()], &LoadOptions::default());
     let errors: Vec<_> =
         loaded.diagnostics.iter().filter(|d| d.severity == Severity::Error).cloned().collect();
-    let invalid = |message: &str| Failure::new(ExitCode::Invalid, format!("{}: {message}", file.display()));
     match loaded.set.map(|set| set.agents) {
         None => {
             eprint!("{}", loaded.sources.render(&errors, Style::Plain));
-            Err(invalid("the file has errors").into())
+            Err(Failure::new(ExitCode::Invalid, format!("{}: the file has errors", file.display())).into())
         }
-        Some(agents) => {
-            let names: BTreeSet<String> =
-                agents.iter().map(|agent| agent.declared_name().to_string()).collect();
-            match agents.into_iter().next().filter(|_| names.len() == 1) {
-                Some(agent) => Ok(agent),
-                None => Err(invalid(&format!("needs exactly one agent, has {}", names.len())).into()),
-            }
+        Some(agents) => Ok(agents),
+    }
+}
+
+/// The agent whose walls are meant: the one that was named, or the only one of the file.
+fn choose(agents: Vec<Agent>, own: &Own<'_>) -> anyhow::Result<Agent> {
+    let refusal = |why: String| {
+        let known: BTreeSet<&str> = agents.iter().map(|agent| agent.declared_name().as_str()).collect();
+        let help = format!("name one of them before the `--`: {}", Vec::from_iter(known).join(", "));
+        Failure::new(ExitCode::Usage, format!("{}: {why}", own.sandbox.display())).help(help)
+    };
+    let meant: Vec<AgentPattern> = own.agent.iter().map(|meant| meant.agent.clone()).collect();
+    let names = agents.iter().map(|agent| &agent.name);
+    let selected = select(&meant, names).map_err(|unmatched| refusal(unmatched.to_string()))?;
+    let mut chosen = agents.iter().filter(|agent| selected.contains(&agent.name));
+    // Replicas have the same walls.
+    let declared: BTreeSet<&AgentName> = chosen.clone().map(Agent::declared_name).collect();
+    match (chosen.next(), declared.len()) {
+        (Some(agent), 1) => Ok(agent.clone()),
+        (_, count) => {
+            Err(refusal(format!("a command has the walls of one agent, and {count} are meant")).into())
         }
     }
 }

@@ -89,7 +89,7 @@ fn rows(node: &Node, facts: &AgentFacts, palette: Palette) -> Vec<Row> {
         Row::new(need, format!("{}: {}{reason}", gate.on, gate.condition), place(&gate.origin, Some(file)))
     }));
     rows.extend(schedule(&facts.agent, facts.now));
-    rows.extend(life_rows(&facts.agent));
+    rows.extend(life_rows(&facts.agent, file));
     rows.extend(capabilities(facts, palette));
     let sandbox = &facts.agent.confinement.sandbox;
     if sandbox.value == SandboxMode::Off {
@@ -124,9 +124,10 @@ fn rows(node: &Node, facts: &AgentFacts, palette: Palette) -> Vec<Row> {
     rows
 }
 
-/// What the agent declares of its start, restarts and end, where that is not the default.
-fn life_rows(agent: &Agent) -> Vec<Row> {
-    life(agent).into_iter().map(|told| Row::new(&told.key, told.text, "")).collect()
+/// When the agent starts, how it is watched, starts again and ends.
+fn life_rows(agent: &Agent, file: &Path) -> Vec<Row> {
+    let from = |origin: Option<&Origin>| origin.map_or_else(String::new, |origin| place(origin, Some(file)));
+    life(agent).into_iter().map(|told| Row::new(&told.key, told.text, from(told.origin.as_ref()))).collect()
 }
 
 /// When the clock starts it, and its next times.
