@@ -458,6 +458,10 @@ fn what_still_runs_when_its_time_comes(user: User) {
     let slow = "exec sleep 1000";
     let detached = scene.detach(&[
         each_second("skips", slow, "skip"),
+        Document::shell("follows", "true").after(&["skips"]),
+        service("hand").spec("start: manual"),
+        each_second("waits", "true", "skip").after(&["hand"]),
+        each_second("held", slow, "skip"),
         each_second(
             "queues",
             "[ -e ~/first ] && exit 0; touch ~/first; while [ ! -e ~/go ]; do sleep 0.05; done",
@@ -475,20 +479,29 @@ fn what_still_runs_when_its_time_comes(user: User) {
     has("schedule_skipped", "queues", 1);
     has("agent_started", "replaces", 3);
     has("schedule_skipped", "needs", 1);
+    has("schedule_skipped", "waits", 1);
+    has("agent_started", "held", 1);
+    // An ordinary user has no control group to freeze it in.
+    if user == User::Root {
+        detached.toka(&["pause", "held"]);
+        let paused = |event: &Value| event["agent"] == "held" && event["reason"] == "paused";
+        eventually("a time of one that is paused", || events().iter().any(paused));
+    }
     let home = scene.state().join("projects").join(scene.name()).join("agents/queues/home");
     scene.write(&home.join("go"), "");
     has("agent_ended", "queues", 2);
     let told = events();
     assert_eq!(count(&told, "agent_started", "skips"), 1);
     assert_eq!(count(&told, "agent_started", "needs"), 0, "what it requires has failed");
-    let reason = |agent: &str| {
+    let why = |agent: &str| {
         let skipped = |event: &&Value| event["type"] == "schedule_skipped" && event["agent"] == agent;
-        told.iter().find(skipped).expect("skipped")["reason"].clone()
+        let event = told.iter().find(skipped).expect("skipped");
+        [event["reason"].as_str(), event["busy"].as_str()]
     };
-    assert_eq!(
-        [reason("skips"), reason("queues"), reason("needs")],
-        ["still_running", "already_queued", "unmet"]
-    );
+    assert_eq!(why("skips"), [Some("still_running"), None], "and not the task that waits for it");
+    assert_eq!(why("queues"), [Some("already_queued"), None]);
+    assert_eq!(why("needs"), [Some("unmet"), Some("fails")]);
+    assert_eq!(why("waits"), [Some("not_begun"), Some("hand")]);
     let replaced = told.iter().find(|event| event["type"] == "agent_ended" && event["agent"] == "replaces");
     assert_eq!(replaced.expect("ended")["exit"]["by"], "schedule");
     detached.toka(&["down"]);

@@ -12,6 +12,7 @@ use toka_tests::{Document, Finished, Need, Scene, User, as_both_users, require, 
 
 as_both_users!(
     what_is_well_ends_with_success,
+    one_that_waits_to_be_called_is_told_as_that,
     a_service_that_is_not_ready_is_unhealthy_and_the_daemon_is_not,
     one_that_is_given_up_or_blocked_says_why,
     memory_close_to_its_limit_is_seen,
@@ -60,6 +61,30 @@ fn value(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> Option<f64>
         labels.iter().all(|(label, value)| sample.labels.get(*label).is_some_and(|v| v == value))
     };
     samples.iter().find(|sample| sample.name == name && has(sample)).map(|sample| sample.value)
+}
+
+fn one_that_waits_to_be_called_is_told_as_that(user: User) {
+    let scene = Scene::new(user);
+    let hand = Document::shell("hand", "true").spec("start: manual");
+    let yearly = Document::shell("yearly", "true").spec("schedule: '@yearly'");
+    let detached = scene.detach(&[up("db"), hand, yearly]);
+    let (well, hand) = once(&scene, "hand", "healthy");
+    assert_eq!(hand["started_by"], "person", "{hand}");
+    assert_eq!(well.code, Some(0), "{well:#?}");
+    let (_, yearly) = once(&scene, "yearly", "healthy");
+    assert!(yearly["started_by"] == "clock" && yearly["next_due_ms"].is_i64(), "{yearly}");
+    let shown = [scene.toka(&["health"]).stdout, scene.toka(&["ps"]).stdout];
+    for text in shown {
+        assert!(
+            text.contains("manual: starts with `toka start hand`") && text.contains("next in "),
+            "{text}"
+        );
+    }
+    detached.toka(&["start", "hand"]);
+    detached.toka(&["wait", "hand"]);
+    let (_, hand) = once(&scene, "hand", "ended");
+    assert_eq!(hand["started_by"], Value::Null, "{hand}");
+    detached.toka(&["down"]);
 }
 
 fn what_is_well_ends_with_success(user: User) {

@@ -155,10 +155,15 @@ fn a_killed_run_is_told_while_its_keeper_ends_it(user: User) {
         Document::shell("one", &format!("echo ready; {STUBBORN}"))
             .spec(&format!("stop: {{grace_period: {grace}}}"))
     };
-    let told = |words: &[&str]| (scene.toka(words).code == Some(69)).then_some(());
     let run = started(&scene, &[stubborn("8s")]);
     run.signal(Signal::SIGKILL);
-    until(SOON, "the end of the run's own process", || told(&["ps"]));
+    // At once, while the kernel still closes what the process had.
+    let looks: Vec<_> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(|| scene.toka(&["ps"]))).collect();
+        all.into_iter().map(|look| look.join().expect("no panic")).collect()
+    });
+    let silent = looks.iter().find(|ps| ps.code != Some(69));
+    assert!(silent.is_none(), "{silent:#?}");
     for words in [&["ps"][..], &["ps", "--json"], &["health"]] {
         let told = scene.toka(words);
         assert_eq!(told.code, Some(69), "{words:?}: {told:#?}");
@@ -167,6 +172,9 @@ fn a_killed_run_is_told_while_its_keeper_ends_it(user: User) {
     let again = scene.toka_run(&[Document::shell("one", "true")], &[]);
     assert_eq!(again.code, Some(73), "{again:#?}");
     assert!(again.stderr.contains("was killed") && again.stderr.contains("toka down"), "{again:#?}");
+    let would = scene.apply(&[Document::shell("one", "true")], &["--dry-run"]);
+    assert_eq!(would.code, Some(73), "{would:#?}");
+    assert!(would.stderr.contains("was killed"), "{would:#?}");
     let down = scene.toka(&["down", "--project", scene.name()]);
     assert_eq!(down.code, Some(0), "{down:#?}");
     assert!(processes_with(scene.name()).is_empty(), "it waited for that");

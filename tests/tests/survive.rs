@@ -15,6 +15,7 @@ use toka_tests::{Document, Finished, Scene, User, as_both_users, toka_binary};
 
 as_both_users!(
     agents_do_not_notice_that_their_daemon_was_killed,
+    another_begins_right_after_a_kill,
     what_ended_meanwhile_is_told_as_it_ended,
     a_wait_and_a_count_of_restarts_survive,
     what_was_said_once_need_not_be_said_again,
@@ -52,6 +53,19 @@ fn agents_do_not_notice_that_their_daemon_was_killed(user: User) {
         assert_eq!(detached.toka(&["resume", "paused"]).stdout, "paused  running\n");
     }
     assert_eq!(starts_of(&detached, "ready"), 1);
+}
+
+/// While the kernel still closes what the killed process had.
+fn another_begins_right_after_a_kill(user: User) {
+    let scene = Scene::new(user);
+    let detached = scene.detach(&[Document::service("api", "exec sleep 1000")]);
+    eventually("it runs", || detached.state("api") == "running");
+    let before = detached.inspect("api")["pid"].clone();
+    for _ in 0..5 {
+        kill(Pid::from_raw(daemon_pid(&scene)), Signal::SIGKILL).expect("it runs");
+        serve_again(&scene);
+    }
+    assert_eq!(detached.inspect("api")["pid"], before);
 }
 
 fn what_ended_meanwhile_is_told_as_it_ended(user: User) {

@@ -311,6 +311,29 @@ fn a_run_in_the_foreground_has_another_keeper(user: User) {
     scene.assert_nothing_left();
 }
 
+/// As root its agents live on in their control groups, and nobody answers for them.
+#[test]
+fn a_run_in_the_foreground_that_is_killed_with_its_keeper_is_told_and_ended() {
+    let Some(user) = User::root().filter(|user| live_on(*user)) else { return };
+    let scene = Scene::new(user);
+    let mut run = scene.start(&[Document::service("api", "exec sleep 1000")], &[]);
+    run.wait_for("agent_started", "api");
+    let keeper = keeper_of(run.pid());
+    // Stopped, it begins no other keeper.
+    run.signal(Signal::SIGSTOP);
+    kill(Pid::from_raw(keeper), Signal::SIGKILL).expect("ours");
+    run.signal(Signal::SIGKILL);
+    run.finish();
+    for words in [&["ps"][..], &["health"], &["stop", "api"]] {
+        let told = scene.toka(&[words, &["--project", scene.name()]].concat());
+        assert_eq!(told.code, Some(69), "{words:?}: {told:#?}");
+        assert!(told.stderr.contains("the agents run on"), "{words:?}: {told:#?}");
+    }
+    let down = scene.toka(&["down", "--all"]);
+    assert_eq!((down.code, down.stdout), (Some(0), format!("{} is down\n", scene.name())), "{}", down.stderr);
+    scene.assert_nothing_left();
+}
+
 /// Counts until it is told to end.
 const COUNT: &str = "i=0; until [ -e ~/go ]; do i=$((i+1)); echo line $i; done; echo end $i";
 const WRITERS: [&str; 4] = ["one", "two", "three", "four"];

@@ -257,8 +257,9 @@ fn projects_come_and_go_and_a_dead_daemon_is_told(user: User) {
     second.wait_for("agent_started", "beta-one");
     top.wait_for("beta-one");
     second.signal(Signal::SIGKILL);
-    top.wait_for("does not answer");
+    top.wait_for_one_of(&["does not answer", "the run was killed", "Nothing runs."]);
     drop(second);
+    top.wait_for("Nothing runs.");
     // What the dead one left is tidied up first.
     let third = [service("gamma")];
     until(DEADLINE, "a daemon", || (scene.toka_run(&third, &["--detach"]).code == Some(0)).then_some(()));

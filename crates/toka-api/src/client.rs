@@ -57,6 +57,10 @@ const SUCCESSOR: Duration = Duration::from_secs(10);
 const MOST_IN_VAIN: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(100);
 const LASTING: Duration = Duration::from_secs(1);
+/// How long the kernel may take to close what a killed process listened with.
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
+/// Time from one question to the next meanwhile.
+const CLOSING: Duration = Duration::from_millis(5);
 /// Longest answer, in bytes: ten thousand agents.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
@@ -99,6 +103,28 @@ impl Client {
     /// Its socket.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// What it answers; none when nobody listens. The socket of a process that was just killed takes connections until the kernel
+    /// has closed it, and breaks them: so this asks again after a broken connection, for a second.
+    ///
+    /// # Errors
+    /// As `ask`, but for [`ClientError::NobodyThere`].
+    pub async fn settled<T>(
+        &self,
+        ask: impl AsyncFn(&Self) -> Result<T, ClientError>,
+    ) -> Result<Option<T>, ClientError> {
+        let deadline = tokio::time::Instant::now() + CLOSED_WITHIN;
+        loop {
+            match ask(self).await {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(ClientError::NobodyThere { .. }) => return Ok(None),
+                Err(ClientError::Broken { .. }) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(CLOSING).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Who answers.

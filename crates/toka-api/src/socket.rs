@@ -38,12 +38,28 @@ pub fn sockets(run_dir: &Path) -> Vec<PathBuf> {
 
 /// The projects whose keepers wait for a daemon, or had one that was killed with them.
 pub fn orphaned(run_dir: &Path) -> Vec<ProjectName> {
+    projects_with(KEEPER, run_dir)
+}
+
+/// The projects that a run in the foreground answers for, or one that was killed.
+pub fn foreground(run_dir: &Path) -> Vec<ProjectName> {
+    projects_with(PROJECT, run_dir)
+}
+
+/// The projects in whose run directory there is a socket of that name.
+fn projects_with(socket: &str, run_dir: &Path) -> Vec<ProjectName> {
     let entries = run_dir.read_dir().into_iter().flatten().flatten();
-    let waits = entries.filter(|entry| entry.path().join(KEEPER).symlink_metadata().is_ok());
+    let waits = entries.filter(|entry| entry.path().join(socket).symlink_metadata().is_ok());
     let mut names: Vec<ProjectName> =
         waits.filter_map(|entry| ProjectName::new(entry.file_name().to_str()?).ok()).collect();
     names.sort();
     names
+}
+
+/// The project whose run in the foreground listens at `socket`; none when that is the socket of a service.
+pub fn project_of(socket: &Path) -> Option<ProjectName> {
+    let folder = socket.parent().filter(|_| socket.ends_with(PROJECT))?;
+    ProjectName::new(folder.file_name()?.to_str()?).ok()
 }
 
 /// A path to the same socket that fits into an address: through a descriptor of its folder, which must stay open as long

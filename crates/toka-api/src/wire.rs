@@ -147,7 +147,8 @@ pub struct Changes {
     /// What is different of the run itself, in the words of the command line.
     #[serde(default)]
     pub run: Vec<String>,
-    /// The keys that are different, of each agent that is changed or adjusted.
+    /// The keys that are different, of each agent that is changed or adjusted, or removed although its
+    /// document is there.
     #[serde(default)]
     pub keys: BTreeMap<AgentName, Vec<String>>,
 }

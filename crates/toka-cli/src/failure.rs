@@ -23,6 +23,11 @@ impl Failure {
         Self { code, message: message.into(), help: None, parts: Vec::new() }
     }
 
+    /// What it says, and what the user can do about it.
+    pub(crate) fn words(&self) -> (&str, &str) {
+        (&self.message, self.help.as_deref().unwrap_or_default())
+    }
+
     /// Adds what the user can do about it.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());

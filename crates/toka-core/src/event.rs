@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::pressure::Hold;
 use crate::probe::ProbeKind;
 use crate::schedule::SkipReason;
+use crate::units::format_duration;
 use crate::watchdog::Stage;
 use crate::{AgentName, Enforcement, Exit, HealthReport, Progress, ProjectName, Request, RunId, Unmet};
 
@@ -29,6 +31,18 @@ pub struct Event {
     /// What happened.
     #[serde(flatten)]
     pub kind: EventKind,
+}
+
+/// That an agent used CPU and showed nothing else, as people read it.
+pub fn spinning(quiet_ms: u64, cpu_us: Option<u64>) -> String {
+    let quiet = format_duration(Duration::from_millis(quiet_ms));
+    match cpu_us {
+        Some(used) => format!(
+            "used {} of CPU and showed nothing for {quiet}",
+            format_duration(Duration::from_micros(used))
+        ),
+        None => format!("used CPU and showed nothing for {quiet}"),
+    }
 }
 
 /// What became of something that an agent made and must not make: a name that decides what runs and with which rights.
@@ -473,8 +487,8 @@ pub enum EventKind {
         due_ms: i64,
         /// Why.
         reason: SkipReason,
-        /// The agent because of which the last start has not ended: a task that follows it and still runs, or one that it
-        /// waits for; or the one that it requires and that has ended otherwise. Absent when it runs itself.
+        /// The other agent because of which: one that it waits for, a task that follows it and has not ended, or one that it
+        /// requires and that has ended otherwise. Absent when the agent itself is why.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         busy: Option<AgentName>,
         /// The next time, likewise; none when there is no further one.

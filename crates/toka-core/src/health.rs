@@ -206,18 +206,19 @@ impl HealthReport {
         }
         // Stable: of two that are equally bad, the one that says more about the state comes first.
         reasons.sort_by_key(|reason| std::cmp::Reverse(reason.verdict()));
-        let verdict = worst_of(&status.state, &reasons);
+        let verdict = worst_of(&status, &reasons);
         Self { verdict, reasons, uptime_ms, status, resources, shares }
     }
 }
 
-fn worst_of(state: &AgentState, reasons: &[Reason]) -> Verdict {
-    Verdict::worst(reasons.iter().map(Reason::verdict).chain([of_bare_state(state)]))
+fn worst_of(status: &AgentStatus, reasons: &[Reason]) -> Verdict {
+    Verdict::worst(reasons.iter().map(Reason::verdict).chain([of_bare_state(status)]))
 }
 
 /// The verdict when nothing speaks against it.
-fn of_bare_state(state: &AgentState) -> Verdict {
-    match state {
+fn of_bare_state(status: &AgentStatus) -> Verdict {
+    match &status.state {
+        AgentState::Pending if status.started_by.is_some() => Verdict::Healthy,
         AgentState::Pending | AgentState::Starting => Verdict::Starting,
         AgentState::Running { .. } | AgentState::Paused { .. } | AgentState::Backoff { .. } => {
             Verdict::Healthy
@@ -254,7 +255,7 @@ fn of_watchdog(status: &AgentStatus) -> Option<Reason> {
     use crate::status::Wedged;
     match status.wedged? {
         Wedged::Silent { stage, quiet_ms } => Some(Reason::Wedged { stage, quiet_ms }),
-        Wedged::Spinning { quiet_ms } => Some(Reason::Spinning { quiet_ms }),
+        Wedged::Spinning { quiet_ms, cpu_us } => Some(Reason::Spinning { quiet_ms, cpu_us }),
     }
 }
 

@@ -56,7 +56,11 @@ pub enum Move {
 pub enum SkipReason {
     /// It, or a task that follows it, had not ended, and the policy is [`Overlap::Skip`].
     StillRunning,
-    /// The same, and a start waited already.
+    /// It was to start already, and has not begun: it waits for another agent, or for its turn.
+    NotBegun,
+    /// A person paused it.
+    Paused,
+    /// Its last start has not ended, and one more waited already.
     AlreadyQueued,
     /// It came while nobody could start it, and the policy is [`CatchUp::None`] or a later time was caught up with.
     Missed,
@@ -65,15 +69,12 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    /// Whether an earlier start is why.
-    pub fn is_overlap(self) -> bool {
-        matches!(self, Self::StillRunning | Self::AlreadyQueued)
-    }
-
     /// In words that end a sentence.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::StillRunning => "its last start has not ended",
+            Self::NotBegun => "its last start still waits for its turn",
+            Self::Paused => "it is paused",
             Self::AlreadyQueued => "its last start has not ended, and one more waits already",
             Self::Missed => "nobody was there to start it",
             Self::Unmet => "what it requires has ended otherwise",

@@ -69,6 +69,9 @@ pub struct AgentStatus {
     /// because of that, as it was told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<Box<Unmet>>,
+    /// Who is to start it, while it waits for that and for nothing else; said when somebody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_by: Option<StartedBy>,
     /// How its last life ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Box<LastLife>>,
@@ -105,6 +108,16 @@ pub struct AgentStatus {
     /// What confines it, once it has run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enforcement: Option<Arc<Enforcement>>,
+}
+
+/// What starts an agent that does not start at its turn in the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartedBy {
+    /// The clock, at [`AgentStatus::next_due_ms`].
+    Clock,
+    /// A person, with `toka start`.
+    Person,
 }
 
 /// How a life ended.
@@ -148,6 +161,9 @@ pub enum Wedged {
     Spinning {
         /// As above.
         quiet_ms: u64,
+        /// CPU time that it used in that time, in microseconds, where it is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cpu_us: Option<u64>,
     },
 }
 
@@ -195,6 +211,7 @@ impl AgentStatus {
             restarted_ms: Vec::new(),
             was_ready: false,
             returns: false,
+            started_by: None,
             last: None,
             progress: Progress::default(),
             not_ready: None,
@@ -221,6 +238,10 @@ impl AgentStatus {
         self.step(time_ms, event);
         if !matches!(self.state, AgentState::Pending | AgentState::Backoff { .. }) {
             self.held = None;
+        }
+        let is_called = matches!(event, EventKind::ScheduleFired { .. } | EventKind::AgentRequeued { .. });
+        if is_called || self.state != AgentState::Pending {
+            self.started_by = None;
         }
         match event {
             EventKind::AgentWaiting { hold } => (self.held, self.next_start_ms) = (Some(*hold), None),
@@ -260,8 +281,8 @@ impl AgentStatus {
             EventKind::AgentWedged { stage, quiet_ms, .. } => {
                 self.wedged = Some(Wedged::Silent { stage: *stage, quiet_ms: *quiet_ms });
             }
-            EventKind::AgentSpinning { quiet_ms, .. } => {
-                self.wedged = Some(Wedged::Spinning { quiet_ms: *quiet_ms });
+            EventKind::AgentSpinning { quiet_ms, cpu_us } => {
+                self.wedged = Some(Wedged::Spinning { quiet_ms: *quiet_ms, cpu_us: *cpu_us });
             }
             // A frozen one shows no sign of life, and nobody expects any.
             EventKind::AgentRecovered { .. } | EventKind::AgentPaused => self.wedged = None,
@@ -351,6 +372,13 @@ impl RunStatus {
         }
     }
 
+    /// Says who is to start an agent that waits for nothing else.
+    pub fn started_by(&mut self, agent: &AgentName, by: Option<StartedBy>) {
+        if let Some(status) = self.agents.iter_mut().find(|status| status.name == *agent) {
+            status.started_by = by;
+        }
+    }
+
     /// Says that an agent begins anew when it is gone.
     pub fn returns(&mut self, agent: &AgentName) {
         if let Some(status) = self.agents.iter_mut().find(|status| status.name == *agent) {
@@ -406,6 +434,10 @@ impl RunStatus {
             (None, EventKind::RunStarted { agents, .. }) => self.begin(event, agents),
             (None, EventKind::RunChanged { agents, changed, .. }) => self.change(event, agents, changed),
             (None, EventKind::RunEnded { exit_code }) => self.exit_code = Some(*exit_code),
+            // The watchdogs of the daemon that took the run over watch anew, and tell again what they find.
+            (None, EventKind::RunAdopted { .. }) => {
+                self.agents.iter_mut().for_each(|agent| agent.wedged = None)
+            }
             (None, _) => {}
             (Some(agent), kind) => {
                 let Some(at) = self.index.get(agent).copied() else { return };

@@ -91,6 +91,8 @@ pub struct Watchdog {
     stretch: Mark,
     /// What a failure that the agent itself reports adds to its silence.
     lead: Duration,
+    /// Whether it was seen to use CPU when nothing else had been seen for N. Until a sign of life, or until it has rested for N.
+    spins: bool,
     /// CPU that it may still use for the signal that it got, in microseconds; `None` when it got none in this silence.
     reaction: Option<u64>,
 }
@@ -111,6 +113,7 @@ impl Watchdog {
             work: start,
             stretch: start,
             lead: Duration::ZERO,
+            spins: false,
             reaction: None,
         })
     }
@@ -225,6 +228,7 @@ impl Watchdog {
         if sign == Sign::Life {
             self.life = self.last;
         }
+        self.spins = sign == Sign::Work && self.last.age - self.life.age >= self.limit;
         self.lead = Duration::ZERO;
         self.reaction = None;
     }
@@ -237,7 +241,7 @@ impl Watchdog {
         if let Some(stage) = Stage::after(self.quiet_for(), self.limit) {
             return Finding::Wedged { stage, silence: self.since(&self.work) };
         }
-        if self.last.age - self.life.age >= self.limit {
+        if self.spins {
             return Finding::Spinning { silence: self.since(&self.life) };
         }
         match sign {

@@ -24,7 +24,7 @@ pub use journal::{BACKLOG, Journal, Stamp};
 pub use options::RunOptions;
 pub use project::{
     AdoptOptions, ApplyError, CommandError, Earnest, Facts, Figures, Gone, Opened, Project, ProjectHandle,
-    being_ended, end_unattended, kill_groups_of, unfinished,
+    being_ended, end_unattended, kill_groups_of, left_behind, obstacle, unfinished,
 };
 pub use service::{EndRequest, Ended, Service, ServiceOptions};
 pub use summary::RunSummary;

@@ -219,6 +219,11 @@ pub fn is_held(path: &Path) -> bool {
     }
 }
 
+/// What taking the lock at `path` would end with now; none when it is free.
+pub fn would_refuse(path: &Path) -> Option<LockError> {
+    look_at(path).ok().filter(|file| is_locked(file, TAKEN)).map(LockError::held)
+}
+
 /// The holder of the lock at `path`, if that process was killed and its keeper still has the lock.
 pub fn kept(path: &Path) -> Option<Holder> {
     let file = look_at(path).ok().filter(|file| is_locked(file, TAKEN))?;

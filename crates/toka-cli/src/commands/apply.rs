@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use toka_api::client::{Applied, Client, ClientError};
+use toka_api::client::{Applied, Client};
 use toka_api::declaration::Declaration;
 use toka_api::socket::{daemon_socket, project_socket};
 use toka_api::wire::Changes;
@@ -18,6 +18,7 @@ use toka_prepare::folders::ProjectFolders;
 
 use super::declare::Declare;
 use super::reach::{block_on, failure};
+use super::refusal;
 use super::trust::Ask;
 use super::workstreams::Tell;
 use crate::failure::Failure;
@@ -36,7 +37,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Agents whose declaration is as before go on undisturbed, as do those of which only the description, the \
-    restart policy, the way to stop, the logs or the number of replicas is another. Where a file has an error, or an agent \
+    restart policy, the way to stop, the logs or the number of replicas is another. `worker` and `worker-1` are different agents: the first `replicas` \
+    ends the one without. Where a file has an error, or an agent \
     cannot be started, nothing is changed."
 )]
 pub(crate) struct Args {
@@ -70,6 +72,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
     })?;
+    if let (Asking::WhatIf, true, Some(error)) = (asking, applied.began, toka_daemon::obstacle(&folders)) {
+        return Err(refusal::failure(error.exit_code(), &error).into());
+    }
     print(&applied, &folders, asking, args.json)
 }
 
@@ -115,20 +120,14 @@ enum Asking {
 async fn reachable(folders: &ProjectFolders, asking: Asking) -> anyhow::Result<Option<Service>> {
     let there = |client| Some(Service { client, daemon: Daemon::Served });
     let foreground = Client::new(project_socket(&folders.run_dir, &folders.project));
-    match foreground.daemon().await {
-        Ok(_) => return Ok(there(foreground)),
-        Err(ClientError::NobodyThere { .. }) => {}
-        Err(error) => return Err(failure(error).into()),
+    if foreground.settled(Client::daemon).await.map_err(failure)?.is_some() {
+        return Ok(there(foreground));
     }
     if asking == Asking::Earnestly {
         return Ok(Some(service(folders).await?));
     }
     let daemon = Client::new(daemon_socket(&folders.run_dir));
-    match daemon.daemon().await {
-        Ok(_) => Ok(there(daemon)),
-        Err(ClientError::NobodyThere { .. }) => Ok(None),
-        Err(error) => Err(failure(error).into()),
-    }
+    Ok(daemon.settled(Client::daemon).await.map_err(failure)?.and_then(|_| there(daemon)))
 }
 
 async fn apply(
@@ -185,14 +184,11 @@ async fn service(folders: &ProjectFolders) -> anyhow::Result<Service> {
 /// When it does not begin to serve.
 pub(crate) async fn start_service(state_dir: &Path, run_dir: &Path) -> anyhow::Result<Daemon> {
     let client = Client::new(daemon_socket(run_dir));
-    match client.daemon().await {
-        Ok(_) => Ok(Daemon::Served),
-        Err(ClientError::NobodyThere { .. }) => {
-            start_daemon(state_dir, run_dir, &client).await?;
-            Ok(Daemon::Started)
-        }
-        Err(error) => Err(failure(error).into()),
+    if client.settled(Client::daemon).await.map_err(failure)?.is_some() {
+        return Ok(Daemon::Served);
     }
+    start_daemon(state_dir, run_dir, &client).await?;
+    Ok(Daemon::Started)
 }
 
 /// Starts a daemon that has nothing to do with our terminal, and waits until it answers.
@@ -272,8 +268,7 @@ fn text(applied: &Applied, project: &str, asking: Asking, palette: Palette) -> S
         format!("  {} {name}{}\n", palette.good.paint("+"), palette.faint.paint(detail))
     };
     let line = |sign: &str, paint: Paint, how: &str, name: &AgentName| {
-        let keys = keys.get(name).map(|keys| keys.join(", ")).unwrap_or_default();
-        let detail = if how.is_empty() { String::new() } else { format!("  {how}: {keys}") };
+        let detail = keys.get(name).map_or_else(String::new, |keys| format!("  {how}: {}", keys.join(", ")));
         format!("  {} {name}{}\n", paint.paint(sign), palette.faint.paint(detail))
     };
     let lines = |sign: &str, paint: Paint, how: &str, names: &[AgentName]| -> String {
@@ -283,7 +278,7 @@ fn text(applied: &Applied, project: &str, asking: Asking, palette: Palette) -> S
         added.iter().map(begins).collect(),
         lines("~", palette.warn, "restarts", changed),
         lines("=", palette.good, "goes on", adjusted),
-        lines("-", palette.bad, "", removed),
+        lines("-", palette.bad, "stops", removed),
         run.iter().map(|text| format!("  {} {text}\n", palette.good.paint("="))).collect(),
     ]
     .concat();
@@ -319,17 +314,17 @@ mod tests {
             by_hand: names("page"),
             changed: names("api"),
             adjusted: names("web"),
-            removed: names("old"),
+            removed: names("old worker"),
             unchanged: names("db job"),
             run: vec!["--fail-fast is on".to_owned()],
-            keys: [("api", "spec.process"), ("web", "spec.restart")]
+            keys: [("api", "spec.process"), ("web", "spec.restart"), ("worker", "spec.replicas")]
                 .map(|(name, key)| (names(name).remove(0), vec![key.to_owned()]))
                 .into(),
         };
         let applied = Applied { changes, began: false };
         assert_eq!(
             text(&applied, "shop", Asking::WhatIf, Palette::PLAIN),
-            "shop would change\n  + cache\n  + page  waits for `toka start page`\n  ~ api  restarts: spec.process\n  = web  goes on: spec.restart\n  - old\n  = --fail-fast is on\n  \
+            "shop would change\n  + cache\n  + page  waits for `toka start page`\n  ~ api  restarts: spec.process\n  = web  goes on: spec.restart\n  - old\n  - worker  stops: spec.replicas\n  = --fail-fast is on\n  \
              2 agents as before\n"
         );
         let nothing = Changes { unchanged: names("db"), ..Changes::default() };

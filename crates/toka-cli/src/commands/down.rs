@@ -7,8 +7,6 @@ use toka_api::wire::RoleName;
 use toka_core::{Command, ExitCode, ProjectName, Urgency};
 use toka_daemon::{end_unattended, unfinished};
 use toka_keeper::process::{Presence, presence};
-use toka_prepare::folders::{lock_in, root_in};
-use toka_prepare::lock::is_held;
 use toka_prepare::{LockError, RunError};
 
 use super::folders::Folders;
@@ -73,11 +71,7 @@ async fn one(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
 async fn all(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
     let mut told = String::new();
     for client in reach.clients()? {
-        let daemon = match client.daemon().await {
-            Ok(daemon) => daemon,
-            Err(ClientError::NobodyThere { .. }) => continue,
-            Err(error) => return Err(failure(error).into()),
-        };
+        let Some(daemon) = client.settled(Client::daemon).await.map_err(failure)? else { continue };
         match daemon.role {
             RoleName::Service => client.shutdown(urgency).await.map_err(failure)?,
             RoleName::Foreground => {
@@ -110,6 +104,11 @@ async fn all(reach: &Reach, urgency: Urgency) -> anyhow::Result<String> {
     }
     for project in reach.left()?.ending {
         told.push_str(&ended_by_keeper(reach, &project, urgency).await?);
+    }
+    for project in reach.left()?.behind {
+        if end_open(reach, &project).await? {
+            told.push_str(&format!("{project} is down\n"));
+        }
     }
     // When a daemon is killed, its keeper and the agents go on.
     if !reach.left()?.orphaned.is_empty() {
@@ -175,28 +174,18 @@ async fn after_break(
     urgency: Urgency,
     error: ClientError,
 ) -> anyhow::Result<String> {
-    let state = Folders::find(reach.state_dir.as_deref())?.state;
-    let lock = lock_in(&root_in(&state, project));
-    let deadline = tokio::time::Instant::now() + SETTLED_WITHIN;
-    loop {
-        let left = reach.left()?.only(project);
-        if !left.ending.is_empty() {
-            return Ok(ended_by_keeper(reach, project, urgency).await?);
-        }
-        if let Some(failure) = left.failure() {
-            return Err(failure.into());
-        }
-        if !is_held(&lock) {
-            if unfinished(&state).contains(project) {
-                end_open(reach, project).await?;
-            }
-            return Ok(format!("{project} is down\n"));
-        }
-        if tokio::time::Instant::now() >= deadline {
-            return Err(failure(error).into());
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let Some(left) = reach.settled(project, SETTLED_WITHIN).await? else { return Err(failure(error).into()) };
+    if !left.ending.is_empty() {
+        return Ok(ended_by_keeper(reach, project, urgency).await?);
     }
+    if !left.orphaned.is_empty()
+        && let Some(failure) = left.failure()
+    {
+        return Err(failure.into());
+    }
+    // Of one that was killed this writes the end down, and kills what it left.
+    end_open(reach, project).await?;
+    Ok(format!("{project} is down\n"))
 }
 
 /// Until nobody answers any more, and the process that did is gone.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use toka_api::client::ClientError;
+use toka_api::client::Client;
 use toka_api::health::{HealthView, ProjectHealth};
 use toka_core::{AgentName, ExitCode, ProjectName, Verdict};
 
@@ -62,12 +62,8 @@ fn code_of(views: &[HealthView]) -> ExitCode {
 async fn look(args: &Args) -> anyhow::Result<Vec<HealthView>> {
     let mut views = Vec::new();
     for client in args.reach.clients()? {
-        match client.health().await {
-            Ok(view) => views.push(view),
-            // Its socket is what it left.
-            Err(ClientError::NobodyThere { .. }) => {}
-            Err(error) => return Err(failure(error).into()),
-        }
+        // Of one that does not answer any more the socket is what it left.
+        views.extend(client.settled(Client::health).await.map_err(failure)?);
     }
     if views.is_empty() {
         return Err(args.reach.nothing_runs().into());

@@ -4,16 +4,22 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use toka_api::client::{Client, ClientError};
-use toka_api::socket::{orphaned, sockets};
+use toka_api::socket::{orphaned, project_of, sockets};
 use toka_api::wire::{ProjectView, Refused};
 use toka_core::{AgentName, AgentPattern, ExitCode, ProjectName, RunId};
-use toka_daemon::being_ended;
+use toka_daemon::{being_ended, left_behind};
+use toka_prepare::folders::{lock_in, root_in};
+use toka_prepare::lock::is_held;
 
 use super::folders::{Folders, project, workspace};
 use crate::failure::Failure;
+
+/// How long a process that was killed may take until it is gone, after its socket is closed.
+const DEAD_WITHIN: Duration = Duration::from_secs(1);
 
 /// The options that say where to look.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -155,16 +161,18 @@ impl Reach {
     pub(crate) async fn running(&self) -> anyhow::Result<Vec<Found>> {
         let mut found = Vec::new();
         for client in self.clients()? {
-            match client.projects().await {
-                Ok(projects) => {
+            match client.settled(Client::projects).await.map_err(failure)? {
+                Some(projects) => {
                     found.extend(
                         projects.into_iter().map(|project| Found { client: client.clone(), project }),
                     );
                 }
-                Err(ClientError::NobodyThere { .. }) => {}
-                // A run in the foreground that has just ended.
-                Err(ClientError::Broken { .. }) if !client.is_service() => {}
-                Err(error) => return Err(failure(error).into()),
+                // Only then it is known whether the run has ended, or was killed and has left agents.
+                None => {
+                    if let Some(project) = project_of(client.socket()) {
+                        drop(self.settled(&project, DEAD_WITHIN).await?);
+                    }
+                }
             }
         }
         found.sort_by(|a, b| a.name().cmp(b.name()));
@@ -231,7 +239,33 @@ impl Reach {
         let orphaned = orphaned(&folders.run);
         let mut ending = being_ended(&folders.state, &folders.run);
         ending.retain(|project| !orphaned.contains(project));
-        Ok(Left { orphaned, ending })
+        let behind = left_behind(&folders.state, &folders.run);
+        Ok(Left { orphaned, ending, behind })
+    }
+
+    /// What is left of a run of `project` at whose socket nobody answers, once its process is gone: until then the project's lock
+    /// is that process's. None when it is not gone `within` that time.
+    ///
+    /// # Errors
+    /// When it cannot be said where sockets are.
+    pub(crate) async fn settled(
+        &self,
+        project: &ProjectName,
+        within: Duration,
+    ) -> Result<Option<Left>, Failure> {
+        let lock = lock_in(&root_in(&Folders::find(self.state_dir.as_deref())?.state, project));
+        let deadline = tokio::time::Instant::now() + within;
+        loop {
+            let left = self.left()?.only(project);
+            if left.failure().is_some() || !is_held(&lock) {
+                return Ok(Some(left));
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Ok(None);
+            }
+            // It is no child of ours: there is nothing to wait for but its lock.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Whether somebody named a state folder that is not there.
@@ -347,6 +381,8 @@ pub(crate) struct Left {
     pub(crate) orphaned: Vec<ProjectName>,
     /// Projects whose run in the foreground was killed, and whose keepers end the agents.
     pub(crate) ending: Vec<ProjectName>,
+    /// Projects whose run in the foreground was killed with its keeper, and whose agents run on.
+    pub(crate) behind: Vec<ProjectName>,
 }
 
 impl Left {
@@ -355,14 +391,18 @@ impl Left {
         let is_left = |project: &ProjectName| !answers(project);
         self.orphaned.retain(is_left);
         self.ending.retain(is_left);
+        self.behind.retain(is_left);
         self
     }
 
     /// What is left of one project.
-    pub(crate) fn only(mut self, name: &ProjectName) -> Self {
-        self.orphaned.retain(|project| project == name);
-        self.ending.retain(|project| project == name);
-        self
+    pub(crate) fn only(self, name: &ProjectName) -> Self {
+        self.but(|project| project != name)
+    }
+
+    /// Whether anything is left of this project.
+    pub(crate) fn has(&self, name: &ProjectName) -> bool {
+        [&self.orphaned, &self.ending, &self.behind].into_iter().any(|left| left.contains(name))
     }
 
     /// It as the reason why a command finds nothing that answers; none when nothing is left.
@@ -372,6 +412,12 @@ impl Left {
         if !self.orphaned.is_empty() {
             let message = format!("the daemon is gone, and what it ran goes on: {}", names(&self.orphaned));
             let help = "`toka serve --detach` begins one that takes it over";
+            return Some(Failure::new(ExitCode::NoDaemon, message).help(help));
+        }
+        if !self.behind.is_empty() {
+            let names = names(&self.behind);
+            let message = format!("the run and its keeper were killed, and the agents run on: {names}");
+            let help = "`toka down` kills them, and so does the next `toka run`";
             return Some(Failure::new(ExitCode::NoDaemon, message).help(help));
         }
         if self.ending.is_empty() {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use toka_api::wire::ProjectView;
-use toka_core::event::killed_for_memory;
+use toka_core::event::{killed_for_memory, spinning};
 use toka_core::probe::ProbeKind;
-use toka_core::status::{ProbeStatus, unmet_in_words};
+use toka_core::status::{ProbeStatus, StartedBy, Wedged, unmet_in_words};
 use toka_core::{AgentState, AgentStatus};
 
 use super::palette::{Paint, Palette};
@@ -77,8 +77,10 @@ pub(crate) fn doing(agent: &AgentStatus, now_ms: i64) -> String {
 
 /// Why it is not well, or not any more; empty when it ended well.
 pub(crate) fn trouble(agent: &AgentStatus, now_ms: i64) -> Option<String> {
-    if agent.wedged.is_some() {
-        return Some("no sign of life".to_owned());
+    match agent.wedged {
+        Some(Wedged::Silent { .. }) => return Some("no sign of life".to_owned()),
+        Some(Wedged::Spinning { quiet_ms, cpu_us }) => return Some(spinning(quiet_ms, cpu_us)),
+        None => {}
     }
     let why = why(agent, now_ms);
     let waits = matches!(agent.state, AgentState::Pending) || agent.state.is_final();
@@ -97,6 +99,9 @@ fn why(agent: &AgentStatus, now_ms: i64) -> Option<String> {
         return Some(hold.to_string());
     }
     match (&agent.state, &agent.not_ready) {
+        (AgentState::Pending, _) if agent.started_by == Some(StartedBy::Person) => {
+            Some(format!("manual: starts with `toka start {}`", agent.name))
+        }
         (AgentState::Pending, _) => agent.waits.as_ref().map(|unmet| safe(&unmet.to_string())),
         (AgentState::Blocked { why: Some(why), .. }, _) => Some(safe(&why.to_string())),
         (AgentState::Blocked { by, why: None }, _) => Some(format!("{by} did not succeed")),
@@ -159,8 +164,10 @@ fn again(agent: &AgentStatus, now_ms: i64) -> String {
 
 /// The colour of its state.
 pub(crate) fn paint(agent: &AgentStatus, palette: Palette) -> Paint {
-    if agent.wedged.is_some() {
-        return palette.bad;
+    match agent.wedged {
+        Some(Wedged::Silent { .. }) => return palette.bad,
+        Some(Wedged::Spinning { .. }) => return palette.warn,
+        None => {}
     }
     match &agent.state {
         AgentState::Running { ready: true, .. } => palette.good,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use toka_core::event::{killed_for_memory, planted, uncovered};
+use toka_core::event::{killed_for_memory, planted, spinning, uncovered};
 use toka_core::units::format_duration;
 use toka_core::watchdog::Stage;
 use toka_core::{AgentName, ByteSize, Event, EventKind, Exit, Progress};
@@ -257,10 +257,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             };
             (format!("wedged: no sign of life for {quiet}{deed}"), palette.warn)
         }
-        EventKind::AgentSpinning { quiet_ms, .. } => {
-            let quiet = format_duration(Duration::from_millis(*quiet_ms));
-            (format!("busy, and without a sign of progress for {quiet}"), palette.warn)
-        }
+        EventKind::AgentSpinning { quiet_ms, cpu_us } => (spinning(*quiet_ms, *cpu_us), palette.warn),
         EventKind::AgentRecovered { .. } => ("shows life again".to_owned(), palette.good),
         EventKind::AgentHint { wrote, why } => {
             (format!("hint: it wrote “{}”: {}", safe(wrote), safe(why)), palette.warn)

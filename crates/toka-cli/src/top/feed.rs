@@ -32,21 +32,22 @@ pub(crate) async fn feed(reach: Reach, messages: Messages) {
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !messages.is_closed() {
         clock.tick().await;
-        let daemons = search(&reach, &mut streams, &messages).await;
-        if messages.send(Message::Searched { daemons }).await.is_err() {
+        let found = search(&reach, &mut streams, &messages).await;
+        if messages.send(found).await.is_err() {
             return;
         }
     }
 }
 
-/// Looks for daemons and begins to read what is new; how many answered.
-async fn search(reach: &Reach, streams: &mut BTreeMap<ProjectName, Stream>, messages: &Messages) -> usize {
-    let mut answered = 0;
+/// Looks for daemons and begins to read what is new; the answer says how many there are, and what is left of others.
+async fn search(reach: &Reach, streams: &mut BTreeMap<ProjectName, Stream>, messages: &Messages) -> Message {
+    let (mut daemons, mut answered) = (0, BTreeSet::new());
+    let is_wanted = |name: &ProjectName| reach.project.as_ref().is_none_or(|project| project == name);
     for client in reach.clients().unwrap_or_default() {
-        let Ok(daemon) = client.daemon().await else { continue };
-        answered += 1;
-        let wanted = |name: &&ProjectName| reach.project.as_ref().is_none_or(|project| project == *name);
-        let runs: BTreeSet<ProjectName> = daemon.projects.iter().filter(wanted).cloned().collect();
+        let Ok(Some(daemon)) = client.settled(Client::daemon).await else { continue };
+        daemons += 1;
+        let runs: BTreeSet<ProjectName> =
+            daemon.projects.iter().filter(|name| is_wanted(name)).cloned().collect();
         let is_gone = |name: &ProjectName, stream: &mut Stream| {
             stream.client == client && !runs.contains(name) && stream.task.is_finished()
         };
@@ -54,6 +55,7 @@ async fn search(reach: &Reach, streams: &mut BTreeMap<ProjectName, Stream>, mess
         for (name, _) in gone {
             let _ = messages.send(Message::Gone(name)).await;
         }
+        answered.extend(runs.iter().cloned());
         for name in runs {
             if streams.get(&name).is_none_or(|stream| stream.task.is_finished()) {
                 let task = tokio::spawn(read(client.clone(), name.clone(), messages.clone()));
@@ -61,7 +63,19 @@ async fn search(reach: &Reach, streams: &mut BTreeMap<ProjectName, Stream>, mess
             }
         }
     }
-    answered
+    let left = reach.left().unwrap_or_default().but(|name| answered.contains(name) || !is_wanted(name));
+    // A run in the foreground that was killed: when nothing of it is left, there is nothing to wait for.
+    let is_over = |name: &ProjectName, stream: &mut Stream| {
+        !stream.client.is_service()
+            && stream.task.is_finished()
+            && !answered.contains(name)
+            && !left.has(name)
+    };
+    let over: Vec<_> = streams.extract_if(.., |name, stream| is_over(name, stream)).collect();
+    for (name, _) in over {
+        let _ = messages.send(Message::Gone(name)).await;
+    }
+    Message::Searched { daemons, left }
 }
 
 /// Tells a project as it is, what happened in it before, and what happens from then on, until its events end.

@@ -18,6 +18,7 @@ use super::log::{LogLine, Wanted};
 use super::machine::Machine;
 use super::pages::{Details, Events};
 use super::rows::{AgentId, Order, Row, Turn, fits};
+use crate::commands::reach::Left;
 
 /// How long an outcome is shown, in milliseconds.
 const NOTE_MS: i64 = 10_000;
@@ -45,6 +46,8 @@ pub(crate) enum Message {
     Gone(ProjectName),
     /// Everybody was asked what runs; so many daemons answered.
     Searched {
+        /// What is left of daemons and runs that were killed, but for what a daemon answers for.
+        left: Left,
         /// How many.
         daemons: usize,
     },
@@ -235,6 +238,8 @@ pub(crate) struct Model {
     pub(crate) machine: Machine,
     /// How many daemons answered last; `None` before the first search.
     pub(crate) daemons: Option<usize>,
+    /// What is left of those that were killed.
+    pub(crate) left: Left,
     /// Whose row the cursor is on.
     pub(crate) selected: Option<AgentId>,
     /// The rows, in their order.
@@ -293,7 +298,7 @@ impl Model {
             Message::Event(event) => self.observe(&event),
             Message::Quiet(project) => self.lose(&project),
             Message::Gone(project) => self.forget(&project),
-            Message::Searched { daemons } => self.daemons = Some(daemons),
+            Message::Searched { daemons, left } => (self.daemons, self.left) = (Some(daemons), left),
             Message::Figures(sample) => self.sample(sample),
             Message::Health(health) => self.judge(*health),
             Message::Details(agent, view) => self.tell_details(&agent, view),
@@ -486,8 +491,10 @@ impl Model {
         Some((id.clone(), toka_prepare::folders::log_in(root, &id.agent)))
     }
 
-    /// Projects whose daemon does not answer.
+    /// Projects whose daemon does not answer, and that nothing else is known of.
     pub(crate) fn lost(&self) -> Vec<&ProjectName> {
-        self.projects.iter().filter(|(_, project)| project.link == Link::Lost).map(|(name, _)| name).collect()
+        let is_lost =
+            |(name, project): &(&ProjectName, &Project)| project.link == Link::Lost && !self.left.has(name);
+        self.projects.iter().filter(is_lost).map(|(name, _)| name).collect()
     }
 }

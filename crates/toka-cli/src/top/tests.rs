@@ -24,6 +24,7 @@ use super::machine::Machine;
 use super::model::{Effect, Message, Mode, Model, Note, Sample, Tone};
 use super::rows::AgentId;
 use super::theme::Theme;
+use crate::commands::reach::Left;
 use crate::terminal::palette::Palette;
 
 /// The moment that it is.
@@ -231,7 +232,7 @@ fn shop(size: Size) -> Story {
         let level = 1 + second % 7;
         story.uses("shop", second, "db", second * second * 20_000, (level * 20) << 20);
     }
-    story.tell(Message::Searched { daemons: 1 });
+    story.tell(Message::Searched { daemons: 1, left: Left::default() });
     story.rows();
     story.model.selected = Some(id("shop", "db"));
     let line =
@@ -447,7 +448,19 @@ fn the_help() {
 fn nothing_runs() {
     let mut story = Story::new(SMALL);
     assert!(story.text().contains("looking for what runs"));
-    insta::assert_snapshot!(story.tell(Message::Searched { daemons: 0 }).text());
+    insta::assert_snapshot!(story.tell(Message::Searched { daemons: 0, left: Left::default() }).text());
+}
+
+#[test]
+fn what_is_left_of_a_killed_run_is_told() {
+    let left = || Left { ending: vec![name("shop")], ..Left::default() };
+    let mut story = Story::new(SMALL);
+    insta::assert_snapshot!(story.tell(Message::Searched { daemons: 0, left: left() }).text());
+    let mut story = shop(SMALL);
+    story.tell(Message::Quiet(name("shop")));
+    assert!(story.text().contains("does not answer; trying again"), "{}", story.text());
+    let text = story.tell(Message::Searched { daemons: 0, left: left() }).text();
+    assert!(text.contains("the run was killed, and its keeper ends the agents: shop"), "{text}");
 }
 
 #[test]

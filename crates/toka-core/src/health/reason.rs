@@ -95,10 +95,13 @@ pub enum Reason {
         /// For how long there was none when that was told, in milliseconds.
         quiet_ms: u64,
     },
-    /// It uses CPU and shows nothing.
+    /// It used CPU and showed nothing else.
     Spinning {
         /// For how long, as above.
         quiet_ms: u64,
+        /// CPU time that it used in that time, in microseconds, where it is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cpu_us: Option<u64>,
     },
     /// One of its probes fails.
     ProbeFails {
@@ -250,9 +253,7 @@ impl fmt::Display for Reason {
             Self::Wedged { stage, quiet_ms } => {
                 write!(f, "no sign of life for {}: {}", duration(*quiet_ms), of_stage(*stage))
             }
-            Self::Spinning { quiet_ms } => {
-                write!(f, "uses CPU and showed nothing for {}", duration(*quiet_ms))
-            }
+            Self::Spinning { quiet_ms, cpu_us } => f.write_str(&crate::event::spinning(*quiet_ms, *cpu_us)),
             Self::ProbeFails { probe, why } => write!(f, "{probe} probe fails: {why}"),
             Self::NotReady { why } => write!(f, "not ready: {why}"),
             Self::ComingUp { allowed_ms } => {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::probe::{ProbeCheck, ProbeKind};
-use crate::status::{LastLife, ProbeStatus, Wedged};
+use crate::status::{LastLife, ProbeStatus, StartedBy, Wedged};
 use crate::{AgentName, Exit, Pressure, Stage};
 
 /// A moment a minute after the agent began to run.
@@ -71,6 +71,14 @@ fn each_state_has_its_verdict() {
         (AgentState::Blocked { by: name("db"), why: None }, Verdict::Unhealthy, vec!["db did not succeed"]),
     ] {
         check(in_state(state), None, &Expected::default(), verdict, &why);
+    }
+}
+
+#[test]
+fn one_that_waits_to_be_called_is_as_it_should_be() {
+    for by in [StartedBy::Clock, StartedBy::Person] {
+        let waiting = AgentStatus { started_by: Some(by), ..in_state(AgentState::Pending) };
+        check(waiting, None, &Expected::default(), Verdict::Healthy, &[]);
     }
 }
 
@@ -295,9 +303,10 @@ proptest! {
     #[test]
     fn a_further_reason_is_never_better(state in state(), used in resources()) {
         let reasons: Vec<Reason> = of_resources(Some(&used), Shares::of(&used, Some(60_000))).collect();
-        let mut before = worst_of(&state, &[]);
+        let status = in_state(state);
+        let mut before = worst_of(&status, &[]);
         for count in 1..=reasons.len() {
-            let with_more = worst_of(&state, &reasons[..count]);
+            let with_more = worst_of(&status, &reasons[..count]);
             prop_assert!(with_more >= before);
             before = with_more;
         }

@@ -46,6 +46,16 @@ impl Story {
 }
 
 #[test]
+fn what_a_watchdog_found_is_forgotten_with_its_daemon() {
+    let mut story = Story::of(&["a"]);
+    story.tell(Some("a"), EventKind::AgentStarting).tell(Some("a"), started(7));
+    story.tell(Some("a"), EventKind::AgentSpinning { quiet_ms: 4000, cpu_us: Some(9) });
+    assert_eq!(story.agent("a").wedged, Some(Wedged::Spinning { quiet_ms: 4000, cpu_us: Some(9) }));
+    story.tell(None, EventKind::RunAdopted { agents: 1 });
+    assert_eq!(story.agent("a").wedged, None);
+}
+
+#[test]
 fn a_picture_that_was_taken_over_moves_on_like_its_original() {
     let mut story = Story::of(&["a", "b"]);
     story.tell(Some("a"), EventKind::AgentStarting);

@@ -81,6 +81,23 @@ fn one_that_only_computes_spins_and_is_left_alone() {
 }
 
 #[test]
+fn one_that_worked_at_first_and_sleeps_does_not_spin() {
+    for used in [28_000, 5_000_000] {
+        let told = watch(|_| with_cpu(used), seconds(200));
+        assert_eq!(stages(&told), [(50, Stage::Warn), (90, Stage::Signal), (130, Stage::Restart)]);
+    }
+}
+
+#[test]
+fn one_that_rests_between_its_work_spins_once_and_is_wedged_when_it_rests_for_long() {
+    // Ten seconds of work, twenty of rest, until it only rests.
+    let used = |now: Duration| with_cpu(now.as_secs().min(200).div_ceil(30) * 1_000_000);
+    let told = watch(used, seconds(300));
+    assert!(matches!(told[0], (40, EventKind::AgentSpinning { .. })), "{told:?}");
+    assert_eq!(stages(&told[1..]), [(230, Stage::Warn), (270, Stage::Signal)]);
+}
+
+#[test]
 fn one_that_writes_a_line_now_and_then_is_never_spoken_of() {
     let told = watch(|now| Signs { output: now.as_secs() / 30, ..with_cpu(0) }, seconds(2000));
     assert_eq!(told, []);

@@ -115,7 +115,13 @@ pub(super) fn compare((before, old): (&Set, &Plan), (after, new): (&Set, &Plan))
         }
     }
     let is_gone = |agent: &&Agent| after.agents.iter().all(|other| other.name != agent.name);
-    changes.removed = before.agents.iter().filter(is_gone).map(|agent| agent.name.clone()).collect();
+    for former in before.agents.iter().filter(is_gone) {
+        // Its document is still there, and stands for other agents.
+        if after.agents.iter().any(|other| other.declared_name() == former.declared_name()) {
+            changes.keys.insert(former.name.clone(), vec!["spec.replicas".to_owned()]);
+        }
+        changes.removed.push(former.name.clone());
+    }
     changes
 }
 
@@ -347,6 +353,16 @@ mod tests {
             let keys: Vec<&str> = changes.keys.values().flatten().map(String::as_str).collect();
             assert_eq!(keys.join(", "), expected, "{more}");
         }
+    }
+
+    #[test]
+    fn one_that_makes_room_for_replicas_is_told_why() {
+        let two = API.replace("type", "replicas: 2, type");
+        check(&[API], &[&two], "+api-1 +api-2 -api");
+        let (before, after) = (parsed(&[API]), parsed(&[&two]));
+        let changes = compare((&before.set, &before.plan), (&after.set, &after.plan));
+        let keys = changes.keys.iter().map(|(name, keys)| format!("{name}: {}", keys.join(", ")));
+        assert_eq!(keys.collect::<Vec<_>>(), ["api: spec.replicas"]);
     }
 
     #[test]

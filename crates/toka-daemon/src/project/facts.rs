@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use toka_api::declaration::Declaration;
 use toka_core::health::{Expected, Readiness};
+use toka_core::status::StartedBy;
 use toka_core::{AgentName, AgentState, Compatibility, Resources, RunStatus, SandboxMode};
 use toka_keeper::{Keeper, ProcessId};
 use toka_runtime::DiskLimit;
 use toka_store::Health;
 use toka_workstream::describe::{Described, describe};
-use toka_workstream::{Agent, Plan};
+use toka_workstream::plan::Node;
+use toka_workstream::{Agent, Plan, Start};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -115,8 +117,8 @@ impl Project {
             (unmet != agent.waits).then(|| (agent.name.clone(), unmet))
         };
         let waiting: Vec<_> = self.status.agents().iter().filter_map(waits).collect();
-        let returning = self.returning();
-        if waiting.is_empty() && returning.is_empty() {
+        let (returning, called) = (self.returning(), self.to_be_called());
+        if waiting.is_empty() && returning.is_empty() && called.is_empty() {
             return Arc::clone(&self.status);
         }
         let mut status = (*self.status).clone();
@@ -124,7 +126,22 @@ impl Project {
         for (agent, unmet) in waiting {
             status.waits(&agent, unmet);
         }
+        for (agent, by) in called {
+            status.started_by(agent, Some(by));
+        }
         Arc::new(status)
+    }
+
+    /// Agents that wait for nothing but the clock or a person.
+    fn to_be_called(&self) -> Vec<(&AgentName, StartedBy)> {
+        let by = |node: &'_ Node| match node.start {
+            Start::Plan => None,
+            Start::Clock => Some(StartedBy::Clock),
+            Start::Manual => Some(StartedBy::Person),
+        };
+        let waiting =
+            self.plan.nodes().iter().filter(|node| self.state.waits_to_be_called(&self.plan, &node.agent));
+        waiting.filter_map(|node| Some((&node.agent, by(node)?))).collect()
     }
 
     fn with_processes(&self) -> Vec<Asked> {

@@ -61,8 +61,8 @@ pub(crate) use facts::KEEPER_ANSWER;
 pub use facts::{Facts, Figures};
 pub use handle::{Earnest, Gone, ProjectHandle};
 pub use legacy::unfinished;
-pub use open::Opened;
-pub use unattended::{being_ended, end_unattended, kill_groups_of};
+pub use open::{Opened, obstacle};
+pub use unattended::{being_ended, end_unattended, kill_groups_of, left_behind};
 
 use admit::Ground;
 use batch::Batch;

@@ -14,7 +14,7 @@ use toka_core::{AgentName, Event, EventKind, RunId, RunStatus};
 use toka_keeper::{Keeper, ProcessId};
 use toka_orchestration::{Lifetime, RunState};
 use toka_prepare::folders::ProjectFolders;
-use toka_prepare::lock::{LockError, ProjectLock};
+use toka_prepare::lock::{self, LockError, ProjectLock};
 use toka_prepare::workplace::Remains;
 use toka_prepare::{FolderError, RunError, disk_space, identity, workplace};
 use toka_runtime::Runtime;
@@ -222,6 +222,11 @@ fn refusal(error: LockError, folders: &ProjectFolders) -> RunError {
         LockError::Kept(_) if waits() => RunError::Unattended { project: folders.project.clone() },
         error => RunError::Lock(error),
     }
+}
+
+/// Why no run of the project can begin now: another has it, or the keeper of one that was killed. Takes nothing and changes nothing.
+pub fn obstacle(folders: &ProjectFolders) -> Option<RunError> {
+    lock::would_refuse(&folders.lock()).map(|error| refusal(error, folders))
 }
 
 /// The folder of a run's sockets and secrets, removed when it is dropped.

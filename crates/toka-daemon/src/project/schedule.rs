@@ -124,14 +124,7 @@ impl Project {
         let (due_ms, next_ms) = (due.time.as_millisecond(), next.map(Timestamp::as_millisecond));
         let event = match todo {
             Move::Skip(reason) => {
-                let follower = self.running_follower(agent);
-                let busy = match reason {
-                    SkipReason::StillRunning | SkipReason::AlreadyQueued => {
-                        follower.or_else(|| Some(self.state.waits_for(&self.plan, agent)?.on))
-                    }
-                    SkipReason::Unmet => self.state.lacks_required(&self.plan, agent),
-                    SkipReason::Missed => None,
-                };
+                let (reason, busy) = self.why_skipped(agent, reason);
                 EventKind::ScheduleSkipped { due_ms, reason, busy, next_ms }
             }
             _ => EventKind::ScheduleFired { due_ms, next_ms },
@@ -145,6 +138,27 @@ impl Project {
         }
         if next.is_none() {
             self.forgo(agent);
+        }
+    }
+
+    /// Why a time is skipped, and because of which other agent. What the agent does itself comes before what follows it.
+    fn why_skipped(&self, agent: &AgentName, reason: SkipReason) -> (SkipReason, Option<AgentName>) {
+        let awaited = || self.state.waits_for(&self.plan, agent).map(|unmet| unmet.on);
+        let is_called = !self.state.waits_to_be_called(&self.plan, agent);
+        match (reason, self.state.state_of(&self.plan, agent)) {
+            (SkipReason::Unmet, _) => (reason, self.state.lacks_required(&self.plan, agent)),
+            (SkipReason::StillRunning, Some(AgentState::Pending)) if is_called => {
+                (SkipReason::NotBegun, awaited())
+            }
+            (SkipReason::StillRunning, Some(AgentState::Paused { .. })) => (SkipReason::Paused, None),
+            (SkipReason::AlreadyQueued, Some(AgentState::Pending)) if is_called => (reason, awaited()),
+            (SkipReason::StillRunning | SkipReason::AlreadyQueued, Some(state)) if state.is_alive() => {
+                (reason, awaited())
+            }
+            (SkipReason::StillRunning | SkipReason::AlreadyQueued, _) => {
+                (reason, self.running_follower(agent))
+            }
+            (SkipReason::Missed | SkipReason::NotBegun | SkipReason::Paused, _) => (reason, None),
         }
     }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use toka_api::socket::is_awaited;
+use toka_api::socket::{foreground, is_awaited};
 use toka_core::event::Usage;
 use toka_core::{AgentName, Event, EventKind, Exit, ExitCode, ProjectName, RunId, RunStatus};
 use toka_prepare::folders::{ProjectFolders, group_name, journal_in, lock_in, root_in};
@@ -44,10 +44,7 @@ pub async fn end_unattended(
         return Ok(false);
     }
     let (run, past) = last_run(&root)?;
-    let cgroups = Cgroups::new(Layout::probe(Path::new("/")), &group_name(&real));
-    // Groups lie below that of whoever ran the daemon, which need not be ours; the processes themselves say where they are.
-    let mut agents: BTreeSet<AgentName> = agents_in(&cgroups).into_iter().collect();
-    agents.extend(living(&cgroups, project, &Recalled::of(&past)));
+    let agents = alive(&real, project, &past);
     match (agents.is_empty(), is_unfinished(&root)) {
         (true, _) => {}
         (false, true) => {
@@ -120,6 +117,30 @@ pub fn being_ended(state_dir: &Path, run_dir: &Path) -> Vec<ProjectName> {
     names.retain(|project| !is_awaited(&keeper_socket(&run_dir.join(project.as_str()))));
     names.sort();
     names
+}
+
+/// The projects whose run in the foreground was killed together with its keeper, and whose agents run on.
+pub fn left_behind(state_dir: &Path, run_dir: &Path) -> Vec<ProjectName> {
+    let runs_on = |project: &ProjectName| {
+        let Ok(root) = root_in(state_dir, project).canonicalize() else { return false };
+        !lock::is_held(&lock_in(&root))
+            && is_open(&root)
+            && !is_unfinished(&root)
+            && last_run(&root).is_ok_and(|(_, past)| !alive(&root, project, &past).is_empty())
+    };
+    // A run that ends removes its socket before it gives its lock back.
+    let mut names = foreground(run_dir);
+    names.retain(runs_on);
+    names
+}
+
+/// The agents of a run that have processes, whose project's directory is `root`, without links.
+fn alive(root: &Path, project: &ProjectName, past: &[Event]) -> BTreeSet<AgentName> {
+    let cgroups = Cgroups::new(Layout::probe(Path::new("/")), &group_name(root));
+    // Groups lie below that of whoever ran the daemon, which need not be ours; the processes themselves say where they are.
+    let mut agents: BTreeSet<AgentName> = agents_in(&cgroups).into_iter().collect();
+    agents.extend(living(&cgroups, project, &Recalled::of(past)));
+    agents
 }
 
 /// Kills what runs in the control groups of a project, also under its keeper.

@@ -7,6 +7,7 @@ use ratatui::text::Span;
 use toka_core::AgentStatus;
 
 use super::{percent, put, short_bytes, span, width_of};
+use crate::failure::Failure;
 use crate::terminal::list;
 use crate::terminal::text::count;
 use crate::top::figures::Figures;
@@ -139,8 +140,14 @@ fn pressed(value: f64, theme: Theme) -> Style {
 /// Whose daemon does not answer, at the right end of the row.
 fn lost(model: &Model, theme: Theme, row: Rect, taken: u16, cells: &mut Buffer) {
     let lost = model.lost();
+    let left = model.left.failure();
     let text = match lost.as_slice() {
-        [] => return,
+        // Where nothing else is shown, the whole screen says it.
+        [] if model.projects.is_empty() => return,
+        [] => match left.as_ref().map(Failure::words) {
+            Some((why, _)) => format!(" {why} "),
+            None => return,
+        },
         [name] => format!(" {name} does not answer; trying again … "),
         several => format!(" {} do not answer; trying again … ", count(several.len(), "project")),
     };

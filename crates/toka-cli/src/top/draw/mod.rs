@@ -21,6 +21,7 @@ use super::layout::LEAST;
 use super::model::{Mode, Model};
 use super::rows::Order;
 use super::theme::Theme;
+use crate::failure::Failure;
 use crate::terminal::text::{columns, fit};
 
 /// Draws everything.
@@ -69,7 +70,14 @@ pub(super) fn heading_at(model: &Model, x: u16) -> Option<Order> {
 
 fn empty(model: &Model, theme: Theme, area: Rect, cells: &mut Buffer) {
     let plain = |text: &str| (text.to_owned(), Style::new());
+    let left = model.left.failure();
     let lines = match model.daemons {
+        _ if let Some((why, help)) = left.as_ref().map(Failure::words) => {
+            // A sentence at a time: a line that is too long loses its end.
+            let why = why.split_inclusive([',', ':']).map(|part| (part.trim().to_owned(), theme.bad));
+            let help = help.split_inclusive([';', ',']).map(|part| plain(part.trim()));
+            why.chain([plain("")]).chain(help).collect()
+        }
         None => vec![("looking for what runs …".to_owned(), theme.faint)],
         Some(_) => vec![
             ("Nothing runs.".to_owned(), theme.strong),
