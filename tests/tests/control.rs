@@ -417,6 +417,38 @@ fn what_happened_in_a_run_that_has_ended_is_told(user: User) {
     for (words, code) in [(&["nobody"][..], 2), (&["--follow"], 69)] {
         assert_eq!(events(words).code, Some(code), "{words:?}");
     }
+    let run_of = |told: &Finished| told.events()[0]["run"].as_str().expect("a run").to_owned();
+    let first = run_of(&told);
+    // The next run has its own events; those of the first are asked for by its id, or by how many runs ago it was.
+    let detached = scene.detach(&[service("later")]);
+    let second = run_of(&events(&[]));
+    assert_ne!(first, second);
+    assert!(events(&[]).events().iter().all(|event| event["run"] == second.as_str()));
+    for choice in [&first, &first[first.len() - 12..], "-1"] {
+        let told = events(&["--run", choice]);
+        assert_eq!(told.events().len(), kept.len(), "{choice}: {told:#?}");
+        assert_eq!(run_of(&told), first, "{choice}");
+    }
+    assert!(events(&["--run", "all"]).events().len() > kept.len());
+    let of_later = |run: &str| events(&["--run", run, "later", "--kind", "agent_started"]).events().len();
+    assert_eq!([of_later("all"), of_later("last")], [1, 1]);
+    let listed = events(&["--list-runs"]).events();
+    let listed =
+        listed.iter().map(|run| (run["run"].as_str(), run["running"].as_bool(), run["exit_code"].as_u64()));
+    assert_eq!(
+        listed.collect::<Vec<_>>(),
+        [(Some(&*second), Some(true), None), (Some(&*first), Some(false), Some(1))]
+    );
+    for (words, why) in [
+        (&["--run", "zz"][..], "the last runs are"),
+        (&["--run", "-2"], "the last runs are"),
+        (&["--run", "-1", "--follow"], "--follow goes on with the last run"),
+    ] {
+        let refused = events(words);
+        assert_eq!(refused.code, Some(2), "{words:?}: {refused:#?}");
+        assert!(refused.stderr.contains(why), "{words:?}: {refused:#?}");
+    }
+    detached.toka(&["down"]);
     let never = scene.toka(&["events", "--project", "never"]);
     assert_eq!(never.code, Some(69), "{never:#?}");
 }

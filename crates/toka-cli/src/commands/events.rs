@@ -1,21 +1,23 @@
-//! `toka events`: what happened in a project, and what happens. Of one that runs its daemon tells; of one that has ended, the
-//! journal that it left.
+//! `toka events`: what happened in a project, and what happens. Of the run that goes on its daemon tells; of runs that have ended,
+//! the journal of the project.
 
 use std::io::Write as _;
 use std::ops::ControlFlow;
 
 use clap::builder::PossibleValuesParser;
 use strum::VariantNames as _;
-use toka_core::{AgentName, Event, EventKind, ExitCode, ProjectName};
-use toka_daemon::history;
+use toka_core::{AgentName, Event, EventKind, ExitCode, ProjectName, RunId};
+use toka_daemon::history::{self, Ending, Run};
 
 use super::folders::Folders;
 use super::logs::moment;
 use super::reach::{AgentRef, Found, Purpose, Reach, block_on, failure, meant};
+use super::runs::{Known, Runs};
 use super::signals::Signals;
 use crate::failure::Failure;
 use crate::terminal::palette::Palette;
 use crate::terminal::plain::event_line;
+use crate::terminal::text::moment;
 use crate::terminal::{json, out};
 
 /// Options of `toka events`.
@@ -33,7 +35,13 @@ pub(crate) struct Args {
     #[arg(long = "kind", value_name = "KIND", value_parser = PossibleValuesParser::new(EventKind::VARIANTS), hide_possible_values = true,
         value_delimiter = ',')]
     kinds: Vec<String>,
-    /// Go on with what happens from now on
+    /// Which run: its id, in full or the short form; or -1 for the one before the last, -2, …; or all
+    #[arg(long, value_name = "ID", default_value = "last", allow_negative_numbers = true)]
+    run: Runs,
+    /// List the runs of the project that its journal still has, the last one first
+    #[arg(long, conflicts_with_all = ["agents", "since", "kinds", "run", "follow"])]
+    list_runs: bool,
+    /// Go on with what happens from now on; with the last run only
     #[arg(long, short)]
     follow: bool,
     /// Print one JSON object a line
@@ -69,13 +77,24 @@ fn since(text: &str) -> Result<Since, String> {
 
 /// Prints the events; with --follow until the run is over or Ctrl-C.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if args.follow && args.run != Runs::Last {
+        return Err(Failure::new(
+            ExitCode::Usage,
+            "--follow goes on with the last run, and --run means another",
+        )
+        .into());
+    }
     block_on(async {
         let found = args.reach.find(&args.agents, Purpose::Look).await;
         match found {
-            Ok(found) => args.of_running(&found).await,
+            Ok(found) if args.run == Runs::Last && !args.list_runs => args.of_running(&found).await,
+            Ok(found) => {
+                let project = found.name().clone();
+                args.of_journal(&project, Some(found.project.overview.run))
+            }
             Err(error) if args.follow => Err(error),
             Err(error) => match args.past()? {
-                Some((project, past)) => args.of_past(&project, &past),
+                Some(project) => args.of_journal(&project, None),
                 None => Err(error),
             },
         }
@@ -87,8 +106,10 @@ impl Args {
         let mut signals = Signals::catch()?;
         let wanted: Vec<AgentName> =
             if self.agents.is_empty() { Vec::new() } else { found.agents(&self.agents)? };
-        let kinds =
-            if self.kinds.is_empty() { String::new() } else { format!("&kinds={}", self.kinds.join(",")) };
+        let mut query = format!("&run={}", found.project.overview.run);
+        if !self.kinds.is_empty() {
+            query.push_str(&format!("&kinds={}", self.kinds.join(",")));
+        }
         let (name, since) = (found.name(), self.since.number());
         let mut printer = Printer::new(self, &wanted);
         let mut written = Ok(());
@@ -98,9 +119,9 @@ impl Args {
         };
         let all = async {
             if self.follow {
-                return found.client.follow(found.run(), (since, &kinds), print).await;
+                return found.client.follow(found.run(), (since, &query), print).await;
             }
-            let path = format!("/v1/projects/{name}/events?since={since}{kinds}");
+            let path = format!("/v1/projects/{name}/events?since={since}{query}");
             let each = |line: &[u8]| match serde_json::from_slice::<Event>(line) {
                 Ok(event) => print(&event, line),
                 Err(_) => ControlFlow::Continue(()),
@@ -114,38 +135,82 @@ impl Args {
         Ok(out::settle(written, code)?)
     }
 
-    /// The last run of the project that is meant, if it has left a journal, and no daemon is to be begun for it.
-    fn past(&self) -> anyhow::Result<Option<(ProjectName, history::Past)>> {
+    /// The project that is meant, if it has a journal, and no daemon is to be begun for it.
+    fn past(&self) -> anyhow::Result<Option<ProjectName>> {
         let of_agents = self.agents.iter().find_map(|agent| agent.project.clone());
         let named = self.reach.project.clone().or(of_agents);
         let Some(project) = named.or_else(|| self.reach.here()) else { return Ok(None) };
-        if self.reach.left()?.orphaned.contains(&project) {
+        if self.reach.left()?.orphaned.contains(&project) || self.runs_of(&project)?.is_empty() {
             return Ok(None);
         }
-        let state = Folders::find(self.reach.state_dir.as_deref())?.state;
-        let past = history::last_run(&state, &project, self.since.number(), &self.kinds);
-        let past = past.map_err(|error| {
-            Failure::new(ExitCode::StateFolder, format!("the journal of {project} cannot be read: {error}"))
-        })?;
-        Ok(past.map(|past| (project, past)))
+        Ok(Some(project))
     }
 
-    fn of_past(&self, project: &ProjectName, past: &history::Past) -> anyhow::Result<ExitCode> {
-        let known = past.events.iter().filter_map(|event| event.agent.as_ref());
+    fn runs_of(&self, project: &ProjectName) -> anyhow::Result<Vec<Run>> {
+        let state = Folders::find(self.reach.state_dir.as_deref())?.state;
+        Ok(history::runs(&state, project).map_err(|error| unreadable(project, &error))?)
+    }
+
+    /// Tells of runs from the journal; `current` is the one that goes on.
+    fn of_journal(&self, project: &ProjectName, current: Option<RunId>) -> anyhow::Result<ExitCode> {
+        let runs = self.runs_of(project)?;
+        if self.list_runs {
+            return Ok(out::end(&list(&runs, current, self.json), ExitCode::Success)?);
+        }
+        let known: Known = runs.iter().map(|run| (run.id, Some(run.started_ms))).collect();
+        let chosen = self.run.choose(&known, "events")?;
+        let state = Folders::find(self.reach.state_dir.as_deref())?.state;
+        let told = history::events((&state, project), chosen, self.since.number(), &self.kinds)
+            .map_err(|error| unreadable(project, &error))?;
+        let known = told.iter().filter_map(|event| event.agent.as_ref());
         let wanted: Vec<AgentName> = match self.agents.as_slice() {
             [] => Vec::new(),
             agents => meant(agents, project, known).into_iter().cloned().collect(),
         };
         if wanted.is_empty() && !self.agents.is_empty() {
-            let message = format!("nothing is told of such an agent in the last run of {project}");
-            return Err(Failure::new(ExitCode::Usage, message).into());
+            let which = chosen.map_or_else(
+                || format!("the runs of {project}"),
+                |run| format!("the run {} of {project}", run.short()),
+            );
+            return Err(Failure::new(
+                ExitCode::Usage,
+                format!("nothing is told of such an agent in {which}"),
+            )
+            .into());
         }
-        eprintln!("{project} does not run; this is its last run, {}", past.run);
+        if let (None, Runs::Last, Some(run)) = (current, &self.run, chosen) {
+            eprintln!("{project} does not run; this is its last run, {}", run.short());
+        }
         let mut printer = Printer::new(self, &wanted);
-        let mut events = past.events.iter();
-        let written = events.try_for_each(|event| printer.print(event, || json::line(event)));
+        let written = told.iter().try_for_each(|event| printer.print(event, || json::line(event)));
         Ok(out::settle(written, ExitCode::Success)?)
     }
+}
+
+fn unreadable(project: &ProjectName, error: &impl std::fmt::Display) -> Failure {
+    Failure::new(ExitCode::StateFolder, format!("the journal of {project} cannot be read: {error}"))
+}
+
+/// A line for each run, the last one first.
+fn list(runs: &[Run], current: Option<RunId>, as_json: bool) -> String {
+    let end = |run: &Run| match run.ended {
+        Some(Ending { time_ms, exit_code }) => format!("{}  status {exit_code}", moment(time_ms)),
+        None if current == Some(run.id) => "goes on".to_owned(),
+        None => "its end was not recorded".to_owned(),
+    };
+    let line = |run: &Run| match as_json {
+        true => {
+            let (ended_ms, exit_code) =
+                (run.ended.map(|end| end.time_ms), run.ended.map(|end| end.exit_code));
+            let run = serde_json::json!({
+                "run": run.id, "started_ms": run.started_ms, "ended_ms": ended_ms, "exit_code": exit_code,
+                "running": current == Some(run.id),
+            });
+            json::line(&run)
+        }
+        false => format!("{}  {}  {}", run.id.short(), moment(run.started_ms), end(run)),
+    };
+    runs.iter().map(|run| line(run) + "\n").collect()
 }
 
 /// Prints events that are wanted.

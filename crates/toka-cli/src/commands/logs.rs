@@ -19,11 +19,12 @@ use regex::bytes::Regex;
 use toka_core::ExitCode;
 use toka_logs::Extent;
 
-use self::choice::{Filter, Runs};
+use self::choice::Filter;
 use self::merge::Merged;
 use self::moment::Moment;
 use self::print::{Look, Printer};
 use super::folders::{Folders, Place, project, workspace};
+use super::runs::Runs;
 use crate::failure::Failure;
 use crate::terminal::out;
 use crate::terminal::palette::Palette;
@@ -57,8 +58,8 @@ pub(crate) struct Args {
     /// Only the last N lines of each agent
     #[arg(long, short = 'n', value_name = "N")]
     tail: Option<usize>,
-    /// Which run: its id, in full or the short form, or all
-    #[arg(long, value_name = "ID", default_value = "last")]
+    /// Which run: its id, in full or the short form; or -1 for the one before the last, -2, …; or all
+    #[arg(long, value_name = "ID", default_value = "last", allow_negative_numbers = true)]
     run: Runs,
     /// Only lines that match this regular expression
     #[arg(long, short = 'g', value_name = "RE", value_parser = Regex::new)]

@@ -29,6 +29,7 @@ pub(crate) mod reach;
 pub(crate) mod refusal;
 pub(crate) mod report;
 pub(crate) mod run;
+pub(crate) mod runs;
 pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod signals;

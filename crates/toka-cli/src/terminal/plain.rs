@@ -11,7 +11,7 @@ use toka_core::{AgentName, ByteSize, Event, EventKind, Exit, Progress};
 
 use super::ending::shortfall;
 use super::palette::{Paint, Palette};
-use super::text::{clock, count, fit, safe};
+use super::text::{clock, count, fit, moment, safe};
 use super::view::{AgentView, Outcome, RunView};
 
 /// Agents that a line about what still runs names, and columns of what each said.
@@ -300,12 +300,6 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         _ => return None,
     };
     Some(line)
-}
-
-/// A time to the second, in the time zone of the host.
-fn moment(time_ms: i64) -> String {
-    let time = jiff::Timestamp::from_millisecond(time_ms).unwrap_or_default();
-    time.to_zoned(jiff::tz::TimeZone::system()).strftime("%F %T %Z").to_string()
 }
 
 /// `1 restart`, `5 restarts`.

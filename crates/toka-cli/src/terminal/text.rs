@@ -60,6 +60,12 @@ pub(crate) fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
+/// A time to the second, in the time zone of the host.
+pub(crate) fn moment(time_ms: i64) -> String {
+    let time = jiff::Timestamp::from_millisecond(time_ms).unwrap_or_default();
+    time.to_zoned(jiff::tz::TimeZone::system()).strftime("%F %T %Z").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,10 +7,11 @@ use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use toka_core::{AgentName, Event};
+use toka_core::{AgentName, Event, RunId};
 use toka_prepare::folders::journal_in;
 use toka_store::{Filter, Reader};
 use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
 
 use super::error::Error;
 use super::server::Server;
@@ -32,6 +33,8 @@ pub(super) struct Wanted {
     agent: Option<String>,
     /// Only these kinds, separated by commas.
     kinds: Option<String>,
+    /// Only those of the run with this id.
+    run: Option<Uuid>,
 }
 
 pub(super) async fn events(
@@ -45,7 +48,7 @@ pub(super) async fn events(
     let filter = Filter {
         agent: agent.map_err(|error| Error::bad_request(error.to_string()))?,
         types: wanted.kinds.iter().flat_map(|kinds| kinds.split(',')).map(str::to_owned).collect(),
-        ..Filter::default()
+        run: wanted.run.map(RunId::from_uuid),
     };
     let reader = Reader::new(journal_in(&handle.overview().root));
     let follow = wanted.follow.then(|| handle.moved());

@@ -1,42 +1,13 @@
 //! Which logs, and which lines of them.
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::str::FromStr;
-
-use jiff::Timestamp;
 use regex::bytes::Regex;
-use toka_core::{ExitCode, RunId};
+use toka_core::RunId;
 use toka_logs::{Entry, Item, Segment, segments};
 
 use super::find::Source;
 use super::unreadable;
+use crate::commands::runs::{Known, Runs};
 use crate::failure::Failure;
-
-/// Most runs in an error.
-const MOST_RUNS: usize = 10;
-
-/// Which runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Runs {
-    /// The last that any of the agents took part in.
-    Last,
-    /// Every one.
-    All,
-    /// The one whose id is this, or begins or ends with it.
-    One(String),
-}
-
-impl FromStr for Runs {
-    type Err = Infallible;
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(match text {
-            "last" => Self::Last,
-            "all" => Self::All,
-            id => Self::One(id.to_ascii_lowercase()),
-        })
-    }
-}
 
 /// Which lines.
 #[derive(Debug, Clone, Default)]
@@ -93,10 +64,10 @@ pub(super) fn choose(
     let run = match runs {
         Runs::All => None,
         Runs::Last => Some(all().map(Segment::run).max().flatten()),
-        Runs::One(id) => {
-            let run = one(id, all())?;
-            filter.run = Some(run);
-            Some(Some(run))
+        one => {
+            let known = known(all());
+            filter.run = one.choose(&known, "logs")?;
+            Some(filter.run)
         }
     };
     for (_, logs) in &mut chosen {
@@ -110,38 +81,13 @@ pub(super) fn choose(
     Ok((chosen, filter))
 }
 
-/// The run with this id among the logs.
-fn one<'s>(id: &str, logs: impl Iterator<Item = &'s Segment>) -> Result<RunId, Failure> {
-    let mut known = BTreeMap::new();
+/// The runs among logs, and when the first log of each was begun.
+fn known<'s>(logs: impl Iterator<Item = &'s Segment>) -> Known {
+    let mut known = Known::new();
     for log in logs {
         if let Some(run) = log.run() {
-            known.entry(run).or_insert(log);
+            known.entry(run).or_insert(log.begun_ms());
         }
     }
-    let is_it = |run: &&RunId| run.to_string().starts_with(id) || run.short().starts_with(id);
-    let found: Vec<RunId> = known.keys().filter(is_it).copied().collect();
-    match found[..] {
-        [run] => return Ok(run),
-        [] => {}
-        _ => {
-            let message = format!("{} runs have an id that begins with `{id}`", found.len());
-            return Err(Failure::new(ExitCode::Usage, message).help("write more of it"));
-        }
-    }
-    let newest = known.iter().rev().take(MOST_RUNS).map(|(run, log)| match log.begun_ms() {
-        Some(begun) => format!("{} of {}", run.short(), at(begun)),
-        None => run.short(),
-    });
-    let newest: Vec<String> = newest.collect();
-    let help = match known.is_empty() {
-        true => "there are logs of no run".to_owned(),
-        false => format!("the last runs are {}", newest.join(", ")),
-    };
-    Err(Failure::new(ExitCode::Usage, format!("there are no logs of a run `{id}`")).help(help))
-}
-
-/// A time for people, to the second.
-fn at(time_ms: i64) -> String {
-    let time = Timestamp::from_millisecond(time_ms).unwrap_or(Timestamp::UNIX_EPOCH);
-    time.to_zoned(jiff::tz::TimeZone::system()).strftime("%F %T").to_string()
+    known
 }
