@@ -259,6 +259,16 @@ fn a_command_ends_with_its_agent(user: User) {
     detached.toka(&["stop", "host"]);
     assert_eq!(wait(child).0, Some(137));
     assert_eq!(sleepers(&time), 0);
+    // Also when the agent falls: and nobody takes the command for something that the agent left running.
+    detached.toka(&["start", "host"]);
+    let (child, time) = sleeping(&scene, "1003");
+    let pid =
+        detached.inspect("host")["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a pid");
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it runs");
+    assert_eq!(wait(child).0, Some(137));
+    assert_eq!(sleepers(&time), 0);
+    let warnings = detached.toka(&["events", "--kind", "warning"]).stdout;
+    assert!(!warnings.contains("it left"), "{warnings}");
 }
 
 fn an_interrupt_is_the_commands(user: User) {

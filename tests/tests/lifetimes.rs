@@ -162,6 +162,11 @@ fn the_exit_status_may_be_that_of_an_agent(user: User) {
         assert_eq!(ended["exit_code"], status);
         assert_eq!(finished.exit_of("db")["by"], "the end of test", "{finished:#?}");
     }
+    // Of a list of tasks it is that of the task that failed.
+    let tasks = "tasks: {default: [{description: one, run: 'true'}, {description: two, run: exit 42}]}";
+    let list = [Document::bare("test").section(tasks), Document::service("db", "sleep 600")];
+    let finished = scene.toka_run(&list, &["--json", "--exit-code-from", "test"]);
+    exit_code_of(&finished, 42);
     exit_code_of(&scene.toka_run(&agents("true"), &["--dry-run", "--exit-code-from", "tset"]), 2);
     // Stopped because another one failed, it has no status of its own.
     let both = [Document::service("db", "sleep 600"), Document::shell("fails", "exit 3")];

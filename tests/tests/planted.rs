@@ -811,6 +811,34 @@ fn two_workspaces_of_one_name_share_nothing_and_nobody_acts_on_the_other() {
     assert!(typed_in(&a, &["ps"]).stdout.contains("app/db"));
 }
 
+/// One has the name, the other gets one of its own.
+#[test]
+fn two_workspaces_of_one_name_may_begin_at_once() {
+    let Some(scene) = User::root().map(Scene::new) else { return };
+    for round in 0..5 {
+        let folders = ["a", "b"].map(|parent| scene.folder().join(format!("{round}{parent}/app")));
+        for folder in &folders {
+            std::fs::create_dir_all(folder.join("agents")).expect("a folder");
+            let text = "metadata: {name: job}\nspec: {process: {shell: 'true'}}\n";
+            std::fs::write(folder.join("agents/job.yaml"), text).expect("room");
+        }
+        let state = scene.folder().join(format!("state{round}"));
+        let begin = |folder: &Path| {
+            let line: [OsString; 4] =
+                [toka_binary().into(), "run".into(), "--state-dir".into(), state.as_os_str().to_owned()];
+            Finished::from(scene.command(&line).current_dir(folder).output().expect("it starts"))
+        };
+        std::thread::scope(|scope| {
+            let runs = folders.each_ref().map(|folder| scope.spawn(|| begin(folder)));
+            for run in runs {
+                exit_code_of(&run.join().expect("no panic"), 0);
+            }
+        });
+        let names = std::fs::read_dir(state.join("projects")).expect("projects").count();
+        assert_eq!(names, 2);
+    }
+}
+
 /// `toka exec --sandbox` is no way around what a run of the same workstream is refused.
 fn a_sandbox_of_its_own_has_the_rules_of_a_run(user: User) {
     let scene = Scene::new(user);

@@ -53,7 +53,8 @@ enum RunnerError {
 
 /// Becomes the runner: connects to the door, runs the tasks, and says on stderr what failed.
 ///
-/// 0 when every task succeeded, 1 when one failed, 69 when the daemon cannot be reached, 78 when a task needs a model,
+/// 0 when every task succeeded, the status of the task that failed (128 + n for signal n, 124 when it timed out, 1 where there is no
+/// other), 69 when the daemon cannot be reached, 78 when a task needs a model,
 /// 128 + n when signal n asked it to stop (143 for SIGTERM).
 pub fn main() -> std::process::ExitCode {
     let outcome = prepare().and_then(|runner| runner.run(&mut io::stderr().lock()));
@@ -102,8 +103,8 @@ struct Failed {
 }
 
 impl Runner {
-    /// Runs every task; 0 or 1.
-    fn run(mut self, err: &mut impl Write) -> Result<ExitCode, RunnerError> {
+    /// Runs every task; the exit status of the first that fails for good, or 0.
+    fn run(mut self, err: &mut impl Write) -> Result<u8, RunnerError> {
         let list: TaskList = self.client.ask(&Call::TasksGet)?;
         // Before anything runs: half of the work is no success, and the rest would never be done.
         if let Some(task) = list.tasks.iter().find(|task| task.run.is_none()) {
@@ -116,11 +117,12 @@ impl Runner {
             self.progress(done, total, Some(task))?;
             if let Some(failed) = self.run_task(task, err)? {
                 say(err, &failed.tell(done + 1, total, task));
-                return Ok(ExitCode::AgentFailed);
+                // A task that failed is no success, whatever its process ended with.
+                return Ok(failed.exit.status().max(ExitCode::AgentFailed as u8));
             }
         }
         self.progress(total, total, None)?;
-        Ok(ExitCode::Success)
+        Ok(ExitCode::Success as u8)
     }
 
     fn progress(&mut self, done: usize, total: usize, task: Option<&TaskSpec>) -> Result<(), RunnerError> {

@@ -9,10 +9,8 @@
 //!   NAME-HASH    otherwise; HASH is of its path, so that it is the same every time
 //! ```
 
-use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use toka_core::ProjectName;
@@ -21,6 +19,7 @@ use toka_core::name::MAX_NAME_BYTES;
 use crate::RunError;
 use crate::folders::{ProjectFolders, root_in};
 use crate::trust::hash;
+use crate::workplace::make_private;
 
 /// The file that says whose a project is.
 const OWNER: &str = "workspace";
@@ -51,9 +50,11 @@ pub fn owner(state_dir: &Path, project: &ProjectName) -> Option<PathBuf> {
 /// whoever says the name.
 ///
 /// # Errors
-/// When it is another's, or cannot be written.
+/// When it is another's, or the project's directory cannot be made or written to.
 pub fn claim(folders: &ProjectFolders) -> Result<(), RunError> {
-    let path = folders.root().join(OWNER);
+    let root = folders.root();
+    make_private(&root).map_err(RunError::Folder)?;
+    let path = root.join(OWNER);
     let failed = |source| RunError::Folder(crate::FolderError { what: "write", path: path.clone(), source });
     match owner(&folders.state_dir, &folders.project) {
         Some(owner) if owner == folders.workspace => return Ok(()),
@@ -67,12 +68,14 @@ pub fn claim(folders: &ProjectFolders) -> Result<(), RunError> {
         Some(_) => std::fs::remove_file(&path).map_err(failed)?,
         None => {}
     }
-    let mut file = OpenOptions::new();
-    match file.write(true).create_new(true).mode(0o600).open(&path) {
-        Ok(mut file) => file.write_all(folders.workspace.as_os_str().as_bytes()).map_err(failed),
+    // It has its name only when it is whole: who reads in between would find an owner without a path.
+    let mut written = tempfile::Builder::new().prefix(OWNER).tempfile_in(&root).map_err(failed)?;
+    written.write_all(folders.workspace.as_os_str().as_bytes()).map_err(failed)?;
+    match written.persist_noclobber(&path) {
+        Ok(_) => Ok(()),
         // Somebody was quicker: it is theirs.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => claim(folders),
-        Err(error) => Err(failed(error)),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => claim(folders),
+        Err(error) => Err(failed(error.error)),
     }
 }
 
@@ -114,6 +117,39 @@ mod tests {
         claim(&folders(&b, &plain)).expect("nobody is there any more");
         assert_eq!(name_of(&state, &b), Some(plain));
         assert_eq!(name_of(&state, Path::new("/")), None);
+    }
+
+    #[test]
+    fn of_two_that_claim_a_name_at_once_one_has_it() {
+        for _ in 0..50 {
+            let root = tempfile::tempdir().expect("a folder");
+            let claims = ["a/app", "b/app"].map(|workspace| {
+                let workspace = root.path().join(workspace);
+                std::fs::create_dir_all(&workspace).expect("a folder");
+                ProjectFolders {
+                    state_dir: root.path().join("state"),
+                    run_dir: "/nowhere".into(),
+                    project: ProjectName::new("app").expect("a label"),
+                    workspace,
+                    user_home: "/h".into(),
+                }
+            });
+            let barrier = std::sync::Barrier::new(2);
+            let won = std::thread::scope(|scope| {
+                let claimed = claims.each_ref().map(|folders| {
+                    let barrier = &barrier;
+                    scope.spawn(move || {
+                        barrier.wait();
+                        claim(folders)
+                    })
+                });
+                claimed.map(|claimed| claimed.join().expect("no panic"))
+            });
+            let owner = owner(&claims[0].state_dir, &claims[0].project).expect("an owner");
+            for (folders, outcome) in claims.iter().zip(won) {
+                assert_eq!(outcome.is_ok(), owner == folders.workspace, "{outcome:?}");
+            }
+        }
     }
 
     #[test]

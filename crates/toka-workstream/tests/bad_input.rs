@@ -298,6 +298,12 @@ fn a_place_that_reports_cannot_go_to() {
 }
 
 #[test]
+fn a_task_list_has_no_exit_codes_of_its_own() {
+    let tasks = "metadata: {name: a}\nspec: {success_exit_codes: [42]}\ntasks: {default: [{description: d, run: 'true'}]}\n";
+    check(tasks, Code::Conflict);
+}
+
+#[test]
 fn a_section_in_the_wrong_place_is_led_to_its_own() {
     for (key, help) in [
         ("security: {network: none}", "write it at the top level, beside `spec`"),

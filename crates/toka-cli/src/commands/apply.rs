@@ -59,6 +59,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let declaration =
         args.declare.declaration(&ready, &folders, if args.json { Ask::Nobody } else { Ask::Person })?;
     let asking = if args.dry_run { Asking::WhatIf } else { Asking::Earnestly };
+    let folders = if args.dry_run { folders } else { args.declare.taken()? };
     let applied = block_on(async {
         match reachable(&folders, asking).await? {
             Some(service) => {

@@ -55,6 +55,14 @@ impl Declare {
         self.place.folders()
     }
 
+    /// The same for what is about to begin: the project's name is this workspace's from now on.
+    ///
+    /// # Errors
+    /// As above; and when the name that was said is another workspace's.
+    pub(crate) fn taken(&self) -> Result<ProjectFolders, Failure> {
+        self.place.taken()
+    }
+
     /// Which ends of agents end the run.
     ///
     /// # Errors

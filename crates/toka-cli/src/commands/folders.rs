@@ -9,8 +9,9 @@ use toka_core::demand::normalise;
 use toka_core::{ExitCode, ProjectName};
 use toka_prepare::confine::follow_links;
 use toka_prepare::folders::ProjectFolders;
-use toka_prepare::{identity, must_be_own};
+use toka_prepare::{RunError, identity, must_be_own};
 
+use super::refusal;
 use crate::failure::Failure;
 
 /// The variable that names one folder for everything.
@@ -54,6 +55,25 @@ impl Place {
             run_dir: folders.run,
             user_home: user_home(),
         })
+    }
+
+    /// The same, and the project's name is this workspace's from now on.
+    ///
+    /// # Errors
+    /// As above; and when the name that was said is another workspace's.
+    pub(crate) fn taken(&self) -> Result<ProjectFolders, Failure> {
+        let refused = |error: RunError| refusal::failure(error.exit_code(), &error);
+        let folders = self.folders()?;
+        match identity::claim(&folders) {
+            Ok(()) => Ok(folders),
+            // Another workspace took the name at this moment: that changes what this one is called.
+            Err(RunError::Elsewhere { .. }) if self.project.is_none() => {
+                let folders = self.folders()?;
+                identity::claim(&folders).map_err(refused)?;
+                Ok(folders)
+            }
+            Err(error) => Err(refused(error)),
+        }
     }
 }
 

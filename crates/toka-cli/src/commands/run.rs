@@ -70,10 +70,11 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
     let folders = args.declare.folders()?;
     if args.detach {
         let declaration = args.declare.declaration(&ready, &folders, args.ask())?;
-        return apply::detach(&declaration, &folders, args.json);
+        return apply::detach(&declaration, &args.declare.taken()?, args.json);
     }
     let look = foreground::Look { mode: args.mode(), palette: args.palette(), output: args.output() };
     let declaration = args.declare.declaration(&ready, &folders, args.ask())?;
+    let folders = args.declare.taken()?;
     let Ready { set, mut plan, .. } = ready;
     declaration.stop.apply(&mut plan);
     let options = RunOptions {

@@ -15,7 +15,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use toka_core::Name;
 use toka_sandbox::{Group, sys};
 
-use super::child::Child;
+use super::child::{Child, is_of_one_beside};
 use super::{Server, WATCH};
 use crate::process::{start_time, stat_field, text};
 use crate::protocol::{Body, Orphan, ProcessId, Status};
@@ -52,7 +52,7 @@ impl Server {
             if known.contains(&(project, agent)) {
                 let leaves = group.leaves().into_iter();
                 leaves
-                    .filter(|leaf| is_of_one(leaf) && !beside.contains(leaf))
+                    .filter(|leaf| is_of_one_beside(leaf) && !beside.contains(leaf))
                     .for_each(|leaf| clear(&group.open_leaf(&leaf)));
             } else {
                 clear(&group);
@@ -171,11 +171,6 @@ fn status_of(status: ExitStatus) -> Status {
         (None, Some(signal)) => Status::Signal { signal, core: status.core_dumped() },
         (None, None) => Status::Unknown,
     }
-}
-
-/// Whether a leaf is one in which a process began beside the agent.
-fn is_of_one(leaf: &str) -> bool {
-    leaf.starts_with(super::child::BESIDE)
 }
 
 /// Kills what is in a group, and removes it.

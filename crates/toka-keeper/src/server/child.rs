@@ -1,5 +1,6 @@
 //! One agent's processes as the keeper sees them: from the fork until its control group is empty and removed.
 
+use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -432,9 +433,21 @@ impl Child {
             return true;
         }
         self.rest = Rest::IsKilled;
-        let left = left_running(&self.group.processes().unwrap_or_default());
+        let left = left_running(&self.own_processes());
         self.notices.extend(left.filter(|_| self.beside.is_none()));
         false
+    }
+
+    /// The processes of its group that it started itself: those in leaves of their own are probes, hooks and commands of `toka exec`,
+    /// which others asked for.
+    fn own_processes(&self) -> Vec<i32> {
+        let mut own = self.group.processes().unwrap_or_default();
+        // Looked at after that: what is forked in between is in no list, and so it is not taken for the agent's.
+        let leaves = self.group.leaves().into_iter().filter(|leaf| is_of_one_beside(leaf));
+        let beside: BTreeSet<i32> =
+            leaves.flat_map(|leaf| self.group.open_leaf(&leaf).processes().unwrap_or_default()).collect();
+        own.retain(|pid| !beside.contains(pid));
+        own
     }
 
     /// What it has used so far, with what its former leaves say of kills for memory.
@@ -563,7 +576,12 @@ impl Child {
 }
 
 /// What the names of such leaves begin with.
-pub(super) const BESIDE: &str = "beside-";
+const BESIDE: &str = "beside-";
+
+/// Whether a leaf is one in which a process began beside the agent.
+pub(super) fn is_of_one_beside(leaf: &str) -> bool {
+    leaf.starts_with(BESIDE)
+}
 
 /// The leaf of an agent's group in which a process begins that runs beside it.
 pub(super) fn leaf_name(id: ProcessId) -> String {

@@ -202,8 +202,16 @@ fn spec(cx: &mut Context<'_>, node: Option<&Node>) -> Spec {
     out.schedule = section.get("schedule").and_then(|node| schedule::schedule(cx, node));
     out.start = lifetime::start(cx, &section);
     out.on_end = section.get("on_end").map(|node| lifetime::on_end(cx, node)).unwrap_or_default();
-    out.success =
-        section.get("success_exit_codes").map(|node| lifetime::success(cx, node)).unwrap_or_default();
+    if let Some(node) = section.get("success_exit_codes") {
+        out.success = lifetime::success(cx, node);
+        if !out.has_process {
+            let message = "`success_exit_codes` is about the end of `spec.process`; a task succeeds with 0";
+            let problem = cx
+                .at(Code::Conflict, message, node, "")
+                .help("end the task's command with `|| [ $? -eq CODE ]`, or give the agent a `spec.process`");
+            cx.report(problem);
+        }
+    }
     out.kind = declared.unwrap_or_else(|| kind_of(&out));
     let filled = section.every().iter().filter(|entry| !entry.value.is_null());
     out.places = filled.map(|entry| (entry.key.text.clone(), cx.origin_of(&entry.key.span))).collect();
