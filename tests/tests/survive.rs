@@ -22,6 +22,8 @@ as_both_users!(
     killed_again_and_again_nothing_is_started_twice_and_no_line_is_lost,
     an_upgrade_leaves_agents_alone,
     commands_that_wait_outlive_an_upgrade,
+    a_restart_that_was_begun_is_finished_by_the_next_daemon,
+    a_change_that_a_killed_daemon_had_begun_is_undone,
     a_daemon_that_is_stopped_leaves_its_runs_to_the_next,
     a_run_that_was_to_end_ends,
     a_list_of_tasks_is_worked_through_across_daemons,
@@ -195,11 +197,78 @@ fn an_upgrade_leaves_agents_alone(user: User) {
     assert_eq!(events.len(), 1, "{events:#?}");
 }
 
+/// Says that it was asked to stop, and ends when it is let.
+const SLOW: &str = "trap 'echo > ~/asked; until [ -e ~/go ]; do sleep 0.02; done; exit 0' TERM; while :; do sleep 0.02; done";
+
+fn slow(name: &str) -> Document {
+    Document::service(name, SLOW).spec("stop: {grace_period: 60s}")
+}
+
+fn a_restart_that_was_begun_is_finished_by_the_next_daemon(user: User) {
+    let scene = Scene::new(user);
+    let other = Document::service("other", "exec sleep 1000");
+    let detached = scene.detach(&[slow("api"), other]);
+    let home = scene.state().join("projects").join(scene.name()).join("agents/api/home");
+    let (asked, go) = (home.join("asked"), home.join("go"));
+    let untouched = || (detached.inspect("other")["pid"].clone(), starts_of(&detached, "other"));
+    eventually("both run", || detached.state("api") == "running" && detached.state("other") == "running");
+    let before = untouched();
+    for (starts, is_killed) in [(2, true), (3, false)] {
+        detached.toka(&["restart", "api", "--no-wait"]);
+        eventually("it is asked to stop", || asked.exists());
+        if is_killed {
+            kill_daemon(&scene);
+            serve_again(&scene);
+        } else {
+            assert_eq!(scene.toka(&["upgrade"]).code, Some(0));
+        }
+        scene.write(&go, "");
+        eventually("it begins anew", || starts_of(&detached, "api") == starts);
+        for file in [&asked, &go] {
+            std::fs::remove_file(file).expect("its home");
+        }
+        eventually("it runs", || detached.state("api") == "running");
+    }
+    // A stop that came after it is the last word.
+    detached.toka(&["restart", "api", "--no-wait"]);
+    eventually("it is asked to stop", || asked.exists());
+    detached.toka(&["stop", "api", "--no-wait"]);
+    let is_revoked = |event: &Value| event["then"].is_null();
+    eventually("the journal has it", || told(&detached, "agent_returns").last().is_some_and(is_revoked));
+    kill_daemon(&scene);
+    scene.write(&go, "");
+    serve_again(&scene);
+    eventually("it is stopped", || detached.state("api") == "ended");
+    assert_eq!((starts_of(&detached, "api"), untouched()), (3, before));
+}
+
+fn a_change_that_a_killed_daemon_had_begun_is_undone(user: User) {
+    let scene = Scene::new(user);
+    let other = || Document::service("other", "exec sleep 1000");
+    let detached = scene.detach(&[slow("api"), other()]);
+    eventually("both run", || detached.state("api") == "running" && detached.state("other") == "running");
+    let before = detached.inspect("other")["pid"].clone();
+    let home = scene.state().join("projects").join(scene.name()).join("agents/api/home");
+    let changed = Document::service("api", "exec sleep 2000");
+    std::thread::scope(|scope| {
+        let applied = scope.spawn(|| scene.apply(&[changed, other()], &[]));
+        eventually("it is asked to stop", || home.join("asked").exists());
+        kill_daemon(&scene);
+        assert_eq!(applied.join().expect("no panic").code, Some(69));
+    });
+    scene.write(&home.join("go"), "");
+    serve_again(&scene);
+    eventually("it goes on as it was", || {
+        starts_of(&detached, "api") == 2 && detached.state("api") == "running"
+    });
+    let command = detached.inspect("api")["declared"].to_string();
+    assert!(command.contains("~/asked"), "{command}");
+    assert_eq!((detached.inspect("other")["pid"].clone(), starts_of(&detached, "other")), (before, 1));
+}
+
 fn commands_that_wait_outlive_an_upgrade(user: User) {
     let scene = Scene::new(user);
-    let slow = "trap 'echo > ~/asked; until [ -e ~/go ]; do sleep 0.02; done; exit 0' TERM; while :; do sleep 0.02; done";
-    let api = Document::service("api", slow).spec("stop: {grace_period: 60s}");
-    let detached = scene.detach(&[api, Document::service("other", "exec sleep 1000")]);
+    let detached = scene.detach(&[slow("api"), Document::service("other", "exec sleep 1000")]);
     eventually("it runs", || detached.state("api") == "running");
     let begin = |words: &[&str]| {
         let mut line: Vec<OsString> = vec![toka_binary().into()];

@@ -45,6 +45,21 @@ pub fn spinning(quiet_ms: u64, cpu_us: Option<u64>) -> String {
     }
 }
 
+/// What follows the end of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum Return {
+    /// It is stopped, and then it begins anew.
+    WhenStopped,
+    /// It begins anew when it has ended by itself.
+    AtItsEnd,
+    /// It is stopped for a change of the project. If that change does not come, it goes on as it was.
+    Unchanged {
+        /// What it waits for then.
+        awaits: Awaits,
+    },
+}
+
 /// What became of something that an agent made and must not make: a name that decides what runs and with which rights.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -249,6 +264,15 @@ pub enum EventKind {
         /// What it waits for; absent for what it depends on.
         #[serde(default, skip_serializing_if = "Awaits::is_default")]
         awaits: Awaits,
+    },
+    /// What follows when it is gone, because somebody asked for that: it holds until [`EventKind::AgentRequeued`], or until a
+    /// further event of this kind says otherwise. The daemon that goes on after a crash does what the former one had begun.
+    AgentReturns {
+        /// Who asked for it, as above.
+        by: String,
+        /// What follows; absent when nothing does any more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        then: Option<Return>,
     },
     /// Its turn has come, or its next life is due, and it waits until the host has room for it. Told once for each wait.
     AgentWaiting {

@@ -149,7 +149,8 @@ impl Project {
         if let Some(changed) = changed {
             drop(journal.record(None, changed));
         }
-        let going_on = recalled.interrupted(&set.agents);
+        let (mut going_on, returning) = (recalled.interrupted(&set.agents), recalled.returning());
+        going_on.retain(|agent, _| !returning.values().any(|agents| agents.contains(agent)));
         let agents = members.len();
         drop(journal.record(None, EventKind::RunAdopted { agents }));
         runtime.listen(heed(keeper_events, &journal));
@@ -177,6 +178,7 @@ impl Project {
         };
         let mut opened = parts.assemble(Lifetime::UntilStopped, &set.agents, &last_seen);
         opened.project.go_on_with(going_on);
+        opened.project.finish_begun(returning);
         Ok(Some(opened))
     }
 }

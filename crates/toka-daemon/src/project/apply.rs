@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use super::Project;
 use super::admit::{AdmittedAgents, Ground, set_up};
-use super::batch::{Batch, Then};
+use super::batch::Then;
 use super::differences::compare;
 use super::handle::{ApplyRequest, Earnest};
 use super::open::{describe, keep};
@@ -131,10 +131,10 @@ impl Project {
             return drop(answer.send(Ok(prepared.changes)));
         }
         let agents: BTreeSet<AgentName> = changes.changed.iter().chain(&changes.removed).cloned().collect();
-        self.leave_batches(&agents.iter().cloned().collect::<Vec<_>>());
+        self.leave_batches(&agents.iter().cloned().collect::<Vec<_>>(), &by);
         let undone = agents.iter().filter_map(|agent| Some((agent.clone(), self.awaited(agent)?))).collect();
         let change = Box::new(Change { prepared, undone, answer });
-        self.batches.push(Batch { agents, by, then: Then::Change(change) });
+        self.begin_batch(agents, &by, Then::Change(change));
     }
 
     async fn prepare(&mut self, declaration: Declaration) -> Result<Prepared, ApplyError> {

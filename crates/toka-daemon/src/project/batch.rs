@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use toka_core::event::Awaits;
-use toka_core::{AgentName, Exit, Request};
+use toka_core::event::{Awaits, Return};
+use toka_core::{AgentName, EventKind, Exit, Request};
 
 use super::Project;
 use super::apply::Change;
@@ -30,7 +30,36 @@ pub(super) enum Then {
     Change(Box<Change>),
 }
 
+impl Then {
+    /// What the journal tells of an agent, so that the next daemon can do it if this one is killed; none for what it does by itself.
+    fn of(&self, agent: &AgentName) -> Option<Return> {
+        match self {
+            Self::Nothing | Self::GoOn(_) => None,
+            Self::BeginAnew => Some(Return::WhenStopped),
+            Self::BeginAnewAtItsEnd => Some(Return::AtItsEnd),
+            Self::Change(change) => {
+                change.undone.get(agent).map(|awaits| Return::Unchanged { awaits: *awaits })
+            }
+        }
+    }
+}
+
 impl Project {
+    /// Begins to stop agents together. What follows is in the journal before anything of it is done.
+    pub(super) fn begin_batch(&mut self, agents: BTreeSet<AgentName>, by: &str, then: Then) {
+        for agent in &agents {
+            if let Some(then) = then.of(agent) {
+                self.tell_what_follows(agent, by, Some(then));
+            }
+        }
+        self.batches.push(Batch { agents, by: by.to_owned(), then });
+    }
+
+    pub(super) fn tell_what_follows(&self, agent: &AgentName, by: &str, then: Option<Return>) {
+        let returns = EventKind::AgentReturns { by: by.to_owned(), then };
+        drop(self.journal.record(Some(agent.clone()), returns));
+    }
+
     /// Asks those to stop whose turn it is, and does what follows of each group that is gone.
     pub(super) async fn advance_batches(&mut self) {
         let mut gone = Vec::new();
@@ -84,12 +113,14 @@ impl Project {
     }
 
     /// Takes agents out of the groups that are being stopped, so that nothing follows for them.
-    pub(super) fn leave_batches(&mut self, agents: &[AgentName]) {
+    pub(super) fn leave_batches(&mut self, agents: &[AgentName], by: &str) {
+        let mut left = Vec::new();
         for batch in &mut self.batches {
             if matches!(batch.then, Then::BeginAnew | Then::BeginAnewAtItsEnd | Then::GoOn(_)) {
-                batch.agents.retain(|agent| !agents.contains(agent));
+                left.extend(batch.agents.extract_if(.., |agent| agents.contains(agent)));
             }
         }
+        left.iter().for_each(|agent| self.tell_what_follows(agent, by, None));
         self.batches.retain(|batch| !batch.agents.is_empty() || matches!(batch.then, Then::Change(_)));
     }
 

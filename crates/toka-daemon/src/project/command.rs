@@ -12,7 +12,7 @@ use toka_core::{
 };
 use toka_prepare::RunError;
 
-use super::batch::{Batch, Then};
+use super::batch::Then;
 use super::{Parting, Project};
 
 /// Why a command was not carried out at all.
@@ -136,13 +136,13 @@ impl Project {
                 agents.iter().for_each(|agent| self.with(agent, |member| member.handle.tell(request, by)));
             }
             Request::Kill => {
-                self.leave_batches(&agents);
+                self.leave_batches(&agents, by);
                 let exit = Exit::stopped(by.to_owned());
                 agents.iter().for_each(|agent| self.ask_to_stop(agent, exit.clone(), request, by));
             }
             Request::Stop => {
-                self.leave_batches(&agents);
-                self.begin_batch(agents, by, Then::Nothing);
+                self.leave_batches(&agents, by);
+                self.begin_batch(agents.into_iter().collect(), by, Then::Nothing);
             }
             Request::Start => return self.start_all(agents, by).await,
             Request::Restart => {
@@ -157,7 +157,7 @@ impl Project {
     /// Those that wait for their next life need not wait any longer, those that are stopping come back when they are gone,
     /// and all others begin anew.
     async fn start_all(&mut self, agents: Vec<AgentName>, by: &str) -> Result<(), CommandError> {
-        let (mut anew, mut stopping) = (BTreeSet::new(), Vec::new());
+        let (mut anew, mut stopping) = (BTreeSet::new(), BTreeSet::new());
         for agent in agents {
             match self.state.state_of(&self.plan, &agent) {
                 Some(AgentState::Backoff { .. }) => {
@@ -171,13 +171,12 @@ impl Project {
                     self.call_with_followers(&agent, by).await;
                     self.queue.call(&agent);
                 }
-                Some(AgentState::Stopping { .. }) => stopping.push(agent),
+                Some(AgentState::Stopping { .. }) => drop(stopping.insert(agent)),
                 // Its end may not be in the journal yet.
-                Some(_) if !self.is_over_for(&agent) => stopping.push(agent),
+                Some(_) if !self.is_over_for(&agent) => drop(stopping.insert(agent)),
                 // It would write over what these are reading.
                 _ if !self.engaged_followers(&agent).is_empty() => {
-                    let agents = self.pipeline(&agent);
-                    self.batches.push(Batch { agents, by: by.to_owned(), then: Then::BeginAnewAtItsEnd });
+                    self.begin_batch(self.pipeline(&agent), by, Then::BeginAnewAtItsEnd);
                 }
                 _ => drop(anew.insert(agent)),
             }
@@ -190,10 +189,6 @@ impl Project {
 
     pub(super) fn is_over_for(&self, agent: &AgentName) -> bool {
         self.status.agent(agent).is_some_and(|status| status.state.is_final())
-    }
-
-    fn begin_batch(&mut self, agents: Vec<AgentName>, by: &str, then: Then) {
-        self.batches.push(Batch { agents: agents.into_iter().collect(), by: by.to_owned(), then });
     }
 
     /// Asks an agent to end. The state takes the step at once, so that nobody starts it meanwhile.

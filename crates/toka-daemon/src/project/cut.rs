@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use toka_core::event::Awaits;
+use toka_core::event::{Awaits, Return};
 use toka_core::{AgentName, EventKind, Exit, Urgency};
 use toka_prepare::RunError;
 
@@ -64,6 +64,41 @@ impl Project {
             then: Then::GoOn(awaits),
         };
         self.batches.extend(agents.into_iter().map(batch));
+    }
+
+    /// Does what the daemon before had begun and not finished: agents that it stopped so that they begin anew do that, and what it
+    /// stopped for a change that did not come goes on as it was.
+    pub(super) fn finish_begun(&mut self, returning: BTreeMap<(String, Return), BTreeSet<AgentName>>) {
+        if self.state.ending().is_some() {
+            return;
+        }
+        for ((by, then), mut agents) in returning {
+            agents.retain(|agent| self.plan.position(agent).is_some());
+            let then = match then {
+                Return::WhenStopped => Then::BeginAnew,
+                Return::AtItsEnd => Then::BeginAnewAtItsEnd,
+                Return::Unchanged { awaits } => {
+                    self.go_on_unchanged(agents, awaits, &by);
+                    continue;
+                }
+            };
+            if !agents.is_empty() {
+                self.batches.push(Batch { agents, by, then });
+            }
+        }
+    }
+
+    fn go_on_unchanged(&mut self, agents: BTreeSet<AgentName>, awaits: Awaits, by: &str) {
+        for agent in agents {
+            let state = self.state.state_of(&self.plan, &agent);
+            if state.is_some_and(|state| state.is_final() || state.is_asked_to_stop()) {
+                let then = Then::GoOn(awaits);
+                self.batches.push(Batch { agents: BTreeSet::from([agent]), by: by.to_owned(), then });
+            } else {
+                // Its turn to be stopped had not come.
+                self.tell_what_follows(&agent, by, None);
+            }
+        }
     }
 
     /// Lets agents that are gone wait for what they await, and for nothing else.

@@ -1,10 +1,10 @@
 //! What the journal tells of a run that another daemon began: the state of each agent, and of its earlier lives as much as
 //! its clocks and its restart policy have to know.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use toka_core::event::Awaits;
+use toka_core::event::{Awaits, Return};
 use toka_core::restart::Lives;
 use toka_core::{AgentName, AgentState, Event, EventKind, Exit, RunStatus};
 use toka_runtime::{Adopted, AdoptedProcess, AdoptedTask, Restarts, Said};
@@ -31,6 +31,8 @@ struct History {
     stage: Stage,
     /// Whether its time has come, where the clock starts it.
     is_called: bool,
+    /// What follows its end, and who asked for that.
+    returns: Option<(String, Return)>,
     /// Whether it was stopped because its daemon ended.
     is_cut: bool,
     /// How it would have ended, had its daemon not: it was being stopped by a clock already.
@@ -124,6 +126,17 @@ impl Recalled {
         agents.iter().filter_map(goes_on).collect()
     }
 
+    /// What is to follow the end of agents, and who asked for that: those together that were stopped together.
+    pub(super) fn returning(&self) -> BTreeMap<(String, Return), BTreeSet<AgentName>> {
+        let mut returning: BTreeMap<_, BTreeSet<AgentName>> = BTreeMap::new();
+        for (agent, history) in &self.histories {
+            if let Some(returns) = &history.returns {
+                returning.entry(returns.clone()).or_default().insert(agent.clone());
+            }
+        }
+        returning
+    }
+
     /// The main process of an agent that the journal does not tell the end of.
     pub(super) fn pid_of(&self, agent: &AgentName) -> Option<i32> {
         self.histories.get(agent)?.pid
@@ -162,6 +175,7 @@ impl History {
                 let stage = if *awaits == Awaits::Room { Stage::Due } else { Stage::Waiting };
                 *self = Self { stage, is_called: *awaits != Awaits::Clock, ..Self::default() };
             }
+            EventKind::AgentReturns { by, then } => self.returns = then.map(|then| (by.clone(), then)),
             EventKind::ScheduleFired { .. } => self.is_called = true,
             EventKind::AgentStarting => {
                 (self.stage, self.is_cut, self.ending) = (Stage::Begun, false, None);
@@ -436,6 +450,22 @@ mod tests {
         check(&[stopped("SIGTERM"), adopted(), changed.clone()], None);
         let waited = [adopted(), changed, interrupted(), stopped("SIGTERM")];
         check(&[[stopped("SIGTERM")].as_slice(), &waited].concat(), Some(Awaits::Dependencies));
+    }
+
+    #[test]
+    fn what_is_to_follow_an_end_is_known_until_it_does() {
+        let returns = |then: Option<Return>| EventKind::AgentReturns { by: "operator".into(), then };
+        let anew = Some(Return::WhenStopped);
+        let check = |events: &[EventKind], expected: Option<Return>| {
+            let returning = interrupted_story(events).returning();
+            assert_eq!(returning.into_keys().map(|(_, then)| then).next(), expected, "{events:?}");
+        };
+        let stopped = [EventKind::AgentStarting, started(), returns(anew), stopped("operator")];
+        check(&stopped[..3], anew);
+        check(&stopped, anew);
+        check(&[&stopped[..], &[requeued(Awaits::Dependencies)]].concat(), None);
+        check(&[&stopped[..], &[returns(None)]].concat(), None);
+        check(&[&stopped[..], &[returns(Some(Return::AtItsEnd))]].concat(), Some(Return::AtItsEnd));
     }
 
     #[test]

@@ -247,7 +247,7 @@ impl Project {
     }
 
     fn when_gone(&mut self, agent: &AgentName, then: Then) {
-        self.batches.push(Batch { agents: self.pipeline(agent), by: CLOCK.to_owned(), then });
+        self.begin_batch(self.pipeline(agent), CLOCK, then);
     }
 
     /// One that waits for the clock again, and whose times were over meanwhile, need not wait.
