@@ -19,8 +19,9 @@ use thiserror::Error;
 use crate::{AgentName, EventKind, Exit, Unmet};
 
 /// Where an agent is in its life.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "state", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum AgentState {
     /// Waiting for its turn.
     Pending,
@@ -279,7 +280,12 @@ impl AgentState {
         }
     }
 
-    /// The word that people and programs see.
+    /// The name of the state, as JSON has it under `state`.
+    pub fn name(&self) -> &'static str {
+        self.into()
+    }
+
+    /// The word for people: of one that has ended, it says how; of one that runs, whether it is ready.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Pending => "pending",

@@ -13,6 +13,8 @@ use toka_sandbox::{Bind, Right, SandboxPlan};
 pub(crate) const LINES: usize = 40;
 /// Characters of a line that are told.
 const MOST_TOLD: usize = 200;
+/// Most words of a line that are looked at as names of files.
+const MOST_WORDS: usize = 4;
 /// What every agent reads, whatever the plan says: there the reason is another.
 const SYSTEM: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/proc", "/dev", "/sys", "/tmp"];
 
@@ -122,7 +124,8 @@ fn why(line: &str, walls: &Walls, look: &impl Fn(&Path) -> Option<There>) -> Opt
         return not_writable(line, path_beside(line, at, walls).as_deref(), walls);
     }
     let (allowed, there) = (says(line, &NOT_ALLOWED), says(line, &NOT_THERE));
-    let named = path_beside(line, allowed.or(there)?, walls)?;
+    let at = allowed.or(there)?;
+    let named = path_beside(line, at, walls).or_else(|| plain_name_beside(line, at, walls, look))?;
     // What it was to make is not there; then it is about the directory.
     let path =
         [Some(named.as_path()), named.parent()].into_iter().flatten().find(|path| look(path).is_some())?;
@@ -137,6 +140,11 @@ fn why(line: &str, walls: &Walls, look: &impl Fn(&Path) -> Option<There>) -> Opt
         ));
     }
     match right_to(path, walls) {
+        // The working directory is the workspace, or lies in it.
+        None if there.is_some() && path.starts_with(&walls.working_dir) => Some(format!(
+            "{shown} is there on this host, and hidden from it: `filesystem-read` opens the workspace, \
+             `security.filesystem.read` this alone"
+        )),
         None if there.is_some() => Some(format!(
             "{shown} is there on this host, and hidden from it: `security.filesystem.read` opens it"
         )),
@@ -238,6 +246,20 @@ fn path_beside(line: &str, at: usize, walls: &Walls) -> Option<PathBuf> {
     (!is_system(&path)).then_some(path)
 }
 
+/// The file of the working directory that the words at `at` are about, where it is named without a `/`, as in `cat: notes: …`: only
+/// one that is there for us is known to be a file's name, and not a word.
+fn plain_name_beside(
+    line: &str,
+    at: usize,
+    walls: &Walls,
+    look: &impl Fn(&Path) -> Option<There>,
+) -> Option<PathBuf> {
+    let words = line[..at].rsplit(|c: char| c.is_whitespace() || "'\"`‘’“”:".contains(c));
+    let is_name = |word: &&str| !word.is_empty() && !word.contains('/') && ![".", ".."].contains(word);
+    let names = words.filter(is_name).take(MOST_WORDS);
+    names.map(|name| walls.working_dir.join(name)).find(|path| look(path).is_some())
+}
+
 fn is_system(path: &Path) -> bool {
     SYSTEM.iter().any(|system| path.starts_with(system))
 }
@@ -305,6 +327,7 @@ mod tests {
             "/srv/data",
             "/w/workspace/src/lib.rs",
             "/w/workspace/docs/a.md",
+            "/w/workspace/notes.txt",
             "/w/workspace/keys/id",
             "/w/workspace",
             "/w/.git",
@@ -324,6 +347,8 @@ mod tests {
     fn words_of_programs_lead_to_the_key_that_opens() {
         let none = || NetworkAccess::None;
         for (line, key) in [
+            ("cat: notes.txt: No such file or directory", "`filesystem-read` opens the workspace"),
+            ("ls: cannot access 'notes.txt': No such file or directory", "/w/workspace/notes.txt is there"),
             ("OSError: [Errno 97] Address family not supported by protocol", "its network is `none`"),
             ("uv_interface_addresses returned Unknown system error 97", "`security.network`"),
             ("curl: (6) Could not resolve host: example.org", "`security.network`"),

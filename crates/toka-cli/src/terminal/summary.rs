@@ -24,6 +24,8 @@ pub(crate) struct Summary<'a> {
 struct AgentSummary<'a> {
     agent: &'a AgentName,
     state: &'static str,
+    /// The word of the table.
+    outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     exit: Option<&'a Exit>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,7 +66,8 @@ fn summary_of<'a>(agent: &'a AgentView, traces: &'a [Trace]) -> AgentSummary<'a>
     let end = agent.end.as_ref();
     AgentSummary {
         agent: &agent.name,
-        state: agent.state.as_str(),
+        state: agent.state.name(),
+        outcome: agent.state.as_str(),
         exit: end.map(|end| &end.exit),
         blocked_by: match &agent.state {
             AgentState::Blocked { by, .. } => Some(by),
