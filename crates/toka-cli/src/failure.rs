@@ -5,6 +5,7 @@ use thiserror::Error;
 use toka_core::ExitCode;
 
 use crate::terminal::palette::Palette;
+use crate::terminal::wrap::reflow;
 
 /// A failure whose exit status is known. Anything else that reaches `main` ends with [`ExitCode::Internal`].
 #[derive(Debug, Error)]
@@ -74,7 +75,15 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let palette = Palette::for_stream(&std::io::stderr());
     let failure = error.chain().find_map(|cause| cause.downcast_ref::<Failure>());
     // Nobody is left to be told when stderr itself cannot be written.
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), text(error, failure, palette).as_bytes());
+    let text = text(error, failure, palette);
+    let text = match terminal_size::terminal_size_of(std::io::stderr()) {
+        Some((columns, _)) => {
+            let lines = text.lines().map(|line| reflow(line, usize::from(columns.0)) + "\n");
+            lines.collect()
+        }
+        None => text,
+    };
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
     failure.map_or(ExitCode::Internal, |failure| failure.code)
 }
 

@@ -327,7 +327,7 @@ pub enum EventKind {
     AgentEnded {
         /// How.
         exit: Exit,
-        /// How long it lived, in milliseconds.
+        /// How long it lived since somebody began it, in milliseconds: all its lives, and the waits between.
         duration_ms: u64,
         /// What it used.
         usage: Usage,
@@ -349,7 +349,7 @@ pub enum EventKind {
     AgentQuarantined {
         /// How it ended.
         exit: Exit,
-        /// How long it lived, in milliseconds.
+        /// How long it lived since somebody began it, in milliseconds: all its lives, and the waits between.
         duration_ms: u64,
         /// What it used.
         usage: Usage,

@@ -129,6 +129,9 @@ pub struct LastLife {
     pub ended_ms: i64,
     /// How long it was, in milliseconds.
     pub duration_ms: u64,
+    /// Of an end for good: how long all lives were that it had since somebody began it, with the waits between, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all_lives_ms: Option<u64>,
     /// What it used.
     pub usage: Usage,
 }
@@ -335,7 +338,16 @@ impl AgentStatus {
     }
 
     fn end(&mut self, time_ms: i64, exit: &Exit, duration_ms: u64, usage: Usage) {
-        self.last = Some(Box::new(LastLife { exit: exit.clone(), ended_ms: time_ms, duration_ms, usage }));
+        let is_for_good = self.state.is_final();
+        let own = self.started_ms.and_then(|began| u64::try_from(time_ms - began).ok());
+        let last = LastLife {
+            exit: exit.clone(),
+            ended_ms: time_ms,
+            duration_ms: own.filter(|_| is_for_good).map_or(duration_ms, |own| own.min(duration_ms)),
+            all_lives_ms: is_for_good.then_some(duration_ms),
+            usage,
+        };
+        self.last = Some(Box::new(last));
         (self.not_ready, self.wedged, self.next_start_ms, self.held) = (None, None, None, None);
         // The probes asked a process that is gone.
         self.probes.clear();
@@ -436,7 +448,7 @@ impl RunStatus {
             (None, EventKind::RunEnded { exit_code }) => self.exit_code = Some(*exit_code),
             // The watchdogs of the daemon that took the run over watch anew, and tell again what they find.
             (None, EventKind::RunAdopted { .. }) => {
-                self.agents.iter_mut().for_each(|agent| agent.wedged = None)
+                self.agents.iter_mut().for_each(|agent| agent.wedged = None);
             }
             (None, _) => {}
             (Some(agent), kind) => {

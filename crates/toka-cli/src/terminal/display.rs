@@ -14,6 +14,7 @@ use super::plain::PlainLines;
 use super::screen::Screen;
 use super::text::{cell, safe};
 use super::view::{AgentView, Outcome, RunView};
+use super::wrap::reflow;
 use super::{json, live, plain};
 
 /// In plain lines: after so long without any, one says what still runs. A log of CI that stands still looks like a hang.
@@ -250,7 +251,10 @@ impl Show {
 
     fn event_line(&mut self, event: &Event, at: Duration) -> Option<String> {
         match self.mode {
-            Mode::Live => live_line(event, &self.view, self.palette),
+            Mode::Live => {
+                let line = live_line(event, &self.view, self.palette)?;
+                Some(self.screen.size().map_or_else(|| line.clone(), |size| reflow(&line, size.columns)))
+            }
             Mode::Plain => self.plain.line(event, &self.view, at),
             Mode::Json => Some(json::line(event)),
             Mode::Quiet => plain::failure(event, self.palette),

@@ -227,7 +227,13 @@ pub(super) mod tests {
     /// One of each, with text that no terminal should get.
     pub(crate) fn views() -> Vec<HealthView> {
         let exit = Exit::Code { code: 3 };
-        let last = LastLife { exit, ended_ms: NOW - 65_000, duration_ms: 2_000, usage: Default::default() };
+        let last = LastLife {
+            exit,
+            ended_ms: NOW - 65_000,
+            duration_ms: 2_000,
+            all_lives_ms: None,
+            usage: Default::default(),
+        };
         let probe = ProbeStatus {
             probe: ProbeKind::Readiness,
             ok: false,

@@ -95,10 +95,7 @@ impl Page {
             self.row("restarts", &format!("{}{}", status.restart_count, next.unwrap_or_default()));
         }
         if let Some(last) = &status.last {
-            // The figure of an end for good is of all lives together.
-            let began = status.started_ms.filter(|began| !status.state.is_alive() && *began <= last.ended_ms);
-            let own = began.and_then(|began| u64::try_from(last.ended_ms - began).ok());
-            let lived = format_duration(std::time::Duration::from_millis(own.unwrap_or(last.duration_ms)));
+            let lived = format_duration(std::time::Duration::from_millis(last.duration_ms));
             let exit = safe(&last.usage.tell(&last.exit));
             self.row("last life", &format!("{exit}, after {lived}, {} ago", age(last.ended_ms, now_ms)));
         }

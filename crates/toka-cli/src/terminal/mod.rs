@@ -20,3 +20,4 @@ pub(crate) mod summary;
 pub(crate) mod table;
 pub(crate) mod text;
 pub(crate) mod view;
+pub(crate) mod wrap;

@@ -141,7 +141,9 @@ impl AgentView {
     fn of(status: &AgentStatus, seen: Seen) -> Self {
         let end = status.exit().map(|exit| End {
             exit: exit.clone(),
-            duration: Duration::from_millis(status.last.as_ref().map_or(0, |last| last.duration_ms)),
+            duration: Duration::from_millis(
+                status.last.as_ref().map_or(0, |last| last.all_lives_ms.unwrap_or(last.duration_ms)),
+            ),
             usage: status.last.as_ref().map(|last| last.usage).unwrap_or_default(),
             restarts: status.restart_count,
         });

@@ -212,6 +212,7 @@ fn a_report_can_be_read_again() {
         exit: Exit::Code { code: 3 },
         ended_ms: 1,
         duration_ms: 2,
+        all_lives_ms: None,
         usage: crate::event::Usage::default(),
     };
     let status = AgentStatus {

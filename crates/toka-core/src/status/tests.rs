@@ -46,6 +46,23 @@ impl Story {
 }
 
 #[test]
+fn the_last_life_is_told_apart_from_all_of_them() {
+    let mut story = Story::of(&["a"]);
+    let (exit, usage) = (Exit::Code { code: 3 }, Usage::default());
+    story.tell(Some("a"), EventKind::AgentStarting).tell(Some("a"), started(7));
+    let again =
+        EventKind::AgentRestarting { exit: exit.clone(), duration_ms: 900, usage, restarts: 1, delay_ms: 1 };
+    let last =
+        |story: &Story| story.agent("a").last.as_ref().map(|last| (last.duration_ms, last.all_lives_ms));
+    story.tell(Some("a"), again);
+    assert_eq!(last(&story), Some((900, None)));
+    story.tell(Some("a"), EventKind::AgentStarting).tell(Some("a"), started(8));
+    story.tell(Some("a"), EventKind::AgentQuarantined { exit, duration_ms: 4000, usage, restarts: 1 });
+    // Between two events of a story there is a second.
+    assert_eq!(last(&story), Some((1000, Some(4000))));
+}
+
+#[test]
 fn what_a_watchdog_found_is_forgotten_with_its_daemon() {
     let mut story = Story::of(&["a"]);
     story.tell(Some("a"), EventKind::AgentStarting).tell(Some("a"), started(7));

@@ -3,9 +3,10 @@
 
 use toka_doctor::{Check, Report, Section, Strictness, Verdict};
 
-use crate::commands::plan::grid::{LEAST, wrap};
+use crate::commands::plan::grid::LEAST;
 use crate::terminal::palette::{Paint, Palette};
 use crate::terminal::text::{columns, count};
+use crate::terminal::wrap::wrap;
 
 /// Columns of the mark and the spaces around it.
 const MARK: usize = 4;

@@ -1,10 +1,9 @@
 //! Three columns on a terminal: a word, a text, and where it comes from. Long texts are wrapped, never cut: a plan that
 //! hides a rule is worth nothing.
 
-use toka_core::escape;
-
 use crate::terminal::palette::{Paint, Palette};
 use crate::terminal::text::columns;
+use crate::terminal::wrap::wrap;
 
 /// Columns of the first word, with the space behind it.
 const LABEL: usize = 11;
@@ -64,57 +63,9 @@ fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(columns(text))))
 }
 
-/// Breaks a text, made safe for a terminal, at spaces; a word that is too long after `/` or `,`, or anywhere.
-pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
-    let safe = escape::for_terminal(text.trim().as_bytes(), usize::MAX);
-    let mut lines = vec![String::new()];
-    for word in safe.split(' ').filter(|word| !word.is_empty()) {
-        if columns(word) <= width {
-            push(&mut lines, word, " ", width);
-            continue;
-        }
-        let mut gap = " ";
-        for part in word.split_inclusive(['/', ',']) {
-            if columns(part) <= width {
-                push(&mut lines, part, gap, width);
-            } else {
-                part.chars().for_each(|c| push(&mut lines, c.encode_utf8(&mut [0; 4]), "", width));
-            }
-            gap = "";
-        }
-    }
-    lines
-}
-
-/// Adds to the last line, behind `gap` when it is not the first there, or begins a new one.
-fn push(lines: &mut Vec<String>, piece: &str, gap: &str, width: usize) {
-    match lines.last_mut() {
-        Some(line) if line.is_empty() => line.push_str(piece),
-        Some(line) if columns(line) + gap.len() + columns(piece) <= width => {
-            line.push_str(gap);
-            line.push_str(piece);
-        }
-        _ => lines.push(piece.to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_is_lost_by_wrapping() {
-        for (text, width, lines) in [
-            ("", 5, &[""][..]),
-            ("one two", 7, &["one two"]),
-            ("one two", 6, &["one", "two"]),
-            ("read /srv/state/home", 11, &["read /srv/", "state/home"]),
-            ("abcdefgh", 3, &["abc", "def", "gh"]),
-            ("a\u{1b}[2Jb", 20, &["a\\x1b[2Jb"]),
-        ] {
-            assert_eq!(wrap(text, width), lines, "{text:?}");
-        }
-    }
 
     #[test]
     fn rows_stay_within_the_width() {

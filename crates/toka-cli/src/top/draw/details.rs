@@ -8,8 +8,8 @@ use toka_core::{AgentStatus, Coverage};
 
 use super::columns::doing;
 use super::popup;
-use crate::commands::plan::grid::wrap;
 use crate::terminal::text::{columns, safe};
+use crate::terminal::wrap::wrap;
 use crate::terminal::{health, list};
 use crate::top::model::Model;
 use crate::top::rows::AgentId;
