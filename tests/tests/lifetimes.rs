@@ -43,11 +43,11 @@ fn flat(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn state_in_summary(finished: &Finished, agent: &str) -> String {
+fn outcome_in_summary(finished: &Finished, agent: &str) -> String {
     let summary = finished.events().pop().expect("a summary");
     let agents = summary["agents"].as_array().expect("agents");
     let found = agents.iter().find(|known| known["agent"] == agent).expect("the agent");
-    found["state"].as_str().expect("a word").to_owned()
+    found["outcome"].as_str().expect("a word").to_owned()
 }
 
 /// Compose's usual pair: a migration, and the service that needs it.
@@ -71,7 +71,7 @@ fn with_until_tasks_end_the_last_task_ends_the_run(user: User) {
     let finished = scene.toka_run(&migration(), &["--json", "--until-tasks-end"]);
     exit_code_of(&finished, 0);
     assert_eq!(finished.exit_of("api")["cause"], "not_started", "{finished:#?}");
-    assert_eq!(state_in_summary(&finished, "api"), "not started");
+    assert_eq!(outcome_in_summary(&finished, "api"), "not started");
 }
 
 fn what_never_came_to_its_turn_is_told_so(user: User) {
@@ -101,21 +101,21 @@ fn an_agent_of_which_nothing_is_enabled_is_skipped(user: User) {
     };
     let blocked = scene.toka_run(&[admin(), needs("")], &["--json"]);
     exit_code_of(&blocked, 1);
-    assert_eq!(state_in_summary(&blocked, "admin"), "skipped");
-    assert_eq!(state_in_summary(&blocked, "needs"), "blocked");
+    assert_eq!(outcome_in_summary(&blocked, "admin"), "skipped");
+    assert_eq!(outcome_in_summary(&blocked, "needs"), "blocked");
     let plain = scene.toka_run(&[admin(), needs("")], &[]);
     let text = flat(&plain.stdout);
     assert!(text.contains("admin: skipped: its tasks are in the group admin"), "{plain:#?}");
     assert!(text.contains("(`--enable admin`)"), "the way out: {plain:#?}");
     let skipped = scene.toka_run(&[admin(), needs(", if_skipped: skip")], &["--json"]);
     exit_code_of(&skipped, 0);
-    assert_eq!(state_in_summary(&skipped, "needs"), "skipped");
+    assert_eq!(outcome_in_summary(&skipped, "needs"), "skipped");
     let started = scene.toka_run(&[admin(), needs(", if_skipped: start")], &["--json"]);
     exit_code_of(&started, 0);
-    assert_eq!(state_in_summary(&started, "needs"), "succeeded");
+    assert_eq!(outcome_in_summary(&started, "needs"), "succeeded");
     let enabled = scene.toka_run(&[admin(), needs("")], &["--json", "--enable", "admin"]);
     exit_code_of(&enabled, 0);
-    assert_eq!(state_in_summary(&enabled, "admin"), "succeeded");
+    assert_eq!(outcome_in_summary(&enabled, "admin"), "succeeded");
 }
 
 fn the_end_of_an_agent_ends_the_run_where_that_is_declared(user: User) {
@@ -132,7 +132,7 @@ fn the_end_of_an_agent_ends_the_run_where_that_is_declared(user: User) {
     let good = scene.toka_run(&agents(0), &["--json"]);
     exit_code_of(&good, 0);
     assert_eq!(good.exit_of("helper")["by"], "the end of main", "{good:#?}");
-    assert_eq!(state_in_summary(&good, "never"), "not started");
+    assert_eq!(outcome_in_summary(&good, "never"), "not started");
     exit_code_of(&scene.toka_run(&agents(3), &["--json"]), 1);
     // The same in the background.
     let detached = scene.detach(&agents(0));
@@ -214,7 +214,7 @@ fn restarts_may_be_without_a_limit_or_end_without_a_failure(user: User) {
     );
     let finished = scene.toka_run(&[accepted], &["--json"]);
     exit_code_of(&finished, 0);
-    assert_eq!(state_in_summary(&finished, "poll"), "succeeded");
+    assert_eq!(outcome_in_summary(&finished, "poll"), "succeeded");
     let failed = Document::shell("poll", "true")
         .spec("restart: {policy: always, max_restarts: 2, backoff: {initial: 1ms, max: 1ms}}");
     let finished = scene.toka_run(&[failed], &[]);
@@ -254,13 +254,13 @@ fn what_a_person_starts_waits_for_that(user: User) {
         &["--json"],
     );
     exit_code_of(&alone, 0);
-    assert_eq!(state_in_summary(&alone, "deploy"), "not started");
+    assert_eq!(outcome_in_summary(&alone, "deploy"), "not started");
     // Who names it has started it; a pattern is no name.
     let named = scene.toka_run(&agents, &["--json", "--only", "deploy"]);
     exit_code_of(&named, 0);
-    assert_eq!(state_in_summary(&named, "deploy"), "succeeded");
+    assert_eq!(outcome_in_summary(&named, "deploy"), "succeeded");
     let pattern = scene.toka_run(&agents, &["--json", "--only", "deplo*"]);
-    assert_eq!(state_in_summary(&pattern, "deploy"), "not started");
+    assert_eq!(outcome_in_summary(&pattern, "deploy"), "not started");
     let asked = scene.apply(&agents, &["--dry-run"]);
     assert!(asked.stdout.contains("+ deploy"), "{asked:#?}");
     let detached = scene.detach(&agents);

@@ -81,7 +81,6 @@ const OPENERS: &[(&str, Opens)] = &[
     ("crates/toka-daemon/src/gc/groups.rs", Opens::Kernel),
     ("crates/toka-daemon/src/gc/processes.rs", Opens::Kernel),
     ("crates/toka-prepare/src/identity.rs", Opens::State),
-    ("crates/toka-daemon/src/journal/import.rs", Opens::State),
     ("crates/toka-daemon/src/reporting/file.rs", Opens::State),
     ("crates/toka-prepare/src/remove_tree.rs", Opens::Kernel),
     ("crates/toka-prepare/src/trust.rs", Opens::State),

@@ -13,9 +13,8 @@ use toka_sandbox::guard::Guard;
 use toka_sandbox::namespace::Family;
 use toka_sandbox::{Bind, GroupLimits, PrepareError, Program, SandboxPlan, StepError};
 
-/// The version of these messages. 1: a keeper that ends with its daemon. 2: one that may listen for the next. 3: one that
-/// starts processes on terminals, and such that read.
-pub const VERSION: u32 = 3;
+/// The version of these messages.
+pub const VERSION: u32 = 1;
 /// The oldest version that this one can still speak.
 pub const OLDEST: u32 = 1;
 
@@ -43,7 +42,7 @@ pub struct Launch {
     /// The number of a descriptor of its own on which it tells that it is ready, 3 to 1023.
     #[serde(default)]
     pub notification_fd: Option<u16>,
-    /// The first size of the terminal that it runs on; without one it has pipes. Version 3.
+    /// The first size of the terminal that it runs on; without one it has pipes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminal: Option<TerminalSize>,
     /// The signal that asks it to stop, for the case that the daemon is gone.
@@ -63,8 +62,8 @@ pub(crate) struct Call {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
-    /// Start a process. Answered when exec has happened or failed. A descriptor that comes with this is what it reads
-    /// (version 3); else there is nothing to read.
+    /// Start a process. Answered when exec has happened or failed. A descriptor that comes with this is what it reads;
+    /// else there is nothing to read.
     Spawn(Box<Launch>),
     /// Send a signal to the main process.
     Signal { id: ProcessId, signal: i32 },
@@ -96,7 +95,7 @@ pub(crate) enum Request {
         id: Option<ProcessId>,
         name: String,
     },
-    /// Close the descriptors that were held under a name. Version 2.
+    /// Close the descriptors that were held under a name.
     Release { id: Option<ProcessId>, name: String },
     /// Make a TCP socket in the network of its main process, which the daemon may not enter; it comes with the answer.
     Socket { id: ProcessId, family: Family },
@@ -110,15 +109,15 @@ pub(crate) enum Request {
         #[serde(default)]
         from: usize,
     },
-    /// Become the keeper's daemon: the first word over its listening socket. Version 2.
+    /// Become the keeper's daemon: the first word over its listening socket.
     Attach { version: u32, attach: Attach },
-    /// Listen at this path for the next daemon, and do not end with this one. Version 2.
+    /// Listen at this path for the next daemon, and do not end with this one.
     Listen { socket: OsString },
-    /// Take over the agents that a keeper left which was killed, and kill what else is left of it. Version 2.
+    /// Take over the agents that a keeper left which was killed, and kill what else is left of it.
     Adopt { orphans: Vec<Orphan> },
-    /// The end of this process is on record: forget it. Version 2.
+    /// The end of this process is on record: forget it.
     Settled { id: ProcessId },
-    /// Stop every agent gracefully, then end. Version 2.
+    /// Stop every agent gracefully, then end.
     End,
 }
 
@@ -225,13 +224,7 @@ pub(crate) struct Message {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Body {
     /// First message of a keeper: its version, the oldest that it can speak, its pid.
-    Hello {
-        version: u32,
-        #[serde(default = "first_version")]
-        oldest: u32,
-        #[serde(default)]
-        pid: i32,
-    },
+    Hello { version: u32, oldest: u32, pid: i32 },
     /// Answer to `Attach`: the keeper has a daemon, and this is its pid.
     Occupied { pid: i32 },
     /// It runs; the read ends of its output and error pipes come with this, and of the pipe that it notifies through, if it
@@ -264,11 +257,7 @@ pub(crate) enum Body {
     /// Answer to `List`.
     List(Vec<Entry>),
     /// Answer to `HandBack`; the descriptors come with this: first so many pipes (output, errors), then those of the names.
-    HandBack {
-        names: Vec<String>,
-        #[serde(default = "both_pipes")]
-        pipes: usize,
-    },
+    HandBack { names: Vec<String>, pipes: usize },
     /// News: the main process has ended.
     Exited { id: ProcessId, status: Status },
     /// News: something that a person should know, before `Gone`.
@@ -285,16 +274,7 @@ pub(crate) enum Body {
     Replaced,
 }
 
-fn first_version() -> u32 {
-    1
-}
-
-fn both_pipes() -> usize {
-    2
-}
-
-/// One process that the keeper holds, with all that a daemon needs to go on with it. A keeper of version 1 tells only the
-/// first four.
+/// One process that the keeper holds, with all that a daemon needs to go on with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Its number.
@@ -398,32 +378,4 @@ pub enum Status {
     },
     /// Nobody saw it: its keeper was killed before.
     Unknown,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_of_version_1_are_understood() {
-        let entry: Entry =
-            serde_json::from_str(r#"{"id":1,"pid":2,"project":"p","agent":"a"}"#).expect("an entry");
-        assert_eq!((entry.state, entry.start_time), (State::Running, None));
-        let call: Call =
-            serde_json::from_str(r#"{"call":1,"request":{"hand_back":{"id":3}}}"#).expect("a call");
-        assert!(matches!(call.request, Request::HandBack { id: Some(ProcessId(3)), from: 0 }));
-        let hello: Message = serde_json::from_str(r#"{"body":{"hello":{"version":1}}}"#).expect("hello");
-        assert!(matches!(hello.body, Body::Hello { version: 1, oldest: 1, .. }));
-        let back: Body = serde_json::from_str(r#"{"hand_back":{"names":["door"]}}"#).expect("an answer");
-        assert!(matches!(back, Body::HandBack { pipes: 2, .. }));
-    }
-
-    #[test]
-    fn what_version_2_adds_does_not_disturb_version_1() {
-        // Its own types: unknown fields are passed over.
-        let hold = Request::Hold { id: Some(ProcessId(3)), name: "door".into() };
-        assert_eq!(serde_json::to_string(&hold).expect("JSON"), r#"{"hold":{"id":3,"name":"door"}}"#);
-        let back = serde_json::to_value(Request::HandBack { id: Some(ProcessId(3)), from: 0 }).expect("JSON");
-        assert_eq!(back["hand_back"]["id"], 3);
-    }
 }

@@ -12,7 +12,6 @@
 //! A listener is sent every event. Whoever may be slow listens to [`Journal::latest`] instead and reads what it has not
 //! seen with a [`toka_store::Reader`]: then nothing gathers for it.
 
-mod import;
 mod writer;
 
 use std::io;
@@ -55,8 +54,7 @@ pub struct Journal {
 
 impl Journal {
     /// Opens the journal at `path`, or begins it. Every event goes to all `listeners` once it is durable. A damaged one
-    /// is set aside, and the first event says so. A journal of lines beside it (`journal.jsonl`, which older versions
-    /// wrote) is taken over.
+    /// is set aside, and the first event says so.
     ///
     /// # Errors
     /// When the database cannot be opened or made, or the thread cannot be started.

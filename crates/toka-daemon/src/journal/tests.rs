@@ -127,36 +127,6 @@ async fn a_damaged_journal_is_the_first_thing_said() {
     assert_eq!((first.seq, numbers(&path)), (1, vec![1, 2]));
 }
 
-#[tokio::test]
-async fn a_journal_of_lines_is_taken_over_once() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (path, lines) = (folder.path().join("journal.db"), folder.path().join("journal.jsonl"));
-    let Stamp { project, run } = stamp();
-    let mut text = String::new();
-    for seq in 1..=3000 {
-        let agent = Some(Name::new("a").expect("a label"));
-        let kind = if seq == 1 { EventKind::AgentReady } else { progress() };
-        let event = Event { seq, time_ms: 7, project: project.clone(), run, agent, kind };
-        text.push_str(&serde_json::to_string(&event).expect("JSON"));
-        text.push('\n');
-    }
-    text.push_str("{\"seq\":3001,\"time");
-    std::fs::write(&lines, &text).expect("a file");
-    for _ in 0..2 {
-        Journal::open(&path, stamp(), Vec::new())
-            .expect("a journal")
-            .record(None, EventKind::AgentReady)
-            .await;
-    }
-    let events = read(&path);
-    assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), (1..=3003).collect::<Vec<_>>());
-    assert_eq!(events[0].kind, EventKind::AgentReady);
-    let EventKind::Warning { message } = &events[3000].kind else { panic!("unexpected {:?}", events[3000]) };
-    assert!(message.ends_with("was taken over: 3000 events; 1 lines are no events"), "{message}");
-    let kept = std::fs::read_to_string(folder.path().join("journal.jsonl.imported")).expect("it is kept");
-    assert!(kept == text && !lines.exists());
-}
-
 /// A wall clock that somebody sets back a minute each time it is looked at, from a minute after the epoch.
 fn backward() -> i64 {
     static LOOKS: AtomicI64 = AtomicI64::new(1);

@@ -9,7 +9,6 @@ use toka_core::{Event, EventKind};
 use toka_store::{Durability, Health, Opened, Record, Settings, Tended};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::import::{Imported, import};
 use super::{Entry, Stamp, changes_state};
 
 /// Most events in one transaction: a burst of a thousand agents that start at once.
@@ -25,7 +24,7 @@ pub(super) struct Writer {
     latest: watch::Sender<u64>,
     health: watch::Sender<Health>,
     /// Said before anything else.
-    first: Vec<String>,
+    first: Option<String>,
     tend_at: Instant,
     /// The wall clock in milliseconds since the Unix epoch: for people. Order is the numbers'.
     clock: fn() -> i64,
@@ -46,10 +45,8 @@ impl Writer {
         listeners: Vec<mpsc::UnboundedSender<Event>>,
         settings: Settings,
     ) -> io::Result<Self> {
-        let Opened { writer: mut store, set_aside } = toka_store::Writer::open(path, settings, now_ms())?;
-        let lines = path.with_extension("jsonl");
-        let imported = import(&lines, &mut store)?.and_then(|imported| of_import(&lines, imported));
-        let first = set_aside.map(|aside| aside.to_string()).into_iter().chain(imported).collect();
+        let Opened { writer: store, set_aside } = toka_store::Writer::open(path, settings, now_ms())?;
+        let first = set_aside.map(|aside| aside.to_string());
         let (latest, health) = (watch::Sender::new(store.written()), watch::Sender::new(Health::Well));
         let (path, clock, tend_at) = (path.to_owned(), now_ms as fn() -> i64, Instant::now());
         Ok(Self { path, store, stamp, listeners, latest, health, first, tend_at, clock })
@@ -65,7 +62,7 @@ impl Writer {
 
     /// Writes until nobody can send any more.
     pub(super) fn run(mut self, entries: &Receiver<Entry>) {
-        for message in std::mem::take(&mut self.first) {
+        if let Some(message) = self.first.take() {
             self.warn(message);
         }
         loop {
@@ -178,16 +175,6 @@ impl Writer {
     pub(super) fn by_clock(self, clock: fn() -> i64) -> Self {
         Self { clock, ..self }
     }
-}
-
-/// What is to be said of a journal of lines that was taken over; nothing, if all of it was.
-fn of_import(lines: &Path, Imported { events, unreadable }: Imported) -> Option<String> {
-    (unreadable > 0).then(|| {
-        format!(
-            "the journal {} was taken over: {events} events; {unreadable} lines are no events",
-            lines.display()
-        )
-    })
 }
 
 /// The wall clock in milliseconds since the Unix epoch; a clock before 1970 counts as 1970.

@@ -52,14 +52,6 @@ pub enum KeeperError {
         /// The newest that it speaks.
         newest: u32,
     },
-    /// It is older than what was asked of it.
-    #[error("the keeper is too old to {what}: it speaks version {version} of its protocol")]
-    TooOld {
-        /// What was asked.
-        what: &'static str,
-        /// What it speaks.
-        version: u32,
-    },
     /// There was no room for the descriptors that it sent; ask again when there is.
     #[error("receive descriptors: {got} of {sent} arrived, too many open files")]
     Descriptors {

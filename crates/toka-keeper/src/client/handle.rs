@@ -44,7 +44,7 @@ impl Keeper {
     /// Starts a process; returns when it executes its program, or with the step that failed.
     ///
     /// # Errors
-    /// When it does not run; [`KeeperError::TooOld`] of one that is to run on a terminal.
+    /// When it does not run.
     pub async fn spawn(&self, launch: Launch) -> Result<Started, SpawnError> {
         self.spawn_with(launch, None).await
     }
@@ -52,16 +52,12 @@ impl Keeper {
     /// The same for one that reads: `input` becomes its standard input, unless it runs on a terminal.
     ///
     /// # Errors
-    /// As [`Keeper::spawn`]; [`KeeperError::TooOld`].
+    /// As [`Keeper::spawn`].
     pub async fn spawn_reading(&self, launch: Launch, input: OwnedFd) -> Result<Started, SpawnError> {
-        self.demand(3, "start a process that reads").map_err(SpawnError::Keeper)?;
         self.spawn_with(launch, Some(input)).await
     }
 
     async fn spawn_with(&self, launch: Launch, input: Option<OwnedFd>) -> Result<Started, SpawnError> {
-        if launch.terminal.is_some() {
-            self.demand(3, "start a process on a terminal").map_err(SpawnError::Keeper)?;
-        }
         let id = launch.id;
         let start = Box::new(future_orphan(&launch));
         let request = Request::Spawn(Box::new(launch));
@@ -131,7 +127,7 @@ impl Keeper {
     /// A TCP socket in the network of the agent's main process, which this process may not enter itself.
     ///
     /// # Errors
-    /// When the agent has no process, or the kernel refuses; when the keeper is of an older version.
+    /// When the agent has no process, or the kernel refuses.
     pub async fn tcp_socket(&self, id: ProcessId, family: Family) -> Result<OwnedFd, KeeperError> {
         match self.call(Request::Socket { id, family }, Vec::new()).await? {
             (Body::Done, descriptors) => descriptors.into_iter().next().ok_or(KeeperError::Gone),
@@ -201,18 +197,14 @@ impl Keeper {
     /// keeper ends with its daemon), or until the keeper ends when no process is named. At most 15 at a time.
     ///
     /// # Errors
-    /// When there is no such process; [`KeeperError::TooOld`].
+    /// When there is no such process.
     pub async fn hold(
         &self,
         id: impl Into<Option<ProcessId>>,
         name: &str,
         descriptors: Vec<OwnedFd>,
     ) -> Result<(), KeeperError> {
-        let id = id.into();
-        if id.is_none() {
-            self.demand(2, "hold descriptors for itself")?;
-        }
-        match self.call(Request::Hold { id, name: name.to_owned() }, descriptors).await?.0 {
+        match self.call(Request::Hold { id: id.into(), name: name.to_owned() }, descriptors).await?.0 {
             Body::Done => Ok(()),
             other => Err(refusal(other)),
         }
@@ -221,9 +213,8 @@ impl Keeper {
     /// Has descriptors closed that were held under a name.
     ///
     /// # Errors
-    /// When there is no such process; [`KeeperError::TooOld`].
+    /// When there is no such process.
     pub async fn release(&self, id: impl Into<Option<ProcessId>>, name: &str) -> Result<(), KeeperError> {
-        self.demand(2, "release descriptors")?;
         self.done(Request::Release { id: id.into(), name: name.to_owned() }).await
     }
 
@@ -252,9 +243,6 @@ impl Keeper {
         id: impl Into<Option<ProcessId>>,
     ) -> Result<Vec<(String, OwnedFd)>, KeeperError> {
         let id = id.into();
-        if id.is_none() {
-            self.demand(2, "hand back descriptors of its own")?;
-        }
         let mut all = Vec::new();
         loop {
             let request = Request::HandBack { id, from: all.len() };
@@ -267,7 +255,7 @@ impl Keeper {
                 return Err(KeeperError::Descriptors { got, sent });
             }
             all.extend(names.into_iter().zip(descriptors));
-            if sent < MAX_DESCRIPTORS || !self.speaks(2) {
+            if sent < MAX_DESCRIPTORS {
                 return Ok(all);
             }
         }
@@ -279,21 +267,15 @@ impl Keeper {
     /// # Errors
     /// When it is not over, or the keeper is gone.
     pub async fn settle(&self, id: ProcessId) -> Result<(), KeeperError> {
-        if !self.speaks(2) {
-            // It forgets by itself.
-            return Ok(());
-        }
         self.done(Request::Settled { id }).await
     }
 
     /// [`Keeper::settle`] without waiting for the answer.
     pub fn settled(&self, id: ProcessId) {
-        if self.speaks(2) {
-            self.tell(Request::Settled { id });
-        }
+        self.tell(Request::Settled { id });
     }
 
-    /// The keeper's pid; `None` when it is too old to say.
+    /// The keeper's pid; `None` when it is gone, or has not said hello.
     pub fn pid(&self) -> Option<i32> {
         self.shared.hello().map(|hello| hello.pid).filter(|pid| *pid > 0)
     }
@@ -302,9 +284,8 @@ impl Keeper {
     /// what happens is told by events, and the last of them is `Closed`.
     ///
     /// # Errors
-    /// [`KeeperError::TooOld`]; when it is gone.
+    /// When it is gone.
     pub async fn end(&self) -> Result<(), KeeperError> {
-        self.demand(2, "end by request")?;
         self.shared.begin_end();
         self.done(Request::End).await
     }
@@ -318,10 +299,8 @@ impl Keeper {
     /// Lets the keeper end, and waits until it has: it stops what still runs, and removes its groups. What was not settled
     /// is not told any more.
     pub async fn shutdown(self) {
-        if self.speaks(2) {
-            self.shared.begin_end();
-            self.tell(Request::End);
-        }
+        self.shared.begin_end();
+        self.tell(Request::End);
         let process = self.shared.take_process();
         self.left().await;
         if let Some(mut process) = process {
@@ -334,20 +313,6 @@ impl Keeper {
         let mut closed = self.closed.clone();
         drop(self);
         while closed.changed().await.is_ok() {}
-    }
-
-    /// Whether the keeper speaks this version.
-    pub(super) fn speaks(&self, version: u32) -> bool {
-        self.shared.hello().is_some_and(|hello| hello.version >= version)
-    }
-
-    fn demand(&self, version: u32, what: &'static str) -> Result<(), KeeperError> {
-        match self.shared.hello() {
-            Some(hello) if hello.version < version => {
-                Err(KeeperError::TooOld { what, version: hello.version })
-            }
-            _ => Ok(()),
-        }
     }
 
     pub(super) async fn done(&self, request: Request) -> Result<(), KeeperError> {

@@ -133,11 +133,9 @@ impl Keeper {
             Ok(Err(_)) => return Err(KeeperError::Gone),
             Err(_) => return Err(unreachable(io::ErrorKind::TimedOut.into())),
         }
-        if keeper.speaks(2) {
-            match keeper.call(Request::Attach { version: VERSION, attach }, Vec::new()).await?.0 {
-                Body::Done => {}
-                other => return Err(refusal(other)),
-            }
+        match keeper.call(Request::Attach { version: VERSION, attach }, Vec::new()).await?.0 {
+            Body::Done => {}
+            other => return Err(refusal(other)),
         }
         let holdings = keeper.holdings().await?;
         Ok(Attached { keeper, events, holdings })

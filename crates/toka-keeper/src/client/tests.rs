@@ -37,24 +37,6 @@ fn serve(socket: &OwnedFd, keeper: impl FnOnce(&dyn Fn(Value), &dyn Fn() -> Opti
     keeper(&say, &hear);
 }
 
-/// What a keeper of version 1 does: it knows eight words, and what it does not understand it answers without a number.
-fn version_1(say: &dyn Fn(Value), hear: &dyn Fn() -> Option<Value>) {
-    say(json!({"body": {"hello": {"version": 1}}}));
-    while let Some(call) = hear() {
-        let (number, request) = (&call["call"], &call["request"]);
-        if request == "list" {
-            let entry = json!({"id": 7, "pid": 70, "project": "p", "agent": "a"});
-            say(json!({"call": number, "body": {"list": [entry]}}));
-        } else if !request["hold"].is_null() || !request["freeze"].is_null() {
-            say(json!({"call": number, "body": "done"}));
-        } else if !request["hand_back"].is_null() {
-            say(json!({"call": number, "body": {"failed": {"reason": "cannot find the process"}}}));
-        } else {
-            say(json!({"body": {"failed": {"reason": "not understood"}}}));
-        }
-    }
-}
-
 async fn greeted(socket: OwnedFd) -> Opening {
     let opening = Keeper::open(socket, None, AfterLoss::Spare).expect("open");
     let Opening { keeper, events, hello } = opening;
@@ -63,25 +45,6 @@ async fn greeted(socket: OwnedFd) -> Opening {
     assert!(hello.version > 0);
     let (_, unused) = tokio::sync::oneshot::channel();
     Opening { keeper, events, hello: unused }
-}
-
-#[tokio::test]
-async fn a_keeper_of_version_1_is_worked_with() {
-    let Opening { keeper, .. } = greeted(served_by(version_1)).await;
-    let entries = keeper.list().await.expect("a list");
-    assert_eq!((entries[0].id, entries[0].state.clone()), (ProcessId(7), crate::State::Running));
-    keeper.freeze(ProcessId(7)).await.expect("frozen");
-    keeper.hold(ProcessId(7), "door", Vec::new()).await.expect("held");
-    assert!(matches!(keeper.hand_back(ProcessId(7)).await, Err(KeeperError::Refused(_))));
-    keeper.settle(ProcessId(7)).await.expect("it forgets by itself");
-    for refused in [
-        keeper.release(ProcessId(7), "door").await,
-        keeper.hold(None, "lock", Vec::new()).await,
-        keeper.end().await,
-    ] {
-        assert!(matches!(refused, Err(KeeperError::TooOld { version: 1, .. })), "{refused:?}");
-    }
-    assert_eq!(keeper.pid(), None);
 }
 
 /// A keeper that listens at the path, until the test is over.
@@ -100,20 +63,13 @@ fn listens_at(
 }
 
 #[tokio::test]
-async fn a_keeper_of_version_1_that_listens_is_attached_to_without_a_word_that_it_does_not_know() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("keeper.sock");
-    listens_at(&path, version_1);
-    let attached = Keeper::attach(&path, crate::Attach::IfFree).await.expect("attached");
-    assert_eq!(attached.holdings[0].agent, "a");
-}
-
-#[tokio::test]
 async fn what_ends_while_we_attach_is_nobodys_to_take_over() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("keeper.sock");
     listens_at(&path, |say, hear| {
-        say(json!({"body": {"hello": {"version": 1}}}));
+        say(json!({"body": {"hello": {"version": VERSION, "oldest": OLDEST, "pid": 1}}}));
+        let call = hear().expect("a word to attach");
+        say(json!({"call": call["call"], "body": "done"}));
         let call = hear().expect("a list is asked for");
         let entry = |id: u32| json!({"id": id, "pid": 70 + id, "project": "p", "agent": "a"});
         say(json!({"call": call["call"], "body": {"list": [entry(7), entry(8), entry(9)]}}));
@@ -134,7 +90,8 @@ async fn what_ends_while_we_attach_is_nobodys_to_take_over() {
 
 #[tokio::test]
 async fn a_keeper_that_speaks_nothing_of_ours_is_refused_politely() {
-    for hello in [json!({"version": 9, "oldest": 8}), json!({"version": 0})] {
+    for hello in [json!({"version": 9, "oldest": 8, "pid": 1}), json!({"version": 0, "oldest": 0, "pid": 1})]
+    {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("keeper.sock");
         listens_at(&path, move |say, hear| {
@@ -151,7 +108,7 @@ async fn a_keeper_that_speaks_nothing_of_ours_is_refused_politely() {
 #[tokio::test]
 async fn words_and_fields_of_a_later_version_do_no_harm() {
     let Opening { keeper, mut events, .. } = greeted(served_by(|say, hear| {
-        say(json!({"body": {"hello": {"version": VERSION + 1, "oldest": 1, "mood": "good"}}, "more": 1}));
+        say(json!({"body": {"hello": {"version": VERSION + 1, "oldest": 1, "pid": 1, "mood": "good"}}, "more": 1}));
         say(json!({"body": {"weather": {"id": 1}}}));
         let call = hear().expect("a call");
         say(json!({"call": call["call"], "body": {"dance": {}}}));
@@ -167,8 +124,10 @@ async fn words_and_fields_of_a_later_version_do_no_harm() {
 
 #[tokio::test]
 async fn calls_after_the_end_fail_at_once() {
-    let Opening { keeper, mut events, .. } =
-        greeted(served_by(|say, _| say(json!({"body": {"hello": {"version": 2}}})))).await;
+    let Opening { keeper, mut events, .. } = greeted(served_by(|say, _| {
+        say(json!({"body": {"hello": {"version": VERSION, "oldest": OLDEST, "pid": 1}}}))
+    }))
+    .await;
     assert_eq!(events.recv().await, Some(KeeperEvent::Closed));
     assert!(matches!(keeper.list().await, Err(KeeperError::Gone)));
     keeper.shutdown().await;
@@ -179,45 +138,4 @@ async fn where_nobody_listens_is_said() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("keeper.sock");
     assert!(matches!(Keeper::attach(&path, crate::Attach::IfFree).await, Err(KeeperError::NotThere { .. })));
-}
-
-/// It would start the process on pipes, with nothing to read, and say nothing.
-#[tokio::test]
-async fn an_older_keeper_is_not_asked_for_terminals() {
-    let Opening { keeper, .. } = greeted(served_by(|say, hear| {
-        say(json!({"body": {"hello": {"version": 2, "oldest": 1}}}));
-        assert!(hear().is_none(), "it was asked");
-    }))
-    .await;
-    let launch = |terminal| -> crate::Launch {
-        let text = json!({
-            "id": 1, "program": {"path": "/bin/true"}, "argv": [], "env": [], "plan": plan(), "stop_signal": 15,
-            "grace": {"secs": 1, "nanos": 0}, "terminal": terminal,
-        });
-        serde_json::from_value(text).expect("a launch")
-    };
-    let size = toka_core::TerminalSize::default();
-    let refused = keeper.spawn(launch(Some(size))).await.expect_err("too old");
-    assert!(refused.to_string().contains("too old to start a process on a terminal"), "{refused}");
-    let null = std::fs::File::open("/dev/null").expect("null").into();
-    let refused = keeper.spawn_reading(launch(None), null).await.expect_err("too old");
-    assert!(refused.to_string().contains("too old to start a process that reads"), "{refused}");
-}
-
-fn plan() -> toka_sandbox::SandboxPlan {
-    let folders = toka_sandbox::AgentFolders::below(std::path::Path::new("/nonexistent"));
-    let name = toka_core::Name::new("agent").expect("a label");
-    toka_sandbox::SandboxPlan::compile(&toka_sandbox::CompileInput {
-        confinement: &toka_core::Confinement::default(),
-        folders: &folders,
-        host: &toka_sandbox::HostFacts::probe(),
-        project: &name,
-        agent: &name,
-        facts: &toka_sandbox::plan::WorkspaceFacts::default(),
-        workstream_dir: None,
-        toka_exe: std::path::Path::new("/bin/true"),
-        programs: &[],
-        run_as: None,
-    })
-    .expect("a plan")
 }
