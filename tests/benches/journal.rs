@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use toka_core::{AgentName, Event, EventKind, Name, Progress, RunId};
-use toka_daemon::{Journal, Stamp};
+use toka_project::{Journal, Stamp};
 use toka_store::{Filter, Reader};
 use toka_tests::measure::{Samples, Table, rounds};
 use uuid::Uuid;

@@ -16,8 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::control::{Control, Projects, Role, Server, ServiceOrder};
-use crate::project::{AdoptOptions, Opened, Project, ProjectHandle};
-use crate::{Lifetime, RunOptions, RunSummary};
+use toka_project::{AdoptOptions, Opened, Project, ProjectHandle};
+use toka_project::{Lifetime, RunOptions, RunSummary};
 
 /// Orders that wait for the service: each is answered before the next is taken.
 const ORDERS: usize = 64;
@@ -104,7 +104,7 @@ impl Service {
     /// Goes on with every run that an earlier daemon began here and did not end.
     pub async fn adopt(&mut self) {
         let waiting = toka_api::socket::orphaned(&self.options.run_dir);
-        let lost = crate::project::unfinished(&self.options.state_dir);
+        let lost = toka_project::unfinished(&self.options.state_dir);
         for project in waiting.into_iter().chain(lost).collect::<BTreeSet<_>>() {
             let options = AdoptOptions {
                 project: project.clone(),

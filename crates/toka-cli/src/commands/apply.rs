@@ -73,7 +73,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
     })?;
-    if let (Asking::WhatIf, true, Some(error)) = (asking, applied.began, toka_daemon::obstacle(&folders)) {
+    if let (Asking::WhatIf, true, Some(error)) = (asking, applied.began, toka_project::obstacle(&folders)) {
         return Err(refusal::failure(error.exit_code(), &error).into());
     }
     print(&applied, &folders, asking, args.json)

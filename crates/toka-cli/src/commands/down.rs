@@ -5,9 +5,9 @@ use std::time::Duration;
 use toka_api::client::{Client, ClientError};
 use toka_api::wire::RoleName;
 use toka_core::{Command, ExitCode, ProjectName, Urgency};
-use toka_daemon::{end_unattended, unfinished};
 use toka_keeper::process::{Presence, presence};
 use toka_prepare::{LockError, RunError};
+use toka_project::{end_unattended, unfinished};
 
 use super::folders::Folders;
 use super::reach::{Purpose, Reach, block_on, failure};
@@ -147,7 +147,7 @@ async fn ended_by_keeper(reach: &Reach, project: &ProjectName, urgency: Urgency)
     eprintln!("the run of {project} was killed; its keeper ends the agents, each within its grace period");
     if urgency == Urgency::Kill {
         // Where there are no control groups, the keeper alone knows the processes.
-        toka_daemon::kill_groups_of(&Folders::find(reach.state_dir.as_deref())?.state, project).await;
+        toka_project::kill_groups_of(&Folders::find(reach.state_dir.as_deref())?.state, project).await;
     }
     let deadline = tokio::time::Instant::now() + LONGEST;
     while reach.left()?.ending.contains(project) {

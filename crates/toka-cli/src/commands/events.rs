@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use clap::builder::PossibleValuesParser;
 use strum::VariantNames as _;
 use toka_core::{AgentName, Event, EventKind, ExitCode, ProjectName, RunId};
-use toka_daemon::history::{self, Ending, Run};
+use toka_project::history::{self, Ending, Run};
 
 use super::folders::Folders;
 use super::logs::moment;

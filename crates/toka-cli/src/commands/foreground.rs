@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use toka_api::socket::project_socket;
 use toka_core::{Command, Event, ExitCode, Urgency};
 use toka_daemon::control::{Control, Projects, Role};
-use toka_daemon::{Opened, Project, ProjectHandle, RunOptions, RunSummary};
 use toka_prepare::RunError;
 use toka_prepare::folders::ProjectFolders;
+use toka_project::{Opened, Project, ProjectHandle, RunOptions, RunSummary};
 use toka_runtime::turns::timed;
 use tokio::sync::mpsc;
 

@@ -11,9 +11,9 @@ use toka_api::client::{Client, ClientError};
 use toka_api::socket::{orphaned, project_of, sockets};
 use toka_api::wire::{ProjectView, Refused};
 use toka_core::{AgentName, AgentPattern, ExitCode, ProjectName, RunId};
-use toka_daemon::{being_ended, left_behind};
 use toka_prepare::folders::{lock_in, root_in};
 use toka_prepare::lock::is_held;
+use toka_project::{being_ended, left_behind};
 
 use super::folders::{Folders, project, workspace};
 use crate::failure::Failure;

@@ -10,7 +10,7 @@
 use anyhow::Context as _;
 use toka_api::caller::Caller;
 use toka_core::ExitCode;
-use toka_daemon::{Lifetime, RunOptions};
+use toka_project::{Lifetime, RunOptions};
 
 use super::declare::Declare;
 use super::trust::Ask;

@@ -12,7 +12,7 @@ use toka_core::{ByteSize, ProjectName};
 use toka_prepare::disk_space;
 use toka_store::Health;
 
-use crate::project::Facts;
+use toka_project::Facts;
 
 /// Share of the limit of open files, in percent, from which on the next agent, which takes some, may find none.
 const FILES_NEAR_LIMIT: u64 = 90;

@@ -9,7 +9,7 @@ use toka_core::{AgentName, ExitCode, ProjectName};
 use toka_prepare::{LockError, RunError};
 use toka_workstream::Style;
 
-use crate::project::{ApplyError, CommandError, Gone};
+use toka_project::{ApplyError, CommandError, RunOver};
 
 /// A refusal.
 #[derive(Debug)]
@@ -101,8 +101,8 @@ fn list(names: &[AgentName]) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
-impl From<Gone> for Error {
-    fn from(gone: Gone) -> Self {
+impl From<RunOver> for Error {
+    fn from(gone: RunOver) -> Self {
         Self::new(StatusCode::CONFLICT, ExitCode::NoDaemon, gone.to_string())
     }
 }

@@ -10,14 +10,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use toka_api::health::{Check, DaemonHealth, HealthView, ProjectHealth};
-use toka_core::health::Expected;
-use toka_core::{HealthReport, ProjectName, Verdict};
+use toka_core::{ProjectName, Verdict};
 
 use super::checks::{Files, of_daemon, of_project, open_files, text};
 use super::error::Error;
 use super::routes::view_of;
 use super::server::{Server, now_ms};
-use crate::project::{Facts, Figures, ProjectHandle};
+use toka_project::{Facts, Figures, ProjectHandle};
 
 /// A project that has not answered by then does not: its keeper alone may take four of these seconds.
 const LONGEST: Duration = Duration::from_secs(6);
@@ -69,19 +68,6 @@ fn checks_of(known: &Known, files: Option<&Files>) -> Vec<Check> {
     match (&known.facts, files) {
         (Some(facts), Some(files)) => of_project(&known.project, facts, files).to_vec(),
         _ => vec![Check::failed(format!("project/{}", known.project), "it does not answer")],
-    }
-}
-
-impl Facts {
-    /// The health of every agent, in the order of the plan.
-    pub(super) fn reports(&self, now_ms: i64) -> Vec<HealthReport> {
-        let nothing = Expected::default();
-        let report = |status: &toka_core::AgentStatus| {
-            let expected = self.expected.get(&status.name).map_or(&nothing, |expected| expected);
-            let resources = self.resources.get(&status.name).copied();
-            HealthReport::of(status.clone(), resources, expected, now_ms)
-        };
-        self.status.agents().iter().map(report).collect()
     }
 }
 

@@ -15,7 +15,7 @@ use toka_store::Health;
 use super::health::{Gathered, Known, gather};
 use super::openmetrics::{Exposition, Family, Kind, MEDIA_TYPE};
 use super::server::Server;
-use crate::project::Figures;
+use toka_project::Figures;
 
 /// Figures of its own that one agent can have; the declared ones come first, then the others by name.
 const MOST_METRICS: usize = 64;

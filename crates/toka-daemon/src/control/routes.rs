@@ -20,7 +20,7 @@ use super::events::events;
 use super::server::{Role, Server, ServiceOrder};
 use super::{MAX_COMMAND, MAX_DECLARATION};
 use super::{health, metrics, stream};
-use crate::project::{Earnest, Figures, ProjectHandle};
+use toka_project::{ApplyMode, Figures, ProjectHandle};
 
 pub(super) fn router(server: Server) -> Router {
     Router::new()
@@ -201,8 +201,8 @@ async fn apply(
     let Query(Applying { dry_run }) = applying?;
     if server.projects.get(&name).is_some() {
         let handle = server.project_at_work(&project).await?;
-        let earnest = if dry_run { Earnest::Tell } else { Earnest::Do };
-        let changes = handle.apply(declaration, OPERATOR, earnest).await??;
+        let mode = if dry_run { ApplyMode::DryRun } else { ApplyMode::Apply };
+        let changes = handle.apply(declaration, OPERATOR, mode).await??;
         return Ok(Json(Applied { changes, began: false }));
     }
     let Role::Service(orders) = &server.role else {

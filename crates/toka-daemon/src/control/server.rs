@@ -30,7 +30,7 @@ use super::error::Error;
 use super::peer::Peer;
 use super::post::Post;
 use super::{peer, routes};
-use crate::project::ProjectHandle;
+use toka_project::ProjectHandle;
 
 /// The projects that run in a process.
 #[derive(Debug, Clone, Default)]

@@ -10,7 +10,7 @@ use toka_prepare::remove_tree;
 
 use super::processes::Processes;
 use super::{Collected, GcOptions, Kind, Mode, disk};
-use crate::project::OWNER;
+use toka_project::OWNER;
 
 /// Of one that is younger, its keeper may not have begun yet.
 const YOUNG: Duration = Duration::from_secs(60);

@@ -156,17 +156,17 @@ fn has_old_events(journal: &Path) -> Result<bool, String> {
     let Some(oldest) = read.map_err(|error| error.to_string())?.pop() else { return Ok(false) };
     let last = reader.last_seq().map_err(|error| error.to_string())?;
     let Retention { max_age, max_events } = Retention::default();
-    let age = u128::try_from(crate::project::now_ms().saturating_sub(oldest.time_ms)).unwrap_or(0);
+    let age = u128::try_from(toka_project::now_ms().saturating_sub(oldest.time_ms)).unwrap_or(0);
     Ok(age > max_age.as_millis() || last.saturating_sub(oldest.seq) >= max_events)
 }
 
 /// Removes events beyond what is kept, and says by how much the file has shrunk.
 fn remove_old_events(journal: &Path) -> io::Result<u64> {
     let before = disk::size(journal);
-    let opened = Writer::open(journal, Settings::default(), crate::project::now_ms())?;
+    let opened = Writer::open(journal, Settings::default(), toka_project::now_ms())?;
     let mut writer = opened.writer;
     let begun = Instant::now();
-    while writer.tend(crate::project::now_ms())? == Tended::More && begun.elapsed() < LONGEST {}
+    while writer.tend(toka_project::now_ms())? == Tended::More && begun.elapsed() < LONGEST {}
     writer.checkpoint();
     writer.close().map_err(|(_, error)| error)?;
     Ok(before.saturating_sub(disk::size(journal)))
@@ -188,7 +188,7 @@ mod tests {
     fn events_beyond_what_is_kept_go_and_others_stay() {
         let folder = tempfile::tempdir().expect("a folder");
         let journal = journal_in(folder.path());
-        let now_ms = crate::project::now_ms();
+        let now_ms = toka_project::now_ms();
         let event = |seq: u64, age_days: i64| Event {
             seq,
             time_ms: now_ms - age_days * DAY_MS,

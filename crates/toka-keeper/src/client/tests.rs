@@ -125,7 +125,7 @@ async fn words_and_fields_of_a_later_version_do_no_harm() {
 #[tokio::test]
 async fn calls_after_the_end_fail_at_once() {
     let Opening { keeper, mut events, .. } = greeted(served_by(|say, _| {
-        say(json!({"body": {"hello": {"version": VERSION, "oldest": OLDEST, "pid": 1}}}))
+        say(json!({"body": {"hello": {"version": VERSION, "oldest": OLDEST, "pid": 1}}}));
     }))
     .await;
     assert_eq!(events.recv().await, Some(KeeperEvent::Closed));

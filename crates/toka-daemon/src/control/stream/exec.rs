@@ -25,7 +25,7 @@ use super::super::error::Error;
 use super::super::peer::Peer;
 use super::super::server::Server;
 use super::{Connection, Sending, granted, has_process, nonsense, pass_on, running, wanted};
-use crate::project::{Begun, ExecError, ExecRequest, ProjectHandle, exit_of};
+use toka_project::{Begun, ExecError, ExecRequest, ProjectHandle, exit_of};
 
 /// Most that is read of the command at once.
 const PIECE: usize = 32 * 1024;

@@ -19,10 +19,10 @@ use tokio::io::WriteHalf;
 use tokio::sync::mpsc;
 
 use super::error::Error;
-use crate::project::{Gone, ProjectHandle};
 pub(super) use attach::attach;
 pub(super) use exec::exec;
 use toka_api::frame::{End, PROTOCOL};
+use toka_project::{ProjectHandle, RunOver};
 
 /// What a connection is once it is upgraded.
 type Connection = TokioIo<Upgraded>;
@@ -85,7 +85,7 @@ fn has_process(state: &AgentState) -> bool {
 const BEGINNING: Duration = Duration::from_secs(2);
 
 /// What is known of the project, when the agent has started or does not in this moment.
-async fn settled(handle: &ProjectHandle, name: &AgentName) -> Result<Arc<RunStatus>, Gone> {
+async fn settled(handle: &ProjectHandle, name: &AgentName) -> Result<Arc<RunStatus>, RunOver> {
     let mut moved = handle.moved();
     let deadline = tokio::time::Instant::now() + BEGINNING;
     loop {

@@ -1,0 +1,189 @@
+//! What stays the same for all agents of a run, and the admission of agents on that context.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use toka_api::caller::Caller;
+use toka_core::capability::Policy;
+use toka_core::{AgentName, Origin, RunId};
+use toka_prepare::admission::{Admitted, Context, admit};
+use toka_prepare::confine::{Confiner, workspace_facts};
+use toka_prepare::folders::ProjectFolders;
+use toka_prepare::users::{Claim, Users};
+use toka_prepare::workplace::{self, Remains};
+use toka_prepare::{FolderError, Problem, ProblemKind, RunError};
+use toka_sandbox::plan::WorkspaceFacts;
+use toka_sandbox::{AgentFolders, HostFacts};
+use toka_workstream::{Agent, Plan, Set};
+
+use crate::SocketDirs;
+
+/// What the agents of a run stand on.
+#[derive(Debug, Clone)]
+pub(crate) struct RunContext {
+    pub(crate) folders: ProjectFolders,
+    pub(crate) run: RunId,
+    pub(crate) caller: Arc<Caller>,
+    pub(crate) policy: Policy,
+    pub(crate) toka_exe: PathBuf,
+    pub(crate) host: Arc<HostFacts>,
+}
+
+pub(crate) type AdmittedAgents = Vec<(AgentName, Admitted)>;
+
+/// An agent with its folders, and what admission says of it.
+pub(crate) type Examined = (Agent, AgentFolders, Result<Admitted, Vec<Problem>>);
+
+/// How long admission may take. It reads files of the workspace, which may lie on a disk that does not answer.
+const LONGEST: Duration = Duration::from_secs(60);
+
+impl RunContext {
+    /// Finds a place for the door of each of these agents of the set, and admits them all. The set and its plan come back.
+    ///
+    /// # Errors
+    /// With every problem of every agent, or when a door cannot be made.
+    #[tracing::instrument(name = "admission", skip_all, fields(agents = set.agents.len()))]
+    pub(crate) async fn admit(
+        &self,
+        (set, plan): (Set, Plan),
+        wanted: impl Fn(&AgentName) -> bool,
+        doors: &mut SocketDirs,
+    ) -> Result<(Set, Plan, AdmittedAgents), RunError> {
+        let mut folders = Vec::new();
+        for agent in in_order(&set, &plan).filter(|agent| wanted(&agent.name)) {
+            let mut own = self.folders.of(agent, &plan);
+            own.door = doors.make(&agent.name, &own.door).map_err(RunError::Folder)?;
+            folders.push(own);
+        }
+        let Some(first) = in_order(&set, &plan).map(|agent| agent.name.clone()).find(|name| wanted(name))
+        else {
+            return Ok((set, plan, Vec::new()));
+        };
+        let names: HashSet<AgentName> =
+            in_order(&set, &plan).map(|agent| agent.name.clone()).filter(|name| wanted(name)).collect();
+        let context = self.clone();
+        let work = move || {
+            let examined = context.examine((&set, &plan), |name| names.contains(name), folders);
+            let (mut admitted, mut problems): (AdmittedAgents, Vec<Problem>) = Default::default();
+            for (agent, _, found) in examined {
+                match found {
+                    Ok(of_agent) => admitted.push((agent.name, of_agent)),
+                    Err(found) => problems.extend(found),
+                }
+            }
+            if problems.is_empty() { Ok((set, plan, admitted)) } else { Err(RunError::Refused(problems)) }
+        };
+        match beside_the_loop(work).await {
+            Some(outcome) => outcome,
+            None => Err(RunError::Refused(vec![too_slow(first)])),
+        }
+    }
+
+    /// The same one by one, for agents whose doors are there: what speaks against one speaks not against the others.
+    ///
+    /// # Errors
+    /// When it takes too long.
+    pub(crate) async fn admit_each(
+        &self,
+        (set, plan): (Set, Plan),
+        doors: &mut SocketDirs,
+    ) -> Result<(Set, Plan, Vec<Examined>), RunError> {
+        let mut folders = Vec::with_capacity(plan.len());
+        for agent in in_order(&set, &plan) {
+            let mut own = self.folders.of(agent, &plan);
+            // One whose door is gone cannot be reached through a new one, and lives on.
+            match doors.find(&agent.name, &own.door).or_else(|_| doors.make(&agent.name, &own.door)) {
+                Ok(door) => own.door = door,
+                Err(error) => tracing::warn!(agent = %agent.name, %error, "it has no door any more"),
+            }
+            folders.push(own);
+        }
+        let first = in_order(&set, &plan).next().map(|agent| agent.name.clone());
+        let context = self.clone();
+        let work = move || {
+            let examined = context.examine((&set, &plan), |_| true, folders);
+            (set, plan, examined)
+        };
+        let problems = || first.map(too_slow).into_iter().collect();
+        beside_the_loop(work).await.ok_or_else(|| RunError::Refused(problems()))
+    }
+
+    /// Looks at each wanted agent, in the order of the plan; `folders` are theirs.
+    fn examine(
+        &self,
+        (set, plan): (&Set, &Plan),
+        wanted: impl Fn(&AgentName) -> bool,
+        folders: Vec<AgentFolders>,
+    ) -> Vec<Examined> {
+        let facts = workspace_facts(set, &self.folders);
+        let users = Users::of(in_order(set, plan), &self.folders, Claim::Take);
+        let context = self.context(plan, &facts, &users);
+        let agents = in_order(set, plan).filter(|agent| wanted(&agent.name));
+        agents
+            .zip(folders)
+            .map(|(agent, own)| (agent.clone(), own.clone(), admit(agent, own, context)))
+            .collect()
+    }
+
+    fn context<'a>(&'a self, plan: &'a Plan, facts: &'a WorkspaceFacts, users: &'a Users) -> Context<'a> {
+        let confiner = Confiner {
+            host: &self.host,
+            project: &self.folders.project,
+            toka_exe: &self.toka_exe,
+            facts,
+            users,
+            chosen: None,
+        };
+        let (policy, caller, project) = (&self.policy, self.caller.as_ref(), &self.folders);
+        Context { plan, policy, caller, project, confiner, run: self.run }
+    }
+}
+
+/// Does what may wait for a disk in a thread of its own; `None` when it takes too long.
+async fn beside_the_loop<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    match tokio::time::timeout(LONGEST, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(done)) => Some(done),
+        Ok(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+        Err(_) => None,
+    }
+}
+
+fn too_slow(agent: AgentName) -> Problem {
+    Problem {
+        kind: ProblemKind::Unconfigured,
+        agent,
+        origin: Origin::Default("its files".into()),
+        message: format!("its files could not be looked at within {} s", LONGEST.as_secs()),
+        help: "see whether the disk of the workspace answers".into(),
+    }
+}
+
+/// The agents in the order of the plan.
+pub(crate) fn in_order<'a>(set: &'a Set, plan: &'a Plan) -> impl Iterator<Item = &'a Agent> {
+    let declared: HashMap<&AgentName, &Agent> = set.agents.iter().map(|agent| (&agent.name, agent)).collect();
+    plan.nodes().iter().filter_map(move |node| declared.get(&node.agent).copied())
+}
+
+/// Makes the folders of the agents, and gives the agents back.
+///
+/// # Errors
+/// When a folder cannot be made.
+pub(crate) async fn set_up(
+    admitted: AdmittedAgents,
+    remains: Remains,
+) -> Result<AdmittedAgents, FolderError> {
+    let work = tokio::task::spawn_blocking(move || {
+        admitted.iter().try_for_each(|(_, Admitted { folders, sections, passwd, command, .. })| {
+            workplace::set_up(folders, remains)?;
+            workplace::tell(folders, sections, passwd.as_deref())?;
+            workplace::give(folders, command.plan.run_as.as_ref())
+        })?;
+        Ok(admitted)
+    });
+    match work.await {
+        Ok(outcome) => outcome,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}

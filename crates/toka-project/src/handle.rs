@@ -1,0 +1,218 @@
+//! What others hold of a project that runs: they ask, its owner answers.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use toka_api::declaration::Declaration;
+use toka_api::wire::{Changes, RunInfo};
+use toka_core::{AgentName, Answers, Command, Resources, RunStatus, Urgency};
+use toka_keeper::{Keeper, Kin};
+use toka_orchestration::Lifetime;
+use toka_runtime::Terminal;
+use toka_workstream::describe::Described;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::admit::RunContext;
+use crate::apply::ApplyError;
+use crate::command::CommandError;
+use crate::exec::{Begun, ExecError, ExecRequest};
+use crate::facts::{Facts, Figures};
+use crate::keeper::cgroup_name;
+
+/// The project's run is over, or its owner is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the run is over")]
+pub struct RunOver;
+
+/// What is asked of the owner of a project.
+pub(crate) enum Order {
+    /// Do something with agents.
+    Command { command: Command, by: String, answer: oneshot::Sender<Result<Answers, CommandError>> },
+    /// The daemon ends: stop every agent, and leave the run to the next daemon.
+    Interrupt { urgency: Urgency, by: String },
+    /// Become what the declaration says, or only say what that would change.
+    Apply { request: Box<ApplyRequest>, answer: oneshot::Sender<Result<Changes, ApplyError>> },
+    /// What is known.
+    Status { answer: oneshot::Sender<Arc<RunStatus>> },
+    /// What its health is judged by.
+    Health { figures: Figures, answer: oneshot::Sender<Facts> },
+    /// What an agent holds and uses.
+    Resources { agent: AgentName, answer: oneshot::Sender<Option<Resources>> },
+    /// What an agent declares.
+    Declared { agent: AgentName, answer: oneshot::Sender<Vec<Described>> },
+    /// Run a command beside an agent.
+    Exec { request: Box<ExecRequest>, answer: oneshot::Sender<Result<Begun, ExecError>> },
+    /// The terminal that an agent runs on.
+    Terminal { agent: AgentName, answer: oneshot::Sender<Option<Terminal>> },
+}
+
+/// A declaration to become.
+pub(crate) struct ApplyRequest {
+    pub(crate) declaration: Declaration,
+    pub(crate) by: String,
+    pub(crate) mode: ApplyMode,
+}
+
+/// Whether something is to be done or only to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApplyMode {
+    /// Do it.
+    Apply,
+    /// Say what would be done.
+    DryRun,
+}
+
+/// A project that runs, as others hold it.
+#[derive(Debug, Clone)]
+pub struct ProjectHandle {
+    overview: Arc<RunInfo>,
+    kin: Kin,
+    orders: mpsc::UnboundedSender<Order>,
+    moved: watch::Receiver<u64>,
+}
+
+impl ProjectHandle {
+    pub(crate) fn new(
+        context: &RunContext,
+        keeper: &Keeper,
+        lifetime: Lifetime,
+        moved: watch::Receiver<u64>,
+    ) -> (Self, mpsc::UnboundedReceiver<Order>) {
+        let (orders, received) = mpsc::unbounded_channel();
+        let overview = RunInfo {
+            project: context.folders.project.clone(),
+            run: context.run,
+            workspace: context.folders.workspace.clone(),
+            root: context.folders.root(),
+            ends_by_itself: lifetime != Lifetime::UntilStopped,
+        };
+        let kin = keeper.kin(&cgroup_name(&context.folders));
+        (Self { overview: Arc::new(overview), kin, orders, moved }, received)
+    }
+
+    /// What never changes of it.
+    pub fn overview(&self) -> &RunInfo {
+        &self.overview
+    }
+
+    /// The number of the last event that its owner has taken note of, which can be read from its journal then. Closed
+    /// when the run is over.
+    pub fn moved(&self) -> watch::Receiver<u64> {
+        self.moved.clone()
+    }
+
+    /// Asks for something to be done; `by` says who asks, for the record. The answer comes when it was decided, which is
+    /// before it was done.
+    ///
+    /// # Errors
+    /// When the run is over, or the command makes no sense for it.
+    pub async fn command(
+        &self,
+        command: Command,
+        by: &str,
+    ) -> Result<Result<Answers, CommandError>, RunOver> {
+        self.ask(|answer| Order::Command { command, by: by.to_owned(), answer }).await
+    }
+
+    /// Asks without waiting for the answer.
+    pub fn tell(&self, command: Command, by: &str) {
+        let (answer, _) = oneshot::channel();
+        let _ = self.orders.send(Order::Command { command, by: by.to_owned(), answer });
+    }
+
+    /// Stops every agent because the daemon ends, and leaves the run to the next one.
+    pub fn interrupt(&self, urgency: Urgency, by: &str) {
+        let _ = self.orders.send(Order::Interrupt { urgency, by: by.to_owned() });
+    }
+
+    /// Makes it what `declaration` says; the answer comes when that is so, or says why it cannot be.
+    ///
+    /// # Errors
+    /// When the run is over, or the declaration cannot be applied; then the agents are declared as before.
+    pub async fn apply(
+        &self,
+        declaration: Declaration,
+        by: &str,
+        mode: ApplyMode,
+    ) -> Result<Result<Changes, ApplyError>, RunOver> {
+        let request = Box::new(ApplyRequest { declaration, by: by.to_owned(), mode });
+        self.ask(|answer| Order::Apply { request, answer }).await
+    }
+
+    /// What is known of it at this moment.
+    ///
+    /// # Errors
+    /// When the run is over.
+    pub async fn status(&self) -> Result<Arc<RunStatus>, RunOver> {
+        self.ask(|answer| Order::Status { answer }).await
+    }
+
+    /// What its health is judged by.
+    ///
+    /// # Errors
+    /// When the run is over.
+    pub async fn facts(&self, figures: Figures) -> Result<Facts, RunOver> {
+        self.ask(|answer| Order::Health { figures, answer }).await
+    }
+
+    /// What an agent holds and uses at this moment; `None` when it has no process.
+    ///
+    /// # Errors
+    /// When the run is over.
+    pub async fn resources(&self, agent: &AgentName) -> Result<Option<Resources>, RunOver> {
+        let agent = agent.clone();
+        self.ask(|answer| Order::Resources { agent, answer }).await
+    }
+
+    /// What an agent declares, in words; nothing when it declares nothing any more.
+    ///
+    /// # Errors
+    /// When the run is over.
+    pub async fn declared(&self, agent: &AgentName) -> Result<Vec<Described>, RunOver> {
+        let agent = agent.clone();
+        self.ask(|answer| Order::Declared { agent, answer }).await
+    }
+
+    /// Runs a command beside an agent that runs; the answer comes when it executes its program.
+    ///
+    /// # Errors
+    /// When the run is over, or the command cannot be run.
+    pub async fn exec(&self, request: ExecRequest) -> Result<Result<Begun, ExecError>, RunOver> {
+        let request = Box::new(request);
+        self.ask(|answer| Order::Exec { request, answer }).await
+    }
+
+    /// The terminal that an agent runs on at this moment; `None` when it runs on none.
+    ///
+    /// # Errors
+    /// When the run is over.
+    pub async fn terminal(&self, agent: &AgentName) -> Result<Option<Terminal>, RunOver> {
+        let agent = agent.clone();
+        self.ask(|answer| Order::Terminal { agent, answer }).await
+    }
+
+    /// Whether the process `pid` is one of an agent. That is what the kernel says: nobody is asked who may hang.
+    pub fn is_of_an_agent(&self, pid: i32) -> bool {
+        self.kin.has(pid)
+    }
+
+    /// Whether its keeper answers, without which nothing can be done with its agents.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn answers(&self) -> Result<(), String> {
+        match self.facts(Figures::Without).await {
+            Ok(facts) => facts.keeper,
+            // Whoever asks for more is told so.
+            Err(RunOver) => Ok(()),
+        }
+    }
+
+    async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, RunOver> {
+        let (answer, answered) = oneshot::channel();
+        self.orders.send(order(answer)).map_err(|_| RunOver)?;
+        answered.await.map_err(|_| RunOver)
+    }
+}

@@ -1,0 +1,304 @@
+//! One agent as its project holds it, and how an admitted agent becomes one.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use toka_core::health::Expected;
+use toka_core::{AgentName, Declared, EventKind, Request, Resources, RunId};
+use toka_keeper::protocol::Entry;
+use toka_keeper::{Keeper, ProcessId};
+use toka_logs::{LogPlace, LogRetention};
+use toka_prepare::admission::Admitted;
+use toka_prepare::folders::ProjectFolders;
+use toka_prepare::objectives::{Check, are_ignored, checks};
+use toka_prepare::secrets::FoundSecret;
+use toka_prepare::sweeper::Private;
+use toka_prepare::workplace::WorkingDirs;
+use toka_prepare::{Problem, task_list};
+use toka_runtime::{
+    Adjustment, Adopted, AgentHandle, DiskGauge, DiskLimit, Hooks, Launch, Profile, Runtime, StopPolicy,
+};
+use toka_sandbox::{AgentFolders, GroupLimits};
+use toka_workstream::{Agent, Channel, Hook, Plan, Set};
+
+use crate::admit::AdmittedAgents;
+use crate::facts::expected;
+use crate::journal::Journal;
+use crate::objective_checks::{CheckControl, CheckRun, CheckingSink, ObjectiveChecks};
+
+/// One agent.
+pub(crate) struct Member {
+    pub(crate) id: ProcessId,
+    pub(crate) handle: AgentHandle,
+    pub(crate) private: Private,
+    pub(crate) grounds: WorkingDirs,
+    pub(crate) secrets: Arc<[FoundSecret]>,
+    /// What its health is measured by.
+    pub(crate) expected: Arc<Expected>,
+    /// What its environment files said at its start, as a hash; `None` when it names none, or that is not known.
+    pub(crate) environment_files: Option<u64>,
+    /// What it holds on disk, and may.
+    pub(crate) disk: Option<DiskLimit>,
+    /// Watches the checks of its objectives, if it has any.
+    pub(crate) check_control: Option<Arc<CheckControl>>,
+}
+
+impl Member {
+    /// The figures of its groups, with those of its folders.
+    pub(crate) fn with_disk(disk: Option<&DiskLimit>, figures: Option<Resources>) -> Option<Resources> {
+        let Some(disk) = disk else { return figures };
+        let (disk_used, disk_limit) = (disk.gauge.bytes(), Some(disk.limit.0));
+        Some(Resources { disk_used, disk_limit, ..figures.unwrap_or_default() })
+    }
+
+    /// Says how it is started again, which could not be told when it was taken over; its life goes on.
+    pub(crate) fn equip(&mut self, admitted: Admitted) {
+        Arc::make_mut(&mut self.expected).unstartable = None;
+        self.secrets = admitted.secrets.into();
+        self.environment_files = admitted.environment_files;
+        self.handle.equip(admitted.command);
+    }
+
+    /// Takes over what of its declaration is another and its process does not depend on.
+    pub(crate) fn adjust(&mut self, agent: &Agent) {
+        self.handle.adjust(Adjustment {
+            stop: stop_policy(agent),
+            restart: agent.restart,
+            success: agent.success.clone(),
+            logs: agent.logs,
+            limits: GroupLimits::of(&agent.confinement),
+        });
+        let known = Arc::make_mut(&mut self.expected);
+        known.restart_window = expected(agent).restart_window;
+    }
+
+    /// Why it does not go on after its daemon ended, although it should.
+    pub(crate) fn cut_off(&mut self, why: Option<&str>) {
+        Arc::make_mut(&mut self.expected).cut_off = why.map(Into::into);
+    }
+
+    /// Ends the agent, and the checks of its objectives, which may run when its own processes are gone already.
+    pub(crate) fn end(&self, request: Request, by: &str) {
+        self.handle.tell(request, by);
+        if let Some(check_control) = &self.check_control {
+            check_control.tell(request, by);
+        }
+    }
+}
+
+/// From here on the runtime counts the commands that it runs beside agents.
+const FIRST_OF_COMMANDS: u64 = 1 << 32;
+
+/// Numbers of processes, unique for the keeper of a run, from 1.
+#[derive(Debug, Default)]
+pub(crate) struct Ids(u64);
+
+impl Ids {
+    /// Those that come after the agents' processes that a keeper knows.
+    pub(crate) fn after(holdings: &[Entry]) -> Self {
+        let agents = holdings.iter().filter(|entry| entry.beside.is_none()).map(|entry| entry.id.0);
+        Self(agents.filter(|id| *id < FIRST_OF_COMMANDS).max().unwrap_or(0))
+    }
+
+    pub(crate) fn next(&mut self) -> ProcessId {
+        self.0 += 1;
+        ProcessId(self.0)
+    }
+}
+
+/// What members are made with.
+pub(crate) struct MemberBuilder<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) folders: &'a ProjectFolders,
+    pub(crate) journal: &'a Arc<Journal>,
+    pub(crate) runtime: &'a Runtime<Keeper>,
+    pub(crate) log_retention: &'a LogRetention,
+    pub(crate) run: RunId,
+    pub(crate) ids: &'a mut Ids,
+}
+
+impl MemberBuilder<'_> {
+    /// Makes the actor of an agent, and tells what of its declaration is not in force.
+    pub(crate) fn spawn(&mut self, agent: &Agent, admitted: Admitted) -> Member {
+        for message in not_in_force(agent).into_iter().chain(admitted.warnings.clone()) {
+            drop(self.journal.record(Some(agent.name.clone()), EventKind::Warning { message }));
+        }
+        let (private, grounds) = (Private::of(&admitted.folders), WorkingDirs::of(&admitted.folders));
+        let working_dir = admitted.folders.working_dir.clone();
+        let environment_files = admitted.environment_files;
+        let admitted_secrets = admitted.secrets.clone().into();
+        let id = self.ids.next();
+        let log = self.folders.log(&agent.name);
+        let log = LogPlace::of_run(log, self.run, agent.logs, self.log_retention);
+        let launch = launch(agent, admitted, id, log, self.plan);
+        let disk = launch.profile.disk.clone();
+        let (handle, check_control) = self.actor(agent, launch, working_dir);
+        let (secrets, expected) = (admitted_secrets, Arc::new(expected(agent)));
+        Member { id, handle, private, grounds, secrets, expected, environment_files, disk, check_control }
+    }
+
+    /// Makes the actor of an agent whose life goes on. One that is not admitted any more lives on, and is not started again
+    /// by itself.
+    pub(crate) fn adopt(
+        &mut self,
+        agent: &Agent,
+        folders: AgentFolders,
+        admitted: Result<Admitted, Vec<Problem>>,
+        id: Option<ProcessId>,
+        life: Adopted,
+    ) -> Member {
+        let id = id.unwrap_or_else(|| self.ids.next());
+        let (private, grounds) = (Private::of(&folders), WorkingDirs::of(&folders));
+        let log = LogPlace::of_run(self.folders.log(&agent.name), self.run, agent.logs, self.log_retention);
+        let profile = profile(agent, folders, id, log, self.plan);
+        // What it said when its life began is not known; from now on another content is a change.
+        let environment_files = admitted.as_ref().ok().and_then(|admitted| admitted.environment_files);
+        let secrets = admitted.as_ref().map(|admitted| admitted.secrets.clone()).unwrap_or_default().into();
+        let command = admitted.map(|admitted| admitted.command).map_err(|problems| lack(&problems));
+        let unstartable = command.as_ref().err().map(|why| why.as_str().into());
+        if let Err(why) = command.as_ref()
+            && !life.state.is_final()
+        {
+            let message = format!("it goes on, and cannot be started again as it is declared: {why}");
+            drop(self.journal.record(Some(agent.name.clone()), EventKind::Warning { message }));
+        }
+        let disk = profile.disk.clone();
+        let handle = self.runtime.adopt(profile, command, life);
+        let expected = Arc::new(Expected { unstartable, ..expected(agent) });
+        Member {
+            id,
+            handle,
+            private,
+            grounds,
+            secrets,
+            expected,
+            environment_files,
+            disk,
+            check_control: None,
+        }
+    }
+
+    fn actor(
+        &mut self,
+        agent: &Agent,
+        launch: Launch,
+        working_dir: PathBuf,
+    ) -> (AgentHandle, Option<Arc<CheckControl>>) {
+        let questions = self.questions(agent);
+        if questions.is_empty() {
+            return (self.runtime.add(launch), None);
+        }
+        let check_control = Arc::new(CheckControl::default());
+        let runtime = self.runtime.clone();
+        let (theirs, own) = (launch.clone(), launch);
+        let exam = ObjectiveChecks {
+            runtime,
+            launch: theirs,
+            working_dir,
+            questions,
+            check_control: Arc::clone(&check_control),
+        };
+        let examiner = CheckingSink::new(Arc::clone(self.journal) as Arc<_>, exam);
+        (self.runtime.reporting_to(Arc::new(examiner)).add(own), Some(check_control))
+    }
+
+    fn questions(&mut self, agent: &Agent) -> Vec<CheckRun> {
+        let question = |check: Check| {
+            let log = self.folders.check_log(&agent.name, check.index);
+            CheckRun { check, id: self.ids.next(), log }
+        };
+        checks(agent).into_iter().map(question).collect()
+    }
+}
+
+/// Why one that was taken over cannot be started again, and what helps, such as a secret whose variable only the daemon
+/// before knew.
+pub(crate) fn lack(problems: &[Problem]) -> String {
+    let what = problems.first().map_or("it is not admitted any more", |problem| problem.message.as_str());
+    format!("{what}; `toka apply` from where all of it is there mends that")
+}
+
+fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: LogPlace, plan: &Plan) -> Launch {
+    let Admitted { folders, command, .. } = admitted;
+    Launch { profile: profile(agent, folders, id, log, plan), command }
+}
+
+fn profile(agent: &Agent, folders: AgentFolders, id: ProcessId, log: LogPlace, plan: &Plan) -> Profile {
+    let limits = &agent.confinement.limits;
+    Profile {
+        id,
+        name: agent.name.clone(),
+        stop: stop_policy(agent),
+        restart: agent.restart,
+        success: agent.success.clone(),
+        probes: agent.probes.clone(),
+        watchdog: agent.watchdog,
+        hooks: hooks(agent),
+        timeout: limits.timeout.as_ref().map(|timeout| timeout.value),
+        limits: GroupLimits::of(&agent.confinement),
+        disk: limits.disk.as_ref().map(|disk| DiskLimit {
+            limit: disk.value,
+            places: [&folders.home, &folders.tmp, &folders.artifacts].map(PathBuf::clone).to_vec(),
+            gauge: DiskGauge::default(),
+        }),
+        log,
+        door: folders.door,
+        tasks: task_list(&agent.tasks),
+        awaited_lines: awaited_lines(agent, plan),
+    }
+}
+
+fn stop_policy(agent: &Agent) -> StopPolicy {
+    StopPolicy { signal: agent.stop.signal, grace: agent.stop.grace_period }
+}
+
+fn hooks(agent: &Agent) -> Hooks {
+    let commands = |hooks: &[Hook]| hooks.iter().map(|hook| hook.argv.clone()).collect();
+    let declared = &agent.hooks;
+    Hooks {
+        pre_start: commands(&declared.pre_start),
+        post_start: commands(&declared.post_start),
+        pre_stop: commands(&declared.pre_stop),
+        post_stop: commands(&declared.post_stop),
+    }
+}
+
+/// What dependents and probes wait for in its output.
+pub(crate) fn awaited_lines(agent: &Agent, plan: &Plan) -> Vec<String> {
+    let mut lines: Vec<String> = plan
+        .watched_lines(&agent.name)
+        .into_iter()
+        .chain(agent.probes.awaited_lines())
+        .map(str::to_owned)
+        .collect();
+    lines.sort();
+    lines.dedup();
+    lines
+}
+
+/// What an agent declares, or gets by default, and this version does not do, in one sentence.
+fn not_in_force(agent: &Agent) -> Option<String> {
+    let unknown = |channel: &Declared<Channel>| match &channel.value {
+        Channel::Label(label) => Some(format!("reports to {label:?}")),
+        Channel::Present(_) | Channel::File(_) | Channel::Topic(_) | Channel::Webhook(_) => None,
+    };
+    let checks = are_ignored(agent).then(|| "checks of a service's objectives".to_owned());
+    let absent: Vec<String> =
+        checks.into_iter().chain(agent.reporting.channels.iter().filter_map(unknown)).collect();
+    (!absent.is_empty()).then(|| format!("not in force yet: {}", absent.join(", ")))
+}
+
+/// The members that admitted agents of a set become.
+pub(crate) fn spawn_all(
+    mut builder: MemberBuilder<'_>,
+    set: &Set,
+    admitted: AdmittedAgents,
+) -> Vec<(AgentName, Member)> {
+    let declared: HashMap<&AgentName, &Agent> = set.agents.iter().map(|agent| (&agent.name, agent)).collect();
+    let of = |(name, admitted): (AgentName, Admitted)| {
+        let member = builder.spawn(declared.get(&name)?, admitted);
+        Some((name, member))
+    };
+    admitted.into_iter().filter_map(of).collect()
+}

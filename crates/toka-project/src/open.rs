@@ -1,0 +1,248 @@
+//! From options to a project that is about to run, as one straight function:
+//!
+//! 1. make the project's folders, take its lock;
+//! 2. admit every agent, or refuse the run with every problem of every agent;
+//! 3. make the agents' folders and doors;
+//! 4. open the journal, see that there is room to write, start the keeper, make the actors.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toka_api::socket::is_awaited;
+use toka_core::{AgentName, Event, EventKind, RunId, RunStatus};
+use toka_keeper::{Keeper, ProcessId};
+use toka_orchestration::{Lifetime, RunState};
+use toka_prepare::folders::ProjectFolders;
+use toka_prepare::lock::{self, LockError, ProjectLock};
+use toka_prepare::workplace::Remains;
+use toka_prepare::{FolderError, RunError, disk_space, identity, workplace};
+use toka_runtime::Runtime;
+use toka_sandbox::HostFacts;
+use tokio::sync::mpsc;
+use tracing::{Instrument as _, Span};
+use uuid::Uuid;
+
+use crate::RunOptions;
+use crate::admit::{RunContext, set_up};
+use crate::assemble::Parts;
+use crate::handle::ProjectHandle;
+use crate::journal::{Journal, Stamp};
+use crate::keeper::{forward_events, hand_over_lock, keeper_options, keeper_socket};
+use crate::member::{Ids, MemberBuilder, spawn_all};
+use crate::queue::Queue;
+use crate::schedule;
+use crate::takeover::clear_left_behind;
+use crate::unattended::end_killed;
+use crate::{Project, SocketDirs};
+
+/// A project that is about to run, and how others reach it.
+pub struct Opened {
+    /// The project; nothing happens before [`Project::drive`].
+    pub project: Project,
+    /// What others hold.
+    pub handle: ProjectHandle,
+}
+
+impl Project {
+    /// Makes everything that a run needs. Everything that happens is sent to `listener` too, in the order of the journal.
+    ///
+    /// # Errors
+    /// When nothing could be started; nothing is left behind then but the project's folder.
+    pub async fn open(
+        options: RunOptions,
+        listener: Option<mpsc::UnboundedSender<Event>>,
+    ) -> Result<Opened, RunError> {
+        let span = tracing::info_span!("run", project = %options.project, run = tracing::field::Empty);
+        Self::begin(options, listener, span.clone()).instrument(span).await
+    }
+
+    async fn begin(
+        options: RunOptions,
+        listener: Option<mpsc::UnboundedSender<Event>>,
+        span: Span,
+    ) -> Result<Opened, RunError> {
+        let run = RunId::from_uuid(Uuid::now_v7());
+        span.record("run", tracing::field::display(run));
+        let folders = settle(options.folders()).map_err(RunError::Folder)?;
+        let RunOptions { set, plan, declaration, caller, lifetime, toka_exe, .. } = options;
+        identity::claim(&folders)?;
+        let lock = ProjectLock::take(&folders.lock(), run).map_err(|error| refusal(error, &folders))?;
+        let ended = match lifetime {
+            // Its keeper begins with that.
+            Lifetime::UntilStopped => None,
+            Lifetime::UntilDone | Lifetime::UntilTasksEnd => clear_left_behind(&folders).await?,
+        };
+        end_killed(&folders).await?;
+        // What a run left that was killed: sockets, secrets.
+        remove_run_folder(&run_folder(&folders));
+        // However this one ends, its own go before the lock does, and the doors in it along.
+        let run_folder = RunFolder(run_folder(&folders));
+        let (policy, host) = (declaration.policy.clone(), Arc::new(HostFacts::probe()));
+        let context = RunContext { folders, run, caller: Arc::new(caller), policy, toka_exe, host };
+        let mut doors = SocketDirs::of(run_folder.0.clone());
+        let (set, plan, admitted) = context.admit((set, plan), |_| true, &mut doors).await?;
+        let admitted = set_up(admitted, Remains::Nothing).await.map_err(RunError::Folder)?;
+
+        let (seen, events) = mpsc::unbounded_channel();
+        let folders = &context.folders;
+        let last_seen = schedule::last_seen(&folders.journal(), &set.agents);
+        let journal = Arc::new(open_journal(folders, run, listener.into_iter().chain([seen]).collect())?);
+        disk_space::find(&folders.root(), &folders.run_dir, admitted.len()).map_err(RunError::Folder)?;
+        keep(&declaration, folders, &set.agents)?;
+        let options = keeper_options(&context, doors.short(), lifetime);
+        let started = lock.shared_with_child(Keeper::start(&options)).await;
+        let (keeper, keeper_events) = started.map_err(RunError::Keeper)?;
+        // In the foreground too; who asks for an end then ends the next one.
+        keeper.succeed_with(&options);
+        if lifetime == Lifetime::UntilStopped
+            && let Err(error) = hand_over_lock(&keeper, &lock).await
+        {
+            keeper.shutdown().await;
+            return Err(RunError::Keeper(error));
+        }
+        let (layout, own) = (context.host.cgroups.clone(), options.cgroup_name.clone());
+        // Beside everything else: nobody waits for it.
+        tokio::task::spawn_blocking(move || crate::stray_groups::sweep(&layout, &own));
+        begin(&journal, &context, &plan, lifetime).await;
+        if let Some(message) = ended {
+            drop(journal.record(None, EventKind::Warning { message }));
+        }
+
+        let sink = Arc::clone(&journal) as Arc<_>;
+        let runtime = match lifetime {
+            Lifetime::UntilDone | Lifetime::UntilTasksEnd => {
+                Runtime::new(keeper.clone(), forward_events(keeper_events, &journal), sink)
+            }
+            Lifetime::UntilStopped => {
+                let runtime = Runtime::outlived(keeper.clone(), sink, ProcessId(0));
+                runtime.listen(forward_events(keeper_events, &journal));
+                runtime
+            }
+        };
+        let queue = Queue::new(declaration.pressure, &journal);
+        let runtime = runtime.admitting(queue.gate());
+        let mut ids = Ids::default();
+        let log_retention = crate::logs::log_retention(&folders.state_dir);
+        let builder = MemberBuilder {
+            plan: &plan,
+            folders,
+            journal: &journal,
+            runtime: &runtime,
+            log_retention: &log_retention,
+            run,
+            ids: &mut ids,
+        };
+        let members = spawn_all(builder, &set, admitted).into_iter().collect();
+        let parts = Parts {
+            declaration,
+            state: RunState::new(&plan, lifetime),
+            plan,
+            status: RunStatus::default(),
+            members,
+            queue,
+            ids,
+            runtime,
+            log_retention,
+            keeper,
+            journal,
+            events,
+            doors,
+            run_folder,
+            lock,
+            context,
+            span,
+        };
+        Ok(parts.assemble(lifetime, &set.agents, &last_seen))
+    }
+}
+
+async fn begin(journal: &Journal, context: &RunContext, plan: &toka_workstream::Plan, lifetime: Lifetime) {
+    let workspace = context.folders.workspace.to_string_lossy().into_owned();
+    let agents: Vec<AgentName> = plan.nodes().iter().map(|node| node.agent.clone()).collect();
+    let detached = lifetime == Lifetime::UntilStopped;
+    journal.record(None, EventKind::RunStarted { workspace, agents, detached }).await;
+}
+
+/// Keeps what was declared beside the journal.
+pub(crate) fn keep(
+    declaration: &toka_api::declaration::Declaration,
+    folders: &ProjectFolders,
+    agents: &[toka_workstream::Agent],
+) -> Result<(), RunError> {
+    let path = folders.declaration();
+    declaration
+        .keep(&path, agents)
+        .map_err(|source| RunError::Folder(FolderError { what: "write", path, source }))
+}
+
+/// Makes the project's folders, and gives their names without links.
+pub(crate) fn settle(mut folders: ProjectFolders) -> Result<ProjectFolders, FolderError> {
+    for folder in [&folders.root(), &folders.run_dir] {
+        workplace::make_private(folder)?;
+    }
+    for folder in [&folders.state_dir, &folders.run_dir, &folders.root()] {
+        workplace::must_be_own(folder)?;
+    }
+    folders.state_dir = resolve(&folders.state_dir)?;
+    folders.run_dir = resolve(&folders.run_dir)?;
+    Ok(folders)
+}
+
+fn resolve(path: &Path) -> Result<PathBuf, FolderError> {
+    path.canonicalize().map_err(|source| FolderError { what: "resolve", path: path.to_owned(), source })
+}
+
+pub(crate) fn open_journal(
+    folders: &ProjectFolders,
+    run: RunId,
+    listeners: Vec<mpsc::UnboundedSender<Event>>,
+) -> Result<Journal, RunError> {
+    let (path, stamp) = (folders.journal(), Stamp { project: folders.project.clone(), run });
+    Journal::open(&path, stamp, listeners).map_err(|source| RunError::Journal { path, source })
+}
+
+/// Says what no event tells of the agents.
+pub(crate) fn describe(mut status: RunStatus, plan: &toka_workstream::Plan) -> RunStatus {
+    for node in plan.nodes() {
+        let depends_on = node.gates.iter().map(|gate| gate.on.clone()).collect();
+        status.describe(&node.agent, &node.title, node.kind, depends_on);
+    }
+    status
+}
+
+pub(crate) fn run_folder(folders: &ProjectFolders) -> PathBuf {
+    folders.run_dir.join(folders.project.as_str())
+}
+
+/// Why there can be no run beside another one: a keeper that waits for a daemon is not one that ends its agents.
+fn refusal(error: LockError, folders: &ProjectFolders) -> RunError {
+    let waits = || is_awaited(&keeper_socket(&run_folder(folders)));
+    match error {
+        LockError::Kept(_) if waits() => RunError::Unattended { project: folders.project.clone() },
+        error => RunError::Lock(error),
+    }
+}
+
+/// Why no run of the project can begin now: another has it, or the keeper of one that was killed. Takes nothing and changes nothing.
+pub fn obstacle(folders: &ProjectFolders) -> Option<RunError> {
+    lock::would_refuse(&folders.lock()).map(|error| refusal(error, folders))
+}
+
+/// The folder of a run's sockets and secrets, removed when it is dropped.
+pub(crate) struct RunFolder(pub(crate) PathBuf);
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        remove_run_folder(&self.0);
+    }
+}
+
+/// Removes the folder of sockets and secrets, all of which are gone by now.
+pub(crate) fn remove_run_folder(folder: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(folder)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(folder = %folder.display(), %error, "not removed");
+    }
+}
