@@ -18,7 +18,6 @@ use toka_prepare::folders::{ProjectFolders, journal_in, root_in};
 use toka_prepare::{FolderError, RunError};
 use toka_runtime::{AdoptedProcess, Restarts, Runtime};
 use toka_sandbox::HostFacts;
-use toka_store::Reader;
 use toka_workstream::Plan;
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span};
@@ -28,11 +27,13 @@ use crate::assemble::Parts;
 use crate::interrupted::RECOVERY;
 use crate::keeper::{forward_events, keeper_options, keeper_socket};
 use crate::member::{Ids, Member, MemberBuilder};
-use crate::open::{RunFolder, open_journal, run_folder, settle};
 use crate::queue::Queue;
 use crate::replay::ReplayedRun;
+use crate::run_files::{
+    RunFolder, has_ended, is_unfinished, last_run, open_journal, run_folder, settle, unreadable,
+};
 use crate::schedule::last_seen;
-use crate::takeover::{Takeover, has_ended, is_unfinished, orphans, populate};
+use crate::takeover::{Takeover, orphans, populate};
 use crate::{Opened, Project, SocketDirs};
 
 /// How often a keeper may go while it is being attached to: all that it listens with goes with it, so the second try finds
@@ -184,29 +185,9 @@ impl Project {
     }
 }
 
-fn unreadable(root: &Path, why: &str) -> RunError {
-    let source = std::io::Error::other(why.to_owned());
-    RunError::Folder(FolderError { what: "go on with", path: root.to_owned(), source })
-}
-
 fn read_declaration(root: &Path) -> Result<Declaration, RunError> {
     let path = root.join(toka_prepare::folders::DECLARATION);
     Declaration::read(&path).map_err(|source| RunError::Folder(FolderError { what: "read", path, source }))
-}
-
-/// The run that was begun last, and all that happened in it.
-pub(crate) fn last_run(root: &Path) -> Result<(RunId, Vec<Event>), RunError> {
-    let path = journal_in(root);
-    let mut reader = Reader::new(&path);
-    let read = reader.runs(1).and_then(|runs| match runs.first() {
-        Some(run) => Ok(Some((run.id, reader.events_of_run(run.id)?))),
-        None => Ok(None),
-    });
-    match read {
-        Ok(Some(found)) => Ok(found),
-        Ok(None) => Err(unreadable(root, "its journal knows of no run")),
-        Err(error) => Err(RunError::Journal { path, source: std::io::Error::other(error.to_string()) }),
-    }
 }
 
 fn context(options: &AdoptOptions, declaration: &Declaration, run: RunId) -> Result<RunContext, RunError> {

@@ -7,72 +7,24 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use thiserror::Error;
-use toka_api::declaration::{Declaration, Parsed, Unparsed};
+use toka_api::declaration::{Declaration, Parsed};
 use toka_api::wire::Changes;
 use toka_core::event::Awaits;
 use toka_core::{AgentName, AgentPattern, EventKind};
 use toka_prepare::RunError;
-use toka_prepare::problem::names;
 use toka_prepare::workplace::Remains;
-use toka_workstream::{Agent, Plan, Set, Start};
+use toka_workstream::{Plan, Set, Start};
 use tokio::sync::oneshot;
 
 use crate::Project;
 use crate::admit::{AdmittedAgents, RunContext, set_up};
 use crate::batch::Then;
+use crate::change::{Change, Prepared};
 use crate::differences::compare;
-use crate::handle::{ApplyMode, ApplyRequest};
-use crate::open::{describe, keep};
-
-/// What keeps agents from being started, where others run and go on.
-fn unchanged(error: &RunError) -> String {
-    match error {
-        RunError::Refused(problems) => {
-            format!("nothing was changed\n{}", toka_prepare::problem::list(problems))
-        }
-        other => other.to_string(),
-    }
-}
-
-/// Why a declaration was not applied.
-#[derive(Debug, Error)]
-pub enum ApplyError {
-    /// Its files have errors.
-    #[error("the workstreams have errors; nothing was changed")]
-    Unparsed(Box<Unparsed>),
-    /// An agent of it cannot be started.
-    #[error("{}", unchanged(.0))]
-    Refused(RunError),
-    /// The disk does not take the new declaration or its folders, after agents were stopped for it: they begin anew as before.
-    #[error("{0}")]
-    Undone(#[source] RunError),
-    /// With `--only`: agents that were not named are declared otherwise now, or no more.
-    #[error(
-        "--only leaves all other agents as they are, and these are declared otherwise now: {}",
-        names(agents)
-    )]
-    Others {
-        /// The agents.
-        agents: Vec<AgentName>,
-    },
-    /// Another one is being applied.
-    #[error("another change of the project is under way; nothing was changed")]
-    Busy,
-    /// It is about another folder.
-    #[error("the project {project} runs in {}, not in {}", running.display(), declared.display())]
-    Workspace {
-        /// The project.
-        project: toka_core::ProjectName,
-        /// Where it runs.
-        running: std::path::PathBuf,
-        /// What was declared.
-        declared: std::path::PathBuf,
-    },
-    /// The run ends.
-    #[error("the run is ending; nothing was changed")]
-    Ending,
-}
+use crate::error::ApplyError;
+use crate::facts::with_plan;
+use crate::order::{ApplyMode, ApplyRequest};
+use crate::run_files::keep;
 
 /// The agents that a declaration means, with all their dependencies: which of these it leaves out, because nobody named what they
 /// lead to, makes no difference to one that runs.
@@ -85,27 +37,6 @@ fn whole(declaration: &Declaration) -> Result<Set, ApplyError> {
     let mut all = all.parse().map_err(ApplyError::Unparsed)?.set;
     all.agents.retain(|agent| meant.agent(&agent.name).is_some());
     Ok(all)
-}
-
-/// A declaration that can be applied.
-struct Prepared {
-    declaration: Declaration,
-    parsed: Parsed,
-    context: RunContext,
-    admitted: AdmittedAgents,
-    /// Agents that are declared as before, and could not be started again until now.
-    equipped: AdmittedAgents,
-    /// As they were before.
-    former: Vec<Agent>,
-    changes: Changes,
-}
-
-/// A change that begins when those are gone that it is about.
-pub(crate) struct Change {
-    prepared: Prepared,
-    /// Those that had not come to their end before, and what they would wait for if they began anew as they were.
-    pub(crate) undone: BTreeMap<AgentName, Awaits>,
-    answer: oneshot::Sender<Result<Changes, ApplyError>>,
 }
 
 impl Project {
@@ -384,7 +315,7 @@ impl Project {
     /// What no event tells of agents that are new.
     pub(crate) fn describe_agents(&mut self) {
         let status = std::mem::take(Arc::make_mut(&mut self.status));
-        self.status = Arc::new(describe(status, &self.plan));
+        self.status = Arc::new(with_plan(status, &self.plan));
     }
 }
 

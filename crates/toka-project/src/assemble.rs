@@ -19,12 +19,13 @@ use tokio::task::JoinSet;
 use tracing::Span;
 
 use crate::admit::RunContext;
+use crate::facts::with_plan;
 use crate::handle::ProjectHandle;
 use crate::journal::Journal;
 use crate::member::{Ids, Member};
-use crate::open::{RunFolder, describe};
 use crate::queue::Queue;
 use crate::reports::Reports;
+use crate::run_files::RunFolder;
 use crate::schedule::Clock;
 use crate::{Opened, Project, Shutdown, SocketDirs};
 
@@ -76,7 +77,7 @@ impl Parts {
         let mut project = Project {
             limits: Limits { max_concurrent: declaration.max_concurrent.and_then(NonZeroUsize::new) },
             declaration: Arc::new(declaration),
-            status: Arc::new(describe(status, &plan)),
+            status: Arc::new(with_plan(status, &plan)),
             plan,
             state,
             members,

@@ -6,7 +6,7 @@ use toka_core::event::{Awaits, Return};
 use toka_core::{AgentName, EventKind, Exit, Request};
 
 use crate::Project;
-use crate::apply::Change;
+use crate::change::Change;
 
 /// Agents that are being stopped together.
 pub(crate) struct Batch {

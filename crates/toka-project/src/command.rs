@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use thiserror::Error;
 use toka_core::command::decide_signal;
 use toka_core::request::{DenyReason, decide};
 use toka_core::state::Happening;
@@ -10,35 +9,10 @@ use toka_core::{
     AgentName, AgentState, Answer, Answers, Command, Coverage, Decision, EventKind, Exit, Layer, Request,
     Urgency,
 };
-use toka_prepare::RunError;
 
 use crate::batch::Then;
+use crate::error::CommandError;
 use crate::{Project, Shutdown};
-
-/// Why a command was not carried out at all.
-#[derive(Debug, Error)]
-pub enum CommandError {
-    /// It names an agent that the project has not.
-    #[error("the project has no agent {agent}")]
-    UnknownAgent {
-        /// The name.
-        agent: AgentName,
-        /// The names that there are.
-        known: Vec<AgentName>,
-    },
-    /// There is no such signal.
-    #[error("{0} is no number of a signal (1 to 31)")]
-    NoSignal(i32),
-    /// An agent cannot be started any more.
-    #[error("{0}")]
-    Refused(RunError),
-    /// What was declared cannot be read again.
-    #[error("what the project was declared to be cannot be read any more")]
-    Undeclared,
-    /// A bug of ours.
-    #[error(transparent)]
-    State(toka_orchestration::ApplyError),
-}
 
 /// The last signal with a meaning of its own (signal(7)); those after it are for programs that queue them.
 const LAST_SIGNAL: i32 = 31;

@@ -13,8 +13,8 @@ use toka_prepare::trust::TrustStore;
 use tracing::Instrument as _;
 
 use crate::RunSummary;
-use crate::handle::Order;
 use crate::member::Member;
+use crate::order::Order;
 use crate::{Project, Shutdown};
 
 /// How long the keeper may take to end once every agent has.

@@ -6,14 +6,13 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use thiserror::Error;
 use toka_core::{AgentName, EventKind, Exit, TerminalSize};
 use toka_keeper::{Keeper, Program, SpawnError, Status};
-use toka_prepare::RunError;
 use toka_runtime::{Command, Execution, program};
 use tokio::sync::oneshot;
 
 use crate::Project;
+use crate::error::ExecError;
 use crate::journal::Journal;
 
 /// What to run, and for whom.
@@ -41,26 +40,6 @@ pub struct Begun {
     pub execution: Execution<Keeper>,
     /// Where its end is told.
     pub record: Record,
-}
-
-/// Why a command was not run.
-#[derive(Debug, Error)]
-pub enum ExecError {
-    /// There is no such program.
-    #[error("{0}")]
-    NotFound(String),
-    /// There is something, and it cannot be executed.
-    #[error("{0}")]
-    NotExecutable(String),
-    /// The agent could not be started again, so that its rules are not known.
-    #[error("{0}")]
-    Refused(RunError),
-    /// What was declared cannot be read again.
-    #[error("what the project was declared to be cannot be read any more")]
-    Undeclared,
-    /// It could not be started.
-    #[error("the command did not start: {0}")]
-    Start(SpawnError),
 }
 
 /// Sees that the end of a command is told, once.

@@ -89,6 +89,15 @@ pub(crate) fn expected(agent: &Agent) -> Expected {
     }
 }
 
+/// Says what no event tells of the agents.
+pub(crate) fn with_plan(mut status: RunStatus, plan: &Plan) -> RunStatus {
+    for node in plan.nodes() {
+        let depends_on = node.gates.iter().map(|gate| gate.on.clone()).collect();
+        status.describe(&node.agent, &node.title, node.kind, depends_on);
+    }
+    status
+}
+
 impl Project {
     /// Gathers what is asked for, and answers.
     pub(crate) fn tell_facts(&mut self, figures: Figures, answer: oneshot::Sender<Facts>) {

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use toka_api::declaration::Declaration;
 use toka_api::wire::{Changes, RunInfo};
 use toka_core::{AgentName, Answers, Command, Resources, RunStatus, Urgency};
@@ -14,55 +12,11 @@ use toka_workstream::describe::Described;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admit::RunContext;
-use crate::apply::ApplyError;
-use crate::command::CommandError;
-use crate::exec::{Begun, ExecError, ExecRequest};
+use crate::error::{ApplyError, CommandError, ExecError};
+use crate::exec::{Begun, ExecRequest};
 use crate::facts::{Facts, Figures};
 use crate::keeper::cgroup_name;
-
-/// The project's run is over, or its owner is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the run is over")]
-pub struct RunOver;
-
-/// What is asked of the owner of a project.
-pub(crate) enum Order {
-    /// Do something with agents.
-    Command { command: Command, by: String, answer: oneshot::Sender<Result<Answers, CommandError>> },
-    /// The daemon ends: stop every agent, and leave the run to the next daemon.
-    Interrupt { urgency: Urgency, by: String },
-    /// Become what the declaration says, or only say what that would change.
-    Apply { request: Box<ApplyRequest>, answer: oneshot::Sender<Result<Changes, ApplyError>> },
-    /// What is known.
-    Status { answer: oneshot::Sender<Arc<RunStatus>> },
-    /// What its health is judged by.
-    Health { figures: Figures, answer: oneshot::Sender<Facts> },
-    /// What an agent holds and uses.
-    Resources { agent: AgentName, answer: oneshot::Sender<Option<Resources>> },
-    /// What an agent declares.
-    Declared { agent: AgentName, answer: oneshot::Sender<Vec<Described>> },
-    /// Run a command beside an agent.
-    Exec { request: Box<ExecRequest>, answer: oneshot::Sender<Result<Begun, ExecError>> },
-    /// The terminal that an agent runs on.
-    Terminal { agent: AgentName, answer: oneshot::Sender<Option<Terminal>> },
-}
-
-/// A declaration to become.
-pub(crate) struct ApplyRequest {
-    pub(crate) declaration: Declaration,
-    pub(crate) by: String,
-    pub(crate) mode: ApplyMode,
-}
-
-/// Whether something is to be done or only to be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ApplyMode {
-    /// Do it.
-    Apply,
-    /// Say what would be done.
-    DryRun,
-}
+use crate::order::{ApplyMode, ApplyRequest, Order, RunOver};
 
 /// A project that runs, as others hold it.
 #[derive(Debug, Clone)]

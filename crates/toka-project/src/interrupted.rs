@@ -8,7 +8,7 @@ use toka_core::{AgentName, EventKind, Exit, Urgency};
 use toka_prepare::RunError;
 
 use crate::batch::{Batch, Then};
-use crate::command::CommandError;
+use crate::error::CommandError;
 use crate::member::lack;
 use crate::{Project, Shutdown};
 

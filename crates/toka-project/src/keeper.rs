@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::Project;
 use crate::admit::RunContext;
 use crate::journal::Journal;
-use crate::open::run_folder;
+use crate::run_files::run_folder;
 
 /// Under which name the keeper holds the project's lock.
 const LOCK: &str = "lock";

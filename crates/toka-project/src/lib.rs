@@ -3,7 +3,7 @@
 //! A [`Project`] is one run of one [`toka_api::declaration::Declaration`]. [`Project::open`] finds everything that would keep any agent from
 //! running ([`toka_prepare::Problem`]), takes the project's lock, and makes what the run needs; [`Project::adopt`] goes on with the run of a
 //! daemon that is gone. [`Project::drive`] then does what [`toka_orchestration::next_actions`] says until the run is over. Whatever can wake
-//! it is an event of the journal, an [`Order`](handle::Order), which comes through the [`ProjectHandle`] that others hold, or the clock. It
+//! it is an event of the journal, an [`Order`](order::Order), which comes through the [`ProjectHandle`] that others hold, or the clock. It
 //! reads the events of its own journal, so that nothing is acted upon that is not durable.
 //!
 //! ```text
@@ -19,10 +19,12 @@ mod adopt;
 mod apply;
 mod assemble;
 mod batch;
+mod change;
 mod command;
 mod dependents;
 mod differences;
 mod drive;
+mod error;
 mod exec;
 mod facts;
 mod handle;
@@ -35,12 +37,14 @@ mod member;
 mod objective_checks;
 mod open;
 mod options;
+mod order;
 mod outcome;
 mod queue;
 mod replay;
 mod reporting;
 mod reports;
 mod requeue;
+mod run_files;
 mod schedule;
 mod socket_dirs;
 mod stray_groups;
@@ -70,14 +74,14 @@ use tokio::task::JoinSet;
 use tracing::Span;
 
 pub use adopt::AdoptOptions;
-pub use apply::ApplyError;
-pub use command::CommandError;
-pub use exec::{Begun, ExecError, ExecRequest, exit_of};
+pub use error::{ApplyError, CommandError, ExecError};
+pub use exec::{Begun, ExecRequest, exit_of};
 pub use facts::{Facts, Figures, KEEPER_ANSWER};
-pub use handle::{ApplyMode, ProjectHandle, RunOver};
+pub use handle::ProjectHandle;
 pub use journal::{BACKLOG, Journal, Stamp};
 pub use open::{Opened, obstacle};
 pub use options::RunOptions;
+pub use order::{ApplyMode, RunOver};
 pub use socket_dirs::OWNER;
 pub use summary::RunSummary;
 pub use takeover::unfinished;
@@ -86,11 +90,11 @@ pub use unattended::{being_ended, end_unattended, kill_groups_of, left_behind};
 
 use admit::RunContext;
 use batch::Batch;
-use handle::Order;
 use member::{Ids, Member};
-use open::RunFolder;
+use order::Order;
 use queue::Queue;
 use reports::Reports;
+use run_files::RunFolder;
 use schedule::Clock;
 use socket_dirs::SocketDirs;
 

@@ -5,8 +5,6 @@
 //! 3. make the agents' folders and doors;
 //! 4. open the journal, see that there is room to write, start the keeper, make the actors.
 
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use toka_api::socket::is_awaited;
@@ -16,7 +14,7 @@ use toka_orchestration::{Lifetime, RunState};
 use toka_prepare::folders::ProjectFolders;
 use toka_prepare::lock::{self, LockError, ProjectLock};
 use toka_prepare::workplace::Remains;
-use toka_prepare::{FolderError, RunError, disk_space, identity, workplace};
+use toka_prepare::{RunError, disk_space, identity};
 use toka_runtime::Runtime;
 use toka_sandbox::HostFacts;
 use tokio::sync::mpsc;
@@ -27,10 +25,11 @@ use crate::RunOptions;
 use crate::admit::{RunContext, set_up};
 use crate::assemble::Parts;
 use crate::handle::ProjectHandle;
-use crate::journal::{Journal, Stamp};
+use crate::journal::Journal;
 use crate::keeper::{forward_events, hand_over_lock, keeper_options, keeper_socket};
 use crate::member::{Ids, MemberBuilder, spawn_all};
 use crate::queue::Queue;
+use crate::run_files::{RunFolder, keep, open_journal, remove_run_folder, run_folder, settle};
 use crate::schedule;
 use crate::takeover::clear_left_behind;
 use crate::unattended::end_killed;
@@ -164,57 +163,6 @@ async fn begin(journal: &Journal, context: &RunContext, plan: &toka_workstream::
     journal.record(None, EventKind::RunStarted { workspace, agents, detached }).await;
 }
 
-/// Keeps what was declared beside the journal.
-pub(crate) fn keep(
-    declaration: &toka_api::declaration::Declaration,
-    folders: &ProjectFolders,
-    agents: &[toka_workstream::Agent],
-) -> Result<(), RunError> {
-    let path = folders.declaration();
-    declaration
-        .keep(&path, agents)
-        .map_err(|source| RunError::Folder(FolderError { what: "write", path, source }))
-}
-
-/// Makes the project's folders, and gives their names without links.
-pub(crate) fn settle(mut folders: ProjectFolders) -> Result<ProjectFolders, FolderError> {
-    for folder in [&folders.root(), &folders.run_dir] {
-        workplace::make_private(folder)?;
-    }
-    for folder in [&folders.state_dir, &folders.run_dir, &folders.root()] {
-        workplace::must_be_own(folder)?;
-    }
-    folders.state_dir = resolve(&folders.state_dir)?;
-    folders.run_dir = resolve(&folders.run_dir)?;
-    Ok(folders)
-}
-
-fn resolve(path: &Path) -> Result<PathBuf, FolderError> {
-    path.canonicalize().map_err(|source| FolderError { what: "resolve", path: path.to_owned(), source })
-}
-
-pub(crate) fn open_journal(
-    folders: &ProjectFolders,
-    run: RunId,
-    listeners: Vec<mpsc::UnboundedSender<Event>>,
-) -> Result<Journal, RunError> {
-    let (path, stamp) = (folders.journal(), Stamp { project: folders.project.clone(), run });
-    Journal::open(&path, stamp, listeners).map_err(|source| RunError::Journal { path, source })
-}
-
-/// Says what no event tells of the agents.
-pub(crate) fn describe(mut status: RunStatus, plan: &toka_workstream::Plan) -> RunStatus {
-    for node in plan.nodes() {
-        let depends_on = node.gates.iter().map(|gate| gate.on.clone()).collect();
-        status.describe(&node.agent, &node.title, node.kind, depends_on);
-    }
-    status
-}
-
-pub(crate) fn run_folder(folders: &ProjectFolders) -> PathBuf {
-    folders.run_dir.join(folders.project.as_str())
-}
-
 /// Why there can be no run beside another one: a keeper that waits for a daemon is not one that ends its agents.
 fn refusal(error: LockError, folders: &ProjectFolders) -> RunError {
     let waits = || is_awaited(&keeper_socket(&run_folder(folders)));
@@ -227,22 +175,4 @@ fn refusal(error: LockError, folders: &ProjectFolders) -> RunError {
 /// Why no run of the project can begin now: another has it, or the keeper of one that was killed. Takes nothing and changes nothing.
 pub fn obstacle(folders: &ProjectFolders) -> Option<RunError> {
     lock::would_refuse(&folders.lock()).map(|error| refusal(error, folders))
-}
-
-/// The folder of a run's sockets and secrets, removed when it is dropped.
-pub(crate) struct RunFolder(pub(crate) PathBuf);
-
-impl Drop for RunFolder {
-    fn drop(&mut self) {
-        remove_run_folder(&self.0);
-    }
-}
-
-/// Removes the folder of sockets and secrets, all of which are gone by now.
-pub(crate) fn remove_run_folder(folder: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(folder)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(folder = %folder.display(), %error, "not removed");
-    }
 }

@@ -11,8 +11,8 @@ use toka_prepare::folders::journal_in;
 use toka_store::{Filter, Reader};
 
 use crate::ProjectHandle;
-use crate::command::CommandError;
-use crate::handle::RunOver;
+use crate::error::CommandError;
+use crate::order::RunOver;
 
 impl ProjectHandle {
     /// Asks for something to be done, and waits until it is done for every agent, or `longest` is over, or the run.

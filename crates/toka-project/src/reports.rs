@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::Project;
-use crate::handle::Order;
+use crate::order::Order;
 use crate::reporting::sender::{Draft, Inbox, ReportSender};
 use crate::reporting::timer::{ReportTimer, period_end};
 use crate::wall_timer::WallTimer;

@@ -11,7 +11,7 @@ use toka_workstream::{Set, Start};
 
 use crate::Project;
 use crate::admit::{AdmittedAgents, set_up};
-use crate::command::CommandError;
+use crate::error::CommandError;
 use crate::member::{MemberBuilder, spawn_all};
 
 impl Project {

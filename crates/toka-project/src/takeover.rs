@@ -8,11 +8,11 @@
 use std::path::Path;
 
 use toka_api::caller::Caller;
-use toka_core::{AgentName, AgentState, EventKind, Name, Origin, ProjectName, RunId};
+use toka_core::{AgentName, AgentState, Name, Origin, ProjectName, RunId};
 use toka_keeper::protocol::Entry;
 use toka_keeper::{Attached, Keeper, KeeperEvent, KeeperOptions, Orphan, ProcessId, kill_groups, process};
 use toka_prepare::admission::Admitted;
-use toka_prepare::folders::{ProjectFolders, journal_in};
+use toka_prepare::folders::ProjectFolders;
 use toka_prepare::lock::ProjectLock;
 use toka_prepare::problem::{Problem, ProblemKind, names};
 use toka_prepare::workplace::{self, Remains};
@@ -20,12 +20,12 @@ use toka_prepare::{RunError, secrets};
 use toka_sandbox::cgroup::Layout;
 use toka_sandbox::renewal::inner_binds;
 use toka_sandbox::{Cgroups, Group};
-use toka_store::{Filter, Reader};
 use tokio::sync::mpsc;
 
 use crate::admit::Examined;
 use crate::keeper::{cgroup_name, hand_over_lock, take_back_lock};
 use crate::replay::ReplayedRun;
+use crate::run_files::is_unfinished;
 
 /// A run that is taken over, as far as it is not in files.
 pub(crate) struct Takeover {
@@ -190,27 +190,4 @@ pub fn unfinished(state_dir: &Path) -> Vec<ProjectName> {
         goes_on.filter_map(|entry| ProjectName::new(entry.file_name().to_str()?).ok()).collect();
     names.sort();
     names
-}
-
-/// Whether the last run in a project's folder has ended.
-pub(crate) fn has_ended(root: &Path) -> bool {
-    let last = Reader::new(journal_in(root)).runs(1).ok().and_then(|runs| runs.into_iter().next());
-    last.is_some_and(|run| run.ended.is_some())
-}
-
-/// Whether the journal of a project's folder has a last run without an end.
-pub(crate) fn is_open(root: &Path) -> bool {
-    let last = Reader::new(journal_in(root)).runs(1).ok().and_then(|runs| runs.into_iter().next());
-    last.is_some_and(|run| run.ended.is_none())
-}
-
-/// Whether the last run in a project's folder was to go on without whoever began it, and has not ended.
-pub(crate) fn is_unfinished(root: &Path) -> bool {
-    let mut reader = Reader::new(journal_in(root));
-    let last = reader.runs(1).ok().and_then(|runs| runs.into_iter().next());
-    let Some(run) = last.filter(|run| run.ended.is_none()) else { return false };
-    let beginning = Filter { run: Some(run.id), types: vec!["run_started".to_owned()], agent: None };
-    let first = reader.events(0, &beginning, 1);
-    let kind = first.ok().and_then(|events| events.into_iter().next()).map(|event| event.kind);
-    matches!(kind, Some(EventKind::RunStarted { detached: true, .. }))
 }

@@ -14,12 +14,11 @@ use toka_prepare::{FolderError, RunError};
 use toka_sandbox::Cgroups;
 use toka_sandbox::cgroup::Layout;
 
-use crate::adopt::last_run;
 use crate::journal::{Journal, Stamp};
 use crate::keeper::keeper_socket;
-use crate::open::remove_run_folder;
 use crate::replay::ReplayedRun;
-use crate::takeover::{agents_in, is_open, is_unfinished};
+use crate::run_files::{is_open, is_unfinished, last_run, remove_run_folder};
+use crate::takeover::agents_in;
 
 /// Ends the last run of a project when no process drives it; whether there was such a run. `by` says who asks, for the journal. Of
 /// a run in the foreground whose keeper was killed too, this kills what is left in its control groups.
