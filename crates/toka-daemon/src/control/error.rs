@@ -1,6 +1,7 @@
 //! How the control socket says no: a status of HTTP, and what a command line makes of it.
 
 use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use toka_api::declaration::Unparsed;
@@ -167,5 +168,17 @@ impl From<Box<Unparsed>> for Error {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         (self.status, Json(self.body)).into_response()
+    }
+}
+
+impl From<JsonRejection> for Error {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), ExitCode::Usage, rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Error {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), ExitCode::Usage, rejection.body_text())
     }
 }

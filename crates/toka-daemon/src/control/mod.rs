@@ -24,18 +24,17 @@
 
 mod checks;
 mod error;
-mod events;
-mod health;
-mod metrics;
+mod listener;
 mod openmetrics;
 mod peer;
-mod post;
+mod rebinding_listener;
 mod routes;
 mod server;
 mod stream;
 
+pub use listener::Control;
 pub(crate) use server::Server;
-pub use server::{Control, Projects, Role, ServiceOrder};
+pub use server::{Projects, Role, ServiceOrder};
 
 /// Longest declaration, in bytes.
 const MAX_DECLARATION: usize = 64 * 1024 * 1024;

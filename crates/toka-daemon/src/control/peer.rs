@@ -5,7 +5,7 @@ use std::io;
 use nix::errno::Errno;
 use tokio::net::UnixStream;
 
-use super::post::Post;
+use super::rebinding_listener::RebindingListener;
 
 /// The process at the other end when it connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(super) struct Peer {
 }
 
 /// The next connection, with its peer.
-pub(super) async fn accept(post: &mut Post) -> (UnixStream, Peer) {
+pub(super) async fn accept(post: &mut RebindingListener) -> (UnixStream, Peer) {
     loop {
         let accepted = post.accept().await.and_then(|stream| Ok((peer(&stream)?, stream)));
         match accepted {

@@ -23,8 +23,10 @@ use tokio::task::JoinHandle;
 use super::super::MAX_COMMAND;
 use super::super::error::Error;
 use super::super::peer::Peer;
-use super::super::server::Server;
-use super::{Connection, Sending, granted, has_process, nonsense, pass_on, running, wanted};
+use super::super::server::{OPERATOR, Server};
+use super::super::stream::{
+    Connection, PROBE, Sending, granted, has_process, nonsense, pass_on, running, wanted,
+};
 use toka_project::{Begun, ExecError, ExecRequest, ProjectHandle, exit_of};
 
 /// Most that is read of the command at once.
@@ -36,7 +38,7 @@ const TYPED_AHEAD: usize = 16;
 /// Longest name of a terminal (term(7)); real ones have some twenty characters.
 const LONGEST_TERM: usize = 64;
 
-pub(in super::super) async fn exec(
+pub(super) async fn exec(
     State(server): State<Server>,
     Path((project, agent)): Path<(String, String)>,
     ConnectInfo(peer): ConnectInfo<Peer>,
@@ -69,7 +71,7 @@ pub(in super::super) async fn exec(
             terminal,
             term,
             input: reader,
-            by: super::super::routes::OPERATOR.to_owned(),
+            by: OPERATOR.to_owned(),
             uid: peer.uid,
         })
         .await??;
@@ -187,7 +189,7 @@ async fn serve(connection: Connection, begun: Begun, input: Option<Sender>, host
     match sending {
         Some(mut sending) => drop(send(&mut sending, &Frame::End(last)).await),
         // What it had written is still on its way to somebody who made no sense, or is gone.
-        None if is_heard => match tokio::time::timeout(super::PROBE, &mut writing).await {
+        None if is_heard => match tokio::time::timeout(PROBE, &mut writing).await {
             Ok(Ok(Ok(mut sending))) => drop(send(&mut sending, &Frame::End(last)).await),
             Ok(_) => {}
             Err(_) => writing.abort(),

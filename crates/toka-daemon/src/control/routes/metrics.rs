@@ -12,9 +12,9 @@ use toka_core::{Coverage, Exit, HealthReport, Resources, Verdict};
 use toka_runtime::turns::turns;
 use toka_store::Health;
 
+use super::super::openmetrics::{Exposition, Family, Kind, MEDIA_TYPE};
+use super::super::server::Server;
 use super::health::{Gathered, Known, gather};
-use super::openmetrics::{Exposition, Family, Kind, MEDIA_TYPE};
-use super::server::Server;
 use toka_project::Figures;
 
 /// Figures of its own that one agent can have; the declared ones come first, then the others by name.

@@ -1,9 +1,6 @@
 //! Connections that become streams: somebody looks at an agent's terminal and types into it, or runs a command beside the
 //! agent. A request is refused like any other; once it is granted, the connection speaks [`frame`]s.
 
-mod attach;
-mod exec;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,17 +16,15 @@ use tokio::io::WriteHalf;
 use tokio::sync::mpsc;
 
 use super::error::Error;
-pub(super) use attach::attach;
-pub(super) use exec::exec;
 use toka_api::frame::{End, PROTOCOL};
 use toka_project::{ProjectHandle, RunOver};
 
 /// What a connection is once it is upgraded.
-type Connection = TokioIo<Upgraded>;
-type Sending = WriteHalf<Connection>;
+pub(super) type Connection = TokioIo<Upgraded>;
+pub(super) type Sending = WriteHalf<Connection>;
 
 /// The upgrade that a request asks for.
-fn wanted(request: &mut Request) -> Result<OnUpgrade, Error> {
+pub(super) fn wanted(request: &mut Request) -> Result<OnUpgrade, Error> {
     if !asks_for_stream(request.headers()) {
         let error = format!("this is a stream: ask with `Connection: Upgrade` and `Upgrade: {PROTOCOL}`");
         return Err(Error::new(StatusCode::UPGRADE_REQUIRED, ExitCode::Usage, error));
@@ -37,7 +32,7 @@ fn wanted(request: &mut Request) -> Result<OnUpgrade, Error> {
     Ok(hyper::upgrade::on(request))
 }
 
-fn asks_for_stream(headers: &HeaderMap) -> bool {
+pub(super) fn asks_for_stream(headers: &HeaderMap) -> bool {
     let has = |name, word: &str| {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
         values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(word))
@@ -46,7 +41,7 @@ fn asks_for_stream(headers: &HeaderMap) -> bool {
 }
 
 /// The answer after which the connection is a stream.
-fn granted() -> Response {
+pub(super) fn granted() -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -56,10 +51,10 @@ fn granted() -> Response {
 
 /// While input waits for somebody who does not read, nothing is read from the connection, and its end does not show; but
 /// something sent to it then fails.
-const PROBE: Duration = Duration::from_secs(1);
+pub(super) const PROBE: Duration = Duration::from_secs(1);
 
 /// Hands on what was typed, and probes whether the other side is there as long as nobody takes it.
-async fn pass_on(typed: &mpsc::Sender<Vec<u8>>, keys: Vec<u8>, probe: &(impl Fn() + Sync)) {
+pub(super) async fn pass_on(typed: &mpsc::Sender<Vec<u8>>, keys: Vec<u8>, probe: &(impl Fn() + Sync)) {
     loop {
         match tokio::time::timeout(PROBE, typed.reserve()).await {
             Ok(Ok(place)) => return place.send(keys),
@@ -71,21 +66,21 @@ async fn pass_on(typed: &mpsc::Sender<Vec<u8>>, keys: Vec<u8>, probe: &(impl Fn(
 }
 
 /// Longest that is quoted of what makes no sense.
-const QUOTED: usize = 200;
+pub(super) const QUOTED: usize = 200;
 
-fn nonsense(reason: &str) -> End {
+pub(super) fn nonsense(reason: &str) -> End {
     End::Nonsense { reason: reason.chars().take(QUOTED).collect() }
 }
 
-fn has_process(state: &AgentState) -> bool {
+pub(super) fn has_process(state: &AgentState) -> bool {
     matches!(state, AgentState::Running { .. } | AgentState::Paused { .. } | AgentState::Stopping { .. })
 }
 
 /// How long somebody waits for an agent that is about to start: it was begun a moment ago.
-const BEGINNING: Duration = Duration::from_secs(2);
+pub(super) const BEGINNING: Duration = Duration::from_secs(2);
 
 /// What is known of the project, when the agent has started or does not in this moment.
-async fn settled(handle: &ProjectHandle, name: &AgentName) -> Result<Arc<RunStatus>, RunOver> {
+pub(super) async fn settled(handle: &ProjectHandle, name: &AgentName) -> Result<Arc<RunStatus>, RunOver> {
     let mut moved = handle.moved();
     let deadline = tokio::time::Instant::now() + BEGINNING;
     loop {
@@ -102,7 +97,7 @@ async fn settled(handle: &ProjectHandle, name: &AgentName) -> Result<Arc<RunStat
 }
 
 /// An agent that has a process.
-async fn running(handle: &ProjectHandle, agent: &str) -> Result<AgentStatus, Error> {
+pub(super) async fn running(handle: &ProjectHandle, agent: &str) -> Result<AgentStatus, Error> {
     let name = AgentName::new(agent).map_err(|error| Error::bad_request(error.to_string()))?;
     let status = settled(handle, &name).await?;
     let known = || status.agents().iter().map(|agent| agent.name.clone()).collect::<Vec<_>>();

@@ -34,7 +34,7 @@ enum Place {
 }
 
 /// A listener that is made anew when its path is gone.
-pub(super) struct Post {
+pub(super) struct RebindingListener {
     listener: UnixListener,
     path: PathBuf,
     /// Device and inode of the socket.
@@ -58,7 +58,7 @@ enum Wake {
     Disturbed,
 }
 
-impl Post {
+impl RebindingListener {
     /// Looks after `listener`, which listens at `path`. Must be called within a Tokio runtime.
     pub(super) fn new(listener: UnixListener, path: &Path) -> Self {
         let mut post =
@@ -206,7 +206,7 @@ mod tests {
     async fn a_socket_that_is_removed_is_made_anew_and_so_is_its_folder() {
         let root = tempfile::tempdir().expect("a folder");
         let path = root.path().join("run/deep/daemon.sock");
-        let mut post = Post::new(socket::bind(&path).expect("a socket"), &path);
+        let mut post = RebindingListener::new(socket::bind(&path).expect("a socket"), &path);
         let (calls, mut called) = tokio::sync::mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             while let Ok(stream) = post.accept().await {
@@ -229,7 +229,7 @@ mod tests {
     async fn what_is_in_its_place_stays() {
         let root = tempfile::tempdir().expect("a folder");
         let path = root.path().join("daemon.sock");
-        let mut post = Post::new(socket::bind(&path).expect("a socket"), &path);
+        let mut post = RebindingListener::new(socket::bind(&path).expect("a socket"), &path);
         fs::remove_file(&path).expect("it is there");
         fs::write(&path, "precious").expect("room");
         post.mend();

@@ -13,8 +13,8 @@ use toka_store::{Filter, Reader};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use super::error::Error;
-use super::server::Server;
+use super::super::error::Error;
+use super::super::server::Server;
 
 /// Events that are read at once.
 const PAGE: usize = 512;

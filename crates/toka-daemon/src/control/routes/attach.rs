@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::error::Error;
 use super::super::server::Server;
-use super::{Connection, PROBE, Sending, granted, nonsense, pass_on, running, wanted};
+use super::super::stream::{Connection, PROBE, Sending, granted, nonsense, pass_on, running, wanted};
 
 /// How long the other size lasts by which a program is made to draw anew: long enough to be seen as a change, too short to be
 /// seen by people.
@@ -26,14 +26,14 @@ const REDRAW: Duration = Duration::from_millis(20);
 const TYPED_AHEAD: usize = 16;
 
 #[derive(Debug, Deserialize)]
-pub(in super::super) struct Size {
+pub(super) struct Size {
     #[serde(default)]
     columns: u16,
     #[serde(default)]
     rows: u16,
 }
 
-pub(in super::super) async fn attach(
+pub(super) async fn attach(
     State(server): State<Server>,
     Path((project, agent)): Path<(String, String)>,
     size: Result<Query<Size>, QueryRejection>,

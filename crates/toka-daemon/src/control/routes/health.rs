@@ -12,10 +12,10 @@ use serde::Deserialize;
 use toka_api::health::{Check, DaemonHealth, HealthView, ProjectHealth};
 use toka_core::{ProjectName, Verdict};
 
-use super::checks::{Files, of_daemon, of_project, open_files, text};
-use super::error::Error;
-use super::routes::view_of;
-use super::server::{Server, now_ms};
+use super::super::checks::{Files, of_daemon, of_project, open_files, text};
+use super::super::error::Error;
+use super::super::server::{Server, now_ms};
+use super::daemon::view_of;
 use toka_project::{Facts, Figures, ProjectHandle};
 
 /// A project that has not answered by then does not: its keeper alone may take four of these seconds.
