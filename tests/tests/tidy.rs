@@ -21,8 +21,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("toka-agent", &["toka-core"]),
     ("toka-keeper", &["toka-core", "toka-sandbox"]),
     ("toka-api", &["toka-core", "toka-workstream"]),
+    ("toka-http", &["toka-sandbox"]),
     ("toka-logs", &["toka-core"]),
-    ("toka-runtime", &["toka-core", "toka-sandbox", "toka-keeper", "toka-logs"]),
+    ("toka-runtime", &["toka-core", "toka-sandbox", "toka-keeper", "toka-http", "toka-logs"]),
     ("toka-gateway", &["toka-core", "toka-sandbox"]),
     (
         "toka-prepare",
@@ -50,6 +51,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "toka-sandbox",
             "toka-store",
             "toka-keeper",
+            "toka-http",
             "toka-logs",
             "toka-runtime",
             "toka-api",

@@ -2,36 +2,19 @@
 //! address, where clouds keep the credentials of their machines, is never talked to. Of the URL only the host is ever
 //! shown: many services keep a secret in the path.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use toka_http::{AddressRule, Client, HttpError, NetworkReach, Options, Pool, Trust, Versions, Way};
 use toka_workstream::{Scheme, Webhook};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 /// The longest that one try may take, name and handshake included.
 const TRY: Duration = Duration::from_secs(10);
 /// The waits between tries.
 const AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
-/// Bytes of an answer's head; a longer one is a failure. What follows the head is not read.
-const HEAD: usize = 16 * 1024;
-
-/// Where clouds keep metadata outside of the link-local addresses.
-const METADATA: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-];
 
 /// How often a report is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,10 +72,7 @@ impl Delivery<'_> {
     pub(super) async fn deliver(&self, report: &Bytes, patience: Patience) -> Result<(), String> {
         let mut waits = AGAIN.into_iter().take(patience.further_tries());
         loop {
-            let tried = tokio::time::timeout(TRY, self.post(report.clone())).await;
-            let tried =
-                tried.unwrap_or_else(|_| Err(passing(format!("no answer within {} s", TRY.as_secs()))));
-            let Err(Failure { reason, again }) = tried else { return Ok(()) };
+            let Err(Failure { reason, again }) = self.post(report.clone()).await else { return Ok(()) };
             match waits.next().filter(|_| again == Again::Try) {
                 Some(wait) => tokio::time::sleep(wait).await,
                 None => return Err(reason),
@@ -101,11 +81,16 @@ impl Delivery<'_> {
     }
 
     async fn post(&self, report: Bytes) -> Result<(), Failure> {
-        let stream = self.connect().await?;
-        let status = match self.0.scheme {
-            Scheme::Http => self.exchange(stream, report).await?,
-            Scheme::Https => self.exchange(self.secure(stream).await?, report).await?,
-        };
+        let client = Client::new(Options {
+            way: Way::new(NetworkReach::Shared),
+            rule: AddressRule::NoMetadata,
+            trust: Trust::Host,
+            versions: Versions::Http1,
+            // The next report may be a day away.
+            pool: Pool::None,
+        });
+        let answer = client.send(self.request(report)?, TRY).await.map_err(Failure::from)?;
+        let status = answer.status();
         match status {
             status if status.is_success() => Ok(()),
             status if status.is_redirection() => {
@@ -119,132 +104,45 @@ impl Delivery<'_> {
         }
     }
 
-    async fn connect(&self) -> Result<TcpStream, Failure> {
-        let bare = self.0.host.trim_matches(['[', ']']);
-        let found = tokio::net::lookup_host((bare, self.0.port)).await;
-        let found: Vec<SocketAddr> =
-            found.map_err(|error| passing(format!("the host cannot be found: {error}")))?.collect();
-        let (allowed, refused): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|address| !is_forbidden(address.ip()));
-        if allowed.is_empty() && !refused.is_empty() {
-            return Err(lasting(
-                "it is at an address where reports are never sent: link-local, metadata, or nobody's",
-            ));
-        }
-        let mut last = passing("the host has no address");
-        for address in allowed {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = passing(format!("no connection to {address}: {error}")),
-            }
-        }
-        Err(last)
-    }
-
-    async fn secure(
-        &self,
-        stream: TcpStream,
-    ) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Failure> {
-        let bare = self.0.host.trim_matches(['[', ']']).to_owned();
-        let name = ServerName::try_from(bare).map_err(|_| lasting("TLS knows no such host"))?;
-        let config = config().map_err(lasting)?;
-        let secured = TlsConnector::from(config).connect(name, stream).await;
-        secured.map_err(|error| {
-            let is_about_trust = error
-                .get_ref()
-                .and_then(|cause| cause.downcast_ref())
-                .is_some_and(|cause: &rustls::Error| matches!(cause, rustls::Error::InvalidCertificate(_)));
-            // Who is not trusted now is not in five seconds either.
-            let failed = if is_about_trust { lasting } else { passing };
-            failed(format!("no TLS: {error}"))
-        })
-    }
-
-    async fn exchange<S>(&self, stream: S, report: Bytes) -> Result<StatusCode, Failure>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let failed = |error: hyper::Error| passing(format!("no answer over HTTP: {error}"));
-        let request = Request::post(&self.0.target)
+    fn request(&self, report: Bytes) -> Result<Request<Full<Bytes>>, Failure> {
+        let scheme = match self.0.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        Request::post(format!("{scheme}://{}{}", self.0.authority(), self.0.target))
             .header(HOST, self.host_header())
             .header(USER_AGENT, concat!("toka/", env!("CARGO_PKG_VERSION")))
             .header(CONTENT_TYPE, "application/json")
             .header(CONNECTION, "close")
             .body(Full::new(report))
-            .map_err(|_| lasting("the URL cannot be asked for"))?;
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(HEAD);
-        let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(failed)?;
-        let answer = async { sender.send_request(request).await.map_err(failed) };
-        // The connection is what moves the bytes. When it has ended, what it brought may still be unread.
-        let moving = async {
-            let _ = connection.await;
-            std::future::pending().await
+            .map_err(|_| lasting("the URL cannot be asked for"))
+    }
+}
+
+impl From<HttpError> for Failure {
+    fn from(error: HttpError) -> Self {
+        let reason = match &error {
+            HttpError::Forbidden { .. } => {
+                "it is at an address where reports are never sent: link-local, metadata, or nobody's"
+                    .to_owned()
+            }
+            other => other.to_string(),
         };
-        tokio::select! {
-            answer = answer => answer.map(|answer| answer.status()),
-            never = moving => never,
-        }
+        if error.is_lasting() { lasting(reason) } else { passing(reason) }
     }
-}
-
-/// Addresses that no report goes to, whatever a name says: those of the link, where metadata services are, and those that
-/// are nobody's or everybody's. Loopback and private ones are for whoever granted the host.
-fn is_forbidden(address: IpAddr) -> bool {
-    let address = address.to_canonical();
-    let of_link = match address {
-        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    of_link || address.is_multicast() || address.is_unspecified() || METADATA.contains(&address)
-}
-
-/// What trusts whom this host trusts, made once.
-fn config() -> Result<Arc<ClientConfig>, String> {
-    static CONFIG: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
-    CONFIG.get_or_init(make_config).clone()
-}
-
-fn make_config() -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore::empty();
-    let (taken, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if taken == 0 {
-        return Err("this host has no certificates that it trusts (SSL_CERT_FILE)".to_owned());
-    }
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| format!("cannot prepare TLS: {error}"))?;
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
     use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::crypto::ring;
     use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
     use super::*;
-
-    #[test]
-    fn some_addresses_are_never_talked_to() {
-        for (address, forbidden) in [
-            ("169.254.169.254", true),
-            ("::ffff:169.254.169.254", true),
-            ("fe80::1", true),
-            ("fd00:ec2::254", true),
-            ("100.100.100.200", true),
-            ("0.0.0.0", true),
-            ("224.0.0.1", true),
-            ("127.0.0.1", false),
-            ("::1", false),
-            ("10.1.2.3", false),
-            ("fd00::1", false),
-            ("192.0.2.7", false),
-        ] {
-            assert_eq!(is_forbidden(address.parse().expect("an address")), forbidden, "{address}");
-        }
-    }
 
     /// A server that answers each request with the next of these, and tells what it was asked.
     async fn server(answers: &'static [&'static str]) -> (Webhook, tokio::task::JoinHandle<Vec<String>>) {
@@ -305,8 +203,8 @@ mod tests {
     async fn a_server_that_nobody_vouches_for_gets_nothing() {
         // Signed by nobody, and too old; the handshake ends before anything is posted.
         let (certificate, key) = (
-            include_bytes!("../../../toka-runtime/src/probe/fixtures/certificate.der").as_slice(),
-            include_bytes!("../../../toka-runtime/src/probe/fixtures/key.der").as_slice(),
+            include_bytes!("../../../toka-http/tests/fixtures/certificate.der").as_slice(),
+            include_bytes!("../../../toka-http/tests/fixtures/key.der").as_slice(),
         );
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key));
         let served = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -339,7 +237,7 @@ mod tests {
         let hook = Webhook::parse(&format!("http://127.0.0.1:{port}/hunter2")).expect("a URL");
         let why = Delivery(&hook).post(Bytes::new()).await.expect_err("nobody listens");
         assert_eq!(why.again, Again::Try);
-        assert!(why.reason.contains("no connection") && !why.reason.contains("hunter2"), "{why:?}");
+        assert!(why.reason.contains("cannot connect") && !why.reason.contains("hunter2"), "{why:?}");
         let metadata = Webhook::parse("http://169.254.169.254/latest/hunter2").expect("a URL");
         let why =
             Delivery(&metadata).deliver(&Bytes::new(), Patience::Ordinary).await.expect_err("forbidden");

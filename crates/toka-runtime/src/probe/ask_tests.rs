@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -11,8 +11,8 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::super::connect::NetworkReach;
 use super::*;
+use toka_http::NetworkReach;
 
 fn way() -> Way {
     Way::new(NetworkReach::Shared)
@@ -116,7 +116,8 @@ async fn what_is_no_http_is_a_failure() {
         assert!(reason.contains("over HTTP") || reason.contains("broke off"), "{reason}");
         request.await.expect("one request");
     }
-    let (port, _request) = serve(format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(2 * HEAD))).await;
+    let (port, _request) =
+        serve(format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(2 * toka_http::HEAD))).await;
     http_get(&way(), &get(port)).await.expect_err("a head without end");
 }
 
@@ -143,8 +144,11 @@ async fn a_body_without_end_is_not_read_to_it() {
 #[tokio::test]
 async fn a_certificate_is_not_verified() {
     // Made for this test: of another name, signed by nobody, and valid for two days only.
-    let certificate = CertificateDer::from(include_bytes!("fixtures/certificate.der").as_slice());
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(include_bytes!("fixtures/key.der").as_slice()));
+    let certificate =
+        CertificateDer::from(include_bytes!("../../../toka-http/tests/fixtures/certificate.der").as_slice());
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(
+        include_bytes!("../../../toka-http/tests/fixtures/key.der").as_slice(),
+    ));
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("the versions that there are")

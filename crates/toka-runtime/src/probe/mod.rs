@@ -11,12 +11,10 @@
 //! [`prober`] puts them together.
 
 mod ask;
-mod connect;
 mod judge;
 mod prober;
 #[cfg(test)]
 mod prober_tests;
-mod tls;
 
-pub(crate) use connect::{MakesSockets, NetworkReach};
 pub(crate) use prober::{ExecCheck, ProbeNote, Prober};
+pub(crate) use toka_http::{MakesSockets, NetworkReach};

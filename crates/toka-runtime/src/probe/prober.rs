@@ -23,11 +23,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::ask;
-use super::connect::{NetworkReach, Way};
 use super::judge::{Change, Judge};
 use crate::Said;
 use crate::clock::{Clock, Time};
 use crate::turns::timed;
+use toka_http::{NetworkReach, Way};
 
 /// What follows from an agent's probes. Of a startup probe its success or its failure is told, once; of a readiness probe
 /// every turn, from not ready on; of a liveness probe its failure, once.

@@ -14,12 +14,14 @@ use toka_sandbox::namespace::{Family, NetworkNamespace};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::{AddressRule, HttpError};
+
 /// A keeper that has not made a socket by then hangs: it takes less than a millisecond.
 const MAKER_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Where an agent listens.
 #[derive(Clone)]
-pub(crate) enum NetworkReach {
+pub enum NetworkReach {
     /// In the network that we are in ourselves.
     Shared,
     /// In a network namespace of its own: that of this process, which runs.
@@ -32,7 +34,7 @@ pub(crate) enum NetworkReach {
 }
 
 /// Makes sockets in a network that we may not enter ourselves.
-pub(crate) trait MakesSockets: Send + Sync {
+pub trait MakesSockets: Send + Sync {
     /// A TCP socket that does not block.
     fn tcp_socket(
         &self,
@@ -42,7 +44,7 @@ pub(crate) trait MakesSockets: Send + Sync {
 
 /// The way to an agent.
 #[derive(Clone)]
-pub(super) struct Way {
+pub struct Way {
     place: Place,
     /// At most one question to the resolver: one that hangs cannot be called back.
     lookup: Arc<Semaphore>,
@@ -59,7 +61,7 @@ enum Place {
 
 impl Way {
     /// The namespace is held from now on, so that a process id that is used again leads nowhere else.
-    pub(super) fn new(reach: NetworkReach) -> Self {
+    pub fn new(reach: NetworkReach) -> Self {
         let place = match reach {
             NetworkReach::Shared => Place::Here,
             NetworkReach::Own { pid } => match NetworkNamespace::of(pid) {
@@ -72,7 +74,7 @@ impl Way {
     }
 
     /// Whether who makes the sockets answers: a keeper that hangs is no silence of the agent.
-    pub(super) async fn is_open(&self) -> bool {
+    pub async fn is_open(&self) -> bool {
         match &self.place {
             Place::Kept(sockets) => {
                 tokio::time::timeout(MAKER_ANSWERS, sockets.tcp_socket(Family::V4)).await.is_ok()
@@ -81,17 +83,26 @@ impl Way {
         }
     }
 
-    /// Connects to the first address of `host` that takes us.
-    pub(super) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, String> {
+    /// Connects to the first address of `host` that takes us, of those that the rule allows.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn connect(&self, host: &str, port: u16, rule: AddressRule) -> Result<TcpStream, HttpError> {
+        let found = self.addresses(host, port).await.map_err(HttpError::NoConnection)?;
+        let (allowed, refused): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|address| rule.allows(address.ip()));
+        if allowed.is_empty() && !refused.is_empty() {
+            return Err(HttpError::Forbidden { host: host.to_owned() });
+        }
         let mut last = format!("{host} has no address");
-        for address in self.addresses(host, port).await? {
-            let socket = self.socket(address).await?;
+        for address in allowed {
+            let socket = self.socket(address).await.map_err(HttpError::NoConnection)?;
             match socket.connect(address).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = format!("cannot connect to {address}: {}", plain(&error)),
             }
         }
-        Err(last)
+        Err(HttpError::NoConnection(last))
     }
 
     async fn socket(&self, address: SocketAddr) -> Result<TcpSocket, String> {
@@ -196,7 +207,7 @@ mod tests {
     async fn a_process_that_is_gone_has_no_network() {
         // Beyond the largest id that the kernel gives (proc(5), pid_max).
         let way = Way::new(NetworkReach::Own { pid: 4_194_305 });
-        let reason = way.connect("127.0.0.1", 1).await.expect_err("nobody is there");
-        assert!(reason.starts_with("cannot enter the agent's network: no such"), "{reason}");
+        let reason = way.connect("127.0.0.1", 1, AddressRule::Any).await.expect_err("nobody is there");
+        assert!(reason.to_string().starts_with("cannot enter the agent's network: no such"), "{reason}");
     }
 }
