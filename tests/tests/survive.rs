@@ -24,6 +24,9 @@ as_both_users!(
     commands_that_wait_outlive_an_upgrade,
     a_restart_that_was_begun_is_finished_by_the_next_daemon,
     a_change_that_a_killed_daemon_had_begun_is_undone,
+    a_stop_is_the_last_word_whatever_was_begun,
+    what_ended_by_itself_during_a_change_is_not_run_again,
+    one_that_was_removed_and_added_again_can_be_stopped,
     a_daemon_that_is_stopped_leaves_its_runs_to_the_next,
     a_run_that_was_to_end_ends,
     a_list_of_tasks_is_worked_through_across_daemons,
@@ -264,6 +267,88 @@ fn a_change_that_a_killed_daemon_had_begun_is_undone(user: User) {
     let command = detached.inspect("api")["declared"].to_string();
     assert!(command.contains("~/asked"), "{command}");
     assert_eq!((detached.inspect("other")["pid"].clone(), starts_of(&detached, "other")), (before, 1));
+}
+
+fn a_stop_is_the_last_word_whatever_was_begun(user: User) {
+    let scene = Scene::new(user);
+    let web = |seconds: &str| Document::service("web", &format!("exec sleep {seconds}")).after(&["db"]);
+    let detached = scene.detach(&[slow("db"), web("1000")]);
+    let running = || detached.state("db") == "running" && detached.state("web") == "running";
+    eventually("both run", running);
+    let home = scene.state().join("projects").join(scene.name()).join("agents/db/home");
+    let (asked, go) = (home.join("asked"), home.join("go"));
+    let starts = |agent: &str| starts_of(&detached, agent);
+    // Web is gone, and waits for db, which is stopping: a stop of it counts all the same.
+    detached.toka(&["restart", "--no-wait", "db", "web"]);
+    eventually("db is asked to stop", || asked.exists());
+    detached.toka(&["stop", "web"]);
+    scene.write(&go, "");
+    eventually("db has begun anew", || starts("db") == 2 && detached.state("db") == "running");
+    assert_eq!((starts("web"), detached.state("web").as_str()), (1, "ended"));
+    for file in [&asked, &go] {
+        std::fs::remove_file(file).expect("its home");
+    }
+    // Stopped during a change, it stays stopped when the change is done.
+    let other = Document::service("db", "exec sleep 3000");
+    std::thread::scope(|scope| {
+        let applied = scope.spawn(|| scene.apply(&[other, web("2000")], &[]));
+        eventually("db is asked to stop", || asked.exists());
+        detached.toka(&["stop", "db", "--no-wait"]);
+        scene.write(&go, "");
+        assert_eq!(applied.join().expect("no panic").code, Some(0));
+    });
+    eventually("it stays stopped", || detached.state("db") == "ended");
+    assert_eq!(starts("db"), 2);
+    // A stop of several is finished by the next daemon.
+    detached.toka(&["start", "db", "web"]);
+    eventually("both run", running);
+    detached.toka(&["stop", "--no-wait", "web", "db"]);
+    assert_eq!(scene.toka(&["upgrade"]).code, Some(0));
+    eventually("both are stopped", || detached.state("db") == "ended" && detached.state("web") == "ended");
+}
+
+/// Both are changed; the job ends while the service is being stopped, before anybody asks it to.
+fn what_ended_by_itself_during_a_change_is_not_run_again(user: User) {
+    let scene = Scene::new(user);
+    let job = |more: &str| Document::shell("job", &format!("until [ -e ~/end ]; do sleep 0.02; done{more}"));
+    let web = |watchdog: &str| {
+        let needs = "dependencies: {required: {job: {reason: order, condition: process_started}}}";
+        slow("web").spec(&format!("watchdog: {watchdog}")).section(needs)
+    };
+    let detached = scene.detach(&[job(""), web("1h")]);
+    eventually("both run", || detached.state("job") == "running" && detached.state("web") == "running");
+    let homes = scene.state().join("projects").join(scene.name()).join("agents");
+    std::thread::scope(|scope| {
+        let applied = scope.spawn(|| scene.apply(&[job(" "), web("2h")], &[]));
+        eventually("web is asked to stop", || homes.join("web/home/asked").exists());
+        scene.write(&homes.join("job/home/end"), "");
+        eventually("the job has ended", || detached.state("job") == "ended");
+        kill_daemon(&scene);
+        assert_eq!(applied.join().expect("no panic").code, Some(69));
+    });
+    scene.write(&homes.join("web/home/go"), "");
+    serve_again(&scene);
+    eventually("web goes on", || starts_of(&detached, "web") == 2);
+    assert_eq!(starts_of(&detached, "job"), 1, "it had done its work");
+}
+
+fn one_that_was_removed_and_added_again_can_be_stopped(user: User) {
+    let scene = Scene::new(user);
+    let service = |name: &str| Document::service(name, "exec sleep 1000");
+    let detached = scene.detach(&[service("a"), service("c")]);
+    eventually("both run", || detached.state("c") == "running");
+    let files = scene.folder().join("workstreams");
+    std::fs::remove_file(files.join("c.yaml")).expect("ours");
+    assert_eq!(scene.apply(&[service("a")], &[]).code, Some(0));
+    assert_eq!(scene.apply(&[service("a"), service("c")], &[]).code, Some(0));
+    eventually("it runs again", || detached.state("c") == "running");
+    assert_eq!(scene.toka(&["upgrade"]).code, Some(0));
+    assert_eq!(detached.toka(&["stop", "c"]).stdout, "c  stopped\n");
+    assert_eq!(detached.toka(&["restart", "c"]).stdout, "c  running\n");
+    kill_daemon(&scene);
+    serve_again(&scene);
+    assert_eq!(detached.toka(&["stop", "c"]).stdout, "c  stopped\n");
+    detached.toka(&["down"]);
 }
 
 fn commands_that_wait_outlive_an_upgrade(user: User) {

@@ -49,6 +49,8 @@ pub fn spinning(quiet_ms: u64, cpu_us: Option<u64>) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum Return {
+    /// It is to be stopped when its turn comes, and stays so.
+    Nothing,
     /// It is stopped, and then it begins anew.
     WhenStopped,
     /// It begins anew when it has ended by itself.
@@ -177,6 +179,17 @@ pub enum Awaits {
     Room,
 }
 
+/// What is said of an agent for which something follows its end.
+pub fn return_in_words(by: &str, then: Option<Return>) -> String {
+    match then {
+        None => format!("does not begin anew: {by} asked for something else"),
+        Some(Return::Nothing) => format!("is to stop when its turn comes, asked for by {by}"),
+        Some(Return::WhenStopped) => format!("stops, and begins anew, asked for by {by}"),
+        Some(Return::AtItsEnd) => format!("begins anew at its end, asked for by {by}"),
+        Some(Return::Unchanged { .. }) => format!("stops for a change of the project, asked for by {by}"),
+    }
+}
+
 impl Awaits {
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
     fn is_default(&self) -> bool {
@@ -273,6 +286,9 @@ pub enum EventKind {
         /// What follows; absent when nothing does any more.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         then: Option<Return>,
+        /// All agents that are gone before that: it, and those that are stopped together with it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        together: Vec<AgentName>,
     },
     /// Its turn has come, or its next life is due, and it waits until the host has room for it. Told once for each wait.
     AgentWaiting {

@@ -58,6 +58,8 @@ pub enum SkipReason {
     StillRunning,
     /// It was to start already, and has not begun: it waits for another agent, or for its turn.
     NotBegun,
+    /// It failed, and waits for its restart.
+    BackOff,
     /// A person paused it.
     Paused,
     /// Its last start has not ended, and one more waited already.
@@ -74,6 +76,7 @@ impl SkipReason {
         match self {
             Self::StillRunning => "its last start has not ended",
             Self::NotBegun => "its last start still waits for its turn",
+            Self::BackOff => "it failed, and waits for its restart",
             Self::Paused => "it is paused",
             Self::AlreadyQueued => "its last start has not ended, and one more waits already",
             Self::Missed => "nobody was there to start it",

@@ -151,8 +151,8 @@ impl Project {
         if let Some(changed) = changed {
             drop(journal.record(None, changed));
         }
-        let (mut going_on, returning) = (replayed.interrupted(&set.agents), replayed.returning());
-        going_on.retain(|agent, _| !returning.values().any(|agents| agents.contains(agent)));
+        let (mut going_on, begun) = (replayed.interrupted(&set.agents), replayed.begun());
+        going_on.retain(|agent, _| !begun.iter().any(|begun| begun.agents.contains(agent)));
         let agents = members.len();
         drop(journal.record(None, EventKind::RunAdopted { agents }));
         runtime.listen(forward_events(keeper_events, &journal));
@@ -180,7 +180,7 @@ impl Project {
         };
         let mut opened = parts.assemble(Lifetime::UntilStopped, &set.agents, &last_seen);
         opened.project.go_on_with(going_on);
-        opened.project.finish_begun(returning);
+        opened.project.finish_begun(begun);
         Ok(Some(opened))
     }
 }
@@ -227,10 +227,11 @@ fn recall_state(plan: &Plan, past: &[Event]) -> (RunState, Option<EventKind>) {
             (None, EventKind::RunStarted { agents, .. }) => last = agents.iter().collect(),
             (None, EventKind::RunEnding { end_of: Some(agent), .. }) => state.end_with(agent),
             (None, EventKind::RunEnding { by, end_of: None }) => state.request_stop(by),
-            (None, EventKind::RunChanged { agents, changed, .. }) => {
+            (None, EventKind::RunChanged { agents, changed, added, .. }) => {
                 last = agents.iter().collect();
-                // As when it was done: one that waits for the clock, or for a person, waits for that again.
-                for agent in changed.iter().filter(|agent| plan.position(agent).is_some()) {
+                // As when it was done: one that waits for the clock, or for a person, waits for that again. One that is added may have
+                // been there before, and have ended then.
+                for agent in changed.iter().chain(added).filter(|agent| plan.position(agent).is_some()) {
                     let _ = state.requeue(plan, agent, Awaits::Clock);
                 }
             }

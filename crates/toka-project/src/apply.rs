@@ -10,7 +10,7 @@ use std::sync::Arc;
 use toka_api::declaration::{Declaration, Parsed};
 use toka_api::wire::Changes;
 use toka_core::event::Awaits;
-use toka_core::{AgentName, AgentPattern, EventKind};
+use toka_core::{AgentName, AgentPattern, EventKind, Exit, Request};
 use toka_prepare::RunError;
 use toka_prepare::workplace::Remains;
 use toka_workstream::{Plan, Set, Start};
@@ -64,7 +64,7 @@ impl Project {
         let agents: BTreeSet<AgentName> = changes.changed.iter().chain(&changes.removed).cloned().collect();
         self.leave_batches(&agents.iter().cloned().collect::<Vec<_>>(), &by);
         let undone = agents.iter().filter_map(|agent| Some((agent.clone(), self.awaited(agent)?))).collect();
-        let change = Box::new(Change { prepared, undone, answer });
+        let change = Box::new(Change { prepared, undone, stopped: BTreeMap::new(), answer });
         self.begin_batch(agents, &by, Then::Change(change));
     }
 
@@ -238,11 +238,16 @@ impl Project {
 
     /// Those that had to go are gone.
     pub(crate) async fn change(&mut self, change: Change, by: &str) {
-        let Change { prepared, answer, undone } = change;
+        let Change { prepared, answer, undone, stopped } = change;
         let changes = prepared.changes.clone();
         match self.become_of(prepared, by).await {
             Ok(()) => {
                 self.begin_called(&undone, by);
+                for (agent, by) in stopped {
+                    if self.plan.position(&agent).is_some() {
+                        self.ask_to_stop(&agent, Exit::stopped(by.clone()), Request::Stop, &by);
+                    }
+                }
                 self.unanswered.push_back((answer, changes));
             }
             Err(error) => {

@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toka_core::event::{Awaits, Return};
 use toka_core::{AgentName, EventKind, Exit, Request};
+use toka_prepare::RunError;
 
 use crate::Project;
 use crate::change::Change;
+use crate::error::CommandError;
+use crate::member::lack;
 
 /// Agents that are being stopped together.
 pub(crate) struct Batch {
@@ -14,6 +17,8 @@ pub(crate) struct Batch {
     /// Who asked for it.
     pub(crate) by: String,
     pub(crate) then: Then,
+    /// Whether an earlier daemon had begun it.
+    pub(crate) is_recovered: bool,
 }
 
 /// What follows when they are gone.
@@ -34,7 +39,8 @@ impl Then {
     /// What the journal tells of an agent, so that the next daemon can do it if this one is killed; none for what it does by itself.
     fn of(&self, agent: &AgentName) -> Option<Return> {
         match self {
-            Self::Nothing | Self::GoOn(_) => None,
+            Self::GoOn(_) => None,
+            Self::Nothing => Some(Return::Nothing),
             Self::BeginAnew => Some(Return::WhenStopped),
             Self::BeginAnewAtItsEnd => Some(Return::AtItsEnd),
             Self::Change(change) => {
@@ -47,16 +53,25 @@ impl Then {
 impl Project {
     /// Begins to stop agents together. What follows is in the journal before anything of it is done.
     pub(crate) fn begin_batch(&mut self, agents: BTreeSet<AgentName>, by: &str, then: Then) {
-        for agent in &agents {
+        // One that is stopped alone is asked to stop next, and the journal tells of that.
+        let is_told = agents.len() > 1 || !matches!(then, Then::Nothing);
+        for agent in agents.iter().filter(|_| is_told) {
             if let Some(then) = then.of(agent) {
-                self.tell_what_follows(agent, by, Some(then));
+                self.tell_what_follows(agent, by, Some(then), &agents);
             }
         }
-        self.batches.push(Batch { agents, by: by.to_owned(), then });
+        self.batches.push(Batch { agents, by: by.to_owned(), then, is_recovered: false });
     }
 
-    pub(crate) fn tell_what_follows(&self, agent: &AgentName, by: &str, then: Option<Return>) {
-        let returns = EventKind::AgentReturns { by: by.to_owned(), then };
+    pub(crate) fn tell_what_follows(
+        &self,
+        agent: &AgentName,
+        by: &str,
+        then: Option<Return>,
+        together: &BTreeSet<AgentName>,
+    ) {
+        let together = together.iter().cloned().collect();
+        let returns = EventKind::AgentReturns { by: by.to_owned(), then, together };
         drop(self.journal.record(Some(agent.clone()), returns));
     }
 
@@ -71,9 +86,12 @@ impl Project {
             }
         }
         let mut going_on = BTreeMap::new();
-        for Batch { agents, by, then } in gone.into_iter().rev() {
+        for Batch { agents, by, then, is_recovered } in gone.into_iter().rev() {
             match then {
                 Then::Nothing => {}
+                Then::BeginAnew | Then::BeginAnewAtItsEnd if is_recovered => {
+                    self.finish_restart(agents, &by).await;
+                }
                 Then::BeginAnew | Then::BeginAnewAtItsEnd => self.come_back(agents, &by).await,
                 Then::GoOn(awaits) => going_on.extend(agents.into_iter().map(|agent| (agent, awaits))),
                 Then::Change(change) => self.change(*change, &by).await,
@@ -100,7 +118,7 @@ impl Project {
     }
 
     fn stop_next(&mut self, at: usize) {
-        let Batch { agents, by, then } = &self.batches[at];
+        let Batch { agents, by, then, .. } = &self.batches[at];
         if matches!(then, Then::BeginAnewAtItsEnd | Then::GoOn(_)) {
             return;
         }
@@ -116,18 +134,32 @@ impl Project {
     pub(crate) fn leave_batches(&mut self, agents: &[AgentName], by: &str) {
         let mut left = Vec::new();
         for batch in &mut self.batches {
-            if matches!(batch.then, Then::BeginAnew | Then::BeginAnewAtItsEnd | Then::GoOn(_)) {
-                left.extend(batch.agents.extract_if(.., |agent| agents.contains(agent)));
+            match &mut batch.then {
+                Then::Nothing => {}
+                Then::BeginAnew | Then::BeginAnewAtItsEnd | Then::GoOn(_) => {
+                    left.extend(batch.agents.extract_if(.., |agent| agents.contains(agent)));
+                }
+                Then::Change(change) => {
+                    let named = batch.agents.iter().filter(|agent| agents.contains(agent));
+                    for agent in named {
+                        left.extend(change.undone.remove(agent).map(|_| agent.clone()));
+                        change.stopped.insert(agent.clone(), by.to_owned());
+                    }
+                }
             }
         }
-        left.iter().for_each(|agent| self.tell_what_follows(agent, by, None));
+        left.iter().for_each(|agent| self.tell_what_follows(agent, by, None, &BTreeSet::new()));
         self.batches.retain(|batch| !batch.agents.is_empty() || matches!(batch.then, Then::Change(_)));
     }
 
-    /// Whether an agent begins anew when it is gone.
+    /// Whether an agent begins anew when it is gone, or when others are.
     pub(crate) fn comes_back(&self, agent: &AgentName) -> bool {
-        let begins = |then: &Then| matches!(then, Then::BeginAnew | Then::BeginAnewAtItsEnd | Then::GoOn(_));
-        self.batches.iter().any(|batch| begins(&batch.then) && batch.agents.contains(agent))
+        let begins = |then: &Then| match then {
+            Then::Nothing => false,
+            Then::BeginAnew | Then::BeginAnewAtItsEnd | Then::GoOn(_) => true,
+            Then::Change(change) => change.undone.contains_key(agent),
+        };
+        self.batches.iter().any(|batch| batch.agents.contains(agent) && begins(&batch.then))
     }
 
     /// Those that begin anew when they are gone, and those that have begun anew without the journal knowing yet.
@@ -135,6 +167,20 @@ impl Project {
         let begins = |batch: &&Batch| matches!(batch.then, Then::BeginAnew | Then::BeginAnewAtItsEnd);
         let later = self.batches.iter().filter(begins).flat_map(|batch| batch.agents.iter().cloned());
         later.chain(self.untold.keys().cloned()).collect()
+    }
+
+    /// Begins agents anew for which an earlier daemon had begun that. What cannot begin now is cut off: `toka apply` tries again.
+    async fn finish_restart(&mut self, agents: BTreeSet<AgentName>, by: &str) {
+        if self.state.ending().is_some() {
+            return self.come_back(agents, by).await;
+        }
+        if let Err(error) = self.begin_anew(&agents, by).await {
+            let why = match error {
+                CommandError::Refused(RunError::Refused(problems)) => lack(&problems),
+                error => error.to_string(),
+            };
+            agents.into_iter().for_each(|agent| self.stay_cut_off(agent, Awaits::Dependencies, &why));
+        }
     }
 
     /// Begins agents anew that are gone. When the run ends, what becomes of them is up to the next daemon.

@@ -30,5 +30,7 @@ pub(crate) struct Change {
     pub(crate) prepared: Prepared,
     /// Those that had not come to their end before, and what they would wait for if they began anew as they were.
     pub(crate) undone: BTreeMap<AgentName, Awaits>,
+    /// Those that somebody stopped meanwhile, and who: they stay stopped, whether the change comes or not.
+    pub(crate) stopped: BTreeMap<AgentName, String>,
     pub(crate) answer: oneshot::Sender<Result<Changes, ApplyError>>,
 }

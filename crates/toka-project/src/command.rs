@@ -84,7 +84,11 @@ impl Project {
                 Decision::deny(DenyReason::NoFreezer)
             }
             // It was not to stay so.
-            AgentState::Stopping { .. } if request == Request::Stop && self.comes_back(agent) => {
+            state
+                if (state.is_final() || matches!(state, AgentState::Stopping { .. }))
+                    && matches!(request, Request::Stop | Request::Kill)
+                    && self.comes_back(agent) =>
+            {
                 Decision::Accept
             }
             state => decide(state, request),

@@ -162,8 +162,12 @@ impl Project {
             Start::Clock => Some(StartedBy::Clock),
             Start::Manual => Some(StartedBy::Person),
         };
-        let waiting =
-            self.plan.nodes().iter().filter(|node| self.state.waits_to_be_called(&self.plan, &node.agent));
+        // One that could not start then is not just waiting for its time.
+        let is_waiting = |node: &&Node| {
+            self.state.waits_to_be_called(&self.plan, &node.agent)
+                && self.state.lacks_required(&self.plan, &node.agent).is_none()
+        };
+        let waiting = self.plan.nodes().iter().filter(is_waiting);
         waiting.filter_map(|node| Some((&node.agent, by(node)?))).collect()
     }
 

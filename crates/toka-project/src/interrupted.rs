@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use toka_core::event::{Awaits, Return};
-use toka_core::{AgentName, EventKind, Exit, Urgency};
+use toka_core::{AgentName, AgentState, EventKind, Exit, Urgency};
 use toka_prepare::RunError;
 
 use crate::batch::{Batch, Then};
 use crate::error::CommandError;
 use crate::member::lack;
+use crate::replay::Begun;
 use crate::{Project, Shutdown};
 
 /// Who asks for what a daemon does because of the one before.
@@ -29,9 +30,9 @@ impl Project {
     /// What was stopped for a change that does not come any more goes on as it was; whoever waits for the change hears that
     /// the run is over.
     fn undo_changes(&mut self) {
-        for Batch { agents, by, then } in std::mem::take(&mut self.batches) {
+        for Batch { agents, by, then, is_recovered } in std::mem::take(&mut self.batches) {
             let Then::Change(change) = then else {
-                self.batches.push(Batch { agents, by, then });
+                self.batches.push(Batch { agents, by, then, is_recovered });
                 continue;
             };
             for (agent, awaits) in change.undone {
@@ -39,6 +40,7 @@ impl Project {
                     agents: BTreeSet::from([agent]),
                     by: by.clone(),
                     then: Then::GoOn(awaits),
+                    is_recovered: false,
                 });
             }
         }
@@ -62,19 +64,21 @@ impl Project {
             agents: BTreeSet::from([agent]),
             by: RECOVERY.to_owned(),
             then: Then::GoOn(awaits),
+            is_recovered: false,
         };
         self.batches.extend(agents.into_iter().map(batch));
     }
 
-    /// Does what the daemon before had begun and not finished: agents that it stopped so that they begin anew do that, and what it
-    /// stopped for a change that did not come goes on as it was.
-    pub(crate) fn finish_begun(&mut self, returning: BTreeMap<(String, Return), BTreeSet<AgentName>>) {
+    /// Does what the daemon before had begun and not finished: agents that it stopped so that they begin anew do that, what it stopped for
+    /// a change that did not come goes on as it was, and what it was asked to stop is stopped.
+    pub(crate) fn finish_begun(&mut self, begun: Vec<Begun>) {
         if self.state.ending().is_some() {
             return;
         }
-        for ((by, then), mut agents) in returning {
+        for Begun { mut agents, by, then } in begun {
             agents.retain(|agent| self.plan.position(agent).is_some());
             let then = match then {
+                Return::Nothing => Then::Nothing,
                 Return::WhenStopped => Then::BeginAnew,
                 Return::AtItsEnd => Then::BeginAnewAtItsEnd,
                 Return::Unchanged { awaits } => {
@@ -83,20 +87,25 @@ impl Project {
                 }
             };
             if !agents.is_empty() {
-                self.batches.push(Batch { agents, by, then });
+                self.batches.push(Batch { agents, by, then, is_recovered: true });
             }
         }
     }
 
     fn go_on_unchanged(&mut self, agents: BTreeSet<AgentName>, awaits: Awaits, by: &str) {
         for agent in agents {
-            let state = self.state.state_of(&self.plan, &agent);
-            if state.is_some_and(|state| state.is_final() || state.is_asked_to_stop()) {
-                let then = Then::GoOn(awaits);
-                self.batches.push(Batch { agents: BTreeSet::from([agent]), by: by.to_owned(), then });
+            let was_stopped = match self.state.state_of(&self.plan, &agent) {
+                // One that ended by itself meanwhile has done what it was to do.
+                Some(AgentState::Ended { exit } | AgentState::Stopping { exit }) => {
+                    exit.asked_by() == Some(by)
+                }
+                _ => false,
+            };
+            if was_stopped {
+                let (agents, then) = (BTreeSet::from([agent]), Then::GoOn(awaits));
+                self.batches.push(Batch { agents, by: by.to_owned(), then, is_recovered: true });
             } else {
-                // Its turn to be stopped had not come.
-                self.tell_what_follows(&agent, by, None);
+                self.tell_what_follows(&agent, by, None, &BTreeSet::new());
             }
         }
     }
@@ -131,7 +140,7 @@ impl Project {
     }
 
     /// It cannot go on now. By the journal it still is to: the next daemon tries again, as does whoever applies or starts it.
-    fn stay_cut_off(&mut self, agent: AgentName, awaits: Awaits, why: &str) {
+    pub(crate) fn stay_cut_off(&mut self, agent: AgentName, awaits: Awaits, why: &str) {
         if let Some(member) = self.members.get_mut(&agent) {
             member.cut_off(Some(why));
         }

@@ -82,6 +82,7 @@ pub use journal::{BACKLOG, Journal, Stamp};
 pub use open::{Opened, obstacle};
 pub use options::RunOptions;
 pub use order::{ApplyMode, RunOver};
+pub use run_files::is_unfinished;
 pub use socket_dirs::OWNER;
 pub use summary::RunSummary;
 pub use takeover::unfinished;

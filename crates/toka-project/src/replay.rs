@@ -25,6 +25,15 @@ pub(crate) struct ReplayedRun {
     histories: HashMap<AgentName, History>,
 }
 
+/// Something that a daemon had begun with agents, and not finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Begun {
+    pub(crate) agents: BTreeSet<AgentName>,
+    /// Who asked for it.
+    pub(crate) by: String,
+    pub(crate) then: Return,
+}
+
 /// The lives of one agent, in milliseconds since the Unix epoch.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct History {
@@ -32,7 +41,7 @@ struct History {
     /// Whether its time has come, where the clock starts it.
     is_called: bool,
     /// What follows its end, and who asked for that.
-    returns: Option<(String, Return)>,
+    returns: Option<(String, Return, Vec<AgentName>)>,
     /// Whether it was stopped because its daemon ended.
     is_cut: bool,
     /// How it would have ended, had its daemon not: it was being stopped by a clock already.
@@ -126,15 +135,15 @@ impl ReplayedRun {
         agents.iter().filter_map(goes_on).collect()
     }
 
-    /// What is to follow the end of agents, and who asked for that: those together that were stopped together.
-    pub(crate) fn returning(&self) -> BTreeMap<(String, Return), BTreeSet<AgentName>> {
-        let mut returning: BTreeMap<_, BTreeSet<AgentName>> = BTreeMap::new();
+    /// What is to follow the end of agents: those together that were stopped together, and for which it still is so.
+    pub(crate) fn begun(&self) -> Vec<Begun> {
+        let mut begun: BTreeMap<_, BTreeSet<AgentName>> = BTreeMap::new();
         for (agent, history) in &self.histories {
             if let Some(returns) = &history.returns {
-                returning.entry(returns.clone()).or_default().insert(agent.clone());
+                begun.entry(returns.clone()).or_default().insert(agent.clone());
             }
         }
-        returning
+        begun.into_iter().map(|((by, then, _), agents)| Begun { agents, by, then }).collect()
     }
 
     /// The main process of an agent that the journal does not tell the end of.
@@ -175,7 +184,9 @@ impl History {
                 let stage = if *awaits == Awaits::Room { Stage::Due } else { Stage::Waiting };
                 *self = Self { stage, is_called: *awaits != Awaits::Clock, ..Self::default() };
             }
-            EventKind::AgentReturns { by, then } => self.returns = then.map(|then| (by.clone(), then)),
+            EventKind::AgentReturns { by, then, together } => {
+                self.returns = then.map(|then| (by.clone(), then, together.clone()));
+            }
             EventKind::ScheduleFired { .. } => self.is_called = true,
             EventKind::AgentStarting => {
                 (self.stage, self.is_cut, self.ending) = (Stage::Begun, false, None);
@@ -454,11 +465,15 @@ mod tests {
 
     #[test]
     fn what_is_to_follow_an_end_is_known_until_it_does() {
-        let returns = |then: Option<Return>| EventKind::AgentReturns { by: "operator".into(), then };
+        let returns = |then: Option<Return>| EventKind::AgentReturns {
+            by: "operator".into(),
+            then,
+            together: vec![name("a")],
+        };
         let anew = Some(Return::WhenStopped);
         let check = |events: &[EventKind], expected: Option<Return>| {
-            let returning = interrupted_story(events).returning();
-            assert_eq!(returning.into_keys().map(|(_, then)| then).next(), expected, "{events:?}");
+            let begun = interrupted_story(events).begun();
+            assert_eq!(begun.into_iter().map(|begun| begun.then).next(), expected, "{events:?}");
         };
         let stopped = [EventKind::AgentStarting, started(), returns(anew), stopped("operator")];
         check(&stopped[..3], anew);

@@ -74,6 +74,30 @@ pub(crate) fn last_run(root: &Path) -> Result<(RunId, Vec<Event>), RunError> {
     }
 }
 
+/// What says which processes the agents of the run have that was begun last, and nothing else: a run may have had a million events.
+pub(crate) fn lives_of_last_run(root: &Path) -> Result<Vec<Event>, RunError> {
+    let path = journal_in(root);
+    let types = [
+        "run_started",
+        "run_changed",
+        "agent_starting",
+        "agent_started",
+        "agent_main_process",
+        "agent_ended",
+        "agent_restarting",
+        "agent_quarantined",
+    ];
+    let mut reader = Reader::new(&path);
+    let read = reader.runs(1).and_then(|runs| match runs.first() {
+        Some(run) => {
+            let types = types.map(str::to_owned).to_vec();
+            reader.events(0, &Filter { run: Some(run.id), types, agent: None }, usize::MAX)
+        }
+        None => Ok(Vec::new()),
+    });
+    read.map_err(|error| RunError::Journal { path, source: io::Error::other(error.to_string()) })
+}
+
 /// Whether the last run in a project's folder has ended.
 pub(crate) fn has_ended(root: &Path) -> bool {
     let last = Reader::new(journal_in(root)).runs(1).ok().and_then(|runs| runs.into_iter().next());
@@ -87,7 +111,7 @@ pub(crate) fn is_open(root: &Path) -> bool {
 }
 
 /// Whether the last run in a project's folder was to go on without whoever began it, and has not ended.
-pub(crate) fn is_unfinished(root: &Path) -> bool {
+pub fn is_unfinished(root: &Path) -> bool {
     let mut reader = Reader::new(journal_in(root));
     let last = reader.runs(1).ok().and_then(|runs| runs.into_iter().next());
     let Some(run) = last.filter(|run| run.ended.is_none()) else { return false };

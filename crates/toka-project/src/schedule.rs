@@ -150,6 +150,7 @@ impl Project {
             (SkipReason::StillRunning, Some(AgentState::Pending)) if is_called => {
                 (SkipReason::NotBegun, awaited())
             }
+            (SkipReason::StillRunning, Some(AgentState::Backoff { .. })) => (SkipReason::BackOff, awaited()),
             (SkipReason::StillRunning, Some(AgentState::Paused { .. })) => (SkipReason::Paused, None),
             (SkipReason::AlreadyQueued, Some(AgentState::Pending)) if is_called => (reason, awaited()),
             (SkipReason::StillRunning | SkipReason::AlreadyQueued, Some(state)) if state.is_alive() => {
@@ -158,7 +159,9 @@ impl Project {
             (SkipReason::StillRunning | SkipReason::AlreadyQueued, _) => {
                 (reason, self.running_follower(agent))
             }
-            (SkipReason::Missed | SkipReason::NotBegun | SkipReason::Paused, _) => (reason, None),
+            (SkipReason::Missed | SkipReason::NotBegun | SkipReason::BackOff | SkipReason::Paused, _) => {
+                (reason, None)
+            }
         }
     }
 

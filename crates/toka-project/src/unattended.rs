@@ -17,7 +17,7 @@ use toka_sandbox::cgroup::Layout;
 use crate::journal::{Journal, Stamp};
 use crate::keeper::keeper_socket;
 use crate::replay::ReplayedRun;
-use crate::run_files::{is_open, is_unfinished, last_run, remove_run_folder};
+use crate::run_files::{is_open, is_unfinished, last_run, lives_of_last_run, remove_run_folder};
 use crate::takeover::agents_in;
 
 /// Ends the last run of a project when no process drives it; whether there was such a run. `by` says who asks, for the journal. Of
@@ -43,7 +43,7 @@ pub async fn end_unattended(
         return Ok(false);
     }
     let (run, past) = last_run(&root)?;
-    let agents = alive(&real, project, &past);
+    let agents = alive(&real, project, || Ok(past.clone()))?;
     match (agents.is_empty(), is_unfinished(&root)) {
         (true, _) => {}
         (false, true) => {
@@ -125,7 +125,7 @@ pub fn left_behind(state_dir: &Path, run_dir: &Path) -> Vec<ProjectName> {
         !lock::is_held(&lock_in(&root))
             && is_open(&root)
             && !is_unfinished(&root)
-            && last_run(&root).is_ok_and(|(_, past)| !alive(&root, project, &past).is_empty())
+            && alive(&root, project, || lives_of_last_run(&root)).is_ok_and(|alive| !alive.is_empty())
     };
     // A run that ends removes its socket before it gives its lock back.
     let mut names = foreground(run_dir);
@@ -133,13 +133,20 @@ pub fn left_behind(state_dir: &Path, run_dir: &Path) -> Vec<ProjectName> {
     names
 }
 
-/// The agents of a run that have processes, whose project's directory is `root`, without links.
-fn alive(root: &Path, project: &ProjectName, past: &[Event]) -> BTreeSet<AgentName> {
+/// The agents of a run that have processes, whose project's directory is `root`, without links; `past` is asked only where our groups
+/// have none of them.
+fn alive(
+    root: &Path,
+    project: &ProjectName,
+    past: impl FnOnce() -> Result<Vec<Event>, RunError>,
+) -> Result<BTreeSet<AgentName>, RunError> {
     let cgroups = Cgroups::new(Layout::probe(Path::new("/")), &group_name(root));
-    // Groups lie below that of whoever ran the daemon, which need not be ours; the processes themselves say where they are.
     let mut agents: BTreeSet<AgentName> = agents_in(&cgroups).into_iter().collect();
-    agents.extend(living(&cgroups, project, &ReplayedRun::of(past)));
-    agents
+    if agents.is_empty() {
+        // Groups lie below that of whoever ran the daemon, which need not be ours; the processes themselves say where they are.
+        agents.extend(living(&cgroups, project, &ReplayedRun::of(&past()?)));
+    }
+    Ok(agents)
 }
 
 /// Kills what runs in the control groups of a project, also under its keeper.

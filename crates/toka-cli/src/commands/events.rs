@@ -85,6 +85,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         .into());
     }
     block_on(async {
+        // Of runs of before the folder says whose they are, whatever else runs.
+        if (args.list_runs || args.run != Runs::Last)
+            && let Some(project) = args.meant()
+            && !args.runs_of(&project)?.is_empty()
+        {
+            let running = args.reach.running().await?;
+            let current = running.iter().find(|found| *found.name() == project);
+            return args.of_journal(&project, current.map(|found| found.project.overview.run));
+        }
         let found = args.reach.find(&args.agents, Purpose::Look).await;
         match found {
             Ok(found) if args.run == Runs::Last && !args.list_runs => args.of_running(&found).await,
@@ -137,13 +146,17 @@ impl Args {
 
     /// The project that is meant, if it has a journal, and no daemon is to be begun for it.
     fn past(&self) -> anyhow::Result<Option<ProjectName>> {
-        let of_agents = self.agents.iter().find_map(|agent| agent.project.clone());
-        let named = self.reach.project.clone().or(of_agents);
-        let Some(project) = named.or_else(|| self.reach.here()) else { return Ok(None) };
+        let Some(project) = self.meant() else { return Ok(None) };
         if self.reach.left()?.orphaned.contains(&project) || self.runs_of(&project)?.is_empty() {
             return Ok(None);
         }
         Ok(Some(project))
+    }
+
+    /// The project that was named, or that of this folder.
+    fn meant(&self) -> Option<ProjectName> {
+        let of_agents = self.agents.iter().find_map(|agent| agent.project.clone());
+        self.reach.project.clone().or(of_agents).or_else(|| self.reach.here())
     }
 
     fn runs_of(&self, project: &ProjectName) -> anyhow::Result<Vec<Run>> {
@@ -179,7 +192,10 @@ impl Args {
             .into());
         }
         if let (None, Runs::Last, Some(run)) = (current, &self.run, chosen) {
-            eprintln!("{project} does not run; this is its last run, {}", run.short());
+            match self.reach.left()?.only(project).failure() {
+                Some(left) => eprintln!("note: {left}; this is its last run, {}", run.short()),
+                None => eprintln!("{project} does not run; this is its last run, {}", run.short()),
+            }
         }
         let mut printer = Printer::new(self, &wanted);
         let written = told.iter().try_for_each(|event| printer.print(event, || json::line(event)));

@@ -279,6 +279,9 @@ impl Reach {
 
     /// That nothing runs: a daemon says so, or there is none, or it is gone.
     async fn nothing_found(&self) -> Failure {
+        if let Some(failure) = self.left().ok().and_then(|left| left.failure()) {
+            return failure;
+        }
         for client in self.clients().unwrap_or_default() {
             if client.projects().await.is_ok() {
                 return Failure::new(
@@ -409,24 +412,23 @@ impl Left {
     pub(crate) fn failure(&self) -> Option<Failure> {
         let names =
             |left: &[ProjectName]| left.iter().map(ProjectName::as_str).collect::<Vec<_>>().join(", ");
+        let (mut messages, mut help) = (Vec::new(), Vec::new());
         if !self.orphaned.is_empty() {
-            let message = format!("the daemon is gone, and what it ran goes on: {}", names(&self.orphaned));
-            let help = "`toka serve --detach` begins one that takes it over";
-            return Some(Failure::new(ExitCode::NoDaemon, message).help(help));
+            messages.push(format!("the daemon is gone, and what it ran goes on: {}", names(&self.orphaned)));
+            help.push("`toka serve --detach` begins one that takes it over");
         }
         if !self.behind.is_empty() {
             let names = names(&self.behind);
-            let message = format!("the run and its keeper were killed, and the agents run on: {names}");
-            let help = "`toka down` kills them, and so does the next `toka run`";
-            return Some(Failure::new(ExitCode::NoDaemon, message).help(help));
+            messages.push(format!("the run and its keeper were killed, and the agents run on: {names}"));
+            help.push("`toka down` kills them, and so does the next `toka run`");
         }
-        if self.ending.is_empty() {
-            return None;
+        if !self.ending.is_empty() {
+            let names = names(&self.ending);
+            messages.push(format!("the run was killed, and its keeper ends the agents: {names}"));
+            help.push("`toka down` waits for that; each agent has its grace period, after which the keeper kills it");
         }
-        let message = format!("the run was killed, and its keeper ends the agents: {}", names(&self.ending));
-        let help =
-            "`toka down` waits for that; each agent has its grace period, after which the keeper kills it";
-        Some(Failure::new(ExitCode::NoDaemon, message).help(help))
+        (!messages.is_empty())
+            .then(|| Failure::new(ExitCode::NoDaemon, messages.join("; ")).help(help.join("; ")))
     }
 }
 

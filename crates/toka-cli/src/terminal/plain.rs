@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use toka_core::event::{killed_for_memory, planted, spinning, uncovered};
+use toka_core::event::{killed_for_memory, planted, return_in_words, spinning, uncovered};
 use toka_core::units::format_duration;
 use toka_core::watchdog::Stage;
 use toka_core::{AgentName, ByteSize, Event, EventKind, Exit, Progress};
@@ -152,6 +152,7 @@ fn in_short(kind: &EventKind) -> String {
             format!("metrics: {}", values.join(" "))
         }
         EventKind::AgentStarting => "starting".to_owned(),
+        EventKind::AgentReturns { by, then, .. } => return_in_words(&safe(by), *then),
         EventKind::AgentReport { topic, report, .. } => {
             format!("report to {}: {}", safe(topic), report.verdict)
         }

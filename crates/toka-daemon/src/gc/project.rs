@@ -85,11 +85,12 @@ impl<'o> Place<'o> {
             return None;
         }
         let pids: Vec<String> = living.iter().map(ToString::to_string).collect();
-        Some(format!(
-            "its agents run on without daemon and keeper (processes {}): `toka serve --detach` goes on with them, \
-             and `toka down` ends them then",
-            pids.join(", ")
-        ))
+        // Of a run in the foreground nobody goes on with the agents.
+        let then = match toka_project::is_unfinished(&self.root) {
+            true => "`toka serve --detach` goes on with them, and `toka down` ends them then",
+            false => "`toka down` kills them",
+        };
+        Some(format!("its agents run on without daemon and keeper (processes {}): {then}", pids.join(", ")))
     }
 
     fn somebody_listens(&self) -> bool {

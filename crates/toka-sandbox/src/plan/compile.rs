@@ -631,7 +631,8 @@ impl Compiler<'_> {
 
     /// Whether `path`, which is only to be read, cannot be granted because it is not there; the plan then says so.
     fn is_left_out(&mut self, path: &Path, origin: &Origin) -> bool {
-        if path.symlink_metadata().is_ok() {
+        // What else is wrong with it, the start finds out and tells.
+        if !path.metadata().is_err_and(|error| is_missing(&error)) {
             return false;
         }
         self.say(Layer::Landlock, format!("nothing of {}: it is not there", path.display()), origin);

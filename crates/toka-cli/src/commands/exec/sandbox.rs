@@ -180,6 +180,9 @@ fn choose(agents: Vec<Agent>, own: &Own<'_>) -> anyhow::Result<Agent> {
         let help = format!("name one of them before the `--`: {}", Vec::from_iter(known).join(", "));
         Failure::new(ExitCode::Usage, format!("{}: {why}", own.sandbox.display())).help(help)
     };
+    if own.agent.is_some_and(|agent| agent.project.is_some()) {
+        return Err(refusal("an agent of a file has no project".to_owned()).into());
+    }
     let meant: Vec<AgentPattern> = own.agent.iter().map(|meant| meant.agent.clone()).collect();
     let names = agents.iter().map(|agent| &agent.name);
     let selected = select(&meant, names).map_err(|unmatched| refusal(unmatched.to_string()))?;
