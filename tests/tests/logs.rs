@@ -22,6 +22,7 @@ as_both_users!(
     a_log_that_somebody_removes_empties_or_moves_is_begun_anew,
     a_follower_goes_on_when_the_log_is_removed_or_emptied,
     a_follower_waits_for_one_that_has_not_started,
+    a_follower_shows_nothing_of_earlier_runs,
 );
 
 /// Far above what anything here takes; only a failure waits so long.
@@ -69,6 +70,28 @@ fn a_follower_waits_for_one_that_has_not_started(user: User) {
     scene.write(&scene.workspace().join("go"), "");
     assert_eq!(follower.next(), "it is my turn");
     follower.end(Signal::SIGINT);
+}
+
+/// Also of an agent that has written nothing in the run that goes on, and whose logs are all of earlier ones.
+fn a_follower_shows_nothing_of_earlier_runs(user: User) {
+    let scene = Scene::new(user);
+    run(&scene, &["first", "second"].map(|name| Document::shell(name, "echo of before")));
+    let second = Document::shell("second", "echo of now").after(&["first"]);
+    let waits = Document::shell("first", "echo waits; while ! test -e go; do sleep 0.02; done")
+        .section("security: {capabilities_required: [filesystem-read]}");
+    let detached = scene.detach(&[waits, second]);
+    until(SOON, "a line of this run", || {
+        (detached.try_toka(&["logs"]).stdout == "first  | waits\n").then_some(())
+    });
+    let mut followers = [&[][..], &["--tail", "5"]].map(|options| Follower::start(&scene, options));
+    for follower in &mut followers {
+        assert_eq!(follower.next(), "first  | waits");
+    }
+    scene.write(&scene.workspace().join("go"), "");
+    for mut follower in followers {
+        assert_eq!(follower.next(), "second | of now");
+        follower.end(Signal::SIGINT);
+    }
 }
 
 fn a_follower_goes_on_when_the_log_is_removed_or_emptied(user: User) {

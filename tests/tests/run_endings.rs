@@ -202,6 +202,8 @@ fn tasks_of_a_killed_run_end_when_they_are_asked_to(user: User) {
     assert_eq!(told(&["down"]).code, Some(0));
     let ended = |kind: &str| journal().iter().filter(|event| event["type"] == kind).count();
     assert_eq!((ended("agent_ended"), ended("run_ended")), (1, 1), "{:#?}", journal());
+    let end = journal().into_iter().find(|event| event["type"] == "run_ended").expect("an end");
+    assert_eq!((&end["exit_code"], ended("run_ending")), (&137.into(), 0), "its process was killed: {end}");
     assert_eq!(told(&["down"]).code, Some(69), "nothing is open any more");
     scene.assert_nothing_left();
 }

@@ -192,13 +192,13 @@ fn a_report_over_tls_arrives_where_the_certificate_is_trusted_and_nowhere_else(u
 
     let (finished, posted, _) = run(&another.sign("IP:127.0.0.1"));
     assert_eq!((finished.code, posted.len()), (Some(0), 0), "{finished:#?}");
-    assert_eq!(reason(&finished), "no TLS: invalid peer certificate: UnknownIssuer");
+    assert_eq!(reason(&finished), "no TLS at 127.0.0.1: invalid peer certificate: UnknownIssuer");
 
     let (finished, posted, _) = run(&ours.sign("DNS:elsewhere.example"));
     assert_eq!((finished.code, posted.len()), (Some(0), 0), "{finished:#?}");
     let reason = reason(&finished);
     assert!(
-        reason.starts_with("no TLS: invalid peer certificate: ") && reason.contains("127.0.0.1"),
+        reason.starts_with("no TLS at 127.0.0.1: invalid peer certificate: ") && reason.contains("127.0.0.1"),
         "{reason}"
     );
     scene.assert_nothing_left();

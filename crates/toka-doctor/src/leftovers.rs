@@ -21,13 +21,16 @@ pub(super) struct Leftover {
 /// What was left.
 pub(super) fn find(state: &Path, run: &Path, layout: &Layout) -> Vec<Leftover> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let roots = [&layout.unified, &layout.memory, &layout.cpu, &layout.pids, &layout.freezer];
+    let roots: Vec<&PathBuf> = [&layout.unified, &layout.memory, &layout.cpu, &layout.pids, &layout.freezer]
+        .into_iter()
+        .flatten()
+        .collect();
     let groups: Vec<PathBuf> = {
         let dead = groups_of_dead_projects(state);
-        roots.into_iter().flatten().flat_map(|root| dead_groups(root, &dead)).collect()
+        roots.iter().flat_map(|root| dead_groups(root, &dead)).collect()
     };
     let cured = |cure: fn(&Path) -> String| move |path: PathBuf| Leftover { cure: cure(&path), path };
-    let runs = dead_runs(state, run).into_iter().map(cured(|path| {
+    let runs = dead_runs(state, run, &roots).into_iter().map(cured(|path| {
         let project = path.file_name().unwrap_or_default().to_string_lossy();
         format!("the next run of {project} removes it")
     }));
@@ -38,10 +41,18 @@ pub(super) fn find(state: &Path, run: &Path, layout: &Layout) -> Vec<Leftover> {
     runs.chain(groups).chain(mounts).collect()
 }
 
-/// Run folders of projects whose lock nobody holds.
-fn dead_runs(state: &Path, run: &Path) -> Vec<PathBuf> {
+/// Run folders of projects whose lock nobody holds, and of whose agents nothing lives in the groups below these roots: agents
+/// may outlive the daemon and the keeper, and use their sockets and secrets until somebody ends them.
+fn dead_runs(state: &Path, run: &Path, roots: &[&PathBuf]) -> Vec<PathBuf> {
+    let lives = |project: &Path| {
+        let group = group_name(project);
+        roots.iter().map(|root| root.join(&group)).any(|group| group.is_dir() && !is_empty(&group))
+    };
     let is_dead = |folder: &PathBuf| {
-        folder.file_name().is_none_or(|project| !is_held(&state.join("projects").join(project)))
+        folder
+            .file_name()
+            .map(|name| state.join("projects").join(name))
+            .is_none_or(|project| !is_held(&project) && !lives(&project))
     };
     children(run).into_iter().filter(|folder| folder.is_dir()).filter(is_dead).collect()
 }
@@ -104,9 +115,16 @@ mod tests {
         fs::create_dir_all(run.join("unknown")).expect("a folder");
         let run_id = toka_core::RunId::from_uuid(uuid::Uuid::nil());
         let held = ProjectLock::take(&state.join("projects/alive/lock"), run_id).expect("free");
-        assert_eq!(dead_runs(&state, &run), [run.join("dead"), run.join("unknown")]);
+        assert_eq!(dead_runs(&state, &run, &[]), [run.join("dead"), run.join("unknown")]);
         drop(held);
-        assert_eq!(dead_runs(&state, &run).len(), 3);
+        assert_eq!(dead_runs(&state, &run, &[]).len(), 3);
+        // Nobody holds the lock, and what was begun under it lives.
+        let groups = root.path().join("groups");
+        let agent = groups.join(group_name(&state.join("projects/dead"))).join("agent");
+        fs::create_dir_all(&agent).expect("a folder");
+        fs::write(agent.parent().expect("a group").join("cgroup.procs"), "").expect("room");
+        fs::write(agent.join("cgroup.procs"), "7\n").expect("room");
+        assert_eq!(dead_runs(&state, &run, &[&groups]), [run.join("alive"), run.join("unknown")]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A [`Project`] is one run of one [`toka_api::declaration::Declaration`]. [`Project::open`] finds everything that would keep any agent from
 //! running ([`toka_prepare::Problem`]), takes the project's lock, and makes what the run needs; [`Project::adopt`] goes on with the run of a
 //! daemon that is gone. [`Project::drive`] then does what [`toka_orchestration::next_actions`] says until the run is over. Whatever can wake
-//! it is an event of the journal, an [`Order`](order::Order), which comes through the [`ProjectHandle`] that others hold, or the clock. It
+//! it is an event of the journal, an order (`order.rs`), which comes through the [`ProjectHandle`] that others hold, or the clock. It
 //! reads the events of its own journal, so that nothing is acted upon that is not durable.
 //!
 //! ```text

@@ -54,7 +54,9 @@ pub async fn end_unattended(
         }
         (false, false) => toka_keeper::kill_groups(group_name(&real)).await,
     }
-    write_end(&root, (project, run, &past), Some(by)).await?;
+    // A run in the foreground ended when its process was killed, whoever asks for it now.
+    let by = is_unfinished(&root).then_some(by);
+    write_end(&root, (project, run, &past), by).await?;
     // Commands take a project with a keeper's socket for one that runs.
     remove_run_folder(&run_dir.join(project.as_str()));
     Ok(true)

@@ -113,7 +113,7 @@ fn why(line: &str, walls: &Walls, look: &impl Fn(&Path) -> Option<There>) -> Opt
     }
     if says(line, &BUSY).is_some() && line.contains(".git/") {
         return Some(
-            "git's settings are protected, and only a person changes them: leave out `-u`, and set the upstream outside"
+            "git's settings are protected, and only a person changes them, outside (`git push` needs no `-u`)"
                 .to_owned(),
         );
     }

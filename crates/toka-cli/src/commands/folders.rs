@@ -32,7 +32,7 @@ pub(crate) struct Place {
     /// The workspace, which relative paths are relative to, and the project is named after [default: the current folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) workdir: Option<PathBuf>,
-    /// The project's name [default: the workspace folder's name, with a number where another workspace has that]
+    /// The project's name [default: the workspace folder's name, and a hash of its path where another workspace has that]
     #[arg(long, value_name = "NAME")]
     pub(crate) project: Option<ProjectName>,
     /// State, run files and sockets are kept below this folder [env: TOKA_STATE_DIR]

@@ -449,7 +449,7 @@ fn not_of_this_folder(running: &[Found], agents: &[AgentRef]) -> Failure {
     let shown = |found: &Found| format!("{} ({})", found.name(), found.project.overview.workspace.display());
     let names: Vec<String> = running.iter().map(shown).collect();
     let example = match (agents, running) {
-        ([agent, ..], [only]) => format!("{}/{}", only.name(), agent.agent),
+        ([agent, ..], [only]) if only.has(agents) => format!("{}/{}", only.name(), agent.agent),
         (_, [first, ..]) => format!("--project {}", first.name()),
         _ => "--project NAME".to_owned(),
     };

@@ -27,6 +27,8 @@ pub(crate) struct PlainLines {
     told: HashMap<AgentName, Told>,
     /// What of the confinement is not in force, as far as it was told: once, whatever the number of agents.
     told_short: BTreeSet<String>,
+    /// Somebody asked for the run's end: then an exit code of zero is no success.
+    told_to_end: bool,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -39,15 +41,19 @@ struct Told {
 impl PlainLines {
     /// Starts with nothing told.
     pub(crate) fn new(palette: Palette) -> Self {
-        Self { palette, told: HashMap::new(), told_short: BTreeSet::new() }
+        Self { palette, told: HashMap::new(), told_short: BTreeSet::new(), told_to_end: false }
     }
 
     /// The line that tells the event, if it is worth one. `view` has already taken the event.
     pub(crate) fn line(&mut self, event: &Event, view: &RunView, at: Duration) -> Option<String> {
         let (text, paint) = match &event.kind {
             EventKind::Progress(_) => (self.progress(event.agent.as_ref()?, view, at)?, Paint::NONE),
+            EventKind::RunEnded { exit_code: 0 } if self.told_to_end => {
+                ("the run ended, as it was asked to".to_owned(), Paint::NONE)
+            }
             kind => describe(kind, self.palette)?,
         };
+        self.told_to_end |= matches!(event.kind, EventKind::RunEnding { end_of: None, .. });
         let mut line = self.stamped(event.agent.as_ref(), view, at, &paint.paint(text));
         if let EventKind::AgentStarted { enforcement, .. } = &event.kind {
             for short in enforcement.layers.iter().filter_map(shortfall) {
@@ -232,7 +238,12 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             let took = format_duration(Duration::from_millis(*duration_ms));
             let peak =
                 usage.memory_peak.map_or_else(String::new, |peak| format!(", peak {}", ByteSize(peak)));
-            (format!("{} ({took}{peak})", safe(&usage.tell(exit))), paint_of(exit, palette))
+            // Of an end that nobody saw it is not known when it was.
+            let figures = match exit {
+                Exit::Unknown if *duration_ms == 0 => String::new(),
+                _ => format!(" ({took}{peak})"),
+            };
+            (format!("{}{figures}", safe(&usage.tell(exit))), paint_of(exit, palette))
         }
         EventKind::AgentNotReady { reason } => (format!("not ready: {}", safe(reason)), palette.warn),
         EventKind::AgentRestarting { exit, restarts, delay_ms, usage, .. } => {

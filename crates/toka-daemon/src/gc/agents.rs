@@ -45,7 +45,7 @@ pub(super) fn find(project: &ProjectName, root: &Path, homes: Homes, found: &mut
                 (Some(_), Homes::Keep) => {
                     let bytes = private(&folder).map(|path| disk::size(&path)).sum();
                     let why = format!(
-                        "it is declared no more, but what it kept is nobody else's ({}): `toka gc --agents` removes it",
+                        "the files of the last run do not declare it, and what it kept is nobody else's ({}): `toka gc --agents` removes it",
                         toka_core::ByteSize(bytes)
                     );
                     if private(&folder).next().is_some() {
@@ -68,7 +68,9 @@ fn private(folder: &Path) -> impl Iterator<Item = std::path::PathBuf> {
 
 /// None when there is no declaration that could be read.
 fn declared(root: &Path) -> Option<HashMap<AgentName, Declared>> {
-    let parsed = Declaration::read(&root.join(DECLARATION)).ok()?.parse().ok()?;
+    // Who was left out of the last run with `--only` is declared all the same.
+    let declaration = Declaration { only: Vec::new(), ..Declaration::read(&root.join(DECLARATION)).ok()? };
+    let parsed = declaration.parse().ok()?;
     let of = |agent: toka_workstream::Agent| {
         (agent.name.clone(), Declared { logs: agent.logs, objectives: agent.objectives.len() })
     };

@@ -53,9 +53,6 @@ pub(crate) fn security(cx: &mut Context<'_>, node: &Node) -> Confinement {
         && let Some(access) = network(cx, node)
     {
         out.network = Declared::new(access, cx.origin(node));
-        if matches!(out.network.value, NetworkAccess::Allow(_)) {
-            cx.report(no_hosts_yet(cx, node));
-        }
     }
     if let Some(node) = section.get("resource_limits") {
         out.limits = limits(cx, node);
@@ -78,6 +75,11 @@ pub(crate) fn security(cx: &mut Context<'_>, node: &Node) -> Confinement {
         && let Some(value) = choice(cx, node, COMPATIBILITIES)
     {
         out.compatibility = Declared::new(value, cx.origin(node));
+    }
+    if let Some(node) = section.get("network")
+        && matches!(out.network.value, NetworkAccess::Allow(_))
+    {
+        cx.report(no_hosts_yet(cx, node, out.compatibility.value));
     }
     out
 }
@@ -151,7 +153,13 @@ fn unknown_capability(cx: &Context<'_>, label: &str, capability: &Capability, no
 }
 
 /// What `run` refuses is told where people look first.
-fn no_hosts_yet(cx: &Context<'_>, node: &Node) -> Diagnostic {
+fn no_hosts_yet(cx: &Context<'_>, node: &Node, compatibility: Compatibility) -> Diagnostic {
+    if compatibility == Compatibility::BestEffort {
+        let message = "a list of hosts cannot be enforced yet: the agent reaches none of them";
+        return cx
+            .at(Code::NoEffect, message, node, "as it is `best-effort`, it runs without a network")
+            .help("use `network: full` and grant it, or `none`");
+    }
     let message = "a list of hosts cannot be enforced yet: the agent would reach none of them";
     cx.at(Code::NoEffect, message, node, "`toka run` refuses the agent, unless it is `best-effort`").help(
         "use `network: full` and grant it, or declare `compatibility: best-effort` to run without a network",

@@ -47,7 +47,16 @@ pub(super) fn time_of(item: &Item) -> Option<i64> {
 }
 
 /// An agent, and those of its logs that may hold what is wanted.
-pub(super) type Chosen = (Source, Vec<Segment>);
+pub(super) type Chosen = (Source, Vec<Segment>, Begin);
+
+/// Where reading begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// At the first of the logs.
+    AtFirst,
+    /// At the end of the last: nothing of them is of a run that is wanted, and what is to come may be.
+    AtEnd,
+}
 
 /// The logs of these runs.
 pub(super) fn choose(
@@ -70,14 +79,19 @@ pub(super) fn choose(
             Some(filter.run)
         }
     };
-    for (_, logs) in &mut chosen {
+    let begin = |(source, mut logs): (Source, Vec<Segment>)| {
+        if !logs.is_empty() && logs.iter().all(|log| run.is_some_and(|run| log.run() != run)) {
+            return (source, logs, Begin::AtEnd);
+        }
         logs.retain(|log| run.is_none_or(|run| log.run() == run));
         // What was begun before the time is over when the next one was.
         let since = filter.since_ms.unwrap_or(i64::MIN);
         let over = |log: &Segment| log.begun_ms().is_some_and(|begun| begun < since);
         let passed = logs.iter().skip(1).take_while(|next| over(next)).count();
         logs.drain(..passed);
-    }
+        (source, logs, Begin::AtFirst)
+    };
+    let chosen = chosen.into_iter().map(begin).collect();
     Ok((chosen, filter))
 }
 

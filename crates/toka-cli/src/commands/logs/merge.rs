@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use toka_logs::{Extent, History, Item, last_items};
 
-use super::choice::{Chosen, Filter, time_of};
+use super::choice::{Begin, Chosen, Filter, time_of};
 use super::find::Source;
 use super::unreadable;
 use crate::failure::Failure;
@@ -38,8 +38,10 @@ impl Merged {
         tail: Option<usize>,
     ) -> Result<Self, Failure> {
         let mut merged = Self { sources: Vec::new(), reels: Vec::new(), ready: BinaryHeap::new(), filter };
-        for (source, logs) in chosen {
+        for (source, logs, begin) in chosen {
             let (early, history) = match tail {
+                _ if begin == Begin::AtEnd => last_items(&source.log, &logs, extent, 0, |_| false)
+                    .map_err(|error| unreadable(&source.agent, &error))?,
                 None => (Vec::new(), History::of(&source.log, logs, extent)),
                 Some(count) => {
                     last_items(&source.log, &logs, extent, count, |item| merged.filter.wants(item))
