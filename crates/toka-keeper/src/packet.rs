@@ -136,6 +136,7 @@ fn read_memory(memory: OwnedFd) -> io::Result<Vec<u8>> {
 mod tests {
     use std::os::fd::AsFd;
 
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
     use super::*;
@@ -180,6 +181,9 @@ mod tests {
         let silence = Inbox::new().receive::<String>(there.as_fd()).expect_err("nothing sent");
         assert_eq!(silence.kind(), io::ErrorKind::WouldBlock);
         drop(here);
+        // What another test forks just now has a copy until it executes its program.
+        let mut closed = [PollFd::new(there.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut closed, PollTimeout::from(20_000u16)), Ok(1));
         assert!(Inbox::new().receive::<String>(there.as_fd()).expect("the end").is_none());
     }
 

@@ -46,7 +46,7 @@ use crate::host::{HostFacts, Namespaces};
 use crate::landlock::{self, Anchors};
 use crate::mounts::{self, BaseView, MountError, Opened};
 use crate::namespace::{Interfaces, OwnedNetwork};
-use crate::placeholder;
+use crate::placeholder::{self, Held};
 use crate::plan::{Made, Right, RunAs, SandboxPlan, ToMake};
 use crate::report::{demand, group_coverage};
 use crate::seccomp::{self, Others, Sockets};
@@ -136,7 +136,7 @@ pub struct Prepared {
     network: NewNetwork,
     filter: Option<Arc<[Instruction]>>,
     confined: SandboxMode,
-    placeholders: Vec<File>,
+    placeholders: Held,
 }
 
 #[derive(Debug)]
@@ -288,7 +288,7 @@ impl Preparer {
         demand(plan.compatibility, plan.mode, &enforcement)?;
         plan.to_make.iter().try_for_each(|missing| make(missing, plan.run_as.as_ref()))?;
         let stands_in = matches!(seat, Seat::Own) && enforcement.coverage(Layer::Mounts) == Coverage::Full;
-        let held = if stands_in { placeholder::hold(&plan.placeholders) } else { Vec::new() };
+        let held = if stands_in { placeholder::hold(&plan.placeholders) } else { Held::default() };
         match self.assemble(plan, seat, enforcement) {
             Ok(prepared) => Ok(Prepared { placeholders: held, ..prepared }),
             Err(error) => {
@@ -327,7 +327,7 @@ impl Preparer {
             network,
             filter,
             confined: plan.mode,
-            placeholders: Vec::new(),
+            placeholders: Held::default(),
         })
     }
 
@@ -531,7 +531,7 @@ impl Prepared {
     }
 
     /// What keeps the files of [`SandboxPlan::placeholders`] in their places: to be held until the agent has ended.
-    pub fn take_placeholders(&mut self) -> Vec<File> {
+    pub fn take_placeholders(&mut self) -> Held {
         std::mem::take(&mut self.placeholders)
     }
 

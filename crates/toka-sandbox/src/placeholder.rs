@@ -18,6 +18,17 @@ use toka_files::Directory;
 /// How often a file is made anew that somebody else takes away at that moment.
 const TRIES: usize = 20;
 
+/// Keeps files from being taken away until it is dropped.
+#[derive(Debug, Default)]
+pub struct Held(Vec<File>);
+
+impl Drop for Held {
+    /// Releases the locks for every duplicate: a child that was forked just now has some until it executes its program.
+    fn drop(&mut self) {
+        self.0.iter().for_each(|file| drop(lock(file, libc::F_UNLCK)));
+    }
+}
+
 /// What is in the file that stands for nothing at this path; `None` where no file can.
 pub(crate) fn content(path: &Path) -> Option<&'static [u8]> {
     let is_of_worktree = path.ancestors().nth(2).is_some_and(|folder| folder.ends_with("worktrees"));
@@ -38,20 +49,19 @@ pub(crate) fn stands_at(path: &Path) -> bool {
     Directory::open_real(above).is_ok_and(|above| open(&above, Path::new(name), content).is_some())
 }
 
-/// Makes these files where nothing is, and keeps them from being taken away as long as the descriptors are open. What cannot be
-/// made is left out: what appears there is set aside when the agent has ended ([`crate::guard`]).
-pub(crate) fn hold(paths: &[PathBuf]) -> Vec<File> {
-    paths.iter().filter_map(|path| hold_one(path).ok()).collect()
+/// Makes these files where nothing is, and keeps them from being taken away. What cannot be made is left out: what appears there is set aside when the agent has ended ([`crate::guard`]).
+pub(crate) fn hold(paths: &[PathBuf]) -> Held {
+    Held(paths.iter().filter_map(|path| hold_one(path).ok()).collect())
 }
 
 /// Keeps those of these files that are there, below a directory, from being taken away: another keeper made them.
-pub fn hold_again(root: &Path, paths: &[PathBuf]) -> Vec<File> {
-    let Ok(root) = Directory::open_real(root) else { return Vec::new() };
+pub fn hold_again(root: &Path, paths: &[PathBuf]) -> Held {
+    let Ok(root) = Directory::open_real(root) else { return Held::default() };
     let held = |path: &PathBuf| {
         let file = open(&root, path, content(path)?)?;
         lock(&file, libc::F_RDLCK).ok().map(|()| file)
     };
-    paths.iter().filter_map(held).collect()
+    Held(paths.iter().filter_map(held).collect())
 }
 
 fn hold_one(path: &Path) -> io::Result<File> {
@@ -92,7 +102,7 @@ fn take_away_this(root: &Directory, path: &Path, content: &[u8]) -> bool {
 }
 
 /// Takes away what was made for a start that failed, unless others need it.
-pub fn release(held: Vec<File>, paths: &[PathBuf]) {
+pub fn release(held: Held, paths: &[PathBuf]) {
     drop(held);
     for path in paths {
         if let (Some(content), Some(above), Some(name)) = (content(path), path.parent(), path.file_name())
@@ -147,7 +157,7 @@ mod tests {
         let paths = NAMES.map(|name| git.join(name));
         let root = Directory::open_real(&git).expect("a folder");
         let (one, other) = (hold(&paths), hold(&paths));
-        assert_eq!((one.len(), other.len()), (3, 3));
+        assert_eq!((one.0.len(), other.0.len()), (3, 3));
         assert_eq!(fs::read_to_string(git.join("commondir")).expect("made"), ".\n");
         drop(one);
         let adopted = hold_again(&git, &NAMES.map(PathBuf::from));
@@ -165,7 +175,7 @@ mod tests {
         std::os::unix::fs::symlink("/dev/null", git.join("config.worktree")).expect("a link");
         let root = Directory::open_real(&git).expect("a folder");
         assert_eq!(
-            hold(&[git.join("commondir"), git.join("config.worktree"), git.join("absent/commondir")]).len(),
+            hold(&[git.join("commondir"), git.join("config.worktree"), git.join("absent/commondir")]).0.len(),
             0
         );
         for name in ["commondir", "config.worktree", "info/attributes", "config"] {

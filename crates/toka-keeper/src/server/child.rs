@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -77,7 +76,7 @@ pub(super) struct Child {
     rest: Rest,
     guards: Vec<Guard>,
     /// Holds the files over which its mounts lie where nothing is, until it has ended.
-    placeholders: Vec<File>,
+    placeholders: Vec<placeholder::Held>,
     pub(super) protection: Protection,
     /// Whether it shares its network with others of the project.
     shares_network: bool,
@@ -212,7 +211,7 @@ impl Child {
             // Of what runs beside an agent, the agent's own end takes care.
             shares_network: launch.plan.network == toka_core::NetworkAccess::Project,
             guards: if host.is_none() { launch.plan.guards.clone() } else { Vec::new() },
-            placeholders,
+            placeholders: vec![placeholders],
             protection: Protection::of(renewal::inner_binds(&launch.plan.binds)),
             beside: launch.beside,
             oom: Told::default(),
@@ -265,7 +264,7 @@ impl Child {
             placeholders: orphan
                 .guards
                 .iter()
-                .flat_map(|guard| placeholder::hold_again(&guard.root, &guard.absent))
+                .map(|guard| placeholder::hold_again(&guard.root, &guard.absent))
                 .collect(),
             protection: Protection::of(orphan.inner_binds.clone()),
             shares_network: orphan.shares_network,
