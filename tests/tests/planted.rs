@@ -33,7 +33,6 @@ as_both_users!(
     a_replaced_declaration_is_trusted_no_more,
     a_worktree_has_its_repository_and_not_its_hooks,
     what_git_would_obey_in_the_workspace_is_closed,
-    what_git_would_obey_cannot_be_made,
     a_list_of_hosts_is_refused_as_long_as_it_is_not_enforced,
     a_planted_agent_of_a_trusted_name_is_another,
     no_grant_opens_what_toka_keeps_or_what_a_link_leads_to,
@@ -630,52 +629,6 @@ fn what_git_would_obey_in_the_workspace_is_closed(user: User) {
     exit_code_of(&bare.toka_run(&[Document::shell("maker", script).section(WRITES)], &[]), 0);
     git(&bare, &bare.workspace(), &["status"]);
     assert!(!bare.workspace().join("pwned").exists() && !bare.workspace().join("HEAD").exists());
-}
-
-/// Where git would obey a file that is not there, the agent cannot make it, also while it runs; nothing stays behind.
-fn what_git_would_obey_cannot_be_made(user: User) {
-    let scene = Scene::new(user);
-    let workspace = scene.workspace();
-    exit_code_of(&git(&scene, &workspace, &["init", "-q"]), 0);
-    let names = ["commondir", "config.worktree", "info/attributes"];
-    let before =
-        || names.map(|name| workspace.join(".git").join(name)).map(|path| path.symlink_metadata().is_ok());
-    assert_eq!(before(), [false; 3]);
-    let script = "for name in commondir config.worktree info/attributes; do
-            ! echo evil > .git/$name || exit 3; ! rm -f .git/$name || exit 4; ! mv .git/$name .git/x || exit 5
-        done
-        ! mv .git/info .git/x || exit 6
-        git status --short && git config --list > ~/config || exit 7
-        test \"$(git rev-parse --show-toplevel)\" = \"$PWD\" || exit 8
-        touch ~/begun; while ! test -e go; do sleep 0.02; done";
-    let wide = "security: {capabilities_required: [filesystem-read, filesystem-write, git-access]}";
-    let [one, other] = ["one", "other"].map(|name| Document::shell(name, script).section(wide));
-    let late =
-        Document::shell("late", "while ! test -e on; do sleep 0.02; done").section(wide).after(&["one"]);
-    let mut run = scene.start(&[one, other, late], &[]);
-    let begun = |name: &str| {
-        let home = scene.state().join("projects").join(scene.name()).join("agents").join(name).join("home");
-        home.join("begun").exists()
-    };
-    eventually("both have tried", || begun("one") && begun("other"));
-    // A person's git works meanwhile.
-    exit_code_of(&git(&scene, &workspace, &["status", "--short"]), 0);
-    scene.write(&workspace.join("go"), "");
-    run.wait_for("agent_ended", "one");
-    run.wait_for("agent_started", "late");
-    assert_eq!(before(), [true; 3], "one that still runs needs them");
-    scene.write(&workspace.join("on"), "");
-    let finished = run.finish();
-    exit_code_of(&finished, 0);
-    for kind in ["agent_planted", "agent_uncovered"] {
-        assert_eq!(
-            finished.events().iter().filter(|event| event["type"] == kind).count(),
-            0,
-            "{finished:#?}"
-        );
-    }
-    assert_eq!(before(), [false; 3]);
-    scene.assert_nothing_left();
 }
 
 fn a_planted_agent_of_a_trusted_name_is_another(user: User) {

@@ -21,7 +21,6 @@ as_both_users!(
     agents_of_a_killed_keeper_are_looked_after,
     agents_whose_keeper_and_daemon_were_killed_are_looked_after,
     a_run_in_the_foreground_has_another_keeper,
-    what_stands_for_nothing_is_taken_away_by_another_keeper,
 );
 
 #[test]
@@ -309,35 +308,6 @@ fn a_run_in_the_foreground_has_another_keeper(user: User) {
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     let begun = lines_of(&scene, "job").iter().filter(|line| *line == "begun").count();
     assert_eq!(begun, if live_on(user) { 1 } else { 2 }, "{finished:#?}");
-    scene.assert_nothing_left();
-}
-
-/// Files over which the mounts of its agents lie are in the workspace as long as an agent needs them.
-fn what_stands_for_nothing_is_taken_away_by_another_keeper(user: User) {
-    let scene = Scene::new(user);
-    scene.make_folder(&scene.workspace().join(".git"));
-    scene.write(&scene.workspace().join(".git/config"), "");
-    let waits = "touch ~/begun; until [ -e ~/go ]; do sleep 0.02; done";
-    let wide = "security: {capabilities_required: [filesystem-read, filesystem-write, git-access]}";
-    let mut run = scene.start(&[Document::shell("job", waits).section(wide)], &[]);
-    run.wait_for("agent_started", "job");
-    let commondir = scene.workspace().join(".git/commondir");
-    assert!(commondir.is_file());
-    let keeper = keeper_of(run.pid());
-    kill(Pid::from_raw(keeper), Signal::SIGKILL).expect("ours");
-    run.wait_until("another keeper", |event| event["type"] == "keeper_succeeded");
-    if live_on(user) {
-        assert!(commondir.is_file());
-        ask(&scene, "job");
-    }
-    let finished = run.finish();
-    assert!(finished.all("agent_planted", "job").is_empty(), "{finished:#?}");
-    // Without control groups its end was that of the keeper: the next agent's end takes the file away.
-    if !live_on(user) {
-        let next = scene.toka_run(&[Document::shell("job", "true").section(wide)], &["--json"]);
-        assert_eq!((next.code, next.all("agent_planted", "job").len()), (Some(0), 0), "{next:#?}");
-    }
-    assert!(!commondir.exists());
     scene.assert_nothing_left();
 }
 

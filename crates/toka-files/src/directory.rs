@@ -3,14 +3,14 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Uid, fchown, fstat,
-    mkdirat, openat, openat2, readlinkat, renameat_with, statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Uid, fchown, mkdirat,
+    openat, openat2, readlinkat, renameat_with, statat,
 };
 use rustix::io::Errno;
 
@@ -74,38 +74,6 @@ impl Directory {
         }
     }
 
-    /// Makes a file with this content, unless something has the name; it belongs to `owner` (user and group), if there is one. Nobody
-    /// sees it half written.
-    ///
-    /// # Errors
-    /// When it cannot be made.
-    pub fn make_file_with(&self, name: &OsStr, content: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
-        if statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-            return Ok(());
-        }
-        let mut draft = OsString::from(name);
-        draft.push(format!(".toka-{:016x}", RandomState::new().hash_one(0)));
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(openat(&self.0, &draft, flags, Mode::from_raw_mode(0o666))?);
-        let made = file
-            .write_all(content)
-            .and_then(|()| give(file.into(), owner))
-            .and_then(|()| Ok(renameat_with(&self.0, &draft, &self.0, name, RenameFlags::NOREPLACE)?));
-        if made.is_err() {
-            let _ = unlinkat(&self.0, &draft, AtFlags::empty());
-        }
-        made.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
-    }
-
-    /// Removes the file at `path`.
-    ///
-    /// # Errors
-    /// When it is not there, is a directory, or a link is on the way.
-    pub fn remove_file(&self, path: &Path) -> io::Result<()> {
-        let (parent, name) = self.parent(path)?;
-        Ok(unlinkat(&parent.0, name, AtFlags::empty())?)
-    }
-
     /// The directory at `path` below this one; an empty path is this one.
     ///
     /// # Errors
@@ -145,15 +113,6 @@ impl Directory {
     pub fn status(&self, path: &Path) -> io::Result<Stat> {
         let (parent, name) = self.parent(path)?;
         Ok(statat(&parent.0, name, AtFlags::SYMLINK_NOFOLLOW)?)
-    }
-
-    /// The user and the group that it belongs to.
-    ///
-    /// # Errors
-    /// When the file system does not tell.
-    pub fn owner(&self) -> io::Result<(u32, u32)> {
-        let status = fstat(&self.0)?;
-        Ok((status.st_uid, status.st_gid))
     }
 
     /// What kind of file is at `path`; `None` when nothing is there or a link is on the way.

@@ -25,7 +25,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -46,7 +45,6 @@ use crate::host::{HostFacts, Namespaces};
 use crate::landlock::{self, Anchors};
 use crate::mounts::{self, BaseView, MountError, Opened};
 use crate::namespace::{Interfaces, OwnedNetwork};
-use crate::placeholder::{self, Held};
 use crate::plan::{Made, Right, RunAs, SandboxPlan, ToMake};
 use crate::report::{demand, group_coverage};
 use crate::seccomp::{self, Others, Sockets};
@@ -136,7 +134,6 @@ pub struct Prepared {
     network: NewNetwork,
     filter: Option<Arc<[Instruction]>>,
     confined: SandboxMode,
-    placeholders: Held,
 }
 
 #[derive(Debug)]
@@ -248,7 +245,7 @@ impl Preparer {
                 Err(error) => filter_error = Some(error),
             }
         }
-        let executable = File::open("/proc/self/exe")?.into();
+        let executable = std::fs::File::open("/proc/self/exe")?.into();
         let anchors = anchors(&host);
         Ok(Self {
             host,
@@ -284,26 +281,9 @@ impl Preparer {
         if !self.anchors.borrow().are_current() {
             self.anchors.replace(anchors(&self.host));
         }
-        let enforcement = self.report(plan);
+        let mut enforcement = self.report(plan);
         demand(plan.compatibility, plan.mode, &enforcement)?;
         plan.to_make.iter().try_for_each(|missing| make(missing, plan.run_as.as_ref()))?;
-        let stands_in = matches!(seat, Seat::Own) && enforcement.coverage(Layer::Mounts) == Coverage::Full;
-        let held = if stands_in { placeholder::hold(&plan.placeholders) } else { Held::default() };
-        match self.assemble(plan, seat, enforcement) {
-            Ok(prepared) => Ok(Prepared { placeholders: held, ..prepared }),
-            Err(error) => {
-                placeholder::release(held, &plan.placeholders);
-                Err(error)
-            }
-        }
-    }
-
-    fn assemble(
-        &self,
-        plan: &SandboxPlan,
-        seat: Seat<'_>,
-        mut enforcement: Enforcement,
-    ) -> Result<Prepared, PrepareError> {
         let mounts = self.mounts(plan, &enforcement)?;
         let ruleset = self.ruleset(plan, &enforcement, &mounts)?;
         let network = self.network(plan, seat, &enforcement)?;
@@ -318,17 +298,7 @@ impl Preparer {
             SandboxMode::On => self.filters.get(&Sockets::from(&plan.network)).cloned(),
             SandboxMode::Off => None,
         };
-        Ok(Prepared {
-            enforcement,
-            group,
-            entrances,
-            mounts,
-            ruleset,
-            network,
-            filter,
-            confined: plan.mode,
-            placeholders: Held::default(),
-        })
+        Ok(Prepared { enforcement, group, entrances, mounts, ruleset, network, filter, confined: plan.mode })
     }
 
     fn group(&self, plan: &SandboxPlan, seat: Seat<'_>) -> Result<(Group, Vec<String>), GroupError> {
@@ -413,7 +383,7 @@ impl Preparer {
     /// # Errors
     /// When there is no such process, or it cannot be looked into.
     pub fn share_network_of(&self, pid: i32) -> io::Result<()> {
-        let network = File::open(format!("/proc/{pid}/ns/net"))?;
+        let network = std::fs::File::open(format!("/proc/{pid}/ns/net"))?;
         self.project_network.replace(Some(network.into()));
         Ok(())
     }
@@ -528,11 +498,6 @@ impl Prepared {
                 _ => sys::start_copied(group, BirthPlace::Namespaces, work),
             },
         }
-    }
-
-    /// What keeps the files of [`SandboxPlan::placeholders`] in their places: to be held until the agent has ended.
-    pub fn take_placeholders(&mut self) -> Held {
-        std::mem::take(&mut self.placeholders)
     }
 
     /// In the parent, after the fork: the pipe from which [`crate::init::read_status`] reads how the agent ended, when

@@ -1,7 +1,7 @@
-//! What no mount protects, since it is not there when an agent starts and no file can stand for it ([`crate::placeholder`]):
-//! names that decide what runs and with which rights. When the agent has ended, what has appeared under one of them is set
-//! aside, below a directory that was opened and under a name that nobody can have taken. Until then it can be there; nothing
-//! counts because of the place that it lies in, so this keeps a workspace tidy, and is no wall.
+//! What no mount can protect, since it is not there when an agent starts: names that decide what runs and with which rights.
+//! When the agent has ended, what has appeared under one of them is set aside, below a directory that was opened and under a
+//! name that nobody can have taken. Until then it can be there; nothing counts because of the place that it lies in, so this
+//! keeps a workspace tidy, and is no wall.
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,6 @@ use serde::{Deserialize, Serialize};
 use toka_core::sniff::{SNIFF_BYTES, is_yaml_name, looks_like_a_workstream};
 use toka_core::{Name, PlantedOutcome};
 use toka_files::{Directory, FileType};
-
-use crate::placeholder;
 
 /// Most names of a directory that are looked at.
 const MAX_NAMES: usize = 100_000;
@@ -51,8 +49,7 @@ impl Guard {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
             Err(error) => return vec![self.not_searched(error.to_string())],
         };
-        let is_planted = |path: &&PathBuf| root.kind(path).is_some() && !placeholder::take_away(&root, path);
-        let appeared = self.absent.iter().filter(is_planted);
+        let appeared = self.absent.iter().filter(|path| root.kind(path).is_some());
         let changed = self.links.iter().filter(|(path, target)| {
             root.kind(path).is_some() && root.link(path).ok().as_ref() != Some(target)
         });

@@ -12,7 +12,6 @@ pub mod init;
 mod landlock;
 mod mounts;
 pub mod namespace;
-pub mod placeholder;
 mod places;
 pub mod plan;
 pub mod renewal;

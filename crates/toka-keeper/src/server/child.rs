@@ -18,8 +18,7 @@ use toka_sandbox::guard::{self, Guard, Planted};
 use toka_sandbox::init::read_status;
 use toka_sandbox::sys::{self, Arguments};
 use toka_sandbox::{
-    Birth, Group, GroupLimits, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams,
-    placeholder, renewal,
+    Birth, Group, GroupLimits, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams, renewal,
 };
 
 use super::held::Held;
@@ -75,8 +74,6 @@ pub(super) struct Child {
     pub(super) planted: Vec<Planted>,
     rest: Rest,
     guards: Vec<Guard>,
-    /// Holds the files over which its mounts lie where nothing is, until it has ended.
-    placeholders: Vec<placeholder::Held>,
     pub(super) protection: Protection,
     /// Whether it shares its network with others of the project.
     shares_network: bool,
@@ -174,8 +171,7 @@ impl Child {
             Some(host) => Seat::Beside { group: &host.group, leaf: &leaf, pid: host.pid },
             None => Seat::Own,
         };
-        let mut prepared = preparer.prepare(&launch.plan, seat)?;
-        let placeholders = prepared.take_placeholders();
+        let prepared = preparer.prepare(&launch.plan, seat)?;
         let (group, enforcement) = (prepared.group.clone(), prepared.enforcement.clone());
         let streams = Streams {
             input: input.as_fd(),
@@ -187,14 +183,10 @@ impl Child {
         let birth = prepared.birth(&launch.plan, &ends.descriptors(&executable));
         let begun = prepared
             .start(birth, preparer, || become_agent(&prepared, preparer, launch, &executable, (birth, ends)));
-        let pid = match begun {
-            Ok(pid) => pid,
-            Err(error) => {
-                let _ = group.remove();
-                placeholder::release(placeholders, &launch.plan.placeholders);
-                return Err(StepError::new("fork", None, &error).into());
-            }
-        };
+        let pid = begun.map_err(|error| {
+            let _ = group.remove();
+            StepError::new("fork", None, &error)
+        })?;
         drop(report_end);
         let status = prepared.into_status_pipe();
         let mut held = Held::default();
@@ -211,7 +203,6 @@ impl Child {
             // Of what runs beside an agent, the agent's own end takes care.
             shares_network: launch.plan.network == toka_core::NetworkAccess::Project,
             guards: if host.is_none() { launch.plan.guards.clone() } else { Vec::new() },
-            placeholders: vec![placeholders],
             protection: Protection::of(renewal::inner_binds(&launch.plan.binds)),
             beside: launch.beside,
             oom: Told::default(),
@@ -261,11 +252,6 @@ impl Child {
             project: orphan.project.to_string(),
             agent: orphan.agent.clone(),
             guards: orphan.guards.clone(),
-            placeholders: orphan
-                .guards
-                .iter()
-                .map(|guard| placeholder::hold_again(&guard.root, &guard.absent))
-                .collect(),
             protection: Protection::of(orphan.inner_binds.clone()),
             shares_network: orphan.shares_network,
             beside: orphan.beside,
@@ -430,7 +416,6 @@ impl Child {
         }
         self.usage = self.usage_now();
         if self.group.remove().is_ok() {
-            self.placeholders.clear();
             self.planted.extend(guard::sweep(&self.guards, &self.agent));
             return true;
         }

@@ -185,7 +185,6 @@ impl SandboxPlan {
             protected_paths: BTreeSet::new(),
             guards: Vec::new(),
             to_make: Vec::new(),
-            placeholders: Vec::new(),
             absent: Vec::new(),
             binds: Vec::new(),
             files: Vec::new(),
@@ -214,7 +213,6 @@ pub(super) struct Compiler<'a> {
     pub(super) protected_paths: BTreeSet<PathBuf>,
     pub(super) guards: Vec<Guard>,
     to_make: Vec<ToMake>,
-    pub(super) placeholders: Vec<PathBuf>,
     absent: Vec<Declared<PathBuf>>,
     pub(super) binds: Vec<Bind>,
     pub(super) files: Vec<PathRule>,
@@ -496,7 +494,7 @@ impl Compiler<'_> {
     }
 
     fn finish(self, environment: Vec<(String, String)>, gaps: Vec<(Layer, String)>) -> SandboxPlan {
-        let Self { input, mut binds, files, rules, guards, to_make, placeholders, absent, .. } = self;
+        let Self { input, mut binds, files, rules, guards, to_make, absent, .. } = self;
         let limits = &input.confinement.limits;
         // An outer folder first, so that what lies deeper covers it; the order of equals is kept.
         binds.sort_by_key(|bind| bind.target.components().count());
@@ -518,7 +516,6 @@ impl Compiler<'_> {
             run_as: input.run_as.cloned(),
             guards,
             to_make,
-            placeholders,
             gaps,
             environment,
             rules,

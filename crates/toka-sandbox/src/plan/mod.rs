@@ -55,9 +55,6 @@ pub struct SandboxPlan {
     pub guards: Vec<Guard>,
     /// What it may write and is not there: made before it starts.
     pub to_make: Vec<ToMake>,
-    /// Where a file that stands for nothing is made and mounted read-only, as long as the agent runs: without links.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub placeholders: Vec<PathBuf>,
     /// Declared but beyond what any layer does in full; reported as partial.
     pub gaps: Vec<(Layer, String)>,
     /// Environment that goes with the rules: toolchain homes, git's configuration, PATH.

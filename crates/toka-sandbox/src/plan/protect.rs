@@ -4,14 +4,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{AccessFlags, access};
 use toka_core::demand::HOME_SECRETS;
 use toka_core::{Capability, Layer, Origin};
 
 use super::compile::{Compiler, list};
 use super::{Access, Bind, Need, PathRule, Right};
 use crate::guard::{Guard, workstreams_in};
-use crate::placeholder;
 use crate::repository::{DotGit, Repository};
 
 /// What of a workspace decides about rights: the same for all its agents.
@@ -58,9 +56,8 @@ enum Declarations {
 
 impl Compiler<'_> {
     /// What is never writable, however wide the grant: what would let an agent change its own rules, or have the user
-    /// run its code. Mounts enforce it, since Landlock has no exceptions below a rule; where nothing is there yet, they lie over a
-    /// file that stands for nothing ([`crate::placeholder`]), or what appears is looked for when the agent has ended
-    /// ([`crate::guard`]).
+    /// run its code. Mounts enforce it, since Landlock has no exceptions below a rule; what is not there yet is looked for
+    /// when the agent has ended ([`crate::guard`]).
     pub(super) fn protect(&mut self) {
         let written = |rule: &PathRule| matches!(rule.right, Right::Write | Right::WriteExecute);
         let wide: Vec<PathBuf> =
@@ -71,9 +68,7 @@ impl Compiler<'_> {
         let concerned = |path: &PathBuf| wide.iter().any(|w| path.starts_with(w) || w.starts_with(path));
         let protected = self.protected_paths.clone();
         let (there, absent): (Vec<PathBuf>, Vec<PathBuf>) =
-            protected.into_iter().filter(concerned).partition(|path| is_there(path));
-        self.placeholders = absent.iter().filter(|path| can_stand_in(path)).cloned().collect();
-        let there: Vec<PathBuf> = there.into_iter().chain(self.placeholders.clone()).collect();
+            protected.into_iter().filter(concerned).partition(|path| path.symlink_metadata().is_ok());
         for path in &there {
             self.make_read_only(path, &wide);
         }
@@ -188,19 +183,6 @@ impl Compiler<'_> {
         targets.clone().any(|target| path.starts_with(target) && path != target)
             && !targets.any(|target| path == target)
     }
-}
-
-/// Whether something is at the path; a file that stands for nothing is none, since whoever made it takes it away.
-fn is_there(path: &Path) -> bool {
-    path.symlink_metadata().is_ok() && !placeholder::stands_at(path)
-}
-
-/// Whether a file that stands for nothing can be made at this path, where nothing is.
-fn can_stand_in(path: &Path) -> bool {
-    let is_ours = |folder: &Path| {
-        folder.canonicalize().is_ok_and(|real| real == folder) && access(folder, AccessFlags::W_OK).is_ok()
-    };
-    placeholder::content(path).is_some() && path.parent().is_some_and(is_ours)
 }
 
 /// Where Toka looks for what it obeys, relative to the workspace.

@@ -96,10 +96,9 @@ impl Repository {
     fn add(&mut self, directory: &Path) {
         self.protected.extend(OBEYED.iter().map(|name| directory.join(name)));
         // Those of linked worktrees and of submodules lie in the same directory.
-        for (kind, names) in [
-            ("worktrees", &["config.worktree", "commondir", "gitdir"][..]),
-            ("modules", &["config", "hooks"]),
-        ] {
+        for (kind, names) in
+            [("worktrees", &["config.worktree", "commondir", "gitdir"][..]), ("modules", &OBEYED)]
+        {
             let Ok(entries) =
                 Directory::open(&directory.join(kind)).and_then(|it| it.entries(MAX_ENTRIES + 1))
             else {
@@ -337,6 +336,16 @@ mod tests {
         let (found, _) = scene.look();
         assert_eq!(found.dot_git, DotGit::File);
         assert!(found.outside[0].ends_with(".git/modules/w"), "{found:?}");
+    }
+
+    #[test]
+    fn what_git_obeys_of_a_submodule_is_what_it_obeys_of_a_repository() {
+        let scene = Scene::new(&[("w/.git/config", ""), ("w/.git/modules/x/HEAD", "")]);
+        let root = scene.0.path().canonicalize().expect("a path");
+        let found = Repository::look(&root.join("w"), &root.join("home"));
+        for name in OBEYED {
+            assert!(found.protected.contains(&root.join("w/.git/modules/x").join(name)), "{name}: {found:?}");
+        }
     }
 
     #[test]
