@@ -603,9 +603,19 @@ fn what_git_would_obey_in_the_workspace_is_closed(user: User) {
         exit_code_of(&git(&scene, &workspace, words), 0);
     }
     scene.make_folder(&workspace.join(".husky/_"));
-    let agent =
-        Document::shell("d", "! echo evil > .husky/_/pre-commit; echo '[core]' > .gitconfig").section(WRITES);
-    exit_code_of(&scene.toka_run(&[agent], &[]), 0);
+    // The repository of a submodule lies as deep as its path.
+    let module = workspace.join(".git/modules/lib/sub");
+    exit_code_of(&git(&scene, &workspace, &["init", "-q", "--bare", &module.to_string_lossy()]), 0);
+    let agent = Document::shell(
+        "d",
+        "! echo evil > .husky/_/pre-commit; echo '[core]' > .gitconfig
+        cd .git/modules/lib/sub; ! echo evil > config || exit 3; ! touch hooks/post-checkout || exit 4
+        echo evil > commondir; cd .. && ! mv sub other",
+    );
+    let ran = scene.toka_run(&[agent.section(WRITES)], &[]);
+    exit_code_of(&ran, 0);
+    assert!(ran.stdout.contains("lib/sub/commondir appeared"), "{ran:#?}");
+    assert!(!module.join("commondir").exists() && module.join("config").exists());
     assert!(!workspace.join(".husky/_/pre-commit").exists());
     assert!(!workspace.join(".gitconfig").exists(), "it is set aside");
 

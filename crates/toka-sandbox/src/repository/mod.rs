@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use toka_core::demand::normalise;
-use toka_files::{Directory, read_real};
+use toka_files::{Directory, FileType, read_real};
 
 use config::{Setting, settings};
 
@@ -26,7 +26,8 @@ use config::{Setting, settings};
 const MAX_FILE: u64 = 1024 * 1024;
 /// Most files of settings that are read: an agent can write files that include one another.
 const MAX_SETTINGS: usize = 200;
-/// Most linked worktrees or submodules that are looked at one by one; of more, none can be written.
+/// Most linked worktrees, and most submodules with the folders that they lie in, that are looked at one by one; of more, none can
+/// be written.
 const MAX_ENTRIES: usize = 200;
 
 /// What in a repository makes git run or obey something, relative to its directory (gitrepository-layout(5)).
@@ -94,23 +95,42 @@ impl Repository {
     }
 
     fn add(&mut self, directory: &Path) {
+        let mut left = MAX_ENTRIES;
+        self.add_within(directory, &mut left);
+    }
+
+    /// Adds a repository with its linked worktrees and submodules, which lie in the same directory; of submodules as many as `left`.
+    fn add_within(&mut self, directory: &Path, left: &mut usize) {
         self.protected.extend(OBEYED.iter().map(|name| directory.join(name)));
-        // Those of linked worktrees and of submodules lie in the same directory.
-        for (kind, names) in
-            [("worktrees", &["config.worktree", "commondir", "gitdir"][..]), ("modules", &OBEYED)]
-        {
-            let Ok(entries) =
-                Directory::open(&directory.join(kind)).and_then(|it| it.entries(MAX_ENTRIES + 1))
-            else {
-                continue;
-            };
-            if entries.len() > MAX_ENTRIES {
-                self.protected.insert(directory.join(kind));
+        let worktrees = directory.join("worktrees");
+        match entries_of(&worktrees, MAX_ENTRIES) {
+            Entries::Few(entries) => {
+                let names = ["config.worktree", "commondir", "gitdir"];
+                let paths = entries.iter().flat_map(|(entry, _)| names.map(|name| entry.join(name)));
+                self.protected.extend(paths);
+            }
+            Entries::TooMany => drop(self.protected.insert(worktrees)),
+        }
+        self.add_submodules(&directory.join("modules"), left);
+    }
+
+    /// Adds the repositories below a folder. Git calls a submodule's after its path, so that they lie deeper where that has slashes
+    /// (gitrepository-layout(5), `modules`).
+    fn add_submodules(&mut self, folder: &Path, left: &mut usize) {
+        let Entries::Few(entries) = entries_of(folder, *left) else {
+            self.protected.insert(folder.to_owned());
+            return;
+        };
+        *left -= entries.len();
+        for (entry, kind) in entries {
+            let is_repository = entry.join("HEAD").symlink_metadata().is_ok();
+            if kind == FileType::Directory && is_repository {
+                self.add_within(&entry, left);
                 continue;
             }
-            for (entry, _) in entries {
-                let entry = directory.join(kind).join(entry);
-                self.protected.extend(names.iter().map(|name| entry.join(name)));
+            self.protected.extend(OBEYED.iter().map(|name| entry.join(name)));
+            if kind == FileType::Directory {
+                self.add_submodules(&entry, left);
             }
         }
     }
@@ -197,6 +217,21 @@ fn read_config(
         }
         found.push((file.to_owned(), setting));
     }
+}
+
+/// What lies in a directory, unless that is more than somebody looks at.
+enum Entries {
+    Few(Vec<(PathBuf, FileType)>),
+    TooMany,
+}
+
+/// The entries of a directory; none of what is no directory.
+fn entries_of(directory: &Path, most: usize) -> Entries {
+    let found = Directory::open(directory).and_then(|it| it.entries(most + 1)).unwrap_or_default();
+    if found.len() > most {
+        return Entries::TooMany;
+    }
+    Entries::Few(found.into_iter().map(|(name, kind)| (directory.join(name), kind)).collect())
 }
 
 /// Files and directories of the workspace that settings make git obey or run.
@@ -340,12 +375,32 @@ mod tests {
 
     #[test]
     fn what_git_obeys_of_a_submodule_is_what_it_obeys_of_a_repository() {
-        let scene = Scene::new(&[("w/.git/config", ""), ("w/.git/modules/x/HEAD", "")]);
+        // Those in folders, without a HEAD, and of a submodule too.
+        let modules = ["x", "lib/deep/x", "broken", "x/modules/y", "lib/deep/x/modules/lib/y"];
+        let scene = Scene::new(&[
+            ("w/.git/config", ""),
+            ("w/.git/modules/x/HEAD", ""),
+            ("w/.git/modules/x/objects/aa/bb", ""),
+            ("w/.git/modules/lib/deep/x/HEAD", ""),
+            ("w/.git/modules/broken/config", ""),
+            ("w/.git/modules/x/modules/y/HEAD", ""),
+            ("w/.git/modules/lib/deep/x/modules/lib/y/HEAD", ""),
+        ]);
         let root = scene.0.path().canonicalize().expect("a path");
-        let found = Repository::look(&root.join("w"), &root.join("home"));
-        for name in OBEYED {
-            assert!(found.protected.contains(&root.join("w/.git/modules/x").join(name)), "{name}: {found:?}");
+        let protected = || Repository::look(&root.join("w"), &root.join("home")).protected;
+        let found = protected();
+        for (module, name) in modules.iter().flat_map(|module| OBEYED.map(|name| (module, name))) {
+            assert!(found.contains(&root.join("w/.git/modules").join(module).join(name)), "{module} {name}");
         }
+        assert!(
+            !found.iter().any(|path| path.starts_with(root.join("w/.git/modules/x/objects"))),
+            "{found:?}"
+        );
+        for number in 0..MAX_ENTRIES {
+            fs::create_dir_all(root.join(format!("w/.git/modules/lib/deep/{number}"))).expect("a folder");
+        }
+        let found = protected();
+        assert!(found.contains(&root.join("w/.git/modules/lib/deep")), "none of so many can be written");
     }
 
     #[test]
