@@ -56,7 +56,7 @@ impl Guard {
         let planted =
             self.workstreams.as_ref().map(|known| new_workstreams(&root, known)).unwrap_or_default();
         let found = appeared.cloned().chain(changed.map(|(path, _)| path.clone())).chain(planted.found);
-        let said = found.map(|path| self.set_aside(&root, &path, agent));
+        let said = found.filter_map(|path| self.set_aside(&root, &path, agent));
         let missed = planted.missed.map(|why| self.not_searched(why));
         said.chain(missed).collect()
     }
@@ -65,13 +65,15 @@ impl Guard {
         (self.root.clone(), PlantedOutcome::NotSearched { reason })
     }
 
-    fn set_aside(&self, root: &Directory, path: &Path, agent: &Name) -> Planted {
+    /// None when somebody else has taken it away meanwhile, such as the keeper of another project in the same workspace.
+    fn set_aside(&self, root: &Directory, path: &Path, agent: &Name) -> Option<Planted> {
         let place = self.root.join(path);
         let outcome = match root.set_aside(path, &format!("from-{agent}")) {
             Ok(name) => PlantedOutcome::SetAside { to: as_text(&place.with_file_name(name)) },
+            Err(_) if root.kind(path).is_none() => return None,
             Err(error) => PlantedOutcome::Remains { reason: error.to_string() },
         };
-        (as_text(&place), outcome)
+        Some((as_text(&place), outcome))
     }
 }
 

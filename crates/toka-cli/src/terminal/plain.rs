@@ -51,6 +51,7 @@ impl PlainLines {
             EventKind::RunEnded { exit_code: 0 } if self.told_to_end => {
                 ("the run ended, as it was asked to".to_owned(), Paint::NONE)
             }
+            EventKind::RunEnded { exit_code: 0 } => ("the run succeeded".to_owned(), self.palette.good),
             kind => describe(kind, self.palette)?,
         };
         self.told_to_end |= matches!(event.kind, EventKind::RunEnding { end_of: None, .. });
@@ -194,9 +195,10 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         EventKind::RunStarted { workspace, agents, .. } => {
             (format!("{} in {}", count(agents.len(), "agent"), safe(workspace)), Paint::NONE)
         }
-        EventKind::RunEnded { exit_code: 0 } => ("the run succeeded".to_owned(), palette.good),
+        // Zero is also the code of a run that somebody ended: this event alone does not tell.
         EventKind::RunEnded { exit_code } => {
-            (format!("the run ended with exit code {exit_code}"), palette.bad)
+            let paint = if *exit_code == 0 { palette.good } else { palette.bad };
+            (format!("the run ended with exit code {exit_code}"), paint)
         }
         EventKind::RunEnding { by, .. } => {
             (format!("the run is to end, asked for by {}", safe(by)), palette.warn)
@@ -385,6 +387,27 @@ mod tests {
         let lines: Vec<_> =
             canned::events().iter().filter_map(|event| failure(event, Palette::PLAIN)).collect();
         insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn a_run_that_somebody_ended_is_no_success() {
+        let last = |events: &[EventKind]| {
+            let (mut plain, view) = (PlainLines::new(Palette::PLAIN), RunView::default());
+            let event =
+                |kind: &EventKind| Event { agent: None, kind: kind.clone(), ..canned::events()[0].clone() };
+            let lines = events.iter().filter_map(|kind| plain.line(&event(kind), &view, Duration::ZERO));
+            lines.last().expect("a line")
+        };
+        let ending = |agent: Option<&str>| EventKind::RunEnding {
+            by: "operator".into(),
+            end_of: agent.map(|name| AgentName::new(name).expect("a label")),
+        };
+        let ended = |exit_code| EventKind::RunEnded { exit_code };
+        assert!(last(&[ended(0)]).ends_with("the run succeeded"));
+        assert!(last(&[ending(Some("job")), ended(0)]).ends_with("the run succeeded"), "it was declared");
+        assert!(last(&[ending(None), ended(0)]).ends_with("the run ended, as it was asked to"));
+        assert!(last(&[ending(None), ended(143)]).ends_with("the run ended with exit code 143"));
+        assert_eq!(in_words(&ended(0)), ("the run ended with exit code 0".to_owned(), false));
     }
 
     #[test]
