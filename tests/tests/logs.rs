@@ -80,6 +80,10 @@ fn a_follower_shows_nothing_of_earlier_runs(user: User) {
     let waits = Document::shell("first", "echo waits; while ! test -e go; do sleep 0.02; done")
         .section("security: {capabilities_required: [filesystem-read]}");
     let detached = scene.detach(&[waits, second]);
+    // Of one that was named alone, its last run is shown, and that is said.
+    let asked = detached.try_toka(&["logs", "second"]);
+    assert_eq!((asked.code, asked.stdout.as_str()), (Some(0), "of before\n"), "{asked:#?}");
+    assert!(asked.stderr.contains("has no such logs; these are of the run "), "{asked:#?}");
     until(SOON, "a line of this run", || {
         (detached.try_toka(&["logs"]).stdout == "first  | waits\n").then_some(())
     });

@@ -8,7 +8,7 @@ use toka_api::declaration::Declaration;
 use toka_core::{Event, EventKind, RunId};
 use toka_prepare::folders::{ProjectFolders, journal_in};
 use toka_prepare::{FolderError, RunError, workplace};
-use toka_store::{Filter, Reader};
+use toka_store::{Filter, Reader, Run};
 use toka_workstream::Agent;
 use tokio::sync::mpsc;
 
@@ -98,23 +98,25 @@ pub(crate) fn lives_of_last_run(root: &Path) -> Result<Vec<Event>, RunError> {
     read.map_err(|error| RunError::Journal { path, source: io::Error::other(error.to_string()) })
 }
 
+/// The run that was begun last; none when the journal cannot be read.
+fn newest(reader: &mut Reader) -> Option<Run> {
+    reader.runs(1).ok()?.into_iter().next()
+}
+
 /// Whether the last run in a project's folder has ended.
 pub(crate) fn has_ended(root: &Path) -> bool {
-    let last = Reader::new(journal_in(root)).runs(1).ok().and_then(|runs| runs.into_iter().next());
-    last.is_some_and(|run| run.ended.is_some())
+    newest(&mut Reader::new(journal_in(root))).is_some_and(|run| run.ended.is_some())
 }
 
 /// Whether the journal of a project's folder has a last run without an end.
 pub(crate) fn is_open(root: &Path) -> bool {
-    let last = Reader::new(journal_in(root)).runs(1).ok().and_then(|runs| runs.into_iter().next());
-    last.is_some_and(|run| run.ended.is_none())
+    newest(&mut Reader::new(journal_in(root))).is_some_and(|run| run.ended.is_none())
 }
 
 /// Whether the last run in a project's folder was to go on without whoever began it, and has not ended.
 pub fn is_unfinished(root: &Path) -> bool {
     let mut reader = Reader::new(journal_in(root));
-    let last = reader.runs(1).ok().and_then(|runs| runs.into_iter().next());
-    let Some(run) = last.filter(|run| run.ended.is_none()) else { return false };
+    let Some(run) = newest(&mut reader).filter(|run| run.ended.is_none()) else { return false };
     let beginning = Filter { run: Some(run.id), types: vec!["run_started".to_owned()], agent: None };
     let first = reader.events(0, &beginning, 1);
     let kind = first.ok().and_then(|events| events.into_iter().next()).map(|event| event.kind);

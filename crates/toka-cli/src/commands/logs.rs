@@ -91,6 +91,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let extent = if args.follow { Extent::Growing } else { Extent::Present };
     let (chosen, filter) = choice::choose(sources, &args.run, filter)?;
+    if let (Runs::Last, Some((project, _))) = (&args.run, &only)
+        && let Some((last, shown)) = choice::earlier(&state, project, &chosen)
+    {
+        eprintln!("the last run, {}, has no such logs; these are of the run {}", last.short(), shown.short());
+    }
     let mut merged = Merged::open(chosen, filter, extent, args.tail)?;
     let printer = Printer::new(BufWriter::with_capacity(BUFFER, io::stdout()), args.look());
     if !args.follow {

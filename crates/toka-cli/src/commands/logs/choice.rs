@@ -1,8 +1,11 @@
 //! Which logs, and which lines of them.
 
+use std::path::Path;
+
 use regex::bytes::Regex;
-use toka_core::RunId;
+use toka_core::{ProjectName, RunId};
 use toka_logs::{Entry, Item, Segment, segments};
+use toka_project::history;
 
 use super::find::Source;
 use super::unreadable;
@@ -93,6 +96,14 @@ pub(super) fn choose(
     };
     let chosen = chosen.into_iter().map(begin).collect();
     Ok((chosen, filter))
+}
+
+/// The last run of the project and the one that these logs are of, where that is an earlier one.
+pub(super) fn earlier(state: &Path, project: &ProjectName, chosen: &[Chosen]) -> Option<(RunId, RunId)> {
+    let last = history::runs(state, project).ok()?.first()?.id;
+    let shown = chosen.iter().filter(|(_, _, begin)| *begin == Begin::AtFirst);
+    let shown = shown.flat_map(|(_, logs, _)| logs).filter_map(Segment::run).max()?;
+    (shown != last).then_some((last, shown))
 }
 
 /// The runs among logs, and when the first log of each was begun.
