@@ -33,6 +33,11 @@ as_both_users!(
     a_replaced_declaration_is_trusted_no_more,
     a_worktree_has_its_repository_and_not_its_hooks,
     what_git_would_obey_in_the_workspace_is_closed,
+    what_git_would_obey_is_set_aside_while_an_agent_runs,
+    an_agent_that_makes_it_again_and_again_is_killed,
+    links_on_the_way_to_what_git_obeys_stay,
+    a_bare_repository_keeps_its_hooks,
+    a_person_can_replace_what_git_obeys_by_a_link,
     a_list_of_hosts_is_refused_as_long_as_it_is_not_enforced,
     a_planted_agent_of_a_trusted_name_is_another,
     no_grant_opens_what_toka_keeps_or_what_a_link_leads_to,
@@ -639,6 +644,101 @@ fn what_git_would_obey_in_the_workspace_is_closed(user: User) {
     exit_code_of(&bare.toka_run(&[Document::shell("maker", script).section(WRITES)], &[]), 0);
     git(&bare, &bare.workspace(), &["status"]);
     assert!(!bare.workspace().join("pwned").exists() && !bare.workspace().join("HEAD").exists());
+}
+
+/// Each waits until it is gone again, so that the agent ends only when the keeper has set all of it aside.
+fn what_git_would_obey_is_set_aside_while_an_agent_runs(user: User) {
+    let scene = Scene::new(user);
+    let workspace = scene.workspace();
+    exit_code_of(&git(&scene, &workspace, &["init", "-q"]), 0);
+    exit_code_of(&git(&scene, &workspace, &["config", "include.path", "../later.conf"]), 0);
+    let script = "goes() { while test -e \"$1\" || test -L \"$1\"; do sleep 0.01; done; }
+        echo evil > .git/commondir; goes .git/commondir
+        echo evil > .git/x; ln .git/x .git/config.worktree; goes .git/config.worktree
+        chmod 500 .git/info; chmod 700 .git/info; echo evil > .git/info/attributes; chmod 500 .git/info; goes .git/info/attributes
+        mv .git/info .git/other; ln -s ../mine .git/info; goes .git/info
+        mkdir -p mine/deep; mv mine .git/info; echo evil > .git/info/attributes; goes .git/info/attributes
+        echo evil > later.conf; goes later.conf";
+    let ran = scene.toka_run(&[Document::shell("maker", script).section(WRITES)], &["--json"]);
+    exit_code_of(&ran, 0);
+    let told = ran.all("agent_planted", "maker");
+    let names = ["commondir", "config.worktree", "info/attributes", "info", "info/attributes"];
+    let paths = names.iter().map(|name| workspace.join(".git").join(name));
+    let paths: Vec<Value> =
+        paths.chain([workspace.join("later.conf")]).map(|path| path.to_str().into()).collect();
+    assert_eq!(told.iter().map(|event| event["path"].clone()).collect::<Vec<_>>(), paths, "{told:#?}");
+    let last = ran.events().iter().rposition(|event| event["type"] == "agent_planted");
+    assert!(last < ran.place_of("agent_ended", "maker"), "{ran:#?}");
+}
+
+fn an_agent_that_makes_it_again_and_again_is_killed(user: User) {
+    let scene = Scene::new(user);
+    let script = "while :; do mkdir .git 2>/dev/null; done";
+    let ran = scene.toka_run(&[Document::shell("maker", script).section(WRITES)], &[]);
+    exit_code_of(&ran, 1);
+    assert!(
+        ran.stdout.contains("the keeper killed it: 10 times something appeared that git would obey"),
+        "{ran:#?}"
+    );
+    assert!(!scene.workspace().join(".git").exists());
+}
+
+/// As `repo` of Android makes them, and dotfiles.
+fn links_on_the_way_to_what_git_obeys_stay(user: User) {
+    let scene = Scene::new(user);
+    let workspace = scene.workspace();
+    exit_code_of(&git(&scene, &workspace, &["init", "-q"]), 0);
+    let dot_git = workspace.join(".git");
+    std::fs::remove_dir_all(dot_git.join("hooks")).expect("ours");
+    scene.make_folder(&workspace.join("team/hooks"));
+    for (name, target) in [("config", "team/config"), ("info", "team/info")] {
+        std::fs::rename(dot_git.join(name), workspace.join(target)).expect("ours");
+    }
+    for name in ["config", "info", "hooks"] {
+        std::os::unix::fs::symlink(format!("../team/{name}"), dot_git.join(name)).expect("a link");
+    }
+    let script = "cd .git; for name in config info hooks; do
+            ! rm $name || exit 3; ! mv $name other || exit 4; ! ln -sfn /tmp $name || exit 5; test -L $name || exit 6
+        done
+        ! echo evil >> config || exit 7; ! touch hooks/pre-commit || exit 8; ! mv ../team ../other || exit 9
+        echo evil > ../team/info/attributes; while test -e info/attributes; do sleep 0.01; done
+        echo kept > info/exclude && cd .. && git status";
+    let agent = Document::shell("maker", script)
+        .section("security: {capabilities_required: [filesystem-read, filesystem-write, git-access]}");
+    let ran = scene.toka_run(std::slice::from_ref(&agent), &[]);
+    exit_code_of(&ran, 0);
+    assert!(ran.stdout.contains("team/info/attributes appeared"), "{ran:#?}");
+    assert!(git(&scene, &workspace, &["status"]).stdout.contains("team/"));
+}
+
+fn a_person_can_replace_what_git_obeys_by_a_link(user: User) {
+    for (target, outcome) in [("/usr/share", "renewed"), ("../mine", "lost")] {
+        let scene = Scene::new(user);
+        git(&scene, &scene.workspace(), &["init", "-q"]);
+        scene.make_folder(&scene.workspace().join("mine"));
+        let detached = scene.detach(&[Document::service("coder", "exec sleep 1000").section(CODER)]);
+        eventually("it runs", || detached.state("coder") == "running");
+        let hooks = scene.workspace().join(".git/hooks");
+        let link = scene.workspace().join(".git/link");
+        std::os::unix::fs::symlink(target, &link).expect("a link");
+        renameat_with(CWD, &hooks, CWD, &link, RenameFlags::EXCHANGE).expect("both are there");
+        eventually("it is told", || uncovered(&detached).iter().any(|(path, _)| path.ends_with("hooks")));
+        let told = uncovered(&detached);
+        assert!(
+            told.iter().any(|(path, said)| path.ends_with("hooks") && said.to_string().contains(outcome)),
+            "{target}: {told:?}"
+        );
+    }
+}
+
+fn a_bare_repository_keeps_its_hooks(user: User) {
+    let scene = Scene::new(user);
+    let workspace = scene.workspace();
+    exit_code_of(&git(&scene, &workspace, &["init", "-q", "--bare", "."]), 0);
+    let script = "! touch hooks/post-update && ! echo evil >> config && ! mv hooks other && git update-ref -d refs/heads/x";
+    let agent = Document::shell("maker", script)
+        .section("security: {capabilities_required: [filesystem-read, filesystem-write, git-access]}");
+    exit_code_of(&scene.toka_run(&[agent], &[]), 0);
 }
 
 fn a_planted_agent_of_a_trusted_name_is_another(user: User) {

@@ -41,6 +41,22 @@ fn a_terminal_outlives_a_keeper_and_then_a_daemon() {
     assert_eq!(detached.inspect("asked")["pid"], pid);
 }
 
+#[test]
+fn the_next_keeper_sets_aside_what_git_would_obey() {
+    let Some(scene) = User::root().filter(|user| live_on(*user)).map(Scene::new) else { return };
+    scene.make_folder(&scene.workspace().join(".git"));
+    let script = "echo begun; until [ -e ~/go ]; do sleep 0.02; done; echo evil > .git/commondir
+        while [ -e .git/commondir ]; do sleep 0.02; done; echo gone; exec sleep 1000";
+    let writes = "security: {capabilities_required: [filesystem-read, filesystem-write]}";
+    let detached = scene.detach(&[Document::service("maker", script).section(writes)]);
+    eventually("it has begun", || lines_of(&scene, "maker") == ["begun"]);
+    kill_both(&scene);
+    ask(&scene, "maker");
+    serve_again(&scene);
+    eventually("it is gone", || lines_of(&scene, "maker") == ["begun", "gone"]);
+    eventually("it is told", || told(&detached, "agent_planted").len() == 1);
+}
+
 /// Under cgroup v1 a group forgets the kills of groups below it that are removed, and a `toka exec` has such a group.
 #[test]
 fn kills_for_memory_are_counted_on_by_the_next_keeper() {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{getegid, geteuid};
 use thiserror::Error;
 use toka_sandbox::AgentFolders;
+use toka_sandbox::guard::Guard;
 use toka_sandbox::plan::RunAs;
 
 use crate::{passwd, remove_tree, sections};
@@ -16,7 +17,7 @@ use crate::{passwd, remove_tree, sections};
 #[derive(Debug, Error)]
 #[error("{what} {}", path.display())]
 pub struct FolderError {
-    /// What was tried: `make`, `empty`, `link`, `write`, `give away`.
+    /// What was tried: `make`, `empty`, `link`, `write`, `remove`, `give away`.
     pub what: &'static str,
     /// Where.
     pub path: PathBuf,
@@ -111,6 +112,33 @@ fn put(path: &Path, text: &str) -> Result<(), FolderError> {
         .and_then(|()| std::fs::set_permissions(&beside, Permissions::from_mode(0o444)))
         .and_then(|()| std::fs::rename(&beside, &path))
         .map_err(|source| FolderError { what: "write", path, source })
+}
+
+/// Keeps what was not there when the run began, for a daemon that comes after all that knew it were killed.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn keep_guards(folders: &AgentFolders, guards: &[Guard]) -> Result<(), FolderError> {
+    let path = guards_file(folders);
+    if guards.is_empty() {
+        return match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(FolderError { what: "remove", path, source })
+            }
+            _ => Ok(()),
+        };
+    }
+    put(&path, &serde_json::to_string(guards).unwrap_or_default())
+}
+
+/// What was kept; `None` when nothing was, or when it cannot be read.
+pub fn kept_guards(folders: &AgentFolders) -> Option<Vec<Guard>> {
+    serde_json::from_str(&std::fs::read_to_string(guards_file(folders)).ok()?).ok()
+}
+
+/// Beside the agent's own folders, where it sees nothing.
+fn guards_file(folders: &AgentFolders) -> PathBuf {
+    folders.home.with_file_name("guards.json")
 }
 
 /// The folders that an agent works in and that are not Toka's: they may go while others run.

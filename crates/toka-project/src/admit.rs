@@ -103,7 +103,13 @@ impl RunContext {
         let first = in_order(&set, &plan).next().map(|agent| agent.name.clone());
         let context = self.clone();
         let work = move || {
-            let examined = context.examine((&set, &plan), |_| true, folders);
+            let mut examined = context.examine((&set, &plan), |_| true, folders);
+            for (_, folders, admitted) in &mut examined {
+                // What appeared while nobody looked was not there when the run began.
+                if let (Ok(admitted), Some(guards)) = (admitted, workplace::kept_guards(folders)) {
+                    Arc::make_mut(&mut admitted.command.plan).guards = guards;
+                }
+            }
             (set, plan, examined)
         };
         let problems = || first.map(too_slow).into_iter().collect();
@@ -178,6 +184,7 @@ pub(crate) async fn set_up(
         admitted.iter().try_for_each(|(_, Admitted { folders, sections, passwd, command, .. })| {
             workplace::set_up(folders, remains)?;
             workplace::tell(folders, sections, passwd.as_deref())?;
+            workplace::keep_guards(folders, &command.plan.guards)?;
             workplace::give(folders, command.plan.run_as.as_ref())
         })?;
         Ok(admitted)

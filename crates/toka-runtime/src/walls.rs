@@ -74,7 +74,7 @@ impl Walls {
                 inner.iter().filter(|bind| wanted(bind)).map(|bind| bind.target.as_path().into()).collect()
             };
             Box::new(Self {
-                closed: of(&|bind| bind.source.is_some() && bind.access == Access::ReadOnly),
+                closed: of(&|bind| bind.source.is_some() && bind.access != Access::ReadWrite),
                 hidden: of(&|bind| bind.source.is_none()),
                 uid: plan.run_as.as_ref().map_or_else(|| nix::unistd::geteuid().as_raw(), |user| user.uid),
                 network: plan.network.clone(),

@@ -10,6 +10,7 @@ pub mod guard;
 pub mod host;
 pub mod init;
 mod landlock;
+mod links;
 mod mounts;
 pub mod namespace;
 mod places;

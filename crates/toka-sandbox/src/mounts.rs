@@ -5,7 +5,7 @@
 //! parent has already opened as detached trees: no path of the host is resolved inside. An ordinary user cannot share a
 //! namespace like that, and builds the whole view in the child instead, inside a user namespace.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,11 +15,13 @@ use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, SFlag};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{chdir, fchdir, pivot_root, symlinkat};
 
 use crate::HostFacts;
 use crate::host::Namespaces;
 use crate::landlock::kind_of;
+use crate::links;
 use crate::places::{Place, Places};
 use crate::plan::{Access, Bind, Links, Need};
 use crate::sys::{self, MountAttributes, Reach};
@@ -65,6 +67,7 @@ pub(crate) struct Opened {
     pub(crate) kind: SFlag,
     target: CString,
     links: Links,
+    access: Access,
     need: Need,
 }
 
@@ -161,7 +164,7 @@ impl Opened {
     pub(crate) fn attach(&self) -> Result<()> {
         let attach = || match self.links {
             Links::Follow => sys::attach_mount(self.tree.as_fd(), None, &self.target),
-            Links::Refuse => sys::open_without_links(&self.target)
+            Links::Refuse => open_named(&self.target, self.access)
                 .and_then(|target| sys::attach_mount_at(self.tree.as_fd(), target.as_fd())),
         };
         // A file that somebody saves is another one from one call to the next; what is meant is its name.
@@ -175,15 +178,29 @@ impl Opened {
     }
 }
 
-/// In a child that has entered an agent's namespaces: attaches one of its binds once more.
+/// In a child that has entered an agent's namespaces: attaches one of its binds once more. `ELOOP` when there is a link to what the
+/// agent can write.
 pub(crate) fn attach_again(bind: &Bind, binds: &[Bind]) -> io::Result<()> {
     let tree = match &bind.source {
-        Some(source) => open_source(source, attributes(bind, source)),
+        Some(source) => open_source(source, bind.access),
         None => cover(bind, binds),
     };
     let tree = tree.map_err(|error| error.source)?;
-    let target = sys::open_without_links(&sys::c_path(&bind.target)?)?;
+    let target = open_named(&sys::c_path(&bind.target)?, bind.access)?;
+    // A person may have put a link there since, to something that nobody has protected.
+    if bind.access == Access::Protected && kind_of(&target)? == SFlag::S_IFLNK {
+        let mut others = links::on_the_way(&bind.target).into_iter().filter(|path| *path != bind.target);
+        if others.any(|path| is_writable(&path)) {
+            return Err(io::Error::from_raw_os_error(libc::ELOOP));
+        }
+    }
     sys::attach_mount_at(tree.as_fd(), target.as_fd())
+}
+
+/// Whether the mount in which a path lies can be written, or that in which it would be made.
+fn is_writable(path: &Path) -> bool {
+    let there = path.ancestors().find_map(|path| sys::open_itself(&sys::c_path(path).ok()?).ok());
+    there.and_then(|it| fstatvfs(it).ok()).is_none_or(|it| !it.flags().contains(FsFlags::ST_RDONLY))
 }
 
 fn is_missing(tried: &io::Result<()>) -> bool {
@@ -257,7 +274,7 @@ fn system_entries(host: &HostFacts) -> Result<Vec<(PathBuf, Entry)>> {
             Entry::Link(fs::read_link(path).map_err(failed("read link", path))?)
         } else {
             let place = if metadata.is_dir() { Place::Folder } else { Place::File };
-            Entry::Mount(open_source(path, hardened())?, place)
+            Entry::Mount(open_source(path, Access::ReadOnly)?, place)
         };
         entries.push((path.clone(), entry));
     }
@@ -266,14 +283,15 @@ fn system_entries(host: &HostFacts) -> Result<Vec<(PathBuf, Entry)>> {
             continue;
         }
         let attributes = MountAttributes::READ_ONLY.and(MountAttributes::NO_SUID);
-        entries.push((device.into(), Entry::Mount(open_source(Path::new(device), attributes)?, Place::File)));
+        let tree = clone_with(Path::new(device), Access::ReadOnly, attributes)?;
+        entries.push((device.into(), Entry::Mount(tree, Place::File)));
     }
     // Elsewhere Landlock keeps them out.
     if host.landlock_abi == 0 {
         for secret in host.system.secrets.iter().map(PathBuf::as_path).filter(|path| path.exists()) {
             let cover = if secret.is_dir() { Path::new("/proc/self/fdinfo") } else { Path::new("/dev/null") };
             let place = Place::like(secret);
-            entries.push((secret.to_owned(), Entry::Mount(open_source(cover, hardened())?, place)));
+            entries.push((secret.to_owned(), Entry::Mount(open_source(cover, Access::ReadOnly)?, place)));
         }
     }
     Ok(entries)
@@ -296,7 +314,7 @@ fn covers_of_proc(host: &HostFacts) -> Result<Vec<(PathBuf, OwnedFd)>> {
         // Those of processes are folders.
         let Ok(metadata) = fs::symlink_metadata(entry.path()) else { continue };
         if metadata.is_file() && is_hidden(&entry.file_name(), metadata.mode()) {
-            covers.push((entry.path(), open_source(Path::new("/dev/null"), hardened())?));
+            covers.push((entry.path(), open_source(Path::new("/dev/null"), Access::ReadOnly)?));
         }
     }
     Ok(covers)
@@ -334,7 +352,7 @@ fn open_binds(binds: &[Bind]) -> Result<Vec<(&Bind, Opened)>> {
     let mut opened = Vec::with_capacity(binds.len());
     for bind in binds {
         let tree = match &bind.source {
-            Some(source) => match open_source(source, attributes(bind, source)) {
+            Some(source) => match open_source(source, bind.access) {
                 Err(error) if bind.need == Need::Optional && is_absence(&error.source) => continue,
                 other => other?,
             },
@@ -343,15 +361,27 @@ fn open_binds(binds: &[Bind]) -> Result<Vec<(&Bind, Opened)>> {
         let kind = kind_of(&tree).map_err(failed("inspect", &bind.target))?;
         let target = sys::c_path(&bind.target).map_err(failed("open", &bind.target))?;
         let links = if bind.source.as_ref() == Some(&bind.target) { Links::Refuse } else { Links::Follow };
-        opened
-            .push((bind, Opened { source: bind.source.clone(), tree, kind, target, links, need: bind.need }));
+        let (source, access, need) = (bind.source.clone(), bind.access, bind.need);
+        opened.push((bind, Opened { source, tree, kind, target, links, access, need }));
     }
     Ok(opened)
 }
 
-fn open_source(path: &Path, attributes: MountAttributes) -> Result<OwnedFd> {
+fn open_source(path: &Path, access: Access) -> Result<OwnedFd> {
+    clone_with(path, access, attributes(access, path))
+}
+
+/// What a bind names. A link counts where it is what has to stay.
+fn open_named(path: &CStr, access: Access) -> io::Result<OwnedFd> {
+    match access {
+        Access::Protected => sys::open_itself(path),
+        Access::ReadOnly | Access::ReadWrite => sys::open_without_links(path),
+    }
+}
+
+fn clone_with(path: &Path, access: Access, attributes: MountAttributes) -> Result<OwnedFd> {
     let c_path = sys::c_path(path).map_err(failed("open", path))?;
-    let tree = sys::open_without_links(&c_path)
+    let tree = open_named(&c_path, access)
         .and_then(|found| sys::clone_mount(found.as_fd(), Reach::Tree))
         .map_err(failed("clone", path))?;
     sys::set_mount(tree.as_fd(), attributes, Reach::Tree).map_err(failed("set attributes", path))?;
@@ -361,7 +391,8 @@ fn open_source(path: &Path, attributes: MountAttributes) -> Result<OwnedFd> {
 /// Something empty for a path that stays hidden; places for what is shown below it are made before it becomes read-only.
 fn cover(bind: &Bind, binds: &[Bind]) -> Result<OwnedFd> {
     if !bind.target.is_dir() {
-        return open_source(Path::new("/dev/null"), MountAttributes::READ_ONLY.and(MountAttributes::NO_SUID));
+        let attributes = MountAttributes::READ_ONLY.and(MountAttributes::NO_SUID);
+        return clone_with(Path::new("/dev/null"), Access::ReadOnly, attributes);
     }
     let options = [(c"mode", c"0755"), (c"size", c"64k")];
     let tree =
@@ -376,10 +407,10 @@ fn cover(bind: &Bind, binds: &[Bind]) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-fn attributes(bind: &Bind, source: &Path) -> MountAttributes {
+fn attributes(access: Access, source: &Path) -> MountAttributes {
     let device = source.starts_with("/dev") && !source.starts_with("/dev/shm");
-    match bind.access {
-        Access::ReadOnly => hardened(),
+    match access {
+        Access::Protected | Access::ReadOnly => hardened(),
         Access::ReadWrite if device => MountAttributes::NO_SUID,
         Access::ReadWrite => MountAttributes::NO_SUID.and(MountAttributes::NO_DEV),
     }

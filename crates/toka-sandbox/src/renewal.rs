@@ -39,7 +39,7 @@ pub fn inner_binds(binds: &[Bind]) -> Vec<Bind> {
     };
     let outer = |bind: &Bind| {
         let repeats = |outer: &Bind| {
-            let reads = |bind: &Bind| bind.source.is_some() && bind.access == Access::ReadOnly;
+            let reads = |bind: &Bind| bind.source.is_some() && bind.access != Access::ReadWrite;
             reads(bind) && reads(outer)
         };
         around(bind).is_some_and(|outer| !repeats(&outer))
@@ -110,8 +110,8 @@ impl Replacements {
     /// When nothing is there, or the user may watch no more.
     pub fn watch(&mut self, path: &Path) -> io::Result<()> {
         let Some(name) = self.names.get_mut(path).filter(|name| name.watch.is_none()) else { return Ok(()) };
-        // An agent may have made a link of it.
-        let file = sys::open_without_links(&sys::c_path(path)?)?;
+        // What is watched is the name: of a link, the link.
+        let file = sys::open_itself(&sys::c_path(path)?)?;
         let flags = AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_DELETE_SELF;
         let watch = self.inotify.add_watch(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str(), flags)?;
         name.watch = Some(watch);

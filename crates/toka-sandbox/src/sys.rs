@@ -537,10 +537,22 @@ pub fn open_without_links(path: &CStr) -> io::Result<OwnedFd> {
     open_path(libc::AT_FDCWD, path, libc::RESOLVE_NO_SYMLINKS)
 }
 
+/// As [`open_without_links`], but when the path itself is a link, that link is opened.
+///
+/// # Errors
+/// As openat2(2); `ELOOP` when a link is on the way.
+pub fn open_itself(path: &CStr) -> io::Result<OwnedFd> {
+    open_path_with(libc::AT_FDCWD, path, libc::O_NOFOLLOW, libc::RESOLVE_NO_SYMLINKS)
+}
+
 fn open_path(at: RawFd, path: &CStr, resolve: u64) -> io::Result<OwnedFd> {
+    open_path_with(at, path, 0, resolve)
+}
+
+fn open_path_with(at: RawFd, path: &CStr, flags: c_int, resolve: u64) -> io::Result<OwnedFd> {
     // SAFETY: `open_how` is plain data for which zero is valid.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC | flags) as u64;
     how.resolve = resolve;
     let size = size_of::<libc::open_how>();
     // SAFETY: path and `how` live through the call; the true size is passed.

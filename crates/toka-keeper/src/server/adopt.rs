@@ -104,6 +104,7 @@ impl Server {
         self.children.insert(id, child);
         self.watch_memory_of(id);
         self.watch_names_of(id);
+        self.watch_appearances_of(id);
         if !watched {
             self.on_exit(id, orphan.pid, orphan.status.unwrap_or(Status::Unknown));
         }

@@ -70,10 +70,12 @@ pub(super) struct Child {
     pub(super) forgotten_kills: u64,
     /// What a person should know about what it left.
     pub(super) notices: Vec<String>,
-    /// What it made and must not make.
+    /// What it made and must not make, and nobody was told of.
     pub(super) planted: Vec<Planted>,
+    /// How often something appeared that git would obey.
+    pub(super) appearances: u32,
     rest: Rest,
-    guards: Vec<Guard>,
+    pub(super) guards: Vec<Guard>,
     pub(super) protection: Protection,
     /// Whether it shares its network with others of the project.
     shares_network: bool,
@@ -209,6 +211,7 @@ impl Child {
             forgotten_kills: 0,
             notices: Vec::new(),
             planted: Vec::new(),
+            appearances: 0,
             rest: Rest::default(),
             group,
             enforcement,
@@ -259,6 +262,7 @@ impl Child {
             forgotten_kills,
             notices: Vec::new(),
             planted: Vec::new(),
+            appearances: 0,
             rest: Rest::default(),
             group,
             enforcement: orphan.enforcement.clone(),

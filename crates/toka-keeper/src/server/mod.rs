@@ -1,6 +1,7 @@
 //! The keeper's loop: one thread, one place where it waits, and every reason that it wakes up for on this page.
 
 mod adopt;
+mod appearance;
 mod calls;
 mod child;
 mod held;
@@ -29,6 +30,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
+use toka_sandbox::guard::watch::Appearances;
 use toka_sandbox::renewal::Replacements;
 use toka_sandbox::{Birth, Cgroups, HostFacts, OomWatch, Preparer, sys};
 
@@ -55,12 +57,15 @@ enum Wake {
     Memory,
     /// A name was replaced that some agent must not change.
     Names,
+    /// Something appeared that git may obey.
+    Appearance,
 }
 
 const SIGNALS: u64 = u64::MAX;
 const GUESTS: u64 = u64::MAX - 1;
 const MEMORY: u64 = u64::MAX - 2;
 const NAMES: u64 = u64::MAX - 3;
+const APPEARANCES: u64 = u64::MAX - 4;
 /// Marks the number of a connection.
 const PEER: u64 = 1 << 63;
 /// Marks the number of an adopted process; without a mark it is that of a start under way.
@@ -142,6 +147,8 @@ struct Server {
     replacements: Option<Replacements>,
     /// When to look for names that were removed.
     next_look_for_names: Option<Instant>,
+    /// Tells when something appears that git may obey.
+    appearances: Option<Appearances>,
 }
 
 impl Server {
@@ -174,9 +181,11 @@ impl Server {
             looks: Looks::default(),
             replacements: None,
             next_look_for_names: None,
+            appearances: None,
         };
         server.begin_memory_watch();
         server.begin_watch_of_names();
+        server.begin_watch_of_appearances();
         Ok(server)
     }
 
@@ -196,6 +205,7 @@ impl Server {
                     Wake::Watch(id) => self.on_watch(id),
                     Wake::Memory => self.on_memory(),
                     Wake::Names => self.on_names(),
+                    Wake::Appearance => self.on_appearances(),
                 }
             }
             self.on_time();
@@ -306,6 +316,7 @@ impl Server {
                     Err(_) => self.answer(caller, body, Vec::new()),
                 }
                 self.watch_names_of(id);
+                self.watch_appearances_of(id);
                 if let Some(status) = early {
                     self.tell(Body::Exited { id, status });
                 }
@@ -340,6 +351,7 @@ impl Server {
             self.draining.remove(&id);
             let Some(child) = self.children.remove(&id) else { continue };
             self.release_names_of(&child);
+            self.release_appearances_of(id);
             let host = child.beside.and_then(|host| self.children.get_mut(&host));
             if host.is_some_and(|host| host.remember_leaf(&child.usage)) {
                 self.look_for_kills(Instant::now());
@@ -376,6 +388,7 @@ fn wake_of(data: u64) -> Wake {
         GUESTS => Wake::Guests,
         MEMORY => Wake::Memory,
         NAMES => Wake::Names,
+        APPEARANCES => Wake::Appearance,
         number if number & PEER != 0 => Wake::Peer(number & !PEER),
         id if id & WATCH != 0 => Wake::Watch(ProcessId(id & !WATCH)),
         id => Wake::Report(ProcessId(id)),

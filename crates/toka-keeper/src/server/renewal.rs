@@ -7,6 +7,7 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use toka_core::{Coverage, Layer, ProtectionOutcome};
 use toka_sandbox::Bind;
@@ -182,6 +183,9 @@ fn outcome_of(renewed: Result<(), &io::Error>, writer: impl FnOnce() -> Option<i
             },
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => ProtectionOutcome::Absent,
+        Err(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => {
+            ProtectionOutcome::Lost { reason: "it is a link now, to what the agent can write".to_owned() }
+        }
         Err(error) => ProtectionOutcome::Lost { reason: error.to_string() },
     }
 }

@@ -106,6 +106,8 @@ pub struct Rule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
+    /// Reading only, under a name that nobody can give to something else: where it is a link, the link itself is kept.
+    Protected,
     /// Reading only.
     ReadOnly,
     /// Reading and writing.

@@ -10,7 +10,8 @@ use toka_core::{Capability, Layer, Origin};
 use super::compile::{Compiler, list};
 use super::{Access, Bind, Need, PathRule, Right};
 use crate::guard::{Guard, workstreams_in};
-use crate::repository::{DotGit, Repository};
+use crate::links;
+use crate::repository::Repository;
 
 /// What of a workspace decides about rights: the same for all its agents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,9 +32,15 @@ impl WorkspaceFacts {
         }
     }
 
-    /// Paths that decide what runs and with which rights, whether or not they are there.
+    /// Paths that decide what runs and with which rights, whether or not they are there; links on the way to one among them.
     fn protected(&self, workspace: &Path, declared: Declarations) -> BTreeSet<PathBuf> {
-        let mut paths = self.repository.protected.clone();
+        let git = self.repository.protected.iter().flat_map(|path| links::on_the_way(path));
+        git.chain(self.declaring(workspace, declared)).collect()
+    }
+
+    /// Paths that declare agents or policy.
+    fn declaring(&self, workspace: &Path, declared: Declarations) -> BTreeSet<PathBuf> {
+        let mut paths = BTreeSet::new();
         if declared == Declarations::Protected {
             paths.extend(DECLARING.iter().map(|path| workspace.join(path)));
             for file in self.declarations.iter().filter(|file| file.starts_with(workspace)) {
@@ -42,7 +49,7 @@ impl WorkspaceFacts {
                 paths.insert(folder.unwrap_or(file).to_owned());
             }
         }
-        paths
+        paths.iter().flat_map(|path| links::on_the_way(path)).collect()
     }
 }
 
@@ -76,7 +83,7 @@ impl Compiler<'_> {
             let origin = Origin::default_of("git's hooks and settings, workstreams, the policy");
             self.say(Layer::Mounts, format!("never write {}", list(&there)), &origin);
         }
-        self.guard(absent, &wide);
+        self.guard(&absent, &wide);
     }
 
     /// What this agent must not change.
@@ -92,37 +99,33 @@ impl Compiler<'_> {
         if self.has(&Capability::DeclarationWrite) { Declarations::Granted } else { Declarations::Protected }
     }
 
-    /// Looks later for what is not there now, for another `.git`, and for workstreams in the workspace itself.
-    fn guard(&mut self, absent: Vec<PathBuf>, wide: &[PathBuf]) {
+    /// Looks later for what is not there now, and for workstreams in the workspace itself.
+    fn guard(&mut self, absent: &[PathBuf], wide: &[PathBuf]) {
         let workspace = &self.input.folders.workspace;
         let repository = &self.input.facts.repository;
         let is_wide = wide.contains(workspace);
-        let below = |root: &Path| -> Vec<PathBuf> {
-            absent.iter().filter_map(|path| path.strip_prefix(root).ok().map(Path::to_owned)).collect()
+        let declaring = self.input.facts.declaring(workspace, self.declarations());
+        let (absent, obeyed): (Vec<&PathBuf>, Vec<&PathBuf>) =
+            absent.iter().partition(|path| declaring.contains(*path));
+        let below = |root: &Path, paths: &[&PathBuf]| -> Vec<PathBuf> {
+            paths.iter().filter_map(|path| path.strip_prefix(root).ok().map(Path::to_owned)).collect()
         };
-        let mut own =
-            Guard { root: workspace.clone(), absent: below(workspace), links: Vec::new(), workstreams: None };
-        let dot_git = PathBuf::from(".git");
-        match &repository.dot_git {
-            DotGit::Absent if is_wide && !self.has(&Capability::GitInit) => {
-                own.absent.push(dot_git);
-                // With `objects` and `refs` beside it the directory itself is a repository (gitrepository-layout(5)).
-                own.absent.extend(Some(PathBuf::from("HEAD")).filter(|head| !workspace.join(head).exists()));
-            }
-            DotGit::Link(target) if is_wide => own.links.push((dot_git, target.clone())),
-            _ => {}
+        let of = |root: &PathBuf| Guard {
+            root: root.clone(),
+            absent: below(root, &absent),
+            obeyed: below(root, &obeyed),
+            workstreams: None,
+        };
+        let mut own = of(workspace);
+        if is_wide && !self.has(&Capability::GitInit) {
+            own.obeyed.extend(repository.lacking(workspace));
         }
         if is_wide && self.declarations() == Declarations::Protected {
             let here =
                 self.input.facts.declarations.iter().filter_map(|file| file.strip_prefix(workspace).ok());
             own.workstreams = Some(here.map(Path::to_owned).collect());
         }
-        let outside = repository.outside.iter().map(|root| Guard {
-            root: root.clone(),
-            absent: below(root),
-            links: Vec::new(),
-            workstreams: None,
-        });
+        let outside = repository.outside.iter().map(of);
         self.guards = [own].into_iter().chain(outside).filter(|guard| !guard.is_idle()).collect();
     }
 
@@ -143,7 +146,7 @@ impl Compiler<'_> {
         }
         // What a person removes or replaces just now is not worth a failed start.
         let (source, target) = (Some(path.to_owned()), path.to_owned());
-        self.binds.push(Bind { source, target, access: Access::ReadOnly, need: Need::Optional });
+        self.binds.push(Bind { source, target, access: Access::Protected, need: Need::Optional });
     }
 
     /// What stays hidden although a folder above it was granted, as when the workspace is the user's home: Toka's own

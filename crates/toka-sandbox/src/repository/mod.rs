@@ -4,8 +4,8 @@
 //! .git is            the repository is
 //! a directory        it
 //! a file             where it says: a linked worktree or a submodule, when that place points back at the workspace
-//! a link             where it leads; what an agent makes of the link is looked at when it has ended
-//! not there          none
+//! a link             where it leads
+//! not there          the workspace, when `HEAD`, `objects` and `refs` lie in it: a bare one
 //! ```
 //!
 //! An agent can write a `.git` file that names another repository. So a place outside the workspace counts only when files
@@ -56,9 +56,14 @@ pub enum DotGit {
     File,
     /// A file that names another place; why that does not count.
     Foreign(String),
-    /// A link, and where it leads.
-    Link(PathBuf),
+    /// A link to one.
+    Link,
+    /// Nothing: the workspace is the directory of a bare repository.
+    Bare,
 }
+
+/// What makes a directory a repository (gitrepository-layout(5)).
+const BARE: [&str; 3] = ["HEAD", "objects", "refs"];
 
 impl Repository {
     /// Looks at the repository of `workspace`; `user_home` is where the caller's own configuration lies.
@@ -67,17 +72,21 @@ impl Repository {
         let Ok(root) = Directory::open(workspace) else { return found };
         let dot_git = workspace.join(".git");
         match std::fs::symlink_metadata(&dot_git).map(|metadata| metadata.file_type()) {
+            Err(_) if BARE.iter().all(|name| workspace.join(name).exists()) => {
+                found.dot_git = DotGit::Bare;
+                found.add(workspace);
+            }
             Err(_) => {}
             Ok(kind) if kind.is_dir() => {
                 found.dot_git = DotGit::Directory;
                 found.add(&dot_git);
             }
             Ok(kind) if kind.is_symlink() => {
-                let target = root.link(Path::new(".git")).unwrap_or_default();
                 if let Ok(real) = dot_git.canonicalize() {
                     found.add(&real);
                 }
-                found.dot_git = DotGit::Link(target);
+                found.dot_git = DotGit::Link;
+                found.protected.insert(dot_git);
             }
             Ok(_) => {
                 let text = root.read_text(Path::new(".git"), MAX_FILE).unwrap_or_default();
@@ -92,6 +101,15 @@ impl Repository {
     /// Whether nothing is there that a person made.
     pub fn is_absent(&self) -> bool {
         self.dot_git == DotGit::Absent
+    }
+
+    /// What would make a repository of the workspace, or another one, and is not there: names in it.
+    pub(crate) fn lacking(&self, workspace: &Path) -> Vec<PathBuf> {
+        let bare = BARE.iter().find(|name| workspace.join(name).symlink_metadata().is_err());
+        match self.dot_git {
+            DotGit::Absent | DotGit::Bare => [".git"].iter().chain(bare).map(PathBuf::from).collect(),
+            DotGit::Directory | DotGit::File | DotGit::Foreign(_) | DotGit::Link => Vec::new(),
+        }
     }
 
     fn add(&mut self, directory: &Path) {
@@ -411,10 +429,18 @@ mod tests {
     }
 
     #[test]
-    fn none_and_a_link() {
-        let scene = Scene::new(&[("w/file", "")]);
-        assert!(scene.look().0.is_absent());
+    fn none_a_bare_one_and_a_link() {
+        let scene = Scene::new(&[("w/HEAD", ""), ("w/objects/x", ""), ("w/refs/x", "")]);
+        let (found, shown) = scene.look();
+        let lacking = |found: &Repository, scene: &Scene| found.lacking(&scene.0.path().join("w"));
+        assert_eq!((&found.dot_git, lacking(&found, &scene)), (&DotGit::Bare, vec![".git".into()]));
+        assert!(shown.contains("w/hooks") && shown.contains("w/config"), "{shown}");
+        let scene = Scene::new(&[("w/HEAD", "")]);
+        let (found, _) = scene.look();
+        assert!(found.is_absent());
+        assert_eq!(lacking(&found, &scene), [".git", "objects"].map(PathBuf::from));
         std::os::unix::fs::symlink("elsewhere", scene.0.path().join("w/.git")).expect("a link");
-        assert_eq!(scene.look().0.dot_git, DotGit::Link("elsewhere".into()));
+        let (found, shown) = scene.look();
+        assert_eq!((found.dot_git, shown.as_str()), (DotGit::Link, "w/.git"));
     }
 }

@@ -1,8 +1,13 @@
 //! What no mount can protect, since it is not there when an agent starts: names that decide what runs and with which rights.
-//! When the agent has ended, what has appeared under one of them is set aside, below a directory that was opened and under a
-//! name that nobody can have taken. Until then it can be there; nothing counts because of the place that it lies in, so this
-//! keeps a workspace tidy, and is no wall.
+//! What appears under one of them is set aside, below a directory that was opened and under a name that nobody can have taken.
+//!
+//! Toka obeys nothing because of the place that it lies in, so what Toka would look at is set aside when the agent has ended: that
+//! keeps a workspace tidy, and is no wall. Git does obey it, so what git would look at is set aside as soon as it appears
+//! ([`watch`]).
 
+pub mod watch;
+
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -20,10 +25,10 @@ const MAX_SNIFFED: usize = 1_000;
 pub struct Guard {
     /// The directory, which the agent cannot replace.
     pub root: PathBuf,
-    /// Paths below it that were not there.
+    /// Paths below it that were not there, without a link on the way.
     pub absent: Vec<PathBuf>,
-    /// Links below it, with what they led to.
-    pub links: Vec<(PathBuf, PathBuf)>,
+    /// Those that git would obey at once.
+    pub obeyed: Vec<PathBuf>,
     /// The workstream files in it, when others must not appear.
     pub workstreams: Option<Vec<PathBuf>>,
 }
@@ -36,29 +41,51 @@ pub fn sweep(guards: &[Guard], agent: &Name) -> Vec<Planted> {
     guards.iter().flat_map(|guard| guard.sweep(agent)).collect()
 }
 
+/// As [`sweep`], but only what git would obey, while the agent runs.
+pub fn sweep_obeyed(guards: &[Guard], agent: &Name) -> Vec<Planted> {
+    let of = |guard: &Guard| {
+        let root = guard.open().ok().flatten()?;
+        Some(guard.set_aside_all(&root, &guard.obeyed, agent).collect::<Vec<_>>())
+    };
+    guards.iter().filter_map(of).flatten().collect()
+}
+
 impl Guard {
     /// Whether there is nothing to look at.
     pub(crate) fn is_idle(&self) -> bool {
-        self.absent.is_empty() && self.links.is_empty() && self.workstreams.is_none()
+        self.absent.is_empty() && self.obeyed.is_empty() && self.workstreams.is_none()
+    }
+
+    /// Its directory; none when that is gone: nothing in it can be obeyed then.
+    fn open(&self) -> io::Result<Option<Directory>> {
+        match Directory::open_real(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
     }
 
     fn sweep(&self, agent: &Name) -> Vec<Planted> {
-        let root = match Directory::open_real(&self.root) {
-            Ok(root) => root,
-            // Of what is gone nothing can be obeyed.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        let root = match self.open() {
+            Ok(Some(root)) => root,
+            Ok(None) => return Vec::new(),
             Err(error) => return vec![self.not_searched(error.to_string())],
         };
-        let appeared = self.absent.iter().filter(|path| root.kind(path).is_some());
-        let changed = self.links.iter().filter(|(path, target)| {
-            root.kind(path).is_some() && root.link(path).ok().as_ref() != Some(target)
-        });
         let planted =
             self.workstreams.as_ref().map(|known| new_workstreams(&root, known)).unwrap_or_default();
-        let found = appeared.cloned().chain(changed.map(|(path, _)| path.clone())).chain(planted.found);
-        let said = found.filter_map(|path| self.set_aside(&root, &path, agent));
+        let paths = self.absent.iter().chain(&self.obeyed).chain(&planted.found);
+        let said: Vec<Planted> = self.set_aside_all(&root, paths, agent).collect();
         let missed = planted.missed.map(|why| self.not_searched(why));
-        said.chain(missed).collect()
+        said.into_iter().chain(missed).collect()
+    }
+
+    fn set_aside_all<'a>(
+        &'a self,
+        root: &'a Directory,
+        paths: impl IntoIterator<Item = &'a PathBuf>,
+        agent: &'a Name,
+    ) -> impl Iterator<Item = Planted> {
+        let there = paths.into_iter().filter_map(|path| appeared(root, path));
+        there.filter_map(|path| self.set_aside(root, path, agent))
     }
 
     fn not_searched(&self, reason: String) -> Planted {
@@ -75,6 +102,16 @@ impl Guard {
         };
         Some((as_text(&place), outcome))
     }
+}
+
+/// What has appeared at a path: it, or a link on the way to it, which leads to whatever its maker wants.
+fn appeared<'p>(root: &Directory, path: &'p Path) -> Option<&'p Path> {
+    let mut on_the_way: Vec<&Path> = path.ancestors().filter(|part| !part.as_os_str().is_empty()).collect();
+    on_the_way.reverse();
+    on_the_way.into_iter().find_map(|part| match root.kind(part) {
+        None => Some(None),
+        Some(kind) => (kind == FileType::Symlink || part == path).then_some(Some(part)),
+    })?
 }
 
 /// A path as it can be told: an agent may have given a name that is no text, which would get lost on its way.
@@ -144,8 +181,8 @@ mod tests {
     fn guard(root: &Path) -> Guard {
         Guard {
             root: root.to_owned(),
-            absent: ["toka.yaml", "agents", "deep/config", "not-made"].map(PathBuf::from).into(),
-            links: vec![(".git".into(), "real".into())],
+            absent: ["toka.yaml", "agents", "not-made"].map(PathBuf::from).into(),
+            obeyed: [".git", "deep/config", "deep/er/config"].map(PathBuf::from).into(),
             workstreams: Some(vec!["mine.yaml".into()]),
         }
     }
@@ -170,7 +207,7 @@ mod tests {
         ] {
             fs::write(root.join(path), text).expect("room");
         }
-        symlink("real", root.join(".git")).expect("a link");
+        fs::create_dir_all(root.join("deep/er")).expect("a folder");
         let strange = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"x\xff.yaml");
         fs::write(root.join(strange), WORKSTREAM).expect("room");
         let said = sweep(&[guard(root)], &agent());
@@ -178,7 +215,7 @@ mod tests {
         serde_json::to_string(&said).expect("it can be told, whatever it is called");
         assert!(!root.join(strange).exists(), "{said:?}");
         let left = names(root);
-        assert!(left.contains(".git compose.yaml evil.yml.from-web-"), "{left}");
+        assert!(left.starts_with("compose.yaml deep evil.yml.from-web-"), "{left}");
         assert!(left.contains("mine.yaml toka.yaml.from-web-"), "{left}");
         assert_eq!(sweep(&[guard(root)], &agent()), [], "what was set aside is not looked at");
     }
@@ -194,12 +231,16 @@ mod tests {
         fs::create_dir(root.join("agents")).expect("a folder");
         symlink(elsewhere.path(), root.join("deep")).expect("a link");
         symlink(elsewhere.path(), root.join(".git")).expect("a link");
+        let at_once = sweep_obeyed(&[guard(root)], &agent());
+        assert_eq!(at_once.len(), 2, "{at_once:?}");
+        assert!(root.join("agents").exists(), "that waits for its end");
         let said = sweep(&[guard(root)], &agent());
-        assert_eq!(said.len(), 2, "{said:?}");
+        assert_eq!(said.len(), 1, "{said:?}");
         assert_eq!(names(elsewhere.path()), "config");
         let left = names(root);
-        assert!(left.contains(".git.from-web-") && left.contains("agents.from-web-"), "{left}");
-        assert!(!root.join("agents").exists() && !root.join(".git").exists());
+        for name in [".git", "agents", "deep"] {
+            assert!(left.contains(&format!("{name}.from-web-")) && !root.join(name).exists(), "{left}");
+        }
     }
 
     #[test]
