@@ -37,6 +37,8 @@ as_both_users!(
     an_agent_that_makes_it_again_and_again_is_killed,
     links_on_the_way_to_what_git_obeys_stay,
     a_bare_repository_keeps_its_hooks,
+    a_repository_within_is_no_submodule_that_git_obeys,
+    submodules_keep_their_settings,
     a_person_can_replace_what_git_obeys_by_a_link,
     a_list_of_hosts_is_refused_as_long_as_it_is_not_enforced,
     a_planted_agent_of_a_trusted_name_is_another,
@@ -469,8 +471,10 @@ fn what_was_never_there_is_nobodys_doing(user: User) {
         let finished = scene.toka_run(&[Document::shell("coder", script).section(wide)], &["--json"]);
         exit_code_of(&finished, 0);
         assert!(finished.all("agent_uncovered", "coder").is_empty(), "{script}: {finished:#?}");
-        let planted = finished.all("agent_planted", "coder").len();
-        assert_eq!(planted, usize::from(script.contains("git")), "{script}: {finished:#?}");
+        // `git init` goes on in a directory that it makes anew when the first is set aside.
+        let is_told = !finished.all("agent_planted", "coder").is_empty();
+        assert_eq!(is_told, script.contains("git"), "{script}: {finished:#?}");
+        assert!(scene.workspace().join(".git").symlink_metadata().is_err(), "{script}");
         scene.assert_nothing_left();
     }
 }
@@ -709,6 +713,57 @@ fn links_on_the_way_to_what_git_obeys_stay(user: User) {
     exit_code_of(&ran, 0);
     assert!(ran.stdout.contains("team/info/attributes appeared"), "{ran:#?}");
     assert!(git(&scene, &workspace, &["status"]).stdout.contains("team/"));
+}
+
+/// What a repository must have before git looks into it as a submodule, and a setting that runs a program.
+const EVIL: &str = "git init -q evil && cd evil && git -c user.name=x -c user.email=x commit -q --allow-empty -m x && \
+    git config core.fsmonitor 'touch ../pwned; false' && cd .. && git add evil 2>/dev/null";
+
+fn a_repository_within_is_no_submodule_that_git_obeys(user: User) {
+    for settings in [&[][..], &["core.splitIndex=true"], &["index.version=4"]] {
+        let scene = Scene::new(user);
+        let workspace = scene.workspace();
+        exit_code_of(&git(&scene, &workspace, &["init", "-q"]), 0);
+        for setting in settings {
+            let (key, value) = setting.split_once('=').expect("a setting");
+            exit_code_of(&git(&scene, &workspace, &["config", key, value]), 0);
+        }
+        let agent = Document::shell("maker", EVIL)
+            .section("security: {capabilities_required: [filesystem-read, filesystem-write, git-access]}");
+        let ran = scene.toka_run(&[agent], &[]);
+        exit_code_of(&ran, 0);
+        assert!(ran.stdout.contains("evil/.git appeared while it ran"), "{ran:#?}");
+        exit_code_of(&git(&scene, &workspace, &["status"]), 0);
+        assert!(!workspace.join("pwned").exists());
+    }
+}
+
+fn submodules_keep_their_settings(user: User) {
+    let scene = Scene::new(user);
+    let workspace = scene.workspace();
+    let later = format!("160000,{},later", "1".repeat(40));
+    for (folder, words) in [
+        (".", &["init", "-q"][..]),
+        (".", &["init", "-q", "lib/within"]),
+        (
+            "lib/within",
+            &["-c", "user.name=x", "-c", "user.email=x", "commit", "-q", "--allow-empty", "-m", "x"],
+        ),
+        (".", &["add", "lib/within"]),
+        (".", &["update-index", "--add", "--cacheinfo", &later]),
+    ] {
+        exit_code_of(&git(&scene, &workspace.join(folder), words), 0);
+    }
+    let script = "cd lib/within && ! echo evil >> .git/config || exit 3; ! mv .git other || exit 4
+        ! touch .git/hooks/pre-commit || exit 5; touch file && git add file || exit 6
+        cd ../..; ! mv lib other || exit 7; mkdir later && git init -q x && mv x/.git later/.git
+        while test -e later/.git; do sleep 0.01; done";
+    let agent = Document::shell("maker", script)
+        .section("security: {capabilities_required: [filesystem-read, filesystem-write, git-access]}");
+    let ran = scene.toka_run(&[agent], &[]);
+    exit_code_of(&ran, 0);
+    assert!(ran.stdout.contains("later/.git appeared while it ran"), "{ran:#?}");
+    assert!(workspace.join("lib/within/.git/config").is_file());
 }
 
 fn a_person_can_replace_what_git_obeys_by_a_link(user: User) {

@@ -15,6 +15,8 @@ use toka_core::sniff::{SNIFF_BYTES, is_yaml_name, looks_like_a_workstream};
 use toka_core::{Name, PlantedOutcome};
 use toka_files::{Directory, FileType};
 
+use crate::repository::Worktree;
+
 /// Most names of a directory that are looked at.
 const MAX_NAMES: usize = 100_000;
 /// Most files whose beginning is read: the keeper does that, and must not be held up.
@@ -31,6 +33,8 @@ pub struct Guard {
     pub obeyed: Vec<PathBuf>,
     /// The workstream files in it, when others must not appear.
     pub workstreams: Option<Vec<PathBuf>>,
+    /// Worktrees in it, when their indexes must not name other repositories as submodules.
+    pub worktrees: Vec<Worktree>,
 }
 
 /// What has appeared, or the directory that could not be searched for it.
@@ -53,7 +57,10 @@ pub fn sweep_obeyed(guards: &[Guard], agent: &Name) -> Vec<Planted> {
 impl Guard {
     /// Whether there is nothing to look at.
     pub(crate) fn is_idle(&self) -> bool {
-        self.absent.is_empty() && self.obeyed.is_empty() && self.workstreams.is_none()
+        self.absent.is_empty()
+            && self.obeyed.is_empty()
+            && self.workstreams.is_none()
+            && self.worktrees.is_empty()
     }
 
     /// Its directory; none when that is gone: nothing in it can be obeyed then.
@@ -72,10 +79,23 @@ impl Guard {
         };
         let planted =
             self.workstreams.as_ref().map(|known| new_workstreams(&root, known)).unwrap_or_default();
-        let paths = self.absent.iter().chain(&self.obeyed).chain(&planted.found);
+        let (submodules, unread) = self.new_submodules();
+        let paths = self.absent.iter().chain(&self.obeyed).chain(&planted.found).chain(&submodules);
         let said: Vec<Planted> = self.set_aside_all(&root, paths, agent).collect();
-        let missed = planted.missed.map(|why| self.not_searched(why));
+        let missed = planted.missed.into_iter().chain(unread).map(|why| self.not_searched(why));
         said.into_iter().chain(missed).collect()
+    }
+
+    /// The `.git` of submodules that an index names now, and why there may be more.
+    fn new_submodules(&self) -> (Vec<PathBuf>, Vec<String>) {
+        let (mut found, mut unread) = (Vec::new(), Vec::new());
+        for worktree in &self.worktrees {
+            match worktree.new_submodules() {
+                Ok(submodules) => found.extend(submodules),
+                Err(error) => unread.push(error.to_string()),
+            }
+        }
+        (found, unread)
     }
 
     fn set_aside_all<'a>(
@@ -184,6 +204,7 @@ mod tests {
             absent: ["toka.yaml", "agents", "not-made"].map(PathBuf::from).into(),
             obeyed: [".git", "deep/config", "deep/er/config"].map(PathBuf::from).into(),
             workstreams: Some(vec!["mine.yaml".into()]),
+            worktrees: Vec::new(),
         }
     }
 

@@ -116,7 +116,8 @@ mod tests {
 
     fn guard(root: &Path) -> Guard {
         let obeyed = [".git/commondir", ".git/info/attributes"].map(PathBuf::from).into();
-        Guard { root: root.to_owned(), absent: vec!["toka.yaml".into()], obeyed, workstreams: None }
+        let absent = vec!["toka.yaml".into()];
+        Guard { root: root.to_owned(), absent, obeyed, workstreams: None, worktrees: Vec::new() }
     }
 
     #[test]

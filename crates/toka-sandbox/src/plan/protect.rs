@@ -115,10 +115,14 @@ impl Compiler<'_> {
             absent: below(root, &absent),
             obeyed: below(root, &obeyed),
             workstreams: None,
+            worktrees: Vec::new(),
         };
         let mut own = of(workspace);
-        if is_wide && !self.has(&Capability::GitInit) {
-            own.obeyed.extend(repository.lacking(workspace));
+        if !self.has(&Capability::GitInit) {
+            let within = |path: &PathBuf| wide.iter().any(|wide| path.starts_with(wide));
+            let lacking: Vec<PathBuf> = repository.lacking(workspace).into_iter().filter(within).collect();
+            own.obeyed.extend(below(workspace, &lacking.iter().collect::<Vec<_>>()));
+            own.worktrees.clone_from(&repository.worktrees);
         }
         if is_wide && self.declarations() == Declarations::Protected {
             let here =

@@ -13,12 +13,15 @@
 //! git-config(1): `core.worktree` of a submodule).
 
 mod config;
+mod index;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use toka_core::demand::normalise;
-use toka_files::{Directory, FileType, read_real};
+use toka_files::{Directory, FileType, ReadError, read_real};
 
 use config::{Setting, settings};
 
@@ -29,6 +32,10 @@ const MAX_SETTINGS: usize = 200;
 /// Most linked worktrees, and most submodules with the folders that they lie in, that are looked at one by one; of more, none can
 /// be written.
 const MAX_ENTRIES: usize = 200;
+/// Most submodules whose settings are protected.
+const MAX_SUBMODULES: usize = 1_000;
+/// Longest index that is read, in bytes: a few hundred thousand files.
+const MAX_INDEX: u64 = 64 * 1024 * 1024;
 
 /// What in a repository makes git run or obey something, relative to its directory (gitrepository-layout(5)).
 const OBEYED: [&str; 5] = ["hooks", "config", "config.worktree", "commondir", "info/attributes"];
@@ -42,6 +49,59 @@ pub struct Repository {
     pub outside: Vec<PathBuf>,
     /// What in the repository decides what git runs, absolute; some of it need not be there.
     pub protected: BTreeSet<PathBuf>,
+    /// It and its submodules, as far as they are there: whose index can name more of them.
+    pub worktrees: Vec<Worktree>,
+    /// The `.git` of submodules that are not there, absolute.
+    uninitialised: Vec<PathBuf>,
+}
+
+/// A worktree and the index that belongs to it. Git looks into a directory of the worktree as a repository, and obeys its settings, once
+/// the index says that it is a submodule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worktree {
+    /// The worktree, below the workspace; empty for that itself.
+    pub path: PathBuf,
+    /// The directory with its index, absolute.
+    pub directory: PathBuf,
+    /// The length of an object's name, in bytes.
+    object_name: usize,
+    /// Submodules that were there when the agent started.
+    known: BTreeSet<PathBuf>,
+}
+
+impl Worktree {
+    /// The `.git` of each submodule that the index names and that was not there, below the workspace.
+    ///
+    /// # Errors
+    /// When there is an index that cannot be read.
+    pub fn new_submodules(&self) -> io::Result<Vec<PathBuf>> {
+        let named = self.submodules()?.into_iter().filter(|path| !self.known.contains(path));
+        Ok(named.map(|path| self.path.join(path).join(".git")).collect())
+    }
+
+    /// What the index names; nothing of what is no index, which git takes for none either.
+    fn submodules(&self) -> io::Result<Vec<PathBuf>> {
+        let Some(index) = self.read("index")? else { return Ok(Vec::new()) };
+        let mut found = index.submodules;
+        if let Some(shared) = index.shared {
+            found.extend(self.read(&format!("sharedindex.{shared}"))?.unwrap_or_default().submodules);
+        }
+        Ok(found)
+    }
+
+    fn read(&self, name: &str) -> io::Result<Option<index::Index>> {
+        let read = Directory::open_real(&self.directory)
+            .map_err(ReadError::from)
+            .and_then(|directory| directory.read(Path::new(name), MAX_INDEX));
+        match read {
+            Ok(text) => Ok(index::parse(&text, self.object_name)),
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                let path = self.directory.join(name);
+                Err(io::Error::other(format!("read {}: {error}", path.display())))
+            }
+        }
+    }
 }
 
 /// What `.git` of a workspace is.
@@ -94,6 +154,9 @@ impl Repository {
                 found.protected.insert(dot_git);
             }
         }
+        if let Some(directory) = found.directory(workspace) {
+            found.add_worktree(workspace, Path::new(""), directory, &mut MAX_SUBMODULES.clone());
+        }
         found.protected.extend(configured(&found.settings(workspace, user_home), workspace));
         found
     }
@@ -103,13 +166,56 @@ impl Repository {
         self.dot_git == DotGit::Absent
     }
 
-    /// What would make a repository of the workspace, or another one, and is not there: names in it.
+    /// The directory of the workspace's own repository, which has its index.
+    fn directory(&self, workspace: &Path) -> Option<PathBuf> {
+        let dot_git = workspace.join(".git");
+        match self.dot_git {
+            DotGit::Directory | DotGit::Link => dot_git.canonicalize().ok(),
+            DotGit::File => named_directory(&dot_git),
+            DotGit::Absent | DotGit::Bare | DotGit::Foreign(_) => None,
+        }
+    }
+
+    /// Adds the worktree at `path` below the workspace, whose index lies in `directory`, and the submodules in it; of those as many as
+    /// `left`.
+    fn add_worktree(&mut self, workspace: &Path, path: &Path, directory: PathBuf, left: &mut usize) {
+        let object_name = object_name_in(&directory);
+        let mut worktree = Worktree { path: path.to_owned(), directory, object_name, known: BTreeSet::new() };
+        let submodules = worktree.submodules().unwrap_or_default();
+        let mut there = Vec::new();
+        for submodule in submodules {
+            let dot_git = workspace.join(path).join(&submodule).join(".git");
+            let Ok(kind) = std::fs::symlink_metadata(&dot_git).map(|it| it.file_type()) else {
+                self.uninitialised.push(dot_git);
+                continue;
+            };
+            worktree.known.insert(submodule.clone());
+            if *left == 0 {
+                continue;
+            }
+            *left -= 1;
+            let directory =
+                if kind.is_file() { named_directory(&dot_git) } else { dot_git.canonicalize().ok() };
+            self.protected.insert(dot_git);
+            there.extend(directory.map(|directory| (path.join(submodule), directory)));
+        }
+        self.worktrees.push(worktree);
+        for (path, directory) in there {
+            self.add(&directory);
+            self.add_worktree(workspace, &path, directory, left);
+        }
+    }
+
+    /// What would make a repository of the workspace or of a submodule, or another one, and is not there: absolute.
     pub(crate) fn lacking(&self, workspace: &Path) -> Vec<PathBuf> {
         let bare = BARE.iter().find(|name| workspace.join(name).symlink_metadata().is_err());
-        match self.dot_git {
-            DotGit::Absent | DotGit::Bare => [".git"].iter().chain(bare).map(PathBuf::from).collect(),
+        let own: Vec<PathBuf> = match self.dot_git {
+            DotGit::Absent | DotGit::Bare => {
+                [".git"].iter().chain(bare).map(|name| workspace.join(name)).collect()
+            }
             DotGit::Directory | DotGit::File | DotGit::Foreign(_) | DotGit::Link => Vec::new(),
-        }
+        };
+        self.uninitialised.iter().cloned().chain(own).collect()
     }
 
     fn add(&mut self, directory: &Path) {
@@ -278,6 +384,21 @@ fn locate(value: &str, base: &Path, user_home: &Path) -> PathBuf {
     normalise(&value.strip_prefix("~/").map_or_else(|| base.join(value), |rest| user_home.join(rest)))
 }
 
+/// The directory that a `.git` file names.
+fn named_directory(dot_git: &Path) -> Option<PathBuf> {
+    let text = read(dot_git)?;
+    dot_git.parent()?.join(text.strip_prefix("gitdir:")?.trim()).canonicalize().ok()
+}
+
+/// How long the name of an object is in a repository, in bytes (git-config(1), `extensions.objectFormat`). A linked worktree has its
+/// settings in the common directory.
+fn object_name_in(directory: &Path) -> usize {
+    let common = read(&directory.join("commondir")).map(|text| directory.join(text.trim()));
+    let text = read(&common.as_deref().unwrap_or(directory).join("config"));
+    let is_sha256 = |Setting { key, value }: &Setting| key == "extensions.objectformat" && value == "sha256";
+    if text.is_some_and(|text| settings(&text).iter().any(is_sha256)) { 32 } else { 20 }
+}
+
 /// The text of a file of git's, links on the way resolved first.
 fn read(path: &Path) -> Option<String> {
     if !path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_))) {
@@ -433,12 +554,14 @@ mod tests {
         let scene = Scene::new(&[("w/HEAD", ""), ("w/objects/x", ""), ("w/refs/x", "")]);
         let (found, shown) = scene.look();
         let lacking = |found: &Repository, scene: &Scene| found.lacking(&scene.0.path().join("w"));
-        assert_eq!((&found.dot_git, lacking(&found, &scene)), (&DotGit::Bare, vec![".git".into()]));
+        let root = scene.0.path().to_owned();
+        assert_eq!((&found.dot_git, lacking(&found, &scene)), (&DotGit::Bare, vec![root.join("w/.git")]));
         assert!(shown.contains("w/hooks") && shown.contains("w/config"), "{shown}");
         let scene = Scene::new(&[("w/HEAD", "")]);
         let (found, _) = scene.look();
         assert!(found.is_absent());
-        assert_eq!(lacking(&found, &scene), [".git", "objects"].map(PathBuf::from));
+        let root = scene.0.path().to_owned();
+        assert_eq!(lacking(&found, &scene), [root.join("w/.git"), root.join("w/objects")]);
         std::os::unix::fs::symlink("elsewhere", scene.0.path().join("w/.git")).expect("a link");
         let (found, shown) = scene.look();
         assert_eq!((found.dot_git, shown.as_str()), (DotGit::Link, "w/.git"));
