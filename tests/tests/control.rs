@@ -329,6 +329,11 @@ fn who_only_asks_starts_nothing(user: User) {
         assert!(told.stderr.contains("there is no agent"), "{told:#?}");
     }
     assert_eq!(scene.toka(&["ps", "--quiet", "db"]).stdout, format!("{}/db\n", scene.name()));
+    for command in ["ps", "top", "health"] {
+        let told = scene.toka(&[command, "--project", "other"]);
+        assert_eq!(told.code, Some(69), "{told:#?}");
+        assert!(told.stderr.contains("the project other does not run"), "{told:#?}");
+    }
 }
 
 fn a_run_in_the_foreground_answers_too(user: User) {

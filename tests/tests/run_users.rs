@@ -129,5 +129,6 @@ fn the_plan_shows_the_user() {
     words.retain(|word| !word.to_string_lossy().contains("-pressure"));
     let shown = scene.run(&words);
     exit_code_of(&shown, 0);
-    assert!(shown.stdout.contains("run as user"), "{shown:#?}");
+    let line = shown.stdout.lines().find(|line| line.contains("run as user")).expect("it is shown");
+    assert!(line.contains(".yaml:"), "{line}");
 }

@@ -289,7 +289,7 @@ impl Admission<'_> {
             Err(UserError::Unknown(_)) => "make that user, or name another one",
             _ => "leave out `user`, or set it to `invoking`",
         };
-        self.problem(ProblemKind::Unconfigured, &process.command_origin, message, help);
+        self.problem(ProblemKind::Unconfigured, &process.user.origin, message, help);
     }
 
     fn working_dir(&mut self, process: &Process, folders: &mut AgentFolders) {

@@ -116,7 +116,7 @@ fn without_work(agent: &Agent) -> Agent {
             environment: BTreeMap::new(),
             environment_from: Vec::new(),
             environment_file: Vec::new(),
-            user: User::Invoking,
+            user: Declared::by_default(User::Invoking, "user is whoever runs Toka"),
             tty: Tty::Pipes,
         },
     };

@@ -6,9 +6,9 @@ use std::path::{Component, Path, PathBuf};
 
 use toka_core::capability::{Capability, Policy, Refusal};
 use toka_core::demand::{Ground, demands, outside, refused};
-use toka_core::{Confinement, Declared, Name};
+use toka_core::{Confinement, Declared, Name, Origin};
 use toka_runtime::program::{self, ProgramError};
-use toka_sandbox::plan::{WorkspaceFacts, is_system_program};
+use toka_sandbox::plan::{RunAs, WorkspaceFacts, is_system_program};
 use toka_sandbox::{AgentFolders, CompileError, CompileInput, HostFacts, SandboxPlan};
 use toka_workstream::{Agent, Process, ProcessCommand, Set, User};
 
@@ -94,8 +94,14 @@ impl Confiner<'_> {
             toka_exe: self.toka_exe,
             programs,
             // One that cannot be had refuses the run, and there are rules to show all the same.
-            run_as: self.users.user(&agent.name).ok().flatten(),
+            run_as: self.run_as(agent),
         })
+    }
+
+    /// Another user, and where it is declared.
+    fn run_as<'b>(&'b self, agent: &'b Agent) -> Option<(&'b RunAs, &'b Origin)> {
+        let user = self.users.user(&agent.name).ok().flatten()?;
+        Some((user, &agent.process.as_ref()?.user.origin))
     }
 }
 
@@ -239,8 +245,8 @@ fn of_process(process: &Process, ground: &Ground<'_>) -> Vec<Declared<Capability
         }
     });
     let passed = environment_from.iter().cloned().map(Capability::EnvironmentFrom).map(here);
-    let user = match user {
-        User::Named(name) => Some(here(Capability::User(name.clone()))),
+    let user = match &user.value {
+        User::Named(name) => Some(Declared::new(Capability::User(name.clone()), user.origin.clone())),
         // It has fewer rights than the caller has.
         User::Dynamic | User::Invoking => None,
     };

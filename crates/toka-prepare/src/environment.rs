@@ -64,7 +64,7 @@ pub fn assemble(
     {
         set("TERM", OsStr::new(USUAL_TERMINAL));
     }
-    let user = match process.map(|process| &process.user) {
+    let user = match process.map(|process| &process.user.value) {
         Some(User::Named(name)) => Some(OsStr::new(name)),
         // It has no name, least of all the caller's.
         Some(User::Dynamic) => None,
@@ -176,7 +176,7 @@ mod tests {
             environment: environment.map(|(name, value)| (name.into(), value.into())).into(),
             environment_from: vec!["CI".into(), "ABSENT".into()],
             environment_file: Vec::new(),
-            user: User::Invoking,
+            user: Declared::by_default(User::Invoking, "the caller"),
             tty: Tty::Pipes,
         };
         let files = [("A".to_owned(), "file".to_owned()), ("B".to_owned(), "file".to_owned())];

@@ -59,7 +59,7 @@ impl Users {
         let project = &folders.project;
         let wanted: BTreeMap<&AgentName, &User> = agents
             .into_iter()
-            .filter_map(|agent| Some((&agent.name, &agent.process.as_ref()?.user)))
+            .filter_map(|agent| Some((&agent.name, &agent.process.as_ref()?.user.value)))
             .filter(|(_, user)| **user != User::Invoking)
             .collect();
         let mut taken = BTreeSet::new();

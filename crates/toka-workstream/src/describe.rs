@@ -103,10 +103,11 @@ fn command(agent: &Agent, rows: &mut Rows) {
         if let Origin::File { .. } = process.working_dir.origin {
             rows.add("folder", process.working_dir.value.as_str(), Some(&process.working_dir.origin));
         }
-        match &process.user {
+        let origin = Some(&process.user.origin);
+        match &process.user.value {
             User::Invoking => {}
-            User::Dynamic => rows.add("user", "one of its own while it runs", None),
-            User::Named(name) => rows.add("user", name.as_str(), None),
+            User::Dynamic => rows.add("user", "one of its own while it runs", origin),
+            User::Named(name) => rows.add("user", name.as_str(), origin),
         }
     }
     for task in &agent.tasks {

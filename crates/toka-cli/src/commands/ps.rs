@@ -44,10 +44,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     {
         return Err(if found.is_empty() { args.reach.nothing_runs() } else { no_agent(missing) }.into());
     }
+    let found = args.reach.named_among(found)?;
     let mut projects: Vec<ProjectView> = found.into_iter().map(|found| found.project).collect();
-    if let Some(name) = &args.reach.project {
-        projects.retain(|project| project.overview.project == *name);
-    }
     if !args.agents.is_empty() {
         projects.iter_mut().for_each(|project| narrow(project, &args.agents));
         projects.retain(|project| !project.agents.is_empty());

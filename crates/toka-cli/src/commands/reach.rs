@@ -277,6 +277,22 @@ impl Reach {
         Ok(is_named && !Folders::find(self.state_dir.as_deref())?.state.exists())
     }
 
+    /// Those of what runs that are meant.
+    ///
+    /// # Errors
+    /// When the project that was named is not among them.
+    pub(crate) fn named_among(&self, mut found: Vec<Found>) -> Result<Vec<Found>, Failure> {
+        let Some(name) = &self.project else { return Ok(found) };
+        if found.is_empty() {
+            return Err(self.nothing_runs());
+        }
+        if found.iter().all(|it| it.name() != name) {
+            return Err(does_not_run(name, &found));
+        }
+        found.retain(|it| it.name() == name);
+        Ok(found)
+    }
+
     /// That nothing runs: a daemon says so, or there is none, or it is gone.
     async fn nothing_found(&self) -> Failure {
         if let Some(failure) = self.left().ok().and_then(|left| left.failure()) {
@@ -303,8 +319,10 @@ impl Reach {
     pub(crate) fn asked(&self) -> Option<String> {
         let folders = Folders::find(self.state_dir.as_deref()).ok()?;
         let (state, run) = (folders.state.display(), folders.run.display());
+        let inside =
+            std::env::var_os("TOKA_AGENT").map_or("", |_| "; an agent does not see the daemon that runs it");
         Some(format!(
-            "asked in {run}, for the state folder {state}; --state-dir or TOKA_STATE_DIR names another"
+            "asked in {run}, for the state folder {state}; --state-dir or TOKA_STATE_DIR names another{inside}"
         ))
     }
 

@@ -44,10 +44,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if found.is_empty() {
         tell_of_orphans(&args.reach)?;
     }
-    let mut projects: Vec<ProjectView> = found.into_iter().map(|found| found.project).collect();
-    if let Some(name) = &args.reach.project {
-        projects.retain(|project| project.overview.project == *name);
-    }
+    let found = args.reach.named_among(found)?;
+    let projects: Vec<ProjectView> = found.into_iter().map(|found| found.project).collect();
     let text = list::agents(&projects, now_ms(), screen::columns(usize::MAX), Palette::for_stream(&stdout));
     let code = out::end(&text, ExitCode::Success)?;
     eprintln!("toka top moves on a terminal only; `toka ps` lists, `toka events --follow` goes on");

@@ -109,8 +109,8 @@ pub struct CompileInput<'a> {
     /// Programs outside the system's folders that the agent was told to run; one that is not there yet may be made before
     /// the start.
     pub programs: &'a [PathBuf],
-    /// Another user to run as.
-    pub run_as: Option<&'a RunAs>,
+    /// Another user to run as, and where that is declared.
+    pub run_as: Option<(&'a RunAs, &'a Origin)>,
 }
 
 /// Why there is no plan.
@@ -228,9 +228,8 @@ impl Compiler<'_> {
         self.say(Layer::Landlock, "read /etc but for what is secret, CPU facts in /sys".into(), &origin);
         self.say(Layer::Landlock, format!("use {}", DEVICES.join(", ")), &origin);
         self.say(Layer::Mounts, "everything else hidden or read-only".into(), &origin);
-        if let Some(RunAs { uid, gid, .. }) = self.input.run_as {
-            let origin = Origin::default_of("spec.process.user");
-            self.say(Layer::Process, format!("run as user {uid} in group {gid}"), &origin);
+        if let Some((RunAs { uid, gid, .. }, origin)) = self.input.run_as {
+            self.say(Layer::Process, format!("run as user {uid} in group {gid}"), origin);
         }
         let origin = Origin::default_of("always");
         self.say(Layer::Seccomp, "deny system calls that reach the kernel's administration".into(), &origin);
@@ -513,7 +512,7 @@ impl Compiler<'_> {
                 open_files: limits.open_files.value,
                 file_size: limits.disk.as_ref().map(|disk| disk.value.0),
             },
-            run_as: input.run_as.cloned(),
+            run_as: input.run_as.map(|(user, _)| user.clone()),
             guards,
             to_make,
             gaps,

@@ -51,7 +51,8 @@ pub(crate) fn process(cx: &mut Context<'_>, node: &Node) -> Option<Process> {
         })
         .collect();
     let environment_file = section.get("environment_file").map(|node| paths(cx, node)).unwrap_or_default();
-    let user = section.get("user").and_then(|node| user(cx, node)).unwrap_or_default();
+    let user = section.get("user").and_then(|node| Some(Declared::new(user(cx, node)?, cx.origin(node))));
+    let user = user.unwrap_or_else(|| Declared::by_default(User::default(), "user is whoever runs Toka"));
     let tty = match section.get("tty").and_then(|node| truth(cx, node)) {
         Some(true) => Tty::Pseudo,
         _ => Tty::Pipes,

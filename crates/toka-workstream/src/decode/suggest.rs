@@ -68,7 +68,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("schedule", "`spec.schedule`"),
     ("scale", "`spec.replicas`"),
     ("secrets", "`spec.secrets`"),
-    ("services", "one document for each, between lines of `---`"),
+    (
+        "services",
+        "one document for each, between lines of `---`; docs/compose.md says it for each key of a compose file",
+    ),
     ("shell", "`spec.process.shell`"),
     ("shutdown", "`spec.stop`"),
     ("stop", "`spec.stop`"),

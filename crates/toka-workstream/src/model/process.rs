@@ -21,7 +21,7 @@ pub struct Process {
     /// Files of `NAME=value` lines, relative to the workspace; later ones win.
     pub environment_file: Vec<String>,
     /// Whose process it is.
-    pub user: User,
+    pub user: Declared<User>,
     /// Whether it gets a terminal.
     pub tty: Tty,
 }
