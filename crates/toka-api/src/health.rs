@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use toka_core::{HealthReport, ProjectName, Verdict, escape};
 
+use crate::host::HostFigures;
 use crate::wire::DaemonView;
 
 /// Most characters of a reason.
@@ -17,6 +18,9 @@ pub struct HealthView {
     pub at_ms: i64,
     /// The daemon itself.
     pub daemon: DaemonHealth,
+    /// The host that it runs on; none when the kernel does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostFigures>,
     /// Its projects, by name.
     pub projects: Vec<ProjectHealth>,
 }

@@ -9,5 +9,6 @@ pub mod client;
 pub mod declaration;
 pub mod frame;
 pub mod health;
+pub mod host;
 pub mod socket;
 pub mod wire;

@@ -10,7 +10,9 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::wait::waitpid;
 use nix::unistd::{AccessFlags, Pid, access};
+use toka_api::host::HostFigures;
 use toka_core::{Enforcement, LayerReport};
+use toka_prepare::host_figures;
 use toka_sandbox::HostFacts;
 use toka_sandbox::sys::{self, BirthPlace, Forked};
 
@@ -57,6 +59,8 @@ pub(super) struct Facts {
     pub(super) has_zones: bool,
     /// Where git is.
     pub(super) git: Option<PathBuf>,
+    /// Processors, load, memory.
+    pub(super) figures: Option<HostFigures>,
     /// Toolchains on the search path.
     pub(super) toolchains: Vec<&'static str>,
     /// What dead runs left.
@@ -120,6 +124,7 @@ impl Facts {
             has_zones: std::env::var_os("TZ").is_some()
                 || ["/etc/localtime", "/usr/share/zoneinfo"].iter().any(|path| Path::new(path).exists()),
             git: find("git"),
+            figures: host_figures::look(),
             toolchains: TOOLCHAINS.into_iter().filter(|name| find(name).is_some()).collect(),
             leftovers: leftovers::find(&options.state_dir, &options.run_dir, &host.cgroups),
             host,

@@ -14,6 +14,7 @@ mod dotenv;
 mod enforceable;
 pub mod environment;
 pub mod folders;
+pub mod host_figures;
 pub mod identity;
 pub mod lock;
 pub mod objectives;

@@ -1,7 +1,8 @@
 //! The health of everything that runs: one line per agent, the worst first, and what the daemons say of themselves.
 
 use toka_api::health::{Check, DaemonHealth, HealthView, Outcome, ProjectHealth};
-use toka_core::{HealthReport, Verdict};
+use toka_api::host::HostFigures;
+use toka_core::{ByteSize, HealthReport, Verdict};
 
 use super::list::{age, doing, paint as paint_of_state};
 use super::palette::{Paint, Palette};
@@ -85,7 +86,10 @@ pub(crate) fn list(views: &[HealthView], columns: usize, palette: Palette) -> St
         text.push_str(&rows(&lines, columns, palette));
         text.push('\n');
     }
-    views.iter().for_each(|view| text.push_str(&daemon(&view.daemon, view.at_ms, columns, palette)));
+    for view in views {
+        text.push_str(&daemon(&view.daemon, view.at_ms, columns, palette));
+        text.extend(view.host.as_ref().map(|it| host(it, columns)));
+    }
     text
 }
 
@@ -147,6 +151,18 @@ fn daemon(daemon: &DaemonHealth, now_ms: i64, columns: usize, palette: Palette) 
         }
     }
     text
+}
+
+/// The host in one line.
+fn host(host: &HostFigures, columns: usize) -> String {
+    let HostFigures { cpus, load: [load, ..], memory_total, memory_available, swap_total, swap_free } = *host;
+    let memory = format!("{} of {} memory available", ByteSize(memory_available), ByteSize(memory_total));
+    let swap = match swap_total - swap_free.min(swap_total) {
+        0 => String::new(),
+        used => format!(", {} swapped", ByteSize(used)),
+    };
+    let line = format!("  host: load {load:.2} on {}, {memory}{swap}", count(cpus, "CPU"));
+    fit(&line, columns) + "\n"
 }
 
 fn well(check: &Check) -> Option<String> {
@@ -300,8 +316,16 @@ pub(super) mod tests {
         let open_files = Some(OpenFiles { open: 45, limit: 1024 });
         let daemon = DaemonHealth { verdict: Verdict::Unhealthy, view, checks, open_files };
         let verdict = Verdict::Unhealthy;
+        let host = Some(HostFigures {
+            cpus: 2,
+            load: [0.52, 0.3, 1.2],
+            memory_total: 24 << 30,
+            memory_available: 5 << 29,
+            swap_total: 2 << 30,
+            swap_free: 1 << 30,
+        });
         let projects = vec![ProjectHealth { project, verdict, started_ms: NOW - 3_600_000, agents }];
-        vec![HealthView { verdict, at_ms: NOW, daemon, projects }]
+        vec![HealthView { verdict, at_ms: NOW, daemon, host, projects }]
     }
 
     #[test]

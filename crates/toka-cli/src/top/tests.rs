@@ -10,6 +10,7 @@ use ratatui::layout::Size;
 use ratatui::style::{Color, Modifier};
 use toka_api::client::Client;
 use toka_api::health::ProjectHealth;
+use toka_api::host::HostFigures;
 use toka_api::wire::{AgentView, ProjectView, ResourcesView, RunInfo};
 use toka_core::health::Reason;
 use toka_core::{
@@ -225,7 +226,12 @@ fn shop(size: Size) -> Story {
     };
     story.started("shop", "flaky", 4715).event("shop", "flaky", again);
     story.tell(Message::Machine(Machine {
-        load: Some([1.5, 0.25, 12.0]),
+        host: Some(HostFigures {
+            load: [1.5, 0.25, 12.0],
+            memory_total: 24 << 30,
+            memory_available: 5 << 30,
+            ..HostFigures::default()
+        }),
         pressure: [Some(12.5), Some(0.0), Some(73.0)],
     }));
     for second in 0..30 {

@@ -1,5 +1,6 @@
 //! Room for agents and what they like to find: descriptors, folders, disks, programs.
 
+use toka_api::host::HostFigures;
 use toka_core::ByteSize;
 
 use super::super::check::{Check, Section, Verdict, Weight};
@@ -16,12 +17,15 @@ const ENOUGH_AGENTS: u64 = 100;
 /// Below this a disk is nearly full.
 const LITTLE_ROOM: u64 = 256 << 20;
 const FEW_FILES: u64 = 2000;
+/// Below this a host is short of memory: a few agents with the default limit do not fit.
+const LITTLE_MEMORY: u64 = 512 << 20;
 /// Leftovers that are named; of more, how many.
 const NAMED: usize = 3;
 
 pub(super) fn inspect(facts: &Facts) -> Vec<Check> {
     vec![
         open_files(facts),
+        memory(facts.figures.as_ref()),
         folder("room.state", "state folder", &facts.state),
         folder("room.run", "run folder", &facts.run),
         secrets(facts),
@@ -48,6 +52,27 @@ fn open_files(facts: &Facts) -> Check {
     check
         .but(Verdict::Weaker, "with more agents than that, starts fail")
         .fix(format!("ulimit -n {most}; for good, LimitNOFILE= of the service or /etc/security/limits.conf"))
+}
+
+fn memory(figures: Option<&HostFigures>) -> Check {
+    let Some(figures) = figures else {
+        let check = Check::ok("room.memory", Section::Room, "memory", "unknown");
+        return check.but(Verdict::Unprovable, "the kernel does not tell how much there is");
+    };
+    let HostFigures { cpus, load: [load, ..], memory_total, memory_available, .. } = *figures;
+    let whole = |bytes: u64| ByteSize(bytes / MEBIBYTE * MEBIBYTE);
+    let found = format!(
+        "{} of {} available, {cpus} CPUs, load {load:.2}",
+        whole(memory_available),
+        whole(memory_total)
+    );
+    let check = Check::ok("room.memory", Section::Room, "memory", found);
+    if memory_available >= LITTLE_MEMORY {
+        return check;
+    }
+    check.but(Verdict::Weaker, "the kernel swaps, or kills agents and other programs").fix(
+        "end what is not needed, or lower max_memory and run fewer at once (`toka run --max-concurrent`)",
+    )
 }
 
 fn folder(id: &str, title: &str, facts: &FolderFacts) -> Check {

@@ -1,5 +1,6 @@
 //! Hosts that are made up, and what is said about them.
 
+use toka_api::host::HostFigures;
 use toka_sandbox::HostFacts;
 use toka_sandbox::cgroup::{Kind, Layout};
 use toka_sandbox::host::Namespaces;
@@ -56,6 +57,13 @@ fn able() -> Facts {
         now: 1_800_000_000,
         has_zones: true,
         git: Some("/usr/bin/git".into()),
+        figures: Some(HostFigures {
+            cpus: 8,
+            load: [0.5; 3],
+            memory_total: 16 << 30,
+            memory_available: 12 << 30,
+            ..HostFigures::default()
+        }),
         toolchains: vec!["cargo", "python3"],
         leftovers: Vec::new(),
         host,
@@ -147,6 +155,7 @@ fn what_a_host_lacks_is_named_with_its_consequence() {
     check(|facts| facts.open_files = (256, 4096), &[("room.files", Weaker)], true);
     check(|facts| facts.state.is_writable = false, &[("room.state", Missing)], false);
     check(|facts| facts.state.free_bytes = Some(1), &[("room.state", Weaker)], true);
+    check(|facts| facts.figures = Some(HostFigures::default()), &[("room.memory", Weaker)], true);
     check(|facts| facts.state.free_files = Some(1), &[("room.state", Weaker)], true);
     check(|facts| facts.run.mode = Some(0o777), &[("room.run", Weaker)], true);
     check(|facts| facts.run.is_tmpfs = false, &[("room.secrets", Weaker)], true);

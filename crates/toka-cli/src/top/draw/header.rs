@@ -4,6 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::Span;
+use toka_api::host::HostFigures;
 use toka_core::AgentStatus;
 
 use super::{percent, put, short_bytes, span, width_of};
@@ -35,7 +36,7 @@ pub(super) fn draw(model: &Model, theme: Theme, area: Rect, cells: &mut Buffer) 
     let first = Rect { x: area.x + 1, width: area.width - 1, height: 1, ..area };
     put(cells, first, totals(model, theme, usize::from(first.width)));
     let second = Rect { y: area.y + 1, ..first };
-    let end = put(cells, second, machine(model, theme));
+    let end = put(cells, second, machine(model, theme, second.width));
     lost(model, theme, second, end, cells);
 }
 
@@ -100,7 +101,7 @@ fn states(model: &Model, theme: Theme) -> Vec<(usize, Span<'static>)> {
     STATES.iter().filter_map(of).collect()
 }
 
-fn machine(model: &Model, theme: Theme) -> Vec<Span<'static>> {
+fn machine(model: &Model, theme: Theme, width: u16) -> Vec<Span<'static>> {
     let label = |text: &str| span(format!("{text} "), theme.faint);
     let mut spans = Vec::new();
     if model.agents().next().is_some() {
@@ -112,18 +113,35 @@ fn machine(model: &Model, theme: Theme) -> Vec<Span<'static>> {
             spans.extend([label(name), span(format!("{value:<5} "), Style::new())]);
         }
     }
-    if let Some(load) = model.machine.load {
+    if let Some(HostFigures { load, .. }) = model.machine.host {
         let load = load.map(|load| format!("{load:.2}")).join(" ");
         spans.extend([label("load"), span(format!("{load}  "), Style::new())]);
     }
-    if model.machine.pressure.iter().any(Option::is_some) {
-        spans.push(label("pressure"));
-        for (what, value) in WAITED_FOR.iter().zip(model.machine.pressure) {
-            let Some(value) = value else { continue };
-            let name = if *what == "memory" { "mem" } else { what };
-            let text = format!("{}%", percent(value));
-            spans.extend([label(name), span(format!("{text:<5} "), pressed(value, theme))]);
-        }
+    let mut heading = "pressure ";
+    for (what, value) in WAITED_FOR.iter().zip(model.machine.pressure) {
+        let Some(value) = value else { continue };
+        let name = if *what == "memory" { "mem" } else { what };
+        let text = format!("{}%", percent(value));
+        spans
+            .extend([label(&format!("{heading}{name}")), span(format!("{text:<5} "), pressed(value, theme))]);
+        heading = "";
+    }
+    // Last, since a narrow terminal has no room for it.
+    if let Some(HostFigures { memory_total, memory_available, .. }) = model.machine.host {
+        let text = format!("{} of {}", short_bytes(memory_available), short_bytes(memory_total));
+        spans.extend([label("available"), span(text, Style::new())]);
+    }
+    fitting(spans, width)
+}
+
+/// As many labels with their values as there is room for: half a figure is a wrong one.
+fn fitting(mut spans: Vec<Span<'static>>, width: u16) -> Vec<Span<'static>> {
+    let wide = |spans: &[Span<'_>]| {
+        let text: String = spans.iter().map(|span| span.content.as_ref()).collect();
+        width_of(text.trim_end())
+    };
+    while wide(&spans) > width && spans.len() >= 2 {
+        spans.truncate(spans.len() - 2);
     }
     spans
 }

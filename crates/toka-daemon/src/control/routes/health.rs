@@ -10,7 +10,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use toka_api::health::{Check, DaemonHealth, HealthView, ProjectHealth};
+use toka_api::host::HostFigures;
 use toka_core::{ProjectName, Verdict};
+use toka_prepare::host_figures;
 
 use super::super::checks::{Files, of_daemon, of_project, open_files, text};
 use super::super::error::Error;
@@ -31,6 +33,7 @@ pub(super) struct Known {
 pub(super) struct Gathered {
     pub(super) projects: Vec<Known>,
     pub(super) daemon: DaemonHealth,
+    pub(super) host: Option<HostFigures>,
     pub(super) now_ms: i64,
 }
 
@@ -52,7 +55,7 @@ pub(super) async fn gather(server: &Server, figures: Figures) -> Gathered {
     let is_well = checks.iter().all(Check::is_ok);
     let verdict = if is_well { Verdict::Healthy } else { Verdict::Unhealthy };
     let daemon = DaemonHealth { verdict, view: view_of(server), checks, open_files };
-    Gathered { projects, daemon, now_ms: now_ms() }
+    Gathered { projects, daemon, host: host_figures::look(), now_ms: now_ms() }
 }
 
 async fn ask(handle: ProjectHandle, figures: Figures) -> Option<Known> {
@@ -83,7 +86,7 @@ impl Gathered {
         let projects: Vec<ProjectHealth> = self.projects.iter().filter_map(of).collect();
         let verdict =
             Verdict::worst(projects.iter().map(|project| project.verdict).chain([self.daemon.verdict]));
-        HealthView { verdict, at_ms: self.now_ms, daemon: self.daemon, projects }
+        HealthView { verdict, at_ms: self.now_ms, daemon: self.daemon, host: self.host, projects }
     }
 }
 

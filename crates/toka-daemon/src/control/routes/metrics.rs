@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use toka_api::host::HostFigures;
 use toka_core::{Coverage, Exit, HealthReport, Resources, Verdict};
 use toka_runtime::turns::turns;
 use toka_store::Health;
@@ -200,6 +201,9 @@ impl Named<'_> {
 pub(super) fn render(gathered: &Gathered) -> String {
     let mut text = Exposition::default();
     of_daemon(&mut text, gathered);
+    if let Some(host) = &gathered.host {
+        of_host(&mut text, host);
+    }
     of_projects(&mut text, &gathered.projects);
     let agents: Vec<Named<'_>> =
         gathered.projects.iter().flat_map(|known| named(known, gathered.now_ms)).collect();
@@ -251,6 +255,38 @@ fn of_daemon(text: &mut Exposition, Gathered { projects, daemon, .. }: &Gathered
         .sample(&[], turns.long as f64);
     text.family(family("toka_projects", Kind::Gauge, "", "Projects that run"))
         .sample(&[], projects.len() as f64);
+}
+
+/// A family with one sample, and its value.
+type HostFigure = (Family, fn(&HostFigures) -> f64);
+
+/// Of the host; what an exporter of its own would tell in full.
+const OF_HOST: &[HostFigure] = &[
+    (family("toka_host_cpus", Kind::Gauge, "", "Processors that can run something"), |host| host.cpus as f64),
+    (
+        family("toka_host_load1", Kind::Gauge, "", "Processes that ran or wanted to, averaged over a minute"),
+        |host| host.load[0],
+    ),
+    (family("toka_host_memory_bytes", Kind::Gauge, "bytes", "All memory"), |host| host.memory_total as f64),
+    (
+        family(
+            "toka_host_memory_available_bytes",
+            Kind::Gauge,
+            "bytes",
+            "Memory that programs can get without swapping",
+        ),
+        |host| host.memory_available as f64,
+    ),
+    (family("toka_host_swap_bytes", Kind::Gauge, "bytes", "All swap space"), |host| host.swap_total as f64),
+    (family("toka_host_swap_free_bytes", Kind::Gauge, "bytes", "Swap space that is not used"), |host| {
+        host.swap_free as f64
+    }),
+];
+
+fn of_host(text: &mut Exposition, host: &HostFigures) {
+    for (family, figure) in OF_HOST {
+        text.family(*family).sample(&[], figure(host));
+    }
 }
 
 fn of_projects(text: &mut Exposition, projects: &[Known]) {
