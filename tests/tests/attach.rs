@@ -1,7 +1,7 @@
 //! Agents on terminals of their own, and people who attach to them.
 
 use std::ffi::OsString;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -270,26 +270,32 @@ fn nonsense_is_answered_and_the_daemon_goes_on(user: User) {
     let scene = Scene::new(user);
     let detached = parrot(&scene);
     let path = scene.state().join("run/daemon.sock");
-    let line = format!("GET /v1/projects/{}/agents/parrot/attach", scene.name());
+    let line = format!("/v1/projects/{}/agents/parrot/attach", scene.name());
     if user.uid() == nix::unistd::geteuid().as_raw() {
-        let (status, body) = socket::get(&path, line.trim_start_matches("GET "));
+        let (status, body) = socket::get(&path, &line);
         assert_eq!(status, 426, "{body}");
-        assert!(body.contains("toka-stream"), "{body}");
+        assert!(body.contains("Upgrade: websocket"), "{body}");
     }
     for (nonsense, why) in [
-        (&b"\x16\x03\x01\x02\x00"[..], "no frame of kind 0x16"),
-        (b"i\xff\xff\xff\xff", "a frame of 4294967295 bytes"),
-        (b"r\x00\x00\x00\x01x", "a damaged frame"),
-        (b"o\x00\x00\x00\x01x", "no meaning here"),
+        (b"\x16\x03\x01\x02\x00".to_vec(), "invalid opcode"),
+        (b"\x82\xff\0\0\0\0\xff\xff\xff\xff\0\0\0\0".to_vec(), "too long"),
+        (b"\x82\x01\0".to_vec(), "unmasked"),
+        (socket::message(2, &[]), "without a channel"),
+        (socket::message(2, &[7, 1]), "no channel 7"),
+        (socket::message(2, &[1, 1]), "no meaning here"),
+        (socket::message(1, b"{\"type\":\"signal\",\"signal\":64}"), "no signal 64"),
+        (socket::message(1, b"{\"type\":\"resize\"}"), "missing field"),
     ] {
-        let (head, mut stream) = socket::upgrade(&path, &line, "");
+        let (head, mut stream) = socket::websocket(&path, &line);
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         stream.set_read_timeout(Some(SOON)).expect("a timeout");
-        stream.write_all(nonsense).expect("it is taken");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("an answer and an end");
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        assert!(answer.contains("nonsense") && answer.contains(why), "{why}: {answer:?}");
+        stream.write_all(&nonsense).expect("it is taken");
+        let answer = socket::messages(&mut stream);
+        let mut texts = answer.iter().filter(|(kind, _)| *kind == 1);
+        let last =
+            texts.next_back().map(|(_, text)| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+        assert!(last.starts_with("{\"type\":\"end\",\"end\":\"nonsense\""), "{why}: {answer:?}");
+        assert!(last.contains(why), "{why}: {last}");
     }
     assert_eq!(detached.state("parrot"), "running");
 }

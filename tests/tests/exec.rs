@@ -325,26 +325,51 @@ fn nonsense_is_refused_and_the_daemon_goes_on(user: User) {
     let scene = Scene::new(user);
     let detached = host(&scene);
     let path = scene.state().join("run/daemon.sock");
-    let line = format!("POST /v1/projects/{}/agents/host/exec", scene.name());
-    for (body, status) in [
-        ("nonsense", "400"),
-        (r#"{"argv": []}"#, "400"),
-        (r#"{"argv": ["a\u0000b"]}"#, "400"),
-        (r#"{"argv": ["true"], "terminal": {"columns": 1, "rows": 1}, "term": "../x"}"#, "400"),
-        (r#"{"argv": ["no-such-program"]}"#, "422"),
-    ] {
-        let (head, _stream) = socket::upgrade(&path, &line, body);
-        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{body}: {head}");
-    }
-    for nonsense in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"i\xff\xff\xff\xff", b"o\x00\x00\x00\x01x"] {
-        let (head, mut stream) = socket::upgrade(&path, &line, r#"{"argv": ["sleep", "1004.25"]}"#);
+    let line = format!("/v1/projects/{}/agents/host/exec", scene.name());
+    let said = |messages: &[Vec<u8>]| -> Vec<String> {
+        let (head, mut stream) = socket::websocket(&path, &line);
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         stream.set_read_timeout(Some(SOON)).expect("a timeout");
-        stream.write_all(nonsense).expect("it is taken");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("an answer and an end");
-        assert!(text(&answer).contains("nonsense"), "{:?}", text(&answer));
+        stream.write_all(&messages.concat()).expect("it is taken");
+        let texts = socket::messages(&mut stream).into_iter().filter(|(kind, _)| *kind == 1);
+        texts.map(|(_, content)| text(&content)).collect()
+    };
+    for (start, code, why) in [
+        (socket::message(1, b"nonsense"), 2, "no message of this protocol"),
+        (socket::message(2, b"\0x"), 2, "the first message is a start"),
+        (socket::message(1, br#"{"type": "start", "argv": []}"#), 2, "no command to run"),
+        (socket::message(1, br#"{"type": "start", "argv": ["a\u0000b"]}"#), 2, "NUL"),
+        (
+            socket::message(
+                1,
+                br#"{"type":"start","argv":["true"],"terminal":{"columns":1,"rows":1},"term":"../x"}"#,
+            ),
+            2,
+            "no name of a terminal",
+        ),
+        (socket::message(1, br#"{"type": "start", "argv": ["no-such-program"]}"#), 127, "no-such-program"),
+    ] {
+        let [refused] = said(&[start])[..].to_vec().try_into().expect("one word");
+        let refused: serde_json::Value = serde_json::from_str(&refused).expect("JSON");
+        assert_eq!((&refused["type"], &refused["exit_code"]), (&"refused".into(), &code.into()), "{refused}");
+        assert!(refused["error"].as_str().is_some_and(|error| error.contains(why)), "{refused}");
     }
+    let start = socket::message(1, br#"{"type": "start", "argv": ["sleep", "1004.25"]}"#);
+    for nonsense in [
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        socket::message(2, &[9]),
+        socket::message(2, &[1, 2]),
+        start.clone(),
+    ] {
+        let answer = said(&[start.clone(), nonsense]);
+        assert_eq!(answer[0], r#"{"type":"started"}"#);
+        assert!(answer[1].starts_with(r#"{"type":"end","end":"nonsense""#), "{answer:?}");
+    }
+    // It runs as long as the caller is there.
+    let (_, mut stream) = socket::websocket(&path, &line);
+    stream.write_all(&start).expect("it is taken");
+    eventually("it runs", || sleepers("1004.25") == 1);
+    drop(stream);
     eventually("the commands are gone", || sleepers("1004.25") == 0);
     assert_eq!(detached.state("host"), "running");
     assert!(!processes_with(scene.name()).is_empty());

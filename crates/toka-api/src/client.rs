@@ -9,7 +9,6 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::http::request::Builder;
-use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -17,12 +16,13 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use toka_core::command::Outcome;
 use toka_core::{AgentName, Command, Event, ProjectName, RunId, TerminalSize, Urgency};
-use tokio::io::{ReadHalf, WriteHalf};
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::declaration::Declaration;
-use crate::frame::{FrameReader, PROTOCOL};
 use crate::health::HealthView;
 use crate::socket;
+use crate::stream::{self, Message, Receiver, SUBPROTOCOL, Sender, Side};
 use crate::wire::{AgentView, Changes, DaemonView, ExecBody, ProjectView, Refused, ResourcesView};
 
 /// Why there is no answer.
@@ -78,9 +78,9 @@ pub struct Applied {
 #[derive(Debug)]
 pub struct Stream {
     /// What the daemon says.
-    pub frames: FrameReader<ReadHalf<TokioIo<Upgraded>>>,
+    pub receiver: Receiver,
     /// Where it is told something.
-    pub sending: WriteHalf<TokioIo<Upgraded>>,
+    pub sender: Sender,
 }
 
 /// A daemon that can be asked.
@@ -368,7 +368,7 @@ impl Client {
         TerminalSize { columns, rows }: TerminalSize,
     ) -> Result<Stream, ClientError> {
         let path = format!("/v1/projects/{project}/agents/{agent}/attach?columns={columns}&rows={rows}");
-        self.stream(Method::GET, &path, Vec::new()).await
+        self.stream(&path).await
     }
 
     /// Runs a command beside an agent.
@@ -381,21 +381,42 @@ impl Client {
         agent: &AgentName,
         body: &ExecBody,
     ) -> Result<Stream, ClientError> {
-        let text = serde_json::to_vec(body).map_err(|error| self.broken(&error))?;
-        self.stream(Method::POST, &format!("/v1/projects/{project}/agents/{agent}/exec"), text).await
+        let mut stream = self.stream(&format!("/v1/projects/{project}/agents/{agent}/exec")).await?;
+        stream.sender.send(Message::Start(body.clone())).await.map_err(|error| self.broken(&error))?;
+        match stream.receiver.next().await {
+            Ok(Some(Message::Started)) => Ok(stream),
+            Ok(Some(Message::Refused(refused))) => Err(ClientError::Refused(Box::new(refused))),
+            Ok(Some(other)) => Err(self.broken(&format!("it answers a start with {other:?}"))),
+            Ok(None) => Err(self.broken(&"it closes the connection")),
+            Err(error) => Err(self.broken(&error)),
+        }
     }
 
-    async fn stream(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Stream, ClientError> {
-        let request = Request::builder().method(method).uri(path);
-        let request =
-            request.header(hyper::header::CONNECTION, "upgrade").header(hyper::header::UPGRADE, PROTOCOL);
-        let response = self.ask(request, body).await?;
+    async fn stream(&self, path: &str) -> Result<Stream, ClientError> {
+        use hyper::header::{
+            CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+            SEC_WEBSOCKET_VERSION, UPGRADE,
+        };
+        let key = generate_key();
+        let request = Request::builder()
+            .method(Method::GET)
+            .uri(path)
+            .header(CONNECTION, "upgrade")
+            .header(UPGRADE, "websocket")
+            .header(SEC_WEBSOCKET_VERSION, "13")
+            .header(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL)
+            .header(SEC_WEBSOCKET_KEY, &key);
+        let response = self.ask(request, Vec::new()).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(self.refusal(response).await);
         }
+        let accepted = response.headers().get(SEC_WEBSOCKET_ACCEPT).map(|value| value.as_bytes());
+        if accepted != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
+            return Err(self.broken(&"it answers with the key of another WebSocket"));
+        }
         let upgraded = hyper::upgrade::on(response).await.map_err(|error| self.broken(&error))?;
-        let (receiving, sending) = tokio::io::split(TokioIo::new(upgraded));
-        Ok(Stream { frames: FrameReader::new(receiving), sending })
+        let (receiver, sender) = stream::open(upgraded, Side::Client).await;
+        Ok(Stream { receiver, sender })
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

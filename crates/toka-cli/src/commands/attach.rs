@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, stderr, stdin, stdout};
 
-use toka_api::frame::End;
+use toka_api::stream::End;
 use toka_core::ExitCode;
 
 use super::reach::{AgentRef, Purpose, Reach, block_on, failure};

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use toka_api::client;
-use toka_api::frame::{End, Frame, ReadError, send};
+use toka_api::stream::{End, Message, ReceiveError};
 use toka_core::TerminalSize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -13,7 +13,7 @@ use super::keys::{DetachKeys, Scanned, Scanner};
 use super::pipes::{Piece, Screen, Stream, keyboard};
 use crate::commands::signals::{Ending, Signals};
 
-/// Frames that wait to be sent. As many pieces of what was typed can wait for an agent that does not read, and the keys by
+/// Messages that wait to be sent. As many pieces of what was typed can wait for an agent that does not read, and the keys by
 /// which one leaves are still heard.
 const TO_SEND: usize = 256;
 
@@ -84,7 +84,7 @@ impl Session {
     /// When signals cannot be heard, or there is no room for a thread.
     pub(crate) async fn run(self) -> io::Result<Outcome> {
         let Self { stream, screen, keyboard: wanted, interrupts, follows_size } = self;
-        let client::Stream { mut frames, mut sending } = stream;
+        let client::Stream { mut receiver, mut sender } = stream;
         let Screen { pieces, mut written } = screen;
         let mut signals = Signals::catch()?;
         let mut resized = signal(SignalKind::window_change())?;
@@ -93,10 +93,10 @@ impl Session {
             Keyboard::Passed => (None, Some(keyboard()?)),
             Keyboard::Watched(keys) => (Some(Scanner::new(keys)), Some(keyboard()?)),
         };
-        let (to_send, mut waiting) = mpsc::channel::<Frame>(TO_SEND);
+        let (to_send, mut waiting) = mpsc::channel::<Message>(TO_SEND);
         let sent = tokio::spawn(async move {
-            while let Some(frame) = waiting.recv().await {
-                if send(&mut sending, &frame).await.is_err() {
+            while let Some(message) = waiting.recv().await {
+                if sender.send(message).await.is_err() {
                     return;
                 }
             }
@@ -107,24 +107,24 @@ impl Session {
                 biased;
                 ending = signals.next() => match (ending, interrupts) {
                     (Ending::Interrupt, Interrupts::Theirs) => {
-                        drop(to_send.try_send(Frame::Signal(nix::libc::SIGINT)));
+                        drop(to_send.try_send(Message::Signal(nix::libc::SIGINT)));
                     }
                     (ending, _) => return Ok(Outcome::Told(ending)),
                 },
-                _ = resized.recv(), if follows_size => drop(to_send.try_send(Frame::Resize(size()))),
+                _ = resized.recv(), if follows_size => drop(to_send.try_send(Message::Resize(size()))),
                 Ok(Err(error)) = &mut written => break Outcome::Unwritten(error),
                 keys = next(&mut typed), if to_send.capacity() > 1 => {
                     let is_last = keys.is_empty();
                     let (keys, detached) = scan(scanner.as_mut(), keys);
                     if !keys.is_empty() {
-                        drop(to_send.try_send(Frame::Input(keys)));
+                        drop(to_send.try_send(Message::Input(keys)));
                     }
                     if detached {
                         break Outcome::Detached;
                     }
                     if is_last {
                         typed = None;
-                        drop(to_send.try_send(Frame::InputEnd));
+                        drop(to_send.try_send(Message::InputEnd));
                     }
                 }
                 place = pieces.reserve(), if shown.is_some() => {
@@ -133,18 +133,18 @@ impl Session {
                         place.send(piece);
                     }
                 }
-                frame = frames.next(), if shown.is_none() => match frame {
-                    Ok(Some(Frame::Output(bytes))) => shown = Some((Stream::Output, bytes)),
-                    Ok(Some(Frame::Errors(bytes))) => shown = Some((Stream::Errors, bytes)),
-                    Ok(Some(Frame::End(end))) => break Outcome::Ended(end),
+                message = receiver.next(), if shown.is_none() => match message {
+                    Ok(Some(Message::Output(bytes))) => shown = Some((Stream::Output, bytes)),
+                    Ok(Some(Message::Errors(bytes))) => shown = Some((Stream::Errors, bytes)),
+                    Ok(Some(Message::End(end))) => break Outcome::Ended(end),
                     Ok(Some(other)) => {
                         let reason = format!("the daemon said what only it is told: {other:?}");
                         break Outcome::Ended(End::Nonsense { reason });
                     }
-                    Err(ReadError::Frame(error)) => {
+                    Err(ReceiveError::Message(error)) => {
                         break Outcome::Ended(End::Nonsense { reason: error.to_string() });
                     }
-                    Ok(None) | Err(ReadError::Io(_)) => break Outcome::Lost,
+                    Ok(None) | Err(ReceiveError::Io(_)) => break Outcome::Lost,
                 },
             }
         };

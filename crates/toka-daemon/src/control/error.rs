@@ -37,6 +37,11 @@ impl Error {
         self
     }
 
+    /// What is said, where there is no status to say it with.
+    pub(super) fn into_body(self) -> Refused {
+        *self.body
+    }
+
     pub(super) fn bad_request(error: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, ExitCode::Usage, error)
     }

@@ -1,52 +1,61 @@
 //! Connections that become streams: somebody looks at an agent's terminal and types into it, or runs a command beside the
-//! agent. A request is refused like any other; once it is granted, the connection speaks [`frame`]s.
+//! agent. A request is refused like any other; once it is granted, the connection is a WebSocket ([`toka_api::stream`]).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{CONNECTION, UPGRADE};
+use axum::http::header::SEC_WEBSOCKET_PROTOCOL;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
+use hyper::upgrade::OnUpgrade;
 use toka_core::{AgentName, AgentState, AgentStatus, ExitCode, RunStatus};
-use tokio::io::WriteHalf;
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::handshake::server::create_response;
 
 use super::error::Error;
-use toka_api::frame::{End, PROTOCOL};
+use toka_api::stream::{self, End, Receiver, SUBPROTOCOL, Sender, Side};
 use toka_project::{ProjectHandle, RunOver};
 
-/// What a connection is once it is upgraded.
-pub(super) type Connection = TokioIo<Upgraded>;
-pub(super) type Sending = WriteHalf<Connection>;
+/// A connection that becomes a WebSocket when the answer has been sent.
+pub(super) struct Handshake {
+    upgrade: OnUpgrade,
+    answer: Response,
+}
 
-/// The upgrade that a request asks for.
-pub(super) fn wanted(request: &mut Request) -> Result<OnUpgrade, Error> {
-    if !asks_for_stream(request.headers()) {
-        let error = format!("this is a stream: ask with `Connection: Upgrade` and `Upgrade: {PROTOCOL}`");
-        return Err(Error::new(StatusCode::UPGRADE_REQUIRED, ExitCode::Usage, error));
+impl Handshake {
+    /// What a request asks for.
+    ///
+    /// # Errors
+    /// When it asks for no WebSocket, or for another version of it.
+    pub(super) fn of(request: &mut Request) -> Result<Self, Error> {
+        let mut head = axum::http::Request::new(());
+        *head.method_mut() = request.method().clone();
+        *head.version_mut() = request.version();
+        head.headers_mut().clone_from(request.headers());
+        let Ok(answer) = create_response(&head) else {
+            let error = "this is a WebSocket: ask with `Connection: Upgrade`, `Upgrade: websocket`, a key and version 13";
+            return Err(Error::new(StatusCode::UPGRADE_REQUIRED, ExitCode::Usage, error));
+        };
+        let mut answer = answer.map(|()| Body::empty());
+        if offers(request.headers()) {
+            answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        }
+        Ok(Self { upgrade: hyper::upgrade::on(request), answer })
     }
-    Ok(hyper::upgrade::on(request))
+
+    /// The answer, and the connection after it: `None` when the caller has gone meanwhile.
+    pub(super) fn accept(self) -> (Response, impl Future<Output = Option<(Receiver, Sender)>> + Send) {
+        let Self { upgrade, answer } = self;
+        let opened = async move { Some(stream::open(upgrade.await.ok()?, Side::Daemon).await) };
+        (answer, opened)
+    }
 }
 
-pub(super) fn asks_for_stream(headers: &HeaderMap) -> bool {
-    let has = |name, word: &str| {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(word))
-    };
-    has(CONNECTION, "upgrade") && has(UPGRADE, PROTOCOL)
-}
-
-/// The answer after which the connection is a stream.
-pub(super) fn granted() -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    response.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
-    response
+fn offers(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|value| value.trim() == SUBPROTOCOL)
 }
 
 /// While input waits for somebody who does not read, nothing is read from the connection, and its end does not show; but

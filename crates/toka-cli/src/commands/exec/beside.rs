@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{IsTerminal as _, stdin, stdout};
 
 use toka_api::client::ClientError;
-use toka_api::frame::End;
+use toka_api::stream::End;
 use toka_api::wire::ExecBody;
 use toka_core::ExitCode;
 

@@ -7,17 +7,15 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use toka_api::frame::{End, Frame, FrameReader, ReadError, send};
+use toka_api::stream::{End, Message, ReceiveError, Receiver, Sender};
 use toka_core::{ExitCode, TerminalSize};
 use toka_runtime::{Terminal, View, ViewEnd};
-use tokio::io::{AsyncRead, split};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::error::Error;
 use super::super::server::Server;
-use super::super::stream::{Connection, PROBE, Sending, granted, nonsense, pass_on, running, wanted};
+use super::super::stream::{Handshake, PROBE, nonsense, pass_on, running};
 
 /// How long the other size lasts by which a program is made to draw anew: long enough to be seen as a change, too short to be
 /// seen by people.
@@ -41,7 +39,7 @@ pub(super) async fn attach(
 ) -> Result<Response, Error> {
     let handle = server.project(&project)?;
     let Query(Size { columns, rows }) = size?;
-    let upgrade = wanted(&mut request)?;
+    let handshake = Handshake::of(&mut request)?;
     let name = running(&handle, &agent).await?.name;
     let Some(terminal) = handle.terminal(&name).await? else {
         let error = format!("{name} has no terminal to attach to");
@@ -54,29 +52,32 @@ pub(super) async fn attach(
         Error::new(StatusCode::TOO_MANY_REQUESTS, ExitCode::AgentFailed, error)
     })?;
     let size = TerminalSize { columns, rows };
+    let (answer, opened) = handshake.accept();
     tokio::spawn(async move {
-        // Whoever asked may have gone meanwhile.
-        if let Ok(upgraded) = upgrade.await {
-            serve(TokioIo::new(upgraded), terminal, view, size).await;
+        if let Some(connection) = opened.await {
+            serve(connection, terminal, view, size).await;
         }
     });
-    Ok(granted())
+    Ok(answer)
 }
 
-async fn serve(connection: Connection, terminal: Terminal, view: View, size: TerminalSize) {
-    let (receiving, mut sending) = split(connection);
+async fn serve(
+    (receiver, mut sender): (Receiver, Sender),
+    terminal: Terminal,
+    view: View,
+    size: TerminalSize,
+) {
     draw_anew(&terminal, size).await;
     let (over, is_over) = oneshot::channel();
     let (probe, probes) = mpsc::channel(1);
     let listening = tokio::spawn({
         let terminal = terminal.clone();
-        async move { drop(over.send(listen(FrameReader::new(receiving), terminal, probe).await)) }
+        async move { drop(over.send(listen(receiver, terminal, probe).await)) }
     });
-    let last = show(&mut sending, &terminal, view, probes, is_over).await;
+    let last = show(&mut sender, &terminal, view, probes, is_over).await;
     listening.abort();
     if let Some(end) = last {
-        // It may be gone by now.
-        let _ = send(&mut sending, &Frame::End(end)).await;
+        sender.finish(Message::End(end)).await;
     }
 }
 
@@ -95,7 +96,7 @@ async fn draw_anew(terminal: &Terminal, size: TerminalSize) {
 
 /// Shows what the agent does until its life is over, or somebody says so; the last word, unless nobody is left to hear it.
 async fn show(
-    sending: &mut Sending,
+    sender: &mut Sender,
     terminal: &Terminal,
     mut view: View,
     mut probes: mpsc::Receiver<()>,
@@ -106,13 +107,13 @@ async fn show(
             biased;
             end = &mut is_over => return end.unwrap_or(None),
             Some(()) = probes.recv() => {
-                send(sending, &Frame::Output(Vec::new())).await.ok()?;
+                sender.send(Message::Output(Vec::new())).await.ok()?;
                 continue;
             }
             next = view.next() => next,
         };
         match next {
-            Ok(piece) => send(sending, &Frame::Output(piece.to_vec())).await.ok()?,
+            Ok(piece) => sender.send(Message::Output(piece.to_vec())).await.ok()?,
             Err(ViewEnd::TooSlow) => return Some(End::TooSlow),
             Err(ViewEnd::Over) => {
                 return tokio::select! {
@@ -125,11 +126,7 @@ async fn show(
 }
 
 /// Hears what is typed until the other side is gone, or talks nonsense.
-async fn listen(
-    mut frames: FrameReader<impl AsyncRead + Unpin + Send>,
-    terminal: Terminal,
-    probe: mpsc::Sender<()>,
-) -> Option<End> {
+async fn listen(mut receiver: Receiver, terminal: Terminal, probe: mpsc::Sender<()>) -> Option<End> {
     let (typed, mut keys) = mpsc::channel::<Vec<u8>>(TYPED_AHEAD);
     let typing = {
         let terminal = terminal.clone();
@@ -147,13 +144,13 @@ async fn listen(
             let _ = probe.try_send(());
         };
         loop {
-            match frames.next().await {
-                Ok(Some(Frame::Input(keys))) => pass_on(&typed, keys, probe).await,
-                Ok(Some(Frame::Resize(size))) => drop(terminal.resize(size.or_default())),
-                Ok(Some(Frame::InputEnd)) => {}
+            match receiver.next().await {
+                Ok(Some(Message::Input(keys))) => pass_on(&typed, keys, probe).await,
+                Ok(Some(Message::Resize(size))) => drop(terminal.resize(size.or_default())),
+                Ok(Some(Message::InputEnd)) => {}
                 Ok(Some(other)) => return Some(nonsense(&format!("{other:?} has no meaning here"))),
-                Ok(None) | Err(ReadError::Io(_)) => return None,
-                Err(ReadError::Frame(error)) => return Some(nonsense(&error.to_string())),
+                Ok(None) | Err(ReceiveError::Io(_)) => return None,
+                Err(ReceiveError::Message(error)) => return Some(nonsense(&error.to_string())),
             }
         }
     };

@@ -2,33 +2,31 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
-use axum::body::to_bytes;
 use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use hyper_util::rt::TokioIo;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
-use toka_api::frame::{End, Frame, FrameReader, ReadError, send};
+use toka_api::stream::{End, Message, ReceiveError, Receiver, Sender};
 use toka_api::wire::ExecBody;
 use toka_core::{AgentName, AgentState, AgentStatus, ExitCode};
 use toka_keeper::SpawnError;
 use toka_runtime::{Output, Terminal};
-use tokio::io::{AsyncRead, AsyncWriteExt as _, split};
-use tokio::net::unix::pipe::Sender;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::unix::pipe::Sender as Input;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::super::MAX_COMMAND;
 use super::super::error::Error;
 use super::super::peer::Peer;
 use super::super::server::{OPERATOR, Server};
-use super::super::stream::{
-    Connection, PROBE, Sending, granted, has_process, nonsense, pass_on, running, wanted,
-};
+use super::super::stream::{Handshake, PROBE, has_process, nonsense, pass_on, running};
 use toka_project::{Begun, ExecError, ExecRequest, ProjectHandle, exit_of};
 
+/// How long a caller may take to say what is to run.
+const STARTS_WITHIN: Duration = Duration::from_secs(10);
 /// Most that is read of the command at once.
 const PIECE: usize = 32 * 1024;
 /// Pieces that wait for a client that does not keep up; then the command waits.
@@ -45,12 +43,7 @@ pub(super) async fn exec(
     mut request: Request,
 ) -> Result<Response, Error> {
     let handle = server.project_at_work(&project).await?;
-    let upgrade = wanted(&mut request)?;
-    let body = to_bytes(request.into_body(), MAX_COMMAND).await;
-    let body = body.map_err(|error| Error::bad_request(error.to_string()))?;
-    let body: ExecBody =
-        serde_json::from_slice(&body).map_err(|error| Error::bad_request(error.to_string()))?;
-    check(&body)?;
+    let handshake = Handshake::of(&mut request)?;
     let status = running(&handle, &agent).await?;
     let name = status.name;
     if matches!(status.state, AgentState::Paused { .. }) {
@@ -58,31 +51,44 @@ pub(super) async fn exec(
         return Err(Error::new(StatusCode::CONFLICT, ExitCode::AgentFailed, error)
             .help(format!("`toka resume {name}` lets it go on")));
     }
-    let life = status.started_ms;
+    let host = Host { handle, name, life: status.started_ms };
+    let (answer, opened) = handshake.accept();
+    tokio::spawn(async move {
+        if let Some((receiver, sender)) = opened.await {
+            run(receiver, sender, host, peer.uid).await;
+        }
+    });
+    Ok(answer)
+}
+
+/// Waits for the command, and runs it.
+async fn run(mut receiver: Receiver, sender: Sender, host: Host, uid: u32) {
+    let begun = match tokio::time::timeout(STARTS_WITHIN, receiver.next()).await {
+        Ok(Ok(Some(Message::Start(body)))) => begin(body, &host, uid).await,
+        Ok(Ok(Some(other))) => {
+            Err(Error::bad_request(format!("the first message is a start, not {other:?}")))
+        }
+        Ok(Err(ReceiveError::Message(error))) => Err(Error::bad_request(error.to_string())),
+        Ok(Ok(None) | Err(ReceiveError::Io(_))) => return,
+        Err(_) => Err(Error::bad_request("no command came")),
+    };
+    match begun {
+        Ok((begun, input)) => serve((receiver, sender), begun, input, host).await,
+        Err(error) => sender.finish(Message::Refused(error.into_body())).await,
+    }
+}
+
+/// Begins the command; it, and where its input is written.
+async fn begin(body: ExecBody, host: &Host, uid: u32) -> Result<(Begun, Option<Input>), Error> {
+    check(&body)?;
     let (reader, writer) = input_of(&body).map_err(|error| {
         let error = format!("no pipe for the command's input: {error}");
         Error::new(StatusCode::INTERNAL_SERVER_ERROR, ExitCode::Internal, error)
     })?;
     let ExecBody { argv, terminal, term, .. } = body;
-    let begun = handle
-        .exec(ExecRequest {
-            agent: name.clone(),
-            argv,
-            terminal,
-            term,
-            input: reader,
-            by: OPERATOR.to_owned(),
-            uid: peer.uid,
-        })
-        .await??;
-    tokio::spawn(async move {
-        match upgrade.await {
-            Ok(upgraded) => serve(TokioIo::new(upgraded), begun, writer, Host { handle, name, life }).await,
-            // Whoever asked has gone meanwhile.
-            Err(_) => end(begun).await,
-        }
-    });
-    Ok(granted())
+    let (agent, by) = (host.name.clone(), OPERATOR.to_owned());
+    let request = ExecRequest { agent, argv, terminal, term, input: reader, by, uid };
+    Ok((host.handle.exec(request).await??, writer))
 }
 
 fn check(body: &ExecBody) -> Result<(), Error> {
@@ -102,12 +108,12 @@ fn check(body: &ExecBody) -> Result<(), Error> {
 }
 
 /// What the command reads, and where that is written; a terminal is both.
-fn input_of(body: &ExecBody) -> io::Result<(Option<OwnedFd>, Option<Sender>)> {
+fn input_of(body: &ExecBody) -> io::Result<(Option<OwnedFd>, Option<Input>)> {
     if !body.input || body.terminal.is_some() {
         return Ok((None, None));
     }
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-    Ok((Some(read), Some(Sender::from_owned_fd(write)?)))
+    Ok((Some(read), Some(Input::from_owned_fd(write)?)))
 }
 
 /// The agent beside which it runs.
@@ -139,23 +145,24 @@ enum Said {
     Over(Option<End>),
 }
 
-async fn serve(connection: Connection, begun: Begun, input: Option<Sender>, host: Host) {
+async fn serve((receiver, sender): (Receiver, Sender), begun: Begun, input: Option<Input>, host: Host) {
     let Begun { mut execution, record } = begun;
-    let (receiving, sending) = split(connection);
     let (pieces, waiting) = mpsc::channel(WAITING);
-    let mut writing = write(sending, waiting);
+    // There is room.
+    let _ = pieces.try_send(Message::Started);
+    let mut writing = write(sender, waiting);
     if let Some(streams) = execution.take_streams() {
-        tokio::spawn(copy(streams.output, pieces.clone(), Frame::Output));
-        tokio::spawn(copy(streams.errors, pieces.clone(), Frame::Errors));
+        tokio::spawn(copy(streams.output, pieces.clone(), Message::Output));
+        tokio::spawn(copy(streams.errors, pieces.clone(), Message::Errors));
     }
     let (say, mut said) = mpsc::channel(1);
     let target = Target { terminal: execution.terminal().cloned(), input };
     // It keeps no piece from coming to its end.
-    let listening = tokio::spawn(listen(FrameReader::new(receiving), target, say, pieces.downgrade()));
+    let listening = tokio::spawn(listen(receiver, target, say, pieces.downgrade()));
     drop(pieces);
     let gone = host.gone();
     tokio::pin!(gone);
-    let (mut last, mut sending, mut is_heard) = (None, None, true);
+    let (mut last, mut sender, mut is_heard) = (None, None, true);
     let status = loop {
         tokio::select! {
             Some(said) = said.recv() => match said {
@@ -166,8 +173,8 @@ async fn serve(connection: Connection, begun: Begun, input: Option<Sender>, host
                     break execution.ended().await;
                 }
             },
-            written = &mut writing, if sending.is_none() => match written {
-                Ok(Ok(stream)) => sending = Some(stream),
+            written = &mut writing, if sender.is_none() => match written {
+                Ok(Ok(stream)) => sender = Some(stream),
                 // Nobody is left who would read; a task that has ended must not be waited for again.
                 _ => {
                     is_heard = false;
@@ -179,18 +186,18 @@ async fn serve(connection: Connection, begun: Begun, input: Option<Sender>, host
                 execution.kill();
                 break execution.ended().await;
             }
-            status = execution.ended(), if sending.is_some() => break status,
+            status = execution.ended(), if sender.is_some() => break status,
         }
     };
     listening.abort();
     let exit = exit_of(status);
     record.end(exit.clone());
-    let last = last.unwrap_or(End::Exited { exit });
-    match sending {
-        Some(mut sending) => drop(send(&mut sending, &Frame::End(last)).await),
+    let last = Message::End(last.unwrap_or(End::Exited { exit }));
+    match sender {
+        Some(sender) => sender.finish(last).await,
         // What it had written is still on its way to somebody who made no sense, or is gone.
         None if is_heard => match tokio::time::timeout(PROBE, &mut writing).await {
-            Ok(Ok(Ok(mut sending))) => drop(send(&mut sending, &Frame::End(last)).await),
+            Ok(Ok(Ok(sender))) => sender.finish(last).await,
             Ok(_) => {}
             Err(_) => writing.abort(),
         },
@@ -198,28 +205,21 @@ async fn serve(connection: Connection, begun: Begun, input: Option<Sender>, host
     }
 }
 
-/// Ends a command that nobody waits for.
-async fn end(begun: Begun) {
-    let Begun { mut execution, record } = begun;
-    execution.kill();
-    record.end(exit_of(execution.ended().await));
-}
-
 /// Sends what comes; gives the stream back when nothing more does.
-fn write(mut sending: Sending, mut pieces: mpsc::Receiver<Frame>) -> JoinHandle<io::Result<Sending>> {
+fn write(mut sender: Sender, mut pieces: mpsc::Receiver<Message>) -> JoinHandle<io::Result<Sender>> {
     tokio::spawn(async move {
-        while let Some(frame) = pieces.recv().await {
-            send(&mut sending, &frame).await?;
+        while let Some(message) = pieces.recv().await {
+            sender.send(message).await?;
         }
-        Ok(sending)
+        Ok(sender)
     })
 }
 
 /// Passes on what a stream brings, to its end.
-async fn copy(mut output: Output, pieces: mpsc::Sender<Frame>, frame: fn(Vec<u8>) -> Frame) {
+async fn copy(mut output: Output, pieces: mpsc::Sender<Message>, message: fn(Vec<u8>) -> Message) {
     let mut buffer = vec![0; PIECE];
     while let Ok(count @ 1..) = output.read(&mut buffer).await {
-        if pieces.send(frame(buffer[..count].to_vec())).await.is_err() {
+        if pieces.send(message(buffer[..count].to_vec())).await.is_err() {
             return;
         }
     }
@@ -228,7 +228,7 @@ async fn copy(mut output: Output, pieces: mpsc::Sender<Frame>, frame: fn(Vec<u8>
 /// Where input goes.
 struct Target {
     terminal: Option<Terminal>,
-    input: Option<Sender>,
+    input: Option<Input>,
 }
 
 /// The character that ends what is typed on a terminal (termios(3), `VEOF`).
@@ -256,27 +256,27 @@ impl Target {
 
 /// Hears what the other side says, until it is gone or makes no sense.
 async fn listen(
-    mut frames: FrameReader<impl AsyncRead + Unpin + Send>,
+    mut receiver: Receiver,
     target: Target,
     say: mpsc::Sender<Said>,
-    pieces: mpsc::WeakSender<Frame>,
+    pieces: mpsc::WeakSender<Message>,
 ) {
     let (typed, keys) = mpsc::channel(TYPED_AHEAD);
     let terminal = target.terminal.clone();
     let feeding = AbortOnDrop(tokio::spawn(target.feed(keys)));
-    let probe = || drop(pieces.upgrade().map(|pieces| pieces.try_send(Frame::Output(Vec::new()))));
+    let probe = || drop(pieces.upgrade().map(|pieces| pieces.try_send(Message::Output(Vec::new()))));
     let over = loop {
-        match frames.next().await {
-            Ok(Some(Frame::Input(keys))) if keys.is_empty() => {}
-            Ok(Some(Frame::Input(keys))) => pass_on(&typed, keys, &probe).await,
-            Ok(Some(Frame::InputEnd)) => pass_on(&typed, Vec::new(), &probe).await,
-            Ok(Some(Frame::Resize(size))) => {
+        match receiver.next().await {
+            Ok(Some(Message::Input(keys))) if keys.is_empty() => {}
+            Ok(Some(Message::Input(keys))) => pass_on(&typed, keys, &probe).await,
+            Ok(Some(Message::InputEnd)) => pass_on(&typed, Vec::new(), &probe).await,
+            Ok(Some(Message::Resize(size))) => {
                 drop(terminal.as_ref().map(|terminal| terminal.resize(size.or_default())));
             }
-            Ok(Some(Frame::Signal(signal))) => drop(say.send(Said::Signal(signal)).await),
+            Ok(Some(Message::Signal(signal))) => drop(say.send(Said::Signal(signal)).await),
             Ok(Some(other)) => break Some(nonsense(&format!("{other:?} has no meaning here"))),
-            Ok(None) | Err(ReadError::Io(_)) => break None,
-            Err(ReadError::Frame(error)) => break Some(nonsense(&error.to_string())),
+            Ok(None) | Err(ReceiveError::Io(_)) => break None,
+            Err(ReceiveError::Message(error)) => break Some(nonsense(&error.to_string())),
         }
     };
     drop(feeding);

@@ -28,7 +28,7 @@ pub(super) fn router(server: Server) -> Router {
         .route("/v1/projects/{project}", get(projects::project))
         .route("/v1/projects/{project}/agents/{agent}", get(agents::agent))
         .route("/v1/projects/{project}/agents/{agent}/attach", get(attach::attach))
-        .route("/v1/projects/{project}/agents/{agent}/exec", post(exec::exec))
+        .route("/v1/projects/{project}/agents/{agent}/exec", get(exec::exec))
         .route("/v1/projects/{project}/resources", get(agents::resources))
         .route(
             "/v1/projects/{project}/command",
