@@ -579,11 +579,13 @@ impl Compiler<'_> {
         below(&system.programs) || (may_be_configuration && below(&system.configuration))
     }
 
-    /// Adds a bind mount; of two with one target the one that allows more stays, unless the later is a protection.
+    /// Adds a bind mount; of two with one target the one that allows more stays, unless one is a protection.
     pub(super) fn bind(&mut self, source: &Path, target: &Path, access: Access, need: Need) {
         match self.binds.iter_mut().find(|bind| bind.target == target) {
             Some(bind) if bind.source.as_deref() == Some(source) && access == Access::ReadWrite => {
-                bind.access = access;
+                if bind.access != Access::Protected {
+                    bind.access = access;
+                }
             }
             Some(bind) if bind.source.as_deref() == Some(source) => {}
             _ => self.binds.push(Bind {

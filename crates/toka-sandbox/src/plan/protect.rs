@@ -134,6 +134,11 @@ impl Compiler<'_> {
     }
 
     fn make_read_only(&mut self, path: &Path, wide: &[PathBuf]) {
+        // What lies in a protected directory is protected with it; to bind the folders above it would open that.
+        let holds = |bind: &Bind| bind.access == Access::Protected && path.starts_with(&bind.target);
+        if self.binds.iter().any(holds) {
+            return;
+        }
         // A mount point cannot be renamed, so that the folders above cannot be swapped for others either.
         let below = |folder: &Path| wide.iter().any(|w| folder.starts_with(w) && folder != w);
         let above: Vec<PathBuf> =

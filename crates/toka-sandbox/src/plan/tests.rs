@@ -173,6 +173,31 @@ fn what_decides_about_rights_is_never_writable_however_it_is_granted() {
     assert!(guard.workstreams.is_some());
 }
 
+/// Git's hooks below a directory of workstreams, a file of settings among hooks, a submodule that is the hooks.
+#[test]
+fn what_lies_in_a_protected_directory_does_not_open_it() {
+    let mut scene = Scene::new();
+    let workspace = scene.folders.workspace.clone();
+    std::fs::create_dir_all(workspace.join("agents/hooks/deep")).expect("room");
+    std::fs::write(workspace.join("agents/hooks/deep/gitconfig"), "").expect("room");
+    let paths = ["agents/hooks/new", "agents/hooks/deep/gitconfig", "agents/hooks/deep/new", "agents/a.yaml"];
+    let config = "[core]\nhooksPath = agents/hooks\n[include]\npath = ../agents/hooks/deep/gitconfig\n";
+    std::fs::write(workspace.join(".git/config"), config).expect("room");
+    let declared = scene.facts.declarations.clone();
+    scene.facts = WorkspaceFacts::look(&workspace, &scene.folders.user_home, declared);
+    assert!(scene.facts.repository.protected.contains(&workspace.join("agents/hooks/deep/gitconfig")));
+    let confinement = Confinement {
+        write: vec![Declared::new(".".to_owned(), at(7))],
+        ..Confinement::default()
+    };
+    let plan = scene.compile(&confinement).expect("a plan");
+    for path in paths.map(|path| workspace.join(path)).into_iter().chain([workspace.join("agents")]) {
+        let around = plan.binds.iter().filter(|bind| path.starts_with(&bind.target));
+        let innermost = around.max_by_key(|bind| bind.target.components().count()).expect("one");
+        assert_eq!(innermost.access, Access::Protected, "{} {innermost:?}", path.display());
+    }
+}
+
 #[test]
 fn a_person_can_have_declarations_edited() {
     let scene = Scene::new();
