@@ -39,6 +39,11 @@ as_both_users!(
     a_bare_repository_keeps_its_hooks,
     a_repository_within_is_no_submodule_that_git_obeys,
     submodules_keep_their_settings,
+    an_index_that_git_does_not_write_is_set_aside,
+    what_an_agent_hides_by_closing_a_directory_is_found,
+    a_repository_that_was_there_before_stays,
+    what_git_obeys_from_a_repository_around_the_workspace_is_closed,
+    a_repository_that_one_agent_may_make_is_taken_from_it_by_no_other,
     a_person_can_replace_what_git_obeys_by_a_link,
     a_list_of_hosts_is_refused_as_long_as_it_is_not_enforced,
     a_planted_agent_of_a_trusted_name_is_another,
@@ -681,7 +686,8 @@ fn an_agent_that_makes_it_again_and_again_is_killed(user: User) {
     let ran = scene.toka_run(&[Document::shell("maker", script).section(WRITES)], &[]);
     exit_code_of(&ran, 1);
     assert!(
-        ran.stdout.contains("the keeper killed it: 10 times something appeared that git would obey"),
+        ran.stdout
+            .contains("the keeper killed it: 10 times in a minute something appeared that git would obey"),
         "{ran:#?}"
     );
     assert!(!scene.workspace().join(".git").exists());
@@ -757,13 +763,124 @@ fn submodules_keep_their_settings(user: User) {
     let script = "cd lib/within && ! echo evil >> .git/config || exit 3; ! mv .git other || exit 4
         ! touch .git/hooks/pre-commit || exit 5; touch file && git add file || exit 6
         cd ../..; ! mv lib other || exit 7; mkdir later && git init -q x && mv x/.git later/.git
-        while test -e later/.git; do sleep 0.01; done";
+        while test -e later/.git; do sleep 0.01; done
+        mkdir -p .git/modules/lib; git init -q --bare .git/modules/lib/later";
     let agent = Document::shell("maker", script)
         .section("security: {capabilities_required: [filesystem-read, filesystem-write, git-access]}");
     let ran = scene.toka_run(&[agent], &[]);
     exit_code_of(&ran, 0);
     assert!(ran.stdout.contains("later/.git appeared while it ran"), "{ran:#?}");
+    assert!(ran.stdout.contains(".git/modules/lib/later appeared while it ran"), "{ran:#?}");
     assert!(workspace.join("lib/within/.git/config").is_file());
+}
+
+const CODES: &str =
+    "security: {capabilities_required: [filesystem-read, filesystem-write, git-access, python-execution]}";
+
+/// Writes an index of version 2 with one entry.
+const WRITES_INDEX: &str = "import hashlib, struct, sys
+def index(path, mode, extensions=b''):
+    entry = bytes(24) + struct.pack('>I', mode) + bytes(12) + bytes.fromhex('11' * 20) + struct.pack('>H', len(path)) + path + b'\\0'
+    entry += bytes(-len(entry) % 8)
+    text = b'DIRC' + struct.pack('>II', 2, 1) + entry + extensions
+    open('.git/index', 'wb').write(text + hashlib.sha1(text).digest())
+";
+
+fn an_index_that_git_does_not_write_is_set_aside(user: User) {
+    for line in [
+        "index(b'x/../evil', 0o160000)",
+        "index(b'./evil', 0o160000)",
+        "index(b'x\\xff', 0o160000)",
+        "index(b'x' * 5000, 0o100644)",
+        "index(b'evil/', 0o040000, b'sdir' + bytes(4))",
+        "import os; index(b'evil', 0o160000); os.rename('.git/index', '.git/other'); os.symlink('other', '.git/index')",
+    ] {
+        let scene = Scene::new(user);
+        let workspace = scene.workspace();
+        exit_code_of(&git(&scene, &workspace, &["init", "-q"]), 0);
+        scene.write(&workspace.join("write.py"), &format!("{WRITES_INDEX}{line}\n"));
+        let script = EVIL.replace("git add evil 2>/dev/null", "mkdir -p x && python3 write.py");
+        let ran = scene.toka_run(&[Document::shell("maker", &script).section(CODES)], &[]);
+        exit_code_of(&ran, 0);
+        assert!(ran.stdout.contains(".git/index appeared while it ran"), "{line}: {ran:#?}");
+        assert!(ran.stdout.contains("`git reset` makes another"), "{line}: {ran:#?}");
+        git(&scene, &workspace, &["status"]);
+        assert!(!workspace.join("pwned").exists(), "{line}");
+        // Nothing of it keeps the next run from starting.
+        exit_code_of(&scene.toka_run(&[Document::shell("maker", "true").section(CODES)], &[]), 0);
+    }
+}
+
+fn what_an_agent_hides_by_closing_a_directory_is_found(user: User) {
+    let scene = Scene::new(user);
+    let workspace = scene.workspace();
+    let later = format!("160000,{},later", "1".repeat(40));
+    for words in [&["init", "-q"][..], &["update-index", "--add", "--cacheinfo", &later]] {
+        exit_code_of(&git(&scene, &workspace, words), 0);
+    }
+    let script = "git init -q n; chmod 000 n; mv n later; chmod 755 later
+        while test -e later/.git; do sleep 0.01; done
+        git init -q m; chmod 000 m; rm -r later; mv m later";
+    let ran = scene.toka_run(&[Document::shell("maker", script).section(CODES)], &[]);
+    exit_code_of(&ran, 0);
+    assert_eq!(ran.stdout.matches("later/.git appeared while it ran").count(), 2, "{ran:#?}");
+}
+
+fn a_repository_that_was_there_before_stays(user: User) {
+    let scene = Scene::new(user);
+    let workspace = scene.workspace();
+    for (folder, words) in [
+        (".", &["init", "-q"][..]),
+        (".", &["init", "-q", "nested"]),
+        ("nested", &["-c", "user.name=x", "-c", "user.email=x", "commit", "-q", "--allow-empty", "-m", "x"]),
+    ] {
+        exit_code_of(&git(&scene, &workspace.join(folder), words), 0);
+    }
+    let adds = Document::shell("maker", "git add nested 2>/dev/null && git ls-files").section(CODES);
+    let ran = scene.toka_run(&[adds], &[]);
+    exit_code_of(&ran, 0);
+    assert!(!ran.stdout.contains("appeared"), "{ran:#?}");
+    assert!(workspace.join("nested/.git/config").is_file());
+    // From now on its settings are protected.
+    let changes = Document::shell("maker", "! echo evil >> nested/.git/config").section(CODES);
+    exit_code_of(&scene.toka_run(&[changes], &[]), 0);
+}
+
+fn what_git_obeys_from_a_repository_around_the_workspace_is_closed(user: User) {
+    let scene = Scene::new(user);
+    let (top, workspace) = (scene.outside().join("top"), scene.outside().join("top/pkg"));
+    scene.make_folder(&workspace.join("hooks"));
+    let vendor = format!("160000,{},pkg/vendor", "1".repeat(40));
+    for words in [
+        &["init", "-q"][..],
+        &["config", "core.hooksPath", "pkg/hooks"],
+        &["config", "include.path", "../pkg/git.conf"],
+        &["update-index", "--add", "--cacheinfo", &vendor],
+    ] {
+        exit_code_of(&git(&scene, &top, words), 0);
+    }
+    let script = "! touch hooks/pre-commit || exit 3; echo evil > git.conf; while test -e git.conf; do sleep 0.01; done
+        git init -q x; mkdir vendor; mv x/.git vendor/.git; while test -e vendor/.git; do sleep 0.01; done";
+    let agents = scene.outside().join("agents");
+    scene.make_folder(&agents);
+    let text = format!("metadata: {{name: maker}}\nspec: {{process: {{shell: {script:?}}}}}\n{CODES}\n");
+    scene.write(&agents.join("maker.yaml"), &text);
+    let (agents, workdir) = (agents.display().to_string(), workspace.display().to_string());
+    exit_code_of(&typed(&scene, &["run", &agents, "--workdir", &workdir]), 0);
+}
+
+fn a_repository_that_one_agent_may_make_is_taken_from_it_by_no_other(user: User) {
+    let scene = Scene::new(user);
+    let waits = "until test -e made; do sleep 0.01; done";
+    let makes =
+        "security: {capabilities_required: [filesystem-read, filesystem-write, git-access, git-init]}";
+    let agents = [
+        Document::shell("other", waits).section(WRITES),
+        Document::shell("maker", "git init -q . && touch made").section(makes),
+    ];
+    let ran = scene.toka_run(&agents, &["--allow", "git-init"]);
+    exit_code_of(&ran, 0);
+    assert!(scene.workspace().join(".git/config").is_file(), "{ran:#?}");
 }
 
 fn a_person_can_replace_what_git_obeys_by_a_link(user: User) {

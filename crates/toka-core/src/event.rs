@@ -85,17 +85,22 @@ pub enum PlantedOutcome {
 
 /// What an agent made and must not make, and what to do about it; to be escaped before a terminal.
 pub fn planted(path: &Path, outcome: &PlantedOutcome) -> String {
+    let path_is_index = path.ends_with("index");
     let path = path.display();
     match outcome {
         PlantedOutcome::SetAside { to } => {
-            format!("{path} appeared while it ran, which must not make it; it is now {}", to.display())
+            let rest = if path_is_index { ", and `git reset` makes another" } else { "" };
+            format!(
+                "{path} appeared while it ran, where no agent may make it; it is now {}{rest}",
+                to.display()
+            )
         }
         PlantedOutcome::Remains { reason } => format!(
-            "{path} appeared while it ran, which must not make it, and cannot be set aside ({reason}): remove it before you run \
+            "{path} appeared while it ran, where no agent may make it, and cannot be set aside ({reason}): remove it before you run \
              Toka or git here"
         ),
         PlantedOutcome::NotSearched { reason } => format!(
-            "not all that it made in {path} was looked at ({reason}); look for workstreams among it before you run Toka there"
+            "not all that it made in {path} was looked at ({reason}); look for workstreams and repositories among it before you run Toka or git there"
         ),
     }
 }

@@ -126,6 +126,21 @@ impl Directory {
         self.status(path).ok().map(|status| FileType::from_raw_mode(status.st_mode))
     }
 
+    /// As [`Directory::kind`], for what lies in directories that their owner, who calls, has closed to itself: they are opened.
+    pub fn kind_as_owner(&self, path: &Path) -> Option<FileType> {
+        match self.status(path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let above: Vec<&Path> = path.ancestors().skip(1).collect();
+                above.into_iter().rev().for_each(|above| {
+                    // Of what is not ours, or a link, nothing is changed.
+                    let _ = self.directory(above).and_then(|it| it.open_to_its_owner());
+                });
+                self.kind(path)
+            }
+            found => found.ok().map(|status| FileType::from_raw_mode(status.st_mode)),
+        }
+    }
+
     /// Where the link at `path` leads.
     ///
     /// # Errors
@@ -186,9 +201,16 @@ impl Directory {
         Err(Errno::EXIST.into())
     }
 
-    /// Lets its owner, who calls, make and remove names in it.
-    fn open_to_its_owner(&self) -> io::Result<()> {
-        let mode = Mode::from_raw_mode(fstat(&self.0)?.st_mode) | Mode::WUSR | Mode::XUSR;
+    /// Lets its owner, who calls, list it, and make and remove names in it.
+    ///
+    /// # Errors
+    /// When it is another's.
+    pub fn open_to_its_owner(&self) -> io::Result<()> {
+        let mode = Mode::from_raw_mode(fstat(&self.0)?.st_mode);
+        if mode.contains(Mode::RWXU) {
+            return Ok(());
+        }
+        let mode = mode | Mode::RWXU;
         Ok(chmodat(CWD, format!("/proc/self/fd/{}", self.0.as_raw_fd()), mode, AtFlags::empty())?)
     }
 

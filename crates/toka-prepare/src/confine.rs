@@ -8,7 +8,7 @@ use toka_core::capability::{Capability, Policy, Refusal};
 use toka_core::demand::{Ground, demands, outside, refused};
 use toka_core::{Confinement, Declared, Name, Origin};
 use toka_runtime::program::{self, ProgramError};
-use toka_sandbox::plan::{RunAs, WorkspaceFacts, is_system_program};
+use toka_sandbox::plan::{GitInit, RunAs, WorkspaceFacts, is_system_program};
 use toka_sandbox::{AgentFolders, CompileError, CompileInput, HostFacts, SandboxPlan};
 use toka_workstream::{Agent, Process, ProcessCommand, Set, User};
 
@@ -112,7 +112,12 @@ pub fn workspace_facts(set: &Set, folders: &ProjectFolders) -> WorkspaceFacts {
     let record = TrustStore::of(&folders.state_dir).read(&folders.workspace).ok().flatten();
     let trusted = record.into_iter().flat_map(|record| record.files.into_values());
     let files = files.chain(trusted.filter(|file| file.exists()));
-    WorkspaceFacts::look(&folders.workspace, &folders.user_home, files)
+    let may_init = |agent: &Agent| {
+        agent.confinement.capabilities.iter().any(|declared| declared.value == Capability::GitInit)
+    };
+    let git_init = if set.agents.iter().any(may_init) { GitInit::Somebody } else { GitInit::Nobody };
+    let facts = WorkspaceFacts::look(&folders.workspace, &folders.user_home, files);
+    WorkspaceFacts { git_init, ..facts }
 }
 
 /// What one agent will be confined by.

@@ -1,7 +1,10 @@
 //! What git would obey and an agent makes while it runs: the keeper sets it aside as soon as it appears, and ends an agent that
 //! does not leave it at that ([`toka_sandbox::guard`]).
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use toka_core::PlantedOutcome;
@@ -11,8 +14,30 @@ use toka_sandbox::guard::watch::Appearances;
 use super::{APPEARANCES, Server};
 use crate::protocol::{Body, ProcessId};
 
-/// How often something may appear before the keeper ends the agent: each time git could obey it for a moment.
+/// How often something may appear in [`LATELY`] before the keeper ends the agent: each time git could obey it for a moment.
 const MOST_APPEARANCES: u32 = 10;
+const LATELY: Duration = Duration::from_secs(60);
+
+/// What has appeared for one agent.
+#[derive(Debug, Default)]
+pub(super) struct Appeared {
+    /// How often since then.
+    count: u32,
+    since: Option<Instant>,
+    /// Whether it was told that no more can be watched.
+    is_told: bool,
+}
+
+impl Appeared {
+    /// Once more. Whether that is once too often.
+    fn again(&mut self, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now.duration_since(since) > LATELY) {
+            (self.count, self.since) = (0, Some(now));
+        }
+        self.count += 1;
+        self.count == MOST_APPEARANCES
+    }
+}
 
 impl Server {
     /// Makes the watch. Without one, what appears is set aside at the end of an agent alone.
@@ -25,17 +50,24 @@ impl Server {
 
     /// From now on what appears is set aside, and so is what has appeared since the start.
     pub(super) fn watch_appearances_of(&mut self, id: ProcessId) {
-        let Some(child) = self.children.get(&id).filter(|child| !child.guards.is_empty()) else { return };
+        self.watch_again(id);
+        self.set_aside_for(id, None);
+    }
+
+    fn watch_again(&mut self, id: ProcessId) {
+        let Some(child) = self.children.get_mut(&id).filter(|child| !child.guards.is_empty()) else { return };
         let watched = match &mut self.appearances {
             Some(appearances) => appearances.watch(id.0, &child.guards).map_err(|error| error.to_string()),
             None => Err("no inotify instance is left".to_owned()),
         };
-        if let Err(error) = watched {
+        if let Err(error) = watched
+            && !std::mem::replace(&mut child.appearances.is_told, true)
+        {
             let agent = &child.agent;
-            let text = format!("what {agent} makes for git to obey is only set aside at its end: {error}");
+            let text =
+                format!("what {agent} makes for git to obey may only be set aside at its end: {error}");
             self.tell(Body::Notice { id, text });
         }
-        self.set_aside_for(id);
     }
 
     /// The process has ended.
@@ -48,31 +80,29 @@ impl Server {
     /// Something appeared.
     pub(super) fn on_appearances(&mut self) {
         let Some(appearances) = &mut self.appearances else { return };
-        for id in appearances.take().into_iter().map(ProcessId) {
+        for (id, names) in appearances.take() {
             // It may be a directory on the way: what appears in that is watched before anybody looks at it.
-            let (Some(appearances), Some(child)) = (&mut self.appearances, self.children.get(&id)) else {
-                continue;
-            };
-            let _ = appearances.watch(id.0, &child.guards);
-            self.set_aside_for(id);
+            self.watch_again(ProcessId(id));
+            self.set_aside_for(ProcessId(id), names.as_ref());
         }
     }
 
-    fn set_aside_for(&mut self, id: ProcessId) {
+    fn set_aside_for(&mut self, id: ProcessId, names: Option<&BTreeSet<OsString>>) {
         let Some(child) = self.children.get_mut(&id) else { return };
-        let planted = guard::sweep_obeyed(&child.guards, &child.agent);
-        let was_within = child.appearances < MOST_APPEARANCES;
+        let planted = guard::sweep_obeyed(&child.guards, &child.agent, names);
+        let now = Instant::now();
+        let mut is_too_often = false;
         for (path, outcome) in planted {
             // What cannot be renamed is told at the end: it is looked at each time.
             if matches!(outcome, PlantedOutcome::SetAside { .. }) {
-                child.appearances += 1;
+                is_too_often |= child.appearances.again(now);
                 child.planted.push((path, outcome));
             }
         }
-        if was_within && child.appearances >= MOST_APPEARANCES {
+        if is_too_often {
             let _ = child.kill();
             child.notices.push(format!(
-                "the keeper killed it: {MOST_APPEARANCES} times something appeared that git would obey"
+                "the keeper killed it: {MOST_APPEARANCES} times in a minute something appeared that git would obey"
             ));
         }
         if self.daemon.is_some() {

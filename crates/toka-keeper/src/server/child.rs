@@ -21,6 +21,7 @@ use toka_sandbox::{
     Birth, Group, GroupLimits, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams, renewal,
 };
 
+use super::appearance::Appeared;
 use super::held::Held;
 use super::notification::{self, Notification};
 use super::number;
@@ -72,8 +73,8 @@ pub(super) struct Child {
     pub(super) notices: Vec<String>,
     /// What it made and must not make, and nobody was told of.
     pub(super) planted: Vec<Planted>,
-    /// How often something appeared that git would obey.
-    pub(super) appearances: u32,
+    /// How often something appeared lately that git would obey.
+    pub(super) appearances: Appeared,
     rest: Rest,
     pub(super) guards: Vec<Guard>,
     pub(super) protection: Protection,
@@ -211,7 +212,7 @@ impl Child {
             forgotten_kills: 0,
             notices: Vec::new(),
             planted: Vec::new(),
-            appearances: 0,
+            appearances: Appeared::default(),
             rest: Rest::default(),
             group,
             enforcement,
@@ -262,7 +263,7 @@ impl Child {
             forgotten_kills,
             notices: Vec::new(),
             planted: Vec::new(),
-            appearances: 0,
+            appearances: Appeared::default(),
             rest: Rest::default(),
             group,
             enforcement: orphan.enforcement.clone(),
@@ -420,7 +421,7 @@ impl Child {
         }
         self.usage = self.usage_now();
         if self.group.remove().is_ok() {
-            self.planted.extend(guard::sweep(&self.guards, &self.agent));
+            self.planted.extend(guard::sweep(&self.guards, &self.agent, self.started_ms));
             return true;
         }
         if self.ends_by_itself() {

@@ -7,6 +7,8 @@
 
 pub mod watch;
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -40,16 +42,20 @@ pub struct Guard {
 /// What has appeared, or the directory that could not be searched for it.
 pub type Planted = (PathBuf, PlantedOutcome);
 
-/// Sets aside what has appeared; tells what was done, and what could not be.
-pub fn sweep(guards: &[Guard], agent: &Name) -> Vec<Planted> {
-    guards.iter().flat_map(|guard| guard.sweep(agent)).collect()
+/// Sets aside what has appeared since the agent began (in milliseconds since the Unix epoch); tells what was done, and what could not
+/// be.
+pub fn sweep(guards: &[Guard], agent: &Name, began_ms: u64) -> Vec<Planted> {
+    let began_ms = i64::try_from(began_ms).unwrap_or(i64::MAX);
+    guards.iter().flat_map(|guard| guard.sweep(agent, began_ms)).collect()
 }
 
-/// As [`sweep`], but only what git would obey, while the agent runs.
-pub fn sweep_obeyed(guards: &[Guard], agent: &Name) -> Vec<Planted> {
+/// As [`sweep`], but only what git would obey, while the agent runs: of that, what has one of these names in its path, or all.
+pub fn sweep_obeyed(guards: &[Guard], agent: &Name, names: Option<&BTreeSet<OsString>>) -> Vec<Planted> {
+    let concerned = |path: &&PathBuf| names.is_none_or(|names| path.iter().any(|part| names.contains(part)));
     let of = |guard: &Guard| {
         let root = guard.open().ok().flatten()?;
-        Some(guard.set_aside_all(&root, &guard.obeyed, agent).collect::<Vec<_>>())
+        let paths = guard.obeyed.iter().filter(concerned);
+        Some(guard.set_aside_all(&root, paths, agent).collect::<Vec<_>>())
     };
     guards.iter().filter_map(of).flatten().collect()
 }
@@ -71,7 +77,7 @@ impl Guard {
         }
     }
 
-    fn sweep(&self, agent: &Name) -> Vec<Planted> {
+    fn sweep(&self, agent: &Name, began_ms: i64) -> Vec<Planted> {
         let root = match self.open() {
             Ok(Some(root)) => root,
             Ok(None) => return Vec::new(),
@@ -79,23 +85,26 @@ impl Guard {
         };
         let planted =
             self.workstreams.as_ref().map(|known| new_workstreams(&root, known)).unwrap_or_default();
-        let (submodules, unread) = self.new_submodules();
+        let (submodules, odd) = self.new_submodules(&root, agent, began_ms);
         let paths = self.absent.iter().chain(&self.obeyed).chain(&planted.found).chain(&submodules);
         let said: Vec<Planted> = self.set_aside_all(&root, paths, agent).collect();
-        let missed = planted.missed.into_iter().chain(unread).map(|why| self.not_searched(why));
-        said.into_iter().chain(missed).collect()
+        let missed = planted.missed.map(|why| self.not_searched(why));
+        said.into_iter().chain(odd).chain(missed).collect()
     }
 
-    /// The `.git` of submodules that an index names now, and why there may be more.
-    fn new_submodules(&self) -> (Vec<PathBuf>, Vec<String>) {
-        let (mut found, mut unread) = (Vec::new(), Vec::new());
+    /// The `.git` of submodules that an index names now, and the indexes that were set aside, since git may find more in them.
+    fn new_submodules(&self, root: &Directory, agent: &Name, began_ms: i64) -> (Vec<PathBuf>, Vec<Planted>) {
+        let (mut found, mut odd) = (Vec::new(), Vec::new());
         for worktree in &self.worktrees {
-            match worktree.new_submodules() {
+            match worktree.new_submodules(root, began_ms) {
                 Ok(submodules) => found.extend(submodules),
-                Err(error) => unread.push(error.to_string()),
+                Err(why) => odd.extend(set_aside_in(&worktree.directory, Path::new("index"), agent, &why)),
             }
+            let repositories = worktree.new_repositories();
+            let aside = repositories.filter_map(|path| set_aside_in(&worktree.directory, &path, agent, ""));
+            odd.extend(aside);
         }
-        (found, unread)
+        (found, odd)
     }
 
     fn set_aside_all<'a>(
@@ -124,11 +133,24 @@ impl Guard {
     }
 }
 
+/// Sets aside what lies in the directory of a repository; none when it is gone meanwhile. Git makes an index anew (git-reset(1)).
+fn set_aside_in(directory: &Path, path: &Path, agent: &Name, why: &str) -> Option<Planted> {
+    let place = directory.join(path);
+    let root = Directory::open_real(directory).ok()?;
+    let outcome = match root.set_aside(path, &format!("from-{agent}")) {
+        Ok(name) => PlantedOutcome::SetAside { to: as_text(&place.with_file_name(name)) },
+        Err(_) if root.kind(path).is_none() => return None,
+        Err(error) if why.is_empty() => PlantedOutcome::Remains { reason: error.to_string() },
+        Err(error) => PlantedOutcome::Remains { reason: format!("{why}; {error}") },
+    };
+    Some((as_text(&place), outcome))
+}
+
 /// What has appeared at a path: it, or a link on the way to it, which leads to whatever its maker wants.
 fn appeared<'p>(root: &Directory, path: &'p Path) -> Option<&'p Path> {
     let mut on_the_way: Vec<&Path> = path.ancestors().filter(|part| !part.as_os_str().is_empty()).collect();
     on_the_way.reverse();
-    on_the_way.into_iter().find_map(|part| match root.kind(part) {
+    on_the_way.into_iter().find_map(|part| match root.kind_as_owner(part) {
         None => Some(None),
         Some(kind) => (kind == FileType::Symlink || part == path).then_some(Some(part)),
     })?
@@ -231,14 +253,14 @@ mod tests {
         fs::create_dir_all(root.join("deep/er")).expect("a folder");
         let strange = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"x\xff.yaml");
         fs::write(root.join(strange), WORKSTREAM).expect("room");
-        let said = sweep(&[guard(root)], &agent());
+        let said = sweep(&[guard(root)], &agent(), 0);
         assert_eq!(said.len(), 3, "{said:?}");
         serde_json::to_string(&said).expect("it can be told, whatever it is called");
         assert!(!root.join(strange).exists(), "{said:?}");
         let left = names(root);
         assert!(left.starts_with("compose.yaml deep evil.yml.from-web-"), "{left}");
         assert!(left.contains("mine.yaml toka.yaml.from-web-"), "{left}");
-        assert_eq!(sweep(&[guard(root)], &agent()), [], "what was set aside is not looked at");
+        assert_eq!(sweep(&[guard(root)], &agent(), 0), [], "what was set aside is not looked at");
     }
 
     #[test]
@@ -252,10 +274,10 @@ mod tests {
         fs::create_dir(root.join("agents")).expect("a folder");
         symlink(elsewhere.path(), root.join("deep")).expect("a link");
         symlink(elsewhere.path(), root.join(".git")).expect("a link");
-        let at_once = sweep_obeyed(&[guard(root)], &agent());
+        let at_once = sweep_obeyed(&[guard(root)], &agent(), None);
         assert_eq!(at_once.len(), 2, "{at_once:?}");
         assert!(root.join("agents").exists(), "that waits for its end");
-        let said = sweep(&[guard(root)], &agent());
+        let said = sweep(&[guard(root)], &agent(), 0);
         assert_eq!(said.len(), 1, "{said:?}");
         assert_eq!(names(elsewhere.path()), "config");
         let left = names(root);
@@ -270,7 +292,7 @@ mod tests {
         for number in 0..=MAX_SNIFFED {
             fs::write(folder.path().join(format!("c{number}.yaml")), "services: {}").expect("room");
         }
-        let said = sweep(&[guard(folder.path())], &agent());
+        let said = sweep(&[guard(folder.path())], &agent(), 0);
         let reason = "1001 new YAML files".to_owned();
         assert_eq!(said, [(folder.path().to_owned(), PlantedOutcome::NotSearched { reason })]);
     }
@@ -280,11 +302,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("file");
         fs::write(&file, "").expect("room");
-        let said = sweep(&[guard(&file)], &agent());
+        let said = sweep(&[guard(&file)], &agent(), 0);
         assert!(
             matches!(&said[..], [(path, PlantedOutcome::NotSearched { .. })] if *path == file),
             "{said:?}"
         );
-        assert_eq!(sweep(&[guard(&folder.path().join("gone"))], &agent()), []);
+        assert_eq!(sweep(&[guard(&folder.path().join("gone"))], &agent(), 0), []);
     }
 }

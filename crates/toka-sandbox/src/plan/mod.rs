@@ -19,7 +19,7 @@ use toka_core::{Compatibility, Confinement, Declared, Layer, Name, NetworkAccess
 use crate::guard::Guard;
 
 pub use compile::{AgentFolders, CompileError, CompileInput};
-pub use protect::WorkspaceFacts;
+pub use protect::{GitInit, WorkspaceFacts};
 pub(crate) use system::{DEVICES, TTY};
 pub use system::{SystemPaths, is_system_program};
 

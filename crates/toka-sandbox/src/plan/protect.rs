@@ -20,6 +20,18 @@ pub struct WorkspaceFacts {
     pub declarations: BTreeSet<PathBuf>,
     /// Its git repository.
     pub repository: Repository,
+    /// Whether an agent of the run may make one.
+    pub git_init: GitInit,
+}
+
+/// Whether a repository that appears in the workspace may be one that a person allowed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum GitInit {
+    /// No agent of the run has `git-init`.
+    #[default]
+    Nobody,
+    /// One has: what it makes is set aside on behalf of no other.
+    Somebody,
 }
 
 impl WorkspaceFacts {
@@ -29,6 +41,7 @@ impl WorkspaceFacts {
         Self {
             declarations: there.chain(files).collect(),
             repository: Repository::look(workspace, user_home),
+            git_init: GitInit::Nobody,
         }
     }
 
@@ -118,11 +131,13 @@ impl Compiler<'_> {
             worktrees: Vec::new(),
         };
         let mut own = of(workspace);
-        if !self.has(&Capability::GitInit) {
+        if !self.has(&Capability::GitInit) && self.input.facts.git_init == GitInit::Nobody {
             let within = |path: &PathBuf| wide.iter().any(|wide| path.starts_with(wide));
             let lacking: Vec<PathBuf> = repository.lacking(workspace).into_iter().filter(within).collect();
             own.obeyed.extend(below(workspace, &lacking.iter().collect::<Vec<_>>()));
-            own.worktrees.clone_from(&repository.worktrees);
+            // What others write into an index is theirs.
+            let written = repository.worktrees.iter().filter(|worktree| within(&worktree.directory));
+            own.worktrees = written.cloned().collect();
         }
         if is_wide && self.declarations() == Declarations::Protected {
             let here =

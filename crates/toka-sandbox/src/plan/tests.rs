@@ -186,10 +186,8 @@ fn what_lies_in_a_protected_directory_does_not_open_it() {
     let declared = scene.facts.declarations.clone();
     scene.facts = WorkspaceFacts::look(&workspace, &scene.folders.user_home, declared);
     assert!(scene.facts.repository.protected.contains(&workspace.join("agents/hooks/deep/gitconfig")));
-    let confinement = Confinement {
-        write: vec![Declared::new(".".to_owned(), at(7))],
-        ..Confinement::default()
-    };
+    let confinement =
+        Confinement { write: vec![Declared::new(".".to_owned(), at(7))], ..Confinement::default() };
     let plan = scene.compile(&confinement).expect("a plan");
     for path in paths.map(|path| workspace.join(path)).into_iter().chain([workspace.join("agents")]) {
         let around = plan.binds.iter().filter(|bind| path.starts_with(&bind.target));

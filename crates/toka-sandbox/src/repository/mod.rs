@@ -14,16 +14,16 @@
 
 mod config;
 mod index;
+mod worktree;
 
 use std::collections::BTreeSet;
-use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use toka_core::demand::normalise;
-use toka_files::{Directory, FileType, ReadError, read_real};
+use toka_files::{Directory, FileType, read_real};
 
 use config::{Setting, settings};
+pub use worktree::Worktree;
 
 /// Longest file of git's that is read: they are a few lines.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -32,10 +32,8 @@ const MAX_SETTINGS: usize = 200;
 /// Most linked worktrees, and most submodules with the folders that they lie in, that are looked at one by one; of more, none can
 /// be written.
 const MAX_ENTRIES: usize = 200;
-/// Most submodules whose settings are protected.
+/// Most submodules whose settings are protected, and most that are not there of which a `.git` is set aside at once.
 const MAX_SUBMODULES: usize = 1_000;
-/// Longest index that is read, in bytes: a few hundred thousand files.
-const MAX_INDEX: u64 = 64 * 1024 * 1024;
 
 /// What in a repository makes git run or obey something, relative to its directory (gitrepository-layout(5)).
 const OBEYED: [&str; 5] = ["hooks", "config", "config.worktree", "commondir", "info/attributes"];
@@ -51,57 +49,10 @@ pub struct Repository {
     pub protected: BTreeSet<PathBuf>,
     /// It and its submodules, as far as they are there: whose index can name more of them.
     pub worktrees: Vec<Worktree>,
-    /// The `.git` of submodules that are not there, absolute.
-    uninitialised: Vec<PathBuf>,
-}
-
-/// A worktree and the index that belongs to it. Git looks into a directory of the worktree as a repository, and obeys its settings, once
-/// the index says that it is a submodule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Worktree {
-    /// The worktree, below the workspace; empty for that itself.
-    pub path: PathBuf,
-    /// The directory with its index, absolute.
-    pub directory: PathBuf,
-    /// The length of an object's name, in bytes.
-    object_name: usize,
-    /// Submodules that were there when the agent started.
-    known: BTreeSet<PathBuf>,
-}
-
-impl Worktree {
-    /// The `.git` of each submodule that the index names and that was not there, below the workspace.
-    ///
-    /// # Errors
-    /// When there is an index that cannot be read.
-    pub fn new_submodules(&self) -> io::Result<Vec<PathBuf>> {
-        let named = self.submodules()?.into_iter().filter(|path| !self.known.contains(path));
-        Ok(named.map(|path| self.path.join(path).join(".git")).collect())
-    }
-
-    /// What the index names; nothing of what is no index, which git takes for none either.
-    fn submodules(&self) -> io::Result<Vec<PathBuf>> {
-        let Some(index) = self.read("index")? else { return Ok(Vec::new()) };
-        let mut found = index.submodules;
-        if let Some(shared) = index.shared {
-            found.extend(self.read(&format!("sharedindex.{shared}"))?.unwrap_or_default().submodules);
-        }
-        Ok(found)
-    }
-
-    fn read(&self, name: &str) -> io::Result<Option<index::Index>> {
-        let read = Directory::open_real(&self.directory)
-            .map_err(ReadError::from)
-            .and_then(|directory| directory.read(Path::new(name), MAX_INDEX));
-        match read {
-            Ok(text) => Ok(index::parse(&text, self.object_name)),
-            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => {
-                let path = self.directory.join(name);
-                Err(io::Error::other(format!("read {}: {error}", path.display())))
-            }
-        }
-    }
+    /// The `.git` of submodules, and directories that a `.git` file names, that are not there, absolute.
+    missing: Vec<PathBuf>,
+    /// The directories of the repositories that are known, each with its worktree.
+    tops: Vec<(PathBuf, PathBuf)>,
 }
 
 /// What `.git` of a workspace is.
@@ -154,10 +105,20 @@ impl Repository {
                 found.protected.insert(dot_git);
             }
         }
-        if let Some(directory) = found.directory(workspace) {
-            found.add_worktree(workspace, Path::new(""), directory, &mut MAX_SUBMODULES.clone());
+        let own = found.directory(workspace).map(|directory| (workspace.to_owned(), directory));
+        let around =
+            || workspace.ancestors().skip(1).find_map(|top| Some((top.to_owned(), directory_of(top)?)));
+        if let Some((top, directory)) = own.or_else(|| found.is_absent().then(around).flatten()) {
+            found.add(&directory);
+            found.add_worktree(workspace, &top, directory, &mut MAX_SUBMODULES.clone());
         }
-        found.protected.extend(configured(&found.settings(workspace, user_home), workspace));
+        let settings = found.settings(workspace, user_home);
+        let named = settings
+            .iter()
+            .flat_map(|(file, setting)| named_by(setting, file, &found.tops_for(file, workspace), user_home));
+        let named = named.filter(|path| path.starts_with(workspace) && path != workspace);
+        let named: Vec<PathBuf> = named.collect();
+        found.protected.extend(named);
         found
     }
 
@@ -168,41 +129,73 @@ impl Repository {
 
     /// The directory of the workspace's own repository, which has its index.
     fn directory(&self, workspace: &Path) -> Option<PathBuf> {
-        let dot_git = workspace.join(".git");
         match self.dot_git {
-            DotGit::Directory | DotGit::Link => dot_git.canonicalize().ok(),
-            DotGit::File => named_directory(&dot_git),
+            DotGit::Directory | DotGit::Link | DotGit::File => directory_of(workspace),
             DotGit::Absent | DotGit::Bare | DotGit::Foreign(_) => None,
         }
     }
 
-    /// Adds the worktree at `path` below the workspace, whose index lies in `directory`, and the submodules in it; of those as many as
+    /// The worktrees from which a relative path in a file of settings counts (git-config(1), `core.hooksPath`): that of the repository
+    /// that the file belongs to, or any.
+    fn tops_for<'t>(&'t self, file: &Path, workspace: &'t Path) -> Vec<&'t Path> {
+        let of_one = self.tops.iter().filter(|(directory, _)| file.starts_with(directory));
+        match of_one.max_by_key(|(directory, _)| directory.components().count()) {
+            Some((_, top)) => vec![top],
+            None => {
+                let all = self.tops.iter().take(MAX_ENTRIES).map(|(_, top)| top.as_path());
+                all.chain([workspace]).collect()
+            }
+        }
+    }
+
+    /// Adds the worktree `top`, whose index lies in `directory`, and the submodules in it that lie in the workspace; of those as many as
     /// `left`.
-    fn add_worktree(&mut self, workspace: &Path, path: &Path, directory: PathBuf, left: &mut usize) {
+    fn add_worktree(&mut self, workspace: &Path, top: &Path, directory: PathBuf, left: &mut usize) {
+        self.tops.push((directory.clone(), top.to_owned()));
         let object_name = object_name_in(&directory);
-        let mut worktree = Worktree { path: path.to_owned(), directory, object_name, known: BTreeSet::new() };
-        let submodules = worktree.submodules().unwrap_or_default();
+        let below = top.strip_prefix(workspace).ok();
+        let (mut worktree, submodules) =
+            Worktree::look(below.unwrap_or(Path::new("")), directory, object_name);
         let mut there = Vec::new();
         for submodule in submodules {
-            let dot_git = workspace.join(path).join(&submodule).join(".git");
+            let own = top.join(&submodule);
+            // Those outside of the workspace no agent reaches.
+            if !own.starts_with(workspace) {
+                continue;
+            }
+            let dot_git = own.join(".git");
             let Ok(kind) = std::fs::symlink_metadata(&dot_git).map(|it| it.file_type()) else {
-                self.uninitialised.push(dot_git);
+                self.miss(dot_git);
                 continue;
             };
-            worktree.known.insert(submodule.clone());
+            worktree.known.insert(submodule);
             if *left == 0 {
                 continue;
             }
             *left -= 1;
-            let directory =
-                if kind.is_file() { named_directory(&dot_git) } else { dot_git.canonicalize().ok() };
-            self.protected.insert(dot_git);
-            there.extend(directory.map(|directory| (path.join(submodule), directory)));
+            if kind.is_file()
+                && let Err(Some(absent)) = named_directory(&dot_git)
+            {
+                self.miss(absent);
+            }
+            let directory = directory_of(&own);
+            // A directory is held in its place by what is protected in it.
+            if !kind.is_dir() {
+                self.protected.insert(dot_git);
+            }
+            there.extend(directory.map(|directory| (own, directory)));
         }
-        self.worktrees.push(worktree);
-        for (path, directory) in there {
+        // The index of a repository around the workspace no agent writes.
+        self.worktrees.extend(below.is_some().then_some(worktree));
+        for (top, directory) in there {
             self.add(&directory);
-            self.add_worktree(workspace, &path, directory, left);
+            self.add_worktree(workspace, &top, directory, left);
+        }
+    }
+
+    fn miss(&mut self, path: PathBuf) {
+        if self.missing.len() < MAX_SUBMODULES {
+            self.missing.push(path);
         }
     }
 
@@ -215,7 +208,7 @@ impl Repository {
             }
             DotGit::Directory | DotGit::File | DotGit::Foreign(_) | DotGit::Link => Vec::new(),
         };
-        self.uninitialised.iter().cloned().chain(own).collect()
+        self.missing.iter().cloned().chain(own).collect()
     }
 
     fn add(&mut self, directory: &Path) {
@@ -265,6 +258,7 @@ impl Repository {
             return DotGit::Foreign("it does not begin with `gitdir:`".to_owned());
         };
         let Ok(directory) = workspace.join(named).canonicalize() else {
+            self.missing.push(normalise(&workspace.join(named)));
             return DotGit::Foreign(format!("{named} is not there"));
         };
         if directory.starts_with(workspace) {
@@ -343,7 +337,7 @@ fn read_config(
     }
 }
 
-/// What lies in a directory, unless that is more than somebody looks at.
+/// What lies in a directory, unless that is more than somebody looks at, or cannot be told.
 enum Entries {
     Few(Vec<(PathBuf, FileType)>),
     TooMany,
@@ -352,42 +346,46 @@ enum Entries {
 /// The entries of a directory; none of what is no directory.
 fn entries_of(directory: &Path, most: usize) -> Entries {
     let found = Directory::open(directory).and_then(|it| it.entries(most + 1)).unwrap_or_default();
-    if found.len() > most {
+    // A name that is no text cannot be told to the keeper.
+    if found.len() > most || found.iter().any(|(name, _)| name.to_str().is_none()) {
         return Entries::TooMany;
     }
     Entries::Few(found.into_iter().map(|(name, kind)| (directory.join(name), kind)).collect())
 }
 
-/// Files and directories of the workspace that settings make git obey or run.
-fn configured(settings: &[(PathBuf, Setting)], workspace: &Path) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    for (file, setting) in settings {
-        let base = match setting.key.as_str() {
-            "core.hookspath" => workspace,
-            "core.attributesfile" => workspace,
-            _ if setting.is_include() => file.parent().unwrap_or(workspace),
-            _ => continue,
-        };
-        let path = locate(&setting.value, base, Path::new("/"));
+/// The paths that a setting makes git obey or run, in whatever worktree.
+fn named_by(setting: &Setting, file: &Path, tops: &[&Path], user_home: &Path) -> Vec<PathBuf> {
+    let bases: Vec<&Path> = match setting.key.as_str() {
+        "core.hookspath" | "core.attributesfile" => tops.to_vec(),
+        _ if setting.is_include() => file.parent().into_iter().collect(),
+        _ => Vec::new(),
+    };
+    let real = |base: &&Path| {
+        let path = locate(&setting.value, base, user_home);
         let path = path.canonicalize().unwrap_or(path);
         // husky keeps what git runs in `_`, and that runs what lies beside it.
-        let path =
-            if path.ends_with(".husky/_") { path.parent().map(Path::to_owned).unwrap_or(path) } else { path };
-        if path.starts_with(workspace) && path != workspace {
-            found.insert(path);
-        }
-    }
-    found
+        if path.ends_with(".husky/_") { path.parent().map(Path::to_owned).unwrap_or(path) } else { path }
+    };
+    bases.iter().map(real).collect()
 }
 
 fn locate(value: &str, base: &Path, user_home: &Path) -> PathBuf {
     normalise(&value.strip_prefix("~/").map_or_else(|| base.join(value), |rest| user_home.join(rest)))
 }
 
-/// The directory that a `.git` file names.
-fn named_directory(dot_git: &Path) -> Option<PathBuf> {
-    let text = read(dot_git)?;
-    dot_git.parent()?.join(text.strip_prefix("gitdir:")?.trim()).canonicalize().ok()
+/// The directory of the repository whose worktree this is.
+fn directory_of(top: &Path) -> Option<PathBuf> {
+    let dot_git = top.join(".git");
+    let kind = std::fs::symlink_metadata(&dot_git).ok()?.file_type();
+    if kind.is_file() { named_directory(&dot_git).ok() } else { dot_git.canonicalize().ok() }
+}
+
+/// The directory that a `.git` file names; the path where that is not there, if it names any.
+fn named_directory(dot_git: &Path) -> Result<PathBuf, Option<PathBuf>> {
+    let text = read(dot_git).ok_or(None)?;
+    let named = text.strip_prefix("gitdir:").ok_or(None)?.trim();
+    let path = dot_git.parent().ok_or(None)?.join(named);
+    path.canonicalize().map_err(|_| Some(normalise(&path)))
 }
 
 /// How long the name of an object is in a repository, in bytes (git-config(1), `extensions.objectFormat`). A linked worktree has its
