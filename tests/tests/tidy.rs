@@ -205,6 +205,69 @@ fn crates_keep_to_their_layer() {
     assert!(packages.len() > ABOVE.len(), "the workspace has crates");
 }
 
+/// The path of a module, such as `toka-keeper::server::child`, of a file in `crates/*/src`.
+fn module_of(path: &Path) -> Option<Vec<String>> {
+    let text = path.strip_prefix("crates").ok()?.to_str()?.strip_suffix(".rs")?;
+    let (name, inside) = text.split_once("/src/")?;
+    let parts = inside.split('/').filter(|part| !matches!(*part, "mod" | "lib" | "main"));
+    Some(std::iter::once(name).chain(parts).map(str::to_owned).collect())
+}
+
+/// The modules that a module names by `crate::` and `super::`, its tests not counted.
+fn named_by(module: &[String], text: &str, known: &BTreeSet<Vec<String>>) -> BTreeSet<Vec<String>> {
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let mut found = BTreeSet::new();
+    for line in lines {
+        let words = line.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | ':'));
+        for word in words.filter(|word| word.starts_with("crate::") || word.starts_with("super::")) {
+            let mut at = module.to_vec();
+            for part in word.split("::").filter(|part| !part.is_empty()) {
+                match part {
+                    "crate" => at.truncate(1),
+                    "super" => drop(at.pop()),
+                    part => at.push(part.to_owned()),
+                }
+            }
+            // What follows the module is an item of it.
+            while !at.is_empty() && !known.contains(&at) {
+                at.pop();
+            }
+            found.insert(at);
+        }
+    }
+    found.remove(module);
+    found
+}
+
+/// Whoever follows the data through a crate comes to no module again: only a module and those within it name each other.
+#[test]
+fn modules_are_no_knot() {
+    let sources: Vec<(Vec<String>, String)> =
+        sources().into_iter().filter_map(|(path, text)| Some((module_of(&path)?, text))).collect();
+    let known: BTreeSet<Vec<String>> = sources.iter().map(|(module, _)| module.clone()).collect();
+    let is_family = |one: &[String], other: &[String]| one.starts_with(other) || other.starts_with(one);
+    let edges: BTreeMap<&Vec<String>, BTreeSet<Vec<String>>> = sources
+        .iter()
+        .map(|(module, text)| {
+            let mut named = named_by(module, text, &known);
+            named.retain(|other| !is_family(module, other));
+            (module, named)
+        })
+        .collect();
+    assert!(edges.values().map(BTreeSet::len).sum::<usize>() > 200, "modules name each other");
+    let reached_from = |module: &Vec<String>| {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![module.clone()]);
+        while let Some(next) = open.pop() {
+            let new = edges[&next].iter().filter(|other| seen.insert((*other).clone()));
+            open.extend(new.cloned().collect::<Vec<_>>());
+        }
+        seen
+    };
+    let knots = edges.keys().filter(|module| reached_from(module).contains(**module));
+    none("in a circle of modules", knots.map(|module| module.join("::")).collect());
+}
+
 #[test]
 fn every_file_says_what_it_is_for() {
     let silent = sources().into_iter().filter(|(_, text)| !text.starts_with("//! "));

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use thiserror::Error;
+use toka_core::error::with_causes;
 use toka_core::escape::for_terminal;
 use toka_core::rpc::{Call, TaskEnd, TaskEnded, TaskEnter, TaskList, TaskSpec};
 use toka_core::units::format_duration;
@@ -62,7 +63,7 @@ pub fn main() -> std::process::ExitCode {
         Ok(code) => code.into(),
         Err(RunnerError::Stopped(signal)) => std::process::ExitCode::from(128 + signal as u8),
         Err(error) => {
-            say(&mut io::stderr().lock(), &chain(&error));
+            say(&mut io::stderr().lock(), &with_causes(&error));
             code_of(&error).into()
         }
     }
@@ -290,16 +291,6 @@ fn tell_left(err: &mut impl Write, left: &[String], task: &str) {
 fn say(err: &mut impl Write, message: &str) {
     // Nobody is left to be told when stderr itself cannot be written.
     let _ = writeln!(err, "toka: {message}");
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -292,7 +292,7 @@ fn a_refused_entry_runs_nothing() {
     });
     let error = ran.outcome.expect_err("a refusal");
     assert_eq!(code_of(&error), ExitCode::NoDaemon);
-    assert!(chain(&error).contains("no such process here"), "{}", chain(&error));
+    assert!(with_causes(&error).contains("no such process here"), "{}", with_causes(&error));
     assert!(!Path::new(&file).exists());
 }
 
@@ -304,7 +304,7 @@ fn a_task_for_a_model_is_never_a_silent_success() {
     let ran = scene.run(tasks, agree);
     let error = ran.outcome.expect_err("not configured");
     assert_eq!(code_of(&error), ExitCode::Unconfigured);
-    assert!(chain(&error).contains("\"Think\""), "{}", chain(&error));
+    assert!(with_causes(&error).contains("\"Think\""), "{}", with_causes(&error));
     assert!(!Path::new(&file).exists(), "nothing was begun that could not be finished");
 }
 

@@ -4,6 +4,8 @@ use clap::builder::Styles;
 use clap::builder::styling::{AnsiColor, Effects};
 use clap::{Parser, Subcommand, ValueEnum};
 
+use toka_core::{ExitCode, Request};
+
 use crate::commands;
 use crate::logging::Unasked;
 
@@ -121,6 +123,47 @@ const STYLES: Styles = Styles::styled()
     .invalid(AnsiColor::Yellow.on_default());
 
 impl Command {
+    /// Does what the command line asks; the answer is the status of the process.
+    ///
+    /// # Errors
+    /// Whatever kept the command from doing its work. A [`crate::failure::Failure`] in it names the status.
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Run(args) => commands::run::run(args),
+            Self::Serve(args) => commands::serve::run(args),
+            Self::Apply(args) => commands::apply::run(args),
+            Self::Attach(args) => commands::attach::run(args),
+            Self::Ps(args) => commands::ps::run(args),
+            Self::Top(args) => commands::top::run(args),
+            Self::Trust(args) => commands::trust::run(args),
+            Self::Start(args) => commands::verb::run(Request::Start, args),
+            Self::Stop(args) => commands::verb::run(Request::Stop, args),
+            Self::Restart(args) => commands::verb::run(Request::Restart, args),
+            Self::Pause(args) => commands::verb::run(Request::Pause, args),
+            Self::Resume(args) => commands::verb::run(Request::Resume, args),
+            Self::Kill(args) => commands::verb::run(Request::Kill, args),
+            Self::Signal(args) => commands::verb::signal(args),
+            Self::Events(args) => commands::events::run(args),
+            Self::Health(args) => commands::health::run(args),
+            Self::Inspect(args) => commands::inspect::run(args),
+            Self::Wait(args) => commands::wait::run(args),
+            Self::Down(args) => commands::down::run(args),
+            Self::Gc(args) => commands::gc::run(args),
+            Self::Upgrade(args) => commands::upgrade::run(args),
+            Self::Validate(args) => commands::validate::run(args),
+            Self::Plan(args) => commands::plan::run(args),
+            Self::Init(args) => commands::init::run(args),
+            Self::Explain(args) => commands::explain::run(args),
+            Self::Schema(args) => commands::schema::run(args),
+            Self::Report(args) => commands::report::run(args),
+            Self::Exec(args) => commands::exec::run(args),
+            Self::Doctor(args) => commands::doctor::run(args),
+            Self::Completions(args) => commands::completions::run(args),
+            Self::Logs(args) => commands::logs::run(args),
+            Self::Man(args) => commands::man::run(args),
+        }
+    }
+
     /// What is logged of it when nobody asks.
     pub(crate) fn log_unasked(&self) -> Unasked {
         if let Self::Serve(_) = self { Unasked::Warnings } else { Unasked::Nothing }

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     };
     cli.color.apply();
     logging::start(cli.command.log_unasked());
-    match commands::run(cli.command) {
+    match cli.command.run() {
         Ok(code) => code.into(),
         Err(error) => failure::report(&error).into(),
     }

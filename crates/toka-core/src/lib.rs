@@ -8,6 +8,7 @@ pub mod command;
 pub mod confinement;
 pub mod demand;
 pub mod enforcement;
+pub mod error;
 pub mod escape;
 pub mod event;
 pub mod exit;

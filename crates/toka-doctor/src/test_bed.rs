@@ -4,7 +4,6 @@
 //! Whatever ends the doctor, nothing of it stays: the keeper sees its socket close, ends the probes, and removes the groups
 //! and the folder; the process to be attacked waits for the end of a pipe.
 
-use std::error::Error;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use toka_core::error::with_causes;
 use toka_core::event::Usage;
 use toka_core::{Confinement, Enforcement, Limits};
 use toka_keeper::{
@@ -91,8 +91,8 @@ impl TestBed {
             leftovers: vec![target_dir.path().to_owned()],
             ..KeeperOptions::default()
         };
-        let (keeper, events) = Keeper::start(&keeper_options).await.map_err(|error| chain(&error))?;
-        let folders = target_dir.populate().map_err(|error| chain(&error))?;
+        let (keeper, events) = Keeper::start(&keeper_options).await.map_err(|error| with_causes(&error))?;
+        let folders = target_dir.populate().map_err(|error| with_causes(&error))?;
         let listeners = Listeners::below(target_dir.path());
         let mut victim = bare(&options.toka_exe, &Act::Wait);
         let victim = victim
@@ -197,12 +197,12 @@ impl TestBed {
 
     /// Freezes a probe.
     pub(super) async fn freeze(&self, running: &Running) -> Result<(), SetupError> {
-        self.keeper.freeze(running.id).await.map_err(|error| chain(&error))
+        self.keeper.freeze(running.id).await.map_err(|error| with_causes(&error))
     }
 
     /// Thaws it.
     pub(super) async fn thaw(&self, running: &Running) -> Result<(), SetupError> {
-        self.keeper.thaw(running.id).await.map_err(|error| chain(&error))
+        self.keeper.thaw(running.id).await.map_err(|error| with_causes(&error))
     }
 
     /// The files outside, as they are now; empty when nobody can tell.
@@ -273,16 +273,5 @@ fn answers(text: &[u8]) -> Vec<Answer> {
 }
 
 fn not_started(error: SpawnError) -> SetupError {
-    format!("a probe did not start: {}", chain(&error))
-}
-
-/// An error with what caused it.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
+    format!("a probe did not start: {}", with_causes(&error))
 }

@@ -11,6 +11,7 @@
 mod flow;
 mod history;
 pub mod index;
+mod names;
 mod place;
 mod pump;
 mod reader;
@@ -29,16 +30,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use flow::receiver;
 pub use history::{Bookmark, Extent, History, Item, last_items, tail};
 pub use index::{Gap, Stream};
+pub use names::older_folder;
 pub use place::LogPlace;
 pub use pump::{Note, Pump};
 pub use reader::{Ending, Entry, Line, LogReader, MAX_PIECE};
 pub use retention::{EveryLog, LogRetention, excess_of};
-pub use segment::{Segment, older_folder, segments};
+pub use segment::{Segment, segments};
 pub use writer::{LogWriter, Screen};
 
 /// Where the index of the log `log` is.
 pub fn index_path(log: &Path) -> PathBuf {
-    segment::with(log, ".index")
+    names::with(log, ".index")
 }
 
 /// The wall clock in milliseconds since the Unix epoch; a clock before 1970 counts as 1970.

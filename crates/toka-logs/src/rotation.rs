@@ -20,8 +20,9 @@ use toka_core::RunId;
 
 use super::index::{MAGIC, Mark, RECORD, Record};
 use super::index_path;
+use super::names::{GZIP, INDEX, LOG, older_folder, stem, with};
 use super::place::is_missing;
-use super::segment::{GZIP, INDEX, LOG, older_folder, older_marks, read_mark, stem, with};
+use super::segment::{older_marks, read_mark};
 
 /// Names what will be the next log, until it is.
 const NEXT: &str = ".next";

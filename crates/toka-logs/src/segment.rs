@@ -17,29 +17,11 @@ use toka_core::RunId;
 
 use super::index::{MAGIC, Mark, RECORD, Record};
 use super::index_path;
+use super::names::{INDEX, LOG, older_folder, stem, with};
 use super::source::Source;
-
-/// Ends the name of an older log's bytes.
-pub(super) const LOG: &str = ".log";
-/// Ends the name of its index.
-pub(super) const INDEX: &str = ".log.index";
-/// Ends the name of a compressed file.
-pub(super) const GZIP: &str = ".gz";
-/// Ends the name of a file that is being compressed.
-pub(super) const PART: &str = ".part";
 
 /// How often opening the current log is tried anew because it has just become an older one.
 const TRIES: usize = 10;
-
-/// The folder of the older logs of the current log `log`.
-pub fn older_folder(log: &Path) -> PathBuf {
-    log.with_file_name("logs")
-}
-
-/// Begin of the names of the two files of an older log.
-pub(super) fn stem(mark: Mark) -> String {
-    format!("{}.{:06}", mark.run, mark.number)
-}
 
 /// What an older log is, by the name of one of its files; `None` when it is none of ours.
 pub(super) fn mark_of(name: &str) -> Option<Mark> {
@@ -110,13 +92,6 @@ impl Segment {
             }
         }
     }
-}
-
-/// The path with something at its end.
-pub(super) fn with(path: &Path, end: &str) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(end);
-    PathBuf::from(path)
 }
 
 /// The logs of the agent whose current one is `log`, oldest first; empty when there is none.

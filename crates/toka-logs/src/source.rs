@@ -7,7 +7,7 @@ use std::path::Path;
 
 use flate2::bufread::GzDecoder;
 
-use super::segment::{GZIP, with};
+use super::names::{GZIP, with};
 
 /// Bytes that are thrown away at a time on the way to a place further on.
 const SKIP: usize = 64 * 1024;

@@ -11,8 +11,9 @@ use proptest::prelude::*;
 use toka_core::{ByteSize, LogPolicy, RunId};
 
 use super::index::{Batch, Gap, MAGIC, Mark, RECORD};
+use super::names::{INDEX, LOG, stem, with};
 use super::retention::run_now;
-use super::segment::{INDEX, LOG, Place, older_marks, stem, with};
+use super::segment::{Place, older_marks};
 use super::*;
 
 const SMALL: LogPolicy = LogPolicy {

@@ -135,7 +135,7 @@ impl LogWriter {
         let current = rotation::take_up(place.path(), kept.run)?;
         let rotation =
             Rotation { policy: kept.policy(), mark: current.mark, since_ms: current.since_ms, retry_at: 0 };
-        if super::segment::older_folder(place.path()).exists() {
+        if super::names::older_folder(place.path()).exists() {
             place.hand_over();
         }
         Ok(Self::over(place, current, kept.policy().when_full, Some(rotation)))

@@ -1,4 +1,4 @@
-//! Secrets: read when the agent starts, written as files that only it can read, removed when it has ended. Their values
+//! Secrets: read when the agent starts, written as files that only it can read, removed when it has ended (`sweeper.rs`). Their values
 //! are never in an environment, an event, a log or an error.
 
 use std::fs::OpenOptions;

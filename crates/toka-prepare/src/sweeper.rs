@@ -1,5 +1,5 @@
-//! Removes what agents must not leave, beside everything else that goes on: one folder after the other, by one thread,
-//! however many agents end at once.
+//! Removes the secrets of an agent and its temporary files when it has ended, in a thread of its own: one folder after the other, however
+//! many agents end at once.
 
 use std::path::PathBuf;
 

@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use toka_core::error::with_causes;
 use toka_core::units::format_duration;
 use toka_keeper::{KeeperError, KeeperEvent, ProcessId, Program, SpawnError, Started, Status};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::actor::{Order, whole_chain};
+use crate::order::Order;
 use crate::probe::ExecCheck;
 use crate::{Command, Processes, program};
 
@@ -192,7 +193,7 @@ impl<P: Processes> Beside<P> {
             stop_signal: nix::libc::SIGKILL,
             grace: Duration::ZERO,
         };
-        self.besides.start(launch, None).await.map_err(|error| whole_chain(&error))
+        self.besides.start(launch, None).await.map_err(|error| with_causes(&error))
     }
 }
 

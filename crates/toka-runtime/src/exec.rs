@@ -13,8 +13,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc;
 
-use crate::actor::Order;
 use crate::beside::{Besides, Number};
+use crate::order::Order;
 use crate::{Command, Processes, Terminal};
 
 /// A command that runs. When this is dropped, it is killed with all that it started.

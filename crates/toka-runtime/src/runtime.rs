@@ -9,9 +9,10 @@ use toka_keeper::{KeeperEvent, ProcessId, SpawnError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::Instrument as _;
 
-use crate::actor::{Actor, Order, Restarts};
+use crate::actor::Actor;
 use crate::beside::{Besides, Numbers, Routes, lock};
 use crate::disk::Surveyor;
+use crate::order::{Order, Restarts};
 use crate::turns::timed;
 use crate::{
     Adjustment, Admission, Adopted, Command, EventSink, Execution, Launch, Processes, Profile, Terminal,

@@ -24,7 +24,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -36,72 +35,20 @@ use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, fchown};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use toka_core::{Coverage, Enforcement, Layer, NetworkAccess, SandboxMode};
 use toka_files::Directory;
 
 use crate::cgroup::{Cgroups, Entrances, Group, GroupError, Kind};
 use crate::host::{HostFacts, Namespaces};
 use crate::landlock::{self, Anchors};
-use crate::mounts::{self, BaseView, MountError, Opened};
+use crate::mounts::{self, BaseView, Opened};
 use crate::namespace::{Interfaces, OwnedNetwork};
 use crate::plan::{Made, Right, RunAs, SandboxPlan, ToMake};
-use crate::report::{demand, group_coverage};
+use crate::report::{coverage_of, demand, group_coverage, without_mounts};
 use crate::seccomp::{self, Others, Sockets};
+use crate::step::{PrepareError, StepError};
 use crate::sys::{self, BirthPlace, Instruction, Stack};
 use crate::terminal::NewTerminal;
-
-/// A step on the way to the first instruction that failed.
-#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
-pub struct StepError {
-    /// The step and what it tried: `mounts: attach`.
-    pub step: String,
-    /// The path, if it was about one.
-    pub path: Option<String>,
-    /// The error number (errno(3)); 0 when the kernel was not asked.
-    pub errno: i32,
-    /// The error in words.
-    pub reason: String,
-}
-
-impl fmt::Display for StepError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.path {
-            Some(path) if !path.is_empty() => write!(f, "{} {path}: {}", self.step, self.reason),
-            _ => write!(f, "{}: {}", self.step, self.reason),
-        }
-    }
-}
-
-impl StepError {
-    /// A step that failed with an error of the system.
-    pub fn new(step: impl Into<String>, path: Option<&Path>, error: &io::Error) -> Self {
-        let reason = error.to_string();
-        Self {
-            step: step.into(),
-            path: path.map(|path| path.display().to_string()),
-            errno: error.raw_os_error().unwrap_or(0),
-            reason: reason.split(" (os error").next().unwrap_or(&reason).to_owned(),
-        }
-    }
-}
-
-impl From<MountError> for StepError {
-    fn from(error: MountError) -> Self {
-        Self::new(format!("mounts: {}", error.operation), Some(Path::new(&error.path)), &error.source)
-    }
-}
-
-/// Why a start was not prepared.
-#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
-pub enum PrepareError {
-    /// The plan demands a layer that this host cannot enforce.
-    #[error("this host cannot enforce {0}")]
-    Refused(String),
-    /// A step failed.
-    #[error(transparent)]
-    Step(#[from] StepError),
-}
 
 /// What one keeper prepares starts with: the host, the groups, the shared view, compiled filters.
 #[derive(Debug)]
@@ -119,6 +66,31 @@ pub struct Preparer {
     /// The same for an ordinary user.
     owned_network: RefCell<Option<OwnedNetwork>>,
     empty_network: RefCell<Option<OwnedFd>>,
+}
+
+impl Preparer {
+    /// What will be in force of each layer but the groups, which are known only once they are made: what the facts promise,
+    /// less what failed when the view and the filters were made.
+    pub(crate) fn report(&self, plan: &SandboxPlan) -> Enforcement {
+        let mut enforcement = self.host.enforcement(plan);
+        enforcement.set(Layer::Cgroup, Coverage::Full, Vec::new());
+        if plan.mode == SandboxMode::Off {
+            return enforcement;
+        }
+        if let Some(error) = &self.view_error {
+            enforcement.set(Layer::Mounts, Coverage::None, vec![error.to_string()]);
+            without_mounts(&mut enforcement, plan);
+        }
+        if let Some(error) = &self.filter_error {
+            let coverage = coverage_of(!self.filters.is_empty(), std::slice::from_ref(error));
+            enforcement.set(Layer::Seccomp, coverage, vec![error.clone()]);
+        }
+        if self.filters.is_empty() && plan.network == NetworkAccess::None {
+            let reason = "no system call filter to refuse sockets with".to_owned();
+            enforcement.set(Layer::Network, Coverage::None, vec![reason]);
+        }
+        enforcement
+    }
 }
 
 /// Everything that a child needs to confine itself, opened.

@@ -13,7 +13,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::confine::StepError;
+use crate::step::StepError;
 use crate::sys::{self, Forked};
 
 /// How an agent ended, over the pipe from the first process to the keeper: whether by a signal, its number or the exit

@@ -13,10 +13,11 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr,
     RulesetCreated, Scope,
 };
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::SFlag;
 use toka_core::NetworkAccess;
 
 use crate::mounts::Opened;
+use crate::places::kind_of;
 use crate::plan::{Links, Need, PathRule, Right};
 use crate::sys;
 
@@ -159,11 +160,6 @@ fn create(abi: ABI, network: &NetworkAccess) -> Result<RulesetCreated, landlock:
         ruleset = ruleset.scope(Scope::from_all(abi))?;
     }
     ruleset.create()
-}
-
-/// What kind of file it is.
-pub(crate) fn kind_of(file: impl AsFd) -> nix::Result<SFlag> {
-    Ok(SFlag::from_bits_truncate(fstat(file.as_fd())?.st_mode) & SFlag::S_IFMT)
 }
 
 /// Adds one rule. Not through the library, which asks for the kind of each file again: there are sixty rules to a start.

@@ -19,11 +19,12 @@ pub mod renewal;
 mod report;
 pub mod repository;
 mod seccomp;
+mod step;
 pub mod sys;
 pub mod terminal;
 
 pub use cgroup::{Cgroups, Group, OomWatch};
-pub use confine::{Birth, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams};
+pub use confine::{Birth, Prepared, Preparer, Program, Seat, Streams};
 pub use host::HostFacts;
 pub use plan::{
     AgentFolders, Bind, CompileError, CompileInput, GroupLimits, Links, Need, PathRule, Right, Rule,
@@ -31,4 +32,5 @@ pub use plan::{
 };
 pub use report::{LANDLOCK_IN_FULL, lacking};
 pub use repository::Repository;
+pub use step::{PrepareError, StepError};
 pub use terminal::NewTerminal;

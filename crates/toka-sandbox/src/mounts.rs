@@ -20,9 +20,8 @@ use nix::unistd::{chdir, fchdir, pivot_root, symlinkat};
 
 use crate::HostFacts;
 use crate::host::Namespaces;
-use crate::landlock::kind_of;
 use crate::links;
-use crate::places::{Place, Places};
+use crate::places::{Place, Places, kind_of};
 use crate::plan::{Access, Bind, Links, Need};
 use crate::sys::{self, MountAttributes, Reach};
 

@@ -11,9 +11,14 @@ use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, mknodat};
 
 use crate::sys;
+
+/// What kind of file it is.
+pub(crate) fn kind_of(file: impl AsFd) -> nix::Result<SFlag> {
+    Ok(SFlag::from_bits_truncate(fstat(file.as_fd())?.st_mode) & SFlag::S_IFMT)
+}
 
 /// What a mount is attached to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 use toka_core::{Compatibility, Coverage, Enforcement, Layer, LayerReport, NetworkAccess, SandboxMode};
 
 use crate::cgroup::Kind;
-use crate::confine::{PrepareError, Preparer};
 use crate::host::{HostFacts, Namespaces};
 use crate::landlock;
 use crate::plan::{Bind, SandboxPlan};
+use crate::step::PrepareError;
 
 /// The version of Landlock from which on it does all that rules ask of it (landlock(7)).
 pub const LANDLOCK_IN_FULL: u32 = 6;
@@ -96,31 +96,6 @@ impl HostFacts {
     }
 }
 
-impl Preparer {
-    /// What will be in force of each layer but the groups, which are known only once they are made: what the facts promise,
-    /// less what failed when the view and the filters were made.
-    pub(crate) fn report(&self, plan: &SandboxPlan) -> Enforcement {
-        let mut enforcement = self.host.enforcement(plan);
-        enforcement.set(Layer::Cgroup, Coverage::Full, Vec::new());
-        if plan.mode == SandboxMode::Off {
-            return enforcement;
-        }
-        if let Some(error) = &self.view_error {
-            enforcement.set(Layer::Mounts, Coverage::None, vec![error.to_string()]);
-            without_mounts(&mut enforcement, plan);
-        }
-        if let Some(error) = &self.filter_error {
-            let coverage = coverage_of(!self.filters.is_empty(), std::slice::from_ref(error));
-            enforcement.set(Layer::Seccomp, coverage, vec![error.clone()]);
-        }
-        if self.filters.is_empty() && plan.network == NetworkAccess::None {
-            let reason = "no system call filter to refuse sockets with".to_owned();
-            enforcement.set(Layer::Network, Coverage::None, vec![reason]);
-        }
-        enforcement
-    }
-}
-
 type Report = (Coverage, Vec<String>);
 
 const FULL: Report = (Coverage::Full, Vec::new());
@@ -134,7 +109,7 @@ fn partial(reason: &str) -> Report {
 }
 
 /// Lessens what Landlock does of a plan whose mounts cannot be had.
-fn without_mounts(enforcement: &mut Enforcement, plan: &SandboxPlan) {
+pub(crate) fn without_mounts(enforcement: &mut Enforcement, plan: &SandboxPlan) {
     let found = enforcement.layers.iter().find(|report| report.layer == Layer::Landlock);
     let Some(LayerReport { coverage, mut reasons, .. }) = found.cloned() else { return };
     reasons.extend(beyond_landlock(plan));
@@ -164,7 +139,7 @@ fn gaps(plan: &SandboxPlan, layer: Layer) -> Vec<String> {
     plan.gaps.iter().filter(|(of, _)| *of == layer).map(|(_, gap)| gap.clone()).collect()
 }
 
-fn coverage_of(works: bool, reasons: &[String]) -> Coverage {
+pub(crate) fn coverage_of(works: bool, reasons: &[String]) -> Coverage {
     match (works, reasons.is_empty()) {
         (false, _) => Coverage::None,
         (true, true) => Coverage::Full,

@@ -15,6 +15,7 @@ mod connection;
 mod error;
 mod filter;
 mod health;
+mod numbers;
 mod reader;
 mod record;
 mod retention;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::connection::{FileId, file_at, open_reader};
 use crate::filter::query;
-use crate::store::{last_seq, number, stored};
+use crate::numbers::{last_seq, number, stored};
 use crate::{Filter, StoreError};
 
 /// Statements that are kept ready: a follower asks the same again and again.

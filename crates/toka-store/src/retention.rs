@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use crate::store::{last_seq, stored};
+use crate::numbers::{last_seq, stored};
 
 /// Most events that are removed at a time: some milliseconds.
 const BATCH: i64 = 512;

@@ -8,8 +8,8 @@ use crate::decode::{Context, Decoded, MAX_DIAGNOSTICS, Place, decode, nearest};
 use crate::diagnostic::{Code, Diagnostic, FileId, Severity, Sources};
 use crate::model::{Agent, AgentKind, Condition, Probes, Set};
 use crate::plan::{Member, Problem, arrange, distinct};
-use crate::policy::POLICY_FILE;
-use crate::read::{Found, Node, collect, parse};
+use crate::policy::{POLICY_FILE, named_as_policy};
+use crate::read::{Found, collect, parse};
 use crate::replicas;
 
 /// What to make of the files.
@@ -256,14 +256,6 @@ fn more(count: usize, severity: Severity) -> Option<Diagnostic> {
     let omitted = count.checked_sub(MAX_DIAGNOSTICS).filter(|omitted| *omitted > 0)?;
     let message = format!("{omitted} more problems between the agents are not shown");
     Some(Diagnostic::new(Code::TooComplex, message).severity(severity))
-}
-
-/// A policy is no workstream, and a workstream of its name would be read as one.
-pub(crate) fn named_as_policy(file: FileId, root: &Node) -> Diagnostic {
-    let message = format!("`{POLICY_FILE}` is the name of the policy file, never of a workstream");
-    Diagnostic::new(Code::NoWorkstream, message).at(file, root.span.clone(), "").help(
-        "give a workstream another name, such as `agent.yaml`; `toka help trust` tells what a policy is",
-    )
 }
 
 fn nothing_in(file: FileId, path: &Path) -> Diagnostic {

@@ -13,8 +13,7 @@ use toka_core::Capability;
 use toka_core::capability::{KNOWN, Policy};
 
 use crate::decode::{Context, nearest};
-use crate::diagnostic::{Code, Diagnostic, Sources};
-use crate::load::named_as_policy;
+use crate::diagnostic::{Code, Diagnostic, FileId, Sources};
 use crate::read::{Entry, Found, Node, Value, collect, parse, shorten};
 
 /// The name of the policy file of a workspace.
@@ -122,6 +121,14 @@ fn unknown(cx: &Context<'_>, node: &Node, capability: &Capability) -> Diagnostic
         Some(near) => problem.help(format!("did you mean `{near}`?")),
         None => problem.help("`toka explain capabilities` lists them"),
     }
+}
+
+/// A policy is no workstream, and a workstream of its name would be read as one.
+pub(crate) fn named_as_policy(file: FileId, root: &Node) -> Diagnostic {
+    let message = format!("`{POLICY_FILE}` is the name of the policy file, never of a workstream");
+    Diagnostic::new(Code::NoWorkstream, message).at(file, root.span.clone(), "").help(
+        "give a workstream another name, such as `agent.yaml`; `toka help trust` tells what a policy is",
+    )
 }
 
 #[cfg(test)]

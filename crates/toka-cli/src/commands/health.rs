@@ -10,7 +10,7 @@ use toka_core::{AgentName, ExitCode, ProjectName, Verdict};
 use super::reach::{AgentRef, Reach, block_on, failure, meant, no_agent};
 use super::signals::Signals;
 use crate::failure::Failure;
-use crate::terminal::display::Mode;
+use crate::terminal::mode::Mode;
 use crate::terminal::palette::Palette;
 use crate::terminal::screen::{self, Screen};
 use crate::terminal::{health, health_page, json, out};

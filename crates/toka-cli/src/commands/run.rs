@@ -16,7 +16,7 @@ use super::declare::Declare;
 use super::trust::Ask;
 use super::workstreams::{Ready, Tell};
 use super::{apply, dry_run, foreground, refusal};
-use crate::terminal::display::Mode;
+use crate::terminal::mode::Mode;
 use crate::terminal::palette::Palette;
 use crate::terminal::{json, out};
 

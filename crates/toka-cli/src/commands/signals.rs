@@ -1,4 +1,5 @@
-//! The signals of the foreground: the first asks for a graceful stop, the next one for a kill.
+//! The signals that end a command, and the exit status of each. What the first and the second do is decided in `foreground.rs` and
+//! `serve.rs`.
 
 use toka_core::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};

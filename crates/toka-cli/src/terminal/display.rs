@@ -1,7 +1,6 @@
 //! The thread that shows a run. It is a thread of its own because a terminal can stand still (Ctrl-S, a pager), and the
 //! supervision of agents must not stand still with it: events wait here, agents do not.
 
-use std::io::IsTerminal as _;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 use toka_core::{AgentName, Event, EventKind, escape};
 
 use super::follow::{Follow, OutputLine};
+use super::mode::Mode;
 use super::palette::Palette;
 use super::plain::PlainLines;
 use super::screen::Screen;
@@ -25,27 +25,6 @@ const REDRAW: Duration = Duration::from_millis(100);
 const BATCH: usize = 512;
 /// Characters of one line of output that are shown.
 const OUTPUT_COLUMNS: usize = 2000;
-
-/// How a run is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// Lines that move, on a terminal.
-    Live,
-    /// One line per change.
-    Plain,
-    /// One JSON object per event.
-    Json,
-    /// Failures only.
-    Quiet,
-}
-
-impl Mode {
-    /// What suits stdout: live on a terminal that can move its cursor, plain lines elsewhere.
-    pub(crate) fn for_stdout() -> Self {
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-        if std::io::stdout().is_terminal() && !dumb { Self::Live } else { Self::Plain }
-    }
-}
 
 /// What the display is told.
 #[derive(Debug)]

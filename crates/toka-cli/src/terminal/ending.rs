@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use toka_core::enforcement::LayerReport;
-use toka_core::{AgentName, Coverage, Layer, escape};
+use toka_core::{AgentName, Layer, escape};
 use toka_logs::{Ending, Stream};
 
 use super::palette::Palette;
-use super::table::outcome;
+use super::phrases::{outcome, shortfall};
 use super::text::{count, safe};
 use super::view::{Outcome, RunView};
 
@@ -87,16 +86,6 @@ fn shown(line: &[u8]) -> String {
 pub(crate) fn reports(traces: &[Trace]) -> Vec<PathBuf> {
     let paths = traces.iter().map(|trace| trace.artifacts.join(REPORT));
     paths.filter(|path| path.symlink_metadata().is_ok_and(|found| found.is_file())).collect()
-}
-
-/// What a layer does not do in full, and why; `None` when it does all.
-pub(crate) fn shortfall(report: &LayerReport) -> Option<String> {
-    let how = match report.coverage {
-        Coverage::Full => return None,
-        Coverage::Partial => "enforced in part",
-        Coverage::None => "not enforced",
-    };
-    Some(format!("{} {how}: {}", report.layer.as_str(), safe(&report.reasons.join("; "))))
 }
 
 /// What of the confinement was not in force in full, and why, once for all agents that it concerns.

@@ -7,6 +7,7 @@ use toka_core::units::format_duration;
 use toka_core::{AgentState, ByteSize};
 
 use super::palette::{Paint, Palette};
+use super::phrases::{done_glyph, outcome};
 use super::text::{cell, clock, columns, count, fit};
 use super::view::{AgentView, End, Outcome, RunView};
 
@@ -110,19 +111,6 @@ fn glyph(state: &AgentState, now: Duration, palette: Palette) -> (&'static str, 
     }
 }
 
-/// The mark of an agent that is not alive.
-pub(crate) fn done_glyph(outcome: Outcome, palette: Palette) -> (&'static str, Paint) {
-    match outcome {
-        Outcome::Succeeded => ("✓", palette.good),
-        Outcome::Failed => ("✗", palette.bad),
-        Outcome::Blocked => ("⊘", palette.warn),
-        Outcome::Stopped => ("■", palette.faint),
-        Outcome::NotStarted => ("○", palette.faint),
-        Outcome::Skipped => ("↷", palette.faint),
-        Outcome::Live | Outcome::Pending => ("·", palette.faint),
-    }
-}
-
 /// The line that an agent leaves behind when nothing can happen to it any more; `None` while something can. Long names are
 /// cut as in the lines that move, so that it stays one line.
 pub(crate) fn last_line(view: &RunView, agent: &AgentView, palette: Palette) -> Option<String> {
@@ -154,7 +142,7 @@ pub(crate) fn last_line(view: &RunView, agent: &AgentView, palette: Palette) -> 
 fn cause(agent: &AgentView, end: &End) -> String {
     match (&agent.state, end.restarts) {
         (AgentState::Ended { .. }, 0) => super::text::safe(&end.usage.tell(&end.exit)),
-        _ => super::table::outcome(agent),
+        _ => outcome(agent),
     }
 }
 

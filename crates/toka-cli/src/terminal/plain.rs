@@ -9,8 +9,8 @@ use toka_core::units::format_duration;
 use toka_core::watchdog::Stage;
 use toka_core::{AgentName, ByteSize, Event, EventKind, Exit, Progress};
 
-use super::ending::shortfall;
 use super::palette::{Paint, Palette};
+use super::phrases::{blocked, quarantined, shortfall};
 use super::text::{clock, count, fit, moment, safe};
 use super::view::{AgentView, Outcome, RunView};
 
@@ -254,7 +254,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             (format!("{}; restart {restarts} {when}", safe(&usage.tell(exit))), palette.warn)
         }
         EventKind::AgentQuarantined { exit, restarts, usage, .. } => {
-            (super::table::quarantined(*restarts, exit, usage), palette.bad)
+            (quarantined(*restarts, exit, usage), palette.bad)
         }
         EventKind::AgentAwaits { why } => {
             (format!("its next start waits: {}", safe(&why.to_string())), palette.warn)
@@ -279,7 +279,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         EventKind::AgentPlanted { path, outcome } => (safe(&planted(path, outcome)), palette.warn),
         EventKind::AgentUncovered { path, outcome } => (safe(&uncovered(path, outcome)), palette.warn),
         EventKind::AgentOomKilled { kills } => (killed_for_memory(*kills), palette.warn),
-        EventKind::AgentBlocked { by, why } => (super::table::blocked(by, why.as_deref()), palette.warn),
+        EventKind::AgentBlocked { by, why } => (blocked(by, why.as_deref()), palette.warn),
         EventKind::ExecStarted { argv, by, uid, .. } => {
             (format!("command of {} (uid {uid}): {}", safe(by), safe(&argv.join(" "))), Paint::NONE)
         }
@@ -314,11 +314,6 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         _ => return None,
     };
     Some(line)
-}
-
-/// `1 restart`, `5 restarts`.
-pub(super) fn count_restarts(restarts: u32) -> String {
-    count(restarts as usize, "restart")
 }
 
 /// Whether an objective is met, and if not, what became of its check.

@@ -5,8 +5,8 @@ use std::io::IsTerminal as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::device::Device;
-use super::display::Mode;
 use super::live::Size;
+use super::mode::Mode;
 use super::out::Out;
 
 /// Drawings a second that indicatif lets through; the display already draws less often.

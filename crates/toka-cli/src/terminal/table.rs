@@ -3,15 +3,11 @@
 use comfy_table::{
     Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle, Width,
 };
-use toka_core::event::Usage;
-use toka_core::status::unmet_in_words;
+use toka_core::ByteSize;
 use toka_core::units::format_duration;
-use toka_core::{AgentName, AgentState, ByteSize, Exit, Unmet};
 
-use super::live::done_glyph;
 use super::palette::Palette;
-use super::plain::count_restarts;
-use super::text::safe;
+use super::phrases::{done_glyph, outcome};
 use super::view::{AgentView, Outcome, RunView};
 
 const HEADER: [&str; 6] = ["  AGENT", "OUTCOME", "TIME", "PEAK MEMORY", "CPU", "ENFORCEMENT"];
@@ -56,50 +52,6 @@ fn row(agent: &AgentView) -> Vec<Cell> {
         .into_iter()
         .map(Cell::new_owned)
         .collect()
-}
-
-/// What became of it, in words.
-pub(crate) fn outcome(agent: &AgentView) -> String {
-    match unmet_in_words(&agent.unmet) {
-        Some(unmet) => format!("{}; {}", end(agent), safe(&unmet)),
-        None => end(agent),
-    }
-}
-
-fn end(agent: &AgentView) -> String {
-    match (&agent.state, &agent.end) {
-        (AgentState::Quarantined { .. }, Some(end)) => quarantined(end.restarts, &end.exit, &end.usage),
-        (_, Some(end)) => {
-            let words = match &end.exit {
-                Exit::Code { code } if *code != 0 => format!("failed: {}", end.usage.tell(&end.exit)),
-                exit => safe(&end.usage.tell(exit)),
-            };
-            match end.restarts {
-                0 => words,
-                restarts => format!("{words}, after {}", count_restarts(restarts)),
-            }
-        }
-        (AgentState::Blocked { by, why }, _) => blocked(by, why.as_deref()),
-        (AgentState::Pending, _) => "not started".to_owned(),
-        (other, _) => other.as_str().to_owned(),
-    }
-}
-
-/// Why it is given up. An end that is a success counts like any other where the policy restarts after it.
-pub(crate) fn quarantined(restarts: u32, exit: &Exit, usage: &Usage) -> String {
-    let times = count_restarts(restarts);
-    match exit.is_success() {
-        true => format!("quarantined after {times}: it ended once more, with success"),
-        false => format!("quarantined after {times}: {}", safe(&usage.tell(exit))),
-    }
-}
-
-/// Why it never started.
-pub(crate) fn blocked(by: &AgentName, why: Option<&Unmet>) -> String {
-    match why {
-        Some(why) => format!("blocked by {by}: {}", safe(&why.to_string())),
-        None => format!("blocked by {by}"),
-    }
 }
 
 fn figures(agent: &AgentView) -> (String, String, String) {

@@ -9,7 +9,7 @@ use toka_core::Request;
 use toka_core::exit::signal_name;
 
 use super::layout::Zoom;
-use super::log::LogLine;
+use super::log_line::LogLine;
 use super::model::{Below, Effect, Link, Mode, Model, Note, Pane, Tone};
 use super::pages::Details;
 use super::rows::{AgentId, Order, Turn};

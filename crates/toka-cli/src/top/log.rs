@@ -2,15 +2,15 @@
 //! is never read from there.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use toka_core::escape;
 use toka_logs::{Ending, Stream, index_path, tail};
 use tokio::sync::{mpsc, watch};
 
+use super::log_line::{LogLine, Wanted};
 use super::model::Message;
-use super::rows::AgentId;
 
 /// Lines that are kept, and that a person can go back.
 pub(crate) const MOST_LINES: usize = 500;
@@ -18,20 +18,6 @@ pub(crate) const MOST_LINES: usize = 500;
 const MOST_SHOWN: usize = 4000;
 /// How long between two looks whether there is more.
 const PERIOD: Duration = Duration::from_millis(250);
-
-/// A line that is safe for a terminal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LogLine {
-    /// When it was written, in milliseconds since the Unix epoch.
-    pub(crate) time_ms: Option<i64>,
-    /// Where to.
-    pub(crate) stream: Stream,
-    /// Its text.
-    pub(crate) text: String,
-}
-
-/// Whose output is wanted, and where it is.
-pub(crate) type Wanted = Option<(AgentId, PathBuf)>;
 
 /// Tells what the wanted agent writes, until nobody wants to hear it.
 pub(crate) async fn follow(mut wanted: watch::Receiver<Wanted>, messages: mpsc::Sender<Message>) {

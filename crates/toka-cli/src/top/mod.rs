@@ -17,6 +17,7 @@ mod keyboard;
 mod keys;
 mod layout;
 mod log;
+mod log_line;
 mod machine;
 mod model;
 mod mouse;

@@ -14,7 +14,7 @@ use toka_core::{AgentName, AgentStatus, Event, ExitCode, ProjectName, Request, R
 
 use super::figures::Figures;
 use super::layout::{Areas, Zoom};
-use super::log::{LogLine, Wanted};
+use super::log_line::{LogLine, Wanted};
 use super::machine::Machine;
 use super::pages::{Details, Events};
 use super::rows::{AgentId, Order, Row, Turn, fits};

@@ -6,7 +6,7 @@ use toka_api::wire::AgentView;
 use toka_core::{AgentName, Event};
 use toka_logs::Stream;
 
-use super::log::LogLine;
+use super::log_line::LogLine;
 use super::rows::AgentId;
 use crate::terminal::plain::in_words;
 

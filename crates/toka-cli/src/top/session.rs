@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::keyboard::Keyboard;
-use super::log::{self, Wanted};
+use super::log;
+use super::log_line::Wanted;
 use super::model::{Effect, Message, Model, Note, Tone};
 use super::rows::AgentId;
 use super::sampling::{self, Watched};

@@ -20,7 +20,7 @@ use toka_core::{
 use toka_logs::Stream;
 use toka_workstream::describe::Described;
 
-use super::log::LogLine;
+use super::log_line::LogLine;
 use super::machine::Machine;
 use super::model::{Effect, Message, Mode, Model, Note, Sample, Tone};
 use super::rows::AgentId;

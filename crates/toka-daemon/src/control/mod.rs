@@ -7,8 +7,8 @@
 //! GET  /v1/projects/P                            one
 //! GET  /v1/projects/P/agents/A                   an agent, with what it uses at the moment
 //! GET  /v1/projects/P/resources[?agents=A,B]     what these agents, or all of them, use at the moment
-//! GET  /v1/projects/P/agents/A/attach[?columns=N&rows=N]  its terminal, as a stream
-//! POST /v1/projects/P/agents/A/exec              runs a command beside it, as a stream
+//! GET  /v1/projects/P/agents/A/attach[?columns=N&rows=N]  a WebSocket: its terminal
+//! GET  /v1/projects/P/agents/A/exec              a WebSocket: runs a command beside it
 //! POST /v1/projects/P/command[?wait_ms=N]        a Command
 //! POST /v1/projects/P/apply[?dry_run=true]       a Declaration
 //! GET  /v1/projects/P/events[?since=SEQ&follow]  its events, one a line

@@ -4,6 +4,7 @@ mod error;
 mod handle;
 mod kin;
 mod open;
+mod options;
 mod succession;
 mod traffic;
 
@@ -13,5 +14,6 @@ mod tests;
 pub use error::{KeeperError, SpawnError};
 pub use handle::{Keeper, Started};
 pub use kin::Kin;
-pub use open::{Attached, KeeperOptions, Outlive};
+pub use open::Attached;
+pub use options::{KeeperOptions, Outlive};
 pub use traffic::{KeeperEvent, kill_groups};

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::error::{KeeperError, refusal};
 use super::handle::Keeper;
+use super::options::{KeeperOptions, Outlive};
 use super::succession::{Line, carrier, launch};
 use super::traffic::{AfterLoss, Ears, Hello, KeeperEvent, Shared};
 use crate::address::with_address;
-use crate::protocol::{Attach, Body, Entry, OLDEST, Orphan, Request, State, VERSION};
+use crate::protocol::{Attach, Body, Entry, OLDEST, Request, State, VERSION};
 
 /// How long a keeper may take to say hello over its socket. It answers within a millisecond unless it is stopped.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
@@ -24,35 +25,6 @@ const HELLO_WITHIN: Duration = Duration::from_secs(5);
 const DECIDED_WITHIN: Duration = Duration::from_secs(2);
 /// Between two looks whether they are.
 const DECIDED_INTERVAL: Duration = Duration::from_millis(2);
-
-/// How to start a keeper.
-#[derive(Debug, Clone, Default)]
-pub struct KeeperOptions {
-    /// The program to re-enter, with `__keeper NAME` as its arguments and the control socket as its standard input.
-    pub program: PathBuf,
-    /// Name of the control group that agents' groups lie in, such as `toka-1f2e3d4c`. Unique per state folder.
-    pub cgroup_name: String,
-    /// Folders that the keeper removes when it ends, in case that the daemon could not: sockets, secrets. Absolute.
-    pub leftovers: Vec<PathBuf>,
-    /// What becomes of it when its daemon goes.
-    pub outlive: Outlive,
-    /// Agents that an earlier keeper of the same group left when it was killed, and its daemon with it. Everything else
-    /// in the group is killed, if there are any or the keeper outlives its daemon.
-    pub adopt: Vec<Orphan>,
-}
-
-/// What becomes of a keeper when its daemon goes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Outlive {
-    /// It stops every agent and ends.
-    #[default]
-    EndWithDaemon,
-    /// It goes on, and waits for the next daemon.
-    Listen {
-        /// Where. The folder is made if need be; it must be its user's alone (mode 0700). Any length.
-        socket: PathBuf,
-    },
-}
 
 /// A keeper that was found.
 #[derive(Debug)]

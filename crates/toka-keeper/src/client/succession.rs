@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::error::refusal;
-use super::open::{KeeperOptions, Outlive};
+use super::options::{KeeperOptions, Outlive};
 use super::traffic::{Aftermath, Conversation, Ears, KeeperEvent, Shared, kill_groups};
 use crate::busy;
 use crate::packet::{Inbox, Packet};

@@ -1,7 +1,7 @@
 //! What goes to and fro on the socket: calls out, answers and news in.
 //!
 //! What was asked is kept until it is answered, since the keeper may be killed before it has done it: then the next one is
-//! asked ([`super::succession`]).
+//! asked (`client/succession.rs`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::sync::{mpsc, oneshot};
 
-use super::open::KeeperOptions;
+use super::options::KeeperOptions;
 use crate::packet::{Inbox, Packet, Received};
 use crate::process::start_time;
 use crate::protocol::{Body, Message, Orphan, ProcessId, Status};

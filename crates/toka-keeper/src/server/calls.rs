@@ -8,7 +8,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use toka_sandbox::Birth;
 use toka_sandbox::namespace::{self, Family};
 
-use super::child::{Child, Phase};
+use super::child::{Child, Phase, with_source};
 use super::peer::{Caller, Role};
 use super::pipes::Readers;
 use super::{Listener, Over, Server, Stage, WATCH};
@@ -173,7 +173,7 @@ impl Server {
             },
         };
         if let Some(input) = &input {
-            super::terminal::give_input(input, launch);
+            super::child::terminal::give_input(input, launch);
         }
         let input = input.as_ref().unwrap_or(&self.null);
         let readers = if self.outlives() { Readers::AreSucceeded } else { Readers::MayGo };
@@ -273,11 +273,4 @@ pub(super) fn failed(what: &str) -> Body {
 
 fn done<E: std::error::Error>(result: Result<(), E>) -> Result<Body, String> {
     result.map(|()| Body::Done).map_err(|error| with_source(&error))
-}
-
-pub(super) fn with_source(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }

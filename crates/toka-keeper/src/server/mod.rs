@@ -1,21 +1,19 @@
 //! The keeper's loop: one thread, one place where it waits, and every reason that it wakes up for on this page.
 
 mod adopt;
-mod appearance;
 mod calls;
 mod child;
 mod held;
 mod listener;
 mod main_process;
-mod notification;
 mod number;
 mod oom;
 mod past;
 mod peer;
 mod peers;
 mod pipes;
+mod planted;
 mod renewal;
-mod terminal;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;

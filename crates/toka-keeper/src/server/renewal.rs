@@ -1,7 +1,6 @@
 //! Mounts over names that an agent must not change, put back when somebody outside has replaced such a name
 //! ([`toka_sandbox::renewal`]). Meanwhile the agent stands still; one that was quick enough to get hold of the file is killed.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -22,22 +21,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a group may take to freeze, and between two looks whether it has.
 const FROZEN_WITHIN: Duration = Duration::from_millis(100);
 const FREEZE_INTERVAL: Duration = Duration::from_micros(200);
-
-/// What narrows the view of one process.
-#[derive(Debug, Default)]
-pub(super) struct Protection {
-    /// Its mounts that lie within others.
-    pub(super) binds: Vec<Bind>,
-    is_watched: bool,
-    /// Names that were removed, and are not there again.
-    absent: BTreeSet<PathBuf>,
-}
-
-impl Protection {
-    pub(super) fn of(binds: Vec<Bind>) -> Self {
-        Self { binds, ..Self::default() }
-    }
-}
 
 impl Server {
     /// Makes the watch. Without one, what is replaced is open to agents that run.

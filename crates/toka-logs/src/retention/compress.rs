@@ -8,7 +8,7 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::segment::{GZIP, PART, with};
+use crate::names::{GZIP, PART, with};
 
 /// How hard it tries, of 9: text becomes a tenth, at twice the speed of the usual 6.
 const LEVEL: u32 = 3;

@@ -12,8 +12,9 @@ use super::cap::excess;
 use super::compress::compress;
 use crate::index::Mark;
 use crate::index_path;
+use crate::names::{GZIP, INDEX, LOG, PART, older_folder};
 use crate::place::is_missing;
-use crate::segment::{GZIP, INDEX, LOG, PART, mark_of, older_folder};
+use crate::segment::mark_of;
 
 /// A file takes whole pages on disk, whatever is in it.
 const PAGE: u64 = 4096;

@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use toka_core::error::with_causes;
 use toka_core::state::Happening;
 use toka_core::{AgentState, Coverage, EventKind, Exit, Layer, Request, RestartPolicy};
 use toka_keeper::{KeeperEvent, SpawnError, Started};
@@ -350,12 +351,6 @@ impl<P: Processes> Actor<P> {
 fn refusal(error: &SpawnError) -> Exit {
     match error {
         SpawnError::Prepare(PrepareError::Refused(_)) => Exit::Denied { reason: error.to_string() },
-        _ => Exit::StartFailed { reason: whole_chain(error) },
+        _ => Exit::StartFailed { reason: with_causes(error) },
     }
-}
-
-/// The error with its causes: the errno is in the last of them.
-pub(crate) fn whole_chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -27,7 +27,7 @@ use std::time::Duration;
 use toka_core::restart::Lives;
 use toka_core::rpc::Metrics;
 use toka_core::state::Happening;
-use toka_core::{AgentName, AgentState, Decision, EventKind, Exit, Progress, Request, RestartPolicy, Unmet};
+use toka_core::{AgentState, Decision, EventKind, Exit, Progress, Request, RestartPolicy};
 use toka_keeper::{KeeperEvent, Status};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -39,64 +39,16 @@ use crate::coalesce::Coalescer;
 use crate::countdown::Countdown;
 use crate::disk::{Measured, Surveyor};
 use crate::door::{Door, Message};
+use crate::order::{Order, Restarts};
 use crate::probe::ProbeNote;
 use crate::walls::Walls;
 use crate::{Adjustment, Admission, Adopted, Command, Durable, EventSink, Processes, Profile, Terminal};
 use hooks::{Occasion, StartOutcome};
-pub(crate) use life::whole_chain;
 use notices::Remark;
 use probes::Probing;
 use readiness::Readiness;
 use toka_logs::Note;
 use watchdog::Watching;
-
-/// What others ask of an actor.
-#[derive(Debug)]
-pub(crate) enum Order {
-    /// A request.
-    Ask {
-        /// What.
-        request: Request,
-        /// Who, for the record.
-        by: String,
-        /// Where the decision goes.
-        answer: oneshot::Sender<Decision>,
-    },
-    /// A dependency did not succeed.
-    Block {
-        /// Which.
-        by: AgentName,
-        /// What was required of it.
-        why: Option<Box<Unmet>>,
-    },
-    /// It cannot be started.
-    Refuse {
-        /// Why.
-        exit: Exit,
-    },
-    /// How it is started from now on.
-    Equip {
-        /// What is executed.
-        command: Box<Command>,
-    },
-    /// What of its profile is another from now on.
-    Adjust {
-        /// That.
-        adjustment: Box<Adjustment>,
-    },
-    /// Whether its next life waits for what it depends on.
-    HoldRestarts {
-        /// Whether it does.
-        restarts: Restarts,
-    },
-    /// What others may look at and type into, if it runs on a terminal.
-    Terminal {
-        /// Where that goes.
-        answer: oneshot::Sender<Option<Terminal>>,
-    },
-    /// The keeper's word.
-    Keeper(KeeperEvent),
-}
 
 /// Everything that can wake an actor.
 enum Wake {
@@ -112,7 +64,7 @@ enum Wake {
     Measured(Measured),
 }
 
-/// What tells the sender of messages that an answer is on its way, and what is known of a running task.
+/// What is known of a running task.
 struct RunningTask {
     attempt: u32,
     leaf: Option<String>,
@@ -124,15 +76,6 @@ struct RunningTask {
 enum Succeeds {
     Nobody,
     Another,
-}
-
-/// Whether a life that its restart policy wants begins when it is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Restarts {
-    /// It does.
-    Free,
-    /// It waits: something that the agent requires to be ready is not.
-    Held,
 }
 
 /// Whether the door can be reached by nobody but the agent.

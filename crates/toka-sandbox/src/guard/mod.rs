@@ -1,5 +1,6 @@
-//! What no mount can protect, since it is not there when an agent starts: names that decide what runs and with which rights.
-//! What appears under one of them is set aside, below a directory that was opened and under a name that nobody can have taken.
+//! Finds what an agent has planted under names that decide what runs and with which rights (git's settings and hooks, workstreams, the
+//! policy), and sets it aside, below a directory that was opened and under a name that nobody can have taken. No mount can protect these
+//! names, since nothing has them when the agent starts.
 //!
 //! Toka obeys nothing because of the place that it lies in, so what Toka would look at is set aside when the agent has ended: that
 //! keeps a workspace tidy, and is no wall. Git does obey it, so what git would look at is set aside as soon as it appears

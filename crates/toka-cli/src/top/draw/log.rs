@@ -14,7 +14,7 @@ use super::{put, span, width_of};
 use crate::terminal::text::{fit, safe};
 use crate::top::keys::matches;
 use crate::top::layout::Zoom;
-use crate::top::log::LogLine;
+use crate::top::log_line::LogLine;
 use crate::top::model::{Below, Model, Pane};
 use crate::top::theme::Theme;
 

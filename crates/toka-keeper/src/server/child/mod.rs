@@ -1,5 +1,9 @@
 //! One agent's processes as the keeper sees them: from the fork until its control group is empty and removed.
 
+pub(super) mod notification;
+mod protection;
+pub(super) mod terminal;
+
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,22 +25,22 @@ use toka_sandbox::{
     Birth, Group, GroupLimits, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams, renewal,
 };
 
-use super::appearance::Appeared;
 use super::held::Held;
-use super::notification::{self, Notification};
 use super::number;
 use super::oom::Told;
 use super::peer::Caller;
 use super::pipes::{self, Readers};
-use super::renewal::Protection;
-use super::terminal::OwnTerminal;
+use super::planted::Appeared;
 use crate::busy;
 use crate::process::{self, Presence, presence};
 use crate::protocol::{self, Body, Entry, Launch, Orphan, ProcessId, StartError, State, Status};
+use notification::Notification;
+pub(in crate::server) use protection::Protection;
+use terminal::OwnTerminal;
 
 /// How far it is.
 #[derive(Debug)]
-pub(super) enum Phase {
+pub(in crate::server) enum Phase {
     /// Forked, not yet executing its program; the pipe closes when it does, or says why not.
     Starting { report: OwnedFd, caller: Caller },
     /// Executing its program.
@@ -47,37 +51,37 @@ pub(super) enum Phase {
 
 /// One agent's processes.
 #[derive(Debug)]
-pub(super) struct Child {
-    pub(super) pid: i32,
+pub(in crate::server) struct Child {
+    pub(in crate::server) pid: i32,
     /// The process that it named as its main one, if that is another.
-    pub(super) named: Option<i32>,
-    pub(super) phase: Phase,
-    pub(super) birth: Birth,
-    pub(super) project: String,
-    pub(super) agent: Name,
+    pub(in crate::server) named: Option<i32>,
+    pub(in crate::server) phase: Phase,
+    pub(in crate::server) birth: Birth,
+    pub(in crate::server) project: String,
+    pub(in crate::server) agent: Name,
     /// The process that it runs beside, if it is not an agent's main one.
-    pub(super) beside: Option<ProcessId>,
-    pub(super) group: Group,
-    pub(super) enforcement: Enforcement,
+    pub(in crate::server) beside: Option<ProcessId>,
+    pub(in crate::server) group: Group,
+    pub(in crate::server) enforcement: Enforcement,
     /// The read ends of its output and errors; lost when it was adopted and they could not be opened anew.
-    pub(super) pipes: Option<[OwnedFd; 2]>,
+    pub(in crate::server) pipes: Option<[OwnedFd; 2]>,
     /// Its terminal, until it executes its program; from then on the master is in the place of its output.
-    pub(super) terminal: Option<OwnTerminal>,
-    pub(super) held: Held,
-    pub(super) usage: Usage,
+    pub(in crate::server) terminal: Option<OwnTerminal>,
+    pub(in crate::server) held: Held,
+    pub(in crate::server) usage: Usage,
     /// What was told of kills for memory.
-    pub(super) oom: Told,
+    pub(in crate::server) oom: Told,
     /// Kills in leaves that were removed, where the group does not know of them any more.
-    pub(super) forgotten_kills: u64,
+    pub(in crate::server) forgotten_kills: u64,
     /// What a person should know about what it left.
-    pub(super) notices: Vec<String>,
+    pub(in crate::server) notices: Vec<String>,
     /// What it made and must not make, and nobody was told of.
-    pub(super) planted: Vec<Planted>,
+    pub(in crate::server) planted: Vec<Planted>,
     /// How often something appeared lately that git would obey.
-    pub(super) appearances: Appeared,
+    pub(in crate::server) appearances: Appeared,
     rest: Rest,
-    pub(super) guards: Vec<Guard>,
-    pub(super) protection: Protection,
+    pub(in crate::server) guards: Vec<Guard>,
+    pub(in crate::server) protection: Protection,
     /// Whether it shares its network with others of the project.
     shares_network: bool,
     /// Where the true status comes from when the forked process only stands before the agent.
@@ -151,7 +155,7 @@ enum Freezer {
 impl Child {
     /// Prepares everything, forks, and returns at once; the child confines itself and executes its program. It reads
     /// `input`.
-    pub(super) fn start(
+    pub(in crate::server) fn start(
         preparer: &Preparer,
         input: &OwnedFd,
         caller: Caller,
@@ -235,7 +239,7 @@ impl Child {
     }
 
     /// Takes over what an earlier keeper started. `watch` is its main process, if that still runs.
-    pub(super) fn adopt(orphan: &Orphan, group: Group, watch: Option<OwnedFd>) -> Self {
+    pub(in crate::server) fn adopt(orphan: &Orphan, group: Group, watch: Option<OwnedFd>) -> Self {
         let others = group.processes().unwrap_or_default();
         let processes: Vec<i32> = std::iter::once(orphan.pid).chain(others).collect();
         // What the former keeper reported and the group does not count was in leaves that are gone.
@@ -286,25 +290,25 @@ impl Child {
     }
 
     /// It executes its program now; the status if it has already ended.
-    pub(super) fn executed(&mut self) -> Option<Status> {
+    pub(in crate::server) fn executed(&mut self) -> Option<Status> {
         self.started = Startup::Executed;
         self.phase = if self.exited.is_none() { Phase::Running } else { Phase::Draining };
         self.exited
     }
 
     /// It could not be confined or executed; its process ends by itself.
-    pub(super) fn failed(&mut self, error: StepError, caller: Caller) {
+    pub(in crate::server) fn failed(&mut self, error: StepError, caller: Caller) {
         self.started = Startup::Failed(error, caller);
         self.phase = if self.exited.is_some() { Phase::Draining } else { Phase::Running };
     }
 
     /// Whether anybody was told that it started.
-    pub(super) fn was_started(&self) -> bool {
+    pub(in crate::server) fn was_started(&self) -> bool {
         matches!(self.started, Startup::Executed)
     }
 
     /// Why it did not start, and who is to be told.
-    pub(super) fn failure(&self) -> Option<(Caller, StepError)> {
+    pub(in crate::server) fn failure(&self) -> Option<(Caller, StepError)> {
         match &self.started {
             Startup::Failed(error, caller) => Some((*caller, error.clone())),
             Startup::Undecided | Startup::Executed => None,
@@ -312,12 +316,12 @@ impl Child {
     }
 
     /// How its main process ended, if that may be told: not before it was told that it started.
-    pub(super) fn told_status(&self) -> Option<Status> {
+    pub(in crate::server) fn told_status(&self) -> Option<Status> {
         self.exited.filter(|_| self.was_started())
     }
 
     /// Its main process has ended. The true status when this is to be told now.
-    pub(super) fn on_exit(&mut self, status: Status) -> Option<Status> {
+    pub(in crate::server) fn on_exit(&mut self, status: Status) -> Option<Status> {
         let status = match self.status.take().and_then(read_status) {
             Some([0, code, _]) => Status::Code(code.into()),
             Some([_, signal, core]) => Status::Signal { signal: signal.into(), core: core != 0 },
@@ -336,12 +340,12 @@ impl Child {
     }
 
     /// What tells of its end when it is somebody else's child.
-    pub(super) fn watch(&self) -> Option<&OwnedFd> {
+    pub(in crate::server) fn watch(&self) -> Option<&OwnedFd> {
         self.watch.as_ref()
     }
 
     /// How far it is.
-    pub(super) fn state(&self) -> State {
+    pub(in crate::server) fn state(&self) -> State {
         match (&self.started, &self.phase, self.exited) {
             (Startup::Failed(error, _), ..) => State::NotStarted(StartError::Step(error.clone())),
             (Startup::Undecided, ..) => State::Starting,
@@ -352,7 +356,7 @@ impl Child {
     }
 
     /// When its main process began; reads it once, while it lives.
-    pub(super) fn begun(&mut self) -> Option<u64> {
+    pub(in crate::server) fn begun(&mut self) -> Option<u64> {
         if self.start_time.is_none() && self.exited.is_none() {
             self.start_time = process::start_time(self.pid);
         }
@@ -360,7 +364,7 @@ impl Child {
     }
 
     /// All that a daemon needs to go on with it.
-    pub(super) fn entry(&mut self, id: ProcessId) -> Entry {
+    pub(in crate::server) fn entry(&mut self, id: ProcessId) -> Entry {
         let main = if self.exited.is_none() { self.main_process() } else { self.pid };
         Entry {
             id,
@@ -383,8 +387,8 @@ impl Child {
         }
     }
 
-    pub(super) fn freeze(&mut self) -> Result<Body, String> {
-        self.group.freeze().map_err(|error| super::calls::with_source(&error))?;
+    pub(in crate::server) fn freeze(&mut self) -> Result<Body, String> {
+        self.group.freeze().map_err(|error| with_source(&error))?;
         if self.has_left_its_group() {
             // It runs on, and so shall what is left in the group.
             let _ = self.group.thaw();
@@ -394,7 +398,7 @@ impl Child {
         Ok(Body::Done)
     }
 
-    pub(super) fn limit(&mut self, limits: &GroupLimits) -> Result<Body, String> {
+    pub(in crate::server) fn limit(&mut self, limits: &GroupLimits) -> Result<Body, String> {
         let reasons = self.group.change_limits(limits);
         if reasons.is_empty() { Ok(Body::Done) } else { Err(reasons.join("; ")) }
     }
@@ -408,14 +412,14 @@ impl Child {
         !groups.is_empty() && !has_ended && !groups.contains(&own)
     }
 
-    pub(super) fn thaw(&mut self) -> Result<Body, String> {
-        self.group.thaw().map_err(|error| super::calls::with_source(&error))?;
+    pub(in crate::server) fn thaw(&mut self) -> Result<Body, String> {
+        self.group.thaw().map_err(|error| with_source(&error))?;
         self.freezer = Freezer::Thawed;
         Ok(Body::Done)
     }
 
     /// When its group is empty: takes its last figures and removes it. True when it is done with.
-    pub(super) fn try_finish(&mut self) -> bool {
+    pub(in crate::server) fn try_finish(&mut self) -> bool {
         if !matches!(self.phase, Phase::Draining) {
             return false;
         }
@@ -456,18 +460,18 @@ impl Child {
     }
 
     /// What it has used so far, with what its former leaves say of kills for memory.
-    pub(super) fn usage_now(&self) -> Usage {
+    pub(in crate::server) fn usage_now(&self) -> Usage {
         let usage = self.group.usage();
         Usage { oom_kills: usage.oom_kills + self.forgotten_kills, ..usage }
     }
 
     /// How many of its processes the kernel has killed for memory.
-    pub(super) fn oom_kills(&self) -> u64 {
+    pub(in crate::server) fn oom_kills(&self) -> u64 {
         self.group.oom_kills() + self.forgotten_kills
     }
 
     /// What a task leaves running in the leaf that was its own, after it had a moment to end.
-    pub(super) fn left_in(&self, leaf: &str) -> Option<String> {
+    pub(in crate::server) fn left_in(&self, leaf: &str) -> Option<String> {
         let leaf = self.group.open_leaf(leaf);
         let deadline = Instant::now() + REST_ENDS_WITHIN;
         loop {
@@ -480,13 +484,13 @@ impl Child {
     }
 
     /// A leaf was removed that had this to tell. Whether the group would not have told it.
-    pub(super) fn remember_leaf(&mut self, usage: &Usage) -> bool {
+    pub(in crate::server) fn remember_leaf(&mut self, usage: &Usage) -> bool {
         let forgotten = if self.group.forgets_leaves() { usage.oom_kills } else { 0 };
         self.forgotten_kills += forgotten;
         forgotten > 0
     }
 
-    pub(super) fn signal(&mut self, signal: i32) -> Result<Body, String> {
+    pub(in crate::server) fn signal(&mut self, signal: i32) -> Result<Body, String> {
         let signal = Signal::try_from(signal).map_err(|error| error.to_string())?;
         if signal as i32 == self.stop_signal || signal == Signal::SIGKILL {
             self.rest = Rest::IsKilled;
@@ -510,7 +514,7 @@ impl Child {
         }
     }
 
-    pub(super) fn kill(&mut self) -> Result<Body, String> {
+    pub(in crate::server) fn kill(&mut self) -> Result<Body, String> {
         self.rest = Rest::IsKilled;
         if !matches!(self.phase, Phase::Draining) {
             let _ = self.send(Signal::SIGKILL);
@@ -520,14 +524,14 @@ impl Child {
     }
 
     /// The keeper ends: asks it to stop, frozen or not.
-    pub(super) fn begin_stop(&mut self, now: Instant) {
+    pub(in crate::server) fn begin_stop(&mut self, now: Instant) {
         self.deadline = Some(now + self.grace);
         let _ = self.thaw();
         let _ = self.signal(self.stop_signal);
     }
 
     /// What is due: the kill after the grace period, another look at a group that empties.
-    pub(super) fn on_time(&mut self, now: Instant) {
+    pub(in crate::server) fn on_time(&mut self, now: Instant) {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.deadline = None;
             let _ = self.kill();
@@ -536,7 +540,7 @@ impl Child {
 
     /// The host's number of the process that its processes call `number`; `None` when none of them is called so. The
     /// first process of its namespace is ours, and no task of it.
-    pub(super) fn on_host(&self, number: i32) -> Option<i32> {
+    pub(in crate::server) fn on_host(&self, number: i32) -> Option<i32> {
         match self.birth {
             Birth::Sharing | Birth::Copied => Some(number),
             Birth::InNamespaces => {
@@ -552,7 +556,7 @@ impl Child {
     }
 
     /// The host's number of the agent's first process: where ours only stands before it, that is the second of its namespace.
-    pub(super) fn inside(&self) -> Option<i32> {
+    pub(in crate::server) fn inside(&self) -> Option<i32> {
         match self.birth {
             Birth::Sharing | Birth::Copied => Some(self.pid),
             Birth::InNamespaces => self.on_host(2),
@@ -560,23 +564,31 @@ impl Child {
     }
 
     /// Whether it was frozen because somebody asked for that.
-    pub(super) fn is_frozen(&self) -> bool {
+    pub(in crate::server) fn is_frozen(&self) -> bool {
         self.freezer == Freezer::Frozen
     }
 
     /// Whether its main process executes its program.
-    pub(super) fn is_running(&self) -> bool {
+    pub(in crate::server) fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Running) && self.was_started()
     }
 
     /// Whether its main process has ended, and its group may have others.
-    pub(super) fn is_draining(&self) -> bool {
+    pub(in crate::server) fn is_draining(&self) -> bool {
         matches!(self.phase, Phase::Draining)
     }
 
     /// How long until [`Child::on_time`] has something to do.
-    pub(super) fn time_left(&self, now: Instant) -> Option<Duration> {
+    pub(in crate::server) fn time_left(&self, now: Instant) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(now))
+    }
+}
+
+/// An error with what it comes from.
+pub(in crate::server) fn with_source(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
     }
 }
 
@@ -584,12 +596,12 @@ impl Child {
 const BESIDE: &str = "beside-";
 
 /// Whether a leaf is one in which a process began beside the agent.
-pub(super) fn is_of_one_beside(leaf: &str) -> bool {
+pub(in crate::server) fn is_of_one_beside(leaf: &str) -> bool {
     leaf.starts_with(BESIDE)
 }
 
 /// The leaf of an agent's group in which a process begins that runs beside it.
-pub(super) fn leaf_name(id: ProcessId) -> String {
+pub(in crate::server) fn leaf_name(id: ProcessId) -> String {
     format!("{BESIDE}{}", id.0)
 }
 
@@ -597,7 +609,7 @@ pub(super) fn leaf_name(id: ProcessId) -> String {
 const REPORT: usize = 64 * 1024;
 
 /// Reads why a start failed; `None` when the pipe closed because the program was executed.
-pub(super) fn read_report(report: &OwnedFd) -> Option<StepError> {
+pub(in crate::server) fn read_report(report: &OwnedFd) -> Option<StepError> {
     let mut text = vec![0; REPORT];
     let mut length = 0;
     loop {

@@ -9,32 +9,32 @@ use nix::unistd::{Gid, Uid, fchown};
 use toka_core::TerminalSize;
 use toka_sandbox::{NewTerminal, StepError, sys, terminal};
 
-use super::child::Child;
+use super::Child;
 use crate::protocol::Launch;
 
 /// A terminal that a child is to make.
 #[derive(Debug)]
-pub(super) struct OwnTerminal {
+pub(in crate::server) struct OwnTerminal {
     size: TerminalSize,
     ours: OwnedFd,
     theirs: OwnedFd,
 }
 
 impl OwnTerminal {
-    pub(super) fn new(size: TerminalSize) -> Result<Self, StepError> {
+    pub(in crate::server) fn new(size: TerminalSize) -> Result<Self, StepError> {
         let (ours, theirs) =
             terminal::channel().map_err(|error| StepError::new("terminal: make channel", None, &error))?;
         Ok(Self { size, ours, theirs })
     }
 
-    pub(super) fn for_child(&self) -> NewTerminal<'_> {
+    pub(in crate::server) fn for_child(&self) -> NewTerminal<'_> {
         NewTerminal { size: self.size, channel: self.theirs.as_fd() }
     }
 }
 
 impl Child {
     /// It executes its program: takes the master of the terminal that it has made, if it was to make one.
-    pub(super) fn take_terminal(&mut self) {
+    pub(in crate::server) fn take_terminal(&mut self) {
         let Some(OwnTerminal { ours, .. }) = self.terminal.take() else { return };
         let Some([output, _]) = &mut self.pipes else { return };
         match terminal::receive(ours.as_fd()) {
@@ -50,7 +50,7 @@ impl Child {
 }
 
 /// Gives what a process is to read to the user that it runs as, who could otherwise not open it by name (`/dev/stdin`).
-pub(super) fn give_input(input: &OwnedFd, launch: &Launch) {
+pub(in crate::server) fn give_input(input: &OwnedFd, launch: &Launch) {
     if let Some(user) = &launch.plan.run_as {
         // It can read it all the same.
         let _ = fchown(input, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));

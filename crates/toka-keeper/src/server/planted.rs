@@ -1,5 +1,5 @@
-//! What git would obey and an agent makes while it runs: the keeper sets it aside as soon as it appears, and ends an agent that
-//! does not leave it at that ([`toka_sandbox::guard`]).
+//! The keeper sets aside files that git would obey as soon as an agent makes them, and kills an agent that makes them again and again
+//! ([`toka_sandbox::guard`] says which files those are).
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

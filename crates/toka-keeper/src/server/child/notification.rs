@@ -8,48 +8,53 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use toka_sandbox::{StepError, sys};
 
-use super::child::Child;
-use super::held::Held;
-use super::pipes::{self, Readers};
+use super::super::held::Held;
+use super::super::pipes::{self, Readers};
+use super::Child;
 
 /// Under which name the read end is held, for a daemon that comes later.
 const HELD_AS: &str = "notification";
 
 /// The pipe of one child.
 #[derive(Debug)]
-pub(super) struct Notification {
+pub(in crate::server) struct Notification {
     number: u16,
     read: OwnedFd,
     write: OwnedFd,
 }
 
 impl Notification {
-    pub(super) fn new(number: u16, readers: Readers) -> Result<Self, StepError> {
+    pub(in crate::server) fn new(number: u16, readers: Readers) -> Result<Self, StepError> {
         let (read, write) =
             pipes::pipe(readers).map_err(|error| StepError::new("notification: make pipe", None, &error))?;
         Ok(Self { number, read, write: elsewhere(write, Some(number))? })
     }
 
     /// In the child: puts the write end where the agent expects it.
-    pub(super) fn place(&self) -> Result<(), StepError> {
+    pub(in crate::server) fn place(&self) -> Result<(), StepError> {
         sys::place_descriptor(self.write.as_fd(), self.number.into())
             .map_err(|error| StepError::new("notification: place descriptor", None, &error))
     }
 
     /// The child's end.
-    pub(super) fn end(&self) -> BorrowedFd<'_> {
+    pub(in crate::server) fn end(&self) -> BorrowedFd<'_> {
         self.write.as_fd()
     }
 
     /// In the keeper: only the agent writes.
-    pub(super) fn hold(self, held: &mut Held) {
+    pub(in crate::server) fn hold(self, held: &mut Held) {
         held.replace(HELD_AS, vec![self.read]);
     }
 }
 
 /// Holds the pipe again of an agent that another keeper started, unless it has closed its end, or has its output there by
 /// now: `pipes` are those.
-pub(super) fn hold_again(held: &mut Held, number: u16, processes: &[i32], pipes: Option<&[OwnedFd; 2]>) {
+pub(in crate::server) fn hold_again(
+    held: &mut Held,
+    number: u16,
+    processes: &[i32],
+    pipes: Option<&[OwnedFd; 2]>,
+) {
     let Some(pipe) = pipes::reopen_at(processes, number) else { return };
     if !pipes.into_iter().flatten().any(|other| pipes::is_same(&pipe, other)) {
         held.replace(HELD_AS, vec![pipe]);
@@ -58,22 +63,22 @@ pub(super) fn hold_again(held: &mut Held, number: u16, processes: &[i32], pipes:
 
 impl Child {
     /// The read ends of its pipes: output, errors, and the one that it notifies through, if it has that.
-    pub(super) fn all_pipes(&self) -> impl Iterator<Item = &OwnedFd> {
+    pub(in crate::server) fn all_pipes(&self) -> impl Iterator<Item = &OwnedFd> {
         self.pipes.iter().flatten().chain(self.held.get(HELD_AS))
     }
 }
 
 /// Whether `fd` has that number.
-pub(super) fn is(fd: BorrowedFd<'_>, number: Option<u16>) -> bool {
+pub(in crate::server) fn is(fd: BorrowedFd<'_>, number: Option<u16>) -> bool {
     number.is_some_and(|number| fd.as_raw_fd() == i32::from(number))
 }
 
 /// The same file under another number than `number`.
-pub(super) fn elsewhere(fd: OwnedFd, number: Option<u16>) -> Result<OwnedFd, StepError> {
+pub(in crate::server) fn elsewhere(fd: OwnedFd, number: Option<u16>) -> Result<OwnedFd, StepError> {
     // The copy is made while the first still has its number.
     if is(fd.as_fd(), number) { copy(fd.as_fd()) } else { Ok(fd) }
 }
 
-pub(super) fn copy(fd: BorrowedFd<'_>) -> Result<OwnedFd, StepError> {
+pub(in crate::server) fn copy(fd: BorrowedFd<'_>) -> Result<OwnedFd, StepError> {
     fd.try_clone_to_owned().map_err(|error| StepError::new("notification: make room", None, &error))
 }
