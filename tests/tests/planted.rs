@@ -35,6 +35,7 @@ as_both_users!(
     what_git_would_obey_in_the_workspace_is_closed,
     what_git_would_obey_is_set_aside_while_an_agent_runs,
     an_agent_that_makes_it_again_and_again_is_killed,
+    whoever_can_have_made_it_is_killed,
     links_on_the_way_to_what_git_obeys_stay,
     a_bare_repository_keeps_its_hooks,
     a_repository_within_is_no_submodule_that_git_obeys,
@@ -691,6 +692,26 @@ fn an_agent_that_makes_it_again_and_again_is_killed(user: User) {
         "{ran:#?}"
     );
     assert!(!scene.workspace().join(".git").exists());
+}
+
+/// Nobody knows which of two agents in one workspace it was.
+fn whoever_can_have_made_it_is_killed(user: User) {
+    let scene = Scene::new(user);
+    let agents = [
+        Document::shell("first", "exec sleep 1000").section(WRITES),
+        Document::shell("maker", "while :; do mkdir .git 2>/dev/null; done").section(WRITES),
+        Document::shell("reader", "until test -e done; do sleep 0.05; done")
+            .section("security: {capabilities_required: [filesystem-read]}"),
+        Document::shell("third", "touch done")
+            .section("security: {capabilities_required: [filesystem-read, filesystem-write]}\ndependencies: {optional: [first, maker]}"),
+    ];
+    let ran = scene.toka_run(&agents, &[]);
+    exit_code_of(&ran, 1);
+    for name in ["first", "maker"] {
+        let line = format!("{name}: warning: the keeper killed it: 10 times");
+        assert!(ran.stdout.contains(&line), "{name}: {ran:#?}");
+    }
+    assert!(!ran.stdout.contains("reader: warning"), "{ran:#?}");
 }
 
 /// As `repo` of Android makes them, and dotfiles.

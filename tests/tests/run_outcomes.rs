@@ -10,6 +10,7 @@ use toka_tests::{Document, Finished, Need, Scene, User, as_both_users, require};
 as_both_users!(
     success_is_zero,
     a_failure_is_one_and_blocks_what_depends_on_it,
+    an_end_by_a_realtime_signal_is_an_end,
     a_timeout_is_124_unless_something_else_failed,
     invalid_files_are_65_and_nothing_starts,
     what_the_policy_denies_is_77_and_names_the_grant,
@@ -366,6 +367,15 @@ fn a_signal_is_told_apart(user: User) {
     assert_eq!((&exit["cause"], &exit["signal"]), (&Value::from("signal"), &Value::from(11)), "{exit}");
 }
 
+/// Libraries know signals by names up to 31 (signal(7) has 64).
+fn an_end_by_a_realtime_signal_is_an_end(user: User) {
+    let scene = Scene::new(user);
+    let finished = scene.toka_run(&[Document::shell("rt", "kill -34 $$; sleep 1000")], &["--json"]);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    assert_eq!(finished.all("agent_ended", "rt")[0]["exit"]["signal"], 34, "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
 fn a_program_that_cannot_start_says_why(user: User) {
     let scene = Scene::new(user);
     scene.write(&scene.workspace().join("plain.txt"), "no program\n");
@@ -595,4 +605,24 @@ fn a_later_run_finds_home_but_not_tmp(user: User) {
     }
     let elsewhere = Path::new("/tmp/left");
     assert!(!elsewhere.exists(), "/tmp is private");
+}
+
+/// An agent without a sandbox, such as a Toka in Toka, makes groups below its own.
+#[test]
+fn groups_that_an_agent_makes_go_with_it() {
+    if !require(&[Need::Root, Need::Cgroups]) {
+        return;
+    }
+    let scene = Scene::new(User::Root);
+    let script = "cut -d: -f2- /proc/self/cgroup | while IFS=: read -r controller path; do
+            for base in /sys/fs/cgroup/$controller /sys/fs/cgroup /sys/fs/cgroup/unified; do
+                case $path in *test-*) test -d $base$path && mkdir -p $base$path/inner/deeper/still && echo made;; esac
+            done
+        done > \"$TOKA_ARTIFACTS/made\"";
+    let agent = Document::shell("maker", script).section("security: {sandbox: false}");
+    let finished = scene.toka_run(&[agent], &["--allow", "sandbox:off"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert!(finished.stdout.contains("maker: succeeded"), "{finished:#?}");
+    assert!(scene.artifact("maker", "made").contains("made"), "{finished:#?}");
+    scene.assert_nothing_left();
 }

@@ -337,7 +337,10 @@ fn what_goes_on_without_its_daemon_is_not_nothing(user: User) {
     for words in [&["down", "--all"][..], &["down", "--all", "--kill"]] {
         let down = scene.toka(words);
         assert_eq!((down.code, down.stdout.as_str()), (Some(69), ""), "{down:#?}");
-        assert!(down.stderr.contains("the daemon is gone, and what it ran goes on"), "{down:#?}");
+        assert!(
+            down.stderr.contains("the daemon is gone, and no other looks after what it ran"),
+            "{down:#?}"
+        );
     }
     serve_again(&scene);
 }

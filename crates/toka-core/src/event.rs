@@ -220,6 +220,8 @@ pub enum Occasion {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, strum::VariantNames)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
+// The compiler finds the words for a new kind (`describe` of the command line) and whether it is reported (`is_change` of reports). Ask
+// yourself about `AgentState::happening`, `AgentStatus::observe`, `RunState::observe` and `replay`, which pass over what they do not know.
 pub enum EventKind {
     /// A run began.
     RunStarted {

@@ -103,7 +103,7 @@ pub enum RunError {
     Lock(#[source] LockError),
     /// The daemon that ran the project was killed, and its keeper waits for the next.
     #[error(
-        "the daemon is gone, and what it ran goes on: {project}\n  help: `toka serve --detach` begins one that takes it over, and \
+        "the daemon is gone, and no other looks after what it ran: {project}\n  help: `toka serve --detach` begins one that takes it over, and \
          `toka down --project {project}` stops it then"
     )]
     Unattended {

@@ -423,14 +423,15 @@ fn anchors(host: &HostFacts) -> Anchors {
 }
 
 impl Prepared {
-    /// How the process begins. It shares the keeper's memory where nobody else can reach it through that process: behind
-    /// the filter, which denies tracing, and as the same user all the time; and where what it needs, with the descriptors
+    /// How the process begins. It shares the keeper's memory where nobody else can reach it through that process: agents are behind
+    /// Landlock, which denies tracing what is outside (landlock(7)), and it is the same user all the time; and where what it needs, with the descriptors
     /// `passed` to it, survives [`sys::own_descriptors`]: hundreds of folders may have filled the low numbers.
     pub fn birth(&self, plan: &SandboxPlan, passed: &[BorrowedFd<'_>]) -> Birth {
         let low = passed.iter().copied().chain(self.descriptors()).all(|fd| fd.as_raw_fd() < sys::KEPT_FROM);
+        let is_closed = self.filter.is_some() && matches!(self.ruleset, Ruleset::Ready(_));
         match self.mounts {
             Mounts::Own { .. } => Birth::InNamespaces,
-            _ if low && self.filter.is_some() && plan.run_as.is_none() => Birth::Sharing,
+            _ if low && is_closed && plan.run_as.is_none() => Birth::Sharing,
             _ => Birth::Copied,
         }
     }

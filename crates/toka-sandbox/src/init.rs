@@ -7,14 +7,14 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::step::StepError;
-use crate::sys::{self, Forked};
+use crate::sys::{self, Collected, Forked, Patience};
 
 /// How an agent ended, over the pipe from the first process to the keeper: whether by a signal, its number or the exit
 /// status, whether it dumped core.
@@ -44,6 +44,10 @@ fn watch(agent: Pid, status: OwnedFd) -> ! {
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&every), None);
     // Only the agent may hold the pipes of its output and the report of its start.
     let status = keep_only(status);
+    // One that ended before it could be heard of has closed its end.
+    if status.as_ref().is_none_or(nobody_reads) {
+        sys::exit_now(0)
+    }
     loop {
         if let Some(ended) = reap(agent) {
             if let Some(status) = status {
@@ -58,6 +62,12 @@ fn watch(agent: Pid, status: OwnedFd) -> ! {
     }
 }
 
+fn nobody_reads(pipe: &OwnedFd) -> bool {
+    let mut looked = [PollFd::new(pipe.as_fd(), PollFlags::empty())];
+    let _ = poll(&mut looked, PollTimeout::ZERO);
+    looked[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
+}
+
 fn keep_only(status: OwnedFd) -> Option<OwnedFd> {
     let moved = sys::move_descriptor(status, 0).ok();
     let _ = sys::close_from(1);
@@ -66,13 +76,15 @@ fn keep_only(status: OwnedFd) -> Option<OwnedFd> {
 
 fn reap(agent: Pid) -> Option<RawStatus> {
     loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if pid == agent => return Some([0, code as u8, 0]),
-            Ok(WaitStatus::Signaled(pid, signal, core)) if pid == agent => {
-                return Some([1, signal as i32 as u8, u8::from(core)]);
+        match sys::collect(Patience::None) {
+            Ok(Some((pid, Collected::Code(code)))) if pid == agent.as_raw() => {
+                return Some([0, code as u8, 0]);
             }
-            Ok(WaitStatus::StillAlive) | Err(_) => return None,
-            Ok(_) => {}
+            Ok(Some((pid, Collected::Signal(signal, core)))) if pid == agent.as_raw() => {
+                return Some([1, signal as u8, u8::from(core)]);
+            }
+            Ok(None) | Err(_) => return None,
+            Ok(Some(_)) => {}
         }
     }
 }

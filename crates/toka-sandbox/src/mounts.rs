@@ -288,9 +288,12 @@ fn system_entries(host: &HostFacts) -> Result<Vec<(PathBuf, Entry)>> {
     // Elsewhere Landlock keeps them out.
     if host.landlock_abi == 0 {
         for secret in host.system.secrets.iter().map(PathBuf::as_path).filter(|path| path.exists()) {
-            let cover = if secret.is_dir() { Path::new("/proc/self/fdinfo") } else { Path::new("/dev/null") };
-            let place = Place::like(secret);
-            entries.push((secret.to_owned(), Entry::Mount(open_source(cover, Access::ReadOnly)?, place)));
+            let tree = match Place::like(secret) {
+                Place::Folder => sys::new_file_system(c"tmpfs", &[(c"size", c"64k")], hardened())
+                    .map_err(failed("mount tmpfs", secret))?,
+                Place::File => open_source(Path::new("/dev/null"), Access::ReadOnly)?,
+            };
+            entries.push((secret.to_owned(), Entry::Mount(tree, Place::like(secret))));
         }
     }
     Ok(entries)

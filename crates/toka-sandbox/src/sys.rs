@@ -903,6 +903,49 @@ pub fn sealed_memory(content: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// How a process ended that was collected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Collected {
+    /// With a status.
+    Code(i32),
+    /// By a signal, realtime ones among them, and whether it dumped core.
+    Signal(i32, bool),
+}
+
+/// Whether to wait for a child to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Only what has ended.
+    None,
+    /// Until one has.
+    Waits,
+}
+
+/// Collects a child that has ended (waitid(2)): its number and how it ended; `None` when none has.
+///
+/// # Errors
+/// `ECHILD` when there are no children.
+pub fn collect(patience: Patience) -> io::Result<Option<(i32, Collected)>> {
+    let flags = libc::WEXITED | if patience == Patience::None { libc::WNOHANG } else { 0 };
+    loop {
+        // SAFETY: `siginfo_t` is plain data for which zero is valid, and lives through the call.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: as above.
+        let collected = check(unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) }.into());
+        match collected {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            outcome => drop(outcome?),
+        }
+        // SAFETY: after waitid(2) these fields are set; the number is 0 when nobody has ended.
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        return Ok((pid != 0).then_some(match info.si_code {
+            libc::CLD_KILLED => (pid, Collected::Signal(status, false)),
+            libc::CLD_DUMPED => (pid, Collected::Signal(status, true)),
+            _ => (pid, Collected::Code(status)),
+        }));
+    }
+}
+
 /// A descriptor of a process, which becomes readable when it has ended (pidfd_open(2)); its number may be somebody
 /// else's by then, this is not.
 ///

@@ -429,7 +429,10 @@ impl Left {
             |left: &[ProjectName]| left.iter().map(ProjectName::as_str).collect::<Vec<_>>().join(", ");
         let (mut messages, mut help) = (Vec::new(), Vec::new());
         if !self.orphaned.is_empty() {
-            messages.push(format!("the daemon is gone, and what it ran goes on: {}", names(&self.orphaned)));
+            messages.push(format!(
+                "the daemon is gone, and no other looks after what it ran: {}",
+                names(&self.orphaned)
+            ));
             help.push("`toka serve --detach` begins one that takes it over");
         }
         if !self.behind.is_empty() {

@@ -310,8 +310,16 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             (format!("a report did not reach {}: {}", safe(to), safe(reason)), palette.warn)
         }
         EventKind::Warning { message } => (format!("warning: {}", safe(message)), palette.warn),
-        // The rest is told by another line, or is of use to programs only.
-        _ => return None,
+        // Told by another line, or of use to programs only: `in_short` has words for those of them that have any.
+        EventKind::AgentStarting
+        | EventKind::AgentReturns { .. }
+        | EventKind::Progress(_)
+        | EventKind::Metrics { .. }
+        | EventKind::LogLineSeen { .. }
+        | EventKind::AgentReport { .. }
+        | EventKind::ProbeChanged { ok: true, .. }
+        | EventKind::TaskEnded { .. }
+        | EventKind::ScheduleArmed { next_ms: None } => return None,
     };
     Some(line)
 }

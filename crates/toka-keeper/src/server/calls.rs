@@ -168,6 +168,9 @@ impl Server {
         let host = match launch.beside {
             None => None,
             Some(host) => match self.children.get(&host).filter(|host| host.is_running()) {
+                Some(host) if host.is_frozen() || host.group.is_frozen() => {
+                    return self.answer(caller, failed("start beside a process that is frozen"), Vec::new());
+                }
                 Some(host) => Some(host),
                 None => return self.answer(caller, failed("find the process to start beside"), Vec::new()),
             },
@@ -186,7 +189,7 @@ impl Server {
                 match birth {
                     // It has executed its program, or has failed to: we stood still meanwhile.
                     Birth::Sharing => self.on_report(id),
-                    Birth::Copied | Birth::InNamespaces => self.await_report(id, caller),
+                    Birth::Copied | Birth::InNamespaces => self.await_report(id),
                 }
             }
             Err(error) => {
@@ -211,12 +214,13 @@ impl Server {
         }
     }
 
-    fn await_report(&mut self, id: ProcessId, caller: Caller) {
+    fn await_report(&mut self, id: ProcessId) {
         let Some(Child { phase: Phase::Starting { report, .. }, .. }) = self.children.get(&id) else {
             return;
         };
-        if let Err(error) = self.epoll.add(report, EpollEvent::new(EpollFlags::EPOLLIN, id.0)) {
-            self.answer(caller, Body::Failed { reason: error.to_string() }, Vec::new());
+        if self.epoll.add(report, EpollEvent::new(EpollFlags::EPOLLIN, id.0)).is_err() {
+            // Nothing would tell of it: the keeper waits for this one.
+            self.on_report(id);
         }
     }
 
@@ -265,6 +269,20 @@ impl Server {
         }
         None
     }
+}
+
+/// Whether a process descends from the keeper: agents do, and what they leave behind; no daemon does.
+pub(super) fn descends_from_us(mut pid: i32) -> bool {
+    let own = i32::try_from(std::process::id()).ok();
+    for _ in 0..MOST_ANCESTORS {
+        match parent_of(pid) {
+            Some(parent) if Some(parent) == own => return true,
+            Some(parent) if parent > 1 => pid = parent,
+            _ => return false,
+        }
+    }
+    // Whoever has so many ancestors has made them.
+    true
 }
 
 pub(super) fn failed(what: &str) -> Body {

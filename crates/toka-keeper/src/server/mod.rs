@@ -26,10 +26,10 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use toka_sandbox::guard::watch::Appearances;
 use toka_sandbox::renewal::Replacements;
+use toka_sandbox::sys::{Collected, Patience};
 use toka_sandbox::{Birth, Cgroups, HostFacts, OomWatch, Preparer, sys};
 
 use crate::protocol::{Body, ProcessId, Status};
@@ -264,16 +264,13 @@ impl Server {
     /// Collects every dead child: main processes, and orphans of agents that became ours.
     fn reap(&mut self) {
         loop {
-            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-            let (pid, status) = match waitid(Id::All, flags) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, Status::Code(code)),
-                Ok(WaitStatus::Signaled(pid, signal, core)) => {
-                    (pid, Status::Signal { signal: signal as i32, core })
-                }
-                _ => break,
+            let (pid, status) = match sys::collect(Patience::None) {
+                Ok(Some((pid, Collected::Code(code)))) => (pid, Status::Code(code)),
+                Ok(Some((pid, Collected::Signal(signal, core)))) => (pid, Status::Signal { signal, core }),
+                Ok(None) | Err(_) => break,
             };
-            if let Some(id) = self.mains.remove(&pid.as_raw()) {
-                self.on_exit(id, pid.as_raw(), status);
+            if let Some(id) = self.mains.remove(&pid) {
+                self.on_exit(id, pid, status);
             }
         }
         self.let_go();
@@ -404,7 +401,7 @@ fn kill_orphans() {
         for pid in orphans {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
-        if waitid(Id::All, WaitPidFlag::WEXITED).is_err() {
+        if sys::collect(Patience::Waits).is_err() {
             return;
         }
     }

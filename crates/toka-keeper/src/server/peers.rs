@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use super::calls::descends_from_us;
 use super::listener::Guest;
 use super::peer::{Caller, Heard, Peer, Role};
 use super::{PEER, Server, Stage};
@@ -57,8 +58,9 @@ impl Server {
             return Some(format!("the keeper is not of user {}", guest.uid));
         }
         let groups = crate::process::text(guest.pid, "cgroup");
+        // A process that an agent has left behind is the keeper's child, and no agent's descendant any more.
         let is_stranger = groups.is_some_and(|groups| self.preparer.cgroups().owner(&groups).is_none())
-            && self.owner_by_ancestry(guest.pid).is_none();
+            && !descends_from_us(guest.pid);
         (!is_stranger).then(|| "agents have no business with their keeper".to_owned())
     }
 

@@ -34,7 +34,7 @@ impl Server {
     /// From now on we are woken when a name is replaced that the process must not change.
     pub(super) fn watch_names_of(&mut self, id: ProcessId) {
         let Some(child) = self.children.get_mut(&id) else { return };
-        if child.protection.binds.is_empty() || child.enforcement.coverage(Layer::Mounts) != Coverage::Full {
+        if child.protection.binds.is_empty() || child.enforcement.coverage(Layer::Mounts) == Coverage::None {
             child.protection.binds.clear();
             return;
         }
@@ -99,16 +99,25 @@ impl Server {
         }
         self.next_look_for_names = None;
         let waiting = self.children.iter().filter(|(_, child)| !child.protection.absent.is_empty());
-        let waiting: Vec<ProcessId> = waiting.map(|(id, _)| *id).collect();
-        waiting.into_iter().for_each(|id| self.renew_mounts_of(id));
+        // Only what is there again is worth a visit, for which the agent stands still.
+        let is_back =
+            |child: &Child| child.protection.absent.iter().any(|path| path.symlink_metadata().is_ok());
+        let (back, away): (Vec<_>, Vec<_>) = waiting.partition(|(_, child)| is_back(child));
+        if !away.is_empty() {
+            self.next_look_for_names = Some(now + LOOK_INTERVAL);
+        }
+        let back: Vec<ProcessId> = back.into_iter().map(|(id, _)| *id).collect();
+        back.into_iter().for_each(|id| self.renew_mounts_of(id));
     }
 }
 
 /// Mounts again what is lacking; what is to be told of it.
 fn put_back(child: &mut Child) -> Vec<(PathBuf, ProtectionOutcome)> {
-    let others = child.group.processes().unwrap_or_default();
-    let Some(pid) = others.first().copied().or_else(|| child.inside()) else { return Vec::new() };
-    let Ok(lacking) = renewal::lacking(pid, &child.protection.binds) else { return Vec::new() };
+    // What runs beside it has a view of its own, which ends with it.
+    let own = child.inside().into_iter().chain(child.own_processes());
+    let found =
+        own.filter_map(|pid| Some((pid, renewal::lacking(pid, &child.protection.binds).ok()?))).next();
+    let Some((pid, lacking)) = found else { return Vec::new() };
     if lacking.is_empty() {
         return Vec::new();
     }
@@ -116,7 +125,15 @@ fn put_back(child: &mut Child) -> Vec<(PathBuf, ProtectionOutcome)> {
     if freezes {
         await_freeze(child);
     }
-    let renewed = renewal::renew(pid, &lacking, &child.protection.binds);
+    let renewed = match renewal::renew(pid, &lacking, &child.protection.binds) {
+        // It has ended meanwhile: another of its processes has the same view.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let other = child.own_processes().into_iter().find(|other| *other != pid);
+            let again = other.map(|other| renewal::renew(other, &lacking, &child.protection.binds));
+            again.unwrap_or_else(|| Err(io::ErrorKind::Interrupted.into()))
+        }
+        renewed => renewed,
+    };
     let processes = child.group.processes().unwrap_or_else(|| vec![pid]);
     let outcomes = lacking.iter().enumerate().filter_map(|(at, bind)| {
         let outcome = match &renewed {
@@ -152,7 +169,7 @@ fn watch_all(replacements: &mut Replacements, binds: &[Bind]) -> Option<io::Erro
 
 fn await_freeze(child: &Child) {
     let deadline = Instant::now() + FROZEN_WITHIN;
-    while !child.group.is_frozen() && Instant::now() < deadline {
+    while !child.group.has_frozen() && Instant::now() < deadline {
         std::thread::sleep(FREEZE_INTERVAL);
     }
 }

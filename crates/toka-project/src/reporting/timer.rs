@@ -107,26 +107,54 @@ impl ReportTimer {
 
 /// Whether the agent is in another state, or somebody thinks otherwise of it.
 fn is_change(kind: &EventKind) -> bool {
-    matches!(
-        kind,
+    match kind {
         EventKind::AgentRequeued { .. }
-            | EventKind::AgentWaiting { .. }
-            | EventKind::AgentStarting
-            | EventKind::AgentStarted { .. }
-            | EventKind::AgentReady
-            | EventKind::AgentNotReady { .. }
-            | EventKind::AgentPaused
-            | EventKind::AgentResumed
-            | EventKind::AgentStopping { .. }
-            | EventKind::AgentRestarting { .. }
-            | EventKind::ProbeChanged { .. }
-            | EventKind::AgentWedged { .. }
-            | EventKind::AgentSpinning { .. }
-            | EventKind::AgentRecovered { .. }
-            | EventKind::AgentOomKilled { .. }
-            | EventKind::AgentUncovered { .. }
-            | EventKind::AgentPlanted { .. }
-    )
+        | EventKind::AgentWaiting { .. }
+        | EventKind::AgentStarting
+        | EventKind::AgentStarted { .. }
+        | EventKind::AgentReady
+        | EventKind::AgentNotReady { .. }
+        | EventKind::AgentPaused
+        | EventKind::AgentResumed
+        | EventKind::AgentStopping { .. }
+        | EventKind::AgentRestarting { .. }
+        | EventKind::ProbeChanged { .. }
+        | EventKind::AgentWedged { .. }
+        | EventKind::AgentSpinning { .. }
+        | EventKind::AgentRecovered { .. }
+        | EventKind::AgentOomKilled { .. }
+        | EventKind::AgentUncovered { .. }
+        | EventKind::AgentPlanted { .. } => true,
+        EventKind::RunStarted { .. }
+        | EventKind::RunEnded { .. }
+        | EventKind::RunEnding { .. }
+        | EventKind::RunInterrupted { .. }
+        | EventKind::RunAdopted { .. }
+        | EventKind::KeeperSucceeded { .. }
+        | EventKind::RunChanged { .. }
+        | EventKind::AgentReturns { .. }
+        | EventKind::AgentAwaits { .. }
+        | EventKind::AgentMainProcess { .. }
+        | EventKind::RequestFailed { .. }
+        | EventKind::AgentEnded { .. }
+        | EventKind::AgentQuarantined { .. }
+        | EventKind::AgentHint { .. }
+        | EventKind::AgentBlocked { .. }
+        | EventKind::Progress(_)
+        | EventKind::Metrics { .. }
+        | EventKind::TaskStarted { .. }
+        | EventKind::TaskEnded { .. }
+        | EventKind::ObjectiveChecked { .. }
+        | EventKind::ExecStarted { .. }
+        | EventKind::ExecEnded { .. }
+        | EventKind::LogLineSeen { .. }
+        | EventKind::ScheduleFired { .. }
+        | EventKind::ScheduleSkipped { .. }
+        | EventKind::ScheduleArmed { .. }
+        | EventKind::AgentReport { .. }
+        | EventKind::ReportUndelivered { .. }
+        | EventKind::Warning { .. } => false,
+    }
 }
 
 /// The end of the period that `now` is in, for frequencies that have any: full hours, midnights and the beginnings of

@@ -133,6 +133,18 @@ impl Group {
         }
     }
 
+    /// Whether the kernel has stopped every process in it, and not only been asked to (cgroup-v2, `cgroup.events`).
+    pub fn has_frozen(&self) -> bool {
+        let reads = |path: PathBuf, wanted: &str| {
+            fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line.trim() == wanted))
+        };
+        match (&self.unified, &self.freezer) {
+            (Some(folder), _) => reads(folder.join("cgroup.events"), "frozen 1"),
+            (None, Some(folder)) => reads(folder.join("freezer.state"), "FROZEN"),
+            (None, None) => false,
+        }
+    }
+
     /// All groups of a keeper as one.
     pub(super) fn whole(cgroups: &Cgroups) -> Self {
         Self::at(cgroups, Path::new(""))
@@ -489,13 +501,9 @@ impl Group {
     /// When a process is still in it.
     pub fn remove(&self) -> Result<(), GroupError> {
         for folder in self.own_folders() {
-            if fs::remove_dir(folder).is_ok() {
-                continue;
+            if fs::remove_dir(folder).is_err() {
+                remove_tree(folder)?;
             }
-            for child in files::children(folder) {
-                remove_folder(&child)?;
-            }
-            remove_folder(folder)?;
         }
         Ok(())
     }
@@ -523,14 +531,16 @@ fn make_folder(folder: &Path) -> Result<(), GroupError> {
             fs::create_dir_all(folder).map_err(failed("make group", folder))
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            for child in files::children(folder) {
-                remove_folder(&child)?;
-            }
-            remove_folder(folder)?;
+            remove_tree(folder)?;
             fs::create_dir(folder).map_err(failed("make group", folder))
         }
         other => other.map_err(failed("make group", folder)),
     }
+}
+
+/// Removes a group with all below it, the deepest first: an agent without a sandbox, or a Toka in one, makes groups of its own.
+fn remove_tree(folder: &Path) -> Result<(), GroupError> {
+    tree(folder).iter().rev().try_for_each(|folder| remove_folder(folder))
 }
 
 fn remove_folder(folder: &Path) -> Result<(), GroupError> {

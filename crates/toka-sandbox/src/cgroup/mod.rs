@@ -68,7 +68,7 @@ impl Cgroups {
     /// Removes the base groups and what is empty in them. Groups with processes stay, as do those that are not ours.
     pub fn remove_empty(&self) {
         for base in self.bases() {
-            remove_empty_below(&base, DEPTH);
+            remove_empty_below(&base);
         }
     }
 
@@ -106,19 +106,13 @@ fn name_of(folder: &str) -> &str {
     if folder == TAKEN.1 { TAKEN.0 } else { folder }
 }
 
-/// Project, agent, and a task's leaf below the base.
-const DEPTH: u8 = 3;
 /// The kernel needs milliseconds for a kill; one that takes longer hangs in a device.
 const CLEAR_WITHIN: Duration = Duration::from_secs(5);
 /// Between two looks whether it is done.
 const CLEAR_INTERVAL: Duration = Duration::from_millis(2);
 
-fn remove_empty_below(folder: &Path, depth: u8) {
-    if depth > 0 {
-        for child in files::children(folder) {
-            remove_empty_below(&child, depth - 1);
-        }
-    }
+fn remove_empty_below(folder: &Path) {
+    files::children(folder).iter().for_each(|child| remove_empty_below(child));
     // A group that has processes answers EBUSY, and shall stay.
     let _ = std::fs::remove_dir(folder);
 }

@@ -8,10 +8,9 @@
 
 pub mod watch;
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use toka_core::sniff::{SNIFF_BYTES, is_yaml_name, looks_like_a_workstream};
@@ -19,11 +18,15 @@ use toka_core::{Name, PlantedOutcome};
 use toka_files::{Directory, FileType};
 
 use crate::repository::Worktree;
+use watch::Appeared;
 
 /// Most names of a directory that are looked at.
 const MAX_NAMES: usize = 100_000;
 /// Most files whose beginning is read: the keeper does that, and must not be held up.
 const MAX_SNIFFED: usize = 1_000;
+
+/// How long the keeper reads indexes at the end of an agent: meanwhile it does nothing else.
+const LOOKS_FOR: Duration = Duration::from_millis(500);
 
 /// Names below one directory that are looked at when an agent has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,11 +53,14 @@ pub fn sweep(guards: &[Guard], agent: &Name, began_ms: u64) -> Vec<Planted> {
     guards.iter().flat_map(|guard| guard.sweep(agent, began_ms)).collect()
 }
 
-/// As [`sweep`], but only what git would obey, while the agent runs: of that, what has one of these names in its path, or all.
-pub fn sweep_obeyed(guards: &[Guard], agent: &Name, names: Option<&BTreeSet<OsString>>) -> Vec<Planted> {
-    let concerned = |path: &&PathBuf| names.is_none_or(|names| path.iter().any(|part| names.contains(part)));
+/// As [`sweep`], but only what git would obey, while the agent runs: what has appeared at these paths, or below them.
+pub fn sweep_obeyed(guards: &[Guard], agent: &Name, appeared: &Appeared) -> Vec<Planted> {
     let of = |guard: &Guard| {
         let root = guard.open().ok().flatten()?;
+        let concerned = |path: &&PathBuf| {
+            let absolute = guard.root.join(path);
+            appeared.as_ref().is_none_or(|appeared| appeared.iter().any(|it| absolute.starts_with(it)))
+        };
         let paths = guard.obeyed.iter().filter(concerned);
         Some(guard.set_aside_all(&root, paths, agent).collect::<Vec<_>>())
     };
@@ -78,6 +84,11 @@ impl Guard {
         }
     }
 
+    /// Whether it looks at this path while the agent runs.
+    pub fn obeys(&self, path: &Path) -> bool {
+        path.strip_prefix(&self.root).is_ok_and(|path| self.obeyed.iter().any(|it| it.starts_with(path)))
+    }
+
     fn sweep(&self, agent: &Name, began_ms: i64) -> Vec<Planted> {
         let root = match self.open() {
             Ok(Some(root)) => root,
@@ -96,7 +107,12 @@ impl Guard {
     /// The `.git` of submodules that an index names now, and the indexes that were set aside, since git may find more in them.
     fn new_submodules(&self, root: &Directory, agent: &Name, began_ms: i64) -> (Vec<PathBuf>, Vec<Planted>) {
         let (mut found, mut odd) = (Vec::new(), Vec::new());
+        let deadline = Instant::now() + LOOKS_FOR;
         for worktree in &self.worktrees {
+            if Instant::now() > deadline {
+                odd.push(self.not_searched("the indexes of its submodules are too large".to_owned()));
+                break;
+            }
             match worktree.new_submodules(root, began_ms) {
                 Ok(submodules) => found.extend(submodules),
                 Err(why) => odd.extend(set_aside_in(&worktree.directory, Path::new("index"), agent, &why)),
@@ -275,7 +291,7 @@ mod tests {
         fs::create_dir(root.join("agents")).expect("a folder");
         symlink(elsewhere.path(), root.join("deep")).expect("a link");
         symlink(elsewhere.path(), root.join(".git")).expect("a link");
-        let at_once = sweep_obeyed(&[guard(root)], &agent(), None);
+        let at_once = sweep_obeyed(&[guard(root)], &agent(), &None);
         assert_eq!(at_once.len(), 2, "{at_once:?}");
         assert!(root.join("agents").exists(), "that waits for its end");
         let said = sweep(&[guard(root)], &agent(), 0);

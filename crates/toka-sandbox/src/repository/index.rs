@@ -52,8 +52,8 @@ pub(crate) struct Index {
     pub(crate) replaces: bool,
     /// Directories of a sparse index, each with the name of its tree, in which there can be submodules.
     pub(crate) sparse: BTreeSet<String>,
-    /// The names of the files that have more entries, when it is split.
-    pub(crate) shared: BTreeSet<String>,
+    /// The name of the file that has more entries, when it is split.
+    pub(crate) shared: Option<String>,
 }
 
 /// An entry.
@@ -81,21 +81,24 @@ pub(crate) fn parse(text: &[u8], object_name: usize) -> Result<Index, Odd> {
         }
         if found.submodules.len() + found.sparse.len() > MOST { Err(Odd::Many) } else { Ok(()) }
     })?;
-    Ok(Index { shared, ..found })
+    if shared.len() > 1 {
+        return Err(Odd::Damaged);
+    }
+    Ok(Index { shared: shared.into_iter().next(), ..found })
 }
 
-/// The path of every entry, whatever it is.
+/// The path of every entry, whatever it is: as many as [`MOST`].
 ///
 /// # Errors
 /// When git would not write it.
 pub(crate) fn paths(text: &[u8], object_name: usize) -> Result<Vec<PathBuf>, Odd> {
-    let mut found = Vec::new();
+    let mut found = BTreeSet::new();
     each(text, object_name, |entry| {
         // What is no path of a submodule can be none by another entry either.
         found.extend(below(entry.path));
-        Ok(())
+        if found.len() > MOST { Err(Odd::Many) } else { Ok(()) }
     })?;
-    Ok(found)
+    Ok(found.into_iter().collect())
 }
 
 /// Visits each entry; the other halves that it names.
@@ -273,7 +276,7 @@ mod tests {
                 let written = Written::new(format, &[&format!("index.version={version}")]);
                 let found = parse(&written.file("index"), length).expect("an index");
                 assert_eq!(found.submodules, set(&["lib/deep/one", "lib/deep/one-more", "z"]));
-                assert!(found.shared.is_empty() && found.sparse.is_empty() && !found.replaces);
+                assert!(found.shared.is_none() && found.sparse.is_empty() && !found.replaces);
             }
         }
     }
@@ -288,7 +291,7 @@ mod tests {
         written.git(&["update-index", "--cacheinfo", &replacing]);
         let found = parse(&written.file("index"), 20).expect("an index");
         assert!(found.replaces, "{found:?}");
-        let shared = found.shared.first().expect("it is split");
+        let shared = found.shared.expect("it is split");
         let all = paths(&written.file(&format!("sharedindex.{shared}")), 20).expect("an index");
         assert!(all.contains(&"sub".into()) && all.contains(&"lib/deep/one".into()), "{all:?}");
     }
@@ -321,7 +324,9 @@ mod tests {
         assert_eq!(parse(b"DIRC", 20), Err(Odd::Damaged));
         let link = |byte: u8| [&b"link\0\0\0\x14"[..], &[byte; 20]].concat();
         let both = parse(&made(b"x", 0o100_644, &[link(0), link(7)].concat()), 20).expect("an index");
-        assert_eq!(both.shared, BTreeSet::from(["07".repeat(20)]));
+        assert_eq!(both.shared, Some("07".repeat(20)));
+        let two = parse(&made(b"x", 0o100_644, &[link(6), link(7)].concat()), 20);
+        assert_eq!(two, Err(Odd::Damaged), "git writes one");
         let sparse = parse(&made(b"dir/", 0o040_000, b""), 20).expect("an index").sparse;
         assert_eq!(sparse, BTreeSet::from([format!("{} dir/", "00".repeat(20))]));
     }

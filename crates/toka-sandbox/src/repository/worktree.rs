@@ -58,7 +58,7 @@ impl Worktree {
         };
         it.repositories = it.repositories_now();
         // Of what takes the place of another entry, the names are known at the end alone.
-        match it.named(|_| false) {
+        match it.named(None) {
             Ok(named) => {
                 it.sparse = named.sparse;
                 (it, named.submodules)
@@ -78,7 +78,7 @@ impl Worktree {
     pub(crate) fn new_submodules(&self, root: &Directory, began_ms: i64) -> Result<Vec<PathBuf>, String> {
         let dot_git = |path: &Path| self.path.join(path).join(".git");
         let is_there = |path: &Path| root.kind(&dot_git(path)).is_some();
-        let named = match self.named(is_there) {
+        let named = match self.named(Some(&is_there)) {
             Ok(named) => named,
             Err(_) if self.odd.is_some() => return Ok(Vec::new()),
             Err(why) => return Err(why),
@@ -104,20 +104,22 @@ impl Worktree {
         found
     }
 
-    /// What the index names; nothing when there is none. `is_there` says whether a path has a repository.
-    fn named(&self, is_there: impl Fn(&Path) -> bool) -> Result<Named, String> {
+    /// What the index names; nothing when there is none. `is_there` says whether a path has a repository, for those that take the place
+    /// of another entry.
+    fn named(&self, is_there: Option<&dyn Fn(&Path) -> bool>) -> Result<Named, String> {
         let Some(text) = self.read("index")? else { return Ok(Named::default()) };
         let Index { mut submodules, replaces, mut sparse, shared } =
             index::parse(&text, self.object_name).map_err(|odd| odd.to_string())?;
-        for name in shared {
-            let Some(text) = self.read(&format!("sharedindex.{name}"))? else { continue };
-            let other = index::parse(&text, self.object_name).map_err(|odd| odd.to_string())?;
-            submodules.extend(other.submodules);
-            sparse.extend(other.sparse);
-            if replaces {
-                let all = index::paths(&text, self.object_name).map_err(|odd| odd.to_string())?;
-                submodules.extend(all.into_iter().filter(|path| is_there(path)));
-            }
+        let Some(name) = shared else { return Ok(Named { submodules, sparse }) };
+        let Some(text) = self.read(&format!("sharedindex.{name}"))? else {
+            return Ok(Named { submodules, sparse });
+        };
+        let other = index::parse(&text, self.object_name).map_err(|odd| odd.to_string())?;
+        submodules.extend(other.submodules);
+        sparse.extend(other.sparse);
+        if let Some(is_there) = is_there.filter(|_| replaces) {
+            let all = index::paths(&text, self.object_name).map_err(|odd| odd.to_string())?;
+            submodules.extend(all.into_iter().filter(|path| is_there(path)));
         }
         Ok(Named { submodules, sparse })
     }

@@ -26,6 +26,7 @@ use toka_sandbox::{
 };
 
 use super::held::Held;
+use super::main_process::Named;
 use super::number;
 use super::oom::Told;
 use super::peer::Caller;
@@ -54,7 +55,7 @@ pub(in crate::server) enum Phase {
 pub(in crate::server) struct Child {
     pub(in crate::server) pid: i32,
     /// The process that it named as its main one, if that is another.
-    pub(in crate::server) named: Option<i32>,
+    pub(in crate::server) named: Option<Named>,
     pub(in crate::server) phase: Phase,
     pub(in crate::server) birth: Birth,
     pub(in crate::server) project: String,
@@ -93,7 +94,7 @@ pub(in crate::server) struct Child {
     watch: Option<OwnedFd>,
     freezer: Freezer,
     notification_fd: Option<u16>,
-    start_time: Option<u64>,
+    pub(in crate::server) start_time: Option<u64>,
     started_ms: u64,
     stop_signal: i32,
     grace: Duration,
@@ -187,7 +188,11 @@ impl Child {
             terminal: terminal.as_ref().map(OwnTerminal::for_child),
         };
         let ends = Ends { streams, notification: notification.as_ref(), report: report_end.as_fd() };
-        let birth = prepared.birth(&launch.plan, &ends.descriptors(&executable));
+        let birth = match prepared.birth(&launch.plan, &ends.descriptors(&executable)) {
+            // In the agent's own group it goes as slowly as the agent makes it, and the keeper would stand still.
+            Birth::Sharing if host.is_some() => Birth::Copied,
+            birth => birth,
+        };
         let begun = prepared
             .start(birth, preparer, || become_agent(&prepared, preparer, launch, &executable, (birth, ends)));
         let pid = begun.map_err(|error| {
@@ -449,7 +454,7 @@ impl Child {
 
     /// The processes of its group that it started itself: those in leaves of their own are probes, hooks and commands of `toka exec`,
     /// which others asked for.
-    fn own_processes(&self) -> Vec<i32> {
+    pub(in crate::server) fn own_processes(&self) -> Vec<i32> {
         let mut own = self.group.processes().unwrap_or_default();
         // Looked at after that: what is forked in between is in no list, and so it is not taken for the agent's.
         let leaves = self.group.leaves().into_iter().filter(|leaf| is_of_one_beside(leaf));
@@ -498,9 +503,9 @@ impl Child {
         if matches!(self.phase, Phase::Draining) {
             return Ok(Body::Done);
         }
-        let sent = match self.main_process() {
-            own if own == self.pid => self.send(signal),
-            named => kill(Pid::from_raw(named), signal).map_err(Into::into),
+        let sent = match self.living_named() {
+            None => self.send(signal),
+            Some(named) => named.signal(Some(signal)).map_err(Into::into),
         };
         sent.map_err(|error| error.to_string())?;
         Ok(Body::Done)
