@@ -329,6 +329,12 @@ fn who_only_asks_starts_nothing(user: User) {
         assert!(told.stderr.contains("there is no agent"), "{told:#?}");
     }
     assert_eq!(scene.toka(&["ps", "--quiet", "db"]).stdout, format!("{}/db\n", scene.name()));
+    let mut words = scene.run_words(&[service("db")], &[]);
+    words[1] = "plan".into();
+    words.retain(|word| !word.to_string_lossy().contains("-pressure"));
+    let planned = scene.run(&words);
+    assert_eq!(planned.code, Some(0), "{planned:#?}");
+    assert!(planned.stderr.contains("`toka run` is refused as long as this is so: "), "{planned:#?}");
     for command in ["ps", "top", "health"] {
         let told = scene.toka(&[command, "--project", "other"]);
         assert_eq!(told.code, Some(69), "{told:#?}");

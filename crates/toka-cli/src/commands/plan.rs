@@ -114,6 +114,9 @@ fn show(view: &View, format: Format) -> String {
 
 fn view(ready: Ready, args: &Args) -> anyhow::Result<View> {
     let folders = args.place.folders()?;
+    if let Some(obstacle) = toka_project::obstacle(&folders) {
+        eprintln!("note: `toka run` is refused as long as this is so: {obstacle}");
+    }
     let policy = args.grants.granted(&folders, &ready.set)?.policy;
     let facts = workspace_facts(&ready.set, &folders);
     let host = HostFacts::probe();

@@ -44,6 +44,8 @@ impl Server {
             .chain(orphans.iter().map(|orphan| orphan.id))
             .map(super::child::leaf_name)
             .collect();
+        // One for all groups: whoever waits for the new keeper has a deadline, too.
+        let deadline = Instant::now() + CLEAR_WITHIN;
         for (project, agent) in self.preparer.cgroups().agents() {
             let (Ok(project_name), Ok(agent_name)) = (Name::new(&project), Name::new(&agent)) else {
                 continue;
@@ -53,9 +55,9 @@ impl Server {
                 let leaves = group.leaves().into_iter();
                 leaves
                     .filter(|leaf| is_of_one_beside(leaf) && !beside.contains(leaf))
-                    .for_each(|leaf| clear(&group.open_leaf(&leaf)));
+                    .for_each(|leaf| clear(&group.open_leaf(&leaf), deadline));
             } else {
-                clear(&group);
+                clear(&group, deadline);
             }
         }
         // Those that run beside an agent come after it, so that its end finds them.
@@ -174,11 +176,13 @@ fn status_of(status: ExitStatus) -> Status {
     }
 }
 
-/// Kills what is in a group, and removes it.
-fn clear(group: &Group) {
-    let deadline = Instant::now() + CLEAR_WITHIN;
-    while group.remove().is_err() && Instant::now() < deadline {
+/// Kills what is in a group, and removes it. What is not gone at the deadline has been killed, and its group stays.
+fn clear(group: &Group, deadline: Instant) {
+    while group.remove().is_err() {
         let _ = group.kill();
+        if Instant::now() >= deadline {
+            return;
+        }
         std::thread::sleep(CLEAR_INTERVAL);
     }
 }

@@ -292,3 +292,29 @@ pub(super) fn failed(what: &str) -> Body {
 fn done<E: std::error::Error>(result: Result<(), E>) -> Result<Body, String> {
     result.map(|()| Body::Done).map_err(|error| with_source(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Where there are no groups, what an agent leaves behind is known by nothing else: it is the keeper's own child then.
+    #[test]
+    fn who_descends_from_the_keeper_is_no_daemon() {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "sleep 1000 & echo $!; wait"]).stdout(std::process::Stdio::piped());
+        let mut child = shell.spawn().expect("a shell");
+        let mut line = String::new();
+        let output = child.stdout.take().expect("a pipe");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).expect("a line");
+        let grandchild: i32 = line.trim().parse().expect("a number");
+        let own = i32::try_from(child.id()).expect("a number");
+        assert!(descends_from_us(own) && descends_from_us(grandchild));
+        let parent = nix::unistd::getppid().as_raw();
+        assert!(!descends_from_us(parent) && !descends_from_us(1));
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(grandchild), nix::sys::signal::Signal::SIGKILL)
+            .expect("ours");
+        child.wait().expect("ours");
+    }
+}

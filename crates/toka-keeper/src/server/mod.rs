@@ -5,7 +5,6 @@ mod calls;
 mod child;
 mod held;
 mod listener;
-mod main_process;
 mod number;
 mod oom;
 mod past;

@@ -3,40 +3,16 @@
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use toka_core::PlantedOutcome;
 use toka_sandbox::guard::watch::Appearances;
 use toka_sandbox::guard::{self, watch};
 
+use super::child::appeared::MOST_APPEARANCES;
 use super::{APPEARANCES, Server};
 use crate::protocol::{Body, ProcessId};
-
-/// How often something may appear in [`LATELY`] before the keeper ends the agent: each time git could obey it for a moment.
-const MOST_APPEARANCES: u32 = 10;
-const LATELY: Duration = Duration::from_secs(60);
-
-/// What has appeared for one agent.
-#[derive(Debug, Default)]
-pub(super) struct Appeared {
-    /// How often since then.
-    count: u32,
-    since: Option<Instant>,
-    /// Whether it was told that no more can be watched.
-    is_told: bool,
-}
-
-impl Appeared {
-    /// Once more. Whether that is once too often.
-    fn again(&mut self, now: Instant) -> bool {
-        if self.since.is_none_or(|since| now.duration_since(since) > LATELY) {
-            (self.count, self.since) = (0, Some(now));
-        }
-        self.count += 1;
-        self.count == MOST_APPEARANCES
-    }
-}
 
 impl Server {
     /// Makes the watch. Without one, what appears is set aside at the end of an agent alone.

@@ -128,8 +128,10 @@ impl Mounted {
             here.then_some(path)
         });
         let path = path.unwrap_or("/");
-        let below = path.strip_prefix(self.root.trim_end_matches('/')).unwrap_or(path);
-        self.point.join(below.trim_start_matches('/'))
+        // A root of `/docker/ab` is no part of `/docker/abc`.
+        let path = Path::new(path);
+        let below = path.strip_prefix(&self.root).unwrap_or(path);
+        self.point.join(below.strip_prefix("/").unwrap_or(below))
     }
 }
 

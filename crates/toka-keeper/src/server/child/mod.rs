@@ -1,5 +1,7 @@
 //! One agent's processes as the keeper sees them: from the fork until its control group is empty and removed.
 
+pub(super) mod appeared;
+mod main_process;
 pub(super) mod notification;
 mod protection;
 pub(super) mod terminal;
@@ -26,15 +28,15 @@ use toka_sandbox::{
 };
 
 use super::held::Held;
-use super::main_process::Named;
 use super::number;
 use super::oom::Told;
 use super::peer::Caller;
 use super::pipes::{self, Readers};
-use super::planted::Appeared;
 use crate::busy;
 use crate::process::{self, Presence, presence};
 use crate::protocol::{self, Body, Entry, Launch, Orphan, ProcessId, StartError, State, Status};
+use appeared::Appeared;
+use main_process::Named;
 use notification::Notification;
 pub(in crate::server) use protection::Protection;
 use terminal::OwnTerminal;

@@ -13,24 +13,24 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use toka_sandbox::{Birth, sys};
 
-use super::Server;
-use super::calls::failed;
-use super::child::Child;
+use super::super::Server;
+use super::super::calls::failed;
+use super::Child;
 use crate::process::{self, parent_of};
 use crate::protocol::{Body, ProcessId};
 
 /// A process that was named.
 #[derive(Debug)]
-pub(super) struct Named {
+pub(in crate::server) struct Named {
     /// Its number, which may be another's once it has ended.
-    pub(super) pid: i32,
+    pub(in crate::server) pid: i32,
     /// The very process; none where the kernel is older than pidfd_open(2).
     process: Option<OwnedFd>,
 }
 
 impl Named {
     /// Sends it a signal, or asks whether it is there.
-    pub(super) fn signal(&self, signal: Option<Signal>) -> Result<(), Errno> {
+    pub(in crate::server) fn signal(&self, signal: Option<Signal>) -> Result<(), Errno> {
         match &self.process {
             Some(process) => {
                 let sent = sys::signal_process(process.as_fd(), signal.map_or(0, |signal| signal as i32));
@@ -43,7 +43,7 @@ impl Named {
 
 impl Server {
     /// Takes the process that the agent calls `number` for its main one, if the kernel says that it is the agent's.
-    pub(super) fn set_main(&mut self, id: ProcessId, number: i32) -> Body {
+    pub(in crate::server) fn set_main(&mut self, id: ProcessId, number: i32) -> Body {
         let Some(child) = self.children.get(&id).filter(|child| child.is_running()) else {
             return failed("find the process");
         };
@@ -73,18 +73,18 @@ impl Server {
 
 impl Child {
     /// Whose the signals are: the named one's as long as it lives.
-    pub(super) fn main_process(&self) -> i32 {
+    pub(in crate::server) fn main_process(&self) -> i32 {
         self.living_named().map_or(self.pid, |named| named.pid)
     }
 
     /// The named one, if it lives.
-    pub(super) fn living_named(&self) -> Option<&Named> {
+    pub(in crate::server) fn living_named(&self) -> Option<&Named> {
         self.named.as_ref().filter(|named| !matches!(named.signal(None), Err(Errno::ESRCH)))
     }
 
     /// Whether the end of `ended`, which has just been collected, is not the agent's: another process has been named
     /// since, or the named one goes on as the keeper's own child.
-    pub(super) fn lives_on_without(&mut self, ended: i32) -> bool {
+    pub(in crate::server) fn lives_on_without(&mut self, ended: i32) -> bool {
         let named = self.named.as_ref().map(|named| named.pid);
         let named = match named {
             Some(named) if named != ended => named,
