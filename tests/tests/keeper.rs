@@ -261,6 +261,12 @@ async fn what_runs_beside_an_agent_shares_its_groups_and_network_and_ends_with_i
     let left = toka_tests::cgroups_of(&bench.groups);
     assert!(!left.iter().any(|group| group.ends_with("beside-2")), "{left:?}");
 
+    // It would stand still with the agent, and the keeper must not.
+    bench.keeper.freeze(ProcessId(1)).await.expect("a freezer");
+    let refused = bench.keeper.spawn(beside(&bench, 5, "true", &confinement)).await.expect_err("frozen");
+    assert!(refused.to_string().contains("frozen"), "{refused}");
+    bench.keeper.thaw(ProcessId(1)).await.expect("thawed");
+
     let lasting = bench.keeper.spawn(beside(&bench, 3, "sleep 1000 & wait", &confinement)).await;
     let lasting = lasting.expect("a start");
     assert_eq!(bench.keeper.owner_of(lasting.pid).await, Some(ProcessId(1)), "it speaks for the agent");

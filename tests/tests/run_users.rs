@@ -132,3 +132,32 @@ fn the_plan_shows_the_user() {
     let line = shown.stdout.lines().find(|line| line.contains("run as user")).expect("it is shown");
     assert!(line.contains(".yaml:"), "{line}");
 }
+
+/// What somebody else runs cannot be seen, which is not to say that nothing runs.
+#[test]
+fn what_another_user_runs_is_not_called_nothing() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    if !require(&[Need::Root]) {
+        return;
+    }
+    let scene = Scene::new(User::Root);
+    let detached = scene.detach(&[Document::service("one", "exec sleep 1000")]);
+    for folder in scene.state().ancestors().take_while(|folder| folder.starts_with("/var/tmp/")) {
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).expect("ours");
+    }
+    for command in ["ps", "health", "down"] {
+        let mut toka = std::process::Command::new(toka_tests::toka_binary());
+        toka.arg(command)
+            .env("TOKA_STATE_DIR", scene.state())
+            .env("HOME", "/")
+            .current_dir("/")
+            .uid(12_345)
+            .gid(12_345);
+        let told = toka.output().expect("it starts");
+        let errors = String::from_utf8_lossy(&told.stderr);
+        assert_eq!(told.status.code(), Some(73), "{command}: {told:?}");
+        assert!(errors.contains("cannot look for daemons in ") && errors.contains("as root"), "{errors}");
+    }
+    assert_eq!(detached.state("one"), "running");
+}

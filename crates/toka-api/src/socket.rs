@@ -27,13 +27,19 @@ pub fn daemon_socket(run_dir: &Path) -> PathBuf {
 }
 
 /// Every control socket that there is in a run folder, the service's first; whether anybody answers is another question.
-pub fn sockets(run_dir: &Path) -> Vec<PathBuf> {
-    let entries = run_dir.read_dir().into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = entries.map(|entry| entry.path().join(PROJECT)).collect();
+///
+/// # Errors
+/// When the folder is there and cannot be read: it is another user's.
+pub fn sockets(run_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match run_dir.read_dir() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path().join(PROJECT)).collect();
     found.sort();
     found.insert(0, daemon_socket(run_dir));
     found.retain(|path| path.symlink_metadata().is_ok());
-    found
+    Ok(found)
 }
 
 /// The projects whose keepers wait for a daemon, or had one that was killed with them.
@@ -127,6 +133,7 @@ mod tests {
         drop(first);
         assert!(connect(&path).await.is_err());
         bind(&path).expect("nobody listens any more");
-        assert_eq!(sockets(folder.path()), [path]);
+        assert_eq!(sockets(folder.path()).expect("ours"), [path]);
+        assert!(sockets(&folder.path().join("none")).expect("nothing is there").is_empty());
     }
 }

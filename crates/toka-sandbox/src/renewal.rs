@@ -53,8 +53,8 @@ pub fn inner_binds(binds: &[Bind]) -> Vec<Bind> {
 #[derive(Debug)]
 pub struct Replacements {
     inotify: Inotify,
-    /// The path under which each file was found.
-    paths: HashMap<WatchDescriptor, PathBuf>,
+    /// The paths under which each file was found: hard links are one file, and one watch.
+    paths: HashMap<WatchDescriptor, BTreeSet<PathBuf>>,
     names: HashMap<PathBuf, Name>,
 }
 
@@ -94,14 +94,18 @@ impl Replacements {
         name.holders = name.holders.saturating_sub(1);
         if name.holders == 0 {
             let watch = self.names.remove(path).and_then(|name| name.watch);
-            watch.into_iter().for_each(|watch| self.forget(watch));
+            watch.into_iter().for_each(|watch| self.forget(watch, path));
         }
     }
 
-    fn forget(&mut self, watch: WatchDescriptor) {
-        self.paths.remove(&watch);
-        // The kernel has removed that of a file that is gone.
-        let _ = self.inotify.rm_watch(watch);
+    fn forget(&mut self, watch: WatchDescriptor, path: &Path) {
+        let Some(paths) = self.paths.get_mut(&watch) else { return };
+        paths.remove(path);
+        if paths.is_empty() {
+            self.paths.remove(&watch);
+            // The kernel has removed that of a file that is gone.
+            let _ = self.inotify.rm_watch(watch);
+        }
     }
 
     /// Watches what is now at a path that is held, until it is replaced; one that is watched already costs nothing.
@@ -115,7 +119,7 @@ impl Replacements {
         let flags = AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_DELETE_SELF;
         let watch = self.inotify.add_watch(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str(), flags)?;
         name.watch = Some(watch);
-        self.paths.insert(watch, path.to_owned());
+        self.paths.entry(watch).or_default().insert(path.to_owned());
         Ok(())
     }
 
@@ -126,14 +130,14 @@ impl Replacements {
             for event in events {
                 if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
                     found.extend(self.names.keys().cloned());
-                } else if let Some(path) = self.paths.get(&event.wd) {
-                    found.insert(path.clone());
+                } else if let Some(paths) = self.paths.get(&event.wd) {
+                    found.extend(paths.iter().cloned());
                 }
             }
         }
         for path in &found {
             let watch = self.names.get_mut(path).and_then(|name| name.watch.take());
-            watch.into_iter().for_each(|watch| self.forget(watch));
+            watch.into_iter().for_each(|watch| self.forget(watch, path));
         }
         found
     }
@@ -345,6 +349,27 @@ mod tests {
         fs::remove_dir(&directory).expect("empty");
         assert_eq!(replacements.take(), BTreeSet::new(), "nobody wants to hear of it");
         assert!(!replacements.names.contains_key(&directory) && replacements.paths.len() <= 1);
+    }
+
+    #[test]
+    fn of_two_names_of_one_file_each_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().canonicalize().expect("a real path");
+        let [one, two, new] = ["one", "two", "new"].map(|name| root.join(name));
+        fs::write(&one, "").expect("room");
+        fs::hard_link(&one, &two).expect("a link");
+        let mut replacements = Replacements::new().expect("an instance");
+        for path in [&one, &two] {
+            replacements.hold(path);
+            replacements.watch(path).expect("there");
+        }
+        replacements.take();
+        for path in [&two, &one] {
+            [&one, &two].iter().for_each(|path| replacements.watch(path).expect("there"));
+            fs::write(&new, "").expect("room");
+            fs::rename(&new, path).expect("renamed");
+            assert!(replacements.take().contains(path), "{}", path.display());
+        }
     }
 
     #[test]

@@ -151,7 +151,13 @@ impl Reach {
     /// # Errors
     /// When it cannot be said where sockets are.
     pub(crate) fn clients(&self) -> Result<Vec<Client>, Failure> {
-        Ok(sockets(&Folders::find(self.state_dir.as_deref())?.run).into_iter().map(Client::new).collect())
+        let run = Folders::find(self.state_dir.as_deref())?.run;
+        let found = sockets(&run).map_err(|error| {
+            let message = format!("cannot look for daemons in {}: {error}", run.display());
+            Failure::new(ExitCode::StateFolder, message)
+                .help("what is another user's is asked as that user, or as root; --state-dir names another state folder")
+        })?;
+        Ok(found.into_iter().map(Client::new).collect())
     }
 
     /// Everything that runs, by name.
