@@ -698,8 +698,9 @@ fn an_agent_that_makes_it_again_and_again_is_killed(user: User) {
 fn whoever_can_have_made_it_is_killed(user: User) {
     let scene = Scene::new(user);
     let agents = [
-        Document::shell("first", "exec sleep 1000").section(WRITES),
-        Document::shell("maker", "while :; do mkdir .git 2>/dev/null; done").section(WRITES),
+        Document::shell("first", "touch up; exec sleep 1000").section(WRITES),
+        Document::shell("maker", "until test -e up; do sleep 0.01; done; while :; do mkdir .git 2>/dev/null; done")
+            .section(WRITES),
         Document::shell("reader", "until test -e done; do sleep 0.05; done")
             .section("security: {capabilities_required: [filesystem-read]}"),
         Document::shell("third", "touch done")

@@ -125,15 +125,21 @@ fn put_back(child: &mut Child) -> Vec<(PathBuf, ProtectionOutcome)> {
     if freezes {
         await_freeze(child);
     }
-    let renewed = match renewal::renew(pid, &lacking, &child.protection.binds) {
-        // It has ended meanwhile: another of its processes has the same view.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let other = child.own_processes().into_iter().find(|other| *other != pid);
-            let again = other.map(|other| renewal::renew(other, &lacking, &child.protection.binds));
-            again.unwrap_or_else(|| Err(io::ErrorKind::Interrupted.into()))
+    let has_ended =
+        |renewed: &io::Result<_>| matches!(renewed, Err(error) if error.kind() == io::ErrorKind::NotFound);
+    let mut renewed = renewal::renew(pid, &lacking, &child.protection.binds);
+    if has_ended(&renewed)
+        && let Some(other) = child.own_processes().into_iter().find(|other| *other != pid)
+    {
+        renewed = renewal::renew(other, &lacking, &child.protection.binds);
+    }
+    if has_ended(&renewed) {
+        // Nothing of it is left that could see a file: it is about to be told that it has ended.
+        if freezes {
+            let _ = child.group.thaw();
         }
-        renewed => renewed,
-    };
+        return Vec::new();
+    }
     let processes = child.group.processes().unwrap_or_else(|| vec![pid]);
     let outcomes = lacking.iter().enumerate().filter_map(|(at, bind)| {
         let outcome = match &renewed {
