@@ -143,6 +143,13 @@ impl Replacements {
     }
 }
 
+/// Whether a process has a view of its own. One that has not, such as one that was never confined, sees the host's, in which nothing is
+/// ever mounted.
+pub fn has_own_view(pid: i32) -> bool {
+    let of = |process: &str| fs::metadata(format!("/proc/{process}/ns/mnt")).map(|it| it.ino()).ok();
+    of(&pid.to_string()).is_some_and(|its| of("self").is_some_and(|own| its != own))
+}
+
 /// Those of `binds` that the process `pid` does not see mounted.
 ///
 /// # Errors

@@ -115,6 +115,7 @@ impl Server {
 fn put_back(child: &mut Child) -> Vec<(PathBuf, ProtectionOutcome)> {
     // What runs beside it has a view of its own, which ends with it.
     let own = child.inside().into_iter().chain(child.own_processes());
+    let own = own.filter(|pid| renewal::has_own_view(*pid));
     let found =
         own.filter_map(|pid| Some((pid, renewal::lacking(pid, &child.protection.binds).ok()?))).next();
     let Some((pid, lacking)) = found else { return Vec::new() };
@@ -129,7 +130,8 @@ fn put_back(child: &mut Child) -> Vec<(PathBuf, ProtectionOutcome)> {
         |renewed: &io::Result<_>| matches!(renewed, Err(error) if error.kind() == io::ErrorKind::NotFound);
     let mut renewed = renewal::renew(pid, &lacking, &child.protection.binds);
     if has_ended(&renewed)
-        && let Some(other) = child.own_processes().into_iter().find(|other| *other != pid)
+        && let Some(other) =
+            child.own_processes().into_iter().find(|other| *other != pid && renewal::has_own_view(*other))
     {
         renewed = renewal::renew(other, &lacking, &child.protection.binds);
     }
