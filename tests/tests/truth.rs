@@ -286,10 +286,11 @@ fn a_wall_that_an_agent_speaks_of_is_told_with_what_opens_it(user: User) {
 fn what_is_left_running_is_killed_and_told(user: User) {
     let scene = Scene::new(user);
     let agents = [
-        Document::shell("lingers", "sleep 1000 & echo x | cat"),
+        // A shell's child has the shell's name until it executes its program.
+        Document::shell("lingers", "sleep 1000 & until grep -q sleep /proc/$!/comm; do :; done; echo x | cat"),
         Document::shell("tidy", "for i in 1 2 3 4 5 6 7 8 9; do seq 1000 | head -1; done"),
         Document::bare("tasks")
-            .section("tasks: {default: [{description: leaves, run: \"sleep 1000 & true\"}]}"),
+            .section("tasks: {default: [{description: leaves, run: 'sleep 1000 & until grep -q sleep /proc/$!/comm; do :; done'}]}"),
         Document::service("stopped", "sleep 1000 & wait")
             .spec("readiness_probe: {exec: {command: [\"true\"]}}"),
         Document::shell("waits", "true").section("dependencies: {required: {stopped: {condition: ready}}}"),
