@@ -130,6 +130,9 @@ impl Bench {
     pub(crate) async fn finish(self) {
         let Self { keeper, folders, groups, guard: _guard, .. } = self;
         keeper.shutdown().await;
+        // What a process of an agent sees mounted, nobody else does.
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("a Linux host");
+        assert!(!mounts.contains(&folders.path().display().to_string()), "{mounts}");
         assert_eq!(toka_tests::cgroups_of(&groups), Vec::<PathBuf>::new());
         assert!(!socket_of(&folders).exists(), "its socket is still there");
         assert!(!folders.path().join("run").exists(), "sockets and secrets do not stay");

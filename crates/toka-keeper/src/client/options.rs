@@ -26,7 +26,7 @@ pub enum Outlive {
     /// It stops every agent and ends.
     #[default]
     EndWithDaemon,
-    /// It goes on, and waits for the next daemon.
+    /// The keeper and its agents go on, and the keeper waits for the next daemon.
     Listen {
         /// Where. The folder is made if need be; it must be its user's alone (mode 0700). Any length.
         socket: PathBuf,

@@ -44,7 +44,7 @@ impl Server {
             .chain(orphans.iter().map(|orphan| orphan.id))
             .map(super::child::leaf_name)
             .collect();
-        // One for all groups: whoever waits for the new keeper has a deadline, too.
+        // One deadline for all groups: the daemon that waits for the new keeper has a deadline, too.
         let deadline = Instant::now() + CLEAR_WITHIN;
         for (project, agent) in self.preparer.cgroups().agents() {
             let (Ok(project_name), Ok(agent_name)) = (Name::new(&project), Name::new(&agent)) else {

@@ -281,7 +281,7 @@ pub(super) fn descends_from_us(mut pid: i32) -> bool {
             _ => return false,
         }
     }
-    // Whoever has so many ancestors has made them.
+    // A process with so many ancestors has made them itself, to hide the keeper among them.
     true
 }
 

@@ -115,10 +115,10 @@ impl Guard {
             }
             match worktree.new_submodules(root, began_ms) {
                 Ok(submodules) => found.extend(submodules),
-                Err(why) => odd.extend(set_aside_in(&worktree.directory, Path::new("index"), agent, &why)),
+                Err(_) => odd.extend(set_aside_in(&worktree.directory, Path::new("index"), agent)),
             }
             let repositories = worktree.new_repositories();
-            let aside = repositories.filter_map(|path| set_aside_in(&worktree.directory, &path, agent, ""));
+            let aside = repositories.filter_map(|path| set_aside_in(&worktree.directory, &path, agent));
             odd.extend(aside);
         }
         (found, odd)
@@ -131,36 +131,30 @@ impl Guard {
         agent: &'a Name,
     ) -> impl Iterator<Item = Planted> {
         let there = paths.into_iter().filter_map(|path| appeared(root, path));
-        there.filter_map(|path| self.set_aside(root, path, agent))
+        there.filter_map(|path| set_aside(&self.root, root, path, agent))
     }
 
     fn not_searched(&self, reason: String) -> Planted {
         (self.root.clone(), PlantedOutcome::NotSearched { reason })
     }
-
-    /// None when somebody else has taken it away meanwhile, such as the keeper of another project in the same workspace.
-    fn set_aside(&self, root: &Directory, path: &Path, agent: &Name) -> Option<Planted> {
-        let place = self.root.join(path);
-        let outcome = match root.set_aside(path, &format!("from-{agent}")) {
-            Ok(name) => PlantedOutcome::SetAside { to: as_text(&place.with_file_name(name)) },
-            Err(_) if root.kind(path).is_none() => return None,
-            Err(error) => PlantedOutcome::Remains { reason: error.to_string() },
-        };
-        Some((as_text(&place), outcome))
-    }
 }
 
-/// Sets aside what lies in the directory of a repository; none when it is gone meanwhile. Git makes an index anew (git-reset(1)).
-fn set_aside_in(directory: &Path, path: &Path, agent: &Name, why: &str) -> Option<Planted> {
-    let place = directory.join(path);
-    let root = Directory::open_real(directory).ok()?;
+/// Sets aside what lies at `path` below `root`, which is called `name`; `None` when somebody else has taken it away meanwhile, such as
+/// the keeper of another project in the same workspace.
+fn set_aside(name: &Path, root: &Directory, path: &Path, agent: &Name) -> Option<Planted> {
+    let place = name.join(path);
     let outcome = match root.set_aside(path, &format!("from-{agent}")) {
-        Ok(name) => PlantedOutcome::SetAside { to: as_text(&place.with_file_name(name)) },
+        Ok(aside) => PlantedOutcome::SetAside { to: as_text(&place.with_file_name(aside)) },
         Err(_) if root.kind(path).is_none() => return None,
-        Err(error) if why.is_empty() => PlantedOutcome::Remains { reason: error.to_string() },
-        Err(error) => PlantedOutcome::Remains { reason: format!("{why}; {error}") },
+        Err(error) => PlantedOutcome::Remains { reason: error.to_string() },
     };
     Some((as_text(&place), outcome))
+}
+
+/// The same in the directory of a repository, which need not lie in the workspace. Git makes an index anew (git-reset(1)).
+fn set_aside_in(directory: &Path, path: &Path, agent: &Name) -> Option<Planted> {
+    let root = Directory::open_real(directory).ok()?;
+    set_aside(directory, &root, path, agent)
 }
 
 /// What has appeared at a path: it, or a link on the way to it, which leads to whatever its maker wants.

@@ -48,7 +48,7 @@ impl Server {
             return failed("find the process");
         };
         let Some(pid) = child.on_host(number) else { return Body::Stranger };
-        // Held before it is asked whose it is: its number may be somebody else's a moment later.
+        // The keeper holds the process before it asks whose it is: the number may be another process's a moment later.
         let held = sys::open_process(pid);
         if self.owner(pid) != Some(id) {
             return Body::Stranger;
