@@ -344,7 +344,13 @@ fn no_descriptor_is_inherited(user: User) {
 /// The private `/tmp` must not hide a workspace that lies below the host's.
 fn a_workspace_below_tmp_works(user: User) {
     check(
-        || Scene::in_folder(user, Path::new("/tmp")),
+        || {
+            let scene = Scene::in_folder(user, Path::new("/tmp"));
+            for folder in ["docs", "out"] {
+                scene.write_program(&scene.workspace().join(folder).join("tool"), "#!/bin/sh\n");
+            }
+            scene
+        },
         |scene| {
             vec![
                 denied(["read", &word(scene.outside().join("secret.txt"))]),
@@ -352,6 +358,11 @@ fn a_workspace_below_tmp_works(user: User) {
                 allowed(["read", &word(scene.workspace().join("readable.txt"))]),
                 allowed(["create", &word(scene.workspace().join("out/new"))]),
                 allowed(["create", "/tmp/file"]),
+                // Landlock's rule of the private `/tmp` reaches below the mounts in it.
+                denied(["execute", &word(scene.workspace().join("docs/tool"))]),
+                // `filesystem-write` is for build output, which is run.
+                allowed(["execute", &word(scene.workspace().join("out/tool"))]),
+                allowed(["execute", &word(scene.workspace().join("attack")), "read", "/etc/passwd"]),
             ]
         },
     );

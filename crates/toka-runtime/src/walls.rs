@@ -312,6 +312,7 @@ mod tests {
             target: PathBuf::from(target),
             access,
             need: toka_sandbox::Need::Optional,
+            execution: toka_sandbox::Execution::Allowed,
         };
         let own = |target: &'static str, access| bind(Some(target), target, access);
         plan.binds.push(own("/w/workspace", Access::ReadWrite));

@@ -27,8 +27,8 @@ pub use cgroup::{Cgroups, Group, OomWatch};
 pub use confine::{Birth, Prepared, Preparer, Program, Seat, Streams};
 pub use host::HostFacts;
 pub use plan::{
-    AgentFolders, Bind, CompileError, CompileInput, GroupLimits, Links, Need, PathRule, Right, Rule,
-    SandboxPlan,
+    AgentFolders, Bind, CompileError, CompileInput, Execution, GroupLimits, Links, Need, PathRule, Right,
+    Rule, SandboxPlan,
 };
 pub use report::{LANDLOCK_IN_FULL, lacking};
 pub use repository::Repository;

@@ -22,7 +22,7 @@ use crate::HostFacts;
 use crate::host::Namespaces;
 use crate::links;
 use crate::places::{Place, Places, kind_of};
-use crate::plan::{Access, Bind, Links, Need};
+use crate::plan::{Access, Bind, Execution, Links, Need};
 use crate::sys::{self, MountAttributes, Reach};
 
 /// How often a place is opened that is replaced again and again before something could be attached to it.
@@ -181,7 +181,7 @@ impl Opened {
 /// agent can write.
 pub(crate) fn attach_again(bind: &Bind, binds: &[Bind]) -> io::Result<()> {
     let tree = match &bind.source {
-        Some(source) => open_source(source, bind.access),
+        Some(source) => open_shown(source, bind),
         None => cover(bind, binds),
     };
     let tree = tree.map_err(|error| error.source)?;
@@ -354,7 +354,7 @@ fn open_binds(binds: &[Bind]) -> Result<Vec<(&Bind, Opened)>> {
     let mut opened = Vec::with_capacity(binds.len());
     for bind in binds {
         let tree = match &bind.source {
-            Some(source) => match open_source(source, bind.access) {
+            Some(source) => match open_shown(source, bind) {
                 Err(error) if bind.need == Need::Optional && is_absence(&error.source) => continue,
                 other => other?,
             },
@@ -371,6 +371,15 @@ fn open_binds(binds: &[Bind]) -> Result<Vec<(&Bind, Opened)>> {
 
 fn open_source(path: &Path, access: Access) -> Result<OwnedFd> {
     clone_with(path, access, attributes(access, path))
+}
+
+/// What a bind shows, with the attributes that it has inside.
+fn open_shown(source: &Path, bind: &Bind) -> Result<OwnedFd> {
+    let attributes = attributes(bind.access, source);
+    match bind.execution {
+        Execution::Allowed => clone_with(source, bind.access, attributes),
+        Execution::Refused => clone_with(source, bind.access, attributes.and(MountAttributes::NO_EXEC)),
+    }
 }
 
 /// What a bind names. A link counts where it is what has to stay.

@@ -278,7 +278,7 @@ fn has_mapped(pid: i32, path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Need;
+    use crate::plan::{Execution, Need};
 
     fn writable(target: &str) -> Bind {
         Bind { access: Access::ReadWrite, ..bind(target) }
@@ -290,6 +290,7 @@ mod tests {
             target: target.into(),
             access: Access::ReadOnly,
             need: Need::Optional,
+            execution: Execution::Allowed,
         }
     }
 

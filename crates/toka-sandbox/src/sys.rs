@@ -454,6 +454,8 @@ impl MountAttributes {
     pub const NO_SUID: Self = Self(libc::MOUNT_ATTR_NOSUID);
     /// No device files.
     pub const NO_DEV: Self = Self(libc::MOUNT_ATTR_NODEV);
+    /// No programs, and no mappings that can be executed.
+    pub const NO_EXEC: Self = Self(libc::MOUNT_ATTR_NOEXEC);
 
     /// Both.
     pub const fn and(self, other: Self) -> Self {

@@ -13,8 +13,8 @@ use toka_files::{Directory, Limits, Stopped, Walk};
 
 use super::system::DEVICES;
 use super::{
-    Access, Bind, GroupLimits, Links, Made, Need, PASSWD, PathRule, ProcessLimits, Right, Rule, RunAs,
-    SandboxPlan, ToMake, WorkspaceFacts, toolchain,
+    Access, Bind, Execution, GroupLimits, Links, Made, Need, PASSWD, PathRule, ProcessLimits, Right, Rule,
+    RunAs, SandboxPlan, ToMake, WorkspaceFacts, toolchain,
 };
 use crate::HostFacts;
 use crate::guard::Guard;
@@ -22,6 +22,8 @@ use crate::repository::DotGit;
 
 /// Most names that a pattern of paths may be matched against. A checkout with its packages has some hundred thousand.
 const MOST_NAMES: usize = 1_000_000;
+/// Where an agent's own temporary folder is shown.
+const SHOWN_TMP: [&str; 2] = ["/tmp", "/dev/shm"];
 /// How long that may take.
 const LONGEST_WALK: Duration = Duration::from_secs(10);
 
@@ -198,6 +200,7 @@ impl SandboxPlan {
         compiler.protect();
         compiler.own_folders()?;
         compiler.hide();
+        compiler.refuse_execution();
         compiler.network();
         let gaps = compiler.limits();
         environment.insert(0, ("PATH".to_owned(), compiler.search_path()));
@@ -393,7 +396,7 @@ impl Compiler<'_> {
         self.bind(&passwd, Path::new("/etc/passwd"), Access::ReadOnly, Need::Optional);
         let (right, links, need) = (Right::Read, Links::Refuse, Need::Optional);
         self.files.push(PathRule { path: passwd, right, links, need });
-        for shared in ["/tmp", "/dev/shm"] {
+        for shared in SHOWN_TMP {
             self.bind(&folders.tmp, Path::new(shared), Access::ReadWrite, Need::Required);
         }
         let inputs = folders.inputs.iter().map(|(_, path)| path);
@@ -419,6 +422,41 @@ impl Compiler<'_> {
             }
         }
         self.grant(self.input.toka_exe, Right::Execute, Need::Required, &origin)
+    }
+
+    /// What is mounted below the agent's own `/tmp` and is not to be executed is mounted so: a Landlock rule reaches
+    /// through the mount points below it, and that of `/tmp` lets the agent execute.
+    fn refuse_execution(&mut self) {
+        if self.input.confinement.sandbox.value != SandboxMode::On {
+            return;
+        }
+        let is_below_tmp = |bind: &Bind| {
+            SHOWN_TMP.iter().any(|tmp| bind.target.starts_with(tmp) && bind.target != Path::new(tmp))
+        };
+        let refused: Vec<usize> = (0..self.binds.len())
+            .filter(|at| is_below_tmp(&self.binds[*at]) && !self.has_programs(&self.binds[*at]))
+            .collect();
+        for at in refused {
+            self.binds[at].execution = Execution::Refused;
+            let rule = format!("nothing in {} can be executed", self.binds[at].target.display());
+            self.say(Layer::Mounts, rule, &Origin::default_of("granted without execution, below /tmp"));
+        }
+    }
+
+    /// Whether a rule lets the agent execute something that this mount shows.
+    fn has_programs(&self, bind: &Bind) -> bool {
+        // A cover is empty.
+        let Some(source) = &bind.source else { return true };
+        let shown_by = |path: &Path| {
+            let sources = self.binds.iter().filter_map(|bind| bind.source.as_deref());
+            sources.filter(|source| path.starts_with(source)).max_by_key(|source| source.components().count())
+        };
+        let mut executable = self
+            .files
+            .iter()
+            .filter(|rule| matches!(rule.right, Right::Execute | Right::WriteExecute))
+            .map(|rule| rule.path.as_path());
+        executable.any(|path| source.starts_with(path) || shown_by(path) == Some(source))
     }
 
     /// Whether a grant opens it for writing, and nothing closes it again.
@@ -593,6 +631,7 @@ impl Compiler<'_> {
                 target: target.to_owned(),
                 access,
                 need,
+                execution: Execution::Allowed,
             }),
         }
     }

@@ -149,6 +149,18 @@ pub struct Bind {
     pub access: Access,
     /// Whether it must be there.
     pub need: Need,
+    /// Whether the mount lets programs in it be executed.
+    pub execution: Execution,
+}
+
+/// Whether what a mount shows can be executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Execution {
+    /// As far as Landlock's rules allow it.
+    Allowed,
+    /// Never: the mount has `MOUNT_ATTR_NOEXEC` (mount_setattr(2)), which also keeps shared libraries from being loaded.
+    Refused,
 }
 
 /// What a Landlock rule allows below its path.

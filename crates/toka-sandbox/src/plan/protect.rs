@@ -8,7 +8,7 @@ use toka_core::demand::HOME_SECRETS;
 use toka_core::{Capability, Layer, Origin};
 
 use super::compile::{Compiler, list};
-use super::{Access, Bind, Need, PathRule, Right};
+use super::{Access, Bind, Execution, Need, PathRule, Right};
 use crate::guard::{Guard, workstreams_in};
 use crate::links;
 use crate::repository::Repository;
@@ -170,7 +170,8 @@ impl Compiler<'_> {
         }
         // What a person removes or replaces just now is not worth a failed start.
         let (source, target) = (Some(path.to_owned()), path.to_owned());
-        self.binds.push(Bind { source, target, access: Access::Protected, need: Need::Optional });
+        let (need, execution) = (Need::Optional, Execution::Allowed);
+        self.binds.push(Bind { source, target, access: Access::Protected, need, execution });
     }
 
     /// What stays hidden although a folder above it was granted, as when the workspace is the user's home: Toka's own
@@ -189,8 +190,8 @@ impl Compiler<'_> {
         let origin = Origin::default_of("the user's keys, Toka's own folders");
         for path in hidden {
             self.say(Layer::Mounts, format!("hide {}", path.display()), &origin);
-            let need = Need::Optional;
-            self.binds.push(Bind { source: None, target: path, access: Access::ReadOnly, need });
+            let (need, execution) = (Need::Optional, Execution::Allowed);
+            self.binds.push(Bind { source: None, target: path, access: Access::ReadOnly, need, execution });
         }
     }
 

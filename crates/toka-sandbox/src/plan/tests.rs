@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use toka_core::{Capability, Confinement, Declared, Name, NetworkAccess, Origin, SandboxMode};
 
 use super::{
-    Access, AgentFolders, CompileError, CompileInput, Made, Right, SandboxPlan, SystemPaths, WorkspaceFacts,
+    Access, AgentFolders, CompileError, CompileInput, Execution, Made, Right, SandboxPlan, SystemPaths,
+    WorkspaceFacts,
 };
 use crate::cgroup::Layout;
 use crate::host::{HostFacts, Namespaces};
@@ -21,7 +22,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let root = tempfile::tempdir().expect("a temporary folder");
+        let root = tempfile::tempdir_in("/var/tmp").expect("a temporary folder");
         let real = root.path().canonicalize().expect("a real path");
         let make = |name: &str| {
             let folder = real.join(name);
@@ -286,6 +287,31 @@ fn a_home_as_the_workspace_hides_its_keys_and_our_own_folders() {
         assert!(place(&scene.folders.workspace) < place(&hidden));
         assert!(place(&scene.folders.state_dir) < place(&scene.folders.home));
     }
+}
+
+#[test]
+fn what_is_shown_below_tmp_is_executed_only_where_it_was_granted() {
+    let folder = tempfile::tempdir_in("/tmp").expect("a folder below /tmp");
+    let mut scene = Scene::new();
+    let workspace = folder.path().canonicalize().expect("a real path");
+    for inner in ["bin", "docs"] {
+        std::fs::create_dir(workspace.join(inner)).expect("a folder");
+    }
+    scene.folders.workspace = workspace.clone();
+    let execution = |names: &[&str], execute: &[&str], inner: &str| {
+        let execute = execute.iter().map(|path| Declared::new((*path).to_owned(), at(1))).collect();
+        let confinement =
+            Confinement { capabilities: capabilities(names), execute, ..Confinement::default() };
+        let plan = scene.compile(&confinement).expect("a plan");
+        let bind = plan.binds.iter().find(|bind| bind.target == workspace.join(inner));
+        bind.map(|bind| bind.execution)
+    };
+    let (allowed, refused) = (Some(Execution::Allowed), Some(Execution::Refused));
+    assert_eq!(execution(&["filesystem-read"], &[], ""), refused);
+    assert_eq!(execution(&["filesystem-write"], &[], ""), allowed);
+    assert_eq!(execution(&["filesystem-read"], &["bin"], ""), refused);
+    assert_eq!(execution(&["filesystem-read"], &["bin"], "bin"), allowed);
+    assert_eq!(execution(&["filesystem-read:docs"], &["."], "docs"), allowed);
 }
 
 #[test]
