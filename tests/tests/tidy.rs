@@ -24,6 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("toka-http", &["toka-sandbox"]),
     ("toka-logs", &["toka-core"]),
     ("toka-runtime", &["toka-core", "toka-sandbox", "toka-keeper", "toka-http", "toka-logs"]),
+    ("toka-terminal", &["toka-core", "toka-logs", "toka-api"]),
     ("toka-gateway", &["toka-core", "toka-sandbox"]),
     (
         "toka-prepare",

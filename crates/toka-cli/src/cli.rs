@@ -126,7 +126,7 @@ impl Command {
     /// Does what the command line asks; the answer is the status of the process.
     ///
     /// # Errors
-    /// Whatever kept the command from doing its work. A [`crate::failure::Failure`] in it names the status.
+    /// Whatever kept the command from doing its work. A [`toka_terminal::failure::Failure`] in it names the status.
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Run(args) => commands::run::run(args),

@@ -3,10 +3,8 @@
 
 mod cli;
 mod commands;
-mod failure;
 mod logging;
 mod remote;
-mod terminal;
 mod top;
 
 use std::io::Write as _;
@@ -32,7 +30,7 @@ fn main() -> ExitCode {
     logging::start(cli.command.log_unasked());
     match cli.command.run() {
         Ok(code) => code.into(),
-        Err(error) => failure::report(&error).into(),
+        Err(error) => toka_terminal::failure::report(&error).into(),
     }
 }
 
@@ -42,8 +40,8 @@ fn told_by_clap(error: &clap::Error) -> ExitCode {
         error.exit();
     }
     let written = error.print().and_then(|()| std::io::stdout().flush());
-    match terminal::out::settle(written, toka_core::ExitCode::Success) {
+    match toka_terminal::out::settle(written, toka_core::ExitCode::Success) {
         Ok(code) => code.into(),
-        Err(unwritten) => failure::report(&unwritten.into()).into(),
+        Err(unwritten) => toka_terminal::failure::report(&unwritten.into()).into(),
     }
 }

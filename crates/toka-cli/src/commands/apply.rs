@@ -21,10 +21,10 @@ use super::reach::{block_on, failure};
 use super::refusal;
 use super::trust::Ask;
 use super::workstreams::Tell;
-use crate::failure::Failure;
-use crate::terminal::palette::{Paint, Palette};
-use crate::terminal::text::count;
-use crate::terminal::{json, out};
+use toka_terminal::failure::Failure;
+use toka_terminal::palette::{Paint, Palette};
+use toka_terminal::text::count;
+use toka_terminal::{json, out};
 
 /// How long a daemon that was started may take until it answers.
 const START: Duration = Duration::from_secs(10);

@@ -6,11 +6,11 @@ use toka_api::stream::End;
 use toka_core::ExitCode;
 
 use super::reach::{AgentRef, Purpose, Reach, block_on, failure};
-use crate::failure::Failure;
 use crate::remote::keys::DetachKeys;
 use crate::remote::raw::RawTerminal;
 use crate::remote::{Interrupts, Keyboard, Outcome, Screen, Session, size};
-use crate::terminal::out;
+use toka_terminal::failure::Failure;
+use toka_terminal::out;
 
 /// Options of `toka attach`.
 #[derive(Debug, clap::Args)]
@@ -47,7 +47,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (outcome, name) = block_on(attach(&args))?;
     match outcome {
         Outcome::Ended(End::Exited { exit }) => {
-            eprintln!("{name} has ended: {}", crate::terminal::text::safe(&exit.to_string()));
+            eprintln!("{name} has ended: {}", toka_terminal::text::safe(&exit.to_string()));
             std::process::exit(i32::from(exit.status()));
         }
         Outcome::Ended(End::Over) => {

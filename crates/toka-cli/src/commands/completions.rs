@@ -41,7 +41,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         .ok_or_else(|| anyhow::anyhow!("there is no completion for {}", args.shell))?;
     let mut script = Vec::new();
     shell.write_registration(ASK, "toka", "toka", "toka", &mut script)?;
-    Ok(crate::terminal::out::end(&String::from_utf8(script)?, ExitCode::Success)?)
+    Ok(toka_terminal::out::end(&String::from_utf8(script)?, ExitCode::Success)?)
 }
 
 /// Prints the words that fit and ends the process, if a shell asked for them.

@@ -12,7 +12,7 @@ use super::folders::Place;
 use super::policy::Grants;
 use super::trust::{self, Ask};
 use super::workstreams::{Only, Ready, Selection};
-use crate::failure::Failure;
+use toka_terminal::failure::Failure;
 
 /// What a project is to be.
 #[derive(Debug, clap::Args)]

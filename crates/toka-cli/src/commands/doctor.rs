@@ -15,10 +15,10 @@ use toka_doctor::{Depth, DoctorOptions, Report, Strictness, examine};
 use toka_prepare::folders::group_name;
 
 use super::folders::Folders;
-use crate::terminal::out;
-use crate::terminal::palette::Palette;
-use crate::terminal::screen;
-use crate::terminal::table::PIPE_COLUMNS;
+use toka_terminal::out;
+use toka_terminal::palette::Palette;
+use toka_terminal::screen;
+use toka_terminal::table::PIPE_COLUMNS;
 
 /// Options of `toka doctor`.
 #[derive(Debug, clap::Args)]

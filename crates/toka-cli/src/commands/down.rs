@@ -12,8 +12,8 @@ use toka_project::{end_unattended, unfinished};
 use super::folders::Folders;
 use super::reach::{Purpose, Reach, block_on, failure};
 use super::refusal;
-use crate::failure::Failure;
-use crate::terminal::out;
+use toka_terminal::failure::Failure;
+use toka_terminal::out;
 
 /// Options of `toka down`.
 #[derive(Debug, clap::Args)]

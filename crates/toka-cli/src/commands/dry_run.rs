@@ -3,8 +3,8 @@
 use toka_workstream::plan::{Gate, Node};
 use toka_workstream::{AgentKind, Need, Plan};
 
-use crate::terminal::palette::Palette;
-use crate::terminal::text::{columns, count, safe};
+use toka_terminal::palette::Palette;
+use toka_terminal::text::{columns, count, safe};
 
 /// The plan in short, one line per agent.
 pub(crate) fn text(plan: &Plan, palette: Palette) -> String {

@@ -14,11 +14,11 @@ use super::logs::moment;
 use super::reach::{AgentRef, Found, Purpose, Reach, block_on, failure, meant};
 use super::runs::{Known, Runs};
 use super::signals::Signals;
-use crate::failure::Failure;
-use crate::terminal::palette::Palette;
-use crate::terminal::plain::event_line;
-use crate::terminal::text::moment;
-use crate::terminal::{json, out};
+use toka_terminal::failure::Failure;
+use toka_terminal::palette::Palette;
+use toka_terminal::plain::event_line;
+use toka_terminal::text::moment;
+use toka_terminal::{json, out};
 
 /// Options of `toka events`.
 #[derive(Debug, clap::Args)]

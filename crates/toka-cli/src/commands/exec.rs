@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use toka_core::{ExitCode, ProjectName};
 
 use super::reach::{AgentRef, Reach};
-use crate::failure::Failure;
+use toka_terminal::failure::Failure;
 
 /// Options of `toka exec`.
 #[derive(Debug, clap::Args)]

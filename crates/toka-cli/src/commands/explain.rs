@@ -7,9 +7,9 @@ use toka_workstream::diagnostic::NoSuchCode;
 use toka_workstream::schema::{KeyReference, REQUIRED, explain_key, key_references};
 use toka_workstream::{Code, elsewhere};
 
-use crate::failure::Failure;
-use crate::terminal::text::safe;
-use crate::terminal::{json, out};
+use toka_terminal::failure::Failure;
+use toka_terminal::text::safe;
+use toka_terminal::{json, out};
 
 const CAPABILITIES: &str = "what an agent may require, and who grants it";
 

@@ -12,7 +12,7 @@ use toka_prepare::folders::ProjectFolders;
 use toka_prepare::{RunError, identity, must_be_own};
 
 use super::refusal;
-use crate::failure::Failure;
+use toka_terminal::failure::Failure;
 
 /// The variable that names one folder for everything.
 pub(crate) const STATE_VARIABLE: &str = "TOKA_STATE_DIR";

@@ -15,16 +15,16 @@ use tokio::sync::mpsc;
 
 use super::refusal;
 use super::signals::{Ending, Signals};
-use crate::failure::{self, Failure};
-use crate::terminal::display::{Display, Message, Shown};
-use crate::terminal::ending::{self, Trace};
-use crate::terminal::follow::Follow;
-use crate::terminal::mode::Mode;
-use crate::terminal::palette::Palette;
-use crate::terminal::screen::terminal_size;
-use crate::terminal::summary::Summary;
-use crate::terminal::view::RunView;
-use crate::terminal::{json, out, table};
+use toka_terminal::display::{Display, Message, Shown};
+use toka_terminal::ending::{self, Trace};
+use toka_terminal::failure::{self, Failure};
+use toka_terminal::follow::Follow;
+use toka_terminal::mode::Mode;
+use toka_terminal::palette::Palette;
+use toka_terminal::screen::terminal_size;
+use toka_terminal::summary::Summary;
+use toka_terminal::view::RunView;
+use toka_terminal::{json, out, table};
 
 /// How the run is shown.
 #[derive(Debug, Clone, Copy)]

@@ -7,10 +7,10 @@ use toka_core::{ByteSize, ExitCode};
 use toka_daemon::gc::{Collected, GcOptions, Homes, Item, Kept, Mode, collect};
 
 use super::folders::Folders;
-use crate::failure::Failure;
-use crate::terminal::palette::{Paint, Palette};
-use crate::terminal::text::{columns, count, safe};
-use crate::terminal::{json, out};
+use toka_terminal::failure::Failure;
+use toka_terminal::palette::{Paint, Palette};
+use toka_terminal::text::{columns, count, safe};
+use toka_terminal::{json, out};
 
 /// Options of `toka gc`.
 #[derive(Debug, clap::Args)]

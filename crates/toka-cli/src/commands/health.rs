@@ -9,11 +9,11 @@ use toka_core::{AgentName, ExitCode, ProjectName, Verdict};
 
 use super::reach::{AgentRef, Reach, block_on, failure, meant, no_agent};
 use super::signals::Signals;
-use crate::failure::Failure;
-use crate::terminal::mode::Mode;
-use crate::terminal::palette::Palette;
-use crate::terminal::screen::{self, Screen};
-use crate::terminal::{health, health_page, json, out};
+use toka_terminal::failure::Failure;
+use toka_terminal::mode::Mode;
+use toka_terminal::palette::Palette;
+use toka_terminal::screen::{self, Screen};
+use toka_terminal::{health, health_page, json, out};
 
 /// Time from one look to the next with `--watch`: the figures of resources are read anew each time.
 const INTERVAL: Duration = Duration::from_secs(2);

@@ -17,8 +17,8 @@ const FILE: &str = "hello.yaml";
 /// The name of the schema, which the first line of the workstream names.
 const SCHEMA: &str = "workstream.schema.json";
 
-use crate::failure::Failure;
-use crate::terminal::out;
+use toka_terminal::failure::Failure;
+use toka_terminal::out;
 
 /// Options of `toka init`.
 #[derive(Debug, clap::Args)]
@@ -109,7 +109,7 @@ mod tests {
         assert!(set.agents.iter().all(|agent| agent.needs_model().next().is_none()));
         fs::write(&path, "mine").expect("written");
         let refused = write(&agents, Existing::Keep).expect_err("it is there already");
-        assert!(crate::failure::data(&refused).0[0]["help"].to_string().contains("--force"));
+        assert!(toka_terminal::failure::data(&refused).0[0]["help"].to_string().contains("--force"));
         assert_eq!(fs::read_to_string(&path).expect("read"), "mine");
         write(&agents, Existing::Replace).expect("written");
         let text = fs::read_to_string(&path).expect("read");

@@ -3,7 +3,7 @@
 use toka_core::ExitCode;
 
 use super::reach::{AgentRef, Purpose, Reach, block_on, failure};
-use crate::terminal::{json, out};
+use toka_terminal::{json, out};
 
 /// Options of `toka inspect`.
 #[derive(Debug, clap::Args)]

@@ -25,9 +25,9 @@ use self::moment::Moment;
 use self::print::{Look, Printer};
 use super::folders::{Folders, Place, project, workspace};
 use super::runs::Runs;
-use crate::failure::Failure;
-use crate::terminal::out;
-use crate::terminal::palette::Palette;
+use toka_terminal::failure::Failure;
+use toka_terminal::out;
+use toka_terminal::palette::Palette;
 
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 64 * 1024;

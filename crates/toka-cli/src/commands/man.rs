@@ -11,8 +11,8 @@ use toka_core::ExitCode;
 use toka_workstream::schema::{KeyReference, REQUIRED, key_references};
 
 use crate::cli::Cli;
-use crate::failure::Failure;
-use crate::terminal::out;
+use toka_terminal::failure::Failure;
+use toka_terminal::out;
 
 /// Options of `toka man`.
 #[derive(Debug, clap::Args)]

@@ -26,9 +26,9 @@ use self::verdict::Verdict;
 use super::folders::Place;
 use super::policy::Grants;
 use super::workstreams::{Only, Ready, Selection, Tell};
-use crate::terminal::out::{self, Out};
-use crate::terminal::palette::Palette;
-use crate::terminal::screen::columns;
+use toka_terminal::out::{self, Out};
+use toka_terminal::palette::Palette;
+use toka_terminal::screen::columns;
 
 /// Columns for a reader that is no terminal.
 const PIPE_COLUMNS: usize = 100;
@@ -85,7 +85,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Ok((text, code)) => Ok(out::end(&text, code)?),
         Err(error) => {
             if args.format() == Format::Json {
-                Out::stdout().print(&format!("{}\n", crate::terminal::json::line(&json::refusal(&error))));
+                Out::stdout().print(&format!("{}\n", toka_terminal::json::line(&json::refusal(&error))));
             }
             Err(error)
         }
@@ -107,7 +107,7 @@ fn render(args: &Args) -> anyhow::Result<(String, ExitCode)> {
 
 fn show(view: &View, format: Format) -> String {
     if format == Format::Json {
-        return format!("{}\n", crate::terminal::json::line(&json::value(view)));
+        return format!("{}\n", toka_terminal::json::line(&json::value(view)));
     }
     text::text(view, columns(PIPE_COLUMNS), Palette::for_stream(&std::io::stdout()))
 }

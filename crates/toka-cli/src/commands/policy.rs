@@ -19,7 +19,7 @@ use toka_prepare::trust::{TrustRecord, TrustStore, hash};
 use toka_workstream::{LoadedPolicy, POLICY_FILE, Set, load_policy};
 
 use super::workstreams::{Tell, as_data, show};
-use crate::failure::Failure;
+use toka_terminal::failure::Failure;
 
 /// The variable that says `all` where no person is there to be asked, such as in CI.
 pub(crate) const TRUST_VARIABLE: &str = "TOKA_TRUST";

@@ -7,9 +7,9 @@ use toka_api::wire::ProjectView;
 use toka_core::{AgentName, ExitCode, escape};
 
 use super::reach::{AgentRef, Found, Reach, block_on, meant, no_agent};
-use crate::terminal::palette::Palette;
-use crate::terminal::screen::terminal_size;
-use crate::terminal::{json, list, out, screen};
+use toka_terminal::palette::Palette;
+use toka_terminal::screen::terminal_size;
+use toka_terminal::{json, list, out, screen};
 
 /// Options of `toka ps`.
 #[derive(Debug, clap::Args)]

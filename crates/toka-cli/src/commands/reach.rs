@@ -16,7 +16,7 @@ use toka_prepare::lock::is_held;
 use toka_project::{being_ended, left_behind};
 
 use super::folders::{Folders, project, workspace};
-use crate::failure::Failure;
+use toka_terminal::failure::Failure;
 
 /// How long a process that was killed may take until it is gone, after its socket is closed.
 const DEAD_WITHIN: Duration = Duration::from_secs(1);

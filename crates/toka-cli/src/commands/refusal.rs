@@ -4,11 +4,11 @@
 use toka_core::ExitCode;
 use toka_prepare::{Problem, RunError};
 
-use crate::failure::{self, Failure};
-use crate::terminal::json;
-use crate::terminal::out::Out;
-use crate::terminal::summary::Summary;
-use crate::terminal::view::RunView;
+use toka_terminal::failure::{self, Failure};
+use toka_terminal::json;
+use toka_terminal::out::Out;
+use toka_terminal::summary::Summary;
+use toka_terminal::view::RunView;
 
 /// The failure of a command whose run did not start.
 pub(crate) fn failure(code: ExitCode, error: &RunError) -> Failure {

@@ -5,7 +5,7 @@ use toka_agent::client::{Client, ClientError, Done};
 use toka_core::rpc::{Call, Metrics, ReplyError, RpcError};
 use toka_core::{ExitCode, Progress};
 
-use crate::failure::Failure;
+use toka_terminal::failure::Failure;
 
 /// Options of `toka report`.
 #[derive(Debug, clap::Args)]

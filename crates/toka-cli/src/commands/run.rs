@@ -16,9 +16,9 @@ use super::declare::Declare;
 use super::trust::Ask;
 use super::workstreams::{Ready, Tell};
 use super::{apply, dry_run, foreground, refusal};
-use crate::terminal::mode::Mode;
-use crate::terminal::palette::Palette;
-use crate::terminal::{json, out};
+use toka_terminal::mode::Mode;
+use toka_terminal::palette::Palette;
+use toka_terminal::{json, out};
 
 /// Options of `toka run`.
 #[derive(Debug, clap::Args)]

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use toka_core::{ExitCode, RunId};
 
-use crate::failure::Failure;
-use crate::terminal::text::moment;
+use toka_terminal::failure::Failure;
+use toka_terminal::text::moment;
 
 /// Most runs in an error.
 const MOST_RUNS: usize = 10;

@@ -3,7 +3,7 @@
 use toka_core::ExitCode;
 use toka_workstream::schema::{Draft, to_text};
 
-use crate::terminal::out;
+use toka_terminal::out;
 
 /// Options of `toka schema`.
 #[derive(Debug, clap::Args)]

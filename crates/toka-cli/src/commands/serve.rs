@@ -15,8 +15,8 @@ use super::folders::Folders;
 use super::manager::{self, Manager};
 use super::reach::block_on;
 use super::signals::Signals;
-use crate::failure::Failure;
-use crate::terminal::out;
+use toka_terminal::failure::Failure;
+use toka_terminal::out;
 
 /// Options of `toka serve`.
 #[derive(Debug, clap::Args)]

@@ -7,9 +7,9 @@ use toka_core::ExitCode;
 
 use super::ps::{now_ms, tell_of_orphans};
 use super::reach::{Reach, block_on};
-use crate::terminal::palette::Palette;
-use crate::terminal::{list, out, screen};
 use crate::top::{self, Mouse};
+use toka_terminal::palette::Palette;
+use toka_terminal::{list, out, screen};
 
 /// Options of `toka top`.
 #[derive(Debug, clap::Args)]

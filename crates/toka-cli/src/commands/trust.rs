@@ -17,10 +17,10 @@ use toka_workstream::Set;
 use super::folders::{Folders, Place, workspace};
 use super::policy::{Granted, Grants, file_of};
 use super::workstreams::{Only, Selection, Tell};
-use crate::failure::Failure;
-use crate::terminal::palette::Palette;
-use crate::terminal::text::{columns, count, safe};
-use crate::terminal::{json, out};
+use toka_terminal::failure::Failure;
+use toka_terminal::palette::Palette;
+use toka_terminal::text::{columns, count, safe};
+use toka_terminal::{json, out};
 
 /// Options of `toka trust`.
 #[derive(Debug, clap::Args)]

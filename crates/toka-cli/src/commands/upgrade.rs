@@ -7,9 +7,9 @@ use toka_api::wire::RoleName;
 use toka_core::ExitCode;
 
 use super::reach::{Reach, block_on, failure};
-use crate::failure::Failure;
-use crate::terminal::out;
-use crate::terminal::text::count;
+use toka_terminal::failure::Failure;
+use toka_terminal::out;
+use toka_terminal::text::count;
 
 /// How long the new program may take until it answers.
 const LONGEST: Duration = Duration::from_secs(30);

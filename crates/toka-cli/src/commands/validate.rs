@@ -6,9 +6,9 @@ use toka_workstream::{Loaded, Severity, Style, check};
 
 use super::workstreams::Selection;
 
-use crate::terminal::palette::Palette;
-use crate::terminal::text::count;
-use crate::terminal::{json, out};
+use toka_terminal::palette::Palette;
+use toka_terminal::text::count;
+use toka_terminal::{json, out};
 
 /// Options of `toka validate`.
 #[derive(Debug, clap::Args)]

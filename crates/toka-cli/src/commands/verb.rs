@@ -11,10 +11,10 @@ use toka_core::{AgentName, AgentState, AgentStatus, Command, Decision, Exit, Exi
 
 use super::ps::now_ms;
 use super::reach::{AgentRef, Found, Purpose, Reach, block_on, failure};
-use crate::failure::Failure;
-use crate::terminal::palette::Palette;
-use crate::terminal::text::safe;
-use crate::terminal::{json, list, out};
+use toka_terminal::failure::Failure;
+use toka_terminal::palette::Palette;
+use toka_terminal::text::safe;
+use toka_terminal::{json, list, out};
 
 /// Longest wait unless somebody says otherwise: longer than any reasonable grace period.
 const LONGEST: Duration = Duration::from_secs(600);

@@ -9,9 +9,9 @@ use toka_core::{AgentKind, AgentName, AgentState, AgentStatus, Event, ExitCode, 
 
 use super::reach::{AgentRef, Found, Purpose, Reach, block_on, failure};
 use super::verb::{Awaited, lacks, tell_waits};
-use crate::failure::Failure;
-use crate::terminal::text::safe;
-use crate::terminal::{json, out};
+use toka_terminal::failure::Failure;
+use toka_terminal::text::safe;
+use toka_terminal::{json, out};
 
 /// Options of `toka wait`.
 #[derive(Debug, clap::Args)]

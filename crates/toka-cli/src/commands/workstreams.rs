@@ -10,9 +10,9 @@ use toka_core::sniff::{SNIFF_BYTES, looks_like_a_workstream};
 use toka_core::{AgentPattern, ExitCode};
 use toka_workstream::{Agent, Diagnostic, LoadOptions, Loaded, Plan, Set, Severity, Sources, Start, Style};
 
-use crate::failure::Failure;
-use crate::terminal::palette::Palette;
-use crate::terminal::text::count;
+use toka_terminal::failure::Failure;
+use toka_terminal::palette::Palette;
+use toka_terminal::text::count;
 
 /// The folder that is looked into when no path is given.
 const DEFAULT_FOLDER: &str = "agents";

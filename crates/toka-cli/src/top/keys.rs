@@ -13,7 +13,7 @@ use super::log_line::LogLine;
 use super::model::{Below, Effect, Link, Mode, Model, Note, Pane, Tone};
 use super::pages::Details;
 use super::rows::{AgentId, Order, Turn};
-use crate::terminal::text::fit;
+use toka_terminal::text::fit;
 
 /// More lines than anybody declares.
 const MOST_DETAILS: usize = 10_000;

@@ -98,8 +98,9 @@ fn without_colours(bytes: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use toka_logs::index::{Batch, MAGIC};
+
     use super::*;
-    use crate::terminal::follow::tests::write;
 
     #[test]
     fn colours_go_and_everything_else_is_seen() {
@@ -121,7 +122,11 @@ mod tests {
         let log = folder.path().join("log");
         assert_eq!(lines(&log), []);
         assert_eq!(Seen::at(&log), None);
-        write(&log, b"one\ntwo\nthr");
+        let text = b"one\ntwo\nthr";
+        let length = u32::try_from(text.len()).expect("small");
+        let batch = Batch { offset: 0, time_ms: Some(0), length, stream: Stream::Stderr };
+        std::fs::write(&log, text).expect("a log");
+        std::fs::write(index_path(&log), [&MAGIC[..], &batch.encode()[..]].concat()).expect("an index");
         let texts: Vec<String> = lines(&log).into_iter().map(|line| line.text).collect();
         assert_eq!(texts, ["one", "two", "thr"]);
         assert!(Seen::at(&log).is_some());

@@ -8,7 +8,7 @@ use toka_logs::Stream;
 
 use super::log_line::LogLine;
 use super::rows::AgentId;
-use crate::terminal::plain::in_words;
+use toka_terminal::plain::in_words;
 
 /// Events of a project that are kept.
 pub(crate) const MOST_EVENTS: u64 = 1000;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use toka_core::{AgentName, AgentState, AgentStatus, ProjectName};
 
 use super::figures::Figures;
-use crate::terminal::list::doing;
+use toka_terminal::list::doing;
 
 /// One agent of all.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -25,8 +25,8 @@ use crate::commands::ps::now_ms;
 use crate::commands::reach::Reach;
 use crate::commands::signals::Signals;
 use crate::commands::verb::{Words, code_of, text};
-use crate::terminal::palette::Palette;
-use crate::terminal::text::safe;
+use toka_terminal::palette::Palette;
+use toka_terminal::text::safe;
 
 /// Least time between two drawings.
 const FRAME: Duration = Duration::from_millis(100);

@@ -26,7 +26,7 @@ use super::model::{Effect, Message, Mode, Model, Note, Sample, Tone};
 use super::rows::AgentId;
 use super::theme::Theme;
 use crate::commands::reach::Left;
-use crate::terminal::palette::Palette;
+use toka_terminal::palette::Palette;
 
 /// The moment that it is.
 const NOW: i64 = 1_795_000_000_000;
@@ -188,7 +188,7 @@ fn rows_of(cells: &Buffer) -> String {
         while x < cells.area.width {
             let symbol = cells[(x, y)].symbol();
             line.push_str(symbol);
-            x += u16::try_from(crate::terminal::text::columns(symbol)).expect("small").max(1);
+            x += u16::try_from(toka_terminal::text::columns(symbol)).expect("small").max(1);
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -413,7 +413,7 @@ fn the_mouse_chooses_scrolls_and_orders() {
     let place_of = |story: &mut Story, word: &str| {
         let text = story.text();
         let (y, line) = text.lines().enumerate().find(|(_, line)| line.contains(word)).expect("there");
-        let x = line.split(word).next().map(crate::terminal::text::columns).expect("there");
+        let x = line.split(word).next().map(toka_terminal::text::columns).expect("there");
         (u16::try_from(x).expect("small"), u16::try_from(y).expect("small"))
     };
     let flaky = place_of(&mut story, "flaky");
@@ -501,7 +501,7 @@ fn states_have_the_colours_of_the_list() {
     let colour_of = |word: &str| {
         let (y, line) =
             text.lines().enumerate().skip(3).find(|(_, line)| line.contains(word)).expect("there");
-        let x = line.split(word).next().map(crate::terminal::text::columns).expect("there");
+        let x = line.split(word).next().map(toka_terminal::text::columns).expect("there");
         cells[(u16::try_from(x).expect("small"), u16::try_from(y).expect("small"))].fg
     };
     assert_eq!(colour_of("failed"), Color::Red);

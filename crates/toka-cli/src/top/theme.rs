@@ -3,7 +3,7 @@
 use anstyle::{AnsiColor, Color as Ansi, Effects};
 use ratatui::style::{Color, Modifier, Style};
 
-use crate::terminal::palette::{Paint, Palette};
+use toka_terminal::palette::{Paint, Palette};
 
 /// One style per meaning, as in [`Palette`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -438,7 +438,14 @@ impl Compiler<'_> {
             .collect();
         for at in refused {
             self.binds[at].execution = Execution::Refused;
-            let rule = format!("nothing in {} can be executed", self.binds[at].target.display());
+        }
+        let refused = self.binds.iter().filter(|bind| bind.execution == Execution::Refused);
+        let mut targets: Vec<PathBuf> = refused.map(|bind| bind.target.clone()).collect();
+        targets.sort();
+        // One sentence for a folder and what lies in it.
+        targets.dedup_by(|inner, outer| inner.starts_with(&*outer));
+        for target in targets {
+            let rule = format!("no execution in the mount of {}", target.display());
             self.say(Layer::Mounts, rule, &Origin::default_of("granted without execution, below /tmp"));
         }
     }

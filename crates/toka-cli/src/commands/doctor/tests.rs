@@ -4,7 +4,7 @@ use toka_core::Layer;
 use toka_doctor::{Check, Section, Verdict, Weight};
 
 use super::*;
-use crate::terminal::text::columns;
+use toka_terminal::text::columns;
 
 fn check(id: &str, section: Section, title: &str, verdict: Verdict, words: [&str; 3]) -> Check {
     let [found, means, fix] = words.map(str::to_owned);

@@ -4,9 +4,9 @@
 use toka_doctor::{Check, Report, Section, Strictness, Verdict};
 
 use crate::commands::plan::grid::LEAST;
-use crate::terminal::palette::{Paint, Palette};
-use crate::terminal::text::{columns, count};
-use crate::terminal::wrap::wrap;
+use toka_terminal::palette::{Paint, Palette};
+use toka_terminal::text::{columns, count};
+use toka_terminal::wrap::wrap;
 
 /// Columns of the mark and the spaces around it.
 const MARK: usize = 4;

@@ -9,10 +9,10 @@ use toka_api::wire::ExecBody;
 use toka_core::ExitCode;
 
 use crate::commands::reach::{AgentRef, Purpose, Reach, block_on, failure};
-use crate::failure::{self, Failure};
 use crate::remote::raw::RawTerminal;
 use crate::remote::{Interrupts, Keyboard, Outcome, Screen, Session, size};
-use crate::terminal::out;
+use toka_terminal::failure::{self, Failure};
+use toka_terminal::out;
 
 /// What to run, and how.
 #[derive(Debug)]

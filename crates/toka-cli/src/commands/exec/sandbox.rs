@@ -27,9 +27,9 @@ use crate::commands::folders::Place;
 use crate::commands::policy::Grants;
 use crate::commands::reach::AgentRef;
 use crate::commands::refusal;
-use crate::failure::{self, Failure};
-use crate::terminal::out;
-use crate::terminal::text::safe;
+use toka_terminal::failure::{self, Failure};
+use toka_terminal::out;
+use toka_terminal::text::safe;
 
 /// What of the options is about a sandbox of its own.
 #[derive(Debug, clap::Args)]

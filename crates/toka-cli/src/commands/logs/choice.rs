@@ -10,7 +10,7 @@ use toka_project::history;
 use super::find::Source;
 use super::unreadable;
 use crate::commands::runs::{Known, Runs};
-use crate::failure::Failure;
+use toka_terminal::failure::Failure;
 
 /// Which lines.
 #[derive(Debug, Clone, Default)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use toka_core::{AgentName, AgentPattern, ExitCode, Name, ProjectName};
 use toka_logs::older_folder;
 
-use crate::failure::Failure;
+use toka_terminal::failure::Failure;
 
 /// Most names in an error.
 const MOST_NAMES: usize = 20;

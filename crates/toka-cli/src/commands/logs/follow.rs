@@ -12,7 +12,7 @@ use super::find::Everybody;
 use super::merge::Merged;
 use super::print::Printer;
 use crate::commands::signals::Signals;
-use crate::terminal::out;
+use toka_terminal::out;
 
 /// How long changes are let gather: a chatty agent's log changes a thousand times a second.
 const GATHER: Duration = Duration::from_millis(20);

@@ -8,7 +8,7 @@ use toka_logs::{Extent, History, Item, last_items};
 use super::choice::{Begin, Chosen, Filter, time_of};
 use super::find::Source;
 use super::unreadable;
-use crate::failure::Failure;
+use toka_terminal::failure::Failure;
 
 /// Several agents' logs.
 pub(super) struct Merged {

@@ -10,8 +10,8 @@ use toka_logs::{Ending, Entry, Gap, Item, Line, Stream};
 
 use super::choice::time_of;
 use super::find::Source;
-use crate::terminal::json;
-use crate::terminal::palette::Palette;
+use toka_terminal::json;
+use toka_terminal::palette::Palette;
 
 /// How lines are shown.
 #[derive(Debug, Clone, Copy)]

@@ -1,9 +1,9 @@
 //! Three columns on a terminal: a word, a text, and where it comes from. Long texts are wrapped, never cut: a plan that
 //! hides a rule is worth nothing.
 
-use crate::terminal::palette::{Paint, Palette};
-use crate::terminal::text::columns;
-use crate::terminal::wrap::wrap;
+use toka_terminal::palette::{Paint, Palette};
+use toka_terminal::text::columns;
+use toka_terminal::wrap::wrap;
 
 /// Columns of the first word, with the space behind it.
 const LABEL: usize = 11;

@@ -23,7 +23,7 @@ pub(super) fn value(view: &View) -> Value {
 
 /// The same where there is no plan: what keeps it from being made is what would keep a run from starting.
 pub(super) fn refusal(error: &anyhow::Error) -> Value {
-    let (parts, code) = crate::failure::data(error);
+    let (parts, code) = toka_terminal::failure::data(error);
     json!({"run": {"exit_code": code as u8, "obstacles": parts}})
 }
 

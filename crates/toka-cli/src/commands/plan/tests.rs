@@ -20,7 +20,8 @@ impl Workspace {
     const SHOWN: &str = "/srv/widgets";
 
     fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("w").rand_bytes(6).tempdir_in("/tmp").expect("a folder");
+        let folder =
+            tempfile::Builder::new().prefix("w").rand_bytes(2).tempdir_in("/var/tmp").expect("a folder");
         std::fs::create_dir(folder.path().join("docs")).expect("a folder");
         assert_eq!(folder.path().as_os_str().len(), Self::SHOWN.len());
         Self(folder)
@@ -115,7 +116,7 @@ fn for_people() {
 fn every_line_fits_the_terminal() {
     for (columns, most) in [(0, 60), (5, 60), (60, 60), (80, 80), (132, 132)] {
         let text = text::text(&canned(&Policy::default(), &Workspace::new()), columns, Palette::PLAIN);
-        let longest = text.lines().map(crate::terminal::text::columns).max();
+        let longest = text.lines().map(toka_terminal::text::columns).max();
         assert!(longest <= Some(most), "{columns}\n{text}");
     }
 }

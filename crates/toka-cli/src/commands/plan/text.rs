@@ -13,9 +13,9 @@ use toka_workstream::{Agent, AgentKind, Need, ProcessCommand, Replica};
 use super::View;
 use super::facts::AgentFacts;
 use super::grid::{LEAST, Row, grid};
-use crate::terminal::palette::Palette;
-use crate::terminal::text::{columns as width_of, count, safe};
-use crate::terminal::wrap::wrap;
+use toka_terminal::palette::Palette;
+use toka_terminal::text::{columns as width_of, count, safe};
+use toka_terminal::wrap::wrap;
 
 /// How many times of a schedule are shown.
 pub(super) const NEXT_TIMES: usize = 5;

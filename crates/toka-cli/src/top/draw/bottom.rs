@@ -5,11 +5,11 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 
 use super::{put, span, width_of};
-use crate::terminal::text::fit;
 use crate::top::keys::word;
 use crate::top::layout::Zoom;
 use crate::top::model::{Mode, Model, Pane, Tone};
 use crate::top::theme::Theme;
+use toka_terminal::text::fit;
 
 /// The keys that are shown, the most important first: what does not fit is left out.
 const HINTS: [(&str, &str); 13] = [
@@ -60,7 +60,7 @@ pub(super) fn draw(model: &Model, theme: Theme, area: Rect, cells: &mut Buffer) 
         }
         Mode::Filter | Mode::Search => {
             let is_search = model.mode == Mode::Search;
-            let text = crate::terminal::text::safe(if is_search { &model.search } else { &model.filter });
+            let text = toka_terminal::text::safe(if is_search { &model.search } else { &model.filter });
             let end = put(
                 cells,
                 row,
@@ -126,7 +126,7 @@ fn shown(model: &Model) -> String {
     }
     let filter = match model.mode {
         Mode::Filter => String::new(),
-        _ => format!("/{}  ", fit(&crate::terminal::text::safe(&model.filter), 20)),
+        _ => format!("/{}  ", fit(&toka_terminal::text::safe(&model.filter), 20)),
     };
     format!("{filter}{} of {all}", model.rows.len())
 }

@@ -8,10 +8,10 @@ use toka_core::Resources;
 use toka_core::units::ByteSize;
 
 use super::percent;
-use crate::terminal::text::{cell, clock};
 use crate::top::figures::Figures;
 use crate::top::model::Model;
 use crate::top::theme::Theme;
+use toka_terminal::text::{cell, clock};
 
 /// The least that the full height of the chart of CPU stands for, in tenths of a percent: a quiet agent looks quiet.
 const LEAST_SCALE: u64 = 100;

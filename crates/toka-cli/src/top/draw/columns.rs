@@ -3,11 +3,11 @@
 use toka_core::{AgentState, AgentStatus, Verdict};
 
 use super::{percent, short_bytes};
-use crate::terminal::list;
-use crate::terminal::text::{columns as width_of, fit, safe};
 use crate::top::figures::Figures;
 use crate::top::model::Model;
 use crate::top::rows::{AgentId, Order, Row};
+use toka_terminal::list;
+use toka_terminal::text::{columns as width_of, fit, safe};
 
 /// What a column shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,12 +8,12 @@ use toka_core::{AgentStatus, Coverage};
 
 use super::columns::doing;
 use super::popup;
-use crate::terminal::text::{columns, safe};
-use crate::terminal::wrap::wrap;
-use crate::terminal::{health, list};
 use crate::top::model::Model;
 use crate::top::rows::AgentId;
 use crate::top::theme::{Theme, style};
+use toka_terminal::text::{columns, safe};
+use toka_terminal::wrap::wrap;
+use toka_terminal::{health, list};
 
 /// Columns of what a line is about, with the gap behind it.
 const KEYS: usize = 11;

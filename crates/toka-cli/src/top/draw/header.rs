@@ -8,13 +8,13 @@ use toka_api::host::HostFigures;
 use toka_core::AgentStatus;
 
 use super::{percent, put, short_bytes, span, width_of};
-use crate::failure::Failure;
-use crate::terminal::list;
-use crate::terminal::text::count;
 use crate::top::figures::Figures;
 use crate::top::machine::WAITED_FOR;
 use crate::top::model::Model;
 use crate::top::theme::{Theme, style};
+use toka_terminal::failure::Failure;
+use toka_terminal::list;
+use toka_terminal::text::count;
 
 /// States in the order in which they are counted.
 const STATES: [&str; 12] = [

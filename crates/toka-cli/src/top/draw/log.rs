@@ -11,12 +11,12 @@ use unicode_width::UnicodeWidthChar as _;
 
 use super::columns::doing;
 use super::{put, span, width_of};
-use crate::terminal::text::{fit, safe};
 use crate::top::keys::matches;
 use crate::top::layout::Zoom;
 use crate::top::log_line::LogLine;
 use crate::top::model::{Below, Model, Pane};
 use crate::top::theme::Theme;
+use toka_terminal::text::{fit, safe};
 
 /// Columns before the text: the time and a bar.
 const CLOCK: &str = "00:00:00";

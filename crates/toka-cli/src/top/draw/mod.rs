@@ -21,8 +21,8 @@ use super::layout::LEAST;
 use super::model::{Mode, Model};
 use super::rows::Order;
 use super::theme::Theme;
-use crate::failure::Failure;
-use crate::terminal::text::{columns, fit};
+use toka_terminal::failure::Failure;
+use toka_terminal::text::{columns, fit};
 
 /// Draws everything.
 pub(crate) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>) {

@@ -5,10 +5,10 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 
 use super::{popup, width_of};
-use crate::terminal::text::{cell, fit};
 use crate::top::keys::SIGNALS;
 use crate::top::rows::AgentId;
 use crate::top::theme::Theme;
+use toka_terminal::text::{cell, fit};
 
 pub(super) fn draw(agent: &AgentId, chosen: usize, theme: Theme, whole: Rect, cells: &mut Buffer) {
     let lines: Vec<String> = SIGNALS.iter().map(|(number, what)| format!("{number:>2}  {what}")).collect();

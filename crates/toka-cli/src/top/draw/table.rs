@@ -7,12 +7,12 @@ use toka_core::AgentStatus;
 
 use super::columns::{Column, GAP, LEAST_BAR, Longest, columns, name, text};
 use super::width_of;
-use crate::terminal::text::{cell, columns as columns_of, fit};
-use crate::terminal::{health, list};
 use crate::top::layout::Areas;
 use crate::top::model::{Judged, Link, Model, Pane};
 use crate::top::rows::{Order, Row, Turn};
 use crate::top::theme::{Theme, style};
+use toka_terminal::text::{cell, columns as columns_of, fit};
+use toka_terminal::{health, list};
 
 pub(super) fn draw(model: &Model, theme: Theme, areas: Areas, cells: &mut Buffer) {
     if areas.rows.height == 0 {
