@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("toka-core", &[]),
     ("toka-files", &[]),
     ("toka-workstream", &["toka-core", "toka-files"]),
+    ("toka-wire", &["toka-core"]),
     ("toka-sandbox", &["toka-core", "toka-files"]),
     ("toka-store", &["toka-core"]),
     ("toka-agent", &["toka-core"]),
@@ -25,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("toka-logs", &["toka-core"]),
     ("toka-runtime", &["toka-core", "toka-sandbox", "toka-keeper", "toka-http", "toka-logs"]),
     ("toka-terminal", &["toka-core", "toka-logs", "toka-api"]),
-    ("toka-gateway", &["toka-core", "toka-sandbox"]),
+    ("toka-gateway", &["toka-core", "toka-wire", "toka-http"]),
     (
         "toka-prepare",
         &[

@@ -57,6 +57,8 @@ pub enum Capability {
     DeclarationWrite,
     /// `git-init`, dangerous: a git repository may be made in the workspace where there was none.
     GitInit,
+    /// `model-access`, dangerous: models are asked for it, with keys and money of the person.
+    ModelAccess,
     /// Any other name: it grants nothing.
     Label(String),
 }
@@ -166,6 +168,13 @@ pub const KNOWN: &[KnownCapability] = &[
         true,
         "Make a git repository in the workspace where there was none; git obeys its settings when you use it.",
     ),
+    known(
+        "model-access",
+        &["llm-access"],
+        false,
+        true,
+        "Ask models through Toka, which holds the keys; what that costs, you pay.",
+    ),
 ];
 
 const fn known(
@@ -219,6 +228,7 @@ impl Capability {
             ("user", Some(name)) => Self::User(name),
             ("declaration-write", _) => Self::DeclarationWrite,
             ("git-init", _) => Self::GitInit,
+            ("model-access", _) => Self::ModelAccess,
             (name, _) => Self::Label(name.to_owned()),
         }
     }
@@ -256,6 +266,7 @@ impl Capability {
             Self::GitInit => {
                 "make a git repository in the workspace, whose settings git obeys when you use it".to_owned()
             }
+            Self::ModelAccess => "ask models, which you pay for".to_owned(),
             other => format!("have {other}"),
         }
     }
@@ -304,6 +315,7 @@ impl fmt::Display for Capability {
             Self::User(name) => write!(f, "user:{name}"),
             Self::DeclarationWrite => f.write_str("declaration-write"),
             Self::GitInit => f.write_str("git-init"),
+            Self::ModelAccess => f.write_str("model-access"),
             Self::Label(text) => f.write_str(text),
         }
     }

@@ -49,13 +49,26 @@ pub struct Confinement {
     pub compatibility: Declared<Compatibility>,
     /// `spec.priority`, which sets the CPU weight.
     pub priority: Declared<Priority>,
+    /// `spec.model`, or the capability that asks for one: it gets a port at which it reaches models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Origin>,
 }
 
 impl Confinement {
     /// Where its values come from, all of them.
     pub fn places(&mut self) -> Vec<&mut Origin> {
-        let Self { sandbox, capabilities, read, write, execute, network, limits, compatibility, priority } =
-            self;
+        let Self {
+            sandbox,
+            capabilities,
+            read,
+            write,
+            execute,
+            network,
+            limits,
+            compatibility,
+            priority,
+            model,
+        } = self;
         let mut places = limits.places();
         places.extend([
             &mut sandbox.origin,
@@ -63,6 +76,7 @@ impl Confinement {
             &mut compatibility.origin,
             &mut priority.origin,
         ]);
+        places.extend(model.as_mut());
         places.extend(capabilities.iter_mut().map(|it| &mut it.origin));
         places.extend([read, write, execute].into_iter().flatten().map(|it| &mut it.origin));
         places
@@ -81,6 +95,7 @@ impl Default for Confinement {
             limits: Limits::default(),
             compatibility: Declared::by_default(Compatibility::Default, "compatibility"),
             priority: Declared::by_default(Priority::Medium, "priority"),
+            model: None,
         }
     }
 }

@@ -92,6 +92,11 @@ pub fn demands(confinement: &Confinement, ground: &Ground<'_>) -> Vec<Declared<C
             Some(Declared::new(demand(outside(&declared.value, ground)?), declared.origin.clone()))
         }));
     }
+    if let Some(origin) = &confinement.model
+        && confinement.capabilities.iter().all(|declared| declared.value != Capability::ModelAccess)
+    {
+        found.push(Declared::new(Capability::ModelAccess, origin.clone()));
+    }
     if let Some(capability) = confinement.network.value.demands() {
         found.push(Declared::new(capability, confinement.network.origin.clone()));
     }

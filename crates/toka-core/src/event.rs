@@ -12,7 +12,10 @@ use crate::probe::ProbeKind;
 use crate::schedule::SkipReason;
 use crate::units::format_duration;
 use crate::watchdog::Stage;
-use crate::{AgentName, Enforcement, Exit, HealthReport, Progress, ProjectName, Request, RunId, Unmet};
+use crate::{
+    AgentName, CallReceipt, Enforcement, Exit, HealthReport, ModelName, Progress, ProjectName, Request,
+    RunId, Unmet,
+};
 
 /// One numbered, timed event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -439,6 +442,31 @@ pub enum EventKind {
     AgentOomKilled {
         /// How many in this life, those that were told before among them.
         kills: u64,
+    },
+    /// It asks a model, and the request is about to be sent: the intent, which is durable before anything leaves. Its receipt is the
+    /// [`EventKind::ModelAnswered`] of the same number; one that has none was cut by the end of its daemon, and nobody knows what it
+    /// cost.
+    ModelAsked {
+        /// The number of the call, unique within the run.
+        call: u64,
+        /// What the agent asked for, as it wrote it; escape it before a terminal.
+        asked: String,
+        /// The candidate that is tried first.
+        model: ModelName,
+        /// Whether the answer is a stream.
+        stream: bool,
+        /// Bytes of the request's body.
+        bytes: u64,
+        /// SHA-256 of that body, in hexadecimal digits.
+        hash: String,
+    },
+    /// A call of a model is over.
+    ModelAnswered {
+        /// The number of the call.
+        call: u64,
+        /// How, and what it cost.
+        #[serde(flatten)]
+        receipt: Box<CallReceipt>,
     },
     /// It has failed, and what it wrote last speaks of a wall of its sandbox. Comes before its end.
     AgentHint {

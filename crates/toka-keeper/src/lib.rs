@@ -25,6 +25,8 @@ mod server;
 pub use client::{
     Attached, Keeper, KeeperError, KeeperEvent, KeeperOptions, Kin, Outlive, SpawnError, Started, kill_groups,
 };
-pub use protocol::{Attach, Entry, Launch, Orphan, ProcessId, StartError, State, Status};
+pub use protocol::{
+    Attach, Entry, LISTENER, Launch, NOTIFICATION, Orphan, ProcessId, StartError, State, Status,
+};
 pub use server::serve;
 pub use toka_sandbox::Program;

@@ -18,6 +18,11 @@ pub const VERSION: u32 = 1;
 /// The oldest version that this one can still speak.
 pub const OLDEST: u32 = 1;
 
+/// Under which name the read end of the pipe is held that an agent notifies through.
+pub const NOTIFICATION: &str = "notification";
+/// Under which name the socket is held at which its daemon listens in its network.
+pub const LISTENER: &str = "listener";
+
 /// One agent process, by a number that the daemon chose; unique within a keeper's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -227,14 +232,16 @@ pub(crate) enum Body {
     Hello { version: u32, oldest: u32, pid: i32 },
     /// Answer to `Attach`: the keeper has a daemon, and this is its pid.
     Occupied { pid: i32 },
-    /// It runs; the read ends of its output and error pipes come with this, and of the pipe that it notifies through, if it
-    /// has one. Of one that runs on a terminal, the terminal's master is in the place of the first, and the second is at its
-    /// end.
+    /// It runs; the read ends of its output and error pipes come with this, and then those that are held under `names`: of the
+    /// pipe that it notifies through, and the socket in its network at which its daemon listens. Of one that runs on a terminal, the
+    /// terminal's master is in the place of the first, and the second is at its end.
     Started {
         pid: i32,
         enforcement: Enforcement,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         start_time: Option<u64>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        names: Vec<String>,
     },
     /// It could not be prepared.
     NotPrepared(PrepareError),

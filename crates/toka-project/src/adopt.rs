@@ -12,7 +12,7 @@ use toka_api::declaration::{Declaration, Parsed};
 use toka_core::event::Awaits;
 use toka_core::{AgentName, AgentState, Event, EventKind, ProjectName, RunId};
 use toka_keeper::protocol::{Attach, Entry, State};
-use toka_keeper::{Keeper, KeeperError, ProcessId};
+use toka_keeper::{Keeper, KeeperError, LISTENER, NOTIFICATION, ProcessId};
 use toka_orchestration::{Lifetime, RunState};
 use toka_prepare::folders::{ProjectFolders, journal_in, root_in};
 use toka_prepare::{FolderError, RunError};
@@ -328,7 +328,8 @@ async fn take_back(keeper: &Keeper, entry: &Entry) -> AdoptedProcess {
         pid: entry.pid,
         enforcement: entry.enforcement.clone(),
         pipes,
-        notification: held.remove("notification"),
+        notification: held.remove(NOTIFICATION),
+        listener: held.remove(LISTENER),
         is_frozen: entry.state == State::Frozen,
     }
 }

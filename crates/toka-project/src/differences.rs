@@ -47,6 +47,7 @@ const AGENT: &Keys = &[
     ("process", "spec.process", How::Restart),
     ("secrets", "spec.secrets", How::Restart),
     ("schedule", "spec.schedule", How::Restart),
+    ("model", "spec.model", How::Restart),
     ("start", "spec.start", How::Restart),
     ("watchdog", "spec.watchdog", How::Restart),
     ("hooks", "spec.hooks", How::Restart),

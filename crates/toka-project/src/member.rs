@@ -246,6 +246,7 @@ fn profile(agent: &Agent, folders: AgentFolders, id: ProcessId, log: LogPlace, p
         door: folders.door,
         tasks: task_list(&agent.tasks),
         awaited_lines: awaited_lines(agent, plan),
+        port: None,
     }
 }
 

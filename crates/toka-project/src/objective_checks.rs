@@ -151,9 +151,15 @@ impl<P: Processes> ObjectiveChecks<P> {
             log: LogPlace::alone(question.log.clone()),
             tasks: Default::default(),
             awaited_lines: Vec::new(),
+            port: None,
             ..profile.clone()
         };
-        let command = Command { program, argv, terminal: None, ..command.clone() };
+        // Nobody would serve its port.
+        let mut plan = Arc::clone(&command.plan);
+        if plan.listen.is_some() {
+            Arc::make_mut(&mut plan).listen = None;
+        }
+        let command = Command { program, argv, plan, terminal: None, ..command.clone() };
         Ok(Launch { profile, command })
     }
 }

@@ -74,13 +74,16 @@ pub struct AdoptedProcess {
     pub pipes: Option<[OwnedFd; 2]>,
     /// The read end of the pipe through which it tells that it is ready, if it has one.
     pub notification: Option<OwnedFd>,
+    /// The socket that listens in its network for its daemon, if there is one.
+    pub listener: Option<OwnedFd>,
     /// Whether it is kept from running.
     pub is_frozen: bool,
 }
 
 impl From<Started> for AdoptedProcess {
     fn from(started: Started) -> Self {
-        let Started { pid, stdout, stderr, notification, enforcement } = started;
-        Self { pid, enforcement, pipes: Some([stdout, stderr]), notification, is_frozen: false }
+        let Started { pid, stdout, stderr, notification, listener, enforcement } = started;
+        let pipes = Some([stdout, stderr]);
+        Self { pid, enforcement, pipes, notification, listener, is_frozen: false }
     }
 }

@@ -11,7 +11,7 @@ use toka_keeper::{ProcessId, Program};
 use toka_logs::LogPlace;
 use toka_sandbox::{GroupLimits, SandboxPlan};
 
-use crate::DiskLimit;
+use crate::{DiskLimit, ServesPort};
 
 /// One agent, ready to be started, again and again if its restart policy says so.
 #[derive(Debug, Clone)]
@@ -70,6 +70,8 @@ pub struct Profile {
     pub tasks: TaskList,
     /// Texts that dependents wait for in its output.
     pub awaited_lines: Vec<String>,
+    /// Who serves the port that its plan has ([`SandboxPlan::listen`]).
+    pub port: Option<Arc<dyn ServesPort>>,
 }
 
 /// What of a profile may become another while the agent runs.

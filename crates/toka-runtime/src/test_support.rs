@@ -208,7 +208,7 @@ impl Rig {
         let (stderr, err) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         self.pipes = Some([out, err]);
         answer
-            .send(Ok(Started { pid: PID, stdout, stderr, notification: None, enforcement }))
+            .send(Ok(Started { pid: PID, stdout, stderr, notification: None, listener: None, enforcement }))
             .expect("the actor waits");
     }
 
@@ -265,6 +265,7 @@ pub(crate) fn launch(folder: &TempDir) -> Launch {
         door,
         tasks: TaskList::default(),
         awaited_lines: Vec::new(),
+        port: None,
     };
     Launch { profile, command }
 }

@@ -7,7 +7,7 @@
 //! 1. descriptors: its own, without those that are kept for other agents; then a new session, and a plain umask
 //! 2. cgroup: joins its v1 groups by writing `0` to descriptors that are open; in v2 it was born
 //! 3. streams: null, stdout and stderr in place, everything else closed on exec
-//! 4. namespaces: network, mounts, System V IPC
+//! 4. namespaces: network, mounts, System V IPC; then the socket in that network at which its daemon listens, if there is one
 //! 5. terminal: if one is asked for, made in its own view, in the place of the streams; the other side goes to the parent
 //! 6. folder: the working folder
 //! 7. keyring: a session keyring of its own
@@ -41,6 +41,7 @@ use toka_files::Directory;
 use crate::cgroup::{Cgroups, Entrances, Group, GroupError, Kind};
 use crate::host::{HostFacts, Namespaces};
 use crate::landlock::{self, Anchors};
+use crate::listener::NewListener;
 use crate::mounts::{self, BaseView, Opened};
 use crate::namespace::{Interfaces, OwnedNetwork};
 use crate::plan::{Made, Right, RunAs, SandboxPlan, ToMake};
@@ -259,6 +260,11 @@ impl Preparer {
         let mounts = self.mounts(plan, &enforcement)?;
         let ruleset = self.ruleset(plan, &enforcement, &mounts)?;
         let network = self.network(plan, seat, &enforcement)?;
+        if plan.listen.is_some() && plan.network.is_private() && matches!(network, NewNetwork::None) {
+            // On the loopback interface of the host everybody could use it.
+            let reason = "models are reached through a network namespace, which cannot be had here";
+            return Err(PrepareError::Refused(reason.to_owned()));
+        }
         let (group, reasons) = self.group(plan, seat).map_err(group_error)?;
         enforcement.set(Layer::Cgroup, group_coverage(self.cgroups.layout().kind, &reasons), reasons);
         if let Err(refused) = demand(plan.compatibility, plan.mode, &enforcement) {
@@ -505,6 +511,9 @@ impl Prepared {
         }
         streams.place()?;
         let terminals = self.enter_namespaces(plan, preparer)?;
+        if let Some(listener) = streams.listener {
+            listener.open()?;
+        }
         if let Some(terminal) = streams.terminal {
             terminal.take_place()?;
         }
@@ -625,6 +634,8 @@ pub struct Streams<'a> {
     pub error: BorrowedFd<'a>,
     /// What takes the place of all three, if anything does.
     pub terminal: Option<NewTerminal<'a>>,
+    /// A socket that it makes in its network for its daemon, if it is to make one.
+    pub listener: Option<NewListener<'a>>,
 }
 
 impl Streams<'_> {

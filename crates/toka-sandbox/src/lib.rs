@@ -7,10 +7,12 @@
 pub mod cgroup;
 pub mod confine;
 pub mod guard;
+pub mod handover;
 pub mod host;
 pub mod init;
 mod landlock;
 mod links;
+mod listener;
 mod mounts;
 pub mod namespace;
 mod places;
@@ -26,6 +28,7 @@ pub mod terminal;
 pub use cgroup::{Cgroups, Group, OomWatch};
 pub use confine::{Birth, Prepared, Preparer, Program, Seat, Streams};
 pub use host::HostFacts;
+pub use listener::NewListener;
 pub use plan::{
     AgentFolders, Bind, CompileError, CompileInput, Execution, GroupLimits, Links, Need, PathRule, Right,
     Rule, SandboxPlan,

@@ -5,16 +5,16 @@
 //! `/dev/tty` reaches anybody else's. The master never stays with the agent: whoever holds it reads what is written to the
 //! terminal, and types into it.
 
-use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::pty::{posix_openpt, unlockpt};
-use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
 use nix::sys::termios::{InputFlags, SetArg, tcgetattr, tcsetattr};
 use toka_core::TerminalSize;
 
 use crate::StepError;
+use crate::handover::hand_over;
 use crate::sys;
 
 /// What the child needs for its terminal.
@@ -22,25 +22,8 @@ use crate::sys;
 pub struct NewTerminal<'a> {
     /// Its first size.
     pub size: TerminalSize,
-    /// The child's end of a [`channel`].
+    /// The child's end of a [`crate::handover::channel`].
     pub channel: BorrowedFd<'a>,
-}
-
-/// A way for the master from a child to its parent: the parent's end and the child's.
-///
-/// # Errors
-/// As socketpair(2).
-pub fn channel() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
-}
-
-/// In the parent, when the child executes its program: the master.
-///
-/// # Errors
-/// When the child sent none, or there is no room for it (`EMFILE`).
-pub fn receive(channel: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let received = sys::receive_packet(channel, &mut [0])?;
-    received.descriptors.into_iter().next().ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE))
 }
 
 impl NewTerminal<'_> {
@@ -73,17 +56,10 @@ fn set_up(terminal: BorrowedFd<'_>, size: TerminalSize) -> io::Result<()> {
     sys::resize_terminal(terminal, columns, rows)
 }
 
-fn hand_over(channel: BorrowedFd<'_>, master: BorrowedFd<'_>) -> io::Result<()> {
-    let rights = [master.as_raw_fd()];
-    let control = [ControlMessage::ScmRights(&rights)];
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    sendmsg::<()>(channel.as_raw_fd(), &[IoSlice::new(b"t")], &control, flags, None)?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handover::{channel, receive};
 
     #[test]
     fn a_master_arrives_with_the_size_that_was_asked_for() {

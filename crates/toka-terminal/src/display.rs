@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use toka_core::{AgentName, Event, EventKind, escape};
+use toka_core::{AgentName, CallOutcome, Event, EventKind, escape};
 
 use super::follow::{Follow, OutputLine};
 use super::mode::Mode;
@@ -324,6 +324,12 @@ fn live_line(event: &Event, view: &RunView, palette: Palette) -> Option<String> 
             | K::AgentPlanted { .. },
             Some(agent),
         ) => {
+            let (text, _) = plain::in_words(&event.kind);
+            Some(palette.warn.paint(format!("{}: {text}", agent.name)))
+        }
+        (K::ModelAnswered { receipt, .. }, Some(agent))
+            if !matches!(receipt.outcome, CallOutcome::Completed | CallOutcome::Cancelled) =>
+        {
             let (text, _) = plain::in_words(&event.kind);
             Some(palette.warn.paint(format!("{}: {text}", agent.name)))
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use toka_core::event::{killed_for_memory, planted, return_in_words, spinning, uncovered};
 use toka_core::units::format_duration;
 use toka_core::watchdog::Stage;
-use toka_core::{AgentName, ByteSize, Event, EventKind, Exit, Progress};
+use toka_core::{AgentName, ByteSize, CallOutcome, CallReceipt, Event, EventKind, Exit, Progress};
 
 use super::palette::{Paint, Palette};
 use super::phrases::{blocked, quarantined, shortfall};
@@ -278,6 +278,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         }
         EventKind::AgentPlanted { path, outcome } => (safe(&planted(path, outcome)), palette.warn),
         EventKind::AgentUncovered { path, outcome } => (safe(&uncovered(path, outcome)), palette.warn),
+        EventKind::ModelAnswered { receipt, .. } => model_call(receipt, palette),
         EventKind::AgentOomKilled { kills } => (killed_for_memory(*kills), palette.warn),
         EventKind::AgentBlocked { by, why } => (blocked(by, why.as_deref()), palette.warn),
         EventKind::ExecStarted { argv, by, uid, .. } => {
@@ -317,6 +318,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         | EventKind::Metrics { .. }
         | EventKind::LogLineSeen { .. }
         | EventKind::AgentReport { .. }
+        | EventKind::ModelAsked { .. }
         | EventKind::ProbeChanged { ok: true, .. }
         | EventKind::TaskEnded { .. }
         | EventKind::ScheduleArmed { next_ms: None } => return None,
@@ -331,6 +333,34 @@ pub(super) fn objective(description: &str, exit: &Exit, palette: Palette) -> (St
         return (format!("objective met: {description}"), palette.good);
     }
     (format!("objective not met: {description} ({})", safe(&exit.to_string())), palette.bad)
+}
+
+/// A call of a model that is over: which model, how it ended, what it used and cost.
+fn model_call(receipt: &CallReceipt, palette: Palette) -> (String, Paint) {
+    let model = safe(&format!("{}/{}", receipt.provider, receipt.model));
+    let took = format_duration(Duration::from_millis(receipt.duration_ms));
+    let tokens = match (receipt.tokens.read(), receipt.tokens.output) {
+        (0, None) => String::new(),
+        (read, written) => format!("{read} tokens read, {} written, ", written.unwrap_or(0)),
+    };
+    let figures = format!("{tokens}{}, {took}", receipt.cost);
+    let (word, why, paint) = match &receipt.outcome {
+        CallOutcome::Completed => return (format!("model {model}: {figures}"), palette.faint),
+        CallOutcome::Cancelled => ("given up by the agent", None, palette.faint),
+        CallOutcome::Failed { status: Some(status), reason } => {
+            return (
+                format!("model {model} failed with {status}: {} ({figures})", safe(reason)),
+                palette.warn,
+            );
+        }
+        CallOutcome::Failed { reason, .. } => ("failed", Some(reason), palette.warn),
+        CallOutcome::Cut { reason } => ("broke off", Some(reason), palette.warn),
+        CallOutcome::Refused { reason } => {
+            return (format!("model call refused: {}", safe(reason)), palette.warn);
+        }
+    };
+    let why = why.map_or_else(String::new, |why| format!(": {}", safe(why)));
+    (format!("model {model} {word}{why} ({figures})"), paint)
 }
 
 fn paint_of(exit: &Exit, palette: Palette) -> Paint {

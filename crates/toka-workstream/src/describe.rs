@@ -33,6 +33,11 @@ pub fn describe(agent: &Agent, node: &Node) -> Vec<Described> {
     for gate in &node.gates {
         rows.add(need(gate), gate_text(gate), Some(&gate.origin));
     }
+    if let Some(model) = &agent.model {
+        let names: Vec<String> = model.chain.iter().map(|name| name.value.to_string()).collect();
+        let shown = if names.is_empty() { "default".to_owned() } else { names.join(", ") };
+        rows.add("model", shown, Some(&model.origin));
+    }
     if let Some(schedule) = &agent.schedule {
         let zone = schedule.timezone.as_deref().map_or_else(String::new, |zone| format!(" in {zone}"));
         rows.add("schedule", format!("{}{zone}", schedule.cron), Some(&schedule.origin));

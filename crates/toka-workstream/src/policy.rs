@@ -4,13 +4,14 @@
 //! ```yaml
 //! allow: [network:full, "filesystem-outside:/data"]
 //! deny: [filesystem-write]
+//! models: {use: [lab/qwen3], providers: {lab: {wire: openai-chat, url: "http://127.0.0.1:8000/v1"}}}
 //! ```
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use toka_core::Capability;
 use toka_core::capability::{KNOWN, Policy};
+use toka_core::{Capability, ModelConfig};
 
 use crate::decode::{Context, nearest};
 use crate::diagnostic::{Code, Diagnostic, FileId, Sources};
@@ -24,6 +25,8 @@ pub const POLICY_FILE: &str = "toka.yaml";
 pub struct LoadedPolicy {
     /// The policy; `None` when there is any error: half a policy is none.
     pub policy: Option<Policy>,
+    /// What it says about models; nothing when there is any error.
+    pub models: ModelConfig,
     /// Everything that was found.
     pub diagnostics: Vec<Diagnostic>,
     /// The text that the diagnostics point into.
@@ -32,7 +35,12 @@ pub struct LoadedPolicy {
 
 /// Reads a policy file and reports everything that is wrong with it. An empty file allows and denies nothing.
 pub fn load_policy(path: &Path) -> LoadedPolicy {
-    let mut loaded = LoadedPolicy { policy: None, diagnostics: Vec::new(), sources: Sources::default() };
+    let mut loaded = LoadedPolicy {
+        policy: None,
+        models: ModelConfig::default(),
+        diagnostics: Vec::new(),
+        sources: Sources::default(),
+    };
     let found = collect(&[path.to_owned()]).next();
     match found {
         Some(Found::Text { path, text }) => loaded.read(&path, text),
@@ -54,36 +62,48 @@ impl LoadedPolicy {
         let mut cx = Context::new(file, &self.sources);
         let (documents, problems) = parse(file, self.sources.text(file));
         problems.into_iter().for_each(|problem| cx.report(problem));
-        let mut policy = Policy::default();
+        let (mut policy, mut models) = (Policy::default(), ModelConfig::default());
         for document in &documents {
-            sections(&mut cx, &document.root, &mut policy);
+            sections(&mut cx, &document.root, (&mut policy, &mut models));
         }
-        self.policy = (!cx.failed()).then_some(policy);
+        if !cx.failed() {
+            (self.policy, self.models) = (Some(policy), models);
+        }
         self.diagnostics = cx.finish();
     }
 }
 
-fn sections(cx: &mut Context<'_>, node: &Node, policy: &mut Policy) {
+/// What the file says: who may do what, and which models there are.
+type Said<'a> = (&'a mut Policy, &'a mut ModelConfig);
+
+fn sections(cx: &mut Context<'_>, node: &Node, (policy, models): Said<'_>) {
     match &node.value {
         Value::Map(entries) if entries.iter().any(|entry| entry.key.text == "metadata") => {
             cx.report(named_as_policy(cx.file, node));
         }
-        Value::Map(entries) => entries.iter().for_each(|entry| section(cx, entry, policy)),
+        Value::Map(entries) => entries.iter().for_each(|entry| section(cx, entry, (policy, models))),
         _ if node.is_null() => {}
-        _ => cx.wrong_type(node, "a map with `allow` and `deny`"),
+        _ => cx.wrong_type(node, "a map with `allow`, `deny` and `models`"),
     }
 }
 
-fn section(cx: &mut Context<'_>, entry: &Entry, policy: &mut Policy) {
+fn section(cx: &mut Context<'_>, entry: &Entry, (policy, models): Said<'_>) {
     let rules = match entry.key.text.as_str() {
         "allow" => &mut policy.allow,
         "deny" => &mut policy.deny,
+        "models" => {
+            *models = std::mem::take(models).with(crate::decode::models(cx, &entry.value));
+            return;
+        }
         other => {
             let message = format!("a policy has no key `{}`", shorten(other));
             let problem =
                 Diagnostic::new(Code::UnknownKey, message).at(cx.file, entry.key.span.clone(), "unknown key");
-            let near = nearest(other, ["allow", "deny"]).map(|near| format!("did you mean `{near}`?"));
-            cx.report(problem.help(near.unwrap_or_else(|| "the keys of a policy are allow and deny".into())));
+            let near =
+                nearest(other, ["allow", "deny", "models"]).map(|near| format!("did you mean `{near}`?"));
+            cx.report(problem.help(
+                near.unwrap_or_else(|| "the keys of a policy are `allow`, `deny` and `models`".into()),
+            ));
             return;
         }
     };
@@ -172,7 +192,7 @@ mod tests {
             (&b"alow: [device]"[..], "a policy has no key `alow`"),
             (b"deny: [filesytem-write]", "`filesytem-write` is no capability that Toka knows"),
             (b"allow: [poetry]", "`poetry` is no capability that Toka knows"),
-            (b"[allow]", "expected a map with `allow` and `deny`, found a list"),
+            (b"[allow]", "expected a map with `allow`, `deny` and `models`, found a list"),
             (b"allow: {device: yes}", "expected the name of a capability, found a map"),
         ] {
             let loaded = load(text);

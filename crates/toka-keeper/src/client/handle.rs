@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::error::{KeeperError, SpawnError, refusal};
 use super::traffic::{Answer, Shared, Waiting};
 use crate::packet::{MAX_DESCRIPTORS, Packet};
-use crate::protocol::{Body, Call, Entry, Launch, Orphan, ProcessId, Request};
+use crate::protocol::{Body, Call, Entry, LISTENER, Launch, NOTIFICATION, Orphan, ProcessId, Request};
 
 /// A process that runs.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct Started {
     pub stderr: OwnedFd,
     /// The read end of the pipe at its [`Launch::notification_fd`], non-blocking.
     pub notification: Option<OwnedFd>,
+    /// The socket that listens at [`toka_sandbox::SandboxPlan::listen`], non-blocking.
+    pub listener: Option<OwnedFd>,
     /// What confines it.
     pub enforcement: Enforcement,
 }
@@ -65,7 +67,7 @@ impl Keeper {
         let answer = self.call_for(request, input.into_iter().collect(), prepare).await;
         let (body, descriptors) = answer.map_err(SpawnError::Keeper)?;
         match body {
-            Body::Started { pid, enforcement, .. } => {
+            Body::Started { pid, enforcement, names, .. } => {
                 let got = descriptors.len();
                 let mut pipes = descriptors.into_iter();
                 let (Some(stdout), Some(stderr)) = (pipes.next(), pipes.next()) else {
@@ -73,7 +75,13 @@ impl Keeper {
                     self.kill(id);
                     return Err(SpawnError::Keeper(KeeperError::Descriptors { got, sent: 2 }));
                 };
-                Ok(Started { pid, stdout, stderr, notification: pipes.next(), enforcement })
+                let mut held: Vec<(String, OwnedFd)> = names.into_iter().zip(pipes).collect();
+                let mut take = |name: &str| {
+                    let at = held.iter().position(|(held, _)| held == name)?;
+                    Some(held.swap_remove(at).1)
+                };
+                let (notification, listener) = (take(NOTIFICATION), take(LISTENER));
+                Ok(Started { pid, stdout, stderr, notification, listener, enforcement })
             }
             Body::NotPrepared(error) => Err(SpawnError::Prepare(error)),
             Body::NotStarted(error) => Err(SpawnError::Step(error)),

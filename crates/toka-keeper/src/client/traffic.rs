@@ -252,7 +252,7 @@ impl Shared {
         let Waiting { answer, start, main_of, is_stock, .. } = waiting;
         match (&body, start, main_of) {
             // One that has ended already has no time, and the next keeper tells its end.
-            (Body::Started { pid, start_time, enforcement }, Some(orphan), _) if self.is_succeeded() => {
+            (Body::Started { pid, start_time, enforcement, .. }, Some(orphan), _) if self.is_succeeded() => {
                 let (pid, start_time, enforcement) = (*pid, start_time.unwrap_or(0), enforcement.clone());
                 self.roster().insert(orphan.id, Orphan { pid, start_time, enforcement, ..*orphan });
             }

@@ -300,15 +300,13 @@ impl Server {
             None => {
                 let early = child.executed();
                 child.take_terminal();
+                child.take_listener();
                 let start_time = child.begun();
                 let enforcement = child.enforcement.clone();
-                let body = Body::Started { pid: child.pid, enforcement, start_time };
-                let pipes: io::Result<Vec<OwnedFd>> = child.all_pipes().map(OwnedFd::try_clone).collect();
-                match pipes {
-                    Ok(pipes) => self.answer(caller, body, pipes),
-                    // It runs all the same; the pipes can be handed back later.
-                    Err(_) => self.answer(caller, body, Vec::new()),
-                }
+                let (names, descriptors) = child.for_its_daemon();
+                let body = Body::Started { pid: child.pid, enforcement, start_time, names };
+                // It runs all the same; what there is no room for can be handed back later.
+                self.answer(caller, body, descriptors.unwrap_or_default());
                 self.watch_names_of(id);
                 self.watch_appearances_of(id);
                 if let Some(status) = early {

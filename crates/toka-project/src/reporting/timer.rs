@@ -139,6 +139,8 @@ fn is_change(kind: &EventKind) -> bool {
         | EventKind::AgentEnded { .. }
         | EventKind::AgentQuarantined { .. }
         | EventKind::AgentHint { .. }
+        | EventKind::ModelAsked { .. }
+        | EventKind::ModelAnswered { .. }
         | EventKind::AgentBlocked { .. }
         | EventKind::Progress(_)
         | EventKind::Metrics { .. }

@@ -115,7 +115,8 @@ impl<P: Processes> Actor<P> {
 
     /// Reads what it says from now on, and asks and watches it as from the beginning of a life.
     async fn take(&mut self, process: AdoptedProcess) {
-        let AdoptedProcess { pid, enforcement, pipes, notification, .. } = process;
+        let AdoptedProcess { pid, enforcement, pipes, notification, listener, .. } = process;
+        self.serve(listener);
         if enforcement.coverage(Layer::Mounts) == Coverage::Full {
             self.reach = DoorReach::AgentOnly;
         }

@@ -33,6 +33,7 @@ impl<P: Processes> Actor<P> {
     /// Nothing that it started is left.
     pub(super) async fn gone(&mut self, usage: Usage) {
         self.grace = None;
+        self.served = None;
         self.hear_last_words().await;
         let exit = match &self.state {
             AgentState::Stopping { exit } => stopped(exit.clone(), self.status, self.killed),

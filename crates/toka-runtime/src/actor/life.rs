@@ -1,5 +1,6 @@
 //! From the request to start to the request to stop.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use toka_core::error::with_causes;
 use toka_core::state::Happening;
 use toka_core::{AgentState, Coverage, EventKind, Exit, Layer, Request, RestartPolicy};
-use toka_keeper::{KeeperEvent, SpawnError, Started};
+use toka_keeper::{KeeperEvent, LISTENER, SpawnError, Started};
 use toka_logs::{LogWriter, Pump};
 use toka_sandbox::PrepareError;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,6 +20,7 @@ use super::{Actor, DoorReach, Groups, Pumping};
 use crate::beside::Beside;
 use crate::countdown::Countdown;
 use crate::door::{Door, Gate};
+use crate::port::Served;
 use crate::turns::timed;
 use crate::walls::Walls;
 use crate::{Command, Hooks, Processes, Profile, StopPolicy, Terminal};
@@ -135,7 +137,7 @@ impl<P: Processes> Actor<P> {
     }
 
     async fn started(&mut self, started: Started) {
-        let Started { pid, stdout, stderr, notification, enforcement } = started;
+        let Started { pid, stdout, stderr, notification, listener, enforcement } = started;
         // Behind a mount namespace of its own nobody else can reach the door.
         if enforcement.coverage(Layer::Mounts) == Coverage::Full {
             self.reach = DoorReach::AgentOnly;
@@ -146,6 +148,7 @@ impl<P: Processes> Actor<P> {
         if let Err(error) = self.pump([stdout, stderr]) {
             self.warn(format!("the output of {} cannot be read: {error}", self.profile.name));
         }
+        self.serve(listener);
         self.step(Happening::Started { pid });
         self.oom_kills = 0;
         tracing::info!(pid, "started");
@@ -161,7 +164,7 @@ impl<P: Processes> Actor<P> {
         self.begin_hooks(Occasion::PostStart);
     }
 
-    pub(super) fn pump(&mut self, pipes: [std::os::fd::OwnedFd; 2]) -> std::io::Result<()> {
+    pub(super) fn pump(&mut self, pipes: [OwnedFd; 2]) -> std::io::Result<()> {
         let mut writer = self.writer.take().expect("the log was opened before the start");
         self.terminal = Terminal::of(&pipes[0])?;
         if let Some(terminal) = &self.terminal {
@@ -173,6 +176,33 @@ impl<P: Processes> Actor<P> {
         self.notes = Some(notes);
         self.pump = Some(Pumping { gone, task: tokio::spawn(timed(pump.run(is_gone))) });
         Ok(())
+    }
+
+    /// Has its port served, if it has one.
+    pub(super) fn serve(&mut self, listener: Option<OwnedFd>) {
+        let Some(service) = self.profile.port.clone() else { return };
+        let served = match listener {
+            Some(listener) => {
+                Served::begin(&*service, listener, &self.profile.name, Arc::clone(&self.sink)).map(Some)
+            }
+            None => Err("its socket was lost".to_owned()),
+        };
+        self.served = served.unwrap_or_else(|reason| {
+            self.warn(format!("{} reaches no models in this life: {reason}", self.profile.name));
+            None
+        });
+    }
+
+    /// Nobody can make the socket again at which an agent is served: a new keeper holds this one.
+    async fn entrust_port(&self) {
+        let Some(served) = &self.served else { return };
+        let held = match served.duplicate() {
+            Ok(listener) => self.processes.hold(self.profile.id, LISTENER, listener).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = held {
+            self.warn(format!("{} reaches no models after this daemon: {error}", self.profile.name));
+        }
     }
 
     /// A new keeper opens the pipes of agents again; nobody can do that with the master of a terminal.
@@ -342,7 +372,10 @@ impl<P: Processes> Actor<P> {
                 ));
                 self.gone(toka_core::event::Usage::default()).await;
             }
-            KeeperEvent::Succeeded { .. } => self.entrust_terminal().await,
+            KeeperEvent::Succeeded { .. } => {
+                self.entrust_terminal().await;
+                self.entrust_port().await;
+            }
             KeeperEvent::Closed | KeeperEvent::Replaced => {}
         }
     }

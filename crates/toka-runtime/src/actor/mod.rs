@@ -40,6 +40,7 @@ use crate::countdown::Countdown;
 use crate::disk::{Measured, Surveyor};
 use crate::door::{Door, Message};
 use crate::order::{Order, Restarts};
+use crate::port::Served;
 use crate::probe::ProbeNote;
 use crate::walls::Walls;
 use crate::{Adjustment, Admission, Adopted, Command, Durable, EventSink, Processes, Profile, Terminal};
@@ -155,6 +156,8 @@ pub(crate) struct Actor<P> {
     pump: Option<Pumping>,
     /// While it runs on one.
     terminal: Option<Terminal>,
+    /// Its port, while somebody serves it.
+    served: Option<Served>,
     progress: Coalescer<Progress>,
     metrics: Coalescer<Metrics>,
     tasks: BTreeMap<usize, RunningTask>,
@@ -213,6 +216,7 @@ impl<P: Processes> Actor<P> {
             writer: None,
             pump: None,
             terminal: None,
+            served: None,
             progress: Coalescer::default(),
             metrics: Coalescer::default(),
             tasks: BTreeMap::new(),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use toka_core::demand;
+use toka_core::model::model_port;
 use toka_core::{Capability, Confinement, Declared, Layer, Name, NetworkAccess, Origin, SandboxMode};
 use toka_files::{Directory, Limits, Stopped, Walk};
 
@@ -489,6 +490,9 @@ impl Compiler<'_> {
     fn network(&mut self) {
         let Declared { value, origin } = &self.input.confinement.network;
         let rule = match value {
+            NetworkAccess::None if self.input.confinement.model.is_some() => {
+                "nothing but what is listed here".to_owned()
+            }
             NetworkAccess::None => "no sockets but Unix sockets".to_owned(),
             NetworkAccess::Loopback => "a loopback interface of its own".to_owned(),
             NetworkAccess::Project => {
@@ -498,6 +502,11 @@ impl Compiler<'_> {
             NetworkAccess::Full => "all that the host reaches".to_owned(),
         };
         self.say(Layer::Network, rule, origin);
+        if let Some(origin) = &self.input.confinement.model {
+            let port = model_port(value, self.input.project, self.input.agent);
+            let rule = format!("models at 127.0.0.1:{port}, where Toka asks them for it");
+            self.say(Layer::Network, rule, origin);
+        }
     }
 
     /// Limits as rules; what no layer enforces in full is returned.
@@ -551,7 +560,12 @@ impl Compiler<'_> {
             working_dir: input.folders.working_dir.clone(),
             binds,
             files: if mode == SandboxMode::On { merge(files) } else { Vec::new() },
-            network: input.confinement.network.value.clone(),
+            network: network_of(input.confinement),
+            listen: input
+                .confinement
+                .model
+                .as_ref()
+                .map(|_| model_port(&input.confinement.network.value, input.project, input.agent)),
             group: GroupLimits::of(input.confinement),
             process: ProcessLimits {
                 open_files: limits.open_files.value,
@@ -776,6 +790,14 @@ impl Compiler<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// The network that is put in force: who reaches models needs an interface to reach them by.
+fn network_of(confinement: &Confinement) -> NetworkAccess {
+    match (&confinement.network.value, &confinement.model) {
+        (NetworkAccess::None, Some(_)) => NetworkAccess::Loopback,
+        (declared, _) => declared.clone(),
     }
 }
 

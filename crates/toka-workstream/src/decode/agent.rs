@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use serde_json::Map;
-use toka_core::{AgentName, Declared, Limits, Origin, Priority, SuccessStatus};
+use toka_core::{AgentName, Capability, Declared, Limits, Origin, Priority, SuccessStatus};
 
 use super::context::Context;
 use super::keys::{DOCUMENT, SPEC};
@@ -15,14 +15,14 @@ use super::suggest::{elsewhere, nearest, within_two_edits};
 use super::tasks::{PRIORITIES, Tasks, tasks};
 use super::texts::{choice, filled, text};
 use super::{
-    dependencies, lifetime, logs, objectives, probes, process, quantities, reporting, restart, schedule,
-    security,
+    dependencies, lifetime, logs, model, objectives, probes, process, quantities, reporting, restart,
+    schedule, security,
 };
 use crate::diagnostic::{Code, Diagnostic, FileId};
 use crate::load::LoadOptions;
 use crate::model::{
-    Agent, AgentKind, Condition, Dependency, Hooks, OnEnd, Process, Reporting, RestartPolicy, Schedule,
-    Secret, Start, Stop,
+    Agent, AgentKind, Condition, Dependency, Hooks, ModelUse, OnEnd, Process, Reporting, RestartPolicy,
+    Schedule, Secret, Start, Stop,
 };
 use crate::read::{Document, Entry, Node, Value, shorten};
 use crate::replicas::MOST;
@@ -90,6 +90,10 @@ pub(crate) fn decode(
     if let Some(priority) = &spec.priority {
         confinement.priority = priority.clone();
     }
+    confinement.model = spec.model.as_ref().map(|model| model.origin.clone()).or_else(|| {
+        let named = confinement.capabilities.iter().find(|it| it.value == Capability::ModelAccess)?;
+        Some(named.origin.clone())
+    });
     if spec.kind == AgentKind::Task && confinement.limits.timeout.is_none() {
         confinement.limits.timeout = Some(Declared::by_default(Limits::TASK_TIMEOUT, "timeout of a task"));
     }
@@ -126,6 +130,7 @@ pub(crate) fn decode(
         watchdog: spec.watchdog,
         stop: spec.stop,
         hooks: spec.hooks,
+        model: spec.model,
         objectives,
         capabilities_primary,
         capabilities_secondary,
@@ -165,6 +170,7 @@ struct Spec {
     watchdog: Option<std::time::Duration>,
     stop: Stop,
     hooks: Hooks,
+    model: Option<ModelUse>,
     replicas: Option<Replicas>,
     schedule: Option<Schedule>,
     start: Start,
@@ -194,6 +200,7 @@ fn spec(cx: &mut Context<'_>, node: Option<&Node>) -> Spec {
     out.watchdog = section.get("watchdog").and_then(|node| quantities::duration(cx, node));
     out.stop = section.get("stop").map(|node| process::stop(cx, node)).unwrap_or_default();
     out.hooks = section.get("hooks").map(|node| process::hooks(cx, node)).unwrap_or_default();
+    out.model = section.get("model").and_then(|node| model::model(cx, node));
     out.replicas = section.get("replicas").and_then(|node| {
         let count = quantities::integer(cx, node, 1..=MOST)?;
         Some(Replicas { count, place: Place { file: cx.file, span: node.span.clone() } })
@@ -326,5 +333,5 @@ fn report_model(cx: &mut Context<'_>, spec: &Spec, tasks: &Tasks) {
     for span in tasks.without_run().take(5) {
         problem = problem.at(cx.file, span, "only a description");
     }
-    cx.report(problem.help("give it a command, `run: \"..\"`: in words alone it waits for a model, and models cannot be configured yet"));
+    cx.report(problem.help("give it a command, `run: \"..\"`: Toka has no agent of its own yet that works on words alone; with a `spec.process` the tasks are information for that"));
 }

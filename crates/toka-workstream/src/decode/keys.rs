@@ -53,8 +53,9 @@ sections! {
     SPEC: "spec" = [
         "name", "domain", "priority", "description", "type", "process", "secrets", "restart", "startup_probe",
         "readiness_probe", "liveness_probe", "watchdog", "stop", "hooks", "replicas", "schedule", "start", "on_end",
-        "success_exit_codes",
+        "success_exit_codes", "model",
     ];
+    MODEL: "spec.model" = ["use"];
     PROCESS: "spec.process" = [
         "command", "shell", "working_dir", "environment", "environment_from", "environment_file", "user", "tty",
     ];
@@ -93,3 +94,14 @@ sections! {
         "max_network_bandwidth",
     ];
 }
+
+/// The keys of a section of the policy file, which has no schema of its own.
+const fn of_policy(section: &'static str, names: &'static [&'static str]) -> Keys {
+    Keys { section, names, unknown: Unknown::Error }
+}
+
+pub(crate) const MODELS: Keys = of_policy("models", &["use", "providers", "prices"]);
+pub(crate) const PROVIDER: Keys =
+    of_policy("a provider", &["wire", "url", "key", "file", "concurrency", "timeout"]);
+pub(crate) const KEY: Keys = of_policy("a key", &["env", "file"]);
+pub(crate) const PRICE: Keys = of_policy("a price", &["input", "cached_read", "cached_write", "output"]);

@@ -9,6 +9,7 @@ pub(crate) mod keys;
 mod lifetime;
 mod logs;
 mod metadata;
+mod model;
 mod objectives;
 mod probes;
 mod process;
@@ -24,5 +25,6 @@ mod texts;
 
 pub(crate) use agent::{Decoded, Place, Replicas, decode};
 pub(crate) use context::{Context, MAX_DIAGNOSTICS};
+pub(crate) use model::models;
 pub use suggest::elsewhere;
 pub(crate) use suggest::nearest;

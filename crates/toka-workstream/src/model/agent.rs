@@ -10,8 +10,8 @@ pub use toka_core::AgentKind;
 use toka_core::{AgentName, AgentPattern, Confinement, Origin, Priority, SuccessStatus, Unmatched};
 
 use super::{
-    Dependency, Hooks, Logs, Need, Objective, OnEnd, Probes, Process, Reporting, Restart, Schedule, Secret,
-    Start, Stop, Task,
+    Dependency, Hooks, Logs, ModelUse, Need, Objective, OnEnd, Probes, Process, Reporting, Restart, Schedule,
+    Secret, Start, Stop, Task,
 };
 
 /// Every agent of the files that one command was given, in the order of the files.
@@ -121,6 +121,9 @@ pub struct Agent {
     pub stop: Stop,
     /// `spec.hooks`.
     pub hooks: Hooks,
+    /// `spec.model`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelUse>,
     /// `objectives`.
     pub objectives: Vec<Objective>,
     /// `capabilities.primary`: what the agent is good at, free text.

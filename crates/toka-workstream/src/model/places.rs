@@ -31,6 +31,10 @@ impl Agent {
         places.extend(self.schedule.iter_mut().map(|it| &mut it.origin));
         places.extend(self.objectives.iter_mut().map(|it| &mut it.origin));
         places.extend(self.reporting.channels.iter_mut().map(|it| &mut it.origin));
+        for model in &mut self.model {
+            places.push(&mut model.origin);
+            places.extend(model.chain.iter_mut().map(|it| &mut it.origin));
+        }
         places.extend(hooks.into_iter().flatten().map(|it| &mut it.origin));
         places
     }

@@ -54,6 +54,8 @@ and these of Toka's:
 | `TOKA_WORKSTREAM_DIR` | the folder of its file, where it may read it; the one that a declaration can replace |
 | `NOTIFY_SOCKET` | a datagram socket for sd_notify(3): `READY=1`, `RELOADING=1`, `STOPPING=1`, `STATUS=…`, `ERRNO=…`, `BUSERROR=…`, `EXIT_STATUS=…`, `MAINPID=…`, `EXTEND_TIMEOUT_USEC=…`, `WATCHDOG=1`, `WATCHDOG=trigger`, `BARRIER=1`, `X_TOKA_PROGRESS=0.42`, `X_TOKA_TASK=…`; what is unknown is passed over |
 | `WATCHDOG_USEC` | where `spec.watchdog` is declared: its time in microseconds |
+| `OPENAI_BASE_URL`, `OPENAI_API_BASE`, `ANTHROPIC_BASE_URL`, `GOOGLE_GEMINI_BASE_URL` | where `spec.model` is declared: the address at which it reaches models |
+| `OPENAI_API_KEY`, `ANTHROPIC_API_KEY`, `GOOGLE_API_KEY`, `GEMINI_API_KEY` | beside them: a key that is good there and nowhere else |
 | `TOKA_SOCKET` | a stream socket for JSON-RPC 2.0, one message a line: `progress` with `fraction`, `status`, `task`; `metrics` with `values`, a map of numbers; `ready` |
 
 A shell script need not speak either protocol:
@@ -86,6 +88,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("….tcp_socket", "TcpSocket"),
     ("spec.stop", "Stop"),
     ("spec.hooks", "Hooks"),
+    ("spec.model", "Model"),
     ("spec.schedule", "Schedule"),
     ("spec.on_end", "OnEnd"),
     ("capabilities", "Capabilities"),

@@ -1,6 +1,7 @@
 //! One agent's processes as the keeper sees them: from the fork until its control group is empty and removed.
 
 pub(super) mod appeared;
+mod listener;
 mod main_process;
 pub(super) mod notification;
 mod protection;
@@ -36,6 +37,7 @@ use crate::busy;
 use crate::process::{self, Presence, presence};
 use crate::protocol::{self, Body, Entry, Launch, Orphan, ProcessId, StartError, State, Status};
 use appeared::Appeared;
+use listener::OwnListener;
 use main_process::Named;
 use notification::Notification;
 pub(in crate::server) use protection::Protection;
@@ -70,6 +72,8 @@ pub(in crate::server) struct Child {
     pub(in crate::server) pipes: Option<[OwnedFd; 2]>,
     /// Its terminal, until it executes its program; from then on the master is in the place of its output.
     pub(in crate::server) terminal: Option<OwnTerminal>,
+    /// Its listening socket, until it executes its program; from then on it is held.
+    pub(in crate::server) listener: Option<OwnListener>,
     pub(in crate::server) held: Held,
     pub(in crate::server) usage: Usage,
     /// What was told of kills for memory.
@@ -174,6 +178,9 @@ impl Child {
         let notification =
             launch.notification_fd.map(|number| Notification::new(number, readers)).transpose()?;
         let terminal = launch.terminal.map(OwnTerminal::new).transpose()?;
+        // What runs beside an agent finds the agent's.
+        let port = launch.plan.listen.filter(|_| host.is_none());
+        let listener = port.map(OwnListener::new).transpose()?;
         let number = launch.notification_fd;
         let report_end = notification::elsewhere(report_end, number)?;
         let executable = Executable::new(preparer, launch)?;
@@ -188,6 +195,7 @@ impl Child {
             output: output_end.as_fd(),
             error: error_end.as_fd(),
             terminal: terminal.as_ref().map(OwnTerminal::for_child),
+            listener: listener.as_ref().map(OwnListener::for_child),
         };
         let ends = Ends { streams, notification: notification.as_ref(), report: report_end.as_fd() };
         let birth = match prepared.birth(&launch.plan, &ends.descriptors(&executable)) {
@@ -229,6 +237,7 @@ impl Child {
             enforcement,
             pipes: Some([output, error]),
             terminal,
+            listener,
             held,
             usage: Usage::default(),
             status,
@@ -280,6 +289,7 @@ impl Child {
             enforcement: orphan.enforcement.clone(),
             pipes,
             terminal: None,
+            listener: None,
             held,
             usage: Usage::default(),
             status: None,
@@ -646,8 +656,9 @@ struct Ends<'a> {
 impl<'a> Ends<'a> {
     /// All of them, with the program's.
     fn descriptors(&self, executable: &'a Executable<'_>) -> Vec<BorrowedFd<'a>> {
-        let Streams { input, output, error, terminal } = self.streams;
-        let channel = terminal.map(|terminal| terminal.channel);
+        let Streams { input, output, error, terminal, listener } = self.streams;
+        let channels = terminal.map(|terminal| terminal.channel);
+        let channels = channels.into_iter().chain(listener.map(|listener| listener.channel));
         let notification = self.notification.map(Notification::end);
         let program = match &executable.target {
             Target::Open(file) => Some(*file),
@@ -656,7 +667,7 @@ impl<'a> Ends<'a> {
         };
         [input, output, error, self.report]
             .into_iter()
-            .chain(channel)
+            .chain(channels)
             .chain(notification)
             .chain(program)
             .collect()

@@ -10,10 +10,7 @@ use toka_sandbox::{StepError, sys};
 
 use super::super::held::Held;
 use super::super::pipes::{self, Readers};
-use super::Child;
-
-/// Under which name the read end is held, for a daemon that comes later.
-const HELD_AS: &str = "notification";
+use crate::protocol::NOTIFICATION;
 
 /// The pipe of one child.
 #[derive(Debug)]
@@ -43,7 +40,7 @@ impl Notification {
 
     /// In the keeper: only the agent writes.
     pub(in crate::server) fn hold(self, held: &mut Held) {
-        held.replace(HELD_AS, vec![self.read]);
+        held.replace(NOTIFICATION, vec![self.read]);
     }
 }
 
@@ -57,14 +54,7 @@ pub(in crate::server) fn hold_again(
 ) {
     let Some(pipe) = pipes::reopen_at(processes, number) else { return };
     if !pipes.into_iter().flatten().any(|other| pipes::is_same(&pipe, other)) {
-        held.replace(HELD_AS, vec![pipe]);
-    }
-}
-
-impl Child {
-    /// The read ends of its pipes: output, errors, and the one that it notifies through, if it has that.
-    pub(in crate::server) fn all_pipes(&self) -> impl Iterator<Item = &OwnedFd> {
-        self.pipes.iter().flatten().chain(self.held.get(HELD_AS))
+        held.replace(NOTIFICATION, vec![pipe]);
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Gid, Uid, fchown};
 use toka_core::TerminalSize;
-use toka_sandbox::{NewTerminal, StepError, sys, terminal};
+use toka_sandbox::{NewTerminal, StepError, handover, sys};
 
 use super::Child;
 use crate::protocol::Launch;
@@ -23,7 +23,7 @@ pub(in crate::server) struct OwnTerminal {
 impl OwnTerminal {
     pub(in crate::server) fn new(size: TerminalSize) -> Result<Self, StepError> {
         let (ours, theirs) =
-            terminal::channel().map_err(|error| StepError::new("terminal: make channel", None, &error))?;
+            handover::channel().map_err(|error| StepError::new("terminal: make channel", None, &error))?;
         Ok(Self { size, ours, theirs })
     }
 
@@ -37,7 +37,7 @@ impl Child {
     pub(in crate::server) fn take_terminal(&mut self) {
         let Some(OwnTerminal { ours, .. }) = self.terminal.take() else { return };
         let Some([output, _]) = &mut self.pipes else { return };
-        match terminal::receive(ours.as_fd()) {
+        match handover::receive(ours.as_fd()) {
             Ok(master) => {
                 // The daemon reads and writes it by readiness.
                 let _ = fcntl(&master, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK));

@@ -64,6 +64,11 @@ pub(super) struct Spec {
     /// Commands around the agent's life, in its own sandbox.
     #[schemars(extend("examples" = [{"pre_start": ["mkdir", "-p", "out"]}]))]
     hooks: Option<Hooks>,
+    /// The models that the agent asks: `default` for those that the person has chosen, a name `provider/model`, a list of which the first
+    /// that answers is used, or a map. It reaches them at an address of its own (`OPENAI_BASE_URL`, `ANTHROPIC_BASE_URL`), without a key;
+    /// a person must have granted `model-access`.
+    #[schemars(extend("examples" = ["anthropic/claude-sonnet-4-5"]))]
+    model: Option<ModelSection>,
     /// As how many agents it is started: `name-1`, `name-2` and so on, each with folders, limits and a life of its own and its
     /// number in `TOKA_REPLICA`. Who depends on the name depends on all of them.
     #[schemars(range(min = 1, max = 1000), extend("examples" = [3]))]
@@ -84,6 +89,28 @@ pub(super) struct Spec {
     /// conditions and the exit status of the run go by it.
     #[schemars(extend("default" = [0], "examples" = [[0, 130, "SIGTERM"]]))]
     success_exit_codes: Option<SuccessCodes>,
+}
+
+/// Which models an agent asks.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum ModelSection {
+    /// One, or those that the person has chosen.
+    One(String),
+    /// Several: the first that answers.
+    Several(Vec<String>),
+    /// With everything that can be said.
+    Full(Model),
+}
+
+/// Which models an agent asks, as a map.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Model {
+    /// The models, the first before the others; all of one API, since a request is never translated into another.
+    #[serde(default, rename = "use")]
+    #[schemars(schema_with = "kinds::texts", extend("default" = "default", "examples" = [["lab/qwen3", "openai/gpt-5"]]))]
+    chain: Vec<String>,
 }
 
 /// How urgent something is.

@@ -1,0 +1,598 @@
+//! One request of an agent, from its first byte to its receipt.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use sha2::{Digest as _, Sha256};
+use toka_core::{CallOutcome, CallReceipt, Cost, EventKind, Tokens, Wire};
+use toka_wire::wire::{credentials, of_client};
+use toka_wire::{Endpoint, Problem, ProblemKind, Progress, RequestFacts, Route, answer};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::candidates::{Candidate, candidates};
+use crate::cooldown::{Cause, retry_after};
+use crate::gateway::PortState;
+use crate::log::{CallLog, next_number};
+use crate::pipe::{BodyError, Pipe};
+use crate::{Providers, Transport, headers, scripted};
+
+/// Most bytes of a request. Providers take 32 MiB.
+pub(crate) const MOST_ASKED: usize = 32 * 1024 * 1024;
+/// Most bytes of an answer that is no stream.
+const MOST_ANSWERED: usize = 64 * 1024 * 1024;
+/// How long a client may take to send its request.
+const ASKS_WITHIN: Duration = Duration::from_secs(120);
+/// Requests that are sent for one of an agent, over all candidates.
+const TRIES: u32 = 3;
+/// The longest wait before another try; beyond it the client is told to come back.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
+/// The body of a provider's answer.
+pub(crate) enum Answer {
+    Http(Incoming),
+    Scripted(Pin<Box<dyn Body<Data = Bytes, Error = BodyError> + Send>>),
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Http(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(|error| BodyError(error.to_string())))),
+            Self::Scripted(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+}
+
+/// The body of what an agent gets.
+pub(crate) enum Outgoing {
+    Whole(Full<Bytes>),
+    Stream(Box<Pipe>),
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
+            Self::Stream(pipe) => Pin::new(&mut **pipe).poll_frame(cx),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// What is to be told when a call is over. Dropped, it says that the agent gave it up.
+pub(crate) struct Receipt {
+    log: Arc<dyn CallLog>,
+    providers: Arc<Providers>,
+    call: u64,
+    begun: Instant,
+    first: Option<Duration>,
+    provider: String,
+    model: String,
+    tries: u32,
+    request_bytes: u64,
+    is_open: bool,
+}
+
+impl Receipt {
+    /// There was content.
+    pub(crate) fn has_content(&mut self) {
+        self.first.get_or_insert_with(|| self.begun.elapsed());
+    }
+
+    fn tries(&mut self, candidate: &Candidate) {
+        self.tries += 1;
+        (self.provider, self.model) = (candidate.provider.name.clone(), candidate.model.clone());
+    }
+
+    /// A stream is over.
+    pub(crate) fn close_stream(self, outcome: CallOutcome, progress: &Progress) {
+        let is_whole = progress.is_whole;
+        let tokens = match (is_whole, progress.has_content) {
+            (false, true) => progress.estimate(self.request_bytes),
+            _ => progress.tokens,
+        };
+        let cost = self.providers.prices().cost(&self.provider, &self.model, &tokens, is_whole);
+        self.close(outcome, tokens, cost);
+    }
+
+    fn close(mut self, outcome: CallOutcome, tokens: Tokens, cost: Cost) {
+        self.write(outcome, tokens, cost);
+    }
+
+    fn write(&mut self, outcome: CallOutcome, tokens: Tokens, cost: Cost) {
+        self.is_open = false;
+        let receipt = CallReceipt {
+            outcome,
+            provider: std::mem::take(&mut self.provider),
+            model: std::mem::take(&mut self.model),
+            tokens,
+            cost,
+            tries: self.tries,
+            first_content_ms: self.first.map(millis),
+            duration_ms: millis(self.begun.elapsed()),
+        };
+        // Nobody waits for it: a journal keeps its order.
+        drop(self.log.record(EventKind::ModelAnswered { call: self.call, receipt: Box::new(receipt) }));
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if self.is_open {
+            let cost = if self.tries == 0 { Cost::Nothing } else { Cost::Unknown };
+            self.write(CallOutcome::Cancelled, Tokens::default(), cost);
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Answers a request of an agent.
+pub(crate) async fn handle(port: Arc<PortState>, request: Request<Incoming>) -> Response<Outgoing> {
+    let (head, body) = request.into_parts();
+    let anthropic = head.headers.contains_key("anthropic-version");
+    let (route, wire) = match Route::find(head.method.as_str(), head.uri.path(), anthropic) {
+        Ok(route) => {
+            let wire = route.endpoint.wire();
+            (Ok(route), wire)
+        }
+        Err(error) => (Err(error), of_client(head.uri.path(), anthropic)),
+    };
+    let answered = async {
+        if !headers::keys(&head.headers, head.uri.query()).iter().any(|key| port.is_key(key)) {
+            let message = "the key is not the one of this agent: use the variables that Toka set (ANTHROPIC_API_KEY, OPENAI_API_KEY, …)";
+            return Err(Problem::new(ProblemKind::Key, message));
+        }
+        let route = route.map_err(|error| {
+            let help = "Toka passes on chat completions, responses, embeddings, messages, generateContent and lists of models";
+            Problem::new(ProblemKind::NotFound, format!("{error}; {help}"))
+        })?;
+        ask(&port, &route, head, body).await
+    };
+    match answered.await {
+        Ok(response) => response,
+        Err(problem) => {
+            port.refused(&problem);
+            of_problem(&problem, wire, None)
+        }
+    }
+}
+
+async fn ask(
+    port: &Arc<PortState>,
+    route: &Route,
+    head: Parts,
+    body: Incoming,
+) -> Result<Response<Outgoing>, Problem> {
+    let wire = route.endpoint.wire();
+    if let Endpoint::Models(wire) = route.endpoint {
+        let all = port.providers.all();
+        let speaks = |wire| all.iter().find(|provider| provider.speaks(wire));
+        let provider =
+            speaks(wire).or_else(|| speaks(Wire::OpenAiResponses).filter(|_| wire == Wire::OpenAiChat));
+        let found = provider.map(|provider| Candidate {
+            provider: Arc::clone(provider),
+            model: route.model.clone().unwrap_or_default(),
+        });
+        // Without one there is a reason, which is told as for any other request.
+        let candidates = match found {
+            Some(candidate) => vec![candidate],
+            None => candidates("default", wire, &[], &port.providers)?,
+        };
+        let asked = Asked { port, route, head, body: Bytes::new(), facts: RequestFacts::of_nothing() };
+        return asked.without_meter(&candidates[0]).await;
+    }
+    let body = read(port, &head, body).await?;
+    let facts = RequestFacts::read(route.endpoint, route.model.as_deref(), &body)
+        .map_err(|error| Problem::new(ProblemKind::BadRequest, error.to_string()))?;
+    let mut candidates = candidates(&facts.model, wire, &port.declared, &port.providers)?;
+    if facts.is_stateful {
+        // What it goes on with is kept by one of them.
+        candidates.truncate(1);
+    }
+    let asked = Asked { port, route, head, body, facts };
+    if !route.endpoint.is_metered() {
+        return asked.without_meter(&candidates[0]).await;
+    }
+    asked.with_meter(&candidates).await
+}
+
+/// The whole body of a request, within the room that the agent has for those.
+async fn read(port: &PortState, head: &Parts, body: Incoming) -> Result<Bytes, Problem> {
+    let told =
+        head.headers.get("content-length").and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let too_large = || {
+        let message = format!("the request is larger than {} MiB", MOST_ASKED / 1024 / 1024);
+        Problem::new(ProblemKind::TooLarge, message)
+    };
+    if told.is_some_and(|told| told > MOST_ASKED) {
+        return Err(too_large());
+    }
+    let kib = u32::try_from(told.unwrap_or(MOST_ASKED).div_ceil(1024)).unwrap_or(u32::MAX);
+    let _room = port.room.acquire_many(kib).await;
+    let whole = tokio::time::timeout(ASKS_WITHIN, Limited::new(body, MOST_ASKED).collect()).await;
+    match whole {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => {
+            Err(Problem::new(ProblemKind::BadRequest, format!("the request broke off: {error}")))
+        }
+        Err(_) => Err(Problem::new(
+            ProblemKind::BadRequest,
+            "the request did not come to its end within two minutes",
+        )),
+    }
+}
+
+/// A request that was read.
+struct Asked<'a> {
+    port: &'a Arc<PortState>,
+    route: &'a Route,
+    head: Parts,
+    body: Bytes,
+    facts: RequestFacts,
+}
+
+/// What became of one try.
+enum Tried {
+    /// The agent gets it.
+    Taken(Response<Outgoing>),
+    /// Another candidate may do better.
+    Failed(Box<Failure>, Receipt),
+}
+
+/// Why a try failed.
+struct Failure {
+    /// The HTTP status, where there was one.
+    status: Option<u16>,
+    reason: String,
+    /// How long the provider asks to wait.
+    wait: Option<Duration>,
+    /// What the provider said, to be passed on if nobody does better.
+    said: Option<Response<Bytes>>,
+    /// Whether the same request would fail again.
+    is_lasting: bool,
+}
+
+impl Asked<'_> {
+    /// Passes on what costs nothing.
+    async fn without_meter(&self, candidate: &Candidate) -> Result<Response<Outgoing>, Problem> {
+        let response = self.send(candidate).await.map_err(|failure| {
+            Problem::new(ProblemKind::Upstream, format!("{}: {}", candidate.provider.name, failure.reason))
+        })?;
+        let whole = self.collect(response, candidate).await.map_err(|reason| {
+            Problem::new(ProblemKind::Upstream, format!("{}: {reason}", candidate.provider.name))
+        })?;
+        Ok(whole.map(|bytes| Outgoing::Whole(Full::new(bytes))))
+    }
+
+    async fn with_meter(&self, candidates: &[Candidate]) -> Result<Response<Outgoing>, Problem> {
+        let call = next_number();
+        let hash = Sha256::digest(&self.body).iter().map(|byte| format!("{byte:02x}")).collect();
+        let intent = EventKind::ModelAsked {
+            call,
+            asked: self.facts.model.clone(),
+            model: candidates[0].name(),
+            stream: self.facts.stream,
+            bytes: self.body.len() as u64,
+            hash,
+        };
+        let begun = Instant::now();
+        self.port.log.record(intent).await;
+        let mut receipt = Receipt {
+            log: Arc::clone(&self.port.log),
+            providers: Arc::clone(&self.port.providers),
+            call,
+            begun,
+            first: None,
+            provider: candidates[0].provider.name.clone(),
+            model: candidates[0].model.clone(),
+            tries: 0,
+            request_bytes: self.body.len() as u64,
+            is_open: true,
+        };
+        let mut last: Option<Box<Failure>> = None;
+        while receipt.tries < TRIES {
+            let Some(candidate) = self.next(candidates, receipt.tries).await else { break };
+            match self.attempt(candidate, receipt).await {
+                Tried::Taken(response) => {
+                    self.port.providers.cooldowns().answered(&candidate.provider.name, &candidate.model);
+                    return Ok(response);
+                }
+                Tried::Failed(failure, back) => {
+                    receipt = back;
+                    let is_lasting = failure.is_lasting;
+                    last = Some(failure);
+                    if is_lasting && candidates.len() == 1 {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(self.give_up(last, receipt, candidates))
+    }
+
+    /// The candidate of the next try: one after the other, those that rest passed over; when all rest, the one that does so for the
+    /// shortest time, if that is short.
+    async fn next<'c>(&self, candidates: &'c [Candidate], tried: u32) -> Option<&'c Candidate> {
+        let now = Instant::now();
+        let left = |candidate: &Candidate| {
+            let cooldowns = self.port.providers.cooldowns();
+            cooldowns
+                .left(&candidate.provider.name, &candidate.model, now)
+                .map_or(Duration::ZERO, |(left, _)| left)
+        };
+        let from = tried as usize % candidates.len();
+        let turn = candidates[from..].iter().chain(&candidates[..from]);
+        let (wait, candidate) =
+            turn.map(|candidate| (left(candidate), candidate)).min_by_key(|(left, _)| *left)?;
+        if wait > LONGEST_WAIT {
+            return None;
+        }
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        Some(candidate)
+    }
+
+    async fn attempt(&self, candidate: &Candidate, mut receipt: Receipt) -> Tried {
+        let place = candidate.provider.places().acquire_owned().await.ok();
+        receipt.tries(candidate);
+        let response = match self.send(candidate).await {
+            Ok(response) => response,
+            Err(failure) => return Tried::Failed(self.note(candidate, failure), receipt),
+        };
+        let is_stream = self.facts.stream && is_event_stream(&response);
+        if response.status() == StatusCode::OK && is_stream {
+            return self.stream(response, candidate, receipt, place).await;
+        }
+        let whole = match self.collect(response, candidate).await {
+            Ok(whole) => whole,
+            Err(reason) => {
+                let failure = Failure { status: None, reason, wait: None, said: None, is_lasting: false };
+                return Tried::Failed(self.note(candidate, failure), receipt);
+            }
+        };
+        let status = whole.status();
+        if !status.is_success() {
+            let failure = refusal(whole);
+            return Tried::Failed(self.note(candidate, failure), receipt);
+        }
+        let read = answer::read(self.route.endpoint.wire(), whole.body());
+        receipt.has_content();
+        let prices = self.port.providers.prices();
+        let cost = prices.cost(&candidate.provider.name, &candidate.model, &read.tokens, true);
+        let outcome = match read.error {
+            None if is_json(whole.body()) => CallOutcome::Completed,
+            None => CallOutcome::Failed {
+                status: Some(status.as_u16()),
+                reason: "the answer is no JSON".to_owned(),
+            },
+            Some(reason) => CallOutcome::Failed { status: Some(status.as_u16()), reason },
+        };
+        receipt.close(outcome, read.tokens, cost);
+        Tried::Taken(whole.map(|bytes| Outgoing::Whole(Full::new(bytes))))
+    }
+
+    async fn stream(
+        &self,
+        response: Response<Answer>,
+        candidate: &Candidate,
+        mut receipt: Receipt,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Tried {
+        let (head, body) = response.into_parts();
+        let wire = self.route.endpoint.wire();
+        let mut pipe = Box::new(Pipe::new(body, wire, self.facts.adds_usage(), candidate.provider.silence));
+        if let Err(reason) = pipe.first_content().await {
+            let failure = Failure { status: Some(200), reason, wait: None, said: None, is_lasting: false };
+            return Tried::Failed(self.note(candidate, failure), receipt);
+        }
+        receipt.has_content();
+        pipe.entrust(receipt, place);
+        let mut taken = Response::new(Outgoing::Stream(pipe));
+        *taken.status_mut() = head.status;
+        *taken.headers_mut() = headers::of_answer(&head.headers);
+        Tried::Taken(taken)
+    }
+
+    /// Has a failure remembered where it means that nobody is to be asked for a while.
+    fn note(&self, candidate: &Candidate, failure: Failure) -> Box<Failure> {
+        let cause = match failure.status {
+            Some(429 | 503 | 529) => Some(Cause::Busy(failure.wait)),
+            Some(401..=403) => Some(Cause::Key),
+            None => Some(Cause::Transport),
+            Some(_) => None,
+        };
+        if let Some(cause) = cause {
+            let (provider, model) = (&candidate.provider.name, &candidate.model);
+            let draw = f64::from(next_number() as u32 % 1000) / 1000.0;
+            let mut cooldowns = self.port.providers.cooldowns();
+            cooldowns.refused(provider, model, cause, &failure.reason, draw, Instant::now());
+        }
+        Box::new(failure)
+    }
+
+    /// What the agent gets when no candidate has answered: the last refusal as it came, or why there is none.
+    fn give_up(
+        &self,
+        last: Option<Box<Failure>>,
+        receipt: Receipt,
+        candidates: &[Candidate],
+    ) -> Response<Outgoing> {
+        let wire = self.route.endpoint.wire();
+        let Some(failure) = last else {
+            let (left, reason) = self.shortest_rest(candidates);
+            let message = format!(
+                "every model of this request rests, the first for {} s more: {reason}",
+                left.as_secs_f64().ceil()
+            );
+            let outcome = CallOutcome::Refused { reason: message.clone() };
+            receipt.close(outcome, Tokens::default(), Cost::Nothing);
+            return of_problem(&Problem::new(ProblemKind::Busy, message), wire, Some(left));
+        };
+        let Failure { status, reason, wait, said, .. } = *failure;
+        let name = format!("{}/{}", receipt.provider, receipt.model);
+        let cost = if said.is_some() { Cost::Nothing } else { Cost::Unknown };
+        receipt.close(CallOutcome::Failed { status, reason: reason.clone() }, Tokens::default(), cost);
+        match said {
+            Some(said) => said.map(|bytes| Outgoing::Whole(Full::new(bytes))),
+            None => {
+                let problem = Problem::new(ProblemKind::Upstream, format!("{name} gave no answer: {reason}"));
+                of_problem(&problem, wire, wait)
+            }
+        }
+    }
+
+    fn shortest_rest(&self, candidates: &[Candidate]) -> (Duration, String) {
+        let cooldowns = self.port.providers.cooldowns();
+        let now = Instant::now();
+        let rests = candidates.iter().filter_map(|candidate| {
+            cooldowns
+                .left(&candidate.provider.name, &candidate.model, now)
+                .map(|(left, why)| (left, why.to_owned()))
+        });
+        rests.min_by_key(|(left, _)| *left).unwrap_or_default()
+    }
+
+    /// Sends the request to one candidate; the answer comes with its head.
+    async fn send(&self, candidate: &Candidate) -> Result<Response<Answer>, Failure> {
+        let provider = &candidate.provider;
+        let endpoint = self.route.endpoint;
+        let body = self.facts.rewrite(&self.body, &candidate.model);
+        let (url, key) = match &provider.transport {
+            Transport::Script(script) => {
+                let answered =
+                    scripted::answer(provider, script, endpoint, &self.facts, &candidate.model, &body).await;
+                return Ok(answered);
+            }
+            Transport::Http { url, key } => (url, key),
+        };
+        let mut target = format!("{url}{}", endpoint.path(&candidate.model));
+        if let (Endpoint::Models(_), false) = (endpoint, candidate.model.is_empty()) {
+            target = format!("{target}/{}", candidate.model);
+        }
+        if let Some(query) =
+            self.head.uri.query().map(headers::query_without_key).filter(|query| !query.is_empty())
+        {
+            target = format!("{target}?{query}");
+        }
+        let unaskable =
+            |reason: String| Failure { status: None, reason, wait: None, said: None, is_lasting: true };
+        let mut request = Request::builder()
+            .method(self.head.method.clone())
+            .uri(target)
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| unaskable(format!("the request cannot be sent: {error}")))?;
+        *request.headers_mut() = headers::of_request(&self.head.headers);
+        if let Some(key) = key {
+            let (name, prefix) = credentials(endpoint.wire());
+            let mut value = HeaderValue::try_from(format!("{prefix}{}", key.expose()))
+                .map_err(|_| unaskable("its key cannot stand in a header".to_owned()))?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(name, value);
+        }
+        let sent = self.port.client.send(request, provider.silence).await;
+        sent.map(|response| response.map(Answer::Http)).map_err(|error| Failure {
+            status: None,
+            reason: error.to_string(),
+            wait: None,
+            said: None,
+            is_lasting: error.is_lasting(),
+        })
+    }
+
+    /// Reads an answer that is no stream.
+    async fn collect(
+        &self,
+        response: Response<Answer>,
+        candidate: &Candidate,
+    ) -> Result<Response<Bytes>, String> {
+        let (head, body) = response.into_parts();
+        let silence = candidate.provider.silence;
+        let whole = tokio::time::timeout(silence, Limited::new(body, MOST_ANSWERED).collect()).await;
+        let bytes = match whole {
+            Ok(Ok(whole)) => whole.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                return Err(format!("the answer is larger than {} MiB", MOST_ANSWERED / 1024 / 1024));
+            }
+            Ok(Err(error)) => return Err(format!("the answer broke off: {error}")),
+            Err(_) => {
+                return Err(format!("the answer did not come to its end within {} s", silence.as_secs_f64()));
+            }
+        };
+        if head.status.is_redirection() {
+            return Err(format!(
+                "it answers {} and sends elsewhere, where Toka does not follow",
+                head.status.as_u16()
+            ));
+        }
+        let mut whole = Response::new(bytes);
+        *whole.status_mut() = head.status;
+        *whole.headers_mut() = headers::of_answer(&head.headers);
+        Ok(whole)
+    }
+}
+
+fn refusal(whole: Response<Bytes>) -> Failure {
+    let status = whole.status().as_u16();
+    let words = answer::words_of_body(whole.body());
+    let header = |name: &str| whole.headers().get(name).and_then(|value| value.to_str().ok());
+    let wait = header("retry-after").and_then(retry_after);
+    let reason = words
+        .unwrap_or_else(|| whole.status().canonical_reason().unwrap_or("no reason was given").to_owned());
+    // What it refused it will refuse again, but for these (RFC 9110, 15.5; RFC 8470, 5.2).
+    let is_lasting = (400..500).contains(&status) && ![408, 409, 425, 429].contains(&status);
+    Failure { status: Some(status), reason, wait, said: Some(whole), is_lasting }
+}
+
+fn is_event_stream(response: &Response<Answer>) -> bool {
+    let kind = response.headers().get("content-type").and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream"))
+}
+
+fn is_json(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
+}
+
+/// An error of Toka's own, in the words of the API.
+pub(crate) fn of_problem(problem: &Problem, wire: Wire, wait: Option<Duration>) -> Response<Outgoing> {
+    let mut response = Response::new(Outgoing::Whole(Full::new(Bytes::from(problem.body(wire)))));
+    *response.status_mut() =
+        StatusCode::from_u16(problem.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert("content-type", HeaderValue::from_static("application/json"));
+    if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+        headers.insert("retry-after", HeaderValue::from(wait.as_secs_f64().ceil() as u64));
+    }
+    response
+}

@@ -1,0 +1,30 @@
+//! The only crate that reaches outside for an agent. An agent connects to a port of its own; what it says there is an API of a model
+//! provider, with a key that is good nowhere else. The gateway asks the provider with the person's key and hands the answer on byte for
+//! byte, and it knows what the call used and cost.
+//!
+//! ```text
+//!  agent ─▶ port ─▶ server ─▶ call: route, key, model ─▶ candidates ─▶ intent (durable) ─▶ provider
+//!    ▲                                                                                       │
+//!    └───────────── pipe: frames unchanged, counted; receipt at the end ◀────────────────────┘
+//! ```
+//!
+//! It has one thread with a runtime of its own for the whole process: no stream, slow client or provider shares the loop of
+//! supervision. What is in flight is bounded: connections and bytes of requests by agent, one frame by stream. A client that reads slowly
+//! holds its provider up, not memory.
+
+mod call;
+mod candidates;
+mod cooldown;
+mod gateway;
+mod headers;
+mod log;
+mod pipe;
+mod provider;
+pub mod script;
+mod scripted;
+mod server;
+
+pub use cooldown::Rest;
+pub use gateway::{Gateway, Port, Serving};
+pub use log::CallLog;
+pub use provider::{Key, Provider, Providers, Transport};

@@ -1,0 +1,41 @@
+//! Where calls are recorded.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use toka_core::EventKind;
+
+/// Takes what becomes of an agent's calls.
+pub trait CallLog: Debug + Send + Sync + 'static {
+    /// Records an event of the agent. The future is ready when it can no longer be lost; it is recorded also when nobody waits.
+    fn record(&self, kind: EventKind) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
+}
+
+/// A number that no call had before, in this process or in one before it: those begin with the time, in thousandths of a
+/// millisecond, and stay below 2⁵³, so that every reader of JSON takes them for what they are.
+pub(crate) fn next_number() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    let now = u64::try_from(now).unwrap_or(0);
+    let next = |last: u64| Some(last.saturating_add(1).max(now));
+    match LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
+        Ok(last) => last.saturating_add(1).max(now),
+        Err(last) => last,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_is_used_twice() {
+        let mut numbers: Vec<u64> = (0..10_000).map(|_| next_number()).collect();
+        numbers.dedup();
+        assert_eq!(numbers.len(), 10_000);
+        assert!(numbers.is_sorted() && numbers[9_999] < 1 << 53);
+    }
+}

@@ -1,0 +1,169 @@
+//! Providers, as they were resolved from what a person says: where they are, what they speak, and the key that no agent sees.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use toka_core::{ModelName, Wire};
+use toka_wire::PriceTable;
+use tokio::sync::Semaphore;
+
+use crate::cooldown::{Cooldowns, Rest};
+use crate::script::Script;
+
+/// A key. It is shown to nobody: neither in a text nor in an error.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key(String);
+
+impl Key {
+    /// A key without the blanks around it, such as the line end of its file; `None` when nothing is left, or when it cannot stand in a
+    /// header.
+    pub fn new(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let is_visible = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_visible.then(|| Self(text.to_owned()))
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(a key)")
+    }
+}
+
+/// How a provider is asked.
+#[derive(Debug)]
+pub enum Transport {
+    /// Over HTTP, at this URL without its version.
+    Http {
+        /// The URL.
+        url: String,
+        /// Its key; one of the person's own machine may need none.
+        key: Option<Key>,
+    },
+    /// It is a script.
+    Script(Script),
+}
+
+/// A provider that can be asked.
+#[derive(Debug)]
+pub struct Provider {
+    /// Its name.
+    pub name: String,
+    /// What it speaks.
+    pub wires: Vec<Wire>,
+    /// How it is asked.
+    pub transport: Transport,
+    /// Longest time without a word of the answer.
+    pub silence: Duration,
+    /// Most calls at one time; `None` for as many as come.
+    pub most: Option<u32>,
+    places: Arc<Semaphore>,
+    /// How often each fault of a script has happened.
+    pub(crate) faults: Mutex<BTreeMap<(usize, usize), u32>>,
+}
+
+impl Provider {
+    /// Longest silence where nobody says otherwise: models think for minutes.
+    pub const SILENCE: Duration = Duration::from_secs(600);
+
+    /// A provider; `most` is the number of calls at one time.
+    pub fn new(
+        name: String,
+        wires: Vec<Wire>,
+        transport: Transport,
+        most: Option<u32>,
+        silence: Duration,
+    ) -> Self {
+        let places = most.map_or(Semaphore::MAX_PERMITS, |most| most as usize);
+        let places = Arc::new(Semaphore::new(places));
+        Self { name, wires, transport, silence, most, places, faults: Mutex::default() }
+    }
+
+    /// Whether it speaks this language.
+    pub fn speaks(&self, wire: Wire) -> bool {
+        self.wires.contains(&wire)
+    }
+
+    pub(crate) fn places(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.places)
+    }
+}
+
+/// All providers of a project, the default chain, and the prices.
+#[derive(Debug, Default)]
+pub struct Providers {
+    /// By the order in which a bare name is looked for.
+    all: Vec<Arc<Provider>>,
+    chain: Vec<ModelName>,
+    /// Providers that a person names and that cannot be asked, with the reason.
+    unusable: BTreeMap<String, String>,
+    prices: PriceTable,
+    cooldowns: Mutex<Cooldowns>,
+}
+
+impl Providers {
+    /// Those that can be asked, and why others cannot.
+    pub fn new(
+        all: Vec<Provider>,
+        chain: Vec<ModelName>,
+        unusable: BTreeMap<String, String>,
+        prices: PriceTable,
+    ) -> Self {
+        let all = all.into_iter().map(Arc::new).collect();
+        Self { all, chain, unusable, prices, cooldowns: Mutex::default() }
+    }
+
+    /// Those that can be asked.
+    pub fn all(&self) -> &[Arc<Provider>] {
+        &self.all
+    }
+
+    /// The default chain.
+    pub fn chain(&self) -> &[ModelName] {
+        &self.chain
+    }
+
+    /// Why providers cannot be asked, by their names.
+    pub fn unusable(&self) -> &BTreeMap<String, String> {
+        &self.unusable
+    }
+
+    /// What tokens cost.
+    pub fn prices(&self) -> &PriceTable {
+        &self.prices
+    }
+
+    /// Who is not asked for a while.
+    pub fn resting(&self) -> Vec<Rest> {
+        self.cooldowns().all(Instant::now())
+    }
+
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Provider>> {
+        self.all.iter().find(|provider| provider.name == name)
+    }
+
+    pub(crate) fn cooldowns(&self) -> MutexGuard<'_, Cooldowns> {
+        self.cooldowns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_never_shown_and_must_fit_a_header() {
+        let key = Key::new(" sk-secret\n").expect("a key");
+        assert_eq!(key.expose(), "sk-secret");
+        assert!(!format!("{key:?}").contains("secret"));
+        for no_key in ["", " \n", "a b", "line\nother", "\u{7f}", "schlüssel"] {
+            assert_eq!(Key::new(no_key), None, "{no_key:?}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! HTTP at the port of an agent.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::call::handle;
+use crate::gateway::PortState;
+
+/// Connections that one agent may hold at a time.
+const CONNECTIONS: usize = 2048;
+/// How long a client may take to send the head of a request; also how long an idle connection is kept.
+const HEAD_WITHIN: Duration = Duration::from_secs(60);
+/// Bytes of a request's head.
+const HEAD: usize = 64 * 1024;
+/// Headers of a request.
+const HEADERS: usize = 128;
+
+/// Takes connections until it is dropped.
+pub(crate) async fn serve(listener: TcpListener, port: Arc<PortState>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    // They end with this.
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                // Out of descriptors, as a rule: the backlog keeps until some are free.
+                Err(_) => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+            Some(_) = connections.join_next() => continue,
+        };
+        let port = Arc::clone(&port);
+        connections.spawn(async move {
+            connection(stream, port).await;
+            drop(place);
+        });
+    }
+}
+
+async fn connection(stream: TcpStream, port: Arc<PortState>) {
+    // A token is sent when it comes (tcp(7), TCP_NODELAY).
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(|request| {
+        let port = Arc::clone(&port);
+        async move { Ok::<_, Infallible>(handle(port, request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_buf_size(HEAD)
+        .max_headers(HEADERS)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection of an agent broke off");
+    }
+}

@@ -1,0 +1,597 @@
+//! The gateway from outside: a client on one side, a provider on the other, and the bytes between them.
+
+use std::future::Future;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::pin::Pin;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use toka_core::{CallOutcome, CallReceipt, Cost, EventKind, ModelName, Price, Wire};
+use toka_gateway::script::Script;
+use toka_gateway::{CallLog, Gateway, Key, Port, Provider, Providers, Serving, Transport};
+use toka_wire::PriceTable;
+
+const PHANTOM: &str = "toka-phantom";
+const WAIT: Duration = Duration::from_secs(20);
+
+/// Keeps what is recorded, and lets others wait for it.
+#[derive(Debug, Default)]
+struct Log {
+    events: Mutex<Vec<EventKind>>,
+    more: Condvar,
+}
+
+impl CallLog for Log {
+    fn record(&self, kind: EventKind) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
+        self.events.lock().expect("a log").push(kind);
+        self.more.notify_all();
+        Box::pin(std::future::ready(()))
+    }
+}
+
+impl Log {
+    /// The receipts, once there are so many.
+    fn receipts(&self, count: usize) -> Vec<CallReceipt> {
+        let of = |events: &Vec<EventKind>| -> Vec<CallReceipt> {
+            let receipts = events.iter().filter_map(|event| match event {
+                EventKind::ModelAnswered { receipt, .. } => Some(CallReceipt::clone(receipt)),
+                _ => None,
+            });
+            receipts.collect()
+        };
+        let events = self.events.lock().expect("a log");
+        let (events, late) =
+            self.more.wait_timeout_while(events, WAIT, |events| of(events).len() < count).expect("a log");
+        assert!(!late.timed_out(), "{events:?}");
+        of(&events)
+    }
+
+    fn receipt(&self) -> CallReceipt {
+        self.receipts(1).remove(0)
+    }
+}
+
+struct Rig {
+    address: SocketAddr,
+    log: Arc<Log>,
+    _serving: Serving,
+}
+
+struct Reply {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Reply {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl Rig {
+    fn new(all: Vec<Provider>, chain: &[&str], declared: &[&str]) -> Self {
+        let names = |list: &[&str]| list.iter().map(|name| ModelName::from((*name).to_owned())).collect();
+        let price = Price { input: 10.0, output: 100.0, ..Price::default() };
+        let prices = PriceTable::new([("demo/m".to_owned(), price), ("lab/m".to_owned(), price)].into());
+        let providers = Arc::new(Providers::new(all, names(chain), Default::default(), prices));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("ours");
+        let address = listener.local_addr().expect("an address");
+        let log = Arc::new(Log::default());
+        let port = Port {
+            listener,
+            key: PHANTOM.to_owned(),
+            declared: names(declared),
+            providers,
+            log: Arc::clone(&log) as Arc<dyn CallLog>,
+        };
+        let serving = Gateway::of_this_process().and_then(|gateway| gateway.serve(port)).expect("a gateway");
+        Self { address, log, _serving: serving }
+    }
+
+    fn scripted(script: Value) -> Self {
+        Self::new(vec![demo(script)], &["demo/m"], &[])
+    }
+
+    /// A provider over HTTP that answers each connection with these bytes.
+    fn over_http(fake: &Fake) -> Self {
+        Self::new(vec![lab(fake, Some("sk-real"))], &["lab/m"], &[])
+    }
+
+    fn send(&self, bytes: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).expect("the port");
+        stream.set_read_timeout(Some(WAIT)).expect("ours");
+        stream.write_all(bytes).expect("a reader");
+        stream
+    }
+
+    fn raw(&self, bytes: &[u8]) -> Reply {
+        let mut stream = self.send(bytes);
+        let mut answer = Vec::new();
+        // Whoever is refused may be cut off after the answer.
+        let _ = stream.read_to_end(&mut answer);
+        let at = answer.windows(4).position(|four| four == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
+        let head = String::from_utf8_lossy(&answer[..at]).into_owned();
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+        let body = if chunked { unchunked(&answer[at..]) } else { answer[at..].to_vec() };
+        Reply { status, head, body }
+    }
+
+    fn ask(&self, path: &str, body: &Value) -> Reply {
+        self.raw(&request(
+            path,
+            &[("authorization", &format!("Bearer {PHANTOM}"))],
+            body.to_string().as_bytes(),
+        ))
+    }
+}
+
+fn request(path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let mut text = format!(
+        "POST {path} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\ncontent-length: {}\r\n",
+        body.len()
+    );
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    [text.as_bytes(), b"\r\n", body].concat()
+}
+
+fn unchunked(mut rest: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    while let Some(at) = rest.windows(2).position(|two| two == b"\r\n") {
+        let size = usize::from_str_radix(&String::from_utf8_lossy(&rest[..at]), 16).expect("a size");
+        if size == 0 {
+            break;
+        }
+        whole.extend_from_slice(&rest[at + 2..at + 2 + size]);
+        rest = &rest[at + 4 + size..];
+    }
+    whole
+}
+
+fn demo(script: Value) -> Provider {
+    let script: Script = serde_json::from_value(script).expect("a script");
+    Provider::new(
+        "demo".into(),
+        Wire::ALL.to_vec(),
+        Transport::Script(script),
+        None,
+        Duration::from_millis(300),
+    )
+}
+
+fn lab(fake: &Fake, key: Option<&str>) -> Provider {
+    let url = format!("http://{}", fake.address);
+    let transport = Transport::Http { url, key: key.and_then(Key::new) };
+    Provider::new("lab".into(), Wire::ALL.to_vec(), transport, None, Duration::from_secs(5))
+}
+
+/// A provider that reads a request, keeps it, and writes bytes.
+struct Fake {
+    address: SocketAddr,
+    heard: Arc<Mutex<Vec<Vec<u8>>>>,
+    closed: Arc<(Mutex<bool>, Condvar)>,
+}
+
+/// What a provider does after its bytes.
+#[derive(Clone, Copy, PartialEq)]
+enum After {
+    Closes,
+    WaitsForTheClient,
+}
+
+impl Fake {
+    fn new(answers: Vec<Vec<u8>>, after: After) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (heard, closed) =
+            (Arc::<Mutex<Vec<Vec<u8>>>>::default(), Arc::<(Mutex<bool>, Condvar)>::default());
+        let (keeps, tells) = (Arc::clone(&heard), Arc::clone(&closed));
+        std::thread::spawn(move || {
+            for answer in answers {
+                let Ok((mut stream, _)) = listener.accept() else { return };
+                let request = read_request(&mut stream);
+                keeps.lock().expect("a list").push(request);
+                let _ = stream.write_all(&answer);
+                if after == After::WaitsForTheClient {
+                    let _ = stream.read(&mut [0; 64]);
+                    *tells.0.lock().expect("a flag") = true;
+                    tells.1.notify_all();
+                }
+            }
+        });
+        Self { address, heard, closed }
+    }
+
+    fn request(&self) -> String {
+        String::from_utf8_lossy(&self.heard.lock().expect("a list")[0]).into_owned()
+    }
+}
+
+fn read_request(stream: &mut TcpStream) -> Vec<u8> {
+    let (mut all, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        let at = all.windows(4).position(|four| four == b"\r\n\r\n");
+        if let Some(at) = at {
+            let head = String::from_utf8_lossy(&all[..at]).to_ascii_lowercase();
+            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+            let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or(0);
+            if all.len() >= at + 4 + length {
+                return all;
+            }
+        }
+        match stream.read(&mut piece) {
+            Ok(0) | Err(_) => return all,
+            Ok(count) => all.extend_from_slice(&piece[..count]),
+        }
+    }
+}
+
+fn answer(status: &str, kind: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\nconnection: close\r\nx-request-id: r-1\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+const PATHS: [(&str, Wire); 4] = [
+    ("/v1/chat/completions", Wire::OpenAiChat),
+    ("/v1/responses", Wire::OpenAiResponses),
+    ("/v1/messages", Wire::Anthropic),
+    ("/v1beta/models/m:streamGenerateContent?alt=sse", Wire::Gemini),
+];
+
+fn two_turns() -> Value {
+    json!({"turns": [
+        {"text": "I look at it.", "tools": [{"name": "run", "arguments": {"command": "ls"}}], "usage": {"input": 1000, "output": 10}},
+        {"expect": "tool says", "text": "All is well.", "usage": {"input": 1100, "output": 4}},
+    ]})
+}
+
+#[test]
+fn a_script_answers_in_every_language_and_each_call_has_an_intent_and_a_receipt() {
+    let rig = Rig::scripted(two_turns());
+    for (path, wire) in PATHS {
+        let reply =
+            rig.ask(path, &json!({"model": "default", "stream": true, "messages": [{"role": "user"}]}));
+        assert_eq!(reply.status, 200, "{wire}: {}", reply.text());
+        assert!(reply.head.contains("text/event-stream"), "{}", reply.head);
+        assert!(reply.text().contains("look"), "{wire}: {}", reply.text());
+    }
+    let whole = rig.ask("/v1/messages", &json!({"model": "demo/m", "messages": [
+        {"role": "user", "content": "go"}, {"role": "assistant", "content": "x"}, {"role": "user", "content": "tool says: a"}]}));
+    assert!(whole.text().contains("All is well."), "{}", whole.text());
+    let receipts = rig.log.receipts(5);
+    for receipt in &receipts {
+        assert_eq!(receipt.outcome, CallOutcome::Completed);
+        assert!(matches!(receipt.cost, Cost::Exact { .. }), "{receipt:?}");
+    }
+    assert_eq!(receipts[0].cost.money().map(|money| money.dollars()), Some(0.011));
+    let events = rig.log.events.lock().expect("a log");
+    assert!(
+        matches!(&events[0], EventKind::ModelAsked { asked, hash, .. } if asked == "default" && hash.len() == 64)
+    );
+}
+
+#[test]
+fn who_has_another_key_or_asks_for_something_else_is_told_so_in_its_own_words() {
+    let rig = Rig::scripted(two_turns());
+    let body = br#"{"model":"default"}"#;
+    for (path, headers, status, words) in [
+        (
+            "/v1/messages",
+            vec![("x-api-key", "sk-other"), ("anthropic-version", "2023-06-01")],
+            401,
+            "authentication_error",
+        ),
+        ("/v1/chat/completions", vec![], 401, "invalid_api_key"),
+        ("/v1/files", vec![("authorization", "Bearer toka-phantom")], 404, "toka_not_found"),
+        ("/v1beta/models/m:embed", vec![("x-goog-api-key", PHANTOM)], 404, "NOT_FOUND"),
+        (
+            "/v1/chat/completions",
+            vec![("authorization", "Bearer toka-phantom"), ("content-type", "x")],
+            200,
+            "chatcmpl",
+        ),
+    ] {
+        let reply = rig.raw(&request(path, &headers, body));
+        assert_eq!(reply.status, status, "{path}: {}", reply.text());
+        assert!(reply.text().contains(words), "{path}: {}", reply.text());
+    }
+    for (body, words) in [
+        (&b"{"[..], "can be read"),
+        (b"{\"model\":\"a\",\"model\":\"b\"}", "duplicate field"),
+        (b"{}", "names no model"),
+        (b"[1]", "can be read"),
+    ] {
+        let reply = rig.raw(&request("/v1/messages", &[("x-api-key", PHANTOM)], body));
+        assert_eq!(reply.status, 400, "{}", reply.text());
+        assert!(reply.text().contains(words), "{}", reply.text());
+    }
+    let list = rig.raw(
+        format!("GET /v1/models HTTP/1.1\r\nhost: x\r\nx-api-key: {PHANTOM}\r\nconnection: close\r\n\r\n")
+            .as_bytes(),
+    );
+    assert!(list.status == 200 && list.text().contains("scripted"), "{}", list.text());
+    let refused = rig.log.receipts(9);
+    assert_eq!(
+        refused.iter().filter(|receipt| matches!(receipt.outcome, CallOutcome::Refused { .. })).count(),
+        8
+    );
+}
+
+#[test]
+fn no_byte_is_changed_but_the_models_name_and_the_key() {
+    let stream = b"event: message_start\r\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":7,\"output_tokens\":1}},\"new\":1}\r\n\r\n\
+        : a comment\n\nevent: of_tomorrow\ndata: {\"type\":\"of_tomorrow\",\"x\": 1.50}\n\n\
+        data: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"\xc3\xa9\"}}\n\n\
+        event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    let fake = Fake::new(vec![answer("200 OK", "text/event-stream; charset=utf-8", stream)], After::Closes);
+    let rig = Rig::over_http(&fake);
+    let body = br#"{ "stream":true,  "model" : "lab/m","messages":[{"role":"user","content":"\u00e9"}],"unknown":{"a":[1.0,2]}}"#;
+    let headers = [
+        ("x-api-key", PHANTOM),
+        ("anthropic-version", "2023-06-01"),
+        ("anthropic-beta", "new-1"),
+        ("x-stainless-lang", "python"),
+    ];
+    let reply = rig.raw(&request("/v1/messages?beta=true", &headers, body));
+    assert_eq!(reply.body, stream, "{}", reply.text());
+    assert!(reply.head.contains("x-request-id: r-1"), "{}", reply.head);
+    let heard = fake.request();
+    assert!(heard.starts_with("POST /v1/messages?beta=true HTTP/1.1\r\n"), "{heard}");
+    for line in [
+        "x-api-key: sk-real",
+        "anthropic-beta: new-1",
+        "anthropic-version: 2023-06-01",
+        "x-stainless-lang: python",
+    ] {
+        assert!(heard.contains(line), "{line}: {heard}");
+    }
+    let sent = String::from_utf8_lossy(body).replace("\"lab/m\"", "\"m\"");
+    assert!(heard.ends_with(&sent) && !heard.contains(PHANTOM), "{heard}");
+    let receipt = rig.log.receipt();
+    assert_eq!((receipt.tokens.input, receipt.outcome), (Some(7), CallOutcome::Completed));
+}
+
+#[test]
+fn a_chunk_that_only_the_gateway_asked_for_is_withheld() {
+    let chunks = [
+        "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":1}}\n\n",
+        "data: [DONE]\n\n",
+    ];
+    for asks in [false, true] {
+        let fake =
+            Fake::new(vec![answer("200 OK", "text/event-stream", chunks.concat().as_bytes())], After::Closes);
+        let rig = Rig::over_http(&fake);
+        let mut body = json!({"model": "m", "stream": true});
+        if asks {
+            body["stream_options"] = json!({"include_usage": true});
+        }
+        let reply = rig.ask("/v1/chat/completions", &body);
+        let expected = if asks { chunks.concat() } else { [chunks[0], chunks[1], chunks[3]].concat() };
+        assert_eq!(reply.text(), expected);
+        assert!(fake.request().contains("\"include_usage\":true"), "{}", fake.request());
+        assert_eq!(rig.log.receipt().tokens.input, Some(5));
+    }
+}
+
+#[test]
+fn a_refusal_goes_on_as_it_came() {
+    let said = br#"{"error":{"message":"no such model","type":"invalid_request_error","extra":[1]}}"#;
+    let fake = Fake::new(vec![answer("404 Not Found", "application/json", said)], After::Closes);
+    let rig = Rig::over_http(&fake);
+    let reply = rig.ask("/v1/chat/completions", &json!({"model": "m"}));
+    assert_eq!((reply.status, reply.body.as_slice()), (404, &said[..]));
+    let receipt = rig.log.receipt();
+    assert_eq!(receipt.outcome, CallOutcome::Failed { status: Some(404), reason: "no such model".into() });
+    assert_eq!((receipt.cost, receipt.tries), (Cost::Nothing, 1));
+}
+
+#[test]
+fn the_next_of_the_chain_answers_when_one_cannot() {
+    let events = "data: {\"error\":{\"message\":\"overloaded\"}}\n\n";
+    for first in [
+        answer("500 Internal Server Error", "application/json", b"{}"),
+        answer("429 Too Many Requests", "application/json", b"{\"error\":{\"message\":\"busy\"}}"),
+        answer("302 Found", "text/html", b"elsewhere"),
+        answer("200 OK", "text/event-stream", events.as_bytes()),
+        answer("200 OK", "text/event-stream", b""),
+        b"this is no HTTP".to_vec(),
+        Vec::new(),
+    ] {
+        let shown = String::from_utf8_lossy(&first).into_owned();
+        let fake = Fake::new(vec![first], After::Closes);
+        let rig = Rig::new(vec![lab(&fake, None), demo(two_turns())], &["lab/m", "demo/m"], &[]);
+        let reply = rig.ask("/v1/chat/completions", &json!({"model": "default", "stream": true}));
+        assert!(reply.text().contains("look"), "{shown}: {}", reply.text());
+        let receipt = rig.log.receipt();
+        assert_eq!((receipt.provider.as_str(), receipt.tries), ("demo", 2), "{shown}");
+    }
+}
+
+#[test]
+fn a_busy_provider_is_asked_again_after_the_time_that_it_names() {
+    let mut script = two_turns();
+    script["turns"][0]["fault"] = json!({"status": 429, "retry_after": "50ms", "times": 2});
+    let rig = Rig::scripted(script);
+    let reply = rig.ask("/v1/chat/completions", &json!({"model": "m"}));
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(rig.log.receipt().tries, 3);
+
+    let mut script = two_turns();
+    script["turns"][0]["fault"] = json!({"status": 429, "retry_after": "1h"});
+    let rig = Rig::scripted(script);
+    let body = json!({"model": "m"});
+    let first = rig.ask("/v1/chat/completions", &body);
+    assert!(first.status == 429 && first.head.contains("retry-after: 3600"), "{}", first.head);
+    let second = rig.ask("/v1/chat/completions", &body);
+    assert!(
+        second.status == 429 && second.text().contains("every model of this request rests"),
+        "{}",
+        second.text()
+    );
+    assert_eq!(rig.log.receipts(2)[1].tries, 0, "a provider that wants to be left alone is");
+}
+
+#[test]
+fn a_stream_that_breaks_off_ends_with_an_error_and_an_estimate() {
+    for (fault, words) in
+        [(json!({"cut_after": 6}), "broke off"), (json!({"stall_after": 6}), "no content for 0.3 s")]
+    {
+        for (path, wire) in PATHS {
+            let script =
+                json!({"turns": [{"text": "one two three four five six seven eight nine", "fault": fault}]});
+            let rig = Rig::scripted(script);
+            let reply = rig.ask(path, &json!({"model": "m", "stream": true}));
+            let text = reply.text();
+            assert!(text.contains("toka: the answer broke off"), "{wire} {fault}: {text}");
+            assert!(!text.contains("[DONE]") && !text.contains("message_stop"), "{text}");
+            let receipt = rig.log.receipt();
+            assert!(
+                matches!(&receipt.outcome, CallOutcome::Cut { reason } if reason.contains(words)),
+                "{receipt:?}"
+            );
+            assert!(matches!(receipt.cost, Cost::Estimate { .. }), "{receipt:?}");
+        }
+    }
+}
+
+#[test]
+fn an_event_without_an_end_is_given_up_within_bounds() {
+    let rig = Rig::scripted(json!({"turns": [{"text": "x", "fault": {"endless": true}}]}));
+    let reply = rig.ask("/v1/messages", &json!({"model": "m", "stream": true}));
+    assert!(reply.body.len() < 32 * 1024 * 1024, "{}", reply.body.len());
+    assert!(reply.text().contains("longer than 16 MiB"));
+    assert!(matches!(rig.log.receipt().outcome, CallOutcome::Cut { .. }));
+}
+
+#[test]
+fn the_provider_is_left_when_the_client_goes() {
+    let stream = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: {\"choices\":[{\"delta\":{\"content\":\"hello\"}}]}\n\n";
+    let fake = Fake::new(vec![stream.to_vec()], After::WaitsForTheClient);
+    let rig = Rig::over_http(&fake);
+    let body = json!({"model": "m", "stream": true}).to_string();
+    let mut stream = rig.send(&request(
+        "/v1/chat/completions",
+        &[("authorization", "Bearer toka-phantom")],
+        body.as_bytes(),
+    ));
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("hello") {
+        let mut piece = [0; 512];
+        let count = stream.read(&mut piece).expect("an answer");
+        seen.extend_from_slice(&piece[..count]);
+    }
+    drop(stream);
+    let receipt = rig.log.receipt();
+    assert_eq!(receipt.outcome, CallOutcome::Cancelled);
+    assert!(matches!(receipt.cost, Cost::Estimate { .. }), "what came is paid for: {receipt:?}");
+    let (flag, told) = &*fake.closed;
+    let closed = flag.lock().expect("a flag");
+    let (closed, _) = told.wait_timeout_while(closed, WAIT, |closed| !*closed).expect("a flag");
+    assert!(*closed, "the connection to the provider is closed");
+}
+
+#[test]
+fn requests_that_can_be_read_in_two_ways_go_nowhere() {
+    let fake = Fake::new(vec![answer("200 OK", "application/json", b"{}")], After::Closes);
+    let rig = Rig::over_http(&fake);
+    let key = format!("authorization: Bearer {PHANTOM}\r\n");
+    let inner = "POST /v1/files HTTP/1.1\r\nhost: x\r\n\r\n";
+    for (name, bytes) in [
+        (
+            "two lengths",
+            format!(
+                "POST /v1/messages HTTP/1.1\r\nhost: x\r\n{key}content-length: 2\r\ncontent-length: 4\r\n\r\n{{}}{inner}"
+            ),
+        ),
+        ("a bare CR", format!("POST /v1/messages HTTP/1.1\r\nhost: x\r{key}content-length: 2\r\n\r\n{{}}")),
+        (
+            "a folded header",
+            format!(
+                "POST /v1/messages HTTP/1.1\r\nhost: x\r\n{key}x: a\r\n b\r\ncontent-length: 2\r\n\r\n{{}}"
+            ),
+        ),
+        (
+            "a blank before the colon",
+            format!("POST /v1/messages HTTP/1.1\r\nhost: x\r\n{key}content-length : 2\r\n\r\n{{}}"),
+        ),
+        (
+            "a chunk without size",
+            format!(
+                "POST /v1/messages HTTP/1.1\r\nhost: x\r\n{key}transfer-encoding: chunked\r\n\r\nzz\r\n{{}}\r\n0\r\n\r\n"
+            ),
+        ),
+        ("a head without end", format!("POST /v1/messages HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(200_000))),
+        ("many headers", format!("POST /v1/messages HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(500))),
+    ] {
+        let reply = rig.raw(bytes.as_bytes());
+        assert!((400..500).contains(&reply.status) || reply.head.is_empty(), "{name}: {}", reply.head);
+    }
+    assert!(fake.heard.lock().expect("a list").is_empty());
+}
+
+#[test]
+fn of_a_length_and_chunks_the_chunks_count_and_nothing_is_smuggled() {
+    let rig = Rig::scripted(two_turns());
+    let body = r#"{"model":"m"}"#;
+    let smuggled = "GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n";
+    let bytes = format!(
+        "POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: {PHANTOM}\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n{smuggled}",
+        body.len()
+    );
+    let reply = rig.raw(bytes.as_bytes());
+    // RFC 9112, 6.3: refused, or read as chunks and the connection closed after it.
+    assert!(
+        reply.status == 400 || reply.status == 200 && !reply.text().contains("\"object\":\"list\""),
+        "{}",
+        reply.text()
+    );
+}
+
+#[test]
+fn an_agent_asks_only_what_it_declares() {
+    let rig = Rig::new(vec![demo(two_turns())], &[], &["demo/m"]);
+    let refused = rig.ask("/v1/messages", &json!({"model": "claude-opus"}));
+    assert!(refused.status == 403 && refused.text().contains("spec.model"), "{}", refused.text());
+    assert_eq!(rig.ask("/v1/messages", &json!({"model": "m"})).status, 200);
+}
+
+#[test]
+fn a_body_beyond_the_bound_is_refused_before_it_is_read() {
+    let rig = Rig::scripted(two_turns());
+    let head = format!(
+        "POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: {PHANTOM}\r\ncontent-length: 1000000000\r\nconnection: close\r\n\r\n"
+    );
+    let reply = rig.raw(head.as_bytes());
+    assert!(reply.status == 413 && reply.text().contains("request_too_large"), "{}", reply.text());
+}
+
+#[test]
+fn a_hundred_at_once_are_each_answered_and_counted_once() {
+    let rig = Rig::scripted(
+        json!({"turns": [{"text": "one two three", "delay": "2ms", "usage": {"input": 1000, "output": 10}}]}),
+    );
+    std::thread::scope(|scope| {
+        for _ in 0..100 {
+            scope.spawn(|| {
+                let reply = rig.ask("/v1/messages", &json!({"model": "m", "stream": true}));
+                assert!(reply.text().contains("message_stop"), "{}", reply.text());
+            });
+        }
+    });
+    let receipts = rig.log.receipts(100);
+    assert_eq!(receipts.len(), 100);
+    let sum: f64 =
+        receipts.iter().filter_map(|receipt| receipt.cost.money()).map(|money| money.dollars()).sum();
+    assert!((sum - 1.1).abs() < 1e-6, "{sum}");
+}

@@ -1,0 +1,237 @@
+//! `spec.model`, and `models` of `toka.yaml`.
+
+use std::collections::BTreeMap;
+
+use toka_core::{Declared, KeySource, ModelConfig, ModelName, Price, ProviderConfig, Speaks, Wire};
+
+use super::context::Context;
+use super::keys::{KEY, MODEL, MODELS, PRICE, PROVIDER};
+use super::quantities::{duration, integer};
+use super::section::{Section, pairs};
+use super::texts::{choice, filled, texts_with_nodes};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::ModelUse;
+use crate::read::{Node, ScalarKind, Value, shorten};
+
+/// The word for the models that a person has chosen.
+pub(crate) const DEFAULT: &str = "default";
+
+const SPEAKS: &[(&str, Speaks)] = &[
+    ("openai-chat", Speaks::Wire(Wire::OpenAiChat)),
+    ("openai-responses", Speaks::Wire(Wire::OpenAiResponses)),
+    ("anthropic", Speaks::Wire(Wire::Anthropic)),
+    ("gemini", Speaks::Wire(Wire::Gemini)),
+    ("scripted", Speaks::Script),
+];
+
+/// Providers that need no declaration.
+pub(crate) const BUILT_IN: [&str; 3] = ["anthropic", "openai", "google"];
+
+/// `spec.model`: a name, a list of names, or a map.
+pub(crate) fn model(cx: &mut Context<'_>, node: &Node) -> Option<ModelUse> {
+    let names = match &node.value {
+        Value::Map(_) => Section::read(cx, node, &MODEL)?.get("use").unwrap_or(node),
+        _ => node,
+    };
+    let is_map = matches!(names.value, Value::Map(_));
+    let chain = if is_map { Vec::new() } else { chain(cx, names) };
+    let chain = chain.into_iter().filter(|name| name.value.to_string() != DEFAULT).collect();
+    Some(ModelUse { chain, origin: cx.origin(node) })
+}
+
+fn chain(cx: &mut Context<'_>, node: &Node) -> Vec<Declared<ModelName>> {
+    let mut chain: Vec<Declared<ModelName>> = Vec::new();
+    for (text, node) in texts_with_nodes(cx, node) {
+        let text = text.trim();
+        if text.is_empty() || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            cx.bad_value(node, "the name of a model is `provider/model`, or `model`, without blanks");
+            continue;
+        }
+        let name = ModelName::from(text.to_owned());
+        if chain.iter().any(|known| known.value == name) {
+            let message = format!("`{}` is named twice", shorten(text));
+            cx.report(
+                cx.at(Code::Conflict, message, node, "")
+                    .help("one try of it is enough: the next in the list is another"),
+            );
+            continue;
+        }
+        chain.push(Declared::new(name, cx.origin(node)));
+    }
+    chain
+}
+
+/// `models` of `toka.yaml`.
+pub(crate) fn models(cx: &mut Context<'_>, node: &Node) -> ModelConfig {
+    let mut out = ModelConfig::default();
+    let Some(section) = Section::read(cx, node, &MODELS) else { return out };
+    if let Some(node) = section.get("providers") {
+        for entry in pairs(cx, node, "a map of providers").unwrap_or_default() {
+            let name = &entry.key.text;
+            if name.is_empty() || name.contains(|c: char| c == '/' || c.is_control() || c.is_whitespace()) {
+                let message = format!("`{}` cannot be the name of a provider", shorten(name));
+                cx.report(
+                    Diagnostic::new(Code::BadName, message).at(cx.file, entry.key.span.clone(), "").help(
+                        "it stands before the slash of `provider/model`: use letters, digits and dashes",
+                    ),
+                );
+                continue;
+            }
+            if let Some(provider) = provider(cx, name, &entry.value) {
+                out.providers.insert(name.clone(), provider);
+            }
+        }
+    }
+    if let Some(node) = section.get("use") {
+        let chain = chain(cx, node);
+        for name in &chain {
+            report_stranger(cx, node, &name.value, &out);
+        }
+        out.chain = chain.into_iter().map(|name| name.value).collect();
+    }
+    if let Some(node) = section.get("prices") {
+        out.prices = prices(cx, node);
+    }
+    out
+}
+
+/// A provider that nobody has declared is most likely misspelt.
+fn report_stranger(cx: &mut Context<'_>, node: &Node, name: &ModelName, config: &ModelConfig) {
+    let Some(provider) = &name.provider else { return };
+    let known = || BUILT_IN.into_iter().chain(config.providers.keys().map(String::as_str));
+    // A model may have a slash of its own, where its provider goes without saying.
+    let Some(near) = super::nearest(provider, known()).filter(|near| near != provider) else { return };
+    if known().any(|known| known == provider) {
+        return;
+    }
+    let message = format!("there is no provider `{}`", shorten(provider));
+    cx.report(
+        cx.at(Code::BadValue, message, node, "").help(format!("did you mean `{near}/{}`?", name.model)),
+    );
+}
+
+fn provider(cx: &mut Context<'_>, name: &str, node: &Node) -> Option<ProviderConfig> {
+    let section = Section::read(cx, node, &PROVIDER)?;
+    let speaks = section.get("wire").and_then(|node| choice(cx, node, SPEAKS));
+    let url = section.get("url").and_then(|node| url(cx, node));
+    let file = section.get("file").and_then(|node| filled(cx, node));
+    let key = section.get("key").and_then(|node| key(cx, node));
+    let concurrency = section.get("concurrency").and_then(|node| integer(cx, node, 1..=10_000));
+    let timeout = section.get("timeout").and_then(|node| duration(cx, node));
+    section.exclude(cx, "url", "file");
+    let is_built_in = BUILT_IN.contains(&name);
+    let missing = match speaks {
+        None if !is_built_in && section.get("wire").is_none() => Some(("wire", "the API that it speaks")),
+        Some(Speaks::Script) if section.get("file").is_none() => {
+            Some(("file", "the script that it answers from"))
+        }
+        Some(Speaks::Wire(_)) if !is_built_in && section.get("url").is_none() => Some(("url", "where it is")),
+        _ => None,
+    };
+    if let Some((key, what)) = missing.filter(|(key, _)| !section.perhaps(key)) {
+        let message = format!("the provider `{}` needs `{key}`: {what}", shorten(name));
+        let problem = Diagnostic::new(Code::Missing, message).at(cx.file, section.span(), "");
+        cx.report(problem.help("for example `lab: {wire: openai-chat, url: \"http://127.0.0.1:8000/v1\"}`"));
+    }
+    Some(ProviderConfig { speaks, url, key, file, concurrency, timeout })
+}
+
+/// A URL without what comes after the version: `http://host/v1/` and `http://host` are the same.
+fn url(cx: &mut Context<'_>, node: &Node) -> Option<String> {
+    let text = filled(cx, node)?;
+    let bare = text.trim().trim_end_matches('/');
+    let bare = bare.strip_suffix("/v1").or_else(|| bare.strip_suffix("/v1beta")).unwrap_or(bare);
+    let rest = bare.strip_prefix("https://").or_else(|| bare.strip_prefix("http://"));
+    let host = rest.map(|rest| rest.split('/').next().unwrap_or_default());
+    match host {
+        Some(host) if !host.is_empty() && !host.contains('@') && !bare.contains(['?', '#', ' ']) => {
+            Some(bare.to_owned())
+        }
+        Some(host) if host.contains('@') => {
+            cx.bad_value(node, "a URL holds no credentials: name them with `key`");
+            None
+        }
+        _ => {
+            cx.bad_value(node, "expected a URL such as `https://host.example/v1`, without `?` and `#`");
+            None
+        }
+    }
+}
+
+fn key(cx: &mut Context<'_>, node: &Node) -> Option<KeySource> {
+    // Whoever writes the key itself here has it in a file that is checked in.
+    if let Value::Scalar(scalar) = &node.value
+        && !scalar.is_null()
+    {
+        let problem = cx.at(Code::WrongType, "a key is named, not written here", node, "");
+        cx.report(
+            problem.help(
+                "write `key: {env: NAME}`, or `key: {file: path}`; and use another key, if this was one",
+            ),
+        );
+        return None;
+    }
+    let section = Section::read(cx, node, &KEY)?;
+    section.exclude(cx, "env", "file");
+    let env = section.get("env").and_then(|node| filled(cx, node)).map(KeySource::Env);
+    env.or_else(|| section.get("file").and_then(|node| filled(cx, node)).map(KeySource::File))
+}
+
+fn prices(cx: &mut Context<'_>, node: &Node) -> BTreeMap<String, Price> {
+    let mut out = BTreeMap::new();
+    for entry in pairs(cx, node, "a map of prices").unwrap_or_default() {
+        let name = ModelName::from(entry.key.text.clone());
+        if name.provider.is_none() {
+            let message = format!("`{}` is a price of no provider", shorten(&entry.key.text));
+            cx.report(
+                Diagnostic::new(Code::BadName, message)
+                    .at(cx.file, entry.key.span.clone(), "")
+                    .help("prices are by `provider/model`"),
+            );
+            continue;
+        }
+        let Some(section) = Section::read(cx, &entry.value, &PRICE) else { continue };
+        let mut amount = |key: &str| section.get(key).and_then(|node| dollars(cx, node));
+        let (input, output) = (amount("input"), amount("output"));
+        let (cached_read, cached_write) = (amount("cached_read"), amount("cached_write"));
+        let price = Price {
+            input: input.unwrap_or(0.0),
+            cached_read,
+            cached_write,
+            cached_write_hour: None,
+            output: output.unwrap_or(0.0),
+            until: None,
+        };
+        if input.is_none() && section.get("input").is_none() && !section.perhaps("input") {
+            let message = format!("the price of `{}` needs `input`", shorten(&entry.key.text));
+            let problem = Diagnostic::new(Code::Missing, message).at(cx.file, section.span(), "");
+            cx.report(
+                problem.help("in US dollars for a million tokens, such as `{input: 0.1, output: 0.4}`"),
+            );
+        }
+        out.insert(entry.key.text.clone(), price);
+    }
+    out
+}
+
+fn dollars(cx: &mut Context<'_>, node: &Node) -> Option<f64> {
+    let number = match &node.value {
+        Value::Scalar(scalar) => match scalar.kind {
+            ScalarKind::Int(number) => Some(number as f64),
+            ScalarKind::Float(number) => Some(number),
+            _ => scalar.text.trim().trim_start_matches('$').parse().ok(),
+        },
+        _ => None,
+    };
+    match number {
+        Some(number) if (0.0..1e6).contains(&number) => Some(number),
+        Some(_) => {
+            cx.bad_value(node, "a price is from 0 to a million US dollars for a million tokens");
+            None
+        }
+        None => {
+            cx.wrong_type(node, "a price in US dollars for a million tokens");
+            None
+        }
+    }
+}
