@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use toka_core::capability::Policy;
-use toka_core::{AgentName, AgentPattern, PressureLimits};
+use toka_core::{AgentName, AgentPattern, ModelConfig, ModelReach, PressureLimits};
 use toka_workstream::{Agent, Diagnostic, LoadOptions, Loaded, Plan, SecretSource, Set, Severity, Sources};
 
 use crate::caller::{BASE, Caller};
@@ -26,7 +26,7 @@ pub struct SourceFile {
 }
 
 /// A project as somebody declared it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Declaration {
     /// Its files.
     pub files: Vec<SourceFile>,
@@ -44,6 +44,9 @@ pub struct Declaration {
     /// What a person allowed and denied.
     #[serde(default)]
     pub policy: Policy,
+    /// What a person says of models.
+    #[serde(default, skip_serializing_if = "ModelConfig::is_empty")]
+    pub models: ModelConfig,
     /// Most agents at once; `None` and 0 are as many as there are.
     #[serde(default)]
     pub max_concurrent: Option<usize>,
@@ -112,6 +115,7 @@ impl Declaration {
             stop: StopRules::default(),
             workspace: workspace.to_owned(),
             policy: Policy::default(),
+            models: ModelConfig::default(),
             max_concurrent: None,
             pressure: PressureLimits::default(),
             home: PathBuf::from("/"),
@@ -150,9 +154,12 @@ impl Declaration {
         Caller { environment: self.environment.iter().map(variable).collect(), home: self.home.clone() }
     }
 
-    /// The variables of `caller` that these agents may see. One whose value is no text is left out, as if it were not
-    /// there.
-    pub fn environment_of(caller: &Caller, agents: &[Agent]) -> BTreeMap<String, String> {
+    /// The variables of `caller` that these agents may see, and those of `keys` with which models are asked for them. One whose value
+    /// is no text is left out, as if it were not there.
+    pub fn environment_of(caller: &Caller, agents: &[Agent], keys: &[&str]) -> BTreeMap<String, String> {
+        let reach = |agent: &Agent| agent.confinement.model.as_ref().map(|model| model.value);
+        let asks = agents.iter().any(|agent| reach(agent) == Some(ModelReach::Providers));
+        let keys = keys.iter().copied().filter(|_| asks);
         let passed = agents.iter().filter_map(|agent| agent.process.as_ref());
         let passed = passed.flat_map(|process| process.environment_from.iter().map(String::as_str));
         let secret =
@@ -160,7 +167,8 @@ impl Declaration {
                 SecretSource::Env(name) => Some(name.as_str()),
                 SecretSource::File(_) => None,
             });
-        let names: BTreeSet<&str> = BASE.into_iter().chain(["USER"]).chain(passed).chain(secret).collect();
+        let names: BTreeSet<&str> =
+            BASE.into_iter().chain(["USER"]).chain(passed).chain(secret).chain(keys).collect();
         let value = |name: &str| caller.variable(name)?.to_str().map(str::to_owned);
         names.into_iter().filter_map(|name| Some((name.to_owned(), value(name)?))).collect()
     }
@@ -170,7 +178,7 @@ impl Declaration {
     fn without_secrets(&self, agents: &[Agent]) -> Self {
         let bare: Vec<Agent> =
             agents.iter().map(|agent| Agent { secrets: Vec::new(), ..agent.clone() }).collect();
-        let environment = Self::environment_of(&self.caller(), &bare);
+        let environment = Self::environment_of(&self.caller(), &bare, &[]);
         Self { environment, ..self.clone() }
     }
 
@@ -227,7 +235,7 @@ spec:
         let caller = Caller { environment, home: "/home/me".into() };
         let mut declared = of_text(TEXT);
         let agents = declared.parse().expect("valid").set.agents;
-        declared.environment = Declaration::environment_of(&caller, &agents);
+        declared.environment = Declaration::environment_of(&caller, &agents, &[]);
         let names: Vec<&str> = declared.environment.keys().map(String::as_str).collect();
         assert_eq!(names, ["API_KEY", "CI", "PATH"]);
         let folder = tempfile::tempdir().expect("a folder");

@@ -28,6 +28,16 @@ pub enum Compatibility {
     BestEffort,
 }
 
+/// Who answers at the port where an agent reaches models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelReach {
+    /// Providers, with keys and money of the person, who must have granted it.
+    Providers,
+    /// A script: nothing leaves the host, and nothing is paid.
+    Script,
+}
+
 /// Everything an agent declared about its walls, each with the place it was declared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confinement {
@@ -51,7 +61,7 @@ pub struct Confinement {
     pub priority: Declared<Priority>,
     /// `spec.model`, or the capability that asks for one: it gets a port at which it reaches models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<Origin>,
+    pub model: Option<Declared<ModelReach>>,
 }
 
 impl Confinement {
@@ -76,7 +86,7 @@ impl Confinement {
             &mut compatibility.origin,
             &mut priority.origin,
         ]);
-        places.extend(model.as_mut());
+        places.extend(model.iter_mut().map(|it| &mut it.origin));
         places.extend(capabilities.iter_mut().map(|it| &mut it.origin));
         places.extend([read, write, execute].into_iter().flatten().map(|it| &mut it.origin));
         places

@@ -4,7 +4,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::capability::{Policy, Refusal};
-use crate::{AgentName, Capability, Confinement, Declared, SandboxMode};
+use crate::{AgentName, Capability, Confinement, Declared, ModelReach, SandboxMode};
 
 /// Where relative paths begin, and how links are followed.
 pub struct Ground<'a> {
@@ -92,7 +92,7 @@ pub fn demands(confinement: &Confinement, ground: &Ground<'_>) -> Vec<Declared<C
             Some(Declared::new(demand(outside(&declared.value, ground)?), declared.origin.clone()))
         }));
     }
-    if let Some(origin) = &confinement.model
+    if let Some(Declared { value: ModelReach::Providers, origin }) = &confinement.model
         && confinement.capabilities.iter().all(|declared| declared.value != Capability::ModelAccess)
     {
         found.push(Declared::new(Capability::ModelAccess, origin.clone()));

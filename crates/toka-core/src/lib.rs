@@ -42,7 +42,7 @@ pub mod watchdog;
 
 pub use capability::Capability;
 pub use command::{Answer, Answers, Command, Urgency};
-pub use confinement::{Compatibility, Confinement, SandboxMode};
+pub use confinement::{Compatibility, Confinement, ModelReach, SandboxMode};
 pub use enforcement::{Coverage, Enforcement, Layer, LayerReport};
 pub use event::{Event, EventKind, PlantedOutcome, ProtectionOutcome};
 pub use exit::{END_OF_RUN, Exit, SuccessStatus};

@@ -10,20 +10,20 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use sha2::{Digest as _, Sha256};
-use toka_core::{CallOutcome, CallReceipt, Cost, EventKind, Tokens, Wire};
+use toka_core::{CallOutcome, Cost, EventKind, Tokens, Wire};
 use toka_wire::wire::{credentials, of_client};
-use toka_wire::{Endpoint, Problem, ProblemKind, Progress, RequestFacts, Route, answer};
+use toka_wire::{Endpoint, Problem, ProblemKind, RequestFacts, Route, answer};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::body::{Answer, BodyError};
 use crate::candidates::{Candidate, candidates};
 use crate::cooldown::{Cause, retry_after};
-use crate::gateway::PortState;
-use crate::log::{CallLog, next_number};
-use crate::pipe::{BodyError, Pipe};
-use crate::{Providers, Transport, headers, scripted};
+use crate::log::next_number;
+use crate::pipe::Pipe;
+use crate::port::{MOST_ASKED, PortState};
+use crate::receipt::Receipt;
+use crate::{Transport, headers, scripted};
 
-/// Most bytes of a request. Providers take 32 MiB.
-pub(crate) const MOST_ASKED: usize = 32 * 1024 * 1024;
 /// Most bytes of an answer that is no stream.
 const MOST_ANSWERED: usize = 64 * 1024 * 1024;
 /// How long a client may take to send its request.
@@ -32,29 +32,6 @@ const ASKS_WITHIN: Duration = Duration::from_secs(120);
 const TRIES: u32 = 3;
 /// The longest wait before another try; beyond it the client is told to come back.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
-
-/// The body of a provider's answer.
-pub(crate) enum Answer {
-    Http(Incoming),
-    Scripted(Pin<Box<dyn Body<Data = Bytes, Error = BodyError> + Send>>),
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
-            Self::Http(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|frame| frame.map_err(|error| BodyError(error.to_string())))),
-            Self::Scripted(body) => body.as_mut().poll_frame(cx),
-        }
-    }
-}
 
 /// The body of what an agent gets.
 pub(crate) enum Outgoing {
@@ -84,76 +61,6 @@ impl Body for Outgoing {
             Self::Stream(_) => SizeHint::default(),
         }
     }
-}
-
-/// What is to be told when a call is over. Dropped, it says that the agent gave it up.
-pub(crate) struct Receipt {
-    log: Arc<dyn CallLog>,
-    providers: Arc<Providers>,
-    call: u64,
-    begun: Instant,
-    first: Option<Duration>,
-    provider: String,
-    model: String,
-    tries: u32,
-    request_bytes: u64,
-    is_open: bool,
-}
-
-impl Receipt {
-    /// There was content.
-    pub(crate) fn has_content(&mut self) {
-        self.first.get_or_insert_with(|| self.begun.elapsed());
-    }
-
-    fn tries(&mut self, candidate: &Candidate) {
-        self.tries += 1;
-        (self.provider, self.model) = (candidate.provider.name.clone(), candidate.model.clone());
-    }
-
-    /// A stream is over.
-    pub(crate) fn close_stream(self, outcome: CallOutcome, progress: &Progress) {
-        let is_whole = progress.is_whole;
-        let tokens = match (is_whole, progress.has_content) {
-            (false, true) => progress.estimate(self.request_bytes),
-            _ => progress.tokens,
-        };
-        let cost = self.providers.prices().cost(&self.provider, &self.model, &tokens, is_whole);
-        self.close(outcome, tokens, cost);
-    }
-
-    fn close(mut self, outcome: CallOutcome, tokens: Tokens, cost: Cost) {
-        self.write(outcome, tokens, cost);
-    }
-
-    fn write(&mut self, outcome: CallOutcome, tokens: Tokens, cost: Cost) {
-        self.is_open = false;
-        let receipt = CallReceipt {
-            outcome,
-            provider: std::mem::take(&mut self.provider),
-            model: std::mem::take(&mut self.model),
-            tokens,
-            cost,
-            tries: self.tries,
-            first_content_ms: self.first.map(millis),
-            duration_ms: millis(self.begun.elapsed()),
-        };
-        // Nobody waits for it: a journal keeps its order.
-        drop(self.log.record(EventKind::ModelAnswered { call: self.call, receipt: Box::new(receipt) }));
-    }
-}
-
-impl Drop for Receipt {
-    fn drop(&mut self) {
-        if self.is_open {
-            let cost = if self.tries == 0 { Cost::Nothing } else { Cost::Unknown };
-            self.write(CallOutcome::Cancelled, Tokens::default(), cost);
-        }
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Answers a request of an agent.
@@ -389,8 +296,8 @@ impl Asked<'_> {
         }
         let read = answer::read(self.route.endpoint.wire(), whole.body());
         receipt.has_content();
-        let prices = self.port.providers.prices();
-        let cost = prices.cost(&candidate.provider.name, &candidate.model, &read.tokens, true);
+        let (provider, model) = (&candidate.provider.name, &candidate.model);
+        let cost = self.port.providers.cost(provider, model, &read.tokens, true);
         let outcome = match read.error {
             None if is_json(whole.body()) => CallOutcome::Completed,
             None => CallOutcome::Failed {

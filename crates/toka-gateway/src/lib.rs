@@ -12,6 +12,7 @@
 //! supervision. What is in flight is bounded: connections and bytes of requests by agent, one frame by stream. A client that reads slowly
 //! holds its provider up, not memory.
 
+mod body;
 mod call;
 mod candidates;
 mod cooldown;
@@ -19,7 +20,9 @@ mod gateway;
 mod headers;
 mod log;
 mod pipe;
+mod port;
 mod provider;
+mod receipt;
 pub mod script;
 mod scripted;
 mod server;

@@ -2,7 +2,6 @@
 //! gathers here.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,19 +14,8 @@ use toka_wire::{Meter, Problem, ProblemKind};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
-use crate::call::{Answer, Receipt};
-
-/// Why a body broke off.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct BodyError(pub(crate) String);
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for BodyError {}
+use crate::body::{Answer, BodyError};
+use crate::receipt::Receipt;
 
 /// Whether there is more to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use toka_core::{ModelName, Wire};
+use toka_core::{Cost, ModelName, Money, Tokens, Wire};
 use toka_wire::PriceTable;
 use tokio::sync::Semaphore;
 
@@ -137,6 +137,18 @@ impl Providers {
     /// What tokens cost.
     pub fn prices(&self) -> &PriceTable {
         &self.prices
+    }
+
+    /// What a call cost. A script that nobody has priced costs nothing; everybody else does.
+    pub(crate) fn cost(&self, provider: &str, model: &str, tokens: &Tokens, is_whole: bool) -> Cost {
+        let is_script = || {
+            let transport = self.named(provider).map(|provider| &provider.transport);
+            matches!(transport, Some(Transport::Script(_)))
+        };
+        match self.prices.cost(provider, model, tokens, is_whole) {
+            Cost::Unpriced if is_script() => Cost::Exact { nano_usd: Money(0) },
+            cost => cost,
+        }
     }
 
     /// Who is not asked for a while.

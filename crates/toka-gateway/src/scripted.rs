@@ -17,8 +17,7 @@ use toka_wire::{Endpoint, Problem, ProblemKind, RequestFacts};
 use tokio::time::Sleep;
 
 use crate::Provider;
-use crate::call::Answer;
-use crate::pipe::BodyError;
+use crate::body::{Answer, BodyError};
 use crate::script::{Fault, Script, Turn};
 
 /// Bytes of an event without an end before it stops growing: more than anybody takes.

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::call::handle;
-use crate::gateway::PortState;
+use crate::port::PortState;
 
 /// Connections that one agent may hold at a time.
 const CONNECTIONS: usize = 2048;

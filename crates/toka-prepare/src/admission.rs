@@ -11,7 +11,7 @@ use std::sync::Arc;
 use toka_api::caller::Caller;
 use toka_core::capability::{Policy, Refusal};
 use toka_core::{
-    Capability, Compatibility, Declared, NetworkAccess, Origin, RunId, SandboxMode, TerminalSize,
+    Capability, Compatibility, Declared, ModelName, NetworkAccess, Origin, RunId, SandboxMode, TerminalSize,
 };
 use toka_files::ReadError;
 use toka_keeper::Program;
@@ -28,6 +28,7 @@ use crate::confine::{Confined, Confiner, Demands, ProgramFile, ground};
 use crate::declared_file::DeclaredFile;
 use crate::environment::{Surroundings, assemble};
 use crate::folders::ProjectFolders;
+use crate::models::Models;
 use crate::problem::{Problem, ProblemKind};
 use crate::secrets::{FoundSecret, Source};
 use crate::sections::sections;
@@ -53,6 +54,8 @@ pub struct Context<'a> {
     pub project: &'a ProjectFolders,
     /// Compiles its walls.
     pub confiner: Confiner<'a>,
+    /// Whom it asks, if it asks models.
+    pub models: &'a Models,
     /// Which run.
     pub run: RunId,
 }
@@ -97,9 +100,11 @@ pub fn problems(
     policy: &Policy,
     project: &ProjectFolders,
     confiner: Confiner<'_>,
+    models: &Models,
 ) -> Vec<Problem> {
     let caller = &Caller::of_this_process();
-    let context = Context { plan, policy, caller, project, confiner, run: RunId::from_uuid(Uuid::nil()) };
+    let run = RunId::from_uuid(Uuid::nil());
+    let context = Context { plan, policy, caller, project, confiner, models, run };
     let agents = plan.nodes().iter().filter_map(|node| set.agent(&node.agent));
     agents.filter_map(|agent| admit(agent, project.of(agent, plan), context).err()).flatten().collect()
 }
@@ -113,6 +118,7 @@ struct Admission<'a> {
 impl Admission<'_> {
     fn examine(&mut self, mut folders: AgentFolders) -> Option<Admitted> {
         self.models();
+        self.providers();
         let demands = self.demands();
         self.network();
         self.shared_network();
@@ -172,8 +178,32 @@ impl Admission<'_> {
                 ProblemKind::Unconfigured,
                 &origin,
                 message,
-                "give the task a command (`run: …`), or the agent a `spec.process`; models cannot be configured yet",
+                "give the task a command (`run: …`), or the agent a `spec.process`: Toka has no agent of its own yet that works on words alone",
             );
+        }
+    }
+
+    /// A model that the agent may ask must have a provider that can be asked.
+    fn providers(&mut self) {
+        let Some(Declared { origin, .. }) = self.agent.confinement.model.clone() else { return };
+        let providers = match self.context.models.of(self.agent) {
+            Ok(providers) => providers,
+            Err(why) => return self.problem(ProblemKind::Unconfigured, &origin, why, ""),
+        };
+        let named: Vec<_> = self.agent.model.iter().flat_map(|model| &model.chain).collect();
+        let why = |name: &ModelName| {
+            let of = name.provider.as_ref()?;
+            Some(format!("{name}: {}", providers.unusable().get(of)?))
+        };
+        let reasons: Vec<String> = named.iter().filter_map(|name| why(&name.value)).collect();
+        let help = "set ANTHROPIC_API_KEY, OPENAI_API_KEY or GOOGLE_API_KEY where you start Toka, or name a provider of your own in toka.yaml                     (`models`)";
+        if providers.all().is_empty() {
+            let why: Vec<&str> = providers.unusable().values().map(String::as_str).collect();
+            let message = format!("it asks models, and no provider is configured: {}", why.join("; "));
+            self.problem(ProblemKind::Unconfigured, &origin, message, help);
+        } else if !named.is_empty() && reasons.len() == named.len() {
+            let message = format!("none of the models that it asks can be asked: {}", reasons.join("; "));
+            self.problem(ProblemKind::Unconfigured, &origin, message, help);
         }
     }
 
@@ -415,6 +445,7 @@ impl Admission<'_> {
             run: self.context.run,
             replica: self.agent.replica.as_ref().map(|replica| replica.number),
             watchdog: self.agent.watchdog,
+            model_key: plan.listen.map(|_| self.context.models.key_of(self.context.run, &self.agent.name)),
         };
         assemble(process, files, surroundings)
     }

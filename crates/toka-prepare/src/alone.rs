@@ -8,7 +8,7 @@ use std::path::Path;
 use thiserror::Error;
 use toka_api::caller::Caller;
 use toka_core::capability::Policy;
-use toka_core::{Declared, RunId};
+use toka_core::{Confinement, Declared, RunId};
 use toka_keeper::Program;
 use toka_runtime::Command;
 use toka_runtime::program::{self, ProgramError};
@@ -21,6 +21,7 @@ use uuid::Uuid;
 use crate::admission::{Admitted, Context, admit};
 use crate::confine::{Confiner, workspace_facts};
 use crate::folders::ProjectFolders;
+use crate::models::Models;
 use crate::problem::{Problem, ProblemKind};
 use crate::users::{Claim, Users};
 use crate::workplace::{self, Remains};
@@ -54,6 +55,15 @@ pub struct Alone<'a> {
     pub toka_exe: &'a Path,
 }
 
+/// Nobody would serve its port.
+fn without_models(agent: &Agent) -> Agent {
+    Agent {
+        model: None,
+        confinement: Confinement { model: None, ..agent.confinement.clone() },
+        ..agent.clone()
+    }
+}
+
 impl Alone<'_> {
     /// Admits the agent with these words in the place of its command, and makes what it needs; what is to be executed, and what
     /// of the declaration is not in force.
@@ -62,7 +72,7 @@ impl Alone<'_> {
     /// When there is no such program; with every problem that would keep a run from starting the agent; when a directory or a
     /// secret cannot be made.
     pub fn furnish(&self, words: &[OsString]) -> Result<(Command, Vec<String>), AloneError> {
-        let set = Set { agents: vec![without_work(self.agent)], ..Set::default() };
+        let set = Set { agents: vec![without_models(&without_work(self.agent))], ..Set::default() };
         let (Some(plan), _) = plan(&set, &Sources::default()) else {
             return Err(RunError::Refused(Vec::new()).into());
         };
@@ -97,7 +107,8 @@ impl Alone<'_> {
             chosen,
         };
         let run = RunId::from_uuid(Uuid::nil());
-        let context = Context { plan, policy, caller, project, confiner, run };
+        let models = Models::default();
+        let context = Context { plan, policy, caller, project, confiner, models: &models, run };
         let agent = &set.agents[0];
         let own = AgentFolders { working_dir: project.working_dir(agent), ..self.own.clone() };
         admit(agent, own, context).map_err(RunError::Refused)

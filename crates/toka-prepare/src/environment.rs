@@ -6,7 +6,7 @@
 //! 3. `environment_from`: names that are passed through, when the caller has them;
 //! 4. `environment_file`, in order;
 //! 5. `environment`;
-//! 6. Toka's own: sockets, artifacts, inputs, sections, credentials, names. Nobody replaces these.
+//! 6. Toka's own: sockets, artifacts, inputs, sections, credentials, names, and where it reaches models. Nobody replaces these.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -20,11 +20,22 @@ use toka_workstream::{Process, Tty, User};
 /// PATH when the caller has none (execvp(3) would search such folders too).
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// Where programs look for the address of models, and what they want to stand behind it.
+const MODEL_ADDRESSES: [(&str, &str); 4] = [
+    ("OPENAI_BASE_URL", "/v1"),
+    ("OPENAI_API_BASE", "/v1"),
+    ("ANTHROPIC_BASE_URL", ""),
+    ("GOOGLE_GEMINI_BASE_URL", ""),
+];
+
+/// Where programs look for keys.
+const MODEL_KEYS: [&str; 4] = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY"];
+
 /// What most terminals of today are like enough (terminfo(5)); who attaches has one of these.
 const USUAL_TERMINAL: &str = "xterm-256color";
 
 /// What an agent's environment is made of besides its declaration.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Surroundings<'a> {
     /// Who runs Toka.
     pub caller: &'a Caller,
@@ -42,6 +53,8 @@ pub struct Surroundings<'a> {
     pub run: RunId,
     /// How often it must say that it is alive, if it says so at all.
     pub watchdog: Option<Duration>,
+    /// The key that is good at the port where it reaches models, if it has one.
+    pub model_key: Option<String>,
 }
 
 /// Puts the environment together; `files` are the variables of `environment_file`, in order.
@@ -50,7 +63,7 @@ pub fn assemble(
     files: &[(String, String)],
     surroundings: Surroundings<'_>,
 ) -> BTreeMap<OsString, OsString> {
-    let Surroundings { caller, folders, plan, .. } = surroundings;
+    let Surroundings { caller, folders, plan, .. } = surroundings.clone();
     let mut variables = BTreeMap::new();
     let mut set = |name: &str, value: &OsStr| variables.insert(OsString::from(name), value.to_owned());
     set("PATH", OsStr::new(DEFAULT_PATH));
@@ -91,8 +104,20 @@ pub fn assemble(
             set(name, OsStr::new(value));
         }
     }
-    for (name, value) in own(surroundings) {
+    for (name, value) in own(surroundings.clone()) {
         set(name, &value);
+    }
+    if let (Some(port), Some(key)) = (plan.listen, &surroundings.model_key) {
+        for (name, path) in MODEL_ADDRESSES {
+            set(name, OsStr::new(&format!("http://127.0.0.1:{port}{path}")));
+        }
+        for name in MODEL_KEYS {
+            set(name, OsStr::new(key));
+        }
+        // What goes through a proxy would not arrive: the port is in the agent's own network.
+        for name in ["NO_PROXY", "no_proxy"] {
+            set(name, OsStr::new("127.0.0.1,localhost"));
+        }
     }
     if let Some(replica) = surroundings.replica {
         set("TOKA_REPLICA", OsStr::new(&replica.to_string()));
@@ -155,7 +180,17 @@ mod tests {
         name: &'a Name,
     ) -> Surroundings<'a> {
         let run = RunId::from_uuid(Uuid::nil());
-        Surroundings { caller, folders, plan, project: name, agent: name, run, replica: None, watchdog: None }
+        Surroundings {
+            caller,
+            folders,
+            plan,
+            project: name,
+            agent: name,
+            run,
+            replica: None,
+            watchdog: None,
+            model_key: None,
+        }
     }
 
     #[test]
@@ -181,7 +216,7 @@ mod tests {
         };
         let files = [("A".to_owned(), "file".to_owned()), ("B".to_owned(), "file".to_owned())];
         let surroundings = surroundings(&caller, &folders, &plan, &name);
-        let variables = assemble(Some(&process), &files, surroundings);
+        let variables = assemble(Some(&process), &files, surroundings.clone());
         let value = |name: &str| variables.get(OsStr::new(name)).and_then(|value| value.to_str());
         for (name, expected) in [
             ("SECRET", None),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toka_api::caller::Caller;
+use toka_api::declaration::Declaration;
 use toka_core::capability::Policy;
 use toka_core::{AgentName, Origin, RunId};
 use toka_prepare::admission::{Admitted, Context, admit};
@@ -13,7 +14,7 @@ use toka_prepare::confine::{Confiner, workspace_facts};
 use toka_prepare::folders::ProjectFolders;
 use toka_prepare::users::{Claim, Users};
 use toka_prepare::workplace::{self, Remains};
-use toka_prepare::{FolderError, Problem, ProblemKind, RunError};
+use toka_prepare::{FolderError, Models, Problem, ProblemKind, RunError};
 use toka_sandbox::plan::WorkspaceFacts;
 use toka_sandbox::{AgentFolders, HostFacts};
 use toka_workstream::{Agent, Plan, Set};
@@ -27,6 +28,7 @@ pub(crate) struct RunContext {
     pub(crate) run: RunId,
     pub(crate) caller: Arc<Caller>,
     pub(crate) policy: Policy,
+    pub(crate) models: Models,
     pub(crate) toka_exe: PathBuf,
     pub(crate) host: Arc<HostFacts>,
 }
@@ -143,7 +145,34 @@ impl RunContext {
             chosen: None,
         };
         let (policy, caller, project) = (&self.policy, self.caller.as_ref(), &self.folders);
-        Context { plan, policy, caller, project, confiner, run: self.run }
+        Context { plan, policy, caller, project, confiner, models: &self.models, run: self.run }
+    }
+}
+
+/// Whom the agents of a declaration ask, and the seed of their keys.
+///
+/// # Errors
+/// When the seed cannot be kept.
+pub(crate) async fn models_of(
+    (declaration, set): (&Declaration, &Set),
+    caller: &Arc<Caller>,
+    folders: &ProjectFolders,
+) -> Result<Models, RunError> {
+    let (config, caller, folders) = (declaration.models.clone(), Arc::clone(caller), folders.clone());
+    let set = set.clone();
+    let work = move || {
+        let root = folders.root();
+        Models::resolve(&config, &caller, &folders, &set)
+            .keyed(&root)
+            .map_err(|source| RunError::Folder(FolderError { what: "write", path: root, source }))
+    };
+    match beside_the_loop(work).await {
+        Some(models) => models,
+        None => Err(RunError::Folder(FolderError {
+            what: "read",
+            path: declaration.workspace.clone(),
+            source: std::io::Error::from(std::io::ErrorKind::TimedOut),
+        })),
     }
 }
 

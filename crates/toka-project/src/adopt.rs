@@ -15,14 +15,14 @@ use toka_keeper::protocol::{Attach, Entry, State};
 use toka_keeper::{Keeper, KeeperError, LISTENER, NOTIFICATION, ProcessId};
 use toka_orchestration::{Lifetime, RunState};
 use toka_prepare::folders::{ProjectFolders, journal_in, root_in};
-use toka_prepare::{FolderError, RunError};
+use toka_prepare::{FolderError, Models, RunError};
 use toka_runtime::{AdoptedProcess, Restarts, Runtime};
 use toka_sandbox::HostFacts;
-use toka_workstream::Plan;
+use toka_workstream::{Plan, Set};
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span};
 
-use crate::admit::RunContext;
+use crate::admit::{RunContext, models_of};
 use crate::assemble::Parts;
 use crate::interrupted::RECOVERY;
 use crate::keeper::{forward_events, keeper_options, keeper_socket};
@@ -89,7 +89,7 @@ impl Project {
             declaration.parse().map_err(|_| unreadable(&root, "its workstreams have errors now"))?;
         let (run, past) = last_run(&root)?;
         span.record("run", tracing::field::display(run));
-        let context = context(&options, &declaration, run)?;
+        let context = context(&options, (&declaration, &set), run).await?;
         let mut replayed = ReplayedRun::of(&past);
         let folders = &context.folders;
         let mut doors = SocketDirs::of(run_folder(folders));
@@ -129,6 +129,7 @@ impl Project {
             runtime: &runtime,
             log_retention: &log_retention,
             run,
+            models: &context.models,
             ids: &mut ids,
         };
         let now_ms = crate::now_ms();
@@ -190,8 +191,18 @@ fn read_declaration(root: &Path) -> Result<Declaration, RunError> {
     Declaration::read(&path).map_err(|source| RunError::Folder(FolderError { what: "read", path, source }))
 }
 
-fn context(options: &AdoptOptions, declaration: &Declaration, run: RunId) -> Result<RunContext, RunError> {
-    let caller = declaration.caller();
+async fn context(
+    options: &AdoptOptions,
+    (declaration, set): (&Declaration, &Set),
+    run: RunId,
+) -> Result<RunContext, RunError> {
+    let mut caller = declaration.caller();
+    // Keys are written to no disk: what this daemon was started with is all that is left.
+    for name in Models::variables(&declaration.models) {
+        if let Some(value) = std::env::var_os(name) {
+            caller.environment.entry(name.into()).or_insert(value);
+        }
+    }
     let folders = settle(ProjectFolders {
         state_dir: options.state_dir.clone(),
         run_dir: options.run_dir.clone(),
@@ -199,10 +210,13 @@ fn context(options: &AdoptOptions, declaration: &Declaration, run: RunId) -> Res
         workspace: declaration.workspace.clone(),
         user_home: caller.home.clone(),
     });
+    let (folders, caller) = (folders.map_err(RunError::Folder)?, Arc::new(caller));
+    let models = models_of((declaration, set), &caller, &folders).await?;
     Ok(RunContext {
-        folders: folders.map_err(RunError::Folder)?,
+        folders,
         run,
-        caller: Arc::new(caller),
+        caller,
+        models,
         policy: declaration.policy.clone(),
         toka_exe: options.toka_exe.clone(),
         host: Arc::new(HostFacts::probe()),

@@ -17,7 +17,7 @@ use toka_workstream::{Plan, Set, Start};
 use tokio::sync::oneshot;
 
 use crate::Project;
-use crate::admit::{AdmittedAgents, RunContext, set_up};
+use crate::admit::{AdmittedAgents, RunContext, models_of, set_up};
 use crate::batch::Then;
 use crate::change::{Change, Prepared};
 use crate::differences::compare;
@@ -90,8 +90,11 @@ impl Project {
         let mut changes = compare((&before, &self.plan), (&whole(&declaration)?, &parsed.plan));
         changes.run = differences_of_run(&self.declaration, &declaration);
         refuse_others(&changes, &only, &parsed.set, &self.plan)?;
+        let caller = Arc::new(declaration.caller());
+        let models = models_of((&declaration, &parsed.set), &caller, &self.context.folders).await;
         let context = RunContext {
-            caller: Arc::new(declaration.caller()),
+            models: models.map_err(ApplyError::Refused)?,
+            caller,
             policy: declaration.policy.clone(),
             ..self.context.clone()
         };
@@ -183,6 +186,7 @@ impl Project {
         Ok(Declaration {
             only: only.collect(),
             policy: declaration.policy.clone().with(&self.declaration.policy),
+            models: self.declaration.models.clone().with(declaration.models.clone()),
             environment: environment.collect(),
             ..declaration
         })

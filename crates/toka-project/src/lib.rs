@@ -34,6 +34,7 @@ mod journal;
 mod keeper;
 pub mod logs;
 mod member;
+mod models;
 mod objective_checks;
 mod open;
 mod options;

@@ -15,9 +15,10 @@ use toka_prepare::objectives::{Check, are_ignored, checks};
 use toka_prepare::secrets::FoundSecret;
 use toka_prepare::sweeper::Private;
 use toka_prepare::workplace::WorkingDirs;
-use toka_prepare::{Problem, task_list};
+use toka_prepare::{Models, Problem, task_list};
 use toka_runtime::{
-    Adjustment, Adopted, AgentHandle, DiskGauge, DiskLimit, Hooks, Launch, Profile, Runtime, StopPolicy,
+    Adjustment, Adopted, AgentHandle, DiskGauge, DiskLimit, Hooks, Launch, Profile, Runtime, ServesPort,
+    StopPolicy,
 };
 use toka_sandbox::{AgentFolders, GroupLimits};
 use toka_workstream::{Agent, Channel, Hook, Plan, Set};
@@ -25,6 +26,7 @@ use toka_workstream::{Agent, Channel, Hook, Plan, Set};
 use crate::admit::AdmittedAgents;
 use crate::facts::expected;
 use crate::journal::Journal;
+use crate::models::ModelPort;
 use crate::objective_checks::{CheckControl, CheckRun, CheckingSink, ObjectiveChecks};
 
 /// One agent.
@@ -115,6 +117,7 @@ pub(crate) struct MemberBuilder<'a> {
     pub(crate) runtime: &'a Runtime<Keeper>,
     pub(crate) log_retention: &'a LogRetention,
     pub(crate) run: RunId,
+    pub(crate) models: &'a Models,
     pub(crate) ids: &'a mut Ids,
 }
 
@@ -131,7 +134,8 @@ impl MemberBuilder<'_> {
         let id = self.ids.next();
         let log = self.folders.log(&agent.name);
         let log = LogPlace::of_run(log, self.run, agent.logs, self.log_retention);
-        let launch = launch(agent, admitted, id, log, self.plan);
+        let mut launch = launch(agent, admitted, id, log, self.plan);
+        launch.profile.port = self.port(agent);
         let disk = launch.profile.disk.clone();
         let (handle, check_control) = self.actor(agent, launch, working_dir);
         let (secrets, expected) = (admitted_secrets, Arc::new(expected(agent)));
@@ -151,7 +155,8 @@ impl MemberBuilder<'_> {
         let id = id.unwrap_or_else(|| self.ids.next());
         let (private, grounds) = (Private::of(&folders), WorkingDirs::of(&folders));
         let log = LogPlace::of_run(self.folders.log(&agent.name), self.run, agent.logs, self.log_retention);
-        let profile = profile(agent, folders, id, log, self.plan);
+        let mut profile = profile(agent, folders, id, log, self.plan);
+        profile.port = self.port(agent);
         // What it said when its life began is not known; from now on another content is a change.
         let environment_files = admitted.as_ref().ok().and_then(|admitted| admitted.environment_files);
         let secrets = admitted.as_ref().map(|admitted| admitted.secrets.clone()).unwrap_or_default().into();
@@ -177,6 +182,18 @@ impl MemberBuilder<'_> {
             disk,
             check_control: None,
         }
+    }
+
+    /// Who serves the port at which it reaches models, if it has one.
+    fn port(&self, agent: &Agent) -> Option<Arc<dyn ServesPort>> {
+        agent.confinement.model.as_ref()?;
+        let declared = agent.model.iter().flat_map(|model| &model.chain);
+        Some(Arc::new(ModelPort {
+            key: self.models.key_of(self.run, &agent.name),
+            declared: declared.map(|name| name.value.clone()).collect(),
+            // One whose script is wrong is not admitted.
+            providers: Arc::clone(self.models.of(agent).unwrap_or(&self.models.providers)),
+        }))
     }
 
     fn actor(

@@ -22,7 +22,7 @@ use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use crate::RunOptions;
-use crate::admit::{RunContext, set_up};
+use crate::admit::{RunContext, models_of, set_up};
 use crate::assemble::Parts;
 use crate::handle::ProjectHandle;
 use crate::journal::Journal;
@@ -78,7 +78,9 @@ impl Project {
         // However this one ends, its own go before the lock does, and the doors in it along.
         let run_folder = RunFolder(run_folder(&folders));
         let (policy, host) = (declaration.policy.clone(), Arc::new(HostFacts::probe()));
-        let context = RunContext { folders, run, caller: Arc::new(caller), policy, toka_exe, host };
+        let caller = Arc::new(caller);
+        let models = models_of((&declaration, &set), &caller, &folders).await?;
+        let context = RunContext { folders, run, caller, policy, models, toka_exe, host };
         let mut doors = SocketDirs::of(run_folder.0.clone());
         let (set, plan, admitted) = context.admit((set, plan), |_| true, &mut doors).await?;
         let admitted = set_up(admitted, Remains::Nothing).await.map_err(RunError::Folder)?;
@@ -130,6 +132,7 @@ impl Project {
             runtime: &runtime,
             log_retention: &log_retention,
             run,
+            models: &context.models,
             ids: &mut ids,
         };
         let members = spawn_all(builder, &set, admitted).into_iter().collect();

@@ -112,6 +112,7 @@ impl Project {
             runtime: &self.runtime,
             log_retention: &self.log_retention,
             run: self.context.run,
+            models: &self.context.models,
             ids: &mut self.ids,
         };
         for (name, member) in spawn_all(builder, set, admitted) {

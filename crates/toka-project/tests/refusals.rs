@@ -29,6 +29,7 @@ fn options(folder: &Path, yaml: &str, policy: Policy) -> RunOptions {
             enable: Default::default(),
             workspace,
             policy,
+            models: Default::default(),
             max_concurrent: None,
             pressure: Default::default(),
             home: caller.home.clone(),

@@ -35,7 +35,11 @@ pub fn describe(agent: &Agent, node: &Node) -> Vec<Described> {
     }
     if let Some(model) = &agent.model {
         let names: Vec<String> = model.chain.iter().map(|name| name.value.to_string()).collect();
-        let shown = if names.is_empty() { "default".to_owned() } else { names.join(", ") };
+        let shown = match &model.script {
+            Some(script) => format!("the script {script}"),
+            None if names.is_empty() => "default".to_owned(),
+            None => names.join(", "),
+        };
         rows.add("model", shown, Some(&model.origin));
     }
     if let Some(schedule) = &agent.schedule {

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use toka_api::caller::Caller;
 use toka_api::declaration::{Declaration, StopRules};
 use toka_core::{AgentName, ExitCode, PressureLimits};
+use toka_prepare::Models;
 use toka_prepare::folders::ProjectFolders;
 use toka_workstream::Set;
 
@@ -104,9 +105,14 @@ impl Declare {
             stop: self.stop_rules(&ready.set)?,
             workspace: folders.workspace.clone(),
             policy: granted.policy,
+            environment: Declaration::environment_of(
+                &caller,
+                &ready.set.agents,
+                &Models::variables(&granted.models),
+            ),
+            models: granted.models,
             max_concurrent: self.max_concurrent.map(NonZeroUsize::get),
             pressure: PressureLimits { memory: self.max_memory_pressure, io: self.max_io_pressure },
-            environment: Declaration::environment_of(&caller, &ready.set.agents),
             home: caller.home,
         })
     }

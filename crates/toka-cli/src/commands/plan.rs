@@ -12,19 +12,20 @@ mod verdict;
 use std::collections::HashMap;
 
 use anyhow::Context as _;
+use toka_api::caller::Caller;
 use toka_core::capability::Policy;
 use toka_core::{AgentName, ExitCode};
-use toka_prepare::Problem;
 use toka_prepare::confine::{Confiner, workspace_facts};
 use toka_prepare::folders::ProjectFolders;
 use toka_prepare::users::{Claim, Users};
+use toka_prepare::{Models, Problem};
 use toka_sandbox::HostFacts;
 use toka_workstream::{Agent, Plan};
 
 use self::facts::AgentFacts;
 use self::verdict::Verdict;
 use super::folders::Place;
-use super::policy::Grants;
+use super::policy::{Granted, Grants};
 use super::workstreams::{Only, Ready, Selection, Tell};
 use toka_terminal::out::{self, Out};
 use toka_terminal::palette::Palette;
@@ -117,14 +118,15 @@ fn view(ready: Ready, args: &Args) -> anyhow::Result<View> {
     if let Some(obstacle) = toka_project::obstacle(&folders) {
         eprintln!("note: `toka run` is refused as long as this is so: {obstacle}");
     }
-    let policy = args.grants.granted(&folders, &ready.set)?.policy;
+    let Granted { policy, models, .. } = args.grants.granted(&folders, &ready.set)?;
+    let models = Models::resolve(&models, &Caller::of_this_process(), &folders, &ready.set);
     let facts = workspace_facts(&ready.set, &folders);
     let host = HostFacts::probe();
     let toka_exe = std::env::current_exe().context("find the toka binary")?;
     let (project, toka_exe) = (&folders.project, toka_exe.as_path());
     let users = Users::of(&ready.set.agents, &folders, Claim::Look);
     let confiner = Confiner { host: &host, project, toka_exe, facts: &facts, users: &users, chosen: None };
-    let problems = toka_prepare::problems(&ready.set, &ready.plan, &policy, &folders, confiner);
+    let problems = toka_prepare::problems(&ready.set, &ready.plan, &policy, &folders, confiner, &models);
     Ok(look(ready, &folders, &confiner, &policy, problems))
 }
 

@@ -1,19 +1,22 @@
-//! What a person granted: on the command line, in a policy file that they named, in the `toka.yaml` of the workspace if they
-//! trusted its content, and by `toka trust`.
+//! What a person granted, and which models there are: on the command line, in a policy file that they named, in a `toka.yaml` of their own,
+//! in that of the workspace if they trusted its content, and by `toka trust`.
 //!
 //! ```text
-//!                       allows                         denies
-//! --allow NAME          always                         –
-//! --policy FILE         always                         always
-//! toka.yaml             when its content is trusted    always
-//! toka trust            what was recorded, by agent    –
-//! --trust               everything that is asked for   –
+//!                                  allows                         denies    models
+//! --allow NAME                     always                         –         –
+//! ~/.config/toka/toka.yaml         always                         always    always
+//! --policy FILE                    always                         always    always, over those of one's own
+//! toka.yaml of the workspace       when its content is trusted    always    when its content is trusted, over those of one's own
+//! toka trust                       what was recorded, by agent    –         –
+//! --trust                          everything that is asked for   –         –
+//! DEFAULT_AI_MODEL                 –                              –         the default model, over all of them
 //! ```
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use toka_core::capability::{Policy, Trust};
-use toka_core::{AgentName, Capability, ExitCode};
+use toka_core::{AgentName, Capability, ExitCode, ModelConfig, ModelName};
 use toka_prepare::folders::ProjectFolders;
 use toka_prepare::trust::{TrustRecord, TrustStore, hash};
 use toka_workstream::{LoadedPolicy, POLICY_FILE, Set, load_policy};
@@ -23,6 +26,9 @@ use toka_terminal::failure::Failure;
 
 /// The variable that says `all` where no person is there to be asked, such as in CI.
 pub(crate) const TRUST_VARIABLE: &str = "TOKA_TRUST";
+
+/// The variable that names the default model.
+const DEFAULT_MODEL_VARIABLE: &str = "DEFAULT_AI_MODEL";
 
 /// The options that grant something.
 #[derive(Debug, clap::Args)]
@@ -39,10 +45,12 @@ pub(crate) struct Grants {
 }
 
 /// What is granted, and what would be if a person trusted the workspace.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Granted {
     /// What is granted and denied.
     pub(crate) policy: Policy,
+    /// Which models there are.
+    pub(crate) models: ModelConfig,
     /// The `toka.yaml` of the workspace, if it counts at all.
     pub(crate) file: Option<WorkspacePolicy>,
     /// What was trusted before.
@@ -50,20 +58,27 @@ pub(crate) struct Granted {
 }
 
 /// The `toka.yaml` of a workspace.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct WorkspacePolicy {
     /// SHA-256 of its content.
     pub(crate) hash: String,
     /// What it says.
     pub(crate) says: Policy,
+    /// What it says of models.
+    pub(crate) models: ModelConfig,
     /// Whether a person trusted this content.
     pub(crate) is_trusted: bool,
 }
 
 impl WorkspacePolicy {
-    /// Whether it allows something that does not count, since nobody has trusted it.
+    /// Whether it says something that does not count, since nobody has trusted it.
     pub(crate) fn is_unheeded(&self) -> bool {
-        !self.is_trusted && !self.says.allow.is_empty()
+        !self.is_trusted && self.opens_something()
+    }
+
+    /// Whether it says something that a person must trust.
+    pub(crate) fn opens_something(&self) -> bool {
+        !self.says.allow.is_empty() || !self.models.is_empty()
     }
 }
 
@@ -84,16 +99,23 @@ impl Grants {
             )
             .help("`toka trust --revoke` forgets it, and `toka trust` asks again")
         })?;
-        let mut policy = Policy::default();
+        let (mut policy, mut models) = own_file(&folders.user_home)?;
         let mut file = None;
         if let Some(named) = &self.policy {
-            policy = of_file(load_policy(named), &named.display())?.0;
+            let said = of_file(load_policy(named), &named.display())?;
+            policy.allow.extend(said.policy.allow);
+            policy.deny.extend(said.policy.deny);
+            models = models.with(said.models);
         } else if let Some(found) = workspace_policy(folders, record.as_ref(), everything)? {
-            policy.deny = found.says.deny.clone();
+            policy.deny.extend(found.says.deny.iter().cloned());
             if found.is_trusted {
-                policy.allow = found.says.allow.clone();
+                policy.allow.extend(found.says.allow.iter().cloned());
+                models = models.with(found.models.clone());
             }
             file = Some(found);
+        }
+        if let Some(model) = std::env::var(DEFAULT_MODEL_VARIABLE).ok().filter(|model| !model.is_empty()) {
+            models.chain = vec![ModelName::from(model)];
         }
         policy.allow.extend(self.allow.iter().cloned());
         policy.trust = match (everything, &record) {
@@ -101,7 +123,7 @@ impl Grants {
             (false, Some(record)) => Trust::Recorded(record.of_files(|agent| file_of(set, agent))),
             (false, None) => Trust::default(),
         };
-        Ok(Granted { policy, file, record })
+        Ok(Granted { policy, models, file, record })
     }
 }
 
@@ -132,18 +154,35 @@ fn workspace_policy(
     if path.symlink_metadata().is_err() {
         return Ok(None);
     }
-    let (says, text) = of_file(load_policy(&path), &path.display())?;
+    let Said { policy: says, models, text } = of_file(load_policy(&path), &path.display())?;
     let hash = hash(text.as_bytes());
     let is_trusted = everything || record.is_some_and(|record| record.policy.as_ref() == Some(&hash));
-    Ok(Some(WorkspacePolicy { hash, says, is_trusted }))
+    Ok(Some(WorkspacePolicy { hash, says, models, is_trusted }))
 }
 
-/// What the file says, and its text.
-fn of_file(loaded: LoadedPolicy, shown: &impl std::fmt::Display) -> Result<(Policy, String), Failure> {
+/// What the person's own file says; nothing when there is none.
+fn own_file(home: &Path) -> Result<(Policy, ModelConfig), Failure> {
+    let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let path = config.unwrap_or_else(|| home.join(".config")).join("toka").join(POLICY_FILE);
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Default::default()),
+        // What may not be looked at is told when it cannot be read.
+        _ => of_file(load_policy(&path), &path.display()).map(|said| (said.policy, said.models)),
+    }
+}
+
+/// What a file says.
+struct Said {
+    policy: Policy,
+    models: ModelConfig,
+    text: String,
+}
+
+fn of_file(loaded: LoadedPolicy, shown: &impl std::fmt::Display) -> Result<Said, Failure> {
     show(&loaded.diagnostics, &loaded.sources, Tell::Everything);
     let text = loaded.sources.files().next().map(|file| loaded.sources.text(file).to_string());
     match loaded.policy {
-        Some(policy) => Ok((policy, text.unwrap_or_default())),
+        Some(policy) => Ok(Said { policy, models: loaded.models, text: text.unwrap_or_default() }),
         None => {
             Err(Failure::new(ExitCode::Invalid, format!("the policy {shown} is not valid; nothing was done"))
                 .parts(as_data(&loaded.diagnostics, &loaded.sources)))
@@ -169,8 +208,6 @@ pub(crate) fn grant(text: &str) -> Result<Capability, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use toka_core::ProjectName;
 
     use super::*;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use toka_core::capability::Trust;
-use toka_core::{AgentName, Capability, Declared, ExitCode, Origin};
+use toka_core::{AgentName, Capability, Declared, ExitCode, ModelConfig, Origin, ProviderConfig};
 use toka_prepare::confine::Demands;
 use toka_prepare::folders::ProjectFolders;
 use toka_prepare::trust::{TrustRecord, TrustStore};
@@ -182,7 +182,7 @@ pub(crate) fn resolve(
     if ask_whom == Ask::Nobody || !is_attended {
         if granted.file.as_ref().is_some_and(|file| file.is_unheeded()) {
             eprintln!(
-                "note: what toka.yaml allows does not count: nobody has trusted its content (`toka trust`)"
+                "note: what toka.yaml allows, and which models it names, does not count: nobody has trusted its content (`toka trust`)"
             );
         }
         return Ok(granted);
@@ -201,6 +201,8 @@ pub(crate) fn resolve(
         if let Some(file) = &mut granted.file {
             file.is_trusted = true;
             granted.policy.allow.extend(file.says.allow.iter().cloned());
+            let chosen = std::mem::take(&mut granted.models);
+            granted.models = chosen.with(file.models.clone());
         }
         granted.policy.trust = Trust::Recorded(review.demands());
     }
@@ -297,7 +299,27 @@ struct Review {
 struct ReviewedPolicy {
     hash: String,
     allows: BTreeSet<Capability>,
+    /// What it says of models, in words.
+    models: Vec<String>,
     is_new: bool,
+}
+
+/// Where requests of agents go that a file sends somewhere, and with which key: what a person must know before they trust it.
+fn models_in_words(models: &ModelConfig) -> Vec<String> {
+    let provider = |(name, said): (&String, &ProviderConfig)| {
+        let place = said.url.as_ref().or(said.file.as_ref()).map_or("where it always is", String::as_str);
+        let key = said.key.as_ref().map_or_else(String::new, |key| format!(", with the key in {key}"));
+        format!("{name} is asked at {place}{key}")
+    };
+    let mut words: Vec<String> = models.providers.iter().map(provider).collect();
+    if !models.chain.is_empty() {
+        let names: Vec<String> = models.chain.iter().map(ToString::to_string).collect();
+        words.push(format!("the default is {}", names.join(", ")));
+    }
+    if !models.prices.is_empty() {
+        words.push(format!("it has {}", count(models.prices.len(), "price")));
+    }
+    words
 }
 
 impl Review {
@@ -326,10 +348,11 @@ impl Review {
             let gone = demands.iter().filter(|demand| !asked(agent, demand));
             gone.map(|demand| (agent.clone(), demand.clone())).collect::<Vec<_>>()
         });
-        let policy = granted.file.as_ref().filter(|file| !file.says.allow.is_empty());
+        let policy = granted.file.as_ref().filter(|file| file.opens_something());
         let policy = policy.map(|file| ReviewedPolicy {
             hash: file.hash.clone(),
             allows: file.says.allow.clone(),
+            models: models_in_words(&file.models),
             is_new: !file.is_trusted,
         });
         Self {
@@ -381,7 +404,13 @@ impl Review {
         if let Some(policy) = &self.policy {
             let sign = if policy.is_new { palette.warn.paint("+") } else { " ".to_owned() };
             let allows: Vec<String> = policy.allows.iter().map(|it| safe(&it.to_string())).collect();
-            let _ = writeln!(text, "\n{sign} toka.yaml allows every agent: {}", allows.join(", "));
+            text.push('\n');
+            if !allows.is_empty() {
+                let _ = writeln!(text, "{sign} toka.yaml allows every agent: {}", allows.join(", "));
+            }
+            for words in &policy.models {
+                let _ = writeln!(text, "{sign} toka.yaml, of models: {}", safe(words));
+            }
         }
         for (agent, demand) in &self.gone {
             let _ = writeln!(text, "- {agent} does not ask any more to {}", safe(&demand.in_words()));
@@ -406,7 +435,7 @@ impl Review {
         json!({
             "workspace": self.workspace,
             "agents": self.agents.iter().map(|(agent, list)| (agent.to_string(), items(list).into())).collect::<serde_json::Map<_, Value>>(),
-            "policy": self.policy.as_ref().map(|policy| json!({"allows": policy.allows, "new": policy.is_new})),
+            "policy": self.policy.as_ref().map(|policy| json!({"allows": policy.allows, "models": policy.models, "new": policy.is_new})),
             "gone": self.gone.iter().map(|(agent, demand)| json!({"agent": agent, "demand": demand})).collect::<Vec<_>>(),
             "recorded": is_recorded,
         })

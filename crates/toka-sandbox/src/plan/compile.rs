@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use toka_core::demand;
 use toka_core::model::model_port;
-use toka_core::{Capability, Confinement, Declared, Layer, Name, NetworkAccess, Origin, SandboxMode};
+use toka_core::{
+    Capability, Confinement, Declared, Layer, ModelReach, Name, NetworkAccess, Origin, SandboxMode,
+};
 use toka_files::{Directory, Limits, Stopped, Walk};
 
 use super::system::DEVICES;
@@ -502,9 +504,13 @@ impl Compiler<'_> {
             NetworkAccess::Full => "all that the host reaches".to_owned(),
         };
         self.say(Layer::Network, rule, origin);
-        if let Some(origin) = &self.input.confinement.model {
+        if let Some(Declared { value: reach, origin }) = &self.input.confinement.model {
             let port = model_port(value, self.input.project, self.input.agent);
-            let rule = format!("models at 127.0.0.1:{port}, where Toka asks them for it");
+            let who = match reach {
+                ModelReach::Providers => "where Toka asks them for it",
+                ModelReach::Script => "where a script answers",
+            };
+            let rule = format!("models at 127.0.0.1:{port}, {who}");
             self.say(Layer::Network, rule, origin);
         }
     }

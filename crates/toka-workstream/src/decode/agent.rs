@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use serde_json::Map;
-use toka_core::{AgentName, Capability, Declared, Limits, Origin, Priority, SuccessStatus};
+use toka_core::{AgentName, Capability, Declared, Limits, ModelReach, Origin, Priority, SuccessStatus};
 
 use super::context::Context;
 use super::keys::{DOCUMENT, SPEC};
@@ -90,10 +90,16 @@ pub(crate) fn decode(
     if let Some(priority) = &spec.priority {
         confinement.priority = priority.clone();
     }
-    confinement.model = spec.model.as_ref().map(|model| model.origin.clone()).or_else(|| {
-        let named = confinement.capabilities.iter().find(|it| it.value == Capability::ModelAccess)?;
-        Some(named.origin.clone())
-    });
+    confinement.model = match &spec.model {
+        Some(ModelUse { script: Some(_), origin, .. }) => {
+            Some(Declared::new(ModelReach::Script, origin.clone()))
+        }
+        Some(ModelUse { origin, .. }) => Some(Declared::new(ModelReach::Providers, origin.clone())),
+        None => {
+            let named = confinement.capabilities.iter().find(|it| it.value == Capability::ModelAccess);
+            named.map(|named| Declared::new(ModelReach::Providers, named.origin.clone()))
+        }
+    };
     if spec.kind == AgentKind::Task && confinement.limits.timeout.is_none() {
         confinement.limits.timeout = Some(Declared::by_default(Limits::TASK_TIMEOUT, "timeout of a task"));
     }

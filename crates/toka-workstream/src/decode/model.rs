@@ -29,14 +29,19 @@ pub(crate) const BUILT_IN: [&str; 3] = ["anthropic", "openai", "google"];
 
 /// `spec.model`: a name, a list of names, or a map.
 pub(crate) fn model(cx: &mut Context<'_>, node: &Node) -> Option<ModelUse> {
-    let names = match &node.value {
-        Value::Map(_) => Section::read(cx, node, &MODEL)?.get("use").unwrap_or(node),
-        _ => node,
+    let origin = cx.origin(node);
+    let Value::Map(_) = &node.value else {
+        return Some(ModelUse { chain: without_default(chain(cx, node)), script: None, origin });
     };
-    let is_map = matches!(names.value, Value::Map(_));
-    let chain = if is_map { Vec::new() } else { chain(cx, names) };
-    let chain = chain.into_iter().filter(|name| name.value.to_string() != DEFAULT).collect();
-    Some(ModelUse { chain, origin: cx.origin(node) })
+    let section = Section::read(cx, node, &MODEL)?;
+    section.exclude(cx, "use", "script");
+    let script = section.get("script").and_then(|node| filled(cx, node));
+    let chain = section.get("use").map(|node| chain(cx, node)).unwrap_or_default();
+    Some(ModelUse { chain: without_default(chain), script, origin })
+}
+
+fn without_default(chain: Vec<Declared<ModelName>>) -> Vec<Declared<ModelName>> {
+    chain.into_iter().filter(|name| name.value.to_string() != DEFAULT).collect()
 }
 
 fn chain(cx: &mut Context<'_>, node: &Node) -> Vec<Declared<ModelName>> {

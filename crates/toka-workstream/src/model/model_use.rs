@@ -8,6 +8,9 @@ use toka_core::{Declared, ModelName, Origin};
 pub struct ModelUse {
     /// The models that it may ask, the first before the others; empty for those that the person has chosen.
     pub chain: Vec<Declared<ModelName>>,
+    /// A file that answers in the place of models, relative to the workspace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
     /// Where it is declared.
     pub origin: Origin,
 }

@@ -31,7 +31,7 @@ impl Agent {
         places.extend(self.schedule.iter_mut().map(|it| &mut it.origin));
         places.extend(self.objectives.iter_mut().map(|it| &mut it.origin));
         places.extend(self.reporting.channels.iter_mut().map(|it| &mut it.origin));
-        for model in &mut self.model {
+        if let Some(model) = &mut self.model {
             places.push(&mut model.origin);
             places.extend(model.chain.iter_mut().map(|it| &mut it.origin));
         }

@@ -111,6 +111,11 @@ pub(super) struct Model {
     #[serde(default, rename = "use")]
     #[schemars(schema_with = "kinds::texts", extend("default" = "default", "examples" = [["lab/qwen3", "openai/gpt-5"]]))]
     chain: Vec<String>,
+    /// A file that answers in the place of models, in every API, for examples and tests: nothing is asked elsewhere, nothing is paid, and
+    /// nobody has to grant it.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::text", extend("examples" = ["answers.script"]))]
+    script: String,
 }
 
 /// How urgent something is.

@@ -1,0 +1,84 @@
+//! The port of one agent: its key, whom it may ask, and what it may have in flight.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use toka_core::{CallOutcome, CallReceipt, Cost, EventKind, ModelName, Tokens};
+use toka_http::Client;
+use toka_wire::Problem;
+use tokio::sync::Semaphore;
+
+use crate::log::next_number;
+use crate::{CallLog, Providers};
+
+/// Most bytes of a request. Providers take 32 MiB.
+pub(crate) const MOST_ASKED: usize = 32 * 1024 * 1024;
+/// Bytes of requests that one agent may have in flight, in KiB.
+const ROOM_KIB: usize = 8 * MOST_ASKED / 1024;
+/// Refusals of one agent that are recorded in a row, and how long it takes until another one is.
+const REFUSALS: (u32, Duration) = (10, Duration::from_secs(1));
+
+/// What the calls of one agent have in common.
+pub(crate) struct PortState {
+    key: String,
+    pub(crate) declared: Vec<ModelName>,
+    pub(crate) providers: Arc<Providers>,
+    pub(crate) log: Arc<dyn CallLog>,
+    pub(crate) client: Client<Full<Bytes>>,
+    pub(crate) room: Semaphore,
+    refusals: Mutex<(u32, Instant)>,
+}
+
+impl PortState {
+    pub(crate) fn new(
+        key: String,
+        declared: Vec<ModelName>,
+        providers: Arc<Providers>,
+        log: Arc<dyn CallLog>,
+        client: Client<Full<Bytes>>,
+    ) -> Self {
+        let refusals = Mutex::new((0, Instant::now()));
+        Self { key, declared, providers, log, client, room: Semaphore::new(ROOM_KIB), refusals }
+    }
+
+    /// Whether a client has the key of this port. Takes the same time wherever they differ.
+    pub(crate) fn is_key(&self, key: &str) -> bool {
+        let differs = self.key.bytes().zip(key.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b));
+        self.key.len() == key.len() && differs == 0 && !key.is_empty()
+    }
+
+    /// Records what was refused before anything was asked: not each of thousands.
+    pub(crate) fn refused(&self, problem: &Problem) {
+        if !self.may_record() {
+            return;
+        }
+        let receipt = CallReceipt {
+            outcome: CallOutcome::Refused { reason: problem.message.clone() },
+            provider: String::new(),
+            model: String::new(),
+            tokens: Tokens::default(),
+            cost: Cost::Nothing,
+            tries: 0,
+            first_content_ms: None,
+            duration_ms: 0,
+        };
+        drop(self.log.record(EventKind::ModelAnswered { call: next_number(), receipt: Box::new(receipt) }));
+    }
+
+    fn may_record(&self) -> bool {
+        let (most, each) = REFUSALS;
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, since) = &mut *refusals;
+        let past = u32::try_from(since.elapsed().as_millis() / each.as_millis()).unwrap_or(u32::MAX);
+        if past > 0 {
+            (*count, *since) = (count.saturating_sub(past), Instant::now());
+        }
+        *count += 1;
+        *count <= most || {
+            *count = most;
+            false
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Whom the agents of a project ask: what a person says of models, resolved to providers with their keys, and the keys that agents get
+//! in the place of those.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use toka_api::caller::Caller;
+use toka_core::demand::Ground;
+use toka_core::{AgentName, KeySource, ModelConfig, ModelName, ProviderConfig, RunId, Speaks, Wire};
+use toka_gateway::script::Script;
+use toka_gateway::{Key, Provider, Providers, Transport};
+use toka_wire::PriceTable;
+use toka_workstream::{Agent, Set};
+use uuid::Uuid;
+
+use crate::confine::ground;
+use crate::declared_file::DeclaredFile;
+use crate::folders::ProjectFolders;
+
+/// Longest key and longest script, in bytes.
+const MAX_KEY: u64 = 64 * 1024;
+const MAX_SCRIPT: u64 = 16 * 1024 * 1024;
+
+/// The file of a run's folder from which the agents' keys follow.
+const SEED: &str = "model-keys";
+
+/// A provider that needs no declaration: what it speaks, where it is, and the variables that hold its key.
+struct BuiltIn {
+    name: &'static str,
+    wires: &'static [Wire],
+    url: &'static str,
+    variables: &'static [&'static str],
+}
+
+const BUILT_IN: [BuiltIn; 3] = [
+    BuiltIn {
+        name: "anthropic",
+        wires: &[Wire::Anthropic],
+        url: "https://api.anthropic.com",
+        variables: &["ANTHROPIC_API_KEY"],
+    },
+    BuiltIn {
+        name: "openai",
+        wires: &[Wire::OpenAiChat, Wire::OpenAiResponses],
+        url: "https://api.openai.com",
+        variables: &["OPENAI_API_KEY"],
+    },
+    BuiltIn {
+        name: "google",
+        wires: &[Wire::Gemini],
+        url: "https://generativelanguage.googleapis.com",
+        variables: &["GOOGLE_API_KEY", "GEMINI_API_KEY"],
+    },
+];
+
+/// Whom agents ask, and with which keys they ask us.
+#[derive(Clone, Default)]
+pub struct Models {
+    /// Whom they ask.
+    pub providers: Arc<Providers>,
+    /// Scripts that agents have in their place, by the paths that they name.
+    scripts: Arc<BTreeMap<String, Result<Arc<Providers>, String>>>,
+    seed: Arc<str>,
+}
+
+impl fmt::Debug for Models {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Models").field("providers", &self.providers).finish_non_exhaustive()
+    }
+}
+
+impl Models {
+    /// Resolves what a person says. A provider that cannot be asked is none, with the reason. Reads files: not for the daemon's loop.
+    pub fn resolve(config: &ModelConfig, caller: &Caller, project: &ProjectFolders, set: &Set) -> Self {
+        let ground = ground(project);
+        let (mut all, mut unusable) = (Vec::new(), BTreeMap::new());
+        let nothing = ProviderConfig::default();
+        let built_in = BUILT_IN.iter().map(|known| {
+            let said = config.providers.get(known.name).unwrap_or(&nothing);
+            (known.name, built_in(known, said, caller, (&ground, &project.workspace)))
+        });
+        let own =
+            config.providers.iter().filter(|(name, _)| BUILT_IN.iter().all(|known| known.name != *name));
+        let own = own.map(|(name, said)| {
+            (name.as_str(), of_config(name, said, caller, (&ground, &project.workspace)))
+        });
+        for (name, resolved) in built_in.chain(own) {
+            match resolved {
+                Ok(provider) => all.push(provider),
+                Err(why) => drop(unusable.insert(name.to_owned(), why)),
+            }
+        }
+        let prices = PriceTable::new(config.prices.clone());
+        let providers = Arc::new(Providers::new(all, config.chain.clone(), unusable, prices));
+        let scripts = set.agents.iter().filter_map(|agent| agent.model.as_ref()?.script.as_ref());
+        let scripts: BTreeMap<_, _> =
+            scripts.map(|path| (path.clone(), alone(path, (&ground, &project.workspace)))).collect();
+        Self { providers, scripts: Arc::new(scripts), seed: Arc::from("") }
+    }
+
+    /// Whom this agent asks: the script that it names, or everybody.
+    ///
+    /// # Errors
+    /// What is wrong with its script.
+    pub fn of(&self, agent: &Agent) -> Result<&Arc<Providers>, &str> {
+        let Some(script) = agent.model.as_ref().and_then(|model| model.script.as_ref()) else {
+            return Ok(&self.providers);
+        };
+        match self.scripts.get(script) {
+            Some(found) => found.as_ref().map_err(String::as_str),
+            None => Err("its script was not read"),
+        }
+    }
+
+    /// The same with the seed that is kept in a folder which no agent sees, so that agents keep their keys when a daemon
+    /// succeeds another.
+    ///
+    /// # Errors
+    /// When the seed can neither be read nor be written.
+    pub fn keyed(self, folder: &Path) -> io::Result<Self> {
+        let path = folder.join(SEED);
+        let seed = match std::fs::read_to_string(&path) {
+            Ok(seed) if !seed.is_empty() => seed,
+            _ => {
+                // Each has 74 random bits (RFC 9562, 5.7).
+                let seed: String = (0..4).map(|_| Uuid::now_v7().simple().to_string()).collect();
+                write_private(&path, &seed)?;
+                seed
+            }
+        };
+        Ok(Self { seed: Arc::from(seed), ..self })
+    }
+
+    /// The key that is good at the port of this agent in this run, and nowhere else.
+    pub fn key_of(&self, run: RunId, agent: &AgentName) -> String {
+        let text = format!("{}\n{run}\n{agent}", self.seed);
+        let digits: String = Sha256::digest(text).iter().take(20).map(|byte| format!("{byte:02x}")).collect();
+        format!("sk-toka-{digits}")
+    }
+
+    /// The variables of the caller that hold keys, or say which model is the default.
+    pub fn variables(config: &ModelConfig) -> Vec<&str> {
+        let named = config.providers.values().filter_map(|said| match &said.key {
+            Some(KeySource::Env(name)) => Some(name.as_str()),
+            Some(KeySource::File(_)) | None => None,
+        });
+        BUILT_IN.iter().flat_map(|known| known.variables).copied().chain(named).collect()
+    }
+}
+
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::OpenOptions::new();
+    let file = file.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    io::Write::write_all(&mut &file, text.as_bytes())
+}
+
+/// The files that a person's words name lie here.
+type Places<'a> = (&'a Ground<'a>, &'a Path);
+
+fn built_in(
+    known: &BuiltIn,
+    said: &ProviderConfig,
+    caller: &Caller,
+    places: Places<'_>,
+) -> Result<Provider, String> {
+    let key = match &said.key {
+        Some(source) => key(source, caller, places)?,
+        None => {
+            let found = known.variables.iter().find_map(|name| {
+                Key::new(caller.variable(name).filter(|value| !value.is_empty())?.to_str()?)
+            });
+            match found {
+                Some(key) => key,
+                None => return Err(format!("{} is not set", known.variables.join(" or "))),
+            }
+        }
+    };
+    let wires = match said.speaks {
+        Some(Speaks::Wire(wire)) => vec![wire],
+        Some(Speaks::Script) => return of_config(known.name, said, caller, places),
+        None => known.wires.to_vec(),
+    };
+    let url = said.url.clone().unwrap_or_else(|| known.url.to_owned());
+    let transport = Transport::Http { url, key: Some(key) };
+    Ok(Provider::new(known.name.to_owned(), wires, transport, said.concurrency, silence(said)))
+}
+
+fn of_config(
+    name: &str,
+    said: &ProviderConfig,
+    caller: &Caller,
+    places: Places<'_>,
+) -> Result<Provider, String> {
+    let (wires, transport) = match (said.speaks, &said.url, &said.file) {
+        (Some(Speaks::Script), _, Some(file)) => {
+            (Wire::ALL.to_vec(), Transport::Script(script(file, places)?))
+        }
+        (Some(Speaks::Wire(wire)), Some(url), _) => {
+            let key = said.key.as_ref().map(|source| key(source, caller, places)).transpose()?;
+            (vec![wire], Transport::Http { url: url.clone(), key })
+        }
+        _ => return Err(format!("toka.yaml says too little of the provider {name}")),
+    };
+    Ok(Provider::new(name.to_owned(), wires, transport, said.concurrency, silence(said)))
+}
+
+/// A script as the one provider that there is.
+fn alone(path: &str, places: Places<'_>) -> Result<Arc<Providers>, String> {
+    let transport = Transport::Script(script(path, places)?);
+    let provider = Provider::new("script".to_owned(), Wire::ALL.to_vec(), transport, None, Provider::SILENCE);
+    let chain = vec![ModelName::from("script/scripted".to_owned())];
+    Ok(Arc::new(Providers::new(vec![provider], chain, BTreeMap::new(), PriceTable::default())))
+}
+
+fn silence(said: &ProviderConfig) -> Duration {
+    said.timeout.unwrap_or(Provider::SILENCE)
+}
+
+fn key(source: &KeySource, caller: &Caller, (ground, workspace): Places<'_>) -> Result<Key, String> {
+    let text = match source {
+        KeySource::Env(name) => match caller.variable(name).and_then(|value| value.to_str()) {
+            Some(value) if !value.is_empty() => value.to_owned(),
+            _ => return Err(format!("its key is to be in the variable {name}, which is not set")),
+        },
+        KeySource::File(path) => {
+            let file = DeclaredFile::find(path, ground);
+            let bytes = file.read(workspace, MAX_KEY).map_err(|why| {
+                format!("its key cannot be read from {}: {why}", file.path(workspace).display())
+            })?;
+            String::from_utf8(bytes).map_err(|_| format!("the key in {path} is no text"))?
+        }
+    };
+    Key::new(&text)
+        .ok_or_else(|| format!("what {source} holds cannot be a key: it is empty or has blanks in it"))
+}
+
+fn script(path: &str, (ground, workspace): Places<'_>) -> Result<Script, String> {
+    let file = DeclaredFile::find(path, ground);
+    let bytes = file
+        .read(workspace, MAX_SCRIPT)
+        .map_err(|why| format!("its script cannot be read from {}: {why}", file.path(workspace).display()))?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("the script {path} is not UTF-8"))?;
+    let value = toka_workstream::load_value(path, &text)?;
+    serde_json::from_value(value).map_err(|error| format!("the script {path}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use toka_core::Name;
+
+    use super::*;
+
+    fn caller(variables: &[(&str, &str)]) -> Caller {
+        let environment = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Caller { environment, home: "/nowhere".into() }
+    }
+
+    fn folders(workspace: &Path) -> ProjectFolders {
+        ProjectFolders {
+            state_dir: "/nowhere/state".into(),
+            run_dir: "/nowhere/run".into(),
+            project: Name::new("w").expect("a label"),
+            workspace: workspace.to_owned(),
+            user_home: "/nowhere".into(),
+        }
+    }
+
+    fn config(json: serde_json::Value) -> ModelConfig {
+        serde_json::from_value(json).expect("a configuration")
+    }
+
+    #[test]
+    fn a_provider_is_there_when_its_key_is_and_else_it_is_told_why_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("key"), "sk-file\n").expect("room");
+        std::fs::write(folder.path().join("s.yaml"), "turns: [{text: hi}]\n").expect("room");
+        std::fs::write(folder.path().join("bad.yaml"), "turns: [{txt: hi}]\n").expect("room");
+        let workspace = folder.path().canonicalize().expect("a path");
+        let config = config(serde_json::json!({"providers": {
+            "lab": {"speaks": {"wire": "openai-chat"}, "url": "http://127.0.0.1:1", "key": {"file": "key"}},
+            "demo": {"speaks": "script", "file": "s.yaml"},
+            "bad": {"speaks": "script", "file": "bad.yaml"},
+            "gone": {"speaks": "script", "file": "absent.yaml"},
+            "poor": {"speaks": {"wire": "gemini"}, "url": "http://127.0.0.1:1", "key": {"env": "ABSENT"}},
+        }}));
+        let models = Models::resolve(
+            &config,
+            &caller(&[("OPENAI_API_KEY", "sk-x")]),
+            &folders(&workspace),
+            &Set::default(),
+        );
+        let names: Vec<&str> = models.providers.all().iter().map(|provider| provider.name.as_str()).collect();
+        assert_eq!(names, ["openai", "demo", "lab"]);
+        let why = models.providers.unusable();
+        for (name, words) in [
+            ("anthropic", "ANTHROPIC_API_KEY is not set"),
+            ("google", "GOOGLE_API_KEY or GEMINI_API_KEY is not set"),
+            ("bad", "unknown field `txt`"),
+            ("gone", "absent.yaml"),
+            ("poor", "the variable ABSENT, which is not set"),
+        ] {
+            assert!(why[name].contains(words), "{name}: {}", why[name]);
+        }
+        assert!(!format!("{models:?}").contains("sk-"), "no key is shown");
+        assert!(Models::variables(&config).contains(&"ABSENT"));
+    }
+
+    #[test]
+    fn a_key_is_the_same_after_a_daemon_and_another_for_each_agent_and_run() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let name = |text| Name::new(text).expect("a label");
+        let (one, two) = (RunId::from_uuid(Uuid::nil()), RunId::from_uuid(Uuid::max()));
+        let models = Models::default().keyed(folder.path()).expect("room");
+        let again = Models::default().keyed(folder.path()).expect("room");
+        let key = models.key_of(one, &name("a"));
+        assert_eq!(again.key_of(one, &name("a")), key);
+        assert_ne!(models.key_of(one, &name("b")), key);
+        assert_ne!(models.key_of(two, &name("a")), key);
+        let other = tempfile::tempdir().expect("a folder");
+        assert_ne!(Models::default().keyed(other.path()).expect("room").key_of(one, &name("a")), key);
+        assert_eq!(key.len(), "sk-toka-".len() + 40);
+    }
+}

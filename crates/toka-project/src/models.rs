@@ -1,0 +1,60 @@
+//! The port at which an agent of a project reaches models: the gateway serves it, and what happens there goes into the journal.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use toka_core::{AgentName, EventKind, ModelName};
+use toka_gateway::{CallLog, Gateway, Port, Providers};
+use toka_runtime::{EventSink, ServesPort};
+
+/// Serves the port of one agent in each of its lives.
+#[derive(Debug)]
+pub(crate) struct ModelPort {
+    /// The key that is good there.
+    pub(crate) key: String,
+    /// The models that the agent may ask; empty for all.
+    pub(crate) declared: Vec<ModelName>,
+    /// Whom it asks.
+    pub(crate) providers: Arc<Providers>,
+}
+
+impl ServesPort for ModelPort {
+    fn serve(
+        &self,
+        listener: OwnedFd,
+        agent: &AgentName,
+        sink: Arc<dyn EventSink>,
+    ) -> Result<Box<dyn Any + Send + Sync>, String> {
+        let port = Port {
+            listener: TcpListener::from(listener),
+            key: self.key.clone(),
+            declared: self.declared.clone(),
+            providers: Arc::clone(&self.providers),
+            log: Arc::new(Journalled { agent: agent.clone(), sink }),
+        };
+        Ok(Box::new(Gateway::of_this_process()?.serve(port)?))
+    }
+}
+
+/// Records what happens at a port as events of its agent.
+struct Journalled {
+    agent: AgentName,
+    sink: Arc<dyn EventSink>,
+}
+
+impl fmt::Debug for Journalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journalled").field("agent", &self.agent).finish_non_exhaustive()
+    }
+}
+
+impl CallLog for Journalled {
+    fn record(&self, kind: EventKind) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
+        Box::pin(self.sink.emit(&self.agent, kind))
+    }
+}
