@@ -70,6 +70,10 @@ pub(crate) enum Command {
     Signal(commands::verb::SignalArgs),
     /// Show what happened in a project, and what happens
     Events(commands::events::Args),
+    /// Show which models agents may ask, and what they cost
+    Models(commands::models::Args),
+    /// Show what calls of models came to, by agent, model, day or run
+    Cost(commands::cost::Args),
     /// Show how well agents and the daemon are, and why they are not better
     Health(commands::health::Args),
     /// Show everything that is known of agents, as JSON
@@ -144,6 +148,8 @@ impl Command {
             Self::Kill(args) => commands::verb::run(Request::Kill, args),
             Self::Signal(args) => commands::verb::signal(args),
             Self::Events(args) => commands::events::run(args),
+            Self::Models(args) => commands::models::run(args),
+            Self::Cost(args) => commands::cost::run(args),
             Self::Health(args) => commands::health::run(args),
             Self::Inspect(args) => commands::inspect::run(args),
             Self::Wait(args) => commands::wait::run(args),

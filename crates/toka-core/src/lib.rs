@@ -3,6 +3,7 @@
 //! Every other crate speaks in these types. The crate does no I/O, reads no clock, draws no random
 //! number and knows no async runtime, so that each decision in it is a pure function with tests.
 
+pub mod bill;
 pub mod capability;
 pub mod command;
 pub mod confinement;
@@ -40,6 +41,7 @@ pub mod units;
 pub mod unmet;
 pub mod watchdog;
 
+pub use bill::{Bill, Bills};
 pub use capability::Capability;
 pub use command::{Answer, Answers, Command, Urgency};
 pub use confinement::{Compatibility, Confinement, ModelReach, SandboxMode};

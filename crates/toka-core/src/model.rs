@@ -87,6 +87,23 @@ impl Tokens {
             .fold(0, u64::saturating_add)
     }
 
+    /// Adds the tokens of another call. A class of which either knows nothing is what the other knows.
+    pub fn add(&mut self, other: &Self) {
+        let add = |own: &mut Option<u64>, more: Option<u64>| {
+            *own = match (*own, more) {
+                (Some(own), Some(more)) => Some(own.saturating_add(more)),
+                (own, more) => own.or(more),
+            };
+        };
+        add(&mut self.input, other.input);
+        add(&mut self.cached_read, other.cached_read);
+        add(&mut self.cached_write, other.cached_write);
+        add(&mut self.cached_write_hour, other.cached_write_hour);
+        add(&mut self.output, other.output);
+        add(&mut self.reasoning, other.reasoning);
+        add(&mut self.server_tools, other.server_tools);
+    }
+
     /// Takes each class that `later` knows: providers tell sums, and the last one counts.
     pub fn update(&mut self, later: &Self) {
         let take = |own: &mut Option<u64>, new: Option<u64>| *own = new.or(*own);

@@ -196,7 +196,7 @@ impl Admission<'_> {
             Some(format!("{name}: {}", providers.unusable().get(of)?))
         };
         let reasons: Vec<String> = named.iter().filter_map(|name| why(&name.value)).collect();
-        let help = "set ANTHROPIC_API_KEY, OPENAI_API_KEY or GOOGLE_API_KEY where you start Toka, or name a provider of your own in toka.yaml                     (`models`)";
+        let help = "set ANTHROPIC_API_KEY, OPENAI_API_KEY or GOOGLE_API_KEY where you start Toka, or name a provider of your own in toka.yaml (`models`)";
         if providers.all().is_empty() {
             let why: Vec<&str> = providers.unusable().values().map(String::as_str).collect();
             let message = format!("it asks models, and no provider is configured: {}", why.join("; "));

@@ -1,0 +1,117 @@
+//! `toka models`: whom agents of this workspace may ask, what that costs, and why others cannot be asked.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use toka_api::caller::Caller;
+use toka_core::{ExitCode, ModelName};
+use toka_gateway::{Provider, Providers, Transport};
+use toka_prepare::Models;
+use toka_wire::PriceTable;
+use toka_workstream::Set;
+
+use super::folders::Place;
+use super::policy::{Granted, Grants};
+use toka_terminal::palette::Palette;
+use toka_terminal::text::safe;
+use toka_terminal::{json, out};
+
+/// Options of `toka models`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Providers are anthropic, openai and google where their keys are (ANTHROPIC_API_KEY, OPENAI_API_KEY, GOOGLE_API_KEY), and those that \
+    `models` names in ~/.config/toka/toka.yaml, or in the toka.yaml of a workspace that you trust."
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    grants: Grants,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints what there is.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let folders = args.place.folders()?;
+    let Granted { models, file, .. } = args.grants.granted(&folders, &Set::default())?;
+    let models = Models::resolve(&models, &Caller::of_this_process(), &folders, &Set::default());
+    let unheeded = file.is_some_and(|file| file.is_unheeded() && !file.models.is_empty());
+    let text = match args.json {
+        true => json::line(&as_json(&models.providers, unheeded)) + "\n",
+        false => as_text(&models.providers, unheeded, Palette::for_stream(&std::io::stdout())),
+    };
+    Ok(out::end(&text, ExitCode::Success)?)
+}
+
+/// Where a provider is, without its key.
+fn place(provider: &Provider) -> String {
+    match &provider.transport {
+        Transport::Http { url, .. } => url.clone(),
+        Transport::Script(_) => "a script".to_owned(),
+    }
+}
+
+fn wires(provider: &Provider) -> String {
+    let names: Vec<&str> = provider.wires.iter().map(|wire| wire.as_str()).collect();
+    names.join(", ")
+}
+
+fn as_text(providers: &Providers, unheeded: bool, palette: Palette) -> String {
+    let mut text = String::new();
+    for provider in providers.all() {
+        let name = palette.strong.paint(safe(&provider.name));
+        let most =
+            provider.most.map_or_else(String::new, |most| format!(", at most {most} calls at one time"));
+        let _ = writeln!(text, "{name}  {} at {}{most}", wires(provider), safe(&place(provider)));
+    }
+    for (name, why) in providers.unusable() {
+        let _ =
+            writeln!(text, "{}", palette.faint.paint(format!("{}  not asked: {}", safe(name), safe(why))));
+    }
+    text.push('\n');
+    let chain: Vec<String> = providers.chain().iter().map(|name| priced(providers, name)).collect();
+    if chain.is_empty() {
+        text.push_str("no default model: agents name their own, or set DEFAULT_AI_MODEL\n");
+    } else {
+        let _ = writeln!(text, "default: {}", chain.join(", then "));
+    }
+    let _ = writeln!(text, "{}", palette.faint.paint(format!("prices of {}", PriceTable::date())));
+    if unheeded {
+        let note = "what the toka.yaml of this workspace says of models does not count: nobody has trusted its content (`toka trust`)";
+        let _ = writeln!(text, "{}", palette.warn.paint(note));
+    }
+    text
+}
+
+/// A model with its price, as far as its provider is named.
+fn priced(providers: &Providers, name: &ModelName) -> String {
+    let price = name.provider.as_ref().and_then(|provider| providers.prices().price(provider, &name.model));
+    match price {
+        Some(price) => {
+            format!("{} (${} read, ${} written)", safe(&name.to_string()), price.input, price.output)
+        }
+        None => format!("{} (unpriced)", safe(&name.to_string())),
+    }
+}
+
+fn as_json(providers: &Providers, unheeded: bool) -> Value {
+    let provider = |provider: &Provider| {
+        json!({
+            "name": provider.name, "wires": provider.wires, "at": place(provider), "concurrency": provider.most,
+            "timeout_ms": u64::try_from(provider.silence.as_millis()).unwrap_or(u64::MAX),
+        })
+    };
+    let chain = |name: &ModelName| {
+        let price = name.provider.as_ref().and_then(|of| providers.prices().price(of, &name.model));
+        json!({"model": name, "price": price})
+    };
+    json!({
+        "providers": providers.all().iter().map(|it| provider(it)).collect::<Vec<_>>(),
+        "not_asked": providers.unusable(),
+        "default": providers.chain().iter().map(chain).collect::<Vec<_>>(),
+        "prices_of": PriceTable::date(),
+        "workspace_untrusted": unheeded,
+    })
+}
