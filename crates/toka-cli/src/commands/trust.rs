@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use toka_core::capability::Trust;
-use toka_core::{AgentName, Capability, Declared, ExitCode, ModelConfig, Origin, ProviderConfig};
+use toka_core::{AgentName, Capability, Declared, ExitCode, ModelConfig, ModelReach, Origin, ProviderConfig};
 use toka_prepare::confine::Demands;
 use toka_prepare::folders::ProjectFolders;
 use toka_prepare::trust::{TrustRecord, TrustStore};
-use toka_workstream::Set;
+use toka_workstream::{Agent, Set};
 
 use super::folders::{Folders, Place, workspace};
-use super::policy::{Granted, Grants, file_of};
+use super::policy::{Granted, Grants, WorkspacePolicy, file_of};
 use super::workstreams::{Only, Selection, Tell};
 use toka_terminal::failure::Failure;
 use toka_terminal::palette::Palette;
@@ -176,14 +176,18 @@ pub(crate) fn resolve(
     let lacks_nothing =
         set.agents.iter().all(|agent| Demands::of(agent, folders, &granted.policy).refused.is_empty());
     if lacks_nothing {
+        let asks = |agent: &Agent| {
+            agent.confinement.model.as_ref().is_some_and(|model| model.value == ModelReach::Providers)
+        };
+        if granted.file.as_ref().is_some_and(WorkspacePolicy::is_unheeded) && set.agents.iter().any(asks) {
+            tell_unheeded();
+        }
         return Ok(granted);
     }
     let is_attended = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if ask_whom == Ask::Nobody || !is_attended {
         if granted.file.as_ref().is_some_and(|file| file.is_unheeded()) {
-            eprintln!(
-                "note: what toka.yaml allows, and which models it names, does not count: nobody has trusted its content (`toka trust`)"
-            );
+            tell_unheeded();
         }
         return Ok(granted);
     }
@@ -207,6 +211,12 @@ pub(crate) fn resolve(
         granted.policy.trust = Trust::Recorded(review.demands());
     }
     Ok(granted)
+}
+
+fn tell_unheeded() {
+    eprintln!(
+        "note: what toka.yaml allows, and which models it names, does not count: nobody has trusted its content (`toka trust`)"
+    );
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

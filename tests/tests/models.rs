@@ -1,0 +1,307 @@
+//! Agents that ask models: at a port of their own, with a key that is good nowhere else, through whatever happens to daemon and keeper.
+
+mod survive_support;
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use survive_support::{eventually, kill_daemon, kill_keeper, serve_again};
+use toka_tests::{
+    Document, Finished, Scene, Serves, User, WebServer, as_both_users, toka_binary, workspace_root,
+};
+
+as_both_users!(
+    an_agent_asks_a_script_that_nobody_has_to_grant,
+    each_life_of_an_agent_has_the_port,
+    a_persons_key_reaches_neither_agents_nor_records,
+    models_are_refused_until_they_are_granted_and_configured,
+    what_an_untrusted_workspace_says_of_models_does_not_count,
+    the_key_of_another_agent_is_good_at_no_other_port,
+    an_agent_asks_on_when_its_daemon_was_killed,
+    checks_have_no_port_that_nobody_serves,
+);
+
+/// What an agent runs to ask for one answer: it prints the text, or the status.
+const ASK: &str = r#"
+import json, os, sys, urllib.error, urllib.request
+def ask(base=None, key=None, model="default"):
+    request = urllib.request.Request(
+        (base or os.environ["ANTHROPIC_BASE_URL"]) + "/v1/messages",
+        data=json.dumps({"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}).encode(),
+        headers={"x-api-key": key or os.environ["ANTHROPIC_API_KEY"], "anthropic-version": "2023-06-01"})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)["content"][0]["text"]
+    except urllib.error.HTTPError as error:
+        return "%d %s" % (error.code, error.read().decode())
+"#;
+
+const ANSWERS: &str = "turns: [{text: the script speaks, usage: {input: 7, output: 3}}]\n";
+
+const READS: &str = "security: {capabilities_required: [filesystem-read]}";
+
+/// A scene whose workspace has the program and a script.
+fn scene(user: User) -> Scene {
+    let scene = Scene::new(user);
+    scene.write(&scene.workspace().join("ask.py"), ASK);
+    scene.write(&scene.workspace().join("answers.script"), ANSWERS);
+    scene
+}
+
+/// An agent that runs some Python after [`ASK`].
+fn asks(name: &str, python: &str) -> Document {
+    let program = format!("import sys; sys.path.insert(0, '.'); from ask import *\n{python}");
+    Document::command(name, &["/usr/bin/python3", "-B", "-c", &program]).section(READS)
+}
+
+fn scripted(document: Document) -> Document {
+    document.spec("model: {script: answers.script}")
+}
+
+fn url_of(server: &WebServer) -> String {
+    format!("http://{}", server.authority())
+}
+
+fn output(scene: &Scene, agent: &str) -> String {
+    let log = scene.state().join("projects").join(scene.name()).join("agents").join(agent).join("log");
+    std::fs::read_to_string(log).unwrap_or_default()
+}
+
+fn cost(scene: &Scene, words: &[&str]) -> Value {
+    let project = scene.name().to_owned();
+    let all = [&["cost", "--json", "--project", &project], words].concat();
+    let finished = scene.toka(&all);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    serde_json::from_str(&finished.stdout).expect("JSON")
+}
+
+fn an_agent_asks_a_script_that_nobody_has_to_grant(user: User) {
+    let scene = scene(user);
+    let finished = scene.toka_run(&[scripted(asks("asker", "print(ask())"))], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert_eq!(output(&scene, "asker"), "the script speaks\n");
+    let (asked, answered) = (finished.all("model_asked", "asker"), finished.all("model_answered", "asker"));
+    assert_eq!((asked.len(), answered.len()), (1, 1), "{finished:#?}");
+    assert_eq!(asked[0]["call"], answered[0]["call"]);
+    assert_eq!((&answered[0]["outcome"], &answered[0]["tokens"]["input"]), (&"completed".into(), &7.into()));
+    let network = &finished.all("agent_started", "asker")[0]["enforcement"];
+    assert!(
+        network.to_string().contains(r#"{"layer":"network","coverage":"full"}"#)
+            || network.to_string().contains(r#""coverage":"full","layer":"network""#),
+        "{network}"
+    );
+    let sums = cost(&scene, &["--by", "model"]);
+    assert_eq!(
+        (&sums["sums"][0]["key"], &sums["total"]["calls"]),
+        (&"script/scripted".into(), &1.into()),
+        "{sums}"
+    );
+    scene.assert_nothing_left();
+}
+
+fn each_life_of_an_agent_has_the_port(user: User) {
+    let scene = scene(user);
+    let restart = "restart: {policy: on-failure, max_restarts: 2, backoff: {initial: 10ms, max: 10ms}}";
+    let finished = scene.toka_run(
+        &[scripted(asks("flapping", "print(ask(), flush=True); sys.exit(3)").spec(restart))],
+        &["--json"],
+    );
+    assert_eq!(finished.all("model_answered", "flapping").len(), 3, "{finished:#?}");
+    assert_eq!(output(&scene, "flapping"), "the script speaks\n".repeat(3));
+    scene.assert_nothing_left();
+}
+
+/// `~/.config/toka/toka.yaml` of the person, with a provider at this address.
+fn person_says(scene: &Scene, url: &str) {
+    let config = scene.home().join(".config/toka");
+    scene.make_folder(&scene.home().join(".config"));
+    scene.make_folder(&config);
+    let text = format!(
+        "models:\n  use: [lab/m]\n  providers:\n    lab: {{wire: anthropic, url: \"{url}\", key: {{env: LAB_KEY}}, timeout: 5s}}\n"
+    );
+    scene.write(&config.join("toka.yaml"), &text);
+}
+
+fn a_persons_key_reaches_neither_agents_nor_records(user: User) {
+    const PLANTED: &str = "sk-planted-0123456789";
+    let server = WebServer::new(Serves::Status(500));
+    let scene = scene(user).env("LAB_KEY", PLANTED).env("ANTHROPIC_API_KEY", PLANTED);
+    person_says(&scene, &url_of(&server));
+    let python = "print(ask()); print(dict(os.environ)); os.system('cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null')";
+    let finished = scene
+        .toka_run(&[asks("asker", python).spec("model: default")], &["--json", "--allow", "model-access"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let posted = server.posted();
+    assert!(!posted.is_empty(), "the provider was asked: {finished:#?}");
+    for request in &posted {
+        assert!(
+            request.headers.iter().any(|line| line.eq_ignore_ascii_case(&format!("x-api-key: {PLANTED}"))),
+            "{request:?}"
+        );
+        assert!(!format!("{request:?}").contains("sk-toka-"), "the agent's own key stays here");
+    }
+    let seen = output(&scene, "asker");
+    assert!(seen.contains("sk-toka-") && !seen.contains(PLANTED), "{seen}");
+    assert!(!format!("{finished:?}").contains(PLANTED));
+    assert_eq!(files_with(&scene.state(), PLANTED), Vec::<String>::new());
+    scene.assert_nothing_left();
+}
+
+/// The files below a folder that hold a text.
+fn files_with(folder: &Path, text: &str) -> Vec<String> {
+    let found = Command::new("grep").args(["-rlaF", text]).arg(folder).output().expect("grep");
+    String::from_utf8_lossy(&found.stdout).lines().map(str::to_owned).collect()
+}
+
+fn models_are_refused_until_they_are_granted_and_configured(user: User) {
+    let agent = || asks("asker", "print(ask())").spec("model: [lab/m]");
+    let bare = scene(user);
+    let unconfigured = bare.toka_run(&[agent()], &["--allow", "model-access"]);
+    assert_eq!(unconfigured.code, Some(78), "{unconfigured:#?}");
+    assert!(unconfigured.stderr.contains("ANTHROPIC_API_KEY is not set"), "{unconfigured:#?}");
+    let server = WebServer::new(Serves::Status(500));
+    let configured = scene(user).env("LAB_KEY", "sk-x");
+    person_says(&configured, &url_of(&server));
+    let ungranted = configured.toka_run(&[agent()], &[]);
+    assert_eq!(ungranted.code, Some(77), "{ungranted:#?}");
+    assert!(ungranted.stderr.contains("--allow model-access"), "{ungranted:#?}");
+    assert!(server.posted().is_empty());
+    let broken = scene(user);
+    broken.write(&broken.workspace().join("answers.script"), "turns: [{txt: hi}]\n");
+    let refused = broken.toka_run(&[scripted(asks("asker", ""))], &[]);
+    assert_eq!(refused.code, Some(78), "{refused:#?}");
+    assert!(refused.stderr.contains("unknown field `txt`"), "{refused:#?}");
+}
+
+fn what_an_untrusted_workspace_says_of_models_does_not_count(user: User) {
+    let server = WebServer::new(Serves::Status(500));
+    let scene = scene(user).env("LAB_KEY", "sk-x");
+    let text = format!(
+        "models: {{use: [evil/m], providers: {{evil: {{wire: anthropic, url: \"{}\"}}}}}}\n",
+        url_of(&server)
+    );
+    scene.write(&scene.workspace().join("toka.yaml"), &text);
+    let agent = || asks("asker", "ask()").spec("model: default");
+    let refused = scene.toka_run(&[agent()], &["--allow", "model-access"]);
+    assert_eq!(refused.code, Some(78), "{refused:#?}");
+    assert!(refused.stderr.contains("nobody has trusted"), "{refused:#?}");
+    assert!(server.posted().is_empty());
+    let trusted = scene.toka_run(&[agent()], &["--trust"]);
+    assert_eq!(trusted.code, Some(0), "{trusted:#?}");
+    assert!(!server.posted().is_empty());
+}
+
+fn the_key_of_another_agent_is_good_at_no_other_port(user: User) {
+    let scene = scene(user);
+    let shares = "security: {network: project, capabilities_required: [filesystem-read]}";
+    let tells = "print(os.environ['ANTHROPIC_BASE_URL'], flush=True); print(ask(), flush=True)
+open(os.path.join(os.environ['TOKA_ARTIFACTS'], 'base'), 'w').write(os.environ['ANTHROPIC_BASE_URL'])
+os.system('toka report ready'); import time; time.sleep(600)";
+    let tries = "base = open(os.path.join(os.environ['TOKA_INPUTS'], 'one', 'base')).read()
+assert base != os.environ['ANTHROPIC_BASE_URL']
+print(ask()); print(ask(base=base))";
+    let program = |python: &str| format!("import sys; sys.path.insert(0, '.'); from ask import *\n{python}");
+    let one = Document::command("one", &["/usr/bin/python3", "-B", "-c", &program(tells)])
+        .section(shares)
+        .spec("type: service")
+        .spec("readiness_probe: {}");
+    let two = Document::command("two", &["/usr/bin/python3", "-B", "-c", &program(tries)])
+        .section(shares)
+        .section("dependencies: {required: {one: {reason: its port, condition: ready}}}");
+    let finished = scene.toka_run(&[scripted(one), scripted(two)], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let seen = output(&scene, "two");
+    assert!(seen.starts_with("the script speaks\n401 ") && seen.contains("authentication_error"), "{seen}");
+    let refused: Vec<Value> = finished
+        .all("model_answered", "one")
+        .into_iter()
+        .filter(|event| event["outcome"] == "refused")
+        .collect();
+    assert_eq!(refused.len(), 1, "whose port it is hears of it: {finished:#?}");
+    scene.assert_nothing_left();
+}
+
+/// A service that asks again and again, and says how often it was answered.
+fn persistent() -> Document {
+    let python = "import time
+count = 0
+while True:
+    try:
+        count += ask() == 'the script speaks'
+    except Exception as error:
+        pass
+    print(count, flush=True)
+    time.sleep(0.05)";
+    scripted(asks("asker", python).spec("type: service"))
+}
+
+fn answers(scene: &Scene) -> u64 {
+    output(scene, "asker").lines().last().and_then(|line| line.parse().ok()).unwrap_or(0)
+}
+
+fn grows(scene: &Scene) {
+    let before = answers(scene);
+    eventually("it is answered again", || answers(scene) > before + 1);
+}
+
+fn an_agent_asks_on_when_its_daemon_was_killed(user: User) {
+    let scene = scene(user);
+    let detached = scene.detach(&[persistent()]);
+    eventually("it is answered", || answers(&scene) > 0);
+    let pid = detached.inspect("asker")["pid"].clone();
+    for _ in 0..2 {
+        kill_daemon(&scene);
+        serve_again(&scene);
+        grows(&scene);
+    }
+    assert_eq!(detached.inspect("asker")["pid"], pid);
+    let sums = cost(&scene, &[]);
+    let (calls, open) = (sums["total"]["calls"].as_u64(), sums["total"]["open"].as_u64());
+    assert!(calls > Some(4) && open <= Some(3), "each kill cuts one call at most, and one goes on: {sums}");
+}
+
+fn checks_have_no_port_that_nobody_serves(user: User) {
+    let scene = scene(user);
+    let refused = "import os, socket
+port = int(os.environ['ANTHROPIC_BASE_URL'].rsplit(':', 1)[1])
+raise SystemExit(socket.socket().connect_ex(('127.0.0.1', port)) != 111)";
+    scene.write(&scene.workspace().join("check.py"), refused);
+    let check = "objectives: [{description: told at once, check: /usr/bin/python3 -B check.py}]";
+    let finished = scene.toka_run(&[scripted(asks("asker", "print(ask())").section(check))], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let checked = finished.all("objective_checked", "asker");
+    assert_eq!(checked[0]["met"], true, "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn an_agent_asks_on_when_its_keeper_was_killed() {
+    let Some(user) = User::root() else { return };
+    let scene = scene(user);
+    let _detached = scene.detach(&[persistent()]);
+    eventually("it is answered", || answers(&scene) > 0);
+    kill_keeper(&scene);
+    grows(&scene);
+    // What the next keeper holds is what the next daemon gets.
+    kill_daemon(&scene);
+    serve_again(&scene);
+    grows(&scene);
+}
+
+#[test]
+fn the_example_runs_without_a_key() {
+    let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+    let finished: Finished = Command::new(toka_binary())
+        .args(["run", "--state-dir"])
+        .arg(folder.path())
+        .args(["--max-memory-pressure=100", "--max-io-pressure=100", "agents/scripted-door"])
+        .current_dir(workspace_root())
+        .output()
+        .map(Finished::from)
+        .expect("the command starts");
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let answer = "projects";
+    let found = files_with(&folder.path().join(answer), "There are three files");
+    assert!(found.iter().any(|path| path.ends_with("artifacts/answer.txt")), "{found:?}");
+}
