@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use sha2::{Digest as _, Sha256};
 use toka_core::{CallOutcome, Cost, EventKind, Tokens, Wire};
+use toka_http::HttpError;
 use toka_wire::wire::{credentials, of_client};
 use toka_wire::{Endpoint, Problem, ProblemKind, RequestFacts, Route, answer};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
 
 use crate::body::{Answer, BodyError};
 use crate::candidates::{Candidate, candidates};
@@ -26,6 +28,8 @@ use crate::{Transport, headers, scripted};
 
 /// Most bytes of an answer that is no stream.
 const MOST_ANSWERED: usize = 64 * 1024 * 1024;
+/// How long it may take until an intent is durable.
+const RECORDS_WITHIN: Duration = Duration::from_secs(10);
 /// How long a client may take to send its request.
 const ASKS_WITHIN: Duration = Duration::from_secs(120);
 /// Requests that are sent for one of an agent, over all candidates.
@@ -74,6 +78,9 @@ pub(crate) async fn handle(port: Arc<PortState>, request: Request<Incoming>) -> 
         }
         Err(error) => (Err(error), of_client(head.uri.path(), anthropic)),
     };
+    if let Some(quiet) = quiet(&head, wire) {
+        return quiet;
+    }
     let answered = async {
         if !headers::keys(&head.headers, head.uri.query()).iter().any(|key| port.is_key(key)) {
             let message = "the key is not the one of this agent: use the variables that Toka set (ANTHROPIC_API_KEY, OPENAI_API_KEY, …)";
@@ -94,6 +101,23 @@ pub(crate) async fn handle(port: Arc<PortState>, request: Request<Incoming>) -> 
     }
 }
 
+/// What programs try that is no call and no mistake of theirs: whether anybody is there, and whether it speaks WebSocket (RFC 6455), which
+/// they leave when they hear of 426.
+fn quiet(head: &Parts, wire: Wire) -> Option<Response<Outgoing>> {
+    if head.method == http::Method::HEAD {
+        let mut response = Response::new(Outgoing::Whole(Full::default()));
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        return Some(response);
+    }
+    let upgrade = head.headers.get("upgrade")?;
+    let problem = Problem::new(ProblemKind::NotFound, "models are asked over plain HTTP here");
+    let mut response = of_problem(&problem, wire, None);
+    if upgrade.to_str().is_ok_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket")) {
+        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+    }
+    Some(response)
+}
+
 async fn ask(
     port: &Arc<PortState>,
     route: &Route,
@@ -102,23 +126,26 @@ async fn ask(
 ) -> Result<Response<Outgoing>, Problem> {
     let wire = route.endpoint.wire();
     if let Endpoint::Models(wire) = route.endpoint {
-        let all = port.providers.all();
-        let speaks = |wire| all.iter().find(|provider| provider.speaks(wire));
-        let provider =
-            speaks(wire).or_else(|| speaks(Wire::OpenAiResponses).filter(|_| wire == Wire::OpenAiChat));
-        let found = provider.map(|provider| Candidate {
-            provider: Arc::clone(provider),
-            model: route.model.clone().unwrap_or_default(),
-        });
-        // Without one there is a reason, which is told as for any other request.
-        let candidates = match found {
-            Some(candidate) => vec![candidate],
-            None => candidates("default", wire, &[], &port.providers)?,
+        let found = if port.declared.is_empty() {
+            let all = port.providers.all();
+            let speaks = |wire| all.iter().find(|provider| provider.speaks(wire));
+            speaks(wire)
+                .or_else(|| speaks(Wire::OpenAiResponses).filter(|_| wire == Wire::OpenAiChat))
+                .cloned()
+        } else {
+            None
         };
-        let asked = Asked { port, route, head, body: Bytes::new(), facts: RequestFacts::of_nothing() };
-        return asked.without_meter(&candidates[0]).await;
+        // Without one there is a reason, which is told as for any other request.
+        let provider = match found {
+            Some(provider) => provider,
+            None => Arc::clone(&candidates("default", wire, &port.declared, &port.providers)?[0].provider),
+        };
+        let candidate = Candidate { provider, model: route.model.clone().unwrap_or_default() };
+        let facts = RequestFacts::of_nothing();
+        let asked = Asked { port, route, head, body: Bytes::new(), facts, _room: None };
+        return asked.without_meter(&candidate).await;
     }
-    let body = read(port, &head, body).await?;
+    let (body, room) = read(port, &head, body).await?;
     let facts = RequestFacts::read(route.endpoint, route.model.as_deref(), &body)
         .map_err(|error| Problem::new(ProblemKind::BadRequest, error.to_string()))?;
     let mut candidates = candidates(&facts.model, wire, &port.declared, &port.providers)?;
@@ -126,37 +153,52 @@ async fn ask(
         // What it goes on with is kept by one of them.
         candidates.truncate(1);
     }
-    let asked = Asked { port, route, head, body, facts };
+    let asked = Asked { port, route, head, body, facts, _room: Some(room) };
     if !route.endpoint.is_metered() {
         return asked.without_meter(&candidates[0]).await;
     }
     asked.with_meter(&candidates).await
 }
 
-/// The whole body of a request, within the room that the agent has for those.
-async fn read(port: &PortState, head: &Parts, body: Incoming) -> Result<Bytes, Problem> {
-    let told =
-        head.headers.get("content-length").and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+/// The whole body of a request, within the room that the agent has for those: taken as the bytes come.
+async fn read<'p>(
+    port: &'p PortState,
+    head: &Parts,
+    mut body: Incoming,
+) -> Result<(Bytes, SemaphorePermit<'p>), Problem> {
+    let bad = |message: String| Problem::new(ProblemKind::BadRequest, message);
     let too_large = || {
         let message = format!("the request is larger than {} MiB", MOST_ASKED / 1024 / 1024);
         Problem::new(ProblemKind::TooLarge, message)
     };
+    let told =
+        head.headers.get("content-length").and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if told.is_some_and(|told| told > MOST_ASKED) {
         return Err(too_large());
     }
-    let kib = u32::try_from(told.unwrap_or(MOST_ASKED).div_ceil(1024)).unwrap_or(u32::MAX);
-    let _room = port.room.acquire_many(kib).await;
-    let whole = tokio::time::timeout(ASKS_WITHIN, Limited::new(body, MOST_ASKED).collect()).await;
-    match whole {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => {
-            Err(Problem::new(ProblemKind::BadRequest, format!("the request broke off: {error}")))
+    if head.headers.get("content-encoding").is_some_and(|value| value != "identity") {
+        return Err(bad("a compressed request cannot be read: send it without Content-Encoding".to_owned()));
+    }
+    let whole = async {
+        let closed = |_| bad("the port is closed".to_owned());
+        let mut room = port.room.acquire_many(1).await.map_err(closed)?;
+        let mut whole = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| bad(format!("the request broke off: {error}")))?;
+            let Some(data) = frame.data_ref() else { continue };
+            if whole.len() + data.len() > MOST_ASKED {
+                return Err(too_large());
+            }
+            let kib = |bytes: usize| u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
+            let more = kib(whole.len() + data.len()) - kib(whole.len());
+            room.merge(port.room.acquire_many(more).await.map_err(closed)?);
+            whole.extend_from_slice(data);
         }
-        Err(_) => Err(Problem::new(
-            ProblemKind::BadRequest,
-            "the request did not come to its end within two minutes",
-        )),
+        Ok((whole.freeze(), room))
+    };
+    match tokio::time::timeout(ASKS_WITHIN, whole).await {
+        Ok(read) => read,
+        Err(_) => Err(bad("the request did not come to its end within two minutes".to_owned())),
     }
 }
 
@@ -167,6 +209,8 @@ struct Asked<'a> {
     head: Parts,
     body: Bytes,
     facts: RequestFacts,
+    /// What its body takes of the room that the agent has for bodies.
+    _room: Option<SemaphorePermit<'a>>,
 }
 
 /// What became of one try.
@@ -188,6 +232,30 @@ struct Failure {
     said: Option<Response<Bytes>>,
     /// Whether the same request would fail again.
     is_lasting: bool,
+    /// Why nobody is to be asked for a while, if that is so.
+    cause: Option<Cause>,
+    /// Whether the provider may have worked for it, and nobody knows how much.
+    is_doubtful: bool,
+}
+
+impl Failure {
+    /// One of which the provider knows nothing, or tells nothing.
+    fn of(reason: String) -> Self {
+        Self {
+            status: None,
+            reason,
+            wait: None,
+            said: None,
+            is_lasting: false,
+            cause: None,
+            is_doubtful: false,
+        }
+    }
+
+    /// One of a request that was sent.
+    fn doubtful(reason: String) -> Self {
+        Self { is_doubtful: true, ..Self::of(reason) }
+    }
 }
 
 impl Asked<'_> {
@@ -213,23 +281,38 @@ impl Asked<'_> {
             bytes: self.body.len() as u64,
             hash,
         };
-        let begun = Instant::now();
-        self.port.log.record(intent).await;
         let mut receipt = Receipt {
             log: Arc::clone(&self.port.log),
             providers: Arc::clone(&self.port.providers),
+            end: Arc::clone(&self.port.end),
             call,
-            begun,
+            begun: Instant::now(),
             first: None,
             provider: candidates[0].provider.name.clone(),
             model: candidates[0].model.clone(),
             tries: 0,
             request_bytes: self.body.len() as u64,
+            is_doubtful: false,
             is_open: true,
         };
+        // The receipt is there before: whoever goes away meanwhile leaves no intent without an end.
+        let durable = tokio::time::timeout(RECORDS_WITHIN, self.port.log.record(intent)).await;
+        if durable.is_err() {
+            let reason =
+                "the journal cannot be written, so nothing was sent: the disk may be full (`toka health`)";
+            receipt.close(
+                CallOutcome::Refused { reason: reason.to_owned() },
+                Tokens::default(),
+                Cost::Nothing,
+            );
+            let problem = Problem::new(ProblemKind::Upstream, reason);
+            return Ok(of_problem(&problem, self.route.endpoint.wire(), None));
+        }
+        let mut candidates = candidates.to_vec();
         let mut last: Option<Box<Failure>> = None;
         while receipt.tries < TRIES {
-            let Some(candidate) = self.next(candidates, receipt.tries).await else { break };
+            let Some(at) = self.next(&candidates, receipt.tries).await else { break };
+            let candidate = &candidates[at];
             match self.attempt(candidate, receipt).await {
                 Tried::Taken(response) => {
                     self.port.providers.cooldowns().answered(&candidate.provider.name, &candidate.model);
@@ -237,20 +320,23 @@ impl Asked<'_> {
                 }
                 Tried::Failed(failure, back) => {
                     receipt = back;
-                    let is_lasting = failure.is_lasting;
-                    last = Some(failure);
-                    if is_lasting && candidates.len() == 1 {
+                    receipt.is_doubtful |= failure.is_doubtful;
+                    if failure.is_lasting && candidates.len() > 1 {
+                        candidates.remove(at);
+                    } else if failure.is_lasting {
+                        last = Some(failure);
                         break;
                     }
+                    last = Some(failure);
                 }
             }
         }
-        Ok(self.give_up(last, receipt, candidates))
+        Ok(self.give_up(last, receipt, &candidates))
     }
 
-    /// The candidate of the next try: one after the other, those that rest passed over; when all rest, the one that does so for the
+    /// The place of the candidate of the next try: one after the other, those that rest passed over; when all rest, the one that does so for the
     /// shortest time, if that is short.
-    async fn next<'c>(&self, candidates: &'c [Candidate], tried: u32) -> Option<&'c Candidate> {
+    async fn next(&self, candidates: &[Candidate], tried: u32) -> Option<usize> {
         let now = Instant::now();
         let left = |candidate: &Candidate| {
             let cooldowns = self.port.providers.cooldowns();
@@ -259,20 +345,25 @@ impl Asked<'_> {
                 .map_or(Duration::ZERO, |(left, _)| left)
         };
         let from = tried as usize % candidates.len();
-        let turn = candidates[from..].iter().chain(&candidates[..from]);
-        let (wait, candidate) =
-            turn.map(|candidate| (left(candidate), candidate)).min_by_key(|(left, _)| *left)?;
+        let turn = (from..candidates.len()).chain(0..from);
+        let (wait, at) = turn.map(|at| (left(&candidates[at]), at)).min_by_key(|(left, _)| *left)?;
         if wait > LONGEST_WAIT {
             return None;
         }
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
-        Some(candidate)
+        Some(at)
     }
 
     async fn attempt(&self, candidate: &Candidate, mut receipt: Receipt) -> Tried {
-        let place = candidate.provider.places().acquire_owned().await.ok();
+        let waits =
+            tokio::time::timeout(candidate.provider.silence, candidate.provider.places().acquire_owned());
+        let Ok(place) = waits.await.map(Result::ok) else {
+            let most = candidate.provider.most.unwrap_or_default();
+            let reason = format!("it has {most} calls at one time, and none of them ended in time");
+            return Tried::Failed(Box::new(Failure::of(reason)), receipt);
+        };
         receipt.tries(candidate);
         let response = match self.send(candidate).await {
             Ok(response) => response,
@@ -285,8 +376,7 @@ impl Asked<'_> {
         let whole = match self.collect(response, candidate).await {
             Ok(whole) => whole,
             Err(reason) => {
-                let failure = Failure { status: None, reason, wait: None, said: None, is_lasting: false };
-                return Tried::Failed(self.note(candidate, failure), receipt);
+                return Tried::Failed(self.note(candidate, Failure::doubtful(reason)), receipt);
             }
         };
         let status = whole.status();
@@ -321,7 +411,7 @@ impl Asked<'_> {
         let wire = self.route.endpoint.wire();
         let mut pipe = Box::new(Pipe::new(body, wire, self.facts.adds_usage(), candidate.provider.silence));
         if let Err(reason) = pipe.first_content().await {
-            let failure = Failure { status: Some(200), reason, wait: None, said: None, is_lasting: false };
+            let failure = Failure { status: Some(200), ..Failure::doubtful(reason) };
             return Tried::Failed(self.note(candidate, failure), receipt);
         }
         receipt.has_content();
@@ -334,13 +424,7 @@ impl Asked<'_> {
 
     /// Has a failure remembered where it means that nobody is to be asked for a while.
     fn note(&self, candidate: &Candidate, failure: Failure) -> Box<Failure> {
-        let cause = match failure.status {
-            Some(429 | 503 | 529) => Some(Cause::Busy(failure.wait)),
-            Some(401..=403) => Some(Cause::Key),
-            None => Some(Cause::Transport),
-            Some(_) => None,
-        };
-        if let Some(cause) = cause {
+        if let Some(cause) = failure.cause {
             let (provider, model) = (&candidate.provider.name, &candidate.model);
             let draw = f64::from(next_number() as u32 % 1000) / 1000.0;
             let mut cooldowns = self.port.providers.cooldowns();
@@ -369,7 +453,7 @@ impl Asked<'_> {
         };
         let Failure { status, reason, wait, said, .. } = *failure;
         let name = format!("{}/{}", receipt.provider, receipt.model);
-        let cost = if said.is_some() { Cost::Nothing } else { Cost::Unknown };
+        let cost = if receipt.is_doubtful { Cost::Unknown } else { Cost::Nothing };
         receipt.close(CallOutcome::Failed { status, reason: reason.clone() }, Tokens::default(), cost);
         match said {
             Some(said) => said.map(|bytes| Outgoing::Whole(Full::new(bytes))),
@@ -409,12 +493,11 @@ impl Asked<'_> {
             target = format!("{target}/{}", candidate.model);
         }
         if let Some(query) =
-            self.head.uri.query().map(headers::query_without_key).filter(|query| !query.is_empty())
+            self.head.uri.query().map(headers::known_parameters).filter(|query| !query.is_empty())
         {
             target = format!("{target}?{query}");
         }
-        let unaskable =
-            |reason: String| Failure { status: None, reason, wait: None, said: None, is_lasting: true };
+        let unaskable = |reason: String| Failure { is_lasting: true, ..Failure::of(reason) };
         let mut request = Request::builder()
             .method(self.head.method.clone())
             .uri(target)
@@ -429,12 +512,15 @@ impl Asked<'_> {
             request.headers_mut().insert(name, value);
         }
         let sent = self.port.client.send(request, provider.silence).await;
-        sent.map(|response| response.map(Answer::Http)).map_err(|error| Failure {
-            status: None,
-            reason: error.to_string(),
-            wait: None,
-            said: None,
-            is_lasting: error.is_lasting(),
+        sent.map(|response| response.map(Answer::Http)).map_err(|error| {
+            let is_doubtful = matches!(error, HttpError::NoAnswer(_) | HttpError::Late(_));
+            // Nobody is there, whoever asks for whatever.
+            let is_transport = matches!(
+                error,
+                HttpError::NoConnection(_) | HttpError::NoTls { .. } | HttpError::Untrusted { .. }
+            );
+            let cause = is_transport.then_some(Cause::Transport);
+            Failure { is_lasting: error.is_lasting(), cause, is_doubtful, ..Failure::of(error.to_string()) }
         })
     }
 
@@ -457,15 +543,29 @@ impl Asked<'_> {
                 return Err(format!("the answer did not come to its end within {} s", silence.as_secs_f64()));
             }
         };
-        if head.status.is_redirection() {
+        if head.status.is_redirection() && head.status != StatusCode::NOT_MODIFIED {
             return Err(format!(
                 "it answers {} and sends elsewhere, where Toka does not follow",
                 head.status.as_u16()
             ));
         }
-        let mut whole = Response::new(bytes);
+        let key = match &candidate.provider.transport {
+            Transport::Http { key: Some(key), .. } => key,
+            _ => {
+                let mut whole = Response::new(bytes);
+                *whole.status_mut() = head.status;
+                *whole.headers_mut() = headers::of_answer(&head.headers);
+                return Ok(whole);
+            }
+        };
+        // Some providers repeat the key that they refuse.
+        let mut whole = Response::new(key.masked(bytes));
         *whole.status_mut() = head.status;
-        *whole.headers_mut() = headers::of_answer(&head.headers);
+        let mut kept = headers::of_answer(&head.headers);
+        kept.iter_mut().filter(|(_, value)| key.is_in(value.as_bytes())).for_each(|(_, value)| {
+            *value = HeaderValue::from_static("(a key was here)");
+        });
+        *whole.headers_mut() = kept;
         Ok(whole)
     }
 }
@@ -479,7 +579,13 @@ fn refusal(whole: Response<Bytes>) -> Failure {
         .unwrap_or_else(|| whole.status().canonical_reason().unwrap_or("no reason was given").to_owned());
     // What it refused it will refuse again, but for these (RFC 9110, 15.5; RFC 8470, 5.2).
     let is_lasting = (400..500).contains(&status) && ![408, 409, 425, 429].contains(&status);
-    Failure { status: Some(status), reason, wait, said: Some(whole), is_lasting }
+    let cause = match status {
+        429 | 503 | 529 => Some(Cause::Busy(wait)),
+        // 403 may be about this one request.
+        401 | 402 => Some(Cause::Key),
+        _ => None,
+    };
+    Failure { status: Some(status), said: Some(whole), wait, is_lasting, cause, ..Failure::of(reason) }
 }
 
 fn is_event_stream(response: &Response<Answer>) -> bool {

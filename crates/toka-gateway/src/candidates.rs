@@ -34,19 +34,30 @@ pub(crate) fn candidates(
     declared: &[ModelName],
     providers: &Providers,
 ) -> Result<Vec<Candidate>, Problem> {
-    let chain = if declared.is_empty() { providers.chain() } else { declared };
+    let expand = |name: &ModelName| match name.to_string() == DEFAULT {
+        true => providers.chain().to_vec(),
+        false => vec![name.clone()],
+    };
+    let chain: Vec<ModelName> = match declared.is_empty() {
+        true => providers.chain().to_vec(),
+        false => declared.iter().flat_map(expand).collect(),
+    };
     let resolve = |name: &ModelName| find(name, wire, providers);
     if asked.is_empty() || asked == DEFAULT {
         let found: Vec<Candidate> = chain.iter().filter_map(resolve).collect();
-        return if found.is_empty() { Err(no_default(wire, chain, providers)) } else { Ok(found) };
+        return if found.is_empty() { Err(no_default(wire, &chain, providers)) } else { Ok(found) };
     }
     let name = ModelName::from(asked.to_owned());
     let is_it = |known: &ModelName| *known == name || known.model == asked;
     if let Some(at) = chain.iter().position(|known| is_it(known) && resolve(known).is_some()) {
         return Ok(chain[at..].iter().filter_map(resolve).collect());
     }
-    if !declared.is_empty() && !declared.iter().any(is_it) {
-        let names: Vec<String> = declared.iter().map(ToString::to_string).collect();
+    if !declared.is_empty() {
+        // What is declared is all that there is: its name leads nowhere else.
+        if let Some(known) = chain.iter().find(|known| is_it(known)) {
+            return Err(not_found(known, wire, providers));
+        }
+        let names: Vec<String> = chain.iter().map(ToString::to_string).collect();
         let message = format!(
             "{asked} is not among the models of this agent ({}): add it to `spec.model`",
             names.join(", ")
@@ -92,7 +103,8 @@ fn no_default(wire: Wire, chain: &[ModelName], providers: &Providers) -> Problem
 fn not_found(name: &ModelName, wire: Wire, providers: &Providers) -> Problem {
     let provider = name.provider.as_deref();
     if let Some(why) = provider.and_then(|provider| providers.unusable().get(provider)) {
-        return Problem::new(ProblemKind::NotFound, format!("{name} cannot be asked: {why}"));
+        // It was there when the agent was admitted: the next try may find it again.
+        return Problem::new(ProblemKind::Upstream, format!("{name} cannot be asked now: {why}"));
     }
     if let Some(known) = provider.and_then(|provider| providers.named(provider)) {
         let speaks: Vec<&str> = known.wires.iter().map(|wire| wire.as_str()).collect();
@@ -153,6 +165,9 @@ mod tests {
         assert_eq!(names("qwen3", chat, &[]), Ok(vec!["lab/qwen3".into(), "openai/gpt-5".into()]));
         assert_eq!(names("default", Wire::Anthropic, &[]), Ok(vec!["anthropic/claude".into()]));
         assert_eq!(names("default", chat, &["openai/gpt-5"]), Ok(vec!["openai/gpt-5".into()]));
+        let both = ["default", "lab/other"];
+        let all = ["lab/qwen3", "openai/gpt-5", "lab/other"].map(str::to_owned).to_vec();
+        assert_eq!(names("default", chat, &both), Ok(all));
     }
 
     #[test]
@@ -170,6 +185,8 @@ mod tests {
         for (asked, wire, declared, words) in [
             ("other", chat, &["openai/gpt-5"][..], "is not among the models of this agent (openai/gpt-5)"),
             ("google/gemini", Wire::Gemini, &[], "GOOGLE_API_KEY is not set"),
+            ("secret", chat, &["openai/gpt-5", "google/secret"], "GOOGLE_API_KEY is not set"),
+            ("claude", chat, &["openai/gpt-5", "anthropic/claude"], "anthropic speaks anthropic"),
             ("lab/x", Wire::Anthropic, &[], "lab speaks openai-chat"),
             ("gemini", Wire::Gemini, &[], "no provider speaks the API gemini here"),
             ("default", Wire::Gemini, &[], "none of the chosen models"),

@@ -39,6 +39,8 @@ pub(crate) enum Cause {
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest wait that we choose ourselves.
 const LONGEST: Duration = Duration::from_secs(60);
+/// How long after a rest it is forgotten that there was one.
+const FORGETS_AFTER: Duration = Duration::from_secs(600);
 /// The longest wait that a provider may impose.
 const LONGEST_TOLD: Duration = Duration::from_secs(3600);
 
@@ -65,6 +67,8 @@ impl Cooldowns {
         now: Instant,
     ) {
         let model = matches!(cause, Cause::Busy(_)).then(|| model.to_owned());
+        // Who has not been refused for long begins anew.
+        self.0.retain(|_, resting| resting.until + FORGETS_AFTER > now);
         let place = Place { provider: provider.to_owned(), model };
         let resting = self.0.entry(place).or_insert(Resting { until: now, times: 0, reason: String::new() });
         let own = FIRST.saturating_mul(1 << resting.times.min(6)).min(LONGEST);

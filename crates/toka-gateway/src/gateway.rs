@@ -1,23 +1,33 @@
 //! The thread on which all calls of this process are made, and the ports that it serves.
 
 use std::net::TcpListener;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use toka_core::ModelName;
 use toka_http::{AddressRule, Client, NetworkReach, Options, Pool, Trust, Versions, Way};
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::port::PortState;
 use crate::{CallLog, Providers, server};
 
 /// Connections to one provider that wait for the next request, and how long.
 const POOL: Pool = Pool::Kept { most: 64, idle: Duration::from_secs(60) };
+static STARTED: OnceLock<Result<Gateway, String>> = OnceLock::new();
+
+/// The service of a port, and where the reason is told for which it ends.
+type Served = (AbortHandle, Arc<OnceLock<&'static str>>);
+
 /// Asks providers, on a thread of its own.
 #[derive(Debug)]
 pub struct Gateway {
     runtime: Handle,
+    /// Connections of all agents together.
+    room: Arc<Semaphore>,
+    /// The ports that are served, and some that are not any more.
+    tasks: Mutex<Vec<Served>>,
 }
 
 /// What is served at the port of an agent.
@@ -37,11 +47,15 @@ pub struct Port {
 
 /// Ends the service of a port when it is dropped, with everything that is in flight there.
 #[derive(Debug)]
-pub struct Serving(JoinHandle<()>);
+pub struct Serving {
+    task: JoinHandle<()>,
+    end: Arc<OnceLock<&'static str>>,
+}
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.abort();
+        let _ = self.end.set("the port of the agent was closed");
+        self.task.abort();
     }
 }
 
@@ -51,7 +65,6 @@ impl Gateway {
     /// # Errors
     /// When the process may have no further thread.
     pub fn of_this_process() -> Result<&'static Self, String> {
-        static STARTED: OnceLock<Result<Gateway, String>> = OnceLock::new();
         STARTED.get_or_init(Self::start).as_ref().map_err(Clone::clone)
     }
 
@@ -64,7 +77,22 @@ impl Gateway {
             // It lives as long as the process.
             .spawn(move || runtime.block_on(std::future::pending::<()>()))
             .map_err(|error| format!("start the thread of the gateway: {error}"))?;
-        Ok(Self { runtime: handle })
+        Ok(Self { runtime: handle, room: Arc::new(Semaphore::new(connections())), tasks: Mutex::default() })
+    }
+
+    /// Closes every port of this process, before another program takes its place: each call in flight gets its receipt. The sockets
+    /// live on. Blocks for a moment, at most for `within`.
+    pub fn close_all(reason: &'static str, within: Duration) {
+        let Some(Ok(gateway)) = STARTED.get() else { return };
+        let tasks = std::mem::take(&mut *gateway.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for (task, end) in &tasks {
+            let _ = end.set(reason);
+            task.abort();
+        }
+        let begun = Instant::now();
+        while tasks.iter().any(|(task, _)| !task.is_finished()) && begun.elapsed() < within {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Serves a port until what is returned is dropped.
@@ -73,6 +101,8 @@ impl Gateway {
     /// When the socket cannot be watched.
     pub fn serve(&self, port: Port) -> Result<Serving, String> {
         let Port { listener, key, declared, providers, log } = port;
+        let is_served = |(task, _): &Served| !task.is_finished();
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).retain(is_served);
         let _entered = self.runtime.enter();
         let listener = tokio::net::TcpListener::from_std(listener)
             .map_err(|error| format!("watch the port of the agent: {error}"))?;
@@ -83,7 +113,20 @@ impl Gateway {
             versions: Versions::Http2Too,
             pool: POOL,
         });
-        let state = Arc::new(PortState::new(key, declared, providers, log, client));
-        Ok(Serving(self.runtime.spawn(server::serve(listener, state))))
+        let end = Arc::default();
+        let state = Arc::new(PortState::new(key, declared, providers, log, client, Arc::clone(&end)));
+        let task = self.runtime.spawn(server::serve(listener, state, Arc::clone(&self.room)));
+        self.tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((task.abort_handle(), Arc::clone(&end)));
+        Ok(Serving { task, end })
     }
+}
+
+/// Connections that all agents together may hold: a third of the descriptors that this process may have, as each call has two.
+fn connections() -> usize {
+    let most = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    most.map_or(256, |(soft, _)| usize::try_from(soft / 3).unwrap_or(usize::MAX))
+        .clamp(16, Semaphore::MAX_PERMITS)
 }

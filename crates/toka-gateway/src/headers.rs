@@ -17,12 +17,42 @@ const OF_CONNECTION: [&str; 10] = [
 ];
 
 /// Where clients put keys, in every API, and what names the host that they meant.
-const OF_CLIENT: [&str; 7] =
-    ["host", "authorization", "x-api-key", "x-goog-api-key", "api-key", "cookie", "accept-encoding"];
+const OF_CLIENT: [&str; 14] = [
+    "host",
+    "authorization",
+    "x-api-key",
+    "x-goog-api-key",
+    "api-key",
+    "cookie",
+    "accept-encoding",
+    "expect",
+    "forwarded",
+    "via",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    // It leaves parts of an answer out, those among them by which it is counted.
+    "x-goog-fieldmask",
+];
+
+/// Parameters of a query that go on. Others could ask for another method, or for an answer without its figures.
+const PARAMETERS: [&str; 11] = [
+    "alt",
+    "beta",
+    "limit",
+    "after",
+    "after_id",
+    "before_id",
+    "order",
+    "pageSize",
+    "pageToken",
+    "api-version",
+    "purpose",
+];
 
 /// What goes on of a request. Compression is left out: what is compressed cannot be counted.
 pub(crate) fn of_request(headers: &HeaderMap) -> HeaderMap {
-    filtered(headers, |name| !OF_CLIENT.contains(&name))
+    filtered(headers, |name| !OF_CLIENT.contains(&name) && !name.starts_with("x-forwarded-"))
 }
 
 /// What goes on of an answer.
@@ -63,11 +93,13 @@ pub(crate) fn keys<'h>(headers: &'h HeaderMap, query: Option<&'h str>) -> Vec<&'
     headers.into_iter().flatten().chain(in_query).collect()
 }
 
-/// A query without the key in it.
-pub(crate) fn query_without_key(query: &str) -> String {
-    let parts: Vec<&str> =
-        query.split('&').filter(|part| !part.starts_with("key=") && !part.is_empty()).collect();
-    parts.join("&")
+/// What goes on of a query: parameters that are known, the key not among them.
+pub(crate) fn known_parameters(query: &str) -> String {
+    let is_known = |part: &&str| {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        PARAMETERS.contains(&name) && (name != "alt" || matches!(value, "sse" | "json"))
+    };
+    query.split('&').filter(is_known).collect::<Vec<_>>().join("&")
 }
 
 #[cfg(test)]
@@ -95,6 +127,8 @@ mod tests {
             ("anthropic-beta", "a,b"),
             ("x-stainless-lang", "python"),
             ("x-unknown", "2"),
+            ("x-forwarded-host", "a"),
+            ("x-http-method-override", "DELETE"),
         ]);
         let kept = of_request(&asked);
         let names: Vec<&str> = kept.keys().map(HeaderName::as_str).collect();
@@ -114,7 +148,10 @@ mod tests {
             headers(&[("authorization", "bearer  one"), ("x-api-key", "two"), ("x-goog-api-key", "three")]);
         assert_eq!(keys(&all, Some("alt=sse&key=four")), ["one", "two", "three", "four"]);
         assert_eq!(keys(&headers(&[("authorization", "Basic x")]), None), Vec::<&str>::new());
-        assert_eq!(query_without_key("key=a&alt=sse&&b=1"), "alt=sse&b=1");
-        assert_eq!(query_without_key("key=a"), "");
+        assert_eq!(
+            known_parameters("key=a&alt=sse&&b=1&$httpMethod=DELETE&fields=x&limit=3"),
+            "alt=sse&limit=3"
+        );
+        assert_eq!(known_parameters("key=a&alt=proto"), "");
     }
 }

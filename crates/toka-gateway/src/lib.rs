@@ -19,6 +19,7 @@ mod cooldown;
 mod gateway;
 mod headers;
 mod log;
+mod patient;
 mod pipe;
 mod port;
 mod provider;

@@ -76,8 +76,11 @@ impl Pipe {
             if let Some(error) = &progress.error {
                 return Err(error.clone());
             }
-            if progress.has_content || progress.is_whole || self.held > HELD {
+            if progress.has_content || progress.is_whole {
                 return Ok(());
+            }
+            if self.held > HELD {
+                return Err(format!("no content in the first {} MiB", HELD / 1024 / 1024));
             }
             match poll_fn(|cx| self.poll_more(cx)).await {
                 Ok(true) => {}

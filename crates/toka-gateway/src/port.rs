@@ -1,6 +1,6 @@
 //! The port of one agent: its key, whom it may ask, and what it may have in flight.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use http_body_util::Full;
@@ -28,6 +28,8 @@ pub(crate) struct PortState {
     pub(crate) log: Arc<dyn CallLog>,
     pub(crate) client: Client<Full<Bytes>>,
     pub(crate) room: Semaphore,
+    /// Why the port is closed, once it is.
+    pub(crate) end: Arc<OnceLock<&'static str>>,
     refusals: Mutex<(u32, Instant)>,
 }
 
@@ -38,9 +40,10 @@ impl PortState {
         providers: Arc<Providers>,
         log: Arc<dyn CallLog>,
         client: Client<Full<Bytes>>,
+        end: Arc<OnceLock<&'static str>>,
     ) -> Self {
         let refusals = Mutex::new((0, Instant::now()));
-        Self { key, declared, providers, log, client, room: Semaphore::new(ROOM_KIB), refusals }
+        Self { key, declared, providers, log, client, room: Semaphore::new(ROOM_KIB), end, refusals }
     }
 
     /// Whether a client has the key of this port. Takes the same time wherever they differ.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hyper::body::Bytes;
 use toka_core::{Cost, ModelName, Money, Tokens, Wire};
 use toka_wire::PriceTable;
 use tokio::sync::Semaphore;
@@ -27,6 +28,26 @@ impl Key {
 
     pub(crate) fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Whether bytes hold it.
+    pub(crate) fn is_in(&self, bytes: &[u8]) -> bool {
+        memchr::memmem::find(bytes, self.0.as_bytes()).is_some()
+    }
+
+    /// The same bytes with something else in its place.
+    pub(crate) fn masked(&self, bytes: Bytes) -> Bytes {
+        if !self.is_in(&bytes) {
+            return bytes;
+        }
+        let (mut written, mut from) = (Vec::with_capacity(bytes.len()), 0);
+        for at in memchr::memmem::find_iter(&bytes, self.0.as_bytes()) {
+            written.extend_from_slice(&bytes[from..at]);
+            written.extend_from_slice(b"(a key)");
+            from = at + self.0.len();
+        }
+        written.extend_from_slice(&bytes[from..]);
+        Bytes::from(written)
     }
 }
 
@@ -174,6 +195,7 @@ mod tests {
         let key = Key::new(" sk-secret\n").expect("a key");
         assert_eq!(key.expose(), "sk-secret");
         assert!(!format!("{key:?}").contains("secret"));
+        assert_eq!(key.masked(Bytes::from_static(b"a sk-secret, sk-secret")), "a (a key), (a key)");
         for no_key in ["", " \n", "a b", "line\nother", "\u{7f}", "schlüssel"] {
             assert_eq!(Key::new(no_key), None, "{no_key:?}");
         }

@@ -1,6 +1,6 @@
 //! What is told of a call when it is over.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use toka_core::{CallOutcome, CallReceipt, Cost, EventKind, Tokens};
@@ -20,6 +20,10 @@ pub(crate) struct Receipt {
     pub(crate) model: String,
     pub(crate) tries: u32,
     pub(crate) request_bytes: u64,
+    /// Why the port is closed, once it is.
+    pub(crate) end: Arc<OnceLock<&'static str>>,
+    /// Whether a provider may have worked for an earlier try, and nobody knows how much.
+    pub(crate) is_doubtful: bool,
     pub(crate) is_open: bool,
 }
 
@@ -36,12 +40,13 @@ impl Receipt {
 
     /// A stream is over.
     pub(crate) fn close_stream(self, outcome: CallOutcome, progress: &Progress) {
-        let is_whole = progress.is_whole;
-        let tokens = match (is_whole, progress.has_content) {
+        // Who goes before the last event has had the answer all the same.
+        let is_told = progress.is_whole && progress.tokens.output.is_some();
+        let tokens = match (is_told, progress.has_content) {
             (false, true) => progress.estimate(self.request_bytes),
             _ => progress.tokens,
         };
-        let cost = self.providers.cost(&self.provider, &self.model, &tokens, is_whole);
+        let cost = self.providers.cost(&self.provider, &self.model, &tokens, is_told);
         self.close(outcome, tokens, cost);
     }
 
@@ -51,6 +56,16 @@ impl Receipt {
 
     fn write(&mut self, outcome: CallOutcome, tokens: Tokens, cost: Cost) {
         self.is_open = false;
+        let outcome = match (outcome, self.end.get()) {
+            // The agent did not go: its port was closed.
+            (CallOutcome::Cancelled, Some(reason)) => CallOutcome::Cut { reason: (*reason).to_owned() },
+            (outcome, _) => outcome,
+        };
+        let cost = match cost {
+            // The tries before may have cost something, too.
+            Cost::Exact { nano_usd } if self.is_doubtful => Cost::Estimate { nano_usd },
+            cost => cost,
+        };
         let receipt = CallReceipt {
             outcome,
             provider: std::mem::take(&mut self.provider),

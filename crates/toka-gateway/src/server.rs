@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::call::handle;
+use crate::patient::Patient;
 use crate::port::PortState;
 
 /// Connections that one agent may hold at a time.
@@ -23,12 +24,14 @@ const HEAD: usize = 64 * 1024;
 const HEADERS: usize = 128;
 
 /// Takes connections until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, port: Arc<PortState>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+pub(crate) async fn serve(listener: TcpListener, port: Arc<PortState>, all: Arc<Semaphore>) {
+    // No agent takes the room of the others.
+    let room = Arc::new(Semaphore::new(CONNECTIONS.min(all.available_permits() / 2).max(8)));
     // They end with this.
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        let places = (Arc::clone(&room).acquire_owned().await, Arc::clone(&all).acquire_owned().await);
+        let (Ok(place), Ok(of_all)) = places else { return };
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
@@ -43,7 +46,7 @@ pub(crate) async fn serve(listener: TcpListener, port: Arc<PortState>) {
         let port = Arc::clone(&port);
         connections.spawn(async move {
             connection(stream, port).await;
-            drop(place);
+            drop((place, of_all));
         });
     }
 }
@@ -60,7 +63,7 @@ async fn connection(stream: TcpStream, port: Arc<PortState>) {
         .header_read_timeout(HEAD_WITHIN)
         .max_buf_size(HEAD)
         .max_headers(HEADERS)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Patient::new(stream)), service)
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "a connection of an agent broke off");

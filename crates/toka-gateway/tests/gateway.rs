@@ -470,8 +470,8 @@ fn an_event_without_an_end_is_given_up_within_bounds() {
     let rig = Rig::scripted(json!({"turns": [{"text": "x", "fault": {"endless": true}}]}));
     let reply = rig.ask("/v1/messages", &json!({"model": "m", "stream": true}));
     assert!(reply.body.len() < 32 * 1024 * 1024, "{}", reply.body.len());
-    assert!(reply.text().contains("longer than 16 MiB"));
-    assert!(matches!(rig.log.receipt().outcome, CallOutcome::Cut { .. }));
+    assert!(reply.text().contains("no content in the first 4 MiB"), "{}", reply.text());
+    assert!(matches!(rig.log.receipt().outcome, CallOutcome::Failed { .. }));
 }
 
 #[test]
@@ -556,6 +556,78 @@ fn of_a_length_and_chunks_the_chunks_count_and_nothing_is_smuggled() {
         "{}",
         reply.text()
     );
+}
+
+#[test]
+fn a_key_that_a_provider_repeats_goes_no_further() {
+    let said = br#"{"error":{"message":"Incorrect API key provided: sk-real."}}"#;
+    let fake = Fake::new(vec![answer("401 Unauthorized", "application/json", said)], After::Closes);
+    let rig = Rig::over_http(&fake);
+    let reply = rig.ask("/v1/chat/completions", &json!({"model": "m"}));
+    assert!(reply.status == 401 && reply.text().contains("provided: (a key)."), "{}", reply.text());
+    let again = rig.ask("/v1/chat/completions", &json!({"model": "m"}));
+    assert!(again.status == 429, "a refused key rests: {}", again.text());
+    let told = format!("{}{}{:?}", reply.head, again.text(), rig.log.receipts(2));
+    assert!(told.contains("(a key)") && !told.contains("sk-real"), "{told}");
+}
+
+#[test]
+fn one_model_that_is_forbidden_leaves_the_others_alone() {
+    let forbidden = answer("403 Forbidden", "application/json", b"{}");
+    let fake = Fake::new(vec![forbidden, answer("200 OK", "application/json", b"{}")], After::Closes);
+    let rig = Rig::over_http(&fake);
+    assert_eq!(rig.ask("/v1/chat/completions", &json!({"model": "secret"})).status, 403);
+    assert_eq!(rig.ask("/v1/chat/completions", &json!({"model": "m"})).status, 200);
+}
+
+#[test]
+fn what_programs_try_in_passing_is_answered_and_is_no_call() {
+    let rig = Rig::scripted(two_turns());
+    assert_eq!(rig.raw(b"HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").status, 404);
+    let upgrade =
+        "GET /v1/responses HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade, close\r\n\r\n";
+    assert_eq!(rig.raw(upgrade.as_bytes()).status, 426);
+    assert!(rig.log.events.lock().expect("a log").is_empty());
+}
+
+#[test]
+fn a_path_leads_nowhere_but_to_models() {
+    let fake = Fake::new(vec![answer("200 OK", "application/json", b"{}")], After::Closes);
+    let rig = Rig::over_http(&fake);
+    for path in
+        ["/v1/models/../files/secret", "/v1/models/%2e%2e/files", "/v1/models/a?$httpMethod=DELETE&limit=3"]
+    {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {PHANTOM}\r\nx-http-method-override: DELETE\r\nconnection: close\r\n\r\n"
+        );
+        rig.raw(request.as_bytes());
+    }
+    let heard = fake.heard.lock().expect("a list");
+    assert_eq!(heard.len(), 1, "two go nowhere");
+    let asked = String::from_utf8_lossy(&heard[0]);
+    assert!(
+        asked.starts_with("GET /v1/models/a?limit=3 HTTP/1.1\r\n") && !asked.contains("DELETE"),
+        "{asked}"
+    );
+}
+
+#[test]
+fn an_agent_that_goes_at_any_moment_leaves_no_intent_without_an_end() {
+    let rig = Rig::scripted(json!({"turns": [{"text": "one two three", "delay": "2ms"}]}));
+    let body = json!({"model": "m", "stream": true}).to_string();
+    for pause in 0..60 {
+        let stream = rig.send(&request("/v1/messages", &[("x-api-key", PHANTOM)], body.as_bytes()));
+        std::thread::sleep(Duration::from_micros(pause * 100));
+        drop(stream);
+    }
+    let count = || {
+        let events = rig.log.events.lock().expect("a log");
+        events.iter().filter(|event| matches!(event, EventKind::ModelAsked { .. })).count()
+    };
+    // What arrives last may still be under way.
+    rig.ask("/v1/messages", &json!({"model": "m"}));
+    let asked = count();
+    assert!(asked > 10 && rig.log.receipts(asked).len() >= asked);
 }
 
 #[test]

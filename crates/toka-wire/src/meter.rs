@@ -46,13 +46,20 @@ pub struct Meter {
     wire: Wire,
     /// The gateway asked for the tokens of a stream of Chat Completions, and the client did not.
     withholds: bool,
+    /// Choices of Chat Completions that were seen, and those that are finished, by bits.
+    choices: (u64, u64),
     progress: Progress,
 }
 
 impl Meter {
     /// Of a stream in this language. `adds_usage` is [`crate::RequestFacts::adds_usage`] of its request.
     pub fn new(wire: Wire, adds_usage: bool) -> Self {
-        Self { wire, withholds: adds_usage && wire == Wire::OpenAiChat, progress: Progress::default() }
+        Self {
+            wire,
+            withholds: adds_usage && wire == Wire::OpenAiChat,
+            choices: (0, 0),
+            progress: Progress::default(),
+        }
     }
 
     /// What is known so far.
@@ -123,9 +130,13 @@ impl Meter {
             let begun = delta.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
             self.progress.tool_calls +=
                 begun.filter(|call| call.get("id").is_some_and(|id| !is_empty(id))).count() as u32;
-            // A server that never says [DONE] is whole by this.
-            self.progress.is_whole |= choice.get("finish_reason").is_some_and(|reason| !reason.is_null());
+            let index = choice.get("index").and_then(Value::as_u64).unwrap_or(0).min(63);
+            let is_finished = choice.get("finish_reason").is_some_and(|reason| !reason.is_null());
+            self.choices.0 |= 1 << index;
+            self.choices.1 |= u64::from(is_finished) << index;
         }
+        // A server that never says [DONE] is whole by this.
+        self.progress.is_whole = self.choices.0 == self.choices.1;
         if content { Frame::Content } else { Frame::Other }
     }
 

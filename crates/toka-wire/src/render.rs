@@ -69,8 +69,8 @@ fn call_id(label: Label<'_>, at: usize) -> String {
 }
 
 fn chat_usage(turn: &Turn) -> Value {
-    let read = turn.input + turn.cached_read;
-    json!({"prompt_tokens": read, "completion_tokens": turn.output, "total_tokens": read + turn.output,
+    let read = turn.input.saturating_add(turn.cached_read);
+    json!({"prompt_tokens": read, "completion_tokens": turn.output, "total_tokens": read.saturating_add(turn.output),
         "prompt_tokens_details": {"cached_tokens": turn.cached_read},
         "completion_tokens_details": {"reasoning_tokens": 0}})
 }
@@ -146,9 +146,9 @@ fn response_items(turn: &Turn, label: Label<'_>, status: &str) -> Vec<Value> {
 
 fn response(turn: &Turn, label: Label<'_>, status: &str) -> Value {
     let is_done = status == "completed";
-    let read = turn.input + turn.cached_read;
+    let read = turn.input.saturating_add(turn.cached_read);
     let usage = json!({"input_tokens": read, "input_tokens_details": {"cached_tokens": turn.cached_read},
-        "output_tokens": turn.output, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": read + turn.output});
+        "output_tokens": turn.output, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": read.saturating_add(turn.output)});
     json!({"id": format!("resp_{}", label.number), "object": "response", "created_at": CREATED, "status": status,
         "error": null, "incomplete_details": null, "instructions": null, "metadata": {}, "model": label.model,
         "output": if is_done { response_items(turn, label, "completed") } else { Vec::new() },
@@ -270,9 +270,9 @@ fn gemini_parts(turn: &Turn) -> Vec<Value> {
 }
 
 fn gemini_usage(turn: &Turn) -> Value {
-    let read = turn.input + turn.cached_read;
+    let read = turn.input.saturating_add(turn.cached_read);
     json!({"promptTokenCount": read, "cachedContentTokenCount": turn.cached_read, "candidatesTokenCount": turn.output,
-        "totalTokenCount": read + turn.output})
+        "totalTokenCount": read.saturating_add(turn.output)})
 }
 
 fn gemini_stream(turn: &Turn, label: Label<'_>) -> Vec<String> {

@@ -1,8 +1,10 @@
 //! What of a request's body the gateway must know, and the edits that it may make: both without touching any other byte.
 
+use std::fmt;
 use std::ops::Range;
 
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
@@ -17,6 +19,27 @@ pub enum RequestError {
     /// It names no model.
     #[error("the body names no model: `model` is to be a text")]
     NoModel,
+    /// Its model's name is none.
+    #[error(
+        "the name of the model has more than {MOST_OF_A_NAME} bytes, or something in it that no name has"
+    )]
+    BadModel,
+    /// A member has a value that Toka must know and cannot read.
+    #[error("`{0}` has a value that it cannot have")]
+    BadMember(&'static str),
+    /// The answer would be made after the end of the call.
+    #[error("`background` is not passed on: what is answered later cannot be counted")]
+    Background,
+}
+
+/// Longest name of a model, in bytes.
+pub(crate) const MOST_OF_A_NAME: usize = 256;
+
+/// Whether a text can be the name of a model.
+pub(crate) fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= MOST_OF_A_NAME
+        && !text.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
 /// What is known of a request.
@@ -47,34 +70,63 @@ enum UsageAsked {
     Replace { at: Range<usize>, by: String },
 }
 
-/// The members that matter; all others are passed over. A member that is there twice is an error: the provider might take the other one.
-#[derive(Deserialize)]
-struct Body<'a> {
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow)]
-    stream: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    stream_options: Option<&'a RawValue>,
-    #[serde(borrow)]
-    max_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    max_completion_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    max_output_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    previous_response_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    conversation: Option<&'a RawValue>,
-    #[serde(borrow, rename = "generationConfig")]
-    generation_config: Option<&'a RawValue>,
-    #[serde(borrow, rename = "cachedContent")]
-    cached_content: Option<&'a RawValue>,
+/// The members that matter; all others are passed over.
+const MEMBERS: [&str; 11] = [
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "previous_response_id",
+    "conversation",
+    "generationConfig",
+    "cachedContent",
+    "background",
+];
+
+/// What stands in a body of those. A member that is there twice is an error, also when it is spelled with other capitals: some readers of
+/// JSON take it for the same, and the provider's might take the other one.
+struct Body<'a>([Option<&'a RawValue>; MEMBERS.len()]);
+
+impl<'a> Body<'a> {
+    fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0[MEMBERS.iter().position(|known| *known == name)?]
+    }
 }
 
-/// A member that is there, also when it is null: what goes into the body must take its place.
-fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+impl<'de> Deserialize<'de> for Body<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OfObject;
+
+        impl<'de> Visitor<'de> for OfObject {
+            type Value = Body<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut found = [None; MEMBERS.len()];
+                while let Some(key) = map.next_key::<String>()? {
+                    let Some(at) = MEMBERS.iter().position(|known| key.eq_ignore_ascii_case(known)) else {
+                        map.next_value::<IgnoredAny>()?;
+                        continue;
+                    };
+                    if key != MEMBERS[at] {
+                        let message = format!("it has `{key}`, which some take for `{}`", MEMBERS[at]);
+                        return Err(serde::de::Error::custom(message));
+                    }
+                    if found[at].replace(map.next_value::<&RawValue>()?).is_some() {
+                        return Err(serde::de::Error::duplicate_field(MEMBERS[at]));
+                    }
+                }
+                Ok(Body(found))
+            }
+        }
+
+        deserializer.deserialize_map(OfObject)
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -99,7 +151,7 @@ impl RequestFacts {
             let at = raw.get().as_ptr() as usize - text.as_ptr() as usize;
             at..at + raw.get().len()
         };
-        let (model, model_at) = match (path_model, read.model) {
+        let (model, model_at) = match (path_model, read.get("model")) {
             (Some(model), _) => (model.to_owned(), None),
             (None, Some(raw)) => {
                 let name: String = serde_json::from_str(raw.get()).map_err(|_| RequestError::NoModel)?;
@@ -107,26 +159,37 @@ impl RequestFacts {
             }
             (None, None) => return Err(RequestError::NoModel),
         };
+        if !is_name(&model) {
+            return Err(RequestError::BadModel);
+        }
         let is_set = |raw: Option<&RawValue>| raw.is_some_and(|raw| raw.get() != "null");
         let number = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<u64>(raw.get()).ok());
         let stream = match endpoint {
             Endpoint::StreamGenerateContent => true,
-            _ => read.stream.is_some_and(|raw| raw.get() == "true"),
+            _ => match read.get("stream").map(RawValue::get) {
+                Some("true") => true,
+                None | Some("false" | "null") => false,
+                Some(_) => return Err(RequestError::BadMember("stream")),
+            },
         };
+        if read.get("background").is_some_and(|raw| !matches!(raw.get(), "false" | "null")) {
+            return Err(RequestError::Background);
+        }
         let of_config = read
-            .generation_config
+            .get("generationConfig")
             .and_then(|raw| serde_json::from_str::<GenerationConfig>(raw.get()).ok())
             .and_then(|config| config.max_output_tokens);
-        let max_output_tokens = number(read.max_completion_tokens)
-            .or_else(|| number(read.max_output_tokens))
-            .or_else(|| number(read.max_tokens))
+        let max_output_tokens = number(read.get("max_completion_tokens"))
+            .or_else(|| number(read.get("max_output_tokens")))
+            .or_else(|| number(read.get("max_tokens")))
             .or(of_config);
         let usage = match (endpoint, stream) {
-            (Endpoint::ChatCompletions, true) => usage_asked(text, read.stream_options, place),
+            (Endpoint::ChatCompletions, true) => usage_asked(text, read.get("stream_options"), place)?,
             _ => UsageAsked::Yes,
         };
-        let is_stateful =
-            is_set(read.previous_response_id) || is_set(read.conversation) || is_set(read.cached_content);
+        let is_stateful = ["previous_response_id", "conversation", "cachedContent"]
+            .iter()
+            .any(|name| is_set(read.get(name)));
         Ok(Self { model, stream, max_output_tokens, is_stateful, model_at, usage })
     }
 
@@ -177,12 +240,12 @@ fn usage_asked(
     text: &str,
     options: Option<&RawValue>,
     place: impl Fn(&RawValue) -> Range<usize>,
-) -> UsageAsked {
+) -> Result<UsageAsked, RequestError> {
     let Some(raw) = options else {
         // An object that names a model is not empty, so that a comma is right.
-        return text.rfind('}').map_or(UsageAsked::Yes, |at| UsageAsked::Insert { at });
+        return Ok(text.rfind('}').map_or(UsageAsked::Yes, |at| UsageAsked::Insert { at }));
     };
-    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(raw.get()) {
+    Ok(match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(raw.get()) {
         Ok(mut known) => match known.get("include_usage") {
             Some(serde_json::Value::Bool(true)) => UsageAsked::Yes,
             _ => {
@@ -193,9 +256,8 @@ fn usage_asked(
         Err(_) if raw.get() == "null" => {
             UsageAsked::Replace { at: place(raw), by: format!("{{{INCLUDE_USAGE}}}") }
         }
-        // What it is, the provider will tell.
-        Err(_) => UsageAsked::Yes,
-    }
+        Err(_) => return Err(RequestError::BadMember("stream_options")),
+    })
 }
 
 #[cfg(test)]
@@ -258,10 +320,19 @@ mod tests {
             "{\"model\":7}",
             "{}",
             "{\"model\":\"\\ud800\"}",
+            "{\"model\":\"a\",\"MODEL\":\"b\"}",
+            "[\"a\",null,null,null,null,null,null,null,null,null,null]",
+            "{\"model\":\"a\",\"stream\":1}",
+            "{\"model\":\"a\",\"stream\":true,\"stream_options\":{\"x\":1e400}}",
+            "{\"model\":\"a\",\"background\":true}",
+            "{\"model\":\"a b\"}",
+            "{\"model\":\"\"}",
         ] {
             assert!(chat(body).is_err(), "{body}");
         }
         assert!(RequestFacts::read(Endpoint::Messages, None, b"{\"model\":\"\xff\"}").is_err());
+        let long = format!("{{\"model\":\"{}\"}}", "m".repeat(MOST_OF_A_NAME + 1));
+        assert_eq!(chat(&long), Err(RequestError::BadModel));
         let deep = format!("{{\"model\":\"m\",\"x\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
         let _ = chat(&deep);
     }

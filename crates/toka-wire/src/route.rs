@@ -5,6 +5,8 @@ use thiserror::Error;
 
 use toka_core::Wire;
 
+use crate::request::MOST_OF_A_NAME;
+
 /// What of an API is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Endpoint {
@@ -104,7 +106,7 @@ impl Route {
     /// # Errors
     /// When no API of ours has it.
     pub fn find(method: &str, path: &str, anthropic: bool) -> Result<Self, NoRoute> {
-        let rest = below_versions(path).ok_or_else(|| NoRoute::Path(path.to_owned()))?;
+        let rest = below_versions(path).ok_or_else(|| NoRoute::Path(shown(path)))?;
         let plain = |endpoint| Self { endpoint, model: None };
         let (route, wanted) = match rest {
             "/chat/completions" => (plain(Endpoint::ChatCompletions), "POST"),
@@ -114,7 +116,7 @@ impl Route {
             "/messages/count_tokens" => (plain(Endpoint::CountTokens), "POST"),
             _ => match rest.strip_prefix("/models") {
                 Some(rest) => of_models(rest, path, anthropic)?,
-                None => return Err(NoRoute::Path(path.to_owned())),
+                None => return Err(NoRoute::Path(shown(path))),
             },
         };
         if method != wanted {
@@ -145,8 +147,11 @@ fn of_models(rest: &str, path: &str, anthropic: bool) -> Result<(Route, &'static
         return Ok((Route { endpoint: Endpoint::Models(wire), model: None }, "GET"));
     }
     let Some(named) = rest.strip_prefix('/').filter(|named| !named.is_empty()) else {
-        return Err(NoRoute::Path(path.to_owned()));
+        return Err(NoRoute::Path(shown(path)));
     };
+    if !is_segments(named) {
+        return Err(NoRoute::Path(shown(path)));
+    }
     let generating = [
         (":generateContent", Endpoint::GenerateContent),
         (":streamGenerateContent", Endpoint::StreamGenerateContent),
@@ -157,8 +162,30 @@ fn of_models(rest: &str, path: &str, anthropic: bool) -> Result<(Route, &'static
             return Ok((Route { endpoint, model: Some(model.to_owned()) }, "POST"));
         }
     }
+    // A verb that is none of those above.
+    if wire == Wire::Gemini && named.contains(':') {
+        return Err(NoRoute::Path(shown(path)));
+    }
     let endpoint = Endpoint::Models(wire);
     Ok((Route { endpoint, model: Some(named.to_owned()) }, "GET"))
+}
+
+/// Whether the name of a model can stand in a path and means nothing else there: no dots that lead upwards, nothing encoded.
+fn is_segments(named: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-:@".contains(c);
+    named.len() <= MOST_OF_A_NAME
+        && named
+            .split('/')
+            .all(|part| !part.is_empty() && part.chars().any(|c| c != '.') && part.chars().all(is_plain))
+}
+
+/// A text of a client's, as far as a message needs it.
+fn shown(text: &str) -> String {
+    const MOST: usize = 100;
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -218,6 +245,11 @@ mod tests {
             ("GET", "*"),
             ("DELETE", "/v1/models/m"),
             ("POST", "//v1/messages"),
+            ("GET", "/v1/models/../files/secret"),
+            ("GET", "/v1/models/%2e%2e/files"),
+            ("GET", "/v1/models/a//b"),
+            ("POST", "/v1beta/models/../../v1/x/y:generateContent"),
+            ("POST", "/v1beta/models/m:embedContent"),
         ] {
             assert_eq!(found(method, path), None, "{method} {path}");
         }

@@ -40,8 +40,12 @@ pub(crate) fn model(cx: &mut Context<'_>, node: &Node) -> Option<ModelUse> {
     Some(ModelUse { chain: without_default(chain), script, origin })
 }
 
+/// Those that the person has chosen, and nothing else, are not named.
 fn without_default(chain: Vec<Declared<ModelName>>) -> Vec<Declared<ModelName>> {
-    chain.into_iter().filter(|name| name.value.to_string() != DEFAULT).collect()
+    match chain.as_slice() {
+        [one] if one.value.to_string() == DEFAULT => Vec::new(),
+        _ => chain,
+    }
 }
 
 fn chain(cx: &mut Context<'_>, node: &Node) -> Vec<Declared<ModelName>> {
