@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use toka_core::{AgentName, EventKind, ModelName, Name, RunId, Wire};
-use toka_gateway::{CallLog, Gateway, Port, Provider, Providers, Serving, Transport};
+use toka_gateway::{CallLog, Current, Gateway, Port, Provider, Providers, Serving, Transport};
 use toka_project::{Journal, Stamp};
 use toka_tests::measure::{Samples, Table, rounds};
 use toka_wire::PriceTable;
@@ -185,7 +185,7 @@ fn serve_gateway(provider: SocketAddr, folder: &std::path::Path) -> (SocketAddr,
         listener,
         key: KEY.to_owned(),
         declared: Vec::new(),
-        providers: Arc::new(providers),
+        providers: Arc::new(Current::new(Arc::new(providers))),
         log: Arc::new(InJournal(journal, name)),
     };
     let serving = Gateway::of_this_process().and_then(|gateway| gateway.serve(port)).expect("a gateway");

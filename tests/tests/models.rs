@@ -2,6 +2,7 @@
 
 mod survive_support;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
@@ -20,6 +21,8 @@ as_both_users!(
     the_key_of_another_agent_is_good_at_no_other_port,
     an_agent_asks_on_when_its_daemon_was_killed,
     checks_have_no_port_that_nobody_serves,
+    what_a_person_says_now_counts_for_agents_that_run,
+    a_call_that_an_upgrade_cuts_has_its_receipt,
 );
 
 /// What an agent runs to ask for one answer: it prints the text, or the status.
@@ -273,6 +276,64 @@ raise SystemExit(socket.socket().connect_ex(('127.0.0.1', port)) != 111)";
     let checked = finished.all("objective_checked", "asker");
     assert_eq!(checked[0]["met"], true, "{finished:#?}");
     scene.assert_nothing_left();
+}
+
+/// Also for agents that run, and whose declaration is as before.
+fn what_a_person_says_now_counts_for_agents_that_run(user: User) {
+    let server = WebServer::new(Serves::Status(500));
+    let scene = scene(user).env("LAB_KEY", "sk-old");
+    person_says(&scene, &url_of(&server));
+    let python = "import time
+while True:
+    ask(); time.sleep(0.05)";
+    let agents = [asks("asker", python).spec("type: service").spec("model: default")];
+    let allow = ["--allow", "model-access"];
+    let _detached = scene.adopt();
+    let begun = scene.toka_run(&agents, &["--detach", allow[0], allow[1]]);
+    assert_eq!(begun.code, Some(0), "{begun:#?}");
+    let has = |key: &str| {
+        let line = format!("x-api-key: {key}");
+        server.posted().iter().any(|request| request.headers.iter().any(|it| it.eq_ignore_ascii_case(&line)))
+    };
+    eventually("it asks with the first key", || has("sk-old"));
+    let mut words = scene.run_words(&agents, &allow);
+    words[1] = "apply".into();
+    let with_another: Vec<OsString> =
+        ["env", "LAB_KEY=sk-new"].map(OsString::from).into_iter().chain(words).collect();
+    let applied = scene.run(&with_another);
+    assert_eq!(applied.code, Some(0), "{applied:#?}");
+    assert!(applied.stdout.contains("keys of models are others"), "{applied:#?}");
+    eventually("it asks with the second", || has("sk-new"));
+}
+
+/// Another program in the place of the daemon knows nothing of what was in flight.
+fn a_call_that_an_upgrade_cuts_has_its_receipt(user: User) {
+    let scene = scene(user);
+    let words = "word ".repeat(600);
+    scene.write(
+        &scene.workspace().join("answers.script"),
+        &format!("turns: [{{text: \"{words}\", delay: 100ms}}]\n"),
+    );
+    let python = "import http.client, time
+while True:
+    try:
+        request = urllib.request.Request(os.environ['OPENAI_BASE_URL'] + '/chat/completions',
+            data=json.dumps({'model': 'default', 'stream': True, 'messages': []}).encode(),
+            headers={'authorization': 'Bearer ' + os.environ['OPENAI_API_KEY']})
+        for line in urllib.request.urlopen(request):
+            print(line, flush=True)
+    except Exception as error:
+        print('gone', error, flush=True)
+        time.sleep(0.05)";
+    let detached = scene.detach(&[scripted(asks("asker", python).spec("type: service"))]);
+    eventually("the answer comes", || output(&scene, "asker").contains("word"));
+    detached.toka(&["upgrade"]);
+    let cut = |event: &Value| {
+        event["outcome"] == "cut"
+            && event["reason"].as_str().is_some_and(|why| why.contains("replaced by another program"))
+    };
+    eventually("its end is told", || survive_support::told(&detached, "model_answered").iter().any(cut));
+    eventually("it asks again", || survive_support::told(&detached, "model_asked").len() > 1);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a call of a model is called, used and cost: the words in which the gateway, the journal and the command line speak of it.
 
 use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
@@ -263,23 +264,24 @@ impl fmt::Display for ModelName {
     }
 }
 
-/// The port on 127.0.0.1 at which an agent that has a network of its own reaches models.
+/// The port at which agents reach models.
 pub const MODEL_PORT: u16 = 7411;
 
-/// The port at which an agent reaches models: the same in each life of it, and one of its own where it shares its network.
-pub fn model_port(network: &NetworkAccess, project: &ProjectName, agent: &AgentName) -> u16 {
-    /// Below those that the kernel gives by itself (ip(7), `ip_local_port_range`).
-    const SHARED: std::ops::Range<u16> = 20_480..28_672;
-    match network {
-        NetworkAccess::None | NetworkAccess::Loopback | NetworkAccess::Allow(_) => MODEL_PORT,
+/// The address at which an agent reaches models: the same in each life of it. One that shares its network has a loopback address of its
+/// own, of which there are so many that two names do not fall on one (all of 127.0.0.0/8 is loopback, RFC 1122, 3.2.1.3).
+pub fn model_address(network: &NetworkAccess, project: &ProjectName, agent: &AgentName) -> SocketAddrV4 {
+    let address = match network {
+        NetworkAccess::None | NetworkAccess::Loopback | NetworkAccess::Allow(_) => Ipv4Addr::LOCALHOST,
         NetworkAccess::Project | NetworkAccess::Full => {
             // FNV-1a (draft-eastlake-fnv), which will not change with the compiler.
             let name = [project.as_str().as_bytes(), b"/", agent.as_str().as_bytes()].concat();
             let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-            let hash = name.iter().fold(0xcbf2_9ce4_8422_2325, mix);
-            SHARED.start + (hash % u64::from(SHARED.end - SHARED.start)) as u16
+            let [.., b, c, d] = name.iter().fold(0xcbf2_9ce4_8422_2325, mix).to_be_bytes();
+            // 127.128.0.1 to 127.255.255.254.
+            Ipv4Addr::new(127, b | 0x80, c, d.clamp(1, 254))
         }
-    }
+    };
+    SocketAddrV4::new(address, MODEL_PORT)
 }
 
 #[cfg(test)]
@@ -310,6 +312,20 @@ mod tests {
         tokens.update(&Tokens { output: Some(7), ..Tokens::default() });
         assert_eq!(tokens, Tokens { input: Some(10), output: Some(7), ..Tokens::default() });
         assert_eq!(tokens.read(), 10);
+    }
+
+    #[test]
+    fn who_shares_a_network_has_an_address_of_its_own() {
+        let name = |text: &str| crate::Name::new(text).expect("a label");
+        let project = name("p");
+        let own = model_address(&NetworkAccess::None, &project, &name("a"));
+        assert_eq!(own.to_string(), "127.0.0.1:7411");
+        let shared = |number: usize| {
+            *model_address(&NetworkAccess::Project, &project, &name(&format!("worker-{number}"))).ip()
+        };
+        let all: std::collections::BTreeSet<Ipv4Addr> = (0..1000).map(shared).collect();
+        assert_eq!(all.len(), 1000);
+        assert!(all.iter().all(|address| address.is_loopback() && address.octets()[1] >= 128));
     }
 
     #[test]

@@ -148,6 +148,7 @@ impl Service {
                 }
                 Wake::Order(ServiceOrder::Upgrade { refused }) => match self.successor().await {
                     Ok(program) => {
+                        toka_project::close_ports().await;
                         // The runs go on in the next program.
                         std::mem::forget(self);
                         return Ended::MakesRoom { program };

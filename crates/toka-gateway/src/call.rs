@@ -24,7 +24,7 @@ use crate::log::next_number;
 use crate::pipe::Pipe;
 use crate::port::{MOST_ASKED, PortState};
 use crate::receipt::Receipt;
-use crate::{Transport, headers, scripted};
+use crate::{Providers, Transport, headers, scripted};
 
 /// Most bytes of an answer that is no stream.
 const MOST_ANSWERED: usize = 64 * 1024 * 1024;
@@ -125,9 +125,10 @@ async fn ask(
     body: Incoming,
 ) -> Result<Response<Outgoing>, Problem> {
     let wire = route.endpoint.wire();
+    let providers = port.providers.get();
     if let Endpoint::Models(wire) = route.endpoint {
         let found = if port.declared.is_empty() {
-            let all = port.providers.all();
+            let all = providers.all();
             let speaks = |wire| all.iter().find(|provider| provider.speaks(wire));
             speaks(wire)
                 .or_else(|| speaks(Wire::OpenAiResponses).filter(|_| wire == Wire::OpenAiChat))
@@ -138,22 +139,22 @@ async fn ask(
         // Without one there is a reason, which is told as for any other request.
         let provider = match found {
             Some(provider) => provider,
-            None => Arc::clone(&candidates("default", wire, &port.declared, &port.providers)?[0].provider),
+            None => Arc::clone(&candidates("default", wire, &port.declared, &providers)?[0].provider),
         };
         let candidate = Candidate { provider, model: route.model.clone().unwrap_or_default() };
         let facts = RequestFacts::of_nothing();
-        let asked = Asked { port, route, head, body: Bytes::new(), facts, _room: None };
+        let asked = Asked { port, providers, route, head, body: Bytes::new(), facts, _room: None };
         return asked.without_meter(&candidate).await;
     }
     let (body, room) = read(port, &head, body).await?;
     let facts = RequestFacts::read(route.endpoint, route.model.as_deref(), &body)
         .map_err(|error| Problem::new(ProblemKind::BadRequest, error.to_string()))?;
-    let mut candidates = candidates(&facts.model, wire, &port.declared, &port.providers)?;
+    let mut candidates = candidates(&facts.model, wire, &port.declared, &providers)?;
     if facts.is_stateful {
         // What it goes on with is kept by one of them.
         candidates.truncate(1);
     }
-    let asked = Asked { port, route, head, body, facts, _room: Some(room) };
+    let asked = Asked { port, providers, route, head, body, facts, _room: Some(room) };
     if !route.endpoint.is_metered() {
         return asked.without_meter(&candidates[0]).await;
     }
@@ -205,6 +206,7 @@ async fn read<'p>(
 /// A request that was read.
 struct Asked<'a> {
     port: &'a Arc<PortState>,
+    providers: Arc<Providers>,
     route: &'a Route,
     head: Parts,
     body: Bytes,
@@ -283,7 +285,7 @@ impl Asked<'_> {
         };
         let mut receipt = Receipt {
             log: Arc::clone(&self.port.log),
-            providers: Arc::clone(&self.port.providers),
+            providers: Arc::clone(&self.providers),
             end: Arc::clone(&self.port.end),
             call,
             begun: Instant::now(),
@@ -315,7 +317,7 @@ impl Asked<'_> {
             let candidate = &candidates[at];
             match self.attempt(candidate, receipt).await {
                 Tried::Taken(response) => {
-                    self.port.providers.cooldowns().answered(&candidate.provider.name, &candidate.model);
+                    self.providers.cooldowns().answered(&candidate.provider.name, &candidate.model);
                     return Ok(response);
                 }
                 Tried::Failed(failure, back) => {
@@ -339,7 +341,7 @@ impl Asked<'_> {
     async fn next(&self, candidates: &[Candidate], tried: u32) -> Option<usize> {
         let now = Instant::now();
         let left = |candidate: &Candidate| {
-            let cooldowns = self.port.providers.cooldowns();
+            let cooldowns = self.providers.cooldowns();
             cooldowns
                 .left(&candidate.provider.name, &candidate.model, now)
                 .map_or(Duration::ZERO, |(left, _)| left)
@@ -387,7 +389,7 @@ impl Asked<'_> {
         let read = answer::read(self.route.endpoint.wire(), whole.body());
         receipt.has_content();
         let (provider, model) = (&candidate.provider.name, &candidate.model);
-        let cost = self.port.providers.cost(provider, model, &read.tokens, true);
+        let cost = self.providers.cost(provider, model, &read.tokens, true);
         let outcome = match read.error {
             None if is_json(whole.body()) => CallOutcome::Completed,
             None => CallOutcome::Failed {
@@ -427,7 +429,7 @@ impl Asked<'_> {
         if let Some(cause) = failure.cause {
             let (provider, model) = (&candidate.provider.name, &candidate.model);
             let draw = f64::from(next_number() as u32 % 1000) / 1000.0;
-            let mut cooldowns = self.port.providers.cooldowns();
+            let mut cooldowns = self.providers.cooldowns();
             cooldowns.refused(provider, model, cause, &failure.reason, draw, Instant::now());
         }
         Box::new(failure)
@@ -465,7 +467,7 @@ impl Asked<'_> {
     }
 
     fn shortest_rest(&self, candidates: &[Candidate]) -> (Duration, String) {
-        let cooldowns = self.port.providers.cooldowns();
+        let cooldowns = self.providers.cooldowns();
         let now = Instant::now();
         let rests = candidates.iter().filter_map(|candidate| {
             cooldowns

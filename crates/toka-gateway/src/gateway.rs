@@ -10,8 +10,9 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinHandle};
 
+use crate::log::are_recorded;
 use crate::port::PortState;
-use crate::{CallLog, Providers, server};
+use crate::{CallLog, Current, server};
 
 /// Connections to one provider that wait for the next request, and how long.
 const POOL: Pool = Pool::Kept { most: 64, idle: Duration::from_secs(60) };
@@ -40,7 +41,7 @@ pub struct Port {
     /// The models that the agent may ask; empty for all.
     pub declared: Vec<ModelName>,
     /// Whom it asks.
-    pub providers: Arc<Providers>,
+    pub providers: Arc<Current>,
     /// Where its calls are recorded.
     pub log: Arc<dyn CallLog>,
 }
@@ -90,7 +91,10 @@ impl Gateway {
             task.abort();
         }
         let begun = Instant::now();
-        while tasks.iter().any(|(task, _)| !task.is_finished()) && begun.elapsed() < within {
+        // Each port and each receipt that is not written holds the reason; beside them the list does, and whoever has the port served.
+        let is_over = |(task, end): &Served| task.is_finished() && Arc::strong_count(end) <= 2;
+        let is_done = || tasks.iter().all(is_over) && are_recorded();
+        while !is_done() && begun.elapsed() < within {
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -31,4 +31,4 @@ mod server;
 pub use cooldown::Rest;
 pub use gateway::{Gateway, Port, Serving};
 pub use log::CallLog;
-pub use provider::{Key, Provider, Providers, Transport};
+pub use provider::{Current, Key, Provider, Providers, Transport};

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use toka_core::EventKind;
@@ -12,6 +12,25 @@ use toka_core::EventKind;
 pub trait CallLog: Debug + Send + Sync + 'static {
     /// Records an event of the agent. The future is ready when it can no longer be lost; it is recorded also when nobody waits.
     fn record(&self, kind: EventKind) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
+}
+
+/// Receipts that are on their way to where they cannot be lost.
+static ON_THEIR_WAY: AtomicUsize = AtomicUsize::new(0);
+
+/// Records what nobody waits for, but the end of this program ([`are_recorded`]).
+pub(crate) fn record_beside(log: &dyn CallLog, kind: EventKind) {
+    let recorded = log.record(kind);
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    ON_THEIR_WAY.fetch_add(1, Ordering::SeqCst);
+    runtime.spawn(async move {
+        recorded.await;
+        ON_THEIR_WAY.fetch_sub(1, Ordering::SeqCst);
+    });
+}
+
+/// Whether nothing is on its way.
+pub(crate) fn are_recorded() -> bool {
+    ON_THEIR_WAY.load(Ordering::SeqCst) == 0
 }
 
 /// A number that no call had before, in this process or in one before it: those begin with the time, in thousandths of a

@@ -10,8 +10,8 @@ use toka_http::Client;
 use toka_wire::Problem;
 use tokio::sync::Semaphore;
 
-use crate::log::next_number;
-use crate::{CallLog, Providers};
+use crate::log::{next_number, record_beside};
+use crate::{CallLog, Current};
 
 /// Most bytes of a request. Providers take 32 MiB.
 pub(crate) const MOST_ASKED: usize = 32 * 1024 * 1024;
@@ -24,7 +24,7 @@ const REFUSALS: (u32, Duration) = (10, Duration::from_secs(1));
 pub(crate) struct PortState {
     key: String,
     pub(crate) declared: Vec<ModelName>,
-    pub(crate) providers: Arc<Providers>,
+    pub(crate) providers: Arc<Current>,
     pub(crate) log: Arc<dyn CallLog>,
     pub(crate) client: Client<Full<Bytes>>,
     pub(crate) room: Semaphore,
@@ -37,7 +37,7 @@ impl PortState {
     pub(crate) fn new(
         key: String,
         declared: Vec<ModelName>,
-        providers: Arc<Providers>,
+        providers: Arc<Current>,
         log: Arc<dyn CallLog>,
         client: Client<Full<Bytes>>,
         end: Arc<OnceLock<&'static str>>,
@@ -67,7 +67,10 @@ impl PortState {
             first_content_ms: None,
             duration_ms: 0,
         };
-        drop(self.log.record(EventKind::ModelAnswered { call: next_number(), receipt: Box::new(receipt) }));
+        record_beside(
+            &*self.log,
+            EventKind::ModelAnswered { call: next_number(), receipt: Box::new(receipt) },
+        );
     }
 
     fn may_record(&self) -> bool {

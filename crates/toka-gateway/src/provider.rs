@@ -186,6 +186,27 @@ impl Providers {
     }
 }
 
+/// The providers of a project at the moment: a person may say others while agents run.
+#[derive(Debug, Default)]
+pub struct Current(Mutex<Arc<Providers>>);
+
+impl Current {
+    /// These, for now.
+    pub fn new(providers: Arc<Providers>) -> Self {
+        Self(Mutex::new(providers))
+    }
+
+    /// Those that there are now; what was begun with them goes on with them.
+    pub fn get(&self) -> Arc<Providers> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Others from now on.
+    pub fn set(&self, providers: Arc<Providers>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = providers;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

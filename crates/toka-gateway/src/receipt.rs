@@ -7,6 +7,7 @@ use toka_core::{CallOutcome, CallReceipt, Cost, EventKind, Tokens};
 use toka_wire::Progress;
 
 use crate::candidates::Candidate;
+use crate::log::record_beside;
 use crate::{CallLog, Providers};
 
 /// What is to be told when a call is over. Dropped, it says that the agent gave it up.
@@ -76,8 +77,7 @@ impl Receipt {
             first_content_ms: self.first.map(millis),
             duration_ms: millis(self.begun.elapsed()),
         };
-        // Nobody waits for it: a journal keeps its order.
-        drop(self.log.record(EventKind::ModelAnswered { call: self.call, receipt: Box::new(receipt) }));
+        record_beside(&*self.log, EventKind::ModelAnswered { call: self.call, receipt: Box::new(receipt) });
     }
 }
 

@@ -62,7 +62,8 @@ pub(crate) async fn answer(
         return refused;
     }
     let said = said(turn);
-    let label = Label { model, number: place.1 };
+    // Of each conversation its own: programs join what has the same id.
+    let label = Label { model, number: place.0 * 1000 + place.1 };
     if fault.is_some_and(|fault| fault.bad_json) && !facts.stream {
         return of_type(StatusCode::OK, "application/json", "{\"broken".to_owned());
     }

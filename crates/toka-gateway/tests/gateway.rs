@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use toka_core::{CallOutcome, CallReceipt, Cost, EventKind, ModelName, Price, Wire};
 use toka_gateway::script::Script;
-use toka_gateway::{CallLog, Gateway, Key, Port, Provider, Providers, Serving, Transport};
+use toka_gateway::{CallLog, Current, Gateway, Key, Port, Provider, Providers, Serving, Transport};
 use toka_wire::PriceTable;
 
 const PHANTOM: &str = "toka-phantom";
@@ -76,7 +76,8 @@ impl Rig {
         let names = |list: &[&str]| list.iter().map(|name| ModelName::from((*name).to_owned())).collect();
         let price = Price { input: 10.0, output: 100.0, ..Price::default() };
         let prices = PriceTable::new([("demo/m".to_owned(), price), ("lab/m".to_owned(), price)].into());
-        let providers = Arc::new(Providers::new(all, names(chain), Default::default(), prices));
+        let providers = Providers::new(all, names(chain), Default::default(), prices);
+        let providers = Arc::new(Current::new(Arc::new(providers)));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("ours");
         let address = listener.local_addr().expect("an address");

@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::confine::{Confined, Confiner, Demands, ProgramFile, ground};
 use crate::declared_file::DeclaredFile;
-use crate::environment::{Surroundings, assemble};
+use crate::environment::{ModelDoor, Surroundings, assemble};
 use crate::folders::ProjectFolders;
 use crate::models::Models;
 use crate::problem::{Problem, ProblemKind};
@@ -187,10 +187,11 @@ impl Admission<'_> {
     fn providers(&mut self) {
         let Some(Declared { origin, .. }) = self.agent.confinement.model.clone() else { return };
         let providers = match self.context.models.of(self.agent) {
-            Ok(providers) => providers,
+            Ok(current) => current.get(),
             Err(why) => return self.problem(ProblemKind::Unconfigured, &origin, why, ""),
         };
-        let named: Vec<_> = self.agent.model.iter().flat_map(|model| &model.chain).collect();
+        let is_named = |name: &&Declared<ModelName>| name.value.to_string() != "default";
+        let named: Vec<_> = self.agent.model.iter().flat_map(|model| &model.chain).filter(is_named).collect();
         let why = |name: &ModelName| {
             let of = name.provider.as_ref()?;
             Some(format!("{name}: {}", providers.unusable().get(of)?))
@@ -445,9 +446,21 @@ impl Admission<'_> {
             run: self.context.run,
             replica: self.agent.replica.as_ref().map(|replica| replica.number),
             watchdog: self.agent.watchdog,
-            model_key: plan.listen.map(|_| self.context.models.key_of(self.context.run, &self.agent.name)),
+            model: plan.listen.map(|_| ModelDoor {
+                key: self.context.models.key_of(self.context.run, &self.agent.name),
+                model: self.first_model(),
+            }),
         };
         assemble(process, files, surroundings)
+    }
+
+    /// The model that a program is to ask for, as its provider calls it: the first that is declared, or that the person has chosen.
+    fn first_model(&self) -> Option<String> {
+        let current = self.context.models.of(self.agent).ok()?.get();
+        let declared = self.agent.model.iter().flat_map(|model| &model.chain).map(|name| &name.value);
+        let is_named = |name: &&ModelName| name.to_string() != "default";
+        let first = declared.filter(is_named).chain(current.chain()).next()?;
+        Some(first.model.clone())
     }
 
     /// The host's user database, in which the agent's user lives where its HOME says.

@@ -53,8 +53,17 @@ pub struct Surroundings<'a> {
     pub run: RunId,
     /// How often it must say that it is alive, if it says so at all.
     pub watchdog: Option<Duration>,
-    /// The key that is good at the port where it reaches models, if it has one.
-    pub model_key: Option<String>,
+    /// What it needs to know to reach models, if it does.
+    pub model: Option<ModelDoor>,
+}
+
+/// How an agent reaches models.
+#[derive(Debug, Clone)]
+pub struct ModelDoor {
+    /// The key that is good there.
+    pub key: String,
+    /// The model that it is to ask for first, as the provider calls it, where one is named.
+    pub model: Option<String>,
 }
 
 /// Puts the environment together; `files` are the variables of `environment_file`, in order.
@@ -107,16 +116,19 @@ pub fn assemble(
     for (name, value) in own(surroundings.clone()) {
         set(name, &value);
     }
-    if let (Some(port), Some(key)) = (plan.listen, &surroundings.model_key) {
+    if let (Some(address), Some(ModelDoor { key, model })) = (plan.listen, &surroundings.model) {
         for (name, path) in MODEL_ADDRESSES {
-            set(name, OsStr::new(&format!("http://127.0.0.1:{port}{path}")));
+            set(name, OsStr::new(&format!("http://{address}{path}")));
         }
         for name in MODEL_KEYS {
             set(name, OsStr::new(key));
         }
+        if let Some(model) = model {
+            set("TOKA_MODEL", OsStr::new(model));
+        }
         // What goes through a proxy would not arrive: the port is in the agent's own network.
         for name in ["NO_PROXY", "no_proxy"] {
-            set(name, OsStr::new("127.0.0.1,localhost"));
+            set(name, OsStr::new(&format!("127.0.0.1,localhost,{}", address.ip())));
         }
     }
     if let Some(replica) = surroundings.replica {
@@ -189,7 +201,7 @@ mod tests {
             run,
             replica: None,
             watchdog: None,
-            model_key: None,
+            model: None,
         }
     }
 

@@ -13,7 +13,7 @@ use toka_api::caller::Caller;
 use toka_core::demand::Ground;
 use toka_core::{AgentName, KeySource, ModelConfig, ModelName, ProviderConfig, RunId, Speaks, Wire};
 use toka_gateway::script::Script;
-use toka_gateway::{Key, Provider, Providers, Transport};
+use toka_gateway::{Current, Key, Provider, Providers, Transport};
 use toka_wire::PriceTable;
 use toka_workstream::{Agent, Set};
 use uuid::Uuid;
@@ -62,15 +62,15 @@ const BUILT_IN: [BuiltIn; 3] = [
 #[derive(Clone, Default)]
 pub struct Models {
     /// Whom they ask.
-    pub providers: Arc<Providers>,
+    current: Arc<Current>,
     /// Scripts that agents have in their place, by the paths that they name.
-    scripts: Arc<BTreeMap<String, Result<Arc<Providers>, String>>>,
+    scripts: Arc<BTreeMap<String, Result<Arc<Current>, String>>>,
     seed: Arc<str>,
 }
 
 impl fmt::Debug for Models {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Models").field("providers", &self.providers).finish_non_exhaustive()
+        f.debug_struct("Models").field("current", &self.current).finish_non_exhaustive()
     }
 }
 
@@ -97,24 +97,44 @@ impl Models {
         }
         let prices = PriceTable::new(config.prices.clone());
         let providers = Arc::new(Providers::new(all, config.chain.clone(), unusable, prices));
+        let current = Arc::new(Current::new(providers));
         let scripts = set.agents.iter().filter_map(|agent| agent.model.as_ref()?.script.as_ref());
         let scripts: BTreeMap<_, _> =
             scripts.map(|path| (path.clone(), alone(path, (&ground, &project.workspace)))).collect();
-        Self { providers, scripts: Arc::new(scripts), seed: Arc::from("") }
+        Self { current, scripts: Arc::new(scripts), seed: Arc::from("") }
     }
 
     /// Whom this agent asks: the script that it names, or everybody.
     ///
     /// # Errors
     /// What is wrong with its script.
-    pub fn of(&self, agent: &Agent) -> Result<&Arc<Providers>, &str> {
+    pub fn of(&self, agent: &Agent) -> Result<&Arc<Current>, &str> {
         let Some(script) = agent.model.as_ref().and_then(|model| model.script.as_ref()) else {
-            return Ok(&self.providers);
+            return Ok(&self.current);
         };
         match self.scripts.get(script) {
             Some(found) => found.as_ref().map_err(String::as_str),
             None => Err("its script was not read"),
         }
+    }
+
+    /// Whom agents without a script ask.
+    pub fn current(&self) -> &Arc<Current> {
+        &self.current
+    }
+
+    /// Takes over what a person says now, also for agents that run.
+    pub fn renew(&mut self, newer: &Self) {
+        self.current.set(newer.current.get());
+        let mut scripts = BTreeMap::clone(&newer.scripts);
+        for (path, script) in &mut scripts {
+            if let (Some(Ok(known)), Ok(new)) = (self.scripts.get(path), &*script) {
+                known.set(new.get());
+                *script = Ok(Arc::clone(known));
+            }
+        }
+        // Agents that go on with one that is named no more keep what they have.
+        self.scripts = Arc::new(scripts);
     }
 
     /// The same with the seed that is kept in a folder which no agent sees, so that agents keep their keys when a daemon
@@ -211,11 +231,15 @@ fn of_config(
 }
 
 /// A script as the one provider that there is.
-fn alone(path: &str, places: Places<'_>) -> Result<Arc<Providers>, String> {
+fn alone(path: &str, places: Places<'_>) -> Result<Arc<Current>, String> {
+    if let DeclaredFile::Outside(outside) = DeclaredFile::find(path, places.0) {
+        return Err(format!("the script {} lies outside of the workspace", outside.display()));
+    }
     let transport = Transport::Script(script(path, places)?);
     let provider = Provider::new("script".to_owned(), Wire::ALL.to_vec(), transport, None, Provider::SILENCE);
     let chain = vec![ModelName::from("script/scripted".to_owned())];
-    Ok(Arc::new(Providers::new(vec![provider], chain, BTreeMap::new(), PriceTable::default())))
+    let providers = Providers::new(vec![provider], chain, BTreeMap::new(), PriceTable::default());
+    Ok(Arc::new(Current::new(Arc::new(providers))))
 }
 
 fn silence(said: &ProviderConfig) -> Duration {
@@ -230,6 +254,11 @@ fn key(source: &KeySource, caller: &Caller, (ground, workspace): Places<'_>) -> 
         },
         KeySource::File(path) => {
             let file = DeclaredFile::find(path, ground);
+            if let DeclaredFile::InWorkspace(_) = file {
+                return Err(format!(
+                    "its key lies in the workspace, where agents could read it: keep {path} elsewhere"
+                ));
+            }
             let bytes = file.read(workspace, MAX_KEY).map_err(|why| {
                 format!("its key cannot be read from {}: {why}", file.path(workspace).display())
             })?;
@@ -278,12 +307,16 @@ mod tests {
     #[test]
     fn a_provider_is_there_when_its_key_is_and_else_it_is_told_why_not() {
         let folder = tempfile::tempdir().expect("a folder");
+        let elsewhere = tempfile::tempdir().expect("a folder");
+        let key = elsewhere.path().canonicalize().expect("a path").join("key");
+        std::fs::write(&key, "sk-file\n").expect("room");
         std::fs::write(folder.path().join("key"), "sk-file\n").expect("room");
         std::fs::write(folder.path().join("s.yaml"), "turns: [{text: hi}]\n").expect("room");
         std::fs::write(folder.path().join("bad.yaml"), "turns: [{txt: hi}]\n").expect("room");
         let workspace = folder.path().canonicalize().expect("a path");
         let config = config(serde_json::json!({"providers": {
-            "lab": {"speaks": {"wire": "openai-chat"}, "url": "http://127.0.0.1:1", "key": {"file": "key"}},
+            "lab": {"speaks": {"wire": "openai-chat"}, "url": "http://127.0.0.1:1", "key": {"file": key}},
+            "open": {"speaks": {"wire": "openai-chat"}, "url": "http://127.0.0.1:1", "key": {"file": "key"}},
             "demo": {"speaks": "script", "file": "s.yaml"},
             "bad": {"speaks": "script", "file": "bad.yaml"},
             "gone": {"speaks": "script", "file": "absent.yaml"},
@@ -295,12 +328,14 @@ mod tests {
             &folders(&workspace),
             &Set::default(),
         );
-        let names: Vec<&str> = models.providers.all().iter().map(|provider| provider.name.as_str()).collect();
+        let providers = models.current().get();
+        let names: Vec<&str> = providers.all().iter().map(|provider| provider.name.as_str()).collect();
         assert_eq!(names, ["openai", "demo", "lab"]);
-        let why = models.providers.unusable();
+        let why = providers.unusable();
         for (name, words) in [
             ("anthropic", "ANTHROPIC_API_KEY is not set"),
             ("google", "GOOGLE_API_KEY or GEMINI_API_KEY is not set"),
+            ("open", "its key lies in the workspace"),
             ("bad", "unknown field `txt`"),
             ("gone", "absent.yaml"),
             ("poor", "the variable ABSENT, which is not set"),

@@ -11,8 +11,8 @@ use toka_api::declaration::{Declaration, Parsed};
 use toka_api::wire::Changes;
 use toka_core::event::Awaits;
 use toka_core::{AgentName, AgentPattern, EventKind, Exit, Request};
-use toka_prepare::RunError;
 use toka_prepare::workplace::Remains;
+use toka_prepare::{Models, RunError};
 use toka_workstream::{Plan, Set, Start};
 use tokio::sync::oneshot;
 
@@ -213,17 +213,25 @@ impl Project {
 
     /// How many may run, and when they have to wait, changes at once, whatever else does. What variables hold is known from
     /// now on, also to agents that do not change: the daemon before may have known more than was ever on a disk.
-    fn take_over_rules(&mut self, Prepared { declaration, parsed, former, .. }: &Prepared) {
+    fn take_over_rules(&mut self, Prepared { declaration, parsed, former, context, .. }: &Prepared) {
         let Declaration { max_concurrent, pressure, .. } = *declaration;
         self.plan.take_ends_of(&parsed.plan);
         self.limits.max_concurrent = max_concurrent.and_then(NonZeroUsize::new);
         self.queue.set_limits(pressure);
         let mut environment = self.declaration.environment.clone();
         environment.extend(declaration.environment.clone());
-        let stop = declaration.stop.clone();
-        let heeded =
-            Declaration { max_concurrent, pressure, stop, environment, ..(*self.declaration).clone() };
+        let (stop, models) = (declaration.stop.clone(), declaration.models.clone());
+        let heeded = Declaration {
+            max_concurrent,
+            pressure,
+            stop,
+            environment,
+            models,
+            ..(*self.declaration).clone()
+        };
         self.context.caller = Arc::new(heeded.caller());
+        // Also for those that go on: a provider that is named no more is asked no more.
+        self.context.models.renew(&context.models);
         if heeded != *self.declaration {
             // Until the change is done, and for good when it fails, the former agents need what they name.
             let agents = [former.as_slice(), &parsed.set.agents].concat();
@@ -279,6 +287,7 @@ impl Project {
         self.state = self.state.with_plan(&self.plan, &plan, |agent| unchanged.contains(agent));
         self.plan = plan;
         self.adjust(&set, &changes.adjusted);
+        let context = RunContext { models: self.context.models.clone(), ..context };
         (self.declaration, self.context) = (Arc::new(declaration), context);
         changes.removed.iter().for_each(|agent| drop(self.members.remove(agent)));
         self.cut_off.retain(|agent, _| unchanged.contains(agent));
@@ -360,6 +369,16 @@ fn differences_of_run(before: &Declaration, after: &Declaration) -> Vec<String> 
     if before.max_concurrent != after.max_concurrent {
         let most = after.max_concurrent.map_or_else(|| "not limited".to_owned(), |most| most.to_string());
         found.push(format!("--max-concurrent is {most}"));
+    }
+    if before.models != after.models {
+        found.push("the models in toka.yaml are others".to_owned());
+    }
+    let keys = |declaration: &Declaration| -> Vec<Option<String>> {
+        let names = Models::variables(&after.models);
+        names.iter().map(|name| declaration.environment.get(*name).cloned()).collect()
+    };
+    if keys(before) != keys(after) {
+        found.push("keys of models are others".to_owned());
     }
     found
 }

@@ -80,6 +80,7 @@ pub use exec::{Begun, ExecRequest, exit_of};
 pub use facts::{Facts, Figures, KEEPER_ANSWER};
 pub use handle::ProjectHandle;
 pub use journal::{BACKLOG, Journal, Stamp};
+pub use models::close_ports;
 pub use open::{Opened, obstacle};
 pub use options::RunOptions;
 pub use order::{ApplyMode, RunOver};

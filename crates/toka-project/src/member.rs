@@ -192,7 +192,7 @@ impl MemberBuilder<'_> {
             key: self.models.key_of(self.run, &agent.name),
             declared: declared.map(|name| name.value.clone()).collect(),
             // One whose script is wrong is not admitted.
-            providers: Arc::clone(self.models.of(agent).unwrap_or(&self.models.providers)),
+            providers: Arc::clone(self.models.of(agent).unwrap_or(self.models.current())),
         }))
     }
 

@@ -7,9 +7,10 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use toka_core::{AgentName, EventKind, ModelName};
-use toka_gateway::{CallLog, Gateway, Port, Providers};
+use toka_gateway::{CallLog, Current, Gateway, Port};
 use toka_runtime::{EventSink, ServesPort};
 
 /// Serves the port of one agent in each of its lives.
@@ -20,7 +21,7 @@ pub(crate) struct ModelPort {
     /// The models that the agent may ask; empty for all.
     pub(crate) declared: Vec<ModelName>,
     /// Whom it asks.
-    pub(crate) providers: Arc<Providers>,
+    pub(crate) providers: Arc<Current>,
 }
 
 impl ServesPort for ModelPort {
@@ -57,4 +58,12 @@ impl CallLog for Journalled {
     fn record(&self, kind: EventKind) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
         Box::pin(self.sink.emit(&self.agent, kind))
     }
+}
+
+/// Closes the ports of all agents of this process, before another program takes its place: each call in flight gets its receipt, and the
+/// agents find the next program at the same ports.
+pub async fn close_ports() {
+    let reason = "the daemon was replaced by another program";
+    let close = || Gateway::close_all(reason, Duration::from_secs(2));
+    let _ = tokio::task::spawn_blocking(close).await;
 }

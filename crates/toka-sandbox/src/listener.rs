@@ -3,6 +3,7 @@
 //! holds it.
 
 use std::io;
+use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::socket::{
@@ -18,8 +19,8 @@ const BACKLOG: i32 = 4096;
 /// What the child needs to make it.
 #[derive(Debug, Clone, Copy)]
 pub struct NewListener<'a> {
-    /// The port on 127.0.0.1.
-    pub port: u16,
+    /// Where.
+    pub address: SocketAddrV4,
     /// The child's end of a [`crate::handover::channel`].
     pub channel: BorrowedFd<'a>,
 }
@@ -28,17 +29,17 @@ impl NewListener<'_> {
     /// In the child, in its own network: listens, and hands the socket over.
     pub(crate) fn open(&self) -> Result<(), StepError> {
         let failed = |name: &'static str| move |error: io::Error| StepError::new(name, None, &error);
-        let listener = listen_on(self.port).map_err(failed("network: listen"))?;
+        let listener = listen_on(self.address).map_err(failed("network: listen"))?;
         hand_over(self.channel, listener.as_fd()).map_err(failed("network: hand over the listener"))
     }
 }
 
-fn listen_on(port: u16) -> io::Result<OwnedFd> {
+fn listen_on(address: SocketAddrV4) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let listener = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
     // Connections of an earlier life may still be in their last state (tcp(7)).
     setsockopt(&listener, sockopt::ReuseAddr, &true)?;
-    bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port))?;
+    bind(listener.as_raw_fd(), &SockaddrIn::from(address))?;
     listen(&listener, Backlog::new(BACKLOG)?)?;
     Ok(listener)
 }
@@ -53,9 +54,10 @@ mod tests {
     #[test]
     fn the_socket_arrives_and_takes_connections() {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port();
+        let address = SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, free);
         let (ours, theirs) = channel().expect("a channel");
         assert!(receive(ours.as_fd()).is_err(), "nothing was sent yet");
-        let new = NewListener { port: free, channel: theirs.as_fd() };
+        let new = NewListener { address, channel: theirs.as_fd() };
         if new.open().is_err() {
             eprintln!("skipped: somebody took the port {free} meanwhile");
             return;

@@ -37,10 +37,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let folders = args.place.folders()?;
     let Granted { models, file, .. } = args.grants.granted(&folders, &Set::default())?;
     let models = Models::resolve(&models, &Caller::of_this_process(), &folders, &Set::default());
+    let providers = models.current().get();
     let unheeded = file.is_some_and(|file| file.is_unheeded() && !file.models.is_empty());
     let text = match args.json {
-        true => json::line(&as_json(&models.providers, unheeded)) + "\n",
-        false => as_text(&models.providers, unheeded, Palette::for_stream(&std::io::stdout())),
+        true => json::line(&as_json(&providers, unheeded)) + "\n",
+        false => as_text(&providers, unheeded, Palette::for_stream(&std::io::stdout())),
     };
     Ok(out::end(&text, ExitCode::Success)?)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use toka_core::demand;
-use toka_core::model::model_port;
+use toka_core::model::model_address;
 use toka_core::{
     Capability, Confinement, Declared, Layer, ModelReach, Name, NetworkAccess, Origin, SandboxMode,
 };
@@ -505,12 +505,12 @@ impl Compiler<'_> {
         };
         self.say(Layer::Network, rule, origin);
         if let Some(Declared { value: reach, origin }) = &self.input.confinement.model {
-            let port = model_port(value, self.input.project, self.input.agent);
+            let address = model_address(value, self.input.project, self.input.agent);
             let who = match reach {
                 ModelReach::Providers => "where Toka asks them for it",
                 ModelReach::Script => "where a script answers",
             };
-            let rule = format!("models at 127.0.0.1:{port}, {who}");
+            let rule = format!("models at {address}, {who}");
             self.say(Layer::Network, rule, origin);
         }
     }
@@ -571,7 +571,7 @@ impl Compiler<'_> {
                 .confinement
                 .model
                 .as_ref()
-                .map(|_| model_port(&input.confinement.network.value, input.project, input.agent)),
+                .map(|_| model_address(&input.confinement.network.value, input.project, input.agent)),
             group: GroupLimits::of(input.confinement),
             process: ProcessLimits {
                 open_files: limits.open_files.value,

@@ -11,6 +11,7 @@ mod toolchain;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -45,9 +46,9 @@ pub struct SandboxPlan {
     pub files: Vec<PathRule>,
     /// Reach of the network.
     pub network: NetworkAccess,
-    /// The port on 127.0.0.1 in that network at which its daemon listens, for what it asks models.
+    /// The loopback address in that network at which its daemon listens, for what it asks models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub listen: Option<u16>,
+    pub listen: Option<SocketAddrV4>,
     /// Limits of the control group.
     pub group: GroupLimits,
     /// Limits of each process.

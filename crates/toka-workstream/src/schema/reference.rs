@@ -56,6 +56,7 @@ and these of Toka's:
 | `WATCHDOG_USEC` | where `spec.watchdog` is declared: its time in microseconds |
 | `OPENAI_BASE_URL`, `OPENAI_API_BASE`, `ANTHROPIC_BASE_URL`, `GOOGLE_GEMINI_BASE_URL` | where `spec.model` is declared: the address at which it reaches models |
 | `OPENAI_API_KEY`, `ANTHROPIC_API_KEY`, `GOOGLE_API_KEY`, `GEMINI_API_KEY` | beside them: a key that is good there and nowhere else |
+| `TOKA_MODEL` | beside them, where a model is named or chosen: the first, as its provider calls it |
 | `TOKA_SOCKET` | a stream socket for JSON-RPC 2.0, one message a line: `progress` with `fraction`, `status`, `task`; `metrics` with `values`, a map of numbers; `ready` |
 
 A shell script need not speak either protocol:

@@ -2,6 +2,7 @@
 //! takes connections while there is none.
 
 use std::io;
+use std::net::SocketAddrV4;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use toka_sandbox::{NewListener, StepError, handover, sys};
@@ -12,20 +13,20 @@ use crate::protocol::{LISTENER, NOTIFICATION};
 /// A socket that a child is to make.
 #[derive(Debug)]
 pub(in crate::server) struct OwnListener {
-    port: u16,
+    address: SocketAddrV4,
     ours: OwnedFd,
     theirs: OwnedFd,
 }
 
 impl OwnListener {
-    pub(in crate::server) fn new(port: u16) -> Result<Self, StepError> {
+    pub(in crate::server) fn new(address: SocketAddrV4) -> Result<Self, StepError> {
         let (ours, theirs) = handover::channel()
             .map_err(|error| StepError::new("network: make channel for the listener", None, &error))?;
-        Ok(Self { port, ours, theirs })
+        Ok(Self { address, ours, theirs })
     }
 
     pub(in crate::server) fn for_child(&self) -> NewListener<'_> {
-        NewListener { port: self.port, channel: self.theirs.as_fd() }
+        NewListener { address: self.address, channel: self.theirs.as_fd() }
     }
 }
 

@@ -179,8 +179,8 @@ impl Child {
             launch.notification_fd.map(|number| Notification::new(number, readers)).transpose()?;
         let terminal = launch.terminal.map(OwnTerminal::new).transpose()?;
         // What runs beside an agent finds the agent's.
-        let port = launch.plan.listen.filter(|_| host.is_none());
-        let listener = port.map(OwnListener::new).transpose()?;
+        let address = launch.plan.listen.filter(|_| host.is_none());
+        let listener = address.map(OwnListener::new).transpose()?;
         let number = launch.notification_fd;
         let report_end = notification::elsewhere(report_end, number)?;
         let executable = Executable::new(preparer, launch)?;
