@@ -28,5 +28,5 @@ pub use model::{
 };
 pub use plan::{Plan, plan};
 pub use policy::{LoadedPolicy, POLICY_FILE, load_policy};
-pub use starter::STARTER;
+pub use starter::{PRESETS, Preset, STARTER};
 pub use value::load_value;

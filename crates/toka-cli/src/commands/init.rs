@@ -1,19 +1,21 @@
-//! `toka init`: a small, valid, commented workstream to start from, and the schema by which an editor completes and checks it.
-//! It needs no model, and nothing is overwritten unless `--force` says so.
+//! `toka init`: a small, valid, commented workstream to start from, or one for a program that people use already, and the schema by which an
+//! editor completes and checks it. Nothing is overwritten unless `--force` says so.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use clap::builder::PossibleValuesParser;
 use serde_json::json;
 use toka_core::ExitCode;
 use toka_workstream::schema::{Draft, to_text};
+use toka_workstream::{PRESETS, Preset, STARTER};
 
 /// Where the workstream goes when nobody says.
 const DEFAULT_FOLDER: &str = "agents";
-/// The name of the file.
-const FILE: &str = "hello.yaml";
+/// What is written when no program is named: it needs no model.
+const HELLO: Preset = Preset { name: "hello", text: STARTER };
 /// The name of the schema, which the first line of the workstream names.
 const SCHEMA: &str = "workstream.schema.json";
 
@@ -26,6 +28,9 @@ pub(crate) struct Args {
     /// The folder to write into; it is made if it is not there
     #[arg(value_name = "DIR", default_value = DEFAULT_FOLDER)]
     folder: PathBuf,
+    /// A workstream for a program that you use already, which gets no key of yours
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(PRESETS.map(|preset| preset.name)))]
+    agent: Option<String>,
     /// Replace a file that is there already
     #[arg(long)]
     force: bool,
@@ -37,7 +42,9 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let existing = if args.force { Existing::Replace } else { Existing::Keep };
-    let path = write(&args.folder, existing)?;
+    let named = |name: &String| PRESETS.into_iter().find(|preset| preset.name == name);
+    let preset = args.agent.as_ref().and_then(named).unwrap_or(HELLO);
+    let path = write(&args.folder, preset, existing)?;
     let schema = write_schema(&args.folder, existing)?;
     let text = if args.json {
         json!({"written": [path, schema]}).to_string() + "\n"
@@ -46,8 +53,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         let by_itself =
             [".", "./", "agents", "agents/", "./agents"].map(Path::new).contains(&args.folder.as_path());
         let folder = if by_itself { String::new() } else { format!(" {}", args.folder.display()) };
+        let (grant, more) = match args.agent {
+            Some(_) => (" --allow model-access", "what models there are:  toka models\n"),
+            None => ("", ""),
+        };
         format!(
-            "wrote {}, and the schema beside it for your editor\n\ncheck it:  toka validate{folder}\nrun it:    toka run{folder}\n",
+            "wrote {}, and the schema beside it for your editor\n\ncheck it:  toka validate{folder}\nrun it:    toka run{grant}{folder}\n{more}",
             path.display()
         )
     };
@@ -62,10 +73,10 @@ enum Existing {
 }
 
 /// Writes the starter into a folder, which is made if need be.
-fn write(folder: &Path, existing: Existing) -> anyhow::Result<PathBuf> {
+fn write(folder: &Path, preset: Preset, existing: Existing) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    let path = folder.join(FILE);
-    match put(&path, toka_workstream::STARTER, existing) {
+    let path = folder.join(preset.name).with_extension("yaml");
+    match put(&path, preset.text, existing) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let message = format!("{} is there already, and was left as it is", path.display());
             let help = "name another folder (`toka init DIR`), or replace the file with --force";
@@ -101,19 +112,19 @@ mod tests {
     fn what_is_written_is_valid_and_overwrites_nothing_unasked() {
         let folder = tempfile::tempdir().expect("a folder");
         let agents = folder.path().join("agents");
-        let path = write(&agents, Existing::Keep).expect("written");
+        let path = write(&agents, HELLO, Existing::Keep).expect("written");
         let loaded =
             toka_workstream::check(std::slice::from_ref(&agents), &toka_workstream::LoadOptions::default());
         assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
         let set = loaded.set.expect("valid");
         assert!(set.agents.iter().all(|agent| agent.needs_model().next().is_none()));
         fs::write(&path, "mine").expect("written");
-        let refused = write(&agents, Existing::Keep).expect_err("it is there already");
+        let refused = write(&agents, HELLO, Existing::Keep).expect_err("it is there already");
         assert!(toka_terminal::failure::data(&refused).0[0]["help"].to_string().contains("--force"));
         assert_eq!(fs::read_to_string(&path).expect("read"), "mine");
-        write(&agents, Existing::Replace).expect("written");
+        write(&agents, HELLO, Existing::Replace).expect("written");
         let text = fs::read_to_string(&path).expect("read");
-        assert_eq!(text, toka_workstream::STARTER);
+        assert_eq!(text, STARTER);
         assert!(text.starts_with(&format!("# yaml-language-server: $schema={SCHEMA}\n")));
         let schema = write_schema(&agents, Existing::Keep).expect("written");
         assert!(fs::read_to_string(&schema).expect("read").contains("draft-07"));

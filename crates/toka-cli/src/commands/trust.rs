@@ -180,14 +180,14 @@ pub(crate) fn resolve(
             agent.confinement.model.as_ref().is_some_and(|model| model.value == ModelReach::Providers)
         };
         if granted.file.as_ref().is_some_and(WorkspacePolicy::is_unheeded) && set.agents.iter().any(asks) {
-            tell_unheeded();
+            tell_unheeded(&granted);
         }
         return Ok(granted);
     }
     let is_attended = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if ask_whom == Ask::Nobody || !is_attended {
         if granted.file.as_ref().is_some_and(|file| file.is_unheeded()) {
-            tell_unheeded();
+            tell_unheeded(&granted);
         }
         return Ok(granted);
     }
@@ -213,10 +213,14 @@ pub(crate) fn resolve(
     Ok(granted)
 }
 
-fn tell_unheeded() {
-    eprintln!(
-        "note: what toka.yaml allows, and which models it names, does not count: nobody has trusted its content (`toka trust`)"
-    );
+fn tell_unheeded(granted: &Granted) {
+    let Some(file) = &granted.file else { return };
+    let what = [(!file.says.allow.is_empty(), "allows"), (!file.models.is_empty(), "says of models")];
+    for (_, what) in what.iter().filter(|(is_said, _)| *is_said) {
+        eprintln!(
+            "note: what toka.yaml {what} does not count: nobody has trusted its content (`toka trust`)"
+        );
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

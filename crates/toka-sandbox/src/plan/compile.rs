@@ -417,8 +417,10 @@ impl Compiler<'_> {
         let origin = Origin::default_of("the program to run");
         for program in self.input.programs {
             let (real, shown) = self.places(program, &origin)?;
-            // A mount of its own would keep a hook of the agent that builds it from replacing it.
-            if self.is_writable(&real) {
+            // A mount of its own would keep a hook of the agent that builds it from replacing it; and over a link that is shown
+            // already it would be a file, whose neighbours a program looks for elsewhere.
+            let is_link_that_is_shown = real != shown && self.is_shown(&real) && self.is_shown(&shown);
+            if self.is_writable(&real) || is_link_that_is_shown {
                 self.allow(&real, &shown, Right::Execute, Need::Optional, &origin);
             } else {
                 self.grant_real(&real, &shown, Right::Execute, Need::Optional, &origin);
@@ -467,6 +469,12 @@ impl Compiler<'_> {
             .filter(|rule| matches!(rule.right, Right::Execute | Right::WriteExecute))
             .map(|rule| rule.path.as_path());
         executable.any(|path| source.starts_with(path) || shown_by(path) == Some(source))
+    }
+
+    /// Whether a mount shows what lies at a path, under its own name.
+    fn is_shown(&self, path: &Path) -> bool {
+        let in_place = |bind: &&Bind| bind.source.as_ref() == Some(&bind.target);
+        self.binds.iter().filter(in_place).any(|bind| path.starts_with(&bind.target))
     }
 
     /// Whether a grant opens it for writing, and nothing closes it again.

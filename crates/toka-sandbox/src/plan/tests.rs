@@ -18,6 +18,8 @@ struct Scene {
     host: HostFacts,
     folders: AgentFolders,
     facts: WorkspaceFacts,
+    /// The project and the agent.
+    names: (Name, Name),
 }
 
 impl Scene {
@@ -68,22 +70,31 @@ impl Scene {
         };
         let files = [folders.workspace.join("agents/a.yaml")];
         let facts = WorkspaceFacts::look(&folders.workspace, &folders.user_home, files);
-        Self { root, host, folders, facts }
+        Self { root, host, folders, facts, names: (name("shop"), name("web")) }
     }
 
     fn compile(&self, confinement: &Confinement) -> Result<SandboxPlan, CompileError> {
+        let workstream_dir = self.folders.workspace.join("agents");
         SandboxPlan::compile(&CompileInput {
+            workstream_dir: Some(&workstream_dir),
+            ..self.input(confinement)
+        })
+    }
+
+    /// What plans are compiled from, without the folder of a workstream.
+    fn input<'a>(&'a self, confinement: &'a Confinement) -> CompileInput<'a> {
+        CompileInput {
             confinement,
             folders: &self.folders,
             host: &self.host,
-            project: &name("shop"),
-            agent: &name("web"),
+            project: &self.names.0,
+            agent: &self.names.1,
             facts: &self.facts,
-            workstream_dir: Some(&self.folders.workspace.join("agents")),
+            workstream_dir: None,
             toka_exe: Path::new("/usr/bin/toka"),
             programs: &[],
             run_as: None,
-        })
+        }
     }
 
     /// The plan as people see it, without what differs from run to run.
@@ -312,6 +323,31 @@ fn what_is_shown_below_tmp_is_executed_only_where_it_was_granted() {
     assert_eq!(execution(&["filesystem-read"], &["bin"], ""), refused);
     assert_eq!(execution(&["filesystem-read"], &["bin"], "bin"), allowed);
     assert_eq!(execution(&["filesystem-read:docs"], &["."], "docs"), allowed);
+}
+
+/// As npm makes them: a script that looks for what lies beside it must be found where it lies.
+#[test]
+fn a_program_that_is_a_link_among_what_is_granted_stays_one() {
+    let scene = Scene::new();
+    let root = scene.root.path().canonicalize().expect("a real path");
+    for folder in ["tools/bin", "tools/lib"] {
+        std::fs::create_dir_all(root.join(folder)).expect("a folder");
+    }
+    let (link, real) = (root.join("tools/bin/x"), root.join("tools/lib/x.js"));
+    std::fs::write(&real, "").expect("a file");
+    std::os::unix::fs::symlink("../lib/x.js", &link).expect("a link");
+    let compile = |execute: &[&Path]| {
+        let execute = execute.iter().map(|path| Declared::new(path.display().to_string(), at(1))).collect();
+        let confinement = Confinement { execute, ..Confinement::default() };
+        let programs = [link.clone()];
+        SandboxPlan::compile(&CompileInput { programs: &programs, ..scene.input(&confinement) })
+            .expect("a plan")
+    };
+    let is_mounted_over = |plan: &SandboxPlan| plan.binds.iter().any(|bind| bind.target == link);
+    let plan = compile(&[&root.join("tools")]);
+    assert!(!is_mounted_over(&plan));
+    assert!(plan.files.iter().any(|rule| rule.path == real && rule.right == Right::Execute));
+    assert!(is_mounted_over(&compile(&[])), "what nothing shows is shown as it was named");
 }
 
 #[test]

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Runs the agent programs that people use, unmodified, behind Toka and against scripts: each writes a file in the workspace, runs a command, and
+# ends with 0. They are large, and come from npm: what cannot be installed is skipped, with the reason.
+#
+#   tests/clients.sh TOKA [NAME…]      TOKA is the binary; NAMEs are claude-code, codex, opencode; all of them when there is none
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+toka=$(realpath "$1")
+shift
+names=("${@:-claude-code codex opencode}")
+declare -A packages=([claude-code]=@anthropic-ai/claude-code [codex]=@openai/codex [opencode]=opencode-ai)
+scratch=$(mktemp -d /var/tmp/toka-clients-XXXXXX)
+trap 'rm -rf "$scratch"' EXIT
+
+failed=0
+for name in ${names[*]}; do
+    workspace=$scratch/$name
+    mkdir -p "$workspace/agents" "$scratch/programs"
+    if ! npm install --silent --no-fund --no-audit --prefix "$scratch/programs" "${packages[$name]}" >"$scratch/npm.log" 2>&1; then
+        echo "$name: skipped, npm cannot install ${packages[$name]}: $(tail -1 "$scratch/npm.log")"
+        continue
+    fi
+    "$toka" init --agent "$name" "$workspace/agents" >/dev/null
+    sed "s|WORKSPACE|$workspace|" "$here/clients/$name.script" >"$workspace/answers.script"
+    # The script in the place of the model; the programs lie where the agent may execute them.
+    sed -i -E 's|^  model: .*|  model: {script: answers.script}|' "$workspace/agents/$name.yaml"
+    echo "  filesystem: {execute: [$scratch/programs]}" >>"$workspace/agents/$name.yaml"
+    if (cd "$workspace" && PATH="$scratch/programs/node_modules/.bin:$PATH" TOKA_TRUST=all \
+        "$toka" run --state-dir "$scratch/state-$name" --quiet agents) >"$scratch/$name.log" 2>&1 &&
+        [[ $(cat "$workspace/hello.txt") == "hello from a script" ]]; then
+        echo "$name: ok, $("$scratch/programs/node_modules/.bin/${name%-code}" --version 2>/dev/null | head -1)"
+    else
+        echo "$name: FAILED"
+        cat "$scratch/$name.log"
+        "$toka" logs --state-dir "$scratch/state-$name" --project "$name" 2>/dev/null | tail -20 | cut -c1-400
+        failed=1
+    fi
+done
+exit "$failed"
