@@ -37,6 +37,11 @@ deny:
 run *ARGS:
     cargo run --release -- run agents/repository-health {{ARGS}}
 
+# SDKs and agent programs that people use, behind Toka; downloads a gigabyte.
+clients *ARGS:
+    cargo build --release --locked
+    tests/clients.sh target/release/toka {{ARGS}}
+
 # Everything that CI checks.
 ci:
     .ci/run

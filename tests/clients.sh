@@ -1,19 +1,52 @@
 #!/usr/bin/env bash
-# Runs the agent programs that people use, unmodified, behind Toka and against scripts: each writes a file in the workspace, runs a command, and
-# ends with 0. They are large, and come from npm: what cannot be installed is skipped, with the reason.
+# Runs the SDKs and the agent programs that people use, unmodified, behind Toka and against scripts: each program writes a file in the workspace, runs a
+# command, and ends with 0. They are large, and come from PyPI and npm: what cannot be installed is skipped, with the reason.
 #
-#   tests/clients.sh TOKA [NAME…]      TOKA is the binary; NAMEs are claude-code, codex, opencode; all of them when there is none
+#   tests/clients.sh TOKA [NAME…]      TOKA is the binary; NAMEs are sdks, claude-code, codex, opencode; all of them when there is none
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 toka=$(realpath "$1")
 shift
-names=("${@:-claude-code codex opencode}")
-declare -A packages=([claude-code]=@anthropic-ai/claude-code [codex]=@openai/codex [opencode]=opencode-ai)
+names=("${@:-sdks claude-code codex opencode}")
+declare -A packages=(
+    [claude-code]=@anthropic-ai/claude-code@2.1.197 [codex]=@openai/codex@0.171.0 [opencode]=opencode-ai@1.18.33
+)
 scratch=$(mktemp -d /var/tmp/toka-clients-XXXXXX)
 trap 'rm -rf "$scratch"' EXIT
 
 failed=0
+
+sdks() {
+    local workspace=$scratch/sdks
+    mkdir -p "$workspace"
+    if ! /usr/bin/python3 -m venv "$scratch/venv" >"$scratch/pip.log" 2>&1 ||
+        ! "$scratch/venv/bin/pip" install -q --target "$workspace/lib" openai==3.57.0 anthropic==2.14.0 >>"$scratch/pip.log" 2>&1; then
+        echo "sdks: skipped, PyPI gives nothing: $(tail -1 "$scratch/pip.log")"
+        return
+    fi
+    cp "$here/clients/sdks.py" "$here/clients/sdks.script" "$workspace"
+    cat >"$workspace/sdks.yaml" <<'YAML'
+metadata: {name: sdks}
+spec:
+  model: {script: sdks.script}
+  process: {command: [/usr/bin/python3, -B, sdks.py], environment: {PYTHONPATH: lib}}
+security: {capabilities_required: [filesystem-read], resource_limits: {max_memory: 1GB, timeout: 5m}}
+YAML
+    if (cd "$workspace" && "$toka" run --state-dir "$scratch/state-sdks" --quiet sdks.yaml) >"$scratch/sdks.log" 2>&1; then
+        echo "sdks: ok, openai 3.57.0, anthropic 2.14.0"
+    else
+        echo "sdks: FAILED"
+        cat "$scratch/sdks.log"
+        (cd "$workspace" && "$toka" logs --state-dir "$scratch/state-sdks" 2>/dev/null) | tail -20
+        failed=1
+    fi
+}
+
 for name in ${names[*]}; do
+    if [[ $name == sdks ]]; then
+        sdks
+        continue
+    fi
     workspace=$scratch/$name
     mkdir -p "$workspace/agents" "$scratch/programs"
     if ! npm install --silent --no-fund --no-audit --prefix "$scratch/programs" "${packages[$name]}" >"$scratch/npm.log" 2>&1; then
