@@ -169,6 +169,20 @@ fn models_are_refused_until_they_are_granted_and_configured(user: User) {
     let ungranted = configured.toka_run(&[agent()], &[]);
     assert_eq!(ungranted.code, Some(77), "{ungranted:#?}");
     assert!(ungranted.stderr.contains("--allow model-access"), "{ungranted:#?}");
+    let slip = asks("asker", "print(ask())").spec("model: [lab/m, nolab/m]");
+    let unknown = configured.toka_run(&[slip], &["--allow", "model-access"]);
+    assert_eq!(unknown.code, Some(78), "{unknown:#?}");
+    assert!(unknown.stderr.contains("there is no provider \"nolab\""), "{unknown:#?}");
+    let folder = configured.run_words(&[], &[]).remove(2);
+    let words = ["plan", "--json", "--workdir"].map(OsString::from).to_vec();
+    let words = [vec![toka_binary().into()], words, vec![configured.workspace().into(), folder]].concat();
+    let planned = configured.run(&words);
+    let planned: Value = serde_json::from_str(&planned.stdout).expect("JSON");
+    let models = planned["agents"][0]["models"].as_array().expect("models");
+    let told: Vec<_> =
+        models.iter().map(|model| (model["model"].as_str(), model["unusable"].as_str())).collect();
+    let expected = [(Some("lab/m"), None), (Some("nolab/m"), Some("no provider has this name"))];
+    assert_eq!(told, expected, "{planned:#}");
     assert!(server.posted().is_empty());
     let broken = scene(user);
     broken.write(&broken.workspace().join("answers.script"), "turns: [{txt: hi}]\n");

@@ -157,6 +157,7 @@ mod tests {
             tokens,
             cost,
             tries: 1,
+            failed_tries: Vec::new(),
             first_content_ms: None,
             duration_ms: 1,
         };

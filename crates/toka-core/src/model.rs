@@ -158,7 +158,7 @@ impl fmt::Display for Cost {
             Self::Estimate { nano_usd } => write!(f, "about {nano_usd}"),
             Self::Unpriced => f.write_str("unpriced"),
             Self::Unknown => f.write_str("cost unknown"),
-            Self::Nothing => f.write_str("nothing"),
+            Self::Nothing => f.write_str("no cost"),
         }
     }
 }
@@ -221,6 +221,9 @@ pub struct CallReceipt {
     pub cost: Cost,
     /// Requests that were sent, over all candidates.
     pub tries: u32,
+    /// Why the tries before the last one came to nothing, each with its model; what a provider says is in it, so escape it before a terminal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_tries: Vec<String>,
     /// From the agent's request to the first content, in milliseconds; absent when none came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_content_ms: Option<u64>,

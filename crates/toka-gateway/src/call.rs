@@ -293,6 +293,7 @@ impl Asked<'_> {
             provider: candidates[0].provider.name.clone(),
             model: candidates[0].model.clone(),
             tries: 0,
+            failed_tries: Vec::new(),
             request_bytes: self.body.len() as u64,
             is_doubtful: false,
             is_open: true,
@@ -323,6 +324,9 @@ impl Asked<'_> {
                 Tried::Failed(failure, back) => {
                     receipt = back;
                     receipt.is_doubtful |= failure.is_doubtful;
+                    let status = failure.status.map_or_else(String::new, |status| format!("{status} "));
+                    let of = format!("{}: {status}{}", candidate.name(), failure.reason);
+                    receipt.failed_tries.push(of);
                     if failure.is_lasting && candidates.len() > 1 {
                         candidates.remove(at);
                     } else if failure.is_lasting {
@@ -439,7 +443,7 @@ impl Asked<'_> {
     fn give_up(
         &self,
         last: Option<Box<Failure>>,
-        receipt: Receipt,
+        mut receipt: Receipt,
         candidates: &[Candidate],
     ) -> Response<Outgoing> {
         let wire = self.route.endpoint.wire();
@@ -454,6 +458,8 @@ impl Asked<'_> {
             return of_problem(&Problem::new(ProblemKind::Busy, message), wire, Some(left));
         };
         let Failure { status, reason, wait, said, .. } = *failure;
+        // The last one is the outcome.
+        receipt.failed_tries.pop();
         let name = format!("{}/{}", receipt.provider, receipt.model);
         let cost = if receipt.is_doubtful { Cost::Unknown } else { Cost::Nothing };
         receipt.close(CallOutcome::Failed { status, reason: reason.clone() }, Tokens::default(), cost);

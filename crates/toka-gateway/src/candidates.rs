@@ -5,7 +5,7 @@ use std::sync::Arc;
 use toka_core::{ModelName, Wire};
 use toka_wire::{Problem, ProblemKind};
 
-use crate::{Provider, Providers};
+use crate::{Provider, Providers, Transport};
 
 /// The word for the models that the person has chosen.
 const DEFAULT: &str = "default";
@@ -79,7 +79,10 @@ fn find(name: &ModelName, wire: Wire, providers: &Providers) -> Option<Candidate
     if name.provider.as_deref().is_some_and(|provider| providers.unusable().contains_key(provider)) {
         return None;
     }
-    let first = providers.all().iter().find(|provider| provider.speaks(wire))?;
+    // A script would make answers up.
+    let is_script = |provider: &&Arc<Provider>| matches!(provider.transport, Transport::Script(_));
+    let mut all = providers.all().iter().filter(|provider| provider.speaks(wire));
+    let first = all.clone().find(|provider| !is_script(provider)).or_else(|| all.next())?;
     Some(of(first, name.to_string()))
 }
 
@@ -131,7 +134,6 @@ mod tests {
     use toka_wire::PriceTable;
 
     use super::*;
-    use crate::Transport;
 
     fn providers() -> Providers {
         let provider = |name: &str, wires: &[Wire]| {

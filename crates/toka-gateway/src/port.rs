@@ -64,6 +64,7 @@ impl PortState {
             tokens: Tokens::default(),
             cost: Cost::Nothing,
             tries: 0,
+            failed_tries: Vec::new(),
             first_content_ms: None,
             duration_ms: 0,
         };

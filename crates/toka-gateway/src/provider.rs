@@ -177,7 +177,8 @@ impl Providers {
         self.cooldowns().all(Instant::now())
     }
 
-    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Provider>> {
+    /// The provider of this name, where it can be asked.
+    pub fn named(&self, name: &str) -> Option<&Arc<Provider>> {
         self.all.iter().find(|provider| provider.name == name)
     }
 

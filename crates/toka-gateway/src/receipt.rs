@@ -20,6 +20,8 @@ pub(crate) struct Receipt {
     pub(crate) provider: String,
     pub(crate) model: String,
     pub(crate) tries: u32,
+    /// Why tries came to nothing.
+    pub(crate) failed_tries: Vec<String>,
     pub(crate) request_bytes: u64,
     /// Why the port is closed, once it is.
     pub(crate) end: Arc<OnceLock<&'static str>>,
@@ -74,6 +76,7 @@ impl Receipt {
             tokens,
             cost,
             tries: self.tries,
+            failed_tries: std::mem::take(&mut self.failed_tries),
             first_content_ms: self.first.map(millis),
             duration_ms: millis(self.begun.elapsed()),
         };

@@ -168,7 +168,13 @@ fn of_type(status: StatusCode, kind: &'static str, text: String) -> Response<Ans
 }
 
 fn refusal(wire: Wire, status: u16, words: &str) -> Response<Answer> {
-    let problem = Problem::new(ProblemKind::BadRequest, words);
+    let kind = match status {
+        401 => ProblemKind::Key,
+        429 => ProblemKind::Busy,
+        500.. => ProblemKind::Upstream,
+        _ => ProblemKind::BadRequest,
+    };
+    let problem = Problem::new(kind, words);
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     of_type(status, "application/json", problem.body(wire))
 }

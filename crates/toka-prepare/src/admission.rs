@@ -11,7 +11,7 @@ use std::sync::Arc;
 use toka_api::caller::Caller;
 use toka_core::capability::{Policy, Refusal};
 use toka_core::{
-    Capability, Compatibility, Declared, ModelName, NetworkAccess, Origin, RunId, SandboxMode, TerminalSize,
+    Capability, Compatibility, Declared, NetworkAccess, Origin, RunId, SandboxMode, TerminalSize,
 };
 use toka_files::ReadError;
 use toka_keeper::Program;
@@ -28,7 +28,7 @@ use crate::confine::{Confined, Confiner, Demands, ProgramFile, ground};
 use crate::declared_file::DeclaredFile;
 use crate::environment::{ModelDoor, Surroundings, assemble};
 use crate::folders::ProjectFolders;
-use crate::models::Models;
+use crate::models::{ModelOffer, Models};
 use crate::problem::{Problem, ProblemKind};
 use crate::secrets::{FoundSecret, Source};
 use crate::sections::sections;
@@ -190,19 +190,36 @@ impl Admission<'_> {
             Ok(current) => current.get(),
             Err(why) => return self.problem(ProblemKind::Unconfigured, &origin, why, ""),
         };
-        let is_named = |name: &&Declared<ModelName>| name.value.to_string() != "default";
-        let named: Vec<_> = self.agent.model.iter().flat_map(|model| &model.chain).filter(is_named).collect();
-        let why = |name: &ModelName| {
-            let of = name.provider.as_ref()?;
-            Some(format!("{name}: {}", providers.unusable().get(of)?))
+        let help = "set ANTHROPIC_API_KEY, OPENAI_API_KEY or GOOGLE_API_KEY where you start Toka, or name a provider of your own in toka.yaml (`models`); \
+                    `toka models` shows what there is";
+        let all: Vec<&str> = providers.all().iter().map(|provider| provider.name.as_str()).collect();
+        if all.is_empty() {
+            let why: Vec<String> =
+                providers.unusable().iter().map(|(name, why)| format!("{name}: {why}")).collect();
+            let message = format!("it asks models, and no provider can be asked: {}", why.join("; "));
+            return self.problem(ProblemKind::Unconfigured, &origin, message, help);
+        }
+        let offers = self.context.models.offers(self.agent);
+        // In what a person writes, the word before the slash is a provider: a slip would send the request to another one.
+        let is_stranger = |offer: &&ModelOffer| {
+            let of = offer.model.provider.as_deref();
+            of.is_some_and(|of| !all.contains(&of) && !providers.unusable().contains_key(of))
         };
-        let reasons: Vec<String> = named.iter().filter_map(|name| why(&name.value)).collect();
-        let help = "set ANTHROPIC_API_KEY, OPENAI_API_KEY or GOOGLE_API_KEY where you start Toka, or name a provider of your own in toka.yaml (`models`)";
-        if providers.all().is_empty() {
-            let why: Vec<&str> = providers.unusable().values().map(String::as_str).collect();
-            let message = format!("it asks models, and no provider is configured: {}", why.join("; "));
-            self.problem(ProblemKind::Unconfigured, &origin, message, help);
-        } else if !named.is_empty() && reasons.len() == named.len() {
+        let mut strangers = offers.iter().filter(is_stranger).peekable();
+        let is_told = strangers.peek().is_some();
+        for offer in strangers {
+            let of = offer.model.provider.as_deref().unwrap_or_default();
+            let message = format!(
+                "there is no provider {of:?} for the model {}: there are {}",
+                offer.model,
+                all.join(", ")
+            );
+            let help = "a model that has a slash of its own is written with its provider before it, such as lab/org/model";
+            self.problem(ProblemKind::Unconfigured, offer.origin.as_ref().unwrap_or(&origin), message, help);
+        }
+        let why = |offer: &ModelOffer| Some(format!("{}: {}", offer.model, offer.unusable.as_ref()?));
+        let reasons: Vec<String> = offers.iter().filter_map(why).collect();
+        if !offers.is_empty() && reasons.len() == offers.len() && !is_told {
             let message = format!("none of the models that it asks can be asked: {}", reasons.join("; "));
             self.problem(ProblemKind::Unconfigured, &origin, message, help);
         }
@@ -456,11 +473,8 @@ impl Admission<'_> {
 
     /// The model that a program is to ask for, as its provider calls it: the first that is declared, or that the person has chosen.
     fn first_model(&self) -> Option<String> {
-        let current = self.context.models.of(self.agent).ok()?.get();
-        let declared = self.agent.model.iter().flat_map(|model| &model.chain).map(|name| &name.value);
-        let is_named = |name: &&ModelName| name.to_string() != "default";
-        let first = declared.filter(is_named).chain(current.chain()).next()?;
-        Some(first.model.clone())
+        let offers = self.context.models.offers(self.agent);
+        Some(offers.first()?.model.model.clone())
     }
 
     /// The host's user database, in which the agent's user lives where its HOME says.

@@ -11,7 +11,9 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use toka_api::caller::Caller;
 use toka_core::demand::Ground;
-use toka_core::{AgentName, KeySource, ModelConfig, ModelName, ProviderConfig, RunId, Speaks, Wire};
+use toka_core::{
+    AgentName, KeySource, ModelConfig, ModelName, Origin, Price, ProviderConfig, RunId, Speaks, Wire,
+};
 use toka_gateway::script::Script;
 use toka_gateway::{Current, Key, Provider, Providers, Transport};
 use toka_wire::PriceTable;
@@ -118,6 +120,35 @@ impl Models {
         }
     }
 
+    /// The models of this agent, the first before the others; none when it asks none, or names none and the person has chosen none.
+    pub fn offers(&self, agent: &Agent) -> Vec<ModelOffer> {
+        if agent.confinement.model.is_none() {
+            return Vec::new();
+        }
+        let Ok(current) = self.of(agent) else { return Vec::new() };
+        let current = current.get();
+        let offer = |name: &ModelName, origin: Option<Origin>| {
+            let price = name.provider.as_ref().and_then(|of| current.prices().price(of, &name.model));
+            let unusable = name.provider.as_ref().and_then(|of| {
+                let unknown =
+                    || Some("no provider has this name".to_owned()).filter(|_| current.named(of).is_none());
+                current.unusable().get(of).cloned().or_else(unknown)
+            });
+            ModelOffer { model: name.clone(), price, unusable, origin }
+        };
+        let chosen = || current.chain().iter().map(|name| offer(name, None)).collect::<Vec<_>>();
+        let named: Vec<ModelOffer> = agent
+            .model
+            .iter()
+            .flat_map(|model| &model.chain)
+            .flat_map(|name| match name.value.to_string() == "default" {
+                true => chosen(),
+                false => vec![offer(&name.value, Some(name.origin.clone()))],
+            })
+            .collect();
+        if named.is_empty() { chosen() } else { named }
+    }
+
     /// Whom agents without a script ask.
     pub fn current(&self) -> &Arc<Current> {
         &self.current
@@ -163,7 +194,12 @@ impl Models {
         format!("sk-toka-{digits}")
     }
 
-    /// The variables of the caller that hold keys, or say which model is the default.
+    /// The variables in which the key of a built-in provider is looked for; none for others.
+    pub fn usual_variables(provider: &str) -> &'static [&'static str] {
+        BUILT_IN.iter().find(|known| known.name == provider).map_or(&[], |known| known.variables)
+    }
+
+    /// The variables of the caller that hold keys.
     pub fn variables(config: &ModelConfig) -> Vec<&str> {
         let named = config.providers.values().filter_map(|said| match &said.key {
             Some(KeySource::Env(name)) => Some(name.as_str()),
@@ -178,6 +214,19 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut file = std::fs::OpenOptions::new();
     let file = file.write(true).create(true).truncate(true).mode(0o600).open(path)?;
     io::Write::write_all(&mut &file, text.as_bytes())
+}
+
+/// A model that an agent may ask, as people see it before anything is asked.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct ModelOffer {
+    /// The model.
+    pub model: ModelName,
+    /// What it costs, where that is known.
+    pub price: Option<Price>,
+    /// Why it cannot be asked.
+    pub unusable: Option<String>,
+    /// Where it is named; absent for those that the person has chosen.
+    pub origin: Option<Origin>,
 }
 
 /// The files that a person's words name lie here.

@@ -328,7 +328,8 @@ fn live_line(event: &Event, view: &RunView, palette: Palette) -> Option<String> 
             Some(palette.warn.paint(format!("{}: {text}", agent.name)))
         }
         (K::ModelAnswered { receipt, .. }, Some(agent))
-            if !matches!(receipt.outcome, CallOutcome::Completed | CallOutcome::Cancelled) =>
+            if !matches!(receipt.outcome, CallOutcome::Completed | CallOutcome::Cancelled)
+                || !receipt.failed_tries.is_empty() =>
         {
             let (text, _) = plain::in_words(&event.kind);
             Some(palette.warn.paint(format!("{}: {text}", agent.name)))

@@ -343,9 +343,14 @@ fn model_call(receipt: &CallReceipt, palette: Palette) -> (String, Paint) {
         (0, None) => String::new(),
         (read, written) => format!("{read} tokens read, {} written, ", written.unwrap_or(0)),
     };
-    let figures = format!("{tokens}{}, {took}", receipt.cost);
+    let before: Vec<String> = receipt.failed_tries.iter().map(|why| safe(why)).collect();
+    let after = if before.is_empty() { String::new() } else { format!(", after {}", before.join("; ")) };
+    let figures = format!("{tokens}{}, {took}{after}", receipt.cost);
     let (word, why, paint) = match &receipt.outcome {
-        CallOutcome::Completed => return (format!("model {model}: {figures}"), palette.faint),
+        CallOutcome::Completed => {
+            let paint = if before.is_empty() { palette.faint } else { palette.warn };
+            return (format!("model {model}: {figures}"), paint);
+        }
         CallOutcome::Cancelled => ("given up by the agent", None, palette.faint),
         CallOutcome::Failed { status: Some(status), reason } => {
             return (

@@ -74,7 +74,7 @@ fn as_text(providers: &Providers, unheeded: bool, palette: Palette) -> String {
     text.push('\n');
     let chain: Vec<String> = providers.chain().iter().map(|name| priced(providers, name)).collect();
     if chain.is_empty() {
-        text.push_str("no default model: agents name their own, or set DEFAULT_AI_MODEL\n");
+        text.push_str("no default model: agents name their own; set DEFAULT_AI_MODEL, or `models: {use: [..]}` in toka.yaml\n");
     } else {
         let _ = writeln!(text, "default: {}", chain.join(", then "));
     }
@@ -88,6 +88,9 @@ fn as_text(providers: &Providers, unheeded: bool, palette: Palette) -> String {
 
 /// A model with its price, as far as its provider is named.
 fn priced(providers: &Providers, name: &ModelName) -> String {
+    if let Some(why) = name.provider.as_ref().and_then(|of| providers.unusable().get(of)) {
+        return format!("{} (not asked: {})", safe(&name.to_string()), safe(why));
+    }
     let price = name.provider.as_ref().and_then(|provider| providers.prices().price(provider, &name.model));
     match price {
         Some(price) => {

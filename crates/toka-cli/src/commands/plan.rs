@@ -127,14 +127,14 @@ fn view(ready: Ready, args: &Args) -> anyhow::Result<View> {
     let users = Users::of(&ready.set.agents, &folders, Claim::Look);
     let confiner = Confiner { host: &host, project, toka_exe, facts: &facts, users: &users, chosen: None };
     let problems = toka_prepare::problems(&ready.set, &ready.plan, &policy, &folders, confiner, &models);
-    Ok(look(ready, &folders, &confiner, &policy, problems))
+    Ok(look(ready, &folders, &confiner, (&policy, &models), problems))
 }
 
 fn look(
     ready: Ready,
     folders: &ProjectFolders,
     confiner: &Confiner<'_>,
-    policy: &Policy,
+    (policy, models): (&Policy, &Models),
     problems: Vec<Problem>,
 ) -> View {
     let named: HashMap<&AgentName, &Agent> =
@@ -144,7 +144,7 @@ fn look(
         .nodes()
         .iter()
         .filter_map(|node| named.get(&node.agent).copied())
-        .map(|agent| AgentFacts::gather(agent, &ready.plan, folders, confiner, policy))
+        .map(|agent| AgentFacts::gather(agent, &ready.plan, folders, confiner, policy, models))
         .collect();
     View { plan: ready.plan, agents, verdict: Verdict { problems } }
 }

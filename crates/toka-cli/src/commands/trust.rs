@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use toka_core::capability::Trust;
 use toka_core::{AgentName, Capability, Declared, ExitCode, ModelConfig, ModelReach, Origin, ProviderConfig};
+use toka_prepare::Models;
 use toka_prepare::confine::Demands;
 use toka_prepare::folders::ProjectFolders;
 use toka_prepare::trust::{TrustRecord, TrustStore};
@@ -321,8 +322,13 @@ struct ReviewedPolicy {
 /// Where requests of agents go that a file sends somewhere, and with which key: what a person must know before they trust it.
 fn models_in_words(models: &ModelConfig) -> Vec<String> {
     let provider = |(name, said): (&String, &ProviderConfig)| {
-        let place = said.url.as_ref().or(said.file.as_ref()).map_or("where it always is", String::as_str);
-        let key = said.key.as_ref().map_or_else(String::new, |key| format!(", with the key in {key}"));
+        let place = said.url.as_ref().or(said.file.as_ref()).map_or("its usual address", String::as_str);
+        let usual = Models::usual_variables(name);
+        let key = match &said.key {
+            Some(key) => format!(", with the key in {key}"),
+            None if usual.is_empty() => String::new(),
+            None => format!(", with your key in {}", usual.join(" or ")),
+        };
         format!("{name} is asked at {place}{key}")
     };
     let mut words: Vec<String> = models.providers.iter().map(provider).collect();

@@ -157,7 +157,8 @@ fn url(cx: &mut Context<'_>, node: &Node) -> Option<String> {
             Some(bare.to_owned())
         }
         Some(host) if host.contains('@') => {
-            cx.bad_value(node, "a URL holds no credentials: name them with `key`");
+            let problem = cx.at(Code::BadValue, "a URL holds no credentials", node, "");
+            cx.report(problem.secret().help("name them with `key: {env: NAME}`"));
             None
         }
         _ => {
@@ -174,7 +175,7 @@ fn key(cx: &mut Context<'_>, node: &Node) -> Option<KeySource> {
     {
         let problem = cx.at(Code::WrongType, "a key is named, not written here", node, "");
         cx.report(
-            problem.help(
+            problem.secret().help(
                 "write `key: {env: NAME}`, or `key: {file: path}`; and use another key, if this was one",
             ),
         );
@@ -182,7 +183,24 @@ fn key(cx: &mut Context<'_>, node: &Node) -> Option<KeySource> {
     }
     let section = Section::read(cx, node, &KEY)?;
     section.exclude(cx, "env", "file");
-    let env = section.get("env").and_then(|node| filled(cx, node)).map(KeySource::Env);
+    let env = section.get("env").and_then(|node| {
+        let name = filled(cx, node)?;
+        let is_name = |name: &str| {
+            name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        };
+        if is_name(&name) {
+            return Some(KeySource::Env(name));
+        }
+        // Perhaps it is the key itself.
+        let problem = cx.at(Code::BadValue, "expected the name of a variable, such as LAB_KEY", node, "");
+        cx.report(
+            problem
+                .secret()
+                .help("the key stands in the variable, and not here; use another key, if this was one"),
+        );
+        None
+    });
     env.or_else(|| section.get("file").and_then(|node| filled(cx, node)).map(KeySource::File))
 }
 
@@ -211,8 +229,10 @@ fn prices(cx: &mut Context<'_>, node: &Node) -> BTreeMap<String, Price> {
             output: output.unwrap_or(0.0),
             until: None,
         };
-        if input.is_none() && section.get("input").is_none() && !section.perhaps("input") {
-            let message = format!("the price of `{}` needs `input`", shorten(&entry.key.text));
+        let missing =
+            ["input", "output"].into_iter().find(|key| section.get(key).is_none() && !section.perhaps(key));
+        if let Some(missing) = missing {
+            let message = format!("the price of `{}` needs `{missing}`", shorten(&entry.key.text));
             let problem = Diagnostic::new(Code::Missing, message).at(cx.file, section.span(), "");
             cx.report(
                 problem.help("in US dollars for a million tokens, such as `{input: 0.1, output: 0.4}`"),

@@ -8,6 +8,7 @@ use toka_core::{Coverage, Layer, LayerReport, SandboxMode};
 use toka_files::{Limits, Shared, shared_files};
 use toka_prepare::confine::{Confined, Confiner, Demands};
 use toka_prepare::folders::ProjectFolders;
+use toka_prepare::{ModelOffer, Models};
 use toka_sandbox::{CompileError, HostFacts, Right, Rule, SandboxPlan};
 use toka_workstream::{Agent, Plan};
 
@@ -18,6 +19,8 @@ pub(super) struct AgentFacts {
     /// Where its process begins.
     pub(super) working_dir: PathBuf,
     pub(super) demands: Demands,
+    /// The models that it asks.
+    pub(super) models: Vec<ModelOffer>,
     /// The layers that this host does not enforce in full, as far as its facts tell.
     pub(super) short: Vec<LayerReport>,
     /// When it was looked at.
@@ -38,12 +41,14 @@ impl AgentFacts {
         folders: &ProjectFolders,
         confiner: &Confiner<'_>,
         policy: &Policy,
+        models: &Models,
     ) -> Self {
         let own = folders.of(agent, plan);
         let demands = Demands::of(agent, folders, policy);
         let confined = confiner.compile(agent, &own, &demands);
         Self {
             agent: agent.clone(),
+            models: models.offers(agent),
             shared: confined.as_ref().map(|it| shared(&it.plan, &folders.state_dir)).unwrap_or_default(),
             short: confined.as_ref().map(|it| short(confiner.host, &it.plan)).unwrap_or_default(),
             confined,

@@ -46,6 +46,7 @@ fn agent(node: Value, facts: &AgentFacts) -> Value {
         "environment": confined.map(|confined| confined.plan.environment()),
         "tasks": agent.tasks,
         "life": life(agent),
+        "models": facts.models,
         "network": agent.confinement.network,
         "limits": agent.confinement.limits,
         "capabilities": capabilities(facts),

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use toka_core::{Name, Origin};
-use toka_prepare::ProblemKind;
 use toka_prepare::users::Users;
+use toka_prepare::{Models, ProblemKind};
 use toka_sandbox::plan::{SystemPaths, WorkspaceFacts};
 use toka_workstream::LoadOptions;
 
@@ -80,7 +80,7 @@ fn canned(policy: &Policy, workspace: &Workspace) -> View {
         },
         &folders,
         &confiner,
-        policy,
+        (policy, &Models::default()),
         problems(),
     )
 }

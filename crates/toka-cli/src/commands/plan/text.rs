@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use toka_core::{Coverage, ExitCode, Origin, SandboxMode};
-use toka_prepare::Problem;
 use toka_prepare::confine::ProgramFile;
+use toka_prepare::{ModelOffer, Problem};
 use toka_workstream::describe::{command_text, life, quoted};
 use toka_workstream::plan::{Gate, Node};
 use toka_workstream::{Agent, AgentKind, Need, ProcessCommand, Replica};
@@ -91,6 +91,7 @@ fn rows(node: &Node, facts: &AgentFacts, palette: Palette) -> Vec<Row> {
     }));
     rows.extend(schedule(&facts.agent, facts.now));
     rows.extend(life_rows(&facts.agent, file));
+    rows.extend(models(facts, palette));
     rows.extend(capabilities(facts, palette));
     let sandbox = &facts.agent.confinement.sandbox;
     if sandbox.value == SandboxMode::Off {
@@ -191,6 +192,27 @@ fn program(command: ProcessCommand, facts: &AgentFacts, palette: Palette) -> Opt
         }
         None => Some(Row::new("program", "not found", "").painted(palette.warn)),
     }
+}
+
+/// The models that it asks, in their order, and what they cost.
+fn models(facts: &AgentFacts, palette: Palette) -> Vec<Row> {
+    let file = facts.agent.file.as_path();
+    let row = |offer: &ModelOffer| {
+        let from =
+            offer.origin.as_ref().map_or_else(|| "chosen by you".to_owned(), |at| place(at, Some(file)));
+        match (&offer.unusable, offer.price) {
+            (Some(why), _) => {
+                Row::new("model", format!("{}: not asked, {why}", offer.model), from).painted(palette.warn)
+            }
+            (None, Some(price)) => {
+                let (read, written) = (price.input, price.output);
+                let text = format!("{}: ${read} for a million tokens read, ${written} written", offer.model);
+                Row::new("model", text, from)
+            }
+            (None, None) => Row::new("model", format!("{}: unpriced", offer.model), from),
+        }
+    };
+    facts.models.iter().map(row).collect()
 }
 
 fn capabilities(facts: &AgentFacts, palette: Palette) -> Vec<Row> {
