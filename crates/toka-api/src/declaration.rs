@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +14,7 @@ use toka_core::{AgentName, AgentPattern, ModelConfig, ModelReach, PressureLimits
 use toka_workstream::{Agent, Diagnostic, LoadOptions, Loaded, Plan, SecretSource, Set, Severity, Sources};
 
 use crate::caller::{BASE, Caller};
+use crate::private_file;
 
 /// A file of a project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,13 +187,7 @@ impl Declaration {
     /// # Errors
     /// When it cannot be written.
     pub fn keep(&self, path: &Path, agents: &[Agent]) -> io::Result<()> {
-        let text = serde_json::to_vec(&self.without_secrets(agents))?;
-        let beside = path.with_extension("json.new");
-        let mut file = std::fs::OpenOptions::new();
-        let file = file.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        io::Write::write_all(&mut &file, &text)?;
-        file.sync_data()?;
-        std::fs::rename(&beside, path)
+        private_file::replace(path, &serde_json::to_vec(&self.without_secrets(agents))?)
     }
 
     /// Reads the one at `path`.

@@ -9,6 +9,7 @@ pub mod client;
 pub mod declaration;
 pub mod health;
 pub mod host;
+pub mod private_file;
 pub mod socket;
 pub mod stream;
 pub mod wire;

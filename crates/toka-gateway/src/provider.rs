@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hyper::body::Bytes;
-use toka_core::{Cost, ModelName, Money, Tokens, Wire};
+use toka_core::{Cost, ModelName, Money, Price, Tokens, Wire};
 use toka_wire::PriceTable;
 use tokio::sync::Semaphore;
 
@@ -155,19 +155,27 @@ impl Providers {
         &self.unusable
     }
 
-    /// What tokens cost.
-    pub fn prices(&self) -> &PriceTable {
-        &self.prices
+    /// Why a model of a named provider cannot be asked, if that is so. Of a bare name it says nothing: who has it depends on the API.
+    pub fn why_not(&self, name: &ModelName) -> Option<String> {
+        let of = name.provider.as_deref()?;
+        let unknown = || Some("no provider has this name".to_owned()).filter(|_| self.named(of).is_none());
+        self.unusable.get(of).cloned().or_else(unknown)
+    }
+
+    /// What tokens of a model cost, where its provider is named and somebody tells. A script that nobody has priced costs nothing.
+    pub fn price(&self, name: &ModelName) -> Option<Price> {
+        let of = name.provider.as_deref()?;
+        self.prices.price(of, &name.model).or_else(|| Some(Price::default()).filter(|_| self.is_script(of)))
+    }
+
+    fn is_script(&self, provider: &str) -> bool {
+        self.named(provider).is_some_and(|provider| matches!(provider.transport, Transport::Script(_)))
     }
 
     /// What a call cost. A script that nobody has priced costs nothing; everybody else does.
     pub(crate) fn cost(&self, provider: &str, model: &str, tokens: &Tokens, is_whole: bool) -> Cost {
-        let is_script = || {
-            let transport = self.named(provider).map(|provider| &provider.transport);
-            matches!(transport, Some(Transport::Script(_)))
-        };
         match self.prices.cost(provider, model, tokens, is_whole) {
-            Cost::Unpriced if is_script() => Cost::Exact { nano_usd: Money(0) },
+            Cost::Unpriced if self.is_script(provider) => Cost::Exact { nano_usd: Money(0) },
             cost => cost,
         }
     }
@@ -177,8 +185,7 @@ impl Providers {
         self.cooldowns().all(Instant::now())
     }
 
-    /// The provider of this name, where it can be asked.
-    pub fn named(&self, name: &str) -> Option<&Arc<Provider>> {
+    pub(crate) fn named(&self, name: &str) -> Option<&Arc<Provider>> {
         self.all.iter().find(|provider| provider.name == name)
     }
 

@@ -209,12 +209,14 @@ impl Admission<'_> {
         let is_told = strangers.peek().is_some();
         for offer in strangers {
             let of = offer.model.provider.as_deref().unwrap_or_default();
+            let chosen = if offer.origin.is_none() { " that you chose for `default`" } else { "" };
             let message = format!(
-                "there is no provider {of:?} for the model {}: there are {}",
+                "there is no provider {of:?} for the model {}{chosen}: there are {}",
                 offer.model,
                 all.join(", ")
             );
-            let help = "a model that has a slash of its own is written with its provider before it, such as lab/org/model";
+            let help = "`toka models` shows what is chosen and whom agents may ask; a model that has a slash of its own is written with its provider \
+                        before it, such as lab/org/model";
             self.problem(ProblemKind::Unconfigured, offer.origin.as_ref().unwrap_or(&origin), message, help);
         }
         let why = |offer: &ModelOffer| Some(format!("{}: {}", offer.model, offer.unusable.as_ref()?));

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use toka_api::caller::Caller;
+use toka_api::private_file;
 use toka_core::demand::Ground;
 use toka_core::{
     AgentName, KeySource, ModelConfig, ModelName, Origin, Price, ProviderConfig, RunId, Speaks, Wire,
@@ -128,12 +129,7 @@ impl Models {
         let Ok(current) = self.of(agent) else { return Vec::new() };
         let current = current.get();
         let offer = |name: &ModelName, origin: Option<Origin>| {
-            let price = name.provider.as_ref().and_then(|of| current.prices().price(of, &name.model));
-            let unusable = name.provider.as_ref().and_then(|of| {
-                let unknown =
-                    || Some("no provider has this name".to_owned()).filter(|_| current.named(of).is_none());
-                current.unusable().get(of).cloned().or_else(unknown)
-            });
+            let (price, unusable) = (current.price(name), current.why_not(name));
             ModelOffer { model: name.clone(), price, unusable, origin }
         };
         let chosen = || current.chain().iter().map(|name| offer(name, None)).collect::<Vec<_>>();
@@ -180,7 +176,7 @@ impl Models {
             _ => {
                 // Each has 74 random bits (RFC 9562, 5.7).
                 let seed: String = (0..4).map(|_| Uuid::now_v7().simple().to_string()).collect();
-                write_private(&path, &seed)?;
+                private_file::replace(&path, seed.as_bytes())?;
                 seed
             }
         };
@@ -209,13 +205,6 @@ impl Models {
     }
 }
 
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = std::fs::OpenOptions::new();
-    let file = file.write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    io::Write::write_all(&mut &file, text.as_bytes())
-}
-
 /// A model that an agent may ask, as people see it before anything is asked.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct ModelOffer {
@@ -238,22 +227,19 @@ fn built_in(
     caller: &Caller,
     places: Places<'_>,
 ) -> Result<Provider, String> {
+    let wires = match said.speaks {
+        Some(Speaks::Script) => return of_config(known.name, said, caller, places),
+        Some(Speaks::Wire(wire)) => vec![wire],
+        None => known.wires.to_vec(),
+    };
+    let usual = |name: &&str| Key::new(caller.variable(name).filter(|value| !value.is_empty())?.to_str()?);
     let key = match &said.key {
         Some(source) => key(source, caller, places)?,
-        None => {
-            let found = known.variables.iter().find_map(|name| {
-                Key::new(caller.variable(name).filter(|value| !value.is_empty())?.to_str()?)
-            });
-            match found {
-                Some(key) => key,
-                None => return Err(format!("{} is not set", known.variables.join(" or "))),
-            }
-        }
-    };
-    let wires = match said.speaks {
-        Some(Speaks::Wire(wire)) => vec![wire],
-        Some(Speaks::Script) => return of_config(known.name, said, caller, places),
-        None => known.wires.to_vec(),
+        None => known
+            .variables
+            .iter()
+            .find_map(usual)
+            .ok_or_else(|| format!("{} is not set", known.variables.join(" or ")))?,
     };
     let url = said.url.clone().unwrap_or_else(|| known.url.to_owned());
     let transport = Transport::Http { url, key: Some(key) };
@@ -367,6 +353,7 @@ mod tests {
             "lab": {"speaks": {"wire": "openai-chat"}, "url": "http://127.0.0.1:1", "key": {"file": key}},
             "open": {"speaks": {"wire": "openai-chat"}, "url": "http://127.0.0.1:1", "key": {"file": "key"}},
             "demo": {"speaks": "script", "file": "s.yaml"},
+            "google": {"speaks": "script", "file": "s.yaml"},
             "bad": {"speaks": "script", "file": "bad.yaml"},
             "gone": {"speaks": "script", "file": "absent.yaml"},
             "poor": {"speaks": {"wire": "gemini"}, "url": "http://127.0.0.1:1", "key": {"env": "ABSENT"}},
@@ -379,11 +366,14 @@ mod tests {
         );
         let providers = models.current().get();
         let names: Vec<&str> = providers.all().iter().map(|provider| provider.name.as_str()).collect();
-        assert_eq!(names, ["openai", "demo", "lab"]);
+        assert_eq!(
+            names,
+            ["openai", "google", "demo", "lab"],
+            "a script needs no key, whatever it is called"
+        );
         let why = providers.unusable();
         for (name, words) in [
             ("anthropic", "ANTHROPIC_API_KEY is not set"),
-            ("google", "GOOGLE_API_KEY or GEMINI_API_KEY is not set"),
             ("open", "its key lies in the workspace"),
             ("bad", "unknown field `txt`"),
             ("gone", "absent.yaml"),
@@ -391,6 +381,12 @@ mod tests {
         ] {
             assert!(why[name].contains(words), "{name}: {}", why[name]);
         }
+        let of = |name: &str| ModelName::from(name.to_owned());
+        assert_eq!(providers.price(&of("demo/any")), Some(Price::default()), "a script costs nothing");
+        assert_eq!(providers.price(&of("lab/any")), None, "nobody tells what it costs");
+        assert_eq!(providers.why_not(&of("lab/any")), None);
+        assert_eq!(providers.why_not(&of("lap/any")).as_deref(), Some("no provider has this name"));
+        assert_eq!(providers.why_not(&of("any")), None, "who has it depends on the API");
         assert!(!format!("{models:?}").contains("sk-"), "no key is shown");
         assert!(Models::variables(&config).contains(&"ABSENT"));
     }

@@ -11,14 +11,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::DirBuilder;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use toka_api::private_file;
 use toka_core::{AgentName, Capability, Name};
 use toka_files::{Directory, ReadError};
 
@@ -107,12 +108,7 @@ impl TrustStore {
     pub fn write(&self, record: &TrustRecord) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         let path = self.folder.join(file_name(&record.workspace));
-        let beside = path.with_extension("new");
-        let mut file = OpenOptions::new();
-        let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        file.write_all(&serde_json::to_vec_pretty(record)?)?;
-        file.sync_data()?;
-        std::fs::rename(&beside, &path)
+        private_file::replace(&path, &serde_json::to_vec_pretty(record)?)
     }
 
     /// Forgets what a workspace was trusted with; whether there was a record.

@@ -88,11 +88,10 @@ fn as_text(providers: &Providers, unheeded: bool, palette: Palette) -> String {
 
 /// A model with its price, as far as its provider is named.
 fn priced(providers: &Providers, name: &ModelName) -> String {
-    if let Some(why) = name.provider.as_ref().and_then(|of| providers.unusable().get(of)) {
-        return format!("{} (not asked: {})", safe(&name.to_string()), safe(why));
+    if let Some(why) = providers.why_not(name) {
+        return format!("{} (not asked: {})", safe(&name.to_string()), safe(&why));
     }
-    let price = name.provider.as_ref().and_then(|provider| providers.prices().price(provider, &name.model));
-    match price {
+    match providers.price(name) {
         Some(price) => {
             format!("{} (${} read, ${} written)", safe(&name.to_string()), price.input, price.output)
         }
@@ -107,10 +106,7 @@ fn as_json(providers: &Providers, unheeded: bool) -> Value {
             "timeout_ms": u64::try_from(provider.silence.as_millis()).unwrap_or(u64::MAX),
         })
     };
-    let chain = |name: &ModelName| {
-        let price = name.provider.as_ref().and_then(|of| providers.prices().price(of, &name.model));
-        json!({"model": name, "price": price})
-    };
+    let chain = |name: &ModelName| json!({"model": name, "price": providers.price(name), "unusable": providers.why_not(name)});
     json!({
         "providers": providers.all().iter().map(|it| provider(it)).collect::<Vec<_>>(),
         "not_asked": providers.unusable(),

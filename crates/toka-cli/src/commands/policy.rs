@@ -166,7 +166,7 @@ fn own_file(home: &Path) -> Result<(Policy, ModelConfig), Failure> {
     let path = config.unwrap_or_else(|| home.join(".config")).join("toka").join(POLICY_FILE);
     match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Default::default()),
-        // What may not be looked at is told when it cannot be read.
+        // When Toka may not look at the file, the attempt to read it says so.
         _ => of_file(load_policy(&path), &path.display()).map(|said| (said.policy, said.models)),
     }
 }
