@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
 
 use crate::body::{Answer, BodyError};
 use crate::candidates::{Candidate, candidates};
-use crate::cooldown::{Cause, retry_after};
+use crate::cooldown::{Cause, Cooldowns, back_off, retry_after};
 use crate::log::next_number;
 use crate::pipe::Pipe;
 use crate::port::{MOST_ASKED, PortState};
@@ -215,6 +215,33 @@ struct Asked<'a> {
     _room: Option<SemaphorePermit<'a>>,
 }
 
+/// A candidate of one request, and what became of it so far.
+struct Turn {
+    candidate: Candidate,
+    failures: u32,
+    /// When it may be asked again.
+    not_before: Option<Instant>,
+}
+
+impl Turn {
+    fn of(candidate: &Candidate) -> Self {
+        Self { candidate: candidate.clone(), failures: 0, not_before: None }
+    }
+
+    /// It failed for a reason that is about this request alone: others are asked at once, it is left alone for a while.
+    fn failed(&mut self, now: Instant) {
+        self.not_before = Some(now + back_off(self.failures, draw()));
+        self.failures += 1;
+    }
+
+    /// How long it is not to be asked.
+    fn left(&self, cooldowns: &Cooldowns, now: Instant) -> Duration {
+        let rests = cooldowns.left(&self.candidate.provider.name, &self.candidate.model, now);
+        let own = self.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        rests.map_or(own, |(left, _)| left.max(own))
+    }
+}
+
 /// What became of one try.
 enum Tried {
     /// The agent gets it.
@@ -311,11 +338,11 @@ impl Asked<'_> {
             let problem = Problem::new(ProblemKind::Upstream, reason);
             return Ok(of_problem(&problem, self.route.endpoint.wire(), None));
         }
-        let mut candidates = candidates.to_vec();
+        let mut turns: Vec<Turn> = candidates.iter().map(Turn::of).collect();
         let mut last: Option<Box<Failure>> = None;
         while receipt.tries < TRIES {
-            let Some(at) = self.next(&candidates, receipt.tries).await else { break };
-            let candidate = &candidates[at];
+            let Some(at) = self.next(&turns, receipt.tries).await else { break };
+            let candidate = &turns[at].candidate;
             match self.attempt(candidate, receipt).await {
                 Tried::Taken(response) => {
                     self.providers.cooldowns().answered(&candidate.provider.name, &candidate.model);
@@ -327,32 +354,31 @@ impl Asked<'_> {
                     let status = failure.status.map_or_else(String::new, |status| format!("{status} "));
                     let of = format!("{}: {status}{}", candidate.name(), failure.reason);
                     receipt.failed_tries.push(of);
-                    if failure.is_lasting && candidates.len() > 1 {
-                        candidates.remove(at);
+                    if failure.is_lasting && turns.len() > 1 {
+                        turns.remove(at);
                     } else if failure.is_lasting {
                         last = Some(failure);
                         break;
+                    } else if failure.cause.is_none() {
+                        turns[at].failed(Instant::now());
                     }
                     last = Some(failure);
                 }
             }
         }
-        Ok(self.give_up(last, receipt, &candidates))
+        Ok(self.give_up(last, receipt, &turns))
     }
 
     /// The place of the candidate of the next try: one after the other, those that rest passed over; when all rest, the one that does so for the
     /// shortest time, if that is short.
-    async fn next(&self, candidates: &[Candidate], tried: u32) -> Option<usize> {
+    async fn next(&self, turns: &[Turn], tried: u32) -> Option<usize> {
         let now = Instant::now();
-        let left = |candidate: &Candidate| {
+        let from = tried as usize % turns.len();
+        let order = (from..turns.len()).chain(0..from);
+        let (wait, at) = {
             let cooldowns = self.providers.cooldowns();
-            cooldowns
-                .left(&candidate.provider.name, &candidate.model, now)
-                .map_or(Duration::ZERO, |(left, _)| left)
+            order.map(|at| (turns[at].left(&cooldowns, now), at)).min_by_key(|(left, _)| *left)?
         };
-        let from = tried as usize % candidates.len();
-        let turn = (from..candidates.len()).chain(0..from);
-        let (wait, at) = turn.map(|at| (left(&candidates[at]), at)).min_by_key(|(left, _)| *left)?;
         if wait > LONGEST_WAIT {
             return None;
         }
@@ -368,7 +394,8 @@ impl Asked<'_> {
         let Ok(place) = waits.await.map(Result::ok) else {
             let most = candidate.provider.most.unwrap_or_default();
             let reason = format!("it has {most} calls at one time, and none of them ended in time");
-            return Tried::Failed(Box::new(Failure::of(reason)), receipt);
+            // Whoever has waited so long does not wait once more.
+            return Tried::Failed(Box::new(Failure { is_lasting: true, ..Failure::of(reason) }), receipt);
         };
         receipt.tries(candidate);
         let response = match self.send(candidate).await {
@@ -432,9 +459,8 @@ impl Asked<'_> {
     fn note(&self, candidate: &Candidate, failure: Failure) -> Box<Failure> {
         if let Some(cause) = failure.cause {
             let (provider, model) = (&candidate.provider.name, &candidate.model);
-            let draw = f64::from(next_number() as u32 % 1000) / 1000.0;
             let mut cooldowns = self.providers.cooldowns();
-            cooldowns.refused(provider, model, cause, &failure.reason, draw, Instant::now());
+            cooldowns.refused(provider, model, cause, &failure.reason, draw(), Instant::now());
         }
         Box::new(failure)
     }
@@ -444,11 +470,11 @@ impl Asked<'_> {
         &self,
         last: Option<Box<Failure>>,
         mut receipt: Receipt,
-        candidates: &[Candidate],
+        turns: &[Turn],
     ) -> Response<Outgoing> {
         let wire = self.route.endpoint.wire();
         let Some(failure) = last else {
-            let (left, reason) = self.shortest_rest(candidates);
+            let (left, reason) = self.shortest_rest(turns);
             let message = format!(
                 "every model of this request rests, the first for {} s more: {reason}",
                 left.as_secs_f64().ceil()
@@ -472,10 +498,10 @@ impl Asked<'_> {
         }
     }
 
-    fn shortest_rest(&self, candidates: &[Candidate]) -> (Duration, String) {
+    fn shortest_rest(&self, turns: &[Turn]) -> (Duration, String) {
         let cooldowns = self.providers.cooldowns();
         let now = Instant::now();
-        let rests = candidates.iter().filter_map(|candidate| {
+        let rests = turns.iter().filter_map(|Turn { candidate, .. }| {
             cooldowns
                 .left(&candidate.provider.name, &candidate.model, now)
                 .map(|(left, why)| (left, why.to_owned()))
@@ -576,6 +602,11 @@ impl Asked<'_> {
         *whole.headers_mut() = kept;
         Ok(whole)
     }
+}
+
+/// From 0 to 1, another each time.
+fn draw() -> f64 {
+    f64::from(next_number() as u32 % 1000) / 1000.0
 }
 
 fn refusal(whole: Response<Bytes>) -> Failure {

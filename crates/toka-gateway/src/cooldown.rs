@@ -44,6 +44,13 @@ const FORGETS_AFTER: Duration = Duration::from_secs(600);
 /// The longest wait that a provider may impose.
 const LONGEST_TOLD: Duration = Duration::from_secs(3600);
 
+/// How long somebody is left alone who has failed `times` times before. `draw` is from 0 to 1: those who wait together do not come
+/// back together.
+pub(crate) fn back_off(times: u32, draw: f64) -> Duration {
+    let own = FIRST.saturating_mul(1 << times.min(6)).min(LONGEST);
+    own.mul_f64(0.75 + draw.clamp(0.0, 1.0) / 2.0)
+}
+
 #[derive(Debug)]
 struct Resting {
     until: Instant,
@@ -56,7 +63,7 @@ struct Resting {
 pub(crate) struct Cooldowns(BTreeMap<Place, Resting>);
 
 impl Cooldowns {
-    /// Notes a refusal. `draw` is from 0 to 1: those who wait together do not come back together.
+    /// Notes a refusal; `draw` as in [`back_off`].
     pub(crate) fn refused(
         &mut self,
         provider: &str,
@@ -71,12 +78,11 @@ impl Cooldowns {
         self.0.retain(|_, resting| resting.until + FORGETS_AFTER > now);
         let place = Place { provider: provider.to_owned(), model };
         let resting = self.0.entry(place).or_insert(Resting { until: now, times: 0, reason: String::new() });
-        let own = FIRST.saturating_mul(1 << resting.times.min(6)).min(LONGEST);
         let wait = match cause {
             Cause::Busy(Some(told)) => told.min(LONGEST_TOLD),
             // Somebody has to change something first.
             Cause::Key => LONGEST,
-            Cause::Busy(None) | Cause::Transport => own.mul_f64(0.75 + draw.clamp(0.0, 1.0) / 2.0),
+            Cause::Busy(None) | Cause::Transport => back_off(resting.times, draw),
         };
         resting.until = now + wait;
         resting.times = resting.times.saturating_add(1);

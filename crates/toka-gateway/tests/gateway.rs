@@ -420,6 +420,35 @@ fn the_next_of_the_chain_answers_when_one_cannot() {
 }
 
 #[test]
+fn a_provider_that_failed_is_left_alone_before_it_is_asked_again() {
+    let mut script = two_turns();
+    script["turns"][0]["fault"] = json!({"status": 500, "times": 1});
+    let rig = Rig::scripted(script);
+    let reply = rig.ask("/v1/chat/completions", &json!({"model": "m"}));
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let receipt = rig.log.receipt();
+    assert!(receipt.tries == 2 && receipt.duration_ms >= 750, "{receipt:?}");
+}
+
+#[test]
+fn who_has_no_place_at_a_provider_in_time_hears_of_it_once() {
+    let mut script = two_turns();
+    script["turns"][0]["delay"] = json!("2s");
+    let silence = Duration::from_millis(100);
+    let script = Transport::Script(serde_json::from_value(script).expect("a script"));
+    let slow = Provider::new("demo".into(), Wire::ALL.to_vec(), script, Some(1), silence);
+    let rig = Rig::new(vec![slow], &["demo/m"], &[]);
+    std::thread::scope(|scope| {
+        let asks = || rig.ask("/v1/chat/completions", &json!({"model": "m"}));
+        let both = [scope.spawn(asks), scope.spawn(asks)].map(|asked| asked.join().expect("an answer"));
+        let mut statuses = both.each_ref().map(|reply| reply.status);
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 502], "{} {}", both[0].text(), both[1].text());
+        assert!(both.iter().any(|reply| reply.text().contains("none of them ended in time")));
+    });
+}
+
+#[test]
 fn a_busy_provider_is_asked_again_after_the_time_that_it_names() {
     let mut script = two_turns();
     script["turns"][0]["fault"] = json!({"status": 429, "retry_after": "50ms", "times": 2});
