@@ -10,13 +10,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use toka_core::{AgentName, EventKind, ModelName, Name, RunId, Wire};
-use toka_gateway::{CallLog, Current, Gateway, Port, Provider, Providers, Serving, Transport};
+use toka_broker::Broker;
+use toka_core::{
+    AgentName, Amounts, Budget, BudgetConfig, Event, EventKind, ModelName, Money, Name, RunId, Wire,
+};
+use toka_gateway::{CallLog, Current, Gate, Gateway, Port, Provider, Providers, Serving, Transport};
 use toka_project::{Journal, Stamp};
 use toka_tests::measure::{Samples, Table, rounds};
 use toka_wire::PriceTable;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use uuid::Uuid;
 
 const ROUNDS: usize = 5;
@@ -49,6 +53,36 @@ impl CallLog for InJournal {
     fn record(&self, kind: EventKind) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
         Box::pin(self.0.record(Some(self.1.clone()), kind))
     }
+}
+
+/// The gate of the agent, with budgets that no bench uses up.
+#[derive(Debug)]
+struct Budgeted(Arc<Broker>, AgentName);
+
+impl Gate for Budgeted {
+    fn admit(
+        &self,
+        call: u64,
+        most: Amounts,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'static>> {
+        let (broker, agent) = (Arc::clone(&self.0), self.1.clone());
+        Box::pin(async move { broker.admit(&agent, call, most).await })
+    }
+}
+
+/// A broker that hears the events of the journal, as in a project.
+fn broker(mut events: UnboundedReceiver<Event>) -> Arc<Broker> {
+    let broker = Arc::new(Broker::new(Arc::new(|_, _| {}), || 0));
+    let endless =
+        Budget { money: Some(Money(u64::MAX)), tokens: Some(u64::MAX), calls: Some(u64::MAX), wall: None };
+    broker.configure(BudgetConfig { run: endless, agent: endless }, None);
+    let listener = Arc::clone(&broker);
+    std::thread::spawn(move || {
+        while let Some(event) = events.blocking_recv() {
+            listener.observe(&event);
+        }
+    });
+    broker
 }
 
 fn main() {
@@ -173,7 +207,8 @@ async fn answer(stream: &mut TcpStream, request: &str) -> std::io::Result<()> {
 fn serve_gateway(provider: SocketAddr, folder: &std::path::Path) -> (SocketAddr, Serving) {
     let name = Name::new("bench").expect("a label");
     let stamp = Stamp { project: name.clone(), run: RunId::from_uuid(Uuid::now_v7()) };
-    let journal = Journal::open(&folder.join("journal.db"), stamp, Vec::new()).expect("a journal");
+    let (seen, events) = unbounded_channel();
+    let journal = Journal::open(&folder.join("journal.db"), stamp, vec![seen]).expect("a journal");
     let transport = Transport::Http { url: format!("http://{provider}"), key: None };
     let lab = Provider::new("lab".into(), vec![Wire::OpenAiChat], transport, None, Provider::SILENCE);
     let chain = vec![ModelName::from("lab/m".to_owned())];
@@ -186,7 +221,8 @@ fn serve_gateway(provider: SocketAddr, folder: &std::path::Path) -> (SocketAddr,
         key: KEY.to_owned(),
         declared: Vec::new(),
         providers: Arc::new(Current::new(Arc::new(providers))),
-        log: Arc::new(InJournal(journal, name)),
+        log: Arc::new(InJournal(journal, name.clone())),
+        gate: Arc::new(Budgeted(broker(events), name)),
     };
     let serving = Gateway::of_this_process().and_then(|gateway| gateway.serve(port)).expect("a gateway");
     (address, serving)

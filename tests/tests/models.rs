@@ -1,11 +1,13 @@
 //! Agents that ask models: at a port of their own, with a key that is good nowhere else, through whatever happens to daemon and keeper.
 
+mod models_support;
 mod survive_support;
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
+use models_support::{asks, cost, output, scene, scripted};
 use serde_json::Value;
 use survive_support::{eventually, kill_daemon, kill_keeper, serve_again};
 use toka_tests::{
@@ -25,58 +27,8 @@ as_both_users!(
     a_call_that_an_upgrade_cuts_has_its_receipt,
 );
 
-/// What an agent runs to ask for one answer: it prints the text, or the status.
-const ASK: &str = r#"
-import json, os, sys, urllib.error, urllib.request
-def ask(base=None, key=None, model="default"):
-    request = urllib.request.Request(
-        (base or os.environ["ANTHROPIC_BASE_URL"]) + "/v1/messages",
-        data=json.dumps({"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}).encode(),
-        headers={"x-api-key": key or os.environ["ANTHROPIC_API_KEY"], "anthropic-version": "2023-06-01"})
-    try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.load(answer)["content"][0]["text"]
-    except urllib.error.HTTPError as error:
-        return "%d %s" % (error.code, error.read().decode())
-"#;
-
-const ANSWERS: &str = "turns: [{text: the script speaks, usage: {input: 7, output: 3}}]\n";
-
-const READS: &str = "security: {capabilities_required: [filesystem-read]}";
-
-/// A scene whose workspace has the program and a script.
-fn scene(user: User) -> Scene {
-    let scene = Scene::new(user);
-    scene.write(&scene.workspace().join("ask.py"), ASK);
-    scene.write(&scene.workspace().join("answers.script"), ANSWERS);
-    scene
-}
-
-/// An agent that runs some Python after [`ASK`].
-fn asks(name: &str, python: &str) -> Document {
-    let program = format!("import sys; sys.path.insert(0, '.'); from ask import *\n{python}");
-    Document::command(name, &["/usr/bin/python3", "-B", "-c", &program]).section(READS)
-}
-
-fn scripted(document: Document) -> Document {
-    document.spec("model: {script: answers.script}")
-}
-
 fn url_of(server: &WebServer) -> String {
     format!("http://{}", server.authority())
-}
-
-fn output(scene: &Scene, agent: &str) -> String {
-    let log = scene.state().join("projects").join(scene.name()).join("agents").join(agent).join("log");
-    std::fs::read_to_string(log).unwrap_or_default()
-}
-
-fn cost(scene: &Scene, words: &[&str]) -> Value {
-    let project = scene.name().to_owned();
-    let all = [&["cost", "--json", "--project", &project], words].concat();
-    let finished = scene.toka(&all);
-    assert_eq!(finished.code, Some(0), "{finished:#?}");
-    serde_json::from_str(&finished.stdout).expect("JSON")
 }
 
 fn an_agent_asks_a_script_that_nobody_has_to_grant(user: User) {

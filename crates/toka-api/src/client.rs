@@ -23,7 +23,9 @@ use crate::declaration::Declaration;
 use crate::health::HealthView;
 use crate::socket;
 use crate::stream::{self, Message, Receiver, SUBPROTOCOL, Sender, Side};
-use crate::wire::{AgentView, Changes, DaemonView, ExecBody, ProjectView, Refused, ResourcesView};
+use crate::wire::{
+    AgentView, AnswerBody, AnsweredView, Changes, DaemonView, ExecBody, ProjectView, Refused, ResourcesView,
+};
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
@@ -194,6 +196,19 @@ impl Client {
     ) -> Result<Outcome, ClientError> {
         let wait_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
         self.post(&format!("/v1/projects/{project}/command?wait_ms={wait_ms}"), command).await
+    }
+
+    /// Answers what waits for a person.
+    ///
+    /// # Errors
+    /// When nothing of this number waits there, or it was answered before.
+    pub async fn answer(
+        &self,
+        project: &ProjectName,
+        id: u64,
+        answer: &AnswerBody,
+    ) -> Result<AnsweredView, ClientError> {
+        self.post(&format!("/v1/projects/{project}/approvals/{id}"), answer).await
     }
 
     /// Makes a project what `declaration` says.

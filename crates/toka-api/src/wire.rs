@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use toka_core::{AgentName, AgentStatus, ProjectName, Resources, RunId, RunStatus, TerminalSize};
+use toka_core::{
+    AgentName, AgentStatus, ApprovalAnswer, ProjectName, Resources, RunId, RunStatus, TerminalSize,
+};
 use toka_workstream::describe::Described;
 
 /// Who answers.
@@ -89,6 +91,60 @@ pub struct AgentView {
     /// What it declares, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub declared: Vec<Described>,
+}
+
+/// An answer of a person's to an approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerBody {
+    /// Yes or no.
+    pub answer: PersonsAnswer,
+}
+
+/// What a person can answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PersonsAnswer {
+    /// Yes.
+    Approve {
+        /// For a budget: so much more, in the unit of its measure; absent for as much as there was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        raise: Option<u64>,
+    },
+    /// No.
+    Deny {},
+}
+
+impl AnswerBody {
+    /// This answer; whatever is no yes is a no.
+    pub fn of(answer: ApprovalAnswer) -> Self {
+        let answer = match answer {
+            ApprovalAnswer::Approved { raise } => PersonsAnswer::Approve { raise },
+            ApprovalAnswer::Denied | ApprovalAnswer::Expired | ApprovalAnswer::Withdrawn => {
+                PersonsAnswer::Deny {}
+            }
+        };
+        Self { answer }
+    }
+}
+
+impl From<PersonsAnswer> for ApprovalAnswer {
+    fn from(answer: PersonsAnswer) -> Self {
+        match answer {
+            PersonsAnswer::Approve { raise } => Self::Approved { raise },
+            PersonsAnswer::Deny {} => Self::Denied,
+        }
+    }
+}
+
+/// What counts of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnsweredView {
+    /// The approval.
+    pub id: u64,
+    /// The answer.
+    #[serde(flatten)]
+    pub answer: ApprovalAnswer,
 }
 
 /// What agents use at this moment; one that has no process is not in it.

@@ -74,6 +74,8 @@ pub(crate) enum Command {
     Models(commands::models::Args),
     /// Show what calls of models came to, by agent, model, day or run
     Cost(commands::cost::Args),
+    /// List and answer what waits for a person
+    Approvals(commands::approvals::Args),
     /// Show how well agents and the daemon are, and why they are not better
     Health(commands::health::Args),
     /// Show everything that is known of agents, as JSON
@@ -149,6 +151,7 @@ impl Command {
             Self::Signal(args) => commands::verb::signal(args),
             Self::Events(args) => commands::events::run(args),
             Self::Models(args) => commands::models::run(args),
+            Self::Approvals(args) => commands::approvals::run(args),
             Self::Cost(args) => commands::cost::run(args),
             Self::Health(args) => commands::health::run(args),
             Self::Inspect(args) => commands::inspect::run(args),

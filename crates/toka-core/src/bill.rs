@@ -134,7 +134,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::Name;
+    use crate::{Amounts, Name};
 
     fn event(kind: EventKind) -> Event {
         let name = Name::new("a").expect("a label");
@@ -145,7 +145,9 @@ mod tests {
     fn asked(call: u64) -> Event {
         let model = ModelName::from("p/first".to_owned());
         let asked = "default".into();
-        event(EventKind::ModelAsked { call, asked, model, stream: true, bytes: 1, hash: String::new() })
+        let reserved = Amounts::default();
+        let hash = String::new();
+        event(EventKind::ModelAsked { call, asked, model, stream: true, bytes: 1, hash, reserved })
     }
 
     fn answered(call: u64, model: &str, cost: Cost, outcome: CallOutcome) -> Event {

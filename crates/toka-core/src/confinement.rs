@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Capability, Declared, Limits, NetworkAccess, Origin, Priority};
+use crate::{Budget, Capability, Declared, Limits, NetworkAccess, Origin, Priority};
 
 /// Whether the agent is confined at all. `Off` is dangerous and must be granted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +62,9 @@ pub struct Confinement {
     /// `spec.model`, or the capability that asks for one: it gets a port at which it reaches models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Declared<ModelReach>>,
+    /// `security.budget`: what it may use of models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Declared<Budget>>,
 }
 
 impl Confinement {
@@ -78,6 +81,7 @@ impl Confinement {
             compatibility,
             priority,
             model,
+            budget,
         } = self;
         let mut places = limits.places();
         places.extend([
@@ -87,6 +91,7 @@ impl Confinement {
             &mut priority.origin,
         ]);
         places.extend(model.iter_mut().map(|it| &mut it.origin));
+        places.extend(budget.iter_mut().map(|it| &mut it.origin));
         places.extend(capabilities.iter_mut().map(|it| &mut it.origin));
         places.extend([read, write, execute].into_iter().flatten().map(|it| &mut it.origin));
         places
@@ -106,6 +111,7 @@ impl Default for Confinement {
             compatibility: Declared::by_default(Compatibility::Default, "compatibility"),
             priority: Declared::by_default(Priority::Medium, "priority"),
             model: None,
+            budget: None,
         }
     }
 }

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::budget::{Measure, Scope};
 use crate::pressure::Hold;
 use crate::probe::ProbeKind;
 use crate::schedule::SkipReason;
 use crate::units::format_duration;
 use crate::watchdog::Stage;
 use crate::{
-    AgentName, CallReceipt, Enforcement, Exit, HealthReport, ModelName, Progress, ProjectName, Request,
-    RunId, Unmet,
+    AgentName, Amounts, Approval, ApprovalAnswer, CallReceipt, Enforcement, Exit, HealthReport, ModelName,
+    Progress, ProjectName, Request, RunId, Unmet,
 };
 
 /// One numbered, timed event.
@@ -334,7 +335,11 @@ pub enum EventKind {
         pid: i32,
     },
     /// Its tree is frozen.
-    AgentPaused,
+    AgentPaused {
+        /// Who asked for it: `operator`, or `budget` while it waits for a person.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        by: String,
+    },
     /// Its tree runs again.
     AgentResumed,
     /// What somebody asked of it, and was accepted, could not be done.
@@ -459,6 +464,9 @@ pub enum EventKind {
         bytes: u64,
         /// SHA-256 of that body, in hexadecimal digits.
         hash: String,
+        /// What it may use at most; so much of the budgets is kept for it until it is over.
+        #[serde(default)]
+        reserved: Amounts,
     },
     /// A call of a model is over.
     ModelAnswered {
@@ -467,6 +475,34 @@ pub enum EventKind {
         /// How, and what it cost.
         #[serde(flatten)]
         receipt: Box<CallReceipt>,
+    },
+    /// Of a budget, four fifths are used. Told once for each limit.
+    BudgetNearing {
+        /// Whose budget it is.
+        scope: Scope,
+        /// In what.
+        measure: Measure,
+        /// So much is used, in the unit of the measure.
+        used: u64,
+        /// So much may be.
+        limit: u64,
+    },
+    /// It waits for a person. Told once for each agent that waits for the same.
+    ApprovalAsked(Approval),
+    /// Nobody waits for it any more.
+    ApprovalAnswered {
+        /// Which.
+        id: u64,
+        /// What it was about, in a word: `budget`.
+        kind: String,
+        /// What was answered.
+        #[serde(flatten)]
+        answer: ApprovalAnswer,
+        /// Who has answered: `operator`, or why nobody had to.
+        by: String,
+        /// The number of the user who has answered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<u32>,
     },
     /// It has failed, and what it wrote last speaks of a wall of its sandbox. Comes before its end.
     AgentHint {

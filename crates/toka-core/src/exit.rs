@@ -56,6 +56,11 @@ pub enum Exit {
         /// The most.
         limit: u64,
     },
+    /// Its budget is used up, and nobody has given it more.
+    Budget {
+        /// What is used up, in words that go on after a colon.
+        reason: String,
+    },
     /// One of its probes failed for good.
     Probe {
         /// Which.
@@ -202,6 +207,7 @@ impl Exit {
             | Self::StartFailed { .. }
             | Self::Disk { .. }
             | Self::Files { .. }
+            | Self::Budget { .. }
             | Self::Unknown => 1,
         };
         u8::try_from(status).unwrap_or(1)
@@ -230,6 +236,7 @@ impl fmt::Display for Exit {
             Self::Files { found, limit } => {
                 write!(f, "{found} files, above the {limit} that max_disk_usage allows whatever their size")
             }
+            Self::Budget { reason } => write!(f, "out of budget: {reason}"),
             Self::Probe { probe, reason } => write!(f, "{probe} probe failed: {reason}"),
             Self::Denied { reason } => write!(f, "denied: {reason}"),
             Self::StartFailed { reason } => write!(f, "did not start: {reason}"),

@@ -187,6 +187,8 @@ impl HealthReport {
         let uptime_ms = uptime(&status, now_ms);
         let shares = resources.as_ref().map(|used| Shares::of(used, uptime_ms)).unwrap_or_default();
         let mut reasons: Vec<Reason> = of_state(&status).into_iter().collect();
+        let approvals = status.approvals.iter().cloned();
+        reasons.extend(approvals.map(|approval| Reason::AwaitsApproval { approval }));
         reasons.extend(status.held.map(|hold| Reason::HeldBack { hold }));
         reasons.extend(status.waits.clone().map(|unmet| Reason::Waits { unmet }));
         reasons.extend(of_watchdog(&status));
@@ -246,7 +248,8 @@ fn of_state(status: &AgentStatus) -> Option<Reason> {
             Some(Reason::Unmet { objectives: status.unmet.clone() })
         }
         AgentState::Stopping { exit } if !exit.is_asked_for() => Some(Reason::Failing { exit: exit.clone() }),
-        AgentState::Paused { .. } => Some(Reason::Paused),
+        // Why it is, is a reason of its own.
+        AgentState::Paused { .. } if status.approvals.is_empty() => Some(Reason::Paused),
         _ => None,
     }
 }

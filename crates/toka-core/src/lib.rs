@@ -3,7 +3,9 @@
 //! Every other crate speaks in these types. The crate does no I/O, reads no clock, draws no random
 //! number and knows no async runtime, so that each decision in it is a pure function with tests.
 
+pub mod approval;
 pub mod bill;
+pub mod budget;
 pub mod capability;
 pub mod command;
 pub mod confinement;
@@ -41,7 +43,9 @@ pub mod units;
 pub mod unmet;
 pub mod watchdog;
 
+pub use approval::{Approval, ApprovalAnswer};
 pub use bill::{Bill, Bills};
+pub use budget::{Amounts, Budget, BudgetConfig};
 pub use capability::Capability;
 pub use command::{Answer, Answers, Command, Urgency};
 pub use confinement::{Compatibility, Confinement, ModelReach, SandboxMode};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelName, Money, Tokens};
+use crate::{BudgetConfig, ModelName, Money, Tokens};
 
 /// The language that a provider speaks: a family of APIs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -139,7 +139,7 @@ pub struct ProviderConfig {
     pub timeout: Option<Duration>,
 }
 
-/// What a person says about models.
+/// What a person says about models, and what agents may use of them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
     /// The default chain: the first that can answer does.
@@ -151,6 +151,12 @@ pub struct ModelConfig {
     /// Prices of a person's own, by `provider/model`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub prices: BTreeMap<String, Price>,
+    /// What the run and each agent may use.
+    #[serde(default, skip_serializing_if = "BudgetConfig::is_empty")]
+    pub budgets: BudgetConfig,
+    /// How long an approval waits for an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals_expire: Option<Duration>,
 }
 
 impl ModelConfig {
@@ -167,6 +173,8 @@ impl ModelConfig {
         }
         self.providers.extend(nearer.providers);
         self.prices.extend(nearer.prices);
+        self.budgets = self.budgets.with(nearer.budgets);
+        self.approvals_expire = nearer.approvals_expire.or(self.approvals_expire);
         self
     }
 }

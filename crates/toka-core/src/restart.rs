@@ -156,9 +156,13 @@ impl Lives {
 }
 
 impl RestartPolicy {
-    /// Whether an agent that ended so is started again. What somebody stopped, and what the policy refuses, never is.
+    /// Whether an agent that ended so is started again. What somebody stopped, what the policy refuses, and what has used up its budget,
+    /// never is.
     pub fn wants(self, exit: &Exit) -> bool {
-        if exit.is_asked_for() || exit.is_skipped() || matches!(exit, Exit::Denied { .. }) {
+        if exit.is_asked_for()
+            || exit.is_skipped()
+            || matches!(exit, Exit::Denied { .. } | Exit::Budget { .. })
+        {
             return false;
         }
         match self {

@@ -224,7 +224,7 @@ impl AgentState {
             (EventKind::AgentQuarantined { exit, restarts, .. }, _) => {
                 Some(Happening::GivenUp { exit: exit.clone(), restarts: *restarts })
             }
-            (EventKind::AgentPaused, Self::Running { .. }) => Some(Happening::Frozen),
+            (EventKind::AgentPaused { .. }, Self::Running { .. }) => Some(Happening::Frozen),
             (EventKind::AgentResumed, Self::Paused { .. }) => Some(Happening::Thawed),
             (EventKind::AgentStopping { exit }, Self::Stopping { exit: before })
                 if before.is_asked_for() || !exit.is_asked_for() =>

@@ -13,7 +13,8 @@ use crate::pressure::Hold;
 use crate::probe::ProbeKind;
 use crate::rpc::MAX_METRICS;
 use crate::{
-    AgentKind, AgentName, AgentState, Enforcement, Event, EventKind, Exit, Progress, RunId, Stage, Unmet,
+    AgentKind, AgentName, AgentState, Approval, Enforcement, Event, EventKind, Exit, Progress, RunId, Stage,
+    Unmet,
 };
 
 /// Most restarts of an agent whose times are kept.
@@ -84,6 +85,12 @@ pub struct AgentStatus {
     /// How often something that was asked of it could not be done; the events say what and why.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed_requests: u32,
+    /// Who has paused it, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_by: Option<Box<str>>,
+    /// What it waits for from a person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Approval>,
     /// Why it is not ready, when it said so or a probe did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_ready: Option<Box<str>>,
@@ -217,6 +224,8 @@ impl AgentStatus {
             started_by: None,
             last: None,
             progress: Progress::default(),
+            paused_by: None,
+            approvals: Vec::new(),
             not_ready: None,
             probes: Vec::new(),
             wedged: None,
@@ -251,6 +260,7 @@ impl AgentStatus {
             EventKind::AgentAwaits { why } => self.waits = Some(why.clone()),
             EventKind::AgentRequeued { .. } => self.begin_anew(),
             EventKind::AgentStarting => {
+                self.paused_by = None;
                 self.unmet.clear();
                 (self.next_start_ms, self.not_ready, self.wedged, self.waits) = (None, None, None, None);
             }
@@ -288,7 +298,16 @@ impl AgentStatus {
                 self.wedged = Some(Wedged::Spinning { quiet_ms: *quiet_ms, cpu_us: *cpu_us });
             }
             // A frozen one shows no sign of life, and nobody expects any.
-            EventKind::AgentRecovered { .. } | EventKind::AgentPaused => self.wedged = None,
+            EventKind::AgentPaused { by } => {
+                (self.wedged, self.paused_by) = (None, Some(by.as_str().into()).filter(|_| !by.is_empty()));
+            }
+            EventKind::AgentResumed => self.paused_by = None,
+            EventKind::AgentRecovered { .. } => self.wedged = None,
+            EventKind::ApprovalAsked(approval)
+                if self.approvals.iter().all(|known| known.id != approval.id) =>
+            {
+                self.approvals.push(approval.clone());
+            }
             EventKind::ScheduleArmed { next_ms }
             | EventKind::ScheduleFired { next_ms, .. }
             | EventKind::ScheduleSkipped { next_ms, .. } => self.next_due_ms = *next_ms,
@@ -446,6 +465,9 @@ impl RunStatus {
             (None, EventKind::RunStarted { agents, .. }) => self.begin(event, agents),
             (None, EventKind::RunChanged { agents, changed, .. }) => self.change(event, agents, changed),
             (None, EventKind::RunEnded { exit_code }) => self.exit_code = Some(*exit_code),
+            (_, EventKind::ApprovalAnswered { id, .. }) => {
+                self.agents.iter_mut().for_each(|agent| agent.approvals.retain(|open| open.id != *id));
+            }
             // The watchdogs of the daemon that took the run over watch anew, and tell again what they find.
             (None, EventKind::RunAdopted { .. }) => {
                 self.agents.iter_mut().for_each(|agent| agent.wedged = None);

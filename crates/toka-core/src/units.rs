@@ -216,6 +216,28 @@ fn positive(number: f64) -> Result<f64, UnitError> {
     if number > 0.0 { Ok(number) } else { Err(UnitError::NotPositive) }
 }
 
+/// A number of things, as `2000`, `500k` or `1.5M`: decimal, whole, and small enough that every reader of JSON takes it for what it is.
+///
+/// # Errors
+/// When it is no such number.
+pub fn parse_amount(text: &str) -> Result<u64, UnitError> {
+    let malformed =
+        || UnitError::Malformed { expected: "a number such as 2000, 500k or 5M", found: text.to_owned() };
+    let digits = text.trim().replace('_', "");
+    let (digits, scale) = match digits.char_indices().next_back() {
+        Some((at, 'k' | 'K')) => (&digits[..at], 1e3),
+        Some((at, 'm' | 'M')) => (&digits[..at], 1e6),
+        Some((at, 'g' | 'G')) => (&digits[..at], 1e9),
+        _ => (digits.as_str(), 1.0),
+    };
+    let number = digits.trim().parse::<f64>().map_err(|_| malformed())? * scale;
+    // 2⁵³ is a little more than that.
+    if !(0.0..=9e15).contains(&number) || number.fract() != 0.0 {
+        return Err(malformed());
+    }
+    Ok(number as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -289,6 +311,18 @@ mod tests {
         fn whole_mebibytes_survive_the_way_out_and_back(count in 1u64..1 << 30) {
             let size = ByteSize(count << 20);
             prop_assert_eq!(ByteSize::parse(&format!("{count}MiB")), Ok(size));
+        }
+    }
+
+    #[test]
+    fn amounts() {
+        for (text, number) in
+            [("0", 0), ("2000", 2000), ("500k", 500_000), ("1.5M", 1_500_000), ("2_000", 2000)]
+        {
+            assert_eq!(parse_amount(text), Ok(number), "{text}");
+        }
+        for bad in ["", "many", "-1", "1.5", "1e300", "5 MB", "NaN", "inf"] {
+            assert!(parse_amount(bad).is_err(), "{bad}");
         }
     }
 }

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
 use crate::body::{Answer, BodyError};
 use crate::candidates::{Candidate, candidates};
 use crate::cooldown::{Cause, Cooldowns, back_off, retry_after};
+use crate::gate::most;
 use crate::log::next_number;
 use crate::pipe::Pipe;
 use crate::port::{MOST_ASKED, PortState};
@@ -302,6 +303,11 @@ impl Asked<'_> {
     async fn with_meter(&self, candidates: &[Candidate]) -> Result<Response<Outgoing>, Problem> {
         let call = next_number();
         let hash = Sha256::digest(&self.body).iter().map(|byte| format!("{byte:02x}")).collect();
+        let reserved = most(self.route.endpoint, &self.facts, self.body.len(), candidates, &self.providers);
+        // Nothing is awaited between this and the receipt, which gives back what is not used.
+        if let Err(reason) = self.port.gate.admit(call, reserved).await {
+            return Err(Problem::new(ProblemKind::Budget, reason));
+        }
         let intent = EventKind::ModelAsked {
             call,
             asked: self.facts.model.clone(),
@@ -309,6 +315,7 @@ impl Asked<'_> {
             stream: self.facts.stream,
             bytes: self.body.len() as u64,
             hash,
+            reserved,
         };
         let mut receipt = Receipt {
             log: Arc::clone(&self.port.log),

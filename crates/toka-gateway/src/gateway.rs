@@ -12,7 +12,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::log::are_recorded;
 use crate::port::PortState;
-use crate::{CallLog, Current, server};
+use crate::{CallLog, Current, Gate, server};
 
 /// Connections to one provider that wait for the next request, and how long.
 const POOL: Pool = Pool::Kept { most: 64, idle: Duration::from_secs(60) };
@@ -44,6 +44,8 @@ pub struct Port {
     pub providers: Arc<Current>,
     /// Where its calls are recorded.
     pub log: Arc<dyn CallLog>,
+    /// Who decides whether they may be made.
+    pub gate: Arc<dyn Gate>,
 }
 
 /// Ends the service of a port when it is dropped, with everything that is in flight there.
@@ -104,7 +106,7 @@ impl Gateway {
     /// # Errors
     /// When the socket cannot be watched.
     pub fn serve(&self, port: Port) -> Result<Serving, String> {
-        let Port { listener, key, declared, providers, log } = port;
+        let Port { listener, key, declared, providers, log, gate } = port;
         let is_served = |(task, _): &Served| !task.is_finished();
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).retain(is_served);
         let _entered = self.runtime.enter();
@@ -118,7 +120,7 @@ impl Gateway {
             pool: POOL,
         });
         let end = Arc::default();
-        let state = Arc::new(PortState::new(key, declared, providers, log, client, Arc::clone(&end)));
+        let state = Arc::new(PortState::new(key, declared, providers, (log, gate), client, Arc::clone(&end)));
         let task = self.runtime.spawn(server::serve(listener, state, Arc::clone(&self.room)));
         self.tasks
             .lock()

@@ -3,9 +3,9 @@
 //! byte, and it knows what the call used and cost.
 //!
 //! ```text
-//!  agent ─▶ port ─▶ server ─▶ call: route, key, model ─▶ candidates ─▶ intent (durable) ─▶ provider
-//!    ▲                                                                                       │
-//!    └───────────── pipe: frames unchanged, counted; receipt at the end ◀────────────────────┘
+//!  agent ─▶ port ─▶ server ─▶ call: route, key, model ─▶ candidates ─▶ gate ─▶ intent (durable) ─▶ provider
+//!    ▲                                                                                                │
+//!    └───────────── pipe: frames unchanged, counted; receipt at the end ◀─────────────────────────────┘
 //! ```
 //!
 //! It has one thread with a runtime of its own for the whole process: no stream, slow client or provider shares the loop of
@@ -16,6 +16,7 @@ mod body;
 mod call;
 mod candidates;
 mod cooldown;
+mod gate;
 mod gateway;
 mod headers;
 mod log;
@@ -29,6 +30,7 @@ mod scripted;
 mod server;
 
 pub use cooldown::Rest;
+pub use gate::Gate;
 pub use gateway::{Gateway, Port, Serving};
 pub use log::CallLog;
 pub use provider::{Current, Key, Provider, Providers, Transport};

@@ -11,7 +11,7 @@ use toka_wire::Problem;
 use tokio::sync::Semaphore;
 
 use crate::log::{next_number, record_beside};
-use crate::{CallLog, Current};
+use crate::{CallLog, Current, Gate};
 
 /// Most bytes of a request. Providers take 32 MiB.
 pub(crate) const MOST_ASKED: usize = 32 * 1024 * 1024;
@@ -26,6 +26,7 @@ pub(crate) struct PortState {
     pub(crate) declared: Vec<ModelName>,
     pub(crate) providers: Arc<Current>,
     pub(crate) log: Arc<dyn CallLog>,
+    pub(crate) gate: Arc<dyn Gate>,
     pub(crate) client: Client<Full<Bytes>>,
     pub(crate) room: Semaphore,
     /// Why the port is closed, once it is.
@@ -38,12 +39,12 @@ impl PortState {
         key: String,
         declared: Vec<ModelName>,
         providers: Arc<Current>,
-        log: Arc<dyn CallLog>,
+        (log, gate): (Arc<dyn CallLog>, Arc<dyn Gate>),
         client: Client<Full<Bytes>>,
         end: Arc<OnceLock<&'static str>>,
     ) -> Self {
         let refusals = Mutex::new((0, Instant::now()));
-        Self { key, declared, providers, log, client, room: Semaphore::new(ROOM_KIB), end, refusals }
+        Self { key, declared, providers, log, gate, client, room: Semaphore::new(ROOM_KIB), end, refusals }
     }
 
     /// Whether a client has the key of this port. Takes the same time wherever they differ.

@@ -164,8 +164,12 @@ impl Providers {
 
     /// What tokens of a model cost, where its provider is named and somebody tells. A script that nobody has priced costs nothing.
     pub fn price(&self, name: &ModelName) -> Option<Price> {
-        let of = name.provider.as_deref()?;
-        self.prices.price(of, &name.model).or_else(|| Some(Price::default()).filter(|_| self.is_script(of)))
+        self.price_of(name.provider.as_deref()?, &name.model)
+    }
+
+    pub(crate) fn price_of(&self, provider: &str, model: &str) -> Option<Price> {
+        let of_script = || Some(Price::default()).filter(|_| self.is_script(provider));
+        self.prices.price(provider, model).or_else(of_script)
     }
 
     fn is_script(&self, provider: &str) -> bool {

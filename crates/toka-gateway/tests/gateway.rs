@@ -8,19 +8,33 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use toka_core::{CallOutcome, CallReceipt, Cost, EventKind, ModelName, Price, Wire};
+use toka_core::{Amounts, CallOutcome, CallReceipt, Cost, EventKind, ModelName, Price, Wire};
 use toka_gateway::script::Script;
-use toka_gateway::{CallLog, Current, Gateway, Key, Port, Provider, Providers, Serving, Transport};
+use toka_gateway::{CallLog, Current, Gate, Gateway, Key, Port, Provider, Providers, Serving, Transport};
 use toka_wire::PriceTable;
 
 const PHANTOM: &str = "toka-phantom";
 const WAIT: Duration = Duration::from_secs(20);
 
-/// Keeps what is recorded, and lets others wait for it.
+/// Keeps what is recorded, and lets others wait for it. As a gate it lets through what is kept for no more than `most`.
 #[derive(Debug, Default)]
 struct Log {
     events: Mutex<Vec<EventKind>>,
     more: Condvar,
+    most: Mutex<Option<Amounts>>,
+}
+
+impl Gate for Log {
+    fn admit(
+        &self,
+        _call: u64,
+        asked: Amounts,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'static>> {
+        let most = *self.most.lock().expect("a log");
+        let fits = most.is_none_or(|most| asked.money <= most.money && asked.tokens <= most.tokens);
+        let answer = if fits { Ok(()) } else { Err(format!("{} tokens for {}", asked.tokens, asked.money)) };
+        Box::pin(std::future::ready(answer))
+    }
 }
 
 impl CallLog for Log {
@@ -88,6 +102,7 @@ impl Rig {
             declared: names(declared),
             providers,
             log: Arc::clone(&log) as Arc<dyn CallLog>,
+            gate: Arc::clone(&log) as Arc<dyn Gate>,
         };
         let serving = Gateway::of_this_process().and_then(|gateway| gateway.serve(port)).expect("a gateway");
         Self { address, log, _serving: serving }
@@ -696,4 +711,30 @@ fn a_hundred_at_once_are_each_answered_and_counted_once() {
     let sum: f64 =
         receipts.iter().filter_map(|receipt| receipt.cost.money()).map(|money| money.dollars()).sum();
     assert!((sum - 1.1).abs() < 1e-6, "{sum}");
+}
+
+#[test]
+fn a_call_that_the_gate_refuses_is_not_sent_and_says_what_it_might_have_used() {
+    let rig = Rig::scripted(json!({"turns": [{"text": "hi"}]}));
+    *rig.log.most.lock().expect("a log") = Some(Amounts::default());
+    let chat =
+        json!({"model": "default", "messages": [], "max_tokens": 10, "max_completion_tokens": 20, "n": 3});
+    let input = chat.to_string().len().div_ceil(3);
+    let reply = rig.ask("/v1/chat/completions", &chat);
+    // The greater of the two limits, three times, for $100 a million.
+    let money = (input as f64 * 10.0 + 60.0 * 100.0) / 1e6;
+    let words = format!("toka: {} tokens for ${money:.6}", input + 60);
+    assert_eq!(reply.status, 402, "{}", reply.text());
+    assert!(reply.text().contains(words.trim_end_matches('0')), "{} {words}", reply.text());
+    assert!(reply.text().contains("toka_budget"), "{}", reply.text());
+    let receipt = rig.log.receipt();
+    assert!(matches!(receipt.outcome, CallOutcome::Refused { .. }) && receipt.tries == 0, "{receipt:?}");
+    let asked =
+        |events: &[EventKind]| events.iter().any(|event| matches!(event, EventKind::ModelAsked { .. }));
+    assert!(!asked(&rig.log.events.lock().expect("a log")), "nothing was sent");
+
+    let body = json!({"model": "default", "max_tokens": u64::MAX, "messages": []});
+    let reply = rig.ask("/v1/messages", &body);
+    assert_eq!(reply.status, 402, "no sum is so large that it counts as none");
+    assert!(reply.text().contains("billing_error"), "{}", reply.text());
 }

@@ -390,7 +390,7 @@ fn a_journal_can_be_read_twice() {
         EventKind::AgentStarting,
         EventKind::AgentStarted { pid: 7, enforcement: Default::default() },
         EventKind::AgentReady,
-        EventKind::AgentPaused,
+        EventKind::AgentPaused { by: String::new() },
         EventKind::AgentResumed,
         EventKind::LogLineSeen { text: "up".into() },
         EventKind::AgentEnded { exit: exit.clone(), duration_ms: 5, usage: Default::default() },

@@ -34,7 +34,7 @@ pub mod workplace;
 pub use admission::problems;
 pub use alone::{Alone, AloneError};
 pub use lock::{Holder, LockError};
-pub use models::{ModelOffer, Models};
+pub use models::{BudgetOffer, ModelOffer, Models};
 pub use problem::{Problem, ProblemKind, RunError};
 pub use tasks::task_list;
 pub use workplace::{FolderError, must_be_own};

@@ -13,7 +13,8 @@ use toka_api::caller::Caller;
 use toka_api::private_file;
 use toka_core::demand::Ground;
 use toka_core::{
-    AgentName, KeySource, ModelConfig, ModelName, Origin, Price, ProviderConfig, RunId, Speaks, Wire,
+    AgentName, Budget, BudgetConfig, KeySource, ModelConfig, ModelName, Origin, Price, ProviderConfig, RunId,
+    Speaks, Wire,
 };
 use toka_gateway::script::Script;
 use toka_gateway::{Current, Key, Provider, Providers, Transport};
@@ -69,6 +70,7 @@ pub struct Models {
     /// Scripts that agents have in their place, by the paths that they name.
     scripts: Arc<BTreeMap<String, Result<Arc<Current>, String>>>,
     seed: Arc<str>,
+    budgets: BudgetConfig,
 }
 
 impl fmt::Debug for Models {
@@ -104,7 +106,7 @@ impl Models {
         let scripts = set.agents.iter().filter_map(|agent| agent.model.as_ref()?.script.as_ref());
         let scripts: BTreeMap<_, _> =
             scripts.map(|path| (path.clone(), alone(path, (&ground, &project.workspace)))).collect();
-        Self { current, scripts: Arc::new(scripts), seed: Arc::from("") }
+        Self { current, scripts: Arc::new(scripts), seed: Arc::from(""), budgets: config.budgets }
     }
 
     /// Whom this agent asks: the script that it names, or everybody.
@@ -143,6 +145,20 @@ impl Models {
             })
             .collect();
         if named.is_empty() { chosen() } else { named }
+    }
+
+    /// What this agent may use, and the run; none when it asks no models.
+    pub fn budget(&self, agent: &Agent) -> Option<BudgetOffer> {
+        agent.confinement.model.as_ref()?;
+        let declared = agent.confinement.budget.as_ref();
+        let value = declared.map(|declared| declared.value).unwrap_or_default();
+        Some(BudgetOffer {
+            agent: self.budgets.of_agent(value),
+            run: self.budgets.of_run(),
+            origin: declared.map(|declared| declared.origin.clone()),
+            is_persons: !self.budgets.agent.is_empty(),
+            is_run_persons: !self.budgets.run.is_empty(),
+        })
     }
 
     /// Whom agents without a script ask.
@@ -203,6 +219,21 @@ impl Models {
         });
         BUILT_IN.iter().flat_map(|known| known.variables).copied().chain(named).collect()
     }
+}
+
+/// What an agent may use, as people see it before anything is asked.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct BudgetOffer {
+    /// The agent.
+    pub agent: Budget,
+    /// All agents of the run together.
+    pub run: Budget,
+    /// Where the agent's is declared.
+    pub origin: Option<Origin>,
+    /// Whether a person says something of the budgets of agents.
+    pub is_persons: bool,
+    /// Whether a person says something of the budget of the run.
+    pub is_run_persons: bool,
 }
 
 /// A model that an agent may ask, as people see it before anything is asked.

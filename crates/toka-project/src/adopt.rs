@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span};
 
 use crate::admit::{RunContext, models_of};
+use crate::approvals::{broker, close_open_calls};
 use crate::assemble::Parts;
 use crate::interrupted::RECOVERY;
 use crate::keeper::{forward_events, keeper_options, keeper_socket};
@@ -119,6 +120,10 @@ impl Project {
         let queue = Queue::new(declaration.pressure, &journal);
         let runtime = runtime.admitting(queue.gate());
         let log_retention = crate::logs::log_retention(&folders.state_dir);
+        let broker = broker(&journal);
+        broker.configure(declaration.models.budgets, declaration.models.approvals_expire);
+        broker.recall(&past);
+        close_open_calls(&past, &journal);
         let mut ids = Ids::after(&holdings);
         let mut processes = Processes::of(&keeper, &replayed, holdings).await;
         let mut members = HashMap::with_capacity(set.agents.len());
@@ -130,6 +135,7 @@ impl Project {
             log_retention: &log_retention,
             run,
             models: &context.models,
+            broker: &broker,
             ids: &mut ids,
         };
         let now_ms = crate::now_ms();
@@ -172,6 +178,7 @@ impl Project {
             log_retention,
             keeper,
             journal,
+            broker,
             events,
             doors,
             run_folder,
@@ -182,6 +189,7 @@ impl Project {
         let mut opened = parts.assemble(Lifetime::UntilStopped, &set.agents, &last_seen);
         opened.project.go_on_with(going_on);
         opened.project.finish_begun(begun);
+        opened.project.catch_up_with_approvals();
         Ok(Some(opened))
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use toka_api::declaration::{Declaration, Parsed};
 use toka_api::wire::Changes;
 use toka_core::event::Awaits;
-use toka_core::{AgentName, AgentPattern, EventKind, Exit, Request};
+use toka_core::{AgentName, AgentPattern, BudgetConfig, EventKind, Exit, ModelConfig, Request};
 use toka_prepare::workplace::Remains;
 use toka_prepare::{Models, RunError};
 use toka_workstream::{Plan, Set, Start};
@@ -23,6 +23,7 @@ use crate::change::{Change, Prepared};
 use crate::differences::compare;
 use crate::error::ApplyError;
 use crate::facts::with_plan;
+use crate::member::budget_of;
 use crate::order::{ApplyMode, ApplyRequest};
 use crate::run_files::keep;
 
@@ -232,6 +233,7 @@ impl Project {
         self.context.caller = Arc::new(heeded.caller());
         // Also for those that go on: a provider that is named no more is asked no more.
         self.context.models.renew(&context.models);
+        self.broker.configure(declaration.models.budgets, declaration.models.approvals_expire);
         if heeded != *self.declaration {
             // Until the change is done, and for good when it fails, the former agents need what they name.
             let agents = [former.as_slice(), &parsed.set.agents].concat();
@@ -326,6 +328,7 @@ impl Project {
         for agent in agents.iter().filter_map(|name| set.agent(name)) {
             if let Some(member) = self.members.get_mut(&agent.name) {
                 member.adjust(agent);
+                self.broker.declare(&agent.name, budget_of(agent));
             }
         }
     }
@@ -370,7 +373,16 @@ fn differences_of_run(before: &Declaration, after: &Declaration) -> Vec<String> 
         let most = after.max_concurrent.map_or_else(|| "not limited".to_owned(), |most| most.to_string());
         found.push(format!("--max-concurrent is {most}"));
     }
-    if before.models != after.models {
+    let (former, latter) = (before.models.clone(), after.models.clone());
+    if (former.budgets, former.approvals_expire) != (latter.budgets, latter.approvals_expire) {
+        found.push("the budgets in toka.yaml are others".to_owned());
+    }
+    let without_budgets = |models: ModelConfig| ModelConfig {
+        budgets: BudgetConfig::default(),
+        approvals_expire: None,
+        ..models
+    };
+    if without_budgets(former) != without_budgets(latter) {
         found.push("the models in toka.yaml are others".to_owned());
     }
     let keys = |declaration: &Declaration| -> Vec<Option<String>> {

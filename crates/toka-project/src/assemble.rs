@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use toka_api::declaration::Declaration;
+use toka_broker::Broker;
 use toka_core::{AgentName, Event, RunStatus};
 use toka_keeper::Keeper;
 use toka_logs::LogRetention;
@@ -43,6 +44,7 @@ pub(crate) struct Parts {
     pub(crate) log_retention: LogRetention,
     pub(crate) keeper: Keeper,
     pub(crate) journal: Arc<Journal>,
+    pub(crate) broker: Arc<Broker>,
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
     pub(crate) doors: SocketDirs,
     pub(crate) run_folder: RunFolder,
@@ -100,6 +102,8 @@ impl Parts {
             log_retention,
             keeper,
             journal: self.journal,
+            broker_changes: self.broker.changes(),
+            broker: self.broker,
             events: self.events,
             moved,
             orders,

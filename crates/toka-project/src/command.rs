@@ -95,7 +95,7 @@ impl Project {
         }
     }
 
-    fn can_freeze(&self, agent: &AgentName) -> bool {
+    pub(crate) fn can_freeze(&self, agent: &AgentName) -> bool {
         let enforcement = self.status.agent(agent).and_then(|status| status.enforcement.as_ref());
         enforcement.is_none_or(|enforcement| enforcement.coverage(Layer::Cgroup) != Coverage::None)
     }

@@ -73,6 +73,7 @@ const CONFINEMENT: &Keys = &[
     ("network", "security.network", How::Restart),
     ("compatibility", "security.compatibility", How::Restart),
     ("priority", "spec.priority", How::InPlace),
+    ("budget", "security.budget", How::InPlace),
 ];
 
 const LIMITS: &Keys = &[

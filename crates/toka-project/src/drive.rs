@@ -13,6 +13,7 @@ use toka_prepare::trust::TrustStore;
 use tracing::Instrument as _;
 
 use crate::RunSummary;
+use crate::approvals::is_over;
 use crate::member::Member;
 use crate::order::Order;
 use crate::{Project, Shutdown};
@@ -27,6 +28,7 @@ enum Wake {
     Clock,
     Room(AgentName),
     Report,
+    Approval,
     JournalGone,
 }
 
@@ -67,12 +69,14 @@ impl Project {
                 () = self.clock.ring() => Wake::Clock,
                 agent = self.queue.turn() => Wake::Room(agent),
                 () = self.reports.due() => Wake::Report,
+                () = is_over(&self.broker, &mut self.broker_changes) => Wake::Approval,
             };
             match wake {
                 Wake::Event(event) => self.observe(&event),
                 Wake::Order(order) => self.handle_order(order).await,
                 Wake::Clock => self.attend_clock().await,
                 Wake::Report => self.report(),
+                Wake::Approval => self.broker.expire(),
                 Wake::Room(agent) => self.queue.call(&agent),
                 Wake::JournalGone => return,
             }
@@ -213,6 +217,7 @@ impl Project {
         let before = was_final(self);
         let kept_all = self.keeps_all_metrics(event);
         Arc::make_mut(&mut self.status).observe(event);
+        self.hear_broker(event);
         if kept_all && !self.keeps_all_metrics(event) {
             let message = format!(
                 "it reports of itself under more than {MAX_METRICS} names; further ones are dropped, and counted"
@@ -319,6 +324,9 @@ impl Project {
                     };
                     let _ = answer.send(resources);
                 });
+            }
+            Order::Answer { id, answer, by, uid, reply } => {
+                let _ = reply.send(self.answer(id, answer, &by, uid));
             }
             Order::Exec { request, answer } => self.exec(*request, answer).await,
             Order::Terminal { agent, answer } => {

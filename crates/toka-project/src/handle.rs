@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use toka_api::declaration::Declaration;
 use toka_api::wire::{Changes, RunInfo};
-use toka_core::{AgentName, Answers, Command, Resources, RunStatus, Urgency};
+use toka_broker::NotAnswered;
+use toka_core::{AgentName, Answers, ApprovalAnswer, Command, Resources, RunStatus, Urgency};
 use toka_keeper::{Keeper, Kin};
 use toka_orchestration::Lifetime;
 use toka_runtime::Terminal;
@@ -127,6 +128,20 @@ impl ProjectHandle {
     pub async fn declared(&self, agent: &AgentName) -> Result<Vec<Described>, RunOver> {
         let agent = agent.clone();
         self.ask(|answer| Order::Declared { agent, answer }).await
+    }
+
+    /// Answers what waits for a person; what counts is returned. `uid` is the user who answers.
+    ///
+    /// # Errors
+    /// When the run is over, there is no such approval, or it was answered before.
+    pub async fn answer(
+        &self,
+        id: u64,
+        answer: ApprovalAnswer,
+        by: &str,
+        uid: u32,
+    ) -> Result<Result<ApprovalAnswer, NotAnswered>, RunOver> {
+        self.ask(|reply| Order::Answer { id, answer, by: by.to_owned(), uid, reply }).await
     }
 
     /// Runs a command beside an agent that runs; the answer comes when it executes its program.

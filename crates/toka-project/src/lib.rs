@@ -9,7 +9,7 @@
 //! ```text
 //!  begin     open, adopt ─▶ takeover, replay ─▶ assemble
 //!  live      drive ─▶ admit, member, requeue, queue, dependents, schedule + timetable, wall_timer
-//!  asked     handle ─▶ command, batch, apply + differences, exec, facts, outcome
+//!  asked     handle ─▶ command, approvals, batch, apply + differences, exec, facts, outcome
 //!  end       interrupted, unattended
 //!  told      journal/, reports + reporting/, objective_checks, history
 //! ```
@@ -17,6 +17,7 @@
 mod admit;
 mod adopt;
 mod apply;
+mod approvals;
 mod assemble;
 mod batch;
 mod change;
@@ -61,6 +62,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use toka_api::declaration::Declaration;
 use toka_api::wire::Changes;
+use toka_broker::Broker;
 use toka_core::event::Awaits;
 use toka_core::{AgentName, RunStatus};
 use toka_keeper::Keeper;
@@ -88,6 +90,7 @@ pub use run_files::is_unfinished;
 pub use socket_dirs::OWNER;
 pub use summary::RunSummary;
 pub use takeover::unfinished;
+pub use toka_broker::NotAnswered;
 pub use toka_orchestration::Lifetime;
 pub use unattended::{being_ended, end_unattended, kill_groups_of, left_behind};
 
@@ -143,6 +146,10 @@ pub struct Project {
     log_retention: LogRetention,
     keeper: Keeper,
     journal: Arc<Journal>,
+    /// Who decides what agents may use.
+    broker: Arc<Broker>,
+    /// Moves when there is something else to wait for.
+    broker_changes: watch::Receiver<()>,
     events: mpsc::UnboundedReceiver<toka_core::Event>,
     /// The number of the last event that is in the status.
     moved: watch::Sender<u64>,

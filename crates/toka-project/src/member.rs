@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use toka_broker::Broker;
 use toka_core::health::Expected;
-use toka_core::{AgentName, Declared, EventKind, Request, Resources, RunId};
+use toka_core::{AgentName, Budget, Declared, EventKind, Request, Resources, RunId};
 use toka_keeper::protocol::Entry;
 use toka_keeper::{Keeper, ProcessId};
 use toka_logs::{LogPlace, LogRetention};
@@ -118,6 +119,7 @@ pub(crate) struct MemberBuilder<'a> {
     pub(crate) log_retention: &'a LogRetention,
     pub(crate) run: RunId,
     pub(crate) models: &'a Models,
+    pub(crate) broker: &'a Arc<Broker>,
     pub(crate) ids: &'a mut Ids,
 }
 
@@ -187,12 +189,14 @@ impl MemberBuilder<'_> {
     /// Who serves the port at which it reaches models, if it has one.
     fn port(&self, agent: &Agent) -> Option<Arc<dyn ServesPort>> {
         agent.confinement.model.as_ref()?;
+        self.broker.declare(&agent.name, budget_of(agent));
         let declared = agent.model.iter().flat_map(|model| &model.chain);
         Some(Arc::new(ModelPort {
             key: self.models.key_of(self.run, &agent.name),
             declared: declared.map(|name| name.value.clone()).collect(),
             // One whose script is wrong is not admitted.
             providers: Arc::clone(self.models.of(agent).unwrap_or(self.models.current())),
+            broker: Arc::clone(self.broker),
         }))
     }
 
@@ -265,6 +269,11 @@ fn profile(agent: &Agent, folders: AgentFolders, id: ProcessId, log: LogPlace, p
         awaited_lines: awaited_lines(agent, plan),
         port: None,
     }
+}
+
+/// What it declares of its budget.
+pub(crate) fn budget_of(agent: &Agent) -> Budget {
+    agent.confinement.budget.as_ref().map(|budget| budget.value).unwrap_or_default()
 }
 
 fn stop_policy(agent: &Agent) -> StopPolicy {

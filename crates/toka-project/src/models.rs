@@ -9,8 +9,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use toka_core::{AgentName, EventKind, ModelName};
-use toka_gateway::{CallLog, Current, Gateway, Port};
+use toka_broker::Broker;
+use toka_core::{AgentName, Amounts, EventKind, ModelName};
+use toka_gateway::{CallLog, Current, Gate, Gateway, Port};
 use toka_runtime::{EventSink, ServesPort};
 
 /// Serves the port of one agent in each of its lives.
@@ -22,6 +23,26 @@ pub(crate) struct ModelPort {
     pub(crate) declared: Vec<ModelName>,
     /// Whom it asks.
     pub(crate) providers: Arc<Current>,
+    /// Who decides whether it may.
+    pub(crate) broker: Arc<Broker>,
+}
+
+/// The gate of one agent.
+#[derive(Debug)]
+struct AgentGate {
+    agent: AgentName,
+    broker: Arc<Broker>,
+}
+
+impl Gate for AgentGate {
+    fn admit(
+        &self,
+        call: u64,
+        most: Amounts,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'static>> {
+        let (agent, broker) = (self.agent.clone(), Arc::clone(&self.broker));
+        Box::pin(async move { broker.admit(&agent, call, most).await })
+    }
 }
 
 impl ServesPort for ModelPort {
@@ -36,6 +57,7 @@ impl ServesPort for ModelPort {
             key: self.key.clone(),
             declared: self.declared.clone(),
             providers: Arc::clone(&self.providers),
+            gate: Arc::new(AgentGate { agent: agent.clone(), broker: Arc::clone(&self.broker) }),
             log: Arc::new(Journalled { agent: agent.clone(), sink }),
         };
         Ok(Box::new(Gateway::of_this_process()?.serve(port)?))

@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use crate::RunOptions;
 use crate::admit::{RunContext, models_of, set_up};
+use crate::approvals::broker;
 use crate::assemble::Parts;
 use crate::handle::ProjectHandle;
 use crate::journal::Journal;
@@ -123,6 +124,8 @@ impl Project {
         };
         let queue = Queue::new(declaration.pressure, &journal);
         let runtime = runtime.admitting(queue.gate());
+        let broker = broker(&journal);
+        broker.configure(declaration.models.budgets, declaration.models.approvals_expire);
         let mut ids = Ids::default();
         let log_retention = crate::logs::log_retention(&folders.state_dir);
         let builder = MemberBuilder {
@@ -133,6 +136,7 @@ impl Project {
             log_retention: &log_retention,
             run,
             models: &context.models,
+            broker: &broker,
             ids: &mut ids,
         };
         let members = spawn_all(builder, &set, admitted).into_iter().collect();
@@ -148,6 +152,7 @@ impl Project {
             log_retention,
             keeper,
             journal,
+            broker,
             events,
             doors,
             run_folder,

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toka_api::declaration::Declaration;
 use toka_api::wire::Changes;
-use toka_core::{AgentName, Answers, Command, Resources, RunStatus, Urgency};
+use toka_broker::NotAnswered;
+use toka_core::{AgentName, Answers, ApprovalAnswer, Command, Resources, RunStatus, Urgency};
 use toka_runtime::Terminal;
 use toka_workstream::describe::Described;
 use tokio::sync::oneshot;
@@ -36,6 +37,14 @@ pub(crate) enum Order {
     Resources { agent: AgentName, answer: oneshot::Sender<Option<Resources>> },
     /// What an agent declares.
     Declared { agent: AgentName, answer: oneshot::Sender<Vec<Described>> },
+    /// Answer what waits for a person.
+    Answer {
+        id: u64,
+        answer: ApprovalAnswer,
+        by: String,
+        uid: u32,
+        reply: oneshot::Sender<Result<ApprovalAnswer, NotAnswered>>,
+    },
     /// Run a command beside an agent.
     Exec { request: Box<ExecRequest>, answer: oneshot::Sender<Result<Begun, ExecError>> },
     /// The terminal that an agent runs on.

@@ -200,7 +200,7 @@ impl History {
             EventKind::AgentStarted { pid, .. } => (self.started_ms, self.pid) = (Some(time_ms), Some(*pid)),
             EventKind::AgentMainProcess { pid } => self.pid = Some(*pid),
             EventKind::AgentEnded { .. } | EventKind::AgentQuarantined { .. } => self.pid = None,
-            EventKind::AgentPaused => self.paused_since_ms = Some(time_ms),
+            EventKind::AgentPaused { .. } => self.paused_since_ms = Some(time_ms),
             EventKind::AgentResumed => {
                 self.paused_ms += self.paused_since_ms.take().map_or(0, |since| time_ms - since);
             }
@@ -318,9 +318,9 @@ mod tests {
         let events = vec![
             (1000, EventKind::AgentStarting),
             (1100, started()),
-            (2100, EventKind::AgentPaused),
+            (2100, EventKind::AgentPaused { by: String::new() }),
             (5100, EventKind::AgentResumed),
-            (6100, EventKind::AgentPaused),
+            (6100, EventKind::AgentPaused { by: String::new() }),
         ];
         let life = story(events).life_of(&name("a"), None, 100_000);
         assert_eq!(life.state, AgentState::Paused { pid: 7, ready: false });

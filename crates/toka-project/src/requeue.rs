@@ -113,6 +113,7 @@ impl Project {
             log_retention: &self.log_retention,
             run: self.context.run,
             models: &self.context.models,
+            broker: &self.broker,
             ids: &mut self.ids,
         };
         for (name, member) in spawn_all(builder, set, admitted) {

@@ -18,6 +18,11 @@ pub(crate) enum Order {
         /// Where the decision goes.
         answer: oneshot::Sender<Decision>,
     },
+    /// It is to end, gracefully first, for a reason that is no request of anybody's.
+    End {
+        /// How it will have ended.
+        exit: Exit,
+    },
     /// A dependency did not succeed.
     Block {
         /// Which.

@@ -215,6 +215,11 @@ impl AgentHandle {
         let _ = self.orders.send(Box::new(Order::Ask { request, by: by.to_owned(), answer }));
     }
 
+    /// Ends it, gracefully first, for a reason that is no request of anybody's.
+    pub fn end(&self, exit: Exit) {
+        let _ = self.orders.send(Box::new(Order::End { exit }));
+    }
+
     /// The terminal that it runs on at the moment, if it does.
     pub async fn terminal(&self) -> Option<Terminal> {
         let (answer, answered) = oneshot::channel();

@@ -33,6 +33,8 @@ pub enum Message {
     Event(Box<Event>),
     /// Something that the command itself has to say.
     Notice(String),
+    /// What a key at this terminal would answer; nothing any more when it is empty.
+    Question(String),
 }
 
 /// A handle to the thread.
@@ -206,6 +208,7 @@ impl Show {
                 self.early.push(text);
             }
             Message::Notice(text) => lines.extend(self.notice_line(text, at)),
+            Message::Question(text) => lines.extend(self.question_line(text, at)),
         }
     }
 
@@ -255,6 +258,18 @@ impl Show {
                 let text = escape::for_terminal(&output.bytes, OUTPUT_COLUMNS);
                 Some(format!("{} {} {text}", paint.paint(name), self.palette.faint.paint("│")))
             }
+        }
+    }
+
+    /// A question stands below in the place of a notice; in plain lines, it is a line.
+    fn question_line(&mut self, text: String, at: Duration) -> Option<String> {
+        match self.mode {
+            Mode::Live => {
+                self.view.notice = Some(text).filter(|text| !text.is_empty());
+                None
+            }
+            Mode::Plain if !text.is_empty() => Some(self.plain.notice(&text, &self.view, at)),
+            Mode::Plain | Mode::Quiet | Mode::Json => None,
         }
     }
 
@@ -319,6 +334,9 @@ fn live_line(event: &Event, view: &RunView, palette: Palette) -> Option<String> 
         }
         (
             K::AgentHint { .. }
+            | K::ApprovalAsked(_)
+            | K::ApprovalAnswered { .. }
+            | K::BudgetNearing { .. }
             | K::AgentOomKilled { .. }
             | K::AgentUncovered { .. }
             | K::AgentPlanted { .. },

@@ -1,6 +1,7 @@
 //! What people see. Everything here is a pure function from the stream of events to text; only [`device`] and [`out`]
 //! write, and only [`display`] reads a clock.
 
+pub mod approvals;
 pub mod bills;
 #[cfg(test)]
 pub(crate) mod canned;

@@ -98,6 +98,10 @@ fn why(agent: &AgentStatus, now_ms: i64) -> Option<String> {
     if let Some(hold) = &agent.held {
         return Some(hold.to_string());
     }
+    if let Some(approval) = agent.approvals.first() {
+        let subject = safe(&approval.subject.to_string());
+        return Some(format!("waits for a person (`toka approvals`, {}): {subject}", approval.id));
+    }
     match (&agent.state, &agent.not_ready) {
         (AgentState::Pending, _) if agent.started_by == Some(StartedBy::Person) => {
             Some(format!("manual: starts with `toka start {}`", agent.name))

@@ -7,7 +7,9 @@ use std::time::Duration;
 use toka_core::event::{killed_for_memory, planted, return_in_words, spinning, uncovered};
 use toka_core::units::format_duration;
 use toka_core::watchdog::Stage;
-use toka_core::{AgentName, ByteSize, CallOutcome, CallReceipt, Event, EventKind, Exit, Progress};
+use toka_core::{
+    AgentName, Approval, ApprovalAnswer, ByteSize, CallOutcome, CallReceipt, Event, EventKind, Exit, Progress,
+};
 
 use super::palette::{Paint, Palette};
 use super::phrases::{blocked, quarantined, shortfall};
@@ -233,7 +235,16 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         EventKind::RequestFailed { request, reason } => {
             (format!("{} failed: {}", request.as_str(), safe(reason)), palette.bad)
         }
-        EventKind::AgentPaused => ("paused".to_owned(), palette.warn),
+        EventKind::AgentPaused { by } if by == "budget" => {
+            ("paused: it waits for a person".to_owned(), palette.warn)
+        }
+        EventKind::AgentPaused { .. } => ("paused".to_owned(), palette.warn),
+        EventKind::BudgetNearing { scope, measure, used, limit } => {
+            let part = measure.tell_part(*used, *limit);
+            (format!("budget of {scope}: {part} are used"), palette.warn)
+        }
+        EventKind::ApprovalAsked(approval) => (asked(approval), palette.warn),
+        EventKind::ApprovalAnswered { id, kind, answer, by, .. } => answered(*id, kind, *answer, by, palette),
         EventKind::AgentResumed => ("resumed".to_owned(), Paint::NONE),
         EventKind::AgentStopping { exit } => (format!("stopping: {}", safe(&exit.to_string())), palette.warn),
         EventKind::AgentEnded { exit, duration_ms, usage } => {
@@ -326,6 +337,31 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
     Some(line)
 }
 
+/// What waits for a person, and how to answer it.
+fn asked(approval: &Approval) -> String {
+    let Approval { id, subject, .. } = approval;
+    format!(
+        "waits for a person: {}; `toka approvals approve {id}` to {}, `toka approvals deny {id}` to {}",
+        safe(&subject.to_string()),
+        subject.yes(),
+        subject.no()
+    )
+}
+
+fn answered(id: u64, kind: &str, answer: ApprovalAnswer, by: &str, palette: Palette) -> (String, Paint) {
+    let (by, kind) = (safe(by), safe(kind));
+    match answer {
+        ApprovalAnswer::Approved { .. } => {
+            (format!("approval {id} ({kind}): approved by {by}"), palette.good)
+        }
+        ApprovalAnswer::Denied => (format!("approval {id} ({kind}): denied by {by}"), palette.warn),
+        ApprovalAnswer::Expired => {
+            (format!("approval {id} ({kind}): nobody has answered in time, which is no"), palette.warn)
+        }
+        ApprovalAnswer::Withdrawn => (format!("approval {id} ({kind}): withdrawn by {by}"), palette.faint),
+    }
+}
+
 /// Whether an objective is met, and if not, what became of its check.
 pub(super) fn objective(description: &str, exit: &Exit, palette: Palette) -> (String, Paint) {
     let description = safe(description);
@@ -387,6 +423,7 @@ pub fn failure(event: &Event, palette: Palette) -> Option<String> {
         | EventKind::AgentUncovered { .. }
         | EventKind::AgentPlanted { .. }
         | EventKind::RequestFailed { .. }
+        | EventKind::ApprovalAsked(_)
         | EventKind::ObjectiveChecked { met: false, .. } => true,
         _ => false,
     };

@@ -54,6 +54,8 @@ pub struct AgentView {
     pub restarts: u32,
     /// Objectives that are not met.
     pub unmet: Vec<Box<str>>,
+    /// What it waits for from a person; safe to show.
+    pub awaits: Option<String>,
 }
 
 /// How an agent ended, and what it took.
@@ -159,6 +161,7 @@ impl AgentView {
             enforcement: status.enforcement.as_deref().cloned(),
             restarts: status.restart_count,
             unmet: status.unmet.clone(),
+            awaits: status.approvals.first().map(|approval| safe(&approval.subject.to_string())),
         }
     }
 
@@ -167,8 +170,11 @@ impl AgentView {
         Outcome::of(&self.state)
     }
 
-    /// What it is doing, in its own words: the task and the status, or whichever it told.
+    /// What it waits for from a person; else what it is doing, in its own words: the task and the status, or whichever it told.
     pub fn doing(&self) -> String {
+        if let Some(awaits) = &self.awaits {
+            return format!("waits for a person: {awaits}");
+        }
         match (&self.task, &self.status) {
             (Some(task), Some(status)) => format!("{task}: {status}"),
             (Some(text), None) | (None, Some(text)) => text.clone(),
@@ -187,7 +193,10 @@ impl RunView {
                 self.started = at;
                 self.project_all();
             }
-            (None, EventKind::RunChanged { .. }) => self.project_all(),
+            // An answer may be for several of them.
+            (None, EventKind::RunChanged { .. }) | (_, EventKind::ApprovalAnswered { .. }) => {
+                self.project_all();
+            }
             (Some(name), kind) => {
                 if matches!(kind, EventKind::AgentStarting | EventKind::AgentStarted { .. }) {
                     self.seen.entry(name.clone()).or_default().started = Some(at);
@@ -284,7 +293,7 @@ mod tests {
         let told = [
             EventKind::AgentStarting,
             EventKind::AgentStarted { pid: 7, enforcement: Enforcement::default() },
-            EventKind::AgentPaused,
+            EventKind::AgentPaused { by: String::new() },
             EventKind::AgentReady,
             EventKind::AgentResumed,
         ];

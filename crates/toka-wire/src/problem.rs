@@ -14,6 +14,8 @@ pub enum ProblemKind {
     Key,
     /// The agent may not do that.
     Denied,
+    /// The budget is used up.
+    Budget,
     /// There is no such route or model.
     NotFound,
     /// The request is too large.
@@ -42,6 +44,8 @@ impl ProblemKind {
             Self::BadRequest => 400,
             Self::Key => 401,
             Self::Denied => 403,
+            // SDKs do not try again after it.
+            Self::Budget => 402,
             Self::NotFound => 404,
             Self::TooLarge => 413,
             Self::Busy => 429,
@@ -55,6 +59,7 @@ impl ProblemKind {
             Self::BadRequest | Self::TooLarge => ("invalid_request_error", "toka_bad_request"),
             Self::Key => ("invalid_request_error", "invalid_api_key"),
             Self::Denied => ("permission_error", "toka_denied"),
+            Self::Budget => ("insufficient_quota", "toka_budget"),
             Self::NotFound => ("invalid_request_error", "toka_not_found"),
             Self::Busy => ("rate_limit_error", "toka_busy"),
             Self::Upstream => ("server_error", "toka_upstream"),
@@ -67,6 +72,7 @@ impl ProblemKind {
             Self::BadRequest => "invalid_request_error",
             Self::Key => "authentication_error",
             Self::Denied => "permission_error",
+            Self::Budget => "billing_error",
             Self::NotFound => "not_found_error",
             Self::TooLarge => "request_too_large",
             Self::Busy => "rate_limit_error",
@@ -80,6 +86,7 @@ impl ProblemKind {
             Self::BadRequest | Self::TooLarge => "INVALID_ARGUMENT",
             Self::Key => "UNAUTHENTICATED",
             Self::Denied => "PERMISSION_DENIED",
+            Self::Budget => "FAILED_PRECONDITION",
             Self::NotFound => "NOT_FOUND",
             Self::Busy => "RESOURCE_EXHAUSTED",
             Self::Upstream => "UNAVAILABLE",

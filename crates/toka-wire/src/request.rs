@@ -49,8 +49,10 @@ pub struct RequestFacts {
     pub model: String,
     /// Whether the answer is to be a stream.
     pub stream: bool,
-    /// Most tokens that the model may write, where the client says so.
+    /// Most tokens that the model may write into each answer, where the client says so; the greatest number where it says several.
     pub max_output_tokens: Option<u64>,
+    /// How many answers it asks for at once.
+    pub answers: u64,
     /// Whether it goes on with what the provider keeps, so that no other provider could answer it.
     pub is_stateful: bool,
     /// Where the model's value stands in the body, with its quotes; `None` when the path names the model.
@@ -71,7 +73,7 @@ enum UsageAsked {
 }
 
 /// The members that matter; all others are passed over.
-const MEMBERS: [&str; 11] = [
+const MEMBERS: [&str; 12] = [
     "model",
     "stream",
     "stream_options",
@@ -83,6 +85,7 @@ const MEMBERS: [&str; 11] = [
     "generationConfig",
     "cachedContent",
     "background",
+    "n",
 ];
 
 /// What stands in a body of those. A member that is there twice is an error, also when it is spelled with other capitals: some readers of
@@ -133,6 +136,8 @@ impl<'de> Deserialize<'de> for Body<'de> {
 struct GenerationConfig {
     #[serde(default, rename = "maxOutputTokens")]
     max_output_tokens: Option<u64>,
+    #[serde(default, rename = "candidateCount")]
+    candidate_count: Option<u64>,
 }
 
 const INCLUDE_USAGE: &str = r#""include_usage":true"#;
@@ -175,14 +180,15 @@ impl RequestFacts {
         if read.get("background").is_some_and(|raw| !matches!(raw.get(), "false" | "null")) {
             return Err(RequestError::Background);
         }
-        let of_config = read
+        let config = read
             .get("generationConfig")
             .and_then(|raw| serde_json::from_str::<GenerationConfig>(raw.get()).ok())
-            .and_then(|config| config.max_output_tokens);
-        let max_output_tokens = number(read.get("max_completion_tokens"))
-            .or_else(|| number(read.get("max_output_tokens")))
-            .or_else(|| number(read.get("max_tokens")))
-            .or(of_config);
+            .unwrap_or_default();
+        let of_members = ["max_completion_tokens", "max_output_tokens", "max_tokens"]
+            .into_iter()
+            .filter_map(|name| number(read.get(name)));
+        let max_output_tokens = of_members.chain(config.max_output_tokens).max();
+        let answers = number(read.get("n")).or(config.candidate_count).unwrap_or(1).max(1);
         let usage = match (endpoint, stream) {
             (Endpoint::ChatCompletions, true) => usage_asked(text, read.get("stream_options"), place)?,
             _ => UsageAsked::Yes,
@@ -190,7 +196,7 @@ impl RequestFacts {
         let is_stateful = ["previous_response_id", "conversation", "cachedContent"]
             .iter()
             .any(|name| is_set(read.get(name)));
-        Ok(Self { model, stream, max_output_tokens, is_stateful, model_at, usage })
+        Ok(Self { model, stream, max_output_tokens, answers, is_stateful, model_at, usage })
     }
 
     /// Those of a request without a body.
@@ -199,6 +205,7 @@ impl RequestFacts {
             model: String::new(),
             stream: false,
             max_output_tokens: None,
+            answers: 1,
             is_stateful: false,
             model_at: None,
             usage: UsageAsked::Yes,

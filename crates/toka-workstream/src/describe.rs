@@ -42,6 +42,9 @@ pub fn describe(agent: &Agent, node: &Node) -> Vec<Described> {
         };
         rows.add("model", shown, Some(&model.origin));
     }
+    if let Some(budget) = &agent.confinement.budget {
+        rows.add("budget", budget.value.to_string(), Some(&budget.origin));
+    }
     if let Some(schedule) = &agent.schedule {
         let zone = schedule.timezone.as_deref().map_or_else(String::new, |zone| format!(" in {zone}"));
         rows.add("schedule", format!("{}{zone}", schedule.cron), Some(&schedule.origin));

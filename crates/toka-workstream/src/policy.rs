@@ -4,6 +4,8 @@
 //! ```yaml
 //! allow: [network:full, "filesystem-outside:/data"]
 //! deny: [filesystem-write]
+//! budgets: {run: {money: 20}, agent: {money: 2, calls: 500}}
+//! approvals: {expire: 30m}
 //! models: {use: [lab/qwen3], providers: {lab: {wire: openai-chat, url: "http://127.0.0.1:8000/v1"}}}
 //! ```
 
@@ -16,6 +18,9 @@ use toka_core::{Capability, ModelConfig};
 use crate::decode::{Context, nearest};
 use crate::diagnostic::{Code, Diagnostic, FileId, Sources};
 use crate::read::{Entry, Found, Node, Value, collect, parse, shorten};
+
+/// The keys of a policy file.
+const KEYS: [&str; 5] = ["allow", "deny", "models", "budgets", "approvals"];
 
 /// The name of the policy file of a workspace.
 pub const POLICY_FILE: &str = "toka.yaml";
@@ -83,7 +88,7 @@ fn sections(cx: &mut Context<'_>, node: &Node, (policy, models): Said<'_>) {
         }
         Value::Map(entries) => entries.iter().for_each(|entry| section(cx, entry, (policy, models))),
         _ if node.is_null() => {}
-        _ => cx.wrong_type(node, "a map with `allow`, `deny` and `models`"),
+        _ => cx.wrong_type(node, "a map with keys such as `allow` and `models`"),
     }
 }
 
@@ -95,15 +100,24 @@ fn section(cx: &mut Context<'_>, entry: &Entry, (policy, models): Said<'_>) {
             *models = std::mem::take(models).with(crate::decode::models(cx, &entry.value));
             return;
         }
+        "budgets" => {
+            models.budgets = models.budgets.with(crate::decode::budgets(cx, &entry.value));
+            return;
+        }
+        "approvals" => {
+            models.approvals_expire = crate::decode::approvals(cx, &entry.value).or(models.approvals_expire);
+            return;
+        }
         other => {
             let message = format!("a policy has no key `{}`", shorten(other));
             let problem =
                 Diagnostic::new(Code::UnknownKey, message).at(cx.file, entry.key.span.clone(), "unknown key");
-            let near =
-                nearest(other, ["allow", "deny", "models"]).map(|near| format!("did you mean `{near}`?"));
-            cx.report(problem.help(
-                near.unwrap_or_else(|| "the keys of a policy are `allow`, `deny` and `models`".into()),
-            ));
+            let near = nearest(other, KEYS).map(|near| format!("did you mean `{near}`?"));
+            cx.report(
+                problem.help(
+                    near.unwrap_or_else(|| format!("the keys of a policy are `{}`", KEYS.join("`, `"))),
+                ),
+            );
             return;
         }
     };
@@ -192,7 +206,7 @@ mod tests {
             (&b"alow: [device]"[..], "a policy has no key `alow`"),
             (b"deny: [filesytem-write]", "`filesytem-write` is no capability that Toka knows"),
             (b"allow: [poetry]", "`poetry` is no capability that Toka knows"),
-            (b"[allow]", "expected a map with `allow`, `deny` and `models`, found a list"),
+            (b"[allow]", "expected a map with keys such as `allow` and `models`, found a list"),
             (b"allow: {device: yes}", "expected the name of a capability, found a map"),
         ] {
             let loaded = load(text);

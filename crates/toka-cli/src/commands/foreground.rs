@@ -5,14 +5,15 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use toka_api::socket::project_socket;
-use toka_core::{Command, Event, ExitCode, Urgency};
-use toka_daemon::control::{Control, Projects, Role};
+use toka_core::{Command, Event, EventKind, ExitCode, Urgency};
+use toka_daemon::control::{Control, OPERATOR, Projects, Role};
 use toka_prepare::RunError;
 use toka_prepare::folders::ProjectFolders;
 use toka_project::{Opened, Project, ProjectHandle, RunOptions, RunSummary};
 use toka_runtime::turns::timed;
 use tokio::sync::mpsc;
 
+use super::prompt::Prompt;
 use super::refusal;
 use super::signals::{Ending, Signals};
 use toka_terminal::display::{Display, Message, Shown};
@@ -52,7 +53,7 @@ pub(crate) fn run(options: RunOptions, folders: ProjectFolders, look: Look) -> a
     let of = folders.clone();
     let follow = (look.output == Output::Followed).then(|| Follow::new(Box::new(move |agent| of.log(agent))));
     let display = Display::start(look.mode, look.palette, follow).context("cannot start the display")?;
-    let over = runtime.block_on(attend(options, display))?;
+    let over = runtime.block_on(attend(options, display, look.mode))?;
     Ok(finish(over, &folders, look)?)
 }
 
@@ -64,15 +65,24 @@ struct Over {
     first: Option<Ending>,
 }
 
-async fn attend(options: RunOptions, display: Display) -> anyhow::Result<Over> {
+async fn attend(options: RunOptions, display: Display, mode: Mode) -> anyhow::Result<Over> {
     let mut signals = Signals::catch().context("cannot catch signals")?;
     let messages = display.sender();
     let notices = display.sender();
     let (events, mut seen) = mpsc::unbounded_channel::<Event>();
+    let (prompt, mut answers) = Prompt::start(mode);
     let shown = tokio::spawn(async move {
         while let Some(event) = seen.recv().await {
+            let question = match &event.kind {
+                EventKind::ApprovalAsked(approval) => prompt.ask(approval),
+                EventKind::ApprovalAnswered { id, .. } => Some(prompt.forget(*id).unwrap_or_default()),
+                _ => None,
+            };
             // The display can only be gone if it failed; the run goes on without it.
             let _ = messages.send(Message::Event(Box::new(event)));
+            if let Some(question) = question {
+                let _ = messages.send(Message::Question(question));
+            }
         }
     });
     let mut first = None;
@@ -91,6 +101,11 @@ async fn attend(options: RunOptions, display: Display) -> anyhow::Result<Over> {
                         let _ = notices.send(Message::Notice(notice(first, signal)));
                         first.get_or_insert(signal);
                         handle.tell(Command::Down { urgency }, signal.as_str());
+                    }
+                    Some((id, by_key)) = answers.recv() => {
+                        let (handle, uid) = (handle.clone(), nix::unistd::getuid().as_raw());
+                        // Somebody else may have answered first, which the display tells.
+                        tokio::spawn(async move { handle.answer(id, by_key, OPERATOR, uid).await });
                     }
                 }
             }

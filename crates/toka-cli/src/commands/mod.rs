@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod apply;
+pub(crate) mod approvals;
 pub(crate) mod attach;
 pub(crate) mod completions;
 pub(crate) mod cost;
@@ -26,6 +27,7 @@ pub(crate) mod models;
 pub(crate) mod plan;
 pub(crate) mod policy;
 pub(crate) mod probe;
+pub(crate) mod prompt;
 pub(crate) mod ps;
 pub(crate) mod reach;
 pub(crate) mod refusal;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use toka_core::capability::Trust;
+use toka_core::units::format_duration;
 use toka_core::{AgentName, Capability, Declared, ExitCode, ModelConfig, ModelReach, Origin, ProviderConfig};
 use toka_prepare::Models;
 use toka_prepare::confine::Demands;
@@ -216,7 +217,8 @@ pub(crate) fn resolve(
 
 fn tell_unheeded(granted: &Granted) {
     let Some(file) = &granted.file else { return };
-    let what = [(!file.says.allow.is_empty(), "allows"), (!file.models.is_empty(), "says of models")];
+    let what =
+        [(!file.says.allow.is_empty(), "allows"), (!file.models.is_empty(), "says of models and budgets")];
     for (_, what) in what.iter().filter(|(is_said, _)| *is_said) {
         eprintln!(
             "note: what toka.yaml {what} does not count: nobody has trusted its content (`toka trust`)"
@@ -338,6 +340,14 @@ fn models_in_words(models: &ModelConfig) -> Vec<String> {
     }
     if !models.prices.is_empty() {
         words.push(format!("it has {}", count(models.prices.len(), "price")));
+    }
+    for (whose, budget) in [("the run", models.budgets.run), ("each agent", models.budgets.agent)] {
+        if !budget.is_empty() {
+            words.push(format!("{whose} may use at most {budget}"));
+        }
+    }
+    if let Some(expire) = models.approvals_expire {
+        words.push(format!("approvals wait for {}", format_duration(expire)));
     }
     words
 }

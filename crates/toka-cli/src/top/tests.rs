@@ -203,7 +203,7 @@ fn shop(size: Size) -> Story {
     story.project("shop", &["api", "db", "job", "report", "flaky", "import", long]);
     story.started("shop", "db", 4711).event("shop", "db", EventKind::AgentReady);
     story.started("shop", "api", 4712).event("shop", "api", EventKind::AgentReady);
-    story.event("shop", "api", EventKind::AgentPaused);
+    story.event("shop", "api", EventKind::AgentPaused { by: String::new() });
     story.started("shop", "import", 1_234_567).progress(
         "shop",
         "import",

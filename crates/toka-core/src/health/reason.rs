@@ -11,7 +11,7 @@ use crate::probe::ProbeKind;
 use crate::status::unmet_in_words;
 use crate::units::format_duration;
 use crate::watchdog::Stage;
-use crate::{AgentName, Exit, Layer, Unmet};
+use crate::{AgentName, Approval, Exit, Layer, Unmet};
 
 /// Why an agent is not better. As text it may hold what the agent said: escape it before a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +125,12 @@ pub enum Reason {
         /// The time that was declared for it, in milliseconds.
         allowed_ms: u64,
     },
+    /// It waits for a person.
+    AwaitsApproval {
+        /// For what.
+        #[serde(flatten)]
+        approval: Approval,
+    },
     /// Its processes are frozen.
     Paused,
     /// It holds almost all the memory that it may.
@@ -196,6 +202,7 @@ impl Reason {
             | Self::Spinning { .. }
             | Self::NotReady { .. }
             | Self::Late { .. }
+            | Self::AwaitsApproval { .. }
             | Self::Paused
             | Self::MemoryNearLimit { .. }
             | Self::MemoryPressure { .. }
@@ -250,6 +257,9 @@ impl fmt::Display for Reason {
                 None => write!(f, "waits for restart {restarts}"),
             },
             Self::HeldBack { hold } => write!(f, "waits for its start: {hold}"),
+            Self::AwaitsApproval { approval } => {
+                write!(f, "waits for a person (`toka approvals`, {}): {}", approval.id, approval.subject)
+            }
             Self::Wedged { stage, quiet_ms } => {
                 write!(f, "no sign of life for {}: {}", duration(*quiet_ms), of_stage(*stage))
             }

@@ -10,7 +10,7 @@ use toka_core::{AgentName, ExitCode, ProjectName};
 use toka_prepare::{LockError, RunError};
 use toka_workstream::Style;
 
-use toka_project::{ApplyError, CommandError, RunOver};
+use toka_project::{ApplyError, CommandError, NotAnswered, RunOver};
 
 /// A refusal.
 #[derive(Debug)]
@@ -123,6 +123,16 @@ impl From<CommandError> for Error {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, ExitCode::Internal, error.to_string())
             }
         }
+    }
+}
+
+impl From<NotAnswered> for Error {
+    fn from(error: NotAnswered) -> Self {
+        let status = match error {
+            NotAnswered::Unknown { .. } => StatusCode::NOT_FOUND,
+            NotAnswered::Before { .. } => StatusCode::CONFLICT,
+        };
+        Self::new(status, ExitCode::Usage, error.to_string())
     }
 }
 

@@ -34,7 +34,7 @@ mod stream;
 
 pub use listener::Control;
 pub(crate) use server::Server;
-pub use server::{Projects, Role, ServiceOrder};
+pub use server::{OPERATOR, Projects, Role, ServiceOrder};
 
 /// Longest declaration, in bytes.
 const MAX_DECLARATION: usize = 64 * 1024 * 1024;

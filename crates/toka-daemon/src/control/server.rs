@@ -94,7 +94,7 @@ pub(crate) struct Server {
 }
 
 /// Who asks through the socket, for the record.
-pub(super) const OPERATOR: &str = "operator";
+pub const OPERATOR: &str = "operator";
 
 /// The project that a path names.
 pub(super) fn project_name(name: &str) -> Result<ProjectName, Error> {

@@ -141,7 +141,9 @@ fn a_clock_that_jumps_back_changes_no_order() {
     for _ in 0..2 {
         let writer = Writer::open(&path, stamp(), Vec::new(), Settings::default()).expect("a journal");
         let (entries, receiver) = std_mpsc::channel();
-        for kind in [EventKind::AgentStarting, EventKind::AgentReady, EventKind::AgentPaused] {
+        for kind in
+            [EventKind::AgentStarting, EventKind::AgentReady, EventKind::AgentPaused { by: String::new() }]
+        {
             let (kept, _) = oneshot::channel();
             entries.send(Entry { agent: None, kind, kept }).expect("room");
         }

@@ -114,7 +114,9 @@ fn is_change(kind: &EventKind) -> bool {
         | EventKind::AgentStarted { .. }
         | EventKind::AgentReady
         | EventKind::AgentNotReady { .. }
-        | EventKind::AgentPaused
+        | EventKind::AgentPaused { .. }
+        | EventKind::ApprovalAsked(_)
+        | EventKind::ApprovalAnswered { .. }
         | EventKind::AgentResumed
         | EventKind::AgentStopping { .. }
         | EventKind::AgentRestarting { .. }
@@ -155,6 +157,7 @@ fn is_change(kind: &EventKind) -> bool {
         | EventKind::ScheduleArmed { .. }
         | EventKind::AgentReport { .. }
         | EventKind::ReportUndelivered { .. }
+        | EventKind::BudgetNearing { .. }
         | EventKind::Warning { .. } => false,
     }
 }

@@ -217,7 +217,7 @@ impl<P: Processes> Actor<P> {
         }
     }
 
-    pub(super) async fn pause(&mut self) {
+    pub(super) async fn pause(&mut self, by: String) {
         match self.processes.freeze(self.profile.id).await {
             Ok(()) => {
                 self.timeout = self.timeout.hold(Instant::now());
@@ -225,7 +225,7 @@ impl<P: Processes> Actor<P> {
                 self.watching.iter_mut().for_each(|watching| watching.hold(Instant::now()));
                 self.pause_survey();
                 self.step(Happening::Frozen);
-                self.emit(EventKind::AgentPaused).await;
+                self.emit(EventKind::AgentPaused { by }).await;
             }
             Err(error) => self.tell_failed(Request::Pause, format!("it could not be frozen: {error}")),
         }

@@ -335,12 +335,17 @@ impl<P: Processes> Actor<P> {
                     Decision::Ignore => {}
                 }
             }
+            Order::End { exit }
+                if self.has_process() && !matches!(self.state, AgentState::Stopping { .. }) =>
+            {
+                self.stop(exit).await;
+            }
             Order::Block { by, why } if self.state == AgentState::Pending => {
                 self.emit(EventKind::AgentBlocked { by: by.clone(), why: why.clone() }).await;
                 self.step(Happening::DependencyFailed(by, why));
             }
             Order::Refuse { exit } if self.state == AgentState::Pending => self.finish(exit).await,
-            Order::Block { .. } | Order::Refuse { .. } => {}
+            Order::End { .. } | Order::Block { .. } | Order::Refuse { .. } => {}
             Order::Equip { command } => self.command = Ok(*command),
             Order::Adjust { adjustment } => self.adjust(*adjustment).await,
             Order::HoldRestarts { restarts } => self.hold_restarts(restarts).await,
@@ -380,7 +385,7 @@ impl<P: Processes> Actor<P> {
         match request {
             Request::Start => self.start().await,
             Request::Restart if !self.has_process() => self.start().await,
-            Request::Pause => self.pause().await,
+            Request::Pause => self.pause(by).await,
             Request::Resume => self.resume().await,
             Request::Stop => self.stop(Exit::stopped(by)).await,
             // What comes after the end is up to whoever asked: a new actor.

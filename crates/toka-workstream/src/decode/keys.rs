@@ -85,8 +85,9 @@ sections! {
     REPORTING: "reporting" = ["frequency", "channels", "metrics"];
     METRIC: "a metric" = ["name", "description", "type", "unit"];
     SECURITY: "security" =
-        ["sandbox", "capabilities_required", "filesystem", "network", "resource_limits", "compatibility"];
+        ["sandbox", "capabilities_required", "filesystem", "network", "resource_limits", "budget", "compatibility"];
     LOGS: "logs" = ["max_size", "max_age", "total", "compress", "when_full"];
+    BUDGET: "a budget" = ["money", "tokens", "calls", "turns", "wall"];
     FILESYSTEM: "security.filesystem" = ["read", "write", "execute"];
     NETWORK: "security.network" = ["allow"];
     LIMITS: "security.resource_limits" = [
@@ -101,6 +102,8 @@ const fn of_policy(section: &'static str, names: &'static [&'static str]) -> Key
 }
 
 pub(crate) const MODELS: Keys = of_policy("models", &["use", "providers", "prices"]);
+pub(crate) const BUDGETS: Keys = of_policy("budgets", &["run", "agent"]);
+pub(crate) const APPROVALS: Keys = of_policy("approvals", &["expire"]);
 pub(crate) const PROVIDER: Keys =
     of_policy("a provider", &["wire", "url", "key", "file", "concurrency", "timeout"]);
 pub(crate) const KEY: Keys = of_policy("a key", &["env", "file"]);

@@ -2,6 +2,7 @@
 //! it, and goes on with the default, so that one slip does not hide the next.
 
 mod agent;
+mod budget;
 mod checksum;
 mod context;
 mod dependencies;
@@ -24,6 +25,7 @@ mod tasks;
 mod texts;
 
 pub(crate) use agent::{Decoded, Place, Replicas, decode};
+pub(crate) use budget::{approvals, budgets};
 pub(crate) use context::{Context, MAX_DIAGNOSTICS};
 pub(crate) use model::models;
 pub use suggest::elsewhere;

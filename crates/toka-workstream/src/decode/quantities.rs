@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use toka_core::units::{UnitError, parse_duration};
+use toka_core::units::{UnitError, parse_amount, parse_duration};
 use toka_core::{ByteSize, CpuQuota, Declared};
 
 use super::context::Context;
@@ -65,6 +65,11 @@ fn out_of_range(cx: &mut Context<'_>, node: &Node, least: &str, most: &str) {
     let message = format!("must be from {least} to {most}, and is {}", node.describe());
     let problem = cx.at(Code::OutOfRange, message, node, "");
     cx.report(problem);
+}
+
+/// A number of things, as `2000`, `500k` or `1.5M`.
+pub(crate) fn amount(cx: &mut Context<'_>, node: &Node) -> Option<u64> {
+    quantity(cx, node, "a number such as 2000, 500k or 5M", parse_amount)
 }
 
 /// A duration above zero.

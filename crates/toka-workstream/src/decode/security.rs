@@ -71,6 +71,7 @@ pub(crate) fn security(cx: &mut Context<'_>, node: &Node) -> Confinement {
             .help("only an agent without a network keeps to it");
         cx.report(problem);
     }
+    out.budget = section.get("budget").and_then(|node| super::budget::budget(cx, node));
     if let Some(node) = section.get("compatibility")
         && let Some(value) = choice(cx, node, COMPATIBILITIES)
     {

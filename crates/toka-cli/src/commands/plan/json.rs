@@ -47,6 +47,7 @@ fn agent(node: Value, facts: &AgentFacts) -> Value {
         "tasks": agent.tasks,
         "life": life(agent),
         "models": facts.models,
+        "budget": facts.budget,
         "network": agent.confinement.network,
         "limits": agent.confinement.limits,
         "capabilities": capabilities(facts),

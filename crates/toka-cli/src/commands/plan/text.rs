@@ -212,7 +212,23 @@ fn models(facts: &AgentFacts, palette: Palette) -> Vec<Row> {
             (None, None) => Row::new("model", format!("{}: unpriced", offer.model), from),
         }
     };
-    facts.models.iter().map(row).collect()
+    let budget = facts.budget.iter().flat_map(|budget| {
+        let declared = budget.origin.as_ref().map(|at| place(at, Some(file)));
+        let person = |is_theirs: bool| if is_theirs { "yours" } else { "default" }.to_owned();
+        [
+            Row::new(
+                "budget",
+                budget.agent.to_string(),
+                declared.unwrap_or_else(|| person(budget.is_persons)),
+            ),
+            Row::new(
+                "budget",
+                format!("{} for all agents of the run", budget.run),
+                person(budget.is_run_persons),
+            ),
+        ]
+    });
+    facts.models.iter().map(row).chain(budget).collect()
 }
 
 fn capabilities(facts: &AgentFacts, palette: Palette) -> Vec<Row> {

@@ -2,6 +2,7 @@
 
 mod agents;
 mod apply;
+mod approvals;
 mod attach;
 mod command;
 mod daemon;
@@ -37,6 +38,10 @@ pub(super) fn router(server: Server) -> Router {
         .route(
             "/v1/projects/{project}/apply",
             post(apply::apply).layer(DefaultBodyLimit::max(MAX_DECLARATION)),
+        )
+        .route(
+            "/v1/projects/{project}/approvals/{id}",
+            post(approvals::answer).layer(DefaultBodyLimit::max(MAX_COMMAND)),
         )
         .route("/v1/projects/{project}/events", get(events::events))
         .route("/v1/shutdown", post(daemon::shutdown))

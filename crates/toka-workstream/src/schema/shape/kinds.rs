@@ -95,6 +95,17 @@ pub(super) fn size(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"title": "size", "type": ["string", "number"], "pattern": pattern})
 }
 
+/// A number of things, with `k`, `M` or `G`.
+pub(super) fn amount(_: &mut SchemaGenerator) -> Schema {
+    let pattern = format!(r"^\s*{NUMBER}[kKmMgG]?\s*$");
+    json_schema!({"title": "amount", "type": ["string", "number"], "pattern": pattern, "minimum": 0})
+}
+
+/// US dollars.
+pub(super) fn money(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"title": "US dollars", "type": ["string", "number"], "pattern": r"^\s*\$?\s*[0-9.]+\s*$", "minimum": 0, "maximum": 1_000_000})
+}
+
 pub(super) fn rate(_: &mut SchemaGenerator) -> Schema {
     let pattern = format!(r"^\s*{NUMBER}[kKmMgGtT]?([iI]?[bB](ps|its?)?)?(/(s|sec|second))?\s*$");
     json_schema!({"title": "rate", "type": ["string", "number"], "pattern": pattern})

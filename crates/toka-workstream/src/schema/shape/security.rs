@@ -30,6 +30,9 @@ pub(super) struct Security {
     /// What the agent may use at most.
     #[schemars(extend("examples" = [{"max_memory": "512MB", "max_cpu": "75%"}]))]
     resource_limits: Option<Limits>,
+    /// What it may use of models at most; a budget in `toka.yaml` can only make that less.
+    #[schemars(extend("examples" = [{"money": 2, "tokens": "500k", "calls": 200, "wall": "1h"}]))]
+    budget: Option<Budget>,
     /// What to do when the host cannot enforce a layer.
     #[schemars(extend("default" = "default", "examples" = ["strict"]))]
     compatibility: Option<Compatibility>,
@@ -88,6 +91,33 @@ pub(super) struct Network {
     /// `host:port` pairs; `*.example.org:443` is every host below that name.
     #[schemars(schema_with = "kinds::texts", extend("examples" = [["index.example.org:443"]]))]
     allow: String,
+}
+
+/// What an agent may use of models at most, since somebody or its clock has begun it. At a limit its next call waits, the agent is
+/// frozen, and a person is asked (`toka approvals`).
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Budget {
+    /// US dollars.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::money", extend("default" = 5, "examples" = [2]))]
+    money: String,
+    /// Tokens of every class together: `500k`, `5M`.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::amount", extend("default" = "20M", "examples" = ["500k"]))]
+    tokens: String,
+    /// Calls.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::amount", extend("default" = 2000, "examples" = [200]))]
+    calls: String,
+    /// Turns of a conversation: not counted yet.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::amount", extend("examples" = [60]))]
+    turns: String,
+    /// Time since the first call, looked at when a call comes.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::duration", extend("examples" = ["1h"]))]
+    wall: String,
 }
 
 /// What an agent may use at most, with everything that it starts.

@@ -1,0 +1,416 @@
+//! The one place where calls wait: for others, and for a person.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use toka_core::approval::Subject;
+use toka_core::budget::Scope;
+use toka_core::{AgentName, Amounts, Approval, ApprovalAnswer, Budget, BudgetConfig, Event, EventKind};
+use tokio::sync::watch;
+
+use crate::{Accounts, Answered, Approvals, Fit, Nearing, NotAnswered, Over};
+
+/// Records an event about an agent, or about the run. It is recorded when this returns, if not yet durable.
+pub type Record = Arc<dyn Fn(Option<&AgentName>, EventKind) + Send + Sync>;
+
+/// How long somebody has to answer when nobody says otherwise.
+const EXPIRES: Duration = Duration::from_secs(30 * 60);
+
+struct State {
+    accounts: Accounts,
+    approvals: Approvals,
+    expires: Duration,
+}
+
+/// Budgets and approvals of one run.
+pub struct Broker {
+    state: Mutex<State>,
+    /// Moves whenever a call that waits may fit.
+    changed: watch::Sender<()>,
+    record: Record,
+    now_ms: fn() -> i64,
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").finish_non_exhaustive()
+    }
+}
+
+impl Broker {
+    /// One that records what it does, and takes the time from `now_ms`.
+    pub fn new(record: Record, now_ms: fn() -> i64) -> Self {
+        let accounts = Accounts::new(BudgetConfig::default());
+        let state = State { accounts, approvals: Approvals::default(), expires: EXPIRES };
+        Self { state: Mutex::new(state), changed: watch::Sender::new(()), record, now_ms }
+    }
+
+    /// Takes over what a person says of budgets now, and how long approvals wait; calls that wait are looked at again.
+    pub fn configure(&self, budgets: BudgetConfig, expires: Option<Duration>) {
+        let mut state = self.state();
+        state.accounts.configure(budgets);
+        state.expires = expires.unwrap_or(EXPIRES);
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// Takes over what an agent declares.
+    pub fn declare(&self, agent: &AgentName, budget: Budget) {
+        self.state().accounts.declare(agent, budget);
+        self.changed.send_replace(());
+    }
+
+    /// Waits until a call that uses `most` fits into the budgets, and keeps so much for it until the event of its receipt. Whoever goes
+    /// away while it waits has kept nothing.
+    ///
+    /// # Errors
+    /// Why it does not fit, when a person has said no, or nobody has answered.
+    pub async fn admit(&self, agent: &AgentName, call: u64, most: Amounts) -> Result<(), String> {
+        let mut changed = self.changed.subscribe();
+        let mut asked = None;
+        loop {
+            {
+                let now_ms = (self.now_ms)();
+                let mut state = self.state();
+                let own = asked.and_then(|id| state.approvals.answered(id));
+                if let Some(refused) = own.or(state.approvals.refusal(agent)).and_then(refused) {
+                    return Err(refused);
+                }
+                match state.accounts.fit(agent, &most, now_ms) {
+                    Fit::Fits => {
+                        state.accounts.begin(call, agent, most, now_ms);
+                        return Ok(());
+                    }
+                    Fit::AfterOthers => {}
+                    Fit::Over(over) => {
+                        let expires_ms = expiry(now_ms, state.expires);
+                        let (approval, is_new) = state.approvals.ask(agent, subject(over), expires_ms);
+                        asked = Some(approval.id);
+                        if is_new {
+                            // Under the lock, so that nobody answers before it is told.
+                            (self.record)(Some(agent), EventKind::ApprovalAsked(approval));
+                        }
+                    }
+                }
+            }
+            if changed.changed().await.is_err() {
+                return Err("the run is over".to_owned());
+            }
+        }
+    }
+
+    /// Takes an event of the run, in the order of the journal; whoever waits is looked at again.
+    pub fn observe(&self, event: &Event) {
+        let mut state = self.state();
+        let Some(told) = state.take(event) else { return };
+        for (agent, kind) in told {
+            (self.record)(agent.as_ref(), kind);
+        }
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// Takes the events of a run that another daemon began.
+    pub fn recall(&self, past: &[Event]) {
+        let mut state = self.state();
+        past.iter().for_each(|event| drop(state.take(event)));
+    }
+
+    /// Answers an approval; what was answered is returned. A yes without a sum gives as much as there was.
+    ///
+    /// # Errors
+    /// When there is no such approval, or it was answered before.
+    pub fn answer(
+        &self,
+        id: u64,
+        answer: ApprovalAnswer,
+        by: &str,
+        uid: Option<u32>,
+    ) -> Result<ApprovalAnswer, NotAnswered> {
+        let mut state = self.state();
+        let (agent, kind) = state.close(id, answer, by, uid)?;
+        let EventKind::ApprovalAnswered { answer, .. } = kind else { return Ok(answer) };
+        (self.record)(agent.as_ref(), kind);
+        drop(state);
+        self.changed.send_replace(());
+        Ok(answer)
+    }
+
+    /// Answers with no what nobody has answered in time.
+    pub fn expire(&self) {
+        let over = self.state().approvals.expired((self.now_ms)());
+        for id in over {
+            // Somebody may just have answered.
+            let _ = self.answer(id, ApprovalAnswer::Expired, "nobody in time", None);
+        }
+    }
+
+    /// How long until there is something to do for [`Broker::expire`].
+    pub fn expires_in(&self) -> Option<Duration> {
+        let next = self.state().approvals.next_expiry()?;
+        Some(Duration::from_millis(u64::try_from(next.saturating_sub((self.now_ms)())).unwrap_or(0)))
+    }
+
+    /// Moves when there may be something else to wait for.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Those that nobody has answered.
+    pub fn open(&self) -> Vec<Approval> {
+        self.state().approvals.all_open().cloned().collect()
+    }
+
+    /// What was answered.
+    pub fn answered(&self, id: u64) -> Option<Answered> {
+        self.state().approvals.answered(id).cloned()
+    }
+
+    /// Whether a call goes on of which the journal has no end.
+    pub fn open_calls(&self) -> Vec<(AgentName, u64)> {
+        self.state().accounts.open_calls()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What follows from an event: further events. `None` when nothing does, not even that somebody is looked at again.
+    fn take(&mut self, event: &Event) -> Option<Vec<(Option<AgentName>, EventKind)>> {
+        if let EventKind::ApprovalAnswered { id, answer, by, .. } = &event.kind {
+            // It is known already when this daemon has taken the answer.
+            let _ = self.close(*id, *answer, by, None);
+            return Some(Vec::new());
+        }
+        let agent = event.agent.as_ref()?;
+        let mut told = Vec::new();
+        match &event.kind {
+            EventKind::ModelAsked { call, reserved, .. } => {
+                self.accounts.begin(*call, agent, *reserved, event.time_ms);
+                return None;
+            }
+            EventKind::ModelAnswered { call, receipt } => {
+                for Nearing { scope, measure, used, limit } in
+                    self.accounts.end(*call, receipt, event.time_ms)
+                {
+                    let of = Some(agent.clone()).filter(|_| scope == Scope::Agent);
+                    told.push((of, EventKind::BudgetNearing { scope, measure, used, limit }));
+                }
+            }
+            EventKind::AgentStarting => self.approvals.begin_life(agent),
+            EventKind::AgentRequeued { by, .. } if begins_anew(by) => self.accounts.begin_anew(agent),
+            EventKind::ApprovalAsked(approval) => {
+                self.approvals.hear_asked(agent, approval);
+                return None;
+            }
+            EventKind::AgentEnded { .. } | EventKind::AgentQuarantined { .. } => {
+                let left = self.approvals.leave(agent);
+                let by = "the end of the agent";
+                told.extend(
+                    left.into_iter()
+                        .filter_map(|id| self.close(id, ApprovalAnswer::Withdrawn, by, None).ok()),
+                );
+            }
+            _ => return None,
+        }
+        Some(told)
+    }
+
+    /// Takes an answer, and what follows from it for budgets; the event that tells of it.
+    fn close(
+        &mut self,
+        id: u64,
+        answer: ApprovalAnswer,
+        by: &str,
+        uid: Option<u32>,
+    ) -> Result<(Option<AgentName>, EventKind), NotAnswered> {
+        let usual = self.approvals.open(id).map(|approval| approval.subject.usual_raise());
+        let answer = match answer {
+            ApprovalAnswer::Approved { raise: None } => ApprovalAnswer::Approved { raise: usual },
+            answer => answer,
+        };
+        let answered = self.approvals.answer(id, answer, by)?;
+        let Subject::Budget { scope, measure, .. } = answered.subject;
+        let agent = answered.waiters.first().cloned();
+        if let (ApprovalAnswer::Approved { raise: Some(more) }, Some(agent)) = (answer, &agent) {
+            self.accounts.raise(scope, agent, measure, more);
+        }
+        let kind = answered.subject.kind().to_owned();
+        let agent = agent.filter(|_| scope == Scope::Agent);
+        Ok((agent, EventKind::ApprovalAnswered { id, kind, answer, by: by.to_owned(), uid }))
+    }
+}
+
+/// Whether an agent that is begun anew by somebody has its whole budget again: a person or the clock has said so, and no failure.
+fn begins_anew(by: &str) -> bool {
+    matches!(by, "operator" | "schedule")
+}
+
+fn expiry(now_ms: i64, expires: Duration) -> i64 {
+    now_ms.saturating_add(i64::try_from(expires.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn subject(over: Over) -> Subject {
+    let Over { scope, measure, used, limit, next } = over;
+    Subject::Budget { scope, measure, used, limit, next }
+}
+
+/// What a call is told whose approval came to this; nothing when it may go on.
+fn refused(answered: &Answered) -> Option<String> {
+    let what = &answered.subject;
+    match answered.answer {
+        ApprovalAnswer::Approved { .. } => None,
+        ApprovalAnswer::Denied => Some(format!("{what}; {} has denied more", answered.by)),
+        ApprovalAnswer::Expired => Some(format!("{what}; nobody has answered in time")),
+        ApprovalAnswer::Withdrawn => Some(format!("{what}; it is not asked for any more")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use toka_core::{CallOutcome, CallReceipt, Cost, Money, Name, RunId, Tokens};
+
+    use super::*;
+
+    static NOW: AtomicI64 = AtomicI64::new(1_000);
+
+    fn name(text: &str) -> AgentName {
+        Name::new(text).expect("a label")
+    }
+
+    /// A broker whose events come back to it, as through a journal.
+    struct Rig {
+        broker: Arc<Broker>,
+        told: Arc<Mutex<Vec<Told>>>,
+    }
+
+    type Told = (Option<AgentName>, EventKind);
+
+    impl Rig {
+        fn new(money: u64) -> Self {
+            let told: Arc<Mutex<Vec<_>>> = Arc::default();
+            let own = Arc::clone(&told);
+            let record: Record =
+                Arc::new(move |agent, kind| own.lock().expect("no panic").push((agent.cloned(), kind)));
+            let broker = Arc::new(Broker::new(record, || NOW.load(Ordering::SeqCst)));
+            let agent = Budget { money: Some(Money(money)), ..Budget::default() };
+            broker
+                .configure(BudgetConfig { agent, ..BudgetConfig::default() }, Some(Duration::from_secs(60)));
+            broker.declare(&name("a"), Budget::default());
+            Self { broker, told }
+        }
+
+        fn told(&self) -> Vec<Told> {
+            self.told.lock().expect("no panic").clone()
+        }
+
+        fn event(agent: Option<AgentName>, kind: EventKind) -> Event {
+            let run = RunId::from_uuid(uuid::Uuid::nil());
+            Event { seq: 1, time_ms: 1_000, project: name("p"), run, agent, kind }
+        }
+
+        fn answered(&self, call: u64, cost: u64) {
+            let receipt = CallReceipt {
+                outcome: CallOutcome::Completed,
+                provider: "p".into(),
+                model: "m".into(),
+                tokens: Tokens { output: Some(1), ..Tokens::default() },
+                cost: Cost::Exact { nano_usd: Money(cost) },
+                tries: 1,
+                failed_tries: Vec::new(),
+                first_content_ms: None,
+                duration_ms: 1,
+            };
+            let kind = EventKind::ModelAnswered { call, receipt: Box::new(receipt) };
+            self.broker.observe(&Self::event(Some(name("a")), kind));
+        }
+
+        fn ask(&self, call: u64, money: u64) -> tokio::task::JoinHandle<Result<(), String>> {
+            let broker = Arc::clone(&self.broker);
+            tokio::spawn(
+                async move { broker.admit(&name("a"), call, Amounts::of_call(Money(money), 1)).await },
+            )
+        }
+
+        async fn is_asked(&self, many: usize) {
+            let asked = |told: &[Told]| {
+                told.iter().filter(|(_, kind)| matches!(kind, EventKind::ApprovalAsked(_))).count()
+            };
+            while asked(&self.told()) < many {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hundred_calls_at_once_never_exceed_a_budget() {
+        let rig = Rig::new(10);
+        let calls: Vec<_> = (0..100).map(|call| rig.ask(call, 3)).collect();
+        let mut admitted = Vec::new();
+        while admitted.len() < 3 {
+            tokio::task::yield_now().await;
+            let over = |(_, call): &(usize, &tokio::task::JoinHandle<_>)| call.is_finished();
+            admitted = calls.iter().enumerate().filter(over).map(|(at, _)| at).collect();
+        }
+        assert_eq!(admitted.len(), 3);
+        assert_eq!(rig.told(), [], "nobody is asked while others go on");
+        admitted.iter().for_each(|call| rig.answered(*call as u64, 3));
+        rig.is_asked(1).await;
+        assert_eq!(rig.broker.open().len(), 1, "97 calls ask once");
+        rig.broker.answer(1, ApprovalAnswer::Denied, "operator", Some(0)).expect("it is open");
+        let mut refused = 0;
+        for call in calls {
+            refused += usize::from(
+                call.await.expect("no panic").is_err_and(|why| why.contains("operator has denied")),
+            );
+        }
+        assert_eq!(refused, 97);
+    }
+
+    #[tokio::test]
+    async fn a_raise_lets_the_call_go_and_survives_the_daemon() {
+        let rig = Rig::new(10);
+        let call = rig.ask(1, 30);
+        rig.is_asked(1).await;
+        let answer = rig.broker.answer(1, ApprovalAnswer::Approved { raise: None }, "operator", Some(7));
+        assert_eq!(answer, Ok(ApprovalAnswer::Approved { raise: Some(30) }), "at least what the call needs");
+        assert_eq!(call.await.expect("no panic"), Ok(()));
+        let again = rig.broker.answer(1, ApprovalAnswer::Denied, "operator", None);
+        assert!(matches!(again, Err(NotAnswered::Before { .. })));
+
+        let next = Rig::new(10);
+        let past: Vec<Event> = rig.told().into_iter().map(|(agent, kind)| Rig::event(agent, kind)).collect();
+        next.broker.recall(&past);
+        assert_eq!(next.broker.open(), []);
+        assert_eq!(next.ask(2, 40).await.expect("no panic"), Ok(()), "10 and 30 more");
+        assert_eq!(next.told(), [], "nothing is told twice");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_answers_expires_and_who_ends_waits_no_more() {
+        let rig = Rig::new(10);
+        let call = rig.ask(1, 30);
+        rig.is_asked(1).await;
+        assert_eq!(rig.broker.expires_in(), Some(Duration::from_secs(60)));
+        rig.broker.expire();
+        assert_eq!(rig.broker.open().len(), 1);
+        NOW.fetch_add(60_000, Ordering::SeqCst);
+        rig.broker.expire();
+        assert!(call.await.expect("no panic").is_err_and(|why| why.contains("nobody has answered in time")));
+
+        assert!(rig.ask(2, 30).await.expect("no panic").is_err(), "it is not asked again");
+        rig.broker.observe(&Rig::event(Some(name("a")), EventKind::AgentStarting));
+        let call = rig.ask(2, 30);
+        rig.is_asked(2).await;
+        let exit = toka_core::Exit::stopped("operator");
+        let ended = EventKind::AgentEnded { exit, duration_ms: 1, usage: Default::default() };
+        rig.broker.observe(&Rig::event(Some(name("a")), ended));
+        assert!(call.await.expect("no panic").is_err());
+        assert_eq!((rig.broker.open(), rig.broker.expires_in()), (vec![], None));
+    }
+}

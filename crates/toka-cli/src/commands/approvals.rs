@@ -1,0 +1,256 @@
+//! `toka approvals`: what waits for a person, and the answer.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Subcommand;
+use toka_api::wire::AnswerBody;
+use toka_core::approval::Subject;
+use toka_core::budget::Measure;
+use toka_core::units::{parse_amount, parse_duration};
+use toka_core::{ApprovalAnswer, ExitCode, Money, ProjectName};
+
+use super::ps::now_ms;
+use super::reach::{Found, Reach, block_on, failure};
+use toka_terminal::approvals::{OpenApproval, approval, approvals, name};
+use toka_terminal::failure::Failure;
+use toka_terminal::palette::Palette;
+use toka_terminal::screen::columns;
+use toka_terminal::table::PIPE_COLUMNS;
+use toka_terminal::{json, out};
+
+/// Options of `toka approvals`.
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Without a command: list. An agent that has used up its budget is frozen until somebody answers; when nobody does in time \
+    (30 minutes, or `approvals: {expire: …}` in toka.yaml), it is stopped."
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    list: List,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// List what waits
+    List(List),
+    /// Show all that is known of one
+    Show(One),
+    /// Say yes
+    Approve {
+        #[command(flatten)]
+        one: One,
+        /// For a budget: allow so much more, such as 2.50 (dollars), 500k (tokens, calls) or 30m [default: as much as there was]
+        #[arg(long, value_name = "AMOUNT")]
+        raise: Option<String>,
+    },
+    /// Say no
+    Deny(One),
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    #[command(flatten)]
+    reach: Reach,
+    /// Print one JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct One {
+    /// Which, as ID or PROJECT/ID [default: the only one that waits]
+    #[arg(value_name = "ID")]
+    id: Option<ApprovalRef>,
+    #[command(flatten)]
+    reach: Reach,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// An approval as a person names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ApprovalRef {
+    project: Option<ProjectName>,
+    id: u64,
+}
+
+impl FromStr for ApprovalRef {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (project, id) = match text.split_once('/') {
+            Some((project, id)) => (Some(ProjectName::new(project).map_err(|error| error.to_string())?), id),
+            None => (None, text),
+        };
+        let id = id.parse().map_err(|_| format!("{id:?} is no number; `toka approvals` lists them"))?;
+        Ok(Self { project, id })
+    }
+}
+
+/// Lists, shows or answers.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.what.unwrap_or(What::List(args.list)) {
+        What::List(List { reach, json: as_json }) => {
+            let found = reach.named_among(block_on(reach.running())?)?;
+            let open: Vec<OpenApproval> = found.iter().flat_map(open).collect();
+            let palette = Palette::for_stream(&std::io::stdout());
+            let text = match as_json {
+                true => json::line(&open) + "\n",
+                false => approvals(&open, now_ms(), columns(PIPE_COLUMNS), palette),
+            };
+            Ok(out::end(&text, ExitCode::Success)?)
+        }
+        What::Show(One { id, reach, json: as_json }) => {
+            let (_, open) = find(&reach, id.as_ref())?;
+            let text = if as_json { json::line(&open) + "\n" } else { approval(&open, now_ms()) };
+            Ok(out::end(&text, ExitCode::Success)?)
+        }
+        What::Approve { one, raise } => answer(&one, |open| {
+            let raise = raise.as_deref().map(|text| amount(text, &open.approval.subject)).transpose()?;
+            Ok(ApprovalAnswer::Approved { raise })
+        }),
+        What::Deny(one) => answer(&one, |_| Ok(ApprovalAnswer::Denied)),
+    }
+}
+
+fn answer(
+    one: &One,
+    decide: impl FnOnce(&OpenApproval) -> Result<ApprovalAnswer, Failure>,
+) -> anyhow::Result<ExitCode> {
+    let (found, open) = find(&one.reach, one.id.as_ref())?;
+    let body = AnswerBody::of(decide(&open)?);
+    let answered = block_on(async {
+        let answered = found.client.answer(found.name(), open.approval.id, &body).await;
+        Ok(answered.map_err(failure)?)
+    })?;
+    let done = match (answered.answer, &open.approval.subject) {
+        (ApprovalAnswer::Approved { raise: Some(more) }, Subject::Budget { measure, .. }) => {
+            format!("approved: {}", measure.tell_more(more))
+        }
+        (answer, _) => answer.as_str().to_owned(),
+    };
+    let text = match one.json {
+        true => json::line(&answered) + "\n",
+        false => format!("{}  {done}\n", name(&open)),
+    };
+    Ok(out::end(&text, ExitCode::Success)?)
+}
+
+/// What waits in a project.
+fn open(found: &Found) -> Vec<OpenApproval> {
+    let mut open: Vec<OpenApproval> = Vec::new();
+    for agent in &found.project.agents {
+        for approval in &agent.approvals {
+            match open.iter_mut().find(|known| known.approval.id == approval.id) {
+                Some(known) => known.agents.push(agent.name.clone()),
+                None => open.push(OpenApproval {
+                    project: found.name().clone(),
+                    agents: vec![agent.name.clone()],
+                    approval: approval.clone(),
+                }),
+            }
+        }
+    }
+    open.sort_by_key(|open| open.approval.id);
+    open
+}
+
+/// The one that is meant, and who runs it. One that is answered already is asked for all the same: who answers says so.
+fn find(reach: &Reach, wanted: Option<&ApprovalRef>) -> anyhow::Result<(Found, OpenApproval)> {
+    let of = wanted.and_then(|wanted| wanted.project.clone());
+    let reach = Reach { project: of.or_else(|| reach.project.clone()), ..reach.clone() };
+    let found = reach.named_among(block_on(reach.running())?)?;
+    if found.is_empty() {
+        return Err(reach.nothing_runs().into());
+    }
+    let is_meant = |open: &OpenApproval| wanted.is_none_or(|wanted| wanted.id == open.approval.id);
+    let all: Vec<(Found, OpenApproval)> =
+        found.iter().flat_map(|found| open(found).into_iter().map(|open| (found.clone(), open))).collect();
+    let mut fitting: Vec<(Found, OpenApproval)> =
+        all.iter().filter(|(_, open)| is_meant(open)).cloned().collect();
+    let names =
+        |of: &[(Found, OpenApproval)]| of.iter().map(|(_, open)| name(open)).collect::<Vec<_>>().join(", ");
+    match (fitting.pop(), fitting.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (Some(last), false) => {
+            fitting.push(last);
+            let message = "it is not clear which approval is meant";
+            Err(Failure::new(ExitCode::Usage, message)
+                .help(format!("name one of {}", names(&fitting)))
+                .into())
+        }
+        (None, _) if all.is_empty() => {
+            let message = match wanted {
+                Some(wanted) => format!("approval {} does not wait for an answer; nothing does", wanted.id),
+                None => "nothing waits for a person".to_owned(),
+            };
+            Err(Failure::new(ExitCode::Usage, message)
+                .help("`toka events --kind approval_answered` tells what was answered")
+                .into())
+        }
+        (None, _) => {
+            let id = wanted.map_or(0, |wanted| wanted.id);
+            let message = format!("approval {id} does not wait for an answer");
+            Err(Failure::new(ExitCode::Usage, message).help(format!("these do: {}", names(&all))).into())
+        }
+    }
+}
+
+/// By how much a budget grows, in the unit of its measure.
+fn amount(text: &str, subject: &Subject) -> Result<u64, Failure> {
+    let Subject::Budget { measure, .. } = subject;
+    let amount = match measure {
+        Measure::Money => {
+            let dollars = text.trim().trim_start_matches('$').parse::<f64>().ok();
+            dollars.and_then(Money::from_dollars).map(|money| money.0)
+        }
+        Measure::Tokens | Measure::Calls => parse_amount(text).ok(),
+        Measure::Wall => parse_duration(text)
+            .ok()
+            .map(|wall: Duration| u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)),
+    };
+    amount.filter(|amount| *amount > 0).ok_or_else(|| {
+        let example = match measure {
+            Measure::Money => "2.50, in US dollars",
+            Measure::Tokens | Measure::Calls => "500k or 200",
+            Measure::Wall => "30m",
+        };
+        Failure::new(ExitCode::Usage, format!("{text:?} is no amount of {}", measure.as_str()))
+            .help(format!("such as {example}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use toka_core::budget::Scope;
+
+    use super::*;
+
+    #[test]
+    fn approvals_are_named_with_or_without_their_project() {
+        assert_eq!("3".parse(), Ok(ApprovalRef { project: None, id: 3 }));
+        assert!("shop/3".parse::<ApprovalRef>().is_ok_and(|found| found.project.is_some() && found.id == 3));
+        for bad in ["", "x", "-1", "a/b", "A/1", "1/"] {
+            assert!(bad.parse::<ApprovalRef>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn amounts_are_in_the_unit_of_the_budget() {
+        let subject = |measure| Subject::Budget { scope: Scope::Agent, measure, used: 0, limit: 1, next: 1 };
+        let of = |text, measure| amount(text, &subject(measure)).ok();
+        assert_eq!(of("$2.50", Measure::Money), Some(2_500_000_000));
+        assert_eq!(of("500k", Measure::Tokens), Some(500_000));
+        assert_eq!(of("30m", Measure::Wall), Some(1_800_000));
+        for (bad, measure) in
+            [("0", Measure::Calls), ("-1", Measure::Money), ("NaN", Measure::Money), ("x", Measure::Wall)]
+        {
+            assert_eq!(of(bad, measure), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What waits for a person: something that was asked for, until somebody says yes or no, or its time is over.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::budget::{Measure, Scope};
+
+/// Something that waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// Its number, from 1, unique within the run.
+    pub id: u64,
+    /// What is asked for.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// When nobody has answered until then, the answer is no. Milliseconds since the Unix epoch.
+    pub expires_ms: i64,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Subject {
+    /// The next call of a model does not fit into a budget any more.
+    Budget {
+        /// Whose.
+        scope: Scope,
+        /// In what.
+        measure: Measure,
+        /// So much is used, in the unit of the measure.
+        used: u64,
+        /// So much may be.
+        limit: u64,
+        /// So much the next call may use at most.
+        next: u64,
+    },
+}
+
+impl Subject {
+    /// The word for its kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Budget { .. } => "budget",
+        }
+    }
+
+    /// What a plain yes does.
+    pub fn yes(&self) -> String {
+        match self {
+            Self::Budget { measure, .. } => format!("allow {}", measure.tell_more(self.usual_raise())),
+        }
+    }
+
+    /// What no does.
+    pub fn no(&self) -> &'static str {
+        match self {
+            Self::Budget { scope: Scope::Agent, .. } => "stop it",
+            Self::Budget { scope: Scope::Run, .. } => "stop the agents that wait",
+        }
+    }
+
+    /// By how much a budget grows when nobody says how much: as much as there was, and at least what the next call may use.
+    pub fn usual_raise(&self) -> u64 {
+        match self {
+            Self::Budget { limit, next, .. } => (*limit).max(*next).max(1),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Budget { scope, measure, used, limit, next } => {
+                let part = measure.tell_part(*used, *limit);
+                let of = match scope {
+                    Scope::Agent => "its budget",
+                    Scope::Run => "the budget of the run",
+                };
+                write!(f, "{part} of {of} are used")?;
+                match measure {
+                    Measure::Money | Measure::Tokens => {
+                        write!(f, ", and the next call may use up to {}", measure.tell(*next))
+                    }
+                    Measure::Calls | Measure::Wall => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// What became of an approval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum ApprovalAnswer {
+    /// Yes.
+    Approved {
+        /// For a budget: so much more, in the unit of its measure.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        raise: Option<u64>,
+    },
+    /// No.
+    Denied,
+    /// Nobody has answered in time, which counts as no.
+    Expired,
+    /// Whoever waited for it is gone.
+    Withdrawn,
+}
+
+impl ApprovalAnswer {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Approved { .. } => "approved",
+            Self::Denied => "denied",
+            Self::Expired => "expired",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words() {
+        let subject = Subject::Budget {
+            scope: Scope::Agent,
+            measure: Measure::Money,
+            used: 1_900_000_000,
+            limit: 2_000_000_000,
+            next: 310_000_000,
+        };
+        assert_eq!(
+            subject.to_string(),
+            "$1.90 of $2.00 of its budget are used, and the next call may use up to $0.31"
+        );
+        assert_eq!((subject.yes(), subject.no()), ("allow $2.00 more".to_owned(), "stop it"));
+        let subject =
+            Subject::Budget { scope: Scope::Run, measure: Measure::Calls, used: 3, limit: 3, next: 1 };
+        assert_eq!(subject.to_string(), "3 of 3 calls of the budget of the run are used");
+    }
+}

@@ -1,0 +1,147 @@
+//! What waits for a person in a run, and what becomes of agents meanwhile: they are frozen while they wait, and go on or end with the
+//! answer. Who decides is the broker; here its events are acted upon.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use toka_broker::{Answered, Broker, NotAnswered};
+use toka_core::{
+    AgentName, AgentState, ApprovalAnswer, CallOutcome, CallReceipt, Cost, Event, EventKind, Exit, ModelName,
+    Request, Tokens,
+};
+use tokio::sync::watch;
+
+use crate::Project;
+use crate::journal::Journal;
+
+/// Who freezes and thaws an agent because of its budget, for the record.
+const BUDGET: &str = "budget";
+/// The longest sleep: the clock may be set meanwhile.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// The broker of a run, whose events go into this journal as long as that is written.
+pub(crate) fn broker(journal: &Arc<Journal>) -> Arc<Broker> {
+    let journal: Weak<Journal> = Arc::downgrade(journal);
+    let record = move |agent: Option<&AgentName>, kind| {
+        if let Some(journal) = journal.upgrade() {
+            drop(journal.record(agent.cloned(), kind));
+        }
+    };
+    Arc::new(Broker::new(Arc::new(record), crate::now_ms))
+}
+
+/// Ready when the time of an approval is over.
+pub(crate) async fn is_over(broker: &Broker, changes: &mut watch::Receiver<()>) {
+    loop {
+        let sleep = match broker.expires_in() {
+            Some(Duration::ZERO) => return,
+            Some(left) => left.min(LONGEST_SLEEP),
+            None => Duration::MAX,
+        };
+        // The broker is there as long as the project.
+        let _ = tokio::time::timeout(sleep, changes.changed()).await;
+    }
+}
+
+/// The ends of calls that a daemon before this one has left without: nobody knows what they used.
+pub(crate) fn close_open_calls(past: &[Event], journal: &Journal) {
+    let mut open: std::collections::BTreeMap<u64, (&AgentName, &ModelName)> = Default::default();
+    for event in past {
+        match (&event.agent, &event.kind) {
+            (Some(agent), EventKind::ModelAsked { call, model, .. }) => {
+                open.insert(*call, (agent, model));
+            }
+            (Some(_), EventKind::ModelAnswered { call, .. }) => {
+                open.remove(call);
+            }
+            _ => {}
+        }
+    }
+    for (call, (agent, model)) in open {
+        let receipt = CallReceipt {
+            outcome: CallOutcome::Cut { reason: "the daemon was killed".to_owned() },
+            provider: model.provider.clone().unwrap_or_default(),
+            model: model.model.clone(),
+            tokens: Tokens::default(),
+            cost: Cost::Unknown,
+            tries: 1,
+            failed_tries: Vec::new(),
+            first_content_ms: None,
+            duration_ms: 0,
+        };
+        let kind = EventKind::ModelAnswered { call, receipt: Box::new(receipt) };
+        drop(journal.record(Some(agent.clone()), kind));
+    }
+}
+
+impl Project {
+    /// Answers what waits.
+    pub(crate) fn answer(
+        &self,
+        id: u64,
+        answer: ApprovalAnswer,
+        by: &str,
+        uid: u32,
+    ) -> Result<ApprovalAnswer, NotAnswered> {
+        self.broker.answer(id, answer, by, Some(uid))
+    }
+
+    /// Does what follows from an event of the broker's.
+    pub(crate) fn hear_broker(&mut self, event: &Event) {
+        self.broker.observe(event);
+        match (&event.agent, &event.kind) {
+            (Some(agent), EventKind::ApprovalAsked(_)) => self.freeze(agent),
+            (_, EventKind::ApprovalAnswered { id, .. }) => {
+                if let Some(answered) = self.broker.answered(*id) {
+                    self.act_on(&answered);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A daemon was killed between an event and what follows from it.
+    pub(crate) fn catch_up_with_approvals(&self) {
+        for status in self.status.agents() {
+            match status.state {
+                AgentState::Running { .. } if !status.approvals.is_empty() => self.freeze(&status.name),
+                AgentState::Paused { .. } if status.approvals.is_empty() => self.thaw(&status.name),
+                _ => {}
+            }
+        }
+    }
+
+    /// Where there is no control group to freeze it in, only its call waits, and it runs on.
+    fn freeze(&self, agent: &AgentName) {
+        if self.can_freeze(agent) {
+            self.with(agent, |member| member.handle.tell(Request::Pause, BUDGET));
+        }
+    }
+
+    /// Lets an agent go on that waits for nobody else.
+    fn thaw(&self, agent: &AgentName) {
+        let status = self.status.agent(agent);
+        let is_ours = |by: &str| by == BUDGET;
+        let holds = status.is_some_and(|status| {
+            !status.approvals.is_empty() || status.paused_by.as_deref().is_some_and(|by| !is_ours(by))
+        });
+        if !holds {
+            self.with(agent, |member| member.handle.tell(Request::Resume, BUDGET));
+        }
+    }
+
+    fn act_on(&mut self, answered: &Answered) {
+        let reason = match answered.answer {
+            ApprovalAnswer::Approved { .. } => {
+                return answered.waiters.iter().for_each(|agent| self.thaw(agent));
+            }
+            ApprovalAnswer::Withdrawn => return,
+            ApprovalAnswer::Denied => format!("{}; {} has denied more", answered.subject, answered.by),
+            ApprovalAnswer::Expired => format!("{}; nobody has answered in time", answered.subject),
+        };
+        for agent in &answered.waiters {
+            let exit = Exit::Budget { reason: reason.clone() };
+            self.with(agent, |member| member.handle.end(exit));
+        }
+    }
+}
