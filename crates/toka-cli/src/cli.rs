@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Cost(commands::cost::Args),
     /// List and answer what waits for a person
     Approvals(commands::approvals::Args),
+    /// Show what was done, granted and refused, and whether that record is whole
+    Audit(commands::audit::Args),
     /// Show how well agents and the daemon are, and why they are not better
     Health(commands::health::Args),
     /// Show everything that is known of agents, as JSON
@@ -152,6 +154,7 @@ impl Command {
             Self::Events(args) => commands::events::run(args),
             Self::Models(args) => commands::models::run(args),
             Self::Approvals(args) => commands::approvals::run(args),
+            Self::Audit(args) => commands::audit::run(args),
             Self::Cost(args) => commands::cost::run(args),
             Self::Health(args) => commands::health::run(args),
             Self::Inspect(args) => commands::inspect::run(args),

@@ -4,6 +4,7 @@
 //! number and knows no async runtime, so that each decision in it is a pure function with tests.
 
 pub mod approval;
+pub mod audit;
 pub mod bill;
 pub mod budget;
 pub mod capability;

@@ -11,6 +11,7 @@
 
 mod aside;
 mod backlog;
+mod chain;
 mod connection;
 mod error;
 mod filter;
@@ -25,6 +26,7 @@ mod writer;
 
 pub use aside::SetAside;
 pub use backlog::BACKLOG;
+pub use chain::{Broken, Head, NoHead, Verified};
 pub use error::StoreError;
 pub use filter::Filter;
 pub use health::{Change, Health, Trouble};

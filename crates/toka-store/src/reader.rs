@@ -7,9 +7,11 @@ use rusqlite::{Connection, Row, params_from_iter};
 use toka_core::{AgentName, Event, EventKind, Name, ProjectName, RunId};
 use uuid::Uuid;
 
+use crate::chain::{self, Head, Verified, Walk};
 use crate::connection::{FileId, file_at, open_reader};
 use crate::filter::query;
 use crate::numbers::{last_seq, number, stored};
+use crate::schema::CHAINED;
 use crate::{Filter, StoreError};
 
 /// Statements that are kept ready: a follower asks the same again and again.
@@ -111,6 +113,43 @@ impl Reader {
     pub fn last_seq(&mut self) -> Result<u64, StoreError> {
         let Some(conn) = self.connection()? else { return Ok(0) };
         Ok(last_seq(conn)?)
+    }
+
+    /// Looks whether every row is as it was written, and none is missing; with a head that somebody has kept, whether its row is still the same.
+    ///
+    /// # Errors
+    /// As for [`Reader::events`].
+    pub fn verify(&mut self, kept: Option<Head>) -> Result<Verified, StoreError> {
+        let Some(conn) = self.connection()? else { return Ok(Walk::after((0, None), 0, kept).end()) };
+        if conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? < CHAINED {
+            let rows = conn.query_row("SELECT count(*) FROM events", (), |row| row.get(0)).map(number)?;
+            return Ok(Verified { rows, without_link: rows, ..Verified::default() });
+        }
+        // One transaction, so that retention does not move the beginning meanwhile.
+        let transaction = conn.unchecked_transaction()?;
+        let removed = transaction.query_row("SELECT last_seq, link, unlinked FROM removed", (), |row| {
+            Ok((number(row.get(0)?), row.get::<_, Option<Vec<u8>>>(1)?, number(row.get(2)?)))
+        })?;
+        let mut walk = Walk::after((removed.0, chain::stored(removed.1.as_deref())), removed.2, kept);
+        let sql = "SELECT e.seq, e.time_ms, ifnull(r.id, ''), ifnull(r.project, ''), e.agent, e.type, e.body, e.link FROM events e \
+                   LEFT JOIN runs r ON r.key = e.run ORDER BY e.seq";
+        let mut statement = transaction.prepare(sql)?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            let text = |column: usize| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+            let told = chain::Row {
+                seq: number(row.get(0)?),
+                time_ms: row.get(1)?,
+                run: text(2)?,
+                project: text(3)?,
+                agent: row.get_ref(4)?.as_str_or_null().map_err(rusqlite::Error::from)?,
+                kind: text(5)?,
+                body: text(6)?,
+            };
+            let link = row.get_ref(7)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
+            walk.row(&told, chain::stored(link));
+        }
+        Ok(walk.end())
     }
 
     /// At most `limit` runs, the newest first.

@@ -44,8 +44,10 @@ pub(crate) fn tend(conn: &mut Connection, retention: &Retention, now_ms: i64) ->
         drop(transaction);
         return give_back(conn);
     };
+    let kept =
+        "UPDATE removed SET last_seq = max(last_seq, ?1), link = (SELECT link FROM events WHERE seq = ?1)";
+    transaction.execute(kept, [cut])?;
     transaction.execute("DELETE FROM events WHERE seq <= ?1", [cut])?;
-    transaction.execute("UPDATE removed SET last_seq = max(last_seq, ?1)", [cut])?;
     // A run has no events left when the next one begins right after the cut, or before.
     let sql = "DELETE FROM runs WHERE ifnull((SELECT min(n.first_seq) FROM runs n WHERE n.first_seq > runs.first_seq), \
                ?2 + 1) <= ?1 + 1";

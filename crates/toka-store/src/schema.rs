@@ -5,6 +5,8 @@
 //! runs     one row a run; its events are those from first_seq on, up to the next run's
 //! events   one row an event; body is its JSON without what has a column
 //! removed  the highest number that retention removed, or that an earlier file had: numbers go on from there
+//! link     the hash of a row and of that before it (`chain.rs`); in `removed`, of the last row that retention removed
+//! unlinked rows up to this number are from before there was a chain
 //! ```
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -18,7 +20,8 @@ pub(crate) const APPLICATION_ID: i32 = 0x746f_6b61;
 /// use it name them in the same words.
 pub(crate) const NOT_IN_MASSES: &str = "type NOT IN ('progress', 'metrics')";
 
-pub(crate) const STEPS: &[&str] = &["
+pub(crate) const STEPS: &[&str] = &[
+    "
     CREATE TABLE runs (
         key INTEGER PRIMARY KEY,
         id TEXT NOT NULL UNIQUE,
@@ -41,7 +44,17 @@ pub(crate) const STEPS: &[&str] = &["
     CREATE INDEX events_by_type ON events (type) WHERE type NOT IN ('progress', 'metrics');
     CREATE TABLE removed (last_seq INTEGER NOT NULL) STRICT;
     INSERT INTO removed VALUES (0);
-"];
+",
+    "
+    ALTER TABLE events ADD COLUMN link BLOB;
+    ALTER TABLE removed ADD COLUMN link BLOB;
+    ALTER TABLE removed ADD COLUMN unlinked INTEGER NOT NULL DEFAULT 0;
+    UPDATE removed SET unlinked = ifnull((SELECT max(seq) FROM events), 0);
+",
+];
+
+/// The version from which on rows have hashes.
+pub(crate) const CHAINED: i64 = 2;
 
 /// How a database was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +121,7 @@ mod tests {
     fn an_older_one_keeps_what_it_has() {
         let mut conn = memory();
         migrate(&mut conn, STEPS).expect("steps");
-        conn.execute("INSERT INTO events VALUES (7, 0, 1, NULL, 'x', '{}')", ()).expect("a row");
+        conn.execute("INSERT INTO events VALUES (7, 0, 1, NULL, 'x', '{}', NULL)", ()).expect("a row");
         let later: Vec<&str> =
             STEPS.iter().copied().chain(["ALTER TABLE events ADD COLUMN more TEXT DEFAULT 'new'"]).collect();
         migrate(&mut conn, &later).expect("one more step");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use toka_core::RunId;
 
+use crate::chain::{self, Link};
 use crate::connection::{FileId, file_at, open_writer};
 use crate::numbers::{last_seq, stored};
 use crate::record::{Mark, Record};
@@ -52,6 +53,8 @@ pub(crate) struct Store {
     durability: Durability,
     /// The run of the last row, and the key of its own.
     run: Option<(RunId, i64)>,
+    /// The hash of the last row.
+    tip: Link,
 }
 
 impl Store {
@@ -65,7 +68,9 @@ impl Store {
         // More than the default would hold copies of the reader's queries.
         conn.set_prepared_statement_cache_capacity(12);
         let file = file_at(path)?.ok_or(StoreError::Moved)?;
-        let mut store = Self { path: path.to_owned(), file, conn, durability: Durability::Later, run: None };
+        let tip = tip(&conn)?;
+        let mut store =
+            Self { path: path.to_owned(), file, conn, durability: Durability::Later, run: None, tip };
         store.sync(Durability::Now)?;
         let last = last_seq(&store.conn)?;
         let columns = "SELECT body FROM events ORDER BY seq DESC LIMIT 1";
@@ -96,17 +101,17 @@ impl Store {
         }
         self.sync(durability)?;
         let transaction = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut run = self.run.take();
+        let (mut run, mut tip) = (self.run.take(), self.tip);
         for record in records {
             let key = match run {
                 Some((id, key)) if id == record.run => key,
                 _ => key_of_run(&transaction, record)?,
             };
             run = Some((record.run, key));
-            insert(&transaction, record, key)?;
+            tip = insert(&transaction, record, key, &tip)?;
         }
         transaction.commit()?;
-        self.run = run;
+        (self.run, self.tip) = (run, tip);
         Ok(())
     }
 
@@ -158,17 +163,45 @@ fn key_of_run(transaction: &Transaction<'_>, record: &Record) -> rusqlite::Resul
     Ok(transaction.last_insert_rowid())
 }
 
-fn insert(transaction: &Transaction<'_>, record: &Record, run: i64) -> rusqlite::Result<()> {
+/// The hash of the last row that there is, or was before retention removed it.
+fn tip(conn: &Connection) -> rusqlite::Result<Link> {
+    let of = |sql: &str| conn.query_row(sql, (), |row| row.get::<_, Option<Vec<u8>>>(0)).optional();
+    let last = match of("SELECT link FROM events ORDER BY seq DESC LIMIT 1")? {
+        Some(link) => link,
+        None => of("SELECT link FROM removed")?.flatten(),
+    };
+    Ok(chain::stored(last.as_deref()).unwrap_or(chain::START))
+}
+
+/// Inserts a row after the one with the hash `before`; its own hash is returned.
+fn insert(transaction: &Transaction<'_>, record: &Record, run: i64, before: &Link) -> rusqlite::Result<Link> {
     let agent = record.agent.as_ref().map(|agent| agent.as_str());
-    let sql = "INSERT INTO events (seq, time_ms, run, agent, type, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let row = chain::Row {
+        seq: record.seq,
+        time_ms: record.time_ms,
+        run: &record.run.to_string(),
+        project: record.project.as_str(),
+        agent,
+        kind: record.tag(),
+        body: &record.body,
+    };
+    let link = chain::link(before, &row);
+    let sql =
+        "INSERT INTO events (seq, time_ms, run, agent, type, body, link) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     transaction.prepare_cached(sql)?.execute(params![
         stored(record.seq),
         record.time_ms,
         run,
         agent,
-        record.tag(),
-        &*record.body
+        row.kind,
+        row.body,
+        link.as_slice(),
     ])?;
+    mark(transaction, record, run)?;
+    Ok(link)
+}
+
+fn mark(transaction: &Transaction<'_>, record: &Record, run: i64) -> rusqlite::Result<()> {
     match &record.mark {
         Mark::None => Ok(()),
         Mark::Started { workspace } => transaction

@@ -43,6 +43,14 @@ pub fn settle(written: io::Result<()>, code: ExitCode) -> Result<ExitCode, Failu
     }
 }
 
+/// Writes a part of what a command has to say to stdout; more follows.
+///
+/// # Errors
+/// As of any writing.
+pub fn part(text: &str) -> io::Result<()> {
+    write_all(&mut io::stdout().lock(), text)
+}
+
 fn write_all(stream: &mut impl Write, text: &str) -> io::Result<()> {
     stream.write_all(text.as_bytes())?;
     stream.flush()

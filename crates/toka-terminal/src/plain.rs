@@ -160,6 +160,10 @@ fn in_short(kind: &EventKind) -> String {
                 values.iter().map(|(name, value)| format!("{}={value}", safe(name))).collect();
             format!("metrics: {}", values.join(" "))
         }
+        EventKind::ModelAsked { model, reserved, .. } => {
+            let most = format!("{} tokens, {}", reserved.tokens, reserved.money);
+            format!("asks {}: at most {most}", safe(&model.to_string()))
+        }
         EventKind::AgentStarting => "starting".to_owned(),
         EventKind::AgentReturns { by, then, .. } => return_in_words(&safe(by), *then),
         EventKind::AgentReport { topic, report, .. } => {

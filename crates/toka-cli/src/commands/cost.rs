@@ -5,11 +5,11 @@ use serde_json::json;
 use toka_core::{Bill, Bills, Event, ExitCode, ModelName};
 use toka_project::history;
 
+use super::events::unreadable;
 use super::folders::Place;
 use super::logs::moment;
 use super::runs::{Known, Runs};
 use toka_terminal::bills::bills;
-use toka_terminal::failure::Failure;
 use toka_terminal::palette::Palette;
 use toka_terminal::screen::columns;
 use toka_terminal::table::PIPE_COLUMNS;
@@ -56,10 +56,7 @@ fn since(text: &str) -> Result<i64, String> {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let folders = args.place.folders()?;
     let (state, project) = (&folders.state_dir, &folders.project);
-    let unreadable = |error: &dyn std::fmt::Display| {
-        Failure::new(ExitCode::StateFolder, format!("the journal of {project} cannot be read: {error}"))
-    };
-    let runs = history::runs(state, project).map_err(|error| unreadable(&error))?;
+    let runs = history::runs(state, project).map_err(|error| unreadable(project, &error))?;
     let known: Known = runs.iter().map(|run| (run.id, Some(run.started_ms))).collect();
     let wanted = match (&args.run, args.since) {
         (Runs::Last, Some(_)) => &Runs::All,
@@ -67,7 +64,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let chosen = wanted.choose(&known, "calls")?;
     let kinds = ["model_asked".to_owned(), "model_answered".to_owned()];
-    let events = history::events((state, project), chosen, 0, &kinds).map_err(|error| unreadable(&error))?;
+    let events =
+        history::events((state, project), chosen, 0, &kinds).map_err(|error| unreadable(project, &error))?;
     let mut sums = Bills::default();
     for event in events.iter().filter(|event| args.since.is_none_or(|since| event.time_ms >= since)) {
         sums.observe(event, |event, model| key(args.by, event, model));

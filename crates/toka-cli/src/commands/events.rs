@@ -203,7 +203,7 @@ impl Args {
     }
 }
 
-fn unreadable(project: &ProjectName, error: &impl std::fmt::Display) -> Failure {
+pub(super) fn unreadable(project: &ProjectName, error: &impl std::fmt::Display) -> Failure {
     Failure::new(ExitCode::StateFolder, format!("the journal of {project} cannot be read: {error}"))
 }
 

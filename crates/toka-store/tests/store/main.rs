@@ -1,5 +1,6 @@
 //! Journals in real files: what is written is read again, whatever happens to the file, its lock or its disk in between.
 
+mod chained;
 mod damage;
 mod numbers;
 mod reading;

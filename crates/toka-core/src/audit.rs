@@ -1,0 +1,192 @@
+//! Which events are acts that somebody may have to answer for, and how an audit tells them: one envelope, whatever happened.
+//!
+//! The record is the journal itself, which has a hash over each row and the one before it. What is here is a way to read it.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{AgentName, ApprovalAnswer, CallOutcome, Event, EventKind};
+
+/// What became of an act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditStatus {
+    /// It was done.
+    Success,
+    /// It was refused, or failed.
+    Failure,
+    /// It was about to be done, or waits.
+    Pending,
+}
+
+impl AuditStatus {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Pending => "pending",
+        }
+    }
+
+    fn of(is_success: bool) -> Self {
+        if is_success { Self::Success } else { Self::Failure }
+    }
+}
+
+/// An act.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Act {
+    /// What it was, such as `model.selected`.
+    pub kind: &'static str,
+    /// What became of it.
+    pub status: AuditStatus,
+    /// The user who did it, where the event tells; else it is whoever owns the journal.
+    pub uid: Option<u32>,
+    /// What there is to know of it, by kind.
+    pub context: Value,
+}
+
+/// The kinds of events that are acts.
+pub const KINDS: [&str; 18] = [
+    "run_started",
+    "run_changed",
+    "run_ending",
+    "run_ended",
+    "agent_started",
+    "agent_paused",
+    "agent_ended",
+    "agent_hint",
+    "agent_planted",
+    "agent_uncovered",
+    "exec_started",
+    "exec_ended",
+    "model_asked",
+    "model_answered",
+    "budget_nearing",
+    "approval_asked",
+    "approval_answered",
+    "agent_resumed",
+];
+
+/// Of an agent in a run: what programs of others do between their start and their end.
+pub fn session(event: &Event) -> Option<String> {
+    let agent: &AgentName = event.agent.as_ref()?;
+    Some(format!("agent:{agent}:{}", event.run.short()))
+}
+
+/// The act that an event tells of; `None` for what nobody has to answer for.
+pub fn act(event: &Event) -> Option<Act> {
+    use AuditStatus::{Failure, Pending, Success};
+    let agent = event.agent.as_ref();
+    let (kind, status, context) = match &event.kind {
+        EventKind::RunStarted { workspace, agents, .. } => {
+            ("run.started", Success, json!({"workspace": workspace, "agents": agents}))
+        }
+        EventKind::RunChanged { by, added, changed, adjusted, removed, .. } => {
+            let what = json!({"by": by, "added": added, "changed": changed, "adjusted": adjusted, "removed": removed});
+            ("run.changed", Success, what)
+        }
+        EventKind::RunEnding { by, .. } => ("run.ending", Pending, json!({"by": by})),
+        EventKind::RunEnded { exit_code } => {
+            ("run.ended", AuditStatus::of(*exit_code == 0), json!({"exit_code": exit_code}))
+        }
+        EventKind::AgentStarted { pid, enforcement } => {
+            ("agent.started", Success, json!({"agent_id": agent, "pid": pid, "enforcement": enforcement}))
+        }
+        EventKind::AgentPaused { by } => ("agent.paused", Success, json!({"agent_id": agent, "by": by})),
+        EventKind::AgentResumed => ("agent.resumed", Success, json!({"agent_id": agent})),
+        EventKind::AgentEnded { exit, duration_ms, usage } => {
+            let what = json!({"agent_id": agent, "exit": exit, "duration_ms": duration_ms, "usage": usage});
+            ("agent.ended", AuditStatus::of(!exit.is_failure()), what)
+        }
+        EventKind::AgentHint { wrote, why } => {
+            ("denial.suspected", Failure, json!({"agent_id": agent, "wrote": wrote, "why": why}))
+        }
+        EventKind::AgentPlanted { path, outcome } => {
+            ("wall.planted", Failure, json!({"agent_id": agent, "path": path, "outcome": outcome}))
+        }
+        EventKind::AgentUncovered { path, outcome } => {
+            ("wall.uncovered", Failure, json!({"agent_id": agent, "path": path, "outcome": outcome}))
+        }
+        EventKind::ExecStarted { exec, argv, by, uid, tty } => {
+            let context = json!({"agent_id": agent, "exec": exec, "argv": argv, "by": by, "tty": tty});
+            return Some(Act { kind: "exec.started", status: Pending, uid: Some(*uid), context });
+        }
+        EventKind::ExecEnded { exec, exit, duration_ms } => {
+            let what = json!({"agent_id": agent, "exec": exec, "exit": exit, "duration_ms": duration_ms});
+            ("exec.ended", AuditStatus::of(exit.is_success()), what)
+        }
+        EventKind::ModelAsked { call, asked, model, bytes, hash, reserved, .. } => {
+            let what = json!({
+                "call": call, "model": model, "provider": model.provider, "reason": format!("asked for as {asked}"), "bytes": bytes, "hash": hash,
+                "reserved": reserved,
+            });
+            ("model.selected", Pending, what)
+        }
+        EventKind::ModelAnswered { receipt, .. } if receipt.tries == 0 => {
+            ("model.refused", Failure, json!({"agent_id": agent, "outcome": receipt.outcome}))
+        }
+        EventKind::ModelAnswered { call, receipt } => {
+            let what = json!({
+                "call": call, "session_id": session(event), "provider": receipt.provider, "model": receipt.model, "tokens": receipt.tokens,
+                "cost": receipt.cost, "outcome": receipt.outcome,
+            });
+            ("cost.tracked", AuditStatus::of(receipt.outcome == CallOutcome::Completed), what)
+        }
+        EventKind::BudgetNearing { scope, measure, used, limit } => {
+            let what =
+                json!({"agent_id": agent, "scope": scope, "measure": measure, "used": used, "limit": limit});
+            ("budget.nearing", Success, what)
+        }
+        EventKind::ApprovalAsked(approval) => (
+            "approval.asked",
+            Pending,
+            json!({"agent_id": agent, "approval_id": approval.id, "asked": approval}),
+        ),
+        EventKind::ApprovalAnswered { id, kind, answer, by, uid } => {
+            let context = json!({"approval_id": id, "decision": answer.as_str(), "approver": by, "kind": kind, "granted": answer});
+            let status = AuditStatus::of(matches!(answer, ApprovalAnswer::Approved { .. }));
+            return Some(Act { kind: "approval.answered", status, uid: *uid, context });
+        }
+        _ => return None,
+    };
+    Some(Act { kind, status, uid: None, context })
+}
+
+#[cfg(test)]
+mod tests {
+    use strum::VariantNames as _;
+
+    use super::*;
+    use crate::{Name, RunId};
+
+    #[test]
+    fn acts_are_of_the_kinds_that_are_looked_for() {
+        for kind in KINDS {
+            assert!(EventKind::VARIANTS.contains(&kind), "{kind}");
+        }
+        let of = |kind: EventKind| {
+            let name = Name::new("a").expect("a label");
+            let run = RunId::from_uuid(uuid::Uuid::nil());
+            Event { seq: 1, time_ms: 0, project: name.clone(), run, agent: Some(name), kind }
+        };
+        let answer = ApprovalAnswer::Approved { raise: Some(5) };
+        let kind = EventKind::ApprovalAnswered {
+            id: 3,
+            kind: "budget".into(),
+            answer,
+            by: "operator".into(),
+            uid: Some(7),
+        };
+        let event = of(kind);
+        let told = act(&event).expect("an act");
+        assert_eq!((told.kind, told.status, told.uid), ("approval.answered", AuditStatus::Success, Some(7)));
+        assert_eq!(told.context["decision"], "approved");
+        assert_eq!(session(&event).as_deref(), Some("agent:a:000000000000"));
+        assert_eq!(act(&of(EventKind::AgentReady)), None);
+        let exit = crate::Exit::Code { code: 1 };
+        let ended = of(EventKind::AgentEnded { exit, duration_ms: 1, usage: Default::default() });
+        assert_eq!(act(&ended).map(|act| act.status), Some(AuditStatus::Failure));
+    }
+}
