@@ -15,6 +15,10 @@ as_both_users!(
     a_hundred_calls_at_once_never_exceed_a_budget,
     agents_share_the_budget_of_the_run,
     no_agent_answers_an_approval,
+    another_budget_lets_the_agent_go_on,
+    a_pause_of_a_person_is_not_undone_by_an_answer,
+    an_approval_ends_with_the_life_that_asked,
+    what_the_agent_asks_for_is_no_sum_that_a_plain_yes_gives,
     money_is_counted_and_a_workstream_cannot_raise_what_a_person_says,
     a_call_that_a_killed_daemon_leaves_has_an_end,
 );
@@ -199,6 +203,82 @@ fn agents_share_the_budget_of_the_run(user: User) {
     for agent in ["one", "two"] {
         eventually("it has ended", || detached.inspect(agent)["exit"]["cause"] == "budget");
     }
+}
+
+fn another_budget_lets_the_agent_go_on(user: User) {
+    let scene = scene(user);
+    let detached = scene.detach(&[service("asker", "{calls: 2}")]);
+    waits(&scene);
+    is_held(&detached, "asker", user);
+    let applied = scene.apply(&[service("asker", "{calls: 1000000}")], &[]);
+    assert_eq!(applied.code, Some(0), "{applied:#?}");
+    eventually("it is answered again", || answers(&scene, "asker") > 4);
+    assert_eq!(approvals(&scene), Vec::<Value>::new());
+    assert_eq!(detached.inspect("asker")["state"], "running");
+    assert_eq!(told(&detached, "approval_answered")[0]["answer"], "withdrawn");
+    assert_eq!(told(&detached, "agent_started").len(), 1, "it was not begun anew");
+}
+
+fn a_pause_of_a_person_is_not_undone_by_an_answer(user: User) {
+    if user != User::Root {
+        // Without groups of its own an ordinary user has nothing to freeze with.
+        return;
+    }
+    let scene = scene(user);
+    let detached = scene.detach(&[service("asker", "{calls: 2}")]);
+    waits(&scene);
+    is_held(&detached, "asker", user);
+    detached.toka(&["pause", "asker"]);
+    eventually("it is a person's pause", || detached.inspect("asker")["paused_by"] == "operator");
+    assert_eq!(answer(&scene, &["approve", "--raise", "100k"]).code, Some(0));
+    eventually("nobody is asked any more", || approvals(&scene).is_empty());
+    kill_daemon(&scene);
+    serve_again(&scene);
+    assert_eq!(detached.inspect("asker")["state"], "paused");
+    detached.toka(&["resume", "asker"]);
+    eventually("it is answered again", || answers(&scene, "asker") > 4);
+}
+
+fn an_approval_ends_with_the_life_that_asked(user: User) {
+    let scene = scene(user);
+    // It dies soon after it has asked once too often; one that is frozen is killed.
+    let python = "import threading, time
+print(ask(), flush=True)
+threading.Thread(target=ask, daemon=True).start()
+time.sleep(0.3); os._exit(1)";
+    let budget = "security: {capabilities_required: [filesystem-read], budget: {calls: 1}}";
+    let restart = "restart: {policy: always, max_restarts: 100, backoff: {initial: 10ms, max: 10ms}}";
+    let agent = scripted(asks_within("asker", python, budget).spec("type: service").spec(restart));
+    let detached = scene.detach(&[agent]);
+    waits(&scene);
+    is_held(&detached, "asker", user);
+    if user == User::Root {
+        detached.toka(&["signal", "KILL", "asker"]);
+    }
+    eventually("its next life asks anew", || {
+        approvals(&scene).first().is_some_and(|open| open["id"].as_u64() > Some(1))
+    });
+    let answered = told(&detached, "approval_answered");
+    assert_eq!(answered[0]["answer"], "withdrawn", "{answered:?}");
+    detached.toka(&["stop", "asker"]);
+    eventually("nobody waits any more", || approvals(&scene).is_empty());
+}
+
+fn what_the_agent_asks_for_is_no_sum_that_a_plain_yes_gives(user: User) {
+    let scene = scene(user);
+    let python = "import urllib.request
+request = urllib.request.Request(os.environ['ANTHROPIC_BASE_URL'] + '/v1/messages',
+    data=json.dumps({'model': 'default', 'max_tokens': 9000000, 'messages': []}).encode(),
+    headers={'x-api-key': os.environ['ANTHROPIC_API_KEY'], 'anthropic-version': '2023-06-01'})
+print(json.load(urllib.request.urlopen(request))['content'][0]['text'])";
+    let budget = "security: {capabilities_required: [filesystem-read], budget: {tokens: 1k}}";
+    let detached = scene.detach(&[scripted(asks_within("asker", python, budget))]);
+    waits(&scene);
+    let plain = answer(&scene, &["approve"]);
+    assert!(plain.code == Some(2) && plain.stderr.contains("--raise"), "{plain:#?}");
+    assert_eq!(answer(&scene, &["approve", "--raise", "10M"]).code, Some(0));
+    eventually("it ends", || detached.inspect("asker")["state"] == "ended");
+    assert_eq!(output(&scene, "asker"), "the script speaks\n");
 }
 
 /// Not even one without a sandbox, whose user may open the socket.

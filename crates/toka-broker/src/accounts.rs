@@ -11,7 +11,12 @@ pub enum Fit {
     /// It does.
     Fits,
     /// It does not while others go on, which may use less than what is kept for them.
-    AfterOthers,
+    AfterOthers {
+        /// Whose budget it has to wait for.
+        scope: Scope,
+        /// Whether calls of other agents are in its way, and not only those of its own.
+        of_others: bool,
+    },
     /// It does not.
     Over(Over),
 }
@@ -53,8 +58,6 @@ struct Account {
     used: Amounts,
     /// What is kept for calls that go on.
     reserved: Amounts,
-    /// Calls that go on.
-    open: u64,
     /// When the first call was.
     first_ms: Option<i64>,
     /// What a person has given beyond the limits.
@@ -75,7 +78,8 @@ impl Account {
         }
     }
 
-    fn fit(&self, scope: Scope, next: &Amounts, now_ms: i64) -> Fit {
+    /// `own` is the part of what is kept that is the agent's own.
+    fn fit(&self, scope: Scope, next: &Amounts, own: &Amounts, now_ms: i64) -> Fit {
         let budget = self.budget();
         for measure in Measure::ALL {
             let Some(limit) = budget.limit(measure) else { continue };
@@ -87,7 +91,10 @@ impl Account {
             };
             if !fits {
                 let over = Over { scope, measure, used, limit, next: needed };
-                return if self.open > 0 { Fit::AfterOthers } else { Fit::Over(over) };
+                // What is kept for others may come back; what is used does not.
+                let may_fit = measure != Measure::Wall && used.saturating_add(needed) <= limit;
+                let of_others = used.saturating_add(own.get(measure)).saturating_add(needed) <= limit;
+                return if may_fit { Fit::AfterOthers { scope, of_others } } else { Fit::Over(over) };
             }
         }
         Fit::Fits
@@ -95,14 +102,12 @@ impl Account {
 
     fn begin(&mut self, reserved: Amounts, now_ms: i64) {
         self.reserved = self.reserved.plus(reserved);
-        self.open += 1;
         self.first_ms.get_or_insert(now_ms);
     }
 
     fn end(&mut self, reserved: Amounts, used: Amounts) {
         self.reserved = self.reserved.minus(reserved);
         self.used = self.used.plus(used);
-        self.open = self.open.saturating_sub(1);
     }
 
     fn nearing(&mut self, scope: Scope, now_ms: i64) -> Vec<Nearing> {
@@ -165,9 +170,10 @@ impl Accounts {
 
     /// Whether a call of `agent` fits that may use `next` at most.
     pub fn fit(&self, agent: &AgentName, next: &Amounts, now_ms: i64) -> Fit {
-        let own = self.agents.get(agent).map_or(Fit::Fits, |account| account.fit(Scope::Agent, next, now_ms));
-        match own {
-            Fit::Fits => self.run.fit(Scope::Run, next, now_ms),
+        let account = self.agents.get(agent);
+        let kept = account.map(|account| account.reserved).unwrap_or_default();
+        match account.map_or(Fit::Fits, |account| account.fit(Scope::Agent, next, &kept, now_ms)) {
+            Fit::Fits => self.run.fit(Scope::Run, next, &kept, now_ms),
             other => other,
         }
     }
@@ -212,9 +218,9 @@ impl Accounts {
         }
     }
 
-    /// Calls that have not ended.
-    pub fn open_calls(&self) -> Vec<(AgentName, u64)> {
-        self.calls.iter().map(|(call, open)| (open.agent.clone(), *call)).collect()
+    /// Whether a call of this agent goes on.
+    pub fn is_calling(&self, agent: &AgentName) -> bool {
+        self.calls.values().any(|call| call.agent == *agent)
     }
 
     /// What an agent has used, what is kept for its calls, and what it may use.
@@ -228,12 +234,17 @@ impl Accounts {
     }
 }
 
-/// What a call has used: where nobody knows, all that was kept for it.
+/// What a call has used: where nobody knows all of it, at least what was kept for it.
 fn used(reserved: Amounts, receipt: &CallReceipt) -> Amounts {
     let known = receipt.tokens.all();
     match receipt.cost {
-        Cost::Exact { nano_usd } | Cost::Estimate { nano_usd } => Amounts::of_call(nano_usd, known),
-        Cost::Unpriced => Amounts::of_call(Money(0), known),
+        Cost::Exact { nano_usd } => Amounts::of_call(nano_usd, known),
+        // It broke off, and what the provider had done by then, such as thinking that is not shown, is not known.
+        Cost::Estimate { nano_usd } => {
+            Amounts::of_call(nano_usd.max(reserved.money), known.max(reserved.tokens))
+        }
+        // Longer than its price is for, or called by another name than that of the price: what was kept is the best there is.
+        Cost::Unpriced => Amounts::of_call(reserved.money, known),
         Cost::Unknown => Amounts::of_call(reserved.money, known.max(reserved.tokens)),
         // It was not sent.
         Cost::Nothing if receipt.tries == 0 => Amounts::default(),
@@ -287,7 +298,8 @@ mod tests {
         assert_eq!(accounts.fit(&a, &call(6), 0), Fit::Fits);
         accounts.begin(1, &a, call(6), 0);
         accounts.begin(1, &a, call(6), 0);
-        assert_eq!(accounts.fit(&a, &call(6), 0), Fit::AfterOthers);
+        let own = Fit::AfterOthers { scope: Scope::Agent, of_others: false };
+        assert_eq!(accounts.fit(&a, &call(6), 0), own);
         assert_eq!(accounts.fit(&name("b"), &call(6), 0), Fit::Fits);
         assert_eq!(accounts.end(1, &receipt(Cost::Exact { nano_usd: Money(5) }, 3), 0), []);
         let over = Over { scope: Scope::Agent, measure: Measure::Money, used: 5, limit: 10, next: 6 };
@@ -315,9 +327,10 @@ mod tests {
         let (mut accounts, a) = (accounts(100, 100), name("a"));
         for (number, cost, used) in [
             (1, Cost::Unknown, 7),
-            (2, Cost::Unpriced, 7),
-            (3, Cost::Estimate { nano_usd: Money(2) }, 9),
-            (4, Cost::Nothing, 9),
+            (2, Cost::Unpriced, 14),
+            (3, Cost::Estimate { nano_usd: Money(2) }, 21),
+            (4, Cost::Estimate { nano_usd: Money(9) }, 30),
+            (5, Cost::Nothing, 30),
         ] {
             accounts.begin(number, &a, call(7), 0);
             accounts.end(number, &receipt(cost, 0), 0);
@@ -347,9 +360,12 @@ mod tests {
         accounts.begin_anew(&a);
         assert_eq!(
             accounts.fit(&a, &call(9), 0),
-            Fit::AfterOthers,
+            Fit::AfterOthers { scope: Scope::Run, of_others: true },
             "the run still keeps 9 for the call before"
         );
+        accounts.raise(Scope::Agent, &a, Measure::Money, 10);
+        let over = Over { scope: Scope::Run, measure: Measure::Money, used: 0, limit: 12, next: 13 };
+        assert_eq!(accounts.fit(&a, &call(13), 0), Fit::Over(over), "no end of others makes it fit");
         accounts.end(1, &receipt(Cost::Exact { nano_usd: Money(9) }, 1), 0);
         assert_eq!(accounts.fit(&a, &call(3), 0), Fit::Fits);
         assert_eq!(

@@ -21,6 +21,22 @@ pub enum NotAnswered {
         /// Those that are open.
         open: Vec<u64>,
     },
+    /// As much again as there was is not enough for the next call.
+    #[error("approval {id}: {why}; say how much is to be added")]
+    NeedsSum {
+        /// The number.
+        id: u64,
+        /// What it is about.
+        why: String,
+    },
+    /// No sum that could be added.
+    #[error("approval {id}: a budget grows by more than nothing, and by no more than {most}")]
+    BadSum {
+        /// The number.
+        id: u64,
+        /// The most.
+        most: String,
+    },
     /// It was answered before.
     #[error("approval {id} was {} by {by} already", answer.as_str())]
     Before {
@@ -149,6 +165,12 @@ impl Approvals {
     pub fn expired(&self, now_ms: i64) -> Vec<u64> {
         let is_over = |(_, open): &(&u64, &Open)| open.approval.expires_ms <= now_ms;
         self.open.iter().filter(is_over).map(|(id, _)| *id).collect()
+    }
+
+    /// An agent does not wait for this one any more; whether nobody does now.
+    pub fn leave_one(&mut self, agent: &AgentName, id: u64) -> bool {
+        let Some(open) = self.open.get_mut(&id) else { return false };
+        open.waiters.remove(agent) && open.waiters.is_empty()
     }
 
     /// An agent waits for nothing any more. Those for which nobody waits now are returned.

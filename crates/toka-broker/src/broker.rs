@@ -1,5 +1,6 @@
 //! The one place where calls wait: for others, and for a person.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,6 +22,31 @@ struct State {
     accounts: Accounts,
     approvals: Approvals,
     expires: Duration,
+    /// Agents whose life is over: their calls, which are being dropped, ask nobody any more.
+    over: BTreeSet<AgentName>,
+    /// Calls that wait for others or for a person, the longest first.
+    waiting: BTreeMap<u64, Waiting>,
+    last_ticket: u64,
+}
+
+/// A call that waits.
+struct Waiting {
+    agent: AgentName,
+    /// The approval that it waits for.
+    asked: Option<u64>,
+    /// Whose calls have to end before it fits. Then no later one of them goes before it, or it might wait for ever.
+    next: Option<Scope>,
+}
+
+impl Waiting {
+    /// Whether a later call of this agent has to wait behind it.
+    fn is_before(&self, agent: &AgentName) -> bool {
+        match self.next {
+            Some(Scope::Run) => true,
+            Some(Scope::Agent) => self.agent == *agent,
+            None => false,
+        }
+    }
 }
 
 /// Budgets and approvals of one run.
@@ -42,7 +68,14 @@ impl Broker {
     /// One that records what it does, and takes the time from `now_ms`.
     pub fn new(record: Record, now_ms: fn() -> i64) -> Self {
         let accounts = Accounts::new(BudgetConfig::default());
-        let state = State { accounts, approvals: Approvals::default(), expires: EXPIRES };
+        let state = State {
+            accounts,
+            approvals: Approvals::default(),
+            expires: EXPIRES,
+            over: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            last_ticket: 0,
+        };
         Self { state: Mutex::new(state), changed: watch::Sender::new(()), record, now_ms }
     }
 
@@ -68,36 +101,60 @@ impl Broker {
     /// Why it does not fit, when a person has said no, or nobody has answered.
     pub async fn admit(&self, agent: &AgentName, call: u64, most: Amounts) -> Result<(), String> {
         let mut changed = self.changed.subscribe();
-        let mut asked = None;
+        // Declared before any lock is taken: at its end it takes the lock itself.
+        let place = Place::take(self, agent);
         loop {
-            {
-                let now_ms = (self.now_ms)();
-                let mut state = self.state();
-                let own = asked.and_then(|id| state.approvals.answered(id));
-                if let Some(refused) = own.or(state.approvals.refusal(agent)).and_then(refused) {
-                    return Err(refused);
-                }
-                match state.accounts.fit(agent, &most, now_ms) {
-                    Fit::Fits => {
-                        state.accounts.begin(call, agent, most, now_ms);
-                        return Ok(());
-                    }
-                    Fit::AfterOthers => {}
-                    Fit::Over(over) => {
-                        let expires_ms = expiry(now_ms, state.expires);
-                        let (approval, is_new) = state.approvals.ask(agent, subject(over), expires_ms);
-                        asked = Some(approval.id);
-                        if is_new {
-                            // Under the lock, so that nobody answers before it is told.
-                            (self.record)(Some(agent), EventKind::ApprovalAsked(approval));
-                        }
-                    }
-                }
+            if let Some(decided) = self.look(place.ticket, agent, call, most) {
+                return decided;
             }
             if changed.changed().await.is_err() {
                 return Err("the run is over".to_owned());
             }
         }
+    }
+
+    /// Decides on a call that waits, if that can be decided now.
+    fn look(&self, ticket: u64, agent: &AgentName, call: u64, most: Amounts) -> Option<Result<(), String>> {
+        let now_ms = (self.now_ms)();
+        let mut state = self.state();
+        if state.over.contains(agent) {
+            return Some(Err("the agent has ended".to_owned()));
+        }
+        let asked = state.waiting.get(&ticket).and_then(|waiting| waiting.asked);
+        let answered = asked.and_then(|id| state.approvals.answered(id));
+        if let Some(refused) = answered.or(state.approvals.refusal(agent)).and_then(refused) {
+            return Some(Err(refused));
+        }
+        let is_behind = state.waiting.range(..ticket).any(|(_, other)| other.is_before(agent));
+        let (mut asks, mut next) = (None, None);
+        match state.accounts.fit(agent, &most, now_ms) {
+            Fit::Fits if !is_behind => {
+                state.accounts.begin(call, agent, most, now_ms);
+                return Some(Ok(()));
+            }
+            Fit::Fits => {}
+            // Who is in its own way holds up nobody else.
+            Fit::AfterOthers { scope: Scope::Run, of_others: false } => next = Some(Scope::Agent),
+            Fit::AfterOthers { scope, .. } => next = Some(scope),
+            Fit::Over(over) => {
+                let expires_ms = expiry(now_ms, state.expires);
+                let (approval, is_new) = state.approvals.ask(agent, subject(over), expires_ms);
+                asks = Some(approval.id);
+                if is_new {
+                    // Under the lock, so that nobody answers before it is told.
+                    (self.record)(Some(agent), EventKind::ApprovalAsked(approval));
+                }
+            }
+        }
+        let mut left = None;
+        if let Some(waiting) = state.waiting.get_mut(&ticket) {
+            left = waiting.asked.filter(|_| waiting.asked != asks);
+            (waiting.asked, waiting.next) = (asks, next);
+        }
+        if let Some(kind) = left.and_then(|id| state.leave(agent, id)) {
+            (self.record)(kind.0.as_ref(), kind.1);
+        }
+        None
     }
 
     /// Takes an event of the run, in the order of the journal; whoever waits is looked at again.
@@ -129,6 +186,19 @@ impl Broker {
         uid: Option<u32>,
     ) -> Result<ApprovalAnswer, NotAnswered> {
         let mut state = self.state();
+        if let (ApprovalAnswer::Approved { raise }, Some(approval)) = (answer, state.approvals.open(id)) {
+            let (subject, most) = (&approval.subject, approval.subject.largest_raise());
+            let Subject::Budget { measure, .. } = subject;
+            match raise {
+                Some(sum) if sum == 0 || sum > most => {
+                    return Err(NotAnswered::BadSum { id, most: measure.tell(most) });
+                }
+                None if subject.usual_raise().is_none() => {
+                    return Err(NotAnswered::NeedsSum { id, why: subject.to_string() });
+                }
+                Some(_) | None => {}
+            }
+        }
         let (agent, kind) = state.close(id, answer, by, uid)?;
         let EventKind::ApprovalAnswered { answer, .. } = kind else { return Ok(answer) };
         (self.record)(agent.as_ref(), kind);
@@ -167,9 +237,14 @@ impl Broker {
         self.state().approvals.answered(id).cloned()
     }
 
-    /// Whether a call goes on of which the journal has no end.
-    pub fn open_calls(&self) -> Vec<(AgentName, u64)> {
-        self.state().accounts.open_calls()
+    /// The no that an agent has got in this life.
+    pub fn refusal(&self, agent: &AgentName) -> Option<Answered> {
+        self.state().approvals.refusal(agent).cloned()
+    }
+
+    /// Whether a call of an agent goes on.
+    pub fn is_calling(&self, agent: &AgentName) -> bool {
+        self.state().accounts.is_calling(agent)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -177,7 +252,57 @@ impl Broker {
     }
 }
 
+/// The place of a call among those that wait; dropped, it waits no more.
+struct Place<'a> {
+    broker: &'a Broker,
+    agent: &'a AgentName,
+    ticket: u64,
+}
+
+impl<'a> Place<'a> {
+    fn take(broker: &'a Broker, agent: &'a AgentName) -> Self {
+        let mut state = broker.state();
+        state.last_ticket += 1;
+        let ticket = state.last_ticket;
+        state.waiting.insert(ticket, Waiting { agent: agent.clone(), asked: None, next: None });
+        Self { broker, agent, ticket }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut state = self.broker.state();
+        let Some(waiting) = state.waiting.remove(&self.ticket) else { return };
+        let told = waiting.asked.and_then(|id| state.leave(self.agent, id));
+        let others = waiting.next.is_some() || told.is_some();
+        if let Some((agent, kind)) = told {
+            (self.broker.record)(agent.as_ref(), kind);
+        }
+        drop(state);
+        if others {
+            self.broker.changed.send_replace(());
+        }
+    }
+}
+
 impl State {
+    /// A call does not wait for this approval any more; the event that tells when nobody does.
+    fn leave(&mut self, agent: &AgentName, id: u64) -> Option<(Option<AgentName>, EventKind)> {
+        let waits = |other: &Waiting| other.agent == *agent && other.asked == Some(id);
+        if self.approvals.open(id).is_none() || self.waiting.values().any(waits) {
+            return None;
+        }
+        let scope = self.approvals.open(id).map(|approval| {
+            let Subject::Budget { scope, .. } = approval.subject;
+            scope
+        })?;
+        if !self.approvals.leave_one(agent, id) {
+            return None;
+        }
+        let (_, kind) = self.close(id, ApprovalAnswer::Withdrawn, "nobody waits any more", None).ok()?;
+        Some((Some(agent.clone()).filter(|_| scope == Scope::Agent), kind))
+    }
+
     /// What follows from an event: further events. `None` when nothing does, not even that somebody is looked at again.
     fn take(&mut self, event: &Event) -> Option<Vec<(Option<AgentName>, EventKind)>> {
         if let EventKind::ApprovalAnswered { id, answer, by, .. } = &event.kind {
@@ -200,13 +325,19 @@ impl State {
                     told.push((of, EventKind::BudgetNearing { scope, measure, used, limit }));
                 }
             }
-            EventKind::AgentStarting => self.approvals.begin_life(agent),
+            EventKind::AgentStarting => {
+                self.over.remove(agent);
+                self.approvals.begin_life(agent);
+            }
             EventKind::AgentRequeued { by, .. } if begins_anew(by) => self.accounts.begin_anew(agent),
             EventKind::ApprovalAsked(approval) => {
                 self.approvals.hear_asked(agent, approval);
                 return None;
             }
-            EventKind::AgentEnded { .. } | EventKind::AgentQuarantined { .. } => {
+            EventKind::AgentEnded { .. }
+            | EventKind::AgentQuarantined { .. }
+            | EventKind::AgentRestarting { .. } => {
+                self.over.insert(agent.clone());
                 let left = self.approvals.leave(agent);
                 let by = "the end of the agent";
                 told.extend(
@@ -227,7 +358,7 @@ impl State {
         by: &str,
         uid: Option<u32>,
     ) -> Result<(Option<AgentName>, EventKind), NotAnswered> {
-        let usual = self.approvals.open(id).map(|approval| approval.subject.usual_raise());
+        let usual = self.approvals.open(id).and_then(|approval| approval.subject.usual_raise());
         let answer = match answer {
             ApprovalAnswer::Approved { raise: None } => ApprovalAnswer::Approved { raise: usual },
             answer => answer,
@@ -258,14 +389,13 @@ fn subject(over: Over) -> Subject {
     Subject::Budget { scope, measure, used, limit, next }
 }
 
-/// What a call is told whose approval came to this; nothing when it may go on.
+/// What a call is told whose approval came to this; nothing when it is looked at again.
 fn refused(answered: &Answered) -> Option<String> {
     let what = &answered.subject;
     match answered.answer {
-        ApprovalAnswer::Approved { .. } => None,
+        ApprovalAnswer::Approved { .. } | ApprovalAnswer::Withdrawn => None,
         ApprovalAnswer::Denied => Some(format!("{what}; {} has denied more", answered.by)),
         ApprovalAnswer::Expired => Some(format!("{what}; nobody has answered in time")),
-        ApprovalAnswer::Withdrawn => Some(format!("{what}; it is not asked for any more")),
     }
 }
 
@@ -372,13 +502,63 @@ mod tests {
         assert_eq!(refused, 97);
     }
 
+    /// Lets everything go on that can.
+    async fn settle() {
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_waits_for_others_is_not_overtaken_for_ever() {
+        let rig = Rig::new(10);
+        rig.broker.declare(&name("b"), Budget::default());
+        let first = rig.ask(1, 6);
+        settle().await;
+        let large = rig.ask(2, 8);
+        settle().await;
+        let small = rig.ask(3, 1);
+        settle().await;
+        assert!(
+            first.is_finished() && !large.is_finished() && !small.is_finished(),
+            "the small one would fit"
+        );
+        rig.answered(1, 1);
+        settle().await;
+        assert!(large.is_finished() && small.is_finished());
+        assert_eq!(rig.told(), []);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_withdrawn() {
+        let rig = Rig::new(10);
+        let gone = rig.ask(1, 30);
+        rig.is_asked(1).await;
+        gone.abort();
+        settle().await;
+        assert_eq!(rig.broker.open(), [], "its client has left");
+        let raised = rig.ask(2, 30);
+        rig.is_asked(2).await;
+        let agent = Budget { money: Some(Money(100)), ..Budget::default() };
+        rig.broker.configure(BudgetConfig { agent, ..BudgetConfig::default() }, None);
+        assert_eq!(raised.await.expect("no panic"), Ok(()), "a person has said another budget");
+        assert_eq!(rig.broker.open(), []);
+        let withdrawn = |(_, kind): &&Told| {
+            matches!(kind, EventKind::ApprovalAnswered { answer: ApprovalAnswer::Withdrawn, .. })
+        };
+        assert_eq!(rig.told().iter().filter(withdrawn).count(), 2);
+    }
+
     #[tokio::test]
     async fn a_raise_lets_the_call_go_and_survives_the_daemon() {
         let rig = Rig::new(10);
         let call = rig.ask(1, 30);
         rig.is_asked(1).await;
-        let answer = rig.broker.answer(1, ApprovalAnswer::Approved { raise: None }, "operator", Some(7));
-        assert_eq!(answer, Ok(ApprovalAnswer::Approved { raise: Some(30) }), "at least what the call needs");
+        let yes = |raise| rig.broker.answer(1, ApprovalAnswer::Approved { raise }, "operator", Some(7));
+        assert!(matches!(yes(None), Err(NotAnswered::NeedsSum { .. })), "as much again is not enough");
+        assert!(matches!(yes(Some(0)), Err(NotAnswered::BadSum { .. })));
+        assert!(matches!(yes(Some(u64::MAX)), Err(NotAnswered::BadSum { .. })));
+        assert_eq!(yes(Some(30)), Ok(ApprovalAnswer::Approved { raise: Some(30) }));
         assert_eq!(call.await.expect("no panic"), Ok(()));
         let again = rig.broker.answer(1, ApprovalAnswer::Denied, "operator", None);
         assert!(matches!(again, Err(NotAnswered::Before { .. })));

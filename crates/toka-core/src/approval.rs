@@ -45,10 +45,10 @@ impl Subject {
         }
     }
 
-    /// What a plain yes does.
-    pub fn yes(&self) -> String {
+    /// What a plain yes does; `None` when it has to come with a sum.
+    pub fn yes(&self) -> Option<String> {
         match self {
-            Self::Budget { measure, .. } => format!("allow {}", measure.tell_more(self.usual_raise())),
+            Self::Budget { measure, .. } => Some(format!("allow {}", measure.tell_more(self.usual_raise()?))),
         }
     }
 
@@ -60,10 +60,23 @@ impl Subject {
         }
     }
 
-    /// By how much a budget grows when nobody says how much: as much as there was, and at least what the next call may use.
-    pub fn usual_raise(&self) -> u64 {
+    /// By how much a budget grows when nobody says how much: by as much as there was, beyond what is used. `None` when the next call would not
+    /// fit then either: what that needs is the agent's word, and no measure.
+    pub fn usual_raise(&self) -> Option<u64> {
         match self {
-            Self::Budget { limit, next, .. } => (*limit).max(*next).max(1),
+            Self::Budget { used, limit, next, .. } => {
+                let raise = limit.saturating_add(used.saturating_sub(*limit));
+                let fits = used.saturating_add(*next) <= limit.saturating_add(raise);
+                Some(raise).filter(|raise| fits && *raise > 0)
+            }
+        }
+    }
+
+    /// The largest sum that a person can add, in the unit of the measure.
+    pub fn largest_raise(&self) -> u64 {
+        match self {
+            Self::Budget { measure: Measure::Money, .. } => 1_000_000_000_000_000,
+            Self::Budget { .. } => 1_000_000_000_000,
         }
     }
 }
@@ -136,7 +149,18 @@ mod tests {
             subject.to_string(),
             "$1.90 of $2.00 of its budget are used, and the next call may use up to $0.31"
         );
-        assert_eq!((subject.yes(), subject.no()), ("allow $2.00 more".to_owned(), "stop it"));
+        assert_eq!((subject.yes().as_deref(), subject.no()), (Some("allow $2.00 more"), "stop it"));
+        let of = |used, limit, next| Subject::Budget {
+            scope: Scope::Agent,
+            measure: Measure::Tokens,
+            used,
+            limit,
+            next,
+        };
+        assert_eq!(of(900, 1000, 1100).usual_raise(), Some(1000));
+        assert_eq!(of(900, 1000, 1101).usual_raise(), None, "a person says how much");
+        assert_eq!(of(0, 0, 0).usual_raise(), None);
+        assert_eq!(of(5000, 1000, 0).usual_raise(), Some(5000), "a lower limit than what is used already");
         let subject =
             Subject::Budget { scope: Scope::Run, measure: Measure::Calls, used: 3, limit: 3, next: 1 };
         assert_eq!(subject.to_string(), "3 of 3 calls of the budget of the run are used");

@@ -223,7 +223,11 @@ fn positive(number: f64) -> Result<f64, UnitError> {
 pub fn parse_amount(text: &str) -> Result<u64, UnitError> {
     let malformed =
         || UnitError::Malformed { expected: "a number such as 2000, 500k or 5M", found: text.to_owned() };
-    let digits = text.trim().replace('_', "");
+    let digits = text.trim();
+    if !digits.starts_with(|first: char| first.is_ascii_digit()) {
+        return Err(malformed());
+    }
+    let digits = digits.replace('_', "");
     let (digits, scale) = match digits.char_indices().next_back() {
         Some((at, 'k' | 'K')) => (&digits[..at], 1e3),
         Some((at, 'm' | 'M')) => (&digits[..at], 1e6),
@@ -321,7 +325,7 @@ mod tests {
         {
             assert_eq!(parse_amount(text), Ok(number), "{text}");
         }
-        for bad in ["", "many", "-1", "1.5", "1e300", "5 MB", "NaN", "inf"] {
+        for bad in ["", "many", "-1", "1.5", "1e300", "5 MB", "NaN", "inf", "_5", "+5"] {
             assert!(parse_amount(bad).is_err(), "{bad}");
         }
     }

@@ -26,6 +26,8 @@ pub trait Gate: Debug + Send + Sync + 'static {
 
 /// Bytes of a request to a token, where nobody has counted: fewer than it has, so that more is kept than it uses.
 const BYTES_TO_A_TOKEN: u64 = 3;
+/// Tokens that a model reads of what the provider keeps, where a request goes on with that.
+const KEPT_ELSEWHERE: u64 = 128_000;
 /// Tokens that a model writes at most where the request does not say.
 const USUAL_OUTPUT: u64 = 32_768;
 /// Most tokens that are kept for a call: no model has so many, and sums of money stay numbers.
@@ -39,13 +41,18 @@ pub(crate) fn most(
     candidates: &[Candidate],
     providers: &Providers,
 ) -> Amounts {
-    let input = (bytes as u64).div_ceil(BYTES_TO_A_TOKEN);
+    let told = (bytes as u64).div_ceil(BYTES_TO_A_TOKEN);
+    let input = if facts.is_stateful { told.saturating_add(KEPT_ELSEWHERE) } else { told };
     let output = match endpoint {
         Endpoint::Embeddings => 0,
         _ => facts.max_output_tokens.unwrap_or(USUAL_OUTPUT).saturating_mul(facts.answers).min(MOST),
     };
-    let price = |candidate: &Candidate| providers.price_of(&candidate.provider.name, &candidate.model);
-    let money = candidates.iter().filter_map(price).filter_map(|price| dearest(&price, input, output)).max();
+    let prices = candidates.iter().flat_map(|Candidate { provider, model }| {
+        // A name that nobody has priced may stand for any model of a provider that has prices.
+        let of_others = || providers.prices_of(&provider.name);
+        providers.price_of(&provider.name, model).map_or_else(of_others, |price| vec![price])
+    });
+    let money = prices.filter_map(|price| dearest(&price, input, output)).max();
     Amounts::of_call(money.unwrap_or_default(), input.saturating_add(output))
 }
 
@@ -54,8 +61,9 @@ fn dearest(price: &Price, input: u64, output: u64) -> Option<Money> {
     let written = Tokens { output: Some(output), ..Tokens::default() };
     let plain = Tokens { input: Some(input), ..written };
     let cached = Tokens { cached_write: Some(input), ..written };
+    let for_an_hour = Tokens { cached_write_hour: Some(input), ..written };
     // Where a price ends with the length of the request, nobody knows what is beyond.
-    [plain, cached].iter().filter_map(|tokens| Price { until: None, ..*price }.of(tokens)).max()
+    [plain, cached, for_an_hour].iter().filter_map(|tokens| Price { until: None, ..*price }.of(tokens)).max()
 }
 
 #[cfg(test)]

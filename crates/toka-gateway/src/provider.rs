@@ -167,6 +167,11 @@ impl Providers {
         self.price_of(name.provider.as_deref()?, &name.model)
     }
 
+    /// All prices that are known of a provider's models.
+    pub(crate) fn prices_of(&self, provider: &str) -> Vec<Price> {
+        if self.is_script(provider) { Vec::new() } else { self.prices.of_provider(provider) }
+    }
+
     pub(crate) fn price_of(&self, provider: &str, model: &str) -> Option<Price> {
         let of_script = || Some(Price::default()).filter(|_| self.is_script(provider));
         self.prices.price(provider, model).or_else(of_script)

@@ -152,8 +152,11 @@ impl Models {
         agent.confinement.model.as_ref()?;
         let declared = agent.confinement.budget.as_ref();
         let value = declared.map(|declared| declared.value).unwrap_or_default();
+        let budget = self.budgets.of_agent(value);
+        // What a person has lowered is their word.
+        let declared = declared.filter(|_| budget == Budget::OF_AGENT.with(self.budgets.agent).with(value));
         Some(BudgetOffer {
-            agent: self.budgets.of_agent(value),
+            agent: budget,
             run: self.budgets.of_run(),
             origin: declared.map(|declared| declared.origin.clone()),
             is_persons: !self.budgets.agent.is_empty(),

@@ -1,13 +1,14 @@
 //! What waits for a person in a run, and what becomes of agents meanwhile: they are frozen while they wait, and go on or end with the
 //! answer. Who decides is the broker; here its events are acted upon.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use toka_broker::{Answered, Broker, NotAnswered};
 use toka_core::{
-    AgentName, AgentState, ApprovalAnswer, CallOutcome, CallReceipt, Cost, Event, EventKind, Exit, ModelName,
-    Request, Tokens,
+    AgentName, AgentState, AgentStatus, ApprovalAnswer, CallOutcome, CallReceipt, Cost, Event, EventKind,
+    Exit, ModelName, Request, Tokens,
 };
 use tokio::sync::watch;
 
@@ -15,7 +16,7 @@ use crate::Project;
 use crate::journal::Journal;
 
 /// Who freezes and thaws an agent because of its budget, for the record.
-const BUDGET: &str = "budget";
+pub(crate) const BUDGET: &str = "budget";
 /// The longest sleep: the clock may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
@@ -45,7 +46,7 @@ pub(crate) async fn is_over(broker: &Broker, changes: &mut watch::Receiver<()>) 
 
 /// The ends of calls that a daemon before this one has left without: nobody knows what they used.
 pub(crate) fn close_open_calls(past: &[Event], journal: &Journal) {
-    let mut open: std::collections::BTreeMap<u64, (&AgentName, &ModelName)> = Default::default();
+    let mut open: BTreeMap<u64, (&AgentName, &ModelName)> = Default::default();
     for event in past {
         match (&event.agent, &event.kind) {
             (Some(agent), EventKind::ModelAsked { call, model, .. }) => {
@@ -90,52 +91,74 @@ impl Project {
     pub(crate) fn hear_broker(&mut self, event: &Event) {
         self.broker.observe(event);
         match (&event.agent, &event.kind) {
-            (Some(agent), EventKind::ApprovalAsked(_)) => self.freeze(agent),
+            // The last call of it that went on is over, or it waits anew.
+            (
+                Some(agent),
+                EventKind::ApprovalAsked(_)
+                | EventKind::ModelAnswered { .. }
+                | EventKind::AgentStarted { .. },
+            ) => {
+                self.freeze(agent);
+            }
+            // Somebody else's pause, or another life.
+            (Some(agent), EventKind::AgentPaused { by }) if by != BUDGET => {
+                self.frozen.remove(agent);
+            }
+            (Some(agent), EventKind::AgentStarting) => {
+                self.frozen.remove(agent);
+            }
             (_, EventKind::ApprovalAnswered { id, .. }) => {
                 if let Some(answered) = self.broker.answered(*id) {
-                    self.act_on(&answered);
+                    self.end_refused(&answered);
                 }
+                self.thaw_all();
             }
             _ => {}
         }
     }
 
     /// A daemon was killed between an event and what follows from it.
-    pub(crate) fn catch_up_with_approvals(&self) {
-        for status in self.status.agents() {
-            match status.state {
-                AgentState::Running { .. } if !status.approvals.is_empty() => self.freeze(&status.name),
-                AgentState::Paused { .. } if status.approvals.is_empty() => self.thaw(&status.name),
-                _ => {}
+    pub(crate) fn catch_up_with_approvals(&mut self) {
+        let status = Arc::clone(&self.status);
+        for agent in status.agents() {
+            if agent.paused_by.as_deref() == Some(BUDGET) {
+                self.frozen.insert(agent.name.clone());
+            }
+            self.freeze(&agent.name);
+            if let Some(refused) = self.broker.refusal(&agent.name) {
+                self.end_refused(&refused);
             }
         }
+        self.thaw_all();
     }
 
-    /// Where there is no control group to freeze it in, only its call waits, and it runs on.
-    fn freeze(&self, agent: &AgentName) {
-        if self.can_freeze(agent) {
+    /// Freezes an agent that waits for a person and has nothing else in flight. Where there is no control group to freeze it in, only its
+    /// calls wait, and it runs on.
+    fn freeze(&mut self, agent: &AgentName) {
+        let waits = |status: &AgentStatus| {
+            !status.approvals.is_empty() && matches!(status.state, AgentState::Running { .. })
+        };
+        let waits = self.status.agent(agent).is_some_and(waits);
+        if waits && self.can_freeze(agent) && !self.broker.is_calling(agent) {
+            self.frozen.insert(agent.clone());
             self.with(agent, |member| member.handle.tell(Request::Pause, BUDGET));
         }
     }
 
-    /// Lets an agent go on that waits for nobody else.
-    fn thaw(&self, agent: &AgentName) {
-        let status = self.status.agent(agent);
-        let is_ours = |by: &str| by == BUDGET;
-        let holds = status.is_some_and(|status| {
-            !status.approvals.is_empty() || status.paused_by.as_deref().is_some_and(|by| !is_ours(by))
-        });
-        if !holds {
-            self.with(agent, |member| member.handle.tell(Request::Resume, BUDGET));
-        }
+    /// Lets all agents go on that the budget has frozen and that wait for nobody any more.
+    fn thaw_all(&mut self) {
+        let waits =
+            |agent: &AgentName| self.status.agent(agent).is_some_and(|status| !status.approvals.is_empty());
+        let (waiting, done): (BTreeSet<AgentName>, BTreeSet<AgentName>) =
+            std::mem::take(&mut self.frozen).into_iter().partition(waits);
+        self.frozen = waiting;
+        done.iter().for_each(|agent| self.with(agent, |member| member.handle.tell(Request::Resume, BUDGET)));
     }
 
-    fn act_on(&mut self, answered: &Answered) {
+    /// Ends who got a no.
+    fn end_refused(&self, answered: &Answered) {
         let reason = match answered.answer {
-            ApprovalAnswer::Approved { .. } => {
-                return answered.waiters.iter().for_each(|agent| self.thaw(agent));
-            }
-            ApprovalAnswer::Withdrawn => return,
+            ApprovalAnswer::Approved { .. } | ApprovalAnswer::Withdrawn => return,
             ApprovalAnswer::Denied => format!("{}; {} has denied more", answered.subject, answered.by),
             ApprovalAnswer::Expired => format!("{}; nobody has answered in time", answered.subject),
         };

@@ -104,6 +104,7 @@ impl Parts {
             journal: self.journal,
             broker_changes: self.broker.changes(),
             broker: self.broker,
+            frozen: BTreeSet::new(),
             events: self.events,
             moved,
             orders,

@@ -80,6 +80,9 @@ impl Project {
             {
                 Decision::Ignore
             }
+            AgentState::Paused { .. } if request == Request::Pause && self.is_frozen_for_budget(agent) => {
+                Decision::Accept
+            }
             AgentState::Running { .. } if request == Request::Pause && !self.can_freeze(agent) => {
                 Decision::deny(DenyReason::NoFreezer)
             }
@@ -95,6 +98,12 @@ impl Project {
         }
     }
 
+    /// Whether it is frozen because it waits for a person, and nobody else has paused it.
+    fn is_frozen_for_budget(&self, agent: &AgentName) -> bool {
+        let by = self.status.agent(agent).and_then(|status| status.paused_by.as_deref());
+        by == Some(crate::approvals::BUDGET)
+    }
+
     pub(crate) fn can_freeze(&self, agent: &AgentName) -> bool {
         let enforcement = self.status.agent(agent).and_then(|status| status.enforcement.as_ref());
         enforcement.is_none_or(|enforcement| enforcement.coverage(Layer::Cgroup) != Coverage::None)
@@ -108,6 +117,13 @@ impl Project {
     ) -> Result<(), CommandError> {
         if agents.is_empty() {
             return Ok(());
+        }
+        if request == Request::Pause {
+            // Frozen already, and from now on for somebody else.
+            let is_frozen = |agent: &&AgentName| self.is_frozen_for_budget(agent);
+            for agent in agents.iter().filter(is_frozen) {
+                self.journal.record(Some(agent.clone()), EventKind::AgentPaused { by: by.to_owned() }).await;
+            }
         }
         match request {
             Request::Pause | Request::Resume => {

@@ -148,6 +148,8 @@ pub struct Project {
     journal: Arc<Journal>,
     /// Who decides what agents may use.
     broker: Arc<Broker>,
+    /// Agents that were frozen because they wait for a person.
+    frozen: BTreeSet<AgentName>,
     /// Moves when there is something else to wait for.
     broker_changes: watch::Receiver<()>,
     events: mpsc::UnboundedReceiver<toka_core::Event>,

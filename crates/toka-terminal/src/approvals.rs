@@ -45,10 +45,11 @@ pub fn approvals(open: &[OpenApproval], now_ms: i64, columns: usize, palette: Pa
     }
     let name = name(first);
     let subject = &first.approval.subject;
-    let how = [
-        format!("toka approvals approve {name}   {}", subject.yes()),
-        format!("toka approvals deny {name}      {}", subject.no()),
-    ];
+    let yes = match subject.yes() {
+        Some(yes) => format!("toka approvals approve {name}   {yes}"),
+        None => format!("toka approvals approve {name} --raise AMOUNT"),
+    };
+    let how = [yes, format!("toka approvals deny {name}      {}", subject.no())];
     for line in how {
         text.push_str(&palette.faint.paint(line));
         text.push('\n');
@@ -77,7 +78,10 @@ pub fn approval(open: &OpenApproval, now_ms: i64) -> String {
         ("kind", subject.kind().to_owned()),
         ("waiting", agents.join(", ")),
         ("what", safe(&subject.to_string())),
-        ("yes", subject.yes()),
+        (
+            "yes",
+            subject.yes().unwrap_or_else(|| "with --raise, as it needs more than as much again".to_owned()),
+        ),
         ("no", subject.no().to_owned()),
         ("expires", format!("in {}, which is no", age(now_ms, *expires_ms))),
     ];

@@ -344,12 +344,12 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
 /// What waits for a person, and how to answer it.
 fn asked(approval: &Approval) -> String {
     let Approval { id, subject, .. } = approval;
-    format!(
-        "waits for a person: {}; `toka approvals approve {id}` to {}, `toka approvals deny {id}` to {}",
-        safe(&subject.to_string()),
-        subject.yes(),
-        subject.no()
-    )
+    let (what, no) = (safe(&subject.to_string()), subject.no());
+    let yes = match subject.yes() {
+        Some(yes) => format!("`toka approvals approve {id}` to {yes}"),
+        None => format!("`toka approvals approve {id} --raise AMOUNT` to allow more"),
+    };
+    format!("waits for a person: {what}; {yes}, `toka approvals deny {id}` to {no}")
 }
 
 fn answered(id: u64, kind: &str, answer: ApprovalAnswer, by: &str, palette: Palette) -> (String, Paint) {

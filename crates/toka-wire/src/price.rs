@@ -31,6 +31,15 @@ impl PriceTable {
         own.or_else(|| built_in(provider, model))
     }
 
+    /// The prices of all models of a provider that are known.
+    pub fn of_provider(&self, provider: &str) -> Vec<Price> {
+        let own =
+            self.own.iter().filter(|(name, _)| name.split_once('/').is_some_and(|(of, _)| of == provider));
+        own.map(|(_, price)| *price)
+            .chain(rows().filter(|(of, _, _)| *of == provider).map(|(_, _, price)| price))
+            .collect()
+    }
+
     /// What a call cost. `is_whole` says that the provider told its last figures.
     pub fn cost(&self, provider: &str, model: &str, tokens: &Tokens, is_whole: bool) -> Cost {
         if tokens.is_unknown() {
@@ -45,14 +54,15 @@ impl PriceTable {
 }
 
 fn built_in(provider: &str, model: &str) -> Option<Price> {
-    let mut found: Option<(usize, Price)> = None;
-    for line in TABLE.lines().filter(|line| !line.starts_with('#')) {
+    let same = rows().filter(|(of, name, _)| *of == provider && is_same_model(name, model));
+    same.max_by_key(|(_, name, _)| name.len()).map(|(_, _, price)| price)
+}
+
+/// Provider, model and price of each row of the built-in table.
+fn rows() -> impl Iterator<Item = (&'static str, &'static str, Price)> {
+    TABLE.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
         let mut fields = line.split('\t');
-        let (Some(of), Some(name)) = (fields.next(), fields.next()) else { continue };
-        if of != provider || !is_same_model(name, model) || found.is_some_and(|(best, _)| best >= name.len())
-        {
-            continue;
-        }
+        let (provider, model) = (fields.next()?, fields.next()?);
         let mut number = || fields.next().and_then(|text| text.parse::<f64>().ok());
         let (input, cached_read) = (number(), number());
         let (cached_write, cached_write_hour, output, until) = (number(), number(), number(), number());
@@ -64,9 +74,8 @@ fn built_in(provider: &str, model: &str) -> Option<Price> {
             output: output.unwrap_or(0.0),
             until: until.map(|until| until as u64),
         };
-        found = Some((name.len(), price));
-    }
-    found.map(|(_, price)| price)
+        Some((provider, model, price))
+    })
 }
 
 fn is_same_model(known: &str, model: &str) -> bool {

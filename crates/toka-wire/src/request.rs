@@ -73,7 +73,7 @@ enum UsageAsked {
 }
 
 /// The members that matter; all others are passed over.
-const MEMBERS: [&str; 12] = [
+const MEMBERS: [&str; 13] = [
     "model",
     "stream",
     "stream_options",
@@ -83,6 +83,7 @@ const MEMBERS: [&str; 12] = [
     "previous_response_id",
     "conversation",
     "generationConfig",
+    "generation_config",
     "cachedContent",
     "background",
     "n",
@@ -134,10 +135,48 @@ impl<'de> Deserialize<'de> for Body<'de> {
 
 #[derive(Deserialize, Default)]
 struct GenerationConfig {
-    #[serde(default, rename = "maxOutputTokens")]
+    #[serde(default, rename = "maxOutputTokens", alias = "max_output_tokens")]
     max_output_tokens: Option<u64>,
-    #[serde(default, rename = "candidateCount")]
+    #[serde(default, rename = "candidateCount", alias = "candidate_count")]
     candidate_count: Option<u64>,
+}
+
+/// What a request says of the length of its answers.
+struct Limits;
+
+impl Limits {
+    /// Most tokens of each answer, and how many answers there are: of the members that the endpoint has, for others are passed over by
+    /// providers, too.
+    fn read(endpoint: Endpoint, body: &Body<'_>) -> Result<(Option<u64>, u64), RequestError> {
+        let number = |name: &'static str| match body.get(name) {
+            None => Ok(None),
+            Some(raw) => {
+                serde_json::from_str::<Option<u64>>(raw.get()).map_err(|_| RequestError::BadMember(name))
+            }
+        };
+        match endpoint {
+            Endpoint::ChatCompletions => {
+                let most = number("max_completion_tokens")?.max(number("max_tokens")?);
+                Ok((most, number("n")?.unwrap_or(1)))
+            }
+            Endpoint::Responses => Ok((number("max_output_tokens")?, 1)),
+            Endpoint::GenerateContent | Endpoint::StreamGenerateContent => {
+                let raw = match (body.get("generationConfig"), body.get("generation_config")) {
+                    (Some(_), Some(_)) => return Err(RequestError::BadMember("generation_config")),
+                    (raw, other) => raw.or(other),
+                };
+                let config = raw.map_or_else(
+                    || Ok(None),
+                    |raw| serde_json::from_str::<Option<GenerationConfig>>(raw.get()),
+                );
+                let config =
+                    config.map_err(|_| RequestError::BadMember("generationConfig"))?.unwrap_or_default();
+                Ok((config.max_output_tokens, config.candidate_count.unwrap_or(1)))
+            }
+            _ => Ok((number("max_tokens")?, 1)),
+        }
+        .map(|(most, answers)| (most, answers.max(1)))
+    }
 }
 
 const INCLUDE_USAGE: &str = r#""include_usage":true"#;
@@ -168,7 +207,6 @@ impl RequestFacts {
             return Err(RequestError::BadModel);
         }
         let is_set = |raw: Option<&RawValue>| raw.is_some_and(|raw| raw.get() != "null");
-        let number = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<u64>(raw.get()).ok());
         let stream = match endpoint {
             Endpoint::StreamGenerateContent => true,
             _ => match read.get("stream").map(RawValue::get) {
@@ -180,15 +218,7 @@ impl RequestFacts {
         if read.get("background").is_some_and(|raw| !matches!(raw.get(), "false" | "null")) {
             return Err(RequestError::Background);
         }
-        let config = read
-            .get("generationConfig")
-            .and_then(|raw| serde_json::from_str::<GenerationConfig>(raw.get()).ok())
-            .unwrap_or_default();
-        let of_members = ["max_completion_tokens", "max_output_tokens", "max_tokens"]
-            .into_iter()
-            .filter_map(|name| number(read.get(name)));
-        let max_output_tokens = of_members.chain(config.max_output_tokens).max();
-        let answers = number(read.get("n")).or(config.candidate_count).unwrap_or(1).max(1);
+        let (max_output_tokens, answers) = Limits::read(endpoint, &read)?;
         let usage = match (endpoint, stream) {
             (Endpoint::ChatCompletions, true) => usage_asked(text, read.get("stream_options"), place)?,
             _ => UsageAsked::Yes,

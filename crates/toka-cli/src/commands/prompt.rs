@@ -1,16 +1,22 @@
 //! The question on the terminal of `toka run`, while something waits for a person: a key answers it.
 //!
 //! Nothing is read while nothing waits, nor while the run is in the background of its terminal: whoever reads or sets a terminal from there
-//! is stopped by the kernel (termios(3), SIGTTIN and SIGTTOU). Keys come one by one and without echo, and Ctrl-C means what it always does.
+//! is stopped by the kernel (termios(3), SIGTTIN and SIGTTOU). Keys come one by one and without echo, Ctrl-C means what it always does, and at
+//! Ctrl-Z the terminal is as it was. A key counts for a question that was there for a moment before it; those typed earlier, and whatever
+//! a key such as an arrow sends, are thrown away.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use nix::sys::signal::{Signal, raise};
+use nix::sys::termios::{
+    FlushArg, LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcflush, tcgetattr, tcsetattr,
+};
 use toka_core::approval::Subject;
 use toka_core::{Approval, ApprovalAnswer};
 use toka_terminal::mode::Mode;
@@ -18,6 +24,11 @@ use tokio::sync::mpsc;
 
 /// How long a key may wait until it is looked at whether anything still waits for one, in milliseconds.
 const LOOK: u16 = 100;
+/// How long a question is there until a key can be an answer to it.
+const READ_WITHIN: Duration = Duration::from_millis(400);
+/// What Ctrl-Z sends, where the terminal does not make a signal of it, and what arrows and other keys begin with.
+const CTRL_Z: u8 = 0x1a;
+const ESCAPE: u8 = 0x1b;
 
 /// What waits, the oldest first; `None` when the run is over.
 type Open = Option<BTreeMap<u64, Subject>>;
@@ -67,7 +78,11 @@ impl Prompt {
     fn question(&self) -> Option<String> {
         let open = lock(&self.shared.0);
         let (id, subject) = open.as_ref()?.first_key_value()?;
-        Some(format!("approval {id}: press a to {}, d to {}", subject.yes(), subject.no()))
+        let no = subject.no();
+        Some(match subject.yes() {
+            Some(yes) => format!("press a to {yes}, d to {no} (approval {id})"),
+            None => format!("press d to {no}, or `toka approvals approve {id} --raise AMOUNT`"),
+        })
     }
 }
 
@@ -88,49 +103,73 @@ fn lock(open: &Mutex<Open>) -> MutexGuard<'_, Open> {
 
 fn read_keys((open, changed): &(Mutex<Open>, Condvar), answers: &mpsc::UnboundedSender<ByKey>) {
     let mut keys: Option<Keys> = None;
+    let mut asked: Option<Asked> = None;
     loop {
-        let oldest = {
+        let (id, takes_yes) = {
             let mut waiting = lock(open);
             loop {
-                match &*waiting {
+                match waiting.as_ref().map(|open| open.first_key_value()) {
                     None => return,
-                    Some(open) if open.is_empty() => {}
-                    Some(open) => break open.keys().next().copied(),
+                    Some(Some((id, subject))) => break (*id, subject.yes().is_some()),
+                    Some(None) => {}
                 }
-                keys = None;
+                (keys, asked) = (None, None);
                 waiting = changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
             }
         };
-        let Some(id) = oldest else { continue };
         if !is_in_foreground() {
-            // Another program has the terminal, and set it as it likes: it is not ours to set back.
-            if let Some(keys) = keys.take() {
-                std::mem::forget(keys);
-            }
-            std::thread::sleep(std::time::Duration::from_millis(LOOK.into()));
+            // Another program has the terminal, and has set it as it likes: it is not ours to set back.
+            keys.take().into_iter().for_each(std::mem::forget);
+            asked = None;
+            std::thread::sleep(Duration::from_millis(LOOK.into()));
             continue;
         }
         if keys.is_none() {
             keys = Keys::one_by_one();
         }
+        let question = asked.take_if(|asked| asked.id == id).unwrap_or_else(|| Asked::now(id));
+        let asked = asked.insert(question);
         match next_key() {
+            Ok(Some(CTRL_Z)) => {
+                keys = None;
+                let _ = raise(Signal::SIGTSTP);
+            }
+            Ok(Some(ESCAPE)) => forget_typed(),
             Ok(Some(key)) => {
                 let answer = match key {
-                    b'a' | b'A' => ApprovalAnswer::Approved { raise: None },
+                    b'a' | b'A' if takes_yes => ApprovalAnswer::Approved { raise: None },
                     b'd' | b'D' => ApprovalAnswer::Denied,
                     _ => continue,
                 };
-                // The same key twice is not an answer to the next one.
-                if let Some(open) = &mut *lock(open) {
-                    open.remove(&id);
+                // One key answers one question; the next one is asked when this answer has been told.
+                if !asked.is_answered && asked.since.elapsed() >= READ_WITHIN {
+                    asked.is_answered = answers.send((id, answer)).is_ok();
                 }
-                let _ = answers.send((id, answer));
             }
             Ok(None) => {}
             // There is nobody any more.
             Err(_) => return,
         }
     }
+}
+
+/// A question on the screen.
+struct Asked {
+    id: u64,
+    since: Instant,
+    is_answered: bool,
+}
+
+impl Asked {
+    fn now(id: u64) -> Self {
+        forget_typed();
+        Self { id, since: Instant::now(), is_answered: false }
+    }
+}
+
+/// Throws away what was typed and not read yet.
+fn forget_typed() {
+    let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
 }
 
 /// A key, if one comes soon.
@@ -161,6 +200,8 @@ impl Keys {
         let before = tcgetattr(io::stdin()).ok()?;
         let mut now = before.clone();
         now.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
+        // Ctrl-Z comes as a key, so that the terminal is set back before this process stops.
+        now.control_chars[SpecialCharacterIndices::VSUSP as usize] = 0;
         tcsetattr(io::stdin(), SetArg::TCSANOW, &now).ok()?;
         Some(Self(before))
     }

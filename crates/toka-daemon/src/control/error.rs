@@ -131,8 +131,13 @@ impl From<NotAnswered> for Error {
         let status = match error {
             NotAnswered::Unknown { .. } => StatusCode::NOT_FOUND,
             NotAnswered::Before { .. } => StatusCode::CONFLICT,
+            NotAnswered::NeedsSum { .. } | NotAnswered::BadSum { .. } => StatusCode::BAD_REQUEST,
         };
-        Self::new(status, ExitCode::Usage, error.to_string())
+        let refused = Self::new(status, ExitCode::Usage, error.to_string());
+        match error {
+            NotAnswered::NeedsSum { .. } => refused.help("`toka approvals approve ID --raise AMOUNT`"),
+            _ => refused,
+        }
     }
 }
 

@@ -336,7 +336,7 @@ impl<P: Processes> Actor<P> {
                 }
             }
             Order::End { exit }
-                if self.has_process() && !matches!(self.state, AgentState::Stopping { .. }) =>
+                if self.state.is_alive() && !matches!(self.state, AgentState::Stopping { .. }) =>
             {
                 self.stop(exit).await;
             }

@@ -1,5 +1,7 @@
 //! `security.budget`, and `budgets` and `approvals` of `toka.yaml`.
 
+use std::time::Duration;
+
 use toka_core::{Budget, BudgetConfig, Declared, Money};
 
 use super::context::Context;
@@ -11,6 +13,8 @@ use crate::read::{Node, ScalarKind, Value};
 
 /// Most dollars that a budget may have: sums stay numbers that every reader of JSON takes for what they are.
 const MOST_DOLLARS: f64 = 1e6;
+/// The shortest time that a budget may have.
+const LEAST_WALL: Duration = Duration::from_secs(1);
 
 /// `security.budget`.
 pub(crate) fn budget(cx: &mut Context<'_>, node: &Node) -> Option<Declared<Budget>> {
@@ -26,12 +30,21 @@ fn amounts(cx: &mut Context<'_>, node: &Node) -> Option<Budget> {
             .at(Code::NoEffect, "`turns` are not counted yet", node, "")
             .help("the programs of others do not tell their turns; `calls` counts their calls of models");
         cx.report(problem);
+        amount(cx, node);
     }
+    let wall = section.get("wall").and_then(|node| {
+        let wall = duration(cx, node)?;
+        if wall < LEAST_WALL {
+            let problem = cx.at(Code::OutOfRange, "the least is one second", node, "");
+            cx.report(problem);
+        }
+        Some(wall)
+    });
     Some(Budget {
         money: section.get("money").and_then(|node| money(cx, node)),
         tokens: section.get("tokens").and_then(|node| amount(cx, node)),
         calls: section.get("calls").and_then(|node| amount(cx, node)),
-        wall: section.get("wall").and_then(|node| duration(cx, node)),
+        wall,
     })
 }
 
@@ -60,7 +73,7 @@ pub(crate) fn budgets(cx: &mut Context<'_>, node: &Node) -> BudgetConfig {
 }
 
 /// `approvals` of `toka.yaml`: how long they wait for an answer.
-pub(crate) fn approvals(cx: &mut Context<'_>, node: &Node) -> Option<std::time::Duration> {
+pub(crate) fn approvals(cx: &mut Context<'_>, node: &Node) -> Option<Duration> {
     let section = Section::read(cx, node, &APPROVALS)?;
     section.get("expire").and_then(|node| delay(cx, node))
 }
