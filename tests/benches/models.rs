@@ -223,6 +223,8 @@ fn serve_gateway(provider: SocketAddr, folder: &std::path::Path) -> (SocketAddr,
         providers: Arc::new(Current::new(Arc::new(providers))),
         log: Arc::new(InJournal(journal, name.clone())),
         gate: Arc::new(Budgeted(broker(events), name)),
+        hosts: Vec::new(),
+        rate: None,
     };
     let serving = Gateway::of_this_process().and_then(|gateway| gateway.serve(port)).expect("a gateway");
     (address, serving)

@@ -21,6 +21,7 @@ as_both_users!(
     what_the_agent_asks_for_is_no_sum_that_a_plain_yes_gives,
     money_is_counted_and_a_workstream_cannot_raise_what_a_person_says,
     a_call_that_a_killed_daemon_leaves_has_an_end,
+    a_kill_at_any_moment_leaves_each_call_one_end,
 );
 
 /// Asks again and again, and says how often it was answered, or what it was told.
@@ -366,4 +367,56 @@ time.sleep(600)";
         (&1.into(), &0.into(), &1.into()),
         "{sums}"
     );
+}
+
+/// Whenever a daemon is killed, each call has one intent and one end, whatever became of it, and the next daemon serves the same port.
+fn a_kill_at_any_moment_leaves_each_call_one_end(user: User) {
+    let scene = scene(user);
+    scene.write(
+        &scene.workspace().join("answers.script"),
+        "turns: [{text: 'one two three four five six seven eight', usage: {input: 7, output: 3}, delay: 3ms}]\n",
+    );
+    let python = "import time
+while True:
+    try:
+        request = urllib.request.Request(os.environ['OPENAI_BASE_URL'] + '/chat/completions',
+            data=json.dumps({'model': 'default', 'stream': True, 'messages': []}).encode(),
+            headers={'authorization': 'Bearer ' + os.environ['OPENAI_API_KEY']})
+        print(len(urllib.request.urlopen(request, timeout=20).read()), flush=True)
+    except Exception as error:
+        print('gone', flush=True)
+        time.sleep(0.005)";
+    let agent = scripted(asks("asker", python).spec("type: service"));
+    let detached = scene.detach(&[agent]);
+    let whole = || output(&scene, "asker").lines().filter(|line| *line != "gone").count();
+    // Spread over the length of a call, which the times of starting again vary further.
+    let kills: u64 = std::env::var("TOKA_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(8);
+    for kill in 0..kills {
+        let before = whole();
+        eventually("it is answered", || whole() > before);
+        std::thread::sleep(std::time::Duration::from_micros(kill * 7_919 % 40_000));
+        kill_daemon(&scene);
+        serve_again(&scene);
+    }
+    let before = whole();
+    eventually("it is answered by the last one", || whole() > before + 1);
+    detached.toka(&["stop", "asker"]);
+    let numbers = |kind: &str| -> Vec<u64> {
+        let mut numbers: Vec<u64> =
+            told(&detached, kind).iter().filter_map(|event| event["call"].as_u64()).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    let (asked, answered) = (numbers("model_asked"), numbers("model_answered"));
+    assert_eq!(asked, answered, "one end for each intent");
+    assert!(asked.windows(2).all(|pair| pair[0] < pair[1]), "and no number twice");
+    let ends = told(&detached, "model_answered");
+    let output = |event: &Value| event["tokens"]["output"].as_u64().unwrap_or(0);
+    assert!(ends.iter().filter(|end| end["outcome"] == "completed").all(|end| output(end) == 3), "{ends:?}");
+    let total = &cost(&scene, &[])["total"];
+    assert_eq!((&total["calls"], &total["open"]), (&asked.len().into(), &0.into()), "{total}");
+    let sum: u64 = ends.iter().map(output).sum();
+    assert_eq!(total["tokens"]["output"].as_u64(), Some(sum), "nothing is billed twice");
+    // Who was killed between the last byte and the receipt has handed on an answer that is told as cut.
+    assert!(whole() <= asked.len(), "{} of {}", whole(), asked.len());
 }

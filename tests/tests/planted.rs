@@ -46,7 +46,6 @@ as_both_users!(
     what_git_obeys_from_a_repository_around_the_workspace_is_closed,
     a_repository_that_one_agent_may_make_is_taken_from_it_by_no_other,
     a_person_can_replace_what_git_obeys_by_a_link,
-    a_list_of_hosts_is_refused_as_long_as_it_is_not_enforced,
     a_planted_agent_of_a_trusted_name_is_another,
     no_grant_opens_what_toka_keeps_or_what_a_link_leads_to,
     a_program_outside_of_the_workspace_is_asked_for,
@@ -1012,19 +1011,6 @@ fn a_program_outside_of_the_workspace_is_asked_for(user: User) {
     exit_code_of(&usual.toka_run(&agents, &[]), 0);
 }
 
-fn a_list_of_hosts_is_refused_as_long_as_it_is_not_enforced(user: User) {
-    let scene = Scene::new(user);
-    let agent = |more: &str| {
-        Document::shell("n", "true")
-            .section(&format!("security: {{network: {{allow: ['127.0.0.1:8777']}}{more}}}"))
-    };
-    let refused = scene.toka_run(&[agent("")], &[]);
-    exit_code_of(&refused, 77);
-    assert!(refused.stderr.contains("cannot be enforced yet"), "{refused:#?}");
-    let told = scene.toka_run(&[agent(", compatibility: best-effort")], &[]);
-    exit_code_of(&told, 0);
-}
-
 #[test]
 fn the_user_who_asks_is_the_one_who_is_asked() {
     // On a terminal the run asks there and then; what is typed counts, and the answer is kept.
@@ -1161,7 +1147,7 @@ fn a_sandbox_of_its_own_has_the_rules_of_a_run(user: User) {
     let work = "process: {shell: 'true'}";
     for (spec, security, code, clue) in [
         (work, "network: full", 77, "network:full"),
-        (work, "network: {allow: ['example.org:443']}", 77, "a list of hosts"),
+        (work, "network: {allow: ['example.org:443']}", 77, "host:example.org:443"),
         (work, "capabilities_required: ['filesystem-write:no/such']", 65, "w.yaml:3"),
         ("process: {shell: 'true', user: no-such-user}", "", 78, "user"),
         ("process: {shell: 'true', working_dir: absent}", "", 65, "working folder"),

@@ -5,7 +5,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{AgentName, ApprovalAnswer, CallOutcome, Event, EventKind};
+use crate::{AgentName, ApprovalAnswer, CallOutcome, Event, EventKind, HostOutcome};
 
 /// What became of an act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -48,7 +48,10 @@ pub struct Act {
 }
 
 /// The kinds of events that are acts.
-pub const KINDS: [&str; 18] = [
+pub const KINDS: [&str; 21] = [
+    "host_asked",
+    "host_closed",
+    "host_denied",
     "run_started",
     "run_changed",
     "run_ending",
@@ -133,6 +136,21 @@ pub fn act(event: &Event) -> Option<Act> {
                 "cost": receipt.cost, "outcome": receipt.outcome,
             });
             ("cost.tracked", AuditStatus::of(receipt.outcome == CallOutcome::Completed), what)
+        }
+        EventKind::HostAsked { connection, host, port } => (
+            "host.connecting",
+            Pending,
+            json!({"agent_id": agent, "connection": connection, "host": host, "port": port}),
+        ),
+        EventKind::HostClosed { connection, host, port, outcome, sent, received, duration_ms } => {
+            let what = json!({
+                "agent_id": agent, "connection": connection, "host": host, "port": port, "outcome": outcome, "sent": sent, "received": received,
+                "duration_ms": duration_ms,
+            });
+            ("host.closed", AuditStatus::of(!matches!(outcome, HostOutcome::Failed { .. })), what)
+        }
+        EventKind::HostDenied { host, port, reason } => {
+            ("host.denied", Failure, json!({"agent_id": agent, "host": host, "port": port, "reason": reason}))
         }
         EventKind::BudgetNearing { scope, measure, used, limit } => {
             let what =

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{AgentName, NetworkAccess};
+use crate::{AgentName, HostRule, NetworkAccess};
 
 /// Something that an agent asks to be allowed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -59,6 +59,8 @@ pub enum Capability {
     GitInit,
     /// `model-access`, dangerous: models are asked for it, with keys and money of the person.
     ModelAccess,
+    /// `host:NAME:PORT`, dangerous: a host of the network is reached.
+    Host(String),
     /// Any other name: it grants nothing.
     Label(String),
 }
@@ -136,6 +138,13 @@ pub const KNOWN: &[KnownCapability] = &[
         false,
         true,
         "Reach everything that the host reaches.",
+    ),
+    known(
+        "host",
+        &["network-host"],
+        true,
+        true,
+        "Reach a host of the network: name:port after the colon, or *.name:port for all below it.",
     ),
     known("sandbox:off", &["unsandboxed"], false, true, "Run without confinement, with limits only."),
     known("filesystem-outside", &[], true, true, "Read, execute and write to a path outside the workspace."),
@@ -229,6 +238,7 @@ impl Capability {
             ("declaration-write", _) => Self::DeclarationWrite,
             ("git-init", _) => Self::GitInit,
             ("model-access", _) => Self::ModelAccess,
+            ("host", Some(host)) => Self::Host(host.to_ascii_lowercase()),
             (name, _) => Self::Label(name.to_owned()),
         }
     }
@@ -267,6 +277,7 @@ impl Capability {
                 "make a git repository in the workspace, whose settings git obeys when you use it".to_owned()
             }
             Self::ModelAccess => "ask models, which you pay for".to_owned(),
+            Self::Host(host) => format!("reach {host} over the network, and send there what it can read"),
             other => format!("have {other}"),
         }
     }
@@ -316,6 +327,7 @@ impl fmt::Display for Capability {
             Self::DeclarationWrite => f.write_str("declaration-write"),
             Self::GitInit => f.write_str("git-init"),
             Self::ModelAccess => f.write_str("model-access"),
+            Self::Host(host) => write!(f, "host:{host}"),
             Self::Label(text) => f.write_str(text),
         }
     }
@@ -334,9 +346,15 @@ impl From<String> for Capability {
 }
 
 impl NetworkAccess {
-    /// The dangerous capability that this access asks for, if it is one.
-    pub fn demands(&self) -> Option<Capability> {
-        matches!(self, Self::Full).then_some(Capability::NetworkFull)
+    /// The dangerous capabilities that this access asks for.
+    pub fn demands(&self) -> Vec<Capability> {
+        match self {
+            Self::Full => vec![Capability::NetworkFull],
+            Self::Allow(hosts) => {
+                hosts.iter().map(|host| Capability::Host(host.to_ascii_lowercase())).collect()
+            }
+            Self::None | Self::Loopback | Self::Project => Vec::new(),
+        }
     }
 }
 
@@ -414,7 +432,11 @@ impl Policy {
     /// # Errors
     /// When it is denied, or dangerous and not granted.
     pub fn decide(&self, agent: &AgentName, capability: &Capability) -> Result<(), Refusal> {
-        if covers(&self.deny, capability) {
+        // Many hosts at once are denied when one of them is.
+        let holds_denied = |rule: &Capability| {
+            matches!(rule, Capability::Host(_)) && covers(&BTreeSet::from([capability.clone()]), rule)
+        };
+        if covers(&self.deny, capability) || self.deny.iter().any(holds_denied) {
             return Err(Refusal::Denied(capability.clone()));
         }
         let granted = || covers(&self.allow, capability) || self.trust.covers(agent, capability);
@@ -445,6 +467,11 @@ fn covers(rules: &BTreeSet<Capability>, capability: &Capability) -> bool {
         | (Capability::OutsideWrite(root), Capability::OutsideWrite(path))
         | (Capability::Device(root), Capability::Device(path))
         | (Capability::SecretFile(root), Capability::SecretFile(path)) => is_below(path, root),
+        (Capability::NetworkFull, Capability::Host(_)) => true,
+        (Capability::Host(rule), Capability::Host(asked)) => {
+            let of = |text: &String| text.parse::<HostRule>().ok();
+            of(rule).zip(of(asked)).is_some_and(|(rule, asked)| rule.covers(&asked))
+        }
         // A host without a port is all of its ports.
         (Capability::Webhook(host), Capability::Webhook(asked)) => {
             asked.rsplit_once(':').is_some_and(|(asked, _)| asked == host)

@@ -68,6 +68,11 @@ pub struct Confinement {
 }
 
 impl Confinement {
+    /// Whether it has a port at which Toka serves it: it asks models, or reaches hosts.
+    pub fn has_port(&self) -> bool {
+        self.model.is_some() || matches!(self.network.value, NetworkAccess::Allow(_))
+    }
+
     /// Where its values come from, all of them.
     pub fn places(&mut self) -> Vec<&mut Origin> {
         let Self {

@@ -97,7 +97,7 @@ pub fn demands(confinement: &Confinement, ground: &Ground<'_>) -> Vec<Declared<C
     {
         found.push(Declared::new(Capability::ModelAccess, origin.clone()));
     }
-    if let Some(capability) = confinement.network.value.demands() {
+    for capability in confinement.network.value.demands() {
         found.push(Declared::new(capability, confinement.network.origin.clone()));
     }
     found

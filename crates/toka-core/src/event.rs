@@ -109,6 +109,24 @@ pub fn planted(path: &Path, outcome: &PlantedOutcome) -> String {
     }
 }
 
+/// How a connection to a host ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum HostOutcome {
+    /// Both sides had said all that they had to say.
+    Closed,
+    /// There was no connection.
+    Failed {
+        /// Why, in words.
+        reason: String,
+    },
+    /// It broke off.
+    Cut {
+        /// Why, in words.
+        reason: String,
+    },
+}
+
 /// What became of the protection of a path that was replaced from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -475,6 +493,43 @@ pub enum EventKind {
         /// How, and what it cost.
         #[serde(flatten)]
         receipt: Box<CallReceipt>,
+    },
+    /// It is about to reach a host: the intent, which is durable before anybody is connected to. Its end is the [`EventKind::HostClosed`] of the
+    /// same number.
+    HostAsked {
+        /// The number of the connection, unique within the run.
+        connection: u64,
+        /// The host, as the agent names it; escape it before a terminal.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// A connection to a host is over.
+    HostClosed {
+        /// The number of the connection.
+        connection: u64,
+        /// The host, as above.
+        host: String,
+        /// The port.
+        port: u16,
+        /// How it ended.
+        #[serde(flatten)]
+        outcome: HostOutcome,
+        /// Bytes that the agent sent; of a plain request, those of its body.
+        sent: u64,
+        /// Bytes that it received, likewise.
+        received: u64,
+        /// How long it was, in milliseconds.
+        duration_ms: u64,
+    },
+    /// It wanted to reach a host that it may not. Of many in a row only the first ten are told, and then one a second.
+    HostDenied {
+        /// The host, as above.
+        host: String,
+        /// The port.
+        port: u16,
+        /// Why not.
+        reason: String,
     },
     /// Of a budget, four fifths are used. Told once for each limit.
     BudgetNearing {

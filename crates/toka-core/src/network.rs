@@ -1,8 +1,11 @@
 //! What of the network an agent may reach.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 /// Access to the network, from nothing to everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,14 @@ impl NetworkAccess {
         matches!(self, Self::Loopback | Self::Project | Self::Allow(_))
     }
 
+    /// The hosts that it lists. One that is no rule is left out: it was refused when it was read.
+    pub fn hosts(&self) -> Vec<HostRule> {
+        match self {
+            Self::Allow(hosts) => hosts.iter().filter_map(|host| host.parse().ok()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether two agents reach each other over TCP.
     pub fn reaches(&self, other: &Self) -> bool {
         matches!((self, other), (Self::Project, Self::Project) | (Self::Full, Self::Full))
@@ -41,6 +52,207 @@ impl fmt::Display for NetworkAccess {
             Self::Project => f.write_str("project"),
             Self::Allow(hosts) => write!(f, "allow {}", hosts.join(", ")),
             Self::Full => f.write_str("full"),
+        }
+    }
+}
+
+/// A host and a port that an agent may reach: `index.example.org:443`, `*.example.org:443` for every name below, `10.1.2.3:80`,
+/// `[::1]:8080`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostRule {
+    host: HostPattern,
+    port: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum HostPattern {
+    Name(String),
+    /// Every name below it, and not itself.
+    Below(String),
+    Address(IpAddr),
+}
+
+/// A text that is no host with a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error(
+    "write `host:port`, such as `index.example.org:443`, `*.example.org:443` or `[::1]:8080`; no scheme, no path"
+)]
+pub struct NoHost;
+
+impl FromStr for HostRule {
+    type Err = NoHost;
+
+    fn from_str(text: &str) -> Result<Self, NoHost> {
+        let (host, port) = text.rsplit_once(':').ok_or(NoHost)?;
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or(NoHost)?;
+        let host = match address(host) {
+            Some(address) => HostPattern::Address(address),
+            None => match host.strip_prefix("*.") {
+                Some(below) => HostPattern::Below(name(below).ok_or(NoHost)?),
+                None => HostPattern::Name(name(host).ok_or(NoHost)?),
+            },
+        };
+        Ok(Self { host, port })
+    }
+}
+
+impl fmt::Display for HostRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            HostPattern::Name(name) => write!(f, "{name}:{}", self.port),
+            HostPattern::Below(name) => write!(f, "*.{name}:{}", self.port),
+            HostPattern::Address(address) => SocketAddr::new(*address, self.port).fmt(f),
+        }
+    }
+}
+
+impl HostRule {
+    /// Whether this host, as a client names it, and port may be reached by it.
+    pub fn allows(&self, host: &str, port: u16) -> bool {
+        if port != self.port {
+            return false;
+        }
+        match (&self.host, address(host)) {
+            (HostPattern::Address(own), Some(address)) => *own == address,
+            (HostPattern::Address(_), None) | (_, Some(_)) => false,
+            (HostPattern::Name(own), None) => name(host).is_some_and(|name| name == *own),
+            (HostPattern::Below(own), None) => name(host).is_some_and(|name| {
+                name.strip_suffix(own.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            }),
+        }
+    }
+
+    /// Whether everything that `other` allows is allowed by this one too.
+    pub fn covers(&self, other: &Self) -> bool {
+        match &other.host {
+            HostPattern::Below(below) => {
+                self.port == other.port
+                    && match &self.host {
+                        HostPattern::Below(own) => {
+                            own == below
+                                || below.strip_suffix(own.as_str()).is_some_and(|rest| rest.ends_with('.'))
+                        }
+                        HostPattern::Name(_) | HostPattern::Address(_) => false,
+                    }
+            }
+            HostPattern::Name(name) => self.allows(name, other.port),
+            HostPattern::Address(address) => self.allows(&address.to_string(), other.port),
+        }
+    }
+
+    /// Whether it is written as an address: then it is that address that somebody has allowed, wherever it lies.
+    pub fn is_address(&self) -> bool {
+        matches!(self.host, HostPattern::Address(_))
+    }
+
+    /// Whether it is an address of the host itself.
+    pub fn is_loopback(&self) -> bool {
+        matches!(self.host, HostPattern::Address(address) if address.is_loopback())
+    }
+}
+
+/// An address as a client may write it, one that stands for IPv4 as IPv4.
+fn address(host: &str) -> Option<IpAddr> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    bare.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+/// A name of a host (RFC 1123, 2.1) in small letters, without the dot of the root. What looks like a number is none: some programs take
+/// `127.1` or `0x7f000001` for an address.
+fn name(host: &str) -> Option<String> {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let is_number = last.starts_with(|first: char| first.is_ascii_digit());
+    let is_name = host.len() <= 253 && host.split('.').all(is_label) && !is_number;
+    is_name.then(|| host.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(text: &str) -> HostRule {
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn what_a_rule_allows() {
+        for (of, host, port, allowed) in [
+            ("a.example.org:443", "a.example.org", 443, true),
+            ("a.example.org:443", "A.Example.ORG.", 443, true),
+            ("a.example.org:443", "a.example.org", 80, false),
+            ("a.example.org:443", "b.a.example.org", 443, false),
+            ("*.example.org:443", "a.example.org", 443, true),
+            ("*.example.org:443", "a.b.example.org", 443, true),
+            ("*.example.org:443", "example.org", 443, false),
+            ("*.example.org:443", "evilexample.org", 443, false),
+            ("*.example.org:443", ".example.org", 443, false),
+            ("*.example.org:443", "a.example.org.evil.net", 443, false),
+            ("*.example.org:443", "*.example.org", 443, false),
+            ("127.0.0.1:80", "127.0.0.1", 80, true),
+            ("127.0.0.1:80", "[::ffff:127.0.0.1]", 80, true),
+            ("127.0.0.1:80", "127.1", 80, false),
+            ("127.0.0.1:80", "2130706433", 80, false),
+            ("127.0.0.1:80", "localhost", 80, false),
+            ("[::1]:80", "::1", 80, true),
+            ("[::1]:80", "[0:0::1]", 80, true),
+            ("a.example.org:443", "a.example.org\u{0}", 443, false),
+            ("a.example.org:443", "a.example.org/../x", 443, false),
+            ("a.example.org:443", "", 443, false),
+        ] {
+            assert_eq!(rule(of).allows(host, port), allowed, "{of} {host}:{port}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_rule() {
+        for bad in [
+            "",
+            "a",
+            ":443",
+            "a:",
+            "a:0",
+            "a:65536",
+            "a:https",
+            "https://a:443",
+            "a/b:443",
+            "a b:443",
+            "*:443",
+            "*.:443",
+            "a.*.b:443",
+            "-a:443",
+            "127.1:80",
+            "0x7f.1:80",
+            "bücher.example:443",
+            "user@a:443",
+            "[::1:80",
+        ] {
+            assert_eq!(bad.parse::<HostRule>(), Err(NoHost), "{bad}");
+        }
+        for good in ["a:1", "a_b.example.org:443", "*.example.org:443", "10.1.2.3:80", "[::1]:8080"] {
+            assert_eq!(rule(good).to_string(), good);
+        }
+    }
+
+    #[test]
+    fn what_a_grant_covers() {
+        for (grant, demand, covered) in [
+            ("*.example.org:443", "a.example.org:443", true),
+            ("*.example.org:443", "*.b.example.org:443", true),
+            ("*.example.org:443", "*.example.org:443", true),
+            ("*.example.org:443", "example.org:443", false),
+            ("*.b.example.org:443", "*.example.org:443", false),
+            ("a.example.org:443", "*.a.example.org:443", false),
+            ("a.example.org:443", "a.example.org:80", false),
+            ("10.0.0.1:80", "10.0.0.1:80", true),
+        ] {
+            assert_eq!(rule(grant).covers(&rule(demand)), covered, "{grant} {demand}");
         }
     }
 }

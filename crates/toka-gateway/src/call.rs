@@ -25,12 +25,13 @@ use crate::log::next_number;
 use crate::pipe::Pipe;
 use crate::port::{MOST_ASKED, PortState};
 use crate::receipt::Receipt;
+use crate::shaped::CountedBody;
 use crate::{Providers, Transport, headers, scripted};
 
 /// Most bytes of an answer that is no stream.
 const MOST_ANSWERED: usize = 64 * 1024 * 1024;
 /// How long it may take until an intent is durable.
-const RECORDS_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const RECORDS_WITHIN: Duration = Duration::from_secs(10);
 /// How long a client may take to send its request.
 const ASKS_WITHIN: Duration = Duration::from_secs(120);
 /// Requests that are sent for one of an agent, over all candidates.
@@ -42,6 +43,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(20);
 pub(crate) enum Outgoing {
     Whole(Full<Bytes>),
     Stream(Box<Pipe>),
+    Through(Box<CountedBody>),
 }
 
 impl Body for Outgoing {
@@ -57,12 +59,14 @@ impl Body for Outgoing {
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
             Self::Stream(pipe) => Pin::new(&mut **pipe).poll_frame(cx),
+            Self::Through(body) => Pin::new(&mut **body).poll_frame(cx),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(body) => body.size_hint(),
+            Self::Through(body) => body.size_hint(),
             Self::Stream(_) => SizeHint::default(),
         }
     }

@@ -4,12 +4,13 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use toka_core::ModelName;
+use toka_core::{HostRule, ModelName};
 use toka_http::{AddressRule, Client, NetworkReach, Options, Pool, Trust, Versions, Way};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinHandle};
 
+use crate::hosts::Hosts;
 use crate::log::are_recorded;
 use crate::port::PortState;
 use crate::{CallLog, Current, Gate, server};
@@ -46,6 +47,10 @@ pub struct Port {
     pub log: Arc<dyn CallLog>,
     /// Who decides whether they may be made.
     pub gate: Arc<dyn Gate>,
+    /// The hosts that the agent may reach through it.
+    pub hosts: Vec<HostRule>,
+    /// Most bytes a second to and from those hosts together.
+    pub rate: Option<u64>,
 }
 
 /// Ends the service of a port when it is dropped, with everything that is in flight there.
@@ -106,7 +111,7 @@ impl Gateway {
     /// # Errors
     /// When the socket cannot be watched.
     pub fn serve(&self, port: Port) -> Result<Serving, String> {
-        let Port { listener, key, declared, providers, log, gate } = port;
+        let Port { listener, key, declared, providers, log, gate, hosts, rate } = port;
         let is_served = |(task, _): &Served| !task.is_finished();
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).retain(is_served);
         let _entered = self.runtime.enter();
@@ -119,8 +124,18 @@ impl Gateway {
             versions: Versions::Http2Too,
             pool: POOL,
         });
-        let end = Arc::default();
-        let state = Arc::new(PortState::new(key, declared, providers, (log, gate), client, Arc::clone(&end)));
+        let address =
+            listener.local_addr().map_err(|error| format!("ask where the port of the agent is: {error}"))?;
+        let (end, hosts) = (Arc::default(), Hosts::new(hosts, rate));
+        let state = Arc::new(PortState::new(
+            key,
+            declared,
+            providers,
+            (log, gate),
+            client,
+            (hosts, address),
+            Arc::clone(&end),
+        ));
         let task = self.runtime.spawn(server::serve(listener, state, Arc::clone(&self.room)));
         self.tasks
             .lock()

@@ -55,6 +55,11 @@ pub(crate) fn of_request(headers: &HeaderMap) -> HeaderMap {
     filtered(headers, |name| !OF_CLIENT.contains(&name) && !name.starts_with("x-forwarded-"))
 }
 
+/// What goes on where nothing but the connection is another.
+pub(crate) fn of_hop(headers: &HeaderMap) -> HeaderMap {
+    filtered(headers, |_| true)
+}
+
 /// What goes on of an answer.
 pub(crate) fn of_answer(headers: &HeaderMap) -> HeaderMap {
     filtered(headers, |name| name != "set-cookie")

@@ -1,4 +1,4 @@
-//! The only crate that reaches outside for an agent. An agent connects to a port of its own; what it says there is an API of a model
+//! The only crate that reaches outside for an agent: to models, and to hosts (`egress.rs`). An agent connects to a port of its own; what it says there is an API of a model
 //! provider, with a key that is good nowhere else. The gateway asks the provider with the person's key and hands the answer on byte for
 //! byte, and it knows what the call used and cost.
 //!
@@ -16,9 +16,12 @@ mod body;
 mod call;
 mod candidates;
 mod cooldown;
+mod egress;
 mod gate;
 mod gateway;
 mod headers;
+mod host_record;
+mod hosts;
 mod log;
 mod patient;
 mod pipe;
@@ -28,6 +31,7 @@ mod receipt;
 pub mod script;
 mod scripted;
 mod server;
+mod shaped;
 
 pub use cooldown::Rest;
 pub use gate::Gate;

@@ -1,5 +1,6 @@
 //! The port of one agent: its key, whom it may ask, and what it may have in flight.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use toka_http::Client;
 use toka_wire::Problem;
 use tokio::sync::Semaphore;
 
+use crate::hosts::Hosts;
 use crate::log::{next_number, record_beside};
 use crate::{CallLog, Current, Gate};
 
@@ -17,6 +19,8 @@ use crate::{CallLog, Current, Gate};
 pub(crate) const MOST_ASKED: usize = 32 * 1024 * 1024;
 /// Bytes of requests that one agent may have in flight, in KiB.
 const ROOM_KIB: usize = 8 * MOST_ASKED / 1024;
+/// Most characters of a host that are recorded: no name has more (RFC 1035, 2.3.4).
+const MOST_HOST: usize = 255;
 /// Refusals of one agent that are recorded in a row, and how long it takes until another one is.
 const REFUSALS: (u32, Duration) = (10, Duration::from_secs(1));
 
@@ -29,6 +33,10 @@ pub(crate) struct PortState {
     pub(crate) gate: Arc<dyn Gate>,
     pub(crate) client: Client<Full<Bytes>>,
     pub(crate) room: Semaphore,
+    /// The hosts that it may reach.
+    pub(crate) hosts: Hosts,
+    /// Where it is.
+    pub(crate) address: SocketAddr,
     /// Why the port is closed, once it is.
     pub(crate) end: Arc<OnceLock<&'static str>>,
     refusals: Mutex<(u32, Instant)>,
@@ -41,10 +49,23 @@ impl PortState {
         providers: Arc<Current>,
         (log, gate): (Arc<dyn CallLog>, Arc<dyn Gate>),
         client: Client<Full<Bytes>>,
+        (hosts, address): (Hosts, SocketAddr),
         end: Arc<OnceLock<&'static str>>,
     ) -> Self {
         let refusals = Mutex::new((0, Instant::now()));
-        Self { key, declared, providers, log, gate, client, room: Semaphore::new(ROOM_KIB), end, refusals }
+        Self {
+            key,
+            declared,
+            providers,
+            log,
+            gate,
+            client,
+            room: Semaphore::new(ROOM_KIB),
+            hosts,
+            address,
+            end,
+            refusals,
+        }
     }
 
     /// Whether a client has the key of this port. Takes the same time wherever they differ.
@@ -73,6 +94,14 @@ impl PortState {
             &*self.log,
             EventKind::ModelAnswered { call: next_number(), receipt: Box::new(receipt) },
         );
+    }
+
+    /// Records that a host was not to be reached: not each of thousands.
+    pub(crate) fn denied(&self, host: &str, port: u16, reason: &str) {
+        if self.may_record() {
+            let (host, reason) = (host.chars().take(MOST_HOST).collect(), reason.to_owned());
+            record_beside(&*self.log, EventKind::HostDenied { host, port, reason });
+        }
     }
 
     fn may_record(&self) -> bool {

@@ -1,7 +1,7 @@
 //! HTTP at the port of an agent.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::call::handle;
+use crate::egress::{self, TunnelPlace};
 use crate::patient::Patient;
 use crate::port::PortState;
 
@@ -54,9 +55,15 @@ pub(crate) async fn serve(listener: TcpListener, port: Arc<PortState>, all: Arc<
 async fn connection(stream: TcpStream, port: Arc<PortState>) {
     // A token is sent when it comes (tcp(7), TCP_NODELAY).
     let _ = stream.set_nodelay(true);
+    let tunnel = TunnelPlace::default();
     let service = service_fn(|request| {
-        let port = Arc::clone(&port);
-        async move { Ok::<_, Infallible>(handle(port, request).await) }
+        let (port, tunnel) = (Arc::clone(&port), Arc::clone(&tunnel));
+        async move {
+            Ok::<_, Infallible>(match egress::is_for_proxy(&port, &request) {
+                true => egress::handle(port, request, &tunnel).await,
+                false => handle(port, request).await,
+            })
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -64,7 +71,12 @@ async fn connection(stream: TcpStream, port: Arc<PortState>) {
         .max_buf_size(HEAD)
         .max_headers(HEADERS)
         .serve_connection(TokioIo::new(Patient::new(stream)), service)
+        .with_upgrades()
         .await;
+    let tunnel = tunnel.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(tunnel) = tunnel {
+        return tunnel.run().await;
+    }
     if let Err(error) = served {
         tracing::debug!(%error, "a connection of an agent broke off");
     }

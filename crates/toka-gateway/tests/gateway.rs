@@ -103,6 +103,8 @@ impl Rig {
             providers,
             log: Arc::clone(&log) as Arc<dyn CallLog>,
             gate: Arc::clone(&log) as Arc<dyn Gate>,
+            hosts: Vec::new(),
+            rate: None,
         };
         let serving = Gateway::of_this_process().and_then(|gateway| gateway.serve(port)).expect("a gateway");
         Self { address, log, _serving: serving }

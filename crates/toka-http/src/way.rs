@@ -46,8 +46,10 @@ pub trait MakesSockets: Send + Sync {
 #[derive(Clone)]
 pub struct Way {
     place: Place,
-    /// At most one question to the resolver: one that hangs cannot be called back.
+    /// Questions to the resolver at one time: one that hangs cannot be called back.
     lookup: Arc<Semaphore>,
+    /// Whether a question waits for its turn, or fails when others have not been answered.
+    waits: bool,
 }
 
 #[derive(Clone)]
@@ -70,7 +72,12 @@ impl Way {
             },
             NetworkReach::Kept(sockets) => Place::Kept(sockets),
         };
-        Self { place, lookup: Arc::new(Semaphore::new(1)) }
+        Self { place, lookup: Arc::new(Semaphore::new(1)), waits: false }
+    }
+
+    /// The same for many connections at one time: so many names are looked up at once, and further ones wait.
+    pub fn patient(reach: NetworkReach, lookups: usize) -> Self {
+        Self { lookup: Arc::new(Semaphore::new(lookups)), waits: true, ..Self::new(reach) }
     }
 
     /// Whether who makes the sockets answers: a keeper that hangs is no silence of the agent.
@@ -131,7 +138,11 @@ impl Way {
         if let Some(known) = literal(host) {
             return Ok(known.into_iter().map(|address| SocketAddr::new(address, port)).collect());
         }
-        let Ok(turn) = Arc::clone(&self.lookup).try_acquire_owned() else {
+        let turn = match self.waits {
+            true => Arc::clone(&self.lookup).acquire_owned().await.ok(),
+            false => Arc::clone(&self.lookup).try_acquire_owned().ok(),
+        };
+        let Some(turn) = turn else {
             return Err(format!("the resolver has not answered yet who {host} is"));
         };
         let name = host.to_owned();

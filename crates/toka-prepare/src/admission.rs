@@ -120,8 +120,7 @@ impl Admission<'_> {
         self.models();
         self.providers();
         let demands = self.demands();
-        self.network();
-        self.shared_network();
+        self.private_network();
         self.conditions();
         let secrets = self.secrets();
         let process = self.agent.process.as_ref();
@@ -235,33 +234,21 @@ impl Admission<'_> {
         demands
     }
 
-    /// What the network is declared to be, and cannot be yet.
-    fn network(&mut self) {
-        let declared = &self.agent.confinement.network;
-        let compatibility = self.agent.confinement.compatibility.value;
-        if matches!(declared.value, NetworkAccess::Allow(_)) && compatibility != Compatibility::BestEffort {
-            self.problem(
-                ProblemKind::Denied,
-                &declared.origin,
-                "a list of hosts cannot be enforced yet: the agent would reach none of them",
-                "use `network: full` and grant it, or declare `compatibility: best-effort` to run without a network",
-            );
-        }
-    }
-
-    /// A network that agents share takes a namespace.
-    fn shared_network(&mut self) {
+    /// A network of its own, or one that agents share, takes a namespace.
+    fn private_network(&mut self) {
         let declared = &self.agent.confinement.network;
         let compatibility = self.agent.confinement.compatibility.value;
         let is_refused = self.context.confiner.host.mount_namespace == Namespaces::Refused;
-        if declared.value == NetworkAccess::Project
-            && is_refused
-            && compatibility != Compatibility::BestEffort
-        {
+        let what = match &declared.value {
+            NetworkAccess::Project => "agents share a network",
+            NetworkAccess::Allow(_) => "an agent reaches some hosts and no others",
+            _ => return,
+        };
+        if is_refused && compatibility != Compatibility::BestEffort {
             self.problem(
                 ProblemKind::Unconfigured,
                 &declared.origin,
-                "agents share a network only where their user may make namespaces, and this host refuses that",
+                format!("{what} only where their user may make namespaces, and this host refuses that"),
                 "run as root, allow user namespaces, use `network: full` and grant it, or declare `compatibility: best-effort`",
             );
         }
@@ -465,7 +452,7 @@ impl Admission<'_> {
             run: self.context.run,
             replica: self.agent.replica.as_ref().map(|replica| replica.number),
             watchdog: self.agent.watchdog,
-            model: plan.listen.map(|_| ModelDoor {
+            model: self.agent.confinement.model.as_ref().map(|_| ModelDoor {
                 key: self.context.models.key_of(self.context.run, &self.agent.name),
                 model: self.first_model(),
             }),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
+use std::sync::Arc;
 
 use thiserror::Error;
 use toka_api::caller::Caller;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 
 use crate::admission::{Admitted, Context, admit};
 use crate::confine::{Confiner, workspace_facts};
+use crate::environment::PROXIES;
 use crate::folders::ProjectFolders;
 use crate::models::Models;
 use crate::problem::{Problem, ProblemKind};
@@ -84,7 +86,16 @@ impl Alone<'_> {
         let program = program::find(word, &admitted.folders.working_dir, path)?;
         let admitted = self.admit((&set, &plan), (&host, &caller), Some(&program))?;
         make(&set.agents[0], &admitted, &caller)?;
-        let Admitted { mut command, warnings, .. } = admitted;
+        let Admitted { mut command, mut warnings, .. } = admitted;
+        if command.plan.listen.is_some() {
+            // A port that nobody serves would take connections, and never answer.
+            Arc::make_mut(&mut command.plan).listen = None;
+            command.env.retain(|(name, _)| PROXIES.iter().all(|other| name != other));
+            warnings.push(
+                "no host is reached: the proxy that leads there is served where Toka runs the agent"
+                    .to_owned(),
+            );
+        }
         command.env.retain(|(name, _)| OF_A_DAEMON.iter().all(|other| name != other));
         Ok((Command { program: Program::Path(program), argv: words.to_vec(), ..command }, warnings))
     }

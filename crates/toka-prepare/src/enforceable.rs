@@ -63,7 +63,8 @@ mod tests {
         for (host, compatibility, network, expected) in [
             (&able, Strict, NetworkAccess::None, &[][..]),
             (&able, Strict, loopback(), &[]),
-            (&able, Strict, NetworkAccess::Allow(Vec::new()), &[Layer::Network]),
+            (&able, Strict, NetworkAccess::Allow(Vec::new()), &[]),
+            (&closed, Default, NetworkAccess::Allow(Vec::new()), &[Layer::Network]),
             (&able, Default, NetworkAccess::Allow(Vec::new()), &[]),
             (&old, Strict, NetworkAccess::None, &[Layer::Landlock]),
             (&old, Default, NetworkAccess::None, &[]),

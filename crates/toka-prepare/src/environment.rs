@@ -13,7 +13,7 @@ use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use toka_api::caller::{BASE, Caller};
-use toka_core::{AgentName, ProjectName, RunId};
+use toka_core::{AgentName, HostRule, NetworkAccess, ProjectName, RunId};
 use toka_sandbox::{AgentFolders, SandboxPlan};
 use toka_workstream::{Process, Tty, User};
 
@@ -27,6 +27,12 @@ const MODEL_ADDRESSES: [(&str, &str); 4] = [
     ("ANTHROPIC_BASE_URL", ""),
     ("GOOGLE_GEMINI_BASE_URL", ""),
 ];
+
+/// Where programs look for a proxy (curl(1); most others have its names).
+pub(crate) const PROXIES: [&str; 6] =
+    ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
+/// Where they look for hosts that are reached without.
+const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 /// Where programs look for keys.
 const MODEL_KEYS: [&str; 4] = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY"];
@@ -126,9 +132,19 @@ pub fn assemble(
         if let Some(model) = model {
             set("TOKA_MODEL", OsStr::new(model));
         }
-        // What goes through a proxy would not arrive: the port is in the agent's own network.
-        for name in ["NO_PROXY", "no_proxy"] {
+        // What goes through a proxy of the caller's would not arrive: the port is in the agent's own network.
+        for name in NO_PROXY {
             set(name, OsStr::new(&format!("127.0.0.1,localhost,{}", address.ip())));
+        }
+    }
+    if let (Some(address), NetworkAccess::Allow(_)) = (plan.listen, &plan.network) {
+        for name in PROXIES {
+            set(name, OsStr::new(&format!("http://{address}")));
+        }
+        // Its own loopback interface needs no proxy; the host's, where it may reach that, does.
+        let is_loopback = plan.network.hosts().iter().any(HostRule::is_loopback);
+        for name in NO_PROXY {
+            set(name, OsStr::new(if is_loopback { "localhost" } else { "localhost,127.0.0.1,::1" }));
         }
     }
     if let Some(replica) = surroundings.replica {

@@ -27,7 +27,7 @@ use toka_workstream::{Agent, Channel, Hook, Plan, Set};
 use crate::admit::AdmittedAgents;
 use crate::facts::expected;
 use crate::journal::Journal;
-use crate::models::ModelPort;
+use crate::models::AgentPort;
 use crate::objective_checks::{CheckControl, CheckRun, CheckingSink, ObjectiveChecks};
 
 /// One agent.
@@ -186,17 +186,22 @@ impl MemberBuilder<'_> {
         }
     }
 
-    /// Who serves the port at which it reaches models, if it has one.
+    /// Who serves the port at which it reaches models and hosts, if it has one.
     fn port(&self, agent: &Agent) -> Option<Arc<dyn ServesPort>> {
-        agent.confinement.model.as_ref()?;
+        let confinement = &agent.confinement;
+        if !confinement.has_port() {
+            return None;
+        }
         self.broker.declare(&agent.name, budget_of(agent));
         let declared = agent.model.iter().flat_map(|model| &model.chain);
-        Some(Arc::new(ModelPort {
+        Some(Arc::new(AgentPort {
             key: self.models.key_of(self.run, &agent.name),
             declared: declared.map(|name| name.value.clone()).collect(),
             // One whose script is wrong is not admitted.
             providers: Arc::clone(self.models.of(agent).unwrap_or(self.models.current())),
             broker: Arc::clone(self.broker),
+            hosts: confinement.network.value.hosts(),
+            rate: confinement.limits.network_bandwidth.as_ref().map(|rate| rate.value.0),
         }))
     }
 

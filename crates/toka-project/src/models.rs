@@ -1,4 +1,4 @@
-//! The port at which an agent of a project reaches models: the gateway serves it, and what happens there goes into the journal.
+//! The port at which an agent of a project reaches models and hosts: the gateway serves it, and what happens there goes into the journal.
 
 use std::any::Any;
 use std::fmt;
@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toka_broker::Broker;
-use toka_core::{AgentName, Amounts, EventKind, ModelName};
+use toka_core::{AgentName, Amounts, EventKind, HostRule, ModelName};
 use toka_gateway::{CallLog, Current, Gate, Gateway, Port};
 use toka_runtime::{EventSink, ServesPort};
 
 /// Serves the port of one agent in each of its lives.
 #[derive(Debug)]
-pub(crate) struct ModelPort {
+pub(crate) struct AgentPort {
     /// The key that is good there.
     pub(crate) key: String,
     /// The models that the agent may ask; empty for all.
@@ -25,6 +25,10 @@ pub(crate) struct ModelPort {
     pub(crate) providers: Arc<Current>,
     /// Who decides whether it may.
     pub(crate) broker: Arc<Broker>,
+    /// The hosts that it may reach.
+    pub(crate) hosts: Vec<HostRule>,
+    /// Most bytes a second to and from them.
+    pub(crate) rate: Option<u64>,
 }
 
 /// The gate of one agent.
@@ -45,7 +49,7 @@ impl Gate for AgentGate {
     }
 }
 
-impl ServesPort for ModelPort {
+impl ServesPort for AgentPort {
     fn serve(
         &self,
         listener: OwnedFd,
@@ -57,6 +61,8 @@ impl ServesPort for ModelPort {
             key: self.key.clone(),
             declared: self.declared.clone(),
             providers: Arc::clone(&self.providers),
+            hosts: self.hosts.clone(),
+            rate: self.rate,
             gate: Arc::new(AgentGate { agent: agent.clone(), broker: Arc::clone(&self.broker) }),
             log: Arc::new(Journalled { agent: agent.clone(), sink }),
         };

@@ -181,7 +181,11 @@ fn means_to_write(line: &str) -> bool {
 fn no_network(network: &NetworkAccess) -> Option<String> {
     match network {
         NetworkAccess::None => Some("its network is `none`: `security.network` gives it one".to_owned()),
-        NetworkAccess::Loopback | NetworkAccess::Project | NetworkAccess::Allow(_) => Some(format!(
+        NetworkAccess::Allow(hosts) => Some(format!(
+            "it reaches only {}, and only through the proxy that `HTTPS_PROXY` names: `security.network` names the hosts",
+            hosts.join(", ")
+        )),
+        NetworkAccess::Loopback | NetworkAccess::Project => Some(format!(
             "its network is `{network}`, which reaches nothing outside: `security.network: full`, which a person grants, does"
         )),
         NetworkAccess::Full => None,

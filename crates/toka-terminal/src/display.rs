@@ -337,6 +337,7 @@ fn live_line(event: &Event, view: &RunView, palette: Palette) -> Option<String> 
             | K::ApprovalAsked(_)
             | K::ApprovalAnswered { .. }
             | K::BudgetNearing { .. }
+            | K::HostDenied { .. }
             | K::AgentOomKilled { .. }
             | K::AgentUncovered { .. }
             | K::AgentPlanted { .. },

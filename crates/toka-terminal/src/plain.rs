@@ -8,7 +8,8 @@ use toka_core::event::{killed_for_memory, planted, return_in_words, spinning, un
 use toka_core::units::format_duration;
 use toka_core::watchdog::Stage;
 use toka_core::{
-    AgentName, Approval, ApprovalAnswer, ByteSize, CallOutcome, CallReceipt, Event, EventKind, Exit, Progress,
+    AgentName, Approval, ApprovalAnswer, ByteSize, CallOutcome, CallReceipt, Event, EventKind, Exit,
+    HostOutcome, Progress,
 };
 
 use super::palette::{Paint, Palette};
@@ -160,6 +161,7 @@ fn in_short(kind: &EventKind) -> String {
                 values.iter().map(|(name, value)| format!("{}={value}", safe(name))).collect();
             format!("metrics: {}", values.join(" "))
         }
+        EventKind::HostAsked { host, port, .. } => format!("reaches {}:{port}", safe(host)),
         EventKind::ModelAsked { model, reserved, .. } => {
             let most = format!("{} tokens, {}", reserved.tokens, reserved.money);
             format!("asks {}: at most {most}", safe(&model.to_string()))
@@ -294,6 +296,23 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         EventKind::AgentPlanted { path, outcome } => (safe(&planted(path, outcome)), palette.warn),
         EventKind::AgentUncovered { path, outcome } => (safe(&uncovered(path, outcome)), palette.warn),
         EventKind::ModelAnswered { receipt, .. } => model_call(receipt, palette),
+        EventKind::HostClosed { host, port, outcome, sent, received, duration_ms, .. } => {
+            let took = format_duration(Duration::from_millis(*duration_ms));
+            let figures = format!("{} sent, {} received, {took}", ByteSize(*sent), ByteSize(*received));
+            let host = safe(host);
+            match outcome {
+                HostOutcome::Closed => (format!("host {host}:{port}: {figures}"), palette.faint),
+                HostOutcome::Failed { reason } => {
+                    (format!("host {host}:{port} not reached: {}", safe(reason)), palette.warn)
+                }
+                HostOutcome::Cut { reason } => {
+                    (format!("host {host}:{port} broke off: {} ({figures})", safe(reason)), palette.faint)
+                }
+            }
+        }
+        EventKind::HostDenied { host, port, reason } => {
+            (format!("denied: {}:{port}: {}", safe(host), safe(reason)), palette.warn)
+        }
         EventKind::AgentOomKilled { kills } => (killed_for_memory(*kills), palette.warn),
         EventKind::AgentBlocked { by, why } => (blocked(by, why.as_deref()), palette.warn),
         EventKind::ExecStarted { argv, by, uid, .. } => {
@@ -334,6 +353,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         | EventKind::LogLineSeen { .. }
         | EventKind::AgentReport { .. }
         | EventKind::ModelAsked { .. }
+        | EventKind::HostAsked { .. }
         | EventKind::ProbeChanged { ok: true, .. }
         | EventKind::TaskEnded { .. }
         | EventKind::ScheduleArmed { next_ms: None } => return None,

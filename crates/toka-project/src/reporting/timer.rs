@@ -158,6 +158,9 @@ fn is_change(kind: &EventKind) -> bool {
         | EventKind::AgentReport { .. }
         | EventKind::ReportUndelivered { .. }
         | EventKind::BudgetNearing { .. }
+        | EventKind::HostAsked { .. }
+        | EventKind::HostClosed { .. }
+        | EventKind::HostDenied { .. }
         | EventKind::Warning { .. } => false,
     }
 }

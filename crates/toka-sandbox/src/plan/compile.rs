@@ -508,7 +508,10 @@ impl Compiler<'_> {
             NetworkAccess::Project => {
                 "a loopback interface that all agents of the project with `network: project` share".to_owned()
             }
-            NetworkAccess::Allow(hosts) => format!("only {}", hosts.join(", ")),
+            NetworkAccess::Allow(hosts) => {
+                let address = model_address(value, self.input.project, self.input.agent);
+                format!("only {}, through a proxy at {address}", hosts.join(", "))
+            }
             NetworkAccess::Full => "all that the host reaches".to_owned(),
         };
         self.say(Layer::Network, rule, origin);
@@ -550,7 +553,10 @@ impl Compiler<'_> {
         }
         if let Some(bandwidth) = &limits.network_bandwidth {
             self.say(Layer::Network, format!("traffic ≤ {}/s", bandwidth.value), &bandwidth.origin);
-            if self.input.confinement.network.value != NetworkAccess::None {
+            // The proxy sees to it.
+            let is_kept =
+                matches!(self.input.confinement.network.value, NetworkAccess::None | NetworkAccess::Allow(_));
+            if !is_kept {
                 gaps.push((
                     Layer::Network,
                     "max_network_bandwidth is not enforced on this network".to_owned(),
@@ -577,9 +583,8 @@ impl Compiler<'_> {
             network: network_of(input.confinement),
             listen: input
                 .confinement
-                .model
-                .as_ref()
-                .map(|_| model_address(&input.confinement.network.value, input.project, input.agent)),
+                .has_port()
+                .then(|| model_address(&input.confinement.network.value, input.project, input.agent)),
             group: GroupLimits::of(input.confinement),
             process: ProcessLimits {
                 open_files: limits.open_files.value,

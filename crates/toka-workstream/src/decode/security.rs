@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use toka_core::{
-    ByteSize, Capability, Compatibility, Confinement, Declared, Limits, NetworkAccess, SandboxMode,
+    ByteSize, Capability, Compatibility, Confinement, Declared, HostRule, Limits, NetworkAccess, SandboxMode,
 };
 
 use super::context::Context;
@@ -58,7 +58,7 @@ pub(crate) fn security(cx: &mut Context<'_>, node: &Node) -> Confinement {
         out.limits = limits(cx, node);
     }
     if let Some(rate) = &out.limits.network_bandwidth
-        && out.network.value != NetworkAccess::None
+        && !matches!(out.network.value, NetworkAccess::None | NetworkAccess::Allow(_))
         && let Some(Value::Map(limits)) = section.get("resource_limits").map(|node| &node.value)
         && let Some(entry) = limits.iter().find(|entry| entry.key.text == "max_network_bandwidth")
     {
@@ -68,7 +68,7 @@ pub(crate) fn security(cx: &mut Context<'_>, node: &Node) -> Confinement {
         );
         let problem = cx
             .at(Code::NoEffect, message, &entry.value, "")
-            .help("only an agent without a network keeps to it");
+            .help("an agent without a network, or with a list of hosts, keeps to it");
         cx.report(problem);
     }
     out.budget = section.get("budget").and_then(|node| super::budget::budget(cx, node));
@@ -76,11 +76,6 @@ pub(crate) fn security(cx: &mut Context<'_>, node: &Node) -> Confinement {
         && let Some(value) = choice(cx, node, COMPATIBILITIES)
     {
         out.compatibility = Declared::new(value, cx.origin(node));
-    }
-    if let Some(node) = section.get("network")
-        && matches!(out.network.value, NetworkAccess::Allow(_))
-    {
-        cx.report(no_hosts_yet(cx, node, out.compatibility.value));
     }
     out
 }
@@ -153,20 +148,6 @@ fn unknown_capability(cx: &Context<'_>, label: &str, capability: &Capability, no
     }
 }
 
-/// What `run` refuses is told where people look first.
-fn no_hosts_yet(cx: &Context<'_>, node: &Node, compatibility: Compatibility) -> Diagnostic {
-    if compatibility == Compatibility::BestEffort {
-        let message = "a list of hosts cannot be enforced yet: the agent reaches none of them";
-        return cx
-            .at(Code::NoEffect, message, node, "as it is `best-effort`, it runs without a network")
-            .help("use `network: full` and grant it, or `none`");
-    }
-    let message = "a list of hosts cannot be enforced yet: the agent would reach none of them";
-    cx.at(Code::NoEffect, message, node, "`toka run` refuses the agent, unless it is `best-effort`").help(
-        "use `network: full` and grant it, or declare `compatibility: best-effort` to run without a network",
-    )
-}
-
 fn network(cx: &mut Context<'_>, node: &Node) -> Option<NetworkAccess> {
     match &node.value {
         Value::Map(_) => {
@@ -203,31 +184,13 @@ fn network(cx: &mut Context<'_>, node: &Node) -> Option<NetworkAccess> {
 
 /// `host:port`; a host may begin with `*.` for every name below it, an IPv6 address is in brackets.
 fn host_and_port(cx: &mut Context<'_>, text: &str, node: &Node) -> bool {
-    let good = text
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| port.parse::<u16>().is_ok_and(|port| port > 0) && is_host(host));
-    if !good {
+    let good = text.parse::<HostRule>();
+    if let Err(help) = &good {
         let message = format!("expected `host:port`, found `{}`", shorten(text));
-        let problem = cx
-            .at(Code::BadValue, message, node, "")
-            .help("such as `index.example.org:443`, `*.example.org:443` or `[::1]:8080`; no scheme, no path");
+        let problem = cx.at(Code::BadValue, message, node, "").help(help.to_string());
         cx.report(problem);
     }
-    good
-}
-
-fn is_host(host: &str) -> bool {
-    if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        return inner.parse::<std::net::Ipv6Addr>().is_ok();
-    }
-    let name = host.strip_prefix("*.").unwrap_or(host);
-    name.len() <= 253
-        && name.split('.').all(|label| {
-            (1..=63).contains(&label.len())
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-        })
+    good.is_ok()
 }
 
 fn limits(cx: &mut Context<'_>, node: &Node) -> Limits {

@@ -83,8 +83,8 @@ pub(super) enum NetworkWord {
     Full,
 }
 
-/// Some hosts and nothing else. Not enforced yet: `toka run` refuses such an agent; with `compatibility: best-effort` it runs
-/// and reaches none of them.
+/// Some hosts and nothing else, through an HTTP proxy of Toka's that the environment names (`HTTPS_PROXY` and its like). Each takes a grant:
+/// `--allow host:index.example.org:443`.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Network {

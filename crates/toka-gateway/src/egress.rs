@@ -1,0 +1,246 @@
+//! The way to hosts: an HTTP proxy at the agent's port. The agent has no other way out, so that whatever it connects to is named here, looked
+//! at, looked up by us, and recorded.
+//!
+//! ```text
+//!  CONNECT host:port ─┐                                                   ┌─▶ tunnel: bytes both ways, counted, held to its rate
+//!  GET http://host/ ──┴─▶ rule? ─▶ intent (durable) ─▶ lookup, address? ─▶ connect ─┴─▶ request and answer, likewise
+//! ```
+//!
+//! What goes through a tunnel is not looked into: with TLS it could not be, and no certificate of ours is put into an agent.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::header::HeaderMap;
+use http::uri::Authority;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use toka_core::{EventKind, HostOutcome};
+use toka_http::{AddressRule, HttpError};
+use tokio::net::TcpStream;
+
+use crate::call::{Outgoing, RECORDS_WITHIN};
+use crate::headers;
+use crate::host_record::HostRecord;
+use crate::log::next_number;
+use crate::port::PortState;
+use crate::shaped::{CountedBody, Shaped, Shaper};
+
+/// How long a connection may take to be there.
+const CONNECTS_WITHIN: Duration = Duration::from_secs(30);
+/// How long an answer may take to begin.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(600);
+/// Bytes of a tunnel that are on their way, in each direction.
+const BUFFER: usize = 256 * 1024;
+
+/// A tunnel that is to be carried out when the connection has been handed over.
+pub(crate) struct Tunnel {
+    client: OnUpgrade,
+    host: TcpStream,
+    shaper: Arc<Shaper>,
+    record: HostRecord,
+}
+
+/// Where the tunnel of a connection is left for whoever serves it.
+pub(crate) type TunnelPlace = Arc<Mutex<Option<Tunnel>>>;
+
+impl Tunnel {
+    /// Hands bytes on until both sides have ended, or one breaks off.
+    pub(crate) async fn run(self) {
+        let Self { client, host, shaper, mut record } = self;
+        let client: Upgraded = match client.await {
+            Ok(client) => client,
+            Err(error) => return record.close(HostOutcome::Cut { reason: error.to_string() }),
+        };
+        let mut host = Shaped::new(host, shaper, Arc::clone(&record.counts));
+        let mut client = TokioIo::new(client);
+        let copied = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut host, BUFFER, BUFFER).await;
+        record.close(match copied {
+            Ok(_) => HostOutcome::Closed,
+            Err(error) => HostOutcome::Cut { reason: error.to_string() },
+        });
+    }
+}
+
+/// Why a host is not reached, as the agent hears it.
+struct Refusal {
+    status: StatusCode,
+    message: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    fn response(self) -> Response<Outgoing> {
+        let mut response =
+            Response::new(Outgoing::Whole(Full::new(Bytes::from(format!("toka: {}\n", self.message)))));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert("content-type", HeaderValue::from_static("text/plain; charset=utf-8"));
+        // Where a client shows no body of a refused CONNECT, it may show this.
+        if let Ok(message) = HeaderValue::from_str(&self.message) {
+            headers.insert("x-toka-refused", message);
+        }
+        response
+    }
+}
+
+/// Whether a request is for a proxy, and not for this server itself.
+pub(crate) fn is_for_proxy(port: &PortState, request: &Request<Incoming>) -> bool {
+    let is_own = |authority: &Authority| {
+        authority.host().parse().is_ok_and(|host: std::net::IpAddr| host == port.address.ip())
+            && authority.port_u16() == Some(port.address.port())
+    };
+    request.method() == Method::CONNECT
+        || request.uri().authority().is_some_and(|authority| !is_own(authority))
+}
+
+/// Answers a request for another host.
+pub(crate) async fn handle(
+    port: Arc<PortState>,
+    request: Request<Incoming>,
+    place: &TunnelPlace,
+) -> Response<Outgoing> {
+    let answered = match request.method() == Method::CONNECT {
+        true => connect(&port, request, place).await,
+        false => pass_on(&port, request).await,
+    };
+    answered.unwrap_or_else(Refusal::response)
+}
+
+async fn connect(
+    port: &Arc<PortState>,
+    mut request: Request<Incoming>,
+    place: &TunnelPlace,
+) -> Result<Response<Outgoing>, Refusal> {
+    let authority = request.uri().authority().cloned();
+    let no_host = || {
+        Refusal::new(StatusCode::BAD_REQUEST, "CONNECT names a host and a port, such as a.example.org:443")
+    };
+    let authority = authority.filter(|authority| !authority.as_str().contains('@')).ok_or_else(no_host)?;
+    let (host, at) = (authority.host().to_owned(), authority.port_u16().ok_or_else(no_host)?);
+    let rule = decide(port, &host, at)?;
+    let mut record = begin(port, &host, at).await?;
+    let connecting = port.hosts.way.connect(&host, at, rule);
+    let stream = match tokio::time::timeout(CONNECTS_WITHIN, connecting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(failed(&mut record, &error)),
+        Err(_) => return Err(failed(&mut record, &HttpError::Late(CONNECTS_WITHIN))),
+    };
+    let _ = stream.set_nodelay(true);
+    let shaper = Arc::clone(&port.hosts.shaper);
+    let tunnel = Tunnel { client: hyper::upgrade::on(&mut request), host: stream, shaper, record };
+    *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    Ok(Response::new(Outgoing::Whole(Full::default())))
+}
+
+async fn pass_on(port: &Arc<PortState>, request: Request<Incoming>) -> Result<Response<Outgoing>, Refusal> {
+    let (head, body) = request.into_parts();
+    if head.uri.scheme_str() != Some("http") {
+        let message = "a proxy is asked for http:// or with CONNECT";
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, message));
+    }
+    let authority = head.uri.authority().filter(|authority| !authority.as_str().contains('@'));
+    let authority =
+        authority.ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "the URL names no host"))?;
+    let (host, at) = (authority.host().to_owned(), authority.port_u16().unwrap_or(80));
+    let rule = decide(port, &host, at)?;
+    let mut record = begin(port, &host, at).await?;
+    let body = CountedBody::sent(body, Arc::clone(&port.hosts.shaper), record.counts());
+    let mut request = Request::new(body);
+    (*request.method_mut(), *request.uri_mut()) = (head.method.clone(), head.uri.clone());
+    *request.headers_mut() = of_request(&head.headers, authority);
+    let client = match rule {
+        AddressRule::Any => &port.hosts.by_address,
+        _ => &port.hosts.by_name,
+    };
+    let answer = match client.send(request, ANSWERS_WITHIN).await {
+        Ok(answer) => answer,
+        Err(error) => return Err(failed(&mut record, &error)),
+    };
+    let (head, body) = answer.into_parts();
+    let body = CountedBody::received(body, Arc::clone(&port.hosts.shaper), record);
+    let mut response = Response::new(Outgoing::Through(Box::new(body)));
+    *response.status_mut() = head.status;
+    *response.headers_mut() = headers::of_hop(&head.headers);
+    Ok(response)
+}
+
+/// The headers of a request as it goes on: those of the connection to us are taken off (RFC 9110, 7.6.1), and the host is that of the URL.
+fn of_request(headers: &HeaderMap, authority: &Authority) -> HeaderMap {
+    let mut kept = headers::of_hop(headers);
+    kept.remove("expect");
+    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+        kept.insert("host", host);
+    }
+    kept
+}
+
+/// Which addresses the host may have, when it may be reached.
+fn decide(port: &PortState, host: &str, at: u16) -> Result<AddressRule, Refusal> {
+    match port.hosts.rule(host, at) {
+        Some(rule) if rule.is_address() => Ok(AddressRule::Any),
+        Some(_) => Ok(AddressRule::Public),
+        None => {
+            let reason = if port.hosts.rules.is_empty() {
+                "it reaches no hosts: `security.network: {allow: [\"host:port\"]}` names some".to_owned()
+            } else {
+                "it is none of the hosts that `security.network` names".to_owned()
+            };
+            port.denied(host, at, &reason);
+            Err(Refusal::new(StatusCode::FORBIDDEN, format!("{}:{at} is not reached: {reason}", shown(host))))
+        }
+    }
+}
+
+/// A host as far as it may stand in a header and a log.
+fn shown(host: &str) -> String {
+    host.chars().filter(char::is_ascii_graphic).take(255).collect()
+}
+
+/// Records that a host is about to be reached.
+async fn begin(port: &Arc<PortState>, host: &str, at: u16) -> Result<HostRecord, Refusal> {
+    let connection = next_number();
+    let intent = EventKind::HostAsked { connection, host: host.to_owned(), port: at };
+    let record = HostRecord {
+        log: Arc::clone(&port.log),
+        end: Arc::clone(&port.end),
+        connection,
+        host: host.to_owned(),
+        port: at,
+        begun: Instant::now(),
+        counts: Arc::default(),
+        is_open: true,
+    };
+    match tokio::time::timeout(RECORDS_WITHIN, port.log.record(intent)).await {
+        Ok(()) => Ok(record),
+        Err(_) => {
+            let message =
+                "the journal cannot be written, so nothing was sent: the disk may be full (`toka health`)";
+            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
+        }
+    }
+}
+
+fn failed(record: &mut HostRecord, error: &HttpError) -> Refusal {
+    let reason = error.to_string();
+    let status = match error {
+        HttpError::Forbidden { .. } => StatusCode::FORBIDDEN,
+        HttpError::Late(_) => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::BAD_GATEWAY,
+    };
+    let help = match error {
+        HttpError::Forbidden { .. } => {
+            "; a name never leads to an address of this host or of a private network: allow the address itself"
+        }
+        _ => "",
+    };
+    let message = format!("{}:{} is not reached: {reason}{help}", shown(&record.host), record.port);
+    record.close(HostOutcome::Failed { reason });
+    Refusal::new(status, message)
+}

@@ -1,0 +1,67 @@
+//! What is told of a connection to a host when it is over.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use toka_core::{EventKind, HostOutcome};
+
+use crate::CallLog;
+use crate::log::record_beside;
+
+/// Bytes sent and received over one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) sent: AtomicU64,
+    pub(crate) received: AtomicU64,
+}
+
+impl Counts {
+    pub(crate) fn get(&self) -> (u64, u64) {
+        (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
+    }
+}
+
+/// What is told of a connection when it is over. Dropped, it says that the agent left it.
+pub(crate) struct HostRecord {
+    pub(crate) log: Arc<dyn CallLog>,
+    /// Why the port is closed, once it is.
+    pub(crate) end: Arc<OnceLock<&'static str>>,
+    pub(crate) connection: u64,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) begun: Instant,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) is_open: bool,
+}
+
+impl HostRecord {
+    /// Tells how it ended, once.
+    pub(crate) fn close(&mut self, outcome: HostOutcome) {
+        if !std::mem::take(&mut self.is_open) {
+            return;
+        }
+        let (sent, received) = self.counts.get();
+        let kind = EventKind::HostClosed {
+            connection: self.connection,
+            host: std::mem::take(&mut self.host),
+            port: self.port,
+            outcome,
+            sent,
+            received,
+            duration_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        };
+        record_beside(&*self.log, kind);
+    }
+
+    pub(crate) fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
+    }
+}
+
+impl Drop for HostRecord {
+    fn drop(&mut self) {
+        let reason = self.end.get().copied().unwrap_or("the agent left it");
+        self.close(HostOutcome::Cut { reason: reason.to_owned() });
+    }
+}

@@ -1,0 +1,301 @@
+//! Hosts: an agent that lists some reaches these and no others, with the programs that people use, and everything is on record.
+
+mod survive_support;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use survive_support::{eventually, kill_daemon, serve_again, told};
+use toka_tests::{Document, Finished, Scene, User, as_both_users};
+
+as_both_users!(
+    programs_reach_the_hosts_that_are_listed_and_no_others,
+    hosts_are_refused_until_a_person_grants_them,
+    a_name_never_leads_to_the_host_itself,
+    nothing_gets_around_the_proxy,
+    a_rate_is_kept,
+    git_clones_through_the_proxy,
+    the_next_daemon_serves_the_same_proxy,
+    a_sandbox_of_its_own_says_that_it_reaches_no_host,
+);
+
+/// A web server of a folder, on a port of the host's loopback interface.
+struct Files {
+    child: Child,
+    port: u16,
+    folder: tempfile::TempDir,
+}
+
+impl Files {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("hello"), "hello from outside\n").expect("room");
+        let mut child = Command::new("/usr/bin/python3")
+            .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory"])
+            .arg(folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("python");
+        let mut line = String::new();
+        let said = child.stdout.take().expect("a pipe");
+        BufReader::new(said).read_line(&mut line).expect("it says its port");
+        let port = line.split_whitespace().skip_while(|word| *word != "port").nth(1);
+        let port = port.and_then(|port| port.parse().ok()).unwrap_or_else(|| panic!("{line}"));
+        Self { child, port, folder }
+    }
+
+    fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.folder.path().join(name), bytes).expect("room");
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn reaches(name: &str, line: &str, hosts: &[&str]) -> Document {
+    let hosts: Vec<String> = hosts.iter().map(|host| format!("\"{host}\"")).collect();
+    let security = format!("security: {{network: {{allow: [{}]}}}}", hosts.join(", "));
+    Document::shell(name, line).section(&security)
+}
+
+fn output(scene: &Scene, agent: &str) -> String {
+    let log = scene.state().join("projects").join(scene.name()).join("agents").join(agent).join("log");
+    std::fs::read_to_string(log).unwrap_or_default()
+}
+
+/// How far the network of the agent is enforced.
+fn coverage(finished: &Finished) -> String {
+    let started = &finished.all("agent_started", "fetcher")[0];
+    let layers = started["enforcement"].as_array().expect("layers");
+    let network = layers.iter().find(|report| report["layer"] == "network").expect("a network");
+    network["coverage"].as_str().unwrap_or_default().to_owned()
+}
+
+fn granted(scene: &Scene, agent: Document, hosts: &[&str]) -> Finished {
+    let grants: Vec<String> = hosts.iter().map(|host| format!("host:{host}")).collect();
+    let mut options = vec!["--json"];
+    grants.iter().for_each(|grant| options.extend(["--allow", grant]));
+    scene.toka_run(&[agent], &options)
+}
+
+fn programs_reach_the_hosts_that_are_listed_and_no_others(user: User) {
+    let (files, other) = (Files::new(), Files::new());
+    let scene = Scene::new(user);
+    let line = format!(
+        "env | grep -ci openai; \
+         curl -sS http://{0}/hello; curl -sS --proxytunnel http://{0}/hello; \
+         /usr/bin/python3 -c 'import urllib.request as u; print(u.urlopen(\"http://{0}/hello\").read())'; \
+         curl -sS -o /dev/null -w '%{{http_code}}\\n' http://{1}/hello; \
+         curl -sS --proxytunnel http://{1}/hello; curl -sS https://index.example.org/; true",
+        files.host(),
+        other.host()
+    );
+    let finished = granted(&scene, reaches("fetcher", &line, &[&files.host()]), &[&files.host()]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let seen = output(&scene, "fetcher");
+    let expected = format!("0\n{0}{0}b'hello from outside\\n'\n403\n", "hello from outside\n");
+    assert!(seen.starts_with(&expected), "{seen}");
+    assert_eq!(seen.matches("403").count(), 3, "{seen}");
+    let (asked, closed) = (finished.all("host_asked", "fetcher"), finished.all("host_closed", "fetcher"));
+    assert_eq!((asked.len(), closed.len()), (3, 3), "{finished:#?}");
+    for (asked, closed) in asked.iter().zip(&closed) {
+        assert_eq!((&asked["host"], &asked["port"]), (&"127.0.0.1".into(), &files.port.into()));
+        assert_eq!(closed["outcome"], "closed", "{closed}");
+        assert!(closed["received"].as_u64() >= Some(19), "{closed}");
+    }
+    let denied = finished.all("host_denied", "fetcher");
+    let names: Vec<_> = denied.iter().filter_map(|event| event["host"].as_str()).collect();
+    assert_eq!(names, ["127.0.0.1", "127.0.0.1", "index.example.org"]);
+    assert_eq!(coverage(&finished), "full");
+    let audit = scene.toka(&["audit", "--json", "--type", "host", "--project", scene.name()]);
+    assert_eq!(audit.stdout.lines().count(), 9, "{audit:#?}");
+    scene.assert_nothing_left();
+}
+
+fn hosts_are_refused_until_a_person_grants_them(user: User) {
+    let scene = Scene::new(user);
+    let agent = || reaches("fetcher", "true", &["*.example.org:443", "10.1.2.3:80"]);
+    let refused = scene.toka_run(&[agent()], &[]);
+    assert_eq!(refused.code, Some(77), "{refused:#?}");
+    assert!(
+        refused.stderr.contains("--allow 'host:*.example.org:443'")
+            || refused.stderr.contains("--allow host:*.example.org:443"),
+        "{refused:#?}"
+    );
+    let half = scene.toka_run(&[agent()], &["--allow", "host:*.example.org:443"]);
+    assert_eq!(half.code, Some(77), "{half:#?}");
+    for grants in [["host:*.example.org:443", "host:10.1.2.3:80"], ["network:full", "network:full"]] {
+        let run = scene.toka_run(&[agent()], &["--allow", grants[0], "--allow", grants[1]]);
+        assert_eq!(run.code, Some(0), "{run:#?}");
+    }
+    for bad in ["https://a.example.org:443", "a.example.org", "127.1:80", "a.example.org:0"] {
+        let wrong = scene.toka_run(&[reaches("fetcher", "true", &[bad])], &["--trust"]);
+        assert_eq!(wrong.code, Some(65), "{bad}: {wrong:#?}");
+    }
+}
+
+fn a_name_never_leads_to_the_host_itself(user: User) {
+    let files = Files::new();
+    let scene = Scene::new(user);
+    let host = format!("localhost:{}", files.port);
+    let line = format!(
+        "curl -sS --noproxy '' http://{host}/hello; curl -sS --noproxy '' --proxytunnel http://{host}/hello; true"
+    );
+    let finished = granted(&scene, reaches("fetcher", &line, &[&host]), &[&host]);
+    let seen = output(&scene, "fetcher");
+    assert!(seen.contains("allow the address itself") && !seen.contains("hello from"), "{seen}");
+    let closed = finished.all("host_closed", "fetcher");
+    assert!(closed.len() == 2 && closed.iter().all(|event| event["outcome"] == "failed"), "{closed:?}");
+}
+
+/// What an agent may try that has learnt of the proxy.
+fn nothing_gets_around_the_proxy(user: User) {
+    let files = Files::new();
+    let scene = Scene::new(user);
+    let python = format!(
+        "import os, socket
+proxy = os.environ['HTTPS_PROXY'].removeprefix('http://').split(':')
+def ask(text):
+    link = socket.create_connection((proxy[0], int(proxy[1])), 10)
+    link.sendall(text.encode())
+    link.settimeout(10)
+    return link.recv(4096).split(b'\\r\\n')[0].decode()
+host = '{host}'
+print(ask('CONNECT 169.254.169.254:80 HTTP/1.1\\r\\nHost: %s\\r\\n\\r\\n' % host))
+print(ask('CONNECT 2130706433:{port} HTTP/1.1\\r\\nHost: %s\\r\\n\\r\\n' % host))
+print(ask('CONNECT user@%s HTTP/1.1\\r\\nHost: %s\\r\\n\\r\\n' % (host, host)))
+print(ask('CONNECT %s.evil.example:80 HTTP/1.1\\r\\n\\r\\n' % host.split(':')[0]))
+print(ask('GET http://evil.example/ HTTP/1.1\\r\\nHost: %s\\r\\n\\r\\n' % host))
+print(ask('GET http://%s@evil.example/ HTTP/1.1\\r\\nHost: %s\\r\\n\\r\\n' % (host, host)))
+print(ask('GET ftp://%s/hello HTTP/1.1\\r\\nHost: %s\\r\\n\\r\\n' % (host, host)))
+print(ask('GET http://%s/hello HTTP/1.1\\r\\nHost: evil.example\\r\\nConnection: close\\r\\n\\r\\n' % host))
+for kind, address in [(socket.SOCK_STREAM, ('127.0.0.1', {port})), (socket.SOCK_STREAM, ('10.255.255.1', 80)), (socket.SOCK_DGRAM, ('8.8.8.8', 53))]:
+    link = socket.socket(socket.AF_INET, kind)
+    link.settimeout(10)
+    try:
+        link.connect(address); link.send(b'x'); print('out')
+    except OSError as error:
+        print('no way')
+",
+        host = files.host(),
+        port = files.port
+    );
+    let agent = Document::command("rogue", &["/usr/bin/python3", "-c", &python])
+        .section(&format!("security: {{network: {{allow: [\"{}\"]}}}}", files.host()));
+    let finished = granted(&scene, agent, &[&files.host()]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let seen = output(&scene, "rogue");
+    let statuses: Vec<&str> = seen.lines().map(|line| line.split(' ').nth(1).unwrap_or_default()).collect();
+    // The last one is asked for by its URL, whatever the header says.
+    assert_eq!(
+        statuses,
+        ["403", "403", "400", "403", "403", "400", "400", "200", "way", "way", "way"],
+        "{seen}"
+    );
+    scene.assert_nothing_left();
+}
+
+fn a_rate_is_kept(user: User) {
+    let files = Files::new();
+    files.put("large", &vec![7; 1 << 20]);
+    let scene = Scene::new(user);
+    let line = format!(
+        "curl -sS -o /dev/null -w '%{{size_download}} %{{time_total}}\\n' http://{0}/large; \
+         curl -sS -p -o /dev/null -w '%{{size_download}} %{{time_total}}\\n' http://{0}/large",
+        files.host()
+    );
+    let security = format!(
+        "security: {{network: {{allow: [\"{}\"]}}, resource_limits: {{max_network_bandwidth: 1MB/s}}}}",
+        files.host()
+    );
+    let agent = Document::shell("fetcher", &line).section(&security);
+    let finished = granted(&scene, agent, &[&files.host()]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let seen = output(&scene, "fetcher");
+    let figures: Vec<Vec<f64>> = seen
+        .lines()
+        .map(|line| line.split(' ').map(|word| word.parse().expect("a number")).collect())
+        .collect();
+    assert!(figures.iter().all(|took| took[0] == 1_048_576.0), "{seen}");
+    // All but a burst of a tenth of a second comes at the rate.
+    let total: f64 = figures.iter().map(|took| took[1]).sum();
+    assert!(total > 1.6, "{seen}");
+    assert_eq!(coverage(&finished), "full", "what is kept is no gap");
+}
+
+fn git_clones_through_the_proxy(user: User) {
+    let files = Files::new();
+    let bare = files.folder.path().join("repository.git");
+    let git = |folder: &Path, words: &[&str]| {
+        let done =
+            Command::new("git").args(words).current_dir(folder).env("HOME", folder).output().expect("git");
+        assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    let work = tempfile::tempdir().expect("a folder");
+    std::fs::write(work.path().join("README"), "cloned\n").expect("room");
+    git(work.path(), &["init", "-q", "-b", "main"]);
+    git(work.path(), &["add", "README"]);
+    git(work.path(), &["-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-q", "-m", "one"]);
+    git(work.path(), &["clone", "-q", "--bare", ".", bare.to_str().expect("UTF-8")]);
+    git(&bare, &["update-server-info"]);
+    let scene = Scene::new(user);
+    let line = format!(
+        "cd \"$TOKA_ARTIFACTS\" && git clone -q http://{}/repository.git && cat repository/README",
+        files.host()
+    );
+    let finished = granted(&scene, reaches("cloner", &line, &[&files.host()]), &[&files.host()]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}\n{}", output(&scene, "cloner"));
+    assert!(output(&scene, "cloner").ends_with("cloned\n"), "{}", output(&scene, "cloner"));
+}
+
+fn the_next_daemon_serves_the_same_proxy(user: User) {
+    let files = Files::new();
+    let scene = Scene::new(user);
+    let line = format!("while true; do curl -sS http://{}/hello; sleep 0.05; done", files.host());
+    let agent = [reaches("fetcher", &line, &[&files.host()]).spec("type: service")];
+    let grant = format!("host:{}", files.host());
+    let detached = scene.adopt();
+    let begun = scene.toka_run(&agent, &["--detach", "--allow", &grant]);
+    assert_eq!(begun.code, Some(0), "{begun:#?}");
+    let fetched = || output(&scene, "fetcher").matches("hello from outside").count();
+    eventually("it reaches the host", || fetched() > 1);
+    let pid = detached.inspect("fetcher")["pid"].clone();
+    for _ in 0..2 {
+        kill_daemon(&scene);
+        serve_again(&scene);
+        let before = fetched();
+        eventually("it reaches the host again", || fetched() > before + 1);
+    }
+    assert_eq!(detached.inspect("fetcher")["pid"], pid);
+    let closed = told(&detached, "host_closed");
+    assert!(closed.iter().filter(|event| event["outcome"] == "closed").count() > 3, "{closed:?}");
+}
+
+/// Nobody serves a proxy there: a connection that is taken and never answered would hang.
+fn a_sandbox_of_its_own_says_that_it_reaches_no_host(user: User) {
+    let files = Files::new();
+    let scene = Scene::new(user);
+    let file = scene.workspace().join("w.yaml");
+    let security = format!("security: {{network: {{allow: [\"{}\"]}}}}", files.host());
+    scene.write(&file, &format!("metadata: {{name: a}}\nspec: {{process: {{shell: 'true'}}}}\n{security}\n"));
+    let words = ["exec", "--sandbox", "w.yaml", "--trust", "--state-dir"];
+    let line = format!("env | grep -ci proxy=http; curl -sS -m 10 http://{}/hello; echo $?", files.host());
+    let mut all: Vec<std::ffi::OsString> = vec![toka_tests::toka_binary().into()];
+    all.extend(words.iter().map(std::ffi::OsString::from));
+    all.push(scene.state().into());
+    all.extend(["--", "sh", "-c", &line].map(std::ffi::OsString::from));
+    let told = scene.run(&all);
+    assert_eq!(told.code, Some(0), "{told:#?}");
+    assert_eq!(told.stdout, "0\n7\n", "refused at once: {told:#?}");
+    assert!(told.stderr.contains("no host is reached"), "{told:#?}");
+}
