@@ -45,6 +45,14 @@ impl Gate for InJournal {
     ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'static>> {
         Box::pin(std::future::ready(Ok(())))
     }
+
+    fn admit_host(
+        &self,
+        _: String,
+        _: u16,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'static>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 fn main() {
@@ -112,12 +120,13 @@ fn serve_gateway(server: SocketAddr, folder: &std::path::Path) -> (SocketAddr, S
     let log = Arc::new(InJournal(journal, name));
     let port = Port {
         listener,
-        key: "k".to_owned(),
+        key: None,
         declared: Vec::new(),
         providers: Arc::new(Current::default()),
         log: Arc::clone(&log) as Arc<dyn CallLog>,
         gate: log,
         hosts: vec![server.to_string().parse().expect("a host")],
+        asks_hosts: false,
         rate: None,
     };
     let serving = Gateway::of_this_process().and_then(|gateway| gateway.serve(port)).expect("a gateway");

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use survive_support::{eventually, kill_daemon, serve_again, told};
-use toka_tests::{Document, Finished, Scene, User, as_both_users};
+use toka_tests::{Document, Finished, Scene, Serves, User, WebServer, as_both_users};
 
 as_both_users!(
     programs_reach_the_hosts_that_are_listed_and_no_others,
@@ -18,6 +18,11 @@ as_both_users!(
     git_clones_through_the_proxy,
     the_next_daemon_serves_the_same_proxy,
     a_sandbox_of_its_own_says_that_it_reaches_no_host,
+    a_person_is_asked_about_other_hosts,
+    a_list_of_hosts_opens_no_models,
+    what_has_no_body_is_no_broken_connection,
+    what_a_person_denies_is_denied_in_every_spelling,
+    a_killed_daemon_leaves_no_connection_without_an_end,
 );
 
 /// A web server of a folder, on a port of the host's loopback interface.
@@ -298,4 +303,126 @@ fn a_sandbox_of_its_own_says_that_it_reaches_no_host(user: User) {
     assert_eq!(told.code, Some(0), "{told:#?}");
     assert_eq!(told.stdout, "0\n7\n", "refused at once: {told:#?}");
     assert!(told.stderr.contains("no host is reached"), "{told:#?}");
+}
+
+fn a_person_is_asked_about_other_hosts(user: User) {
+    let (files, other) = (Files::new(), Files::new());
+    let scene = Scene::new(user);
+    // Its own loopback interface would be reached without the proxy.
+    let fetch = |options: &str, host: &str| format!("curl -sS --noproxy '' {options} http://{host}/hello; ");
+    let line = [
+        fetch("", &files.host()),
+        fetch("-p", &files.host()),
+        fetch("", &other.host()),
+        fetch("", &other.host()),
+        "sleep 600".to_owned(),
+    ]
+    .concat();
+    let agent = Document::shell("fetcher", &line).section("security: {network: {ask: true}}");
+    let detached = scene.detach(&[agent]);
+    let approvals = || -> Vec<serde_json::Value> {
+        let listed = scene.toka(&["approvals", "--json", "--project", scene.name()]);
+        serde_json::from_str(&listed.stdout).unwrap_or_else(|error| panic!("{error}: {listed:#?}"))
+    };
+    eventually("it asks", || !approvals().is_empty());
+    let open = approvals().remove(0);
+    assert_eq!(
+        (&open["kind"], &open["host"], &open["port"]),
+        (&"host".into(), &"127.0.0.1".into(), &files.port.into())
+    );
+    assert_eq!(detached.inspect("fetcher")["state"], "running", "only the connection waits");
+    let sum = scene.toka(&["approvals", "approve", "--raise", "5", "--project", scene.name()]);
+    assert_eq!(sum.code, Some(2), "{sum:#?}");
+    let yes = scene.toka(&["approvals", "approve", "1", "--project", scene.name()]);
+    assert_eq!((yes.code, yes.stdout.ends_with("approved\n")), (Some(0), true), "{yes:#?}");
+    eventually("it asks about the other", || approvals().first().is_some_and(|open| open["id"] == 2));
+    assert_eq!(output(&scene, "fetcher"), "hello from outside\n".repeat(2), "both ways, and asked once");
+    let no = scene.toka(&["approvals", "deny", "--project", scene.name()]);
+    assert_eq!(no.code, Some(0), "{no:#?}");
+    eventually("both are refused", || output(&scene, "fetcher").matches("has not allowed it").count() == 2);
+    assert_eq!(detached.inspect("fetcher")["state"], "running", "a no ends no agent");
+    assert_eq!(told(&detached, "approval_asked").len(), 2);
+    assert_eq!(told(&detached, "host_denied").len(), 2);
+}
+
+/// The port is there for the hosts alone, whatever key somebody remembers.
+fn a_list_of_hosts_opens_no_models(user: User) {
+    let scene = Scene::new(user);
+    let line = "curl -sS --noproxy '*' -H 'x-api-key: any' -H 'anthropic-version: 2023-06-01' -d '{}' http://127.0.0.1:7411/v1/messages; \
+                curl -sS --noproxy '*' -H 'authorization: Bearer any' http://127.0.0.1:7411/v1/models";
+    let finished = granted(&scene, reaches("fetcher", line, &["10.1.2.3:80"]), &["10.1.2.3:80"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let seen = output(&scene, "fetcher");
+    assert_eq!(seen.matches("this agent asks no models").count(), 2, "{seen}");
+}
+
+fn what_has_no_body_is_no_broken_connection(user: User) {
+    let (files, server) = (Files::new(), WebServer::new(Serves::Status(204)));
+    files.put("empty", b"");
+    let scene = Scene::new(user);
+    let other = server.authority();
+    let line = format!(
+        "curl -sS -I http://{0}/hello | grep -i content-length; curl -sS http://{0}/empty; \
+         printf '\"%020000d\"' 1 | curl -sS -H 'content-type: application/json' -d @- http://{other}/",
+        files.host()
+    );
+    let own = files.host();
+    let hosts = [own.as_str(), other.as_str()];
+    let finished = granted(&scene, reaches("fetcher", &line, &hosts), &hosts);
+    let seen = output(&scene, "fetcher");
+    assert!(seen.to_lowercase().starts_with("content-length: 19"), "{seen}");
+    let closed = finished.all("host_closed", "fetcher");
+    assert_eq!(closed.len(), 3, "{closed:?}");
+    assert!(closed.iter().all(|event| event["outcome"] == "closed"), "{} {seen}", closed[2]);
+    assert!(closed[2]["sent"].as_u64() > Some(20_000), "{closed:?}");
+    assert!(closed[0]["sent"].as_u64() > Some(20), "the head counts: {closed:?}");
+}
+
+fn what_a_person_denies_is_denied_in_every_spelling(user: User) {
+    let scene = Scene::new(user);
+    for deny in [
+        "host:api.example.org",
+        "host:*",
+        "host:*:443",
+        "host:api.example.org:*",
+        "host:*.example.org",
+        "host",
+    ] {
+        scene.write(&scene.workspace().join("toka.yaml"), &format!("deny: [\"{deny}\"]\n"));
+        for hosts in [["api.example.org:443"], ["*.example.org:443"]] {
+            let run = scene.toka_run(&[reaches("fetcher", "true", &hosts)], &["--trust"]);
+            assert_eq!(run.code, Some(77), "{deny} {hosts:?}: {run:#?}");
+        }
+    }
+    scene.write(&scene.workspace().join("toka.yaml"), "deny: [\"host:https://a\"]\n");
+    let run = scene.toka_run(&[reaches("fetcher", "true", &["a.example.org:443"])], &["--trust"]);
+    assert_eq!(run.code, Some(65), "half a policy is none: {run:#?}");
+}
+
+fn a_killed_daemon_leaves_no_connection_without_an_end(user: User) {
+    let files = Files::new();
+    let scene = Scene::new(user);
+    let python = format!(
+        "import os, socket, time
+proxy = os.environ['HTTPS_PROXY'].removeprefix('http://').split(':')
+link = socket.create_connection((proxy[0], int(proxy[1])))
+link.sendall(b'CONNECT {0} HTTP/1.1\\r\\nHost: {0}\\r\\n\\r\\n')
+print(link.recv(100), flush=True)
+time.sleep(600)",
+        files.host()
+    );
+    let agent = Document::command("holder", &["/usr/bin/python3", "-c", &python])
+        .section(&format!("security: {{network: {{allow: [\"{}\"]}}}}", files.host()));
+    let detached = scene.adopt();
+    let grant = format!("host:{}", files.host());
+    let begun = scene.toka_run(&[agent], &["--detach", "--allow", &grant]);
+    assert_eq!(begun.code, Some(0), "{begun:#?}");
+    eventually("it is connected", || output(&scene, "holder").contains("200"));
+    assert!(told(&detached, "host_closed").is_empty());
+    kill_daemon(&scene);
+    serve_again(&scene);
+    eventually("its end is told", || !told(&detached, "host_closed").is_empty());
+    let closed = told(&detached, "host_closed").remove(0);
+    assert_eq!((&closed["outcome"], &closed["reason"]), (&"cut".into(), &"the daemon was killed".into()));
+    assert!(closed.get("sent").is_none(), "nobody knows: {closed}");
 }

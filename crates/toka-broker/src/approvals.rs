@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 use toka_core::approval::Subject;
-use toka_core::budget::{Measure, Scope};
+use toka_core::budget::Scope;
 use toka_core::{AgentName, Approval, ApprovalAnswer};
 
 /// Answers that are remembered, for those who answer again.
@@ -28,6 +28,12 @@ pub enum NotAnswered {
         id: u64,
         /// What it is about.
         why: String,
+    },
+    /// A sum, for what is no budget.
+    #[error("approval {id} is about no budget, and takes no sum")]
+    NoBudget {
+        /// The number.
+        id: u64,
     },
     /// No sum that could be added.
     #[error("approval {id}: a budget grows by more than nothing, and by no more than {most}")]
@@ -124,7 +130,8 @@ impl Approvals {
         if self.answered.len() == MOST_ANSWERED {
             self.answered.pop_first();
         }
-        if matches!(answer, ApprovalAnswer::Denied | ApprovalAnswer::Expired) {
+        let is_no = matches!(answer, ApprovalAnswer::Denied | ApprovalAnswer::Expired);
+        if is_no && approval.subject.is_budget() {
             self.refused.extend(waiters.iter().map(|agent| (agent.clone(), id)));
         }
         let answered = Answered { subject: approval.subject, answer, by: by.to_owned(), waiters };
@@ -149,6 +156,11 @@ impl Approvals {
     /// One that is open.
     pub fn open(&self, id: u64) -> Option<&Approval> {
         self.open.get(&id).map(|open| &open.approval)
+    }
+
+    /// How many an agent waits for.
+    pub fn count(&self, agent: &AgentName) -> usize {
+        self.open.values().filter(|open| open.waiters.contains(agent)).count()
     }
 
     /// Those that are open, by their numbers.
@@ -185,17 +197,20 @@ impl Approvals {
 
 /// Whether one answer is good for both.
 fn is_same(open: &Subject, waiters: &BTreeSet<AgentName>, new: &Subject, agent: &AgentName) -> bool {
-    let of_budget = |subject: &Subject| -> (Scope, Measure) {
-        let Subject::Budget { scope, measure, .. } = subject;
-        (*scope, *measure)
-    };
-    let (scope, measure) = of_budget(open);
-    (scope, measure) == of_budget(new) && (scope == Scope::Run || waiters.contains(agent))
+    match (open, new) {
+        (Subject::Budget { scope, measure, .. }, Subject::Budget { scope: of_new, measure: in_new, .. }) => {
+            (scope, measure) == (of_new, in_new) && (*scope == Scope::Run || waiters.contains(agent))
+        }
+        (Subject::Host { .. }, Subject::Host { .. }) => open == new && waiters.contains(agent),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use toka_core::Name;
+
+    use toka_core::budget::Measure;
 
     use super::*;
 

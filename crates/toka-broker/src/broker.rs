@@ -15,6 +15,8 @@ use crate::{Accounts, Answered, Approvals, Fit, Nearing, NotAnswered, Over};
 /// Records an event about an agent, or about the run. It is recorded when this returns, if not yet durable.
 pub type Record = Arc<dyn Fn(Option<&AgentName>, EventKind) + Send + Sync>;
 
+/// Approvals that one agent may wait for at one time.
+const MOST_OPEN: usize = 20;
 /// How long somebody has to answer when nobody says otherwise.
 const EXPIRES: Duration = Duration::from_secs(30 * 60);
 
@@ -27,6 +29,8 @@ struct State {
     /// Calls that wait for others or for a person, the longest first.
     waiting: BTreeMap<u64, Waiting>,
     last_ticket: u64,
+    /// What was answered about hosts: a yes holds until the run ends, a no for the life of the agent.
+    hosts: BTreeMap<(AgentName, String, u16), bool>,
 }
 
 /// A call that waits.
@@ -75,6 +79,7 @@ impl Broker {
             over: BTreeSet::new(),
             waiting: BTreeMap::new(),
             last_ticket: 0,
+            hosts: BTreeMap::new(),
         };
         Self { state: Mutex::new(state), changed: watch::Sender::new(()), record, now_ms }
     }
@@ -157,6 +162,55 @@ impl Broker {
         None
     }
 
+    /// Waits until a person has said whether an agent may reach a host. What was answered before is not asked again.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub async fn admit_host(&self, agent: &AgentName, host: &str, port: u16) -> Result<(), String> {
+        let mut changed = self.changed.subscribe();
+        let place = Place::take(self, agent);
+        loop {
+            if let Some(decided) = self.look_at_host(place.ticket, agent, host, port) {
+                return decided;
+            }
+            if changed.changed().await.is_err() {
+                return Err("the run is over".to_owned());
+            }
+        }
+    }
+
+    fn look_at_host(
+        &self,
+        ticket: u64,
+        agent: &AgentName,
+        host: &str,
+        port: u16,
+    ) -> Option<Result<(), String>> {
+        let mut state = self.state();
+        if state.over.contains(agent) {
+            return Some(Err("the agent has ended".to_owned()));
+        }
+        match state.hosts.get(&(agent.clone(), host.to_owned(), port)) {
+            Some(true) => return Some(Ok(())),
+            Some(false) => return Some(Err("a person was asked, and has not allowed it".to_owned())),
+            None => {}
+        }
+        let is_waiting = state.waiting.get(&ticket).is_some_and(|waiting| waiting.asked.is_some());
+        if !is_waiting && state.approvals.count(agent) >= MOST_OPEN {
+            return Some(Err(format!("{MOST_OPEN} approvals of this agent wait for an answer already")));
+        }
+        let expires_ms = expiry((self.now_ms)(), state.expires);
+        let subject = Subject::Host { host: host.to_owned(), port };
+        let (approval, is_new) = state.approvals.ask(agent, subject, expires_ms);
+        if let Some(waiting) = state.waiting.get_mut(&ticket) {
+            waiting.asked = Some(approval.id);
+        }
+        if is_new {
+            (self.record)(Some(agent), EventKind::ApprovalAsked(approval));
+        }
+        None
+    }
+
     /// Takes an event of the run, in the order of the journal; whoever waits is looked at again.
     pub fn observe(&self, event: &Event) {
         let mut state = self.state();
@@ -188,15 +242,15 @@ impl Broker {
         let mut state = self.state();
         if let (ApprovalAnswer::Approved { raise }, Some(approval)) = (answer, state.approvals.open(id)) {
             let (subject, most) = (&approval.subject, approval.subject.largest_raise());
-            let Subject::Budget { measure, .. } = subject;
-            match raise {
-                Some(sum) if sum == 0 || sum > most => {
+            match (subject, raise) {
+                (Subject::Budget { measure, .. }, Some(sum)) if sum == 0 || sum > most => {
                     return Err(NotAnswered::BadSum { id, most: measure.tell(most) });
                 }
-                None if subject.usual_raise().is_none() => {
+                (Subject::Budget { .. }, None) if subject.usual_raise().is_none() => {
                     return Err(NotAnswered::NeedsSum { id, why: subject.to_string() });
                 }
-                Some(_) | None => {}
+                (Subject::Host { .. }, Some(_)) => return Err(NotAnswered::NoBudget { id }),
+                _ => {}
             }
         }
         let (agent, kind) = state.close(id, answer, by, uid)?;
@@ -292,15 +346,12 @@ impl State {
         if self.approvals.open(id).is_none() || self.waiting.values().any(waits) {
             return None;
         }
-        let scope = self.approvals.open(id).map(|approval| {
-            let Subject::Budget { scope, .. } = approval.subject;
-            scope
-        })?;
+        let of_run = matches!(self.approvals.open(id)?.subject, Subject::Budget { scope: Scope::Run, .. });
         if !self.approvals.leave_one(agent, id) {
             return None;
         }
         let (_, kind) = self.close(id, ApprovalAnswer::Withdrawn, "nobody waits any more", None).ok()?;
-        Some((Some(agent.clone()).filter(|_| scope == Scope::Agent), kind))
+        Some((Some(agent.clone()).filter(|_| !of_run), kind))
     }
 
     /// What follows from an event: further events. `None` when nothing does, not even that somebody is looked at again.
@@ -328,6 +379,8 @@ impl State {
             EventKind::AgentStarting => {
                 self.over.remove(agent);
                 self.approvals.begin_life(agent);
+                // What was not allowed may be asked for again, and what was allowed is so until the run ends.
+                self.hosts.retain(|(of, _, _), is_allowed| of != agent || *is_allowed);
             }
             EventKind::AgentRequeued { by, .. } if begins_anew(by) => self.accounts.begin_anew(agent),
             EventKind::ApprovalAsked(approval) => {
@@ -364,13 +417,21 @@ impl State {
             answer => answer,
         };
         let answered = self.approvals.answer(id, answer, by)?;
-        let Subject::Budget { scope, measure, .. } = answered.subject;
-        let agent = answered.waiters.first().cloned();
-        if let (ApprovalAnswer::Approved { raise: Some(more) }, Some(agent)) = (answer, &agent) {
-            self.accounts.raise(scope, agent, measure, more);
-        }
+        let mut agent = answered.waiters.first().cloned();
         let kind = answered.subject.kind().to_owned();
-        let agent = agent.filter(|_| scope == Scope::Agent);
+        match (&answered.subject, &agent) {
+            (Subject::Budget { scope, measure, .. }, Some(of)) => {
+                if let ApprovalAnswer::Approved { raise: Some(more) } = answer {
+                    self.accounts.raise(*scope, of, *measure, more);
+                }
+                agent = agent.filter(|_| *scope == Scope::Agent);
+            }
+            (Subject::Host { host, port }, Some(of)) if answer != ApprovalAnswer::Withdrawn => {
+                let is_yes = matches!(answer, ApprovalAnswer::Approved { .. });
+                self.hosts.insert((of.clone(), host.clone(), *port), is_yes);
+            }
+            _ => {}
+        }
         Ok((agent, EventKind::ApprovalAnswered { id, kind, answer, by: by.to_owned(), uid }))
     }
 }
@@ -547,6 +608,52 @@ mod tests {
             matches!(kind, EventKind::ApprovalAnswered { answer: ApprovalAnswer::Withdrawn, .. })
         };
         assert_eq!(rig.told().iter().filter(withdrawn).count(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_host_is_asked_about_once_and_a_no_ends_no_agent() {
+        let rig = Rig::new(10);
+        let reach = |host: &'static str| {
+            let broker = Arc::clone(&rig.broker);
+            tokio::spawn(async move { broker.admit_host(&name("a"), host, 443).await })
+        };
+        let (first, second, other) = (reach("x.example"), reach("x.example"), reach("y.example"));
+        rig.is_asked(2).await;
+        settle().await;
+        assert_eq!(rig.broker.open().len(), 2, "the same host is asked about once");
+        let id = |host: &str| {
+            let is_it = |approval: &&Approval| matches!(&approval.subject, Subject::Host { host: of, .. } if of == host);
+            rig.broker.open().iter().find(is_it).map(|approval| approval.id).expect("it is open")
+        };
+        let (x, y) = (id("x.example"), id("y.example"));
+        let raised = rig.broker.answer(x, ApprovalAnswer::Approved { raise: Some(1) }, "operator", None);
+        assert_eq!(raised, Err(NotAnswered::NoBudget { id: x }));
+        rig.broker.answer(x, ApprovalAnswer::Approved { raise: None }, "operator", None).expect("open");
+        rig.broker.answer(y, ApprovalAnswer::Denied, "operator", None).expect("open");
+        assert_eq!((first.await.expect("no panic"), second.await.expect("no panic")), (Ok(()), Ok(())));
+        assert!(other.await.expect("no panic").is_err());
+        assert!(reach("y.example").await.expect("no panic").is_err(), "a no is remembered");
+        assert_eq!(rig.ask(1, 3).await.expect("no panic"), Ok(()), "and is about that host alone");
+        rig.broker.observe(&Rig::event(Some(name("a")), EventKind::AgentStarting));
+        assert_eq!(reach("x.example").await.expect("no panic"), Ok(()), "also in its next life");
+        let many: Vec<_> = (0..25)
+            .map(|at| {
+                let broker = Arc::clone(&rig.broker);
+                tokio::spawn(
+                    async move { broker.admit_host(&name("a"), &format!("h{at}.example"), 443).await },
+                )
+            })
+            .collect();
+        settle().await;
+        assert_eq!(many.iter().filter(|one| one.is_finished()).count(), 5, "so many may wait");
+        let next = Rig::new(10);
+        let past: Vec<Event> = rig.told().into_iter().map(|(agent, kind)| Rig::event(agent, kind)).collect();
+        next.broker.recall(&past);
+        assert_eq!(
+            next.broker.admit_host(&name("a"), "x.example", 443).await,
+            Ok(()),
+            "after a killed daemon, too"
+        );
     }
 
     #[tokio::test]

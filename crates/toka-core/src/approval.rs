@@ -35,6 +35,13 @@ pub enum Subject {
         /// So much the next call may use at most.
         next: u64,
     },
+    /// The agent wants to reach a host that is not on its list.
+    Host {
+        /// The host, as the agent names it, in small letters.
+        host: String,
+        /// The port.
+        port: u16,
+    },
 }
 
 impl Subject {
@@ -42,6 +49,7 @@ impl Subject {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Budget { .. } => "budget",
+            Self::Host { .. } => "host",
         }
     }
 
@@ -49,7 +57,13 @@ impl Subject {
     pub fn yes(&self) -> Option<String> {
         match self {
             Self::Budget { measure, .. } => Some(format!("allow {}", measure.tell_more(self.usual_raise()?))),
+            Self::Host { .. } => Some("allow it until the run ends".to_owned()),
         }
+    }
+
+    /// Whether the agent is frozen while it waits, and ends after a no.
+    pub fn is_budget(&self) -> bool {
+        matches!(self, Self::Budget { .. })
     }
 
     /// What no does.
@@ -57,6 +71,7 @@ impl Subject {
         match self {
             Self::Budget { scope: Scope::Agent, .. } => "stop it",
             Self::Budget { scope: Scope::Run, .. } => "stop the agents that wait",
+            Self::Host { .. } => "refuse it",
         }
     }
 
@@ -69,6 +84,7 @@ impl Subject {
                 let fits = used.saturating_add(*next) <= limit.saturating_add(raise);
                 Some(raise).filter(|raise| fits && *raise > 0)
             }
+            Self::Host { .. } => None,
         }
     }
 
@@ -77,6 +93,7 @@ impl Subject {
         match self {
             Self::Budget { measure: Measure::Money, .. } => 1_000_000_000_000_000,
             Self::Budget { .. } => 1_000_000_000_000,
+            Self::Host { .. } => 0,
         }
     }
 }
@@ -84,6 +101,9 @@ impl Subject {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Host { host, port } => {
+                write!(f, "it wants to reach {host}:{port}, where it could send whatever it can read")
+            }
             Self::Budget { scope, measure, used, limit, next } => {
                 let part = measure.tell_part(*used, *limit);
                 let of = match scope {

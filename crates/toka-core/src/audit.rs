@@ -147,7 +147,7 @@ pub fn act(event: &Event) -> Option<Act> {
                 "agent_id": agent, "connection": connection, "host": host, "port": port, "outcome": outcome, "sent": sent, "received": received,
                 "duration_ms": duration_ms,
             });
-            ("host.closed", AuditStatus::of(!matches!(outcome, HostOutcome::Failed { .. })), what)
+            ("host.closed", AuditStatus::of(*outcome == HostOutcome::Closed), what)
         }
         EventKind::HostDenied { host, port, reason } => {
             ("host.denied", Failure, json!({"agent_id": agent, "host": host, "port": port, "reason": reason}))

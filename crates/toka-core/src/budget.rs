@@ -281,6 +281,28 @@ impl BudgetConfig {
         Self { run: self.run.with(nearer.run), agent: self.agent.with(nearer.agent) }
     }
 
+    /// The same, with nothing above what `ceiling` says.
+    #[must_use]
+    pub fn at_most(self, ceiling: Self) -> Self {
+        let of = |own: Budget, usual: Budget, ceiling: Budget| {
+            // What nobody has said is the default, which a higher ceiling does not raise.
+            let lowered = usual.with(own).at_most(ceiling);
+            let is_lower = |measure: Measure| {
+                ceiling.limit(measure).is_some_and(|limit| lowered.limit(measure) == Some(limit))
+            };
+            Budget {
+                money: ceiling.money.filter(|_| is_lower(Measure::Money)).or(own.money),
+                tokens: ceiling.tokens.filter(|_| is_lower(Measure::Tokens)).or(own.tokens),
+                calls: ceiling.calls.filter(|_| is_lower(Measure::Calls)).or(own.calls),
+                wall: ceiling.wall.filter(|_| is_lower(Measure::Wall)).or(own.wall),
+            }
+        };
+        Self {
+            run: of(self.run, Budget::OF_RUN, ceiling.run),
+            agent: of(self.agent, Budget::OF_AGENT, ceiling.agent),
+        }
+    }
+
     /// What the run may use.
     pub fn of_run(&self) -> Budget {
         Budget::OF_RUN.with(self.run)
@@ -320,5 +342,7 @@ mod tests {
         assert_eq!(said.of_agent(money(9)).money, money(2).money);
         assert_eq!(said.of_agent(money(1)).money, money(1).money);
         assert_eq!(said.of_agent(Budget::default()).tokens, Budget::OF_AGENT.tokens);
+        let low = said.at_most(BudgetConfig { agent: money(1), run: money(1000) });
+        assert_eq!((low.agent, low.run), (money(1), Budget::default()), "a higher one changes nothing");
     }
 }

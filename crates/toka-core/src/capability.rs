@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{AgentName, HostRule, NetworkAccess};
+use crate::{AgentName, HostGrant, HostRule, NetworkAccess};
 
 /// Something that an agent asks to be allowed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -249,6 +249,14 @@ impl Capability {
         row_of(&text).or_else(|| row_of(text.split(':').next().unwrap_or(&text)))
     }
 
+    /// Whether a rule about it can apply at all: a host is one, or several.
+    pub fn is_sound(&self) -> bool {
+        match self {
+            Self::Host(host) => host.parse::<HostGrant>().is_ok(),
+            _ => true,
+        }
+    }
+
     /// Whether a person must grant it.
     pub fn is_dangerous(&self) -> bool {
         self.known().is_some_and(|row| row.dangerous)
@@ -350,9 +358,7 @@ impl NetworkAccess {
     pub fn demands(&self) -> Vec<Capability> {
         match self {
             Self::Full => vec![Capability::NetworkFull],
-            Self::Allow(hosts) => {
-                hosts.iter().map(|host| Capability::Host(host.to_ascii_lowercase())).collect()
-            }
+            Self::Allow(_) => self.hosts().iter().map(|host| Capability::Host(host.to_string())).collect(),
             Self::None | Self::Loopback | Self::Project => Vec::new(),
         }
     }
@@ -432,11 +438,7 @@ impl Policy {
     /// # Errors
     /// When it is denied, or dangerous and not granted.
     pub fn decide(&self, agent: &AgentName, capability: &Capability) -> Result<(), Refusal> {
-        // Many hosts at once are denied when one of them is.
-        let holds_denied = |rule: &Capability| {
-            matches!(rule, Capability::Host(_)) && covers(&BTreeSet::from([capability.clone()]), rule)
-        };
-        if covers(&self.deny, capability) || self.deny.iter().any(holds_denied) {
+        if covers(&self.deny, capability) || self.deny.iter().any(|rule| touches(rule, capability)) {
             return Err(Refusal::Denied(capability.clone()));
         }
         let granted = || covers(&self.allow, capability) || self.trust.covers(agent, capability);
@@ -469,8 +471,8 @@ fn covers(rules: &BTreeSet<Capability>, capability: &Capability) -> bool {
         | (Capability::SecretFile(root), Capability::SecretFile(path)) => is_below(path, root),
         (Capability::NetworkFull, Capability::Host(_)) => true,
         (Capability::Host(rule), Capability::Host(asked)) => {
-            let of = |text: &String| text.parse::<HostRule>().ok();
-            of(rule).zip(of(asked)).is_some_and(|(rule, asked)| rule.covers(&asked))
+            let rules = rule.parse::<HostGrant>().ok().zip(asked.parse::<HostRule>().ok());
+            rules.is_some_and(|(grant, asked)| grant.covers(&asked))
         }
         // A host without a port is all of its ports.
         (Capability::Webhook(host), Capability::Webhook(asked)) => {
@@ -481,6 +483,13 @@ fn covers(rules: &BTreeSet<Capability>, capability: &Capability) -> bool {
         }
         _ => false,
     })
+}
+
+/// Whether a rule is about a part of what is asked for: many hosts at once are denied when one of them is.
+fn touches(rule: &Capability, capability: &Capability) -> bool {
+    let (Capability::Host(rule), Capability::Host(asked)) = (rule, capability) else { return false };
+    let rules = rule.parse::<HostGrant>().ok().zip(asked.parse::<HostRule>().ok());
+    rules.is_some_and(|(grant, asked)| grant.touches(&asked))
 }
 
 fn is_below(path: &str, root: &str) -> bool {

@@ -65,6 +65,9 @@ pub struct Confinement {
     /// `security.budget`: what it may use of models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Declared<Budget>>,
+    /// `security.network.ask`: a person is asked about hosts that are not listed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks_hosts: bool,
 }
 
 impl Confinement {
@@ -87,6 +90,7 @@ impl Confinement {
             priority,
             model,
             budget,
+            asks_hosts: _,
         } = self;
         let mut places = limits.places();
         places.extend([
@@ -117,6 +121,7 @@ impl Default for Confinement {
             priority: Declared::by_default(Priority::Medium, "priority"),
             model: None,
             budget: None,
+            asks_hosts: false,
         }
     }
 }

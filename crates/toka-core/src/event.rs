@@ -515,12 +515,16 @@ pub enum EventKind {
         /// How it ended.
         #[serde(flatten)]
         outcome: HostOutcome,
-        /// Bytes that the agent sent; of a plain request, those of its body.
-        sent: u64,
-        /// Bytes that it received, likewise.
-        received: u64,
-        /// How long it was, in milliseconds.
-        duration_ms: u64,
+        /// Bytes that the agent sent: of a tunnel all, of a plain request its first line, headers and body. Absent when nobody knows, since
+        /// the daemon was killed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sent: Option<u64>,
+        /// Bytes that it received: of a tunnel all, of a plain answer its body. Absent likewise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        received: Option<u64>,
+        /// How long it was, in milliseconds. Absent likewise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        duration_ms: Option<u64>,
     },
     /// It wanted to reach a host that it may not. Of many in a row only the first ten are told, and then one a second.
     HostDenied {

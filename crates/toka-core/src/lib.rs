@@ -61,7 +61,7 @@ pub use logs::{Compression, LogPolicy, WhenFull};
 pub use model::{CallOutcome, CallReceipt, Cost, ModelName, Money, Tokens};
 pub use model_config::{KeySource, ModelConfig, Price, ProviderConfig, Speaks, Wire};
 pub use name::{AgentName, Name, ProjectName, RunId};
-pub use network::{HostRule, NetworkAccess};
+pub use network::{HostGrant, HostRule, NetworkAccess};
 pub use origin::{Declared, Origin};
 pub use pressure::{Hold, PressureLimits, Scarce};
 pub use priority::Priority;

@@ -84,8 +84,14 @@ impl FromStr for HostRule {
 
     fn from_str(text: &str) -> Result<Self, NoHost> {
         let (host, port) = text.rsplit_once(':').ok_or(NoHost)?;
-        let port = port.parse().ok().filter(|port| *port > 0).ok_or(NoHost)?;
+        let port = port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok()).flatten();
+        let port = port.filter(|port| *port > 0).ok_or(NoHost)?;
+        let is_bracketed = host.starts_with('[') && host.ends_with(']');
         let host = match address(host) {
+            // Without brackets it is not clear where the port begins; and nobody's address is this host's, to connect(2).
+            Some(address) if address.is_unspecified() || host.contains(':') && !is_bracketed => {
+                return Err(NoHost);
+            }
             Some(address) => HostPattern::Address(address),
             None => match host.strip_prefix("*.") {
                 Some(below) => HostPattern::Below(name(below).ok_or(NoHost)?),
@@ -140,6 +146,15 @@ impl HostRule {
         }
     }
 
+    /// The host without the port, in one spelling.
+    pub fn host(&self) -> String {
+        match &self.host {
+            HostPattern::Name(name) => name.clone(),
+            HostPattern::Below(name) => format!("*.{name}"),
+            HostPattern::Address(address) => address.to_string(),
+        }
+    }
+
     /// Whether it is written as an address: then it is that address that somebody has allowed, wherever it lies.
     pub fn is_address(&self) -> bool {
         matches!(self.host, HostPattern::Address(_))
@@ -148,6 +163,54 @@ impl HostRule {
     /// Whether it is an address of the host itself.
     pub fn is_loopback(&self) -> bool {
         matches!(self.host, HostPattern::Address(address) if address.is_loopback())
+    }
+}
+
+/// What a person grants or denies: a [`HostRule`], one without a port or with `*` in its place for every port, or `*` for every host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostGrant {
+    /// This host at this port.
+    One(HostRule),
+    /// This host at every port; the port of the rule stands for nothing.
+    EveryPort(HostRule),
+    /// Every host, at this port or at every one.
+    Every(Option<u16>),
+}
+
+impl FromStr for HostGrant {
+    type Err = NoHost;
+
+    fn from_str(text: &str) -> Result<Self, NoHost> {
+        let every_port = |host: &str| format!("{host}:1").parse().map(Self::EveryPort);
+        match text.rsplit_once(':') {
+            _ if text == "*" => Ok(Self::Every(None)),
+            Some(("*", "*")) => Ok(Self::Every(None)),
+            Some(("*", port)) => Ok(Self::Every(Some(port.parse().map_err(|_| NoHost)?))),
+            Some((host, "*")) => every_port(host),
+            Some(_) if !text.ends_with(']') => text.parse().map(Self::One),
+            _ => every_port(text),
+        }
+    }
+}
+
+impl HostGrant {
+    /// Whether it is about all that this rule allows.
+    pub fn covers(&self, rule: &HostRule) -> bool {
+        match self {
+            Self::One(own) => own.covers(rule),
+            Self::EveryPort(own) => HostRule { port: rule.port, ..own.clone() }.covers(rule),
+            Self::Every(port) => port.is_none_or(|port| port == rule.port),
+        }
+    }
+
+    /// Whether it is about anything that this rule allows.
+    pub fn touches(&self, rule: &HostRule) -> bool {
+        self.covers(rule)
+            || match self {
+                Self::One(own) => rule.covers(own),
+                Self::EveryPort(own) => rule.covers(&HostRule { port: rule.port, ..own.clone() }),
+                Self::Every(_) => false,
+            }
     }
 }
 
@@ -232,11 +295,44 @@ mod tests {
             "bücher.example:443",
             "user@a:443",
             "[::1:80",
+            "::1:80",
+            "0.0.0.0:80",
+            "[::]:80",
+            "a:+80",
         ] {
             assert_eq!(bad.parse::<HostRule>(), Err(NoHost), "{bad}");
         }
         for good in ["a:1", "a_b.example.org:443", "*.example.org:443", "10.1.2.3:80", "[::1]:8080"] {
             assert_eq!(rule(good).to_string(), good);
+        }
+    }
+
+    #[test]
+    fn what_a_person_may_say() {
+        let says = |text: &str| text.parse::<HostGrant>().unwrap_or_else(|error| panic!("{text}: {error}"));
+        for (grant, demand, covers, touches) in [
+            ("a.example.org", "a.example.org:443", true, true),
+            ("a.example.org:*", "a.example.org:443", true, true),
+            ("*", "a.example.org:443", true, true),
+            ("*:*", "10.0.0.1:80", true, true),
+            ("*:443", "a.example.org:443", true, true),
+            ("*:80", "a.example.org:443", false, false),
+            ("*.example.org", "a.example.org:1", true, true),
+            ("10.0.0.1", "10.0.0.1:80", true, true),
+            ("[::1]", "[::1]:80", true, true),
+            ("a.example.org", "*.example.org:443", false, true),
+            ("a.example.org:443", "*.example.org:443", false, true),
+            ("a.example.org:80", "*.example.org:443", false, false),
+        ] {
+            let (grant, demand) = (says(grant), rule(demand));
+            assert_eq!(
+                (grant.covers(&demand), grant.touches(&demand)),
+                (covers, touches),
+                "{grant:?} {demand}"
+            );
+        }
+        for bad in ["", "a:b:c", "https://a", "*:x", "a:0"] {
+            assert!(bad.parse::<HostGrant>().is_err(), "{bad}");
         }
     }
 

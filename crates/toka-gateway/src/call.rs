@@ -87,6 +87,10 @@ pub(crate) async fn handle(port: Arc<PortState>, request: Request<Incoming>) -> 
         return quiet;
     }
     let answered = async {
+        if !port.has_models() {
+            let message = "this agent asks no models: `spec.model` would say so, and a person grant it";
+            return Err(Problem::new(ProblemKind::Denied, message));
+        }
         if !headers::keys(&head.headers, head.uri.query()).iter().any(|key| port.is_key(key)) {
             let message = "the key is not the one of this agent: use the variables that Toka set (ANTHROPIC_API_KEY, OPENAI_API_KEY, …)";
             return Err(Problem::new(ProblemKind::Key, message));

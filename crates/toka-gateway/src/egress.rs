@@ -8,33 +8,38 @@
 //!
 //! What goes through a tunnel is not looked into: with TLS it could not be, and no certificate of ours is put into an agent.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::header::HeaderMap;
+use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use toka_core::{EventKind, HostOutcome};
+use toka_core::{EventKind, HostOutcome, HostRule};
 use toka_http::{AddressRule, HttpError};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::call::{Outgoing, RECORDS_WITHIN};
 use crate::headers;
 use crate::host_record::HostRecord;
 use crate::log::next_number;
+use crate::patient::Patient;
 use crate::port::PortState;
-use crate::shaped::{CountedBody, Shaped, Shaper};
+use crate::shaped::{CountedBody, Direction, Shaped, Shaper};
 
 /// How long a connection may take to be there.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(30);
 /// How long an answer may take to begin.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(600);
 /// Bytes of a tunnel that are on their way, in each direction.
-const BUFFER: usize = 256 * 1024;
+const BUFFER: usize = 64 * 1024;
 
 /// A tunnel that is to be carried out when the connection has been handed over.
 pub(crate) struct Tunnel {
@@ -42,23 +47,33 @@ pub(crate) struct Tunnel {
     host: TcpStream,
     shaper: Arc<Shaper>,
     record: HostRecord,
+    _place: OwnedSemaphorePermit,
 }
 
 /// Where the tunnel of a connection is left for whoever serves it.
 pub(crate) type TunnelPlace = Arc<Mutex<Option<Tunnel>>>;
 
 impl Tunnel {
-    /// Hands bytes on until both sides have ended, or one breaks off.
+    /// Hands bytes on until both sides have ended, or one breaks off. An agent that is paused may take as long as it is: its side is not waited
+    /// for by the clock.
     pub(crate) async fn run(self) {
-        let Self { client, host, shaper, mut record } = self;
-        let client: Upgraded = match client.await {
-            Ok(client) => client,
-            Err(error) => return record.close(HostOutcome::Cut { reason: error.to_string() }),
+        let Self { client, host, shaper, record, _place } = self;
+        let parts = match client.await.map(Upgraded::downcast::<TokioIo<Patient>>) {
+            Ok(Ok(parts)) => parts,
+            // It is what `server.rs` has made of the connection.
+            Ok(Err(_)) => {
+                return record.end(HostOutcome::Cut { reason: "it cannot be handed over".to_owned() });
+            }
+            Err(error) => return record.end(HostOutcome::Cut { reason: error.to_string() }),
         };
         let mut host = Shaped::new(host, shaper, Arc::clone(&record.counts));
-        let mut client = TokioIo::new(client);
-        let copied = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut host, BUFFER, BUFFER).await;
-        record.close(match copied {
+        let mut client = parts.io.into_inner().into_inner();
+        let copied = async {
+            // What the client sent behind its request.
+            host.write_all(&parts.read_buf).await?;
+            tokio::io::copy_bidirectional_with_sizes(&mut client, &mut host, BUFFER, BUFFER).await
+        };
+        record.end(match copied.await {
             Ok(_) => HostOutcome::Closed,
             Err(error) => HostOutcome::Cut { reason: error.to_string() },
         });
@@ -124,17 +139,22 @@ async fn connect(
     };
     let authority = authority.filter(|authority| !authority.as_str().contains('@')).ok_or_else(no_host)?;
     let (host, at) = (authority.host().to_owned(), authority.port_u16().ok_or_else(no_host)?);
-    let rule = decide(port, &host, at)?;
-    let mut record = begin(port, &host, at).await?;
+    let rule = decide(port, &host, at).await?;
+    let permit = Arc::clone(&port.hosts.tunnels).try_acquire_owned();
+    let permit = permit.map_err(|_| {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this agent has as many tunnels as it may have already")
+    })?;
+    let record = begin(port, &host, at).await?;
     let connecting = port.hosts.way.connect(&host, at, rule);
     let stream = match tokio::time::timeout(CONNECTS_WITHIN, connecting).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(failed(&mut record, &error)),
-        Err(_) => return Err(failed(&mut record, &HttpError::Late(CONNECTS_WITHIN))),
+        Ok(Err(error)) => return Err(failed(&record, &error)),
+        Err(_) => return Err(failed(&record, &HttpError::Late(CONNECTS_WITHIN))),
     };
     let _ = stream.set_nodelay(true);
     let shaper = Arc::clone(&port.hosts.shaper);
-    let tunnel = Tunnel { client: hyper::upgrade::on(&mut request), host: stream, shaper, record };
+    let tunnel =
+        Tunnel { client: hyper::upgrade::on(&mut request), host: stream, shaper, record, _place: permit };
     *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
     Ok(Response::new(Outgoing::Whole(Full::default())))
 }
@@ -149,9 +169,15 @@ async fn pass_on(port: &Arc<PortState>, request: Request<Incoming>) -> Result<Re
     let authority =
         authority.ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "the URL names no host"))?;
     let (host, at) = (authority.host().to_owned(), authority.port_u16().unwrap_or(80));
-    let rule = decide(port, &host, at)?;
-    let mut record = begin(port, &host, at).await?;
-    let body = CountedBody::sent(body, Arc::clone(&port.hosts.shaper), record.counts());
+    let rule = decide(port, &host, at).await?;
+    let record = Arc::new(begin(port, &host, at).await?);
+    let counted =
+        |body, way| CountedBody::new(body, Arc::clone(&port.hosts.shaper), Arc::clone(&record), way);
+    let size = size_of_head(&head);
+    record.counts.sent.fetch_add(size as u64, Ordering::Relaxed);
+    tokio::time::sleep(port.hosts.shaper.spend(size, Instant::now())).await;
+    let is_head = head.method == Method::HEAD;
+    let body = counted(body, Direction::Sent);
     let mut request = Request::new(body);
     (*request.method_mut(), *request.uri_mut()) = (head.method.clone(), head.uri.clone());
     *request.headers_mut() = of_request(&head.headers, authority);
@@ -161,14 +187,24 @@ async fn pass_on(port: &Arc<PortState>, request: Request<Incoming>) -> Result<Re
     };
     let answer = match client.send(request, ANSWERS_WITHIN).await {
         Ok(answer) => answer,
-        Err(error) => return Err(failed(&mut record, &error)),
+        Err(error) => return Err(failed(&record, &error)),
     };
     let (head, body) = answer.into_parts();
-    let body = CountedBody::received(body, Arc::clone(&port.hosts.shaper), record);
+    let body = counted(body, Direction::Received);
     let mut response = Response::new(Outgoing::Through(Box::new(body)));
     *response.status_mut() = head.status;
     *response.headers_mut() = headers::of_hop(&head.headers);
+    // Of an answer without a body it is what the body would be (RFC 9110, 8.6).
+    if let (true, Some(length)) = (is_head, head.headers.get("content-length")) {
+        response.headers_mut().insert("content-length", length.clone());
+    }
     Ok(response)
+}
+
+/// About what the first line and the headers of a request take.
+fn size_of_head(head: &Parts) -> usize {
+    let headers = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    head.method.as_str().len() + head.uri.to_string().len() + 12 + headers.sum::<usize>()
 }
 
 /// The headers of a request as it goes on: those of the connection to us are taken off (RFC 9110, 7.6.1), and the host is that of the URL.
@@ -181,21 +217,25 @@ fn of_request(headers: &HeaderMap, authority: &Authority) -> HeaderMap {
     kept
 }
 
-/// Which addresses the host may have, when it may be reached.
-fn decide(port: &PortState, host: &str, at: u16) -> Result<AddressRule, Refusal> {
-    match port.hosts.rule(host, at) {
-        Some(rule) if rule.is_address() => Ok(AddressRule::Any),
-        Some(_) => Ok(AddressRule::Public),
-        None => {
-            let reason = if port.hosts.rules.is_empty() {
-                "it reaches no hosts: `security.network: {allow: [\"host:port\"]}` names some".to_owned()
-            } else {
-                "it is none of the hosts that `security.network` names".to_owned()
-            };
-            port.denied(host, at, &reason);
-            Err(Refusal::new(StatusCode::FORBIDDEN, format!("{}:{at} is not reached: {reason}", shown(host))))
-        }
+/// Which addresses the host may have, when it may be reached; a person may have to be asked about that.
+async fn decide(port: &PortState, host: &str, at: u16) -> Result<AddressRule, Refusal> {
+    let of = |rule: &HostRule| if rule.is_address() { AddressRule::Any } else { AddressRule::Public };
+    if let Some(rule) = port.hosts.rule(host, at) {
+        return Ok(of(rule));
     }
+    let reason = match (port.hosts.asks, format!("{host}:{at}").parse::<HostRule>()) {
+        (true, Ok(rule)) if !host.contains('*') => match port.gate.admit_host(rule.host(), at).await {
+            Ok(()) => return Ok(of(&rule)),
+            Err(reason) => reason,
+        },
+        (true, _) => "it is no name of a host, and no address".to_owned(),
+        (false, _) if port.hosts.rules.is_empty() => {
+            "it reaches no hosts: `security.network: {allow: [\"host:port\"]}` names some".to_owned()
+        }
+        (false, _) => "it is none of the hosts that `security.network` names".to_owned(),
+    };
+    port.denied(host, at, &reason);
+    Err(Refusal::new(StatusCode::FORBIDDEN, format!("{}:{at} is not reached: {reason}", shown(host))))
 }
 
 /// A host as far as it may stand in a header and a log.
@@ -205,6 +245,8 @@ fn shown(host: &str) -> String {
 
 /// Records that a host is about to be reached.
 async fn begin(port: &Arc<PortState>, host: &str, at: u16) -> Result<HostRecord, Refusal> {
+    // Also what fails is on disk: nobody may fill that.
+    tokio::time::sleep(port.hosts.pace.spend(1, Instant::now())).await;
     let connection = next_number();
     let intent = EventKind::HostAsked { connection, host: host.to_owned(), port: at };
     let record = HostRecord {
@@ -215,19 +257,20 @@ async fn begin(port: &Arc<PortState>, host: &str, at: u16) -> Result<HostRecord,
         port: at,
         begun: Instant::now(),
         counts: Arc::default(),
-        is_open: true,
+        outcome: Mutex::default(),
     };
     match tokio::time::timeout(RECORDS_WITHIN, port.log.record(intent)).await {
         Ok(()) => Ok(record),
         Err(_) => {
             let message =
                 "the journal cannot be written, so nothing was sent: the disk may be full (`toka health`)";
+            record.end(HostOutcome::Failed { reason: message.to_owned() });
             Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
         }
     }
 }
 
-fn failed(record: &mut HostRecord, error: &HttpError) -> Refusal {
+fn failed(record: &HostRecord, error: &HttpError) -> Refusal {
     let reason = error.to_string();
     let status = match error {
         HttpError::Forbidden { .. } => StatusCode::FORBIDDEN,
@@ -241,6 +284,6 @@ fn failed(record: &mut HostRecord, error: &HttpError) -> Refusal {
         _ => "",
     };
     let message = format!("{}:{} is not reached: {reason}{help}", shown(&record.host), record.port);
-    record.close(HostOutcome::Failed { reason });
+    record.end(HostOutcome::Failed { reason });
     Refusal::new(status, message)
 }

@@ -22,6 +22,16 @@ pub trait Gate: Debug + Send + Sync + 'static {
         call: u64,
         most: Amounts,
     ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'static>>;
+
+    /// Waits until a person has said whether a host that is not listed may be reached. Asked only where the agent declares that somebody is.
+    ///
+    /// # Errors
+    /// Why not, in words for whoever wants to reach it.
+    fn admit_host(
+        &self,
+        host: String,
+        port: u16,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'static>>;
 }
 
 /// Bytes of a request to a token, where nobody has counted: fewer than it has, so that more is kept than it uses.

@@ -37,8 +37,8 @@ pub struct Gateway {
 pub struct Port {
     /// The socket; it must not block.
     pub listener: TcpListener,
-    /// The key that is good here.
-    pub key: String,
+    /// The key that is good for models here; `None` for an agent that asks none.
+    pub key: Option<String>,
     /// The models that the agent may ask; empty for all.
     pub declared: Vec<ModelName>,
     /// Whom it asks.
@@ -49,6 +49,8 @@ pub struct Port {
     pub gate: Arc<dyn Gate>,
     /// The hosts that the agent may reach through it.
     pub hosts: Vec<HostRule>,
+    /// Whether a person is asked about others.
+    pub asks_hosts: bool,
     /// Most bytes a second to and from those hosts together.
     pub rate: Option<u64>,
 }
@@ -111,7 +113,7 @@ impl Gateway {
     /// # Errors
     /// When the socket cannot be watched.
     pub fn serve(&self, port: Port) -> Result<Serving, String> {
-        let Port { listener, key, declared, providers, log, gate, hosts, rate } = port;
+        let Port { listener, key, declared, providers, log, gate, hosts, asks_hosts, rate } = port;
         let is_served = |(task, _): &Served| !task.is_finished();
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).retain(is_served);
         let _entered = self.runtime.enter();
@@ -126,7 +128,7 @@ impl Gateway {
         });
         let address =
             listener.local_addr().map_err(|error| format!("ask where the port of the agent is: {error}"))?;
-        let (end, hosts) = (Arc::default(), Hosts::new(hosts, rate));
+        let (end, hosts) = (Arc::default(), Hosts::new(hosts, asks_hosts, rate));
         let state = Arc::new(PortState::new(
             key,
             declared,

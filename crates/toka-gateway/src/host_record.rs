@@ -1,7 +1,7 @@
 //! What is told of a connection to a host when it is over.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use toka_core::{EventKind, HostOutcome};
@@ -32,36 +32,31 @@ pub(crate) struct HostRecord {
     pub(crate) port: u16,
     pub(crate) begun: Instant,
     pub(crate) counts: Arc<Counts>,
-    pub(crate) is_open: bool,
+    /// How it has ended, once that is known.
+    pub(crate) outcome: Mutex<Option<HostOutcome>>,
 }
 
 impl HostRecord {
-    /// Tells how it ended, once.
-    pub(crate) fn close(&mut self, outcome: HostOutcome) {
-        if !std::mem::take(&mut self.is_open) {
-            return;
-        }
-        let (sent, received) = self.counts.get();
-        let kind = EventKind::HostClosed {
-            connection: self.connection,
-            host: std::mem::take(&mut self.host),
-            port: self.port,
-            outcome,
-            sent,
-            received,
-            duration_ms: u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-        };
-        record_beside(&*self.log, kind);
-    }
-
-    pub(crate) fn counts(&self) -> Arc<Counts> {
-        Arc::clone(&self.counts)
+    /// Says how it ended; the first word counts. It is told when nobody holds this any more: what still goes the other way is counted.
+    pub(crate) fn end(&self, outcome: HostOutcome) {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(outcome);
     }
 }
 
 impl Drop for HostRecord {
     fn drop(&mut self) {
         let reason = self.end.get().copied().unwrap_or("the agent left it");
-        self.close(HostOutcome::Cut { reason: reason.to_owned() });
+        let known = self.outcome.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let (sent, received) = self.counts.get();
+        let kind = EventKind::HostClosed {
+            connection: self.connection,
+            host: std::mem::take(&mut self.host),
+            port: self.port,
+            outcome: known.unwrap_or_else(|| HostOutcome::Cut { reason: reason.to_owned() }),
+            sent: Some(sent),
+            received: Some(received),
+            duration_ms: Some(u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)),
+        };
+        record_beside(&*self.log, kind);
     }
 }

@@ -25,6 +25,10 @@ impl Patient {
         Self { stream, stall: None }
     }
 
+    pub(crate) fn into_inner(self) -> TcpStream {
+        self.stream
+    }
+
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stall = None;

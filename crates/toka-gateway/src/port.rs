@@ -26,7 +26,8 @@ const REFUSALS: (u32, Duration) = (10, Duration::from_secs(1));
 
 /// What the calls of one agent have in common.
 pub(crate) struct PortState {
-    key: String,
+    /// `None` for an agent that asks no models.
+    key: Option<String>,
     pub(crate) declared: Vec<ModelName>,
     pub(crate) providers: Arc<Current>,
     pub(crate) log: Arc<dyn CallLog>,
@@ -44,7 +45,7 @@ pub(crate) struct PortState {
 
 impl PortState {
     pub(crate) fn new(
-        key: String,
+        key: Option<String>,
         declared: Vec<ModelName>,
         providers: Arc<Current>,
         (log, gate): (Arc<dyn CallLog>, Arc<dyn Gate>),
@@ -70,8 +71,14 @@ impl PortState {
 
     /// Whether a client has the key of this port. Takes the same time wherever they differ.
     pub(crate) fn is_key(&self, key: &str) -> bool {
-        let differs = self.key.bytes().zip(key.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b));
-        self.key.len() == key.len() && differs == 0 && !key.is_empty()
+        let Some(own) = &self.key else { return false };
+        let differs = own.bytes().zip(key.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b));
+        own.len() == key.len() && differs == 0 && !key.is_empty()
+    }
+
+    /// Whether its agent asks models.
+    pub(crate) fn has_models(&self) -> bool {
+        self.key.is_some()
     }
 
     /// Records what was refused before anything was asked: not each of thousands.

@@ -23,6 +23,7 @@ const LEAST_BURST: f64 = 64.0 * 1024.0;
 #[derive(Debug)]
 pub(crate) struct Shaper {
     rate: Option<f64>,
+    burst: f64,
     bucket: Mutex<Bucket>,
 }
 
@@ -37,15 +38,20 @@ impl Shaper {
     /// So many bytes a second, or as many as come.
     pub(crate) fn new(rate: Option<u64>) -> Self {
         let rate = rate.map(|rate| rate as f64);
-        Self { rate, bucket: Mutex::new(Bucket { room: LEAST_BURST, at: Instant::now() }) }
+        Self::with_burst(rate, LEAST_BURST)
     }
 
-    /// Takes note of bytes that went; how long the next ones wait.
-    fn spend(&self, bytes: usize, now: Instant) -> Duration {
-        let Some(rate) = self.rate.filter(|_| bytes > 0) else { return Duration::ZERO };
+    /// The same of anything, with so much at once after a rest.
+    pub(crate) fn with_burst(rate: Option<f64>, burst: f64) -> Self {
+        Self { rate, burst, bucket: Mutex::new(Bucket { room: burst, at: Instant::now() }) }
+    }
+
+    /// Takes note of bytes that went, or are about to; how long the next ones wait.
+    pub(crate) fn spend(&self, bytes: usize, now: Instant) -> Duration {
+        let Some(rate) = self.rate else { return Duration::ZERO };
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         let gained = now.saturating_duration_since(bucket.at).as_secs_f64() * rate;
-        bucket.room = (bucket.room + gained).min((rate / 10.0).max(LEAST_BURST)) - bytes as f64;
+        bucket.room = (bucket.room + gained).min((rate / 10.0).max(self.burst)) - bytes as f64;
         bucket.at = now;
         Duration::from_secs_f64((-bucket.room / rate).max(0.0))
     }
@@ -60,7 +66,11 @@ impl Rest {
         self.0 = (!wait.is_zero()).then(|| Box::pin(tokio::time::sleep(wait)));
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when something may go: also what others of the agent have spent counts.
+    fn poll(&mut self, shaper: &Shaper, cx: &mut Context<'_>) -> Poll<()> {
+        if self.0.is_none() {
+            self.begin(shaper.spend(0, Instant::now()));
+        }
         if let Some(sleep) = &mut self.0 {
             ready!(sleep.as_mut().poll(cx));
             self.0 = None;
@@ -91,7 +101,7 @@ impl AsyncRead for Shaped {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let own = self.get_mut();
-        ready!(own.reading.poll(cx));
+        ready!(own.reading.poll(&own.shaper, cx));
         let before = buffer.filled().len();
         ready!(Pin::new(&mut own.stream).poll_read(cx, buffer))?;
         let read = buffer.filled().len() - before;
@@ -104,7 +114,7 @@ impl AsyncRead for Shaped {
 impl AsyncWrite for Shaped {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let own = self.get_mut();
-        ready!(own.writing.poll(cx));
+        ready!(own.writing.poll(&own.shaper, cx));
         let written = ready!(Pin::new(&mut own.stream).poll_write(cx, bytes))?;
         own.counts.sent.fetch_add(written as u64, Ordering::Relaxed);
         own.writing.begin(own.shaper.spend(written, Instant::now()));
@@ -124,40 +134,37 @@ impl AsyncWrite for Shaped {
 pub(crate) struct CountedBody {
     body: Incoming,
     shaper: Arc<Shaper>,
+    record: Arc<HostRecord>,
     way: Direction,
     rest: Rest,
 }
 
-enum Direction {
-    Sent(Arc<Counts>),
-    /// The answer ends what is recorded.
-    Received(HostRecord),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Sent,
+    /// Its end is that of the connection.
+    Received,
 }
 
 impl CountedBody {
-    /// That of a request.
-    pub(crate) fn sent(body: Incoming, shaper: Arc<Shaper>, counts: Arc<Counts>) -> Self {
-        Self { body, shaper, way: Direction::Sent(counts), rest: Rest::default() }
-    }
-
-    /// That of an answer.
-    pub(crate) fn received(body: Incoming, shaper: Arc<Shaper>, record: HostRecord) -> Self {
-        Self { body, shaper, way: Direction::Received(record), rest: Rest::default() }
+    pub(crate) fn new(body: Incoming, shaper: Arc<Shaper>, record: Arc<HostRecord>, way: Direction) -> Self {
+        // Nobody asks a body for more that has nothing.
+        if way == Direction::Received && body.is_end_stream() {
+            record.end(HostOutcome::Closed);
+        }
+        Self { body, shaper, record, way, rest: Rest::default() }
     }
 
     fn count(&mut self, bytes: usize) {
-        match &self.way {
-            Direction::Sent(counts) => counts.sent.fetch_add(bytes as u64, Ordering::Relaxed),
-            Direction::Received(record) => {
-                record.counts().received.fetch_add(bytes as u64, Ordering::Relaxed)
-            }
-        };
+        let counts = &self.record.counts;
+        let count = if self.way == Direction::Sent { &counts.sent } else { &counts.received };
+        count.fetch_add(bytes as u64, Ordering::Relaxed);
         self.rest.begin(self.shaper.spend(bytes, Instant::now()));
     }
 
-    fn end(&mut self, outcome: HostOutcome) {
-        if let Direction::Received(record) = &mut self.way {
-            record.close(outcome);
+    fn end(&self, outcome: HostOutcome) {
+        if self.way == Direction::Received {
+            self.record.end(outcome);
         }
     }
 }
@@ -171,7 +178,7 @@ impl Body for CountedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let own = self.get_mut();
-        ready!(own.rest.poll(cx));
+        ready!(own.rest.poll(&own.shaper, cx));
         match ready!(Pin::new(&mut own.body).poll_frame(cx)) {
             None => {
                 own.end(HostOutcome::Closed);

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Where clouds keep metadata outside of the link-local addresses.
-const METADATA: [IpAddr; 2] = [
+const METADATA: [IpAddr; 3] = [
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
 ];
@@ -45,12 +46,12 @@ fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => is_private_v4(v4),
         IpAddr::V6(v6) => {
-            let [a, b, .., g, h] = v6.segments();
+            let [a, b, c, d, e, f, g, h] = v6.segments();
             let embedded = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
             match (a, b) {
                 // 64:ff9b::/96 (RFC 6052), 2002::/16 (RFC 3056).
-                (0x64, 0xff9b) => is_private_v4(embedded(g, h)),
-                (0x2002, high) => is_private_v4(embedded(high, v6.segments()[2])),
+                (0x64, 0xff9b) => [c, d, e, f] != [0; 4] || is_private_v4(embedded(g, h)),
+                (0x2002, high) => is_private_v4(embedded(high, c)),
                 // Teredo and others of 2001::/23, documentation, unique local, and what is not global unicast.
                 (0x2001, second) => second < 0x200 || second == 0xdb8,
                 (first, _) => !(0x2000..0x4000).contains(&first),
@@ -100,6 +101,9 @@ mod tests {
             ("64:ff9b::7f00:1", false),
             ("64:ff9b::5db8:d822", true),
             ("2002:7f00:1::", false),
+            ("64:ff9b:1::7f00:1", false),
+            ("64:ff9b:1:7f00:0:100::", false),
+            ("168.63.129.16", false),
             ("2001::1", false),
             ("fd00::1", false),
             ("fe80::1", false),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use toka_broker::{Answered, Broker, NotAnswered};
 use toka_core::{
     AgentName, AgentState, AgentStatus, ApprovalAnswer, CallOutcome, CallReceipt, Cost, Event, EventKind,
-    Exit, ModelName, Request, Tokens,
+    Exit, HostOutcome, ModelName, Request, Tokens,
 };
 use tokio::sync::watch;
 
@@ -44,35 +44,61 @@ pub(crate) async fn is_over(broker: &Broker, changes: &mut watch::Receiver<()>) 
     }
 }
 
-/// The ends of calls that a daemon before this one has left without: nobody knows what they used.
+/// The ends of calls and connections that a daemon before this one has left without: nobody knows what they used.
 pub(crate) fn close_open_calls(past: &[Event], journal: &Journal) {
-    let mut open: BTreeMap<u64, (&AgentName, &ModelName)> = Default::default();
+    let mut open: BTreeMap<u64, (&AgentName, EventKind)> = BTreeMap::new();
     for event in past {
-        match (&event.agent, &event.kind) {
-            (Some(agent), EventKind::ModelAsked { call, model, .. }) => {
-                open.insert(*call, (agent, model));
+        let Some(agent) = &event.agent else { continue };
+        match &event.kind {
+            EventKind::ModelAsked { call, model, .. } => {
+                open.insert(*call, (agent, cut_call(*call, model)));
             }
-            (Some(_), EventKind::ModelAnswered { call, .. }) => {
-                open.remove(call);
+            EventKind::HostAsked { connection, host, port } => {
+                open.insert(*connection, (agent, cut_connection(*connection, host, *port)));
+            }
+            EventKind::ModelAnswered { call: number, .. }
+            | EventKind::HostClosed { connection: number, .. } => {
+                open.remove(number);
             }
             _ => {}
         }
     }
-    for (call, (agent, model)) in open {
-        let receipt = CallReceipt {
-            outcome: CallOutcome::Cut { reason: "the daemon was killed".to_owned() },
-            provider: model.provider.clone().unwrap_or_default(),
-            model: model.model.clone(),
-            tokens: Tokens::default(),
-            cost: Cost::Unknown,
-            tries: 1,
-            failed_tries: Vec::new(),
-            first_content_ms: None,
-            duration_ms: 0,
-        };
-        let kind = EventKind::ModelAnswered { call, receipt: Box::new(receipt) };
+    for (agent, kind) in open.into_values() {
         drop(journal.record(Some(agent.clone()), kind));
     }
+}
+
+const KILLED: &str = "the daemon was killed";
+
+fn cut_call(call: u64, model: &ModelName) -> EventKind {
+    let receipt = CallReceipt {
+        outcome: CallOutcome::Cut { reason: KILLED.to_owned() },
+        provider: model.provider.clone().unwrap_or_default(),
+        model: model.model.clone(),
+        tokens: Tokens::default(),
+        cost: Cost::Unknown,
+        tries: 1,
+        failed_tries: Vec::new(),
+        first_content_ms: None,
+        duration_ms: 0,
+    };
+    EventKind::ModelAnswered { call, receipt: Box::new(receipt) }
+}
+
+fn cut_connection(connection: u64, host: &str, port: u16) -> EventKind {
+    EventKind::HostClosed {
+        connection,
+        host: host.to_owned(),
+        port,
+        outcome: HostOutcome::Cut { reason: KILLED.to_owned() },
+        sent: None,
+        received: None,
+        duration_ms: None,
+    }
+}
+
+fn waits_for_budget(status: &AgentStatus) -> bool {
+    status.approvals.iter().any(|approval| approval.subject.is_budget())
 }
 
 impl Project {
@@ -136,7 +162,7 @@ impl Project {
     /// calls wait, and it runs on.
     fn freeze(&mut self, agent: &AgentName) {
         let waits = |status: &AgentStatus| {
-            !status.approvals.is_empty() && matches!(status.state, AgentState::Running { .. })
+            waits_for_budget(status) && matches!(status.state, AgentState::Running { .. })
         };
         let waits = self.status.agent(agent).is_some_and(waits);
         if waits && self.can_freeze(agent) && !self.broker.is_calling(agent) {
@@ -152,11 +178,17 @@ impl Project {
         let (waiting, done): (BTreeSet<AgentName>, BTreeSet<AgentName>) =
             std::mem::take(&mut self.frozen).into_iter().partition(waits);
         self.frozen = waiting;
+        // Who got a no is stopped, which thaws it.
+        let done = done.into_iter().filter(|agent| self.broker.refusal(agent).is_none());
+        let done: Vec<AgentName> = done.collect();
         done.iter().for_each(|agent| self.with(agent, |member| member.handle.tell(Request::Resume, BUDGET)));
     }
 
     /// Ends who got a no.
     fn end_refused(&self, answered: &Answered) {
+        if !answered.subject.is_budget() {
+            return;
+        }
         let reason = match answered.answer {
             ApprovalAnswer::Approved { .. } | ApprovalAnswer::Withdrawn => return,
             ApprovalAnswer::Denied => format!("{}; {} has denied more", answered.subject, answered.by),

@@ -74,6 +74,7 @@ const CONFINEMENT: &Keys = &[
     ("compatibility", "security.compatibility", How::Restart),
     ("priority", "spec.priority", How::InPlace),
     ("budget", "security.budget", How::InPlace),
+    ("asks_hosts", "security.network.ask", How::Restart),
 ];
 
 const LIMITS: &Keys = &[

@@ -195,12 +195,13 @@ impl MemberBuilder<'_> {
         self.broker.declare(&agent.name, budget_of(agent));
         let declared = agent.model.iter().flat_map(|model| &model.chain);
         Some(Arc::new(AgentPort {
-            key: self.models.key_of(self.run, &agent.name),
+            key: confinement.model.as_ref().map(|_| self.models.key_of(self.run, &agent.name)),
             declared: declared.map(|name| name.value.clone()).collect(),
             // One whose script is wrong is not admitted.
             providers: Arc::clone(self.models.of(agent).unwrap_or(self.models.current())),
             broker: Arc::clone(self.broker),
             hosts: confinement.network.value.hosts(),
+            asks_hosts: confinement.asks_hosts,
             rate: confinement.limits.network_bandwidth.as_ref().map(|rate| rate.value.0),
         }))
     }

@@ -17,8 +17,8 @@ use toka_runtime::{EventSink, ServesPort};
 /// Serves the port of one agent in each of its lives.
 #[derive(Debug)]
 pub(crate) struct AgentPort {
-    /// The key that is good there.
-    pub(crate) key: String,
+    /// The key that is good for models there; `None` when it asks none.
+    pub(crate) key: Option<String>,
     /// The models that the agent may ask; empty for all.
     pub(crate) declared: Vec<ModelName>,
     /// Whom it asks.
@@ -27,6 +27,8 @@ pub(crate) struct AgentPort {
     pub(crate) broker: Arc<Broker>,
     /// The hosts that it may reach.
     pub(crate) hosts: Vec<HostRule>,
+    /// Whether a person is asked about others.
+    pub(crate) asks_hosts: bool,
     /// Most bytes a second to and from them.
     pub(crate) rate: Option<u64>,
 }
@@ -47,6 +49,15 @@ impl Gate for AgentGate {
         let (agent, broker) = (self.agent.clone(), Arc::clone(&self.broker));
         Box::pin(async move { broker.admit(&agent, call, most).await })
     }
+
+    fn admit_host(
+        &self,
+        host: String,
+        port: u16,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'static>> {
+        let (agent, broker) = (self.agent.clone(), Arc::clone(&self.broker));
+        Box::pin(async move { broker.admit_host(&agent, &host, port).await })
+    }
 }
 
 impl ServesPort for AgentPort {
@@ -62,6 +73,7 @@ impl ServesPort for AgentPort {
             declared: self.declared.clone(),
             providers: Arc::clone(&self.providers),
             hosts: self.hosts.clone(),
+            asks_hosts: self.asks_hosts,
             rate: self.rate,
             gate: Arc::new(AgentGate { agent: agent.clone(), broker: Arc::clone(&self.broker) }),
             log: Arc::new(Journalled { agent: agent.clone(), sink }),

@@ -297,8 +297,13 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         EventKind::AgentUncovered { path, outcome } => (safe(&uncovered(path, outcome)), palette.warn),
         EventKind::ModelAnswered { receipt, .. } => model_call(receipt, palette),
         EventKind::HostClosed { host, port, outcome, sent, received, duration_ms, .. } => {
-            let took = format_duration(Duration::from_millis(*duration_ms));
-            let figures = format!("{} sent, {} received, {took}", ByteSize(*sent), ByteSize(*received));
+            let figures = match (sent, received, duration_ms) {
+                (Some(sent), Some(received), Some(took)) => {
+                    let took = format_duration(Duration::from_millis(*took));
+                    format!("{} sent, {} received, {took}", ByteSize(*sent), ByteSize(*received))
+                }
+                _ => "nobody knows how much went over it".to_owned(),
+            };
             let host = safe(host);
             match outcome {
                 HostOutcome::Closed => (format!("host {host}:{port}: {figures}"), palette.faint),

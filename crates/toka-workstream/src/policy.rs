@@ -142,6 +142,7 @@ fn capabilities(cx: &mut Context<'_>, node: &Node, rules: &mut BTreeSet<Capabili
 /// Whether a rule about it can ever apply: a known name, or the bare name of one that takes a path.
 fn is_rule(capability: &Capability) -> bool {
     match capability {
+        capability if !capability.is_sound() => false,
         Capability::Label(text) => KNOWN.iter().any(|row| row.takes_path && row.name == text),
         _ => true,
     }

@@ -23,8 +23,8 @@ use toka_terminal::{json, out};
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Without a command: list. An agent that has used up its budget is frozen until somebody answers; when nobody does in time \
-    (30 minutes, or `approvals: {expire: …}` in toka.yaml), it is stopped."
+    after_help = "Without a command: list. An agent that has used up its budget is frozen until somebody answers, and a connection to a host that is not listed waits; when nobody does in time \
+    (30 minutes, or `approvals: {expire: …}` in toka.yaml), the answer is no."
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -203,7 +203,9 @@ fn find(reach: &Reach, wanted: Option<&ApprovalRef>) -> anyhow::Result<(Found, O
 
 /// By how much a budget grows, in the unit of its measure.
 fn amount(text: &str, subject: &Subject) -> Result<u64, Failure> {
-    let Subject::Budget { measure, .. } = subject;
+    let Subject::Budget { measure, .. } = subject else {
+        return Err(Failure::new(ExitCode::Usage, "--raise is for budgets, and this is about none"));
+    };
     let amount = match measure {
         Measure::Money => {
             let dollars = text.trim().trim_start_matches('$').parse::<f64>().ok();

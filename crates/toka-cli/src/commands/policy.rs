@@ -111,6 +111,9 @@ impl Grants {
             if found.is_trusted {
                 policy.allow.extend(found.says.allow.iter().cloned());
                 models = models.with(found.models.clone());
+            } else {
+                // Like what it denies, what it lowers counts whoever wrote it.
+                models.budgets = models.budgets.at_most(found.models.budgets);
             }
             file = Some(found);
         }
@@ -196,6 +199,11 @@ fn of_file(loaded: LoadedPolicy, shown: &impl std::fmt::Display) -> Result<Said,
 /// When no capability has the name, with the nearest one that has.
 pub(crate) fn grant(text: &str) -> Result<Capability, String> {
     let capability = Capability::parse(text);
+    if !capability.is_sound() {
+        return Err(
+            "a host is granted as host:NAME:PORT, host:NAME for every port, or host:*.NAME:PORT".to_owned()
+        );
+    }
     if capability.known().is_some() {
         return Ok(capability);
     }

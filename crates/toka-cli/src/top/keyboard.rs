@@ -74,11 +74,12 @@ impl Keyboard {
     /// Waits until the terminal is ours.
     fn await_turn(&self) {
         let mut reader = self.lock();
-        if *reader == Reader::Leaving {
-            *reader = Reader::Other;
-            self.changed.notify_all();
-        }
         while *reader != Reader::Thread {
+            // Also while it waits: the terminal may have been ours, and have been wanted again, before this thread has noticed.
+            if *reader == Reader::Leaving {
+                *reader = Reader::Other;
+                self.changed.notify_all();
+            }
             reader = self.changed.wait(reader).unwrap_or_else(PoisonError::into_inner);
         }
     }

@@ -510,7 +510,10 @@ impl Compiler<'_> {
             }
             NetworkAccess::Allow(hosts) => {
                 let address = model_address(value, self.input.project, self.input.agent);
-                format!("only {}, through a proxy at {address}", hosts.join(", "))
+                let hosts = if hosts.is_empty() { "no hosts".to_owned() } else { hosts.join(", ") };
+                let asks =
+                    if self.input.confinement.asks_hosts { ", and others that a person allows" } else { "" };
+                format!("only {hosts}{asks}, through a proxy at {address}")
             }
             NetworkAccess::Full => "all that the host reaches".to_owned(),
         };

@@ -89,7 +89,7 @@ sections! {
     LOGS: "logs" = ["max_size", "max_age", "total", "compress", "when_full"];
     BUDGET: "a budget" = ["money", "tokens", "calls", "turns", "wall"];
     FILESYSTEM: "security.filesystem" = ["read", "write", "execute"];
-    NETWORK: "security.network" = ["allow"];
+    NETWORK: "security.network" = ["allow", "ask"];
     LIMITS: "security.resource_limits" = [
         "max_memory", "max_cpu", "timeout", "max_processes", "max_open_files", "max_disk_usage",
         "max_network_bandwidth",

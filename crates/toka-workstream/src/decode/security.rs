@@ -50,9 +50,10 @@ pub(crate) fn security(cx: &mut Context<'_>, node: &Node) -> Confinement {
     }
     move_out(&mut out);
     if let Some(node) = section.get("network")
-        && let Some(access) = network(cx, node)
+        && let Some((access, asks)) = network(cx, node)
     {
         out.network = Declared::new(access, cx.origin(node));
+        out.asks_hosts = asks;
     }
     if let Some(node) = section.get("resource_limits") {
         out.limits = limits(cx, node);
@@ -148,29 +149,35 @@ fn unknown_capability(cx: &Context<'_>, label: &str, capability: &Capability, no
     }
 }
 
-fn network(cx: &mut Context<'_>, node: &Node) -> Option<NetworkAccess> {
+/// What it reaches, and whether a person is asked about other hosts.
+fn network(cx: &mut Context<'_>, node: &Node) -> Option<(NetworkAccess, bool)> {
     match &node.value {
         Value::Map(_) => {
             let section = Section::read(cx, node, &NETWORK)?;
+            let asks = section.get("ask").and_then(|node| truth(cx, node)).unwrap_or(false);
             let Some(list) = section.get("allow") else {
+                if asks {
+                    return Some((NetworkAccess::Allow(Vec::new()), asks));
+                }
                 let problem = cx.at(Code::Missing, "`network` has no `allow`", node, "");
                 cx.report(problem.help("write `{allow: [\"host:443\"]}`, or `none`"));
                 return None;
             };
             let hosts = texts_with_nodes(cx, list);
             let good = hosts.iter().filter(|(host, node)| host_and_port(cx, host, node)).count();
-            (good == hosts.len())
-                .then(|| NetworkAccess::Allow(hosts.into_iter().map(|(host, _)| host).collect()))
+            let all = || NetworkAccess::Allow(hosts.iter().map(|(host, _)| host.clone()).collect());
+            (good == hosts.len()).then(|| (all(), asks))
         }
-        Value::Scalar(scalar) if scalar.kind == ScalarKind::Bool(false) => Some(NetworkAccess::None),
+        Value::Scalar(scalar) if scalar.kind == ScalarKind::Bool(false) => Some((NetworkAccess::None, false)),
         Value::Scalar(_) => {
             let word = choice(cx, node, &[("none", 0), ("loopback", 1), ("project", 2), ("full", 3)])?;
-            Some(match word {
+            let access = match word {
                 0 => NetworkAccess::None,
                 1 => NetworkAccess::Loopback,
                 2 => NetworkAccess::Project,
                 _ => NetworkAccess::Full,
-            })
+            };
+            Some((access, false))
         }
         Value::List(_) => {
             let problem = cx
@@ -188,6 +195,12 @@ fn host_and_port(cx: &mut Context<'_>, text: &str, node: &Node) -> bool {
     if let Err(help) = &good {
         let message = format!("expected `host:port`, found `{}`", shorten(text));
         let problem = cx.at(Code::BadValue, message, node, "").help(help.to_string());
+        cx.report(problem);
+    }
+    if text.to_ascii_lowercase().starts_with("localhost:") {
+        let problem = cx
+            .at(Code::NoEffect, "a name never leads to this host itself", node, "")
+            .help(format!("write the address: `127.0.0.1:{}`", text.rsplit(':').next().unwrap_or_default()));
         cx.report(problem);
     }
     good.is_ok()

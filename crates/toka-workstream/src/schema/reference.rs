@@ -106,6 +106,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("security.filesystem", "Filesystem"),
     ("security.network", "Network"),
     ("security.resource_limits", "Limits"),
+    ("security.budget", "Budget"),
     ("logs", "Logs"),
 ];
 

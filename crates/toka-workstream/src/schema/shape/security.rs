@@ -89,8 +89,12 @@ pub(super) enum NetworkWord {
 #[schemars(deny_unknown_fields)]
 pub(super) struct Network {
     /// `host:port` pairs; `*.example.org:443` is every host below that name.
+    #[serde(default)]
     #[schemars(schema_with = "kinds::texts", extend("examples" = [["index.example.org:443"]]))]
     allow: String,
+    /// Whether a person is asked about other hosts (`toka approvals`), while the connection waits.
+    #[schemars(extend("default" = false, "examples" = [true]))]
+    ask: Option<bool>,
 }
 
 /// What an agent may use of models at most, since somebody or its clock has begun it. At a limit its next call waits, the agent is
