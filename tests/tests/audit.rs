@@ -72,6 +72,14 @@ fn acts_are_told_in_one_envelope(user: User) {
     assert_eq!(audit(&scene, &["--since", "2100-01-01T00:00:00Z"]), Vec::<Value>::new());
     assert_eq!(audit(&scene, &["--since", "1h", "--type", "model,cost"]).len(), 3);
     let text = scene.toka(&["audit", "--project", scene.name()]);
+    assert_eq!(
+        text.stdout.lines().filter(|line| line.trim_start().starts_with("seq  time ")).count(),
+        1,
+        "{text:#?}"
+    );
+    let slip = scene.toka(&["audit", "--type", "modle", "--project", scene.name()]);
+    assert_eq!(slip.code, Some(2), "{slip:#?}");
+    assert!(slip.stderr.contains("no act has this type; there are run.started, "), "{slip:#?}");
     assert!(text.stdout.contains("model.refused") && !text.stdout.contains('\u{1b}'), "{text:#?}");
     let nobody = scene.toka(&["audit", "--project", "nobody"]);
     assert_eq!(nobody.code, Some(2), "{nobody:#?}");

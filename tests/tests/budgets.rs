@@ -84,6 +84,11 @@ fn an_agent_whose_budget_is_used_up_is_frozen_until_a_person_decides(user: User)
     assert_eq!((&open["used"], &open["limit"], &open["agents"][0]), (&3.into(), &3.into(), &"asker".into()));
     is_held(&detached, "asker", user);
     eventually("its answers are written", || answers(&scene, "asker") == 3);
+    let known = detached.inspect("asker");
+    let used = known["budget"].as_array().expect("a list").iter();
+    let calls: Vec<&Value> = used.filter(|used| used["measure"] == "calls").collect();
+    let use_of = |scope: &str, limit: u64| serde_json::json!({"scope": scope, "measure": "calls", "used": 3, "reserved": 0, "limit": limit});
+    assert_eq!(calls, [&use_of("agent", 3), &use_of("run", 20_000)], "{known}");
     let listed = scene.toka(&["ps", "--project", scene.name()]);
     assert!(listed.stdout.contains("waits for a person (`toka approvals`, 1)"), "{listed:#?}");
     let health = scene.toka(&["health", "--json", "--project", scene.name()]);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use toka_core::{
-    AgentName, AgentStatus, ApprovalAnswer, ProjectName, Resources, RunId, RunStatus, TerminalSize,
+    AgentName, AgentStatus, ApprovalAnswer, BudgetUse, ProjectName, Resources, RunId, RunStatus, TerminalSize,
 };
 use toka_workstream::describe::Described;
 
@@ -88,6 +88,9 @@ pub struct AgentView {
     /// What it holds and uses at this moment; absent when it has no process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
+    /// What is used of its budget, then of that of the run; nothing for an agent that asks no models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budget: Vec<BudgetUse>,
     /// What it declares, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub declared: Vec<Described>,

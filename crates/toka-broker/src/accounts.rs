@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use toka_core::budget::{Measure, Scope};
-use toka_core::{AgentName, Amounts, Budget, BudgetConfig, CallReceipt, Cost, Money};
+use toka_core::{AgentName, Amounts, Budget, BudgetConfig, BudgetUse, CallReceipt, Cost, Money};
 
 /// Whether a call fits into the budgets of its agent and of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +76,17 @@ impl Account {
             (Measure::Wall, Some(first)) => u64::try_from(now_ms.saturating_sub(first)).unwrap_or(0),
             (measure, _) => self.used.get(measure),
         }
+    }
+
+    /// By measure. Time counts only where it is limited.
+    fn uses(&self, scope: Scope, now_ms: i64) -> impl Iterator<Item = BudgetUse> {
+        let budget = self.budget();
+        Measure::ALL.into_iter().filter_map(move |measure| {
+            let limit = budget.limit(measure);
+            let is_told = limit.is_some() || measure != Measure::Wall;
+            let (used, reserved) = (self.used(measure, now_ms), self.reserved.get(measure));
+            is_told.then_some(BudgetUse { scope, measure, used, reserved, limit })
+        })
     }
 
     /// `own` is the part of what is kept that is the agent's own.
@@ -223,14 +234,10 @@ impl Accounts {
         self.calls.values().any(|call| call.agent == *agent)
     }
 
-    /// What an agent has used, what is kept for its calls, and what it may use.
-    pub fn of_agent(&self, agent: &AgentName) -> Option<(Amounts, Amounts, Budget)> {
-        self.agents.get(agent).map(|account| (account.used, account.reserved, account.budget()))
-    }
-
-    /// The same of the run.
-    pub fn of_run(&self) -> (Amounts, Amounts, Budget) {
-        (self.run.used, self.run.reserved, self.run.budget())
+    /// What is used of an agent's own budget, then of that of the run; nothing for an agent that has none.
+    pub fn uses(&self, agent: &AgentName, now_ms: i64) -> Vec<BudgetUse> {
+        let Some(account) = self.agents.get(agent) else { return Vec::new() };
+        account.uses(Scope::Agent, now_ms).chain(self.run.uses(Scope::Run, now_ms)).collect()
     }
 }
 
@@ -322,6 +329,11 @@ mod tests {
         }
     }
 
+    fn money(accounts: &Accounts, agent: &str, scope: Scope) -> BudgetUse {
+        let uses = accounts.uses(&name(agent), 0);
+        *uses.iter().find(|of| of.scope == scope && of.measure == Measure::Money).expect("declared")
+    }
+
     #[test]
     fn what_nobody_knows_counts_as_all_that_was_kept() {
         let (mut accounts, a) = (accounts(100, 100), name("a"));
@@ -334,8 +346,8 @@ mod tests {
         ] {
             accounts.begin(number, &a, call(7), 0);
             accounts.end(number, &receipt(cost, 0), 0);
-            assert_eq!(accounts.of_run().0.money, Money(used), "{cost:?}");
-            assert_eq!(accounts.of_run().1, Amounts::default(), "nothing is kept any more");
+            let run = money(&accounts, "a", Scope::Run);
+            assert_eq!((run.used, run.reserved), (used, 0), "{cost:?}: nothing is kept any more");
         }
     }
 
@@ -368,10 +380,8 @@ mod tests {
         assert_eq!(accounts.fit(&a, &call(13), 0), Fit::Over(over), "no end of others makes it fit");
         accounts.end(1, &receipt(Cost::Exact { nano_usd: Money(9) }, 1), 0);
         assert_eq!(accounts.fit(&a, &call(3), 0), Fit::Fits);
-        assert_eq!(
-            accounts.of_agent(&a).map(|(used, reserved, _)| (used.money, reserved.calls)),
-            Some((Money(0), 0))
-        );
+        let own = money(&accounts, "a", Scope::Agent);
+        assert_eq!((own.used, own.reserved, own.limit), (0, 0, Some(20)));
         assert!(matches!(accounts.fit(&a, &call(9), 0), Fit::Over(Over { scope: Scope::Run, .. })));
     }
 
@@ -427,12 +437,13 @@ mod tests {
                     }
                     Step::Anew { agent } => accounts.begin_anew(&if agent { name("a") } else { name("b") }),
                 }
-                let (used, reserved, _) = accounts.of_run();
-                prop_assert!(used.money.0 + reserved.money.0 <= limit);
-                prop_assert_eq!(reserved.money.0, open.iter().map(|(_, most)| *most).sum::<u64>());
+                let run = money(&accounts, "a", Scope::Run);
+                prop_assert_eq!(run.limit, Some(limit));
+                prop_assert!(run.used + run.reserved <= limit);
+                prop_assert_eq!(run.reserved, open.iter().map(|(_, most)| *most).sum::<u64>());
                 for agent in ["a", "b"] {
-                    let (used, reserved, budget) = accounts.of_agent(&name(agent)).expect("declared");
-                    prop_assert!(used.money.0 + reserved.money.0 <= budget.money.expect("a limit").0);
+                    let own = money(&accounts, agent, Scope::Agent);
+                    prop_assert!(own.used + own.reserved <= own.limit.expect("a limit"));
                 }
             }
         }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use toka_core::approval::Subject;
 use toka_core::budget::Scope;
-use toka_core::{AgentName, Amounts, Approval, ApprovalAnswer, Budget, BudgetConfig, Event, EventKind};
+use toka_core::{
+    AgentName, Amounts, Approval, ApprovalAnswer, Budget, BudgetConfig, BudgetUse, Event, EventKind,
+};
 use tokio::sync::watch;
 
 use crate::{Accounts, Answered, Approvals, Fit, Nearing, NotAnswered, Over};
@@ -294,6 +296,11 @@ impl Broker {
     /// The no that an agent has got in this life.
     pub fn refusal(&self, agent: &AgentName) -> Option<Answered> {
         self.state().approvals.refusal(agent).cloned()
+    }
+
+    /// What is used of the budgets of an agent and of the run; nothing for an agent that asks no models.
+    pub fn uses(&self, agent: &AgentName) -> Vec<BudgetUse> {
+        self.state().accounts.uses(agent, (self.now_ms)())
     }
 
     /// Whether a call of an agent goes on.

@@ -34,11 +34,76 @@ impl AuditStatus {
     }
 }
 
+/// What an act was. Its name has a family before the dot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantNames)]
+#[expect(missing_docs, reason = "the name says it")]
+pub enum ActKind {
+    #[strum(serialize = "run.started")]
+    RunStarted,
+    #[strum(serialize = "run.changed")]
+    RunChanged,
+    #[strum(serialize = "run.ending")]
+    RunEnding,
+    #[strum(serialize = "run.ended")]
+    RunEnded,
+    #[strum(serialize = "agent.started")]
+    AgentStarted,
+    #[strum(serialize = "agent.paused")]
+    AgentPaused,
+    #[strum(serialize = "agent.resumed")]
+    AgentResumed,
+    #[strum(serialize = "agent.ended")]
+    AgentEnded,
+    #[strum(serialize = "denial.suspected")]
+    DenialSuspected,
+    #[strum(serialize = "wall.planted")]
+    WallPlanted,
+    #[strum(serialize = "wall.uncovered")]
+    WallUncovered,
+    #[strum(serialize = "exec.started")]
+    ExecStarted,
+    #[strum(serialize = "exec.ended")]
+    ExecEnded,
+    #[strum(serialize = "model.selected")]
+    ModelSelected,
+    #[strum(serialize = "model.refused")]
+    ModelRefused,
+    #[strum(serialize = "cost.tracked")]
+    CostTracked,
+    #[strum(serialize = "host.connecting")]
+    HostConnecting,
+    #[strum(serialize = "host.closed")]
+    HostClosed,
+    #[strum(serialize = "host.denied")]
+    HostDenied,
+    #[strum(serialize = "budget.nearing")]
+    BudgetNearing,
+    #[strum(serialize = "approval.asked")]
+    ApprovalAsked,
+    #[strum(serialize = "approval.answered")]
+    ApprovalAnswered,
+}
+
+impl ActKind {
+    /// The names of all, such as `model.selected`.
+    pub const NAMES: &'static [&'static str] = <Self as strum::VariantNames>::VARIANTS;
+
+    /// The name.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// Whether a name of an act is `wanted`, or is of the family that is wanted: `model` wants `model.selected` too.
+pub fn is_of_type(name: &str, wanted: &str) -> bool {
+    name.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 /// An act.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Act {
     /// What it was, such as `model.selected`.
-    pub kind: &'static str,
+    pub kind: ActKind,
     /// What became of it.
     pub status: AuditStatus,
     /// The user who did it, where the event tells; else it is whoever owns the journal.
@@ -84,61 +149,65 @@ pub fn act(event: &Event) -> Option<Act> {
     let agent = event.agent.as_ref();
     let (kind, status, context) = match &event.kind {
         EventKind::RunStarted { workspace, agents, .. } => {
-            ("run.started", Success, json!({"workspace": workspace, "agents": agents}))
+            (ActKind::RunStarted, Success, json!({"workspace": workspace, "agents": agents}))
         }
         EventKind::RunChanged { by, added, changed, adjusted, removed, .. } => {
             let what = json!({"by": by, "added": added, "changed": changed, "adjusted": adjusted, "removed": removed});
-            ("run.changed", Success, what)
+            (ActKind::RunChanged, Success, what)
         }
-        EventKind::RunEnding { by, .. } => ("run.ending", Pending, json!({"by": by})),
+        EventKind::RunEnding { by, .. } => (ActKind::RunEnding, Pending, json!({"by": by})),
         EventKind::RunEnded { exit_code } => {
-            ("run.ended", AuditStatus::of(*exit_code == 0), json!({"exit_code": exit_code}))
+            (ActKind::RunEnded, AuditStatus::of(*exit_code == 0), json!({"exit_code": exit_code}))
         }
-        EventKind::AgentStarted { pid, enforcement } => {
-            ("agent.started", Success, json!({"agent_id": agent, "pid": pid, "enforcement": enforcement}))
+        EventKind::AgentStarted { pid, enforcement } => (
+            ActKind::AgentStarted,
+            Success,
+            json!({"agent_id": agent, "pid": pid, "enforcement": enforcement}),
+        ),
+        EventKind::AgentPaused { by } => {
+            (ActKind::AgentPaused, Success, json!({"agent_id": agent, "by": by}))
         }
-        EventKind::AgentPaused { by } => ("agent.paused", Success, json!({"agent_id": agent, "by": by})),
-        EventKind::AgentResumed => ("agent.resumed", Success, json!({"agent_id": agent})),
+        EventKind::AgentResumed => (ActKind::AgentResumed, Success, json!({"agent_id": agent})),
         EventKind::AgentEnded { exit, duration_ms, usage } => {
             let what = json!({"agent_id": agent, "exit": exit, "duration_ms": duration_ms, "usage": usage});
-            ("agent.ended", AuditStatus::of(!exit.is_failure()), what)
+            (ActKind::AgentEnded, AuditStatus::of(!exit.is_failure()), what)
         }
         EventKind::AgentHint { wrote, why } => {
-            ("denial.suspected", Failure, json!({"agent_id": agent, "wrote": wrote, "why": why}))
+            (ActKind::DenialSuspected, Failure, json!({"agent_id": agent, "wrote": wrote, "why": why}))
         }
         EventKind::AgentPlanted { path, outcome } => {
-            ("wall.planted", Failure, json!({"agent_id": agent, "path": path, "outcome": outcome}))
+            (ActKind::WallPlanted, Failure, json!({"agent_id": agent, "path": path, "outcome": outcome}))
         }
         EventKind::AgentUncovered { path, outcome } => {
-            ("wall.uncovered", Failure, json!({"agent_id": agent, "path": path, "outcome": outcome}))
+            (ActKind::WallUncovered, Failure, json!({"agent_id": agent, "path": path, "outcome": outcome}))
         }
         EventKind::ExecStarted { exec, argv, by, uid, tty } => {
             let context = json!({"agent_id": agent, "exec": exec, "argv": argv, "by": by, "tty": tty});
-            return Some(Act { kind: "exec.started", status: Pending, uid: Some(*uid), context });
+            return Some(Act { kind: ActKind::ExecStarted, status: Pending, uid: Some(*uid), context });
         }
         EventKind::ExecEnded { exec, exit, duration_ms } => {
             let what = json!({"agent_id": agent, "exec": exec, "exit": exit, "duration_ms": duration_ms});
-            ("exec.ended", AuditStatus::of(exit.is_success()), what)
+            (ActKind::ExecEnded, AuditStatus::of(exit.is_success()), what)
         }
         EventKind::ModelAsked { call, asked, model, bytes, hash, reserved, .. } => {
             let what = json!({
                 "call": call, "model": model, "provider": model.provider, "reason": format!("asked for as {asked}"), "bytes": bytes, "hash": hash,
                 "reserved": reserved,
             });
-            ("model.selected", Pending, what)
+            (ActKind::ModelSelected, Pending, what)
         }
         EventKind::ModelAnswered { receipt, .. } if receipt.tries == 0 => {
-            ("model.refused", Failure, json!({"agent_id": agent, "outcome": receipt.outcome}))
+            (ActKind::ModelRefused, Failure, json!({"agent_id": agent, "outcome": receipt.outcome}))
         }
         EventKind::ModelAnswered { call, receipt } => {
             let what = json!({
                 "call": call, "session_id": session(event), "provider": receipt.provider, "model": receipt.model, "tokens": receipt.tokens,
                 "cost": receipt.cost, "outcome": receipt.outcome,
             });
-            ("cost.tracked", AuditStatus::of(receipt.outcome == CallOutcome::Completed), what)
+            (ActKind::CostTracked, AuditStatus::of(receipt.outcome == CallOutcome::Completed), what)
         }
         EventKind::HostAsked { connection, host, port } => (
-            "host.connecting",
+            ActKind::HostConnecting,
             Pending,
             json!({"agent_id": agent, "connection": connection, "host": host, "port": port}),
         ),
@@ -147,25 +216,27 @@ pub fn act(event: &Event) -> Option<Act> {
                 "agent_id": agent, "connection": connection, "host": host, "port": port, "outcome": outcome, "sent": sent, "received": received,
                 "duration_ms": duration_ms,
             });
-            ("host.closed", AuditStatus::of(*outcome == HostOutcome::Closed), what)
+            (ActKind::HostClosed, AuditStatus::of(*outcome == HostOutcome::Closed), what)
         }
-        EventKind::HostDenied { host, port, reason } => {
-            ("host.denied", Failure, json!({"agent_id": agent, "host": host, "port": port, "reason": reason}))
-        }
+        EventKind::HostDenied { host, port, reason } => (
+            ActKind::HostDenied,
+            Failure,
+            json!({"agent_id": agent, "host": host, "port": port, "reason": reason}),
+        ),
         EventKind::BudgetNearing { scope, measure, used, limit } => {
             let what =
                 json!({"agent_id": agent, "scope": scope, "measure": measure, "used": used, "limit": limit});
-            ("budget.nearing", Success, what)
+            (ActKind::BudgetNearing, Success, what)
         }
         EventKind::ApprovalAsked(approval) => (
-            "approval.asked",
+            ActKind::ApprovalAsked,
             Pending,
             json!({"agent_id": agent, "approval_id": approval.id, "asked": approval}),
         ),
         EventKind::ApprovalAnswered { id, kind, answer, by, uid } => {
             let context = json!({"approval_id": id, "decision": answer.as_str(), "approver": by, "kind": kind, "granted": answer});
             let status = AuditStatus::of(matches!(answer, ApprovalAnswer::Approved { .. }));
-            return Some(Act { kind: "approval.answered", status, uid: *uid, context });
+            return Some(Act { kind: ActKind::ApprovalAnswered, status, uid: *uid, context });
         }
         _ => return None,
     };
@@ -178,6 +249,16 @@ mod tests {
 
     use super::*;
     use crate::{Name, RunId};
+
+    #[test]
+    fn a_type_is_a_name_or_the_family_before_the_dot() {
+        assert!(ActKind::NAMES.contains(&ActKind::ModelSelected.as_str()), "{:?}", ActKind::NAMES);
+        for (wanted, is_it) in
+            [("model.selected", true), ("model", true), ("mod", false), ("model.", false), ("", false)]
+        {
+            assert_eq!(is_of_type(ActKind::ModelSelected.as_str(), wanted), is_it, "{wanted}");
+        }
+    }
 
     #[test]
     fn acts_are_of_the_kinds_that_are_looked_for() {
@@ -199,7 +280,10 @@ mod tests {
         };
         let event = of(kind);
         let told = act(&event).expect("an act");
-        assert_eq!((told.kind, told.status, told.uid), ("approval.answered", AuditStatus::Success, Some(7)));
+        assert_eq!(
+            (told.kind, told.status, told.uid),
+            (ActKind::ApprovalAnswered, AuditStatus::Success, Some(7))
+        );
         assert_eq!(told.context["decision"], "approved");
         assert_eq!(session(&event).as_deref(), Some("agent:a:000000000000"));
         assert_eq!(act(&of(EventKind::AgentReady)), None);

@@ -257,6 +257,32 @@ impl fmt::Display for Scope {
     }
 }
 
+/// How much of one measure of a budget is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetUse {
+    /// Whose budget it is.
+    pub scope: Scope,
+    /// The measure, which has the unit of the amounts.
+    pub measure: Measure,
+    /// Used by calls that have ended; of time, that since the first call.
+    pub used: u64,
+    /// Kept for calls that go on: the most that they may use.
+    pub reserved: u64,
+    /// The most that may be used, with what a person has added; absent when there is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+}
+
+/// In words: `3 of 5 calls`.
+impl fmt::Display for BudgetUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.limit {
+            Some(limit) => f.write_str(&self.measure.tell_part(self.used, limit)),
+            None => f.write_str(&self.measure.tell(self.used)),
+        }
+    }
+}
+
 /// What a person says about budgets (`budgets` of `toka.yaml`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -262,6 +262,41 @@ impl Capability {
         self.known().is_some_and(|row| row.dangerous)
     }
 
+    /// The declaration that opens it, where requiring the capability opens nothing; `None` for one that opens something by
+    /// being required, and for a label.
+    pub fn declared_as(&self) -> Option<String> {
+        Some(match self {
+            Self::NetworkFull => "security.network: full".to_owned(),
+            Self::Host(host) => format!("security.network: {{allow: [\"{host}\"]}}"),
+            Self::SandboxOff => "security.sandbox: false".to_owned(),
+            Self::Outside(path) => {
+                format!(
+                    "security.filesystem: {{read: [\"{path}\"], write: [\"{path}\"], execute: [\"{path}\"]}}"
+                )
+            }
+            Self::OutsideRead(path) => format!("security.filesystem: {{read: [\"{path}\"]}}"),
+            Self::OutsideExecute(path) => format!("security.filesystem: {{execute: [\"{path}\"]}}"),
+            Self::OutsideWrite(path) => format!("security.filesystem: {{write: [\"{path}\"]}}"),
+            Self::Webhook(host) => format!("reporting.channels: [\"https://{host}\"]"),
+            Self::SecretFile(path) => format!("spec.secrets: {{NAME: {{file: \"{path}\"}}}}"),
+            Self::SecretVariable(name) => format!("spec.secrets: {{NAME: {{env: {name}}}}}"),
+            Self::EnvironmentFrom(name) => format!("spec.process.environment_from: [{name}]"),
+            Self::User(name) => format!("spec.process.user: {name}"),
+            Self::FilesystemRead(_)
+            | Self::FilesystemWrite(_)
+            | Self::Git
+            | Self::Cargo
+            | Self::Python
+            | Self::Node
+            | Self::Process
+            | Self::Device(_)
+            | Self::DeclarationWrite
+            | Self::GitInit
+            | Self::ModelAccess
+            | Self::Label(_) => return None,
+        })
+    }
+
     /// What it means in words, as the end of a sentence that begins with "the agent may".
     pub fn in_words(&self) -> String {
         match self {
@@ -519,6 +554,18 @@ mod tests {
         let policy = Policy { trust: Trust::Everything, deny: [secret.clone()].into(), ..Policy::default() };
         assert_eq!(policy.decide(&other, &longer), Ok(()));
         assert_eq!(policy.decide(&agent(), &secret), Err(Refusal::Denied(secret)));
+    }
+
+    #[test]
+    fn what_a_person_grants_is_opened_by_being_required_or_by_another_key() {
+        let by_being_required = ["device", "declaration-write", "git-init", "model-access"];
+        for row in KNOWN {
+            let capability = Capability::of_row(row.name, row.takes_path.then(|| "thing:1".to_owned()));
+            let elsewhere = row.dangerous && !by_being_required.contains(&row.name);
+            assert_eq!(capability.declared_as().is_some(), elsewhere, "{}", row.name);
+            let told = capability.declared_as().unwrap_or_default();
+            assert!(!elsewhere || !row.takes_path || told.contains("thing:1"), "{told}");
+        }
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub mod watchdog;
 
 pub use approval::{Approval, ApprovalAnswer};
 pub use bill::{Bill, Bills};
-pub use budget::{Amounts, Budget, BudgetConfig};
+pub use budget::{Amounts, Budget, BudgetConfig, BudgetUse};
 pub use capability::Capability;
 pub use command::{Answer, Answers, Command, Urgency};
 pub use confinement::{Compatibility, Confinement, ModelReach, SandboxMode};

@@ -328,7 +328,9 @@ impl Project {
         for agent in agents.iter().filter_map(|name| set.agent(name)) {
             if let Some(member) = self.members.get_mut(&agent.name) {
                 member.adjust(agent);
-                self.broker.declare(&agent.name, budget_of(agent));
+                if agent.confinement.model.is_some() {
+                    self.broker.declare(&agent.name, budget_of(agent));
+                }
             }
         }
     }

@@ -312,6 +312,7 @@ impl Project {
                     let _ = answer.send(super::facts::declared(&declaration, &plan, &agent));
                 });
             }
+            Order::Budget { agent, answer } => drop(answer.send(self.broker.uses(&agent))),
             Order::Resources { agent, answer } => {
                 let is_alive = self.status.agent(&agent).is_some_and(|agent| agent.state.is_alive());
                 let of = |member: &Member| (member.id, member.disk.clone().filter(|_| is_alive));

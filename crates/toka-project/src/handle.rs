@@ -5,7 +5,7 @@ use std::sync::Arc;
 use toka_api::declaration::Declaration;
 use toka_api::wire::{Changes, RunInfo};
 use toka_broker::NotAnswered;
-use toka_core::{AgentName, Answers, ApprovalAnswer, Command, Resources, RunStatus, Urgency};
+use toka_core::{AgentName, Answers, ApprovalAnswer, BudgetUse, Command, Resources, RunStatus, Urgency};
 use toka_keeper::{Keeper, Kin};
 use toka_orchestration::Lifetime;
 use toka_runtime::Terminal;
@@ -128,6 +128,15 @@ impl ProjectHandle {
     pub async fn declared(&self, agent: &AgentName) -> Result<Vec<Described>, RunOver> {
         let agent = agent.clone();
         self.ask(|answer| Order::Declared { agent, answer }).await
+    }
+
+    /// What is used of the budgets of an agent and of the run; nothing for an agent that asks no models.
+    ///
+    /// # Errors
+    /// When the run is over.
+    pub async fn budget(&self, agent: &AgentName) -> Result<Vec<BudgetUse>, RunOver> {
+        let agent = agent.clone();
+        self.ask(|answer| Order::Budget { agent, answer }).await
     }
 
     /// Answers what waits for a person; what counts is returned. `uid` is the user who answers.

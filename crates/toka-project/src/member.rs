@@ -192,7 +192,9 @@ impl MemberBuilder<'_> {
         if !confinement.has_port() {
             return None;
         }
-        self.broker.declare(&agent.name, budget_of(agent));
+        if confinement.model.is_some() {
+            self.broker.declare(&agent.name, budget_of(agent));
+        }
         let declared = agent.model.iter().flat_map(|model| &model.chain);
         Some(Arc::new(AgentPort {
             key: confinement.model.as_ref().map(|_| self.models.key_of(self.run, &agent.name)),

@@ -7,7 +7,7 @@ use thiserror::Error;
 use toka_api::declaration::Declaration;
 use toka_api::wire::Changes;
 use toka_broker::NotAnswered;
-use toka_core::{AgentName, Answers, ApprovalAnswer, Command, Resources, RunStatus, Urgency};
+use toka_core::{AgentName, Answers, ApprovalAnswer, BudgetUse, Command, Resources, RunStatus, Urgency};
 use toka_runtime::Terminal;
 use toka_workstream::describe::Described;
 use tokio::sync::oneshot;
@@ -37,6 +37,8 @@ pub(crate) enum Order {
     Resources { agent: AgentName, answer: oneshot::Sender<Option<Resources>> },
     /// What an agent declares.
     Declared { agent: AgentName, answer: oneshot::Sender<Vec<Described>> },
+    /// What is used of the budgets of an agent and of the run.
+    Budget { agent: AgentName, answer: oneshot::Sender<Vec<BudgetUse>> },
     /// Answer what waits for a person.
     Answer {
         id: u64,

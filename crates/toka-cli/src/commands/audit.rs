@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use serde_json::json;
-use toka_core::audit::{self, Act};
+use toka_core::audit::{self, Act, ActKind};
 use toka_core::{Event, ExitCode, ProjectName};
 use toka_project::history::{self, Broken, Head, Verified};
 
@@ -34,7 +34,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     place: Place,
     /// Only acts of this type, such as approval.answered, or of all that begin so, such as model; may be given several times
-    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', value_parser = a_type)]
     types: Vec<String>,
     /// Only those of this session, such as agent:reviewer:6fb8ace015f2
     #[arg(long, value_name = "SESSION")]
@@ -66,6 +66,14 @@ fn since(text: &str) -> Result<i64, String> {
     Ok(moment::parse(text)?.as_millis())
 }
 
+/// A type of acts, or the first part of some.
+fn a_type(text: &str) -> Result<String, String> {
+    if ActKind::NAMES.iter().any(|name| audit::is_of_type(name, text)) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("no act has this type; there are {}", ActKind::NAMES.join(", ")))
+}
+
 /// Prints the acts, or what is wrong with the journal.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let folders = args.place.folders()?;
@@ -84,12 +92,16 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let kinds = audit::KINDS.map(str::to_owned);
     let owner = owner(&folders);
     let palette = Palette::for_stream(&std::io::stdout());
-    let mut last = 0;
+    let (mut last, mut has_header) = (0, args.json);
     loop {
         let events = history::events((&folders.state_dir, &folders.project), chosen, last, &kinds)
             .map_err(|error| unreadable(&folders.project, &error))?;
         last = events.last().map_or(last, |event| event.seq);
-        let lines: String = events.iter().filter_map(|event| args.line(event, owner, palette)).collect();
+        let mut lines: String = events.iter().filter_map(|event| args.line(event, owner, palette)).collect();
+        if !lines.is_empty() && !has_header {
+            lines.insert_str(0, &header(events[0].time_ms, palette));
+            has_header = true;
+        }
         if !args.follow {
             return Ok(out::end(&lines, ExitCode::Success)?);
         }
@@ -104,10 +116,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 impl Args {
     fn line(&self, event: &Event, owner: u32, palette: Palette) -> Option<String> {
         let act = audit::act(event)?;
-        let is_of = |wanted: &String| {
-            act.kind == wanted
-                || act.kind.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.starts_with('.'))
-        };
+        let is_of = |wanted: &String| audit::is_of_type(act.kind.as_str(), wanted);
         let user = act.uid.unwrap_or(owner);
         let session = audit::session(event);
         let is_wanted = (self.types.is_empty() || self.types.iter().any(is_of))
@@ -141,9 +150,16 @@ fn owner(folders: &ProjectFolders) -> u32 {
 fn envelope(event: &Event, act: &Act, session: Option<&str>, user: u32) -> serde_json::Value {
     let time = jiff::Timestamp::from_millisecond(event.time_ms).unwrap_or_default();
     json!({
-        "type": act.kind, "sessionId": session, "timestamp": time.to_string(), "userId": user.to_string(), "status": act.status,
+        "type": act.kind.as_str(), "sessionId": session, "timestamp": time.to_string(), "userId": user.to_string(), "status": act.status,
         "context": act.context, "seq": event.seq, "project": event.project, "run": event.run,
     })
+}
+
+/// The names of the columns of [`text`]; a time is as wide as that of `time_ms`, by the zone of the host.
+fn header(time_ms: i64, palette: Palette) -> String {
+    let width = shown_moment(time_ms).len();
+    let names = format!("{:>6}  {:<width$}  {:>5}  {:<18} {}", "seq", "time", "user", "type", "what");
+    palette.faint.paint(names) + "\n"
 }
 
 fn text(event: &Event, act: &Act, user: u32, palette: Palette) -> String {
@@ -151,7 +167,7 @@ fn text(event: &Event, act: &Act, user: u32, palette: Palette) -> String {
     let (words, is_bad) = in_words(&event.kind);
     let paint = if is_bad { palette.warn } else { toka_terminal::palette::Paint::NONE };
     let stamp = palette.faint.paint(format!("{:>6}  {}  {user:>5}", event.seq, shown_moment(event.time_ms)));
-    format!("{stamp}  {:<18} {}{}\n", act.kind, who.unwrap_or_default(), paint.paint(words))
+    format!("{stamp}  {:<18} {}{}\n", act.kind.as_str(), who.unwrap_or_default(), paint.paint(words))
 }
 
 fn verdict(project: &ProjectName, found: &Verified) -> serde_json::Value {

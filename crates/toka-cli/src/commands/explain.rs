@@ -139,6 +139,7 @@ fn capability(row: &KnownCapability) -> String {
     let path = match row.name {
         _ if !row.takes_path => "",
         "webhook" => "[:HOST]",
+        "host" => "[:NAME:PORT]",
         "secret-variable" | "environment-from" | "user" => "[:NAME]",
         _ => "[:PATH]",
     };

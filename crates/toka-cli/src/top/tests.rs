@@ -12,10 +12,11 @@ use toka_api::client::Client;
 use toka_api::health::ProjectHealth;
 use toka_api::host::HostFigures;
 use toka_api::wire::{AgentView, ProjectView, ResourcesView, RunInfo};
+use toka_core::budget::{Measure, Scope};
 use toka_core::health::Reason;
 use toka_core::{
-    AgentStatus, Enforcement, Event, EventKind, Exit, HealthReport, Name, Origin, Progress, Request,
-    Resources, RunId, Verdict,
+    AgentStatus, BudgetUse, Enforcement, Event, EventKind, Exit, HealthReport, Name, Origin, Progress,
+    Request, Resources, RunId, Verdict,
 };
 use toka_logs::Stream;
 use toka_workstream::describe::Described;
@@ -364,7 +365,13 @@ fn all_that_is_known_of_an_agent() {
         row("restart", "after a failure, at most 5 times within 10m", None),
         row("requires", "net: started (\u{1b}[2Jpackets)", Some(12)),
     ];
-    let known = AgentView { project: name("shop"), status, resources: None, declared };
+    let used = |scope, measure, used, limit| BudgetUse { scope, measure, used, reserved: 0, limit };
+    let budget = vec![
+        used(Scope::Agent, Measure::Money, 1_250_000_000, Some(5_000_000_000)),
+        used(Scope::Agent, Measure::Calls, 12, None),
+        used(Scope::Run, Measure::Tokens, 340_100, Some(2_000_000)),
+    ];
+    let known = AgentView { project: name("shop"), status, resources: None, budget, declared };
     story.tell(Message::Details(id("shop", "db"), Ok(Box::new(known))));
     story.judge("db", Verdict::Degraded, vec![Reason::MemoryPressure { percent: 41 }]);
     insta::assert_snapshot!(story.text());

@@ -135,6 +135,9 @@ fn capabilities(cx: &mut Context<'_>, node: &Node) -> Vec<Declared<Capability>> 
         if let Capability::Label(label) = &capability {
             cx.report_lazily(Code::UnknownCapability, |cx| unknown_capability(cx, label, &capability, node));
         }
+        if let Some(declaration) = capability.declared_as() {
+            cx.report_lazily(Code::NoEffect, |cx| opens_nothing(cx, &capability, &declaration, node));
+        }
         out.push(Declared::new(capability, cx.origin(node)));
     }
     out
@@ -147,6 +150,12 @@ fn unknown_capability(cx: &Context<'_>, label: &str, capability: &Capability, no
         Some(near) => problem.help(format!("did you mean `{near}`?")),
         None => problem.help("`toka explain capabilities` lists those that open something"),
     }
+}
+
+/// Of a capability that a person grants, and that is declared at another place.
+fn opens_nothing(cx: &Context<'_>, capability: &Capability, declaration: &str, node: &Node) -> Diagnostic {
+    let message = format!("requiring `{}` opens nothing", shorten(&capability.to_string()));
+    cx.at(Code::NoEffect, message, node, "").help(format!("declare `{}`", shorten(declaration)))
 }
 
 /// What it reaches, and whether a person is asked about other hosts.

@@ -372,6 +372,7 @@ const TASK_CYCLE: Entry = (
 const NO_EFFECT: Entry = (
     "a value that has no effect",
     "It is well-formed, and changes nothing: a YAML tag that Toka does not know, the timeout of a probe that waits for a word
-of the agent itself, or a list of hosts, which cannot be enforced yet, so that `toka run` refuses the agent.",
+of the agent itself, a rate for a network whose traffic does not go through Toka, a name in a list of hosts that only this host has, or a
+capability that is required where another key would open it. The message says which.",
     Some("metadata: {name: greeter}\nspec: {process: {command: !include command.yaml}}\n"),
 );

@@ -4,6 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use toka_api::wire::AgentView;
+use toka_core::budget::Scope;
 use toka_core::{AgentStatus, Coverage};
 
 use super::columns::doing;
@@ -67,7 +68,10 @@ fn facts(model: &Model, id: &AgentId, view: Option<&Result<AgentView, String>>, 
     match view {
         None => facts.push(("declared".to_owned(), "asking …".to_owned(), theme.faint)),
         Some(Err(why)) => facts.push(("declared".to_owned(), safe(why), theme.bad)),
-        Some(Ok(view)) => declared(view, &mut facts),
+        Some(Ok(view)) => {
+            used(view, &mut facts);
+            declared(view, &mut facts);
+        }
     }
     if let Some((_, agent)) = model.agent(id) {
         confined(agent, theme, &mut facts);
@@ -121,6 +125,17 @@ fn dependents(model: &Model, id: &AgentId) -> Vec<String> {
     let Some(project) = model.projects.get(&id.project) else { return Vec::new() };
     let agents = project.status.agents().iter().filter(|agent| agent.depends_on.contains(&id.agent));
     agents.map(|agent| agent.name.to_string()).collect()
+}
+
+/// What is used of its budget, and of that of all together.
+fn used(view: &AgentView, facts: &mut Vec<Fact>) {
+    for scope in [Scope::Agent, Scope::Run] {
+        let of_scope = view.budget.iter().filter(|used| used.scope == scope);
+        let told: Vec<String> = of_scope.map(ToString::to_string).collect();
+        if !told.is_empty() {
+            facts.push(("used".to_owned(), format!("by {scope}: {}", told.join(", ")), Style::new()));
+        }
+    }
 }
 
 fn declared(view: &AgentView, facts: &mut Vec<Fact>) {

@@ -23,7 +23,8 @@ pub(super) async fn agent(
     let status = status.agent(&name).cloned().ok_or_else(|| Error::no_agent(&name, &known()))?;
     let resources = handle.resources(&name).await?;
     let declared = handle.declared(&name).await?;
-    Ok(Json(AgentView { project: handle.overview().project.clone(), status, resources, declared }))
+    let budget = handle.budget(&name).await?;
+    Ok(Json(AgentView { project: handle.overview().project.clone(), status, resources, budget, declared }))
 }
 
 #[derive(Debug, Deserialize)]
