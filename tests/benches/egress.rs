@@ -3,6 +3,8 @@
 //! `cargo bench -p toka-tests --bench egress [-- ROUNDS]`. Rounds alternate; ratios are of medians. The server writes what it has in memory
 //! over loopback, which no network is as fast as.
 
+mod journal_log;
+
 use std::future::Future;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,7 +12,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use toka_core::{AgentName, Amounts, EventKind, Name, RunId};
+use journal_log::InJournal;
+use toka_core::{Amounts, Name, RunId};
 use toka_gateway::{CallLog, Current, Gate, Gateway, Port, Serving};
 use toka_project::{Journal, Stamp};
 use toka_tests::measure::{Samples, Table, rounds};
@@ -22,21 +25,7 @@ const LARGE: u64 = 1 << 30;
 /// Connections of one round, each with a byte.
 const SMALL: usize = 200;
 
-/// Records in a journal on a disk, as in a run, and lets everything through.
-struct InJournal(Journal, AgentName);
-
-impl std::fmt::Debug for InJournal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("InJournal").field(&self.1).finish()
-    }
-}
-
-impl CallLog for InJournal {
-    fn record(&self, kind: EventKind) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
-        Box::pin(self.0.record(Some(self.1.clone()), kind))
-    }
-}
-
+/// A gate that lets everything through.
 impl Gate for InJournal {
     fn admit(
         &self,

@@ -4,17 +4,18 @@
 //! `cargo bench -p toka-tests --bench models [-- ROUNDS]`. Rounds alternate; ratios are of medians. Calls are recorded in a journal on a
 //! disk (`TMPDIR`, or the system's own place), as they are in a run: each is durable before it is sent.
 
+mod journal_log;
+
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use journal_log::InJournal;
 use toka_broker::Broker;
-use toka_core::{
-    AgentName, Amounts, Budget, BudgetConfig, Event, EventKind, ModelName, Money, Name, RunId, Wire,
-};
-use toka_gateway::{CallLog, Current, Gate, Gateway, Port, Provider, Providers, Serving, Transport};
+use toka_core::{AgentName, Amounts, Budget, BudgetConfig, Event, ModelName, Money, Name, RunId, Wire};
+use toka_gateway::{Current, Gate, Gateway, Port, Provider, Providers, Serving, Transport};
 use toka_project::{Journal, Stamp};
 use toka_tests::measure::{Samples, Table, rounds};
 use toka_wire::PriceTable;
@@ -39,21 +40,6 @@ const KEY: &str = "sk-toka-bench";
 const FRAME: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word \"},\"finish_reason\":null}]}\n\n";
 const LAST: &str =
     "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":9}}\n\ndata: [DONE]\n\n";
-
-/// A log that is the journal of a run.
-struct InJournal(Journal, AgentName);
-
-impl std::fmt::Debug for InJournal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("InJournal").field(&self.1).finish()
-    }
-}
-
-impl CallLog for InJournal {
-    fn record(&self, kind: EventKind) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
-        Box::pin(self.0.record(Some(self.1.clone()), kind))
-    }
-}
 
 /// The gate of the agent, with budgets that no bench uses up.
 #[derive(Debug)]

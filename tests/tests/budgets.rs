@@ -3,7 +3,7 @@
 mod models_support;
 mod survive_support;
 
-use models_support::{asks, asks_within, cost, output, scene, scripted};
+use models_support::{asks, asks_within, cost, output, scene, scripted, speak_slowly};
 use serde_json::Value;
 use survive_support::{eventually, kill_daemon, serve_again, told};
 use toka_tests::{Detached, Document, Scene, User, as_both_users};
@@ -341,11 +341,7 @@ fn money_is_counted_and_a_workstream_cannot_raise_what_a_person_says(user: User)
 
 fn a_call_that_a_killed_daemon_leaves_has_an_end(user: User) {
     let scene = scene(user);
-    let words = "word ".repeat(600);
-    scene.write(
-        &scene.workspace().join("answers.script"),
-        &format!("turns: [{{text: \"{words}\", delay: 100ms}}]\n"),
-    );
+    speak_slowly(&scene);
     let python = "import http.client, time
 request = urllib.request.Request(os.environ['OPENAI_BASE_URL'] + '/chat/completions',
     data=json.dumps({'model': 'default', 'stream': True, 'messages': []}).encode(),

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
-use models_support::{asks, cost, output, scene, scripted};
+use models_support::{asks, cost, output, scene, scripted, speak_slowly};
 use serde_json::Value;
 use survive_support::{eventually, kill_daemon, kill_keeper, serve_again};
 use toka_tests::{
@@ -275,11 +275,7 @@ while True:
 /// Another program in the place of the daemon knows nothing of what was in flight.
 fn a_call_that_an_upgrade_cuts_has_its_receipt(user: User) {
     let scene = scene(user);
-    let words = "word ".repeat(600);
-    scene.write(
-        &scene.workspace().join("answers.script"),
-        &format!("turns: [{{text: \"{words}\", delay: 100ms}}]\n"),
-    );
+    speak_slowly(&scene);
     let python = "import http.client, time
 while True:
     try:

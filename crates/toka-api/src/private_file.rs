@@ -1,12 +1,12 @@
-//! Files of Toka's own that nobody but their owner may read, in folders that no agent can write.
+//! Writes files that only the user of Toka may read, in folders that no agent can write.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// Writes the file `path` in one step: whoever reads it, also after a crash or on a full disk, finds all of `bytes`, or what was there
-/// before. Two may not replace one file at once: they share the name beside it, `path` with `.new` after it.
+/// Writes the file `path` in one step: a reader finds all of `bytes` or the former content, also after a crash or on a full disk.
+/// The caller makes sure that only one process replaces `path` at a time: all use the same name beside it, `path` with `.new` after it.
 ///
 /// # Errors
 /// When it cannot be written.

@@ -141,12 +141,12 @@ impl Account {
     }
 }
 
-/// A call that goes on.
+/// A call that has begun and has not ended.
 #[derive(Debug)]
 struct OpenCall {
     agent: AgentName,
     reserved: Amounts,
-    /// Whether it counts for the agent as it is now: not when somebody has begun the agent anew meanwhile.
+    /// Whether the agent's account still has this call: [`Accounts::begin_anew`] empties the account, and its open calls end without it.
     is_current: bool,
 }
 
@@ -199,7 +199,7 @@ impl Accounts {
         self.agents.entry(agent.clone()).or_default().begin(reserved, now_ms);
     }
 
-    /// Counts what a call has used. What is nearly used up since is told once.
+    /// Counts what the call has used. Returns each measure of which four fifths are used now, once.
     pub fn end(&mut self, call: u64, receipt: &CallReceipt, now_ms: i64) -> Vec<Nearing> {
         let Some(open) = self.calls.remove(&call) else { return Vec::new() };
         let used = used(open.reserved, receipt);
@@ -212,7 +212,7 @@ impl Accounts {
         nearing
     }
 
-    /// Somebody, or the clock, has begun an agent anew: it has its whole budget again. That of the run is what it was.
+    /// Gives the agent its whole budget again, when a person or its schedule has started it anew. The account of the run stays as it is.
     pub fn begin_anew(&mut self, agent: &AgentName) {
         if let Some(account) = self.agents.get_mut(agent) {
             *account = Account { declared: account.declared, limits: account.limits, ..Account::default() };
@@ -229,7 +229,7 @@ impl Accounts {
         }
     }
 
-    /// Whether a call of this agent goes on.
+    /// Whether the agent has a call that has not ended.
     pub fn is_calling(&self, agent: &AgentName) -> bool {
         self.calls.values().any(|call| call.agent == *agent)
     }
@@ -241,7 +241,7 @@ impl Accounts {
     }
 }
 
-/// What a call has used: where nobody knows all of it, at least what was kept for it.
+/// The amounts that the call has used. Where its receipt does not know them all, at least the amounts that were reserved.
 fn used(reserved: Amounts, receipt: &CallReceipt) -> Amounts {
     let known = receipt.tokens.all();
     match receipt.cost {

@@ -31,6 +31,15 @@ pub(crate) fn scene(user: User) -> Scene {
     scene
 }
 
+/// Makes the script of [`scene`] speak slowly: 600 words, with 100 ms between two frames.
+pub(crate) fn speak_slowly(scene: &Scene) {
+    let words = "word ".repeat(600);
+    scene.write(
+        &scene.workspace().join("answers.script"),
+        &format!("turns: [{{text: \"{words}\", delay: 100ms}}]\n"),
+    );
+}
+
 /// An agent that runs some Python after [`ASK`].
 pub(crate) fn asks(name: &str, python: &str) -> Document {
     asks_within(name, python, READS)

@@ -89,12 +89,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let known: Known = runs.iter().map(|run| (run.id, Some(run.started_ms))).collect();
     let chosen = args.run.choose(&known, "acts")?;
-    let kinds = audit::KINDS.map(str::to_owned);
     let owner = owner(&folders);
     let palette = Palette::for_stream(&std::io::stdout());
     let (mut last, mut has_header) = (0, args.json);
     loop {
-        let events = history::events((&folders.state_dir, &folders.project), chosen, last, &kinds)
+        let events = history::events((&folders.state_dir, &folders.project), chosen, last, &[])
             .map_err(|error| unreadable(&folders.project, &error))?;
         last = events.last().map_or(last, |event| event.seq);
         let mut lines: String = events.iter().filter_map(|event| args.line(event, owner, palette)).collect();
