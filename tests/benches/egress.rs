@@ -106,8 +106,11 @@ fn serve_gateway(server: SocketAddr, folder: &std::path::Path) -> (SocketAddr, S
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("ours");
     let address = listener.local_addr().expect("bound");
-    let log = Arc::new(InJournal(journal, name));
+    let log = Arc::new(InJournal(journal, name.clone()));
     let port = Port {
+        agent: name,
+        joins: false,
+        secrets: Arc::default(),
         listener,
         key: None,
         declared: Vec::new(),

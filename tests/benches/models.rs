@@ -211,6 +211,10 @@ fn serve_gateway(provider: SocketAddr, folder: &std::path::Path) -> (SocketAddr,
     listener.set_nonblocking(true).expect("ours");
     let address = listener.local_addr().expect("bound");
     let port = Port {
+        agent: name.clone(),
+        // Each of them is to be a call.
+        joins: false,
+        secrets: Arc::default(),
         listener,
         key: Some(KEY.to_owned()),
         declared: Vec::new(),

@@ -173,9 +173,9 @@ fn a_hundred_calls_at_once_never_exceed_a_budget(user: User) {
     let scene = scene(user);
     let python = "import threading
 threading.stack_size(256 * 1024)
-def one():
-    print(ask()[:17], flush=True)
-threads = [threading.Thread(target=one) for _ in range(100)]
+def one(number):
+    print(ask(text=str(number))[:17], flush=True)
+threads = [threading.Thread(target=one, args=[number]) for number in range(100)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]";
     let budget = "security: {capabilities_required: [filesystem-read], budget: {calls: 10}, resource_limits: {max_memory: 2GiB}}";

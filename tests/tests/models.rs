@@ -18,6 +18,7 @@ as_both_users!(
     an_agent_asks_a_script_that_nobody_has_to_grant,
     each_life_of_an_agent_has_the_port,
     a_persons_key_reaches_neither_agents_nor_records,
+    a_secret_that_an_agent_sends_to_a_model_is_told,
     models_are_refused_until_they_are_granted_and_configured,
     what_an_untrusted_workspace_says_of_models_does_not_count,
     the_key_of_another_agent_is_good_at_no_other_port,
@@ -104,6 +105,24 @@ fn a_persons_key_reaches_neither_agents_nor_records(user: User) {
 }
 
 /// The files below a folder that hold a text.
+fn a_secret_that_an_agent_sends_to_a_model_is_told(user: User) {
+    const SECRET: &str = "hunter2-of-the-host";
+    let server = WebServer::new(Serves::Status(200));
+    let scene = scene(user).env("LAB_KEY", "sk-real-key").env("TOKEN", SECRET);
+    person_says(&scene, &url_of(&server));
+    let python = "print(ask(text=open(os.environ['CREDENTIALS_DIRECTORY'] + '/token').read()))";
+    let asker = asks("asker", python).spec("model: default").spec("secrets: {token: {env: TOKEN}}");
+    let allowed = ["--json", "--allow", "model-access", "--allow", "secret-variable:TOKEN"];
+    let finished = scene.toka_run(&[asker], &allowed);
+    assert!(server.posted().iter().any(|request| format!("{request:?}").contains(SECRET)), "{finished:#?}");
+    let told = finished.all("secret_sent", "asker");
+    assert_eq!(told.len(), 1, "{finished:#?}");
+    assert_eq!((&told[0]["secret"], &told[0]["to"]), (&"the secret token of asker".into(), &"lab".into()));
+    assert!(!finished.stdout.contains(SECRET) && !finished.stderr.contains(SECRET));
+    assert_eq!(files_with(&scene.state(), SECRET), Vec::<String>::new());
+    scene.assert_nothing_left();
+}
+
 fn files_with(folder: &Path, text: &str) -> Vec<String> {
     let found = Command::new("grep").args(["-rlaF", text]).arg(folder).output().expect("grep");
     String::from_utf8_lossy(&found.stdout).lines().map(str::to_owned).collect()

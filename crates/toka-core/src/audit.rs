@@ -61,6 +61,10 @@ pub enum ActKind {
     ModelRefused,
     #[strum(serialize = "cost.tracked")]
     CostTracked,
+    #[strum(serialize = "model.joined")]
+    ModelJoined,
+    #[strum(serialize = "secret.sent")]
+    SecretSent,
     #[strum(serialize = "host.connecting")]
     HostConnecting,
     #[strum(serialize = "host.closed")]
@@ -171,6 +175,12 @@ pub fn act(event: &Event) -> Option<Act> {
                 "cost": receipt.cost, "outcome": receipt.outcome,
             });
             (ActKind::CostTracked, AuditStatus::of(receipt.outcome == CallOutcome::Completed), what)
+        }
+        EventKind::ModelJoined { call } => {
+            (ActKind::ModelJoined, Success, json!({"agent_id": agent, "call": call}))
+        }
+        EventKind::SecretSent { secret, to } => {
+            (ActKind::SecretSent, Failure, json!({"agent_id": agent, "secret": secret, "to": to}))
         }
         EventKind::HostAsked { connection, host, port } => (
             ActKind::HostConnecting,

@@ -15,7 +15,7 @@ use crate::units::format_duration;
 use crate::watchdog::Stage;
 use crate::{
     AgentName, Amounts, Approval, ApprovalAnswer, CallReceipt, Enforcement, Exit, HealthReport, ModelName,
-    Progress, ProjectName, Request, RunId, Unmet,
+    Money, Progress, ProjectName, Request, RunId, Unmet,
 };
 
 /// One numbered, timed event.
@@ -493,6 +493,31 @@ pub enum EventKind {
         /// How, and what it cost.
         #[serde(flatten)]
         receipt: Box<CallReceipt>,
+    },
+    /// A request with the same bytes as one in flight came: it gets the answer of that one, and is paid once. Of
+    /// many in a row only the first ten are told, and then one a second.
+    ModelJoined {
+        /// The number of the call whose answer it gets.
+        call: u64,
+    },
+    /// A request goes on with a conversation, and differs from the one before in what comes first: the provider reads again what it had kept.
+    CacheBroken {
+        /// The number of the call that reads it again.
+        call: u64,
+        /// The first place where they differ, such as `messages[0].content[1].text at character 118`.
+        place: String,
+        /// Tokens that are read again, estimated from bytes.
+        tokens: u64,
+        /// What they cost more than kept ones would; absent where nobody tells the prices.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nano_usd: Option<Money>,
+    },
+    /// A secret that is not the agent's to send was found in what it sends. Told once in a life for each secret and receiver.
+    SecretSent {
+        /// Its name, never its value: `the key of openai`, or `the secret token of builder`.
+        secret: String,
+        /// To whom: a provider, or `host:port`; escape it before a terminal.
+        to: String,
     },
     /// It is about to reach a host: the intent, which is durable before anybody is connected to. Its end is the [`EventKind::HostClosed`] of the
     /// same number.

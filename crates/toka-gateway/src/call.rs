@@ -1,31 +1,30 @@
 //! One request of an agent, from its first byte to its receipt.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Bytes, Incoming};
 use sha2::{Digest as _, Sha256};
-use toka_core::{CallOutcome, Cost, EventKind, Tokens, Wire};
+use toka_core::{CallOutcome, Cost, EventKind, Money, Price, Tokens, Wire};
 use toka_http::HttpError;
 use toka_wire::wire::{credentials, of_client};
-use toka_wire::{Endpoint, Problem, ProblemKind, RequestFacts, Route, answer};
+use toka_wire::{Endpoint, Problem, ProblemKind, Prompt, Relation, RequestFacts, Route, answer};
 use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
 
-use crate::body::{Answer, BodyError};
+use crate::body::Answer;
 use crate::candidates::{Candidate, candidates};
 use crate::cooldown::{Cause, Cooldowns, back_off, retry_after};
 use crate::gate::most;
-use crate::log::next_number;
+use crate::joined::Fingerprint;
+use crate::log::{next_number, record_beside};
+use crate::outgoing::Outgoing;
 use crate::pipe::Pipe;
 use crate::port::{MOST_ASKED, PortState};
 use crate::receipt::Receipt;
-use crate::shaped::CountedBody;
 use crate::{Providers, Transport, headers, scripted};
 
 /// Most bytes of an answer that is no stream.
@@ -38,39 +37,6 @@ const ASKS_WITHIN: Duration = Duration::from_secs(120);
 const TRIES: u32 = 3;
 /// The longest wait before another try; beyond it the client is told to come back.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
-
-/// The body of what an agent gets.
-pub(crate) enum Outgoing {
-    Whole(Full<Bytes>),
-    Stream(Box<Pipe>),
-    Through(Box<CountedBody>),
-}
-
-impl Body for Outgoing {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
-            Self::Whole(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
-            Self::Stream(pipe) => Pin::new(&mut **pipe).poll_frame(cx),
-            Self::Through(body) => Pin::new(&mut **body).poll_frame(cx),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(body) => body.size_hint(),
-            Self::Through(body) => body.size_hint(),
-            Self::Stream(_) => SizeHint::default(),
-        }
-    }
-}
 
 /// Answers a request of an agent.
 pub(crate) async fn handle(port: Arc<PortState>, request: Request<Incoming>) -> Response<Outgoing> {
@@ -167,7 +133,14 @@ async fn ask(
     if !route.endpoint.is_metered() {
         return asked.without_meter(&candidates[0]).await;
     }
-    asked.with_meter(&candidates).await
+    let call = next_number();
+    if !port.joins || asked.facts.is_stateful {
+        return asked.with_meter(&candidates, call).await;
+    }
+    let target = asked.head.uri.path_and_query().map_or("", |target| target.as_str());
+    let print = Fingerprint::of(target, &headers::of_request(&asked.head.headers), &asked.body);
+    let make = || asked.with_meter(&candidates, call);
+    port.flights.join(print, call, make, |first| port.joined(first)).await
 }
 
 /// The whole body of a request, within the room that the agent has for those: taken as the bytes come.
@@ -308,8 +281,7 @@ impl Asked<'_> {
         Ok(whole.map(|bytes| Outgoing::Whole(Full::new(bytes))))
     }
 
-    async fn with_meter(&self, candidates: &[Candidate]) -> Result<Response<Outgoing>, Problem> {
-        let call = next_number();
+    async fn with_meter(&self, candidates: &[Candidate], call: u64) -> Result<Response<Outgoing>, Problem> {
         let hash = Sha256::digest(&self.body).iter().map(|byte| format!("{byte:02x}")).collect();
         let reserved = most(self.route.endpoint, &self.facts, self.body.len(), candidates, &self.providers);
         // Nothing is awaited between this and the receipt, which gives back what is not used.
@@ -353,6 +325,7 @@ impl Asked<'_> {
             let problem = Problem::new(ProblemKind::Upstream, reason);
             return Ok(of_problem(&problem, self.route.endpoint.wire(), None));
         }
+        self.inspect(call, &candidates[0]);
         let mut turns: Vec<Turn> = candidates.iter().map(Turn::of).collect();
         let mut last: Option<Box<Failure>> = None;
         while receipt.tries < TRIES {
@@ -382,6 +355,24 @@ impl Asked<'_> {
             }
         }
         Ok(self.give_up(last, receipt, &turns))
+    }
+
+    /// Looks at what is about to be sent: whether a secret is in it, and whether it breaks what the provider has kept of its conversation.
+    fn inspect(&self, call: u64, candidate: &Candidate) {
+        // What a script hears leaves nowhere.
+        if matches!(candidate.provider.transport, Transport::Http { .. }) {
+            self.port.alarm.look_at_request(&self.body, &candidate.provider.name);
+        }
+        let Some(prompt) = Prompt::read(self.route.endpoint, &candidate.model, &self.body) else { return };
+        let Relation::Breaks { place, tokens } = self.port.compare(prompt) else { return };
+        let more = |price: Price| {
+            let full = price.of(&Tokens { input: Some(tokens), ..Tokens::default() })?;
+            let kept = price.of(&Tokens { cached_read: Some(tokens), ..Tokens::default() })?;
+            Some(Money(full.0.saturating_sub(kept.0)))
+        };
+        let price = self.providers.price_of(&candidate.provider.name, &candidate.model);
+        let nano_usd = price.filter(|price| price.cached_read.is_some()).and_then(more);
+        record_beside(&*self.port.log, EventKind::CacheBroken { call, place, tokens, nano_usd });
     }
 
     /// The place of the candidate of the next try: one after the other, those that rest passed over; when all rest, the one that does so for the

@@ -26,10 +26,12 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::call::{Outgoing, RECORDS_WITHIN};
+use crate::call::RECORDS_WITHIN;
 use crate::headers;
 use crate::host_record::HostRecord;
+use crate::inspection::Inspection;
 use crate::log::next_number;
+use crate::outgoing::Outgoing;
 use crate::patient::Patient;
 use crate::port::PortState;
 use crate::shaped::{CountedBody, Direction, Shaped, Shaper};
@@ -47,6 +49,7 @@ pub(crate) struct Tunnel {
     host: TcpStream,
     shaper: Arc<Shaper>,
     record: HostRecord,
+    inspection: Inspection,
     _place: OwnedSemaphorePermit,
 }
 
@@ -57,7 +60,7 @@ impl Tunnel {
     /// Hands bytes on until both sides have ended, or one breaks off. An agent that is paused may take as long as it is: its side is not waited
     /// for by the clock.
     pub(crate) async fn run(self) {
-        let Self { client, host, shaper, record, _place } = self;
+        let Self { client, host, shaper, record, inspection, _place } = self;
         let parts = match client.await.map(Upgraded::downcast::<TokioIo<Patient>>) {
             Ok(Ok(parts)) => parts,
             // It is what `server.rs` has made of the connection.
@@ -66,7 +69,7 @@ impl Tunnel {
             }
             Err(error) => return record.end(HostOutcome::Cut { reason: error.to_string() }),
         };
-        let mut host = Shaped::new(host, shaper, Arc::clone(&record.counts));
+        let mut host = Shaped::new(host, shaper, Arc::clone(&record.counts), inspection);
         let mut client = parts.io.into_inner().into_inner();
         let copied = async {
             // What the client sent behind its request.
@@ -153,8 +156,9 @@ async fn connect(
     };
     let _ = stream.set_nodelay(true);
     let shaper = Arc::clone(&port.hosts.shaper);
-    let tunnel =
-        Tunnel { client: hyper::upgrade::on(&mut request), host: stream, shaper, record, _place: permit };
+    let inspection = Inspection::of_tunnel(&port.alarm, &host, at, rule == AddressRule::Public);
+    let client = hyper::upgrade::on(&mut request);
+    let tunnel = Tunnel { client, host: stream, shaper, record, inspection, _place: permit };
     *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
     Ok(Response::new(Outgoing::Whole(Full::default())))
 }
@@ -177,7 +181,9 @@ async fn pass_on(port: &Arc<PortState>, request: Request<Incoming>) -> Result<Re
     record.counts.sent.fetch_add(size as u64, Ordering::Relaxed);
     tokio::time::sleep(port.hosts.shaper.spend(size, Instant::now())).await;
     let is_head = head.method == Method::HEAD;
-    let body = counted(body, Direction::Sent);
+    let mut inspection = Inspection::of_request(&port.alarm, &host, at);
+    let _ = inspection.look(&written(&head));
+    let body = counted(body, Direction::Sent).inspected(inspection);
     let mut request = Request::new(body);
     (*request.method_mut(), *request.uri_mut()) = (head.method.clone(), head.uri.clone());
     *request.headers_mut() = of_request(&head.headers, authority);
@@ -205,6 +211,17 @@ async fn pass_on(port: &Arc<PortState>, request: Request<Incoming>) -> Result<Re
 fn size_of_head(head: &Parts) -> usize {
     let headers = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
     head.method.as_str().len() + head.uri.to_string().len() + 12 + headers.sum::<usize>()
+}
+
+/// The first line and the headers of a request, as far as secrets are looked for in them.
+fn written(head: &Parts) -> Vec<u8> {
+    let mut written = head.uri.to_string().into_bytes();
+    for value in head.headers.values() {
+        written.push(b'\n');
+        written.extend_from_slice(value.as_bytes());
+    }
+    written.push(b'\n');
+    written
 }
 
 /// The headers of a request as it goes on: those of the connection to us are taken off (RFC 9110, 7.6.1), and the host is that of the URL.

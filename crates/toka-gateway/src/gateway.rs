@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use toka_core::{HostRule, ModelName};
+use toka_core::{AgentName, HostRule, ModelName};
 use toka_http::{AddressRule, Client, NetworkReach, Options, Pool, Trust, Versions, Way};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -13,7 +13,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use crate::hosts::Hosts;
 use crate::log::are_recorded;
 use crate::port::PortState;
-use crate::{CallLog, Current, Gate, server};
+use crate::{CallLog, Current, Gate, KnownSecrets, server};
 
 /// Connections to one provider that wait for the next request, and how long.
 const POOL: Pool = Pool::Kept { most: 64, idle: Duration::from_secs(60) };
@@ -35,6 +35,8 @@ pub struct Gateway {
 /// What is served at the port of an agent.
 #[derive(Debug)]
 pub struct Port {
+    /// Whose it is.
+    pub agent: AgentName,
     /// The socket; it must not block.
     pub listener: TcpListener,
     /// The key that is good for models here; `None` for an agent that asks none.
@@ -43,6 +45,10 @@ pub struct Port {
     pub declared: Vec<ModelName>,
     /// Whom it asks.
     pub providers: Arc<Current>,
+    /// Whether requests that are the same, and in flight at one time, get one answer.
+    pub joins: bool,
+    /// What must not leave.
+    pub secrets: Arc<KnownSecrets>,
     /// Where its calls are recorded.
     pub log: Arc<dyn CallLog>,
     /// Who decides whether they may be made.
@@ -113,7 +119,20 @@ impl Gateway {
     /// # Errors
     /// When the socket cannot be watched.
     pub fn serve(&self, port: Port) -> Result<Serving, String> {
-        let Port { listener, key, declared, providers, log, gate, hosts, asks_hosts, rate } = port;
+        let Port {
+            agent,
+            listener,
+            key,
+            declared,
+            providers,
+            joins,
+            secrets,
+            log,
+            gate,
+            hosts,
+            asks_hosts,
+            rate,
+        } = port;
         let is_served = |(task, _): &Served| !task.is_finished();
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).retain(is_served);
         let _entered = self.runtime.enter();
@@ -129,15 +148,9 @@ impl Gateway {
         let address =
             listener.local_addr().map_err(|error| format!("ask where the port of the agent is: {error}"))?;
         let (end, hosts) = (Arc::default(), Hosts::new(hosts, asks_hosts, rate));
-        let state = Arc::new(PortState::new(
-            key,
-            declared,
-            providers,
-            (log, gate),
-            client,
-            (hosts, address),
-            Arc::clone(&end),
-        ));
+        let served =
+            crate::port::Served { agent, key, declared, providers, log, gate, hosts, joins, secrets };
+        let state = Arc::new(PortState::new(served, client, address, Arc::clone(&end)));
         let task = self.runtime.spawn(server::serve(listener, state, Arc::clone(&self.room)));
         self.tasks
             .lock()

@@ -189,6 +189,17 @@ impl Providers {
         }
     }
 
+    /// The keys of all, by the names of their providers.
+    pub(crate) fn keys(&self) -> Vec<(String, &str)> {
+        let mut keys = Vec::new();
+        for provider in &self.all {
+            if let Transport::Http { key: Some(key), .. } = &provider.transport {
+                keys.push((provider.name.clone(), key.expose()));
+            }
+        }
+        keys
+    }
+
     /// Who is not asked for a while.
     pub fn resting(&self) -> Vec<Rest> {
         self.cooldowns().all(Instant::now())

@@ -15,6 +15,7 @@ use tokio::time::Sleep;
 
 use crate::body::BodyError;
 use crate::host_record::{Counts, HostRecord};
+use crate::inspection::Inspection;
 
 /// How much may go at once after a rest: a tenth of a second's bytes, and no less than this.
 const LEAST_BURST: f64 = 64.0 * 1024.0;
@@ -86,11 +87,17 @@ pub(crate) struct Shaped {
     counts: Arc<Counts>,
     reading: Rest,
     writing: Rest,
+    inspection: Inspection,
 }
 
 impl Shaped {
-    pub(crate) fn new(stream: TcpStream, shaper: Arc<Shaper>, counts: Arc<Counts>) -> Self {
-        Self { stream, shaper, counts, reading: Rest::default(), writing: Rest::default() }
+    pub(crate) fn new(
+        stream: TcpStream,
+        shaper: Arc<Shaper>,
+        counts: Arc<Counts>,
+        inspection: Inspection,
+    ) -> Self {
+        Self { stream, shaper, counts, reading: Rest::default(), writing: Rest::default(), inspection }
     }
 }
 
@@ -118,6 +125,8 @@ impl AsyncWrite for Shaped {
         let written = ready!(Pin::new(&mut own.stream).poll_write(cx, bytes))?;
         own.counts.sent.fetch_add(written as u64, Ordering::Relaxed);
         own.writing.begin(own.shaper.spend(written, Instant::now()));
+        // The first message of TLS tells the other side nothing but whom it is for: it may go before it is read.
+        own.inspection.look(&bytes[..written]).map_err(io::Error::other)?;
         Poll::Ready(Ok(written))
     }
 
@@ -137,6 +146,8 @@ pub(crate) struct CountedBody {
     record: Arc<HostRecord>,
     way: Direction,
     rest: Rest,
+    /// Of what is sent.
+    inspection: Option<Inspection>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +163,12 @@ impl CountedBody {
         if way == Direction::Received && body.is_end_stream() {
             record.end(HostOutcome::Closed);
         }
-        Self { body, shaper, record, way, rest: Rest::default() }
+        Self { body, shaper, record, way, rest: Rest::default(), inspection: None }
+    }
+
+    /// The same, looked at on its way.
+    pub(crate) fn inspected(self, inspection: Inspection) -> Self {
+        Self { inspection: Some(inspection), ..self }
     }
 
     fn count(&mut self, bytes: usize) {
@@ -186,6 +202,9 @@ impl Body for CountedBody {
             }
             Some(Ok(frame)) => {
                 own.count(frame.data_ref().map_or(0, Bytes::len));
+                if let (Some(inspection), Some(data)) = (&mut own.inspection, frame.data_ref()) {
+                    inspection.look(data).map_err(BodyError)?;
+                }
                 if own.body.is_end_stream() {
                     own.end(HostOutcome::Closed);
                 }

@@ -14,11 +14,13 @@ mod address;
 mod client;
 mod connector;
 mod error;
+mod hello;
 mod tls;
 mod way;
 
 pub use address::AddressRule;
 pub use client::{Client, HEAD, Options, Pool, skim};
 pub use error::HttpError;
+pub use hello::{Hello, HelloReader};
 pub use tls::{Trust, Versions};
 pub use way::{MakesSockets, NetworkReach, Way};

@@ -163,7 +163,7 @@ fn make(agent: &Agent, admitted: &Admitted, caller: &Caller) -> Result<(), RunEr
         .and_then(|()| workplace::tell(folders, sections, passwd.as_deref()))
         .and_then(|()| workplace::give(folders, command.plan.run_as.as_ref()))
         .map_err(RunError::Folder)?;
-    secrets::write(secrets, &folders.credentials, caller, &folders.workspace).map_err(|message| {
+    secrets::write(secrets, &folders.credentials, caller, &folders.workspace).map(drop).map_err(|message| {
         let (kind, name, origin) = (ProblemKind::Unconfigured, agent.name.clone(), agent.origin.clone());
         RunError::Refused(vec![Problem { kind, agent: name, origin, message, help: String::new() }])
     })

@@ -17,7 +17,7 @@ use toka_core::{
     Speaks, Wire,
 };
 use toka_gateway::script::Script;
-use toka_gateway::{Current, Key, Provider, Providers, Transport};
+use toka_gateway::{Current, Key, KnownSecrets, Provider, Providers, Transport};
 use toka_wire::PriceTable;
 use toka_workstream::{Agent, Set};
 use uuid::Uuid;
@@ -71,6 +71,7 @@ pub struct Models {
     scripts: Arc<BTreeMap<String, Result<Arc<Current>, String>>>,
     seed: Arc<str>,
     budgets: BudgetConfig,
+    secrets: Arc<KnownSecrets>,
 }
 
 impl fmt::Debug for Models {
@@ -106,7 +107,8 @@ impl Models {
         let scripts = set.agents.iter().filter_map(|agent| agent.model.as_ref()?.script.as_ref());
         let scripts: BTreeMap<_, _> =
             scripts.map(|path| (path.clone(), alone(path, (&ground, &project.workspace)))).collect();
-        Self { current, scripts: Arc::new(scripts), seed: Arc::from(""), budgets: config.budgets }
+        let (scripts, secrets) = (Arc::new(scripts), Arc::default());
+        Self { current, scripts, seed: Arc::from(""), budgets: config.budgets, secrets }
     }
 
     /// Whom this agent asks: the script that it names, or everybody.
@@ -162,6 +164,11 @@ impl Models {
             is_persons: !self.budgets.agent.is_empty(),
             is_run_persons: !self.budgets.run.is_empty(),
         })
+    }
+
+    /// The secrets of the run's agents, which are looked for in what leaves.
+    pub fn secrets(&self) -> &Arc<KnownSecrets> {
+        &self.secrets
     }
 
     /// Whom agents without a script ask.

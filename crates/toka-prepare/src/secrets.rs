@@ -109,7 +109,21 @@ pub fn read(secret: &FoundSecret, caller: &Caller, workspace: &Path) -> Result<V
     Ok(value)
 }
 
-/// Writes the secrets of an agent into `folder`, which is empty and private; they belong to whom the folder belongs.
+/// The values of an agent's secrets, by name.
+///
+/// # Errors
+/// When one cannot be had.
+pub fn values(
+    secrets: &[FoundSecret],
+    caller: &Caller,
+    workspace: &Path,
+) -> Result<Vec<(String, Vec<u8>)>, String> {
+    let value = |secret: &FoundSecret| Ok((secret.name.clone(), read(secret, caller, workspace)?));
+    secrets.iter().map(value).collect::<Result<_, SecretError>>().map_err(|error| error.to_string())
+}
+
+/// Writes the secrets of an agent into `folder`, which is empty and private; they belong to whom the folder belongs. What was written is
+/// returned.
 ///
 /// # Errors
 /// When one cannot be had or written.
@@ -118,17 +132,17 @@ pub fn write(
     folder: &Path,
     caller: &Caller,
     workspace: &Path,
-) -> Result<(), String> {
-    for secret in secrets {
-        let value = read(secret, caller, workspace).map_err(|error| error.to_string())?;
-        let path = folder.join(&secret.name);
+) -> Result<Vec<(String, Vec<u8>)>, String> {
+    let values = values(secrets, caller, workspace)?;
+    for (name, value) in &values {
+        let path = folder.join(name);
         let mut open = OpenOptions::new();
         let owner = folder.metadata().map(|metadata| (metadata.uid(), metadata.gid()));
         let file = open.write(true).create_new(true).mode(0o400).open(&path);
-        file.and_then(|mut file| hand_over(&file, owner?).and_then(|()| file.write_all(&value)))
-            .map_err(|error| format!("write the secret {:?} to {}: {error}", secret.name, path.display()))?;
+        file.and_then(|mut file| hand_over(&file, owner?).and_then(|()| file.write_all(value)))
+            .map_err(|error| format!("write the secret {name:?} to {}: {error}", path.display()))?;
     }
-    Ok(())
+    Ok(values)
 }
 
 fn hand_over(file: &std::fs::File, owner: (u32, u32)) -> io::Result<()> {

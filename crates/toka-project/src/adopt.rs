@@ -15,7 +15,7 @@ use toka_keeper::protocol::{Attach, Entry, State};
 use toka_keeper::{Keeper, KeeperError, LISTENER, NOTIFICATION, ProcessId};
 use toka_orchestration::{Lifetime, RunState};
 use toka_prepare::folders::{ProjectFolders, journal_in, root_in};
-use toka_prepare::{FolderError, Models, RunError};
+use toka_prepare::{FolderError, Models, RunError, secrets};
 use toka_runtime::{AdoptedProcess, Restarts, Runtime};
 use toka_sandbox::HostFacts;
 use toka_workstream::{Plan, Set};
@@ -147,6 +147,7 @@ impl Project {
                 life.restarts = Restarts::Held;
             }
             let member: Member = builder.adopt(&agent, own, admitted, id, life);
+            know_secrets(&agent.name, &member, &context);
             members.insert(agent.name.clone(), member);
         }
         for (exec, left) in std::mem::take(&mut replayed.left) {
@@ -192,6 +193,22 @@ impl Project {
         opened.project.catch_up_with_approvals();
         Ok(Some(opened))
     }
+}
+
+/// Reads the secrets of a life that goes on once more, so that they are looked for in what leaves. Beside the loop: their disk may not answer.
+fn know_secrets(agent: &AgentName, member: &Member, context: &RunContext) {
+    if member.secrets.is_empty() {
+        return;
+    }
+    let (known, agent) = (Arc::clone(context.models.secrets()), agent.clone());
+    let (secrets, caller) = (Arc::clone(&member.secrets), Arc::clone(&context.caller));
+    let workspace = context.folders.workspace.clone();
+    tokio::task::spawn_blocking(move || {
+        // One that is not there any more is found by nobody.
+        if let Ok(values) = secrets::values(&secrets, &caller, &workspace) {
+            known.set(&agent, &values);
+        }
+    });
 }
 
 fn read_declaration(root: &Path) -> Result<Declaration, RunError> {

@@ -184,15 +184,19 @@ impl Project {
         let swept = if self.swept.remove(agent) { self.sweeper.done() } else { None };
         let (secrets, folder) = (Arc::clone(&member.secrets), member.private.credentials.clone());
         let (grounds, caller) = (member.grounds.clone(), Arc::clone(&self.context.caller));
+        let (known, agent) = (Arc::clone(self.context.models.secrets()), agent.clone());
         self.writes.spawn(async move {
             if let Some(swept) = swept {
                 // A sweeper that is gone sweeps nothing away.
                 let _ = swept.await;
             }
             let prepare = move || {
-                grounds.check().and_then(|()| secrets::write(&secrets, &folder, &caller, &grounds.workspace))
+                grounds.check()?;
+                let written = secrets::write(&secrets, &folder, &caller, &grounds.workspace)?;
+                known.set(&agent, &written);
+                Ok(())
             };
-            match tokio::task::spawn_blocking(prepare).await {
+            match tokio::task::spawn_blocking(prepare).await.map(|prepared: Result<(), String>| prepared) {
                 Ok(Ok(())) => handle.tell(Request::Start, "plan"),
                 Ok(Err(reason)) => handle.refuse(Exit::StartFailed { reason }),
                 Err(_) => {

@@ -201,6 +201,8 @@ impl MemberBuilder<'_> {
             declared: declared.map(|name| name.value.clone()).collect(),
             // One whose script is wrong is not admitted.
             providers: Arc::clone(self.models.of(agent).unwrap_or(self.models.current())),
+            joins: agent.model.as_ref().is_none_or(|model| model.joins),
+            secrets: Arc::clone(self.models.secrets()),
             broker: Arc::clone(self.broker),
             hosts: confinement.network.value.hosts(),
             asks_hosts: confinement.asks_hosts,

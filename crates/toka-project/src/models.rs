@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use toka_broker::Broker;
 use toka_core::{AgentName, Amounts, EventKind, HostRule, ModelName};
-use toka_gateway::{CallLog, Current, Gate, Gateway, Port};
+use toka_gateway::{CallLog, Current, Gate, Gateway, KnownSecrets, Port};
 use toka_runtime::{EventSink, ServesPort};
 
 /// Serves the port of one agent in each of its lives.
@@ -23,6 +23,10 @@ pub(crate) struct AgentPort {
     pub(crate) declared: Vec<ModelName>,
     /// Whom it asks.
     pub(crate) providers: Arc<Current>,
+    /// Whether requests that are the same get one answer.
+    pub(crate) joins: bool,
+    /// The secrets of the run.
+    pub(crate) secrets: Arc<KnownSecrets>,
     /// Who decides whether it may.
     pub(crate) broker: Arc<Broker>,
     /// The hosts that it may reach.
@@ -68,7 +72,10 @@ impl ServesPort for AgentPort {
         sink: Arc<dyn EventSink>,
     ) -> Result<Box<dyn Any + Send + Sync>, String> {
         let port = Port {
+            agent: agent.clone(),
             listener: TcpListener::from(listener),
+            joins: self.joins,
+            secrets: Arc::clone(&self.secrets),
             key: self.key.clone(),
             declared: self.declared.clone(),
             providers: Arc::clone(&self.providers),

@@ -135,7 +135,7 @@ pub(crate) fn populate(examined: &mut [Examined], replayed: &ReplayedRun, caller
             .and_then(|()| workplace::give(folders, command.plan.run_as.as_ref()))
             .map_err(|error| format!("{error}: {}", error.source))
             .and_then(|()| match goes_on {
-                true => secrets::write(secrets, &folders.credentials, caller, &folders.workspace),
+                true => secrets::write(secrets, &folders.credentials, caller, &folders.workspace).map(drop),
                 false => Ok(()),
             });
         if let Err(message) = furnished {

@@ -338,6 +338,7 @@ fn live_line(event: &Event, view: &RunView, palette: Palette) -> Option<String> 
             | K::ApprovalAnswered { .. }
             | K::BudgetNearing { .. }
             | K::HostDenied { .. }
+            | K::SecretSent { .. }
             | K::AgentOomKilled { .. }
             | K::AgentUncovered { .. }
             | K::AgentPlanted { .. },

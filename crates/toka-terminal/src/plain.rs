@@ -161,6 +161,11 @@ fn in_short(kind: &EventKind) -> String {
                 values.iter().map(|(name, value)| format!("{}={value}", safe(name))).collect();
             format!("metrics: {}", values.join(" "))
         }
+        EventKind::ModelJoined { call } => format!("asked the same as call {call}, and gets its answer"),
+        EventKind::CacheBroken { place, tokens, nano_usd, .. } => {
+            let cost = nano_usd.map_or_else(String::new, |more| format!(", about {more} more"));
+            format!("its request differs at {}: some {tokens} tokens are read again{cost}", safe(place))
+        }
         EventKind::HostAsked { host, port, .. } => format!("reaches {}:{port}", safe(host)),
         EventKind::ModelAsked { model, reserved, .. } => {
             let most = format!("{} tokens, {}", reserved.tokens, reserved.money);
@@ -318,6 +323,11 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         EventKind::HostDenied { host, port, reason } => {
             (format!("denied: {}:{port}: {}", safe(host), safe(reason)), palette.warn)
         }
+        EventKind::SecretSent { secret, to } => {
+            let words =
+                format!("sends a secret that is not its own to send: {} to {}", safe(secret), safe(to));
+            (words, palette.bad)
+        }
         EventKind::AgentOomKilled { kills } => (killed_for_memory(*kills), palette.warn),
         EventKind::AgentBlocked { by, why } => (blocked(by, why.as_deref()), palette.warn),
         EventKind::ExecStarted { argv, by, uid, .. } => {
@@ -358,6 +368,8 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         | EventKind::LogLineSeen { .. }
         | EventKind::AgentReport { .. }
         | EventKind::ModelAsked { .. }
+        | EventKind::ModelJoined { .. }
+        | EventKind::CacheBroken { .. }
         | EventKind::HostAsked { .. }
         | EventKind::ProbeChanged { ok: true, .. }
         | EventKind::TaskEnded { .. }

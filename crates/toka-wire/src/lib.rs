@@ -8,6 +8,7 @@
 //!  stream       ─▶ sse::Splitter ─▶ Meter   frames: is it content, a ping, the end, an error; which tokens
 //!  whole answer ─▶ answer::read   the same of an answer that is no stream
 //!  tokens       ─▶ PriceTable     what that cost
+//!  two requests ─▶ Prompt         where the second differs, and what that costs
 //!  a problem    ─▶ problem        an error in the words of that API
 //! ```
 //!
@@ -18,6 +19,7 @@ pub mod answer;
 mod meter;
 pub mod price;
 pub mod problem;
+mod prompt;
 pub mod render;
 mod request;
 mod route;
@@ -28,6 +30,7 @@ pub mod wire;
 pub use meter::{Frame, Meter, Progress};
 pub use price::PriceTable;
 pub use problem::{Problem, ProblemKind};
+pub use prompt::{Prompt, Relation};
 pub use request::{RequestError, RequestFacts};
 pub use route::{Endpoint, NoRoute, Route};
 pub use toka_core::Wire;

@@ -7,10 +7,10 @@ use toka_tests::{Document, Scene, User};
 /// What an agent runs to ask for one answer: it prints the text, or the status.
 pub(crate) const ASK: &str = r#"
 import json, os, sys, urllib.error, urllib.request
-def ask(base=None, key=None, model="default"):
+def ask(base=None, key=None, model="default", text="hi"):
     request = urllib.request.Request(
         (base or os.environ["ANTHROPIC_BASE_URL"]) + "/v1/messages",
-        data=json.dumps({"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}).encode(),
+        data=json.dumps({"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": text}]}).encode(),
         headers={"x-api-key": key or os.environ["ANTHROPIC_API_KEY"], "anthropic-version": "2023-06-01"})
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:

@@ -143,6 +143,9 @@ fn is_change(kind: &EventKind) -> bool {
         | EventKind::AgentHint { .. }
         | EventKind::ModelAsked { .. }
         | EventKind::ModelAnswered { .. }
+        | EventKind::ModelJoined { .. }
+        | EventKind::CacheBroken { .. }
+        | EventKind::SecretSent { .. }
         | EventKind::AgentBlocked { .. }
         | EventKind::Progress(_)
         | EventKind::Metrics { .. }

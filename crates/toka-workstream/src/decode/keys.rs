@@ -55,7 +55,7 @@ sections! {
         "readiness_probe", "liveness_probe", "watchdog", "stop", "hooks", "replicas", "schedule", "start", "on_end",
         "success_exit_codes", "model",
     ];
-    MODEL: "spec.model" = ["use", "script"];
+    MODEL: "spec.model" = ["use", "script", "join"];
     PROCESS: "spec.process" = [
         "command", "shell", "working_dir", "environment", "environment_from", "environment_file", "user", "tty",
     ];

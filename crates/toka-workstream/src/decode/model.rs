@@ -8,7 +8,7 @@ use super::context::Context;
 use super::keys::{KEY, MODEL, MODELS, PRICE, PROVIDER};
 use super::quantities::{duration, integer};
 use super::section::{Section, pairs};
-use super::texts::{choice, filled, texts_with_nodes};
+use super::texts::{choice, filled, texts_with_nodes, truth};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::ModelUse;
 use crate::read::{Node, ScalarKind, Value, shorten};
@@ -31,13 +31,14 @@ pub(crate) const BUILT_IN: [&str; 3] = ["anthropic", "openai", "google"];
 pub(crate) fn model(cx: &mut Context<'_>, node: &Node) -> Option<ModelUse> {
     let origin = cx.origin(node);
     let Value::Map(_) = &node.value else {
-        return Some(ModelUse { chain: without_default(chain(cx, node)), script: None, origin });
+        return Some(ModelUse { chain: without_default(chain(cx, node)), script: None, joins: true, origin });
     };
     let section = Section::read(cx, node, &MODEL)?;
     section.exclude(cx, "use", "script");
     let script = section.get("script").and_then(|node| filled(cx, node));
     let chain = section.get("use").map(|node| chain(cx, node)).unwrap_or_default();
-    Some(ModelUse { chain: without_default(chain), script, origin })
+    let joins = section.get("join").and_then(|node| truth(cx, node)).unwrap_or(true);
+    Some(ModelUse { chain: without_default(chain), script, joins, origin })
 }
 
 /// Those that the person has chosen, and nothing else, are not named.

@@ -11,6 +11,8 @@ pub struct ModelUse {
     /// A file that answers in the place of models, relative to the workspace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub script: Option<String>,
+    /// Whether requests that are the same, and in flight at one time, are one call.
+    pub joins: bool,
     /// Where it is declared.
     pub origin: Origin,
 }

@@ -116,6 +116,11 @@ pub(super) struct Model {
     #[serde(default)]
     #[schemars(schema_with = "kinds::text", extend("examples" = ["answers.script"]))]
     script: String,
+    /// Whether requests that are the same, byte for byte, and in flight at one time are one call, paid once. `false` for an agent that asks the
+    /// same several times to get several answers.
+    #[serde(default)]
+    #[schemars(extend("default" = true, "examples" = [false]))]
+    join: bool,
 }
 
 /// How urgent something is.
