@@ -26,6 +26,7 @@ as_both_users!(
     checks_have_no_port_that_nobody_serves,
     what_a_person_says_now_counts_for_agents_that_run,
     a_call_that_an_upgrade_cuts_has_its_receipt,
+    a_person_sees_who_rests_and_has_them_asked_again,
 );
 
 fn url_of(server: &WebServer) -> String {
@@ -292,6 +293,34 @@ while True:
 }
 
 /// Another program in the place of the daemon knows nothing of what was in flight.
+fn a_person_sees_who_rests_and_has_them_asked_again(user: User) {
+    let server = WebServer::new(Serves::Status(401));
+    let scene = scene(user).env("LAB_KEY", "sk-refused");
+    person_says(&scene, &url_of(&server));
+    let models = |more: &[&str]| {
+        let workspace = scene.workspace();
+        let workspace = workspace.to_str().expect("a path");
+        let words = ["models", "--json", "--workdir", workspace, "--project", scene.name()];
+        scene.toka(&[&words, more].concat())
+    };
+    let idle = models(&["--wake"]);
+    assert_eq!(idle.code, Some(69), "{idle:#?}");
+    let _detached = scene.adopt();
+    let agent = asks("asker", "ask(); import time; time.sleep(1000)").spec("model: default");
+    let begun = scene.toka_run(&[agent], &["--detach", "--allow", "model-access"]);
+    assert_eq!(begun.code, Some(0), "{begun:#?}");
+    let resting = |finished: Finished| -> Vec<Value> {
+        let said: Value = serde_json::from_str(&finished.stdout).unwrap_or_else(|_| panic!("{finished:#?}"));
+        said["run"]["resting"].as_array().cloned().unwrap_or_default()
+    };
+    eventually("it rests", || !resting(models(&[])).is_empty());
+    let all = resting(models(&[]));
+    assert_eq!((&all[0]["provider"], &all[0]["model"]), (&"lab".into(), &Value::Null), "{all:?}");
+    assert!((1..=60_000).contains(&all[0]["left_ms"].as_u64().expect("a number")), "{all:?}");
+    assert_eq!(resting(models(&["--wake"])).len(), 1, "those are told that are woken");
+    assert_eq!(resting(models(&[])), Vec::<Value>::new());
+}
+
 fn a_call_that_an_upgrade_cuts_has_its_receipt(user: User) {
     let scene = scene(user);
     speak_slowly(&scene);

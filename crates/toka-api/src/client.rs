@@ -24,7 +24,8 @@ use crate::health::HealthView;
 use crate::socket;
 use crate::stream::{self, Message, Receiver, SUBPROTOCOL, Sender, Side};
 use crate::wire::{
-    AgentView, AnswerBody, AnsweredView, Changes, DaemonView, ExecBody, ProjectView, Refused, ResourcesView,
+    AgentView, AnswerBody, AnsweredView, Changes, DaemonView, ExecBody, ModelsView, ProjectView, Refused,
+    ResourcesView,
 };
 
 /// Why there is no answer.
@@ -209,6 +210,22 @@ impl Client {
         answer: &AnswerBody,
     ) -> Result<AnsweredView, ClientError> {
         self.post(&format!("/v1/projects/{project}/approvals/{id}"), answer).await
+    }
+
+    /// Whom the agents of a project ask at this moment.
+    ///
+    /// # Errors
+    /// When it does not run there.
+    pub async fn models(&self, project: &ProjectName) -> Result<ModelsView, ClientError> {
+        self.get(&format!("/v1/projects/{project}/models")).await
+    }
+
+    /// Has those asked again that rest; they are returned.
+    ///
+    /// # Errors
+    /// When it does not run there.
+    pub async fn wake_models(&self, project: &ProjectName) -> Result<ModelsView, ClientError> {
+        self.post(&format!("/v1/projects/{project}/models/wake"), &()).await
     }
 
     /// Makes a project what `declaration` says.

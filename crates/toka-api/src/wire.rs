@@ -96,6 +96,27 @@ pub struct AgentView {
     pub declared: Vec<Described>,
 }
 
+/// Whom the agents of a run ask at this moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelsView {
+    /// Those that are not asked for a while, since they refused or could not be reached.
+    pub resting: Vec<RestView>,
+}
+
+/// A model, or a provider, that is not asked for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestView {
+    /// The provider.
+    pub provider: String,
+    /// The model; absent for all of the provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How long, in milliseconds.
+    pub left_ms: u64,
+    /// Why, in the words of the provider; escape it before a terminal.
+    pub reason: String,
+}
+
 /// An answer of a person's to an approval.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

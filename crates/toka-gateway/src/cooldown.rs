@@ -107,6 +107,11 @@ impl Cooldowns {
         Some((until - now, &resting.reason))
     }
 
+    /// Nobody rests any more.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// All that rest.
     pub(crate) fn all(&self, now: Instant) -> Vec<Rest> {
         let resting = self.0.iter().filter(|(_, resting)| resting.until > now);

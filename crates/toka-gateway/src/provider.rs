@@ -205,6 +205,14 @@ impl Providers {
         self.cooldowns().all(Instant::now())
     }
 
+    /// Asks those who rest again from now on; they are returned.
+    pub fn wake(&self) -> Vec<Rest> {
+        let mut cooldowns = self.cooldowns();
+        let resting = cooldowns.all(Instant::now());
+        cooldowns.clear();
+        resting
+    }
+
     pub(crate) fn named(&self, name: &str) -> Option<&Arc<Provider>> {
         self.all.iter().find(|provider| provider.name == name)
     }

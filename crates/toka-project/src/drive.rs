@@ -316,6 +316,10 @@ impl Project {
                     let _ = answer.send(super::facts::declared(&declaration, &plan, &agent));
                 });
             }
+            Order::Resting { wake, answer } => {
+                let providers = self.context.models.current().get();
+                let _ = answer.send(if wake { providers.wake() } else { providers.resting() });
+            }
             Order::Budget { agent, answer } => drop(answer.send(self.broker.uses(&agent))),
             Order::Resources { agent, answer } => {
                 let is_alive = self.status.agent(&agent).is_some_and(|agent| agent.state.is_alive());

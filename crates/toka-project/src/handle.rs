@@ -6,6 +6,7 @@ use toka_api::declaration::Declaration;
 use toka_api::wire::{Changes, RunInfo};
 use toka_broker::NotAnswered;
 use toka_core::{AgentName, Answers, ApprovalAnswer, BudgetUse, Command, Resources, RunStatus, Urgency};
+use toka_gateway::Rest;
 use toka_keeper::{Keeper, Kin};
 use toka_orchestration::Lifetime;
 use toka_runtime::Terminal;
@@ -137,6 +138,14 @@ impl ProjectHandle {
     pub async fn budget(&self, agent: &AgentName) -> Result<Vec<BudgetUse>, RunOver> {
         let agent = agent.clone();
         self.ask(|answer| Order::Budget { agent, answer }).await
+    }
+
+    /// Whom its agents do not ask for a while; `wake` has those asked again.
+    ///
+    /// # Errors
+    /// When the run is over.
+    pub async fn resting(&self, wake: bool) -> Result<Vec<Rest>, RunOver> {
+        self.ask(|answer| Order::Resting { wake, answer }).await
     }
 
     /// Answers what waits for a person; what counts is returned. `uid` is the user who answers.

@@ -8,6 +8,7 @@ use toka_api::declaration::Declaration;
 use toka_api::wire::Changes;
 use toka_broker::NotAnswered;
 use toka_core::{AgentName, Answers, ApprovalAnswer, BudgetUse, Command, Resources, RunStatus, Urgency};
+use toka_gateway::Rest;
 use toka_runtime::Terminal;
 use toka_workstream::describe::Described;
 use tokio::sync::oneshot;
@@ -39,6 +40,8 @@ pub(crate) enum Order {
     Declared { agent: AgentName, answer: oneshot::Sender<Vec<Described>> },
     /// What is used of the budgets of an agent and of the run.
     Budget { agent: AgentName, answer: oneshot::Sender<Vec<BudgetUse>> },
+    /// Whom agents do not ask for a while, and whether those are to be asked again.
+    Resting { wake: bool, answer: oneshot::Sender<Vec<Rest>> },
     /// Answer what waits for a person.
     Answer {
         id: u64,

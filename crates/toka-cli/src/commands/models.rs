@@ -1,10 +1,13 @@
 //! `toka models`: whom agents of this workspace may ask, what that costs, and why others cannot be asked.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use toka_api::caller::Caller;
-use toka_core::{ExitCode, ModelName};
+use toka_api::wire::ModelsView;
+use toka_core::units::format_duration;
+use toka_core::{ExitCode, ModelName, ProjectName};
 use toka_gateway::{Provider, Providers, Transport};
 use toka_prepare::Models;
 use toka_wire::PriceTable;
@@ -12,6 +15,8 @@ use toka_workstream::Set;
 
 use super::folders::Place;
 use super::policy::{Granted, Grants};
+use super::reach::{Reach, block_on, failure};
+use toka_terminal::failure::Failure;
 use toka_terminal::palette::Palette;
 use toka_terminal::text::safe;
 use toka_terminal::{json, out};
@@ -27,6 +32,9 @@ pub(crate) struct Args {
     place: Place,
     #[command(flatten)]
     grants: Grants,
+    /// Have the run of this project ask those again that rest after a refusal
+    #[arg(long)]
+    wake: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -39,11 +47,62 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let models = Models::resolve(&models, &Caller::of_this_process(), &folders, &Set::default());
     let providers = models.current().get();
     let unheeded = file.is_some_and(|file| file.is_unheeded() && !file.models.is_empty());
+    let run = of_run(&args.place, &folders.project, args.wake)?;
     let text = match args.json {
-        true => json::line(&as_json(&providers, unheeded)) + "\n",
-        false => as_text(&providers, unheeded, Palette::for_stream(&std::io::stdout())),
+        true => json::line(&as_json(&providers, unheeded, run.as_ref())) + "\n",
+        false => {
+            let palette = Palette::for_stream(&std::io::stdout());
+            let run = run.map_or_else(String::new, |run| resting(&run, args.wake, palette));
+            as_text(&providers, unheeded, palette) + &run
+        }
     };
     Ok(out::end(&text, ExitCode::Success)?)
+}
+
+/// What the run of this project says, if it runs.
+fn of_run(place: &Place, project: &ProjectName, wake: bool) -> anyhow::Result<Option<ModelsView>> {
+    let reach = Reach { project: Some(project.clone()), state_dir: place.state_dir.clone() };
+    let running = block_on(reach.running())?;
+    let Some(found) = running.iter().find(|found| found.name() == project) else {
+        if wake {
+            let message = format!("{project} does not run, so nobody of it rests");
+            return Err(Failure::new(ExitCode::NoDaemon, message).help("`toka ps` lists what runs").into());
+        }
+        return Ok(None);
+    };
+    block_on(async {
+        let asked = match wake {
+            true => found.client.wake_models(project).await,
+            false => found.client.models(project).await,
+        };
+        Ok(Some(asked.map_err(failure)?))
+    })
+}
+
+/// Who is not asked for a while by the run that goes on.
+fn resting(run: &ModelsView, woken: bool, palette: Palette) -> String {
+    let mut text = String::from("\n");
+    for rest in &run.resting {
+        let name = match &rest.model {
+            Some(model) => format!("{}/{}", safe(&rest.provider), safe(model)),
+            None => format!("all of {}", safe(&rest.provider)),
+        };
+        let left = format_duration(Duration::from_millis(rest.left_ms));
+        let what = match woken {
+            true => format!(
+                "{name} is asked again from now on; it would have rested for {left}: {}",
+                safe(&rest.reason)
+            ),
+            false => format!("{name} rests for {left}: {}", safe(&rest.reason)),
+        };
+        let _ = writeln!(text, "{}", palette.warn.paint(what));
+    }
+    match (run.resting.is_empty(), woken) {
+        (true, _) => text.push_str("the run that goes on: nobody rests\n"),
+        (false, false) => text.push_str("`toka models --wake` has them asked again at once\n"),
+        (false, true) => {}
+    }
+    text
 }
 
 /// Where a provider is, without its key.
@@ -99,7 +158,7 @@ fn priced(providers: &Providers, name: &ModelName) -> String {
     }
 }
 
-fn as_json(providers: &Providers, unheeded: bool) -> Value {
+fn as_json(providers: &Providers, unheeded: bool, run: Option<&ModelsView>) -> Value {
     let provider = |provider: &Provider| {
         json!({
             "name": provider.name, "wires": provider.wires, "at": place(provider), "concurrency": provider.most,
@@ -113,5 +172,6 @@ fn as_json(providers: &Providers, unheeded: bool) -> Value {
         "default": providers.chain().iter().map(chain).collect::<Vec<_>>(),
         "prices_of": PriceTable::date(),
         "workspace_untrusted": unheeded,
+        "run": run,
     })
 }

@@ -10,6 +10,7 @@ mod events;
 mod exec;
 mod health;
 mod metrics;
+mod models;
 mod projects;
 
 use axum::Router;
@@ -43,6 +44,8 @@ pub(super) fn router(server: Server) -> Router {
             "/v1/projects/{project}/approvals/{id}",
             post(approvals::answer).layer(DefaultBodyLimit::max(MAX_COMMAND)),
         )
+        .route("/v1/projects/{project}/models", get(models::models))
+        .route("/v1/projects/{project}/models/wake", post(models::wake))
         .route("/v1/projects/{project}/events", get(events::events))
         .route("/v1/shutdown", post(daemon::shutdown))
         .route("/v1/upgrade", post(daemon::upgrade))
