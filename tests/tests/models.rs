@@ -9,7 +9,7 @@ use std::process::Command;
 
 use models_support::{asks, cost, output, scene, scripted, speak_slowly};
 use serde_json::Value;
-use survive_support::{eventually, kill_daemon, kill_keeper, serve_again};
+use survive_support::{daemon_pid, eventually, kill_daemon, kill_keeper, serve_again};
 use toka_tests::{
     Document, Finished, Scene, Serves, User, WebServer, as_both_users, toka_binary, workspace_root,
 };
@@ -309,6 +309,9 @@ fn a_person_sees_who_rests_and_has_them_asked_again(user: User) {
     let agent = asks("asker", "ask(); import time; time.sleep(1000)").spec("model: default");
     let begun = scene.toka_run(&[agent], &["--detach", "--allow", "model-access"]);
     assert_eq!(begun.code, Some(0), "{begun:#?}");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon_pid(&scene))).expect("it lives");
+    let of_cores = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap_or_default();
+    assert!(["0", "1"].contains(&of_cores.split_whitespace().nth(4).unwrap_or_default()), "{of_cores}");
     let resting = |finished: Finished| -> Vec<Value> {
         let said: Value = serde_json::from_str(&finished.stdout).unwrap_or_else(|_| panic!("{finished:#?}"));
         said["run"]["resting"].as_array().cloned().unwrap_or_default()

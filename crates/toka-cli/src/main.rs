@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         _ => {}
     }
     commands::completions::answer();
+    dump_no_core();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return told_by_clap(&error),
@@ -32,6 +33,14 @@ fn main() -> ExitCode {
         Ok(code) => code.into(),
         Err(error) => toka_terminal::failure::report(&error).into(),
     }
+}
+
+/// Keeps what this process knows, a person's keys among it, out of core dumps: with this limit the kernel writes none to a file, and starts no
+/// program that takes one (`do_coredump` in fs/coredump.c: a limit of 1 means both). Who cannot have it goes on.
+fn dump_no_core() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let hard = getrlimit(Resource::RLIMIT_CORE).map_or(0, |(_, hard)| hard);
+    let _ = setrlimit(Resource::RLIMIT_CORE, hard.min(1), hard);
 }
 
 /// The help and the version go to stdout, and end like everything that is printed there; what is wrong goes to stderr.

@@ -1,6 +1,8 @@
 //! Calls: what goes on of them, and what becomes of those that fail.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -495,4 +497,124 @@ fn a_call_that_the_gate_refuses_is_not_sent_and_says_what_it_might_have_used() {
     let reply = rig.ask("/v1/messages", &body);
     assert_eq!(reply.status, 402, "no sum is so large that it counts as none");
     assert!(reply.text().contains("billing_error"), "{}", reply.text());
+}
+
+/// How often a request is sent that is refused with a status.
+const REFUSALS: [(&str, u32); 12] = [
+    ("400 Bad Request", 1),
+    ("401 Unauthorized", 1),
+    ("402 Payment Required", 1),
+    ("403 Forbidden", 1),
+    ("413 Payload Too Large", 1),
+    ("408 Request Timeout", 3),
+    ("409 Conflict", 3),
+    ("425 Too Early", 3),
+    ("429 Too Many Requests", 3),
+    ("500 Internal Server Error", 3),
+    ("502 Bad Gateway", 3),
+    ("529 Overloaded", 3),
+];
+
+/// What a provider refuses with goes on as it came; what may pass is tried again, what will not is not, and nothing is paid.
+#[test]
+fn each_refusal_is_tried_as_often_as_it_may_pass() {
+    // At one time, since those that are tried again wait for it.
+    std::thread::scope(|scope| {
+        for (status, tries) in REFUSALS {
+            scope.spawn(move || is_refused(status, tries));
+        }
+    });
+}
+
+fn is_refused(status: &str, tries: u32) {
+    let said = format!("{{\"type\":\"error\",\"error\":{{\"message\":\"it says {status}\"}}}}");
+    let refused = answer(status, "application/json\r\nretry-after: 0.01", said.as_bytes());
+    let fake = Fake::new(vec![refused; 3], After::Closes);
+    let rig = Rig::over_http(&fake);
+    let reply = rig.ask("/v1/messages", &json!({"model": "m", "messages": []}));
+    assert_eq!(
+        (format!("{} ", reply.status), reply.text()),
+        (format!("{} ", &status[..3]), said),
+        "{status}"
+    );
+    let receipt = rig.log.receipt();
+    assert_eq!(
+        (receipt.tries, receipt.failed_tries.len()),
+        (tries, tries as usize - 1),
+        "{status}: {receipt:?}"
+    );
+    assert_eq!(receipt.cost, Cost::Nothing, "{status}: {receipt:?}");
+    let words = format!("it says {status}");
+    assert!(
+        matches!(&receipt.outcome, CallOutcome::Failed { status: Some(_), reason } if *reason == words),
+        "{receipt:?}"
+    );
+}
+
+/// A provider that writes 64 MiB as fast as it is read, and tells how much it could write before nothing went for half a second.
+fn flooding() -> (SocketAddr, mpsc::Receiver<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (stalled, stalls) = mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        read_request(&mut stream);
+        let text = "x".repeat(64 * 1024);
+        let frame = format!(
+            "data: {{\"type\":\"content_block_delta\",\"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}}}\n\n"
+        );
+        let end = "data: {\"type\":\"message_stop\"}\n\n";
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+        let all = [head, &frame.repeat(1024), end].concat().into_bytes();
+        stream.set_write_timeout(Some(Duration::from_millis(500))).expect("ours");
+        let mut written = 0;
+        while written < all.len() {
+            match stream.write(&all[written..]) {
+                Ok(count) => written += count,
+                Err(_) => {
+                    let _ = stalled.send(written);
+                    stream.set_write_timeout(None).expect("ours");
+                }
+            }
+        }
+        let _ = stalled.send(written);
+    });
+    (address, stalls)
+}
+
+#[test]
+fn a_client_that_reads_slowly_holds_its_provider_up_and_not_memory() {
+    for joins in [true, false] {
+        let (address, stalls) = flooding();
+        let transport = Transport::Http { url: format!("http://{address}"), key: None };
+        let lab = Provider::new("lab".into(), Wire::ALL.to_vec(), transport, None, Duration::from_secs(60));
+        let rig = Rig::with(vec![lab], &["lab/m"], &[], |port| port.joins = joins);
+        let body = json!({"model": "m", "stream": true, "messages": []}).to_string();
+        let mut slow = rig.send(&request("/v1/messages", &[("x-api-key", PHANTOM)], body.as_bytes()));
+        let stalled_at = stalls.recv_timeout(WAIT).expect("a provider");
+        // What the sockets of two connections take, and no more: Linux gives each at most 6 MiB (tcp(7), tcp_rmem) and 4 MiB.
+        assert!(stalled_at < 24 * 1024 * 1024, "{stalled_at}");
+        let mut all = Vec::new();
+        slow.read_to_end(&mut all).expect("an answer");
+        assert!(all.len() > 64 * 1024 * 1024 && all.ends_with(b"\r\n0\r\n\r\n"), "{}", all.len());
+        assert_eq!(rig.log.receipt().outcome, CallOutcome::Completed);
+    }
+}
+
+#[test]
+fn a_thousand_at_once_are_each_answered() {
+    let rig =
+        Rig::scripted(json!({"turns": [{"text": "one two three", "usage": {"input": 10, "output": 3}}]}));
+    let ask = |at: usize| {
+        let body = json!({"model": "m", "stream": true, "at": at}).to_string();
+        rig.send(&request("/v1/messages", &[("x-api-key", PHANTOM)], body.as_bytes()))
+    };
+    let open: Vec<TcpStream> = (0..1000).map(ask).collect();
+    for mut stream in open {
+        let mut all = String::new();
+        stream.read_to_string(&mut all).expect("an answer");
+        assert!(all.contains("message_stop"), "{all}");
+    }
+    let receipts = rig.log.receipts(1000);
+    assert!(receipts.iter().all(|receipt| receipt.outcome == CallOutcome::Completed));
 }
