@@ -3,19 +3,27 @@
 //!
 //! `cargo bench -p toka-tests --bench models [-- ROUNDS]`. Rounds alternate; ratios are of medians. Calls are recorded in a journal on a
 //! disk (`TMPDIR`, or the system's own place), as they are in a run: each is durable before it is sent.
+//!
+//! Beside it the decisions alone (budgets, and an intent that is durable), and a proxy of others that does a part of the same: LiteLLM, where
+//! `TOKA_LITELLM` names its program (PyPI `litellm[proxy]`, in an environment of its own).
 
 mod journal_log;
+mod litellm;
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use journal_log::InJournal;
 use toka_broker::Broker;
-use toka_core::{AgentName, Amounts, Budget, BudgetConfig, Event, ModelName, Money, Name, RunId, Wire};
-use toka_gateway::{Current, Gate, Gateway, Port, Provider, Providers, Serving, Transport};
+use toka_core::{
+    AgentName, Amounts, Budget, BudgetConfig, CallOutcome, CallReceipt, Cost, Event, EventKind, ModelName,
+    Money, Name, RunId, Tokens, Wire,
+};
+use toka_gateway::{CallLog as _, Current, Gate, Gateway, Port, Provider, Providers, Serving, Transport};
 use toka_project::{Journal, Stamp};
 use toka_tests::measure::{Samples, Table, rounds};
 use toka_wire::PriceTable;
@@ -34,7 +42,10 @@ const REQUESTS: usize = 1_000;
 const AT_ONCE: usize = 32;
 /// Streams that are open at one time.
 const STREAMS: usize = 1_000;
-const KEY: &str = "sk-toka-bench";
+/// Decisions of one round, and how many are asked for at one time.
+const DECISIONS: usize = 10_240;
+const DECIDED_AT_ONCE: usize = 64;
+pub(crate) const KEY: &str = "sk-toka-bench";
 
 /// What the provider is asked for, by the model's name.
 const FRAME: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word \"},\"finish_reason\":null}]}\n\n";
@@ -117,7 +128,109 @@ fn main() {
         None,
         "≤ 200 MiB",
     );
+    let (mut alone, mut grouped) = (Samples::default(), Samples::default());
+    let gate = Arc::new(Decisions::new(folder.path()));
+    for _ in 0..rounds {
+        runtime.block_on(async {
+            for _ in 0..FIRSTS {
+                alone.add_time(gate.one().await);
+            }
+            grouped.add(gate.many().await);
+        });
+    }
+    table.row("decisions, one after the other", &alone, "ms", None, "≤ 0.5 ms");
+    table.row(&format!("decisions, {DECIDED_AT_ONCE} at one time"), &grouped, "/s", None, "≥ 5000/s");
+    if let Some(peer) = litellm::Peer::start(provider, folder.path()) {
+        let (mut first, mut requests) =
+            ([Samples::default(), Samples::default()], [Samples::default(), Samples::default()]);
+        let mut memory = Samples::default();
+        for _ in 0..rounds {
+            for (at, address) in [port, peer.address].into_iter().enumerate() {
+                runtime.block_on(async {
+                    for _ in 0..FIRSTS / 4 {
+                        first[at].add_time(first_token(address).await);
+                    }
+                    requests[at].add(many_requests(address).await);
+                });
+            }
+            memory.add(peer.resident());
+        }
+        for (name, samples, unit) in
+            [("first token", &first, "ms"), ("requests, 32 at one time", &requests, "/s")]
+        {
+            table.row(&format!("{name}, through the port, again"), &samples[0], unit, Some(&samples[0]), "");
+            table.row(&format!("{name}, LiteLLM"), &samples[1], unit, Some(&samples[0]), "");
+        }
+        table.row("memory of LiteLLM", &memory, "MiB", None, "");
+    }
     table.print();
+}
+
+/// What is decided before a call is sent: budgets, and an intent that is durable.
+struct Decisions {
+    broker: Arc<Broker>,
+    log: InJournal,
+    agent: AgentName,
+    last: AtomicU64,
+}
+
+impl Decisions {
+    fn new(folder: &std::path::Path) -> Self {
+        let agent = Name::new("bench").expect("a label");
+        let stamp = Stamp { project: agent.clone(), run: RunId::from_uuid(Uuid::now_v7()) };
+        let (seen, events) = unbounded_channel();
+        let journal = Journal::open(&folder.join("decisions.db"), stamp, vec![seen]).expect("a journal");
+        let log = InJournal(journal, agent.clone());
+        Self { broker: broker(events), log, agent, last: AtomicU64::new(0) }
+    }
+
+    async fn one(&self) -> Duration {
+        let call = self.last.fetch_add(1, Ordering::Relaxed);
+        let reserved = Amounts::of_call(Money(1_000_000), 1_000);
+        let begun = Instant::now();
+        self.broker.admit(&self.agent, call, reserved).await.expect("it fits");
+        let model = ModelName::from("lab/m".to_owned());
+        let intent = EventKind::ModelAsked {
+            call,
+            asked: "lab/m".to_owned(),
+            model,
+            stream: true,
+            bytes: 1_000,
+            hash: "0".repeat(64),
+            reserved,
+        };
+        self.log.record(intent).await;
+        let took = begun.elapsed();
+        let receipt = CallReceipt {
+            outcome: CallOutcome::Completed,
+            provider: "lab".to_owned(),
+            model: "m".to_owned(),
+            tokens: Tokens { input: Some(900), output: Some(90), ..Tokens::default() },
+            cost: Cost::Exact { nano_usd: Money(900_000) },
+            tries: 1,
+            failed_tries: Vec::new(),
+            first_content_ms: Some(1),
+            duration_ms: 2,
+        };
+        drop(self.log.record(EventKind::ModelAnswered { call, receipt: Box::new(receipt) }));
+        took
+    }
+
+    /// How many in a second.
+    async fn many(self: &Arc<Self>) -> f64 {
+        let begun = Instant::now();
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..DECIDED_AT_ONCE {
+            let gate = Arc::clone(self);
+            all.spawn(async move {
+                for _ in 0..DECISIONS / DECIDED_AT_ONCE {
+                    gate.one().await;
+                }
+            });
+        }
+        all.join_all().await;
+        DECISIONS as f64 / begun.elapsed().as_secs_f64()
+    }
 }
 
 /// A provider that answers as the model's name says: `first` and `long` streams, `open` ones that go on, `plain` answers.
@@ -266,6 +379,27 @@ async fn until(stream: &mut TcpStream, text: &str) {
     }
 }
 
+/// Reads an answer whose head tells its length.
+async fn whole_answer(stream: &mut TcpStream) {
+    let mut seen = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&seen);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            assert!(head.starts_with("HTTP/1.1 200"), "{text}");
+            let head = head.to_ascii_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            if body.len() >= length.unwrap_or(usize::MAX) {
+                return;
+            }
+        }
+        assert!(
+            stream.read_buf(&mut seen).await.expect("an answer") > 0,
+            "{}",
+            String::from_utf8_lossy(&seen)
+        );
+    }
+}
+
 async fn first_token(address: SocketAddr) -> Duration {
     let begun = Instant::now();
     let mut stream = ask(address, "first").await;
@@ -285,10 +419,10 @@ async fn many_requests(address: SocketAddr) -> f64 {
     let begun = Instant::now();
     let clients = (0..AT_ONCE).map(|_| async move {
         let mut stream = ask(address, "plain").await;
-        until(&mut stream, "}}").await;
+        whole_answer(&mut stream).await;
         for _ in 1..REQUESTS / AT_ONCE {
             send(&mut stream, "plain").await;
-            until(&mut stream, "}}").await;
+            whole_answer(&mut stream).await;
         }
     });
     let clients: Vec<_> =
@@ -318,7 +452,12 @@ async fn memory_of_streams(address: SocketAddr) -> f64 {
 }
 
 fn resident() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/status").expect("proc");
+    resident_of("self")
+}
+
+/// MiB that a process holds.
+fn resident_of(pid: &str) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("proc");
     let line = text.lines().find(|line| line.starts_with("VmRSS:")).expect("a figure");
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).expect("KiB") / 1024.0
 }
