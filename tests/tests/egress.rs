@@ -16,6 +16,7 @@ as_both_users!(
     nothing_gets_around_the_proxy,
     a_rate_is_kept,
     git_clones_through_the_proxy,
+    pip_installs_through_the_proxy,
     the_next_daemon_serves_the_same_proxy,
     a_sandbox_of_its_own_says_that_it_reaches_no_host,
     a_person_is_asked_about_other_hosts,
@@ -261,6 +262,35 @@ fn git_clones_through_the_proxy(user: User) {
     let finished = granted(&scene, reaches("cloner", &line, &[&files.host()]), &[&files.host()]);
     assert_eq!(finished.code, Some(0), "{finished:#?}\n{}", output(&scene, "cloner"));
     assert!(output(&scene, "cloner").ends_with("cloned\n"), "{}", output(&scene, "cloner"));
+}
+
+/// A package with one module, as an index has it (PEP 427, PEP 503: a list of a folder is a page with links).
+const WHEEL: &str = r#"
+import sys, zipfile
+with zipfile.ZipFile(sys.argv[1] + "/demo-1.0-py3-none-any.whl", "w") as wheel:
+    info = "demo-1.0.dist-info/"
+    wheel.writestr("demo.py", "print('installed')\n")
+    wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n")
+    wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\nGenerator: a\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    wheel.writestr(info + "RECORD", "demo.py,,\n" + info + "METADATA,,\n" + info + "WHEEL,,\n" + info + "RECORD,,\n")
+"#;
+
+fn pip_installs_through_the_proxy(user: User) {
+    let files = Files::new();
+    let package = files.folder.path().join("simple/demo");
+    std::fs::create_dir_all(&package).expect("room");
+    let made = Command::new("/usr/bin/python3").args(["-c", WHEEL]).arg(&package).status();
+    assert!(made.expect("python").success());
+    let scene = Scene::new(user);
+    let line = format!(
+        "/usr/bin/python3 -m venv \"$TOKA_ARTIFACTS/v\" && cd \"$TOKA_ARTIFACTS/v/bin\" && \
+         ./pip install -q --disable-pip-version-check --index-url http://{0}/simple --trusted-host 127.0.0.1 demo && ./python -c 'import demo'",
+        files.host()
+    );
+    let finished = granted(&scene, reaches("installer", &line, &[&files.host()]), &[&files.host()]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}\n{}", output(&scene, "installer"));
+    assert!(output(&scene, "installer").ends_with("installed\n"), "{}", output(&scene, "installer"));
+    assert!(finished.all("host_closed", "installer").len() >= 2, "the page and the package: {finished:#?}");
 }
 
 fn the_next_daemon_serves_the_same_proxy(user: User) {

@@ -328,11 +328,15 @@ impl Capability {
     /// The known name nearest to a label, when it is near enough to be a slip of the pen.
     pub fn suggestion(&self) -> Option<&'static str> {
         let Self::Label(text) = self else { return None };
-        let head = text.split(':').next().unwrap_or(text).to_ascii_lowercase().replace('_', "-");
+        let whole = text.to_ascii_lowercase().replace('_', "-");
+        let head = whole.split(':').next().unwrap_or(&whole);
         let every =
             KNOWN.iter().flat_map(|row| row.aliases.iter().map(move |a| (*a, row)).chain([(row.name, row)]));
         every
-            .map(|(name, row)| (strsim::damerau_levenshtein(name, &head), row.name))
+            .map(|(name, row)| {
+                let distance = |text| strsim::damerau_levenshtein(name, text);
+                (distance(head).min(distance(&whole)), row.name)
+            })
             .filter(|(distance, _)| *distance <= 2)
             .min()
             .map(|(_, name)| name)

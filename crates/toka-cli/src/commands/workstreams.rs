@@ -119,6 +119,11 @@ impl Selection {
         LoadOptions { enable: self.enable.iter().cloned().collect() }
     }
 
+    /// Whether no path was given.
+    pub(crate) fn is_default(&self) -> bool {
+        self.paths.is_empty()
+    }
+
     /// The paths that were given, or what there is in the current folder.
     pub(crate) fn paths(&self) -> Result<Vec<PathBuf>, Failure> {
         if self.paths.is_empty() { default_paths(Path::new("")) } else { Ok(self.paths.clone()) }

@@ -50,7 +50,11 @@ fn without_default(chain: Vec<Declared<ModelName>>) -> Vec<Declared<ModelName>> 
 }
 
 fn chain(cx: &mut Context<'_>, node: &Node) -> Vec<Declared<ModelName>> {
-    let mut chain: Vec<Declared<ModelName>> = Vec::new();
+    chain_with_nodes(cx, node).into_iter().map(|(name, _)| name).collect()
+}
+
+fn chain_with_nodes<'n>(cx: &mut Context<'_>, node: &'n Node) -> Vec<(Declared<ModelName>, &'n Node)> {
+    let mut chain: Vec<(Declared<ModelName>, &Node)> = Vec::new();
     for (text, node) in texts_with_nodes(cx, node) {
         let text = text.trim();
         if text.is_empty() || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
@@ -58,7 +62,7 @@ fn chain(cx: &mut Context<'_>, node: &Node) -> Vec<Declared<ModelName>> {
             continue;
         }
         let name = ModelName::from(text.to_owned());
-        if chain.iter().any(|known| known.value == name) {
+        if chain.iter().any(|(known, _)| known.value == name) {
             let message = format!("`{}` is named twice", shorten(text));
             cx.report(
                 cx.at(Code::Conflict, message, node, "")
@@ -66,7 +70,7 @@ fn chain(cx: &mut Context<'_>, node: &Node) -> Vec<Declared<ModelName>> {
             );
             continue;
         }
-        chain.push(Declared::new(name, cx.origin(node)));
+        chain.push((Declared::new(name, cx.origin(node)), node));
     }
     chain
 }
@@ -93,11 +97,11 @@ pub(crate) fn models(cx: &mut Context<'_>, node: &Node) -> ModelConfig {
         }
     }
     if let Some(node) = section.get("use") {
-        let chain = chain(cx, node);
-        for name in &chain {
+        let chain = chain_with_nodes(cx, node);
+        for (name, node) in &chain {
             report_stranger(cx, node, &name.value, &out);
         }
-        out.chain = chain.into_iter().map(|name| name.value).collect();
+        out.chain = chain.into_iter().map(|(name, _)| name.value).collect();
     }
     if let Some(node) = section.get("prices") {
         out.prices = prices(cx, node);
