@@ -27,6 +27,7 @@ as_both_users!(
     what_a_person_says_now_counts_for_agents_that_run,
     a_call_that_an_upgrade_cuts_has_its_receipt,
     a_person_sees_who_rests_and_has_them_asked_again,
+    what_was_recorded_is_said_again,
 );
 
 fn url_of(server: &WebServer) -> String {
@@ -322,6 +323,38 @@ fn a_person_sees_who_rests_and_has_them_asked_again(user: User) {
     assert!((1..=60_000).contains(&all[0]["left_ms"].as_u64().expect("a number")), "{all:?}");
     assert_eq!(resting(models(&["--wake"])).len(), 1, "those are told that are woken");
     assert_eq!(resting(models(&[])), Vec::<Value>::new());
+}
+
+fn what_was_recorded_is_said_again(user: User) {
+    let scene = scene(user);
+    let recorded = scene.workspace().join("recorded.script");
+    let record = |agents: &[Document]| {
+        let mut words = scene.run_words(agents, &[]);
+        words[1] = "record".into();
+        words.insert(2, recorded.clone().into());
+        scene.run(&words)
+    };
+    let silent = record(&[Document::shell("silent", "true")]);
+    assert!(silent.code == Some(0) && silent.stderr.contains("was not written"), "{silent:#?}");
+    assert!(!recorded.exists());
+    let python = "print(ask()); print(ask(text='and \"you\"?'))";
+    let first = record(&[scripted(asks("asker", python))]);
+    assert_eq!(first.code, Some(0), "{first:#?}");
+    assert!(first.stderr.contains("recorded 2 answers of 2 conversations"), "{first:#?}");
+    let text =
+        std::fs::read_to_string(&recorded).expect("a script").replace("the script speaks", "it speaks again");
+    scene.write(&scene.workspace().join("again.script"), &text);
+    let again = asks("asker", python).spec("model: {script: again.script}");
+    let second = scene.toka_run(&[again], &["--json"]);
+    assert_eq!(second.code, Some(0), "{second:#?}\n{text}");
+    assert!(
+        output(&scene, "asker").ends_with("it speaks again\nit speaks again\n"),
+        "{}",
+        output(&scene, "asker")
+    );
+    assert_eq!(second.all("model_answered", "asker")[0]["tokens"]["input"], 7, "{second:#?}");
+    let refused = record(&[Document::shell("silent", "true")]);
+    assert!(refused.code == Some(2) && refused.stderr.contains("is there already"), "{refused:#?}");
 }
 
 fn a_call_that_an_upgrade_cuts_has_its_receipt(user: User) {

@@ -72,6 +72,8 @@ pub(crate) enum Command {
     Events(commands::events::Args),
     /// Show which models agents may ask, and what they cost
     Models(commands::models::Args),
+    /// Run workstreams, and make a script of what models said, which answers in their place
+    Record(commands::record::Args),
     /// Show what calls of models came to, by agent, model, day or run
     Cost(commands::cost::Args),
     /// List and answer what waits for a person
@@ -153,6 +155,7 @@ impl Command {
             Self::Signal(args) => commands::verb::signal(args),
             Self::Events(args) => commands::events::run(args),
             Self::Models(args) => commands::models::run(args),
+            Self::Record(args) => commands::record::run(args),
             Self::Approvals(args) => commands::approvals::run(args),
             Self::Audit(args) => commands::audit::run(args),
             Self::Cost(args) => commands::cost::run(args),

@@ -435,6 +435,9 @@ impl Asked<'_> {
             },
             Some(reason) => CallOutcome::Failed { status: Some(status.as_u16()), reason },
         };
+        if let (Some(recorder), CallOutcome::Completed) = (&self.port.recorder, &outcome) {
+            recorder.add(self.route.endpoint.wire(), &self.body, false, whole.body(), &read.tokens);
+        }
         receipt.close(outcome, read.tokens, cost);
         Tried::Taken(whole.map(|bytes| Outgoing::Whole(Full::new(bytes))))
     }
@@ -449,6 +452,9 @@ impl Asked<'_> {
         let (head, body) = response.into_parts();
         let wire = self.route.endpoint.wire();
         let mut pipe = Box::new(Pipe::new(body, wire, self.facts.adds_usage(), candidate.provider.silence));
+        if let Some(recorder) = &self.port.recorder {
+            pipe.record(Arc::clone(recorder), self.body.clone());
+        }
         if let Err(reason) = pipe.first_content().await {
             let failure = Failure { status: Some(200), ..Failure::doubtful(reason) };
             return Tried::Failed(self.note(candidate, failure), receipt);

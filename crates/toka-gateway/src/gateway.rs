@@ -13,7 +13,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use crate::hosts::Hosts;
 use crate::log::are_recorded;
 use crate::port::PortState;
-use crate::{CallLog, Current, Gate, KnownSecrets, server};
+use crate::{CallLog, Current, Gate, KnownSecrets, Recorder, server};
 
 /// Connections to one provider that wait for the next request, and how long.
 const POOL: Pool = Pool::Kept { most: 64, idle: Duration::from_secs(60) };
@@ -28,6 +28,8 @@ pub struct Gateway {
     runtime: Handle,
     /// Connections of all agents together.
     room: Arc<Semaphore>,
+    /// Where answers are recorded, if somebody wants that.
+    recorder: OnceLock<Arc<Recorder>>,
     /// The ports that are served, and some that are not any more.
     tasks: Mutex<Vec<Served>>,
 }
@@ -93,7 +95,13 @@ impl Gateway {
             // It lives as long as the process.
             .spawn(move || runtime.block_on(std::future::pending::<()>()))
             .map_err(|error| format!("start the thread of the gateway: {error}"))?;
-        Ok(Self { runtime: handle, room: Arc::new(Semaphore::new(connections())), tasks: Mutex::default() })
+        let room = Arc::new(Semaphore::new(connections()));
+        Ok(Self { runtime: handle, room, recorder: OnceLock::new(), tasks: Mutex::default() })
+    }
+
+    /// Records from now on what models say at ports that are served later.
+    pub fn record(&self) -> Arc<Recorder> {
+        Arc::clone(self.recorder.get_or_init(Arc::default))
     }
 
     /// Closes every port of this process, before another program takes its place: each call in flight gets its receipt. The sockets
@@ -148,8 +156,19 @@ impl Gateway {
         let address =
             listener.local_addr().map_err(|error| format!("ask where the port of the agent is: {error}"))?;
         let (end, hosts) = (Arc::default(), Hosts::new(hosts, asks_hosts, rate));
-        let served =
-            crate::port::Served { agent, key, declared, providers, log, gate, hosts, joins, secrets };
+        let recorder = self.recorder.get().cloned();
+        let served = crate::port::Served {
+            recorder,
+            agent,
+            key,
+            declared,
+            providers,
+            log,
+            gate,
+            hosts,
+            joins,
+            secrets,
+        };
         let state = Arc::new(PortState::new(served, client, address, Arc::clone(&end)));
         let task = self.runtime.spawn(server::serve(listener, state, Arc::clone(&self.room)));
         self.tasks

@@ -4,18 +4,20 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Frame};
 use toka_core::{CallOutcome, Wire};
 use toka_wire::sse::Splitter;
-use toka_wire::{Meter, Problem, ProblemKind};
+use toka_wire::{Meter, Problem, ProblemKind, Progress};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use crate::body::{Answer, BodyError};
 use crate::receipt::Receipt;
+use crate::recorder::{MOST as MOST_RECORDED, Recorder};
 
 /// Whether there is more to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,13 @@ enum State {
 
 /// Bytes that may gather before the first content: nothing but frames about the answer come before it.
 const HELD: usize = 4 * 1024 * 1024;
+
+/// A stream that is recorded.
+struct Recording {
+    recorder: Arc<Recorder>,
+    request: Bytes,
+    answer: Vec<u8>,
+}
 
 /// One stream.
 pub(crate) struct Pipe {
@@ -44,6 +53,7 @@ pub(crate) struct Pipe {
     /// Whether bytes have gone on that end in the middle of a frame.
     is_torn: bool,
     receipt: Option<Receipt>,
+    recording: Option<Recording>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -62,8 +72,14 @@ impl Pipe {
             deadline: Box::pin(tokio::time::sleep(silence)),
             is_torn: false,
             receipt: None,
+            recording: None,
             _place: None,
         }
+    }
+
+    /// Has the whole of it recorded, as the answer to this request.
+    pub(crate) fn record(&mut self, recorder: Arc<Recorder>, request: Bytes) {
+        self.recording = Some(Recording { recorder, request, answer: Vec::new() });
     }
 
     /// Reads until there is content, and holds back what comes before it: until then another provider can be asked.
@@ -115,6 +131,13 @@ impl Pipe {
     }
 
     fn feed(&mut self, bytes: Bytes) -> Result<(), String> {
+        if let Some(recording) = &mut self.recording {
+            recording.answer.extend_from_slice(&bytes);
+            // Half an answer is none.
+            if recording.answer.len() > MOST_RECORDED {
+                self.recording = None;
+            }
+        }
         let mut has_content = false;
         let mut whole: Vec<u8> = Vec::new();
         let (meter, withholds) = (&mut self.meter, self.withholds);
@@ -160,9 +183,16 @@ impl Pipe {
                 CallOutcome::Cut { reason }
             }
         };
-        if let Some(receipt) = self.receipt.take() {
-            receipt.close_stream(outcome, &progress);
+        self.close(outcome, &progress);
+    }
+
+    fn close(&mut self, outcome: CallOutcome, progress: &Progress) {
+        let Some(receipt) = self.receipt.take() else { return };
+        if let (Some(recording), CallOutcome::Completed) = (self.recording.take(), &outcome) {
+            let Recording { recorder, request, answer } = recording;
+            recorder.add(self.wire, &request, true, &answer, &progress.tokens);
         }
+        receipt.close_stream(outcome, progress);
     }
 }
 
@@ -201,8 +231,6 @@ impl Drop for Pipe {
             (true, None) => CallOutcome::Completed,
             (false, None) => CallOutcome::Cancelled,
         };
-        if let Some(receipt) = self.receipt.take() {
-            receipt.close_stream(outcome, &progress);
-        }
+        self.close(outcome, &progress);
     }
 }

@@ -16,6 +16,7 @@ use crate::hosts::Hosts;
 use crate::joined::Flights;
 use crate::known_secrets::KnownSecrets;
 use crate::log::{next_number, record_beside};
+use crate::recorder::Recorder;
 use crate::secret_alarm::SecretAlarm;
 use crate::{CallLog, Current, Gate};
 
@@ -42,6 +43,7 @@ pub(crate) struct Served {
     pub(crate) hosts: Hosts,
     pub(crate) joins: bool,
     pub(crate) secrets: Arc<KnownSecrets>,
+    pub(crate) recorder: Option<Arc<Recorder>>,
 }
 
 /// What the calls of one agent have in common.
@@ -59,6 +61,8 @@ pub(crate) struct PortState {
     pub(crate) joins: bool,
     /// The requests before, one for each conversation.
     prompts: Mutex<VecDeque<Prompt>>,
+    /// Where answers are recorded.
+    pub(crate) recorder: Option<Arc<Recorder>>,
     /// Looks for secrets in what leaves.
     pub(crate) alarm: Arc<SecretAlarm>,
     pub(crate) room: Semaphore,
@@ -82,7 +86,7 @@ impl PortState {
         address: SocketAddr,
         end: Arc<OnceLock<&'static str>>,
     ) -> Self {
-        let Served { agent, key, declared, providers, log, gate, hosts, joins, secrets } = port;
+        let Served { recorder, agent, key, declared, providers, log, gate, hosts, joins, secrets } = port;
         let alarm = SecretAlarm::new(agent, secrets, Arc::clone(&providers), Arc::clone(&log));
         let alarm = Arc::new(alarm);
         Self {
@@ -95,6 +99,7 @@ impl PortState {
             flights: Flights::default(),
             joins,
             prompts: Mutex::default(),
+            recorder,
             alarm,
             room: Semaphore::new(ROOM_KIB),
             hosts,

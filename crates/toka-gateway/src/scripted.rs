@@ -115,7 +115,7 @@ fn happens(provider: &Provider, place: (usize, usize), fault: &Fault) -> bool {
 }
 
 /// How many answers of a model a request holds: which turn of the conversation it is.
-fn answers_in(wire: Wire, body: &[u8]) -> usize {
+pub(crate) fn answers_in(wire: Wire, body: &[u8]) -> usize {
     let Ok(value) = serde_json::from_slice::<Value>(body) else { return 0 };
     let (list, role) = match wire {
         Wire::OpenAiChat | Wire::Anthropic => ("messages", "assistant"),
@@ -136,6 +136,28 @@ fn answers_in(wire: Wire, body: &[u8]) -> usize {
         before = now;
     }
     count
+}
+
+/// What a conversation began with: the last text of the first message that is no instruction, where programs put what they were asked.
+pub(crate) fn conversation(wire: Wire, body: &[u8]) -> String {
+    let Ok(value) = serde_json::from_slice::<Value>(body) else { return String::new() };
+    let list = match wire {
+        Wire::OpenAiChat | Wire::Anthropic => "messages",
+        Wire::OpenAiResponses => "input",
+        Wire::Gemini => "contents",
+    };
+    if let Some(text) = value.get(list).and_then(Value::as_str) {
+        return text.to_owned();
+    }
+    let items = value.get(list).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let first =
+        items.iter().find(|item| item.get("role").and_then(Value::as_str).is_none_or(|role| role == "user"));
+    let content = first.and_then(|item| item.get("content").or_else(|| item.get("parts")));
+    let text = match content {
+        Some(Value::Array(parts)) => parts.iter().rev().find_map(|part| part.get("text")),
+        other => other,
+    };
+    text.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn of_no_turn(endpoint: Endpoint, model: &str) -> Value {

@@ -23,6 +23,7 @@ mod prompt;
 pub mod render;
 mod request;
 mod route;
+pub mod said;
 pub mod sse;
 mod usage;
 pub mod wire;

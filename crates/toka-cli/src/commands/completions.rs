@@ -53,7 +53,7 @@ pub(crate) fn answer() {
 fn command() -> Command {
     Cli::command().mut_subcommands(|command| {
         let command = command.mut_args(with_words);
-        let declares = matches!(command.get_name(), "run" | "apply" | "plan");
+        let declares = matches!(command.get_name(), "run" | "record" | "apply" | "plan");
         command.mut_args(|arg| if declares && of_files(&arg) { arg.add(declared_words()) } else { arg })
     })
 }

@@ -31,6 +31,7 @@ pub(crate) mod probe;
 pub(crate) mod prompt;
 pub(crate) mod ps;
 pub(crate) mod reach;
+pub(crate) mod record;
 pub(crate) mod refusal;
 pub(crate) mod report;
 pub(crate) mod run;

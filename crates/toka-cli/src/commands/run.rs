@@ -100,6 +100,11 @@ fn plan_text(ready: &Ready, args: &Args) -> String {
 }
 
 impl Args {
+    /// Whether agents run, and end with this command.
+    pub(crate) fn is_in_foreground(&self) -> bool {
+        !self.detach && !self.dry_run
+    }
+
     fn mode(&self) -> Mode {
         match (self.json, self.quiet) {
             (true, _) => Mode::Json,

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use toka_api::client::Client;
-use toka_core::Request;
 use toka_core::exit::signal_name;
+use toka_core::{Approval, ApprovalAnswer, Request};
 
 use super::layout::Zoom;
 use super::log_line::LogLine;
@@ -38,7 +38,7 @@ pub(crate) const LOOKS: [(&str, &str); 17] = [
     ("Esc", "back; then quit"),
     ("q  Ctrl-C", "quit; agents go on"),
 ];
-pub(crate) const ACTS: [(&str, &str); 12] = [
+pub(crate) const ACTS: [(&str, &str); 13] = [
     ("p", "pause: freeze it"),
     ("r", "resume: let it go on"),
     ("s", "stop, after a question"),
@@ -46,6 +46,7 @@ pub(crate) const ACTS: [(&str, &str); 12] = [
     ("R", "restart, after a question"),
     ("K", "kill, after a question"),
     ("x", "send it a signal"),
+    ("A", "answer what it waits for"),
     ("", ""),
     ("a", "attach to its terminal"),
     ("e", "a shell in its sandbox"),
@@ -122,6 +123,7 @@ impl Model {
             Mode::Filter => self.type_filter(key.code),
             Mode::Search => self.type_search(key.code),
             Mode::Confirm(request, agent) => self.answer(key.code, request, agent),
+            Mode::Answer(agent, approval) => self.answer_approval(key.code, agent, approval),
             Mode::Signal(agent, at) => self.choose_signal(key.code, agent, at),
             Mode::Details(from) => self.read_details(key.code, from),
             Mode::Help => None,
@@ -155,6 +157,7 @@ impl Model {
                     self.mode = Mode::Signal(agent, 0);
                 }
             }
+            KeyCode::Char('A') => self.ask_for_answer(),
             KeyCode::Char('a') => return self.run(&["attach"], &[]),
             KeyCode::Char('e') => return self.run(&["exec", "--tty"], &["--", "/bin/sh"]),
             KeyCode::Tab | KeyCode::BackTab => {
@@ -400,6 +403,40 @@ impl Model {
                 None
             }
         }
+    }
+
+    /// Shows the first thing that the agent under the cursor waits for, or says that it waits for nobody.
+    fn ask_for_answer(&mut self) {
+        let Some(agent) = self.selected.clone() else { return };
+        let Some(approval) = self.agent(&agent).and_then(|(_, status)| status.approvals.first().cloned())
+        else {
+            let text = format!("{agent} waits for nobody");
+            return self.say(Note { text, tone: Tone::Good });
+        };
+        self.mode = Mode::Answer(agent, approval);
+    }
+
+    fn answer_approval(&mut self, key: KeyCode, agent: AgentId, approval: Approval) -> Option<Effect> {
+        let yes = approval.subject.yes();
+        let answer = match (key, yes) {
+            (KeyCode::Char('y' | 'Y'), Some(_)) => ApprovalAnswer::Approved { raise: None },
+            (KeyCode::Char('y' | 'Y'), None) => {
+                let id = approval.id;
+                let text =
+                    format!("a yes needs a sum: toka approvals approve {}/{id} --raise …", agent.project);
+                self.say(Note { text, tone: Tone::Bad });
+                return None;
+            }
+            (KeyCode::Char('n' | 'N'), _) => ApprovalAnswer::Denied,
+            (KeyCode::Esc | KeyCode::Enter | KeyCode::Char('q' | 'A'), _) => return None,
+            _ => {
+                self.mode = Mode::Answer(agent, approval);
+                return None;
+            }
+        };
+        let client = self.live_client(&agent)?;
+        self.say(Note { text: format!("answers {agent} …"), tone: Tone::Busy });
+        Some(Effect::Answer { client, agent, id: approval.id, answer })
     }
 
     fn ask(&mut self, request: Request, agent: AgentId) -> Option<Effect> {

@@ -10,7 +10,10 @@ use toka_api::client::Client;
 use toka_api::health::ProjectHealth;
 use toka_api::wire::{AgentView, ProjectView, ResourcesView, RunInfo};
 use toka_core::health::Reason;
-use toka_core::{AgentName, AgentStatus, Event, ExitCode, ProjectName, Request, RunStatus, Verdict};
+use toka_core::{
+    AgentName, AgentStatus, Approval, ApprovalAnswer, Event, ExitCode, ProjectName, Request, RunStatus,
+    Verdict,
+};
 
 use super::figures::Figures;
 use super::layout::{Areas, Zoom};
@@ -104,6 +107,17 @@ pub(crate) enum Effect {
         /// To whom.
         agent: AgentId,
     },
+    /// Answer what an agent waits for.
+    Answer {
+        /// Whom to ask.
+        client: Client,
+        /// Who waits.
+        agent: AgentId,
+        /// The number of the approval.
+        id: u64,
+        /// The answer.
+        answer: ApprovalAnswer,
+    },
     /// Look up what is known of an agent.
     Look {
         /// Whom to ask.
@@ -186,6 +200,8 @@ pub(crate) enum Mode {
     Search,
     /// A question waits for its answer.
     Confirm(Request, AgentId),
+    /// Whether what an agent waits for is allowed.
+    Answer(AgentId, Approval),
     /// A signal is being chosen: whose, and which of the list.
     Signal(AgentId, usize),
     /// What is known of an agent is shown, from this line on.

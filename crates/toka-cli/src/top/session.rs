@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use toka_api::client::{Client, ClientError};
+use toka_api::wire::AnswerBody;
 use toka_core::exit::signal_name;
-use toka_core::{Command, Decision, ExitCode, Request};
+use toka_core::{ApprovalAnswer, Command, Decision, ExitCode, Request};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -175,6 +176,9 @@ impl Session {
             Some(Effect::Signal { client, signal, agent }) => {
                 self.later(async move { Message::Told(send(client, signal, agent).await) });
             }
+            Some(Effect::Answer { client, agent, id, answer }) => {
+                self.later(async move { Message::Told(answer_approval(client, agent, id, answer).await) });
+            }
             Some(Effect::Look { client, agent }) => self.later(async move {
                 let view = client.agent(&agent.project, &agent.agent).await;
                 Message::Details(agent, view.map(Box::new).map_err(|error| error.to_string()))
@@ -235,6 +239,16 @@ async fn send(client: Client, signal: i32, agent: AgentId) -> Note {
             _ => Note { text: format!("{what}: it has no process"), tone: Tone::Bad },
         },
         Err(error) => Note { text: format!("{what}: {error}"), tone: Tone::Bad },
+    }
+}
+
+async fn answer_approval(client: Client, agent: AgentId, id: u64, answer: ApprovalAnswer) -> Note {
+    match client.answer(&agent.project, id, &AnswerBody::of(answer)).await {
+        Ok(answered) => Note { text: format!("{agent}: {}", answered.answer.as_str()), tone: Tone::Good },
+        Err(ClientError::Refused(refused)) => {
+            Note { text: format!("{agent}: {}", safe(&refused.error)), tone: Tone::Bad }
+        }
+        Err(error) => Note { text: format!("{agent}: {error}"), tone: Tone::Bad },
     }
 }
 

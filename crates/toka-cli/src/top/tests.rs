@@ -12,11 +12,12 @@ use toka_api::client::Client;
 use toka_api::health::ProjectHealth;
 use toka_api::host::HostFigures;
 use toka_api::wire::{AgentView, ProjectView, ResourcesView, RunInfo};
+use toka_core::approval::Subject;
 use toka_core::budget::{Measure, Scope};
 use toka_core::health::Reason;
 use toka_core::{
-    AgentStatus, BudgetUse, Enforcement, Event, EventKind, Exit, HealthReport, Name, Origin, Progress,
-    Request, Resources, RunId, Verdict,
+    AgentStatus, Approval, ApprovalAnswer, BudgetUse, Enforcement, Event, EventKind, Exit, HealthReport,
+    Name, Origin, Progress, Request, Resources, RunId, Verdict,
 };
 use toka_logs::Stream;
 use toka_workstream::describe::Described;
@@ -599,6 +600,41 @@ fn what_ends_an_agent_is_asked_first() {
         story.press(&format!("{key}y"));
         assert!(matches!(&story.effects[..], [Effect::Ask { request: asked, .. }] if *asked == request));
     }
+}
+
+#[test]
+fn what_an_agent_waits_for_is_answered_by_a_key() {
+    let mut story = shop(SMALL);
+    story.press("A");
+    assert!(story.text().contains("shop/db waits for nobody"), "{}", story.text());
+    let subject = Subject::Host { host: "a.example".into(), port: 443 };
+    story.event("shop", "db", EventKind::ApprovalAsked(Approval { id: 3, subject, expires_ms: i64::MAX }));
+    for (key, answer) in [("y", ApprovalAnswer::Approved { raise: None }), ("n", ApprovalAnswer::Denied)] {
+        story.effects.clear();
+        story.press("A");
+        let text = story.text();
+        assert!(text.contains("y allow it until the run ends   n refuse it   Esc later"), "{text}");
+        story.press("x");
+        assert!(matches!(story.model.mode, Mode::Answer(..)), "a stray key answers nothing");
+        story.press(key);
+        let (client, agent) = (Client::new("/run/shop.sock"), id("shop", "db"));
+        assert_eq!(story.effects, [Effect::Answer { client, agent, id: 3, answer }]);
+    }
+    story.press("A").key(KeyCode::Esc);
+    assert_eq!((story.effects.len(), &story.model.mode), (1, &Mode::Browse));
+    story.event(
+        "shop",
+        "db",
+        EventKind::ApprovalAnswered {
+            id: 3,
+            kind: "host".into(),
+            answer: ApprovalAnswer::Denied,
+            by: "operator".into(),
+            uid: None,
+        },
+    );
+    story.press("A");
+    assert!(story.text().contains("waits for nobody"), "{}", story.text());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::top::keys::word;
 use crate::top::layout::Zoom;
 use crate::top::model::{Mode, Model, Pane, Tone};
 use crate::top::theme::Theme;
-use toka_terminal::text::fit;
+use toka_terminal::text::{fit, safe};
 
 /// The keys that are shown, the most important first: what does not fit is left out.
 const HINTS: [(&str, &str); 13] = [
@@ -43,6 +43,26 @@ const HINTS_OF_DETAILS: [(&str, &str); 2] = [("↑ ↓", "scroll"), ("Esc", "bac
 pub(super) fn draw(model: &Model, theme: Theme, area: Rect, cells: &mut Buffer) {
     let row = Rect { x: area.x + 1, width: area.width - 1, ..area };
     match &model.mode {
+        Mode::Answer(agent, approval) => {
+            let subject = &approval.subject;
+            let yes = subject.yes().unwrap_or_else(|| "yes, with a sum".to_owned());
+            let no = subject.no();
+            let width = usize::from(row.width).saturating_sub(yes.len() + no.len() + 22);
+            let question = fit(&safe(&format!("{agent}: {subject}")), width);
+            put(
+                cells,
+                row,
+                vec![
+                    span(question, theme.warn.patch(theme.strong)),
+                    span("  y", theme.strong),
+                    span(format!(" {yes}   "), Style::new()),
+                    span("n", theme.strong),
+                    span(format!(" {no}   "), Style::new()),
+                    span("Esc", theme.strong),
+                    span(" later", Style::new()),
+                ],
+            );
+        }
         Mode::Confirm(request, agent) => {
             let width = usize::from(row.width).saturating_sub(24);
             let question = format!("{} {}?", word(*request), fit(&agent.to_string(), width));
@@ -60,7 +80,7 @@ pub(super) fn draw(model: &Model, theme: Theme, area: Rect, cells: &mut Buffer) 
         }
         Mode::Filter | Mode::Search => {
             let is_search = model.mode == Mode::Search;
-            let text = toka_terminal::text::safe(if is_search { &model.search } else { &model.filter });
+            let text = safe(if is_search { &model.search } else { &model.filter });
             let end = put(
                 cells,
                 row,
@@ -126,7 +146,7 @@ fn shown(model: &Model) -> String {
     }
     let filter = match model.mode {
         Mode::Filter => String::new(),
-        _ => format!("/{}  ", fit(&toka_terminal::text::safe(&model.filter), 20)),
+        _ => format!("/{}  ", fit(&safe(&model.filter), 20)),
     };
     format!("{filter}{} of {all}", model.rows.len())
 }

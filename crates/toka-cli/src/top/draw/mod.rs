@@ -51,7 +51,7 @@ pub(crate) fn draw(model: &Model, theme: Theme, frame: &mut Frame<'_>) {
         Mode::Help => help::draw(theme, whole, cells),
         Mode::Signal(agent, at) => signals::draw(agent, *at, theme, whole, cells),
         Mode::Details(from) => details::draw(model, *from, theme, whole, cells),
-        Mode::Browse | Mode::Filter | Mode::Search | Mode::Confirm(..) => {}
+        Mode::Browse | Mode::Filter | Mode::Search | Mode::Confirm(..) | Mode::Answer(..) => {}
     }
 }
 
