@@ -25,6 +25,7 @@ use crate::outgoing::Outgoing;
 use crate::pipe::Pipe;
 use crate::port::{MOST_ASKED, PortState};
 use crate::receipt::Receipt;
+use crate::recorder::Asked as RecordedRequest;
 use crate::{Providers, Transport, headers, scripted};
 
 /// Most bytes of an answer that is no stream.
@@ -325,7 +326,7 @@ impl Asked<'_> {
             let problem = Problem::new(ProblemKind::Upstream, reason);
             return Ok(of_problem(&problem, self.route.endpoint.wire(), None));
         }
-        self.inspect(call, &candidates[0]);
+        self.lint(call, &candidates[0]);
         let mut turns: Vec<Turn> = candidates.iter().map(Turn::of).collect();
         let mut last: Option<Box<Failure>> = None;
         while receipt.tries < TRIES {
@@ -357,12 +358,8 @@ impl Asked<'_> {
         Ok(self.give_up(last, receipt, &turns))
     }
 
-    /// Looks at what is about to be sent: whether a secret is in it, and whether it breaks what the provider has kept of its conversation.
-    fn inspect(&self, call: u64, candidate: &Candidate) {
-        // What a script hears leaves nowhere.
-        if matches!(candidate.provider.transport, Transport::Http { .. }) {
-            self.port.alarm.look_at_request(&self.body, &candidate.provider.name);
-        }
+    /// Tells when a request breaks what its provider has kept of its conversation.
+    fn lint(&self, call: u64, candidate: &Candidate) {
         let Some(prompt) = Prompt::read(self.route.endpoint, &candidate.model, &self.body) else { return };
         let Relation::Breaks { place, tokens } = self.port.compare(prompt) else { return };
         let more = |price: Price| {
@@ -436,7 +433,8 @@ impl Asked<'_> {
             Some(reason) => CallOutcome::Failed { status: Some(status.as_u16()), reason },
         };
         if let (Some(recorder), CallOutcome::Completed) = (&self.port.recorder, &outcome) {
-            recorder.add(self.route.endpoint.wire(), &self.body, false, whole.body(), &read.tokens);
+            let asked = RecordedRequest::of(self.route.endpoint.wire(), &self.body);
+            recorder.add(asked, false, whole.body(), &read.tokens);
         }
         receipt.close(outcome, read.tokens, cost);
         Tried::Taken(whole.map(|bytes| Outgoing::Whole(Full::new(bytes))))
@@ -453,7 +451,7 @@ impl Asked<'_> {
         let wire = self.route.endpoint.wire();
         let mut pipe = Box::new(Pipe::new(body, wire, self.facts.adds_usage(), candidate.provider.silence));
         if let Some(recorder) = &self.port.recorder {
-            pipe.record(Arc::clone(recorder), self.body.clone());
+            pipe.record(Arc::clone(recorder), RecordedRequest::of(wire, &self.body));
         }
         if let Err(reason) = pipe.first_content().await {
             let failure = Failure { status: Some(200), ..Failure::doubtful(reason) };
@@ -550,6 +548,9 @@ impl Asked<'_> {
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| unaskable(format!("the request cannot be sent: {error}")))?;
         *request.headers_mut() = headers::of_request(&self.head.headers);
+        let written: Vec<&[u8]> = request.headers().values().map(HeaderValue::as_bytes).collect();
+        let head = [request.uri().to_string().as_bytes(), &written.join(&b'\n')].join(&b'\n');
+        self.port.alarm.look_at_request(&[&head, &self.body], &provider.name);
         if let Some(key) = key {
             let (name, prefix) = credentials(endpoint.wire());
             let mut value = HeaderValue::try_from(format!("{prefix}{}", key.expose()))

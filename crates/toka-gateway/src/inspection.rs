@@ -22,7 +22,7 @@ pub(crate) struct Inspection {
 
 enum Stage {
     /// Whether it is TLS is not known yet.
-    Hello(Box<HelloReader>),
+    Hello(Box<HelloReader>, Vec<u8>),
     /// It can be read.
     Plain,
     /// It is encrypted.
@@ -39,13 +39,23 @@ impl Inspection {
     /// Of a tunnel: `by_name` says whether the host was asked for by a name.
     pub(crate) fn of_tunnel(alarm: &Arc<SecretAlarm>, host: &str, at: u16, by_name: bool) -> Self {
         let host_to_name = by_name.then(|| host.trim_end_matches('.').to_ascii_lowercase());
-        Self { host: host_to_name, stage: Stage::Hello(Box::default()), ..Self::of_request(alarm, host, at) }
+        Self {
+            host: host_to_name,
+            stage: Stage::Hello(Box::default(), Vec::new()),
+            ..Self::of_request(alarm, host, at)
+        }
     }
 
     /// Of a request that can be read.
     pub(crate) fn of_request(alarm: &Arc<SecretAlarm>, host: &str, at: u16) -> Self {
         let search = alarm.search(Receiver::Host);
-        Self { alarm: Arc::clone(alarm), to: format!("{host}:{at}"), host: None, stage: Stage::Plain, search }
+        Self {
+            alarm: Arc::clone(alarm),
+            to: format!("{}:{at}", host.to_ascii_lowercase()),
+            host: None,
+            stage: Stage::Plain,
+            search,
+        }
     }
 
     /// Looks at the next bytes.
@@ -53,28 +63,44 @@ impl Inspection {
     /// # Errors
     /// Why the connection is not to go on.
     pub(crate) fn look(&mut self, bytes: &[u8]) -> Result<(), String> {
-        if let Stage::Hello(reader) = &mut self.stage {
-            match reader.feed(bytes) {
-                Hello::More => {}
-                Hello::NoTls => self.stage = Stage::Plain,
-                Hello::Names(name) => {
-                    self.stage = Stage::Encrypted;
-                    if let (Some(host), Some(name)) = (&self.host, name)
-                        && !name.eq_ignore_ascii_case(host)
-                    {
-                        let name: String = name.chars().take(255).collect();
-                        return Err(format!(
-                            "its TLS is for {name}, and not for the host that was asked for"
-                        ));
+        match &mut self.stage {
+            Stage::Encrypted => {}
+            Stage::Plain => self.search(bytes),
+            Stage::Hello(reader, seen) => {
+                let hello = reader.feed(bytes);
+                seen.extend_from_slice(bytes);
+                match hello {
+                    Hello::More => {}
+                    Hello::NoTls => {
+                        let seen = std::mem::take(seen);
+                        self.stage = Stage::Plain;
+                        self.search(&seen);
                     }
+                    Hello::Broken => self.encrypted(Err("its TLS begins in a way that cannot be read"))?,
+                    Hello::Names(name) => self.encrypted(Ok(name))?,
                 }
             }
         }
-        if matches!(self.stage, Stage::Plain) {
-            let found = self.search.feed(bytes);
-            self.alarm.tell(&found, &self.to);
-        }
         Ok(())
+    }
+
+    fn search(&mut self, bytes: &[u8]) {
+        let found = self.search.feed(bytes);
+        self.alarm.tell(&found, &self.to);
+    }
+
+    /// Decides on a connection that is encrypted, by the name in its first message. One to a host that is written as an address has no name.
+    fn encrypted(&mut self, name: Result<Option<String>, &str>) -> Result<(), String> {
+        self.stage = Stage::Encrypted;
+        let Some(host) = &self.host else { return Ok(()) };
+        match name? {
+            Some(name) if name.trim_end_matches('.').eq_ignore_ascii_case(host) => Ok(()),
+            Some(name) => {
+                let name: String = name.chars().take(255).collect();
+                Err(format!("its TLS is for {name}, and not for the host that was asked for"))
+            }
+            None => Err("its TLS names no host, and the host was asked for by its name".to_owned()),
+        }
     }
 }
 
@@ -133,6 +159,15 @@ mod tests {
         let other = of("a.example.org", true).look(&hello("b.example.org"));
         assert!(other.as_ref().is_err_and(|why| why.contains("for b.example.org")), "{other:?}");
         assert_eq!(of("192.0.2.1", false).look(&hello("b.example.org")), Ok(()));
+        assert_eq!(
+            of("192.0.2.1", false).look(b"\x16\x03\x01\x00\x05hello"),
+            Ok(()),
+            "an address is no name"
+        );
+        for bytes in [&hello("192.0.2.1")[..], b"\x16\x03\x01\x00\x05hello", b"\x15\x03\x01\x00\x02\x01\x5a"]
+        {
+            assert!(of("a.example.org", true).look(bytes).is_err(), "no name, or none that can be read");
+        }
         let bytes = hello("b.example.org");
         let mut cut = of("a.example.org", true);
         assert_eq!(cut.look(&bytes[..20]), Ok(()));

@@ -5,7 +5,7 @@
 //!  second ─▶ waits ──────────┴─▶ second   ([`crate::shared_stream`])
 //! ```
 //!
-//! The call lives as long as somebody reads its answer, whoever asked first. An answer that is whole is kept for nobody: this is no cache.
+//! Until its answer begins, the call is that of who asked first; then it lives as long as somebody reads it. An answer that is whole is kept for nobody: this is no cache.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -22,12 +22,11 @@ use crate::outgoing::Outgoing;
 use crate::shared_stream::{Reader, Stream};
 
 /// Headers that are others each time, whatever is asked.
-const OF_ONE_TRY: [&str; 8] = [
+const OF_ONE_TRY: [&str; 7] = [
     "traceparent",
     "tracestate",
     "x-request-id",
     "x-client-request-id",
-    "idempotency-key",
     "x-stainless-retry-count",
     "date",
     "content-length",
@@ -45,7 +44,8 @@ impl Fingerprint {
             .map(|(name, value)| (name.as_str(), value.as_bytes()))
             .filter(|(name, _)| !OF_ONE_TRY.contains(name))
             .collect();
-        listed.sort_unstable();
+        // Of a name that is there twice, the order counts.
+        listed.sort_by_key(|(name, _)| *name);
         let mut hasher = Sha256::new();
         // With its length before each part, no two lists are written alike.
         let mut add = |part: &[u8]| {
@@ -122,51 +122,82 @@ impl Flights {
     {
         loop {
             match self.role(print, call) {
-                Role::First(flight) => return make().await.map(|answer| share(answer, flight)),
+                Role::First(flight) => {
+                    let (answer, stream) = share(make().await?, &flight);
+                    if flight.answer.receiver_count() > 0 {
+                        // Those who wait take their places before the first one may have read all of it.
+                        tokio::task::yield_now().await;
+                    }
+                    drop(stream);
+                    return Ok(answer);
+                }
                 Role::Later(first, mut answer) => {
                     // Who made the call may have gone before its answer: then the next one makes it.
                     let Ok(shared) = answer.wait_for(Option::is_some).await.map(|shared| shared.clone())
                     else {
                         continue;
                     };
-                    let Some(response) = shared.and_then(Shared::response) else { return make().await };
-                    joined(first);
-                    return Ok(response);
+                    match shared.map(Shared::response) {
+                        Some(Joins::Gets(response)) => {
+                            joined(first);
+                            return Ok(response);
+                        }
+                        // The next one makes the call, and those who come after it join that.
+                        Some(Joins::IsOver) | None => {}
+                        Some(Joins::IsTooLate) => return make().await,
+                    }
                 }
             }
         }
     }
 }
 
-/// Lets others have an answer, too.
-fn share(answer: Response<Outgoing>, flight: Arc<Flight>) -> Response<Outgoing> {
+/// Lets others have an answer, too. The stream is returned beside it: as long as somebody has it, others can join.
+fn share(answer: Response<Outgoing>, flight: &Arc<Flight>) -> (Response<Outgoing>, Option<Arc<Stream>>) {
     let (head, body) = answer.into_parts();
-    let (body, shared) = match body {
-        Outgoing::Whole(body) => (Outgoing::Whole(body.clone()), SharedBody::Whole(body)),
+    let (body, shared, stream) = match body {
+        Outgoing::Whole(body) => (Outgoing::Whole(body.clone()), SharedBody::Whole(body), None),
         Outgoing::Stream(pipe) => {
-            let kept: Arc<Flight> = Arc::clone(&flight);
+            let kept: Arc<Flight> = Arc::clone(flight);
             let stream = Arc::new(Stream::new(pipe, kept));
             let body = SharedBody::Stream(Arc::downgrade(&stream));
-            let Some(reader) = Reader::of(stream) else { unreachable!("a stream that nobody has read") };
-            (Outgoing::Joined(reader), body)
+            let Some(reader) = Reader::of(Arc::clone(&stream)) else {
+                unreachable!("a stream that nobody has read")
+            };
+            (Outgoing::Joined(reader), body, Some(stream))
         }
-        other => return Response::from_parts(head, other),
+        other => return (Response::from_parts(head, other), None),
     };
     let shared = Shared { status: head.status, headers: head.headers.clone(), body: shared };
     flight.answer.send_replace(Some(shared));
-    Response::from_parts(head, body)
+    (Response::from_parts(head, body), stream)
+}
+
+/// What becomes of a request that would join a call.
+enum Joins {
+    Gets(Response<Outgoing>),
+    /// Everybody has read the answer, and it is kept for nobody.
+    IsOver,
+    /// Too much of it has gone, or too many read it already.
+    IsTooLate,
 }
 
 impl Shared {
-    /// The answer for one more request; `None` when too much of it has gone.
-    fn response(self) -> Option<Response<Outgoing>> {
+    /// The answer for one more request.
+    fn response(self) -> Joins {
         let body = match self.body {
             SharedBody::Whole(body) => Outgoing::Whole(body),
-            SharedBody::Stream(stream) => Outgoing::Joined(Reader::of(stream.upgrade()?)?),
+            SharedBody::Stream(stream) => {
+                let Some(stream) = stream.upgrade() else { return Joins::IsOver };
+                match Reader::of(stream) {
+                    Some(reader) => Outgoing::Joined(reader),
+                    None => return Joins::IsTooLate,
+                }
+            }
         };
         let mut response = Response::new(body);
         (*response.status_mut(), *response.headers_mut()) = (self.status, self.headers);
-        Some(response)
+        Joins::Gets(response)
     }
 }
 

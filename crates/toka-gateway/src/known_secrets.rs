@@ -27,7 +27,11 @@ impl Wanted {
         if value.len() < LEAST {
             return Vec::new();
         }
-        let value = &value[..value.len().min(MOST)];
+        // Not within a character.
+        let cut = (0..=value.len().min(MOST))
+            .rev()
+            .find(|at| value.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80));
+        let value = &value[..cut.unwrap_or(0)];
         let name: Arc<str> = Arc::from(name);
         let wanted =
             |bytes: &[u8]| Self { name: Arc::clone(&name), finder: memmem::Finder::new(bytes).into_owned() };
@@ -77,7 +81,9 @@ impl KnownSecrets {
         if !keys.is_empty() {
             lists.push(keys.into());
         }
-        Search { lists, tail: Vec::new() }
+        // What is its own, too, is its own.
+        let own = known.get(agent).filter(|_| receiver == Receiver::Host).cloned();
+        Search { lists, own, tail: Vec::new() }
     }
 }
 
@@ -91,6 +97,8 @@ pub(crate) enum Receiver {
 /// A search in what is sent piece by piece.
 pub(crate) struct Search {
     lists: Vec<Arc<[Wanted]>>,
+    /// What the agent may send.
+    own: Option<Arc<[Wanted]>>,
     /// The end of what was sent: a secret may be cut between two pieces.
     tail: Vec<u8>,
 }
@@ -108,11 +116,15 @@ impl Search {
             .lists
             .iter()
             .flat_map(|list| list.iter())
-            .filter(|wanted| wanted.finder.find(bytes).is_some())
+            .filter(|wanted| wanted.finder.find(bytes).is_some() && !self.is_own(wanted.finder.needle()))
             .map(|wanted| Arc::clone(&wanted.name))
             .collect();
         names.dedup();
         names
+    }
+
+    fn is_own(&self, needle: &[u8]) -> bool {
+        self.own.iter().flat_map(|list| list.iter()).any(|own| own.finder.needle() == needle)
     }
 
     /// The names of those that end in the next piece.
@@ -176,6 +188,9 @@ mod tests {
         assert_eq!(found(&model, "abc sk-real-key"), ["the key of lab"]);
         let host = of("a", Receiver::Host);
         assert_eq!(found(&host, "hunter2-hunter2"), Vec::<String>::new(), "its own, for that host");
+        known.set(&name("b"), &[("same".into(), b"hunter2-hunter2".to_vec())]);
+        let host = of("a", Receiver::Host);
+        assert_eq!(found(&host, "hunter2-hunter2"), Vec::<String>::new(), "another has the same");
         assert!(!format!("{known:?}{host:?}").contains("hunter"));
     }
 

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::body::{Answer, BodyError};
 use crate::receipt::Receipt;
-use crate::recorder::{MOST as MOST_RECORDED, Recorder};
+use crate::recorder::{Asked, MOST as MOST_RECORDED, Recorder};
 
 /// Whether there is more to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ const HELD: usize = 4 * 1024 * 1024;
 /// A stream that is recorded.
 struct Recording {
     recorder: Arc<Recorder>,
-    request: Bytes,
+    request: Asked,
     answer: Vec<u8>,
 }
 
@@ -78,7 +78,7 @@ impl Pipe {
     }
 
     /// Has the whole of it recorded, as the answer to this request.
-    pub(crate) fn record(&mut self, recorder: Arc<Recorder>, request: Bytes) {
+    pub(crate) fn record(&mut self, recorder: Arc<Recorder>, request: Asked) {
         self.recording = Some(Recording { recorder, request, answer: Vec::new() });
     }
 
@@ -190,7 +190,7 @@ impl Pipe {
         let Some(receipt) = self.receipt.take() else { return };
         if let (Some(recording), CallOutcome::Completed) = (self.recording.take(), &outcome) {
             let Recording { recorder, request, answer } = recording;
-            recorder.add(self.wire, &request, true, &answer, &progress.tokens);
+            recorder.add(request, true, &answer, &progress.tokens);
         }
         receipt.close_stream(outcome, progress);
     }

@@ -10,10 +10,27 @@ use toka_wire::said;
 
 use crate::scripted::{answers_in, conversation};
 
-/// Longest answer that is recorded, in bytes.
+/// Bytes of answers that are recorded, of one and of all: a script has no more.
 pub(crate) const MOST: usize = 16 * 1024 * 1024;
 /// Characters of a request by which its conversation is known again.
 const KNOWN_BY: usize = 80;
+
+/// Turns of one conversation.
+const MOST_TURNS: usize = 10_000;
+
+/// What of a request decides where its answer stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    wire: Wire,
+    when: String,
+    at: usize,
+}
+
+impl Asked {
+    pub(crate) fn of(wire: Wire, request: &[u8]) -> Self {
+        Self { wire, when: known_by(&conversation(wire, request)), at: answers_in(wire, request) }
+    }
+}
 
 /// One answer of a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,15 +50,22 @@ struct State {
     conversations: Vec<(String, BTreeMap<usize, Recorded>)>,
     /// Answers that could not be kept: another one has their place.
     lost: usize,
+    /// Bytes of all answers: a script has no more.
+    bytes: usize,
 }
 
 impl Recorder {
     /// Takes an answer that came to its end.
-    pub(crate) fn add(&self, wire: Wire, request: &[u8], is_stream: bool, answer: &[u8], tokens: &Tokens) {
+    pub(crate) fn add(&self, request: Asked, is_stream: bool, answer: &[u8], tokens: &Tokens) {
+        let Asked { wire, when, at } = request;
         let said = said::read(wire, is_stream, answer);
         let recorded = Recorded { text: said.text.concat(), tools: said.tools, tokens: *tokens };
-        let (when, at) = (known_by(&conversation(wire, request)), answers_in(wire, request));
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.bytes += answer.len();
+        if at > MOST_TURNS || state.bytes > MOST {
+            state.lost += 1;
+            return;
+        }
         let known = state.conversations.iter().position(|(known, _)| *known == when);
         let known = known.unwrap_or_else(|| {
             state.conversations.push((when, BTreeMap::new()));
@@ -68,18 +92,25 @@ impl Recorder {
         let mut text = String::from(
             "# Recorded from models: `spec.model: {script: FILE}` answers from it.\nconversations:\n",
         );
-        // What is known by nothing fits whatever no other fits.
-        let (known, unknown): (Vec<_>, Vec<_>) =
-            state.conversations.iter().partition(|(when, _)| !when.is_empty());
-        for (when, turns) in known.into_iter().chain(unknown) {
-            let _ = writeln!(text, "  - when: {}\n    turns:", Value::from(when.as_str()));
+        // The first that fits is taken: so the longest come first, and what is known by nothing fits whatever no other fits.
+        let mut known: Vec<_> = state.conversations.iter().filter(|(when, _)| !when.is_empty()).collect();
+        known.sort_by_key(|(when, _)| std::cmp::Reverse(when.len()));
+        let lines = |text: &mut String, turns: &BTreeMap<usize, Recorded>, indent: &str| {
             let last = turns.last_key_value().map_or(0, |(at, _)| *at);
             for at in 0..=last {
-                let _ = writeln!(text, "      - {}", turn(turns.get(&at)));
+                let _ = writeln!(text, "{indent}- {}", turn(turns.get(&at)));
             }
+        };
+        for (when, turns) in &known {
+            let _ = writeln!(text, "  - when: {}\n    turns:", Value::from(when.as_str()));
+            lines(&mut text, turns, "      ");
         }
-        if state.conversations.is_empty() {
+        if known.is_empty() {
             text.push_str("  []\n");
+        }
+        if let Some((_, turns)) = state.conversations.iter().find(|(when, _)| when.is_empty()) {
+            text.push_str("turns:\n");
+            lines(&mut text, turns, "  ");
         }
         text
     }
@@ -138,8 +169,8 @@ mod tests {
             let tokens =
                 Tokens { input: Some(5), cached_read: Some(2), output: Some(3), ..Tokens::default() };
             let request = request.to_string();
-            recorder.add(Wire::Anthropic, request.as_bytes(), false, answer.as_bytes(), &tokens);
-            recorder.add(Wire::Anthropic, request.as_bytes(), false, answer.as_bytes(), &tokens);
+            recorder.add(Asked::of(Wire::Anthropic, request.as_bytes()), false, answer.as_bytes(), &tokens);
+            recorder.add(Asked::of(Wire::Anthropic, request.as_bytes()), false, answer.as_bytes(), &tokens);
         }
         assert_eq!(recorder.count(), (2, 3, 0));
         let text = recorder.script();

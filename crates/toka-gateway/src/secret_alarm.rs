@@ -32,9 +32,10 @@ impl SecretAlarm {
         Self { agent, secrets, providers, log, told: Mutex::default() }
     }
 
-    /// Looks for secrets in a request to a model.
-    pub(crate) fn look_at_request(&self, body: &[u8], provider: &str) {
-        self.tell(&self.search(Receiver::Model).whole(body), provider);
+    /// Looks for secrets in the parts of a request to a model.
+    pub(crate) fn look_at_request(&self, parts: &[&[u8]], provider: &str) {
+        let search = self.search(Receiver::Model);
+        parts.iter().for_each(|part| self.tell(&search.whole(part), provider));
     }
 
     /// A search in what goes to somebody.

@@ -88,6 +88,8 @@ pub(crate) struct Shaped {
     reading: Rest,
     writing: Rest,
     inspection: Inspection,
+    /// Bytes of the next write that were looked at.
+    looked_at: usize,
 }
 
 impl Shaped {
@@ -97,7 +99,15 @@ impl Shaped {
         counts: Arc<Counts>,
         inspection: Inspection,
     ) -> Self {
-        Self { stream, shaper, counts, reading: Rest::default(), writing: Rest::default(), inspection }
+        Self {
+            stream,
+            shaper,
+            counts,
+            reading: Rest::default(),
+            writing: Rest::default(),
+            inspection,
+            looked_at: 0,
+        }
     }
 }
 
@@ -122,11 +132,15 @@ impl AsyncWrite for Shaped {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let own = self.get_mut();
         ready!(own.writing.poll(&own.shaper, cx));
+        // Before anything of it goes: what does not go at once is offered again.
+        if let Some(new) = bytes.get(own.looked_at..).filter(|new| !new.is_empty()) {
+            own.inspection.look(new).map_err(io::Error::other)?;
+            own.looked_at = bytes.len();
+        }
         let written = ready!(Pin::new(&mut own.stream).poll_write(cx, bytes))?;
+        own.looked_at = own.looked_at.saturating_sub(written);
         own.counts.sent.fetch_add(written as u64, Ordering::Relaxed);
         own.writing.begin(own.shaper.spend(written, Instant::now()));
-        // The first message of TLS tells the other side nothing but whom it is for: it may go before it is read.
-        own.inspection.look(&bytes[..written]).map_err(io::Error::other)?;
         Poll::Ready(Ok(written))
     }
 

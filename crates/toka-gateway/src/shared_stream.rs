@@ -14,7 +14,9 @@ use crate::pipe::Pipe;
 /// Bytes of a stream that are kept for requests that come later: beyond them, a request is a call of its own.
 const FOR_LATER: usize = 32 * 1024;
 /// Bytes of a stream by which one reader may be ahead of another.
-const AHEAD: usize = 1024 * 1024;
+const AHEAD: usize = 64 * 1024;
+/// Readers of one stream.
+const READERS: usize = 64;
 
 /// A stream that several read.
 pub(crate) struct Stream {
@@ -111,7 +113,7 @@ impl Stream {
                 Poll::Ready(Some(bytes))
             }
             Poll::Ready(Some(Err(_)) | None) => {
-                (state.has_ended, state.is_open) = (true, false);
+                state.has_ended = true;
                 self.wake_others(reader);
                 Poll::Ready(None)
             }
@@ -160,7 +162,7 @@ impl Reader {
     pub(crate) fn of(stream: Arc<Stream>) -> Option<Self> {
         let number = {
             let mut state = stream.state();
-            if !state.is_open {
+            if !state.is_open || state.readers.len() >= READERS {
                 return None;
             }
             state.last_reader += 1;

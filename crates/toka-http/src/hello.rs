@@ -4,8 +4,8 @@ use std::io::Cursor;
 
 use tokio_rustls::rustls::server::Acceptor;
 
-/// Most bytes in which the name is looked for: one record of TLS (RFC 8446, 5.1), and its head.
-const MOST: usize = 16 * 1024 + 5;
+/// Most bytes in which the name is looked for: more than any client sends.
+const MOST: usize = 64 * 1024;
 
 /// Reads the first bytes that a client sends, as they come.
 #[derive(Default)]
@@ -21,6 +21,8 @@ pub enum Hello {
     More,
     /// It is no TLS.
     NoTls,
+    /// It begins as TLS does, and cannot be read: a server might read it otherwise.
+    Broken,
     /// It names this host, or none.
     Names(Option<String>),
 }
@@ -34,15 +36,17 @@ impl std::fmt::Debug for HelloReader {
 impl HelloReader {
     /// Takes more bytes. What was decided once is not asked again.
     pub fn feed(&mut self, bytes: &[u8]) -> Hello {
-        // A handshake begins with this byte (RFC 8446, 5.1).
-        if self.read == 0 && bytes.first().is_some_and(|first| *first != 0x16) {
-            return Hello::NoTls;
+        // The kinds of records (RFC 8446, 5.1), of which a handshake is 22.
+        match bytes.first() {
+            Some(first) if self.read == 0 && !(20..=23).contains(first) => return Hello::NoTls,
+            Some(first) if self.read == 0 && *first != 22 => return Hello::Broken,
+            _ => {}
         }
         self.read += bytes.len();
         let mut cursor = Cursor::new(bytes);
         while (cursor.position() as usize) < bytes.len() {
             match self.acceptor.read_tls(&mut cursor) {
-                Ok(0) | Err(_) => return Hello::NoTls,
+                Ok(0) | Err(_) => return Hello::Broken,
                 Ok(_) => {}
             }
             match self.acceptor.accept() {
@@ -51,10 +55,10 @@ impl HelloReader {
                     let name = accepted.client_hello().server_name().map(str::to_owned);
                     return Hello::Names(name);
                 }
-                Err(_) => return Hello::NoTls,
+                Err(_) => return Hello::Broken,
             }
         }
-        if self.read > MOST { Hello::NoTls } else { Hello::More }
+        if self.read > MOST { Hello::Broken } else { Hello::More }
     }
 }
 
@@ -94,10 +98,23 @@ mod tests {
 
     #[test]
     fn what_is_no_tls_is_none() {
-        for bytes in
-            [&b"SSH-2.0-x\r\n"[..], b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello", &[0x16; 40_000]]
-        {
+        for bytes in [&b"SSH-2.0-x\r\n"[..], b"GET / HTTP/1.1\r\n\r\n"] {
             assert_eq!(HelloReader::default().feed(bytes), Hello::NoTls);
         }
+    }
+
+    #[test]
+    fn what_begins_as_tls_and_cannot_be_read_is_not_taken_for_something_else() {
+        let warning = b"\x15\x03\x01\x00\x02\x01\x5a";
+        for bytes in [&b"\x16\x03\x01\x00\x05hello"[..], warning, &[0x16; 40_000]] {
+            assert_eq!(HelloReader::default().feed(bytes), Hello::Broken);
+        }
+        // A message that goes on and on, record after record.
+        let mut reader = HelloReader::default();
+        let first = [&b"\x16\x03\x01\x40\x00\x01\x03\xff\xff"[..], &[0; 16 * 1024 - 4]].concat();
+        let more = [&b"\x16\x03\x01\x40\x00"[..], &[0; 16 * 1024]].concat();
+        let all = std::iter::once(&first).chain(std::iter::repeat_n(&more, 8));
+        let last = all.map(|record| reader.feed(record)).find(|hello| *hello != Hello::More);
+        assert_eq!(last, Some(Hello::Broken));
     }
 }
