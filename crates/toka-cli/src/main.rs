@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 }
 
 /// Keeps what this process knows, a person's keys among it, out of core dumps: with this limit the kernel writes none to a file, and starts no
-/// program that takes one (`do_coredump` in fs/coredump.c: a limit of 1 means both). Who cannot have it goes on.
+/// program that takes one (`do_coredump` in fs/coredump.c: a limit of 1 means both). A process that may not lower it goes on.
 fn dump_no_core() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let hard = getrlimit(Resource::RLIMIT_CORE).map_or(0, |(_, hard)| hard);

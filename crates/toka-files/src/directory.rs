@@ -80,6 +80,27 @@ impl Directory {
         }
     }
 
+    /// Makes a file that only its owner can read, for writing.
+    ///
+    /// # Errors
+    /// When it cannot be made, or something has the name.
+    pub fn new_private_file(&self, name: &OsStr) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(openat(&self.0, name, flags, Mode::from_raw_mode(0o600))?.into())
+    }
+
+    /// Removes `file` from this directory, if it is what has the name there.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove_file(&self, name: &OsStr, file: &File) -> io::Result<()> {
+        let (there, own) = (statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?, fstat(file)?);
+        if (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino) {
+            rustix::fs::unlinkat(&self.0, name, AtFlags::empty())?;
+        }
+        Ok(())
+    }
+
     /// The directory at `path` below this one; an empty path is this one.
     ///
     /// # Errors

@@ -65,7 +65,7 @@ fn of_run(place: &Place, project: &ProjectName, wake: bool) -> anyhow::Result<Op
     let running = block_on(reach.running())?;
     let Some(found) = running.iter().find(|found| found.name() == project) else {
         if wake {
-            let message = format!("{project} does not run, so nobody of it rests");
+            let message = format!("{project} does not run: it has no models that rest");
             return Err(Failure::new(ExitCode::NoDaemon, message).help("`toka ps` lists what runs").into());
         }
         return Ok(None);
@@ -79,7 +79,7 @@ fn of_run(place: &Place, project: &ProjectName, wake: bool) -> anyhow::Result<Op
     })
 }
 
-/// Who is not asked for a while by the run that goes on.
+/// The models that the run which goes on does not ask for a while.
 fn resting(run: &ModelsView, woken: bool, palette: Palette) -> String {
     let mut text = String::from("\n");
     for rest in &run.resting {
@@ -98,7 +98,7 @@ fn resting(run: &ModelsView, woken: bool, palette: Palette) -> String {
         let _ = writeln!(text, "{}", palette.warn.paint(what));
     }
     match (run.resting.is_empty(), woken) {
-        (true, _) => text.push_str("the run that goes on: nobody rests\n"),
+        (true, _) => text.push_str("the run that goes on: no model rests\n"),
         (false, false) => text.push_str("`toka models --wake` has them asked again at once\n"),
         (false, true) => {}
     }

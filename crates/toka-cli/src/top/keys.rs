@@ -405,12 +405,12 @@ impl Model {
         }
     }
 
-    /// Shows the first thing that the agent under the cursor waits for, or says that it waits for nobody.
+    /// Shows the first thing that the agent under the cursor waits for, or says that it waits for no answer.
     fn ask_for_answer(&mut self) {
         let Some(agent) = self.selected.clone() else { return };
         let Some(approval) = self.agent(&agent).and_then(|(_, status)| status.approvals.first().cloned())
         else {
-            let text = format!("{agent} waits for nobody");
+            let text = format!("{agent} waits for no answer of yours");
             return self.say(Note { text, tone: Tone::Good });
         };
         self.mode = Mode::Answer(agent, approval);

@@ -606,7 +606,7 @@ fn what_ends_an_agent_is_asked_first() {
 fn what_an_agent_waits_for_is_answered_by_a_key() {
     let mut story = shop(SMALL);
     story.press("A");
-    assert!(story.text().contains("shop/db waits for nobody"), "{}", story.text());
+    assert!(story.text().contains("shop/db waits for no answer"), "{}", story.text());
     let subject = Subject::Host { host: "a.example".into(), port: 443 };
     story.event("shop", "db", EventKind::ApprovalAsked(Approval { id: 3, subject, expires_ms: i64::MAX }));
     for (key, answer) in [("y", ApprovalAnswer::Approved { raise: None }), ("n", ApprovalAnswer::Denied)] {
@@ -634,7 +634,7 @@ fn what_an_agent_waits_for_is_answered_by_a_key() {
         },
     );
     story.press("A");
-    assert!(story.text().contains("waits for nobody"), "{}", story.text());
+    assert!(story.text().contains("waits for no answer"), "{}", story.text());
 }
 
 #[test]
