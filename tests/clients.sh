@@ -2,15 +2,18 @@
 # Runs the SDKs and the agent programs that people use, unmodified, behind Toka and against scripts: each program writes a file in the workspace, runs a
 # command, and ends with 0. They are large, and come from PyPI and npm: what cannot be installed is skipped, with the reason.
 #
-#   tests/clients.sh TOKA [NAME…]      TOKA is the binary; NAMEs are sdks, claude-code, codex, opencode; all of them when there is none
+#   tests/clients.sh TOKA [NAME…]      TOKA is the binary; NAMEs are sdks, claude-code, codex, opencode, gemini-cli, aider;
+#   all of them when there is none
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 toka=$(realpath "$1")
 shift
-names=("${@:-sdks claude-code codex opencode}")
+names=("${@:-sdks claude-code codex opencode gemini-cli aider}")
 declare -A packages=(
-    [claude-code]=@anthropic-ai/claude-code@2.1.197 [codex]=@openai/codex@0.171.0 [opencode]=opencode-ai@1.18.33
+    [claude-code]=@anthropic-ai/claude-code [codex]=@openai/codex [opencode]=opencode-ai [gemini-cli]=@google/gemini-cli [aider]=aider-chat
 )
+# The version that a preset says it was tried with.
+tried() { sed -n 's/^tried: "\(.*\)"$/\1/p' "$here/../crates/toka-workstream/src/presets/$1.yaml"; }
 scratch=$(mktemp -d /var/tmp/toka-clients-XXXXXX)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -42,6 +45,16 @@ YAML
     fi
 }
 
+# Installs a program; says why it cannot.
+install() {
+    local package=${packages[$1]}
+    if [[ $1 == aider ]]; then
+        { /usr/bin/python3 -m venv "$scratch/programs/aider" && "$scratch/programs/aider/bin/pip" install -q "$package==$(tried "$1")"; } >"$scratch/install.log" 2>&1
+    else
+        npm install --silent --no-fund --no-audit --prefix "$scratch/programs" "$package@$(tried "$1")" >"$scratch/install.log" 2>&1
+    fi || { echo "$1: skipped, $package $(tried "$1") cannot be installed: $(tail -n1 "$scratch/install.log")" && return 1; }
+}
+
 for name in ${names[*]}; do
     if [[ $name == sdks ]]; then
         sdks
@@ -49,19 +62,15 @@ for name in ${names[*]}; do
     fi
     workspace=$scratch/$name
     mkdir -p "$workspace/agents" "$scratch/programs"
-    if ! npm install --silent --no-fund --no-audit --prefix "$scratch/programs" "${packages[$name]}" >"$scratch/npm.log" 2>&1; then
-        echo "$name: skipped, npm cannot install ${packages[$name]}: $(tail -1 "$scratch/npm.log")"
-        continue
-    fi
+    install "$name" || continue
     "$toka" init --agent "$name" "$workspace/agents" >/dev/null
     sed "s|WORKSPACE|$workspace|" "$here/clients/$name.script" >"$workspace/answers.script"
-    # The script in the place of the model; the programs lie where the agent may execute them.
+    # The script in the place of the model.
     sed -i -E 's|^  model: .*|  model: {script: answers.script}|' "$workspace/agents/$name.yaml"
-    echo "  filesystem: {execute: [$scratch/programs]}" >>"$workspace/agents/$name.yaml"
-    if (cd "$workspace" && PATH="$scratch/programs/node_modules/.bin:$PATH" TOKA_TRUST=all \
+    if (cd "$workspace" && PATH="$scratch/programs/node_modules/.bin:$scratch/programs/aider/bin:$PATH" TOKA_TRUST=all \
         "$toka" run --state-dir "$scratch/state-$name" --quiet agents) >"$scratch/$name.log" 2>&1 &&
         [[ $(cat "$workspace/hello.txt") == "hello from a script" ]]; then
-        echo "$name: ok, $("$scratch/programs/node_modules/.bin/${name%-code}" --version 2>/dev/null | head -1)"
+        echo "$name: ok, $(tried "$name")"
     else
         echo "$name: FAILED"
         cat "$scratch/$name.log"

@@ -7,7 +7,7 @@
 
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -18,6 +18,18 @@ use crate::wake::stop_signals;
 
 /// Waits at the gate, then becomes the task. `exec` keeps the process id, and the exit status is the task's own.
 const GATE: &str = r#"IFS= read -r toka_gate && exec /bin/sh -c "$1" </dev/null"#;
+
+/// The same, and becomes a program.
+const GATE_OF_PROGRAM: &str = r#"IFS= read -r toka_gate && exec "$@" </dev/null"#;
+
+/// What a task is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Work<'a> {
+    /// A line for `/bin/sh -c`, which writes to the log.
+    Shell(&'a str),
+    /// A program and its arguments; what it writes is read by the runner.
+    Program(&'a [String]),
+}
 
 /// How long what a task leaves may take to end by itself: the last of a pipeline, for one.
 const REST_ENDS_WITHIN: Duration = Duration::from_millis(5);
@@ -38,15 +50,18 @@ enum Reaped {
 
 impl Attempt {
     /// Starts the child; it waits at the gate.
-    pub(crate) fn start(command: &str) -> io::Result<Self> {
+    pub(crate) fn start(work: Work<'_>) -> io::Result<Self> {
         // A child inherits the mask of the thread that makes it, and must be stoppable. A stop signal that arrives just
         // now ends the runner, and with it the child at its gate.
         let mask = stop_signals().thread_swap_mask(SigmaskHow::SIG_UNBLOCK)?;
-        let child = Command::new("/bin/sh")
-            .args(["-c", GATE, "sh", command])
-            .stdin(Stdio::piped())
-            .process_group(0)
-            .spawn();
+        let mut shell = Command::new("/bin/sh");
+        match work {
+            Work::Shell(line) => shell.args(["-c", GATE, "sh", line]),
+            Work::Program(argv) => {
+                shell.args(["-c", GATE_OF_PROGRAM, "sh"]).args(argv).stdout(Stdio::piped())
+            }
+        };
+        let child = shell.stdin(Stdio::piped()).process_group(0).spawn();
         mask.thread_set_mask()?;
         let child = child?;
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("process ids are below 2²²"));
@@ -56,6 +71,11 @@ impl Attempt {
     /// Its process id, which is its group's too.
     pub(crate) fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// What it writes, where the runner reads that.
+    pub(crate) fn output(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
     }
 
     /// Lets it run.
@@ -137,7 +157,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("it's here");
         let command = format!("cat; echo \"$0 $# ${{toka_gate-none}}\" > \"{}\"; exit 7", file.display());
-        let mut attempt = Attempt::start(&command).expect("a child");
+        let mut attempt = Attempt::start(Work::Shell(&command)).expect("a child");
         assert!(!file.exists(), "nothing has run yet");
         attempt.open_gate().expect("an open gate");
         let status = attempt.child.wait().expect("an exit status");
@@ -148,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_child_whose_gate_never_opens_does_nothing() {
-        let mut attempt = Attempt::start("exit 0").expect("a child");
+        let mut attempt = Attempt::start(Work::Shell("exit 0")).expect("a child");
         drop(attempt.child.stdin.take());
         let status = attempt.child.wait().expect("an exit status");
         attempt.reaped = Reaped::Yes;
@@ -157,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_is_left_of_the_group_is_killed() {
-        let attempt = Attempt::start("true").expect("a child");
+        let attempt = Attempt::start(Work::Shell("true")).expect("a child");
         let group = attempt.pid();
         let status = attempt.reap().expect("an exit status");
         assert_eq!(status.signal(), Some(9), "it was waiting at the gate");

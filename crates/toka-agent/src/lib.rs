@@ -6,8 +6,11 @@
 
 mod attempt;
 pub mod client;
+pub mod exec;
 pub mod runner;
+mod said;
 mod stopwatch;
 mod wake;
+mod worker;
 
 pub use client::{Client, ClientError};

@@ -7,6 +7,9 @@
 //!        └──────────────────────────── back-off, while attempts are left ◀──────────────┘
 //! ```
 //!
+//! A task that has no command is worked on by an agent program, if the agent has one (`worker`): the runner reads the events
+//! that it writes, and makes of them progress, lines for the log, and how the task ended.
+//!
 //! The first task that fails for good ends the agent: the tasks after it were written in the belief that it succeeded.
 //! A timeout asks the task's process group to end (SIGTERM), and kills it when the grace period is over. A request to
 //! stop is passed on to the task that is running, which has as long for it as the daemon gives the agent.
@@ -19,6 +22,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use thiserror::Error;
 use toka_core::error::with_causes;
 use toka_core::escape::for_terminal;
@@ -26,13 +30,18 @@ use toka_core::rpc::{Call, TaskEnd, TaskEnded, TaskEnter, TaskList, TaskSpec};
 use toka_core::units::format_duration;
 use toka_core::{Exit, ExitCode, Progress};
 
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, Work};
 use crate::client::{Client, ClientError, Done, Loss};
+use crate::said::Said;
 use crate::stopwatch::{Stopwatch, next_look};
 use crate::wake::{self, Wake};
+use crate::worker::Worker;
 
 /// How long a task that ran out of time has to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long the output of a program that has ended is read on: what it has left behind may hold the pipe.
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// Longest description in a message, in characters.
 const SHOWN: usize = 100;
@@ -46,8 +55,10 @@ enum RunnerError {
     Signals(#[source] io::Error),
     #[error("failed to wait for the task's process")]
     Wait(#[source] io::Error),
-    #[error("the task {description:?} has no command, and a model to work on it is not configured")]
+    #[error("the task {description:?} has no command, and no program works on it")]
     NeedsModel { description: String },
+    #[error("failed to write what the program looks for")]
+    Files(#[source] io::Error),
     #[error("asked to stop")]
     Stopped(Signal),
 }
@@ -74,7 +85,7 @@ fn prepare() -> Result<Runner, RunnerError> {
     let stopped = Arc::default();
     wake::listen_for_signals(sender.clone(), Arc::clone(&stopped)).map_err(RunnerError::Signals)?;
     let client = Client::from_environment()?.on_loss(Loss::Bridged(stopped));
-    Ok(Runner { client, sender, wakes, grace: GRACE })
+    Ok(Runner { client, sender, wakes, grace: GRACE, worker: None, place: Place::default(), drained: None })
 }
 
 fn code_of(error: &RunnerError) -> ExitCode {
@@ -82,7 +93,7 @@ fn code_of(error: &RunnerError) -> ExitCode {
         RunnerError::Client(_) => ExitCode::NoDaemon,
         RunnerError::NeedsModel { .. } => ExitCode::Unconfigured,
         RunnerError::Stopped(_) => ExitCode::Terminated,
-        RunnerError::Signals(_) | RunnerError::Wait(_) => ExitCode::Internal,
+        RunnerError::Signals(_) | RunnerError::Wait(_) | RunnerError::Files(_) => ExitCode::Internal,
     }
 }
 
@@ -93,6 +104,25 @@ struct Runner {
     sender: Sender<Wake>,
     wakes: Receiver<Wake>,
     grace: Duration,
+    /// What works on tasks that have no command.
+    worker: Option<Worker>,
+    place: Place,
+    /// The program whose output is at its end.
+    drained: Option<Pid>,
+}
+
+/// Where among the tasks it is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    done: usize,
+    total: usize,
+}
+
+impl Place {
+    /// How much of all tasks is done when so much of this one is, 0.0 to 1.0.
+    fn fraction(self, of_task: f64) -> f64 {
+        if self.total == 0 { 1.0 } else { (self.done as f64 + of_task) / self.total as f64 }
+    }
 }
 
 /// A task that failed for good.
@@ -108,28 +138,32 @@ impl Runner {
     fn run(mut self, err: &mut impl Write) -> Result<u8, RunnerError> {
         let list: TaskList = self.client.ask(&Call::TasksGet)?;
         // Before anything runs: half of the work is no success, and the rest would never be done.
-        if let Some(task) = list.tasks.iter().find(|task| task.run.is_none()) {
+        self.worker = list.program.map(Worker::new).transpose().map_err(RunnerError::Files)?;
+        if let Some(task) = list.tasks.iter().find(|task| task.run.is_none() && self.worker.is_none()) {
             return Err(RunnerError::NeedsModel {
                 description: for_terminal(task.description.as_bytes(), SHOWN),
             });
         }
         let total = list.tasks.len();
         for (done, task) in list.tasks.iter().enumerate() {
-            self.progress(done, total, Some(task))?;
+            self.place = Place { done, total };
+            self.progress(Some(task))?;
             if let Some(failed) = self.run_task(task, err)? {
                 say(err, &failed.tell(done + 1, total, task));
                 // A task that failed is no success, whatever its process ended with.
                 return Ok(failed.exit.status().max(ExitCode::AgentFailed as u8));
             }
         }
-        self.progress(total, total, None)?;
+        self.place = Place { done: total, total };
+        self.progress(None)?;
         Ok(ExitCode::Success as u8)
     }
 
-    fn progress(&mut self, done: usize, total: usize, task: Option<&TaskSpec>) -> Result<(), RunnerError> {
+    fn progress(&mut self, task: Option<&TaskSpec>) -> Result<(), RunnerError> {
         let progress = Progress {
-            fraction: Some(if total == 0 { 1.0 } else { done as f64 / total as f64 }),
-            status: None,
+            fraction: Some(self.place.fraction(0.0)),
+            // What a program said last is said of no other task.
+            status: self.worker.is_some().then(Box::default),
             task: task.map(|task| task.description.as_str().into()),
         };
         Ok(self.client.tell(&Call::Progress(progress))?)
@@ -160,24 +194,32 @@ impl Runner {
         number: u32,
         err: &mut impl Write,
     ) -> Result<(Exit, TaskEnded), RunnerError> {
-        if let Ok(Wake::Stop(signal)) = self.wakes.try_recv() {
+        if let Some(signal) = self.stop_signal() {
             return Err(RunnerError::Stopped(signal));
         }
         let started = Instant::now();
-        let mut attempt = match Attempt::start(task.run.as_deref().unwrap_or_default()) {
+        let mut attempt = match self.start(task, number) {
             Ok(attempt) => attempt,
             Err(error) => return Ok((Exit::StartFailed { reason: error.to_string() }, TaskEnded::default())),
         };
         let enter = TaskEnter { index: task.index, attempt: number, pid: attempt.pid().as_raw() };
         let Done {} = self.client.ask(&Call::TaskEnter(enter)).map_err(|error| self.stopped_or(error))?;
         wake::listen_for_end(attempt.pid(), self.sender.clone()).map_err(RunnerError::Wait)?;
+        if let (Some(worker), Some(output)) = (&self.worker, attempt.output()) {
+            worker.listen(attempt.pid(), output, self.sender.clone()).map_err(RunnerError::Wait)?;
+        }
         // A child that was killed at its gate has closed the pipe; its exit status says why.
         let _ = attempt.open_gate();
-        let cut_short = self.supervise(&attempt, task.timeout_ms.map(Duration::from_millis));
+        let pid = attempt.pid();
+        let mut cut_short = self.supervise(&attempt, task.timeout_ms.map(Duration::from_millis), err);
         if let CutShort::No = cut_short {
             tell_left(err, &attempt.left_running(), &task.description);
         }
-        let exit = exit_of(attempt.reap().map_err(RunnerError::Wait)?, &cut_short);
+        let status = attempt.reap().map_err(RunnerError::Wait)?;
+        if task.run.is_none() {
+            self.drain(pid, &mut cut_short, err);
+        }
+        let exit = self.verdict(task, exit_of(status, &cut_short));
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let end = TaskEnd { index: task.index, attempt: number, exit: exit.clone(), duration_ms };
         let ended = self.client.ask(&Call::TaskEnd(end));
@@ -190,14 +232,69 @@ impl Runner {
 
     /// Why there is no answer: the agent was asked to stop while there was no daemon, or the error.
     fn stopped_or(&self, error: ClientError) -> RunnerError {
-        match self.wakes.try_recv() {
-            Ok(Wake::Stop(signal)) => RunnerError::Stopped(signal),
-            _ => error.into(),
+        self.stop_signal().map_or_else(|| error.into(), RunnerError::Stopped)
+    }
+
+    /// The signal that asks the agent to stop, if one has come. What else has come, of what has ended already, is passed over.
+    fn stop_signal(&self) -> Option<Signal> {
+        self.wakes.try_iter().find_map(|wake| match wake {
+            Wake::Stop(signal) => Some(signal),
+            _ => None,
+        })
+    }
+
+    /// Starts one attempt, at its gate.
+    fn start(&mut self, task: &TaskSpec, number: u32) -> io::Result<Attempt> {
+        match (&task.run, &mut self.worker) {
+            (None, Some(worker)) => {
+                let place = (self.place.done + 1, self.place.total);
+                Attempt::start(Work::Program(&worker.begin(place, task, number)))
+            }
+            (run, _) => Attempt::start(Work::Shell(run.as_deref().unwrap_or_default())),
+        }
+    }
+
+    fn verdict(&mut self, task: &TaskSpec, exit: Exit) -> Exit {
+        match &mut self.worker {
+            Some(worker) if task.run.is_none() => worker.verdict(exit),
+            _ => exit,
+        }
+    }
+
+    /// Tells the log and the daemon what a program says. What cannot be told to the daemon is in the log.
+    fn hear(&mut self, said: Said, err: &mut impl Write) {
+        let Some(worker) = &mut self.worker else { return };
+        let is_trouble = matches!(said, Said::Trouble(_));
+        let (line, progress) = worker.hear(said);
+        let fraction = self.place.fraction(worker.fraction());
+        match line {
+            Some(line) if is_trouble => say(err, &line),
+            // Nobody is left to be told when stdout itself cannot be written.
+            Some(line) => drop(writeln!(io::stdout(), "{line}")),
+            None => {}
+        }
+        if let Some(progress) = progress {
+            let progress = Progress { fraction: Some(fraction), ..progress };
+            let _ = self.client.tell(&Call::Progress(progress));
+        }
+    }
+
+    /// Reads the rest of what a program that has ended has written.
+    fn drain(&mut self, pid: Pid, cut_short: &mut CutShort, err: &mut impl Write) {
+        let deadline = Instant::now() + DRAIN;
+        while self.drained != Some(pid) {
+            match self.wakes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Wake::Said(of, said)) if of == pid => self.hear(said, err),
+                Ok(Wake::Stop(signal)) => *cut_short = CutShort::Stop(signal),
+                Ok(Wake::Drained(of)) => self.drained = Some(of),
+                Ok(Wake::Ended(_) | Wake::Said(..)) => {}
+                Err(_) => return,
+            }
         }
     }
 
     /// Waits until the child has ended, and sees to it that it does when its time is over.
-    fn supervise(&mut self, attempt: &Attempt, limit: Option<Duration>) -> CutShort {
+    fn supervise(&mut self, attempt: &Attempt, limit: Option<Duration>, err: &mut impl Write) -> CutShort {
         let mut cut_short = CutShort::No;
         let mut watch = Stopwatch::start(Instant::now());
         // What is to come next, and when: TERM after the limit, KILL after the grace period, nothing after a stop.
@@ -216,7 +313,9 @@ impl Runner {
                     attempt.signal(signal);
                     (cut_short, step) = (CutShort::Stop(signal), None);
                 }
-                Ok(Wake::Ended(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Wake::Said(of, said)) if of == attempt.pid() => self.hear(said, err),
+                Ok(Wake::Drained(of)) => self.drained = Some(of),
+                Ok(Wake::Ended(_) | Wake::Said(..)) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the runner holds a sender itself"),
             }
         }

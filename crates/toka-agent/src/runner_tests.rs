@@ -77,7 +77,15 @@ impl Scene {
 
     fn runner(&self, socket: &Path, sender: Sender<Wake>, wakes: Receiver<Wake>) -> Runner {
         let client = Client::connect(socket, Duration::from_secs(30)).expect("a connection");
-        Runner { client, sender, wakes, grace: self.grace }
+        Runner {
+            client,
+            sender,
+            wakes,
+            grace: self.grace,
+            worker: None,
+            place: Place::default(),
+            drained: None,
+        }
     }
 }
 

@@ -10,13 +10,19 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
+use crate::said::Said;
+
 /// What woke the runner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wake {
     /// This child ended, and is not reaped yet.
     Ended(Pid),
     /// The agent is asked to stop.
     Stop(Signal),
+    /// This child, a program that works on a task, says something.
+    Said(Pid, Said),
+    /// The output of that program is at its end.
+    Drained(Pid),
 }
 
 /// The threads only wait; this is plenty.

@@ -61,6 +61,11 @@ pub enum Exit {
         /// What is used up, in words that go on after a colon.
         reason: String,
     },
+    /// The program that works on its task ended well, and tells that the task is not done.
+    Undone {
+        /// What it says, in words that go on after a colon.
+        reason: String,
+    },
     /// One of its probes failed for good.
     Probe {
         /// Which.
@@ -208,6 +213,7 @@ impl Exit {
             | Self::Disk { .. }
             | Self::Files { .. }
             | Self::Budget { .. }
+            | Self::Undone { .. }
             | Self::Unknown => 1,
         };
         u8::try_from(status).unwrap_or(1)
@@ -237,6 +243,7 @@ impl fmt::Display for Exit {
                 write!(f, "{found} files, above the {limit} that max_disk_usage allows whatever their size")
             }
             Self::Budget { reason } => write!(f, "out of budget: {reason}"),
+            Self::Undone { reason } => write!(f, "not done: {reason}"),
             Self::Probe { probe, reason } => write!(f, "{probe} probe failed: {reason}"),
             Self::Denied { reason } => write!(f, "denied: {reason}"),
             Self::StartFailed { reason } => write!(f, "did not start: {reason}"),

@@ -3,6 +3,7 @@
 //! Every other crate speaks in these types. The crate does no I/O, reads no clock, draws no random
 //! number and knows no async runtime, so that each decision in it is a pure function with tests.
 
+pub mod agent_program;
 pub mod approval;
 pub mod audit;
 pub mod bill;
@@ -44,6 +45,7 @@ pub mod units;
 pub mod unmet;
 pub mod watchdog;
 
+pub use agent_program::{AgentProgram, HomeFile, Preset};
 pub use approval::{Approval, ApprovalAnswer};
 pub use bill::{Bill, Bills};
 pub use budget::{Amounts, Budget, BudgetConfig, BudgetUse};

@@ -169,9 +169,10 @@ impl RestartPolicy {
             Self::No => false,
             Self::Always | Self::UnlessStopped => true,
             Self::OnFailure => !exit.is_success(),
-            Self::OnAbnormal => {
-                !matches!(exit, Exit::Code { .. } | Exit::Accepted { .. } | Exit::StartFailed { .. })
-            }
+            Self::OnAbnormal => !matches!(
+                exit,
+                Exit::Code { .. } | Exit::Accepted { .. } | Exit::StartFailed { .. } | Exit::Undone { .. }
+            ),
             Self::OnWatchdog => matches!(exit, Exit::Watchdog { .. } | Exit::Probe { .. }),
         }
     }

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use toka_api::caller::Caller;
 use toka_core::capability::{Policy, Refusal};
 use toka_core::{
-    Capability, Compatibility, Declared, NetworkAccess, Origin, RunId, SandboxMode, TerminalSize,
+    AgentProgram, Capability, Compatibility, Declared, NetworkAccess, Origin, Preset, RunId, SandboxMode,
+    TerminalSize,
 };
 use toka_files::ReadError;
 use toka_keeper::Program;
@@ -19,8 +20,8 @@ use toka_runtime::{Command, program};
 use toka_sandbox::host::Namespaces;
 use toka_sandbox::{AgentFolders, CompileError, SandboxPlan};
 use toka_workstream::{
-    Agent, AgentKind, Condition, OWN_VARIABLE_HELP, Plan, ProbeCheck, Process, ProcessCommand, Set, Tty,
-    is_own_variable,
+    Agent, AgentKind, Condition, OWN_VARIABLE_HELP, Plan, PresetData, ProbeCheck, Process, ProcessCommand,
+    Set, Tty, is_own_variable,
 };
 use uuid::Uuid;
 
@@ -29,6 +30,7 @@ use crate::declared_file::DeclaredFile;
 use crate::environment::{ModelDoor, Surroundings, assemble};
 use crate::folders::ProjectFolders;
 use crate::models::{ModelOffer, Models};
+use crate::preset::Words;
 use crate::problem::{Problem, ProblemKind};
 use crate::secrets::{FoundSecret, Source};
 use crate::sections::sections;
@@ -75,6 +77,8 @@ pub struct Admitted {
     pub passwd: Option<String>,
     /// What it may know of its declaration, as [`crate::sections`] puts it.
     pub sections: String,
+    /// What works on its tasks in words.
+    pub agent_program: Option<AgentProgram>,
     /// What its environment files say, as a hash; `None` when it names none.
     pub environment_files: Option<u64>,
 }
@@ -119,6 +123,7 @@ impl Admission<'_> {
     fn examine(&mut self, mut folders: AgentFolders) -> Option<Admitted> {
         self.models();
         self.providers();
+        self.dialect();
         let demands = self.demands();
         self.private_network();
         self.conditions();
@@ -135,7 +140,8 @@ impl Admission<'_> {
         let env = self.environment(process, &files, &folders, &plan);
         let search = env.get(OsStr::new("PATH")).map_or(OsStr::new(""), OsString::as_os_str);
         self.commands_beside(&folders, search);
-        let (program, argv) = self.command(process, program, &folders, search)?;
+        let words = self.words(&folders, &plan);
+        let (program, argv, agent_program) = self.command(process, program, (&folders, &words), search)?;
         let terminal = process.filter(|process| process.tty == Tty::Pseudo).map(|_| TerminalSize::default());
         let absent = plan.absent().iter();
         let warnings = absent.map(|it| {
@@ -148,7 +154,16 @@ impl Admission<'_> {
         let sections = sections(self.agent).to_string();
         let named = process.is_some_and(|process| !process.environment_file.is_empty());
         let environment_files = named.then(|| hash_of(&files));
-        Some(Admitted { folders, command, secrets, warnings, passwd, sections, environment_files })
+        Some(Admitted {
+            folders,
+            command,
+            secrets,
+            warnings,
+            passwd,
+            sections,
+            agent_program,
+            environment_files,
+        })
     }
 
     fn problem(
@@ -452,6 +467,10 @@ impl Admission<'_> {
             run: self.context.run,
             replica: self.agent.replica.as_ref().map(|replica| replica.number),
             watchdog: self.agent.watchdog,
+            preset: self
+                .preset()
+                .map(|preset| self.words(folders, plan).variables(preset))
+                .unwrap_or_default(),
             model: self.agent.confinement.model.as_ref().map(|_| ModelDoor {
                 key: self.context.models.key_of(self.context.run, &self.agent.name),
                 model: self.first_model(),
@@ -477,37 +496,90 @@ impl Admission<'_> {
         passwd::with_home(&String::from_utf8(text).ok()?, passwd::Owner { uid, gid, name, home })
     }
 
+    /// The agent program that it is, where Toka knows it.
+    fn preset(&self) -> Option<Preset> {
+        self.agent.process.as_ref()?.preset
+    }
+
+    /// What the words of a preset stand for.
+    fn words(&self, folders: &AgentFolders, plan: &SandboxPlan) -> Words {
+        Words {
+            openai_url: plan.listen.map_or_else(String::new, |address| format!("http://{address}/v1")),
+            key: self.context.models.key_of(self.context.run, &self.agent.name),
+            workspace: folders.workspace.clone(),
+            home: folders.home.clone(),
+            ..Words::of(self.context.models, self.agent)
+        }
+    }
+
+    /// Its program must speak an API of the first model that it is to ask.
+    fn dialect(&mut self) {
+        let Some((process, preset)) = self.agent.process.as_ref().zip(self.preset()) else { return };
+        if self.context.models.spoken(self.agent).is_some() || self.context.models.of(self.agent).is_err() {
+            return;
+        }
+        let data = PresetData::of(preset);
+        let offers = self.context.models.offers(self.agent);
+        let first = offers.first().map_or_else(String::new, |offer| offer.model.to_string());
+        let apis: Vec<&str> = data.dialects.iter().map(|dialect| dialect.wire.as_str()).collect();
+        let message = format!(
+            "{} speaks {}, and the provider of the model {first} does not",
+            data.title,
+            apis.join(", ")
+        );
+        let help =
+            format!("name a model that it can ask, such as {}, in `spec.model`", data.models.join(" or "));
+        let origin = self.agent.model.as_ref().map_or(&process.command_origin, |model| &model.origin).clone();
+        self.problem(ProblemKind::Unconfigured, &origin, message, help);
+    }
+
     /// What is executed. The rules know the program already when it is where they look; the agent's own PATH may name
     /// others.
     fn command(
         &mut self,
         process: Option<&Process>,
         known: Option<ProgramFile>,
-        folders: &AgentFolders,
+        (folders, known_words): (&AgentFolders, &Words),
         search: &OsStr,
-    ) -> Option<(Program, Vec<OsString>)> {
-        let words = |words: &[&str]| words.iter().map(OsString::from).collect();
-        let Some(process) = process else {
-            return Some((Program::Itself, words(&["toka", "__agent"])));
+    ) -> Option<(Program, Vec<OsString>, Option<AgentProgram>)> {
+        let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        let runner = || words(&["toka", "__agent"]);
+        let Some(process) = process else { return Some((Program::Itself, runner(), None)) };
+        let files = process.preset.map(|preset| known_words.files(preset)).unwrap_or_default();
+        let started = |program: PathBuf, argv: Vec<OsString>| match files.is_empty() {
+            true => (Program::Path(program), argv, None),
+            // The files are written in its sandbox, before it begins.
+            false => {
+                let files = serde_json::to_string(&files).unwrap_or_default();
+                let before = words(&["toka", "__agent", AgentProgram::EXEC, &files]);
+                (Program::Itself, before.into_iter().chain([program.into()]).chain(argv).collect(), None)
+            }
         };
         let argv = match &process.command {
-            ProcessCommand::Shell(line) => {
-                return Some((Program::Path(PathBuf::from("/bin/sh")), words(&["sh", "-c", line])));
+            Some(ProcessCommand::Shell(line)) => {
+                return Some(started(PathBuf::from("/bin/sh"), words(&["sh", "-c", line])));
             }
-            ProcessCommand::Argv(argv) => argv,
+            Some(ProcessCommand::Argv(argv)) => argv.iter().map(OsString::from).collect(),
+            None => Vec::new(),
         };
-        let word = argv.first().map_or("", String::as_str);
+        let word = process.program().unwrap_or_default();
         let found = match known {
             Some(ProgramFile::Found(file)) => Ok(ProgramFile::Found(file)),
             Some(ProgramFile::Awaited(_)) | None => ProgramFile::find(word, self.agent, search, folders),
         };
         match found {
-            Ok(file) => {
-                let program = Program::Path(file.path().to_owned());
-                Some((program, argv.iter().map(OsString::from).collect()))
-            }
+            Ok(file) => Some(match (&process.command, process.preset) {
+                (None, Some(preset)) => {
+                    let program = known_words.program(preset, file.path(), self.agent);
+                    (Program::Itself, runner(), Some(program))
+                }
+                _ => started(file.path().to_owned(), argv),
+            }),
             Err(error) => {
-                let help = self.where_it_is(word, &folders.working_dir);
+                let install =
+                    process.preset.map(|preset| format!("install it: {}", PresetData::of(preset).install));
+                let help = Some(self.where_it_is(word, &folders.working_dir)).filter(|help| !help.is_empty());
+                let help = help.or(install).unwrap_or_default();
                 self.problem(ProblemKind::Invalid, &process.command_origin, error.to_string(), help);
                 None
             }

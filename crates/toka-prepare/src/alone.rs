@@ -128,10 +128,11 @@ impl Alone<'_> {
 
 /// The agent with nothing to do, to wait for, to ask or to report.
 fn without_work(agent: &Agent) -> Agent {
-    let nothing = ProcessCommand::Shell(String::new());
+    let nothing = Some(ProcessCommand::Shell(String::new()));
     let process = match agent.process.clone() {
-        Some(process) => Process { command: nothing, tty: Tty::Pipes, ..process },
+        Some(process) => Process { command: nothing, preset: None, tty: Tty::Pipes, ..process },
         None => Process {
+            preset: None,
             command: nothing,
             command_origin: agent.origin.clone(),
             working_dir: Declared::by_default(".".to_owned(), "working folder is the workspace"),

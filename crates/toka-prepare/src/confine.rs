@@ -10,10 +10,11 @@ use toka_core::{Confinement, Declared, Name, Origin};
 use toka_runtime::program::{self, ProgramError};
 use toka_sandbox::plan::{GitInit, RunAs, WorkspaceFacts, is_system_program};
 use toka_sandbox::{AgentFolders, CompileError, CompileInput, HostFacts, SandboxPlan};
-use toka_workstream::{Agent, Process, ProcessCommand, Set, User};
+use toka_workstream::{Agent, Process, Set, User};
 
 use crate::declared_file::DeclaredFile;
 use crate::folders::ProjectFolders;
+use crate::installation::installation;
 use crate::secrets::Source;
 use crate::trust::TrustStore;
 use crate::users::Users;
@@ -55,14 +56,22 @@ impl Confiner<'_> {
         let of_rules = || plan.environment().iter().find(|(name, _)| name == "PATH").map(|(_, path)| path);
         let path = own.or_else(of_rules).map_or("", String::as_str).as_ref();
         // A shell's line and the runner need no search.
-        let program = match agent.process.as_ref().map(|process| &process.command) {
-            Some(ProcessCommand::Argv(argv)) => {
-                argv.first().and_then(|word| ProgramFile::find(word, agent, path, folders).ok())
-            }
-            Some(ProcessCommand::Shell(_)) | None => None,
-        };
+        let process = agent.process.as_ref();
+        let word = process.and_then(Process::program);
+        let is_known = process.is_some_and(|process| process.preset.is_some());
+        // People install agent programs in folders of their own, which no agent sees: what their own PATH leads to, they have chosen.
+        let of_person = is_known.then(|| std::env::join_paths(&self.host.path).ok()).flatten();
+        let program = [Some(path), of_person.as_deref()]
+            .into_iter()
+            .flatten()
+            .find_map(|path| ProgramFile::find(word?, agent, path, folders).ok());
         let plan = match program.as_ref().map(ProgramFile::path).or(self.chosen) {
-            Some(file) if !self.anyone_executes(file, folders) => rules(&[file.to_owned()])?,
+            Some(file) if !self.anyone_executes(file, folders) => {
+                let beside = is_known.then(|| installation(file)).flatten();
+                let beside = beside.filter(|folder| !folder.starts_with(&folders.workspace));
+                let programs: Vec<PathBuf> = beside.into_iter().chain([file.to_owned()]).collect();
+                rules(&programs)?
+            }
             _ => plan,
         };
         Ok(Confined { plan, program })
@@ -262,8 +271,7 @@ fn of_process(process: &Process, ground: &Ground<'_>) -> Vec<Declared<Capability
 /// A program that the declaration names outside of the workspace and of the system: its rule opens the file to the agent and to
 /// all that runs beside it. What the caller's own PATH leads to, a person has chosen.
 fn foreign_program(process: &Process, ground: &Ground<'_>) -> Option<Capability> {
-    let ProcessCommand::Argv(argv) = &process.command else { return None };
-    let name = argv.first()?;
+    let name = process.program()?;
     let path = process.environment.get("PATH").map(String::as_str);
     let folder = ground.locate(&process.working_dir.value);
     let found = match (name.contains('/'), path) {

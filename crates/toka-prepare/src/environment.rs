@@ -3,10 +3,11 @@
 //! 1. the base: PATH, LANG, TERM and TZ from the caller, USER of the user that it runs as, HOME and TMPDIR of its own; an agent
 //!    on a terminal gets a TERM that says so, when the caller's does not;
 //! 2. what its rules need to be useful: PATH with toolchains, their homes;
-//! 3. `environment_from`: names that are passed through, when the caller has them;
-//! 4. `environment_file`, in order;
-//! 5. `environment`;
-//! 6. Toka's own: sockets, artifacts, inputs, sections, credentials, names, and where it reaches models. Nobody replaces these.
+//! 3. what an agent program that Toka knows needs (`spec.process.preset`);
+//! 4. `environment_from`: names that are passed through, when the caller has them;
+//! 5. `environment_file`, in order;
+//! 6. `environment`;
+//! 7. Toka's own: sockets, artifacts, inputs, sections, credentials, names, and where it reaches models. Nobody replaces these.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -59,6 +60,8 @@ pub struct Surroundings<'a> {
     pub run: RunId,
     /// How often it must say that it is alive, if it says so at all.
     pub watchdog: Option<Duration>,
+    /// What the preset of its program sets.
+    pub preset: Vec<(String, String)>,
     /// What it needs to know to reach models, if it does.
     pub model: Option<ModelDoor>,
 }
@@ -104,6 +107,9 @@ pub fn assemble(
     set("HOME", folders.home.as_os_str());
     set("TMPDIR", folders.tmp.as_os_str());
     for (name, value) in plan.environment() {
+        set(name, OsStr::new(value));
+    }
+    for (name, value) in &surroundings.preset {
         set(name, OsStr::new(value));
     }
     if let Some(process) = process {
@@ -217,6 +223,7 @@ mod tests {
             run,
             replica: None,
             watchdog: None,
+            preset: Vec::new(),
             model: None,
         }
     }
@@ -233,7 +240,8 @@ mod tests {
         let plan = plan(&folders, &name);
         let environment = [("A", "declared"), ("TOKA_AGENT", "forged"), ("HOME", "/elsewhere")];
         let process = Process {
-            command: ProcessCommand::Shell("true".into()),
+            preset: None,
+            command: Some(ProcessCommand::Shell("true".into())),
             command_origin: Origin::default_of("test"),
             working_dir: Declared::by_default(".".into(), "test"),
             environment: environment.map(|(name, value)| (name.into(), value.into())).into(),

@@ -19,7 +19,8 @@ use toka_core::{
 use toka_gateway::script::Script;
 use toka_gateway::{Current, Key, KnownSecrets, Provider, Providers, Transport};
 use toka_wire::PriceTable;
-use toka_workstream::{Agent, Set};
+use toka_workstream::presets::Dialect;
+use toka_workstream::{Agent, PresetData, Set};
 use uuid::Uuid;
 
 use crate::confine::ground;
@@ -136,7 +137,10 @@ impl Models {
             let (price, unusable) = (current.price(name), current.why_not(name));
             ModelOffer { model: name.clone(), price, unusable, origin }
         };
-        let chosen = || current.chain().iter().map(|name| offer(name, None)).collect::<Vec<_>>();
+        // A script is named where it is declared.
+        let script = agent.model.as_ref().filter(|model| model.script.is_some());
+        let from = || script.map(|model| model.origin.clone());
+        let chosen = || current.chain().iter().map(|name| offer(name, from())).collect::<Vec<_>>();
         let named: Vec<ModelOffer> = agent
             .model
             .iter()
@@ -147,6 +151,17 @@ impl Models {
             })
             .collect();
         if named.is_empty() { chosen() } else { named }
+    }
+
+    /// The API in which the program of a preset asks the first of the agent's models; none when there is no preset, or it speaks none that
+    /// the model's provider does.
+    pub(crate) fn spoken(&self, agent: &Agent) -> Option<&'static Dialect> {
+        let preset = agent.process.as_ref()?.preset?;
+        let of = self.offers(agent).first().and_then(|offer| offer.model.provider.clone());
+        let providers = self.of(agent).ok()?.get();
+        let provider = providers.all().iter().find(|provider| Some(&provider.name) == of.as_ref());
+        let speaks = |wire| provider.is_none_or(|provider| provider.speaks(wire));
+        PresetData::of(preset).dialects.iter().find(|dialect| speaks(dialect.wire))
     }
 
     /// What this agent may use, and the run; none when it asks no models.

@@ -5,11 +5,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
+use toka_core::AgentProgram;
 use toka_core::rpc::{RetryRule, TaskList, TaskSpec};
 use toka_workstream::{Retry, Task};
 
 /// The answer to `tasks/get`. A task in a cycle, which the files' validation refuses, would be left out.
-pub fn task_list(tasks: &[Task]) -> TaskList {
+pub fn task_list(tasks: &[Task], program: Option<AgentProgram>) -> TaskList {
     let mut waiting: Vec<usize> = tasks.iter().map(|task| task.depends_on.len()).collect();
     let mut free: BinaryHeap<_> =
         (0..tasks.len()).filter(|at| waiting[*at] == 0).map(|at| Reverse((tasks[at].priority, at))).collect();
@@ -26,7 +27,7 @@ pub fn task_list(tasks: &[Task]) -> TaskList {
             }
         }
     }
-    TaskList { tasks: list }
+    TaskList { tasks: list, program }
 }
 
 fn spec(index: usize, task: &Task) -> TaskSpec {
@@ -83,7 +84,7 @@ mod tests {
             task(Priority::Low, &[]),
             task(Priority::Critical, &[1, 1]),
         ];
-        let order: Vec<usize> = task_list(&tasks).tasks.iter().map(|task| task.index).collect();
+        let order: Vec<usize> = task_list(&tasks, None).tasks.iter().map(|task| task.index).collect();
         assert_eq!(order, [2, 0, 3, 1, 4]);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use toka_broker::Broker;
 use toka_core::health::Expected;
-use toka_core::{AgentName, Budget, Declared, EventKind, Request, Resources, RunId};
+use toka_core::{AgentName, AgentProgram, Budget, Declared, EventKind, Request, Resources, RunId};
 use toka_keeper::protocol::Entry;
 use toka_keeper::{Keeper, ProcessId};
 use toka_logs::{LogPlace, LogRetention};
@@ -157,7 +157,8 @@ impl MemberBuilder<'_> {
         let id = id.unwrap_or_else(|| self.ids.next());
         let (private, grounds) = (Private::of(&folders), WorkingDirs::of(&folders));
         let log = LogPlace::of_run(self.folders.log(&agent.name), self.run, agent.logs, self.log_retention);
-        let mut profile = profile(agent, folders, id, log, self.plan);
+        let program = admitted.as_ref().ok().and_then(|admitted| admitted.agent_program.clone());
+        let mut profile = profile(agent, program, folders, id, log, self.plan);
         profile.port = self.port(agent);
         // What it said when its life began is not known; from now on another content is a change.
         let environment_files = admitted.as_ref().ok().and_then(|admitted| admitted.environment_files);
@@ -251,11 +252,18 @@ pub(crate) fn lack(problems: &[Problem]) -> String {
 }
 
 fn launch(agent: &Agent, admitted: Admitted, id: ProcessId, log: LogPlace, plan: &Plan) -> Launch {
-    let Admitted { folders, command, .. } = admitted;
-    Launch { profile: profile(agent, folders, id, log, plan), command }
+    let Admitted { folders, command, agent_program, .. } = admitted;
+    Launch { profile: profile(agent, agent_program, folders, id, log, plan), command }
 }
 
-fn profile(agent: &Agent, folders: AgentFolders, id: ProcessId, log: LogPlace, plan: &Plan) -> Profile {
+fn profile(
+    agent: &Agent,
+    program: Option<AgentProgram>,
+    folders: AgentFolders,
+    id: ProcessId,
+    log: LogPlace,
+    plan: &Plan,
+) -> Profile {
     let limits = &agent.confinement.limits;
     Profile {
         id,
@@ -275,7 +283,7 @@ fn profile(agent: &Agent, folders: AgentFolders, id: ProcessId, log: LogPlace, p
         }),
         log,
         door: folders.door,
-        tasks: task_list(&agent.tasks),
+        tasks: task_list(&agent.tasks, program),
         awaited_lines: awaited_lines(agent, plan),
         port: None,
     }

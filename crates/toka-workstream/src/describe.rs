@@ -8,9 +8,10 @@ use toka_core::units::format_duration;
 use toka_core::{Limits, NetworkAccess, Origin, SandboxMode};
 
 use crate::plan::{Gate, Node};
+use crate::presets::PresetData;
 use crate::{
-    AfterEnd, Agent, AgentKind, HttpScheme, IfSkipped, MaxRestarts, Need, Probe, ProbeCheck, ProcessCommand,
-    RestartPolicy, Start, User, WhenExhausted,
+    AfterEnd, Agent, AgentKind, HttpScheme, IfSkipped, MaxRestarts, Need, Probe, ProbeCheck, Process,
+    ProcessCommand, RestartPolicy, Start, User, WhenExhausted,
 };
 
 /// One thing that an agent declares.
@@ -111,7 +112,10 @@ impl Rows {
 
 fn command(agent: &Agent, rows: &mut Rows) {
     if let Some(process) = &agent.process {
-        rows.add("command", command_text(&process.command), Some(&process.command_origin));
+        rows.add("command", started_text(process), Some(&process.command_origin));
+        if let (Some(preset), Some(_)) = (process.preset, &process.command) {
+            rows.add("preset", preset.name(), Some(&process.command_origin));
+        }
         if let Origin::File { .. } = process.working_dir.origin {
             rows.add("folder", process.working_dir.value.as_str(), Some(&process.working_dir.origin));
         }
@@ -241,6 +245,15 @@ fn probe_text(probe: &Probe) -> String {
     format!("{what}, every {period}, {fails}")
 }
 
+/// What a process starts, for people.
+pub fn started_text(process: &Process) -> String {
+    match (&process.command, process.preset) {
+        (Some(command), _) => command_text(command),
+        (None, Some(preset)) => format!("{} works through the tasks", PresetData::of(preset).title),
+        (None, None) => String::new(),
+    }
+}
+
 /// A command as a shell would take it.
 pub fn command_text(command: &ProcessCommand) -> String {
     match command {
@@ -249,7 +262,8 @@ pub fn command_text(command: &ProcessCommand) -> String {
     }
 }
 
-fn words(argv: &[String]) -> String {
+/// Words as a shell would take them.
+pub fn words(argv: &[String]) -> String {
     argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
 }
 

@@ -10,6 +10,7 @@ mod load;
 mod model;
 pub mod plan;
 mod policy;
+pub mod presets;
 mod read;
 mod replicas;
 pub mod schema;
@@ -28,5 +29,6 @@ pub use model::{
 };
 pub use plan::{Plan, plan};
 pub use policy::{LoadedPolicy, POLICY_FILE, load_policy};
-pub use starter::{PRESETS, Preset, STARTER};
+pub use presets::PresetData;
+pub use starter::{STARTER, starter_of};
 pub use value::load_value;

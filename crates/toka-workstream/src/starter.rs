@@ -1,25 +1,41 @@
 //! The workstreams that `toka init` writes.
 
+use toka_core::Preset;
+
+use crate::presets::PresetData;
+
 /// A small, commented set of two agents that run without a model.
 pub const STARTER: &str = include_str!("starter.yaml");
 
-/// A workstream for a program that people use already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Preset {
-    /// How `toka init --agent` calls it; the file is called so, too.
-    pub name: &'static str,
-    /// The workstream.
-    pub text: &'static str,
+/// A workstream in which a program that people use already works on a task, unmodified and without a key.
+pub fn starter_of(preset: Preset) -> String {
+    let PresetData { title, tried, variable, models, capability, .. } = PresetData::of(preset);
+    let models = match models.as_slice() {
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    };
+    format!(
+        "# yaml-language-server: $schema=workstream.schema.json
+# {title} in this checkout, behind Toka's walls, without a key. Tried with {tried}.
+#   export {variable}=…; toka run --allow model-access
+metadata:
+  name: {preset}
+  version: v1.0.0
+spec:
+  description: {title}, headless, in this checkout.
+  # How it is started is in the preset: `toka plan` shows it. With a `command` of your own it is that, and the rest of the preset holds.
+  process: {{preset: {preset}}}
+  model: {models}
+tasks:
+  default:
+    # In words, one after the other, in one conversation; a task with `run: …` is a command.
+    - Read the README, run the tests, and tell what you would improve first.
+security:
+  capabilities_required: [filesystem-read, filesystem-write, git-access, {capability}]
+  resource_limits: {{max_memory: 2GB, timeout: 1h}}
+"
+    )
 }
-
-/// Programs that ask models, as they run unmodified behind Toka: headless, their own sandbox and questions off, nothing asked but the model.
-pub const PRESETS: [Preset; 5] = [
-    Preset { name: "claude-code", text: include_str!("presets/claude-code.yaml") },
-    Preset { name: "codex", text: include_str!("presets/codex.yaml") },
-    Preset { name: "opencode", text: include_str!("presets/opencode.yaml") },
-    Preset { name: "gemini-cli", text: include_str!("presets/gemini-cli.yaml") },
-    Preset { name: "aider", text: include_str!("presets/aider.yaml") },
-];
 
 #[cfg(test)]
 mod tests {
@@ -28,8 +44,8 @@ mod tests {
     #[test]
     fn each_is_free_of_warnings() {
         let folder = tempfile::tempdir().expect("a folder");
-        let starter = Preset { name: "hello", text: STARTER };
-        for Preset { name, text } in PRESETS.into_iter().chain([starter]) {
+        let presets = Preset::ALL.map(|preset| (preset.name(), starter_of(preset)));
+        for (name, text) in presets.into_iter().chain([("hello", STARTER.to_owned())]) {
             let path = folder.path().join(name).with_extension("yaml");
             std::fs::write(&path, text).expect("written");
             let loaded = crate::check(&[path], &crate::LoadOptions::default());

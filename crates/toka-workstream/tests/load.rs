@@ -41,7 +41,7 @@ fn every_key_arrives() {
     let process = agent.process.as_ref().expect("a process");
     assert_eq!(
         process.command,
-        ProcessCommand::Argv(["python3", "-m", "http.server", "8080"].map(String::from).into())
+        Some(ProcessCommand::Argv(["python3", "-m", "http.server", "8080"].map(String::from).into()))
     );
     assert_eq!(process.environment["DEBUG"], "false");
     assert_eq!(

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use serde_json::json;
-use toka_core::ExitCode;
+use toka_core::{ExitCode, Preset};
 use toka_workstream::schema::{Draft, to_text};
-use toka_workstream::{PRESETS, Preset, STARTER};
+use toka_workstream::{STARTER, starter_of};
 
 /// Where the workstream goes when nobody says.
 const DEFAULT_FOLDER: &str = "agents";
-/// What is written when no program is named: it needs no model.
-const HELLO: Preset = Preset { name: "hello", text: STARTER };
+/// What a workstream is called when no program is named: it needs no model.
+const HELLO: &str = "hello";
 /// The name of the schema, which the first line of the workstream names.
 const SCHEMA: &str = "workstream.schema.json";
 
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(value_name = "DIR", default_value = DEFAULT_FOLDER)]
     folder: PathBuf,
     /// A workstream for a program that you use already, which gets no key of yours
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(PRESETS.map(|preset| preset.name)))]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Preset::ALL.map(Preset::name)))]
     agent: Option<String>,
     /// Replace a file that is there already
     #[arg(long)]
@@ -42,9 +42,8 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let existing = if args.force { Existing::Replace } else { Existing::Keep };
-    let named = |name: &String| PRESETS.into_iter().find(|preset| preset.name == name);
-    let preset = args.agent.as_ref().and_then(named).unwrap_or(HELLO);
-    let path = write(&args.folder, preset, existing)?;
+    let named = |name: &String| Preset::ALL.into_iter().find(|preset| preset.name() == name);
+    let path = write(&args.folder, args.agent.as_ref().and_then(named), existing)?;
     let schema = write_schema(&args.folder, existing)?;
     let text = if args.json {
         json!({"written": [path, schema]}).to_string() + "\n"
@@ -73,10 +72,12 @@ enum Existing {
 }
 
 /// Writes the starter into a folder, which is made if need be.
-fn write(folder: &Path, preset: Preset, existing: Existing) -> anyhow::Result<PathBuf> {
+fn write(folder: &Path, preset: Option<Preset>, existing: Existing) -> anyhow::Result<PathBuf> {
+    let name = preset.map_or(HELLO, Preset::name);
+    let text = preset.map_or_else(|| STARTER.to_owned(), starter_of);
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    let path = folder.join(preset.name).with_extension("yaml");
-    match put(&path, preset.text, existing) {
+    let path = folder.join(name).with_extension("yaml");
+    match put(&path, &text, existing) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let message = format!("{} is there already, and was left as it is", path.display());
             let help = "name another folder (`toka init DIR`), or replace the file with --force";
@@ -112,17 +113,17 @@ mod tests {
     fn what_is_written_is_valid_and_overwrites_nothing_unasked() {
         let folder = tempfile::tempdir().expect("a folder");
         let agents = folder.path().join("agents");
-        let path = write(&agents, HELLO, Existing::Keep).expect("written");
+        let path = write(&agents, None, Existing::Keep).expect("written");
         let loaded =
             toka_workstream::check(std::slice::from_ref(&agents), &toka_workstream::LoadOptions::default());
         assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
         let set = loaded.set.expect("valid");
         assert!(set.agents.iter().all(|agent| agent.needs_model().next().is_none()));
         fs::write(&path, "mine").expect("written");
-        let refused = write(&agents, HELLO, Existing::Keep).expect_err("it is there already");
+        let refused = write(&agents, None, Existing::Keep).expect_err("it is there already");
         assert!(toka_terminal::failure::data(&refused).0[0]["help"].to_string().contains("--force"));
         assert_eq!(fs::read_to_string(&path).expect("read"), "mine");
-        write(&agents, HELLO, Existing::Replace).expect("written");
+        write(&agents, None, Existing::Replace).expect("written");
         let text = fs::read_to_string(&path).expect("read");
         assert_eq!(text, STARTER);
         assert!(text.starts_with(&format!("# yaml-language-server: $schema={SCHEMA}\n")));

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Exit;
 use crate::event::Usage;
+use crate::{AgentProgram, Exit};
 
 /// The answer to `tasks/get`: the tasks in the order in which they are to be run, each after those it depends on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TaskList {
     /// In the order to run.
     pub tasks: Vec<TaskSpec>,
+    /// What works on tasks that have no command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<AgentProgram>,
 }
 
 /// One task.
@@ -21,7 +24,7 @@ pub struct TaskSpec {
     pub index: usize,
     /// What it is for.
     pub description: String,
-    /// The command, for `/bin/sh -c`; a task without one needs a model.
+    /// The command, for `/bin/sh -c`; a task without one needs an agent program.
     #[serde(default)]
     pub run: Option<String>,
     /// The longest that one attempt may take, in milliseconds; without it only the agent's own timeout counts.

@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::path::Path;
 
 use serde_json::Map;
-use toka_core::{AgentName, Capability, Declared, Limits, ModelReach, Origin, Priority, SuccessStatus};
+use toka_core::{
+    AgentName, Capability, Declared, Limits, ModelName, ModelReach, Origin, Priority, SuccessStatus,
+};
 
 use super::context::Context;
 use super::keys::{DOCUMENT, SPEC};
@@ -24,6 +26,7 @@ use crate::model::{
     Agent, AgentKind, Condition, Dependency, Hooks, ModelUse, OnEnd, Process, Reporting, RestartPolicy,
     Schedule, Secret, Start, Stop,
 };
+use crate::presets::PresetData;
 use crate::read::{Document, Entry, Node, Value, shorten};
 use crate::replicas::MOST;
 
@@ -111,7 +114,7 @@ pub(crate) fn decode(
     spec.probes.report_without_network(cx, &confinement);
     spec.probes.report_out_of_reach(cx, &confinement);
     let (name, span) = name?;
-    let is_idle = !spec.has_process && tasks.any && tasks.tasks.is_empty();
+    let is_idle = spec.runs_tasks() && tasks.any && tasks.tasks.is_empty();
     let idle_groups = if is_idle { tasks.groups.clone() } else { Vec::new() };
     let agent = Agent {
         version: version.unwrap_or_else(|| "v0".to_owned()),
@@ -206,7 +209,10 @@ fn spec(cx: &mut Context<'_>, node: Option<&Node>) -> Spec {
     out.watchdog = section.get("watchdog").and_then(|node| quantities::duration(cx, node));
     out.stop = section.get("stop").map(|node| process::stop(cx, node)).unwrap_or_default();
     out.hooks = section.get("hooks").map(|node| process::hooks(cx, node)).unwrap_or_default();
-    out.model = section.get("model").and_then(|node| model::model(cx, node));
+    out.model = match section.get("model") {
+        Some(node) => model::model(cx, node),
+        None => out.process.as_ref().and_then(models_of_preset),
+    };
     out.replicas = section.get("replicas").and_then(|node| {
         let count = quantities::integer(cx, node, 1..=MOST)?;
         Some(Replicas { count, place: Place { file: cx.file, span: node.span.clone() } })
@@ -217,7 +223,7 @@ fn spec(cx: &mut Context<'_>, node: Option<&Node>) -> Spec {
     out.on_end = section.get("on_end").map(|node| lifetime::on_end(cx, node)).unwrap_or_default();
     if let Some(node) = section.get("success_exit_codes") {
         out.success = lifetime::success(cx, node);
-        if !out.has_process {
+        if out.runs_tasks() {
             let message = "`success_exit_codes` is about the end of `spec.process`; a task succeeds with 0";
             let problem = cx
                 .at(Code::Conflict, message, node, "")
@@ -230,6 +236,27 @@ fn spec(cx: &mut Context<'_>, node: Option<&Node>) -> Spec {
     out.places = filled.map(|entry| (entry.key.text.clone(), cx.origin_of(&entry.key.span))).collect();
     schedule::report_conflicts(cx, &section, declared, out.restart.policy);
     out
+}
+
+impl Spec {
+    /// Whether Toka's runner works through the tasks.
+    fn runs_tasks(&self) -> bool {
+        let by_preset = || self.process.as_ref().is_some_and(|process| process.command.is_none());
+        !self.has_process || by_preset()
+    }
+}
+
+/// A program that is known asks the models that it usually does, where none are declared.
+fn models_of_preset(process: &Process) -> Option<ModelUse> {
+    let usual = &PresetData::of(process.preset?).models;
+    let origin = process.command_origin.clone();
+    let name = |name: &String| Declared::new(ModelName::from(name.clone()), origin.clone());
+    Some(ModelUse {
+        chain: usual.iter().map(name).collect(),
+        script: None,
+        joins: true,
+        origin: origin.clone(),
+    })
 }
 
 /// What runs to its end each time that the clock says so is a task. What keeps running is a service: one that is always restarted, or that can be asked how it is.
@@ -304,7 +331,17 @@ fn misspelt(cx: &Context<'_>, entry: &Entry, near: &str) -> Diagnostic {
 }
 
 fn report_nothing_to_do(cx: &mut Context<'_>, sections: &Section<'_>, spec: &Spec, tasks: &Tasks) {
-    if spec.has_process || tasks.any || cx.failed() {
+    if !spec.runs_tasks() || tasks.any || cx.failed() {
+        return;
+    }
+    if let Some(process) = &spec.process {
+        let message = "the agent has nothing to do: its program is to work through tasks, and there is none";
+        let problem = Diagnostic::new(Code::Missing, message).at(cx.file, sections.span(), "");
+        let help = format!(
+            "say what it is to do, `tasks: {{default: [\"Mend the failing test.\"]}}`, or start it another way with `command: [{}, ..]`",
+            process.preset.map_or("program", |preset| PresetData::of(preset).program.as_str())
+        );
+        cx.report(problem.help(help));
         return;
     }
     let message = "the agent has nothing to do: neither `spec.process` nor a task";

@@ -57,7 +57,7 @@ sections! {
     ];
     MODEL: "spec.model" = ["use", "script", "join"];
     PROCESS: "spec.process" = [
-        "command", "shell", "working_dir", "environment", "environment_from", "environment_file", "user", "tty",
+        "preset", "command", "shell", "working_dir", "environment", "environment_from", "environment_file", "user", "tty",
     ];
     SECRET: "a secret" = ["file", "env"];
     RESTART: "spec.restart" = ["policy", "max_restarts", "when_exhausted", "window", "backoff"];

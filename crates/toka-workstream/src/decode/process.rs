@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use toka_core::Declared;
+use toka_core::{Declared, Preset};
 
 use super::context::Context;
 use super::keys::{HOOKS, PROCESS, SECRET, STOP};
 use super::quantities::delay;
 use super::section::{Section, pairs};
 use super::suggest::nearest;
-use super::texts::{argument, argv, filled, text, texts_with_nodes, truth};
+use super::texts::{argument, argv, choice, filled, text, texts_with_nodes, truth};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{
     Hook, Hooks, OWN_VARIABLE_HELP, Process, ProcessCommand, Secret, SecretSource, Stop, Tty, User,
@@ -18,17 +18,30 @@ use crate::model::{
 };
 use crate::read::{Entry, Node, ScalarKind, Value, shorten};
 
+/// The agent programs that Toka knows.
+const PRESETS: [(&str, Preset); 5] = {
+    let mut named = [("", Preset::ClaudeCode); 5];
+    let mut at = 0;
+    while at < named.len() {
+        named[at] = (Preset::ALL[at].name(), Preset::ALL[at]);
+        at += 1;
+    }
+    named
+};
+
 pub(crate) fn process(cx: &mut Context<'_>, node: &Node) -> Option<Process> {
     let section = Section::read(cx, node, &PROCESS)?;
     section.exclude(cx, "command", "shell");
+    let preset = section.get("preset").and_then(|node| Some((choice(cx, node, &PRESETS)?, node)));
     let command = match (section.get("command"), section.get("shell")) {
-        (Some(node), _) => argv(cx, node).map(|argv| (ProcessCommand::Argv(argv), node)),
-        (None, Some(node)) => filled(cx, node).map(|line| (ProcessCommand::Shell(line), node)),
-        (None, None) if section.perhaps("command") || section.perhaps("shell") => None,
+        (Some(node), _) => argv(cx, node).map(|argv| (Some(ProcessCommand::Argv(argv)), node)),
+        (None, Some(node)) => filled(cx, node).map(|line| (Some(ProcessCommand::Shell(line)), node)),
+        (None, None) if preset.is_some() => preset.map(|(_, node)| (None, node)),
+        (None, None) if ["command", "shell", "preset"].iter().any(|key| section.perhaps(key)) => None,
         (None, None) => {
             let problem = Diagnostic::new(Code::Missing, "the process has neither `command` nor `shell`")
                 .at(cx.file, section.span(), "nothing to execute here")
-                .help("write `command: [program, argument]`, or `shell: \"a line for /bin/sh\"`");
+                .help("write `command: [program, argument]`, `shell: \"a line for /bin/sh\"`, or `preset: claude-code`");
             cx.report(problem);
             None
         }
@@ -58,7 +71,14 @@ pub(crate) fn process(cx: &mut Context<'_>, node: &Node) -> Option<Process> {
         _ => Tty::Pipes,
     };
     let (command, node) = command?;
+    if let (None, Tty::Pseudo, Some(node)) = (&command, tty, section.get("tty")) {
+        let message = "the program works through the tasks without a terminal: Toka reads what it writes";
+        let help =
+            "leave `tty` out, or start it another way with a `command`, such as the program's name alone";
+        cx.report(cx.at(Code::Conflict, message, node, "").help(help));
+    }
     Some(Process {
+        preset: preset.map(|(preset, _)| preset),
         command,
         command_origin: cx.origin(node),
         working_dir: working_dir

@@ -93,7 +93,7 @@ pub struct Agent {
     pub priority: Priority,
     /// `spec.type`, or what follows from the restart policy and the probes.
     pub kind: AgentKind,
-    /// `spec.process`; absent when the built-in runner works through the tasks.
+    /// `spec.process`; absent when the built-in runner works through tasks that are commands.
     pub process: Option<Process>,
     /// `tasks.default` and the enabled groups of `tasks.conditional`, in the order of the file.
     pub tasks: Vec<Task>,
@@ -167,6 +167,11 @@ impl Agent {
                 groups.join(", ")
             )),
         }
+    }
+
+    /// Whether Toka's runner works through the tasks; else they are information for the agent's process.
+    pub fn is_run_by_task(&self) -> bool {
+        self.process.as_ref().is_none_or(|process| process.command.is_none())
     }
 
     /// The tasks that nothing but a model can do: they have no command, and the agent has no process.

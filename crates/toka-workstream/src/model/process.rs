@@ -3,14 +3,20 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use toka_core::{Declared, Origin};
+use toka_core::{Declared, Origin, Preset};
+
+use crate::presets::PresetData;
 
 /// `spec.process`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Process {
-    /// What is executed.
-    pub command: ProcessCommand,
-    /// Where the command stands in the file.
+    /// The agent program that it is, where Toka knows it: its variables and files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
+    /// What is executed; absent where Toka's runner has the program of the preset work through the tasks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<ProcessCommand>,
+    /// Where the command stands in the file, or the preset.
     pub command_origin: Origin,
     /// The working folder, relative to the workspace; `.` when absent.
     pub working_dir: Declared<String>,
@@ -34,6 +40,17 @@ pub enum ProcessCommand {
     Argv(Vec<String>),
     /// One line for `/bin/sh -c`.
     Shell(String),
+}
+
+impl Process {
+    /// The name of the program that it starts, as it is looked for; none where a shell starts it.
+    pub fn program(&self) -> Option<&str> {
+        match &self.command {
+            Some(ProcessCommand::Argv(argv)) => argv.first().map(String::as_str),
+            Some(ProcessCommand::Shell(_)) => None,
+            None => Some(&PresetData::of(self.preset?).program),
+        }
+    }
 }
 
 /// Whose process an agent is.

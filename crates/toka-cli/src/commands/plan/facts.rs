@@ -8,7 +8,7 @@ use toka_core::{Coverage, Layer, LayerReport, SandboxMode};
 use toka_files::{Limits, Shared, shared_files};
 use toka_prepare::confine::{Confined, Confiner, Demands};
 use toka_prepare::folders::ProjectFolders;
-use toka_prepare::{BudgetOffer, ModelOffer, Models};
+use toka_prepare::{BudgetOffer, ModelOffer, Models, started};
 use toka_sandbox::{CompileError, HostFacts, Right, Rule, SandboxPlan};
 use toka_workstream::{Agent, Plan};
 
@@ -21,6 +21,8 @@ pub(super) struct AgentFacts {
     pub(super) demands: Demands,
     /// The models that it asks.
     pub(super) models: Vec<ModelOffer>,
+    /// How the program of its preset is started for each task, where it works through them.
+    pub(super) started: Option<Vec<String>>,
     /// What it may use of them, and what the run may; absent when it asks none.
     pub(super) budget: Option<BudgetOffer>,
     /// The layers that this host does not enforce in full, as far as its facts tell.
@@ -51,6 +53,7 @@ impl AgentFacts {
         Self {
             agent: agent.clone(),
             models: models.offers(agent),
+            started: started(agent, models),
             budget: models.budget(agent),
             shared: confined.as_ref().map(|it| shared(&it.plan, &folders.state_dir)).unwrap_or_default(),
             short: confined.as_ref().map(|it| short(confiner.host, &it.plan)).unwrap_or_default(),

@@ -42,6 +42,7 @@ fn agent(node: Value, facts: &AgentFacts) -> Value {
         }),
         "command": agent.process.as_ref().map(|process| &process.command),
         "program": confined.and_then(|confined| confined.program.as_ref()).map(ProgramFile::path),
+        "started": facts.started,
         "working_dir": facts.working_dir,
         "environment": confined.map(|confined| confined.plan.environment()),
         "tasks": agent.tasks,

@@ -6,9 +6,9 @@ use std::path::Path;
 use toka_core::{Coverage, ExitCode, Origin, SandboxMode};
 use toka_prepare::confine::ProgramFile;
 use toka_prepare::{ModelOffer, Problem};
-use toka_workstream::describe::{command_text, life, quoted};
+use toka_workstream::describe::{life, quoted, started_text, words};
 use toka_workstream::plan::{Gate, Node};
-use toka_workstream::{Agent, AgentKind, Need, ProcessCommand, Replica};
+use toka_workstream::{Agent, AgentKind, Need, Process, Replica};
 
 use super::View;
 use super::facts::AgentFacts;
@@ -149,8 +149,11 @@ fn command(agent: &Agent, facts: &AgentFacts, palette: Palette) -> Vec<Row> {
     let mut rows = Vec::new();
     if let Some(process) = &agent.process {
         let from = place(&process.command_origin, Some(file));
-        rows.push(Row::new("command", command_text(&process.command), from));
-        rows.extend(program(process.command.clone(), facts, palette));
+        rows.push(Row::new("command", started_text(process), from));
+        rows.extend(program(process, facts, palette));
+        if let Some(argv) = &facts.started {
+            rows.push(Row::new("starts", words(argv), "for each task, by the preset"));
+        }
         let folder = &process.working_dir;
         rows.push(Row::new(
             "folder",
@@ -164,7 +167,7 @@ fn command(agent: &Agent, facts: &AgentFacts, palette: Palette) -> Vec<Row> {
     for task in &agent.tasks {
         let from = place(&task.origin, Some(file));
         rows.push(match &task.run {
-            Some(run) if agent.process.is_none() => {
+            Some(run) if agent.is_run_by_task() => {
                 Row::new("task", format!("{}: /bin/sh -c {}", task.description, quoted(run)), from)
             }
             _ if needs_model.contains(&&task.origin) => {
@@ -177,17 +180,17 @@ fn command(agent: &Agent, facts: &AgentFacts, palette: Palette) -> Vec<Row> {
 }
 
 /// The program that a bare name stands for, or that there is none.
-fn program(command: ProcessCommand, facts: &AgentFacts, palette: Palette) -> Option<Row> {
-    let ProcessCommand::Argv(argv) = command else { return None };
+fn program(process: &Process, facts: &AgentFacts, palette: Palette) -> Option<Row> {
+    let word = process.program()?;
     let confined = facts.confined.as_ref().ok()?;
     match &confined.program {
         Some(ProgramFile::Awaited(path)) => {
             let from = "not there yet: what comes before may make it";
             Some(Row::new("program", path.display().to_string(), from).painted(palette.warn))
         }
-        Some(ProgramFile::Found(path)) if Path::new(&argv[0]) == path => None,
+        Some(ProgramFile::Found(path)) if Path::new(word) == path => None,
         Some(ProgramFile::Found(path)) => {
-            let from = if argv[0].contains('/') { "from the working folder" } else { "found on PATH" };
+            let from = if word.contains('/') { "from the working folder" } else { "found on PATH" };
             Some(Row::new("program", path.display().to_string(), from))
         }
         None => Some(Row::new("program", "not found", "").painted(palette.warn)),

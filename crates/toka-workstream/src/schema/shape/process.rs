@@ -4,10 +4,15 @@ use schemars::JsonSchema;
 
 use super::kinds;
 
-/// The process of an agent: exactly one of `command` and `shell`.
+/// The process of an agent: one of `command` and `shell`, or a `preset`, whose program then works through the tasks.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub(super) struct Process {
+    /// An agent program that Toka knows: `claude-code`, `codex`, `opencode`, `gemini-cli` or `aider`. It gets the variables and files that it
+    /// needs behind Toka, and asks its usual models if `spec.model` names none. Alone, it works through `tasks` in words, one after the other,
+    /// without a terminal: what it does is reported as progress, and its word on the end of a task counts. With a `command` it is started by that.
+    #[schemars(extend("examples" = ["claude-code"]))]
+    preset: Option<Preset>,
     /// A program and its arguments. No shell is involved, and nothing is interpolated. A program of the workspace that is not
     /// there yet may be made by a `pre_start` hook, or by an agent that this one waits for. What the program leaves running in the background is
     /// killed when it ends.
@@ -43,6 +48,22 @@ pub(super) struct Process {
     /// Whether the process runs on a terminal of its own instead of pipes, 80 by 24 until somebody attaches (`toka attach`).
     #[schemars(extend("default" = false, "examples" = [true]))]
     tty: Option<bool>,
+}
+
+/// An agent program.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+pub(super) enum Preset {
+    /// Claude Code of Anthropic.
+    ClaudeCode,
+    /// Codex of OpenAI.
+    Codex,
+    /// OpenCode.
+    Opencode,
+    /// Gemini CLI of Google.
+    GeminiCli,
+    /// aider.
+    Aider,
 }
 
 /// Where the value of a secret is found: exactly one of `file` and `env`.

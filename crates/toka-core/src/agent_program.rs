@@ -1,0 +1,84 @@
+//! Programs of others that work on tasks in words: which ones Toka knows, and what a runner needs to know of one.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// An agent program that Toka knows by name: how it is started without a terminal, and the events that it writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// Claude Code of Anthropic.
+    ClaudeCode,
+    /// Codex of OpenAI.
+    Codex,
+    /// OpenCode.
+    Opencode,
+    /// Gemini CLI of Google.
+    GeminiCli,
+    /// aider.
+    Aider,
+}
+
+impl Preset {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::ClaudeCode, Self::Codex, Self::Opencode, Self::GeminiCli, Self::Aider];
+
+    /// Its name, as a declaration has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClaudeCode => "claude-code",
+            Self::Codex => "codex",
+            Self::Opencode => "opencode",
+            Self::GeminiCli => "gemini-cli",
+            Self::Aider => "aider",
+        }
+    }
+}
+
+impl fmt::Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How a runner has an agent program work on a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentProgram {
+    /// Which program, and so which events it writes.
+    pub preset: Preset,
+    /// The program, as an absolute path, and its arguments.
+    pub argv: Vec<String>,
+    /// What follows where it goes on with a conversation, with `{session}` for the conversation's name; empty where it cannot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resume: Vec<String>,
+    /// What follows last, with `{prompt}` for the prompt.
+    pub prompt: Vec<String>,
+    /// What it finds in its HOME.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<HomeFile>,
+    /// What the first prompt begins with: what the work is, and what is aimed at.
+    pub about: String,
+}
+
+impl AgentProgram {
+    /// The word after `toka __agent` with which that writes [`HomeFile`]s, and becomes the program that follows.
+    pub const EXEC: &str = "exec";
+    /// The place of the prompt in [`Self::prompt`].
+    pub const PROMPT: &str = "{prompt}";
+    /// The place of the conversation's name in [`Self::resume`].
+    pub const SESSION: &str = "{session}";
+}
+
+/// A file that an agent program finds in its HOME.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HomeFile {
+    /// Where, relative to HOME.
+    pub path: String,
+    /// What is in it.
+    pub text: String,
+    /// Whether one that is there already is kept: the program writes to it itself.
+    #[serde(default)]
+    pub once: bool,
+}
