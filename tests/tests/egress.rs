@@ -2,15 +2,18 @@
 
 mod survive_support;
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use survive_support::{eventually, kill_daemon, serve_again, told};
-use toka_tests::{Document, Finished, Scene, Serves, User, WebServer, as_both_users};
+use toka_tests::{Document, Finished, Scene, Serves, User, WebServer, as_both_users, toka_binary};
 
 as_both_users!(
     programs_reach_the_hosts_that_are_listed_and_no_others,
+    programs_that_know_no_proxy_reach_hosts_by_their_names,
+    a_daemon_that_is_killed_leaves_the_addresses_of_hosts,
     hosts_are_refused_until_a_person_grants_them,
     a_name_never_leads_to_the_host_itself,
     nothing_gets_around_the_proxy,
@@ -125,6 +128,114 @@ fn programs_reach_the_hosts_that_are_listed_and_no_others(user: User) {
     assert_eq!(coverage(&finished), "full");
     let audit = scene.toka(&["audit", "--json", "--type", "host", "--project", scene.name()]);
     assert_eq!(audit.stdout.lines().count(), 9, "{audit:#?}");
+    scene.assert_nothing_left();
+}
+
+/// A network of its own with a server at a public address, and names that lead there: it runs what follows in it, and ends with that.
+const INTERNET: &str = r#"
+import fcntl, http.server, os, socket, struct, subprocess, sys, threading
+PUBLIC = "93.184.215.14"
+hosts = sys.argv[1] + "/hosts"
+with open(hosts, "w") as file:
+    file.write("127.0.0.1 localhost\n%s index.example.org other.example.org\n" % PUBLIC)
+subprocess.run(["mount", "--bind", hosts, "/etc/hosts"], check=True)
+control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+fcntl.ioctl(control, 0x8914, struct.pack("16sh14x", b"lo", 0x41))
+fcntl.ioctl(control, 0x8916, struct.pack("16sH2s4s8s", b"lo:1", socket.AF_INET, b"", socket.inet_aton(PUBLIC), b""))
+class Hello(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b"hello from outside\n"
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        pass
+for port in (80, 443, 8443):
+    server = http.server.ThreadingHTTPServer((PUBLIC, port), Hello)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+sys.exit(subprocess.run(sys.argv[2:]).returncode)
+"#;
+
+fn with_internet(user: User) -> Scene {
+    let scene = Scene::new(user);
+    let own = scene.folder().join("internet");
+    std::fs::create_dir(&own).expect("room");
+    std::fs::write(own.join("internet.py"), INTERNET).expect("room");
+    let mut words: Vec<OsString> =
+        ["unshare", "--net", "--mount", "/usr/bin/python3"].map(OsString::from).to_vec();
+    words.extend([own.join("internet.py").into(), own.into()]);
+    scene.prefix(words)
+}
+
+/// Says hello in TLS to a host, under the name of another.
+const OTHER_NAME: &str = "import socket, ssl
+context = ssl._create_unverified_context()
+try:
+    context.wrap_socket(socket.create_connection((\"index.example.org\", 443), 5), server_hostname=\"other.example.org\")
+except (OSError, ssl.SSLError) as error:
+    print(\"cut\", flush=True)";
+
+fn programs_that_know_no_proxy_reach_hosts_by_their_names(user: User) {
+    let scene = with_internet(user);
+    let line = format!(
+        "curl -sS --noproxy '*' http://index.example.org/hello; \
+         /usr/bin/python3 -c '{OTHER_NAME}'; \
+         curl -sS --noproxy '*' http://other.example.org/hello; \
+         curl -sS --noproxy '*' --max-time 5 http://index.example.org:8443/hello; \
+         getent hosts unknown.example.org; curl -sS http://index.example.org/hello; true"
+    );
+    let hosts = ["index.example.org:80", "index.example.org:443", "other.example.org:8443"];
+    let finished = granted(&scene, reaches("fetcher", &line, &hosts), &hosts);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let seen = output(&scene, "fetcher");
+    let lines: Vec<&str> = seen.lines().collect();
+    assert_eq!(lines[..2], ["hello from outside", "cut"], "{seen}");
+    // A host is only at the ports that are listed with it.
+    assert_eq!(seen.matches("Couldn't connect to server").count(), 2, "{seen}");
+    assert_eq!(lines.last(), Some(&"hello from outside"), "through the proxy as well: {seen}");
+    let closed = finished.all("host_closed", "fetcher");
+    let told: Vec<(&str, bool)> = closed
+        .iter()
+        .map(|event| (event["host"].as_str().unwrap_or_default(), event["outcome"] == "closed"))
+        .collect();
+    assert_eq!(
+        told,
+        [("index.example.org", true), ("index.example.org", false), ("index.example.org", true)],
+        "{closed:#?}"
+    );
+    assert!(closed[1]["reason"].to_string().contains("for other.example.org"), "{closed:#?}");
+    scene.assert_nothing_left();
+}
+
+fn a_daemon_that_is_killed_leaves_the_addresses_of_hosts(user: User) {
+    let scene = with_internet(user);
+    let line = "while true; do curl -sS --noproxy '*' http://index.example.org/hello; sleep 0.05; done";
+    let agent = reaches("fetcher", line, &["index.example.org:80"]).spec("type: service");
+    let file = scene.folder().join("fetcher.yaml");
+    std::fs::write(&file, agent.yaml()).expect("room");
+    // Each daemon has to be in this one network, so that all is one command.
+    let script = format!(
+        "T={toka} S={state} P={project}
+         L=$S/projects/$P/agents/fetcher/log
+         more() {{ was=$(grep -c outside $L); for _ in $(seq 600); do
+             test $(grep -c outside $L) -gt $((was + 1)) && return; sleep 0.05; done; exit 8; }}
+         $T run --detach --state-dir $S --project $P --allow host:index.example.org:80 {file} || exit 9
+         more
+         kill -9 $({listener} $S/run/daemon.sock)
+         $T serve --detach --state-dir $S || exit 7
+         more
+         $T down --all --state-dir $S",
+        toka = toka_binary().display(),
+        state = scene.state().display(),
+        project = scene.name(),
+        file = file.display(),
+        listener = "python3 -c 'import socket, struct, sys
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
+print(struct.unpack(\"3i\", s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])'",
+    );
+    let finished = scene.run(&["sh", "-uc", &script]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
     scene.assert_nothing_left();
 }
 
@@ -325,10 +436,10 @@ fn a_sandbox_of_its_own_says_that_it_reaches_no_host(user: User) {
     scene.write(&file, &format!("metadata: {{name: a}}\nspec: {{process: {{shell: 'true'}}}}\n{security}\n"));
     let words = ["exec", "--sandbox", "w.yaml", "--trust", "--state-dir"];
     let line = format!("env | grep -ci proxy=http; curl -sS -m 10 http://{}/hello; echo $?", files.host());
-    let mut all: Vec<std::ffi::OsString> = vec![toka_tests::toka_binary().into()];
-    all.extend(words.iter().map(std::ffi::OsString::from));
+    let mut all: Vec<OsString> = vec![toka_binary().into()];
+    all.extend(words.iter().map(OsString::from));
     all.push(scene.state().into());
-    all.extend(["--", "sh", "-c", &line].map(std::ffi::OsString::from));
+    all.extend(["--", "sh", "-c", &line].map(OsString::from));
     let told = scene.run(&all);
     assert_eq!(told.code, Some(0), "{told:#?}");
     assert_eq!(told.stdout, "0\n7\n", "refused at once: {told:#?}");

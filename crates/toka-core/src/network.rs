@@ -1,7 +1,8 @@
 //! What of the network an agent may reach.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,30 @@ impl NetworkAccess {
         }
     }
 
+    /// Where in its network Toka stands for the hosts that it lists by their names: for programs that know no proxy, to which each such name
+    /// leads to an address of its own in 127.64.0.0/24. The first [`MOST_STAND_INS`] have a place.
+    pub fn stand_ins(&self) -> Vec<(SocketAddrV4, String)> {
+        let mut numbers: BTreeMap<String, u8> = BTreeMap::new();
+        let mut places = Vec::new();
+        for HostRule { host, port } in self.hosts() {
+            let HostPattern::Name(name) = host else { continue };
+            // The agent's own machine has these names (RFC 6761, 6.3).
+            if name == "localhost" || name.ends_with(".localhost") {
+                continue;
+            }
+            if places.len() == MOST_STAND_INS {
+                break;
+            }
+            let next = numbers.len() as u8 + 1;
+            let number = *numbers.entry(name.clone()).or_insert(next);
+            let place = (SocketAddrV4::new(Ipv4Addr::new(127, 64, 0, number), port), name);
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        places
+    }
+
     /// Whether two agents reach each other over TCP.
     pub fn reaches(&self, other: &Self) -> bool {
         matches!((self, other), (Self::Project, Self::Project) | (Self::Full, Self::Full))
@@ -55,6 +80,9 @@ impl fmt::Display for NetworkAccess {
         }
     }
 }
+
+/// Most hosts that have a place in an agent's network: with its other descriptors, what one message of a keeper takes.
+pub const MOST_STAND_INS: usize = 11;
 
 /// A host and a port that an agent may reach: `index.example.org:443`, `*.example.org:443` for every name below, `10.1.2.3:80`,
 /// `[::1]:8080`.
@@ -242,6 +270,31 @@ mod tests {
 
     fn rule(text: &str) -> HostRule {
         text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn names_have_places_in_the_network_and_others_have_none() {
+        let allow =
+            |hosts: &[&str]| NetworkAccess::Allow(hosts.iter().map(|host| (*host).to_owned()).collect());
+        let places = |hosts: &[&str]| -> Vec<String> {
+            allow(hosts).stand_ins().iter().map(|(address, name)| format!("{address} {name}")).collect()
+        };
+        assert_eq!(
+            places(&[
+                "a.example:443",
+                "*.b.example:443",
+                "10.0.0.1:80",
+                "A.example:80",
+                "c.example:22",
+                "a.example:443"
+            ]),
+            ["127.64.0.1:443 a.example", "127.64.0.1:80 a.example", "127.64.0.2:22 c.example"]
+        );
+        assert_eq!(places(&["localhost:80", "x.localhost:80"]), [] as [&str; 0]);
+        let many: Vec<String> = (0..30).map(|number| format!("h{number}.example:443")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(allow(&many).stand_ins().len(), MOST_STAND_INS);
+        assert_eq!(NetworkAccess::Full.stand_ins(), []);
     }
 
     #[test]

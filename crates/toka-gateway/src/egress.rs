@@ -6,6 +6,9 @@
 //!  GET http://host/ ──┴─▶ rule? ─▶ intent (durable) ─▶ lookup, address? ─▶ connect ─┴─▶ request and answer, likewise
 //! ```
 //!
+//! A program that knows no proxy connects to an address of the agent's own network at which Toka stands for a host ([`stand_in`]): then the
+//! address names the host, and the rest is as with CONNECT.
+//!
 //! What goes through a tunnel is not looked into: with TLS it could not be, and no certificate of ours is put into an agent.
 
 use std::sync::atomic::Ordering;
@@ -46,6 +49,11 @@ const BUFFER: usize = 64 * 1024;
 /// A tunnel that is to be carried out when the connection has been handed over.
 pub(crate) struct Tunnel {
     client: OnUpgrade,
+    way: ToHost,
+}
+
+/// A connection to a host, and what is taken note of on it.
+struct ToHost {
     host: TcpStream,
     shaper: Arc<Shaper>,
     record: HostRecord,
@@ -60,21 +68,29 @@ impl Tunnel {
     /// Hands bytes on until both sides have ended, or one breaks off. An agent that is paused may take as long as it is: its side is not waited
     /// for by the clock.
     pub(crate) async fn run(self) {
-        let Self { client, host, shaper, record, inspection, _place } = self;
+        let Self { client, way } = self;
         let parts = match client.await.map(Upgraded::downcast::<TokioIo<Patient>>) {
             Ok(Ok(parts)) => parts,
             // It is what `server.rs` has made of the connection.
             Ok(Err(_)) => {
-                return record.end(HostOutcome::Cut { reason: "it cannot be handed over".to_owned() });
+                return way.record.end(HostOutcome::Cut { reason: "it cannot be handed over".to_owned() });
             }
-            Err(error) => return record.end(HostOutcome::Cut { reason: error.to_string() }),
+            Err(error) => return way.record.end(HostOutcome::Cut { reason: error.to_string() }),
         };
-        let mut host = Shaped::new(host, shaper, Arc::clone(&record.counts), inspection);
         let mut client = parts.io.into_inner().into_inner();
+        // What the client sent behind its request comes first.
+        way.carry(&mut client, &parts.read_buf).await;
+    }
+}
+
+impl ToHost {
+    /// Hands bytes on between a client and the host, what the client has sent already before all others.
+    async fn carry(self, client: &mut TcpStream, sent: &[u8]) {
+        let Self { host, shaper, record, inspection, _place } = self;
+        let mut host = Shaped::new(host, shaper, Arc::clone(&record.counts), inspection);
         let copied = async {
-            // What the client sent behind its request.
-            host.write_all(&parts.read_buf).await?;
-            tokio::io::copy_bidirectional_with_sizes(&mut client, &mut host, BUFFER, BUFFER).await
+            host.write_all(sent).await?;
+            tokio::io::copy_bidirectional_with_sizes(client, &mut host, BUFFER, BUFFER).await
         };
         record.end(match copied.await {
             Ok(_) => HostOutcome::Closed,
@@ -142,13 +158,31 @@ async fn connect(
     };
     let authority = authority.filter(|authority| !authority.as_str().contains('@')).ok_or_else(no_host)?;
     let (host, at) = (authority.host().to_owned(), authority.port_u16().ok_or_else(no_host)?);
-    let rule = decide(port, &host, at).await?;
+    let way = reach(port, &host, at).await?;
+    let client = hyper::upgrade::on(&mut request);
+    *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(Tunnel { client, way });
+    Ok(Response::new(Outgoing::Whole(Full::default())))
+}
+
+/// Connects to a host for whoever waits at an agent's own address for it.
+pub(crate) async fn stand_in(port: Arc<PortState>, mut client: TcpStream, host: &str, at: u16) {
+    let _ = client.set_nodelay(true);
+    match reach(&port, host, at).await {
+        Ok(way) => way.carry(&mut client, &[]).await,
+        // There is no language in which the reason could be told: the record has it.
+        Err(refusal) => tracing::debug!(host, at, reason = refusal.message, "a connection is refused"),
+    }
+}
+
+/// Connects to a host that may be reached.
+async fn reach(port: &Arc<PortState>, host: &str, at: u16) -> Result<ToHost, Refusal> {
+    let rule = decide(port, host, at).await?;
     let permit = Arc::clone(&port.hosts.tunnels).try_acquire_owned();
-    let permit = permit.map_err(|_| {
+    let place = permit.map_err(|_| {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this agent has as many tunnels as it may have already")
     })?;
-    let record = begin(port, &host, at).await?;
-    let connecting = port.hosts.way.connect(&host, at, rule);
+    let record = begin(port, host, at).await?;
+    let connecting = port.hosts.way.connect(host, at, rule);
     let stream = match tokio::time::timeout(CONNECTS_WITHIN, connecting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(failed(&record, &error)),
@@ -156,11 +190,8 @@ async fn connect(
     };
     let _ = stream.set_nodelay(true);
     let shaper = Arc::clone(&port.hosts.shaper);
-    let inspection = Inspection::of_tunnel(&port.alarm, &host, at, rule == AddressRule::Public);
-    let client = hyper::upgrade::on(&mut request);
-    let tunnel = Tunnel { client, host: stream, shaper, record, inspection, _place: permit };
-    *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
-    Ok(Response::new(Outgoing::Whole(Full::default())))
+    let inspection = Inspection::of_tunnel(&port.alarm, host, at, rule == AddressRule::Public);
+    Ok(ToHost { host: stream, shaper, record, inspection, _place: place })
 }
 
 async fn pass_on(port: &Arc<PortState>, request: Request<Incoming>) -> Result<Response<Outgoing>, Refusal> {

@@ -13,6 +13,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use crate::hosts::Hosts;
 use crate::log::are_recorded;
 use crate::port::PortState;
+use crate::server::StandIn;
 use crate::{CallLog, Current, Gate, KnownSecrets, Recorder, server};
 
 /// Connections to one provider that wait for the next request, and how long.
@@ -55,6 +56,8 @@ pub struct Port {
     pub log: Arc<dyn CallLog>,
     /// Who decides whether they may be made.
     pub gate: Arc<dyn Gate>,
+    /// Sockets at which Toka stands for hosts, each with the host and its port; they must not block.
+    pub stand_ins: Vec<(TcpListener, String, u16)>,
     /// The hosts that the agent may reach through it.
     pub hosts: Vec<HostRule>,
     /// Whether a person is asked about others.
@@ -137,6 +140,7 @@ impl Gateway {
             secrets,
             log,
             gate,
+            stand_ins,
             hosts,
             asks_hosts,
             rate,
@@ -144,8 +148,15 @@ impl Gateway {
         let is_served = |(task, _): &Served| !task.is_finished();
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).retain(is_served);
         let _entered = self.runtime.enter();
-        let listener = tokio::net::TcpListener::from_std(listener)
-            .map_err(|error| format!("watch the port of the agent: {error}"))?;
+        let watch = |listener| {
+            tokio::net::TcpListener::from_std(listener)
+                .map_err(|error| format!("watch the port of the agent: {error}"))
+        };
+        let listener = watch(listener)?;
+        let stand_ins: Vec<StandIn> = stand_ins
+            .into_iter()
+            .map(|(listener, host, port)| Ok(StandIn { listener: watch(listener)?, host, port }))
+            .collect::<Result<_, String>>()?;
         let client = Client::new(Options {
             way: Way::new(NetworkReach::Shared),
             rule: AddressRule::NoMetadata,
@@ -170,7 +181,7 @@ impl Gateway {
             secrets,
         };
         let state = Arc::new(PortState::new(served, client, address, Arc::clone(&end)));
-        let task = self.runtime.spawn(server::serve(listener, state, Arc::clone(&self.room)));
+        let task = self.runtime.spawn(server::serve(listener, stand_ins, state, Arc::clone(&self.room)));
         self.tasks
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -1,4 +1,4 @@
-//! HTTP at the port of an agent.
+//! HTTP at the port of an agent, and connections at the addresses at which Toka stands for hosts.
 
 use std::convert::Infallible;
 use std::sync::{Arc, PoisonError};
@@ -24,15 +24,43 @@ const HEAD: usize = 64 * 1024;
 /// Headers of a request.
 const HEADERS: usize = 128;
 
-/// Takes connections until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, port: Arc<PortState>, all: Arc<Semaphore>) {
+/// An address at which Toka stands for a host.
+pub(crate) struct StandIn {
+    pub(crate) listener: TcpListener,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+/// Takes connections until it is dropped: requests at the port, and those for hosts at the addresses for them.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    hosts: Vec<StandIn>,
+    port: Arc<PortState>,
+    all: Arc<Semaphore>,
+) {
     // No agent takes the room of the others.
     let room = Arc::new(Semaphore::new(CONNECTIONS.min(all.available_permits() / 2).max(8)));
+    let rooms = (room, all);
     // They end with this.
+    let mut services = tokio::task::JoinSet::new();
+    for StandIn { listener, host, port: at } in hosts {
+        let (port, host): (_, Arc<str>) = (Arc::clone(&port), host.into());
+        services.spawn(accept(listener, rooms.clone(), move |stream| {
+            let (port, host) = (Arc::clone(&port), Arc::clone(&host));
+            async move { egress::stand_in(port, stream, &host, at).await }
+        }));
+    }
+    accept(listener, rooms, move |stream| connection(stream, Arc::clone(&port))).await;
+}
+
+/// Takes connections until it is dropped, as many as there is room for, for this agent and for all.
+async fn accept<F: Future<Output = ()> + Send + 'static>(
+    listener: TcpListener,
+    (room, all): (Arc<Semaphore>, Arc<Semaphore>),
+    served: impl Fn(TcpStream) -> F,
+) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let places = (Arc::clone(&room).acquire_owned().await, Arc::clone(&all).acquire_owned().await);
-        let (Ok(place), Ok(of_all)) = places else { return };
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
@@ -44,9 +72,12 @@ pub(crate) async fn serve(listener: TcpListener, port: Arc<PortState>, all: Arc<
             },
             Some(_) = connections.join_next() => continue,
         };
-        let port = Arc::clone(&port);
+        // Whoever waits for connections holds no place; one that has come waits for one.
+        let places = (Arc::clone(&room).acquire_owned().await, Arc::clone(&all).acquire_owned().await);
+        let (Ok(place), Ok(of_all)) = places else { return };
+        let service = served(stream);
         connections.spawn(async move {
-            connection(stream, port).await;
+            service.await;
             drop((place, of_all));
         });
     }

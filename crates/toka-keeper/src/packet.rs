@@ -18,6 +18,8 @@ const MAX_INLINE: usize = 64 * 1024;
 const MAX_TEXT: u64 = 64 * 1024 * 1024;
 /// Most descriptors that go with one message: one less than a packet may bring, for the memory of a long text.
 pub(crate) const MAX_DESCRIPTORS: usize = sys::MAX_RECEIVED - 1;
+// What a start hands over: two pipes, the notification, the port of the daemon, and those at which that stands for hosts.
+const _: () = assert!(4 + toka_core::network::MOST_STAND_INS <= MAX_DESCRIPTORS);
 /// Stands for the text when it travels in memory.
 const IN_MEMORY: &[u8] = b"@";
 

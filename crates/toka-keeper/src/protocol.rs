@@ -20,7 +20,7 @@ pub const OLDEST: u32 = 1;
 
 /// Under which name the read end of the pipe is held that an agent notifies through.
 pub const NOTIFICATION: &str = "notification";
-/// Under which name the socket is held at which its daemon listens in its network.
+/// Under which name the sockets are held at which its daemon listens in its network.
 pub const LISTENER: &str = "listener";
 
 /// One agent process, by a number that the daemon chose; unique within a keeper's life.

@@ -35,7 +35,8 @@ use crate::problem::{Problem, ProblemKind};
 use crate::secrets::{FoundSecret, Source};
 use crate::sections::sections;
 use crate::users::UserError;
-use crate::{dotenv, enforceable, passwd, secrets};
+use crate::workplace::ShownFiles;
+use crate::{dotenv, enforceable, hosts_file, passwd, secrets};
 
 /// Longest environment file, in bytes; the kernel takes 2 MiB of arguments and environment as a rule (execve(2)).
 const MAX_ENVIRONMENT_FILE: u64 = 1024 * 1024;
@@ -73,8 +74,8 @@ pub struct Admitted {
     pub secrets: Vec<FoundSecret>,
     /// What is to be said of it when it is started.
     pub warnings: Vec<String>,
-    /// The user database that it sees; `None` for the host's.
-    pub passwd: Option<String>,
+    /// Files of /etc that it sees in the place of the host's.
+    pub shown: ShownFiles,
     /// What it may know of its declaration, as [`crate::sections`] puts it.
     pub sections: String,
     /// What works on its tasks in words.
@@ -148,7 +149,7 @@ impl Admission<'_> {
             format!("{} is not there ({}): nothing of it is granted", it.value.display(), it.origin)
         });
         let warnings = warnings.collect();
-        let passwd = self.passwd(&env, &plan);
+        let shown = ShownFiles { passwd: self.passwd(&env, &plan), hosts: self.hosts(&plan) };
         let (env, plan) = (env.into_iter().collect(), Arc::new(plan.bare()));
         let command = Command { program, argv, env, plan, terminal };
         let sections = sections(self.agent).to_string();
@@ -159,7 +160,7 @@ impl Admission<'_> {
             command,
             secrets,
             warnings,
-            passwd,
+            shown,
             sections,
             agent_program,
             environment_files,
@@ -531,6 +532,12 @@ impl Admission<'_> {
             format!("name a model that it can ask, such as {}, in `spec.model`", data.models.join(" or "));
         let origin = self.agent.model.as_ref().map_or(&process.command_origin, |model| &model.origin).clone();
         self.problem(ProblemKind::Unconfigured, &origin, message, help);
+    }
+
+    /// The names of hosts that it sees, where Toka stands for some.
+    fn hosts(&self, plan: &SandboxPlan) -> Option<String> {
+        let own = toka_files::read_named("/etc/hosts".as_ref(), MAX_PASSWD).unwrap_or_default();
+        hosts_file::of(&plan.network, &String::from_utf8_lossy(&own))
     }
 
     /// What is executed. The rules know the program already when it is where they look; the agent's own PATH may name

@@ -158,10 +158,10 @@ fn without_work(agent: &Agent) -> Agent {
 }
 
 fn make(agent: &Agent, admitted: &Admitted, caller: &Caller) -> Result<(), RunError> {
-    let Admitted { folders, command, secrets, passwd, sections, .. } = admitted;
+    let Admitted { folders, command, secrets, shown, sections, .. } = admitted;
     workplace::make_private(&folders.door)
         .and_then(|()| workplace::set_up(folders, Remains::OfThisRun))
-        .and_then(|()| workplace::tell(folders, sections, passwd.as_deref()))
+        .and_then(|()| workplace::tell(folders, sections, shown))
         .and_then(|()| workplace::give(folders, command.plan.run_as.as_ref()))
         .map_err(RunError::Folder)?;
     secrets::write(secrets, &folders.credentials, caller, &folders.workspace).map(drop).map_err(|message| {

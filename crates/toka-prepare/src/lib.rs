@@ -15,6 +15,7 @@ mod enforceable;
 pub mod environment;
 pub mod folders;
 pub mod host_figures;
+mod hosts_file;
 pub mod identity;
 mod installation;
 pub mod lock;

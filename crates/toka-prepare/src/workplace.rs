@@ -11,7 +11,7 @@ use toka_sandbox::AgentFolders;
 use toka_sandbox::guard::Guard;
 use toka_sandbox::plan::RunAs;
 
-use crate::{passwd, remove_tree, sections};
+use crate::{hosts_file, passwd, remove_tree, sections};
 
 /// A folder that could not be made or emptied.
 #[derive(Debug, Error)]
@@ -95,13 +95,27 @@ pub fn set_up(folders: &AgentFolders, remains: Remains) -> Result<(), FolderErro
     Ok(())
 }
 
+/// Files of /etc that an agent sees in the place of the host's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ShownFiles {
+    /// The user database; `None` for the host's.
+    pub passwd: Option<String>,
+    /// The names of hosts; `None` for the host's.
+    pub hosts: Option<String>,
+}
+
 /// Writes what the agent may know of its declaration beside its sockets, where it sees everything and changes nothing.
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn tell(folders: &AgentFolders, sections: &str, passwd: Option<&str>) -> Result<(), FolderError> {
+pub fn tell(folders: &AgentFolders, sections: &str, shown: &ShownFiles) -> Result<(), FolderError> {
     put(&folders.door.join(sections::FILE), sections)?;
-    passwd.map_or(Ok(()), |text| put(&folders.door.join(passwd::FILE), text))
+    let ShownFiles { passwd, hosts } = shown;
+    let files = [(passwd::FILE, passwd), (hosts_file::FILE, hosts)];
+    files
+        .into_iter()
+        .filter_map(|(name, text)| Some((name, text.as_ref()?)))
+        .try_for_each(|(name, text)| put(&folders.door.join(name), text))
 }
 
 fn put(path: &Path, text: &str) -> Result<(), FolderError> {

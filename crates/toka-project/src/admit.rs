@@ -210,9 +210,9 @@ pub(crate) async fn set_up(
     remains: Remains,
 ) -> Result<AdmittedAgents, FolderError> {
     let work = tokio::task::spawn_blocking(move || {
-        admitted.iter().try_for_each(|(_, Admitted { folders, sections, passwd, command, .. })| {
+        admitted.iter().try_for_each(|(_, Admitted { folders, sections, shown, command, .. })| {
             workplace::set_up(folders, remains)?;
-            workplace::tell(folders, sections, passwd.as_deref())?;
+            workplace::tell(folders, sections, shown)?;
             workplace::keep_guards(folders, &command.plan.guards)?;
             workplace::give(folders, command.plan.run_as.as_ref())
         })?;

@@ -352,14 +352,13 @@ fn is_life(entry: &Entry, state: Option<&AgentState>) -> bool {
 }
 
 async fn take_back(keeper: &Keeper, entry: &Entry) -> AdoptedProcess {
-    let mut held: BTreeMap<String, OwnedFd> = match keeper.hand_back(entry.id).await {
-        Ok(held) => held.into_iter().collect(),
-        Err(error) => {
-            tracing::warn!(agent = %entry.agent, %error, "its pipes were not handed back");
-            BTreeMap::new()
-        }
-    };
-    let pipes = match (held.remove("stdout"), held.remove("stderr")) {
+    let mut held: BTreeMap<String, Vec<OwnedFd>> = BTreeMap::new();
+    match keeper.hand_back(entry.id).await {
+        Ok(all) => all.into_iter().for_each(|(name, fd)| held.entry(name).or_default().push(fd)),
+        Err(error) => tracing::warn!(agent = %entry.agent, %error, "its pipes were not handed back"),
+    }
+    let mut take = |name: &str| held.remove(name).unwrap_or_default();
+    let pipes = match (take("stdout").pop(), take("stderr").pop()) {
         (Some(stdout), Some(stderr)) => Some([stdout, stderr]),
         _ => None,
     };
@@ -367,8 +366,8 @@ async fn take_back(keeper: &Keeper, entry: &Entry) -> AdoptedProcess {
         pid: entry.pid,
         enforcement: entry.enforcement.clone(),
         pipes,
-        notification: held.remove(NOTIFICATION),
-        listener: held.remove(LISTENER),
+        notification: take(NOTIFICATION).pop(),
+        listeners: take(LISTENER),
         is_frozen: entry.state == State::Frozen,
     }
 }

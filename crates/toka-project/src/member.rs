@@ -205,6 +205,7 @@ impl MemberBuilder<'_> {
             joins: agent.model.as_ref().is_none_or(|model| model.joins),
             secrets: Arc::clone(self.models.secrets()),
             broker: Arc::clone(self.broker),
+            stand_ins: confinement.network.value.stand_ins(),
             hosts: confinement.network.value.hosts(),
             asks_hosts: confinement.asks_hosts,
             rate: confinement.limits.network_bandwidth.as_ref().map(|rate| rate.value.0),

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
-use std::net::TcpListener;
+use std::net::{SocketAddrV4, TcpListener};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub(crate) struct AgentPort {
     pub(crate) secrets: Arc<KnownSecrets>,
     /// Who decides whether it may.
     pub(crate) broker: Arc<Broker>,
+    /// Where it finds hosts that it may reach without knowing a proxy, in the order of their sockets.
+    pub(crate) stand_ins: Vec<(SocketAddrV4, String)>,
     /// The hosts that it may reach.
     pub(crate) hosts: Vec<HostRule>,
     /// Whether a person is asked about others.
@@ -67,13 +69,19 @@ impl Gate for AgentGate {
 impl ServesPort for AgentPort {
     fn serve(
         &self,
-        listener: OwnedFd,
+        listeners: Vec<OwnedFd>,
         agent: &AgentName,
         sink: Arc<dyn EventSink>,
     ) -> Result<Box<dyn Any + Send + Sync>, String> {
+        let mut listeners = listeners.into_iter().map(TcpListener::from);
+        let listener = listeners.next().ok_or("its socket was lost")?;
+        let stand_ins = listeners.zip(&self.stand_ins);
+        let stand_ins =
+            stand_ins.map(|(listener, (address, host))| (listener, host.clone(), address.port())).collect();
         let port = Port {
+            stand_ins,
             agent: agent.clone(),
-            listener: TcpListener::from(listener),
+            listener,
             joins: self.joins,
             secrets: Arc::clone(&self.secrets),
             key: self.key.clone(),

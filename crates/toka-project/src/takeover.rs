@@ -123,7 +123,7 @@ pub(crate) fn orphans(
 /// that cannot be furnished is not started again by itself.
 pub(crate) fn populate(examined: &mut [Examined], replayed: &ReplayedRun, caller: &Caller) {
     for (agent, own, admitted) in examined {
-        let Ok(Admitted { folders, sections, passwd, command, secrets, .. }) = admitted else { continue };
+        let Ok(Admitted { folders, sections, shown, command, secrets, .. }) = admitted else { continue };
         if own.credentials.is_dir() {
             continue;
         }
@@ -131,7 +131,7 @@ pub(crate) fn populate(examined: &mut [Examined], replayed: &ReplayedRun, caller
         // Whoever waits for its turn gets them when it has come.
         let goes_on = state.is_some_and(|state| !state.is_final() && *state != AgentState::Pending);
         let furnished = workplace::set_up(folders, Remains::OfThisRun)
-            .and_then(|()| workplace::tell(folders, sections, passwd.as_deref()))
+            .and_then(|()| workplace::tell(folders, sections, shown))
             .and_then(|()| workplace::give(folders, command.plan.run_as.as_ref()))
             .map_err(|error| format!("{error}: {}", error.source))
             .and_then(|()| match goes_on {

@@ -74,16 +74,16 @@ pub struct AdoptedProcess {
     pub pipes: Option<[OwnedFd; 2]>,
     /// The read end of the pipe through which it tells that it is ready, if it has one.
     pub notification: Option<OwnedFd>,
-    /// The socket that listens in its network for its daemon, if there is one.
-    pub listener: Option<OwnedFd>,
+    /// The sockets that listen in its network for its daemon, if there are any.
+    pub listeners: Vec<OwnedFd>,
     /// Whether it is kept from running.
     pub is_frozen: bool,
 }
 
 impl From<Started> for AdoptedProcess {
     fn from(started: Started) -> Self {
-        let Started { pid, stdout, stderr, notification, listener, enforcement } = started;
+        let Started { pid, stdout, stderr, notification, listeners, enforcement } = started;
         let pipes = Some([stdout, stderr]);
-        Self { pid, enforcement, pipes, notification, listener, is_frozen: false }
+        Self { pid, enforcement, pipes, notification, listeners, is_frozen: false }
     }
 }

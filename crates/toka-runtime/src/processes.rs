@@ -31,7 +31,7 @@ pub trait Processes: Clone + Send + Sync + 'static {
         &self,
         id: ProcessId,
         name: &str,
-        descriptor: OwnedFd,
+        descriptors: Vec<OwnedFd>,
     ) -> impl Future<Output = io::Result<()>> + Send;
     /// Freezes the whole tree.
     fn freeze(&self, id: ProcessId) -> impl Future<Output = io::Result<()>> + Send;
@@ -91,8 +91,8 @@ impl Processes for Keeper {
         Self::settled(self, id);
     }
 
-    async fn hold(&self, id: ProcessId, name: &str, descriptor: OwnedFd) -> io::Result<()> {
-        Self::hold(self, id, name, vec![descriptor]).await.map_err(io::Error::other)
+    async fn hold(&self, id: ProcessId, name: &str, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        Self::hold(self, id, name, descriptors).await.map_err(io::Error::other)
     }
 
     async fn tcp_socket(&self, id: ProcessId, family: Family) -> Result<OwnedFd, KeeperError> {

@@ -85,7 +85,7 @@ impl Processes for FakeKeeper {
 
     fn settle(&self, _: ProcessId) {}
 
-    async fn hold(&self, _: ProcessId, _: &str, _: OwnedFd) -> io::Result<()> {
+    async fn hold(&self, _: ProcessId, _: &str, _: Vec<OwnedFd>) -> io::Result<()> {
         Ok(())
     }
 
@@ -208,7 +208,14 @@ impl Rig {
         let (stderr, err) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
         self.pipes = Some([out, err]);
         answer
-            .send(Ok(Started { pid: PID, stdout, stderr, notification: None, listener: None, enforcement }))
+            .send(Ok(Started {
+                pid: PID,
+                stdout,
+                stderr,
+                notification: None,
+                listeners: Vec::new(),
+                enforcement,
+            }))
             .expect("the actor waits");
     }
 

@@ -182,7 +182,7 @@ fn no_network(network: &NetworkAccess) -> Option<String> {
     match network {
         NetworkAccess::None => Some("its network is `none`: `security.network` gives it one".to_owned()),
         NetworkAccess::Allow(hosts) => Some(format!(
-            "it reaches only {}, and only through the proxy that `HTTPS_PROXY` names: `security.network` names the hosts",
+            "it reaches only {}, by name or through the proxy that `HTTPS_PROXY` names: `security.network` names the hosts",
             hosts.join(", ")
         )),
         NetworkAccess::Loopback | NetworkAccess::Project => Some(format!(

@@ -1,6 +1,6 @@
-//! A port inside an agent's network that its daemon listens on: the child makes the socket there, before its program begins, and hands
-//! it to its parent. So nothing of the agent ever holds it, no first connection comes too early, and it lives as long as somebody outside
-//! holds it.
+//! Ports inside an agent's network that its daemon listens on: the child makes the sockets there, before its program begins, and hands
+//! them to its parent. So nothing of the agent ever holds one, no first connection comes too early, and they live as long as somebody outside
+//! holds them.
 
 use std::io;
 use std::net::SocketAddrV4;
@@ -16,21 +16,26 @@ use crate::handover::hand_over;
 /// Connections that may wait to be accepted. The kernel takes less where it is told so (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
 
-/// What the child needs to make it.
+/// What the child needs to make them.
 #[derive(Debug, Clone, Copy)]
 pub struct NewListener<'a> {
-    /// Where.
+    /// Where its daemon serves models and its proxy.
     pub address: SocketAddrV4,
+    /// Where it stands for hosts, each at an address of its own.
+    pub hosts: &'a [SocketAddrV4],
     /// The child's end of a [`crate::handover::channel`].
     pub channel: BorrowedFd<'a>,
 }
 
 impl NewListener<'_> {
-    /// In the child, in its own network: listens, and hands the socket over.
+    /// In the child, in its own network: listens, and hands the sockets over, that of the daemon first.
     pub(crate) fn open(&self) -> Result<(), StepError> {
         let failed = |name: &'static str| move |error: io::Error| StepError::new(name, None, &error);
-        let listener = listen_on(self.address).map_err(failed("network: listen"))?;
-        hand_over(self.channel, listener.as_fd()).map_err(failed("network: hand over the listener"))
+        for address in [&self.address].into_iter().chain(self.hosts) {
+            let listener = listen_on(*address).map_err(failed("network: listen"))?;
+            hand_over(self.channel, listener.as_fd()).map_err(failed("network: hand over the listener"))?;
+        }
+        Ok(())
     }
 }
 
@@ -57,7 +62,7 @@ mod tests {
         let address = SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, free);
         let (ours, theirs) = channel().expect("a channel");
         assert!(receive(ours.as_fd()).is_err(), "nothing was sent yet");
-        let new = NewListener { address, channel: theirs.as_fd() };
+        let new = NewListener { address, hosts: &[], channel: theirs.as_fd() };
         if new.open().is_err() {
             eprintln!("skipped: somebody took the port {free} meanwhile");
             return;

@@ -25,8 +25,9 @@ pub struct Started {
     pub stderr: OwnedFd,
     /// The read end of the pipe at its [`Launch::notification_fd`], non-blocking.
     pub notification: Option<OwnedFd>,
-    /// The socket that listens at [`toka_sandbox::SandboxPlan::listen`], non-blocking.
-    pub listener: Option<OwnedFd>,
+    /// The sockets that listen at [`toka_sandbox::SandboxPlan::listen`] and, in their order, at [`toka_sandbox::SandboxPlan::hosts`],
+    /// non-blocking.
+    pub listeners: Vec<OwnedFd>,
     /// What confines it.
     pub enforcement: Enforcement,
 }
@@ -77,11 +78,11 @@ impl Keeper {
                 };
                 let mut held: Vec<(String, OwnedFd)> = names.into_iter().zip(pipes).collect();
                 let mut take = |name: &str| {
-                    let at = held.iter().position(|(held, _)| held == name)?;
-                    Some(held.swap_remove(at).1)
+                    let of_name = held.extract_if(.., |(held, _)| held == name);
+                    of_name.map(|(_, descriptor)| descriptor).collect::<Vec<_>>()
                 };
-                let (notification, listener) = (take(NOTIFICATION), take(LISTENER));
-                Ok(Started { pid, stdout, stderr, notification, listener, enforcement })
+                let (notification, listeners) = (take(NOTIFICATION).pop(), take(LISTENER));
+                Ok(Started { pid, stdout, stderr, notification, listeners, enforcement })
             }
             Body::NotPrepared(error) => Err(SpawnError::Prepare(error)),
             Body::NotStarted(error) => Err(SpawnError::Step(error)),

@@ -24,9 +24,9 @@ impl Held {
         self.0.retain(|(held, _)| held != name);
     }
 
-    /// The first of a name.
-    pub(super) fn get(&self, name: &str) -> Option<&OwnedFd> {
-        self.0.iter().find(|(held, _)| held == name).map(|(_, fd)| fd)
+    /// Those of a name, in their order.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &OwnedFd> {
+        self.0.iter().filter(move |(held, _)| held == name).map(|(_, fd)| fd)
     }
 
     /// Each name once.

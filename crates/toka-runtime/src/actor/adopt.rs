@@ -115,8 +115,8 @@ impl<P: Processes> Actor<P> {
 
     /// Reads what it says from now on, and asks and watches it as from the beginning of a life.
     async fn take(&mut self, process: AdoptedProcess) {
-        let AdoptedProcess { pid, enforcement, pipes, notification, listener, .. } = process;
-        self.serve(listener);
+        let AdoptedProcess { pid, enforcement, pipes, notification, listeners, .. } = process;
+        self.serve(listeners);
         if enforcement.coverage(Layer::Mounts) == Coverage::Full {
             self.reach = DoorReach::AgentOnly;
         }

@@ -137,7 +137,7 @@ impl<P: Processes> Actor<P> {
     }
 
     async fn started(&mut self, started: Started) {
-        let Started { pid, stdout, stderr, notification, listener, enforcement } = started;
+        let Started { pid, stdout, stderr, notification, listeners, enforcement } = started;
         // Behind a mount namespace of its own nobody else can reach the door.
         if enforcement.coverage(Layer::Mounts) == Coverage::Full {
             self.reach = DoorReach::AgentOnly;
@@ -148,7 +148,7 @@ impl<P: Processes> Actor<P> {
         if let Err(error) = self.pump([stdout, stderr]) {
             self.warn(format!("the output of {} cannot be read: {error}", self.profile.name));
         }
-        self.serve(listener);
+        self.serve(listeners);
         self.step(Happening::Started { pid });
         self.oom_kills = 0;
         tracing::info!(pid, "started");
@@ -179,13 +179,13 @@ impl<P: Processes> Actor<P> {
     }
 
     /// Has its port served, if it has one.
-    pub(super) fn serve(&mut self, listener: Option<OwnedFd>) {
+    pub(super) fn serve(&mut self, listeners: Vec<OwnedFd>) {
         let Some(service) = self.profile.port.clone() else { return };
-        let served = match listener {
-            Some(listener) => {
-                Served::begin(&*service, listener, &self.profile.name, Arc::clone(&self.sink)).map(Some)
+        let served = match listeners.is_empty() {
+            false => {
+                Served::begin(&*service, listeners, &self.profile.name, Arc::clone(&self.sink)).map(Some)
             }
-            None => Err("its socket was lost".to_owned()),
+            true => Err("its socket was lost".to_owned()),
         };
         self.served = served.unwrap_or_else(|reason| {
             self.warn(format!("{} reaches no models in this life: {reason}", self.profile.name));
@@ -196,8 +196,8 @@ impl<P: Processes> Actor<P> {
     /// Nobody can make the socket again at which an agent is served: a new keeper holds this one.
     async fn entrust_port(&self) {
         let Some(served) = &self.served else { return };
-        let held = match served.duplicate() {
-            Ok(listener) => self.processes.hold(self.profile.id, LISTENER, listener).await,
+        let held = match served.duplicates() {
+            Ok(listeners) => self.processes.hold(self.profile.id, LISTENER, listeners).await,
             Err(error) => Err(error),
         };
         if let Err(error) = held {
@@ -209,7 +209,7 @@ impl<P: Processes> Actor<P> {
     async fn entrust_terminal(&self) {
         let Some(terminal) = &self.terminal else { return };
         let held = match terminal.duplicate() {
-            Ok(master) => self.processes.hold(self.profile.id, "stdout", master).await,
+            Ok(master) => self.processes.hold(self.profile.id, "stdout", vec![master]).await,
             Err(error) => Err(error),
         };
         if let Err(error) = held {

@@ -16,8 +16,8 @@ use toka_files::{Directory, Limits, Stopped, Walk};
 
 use super::system::DEVICES;
 use super::{
-    Access, Bind, Execution, GroupLimits, Links, Made, Need, PASSWD, PathRule, ProcessLimits, Right, Rule,
-    RunAs, SandboxPlan, ToMake, WorkspaceFacts, toolchain,
+    Access, Bind, Execution, GroupLimits, HOSTS, Links, Made, Need, PASSWD, PathRule, ProcessLimits, Right,
+    Rule, RunAs, SandboxPlan, ToMake, WorkspaceFacts, toolchain,
 };
 use crate::HostFacts;
 use crate::guard::Guard;
@@ -397,8 +397,12 @@ impl Compiler<'_> {
         }
         let passwd = folders.door.join(PASSWD);
         self.bind(&passwd, Path::new("/etc/passwd"), Access::ReadOnly, Need::Optional);
+        let hosts = folders.door.join(HOSTS);
+        self.bind(&hosts, Path::new("/etc/hosts"), Access::ReadOnly, Need::Optional);
         let (right, links, need) = (Right::Read, Links::Refuse, Need::Optional);
-        self.files.push(PathRule { path: passwd, right, links, need });
+        for path in [passwd, hosts] {
+            self.files.push(PathRule { path, right, links, need });
+        }
         for shared in SHOWN_TMP {
             self.bind(&folders.tmp, Path::new(shared), Access::ReadWrite, Need::Required);
         }
@@ -509,11 +513,17 @@ impl Compiler<'_> {
                 "a loopback interface that all agents of the project with `network: project` share".to_owned()
             }
             NetworkAccess::Allow(hosts) => {
+                let named = value.stand_ins().len();
+                let by_name = match named {
+                    0 => String::new(),
+                    all if all == hosts.len() => ", also by name".to_owned(),
+                    some => format!(", {some} of them also by name"),
+                };
                 let address = model_address(value, self.input.project, self.input.agent);
                 let hosts = if hosts.is_empty() { "no hosts".to_owned() } else { hosts.join(", ") };
                 let asks =
                     if self.input.confinement.asks_hosts { ", and others that a person allows" } else { "" };
-                format!("only {hosts}{asks}, through a proxy at {address}")
+                format!("only {hosts}{asks}, through a proxy at {address}{by_name}")
             }
             NetworkAccess::Full => "all that the host reaches".to_owned(),
         };
@@ -588,6 +598,14 @@ impl Compiler<'_> {
                 .confinement
                 .has_port()
                 .then(|| model_address(&input.confinement.network.value, input.project, input.agent)),
+            hosts: input
+                .confinement
+                .network
+                .value
+                .stand_ins()
+                .into_iter()
+                .map(|(address, _)| address)
+                .collect(),
             group: GroupLimits::of(input.confinement),
             process: ProcessLimits {
                 open_files: limits.open_files.value,

@@ -26,6 +26,8 @@ pub use system::{SystemPaths, is_system_program};
 
 /// In the folder of an agent's sockets: the user database that it sees at /etc/passwd, if there is one.
 pub const PASSWD: &str = "passwd";
+/// In the same folder: the names of hosts that it sees at /etc/hosts, if there are any.
+pub const HOSTS: &str = "hosts";
 
 /// Everything that will be put in force around one process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +51,9 @@ pub struct SandboxPlan {
     /// The loopback address in that network at which its daemon listens, for what it asks models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddrV4>,
+    /// The loopback addresses in that network at which its daemon stands for hosts, for programs that know no proxy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<SocketAddrV4>,
     /// Limits of the control group.
     pub group: GroupLimits,
     /// Limits of each process.

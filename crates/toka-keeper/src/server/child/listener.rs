@@ -1,5 +1,5 @@
-//! The socket in a process's network at which its daemon listens: made by the child, held here, so that it outlives every daemon and
-//! takes connections while there is none.
+//! The sockets in a process's network at which its daemon listens: made by the child, held here, so that they outlive every daemon and
+//! take connections while there is none.
 
 use std::io;
 use std::net::SocketAddrV4;
@@ -10,34 +10,38 @@ use toka_sandbox::{NewListener, StepError, handover, sys};
 use super::Child;
 use crate::protocol::{LISTENER, NOTIFICATION};
 
-/// A socket that a child is to make.
+/// Sockets that a child is to make.
 #[derive(Debug)]
 pub(in crate::server) struct OwnListener {
     address: SocketAddrV4,
+    hosts: Vec<SocketAddrV4>,
     ours: OwnedFd,
     theirs: OwnedFd,
 }
 
 impl OwnListener {
-    pub(in crate::server) fn new(address: SocketAddrV4) -> Result<Self, StepError> {
+    pub(in crate::server) fn new(address: SocketAddrV4, hosts: Vec<SocketAddrV4>) -> Result<Self, StepError> {
         let (ours, theirs) = handover::channel()
             .map_err(|error| StepError::new("network: make channel for the listener", None, &error))?;
-        Ok(Self { address, ours, theirs })
+        Ok(Self { address, hosts, ours, theirs })
     }
 
     pub(in crate::server) fn for_child(&self) -> NewListener<'_> {
-        NewListener { address: self.address, channel: self.theirs.as_fd() }
+        NewListener { address: self.address, hosts: &self.hosts, channel: self.theirs.as_fd() }
     }
 }
 
 impl Child {
-    /// It executes its program: takes the socket that it has made, if it was to make one.
+    /// It executes its program: takes the sockets that it has made, if it was to make any.
     pub(in crate::server) fn take_listener(&mut self) {
-        let Some(OwnListener { ours, .. }) = self.listener.take() else { return };
-        match handover::receive(ours.as_fd()) {
-            Ok(listener) => self.held.replace(LISTENER, vec![sys::set_aside(listener)]),
+        let Some(OwnListener { hosts, ours, .. }) = self.listener.take() else { return };
+        let wanted = 1 + hosts.len();
+        let received: Result<Vec<OwnedFd>, _> =
+            (0..wanted).map(|_| handover::receive(ours.as_fd()).map(sys::set_aside)).collect();
+        match received {
+            Ok(listeners) => self.held.replace(LISTENER, listeners),
             Err(error) => {
-                self.notices.push(format!("the port for models of {} was lost: {error}", self.agent));
+                self.notices.push(format!("the port of {} to its daemon was lost: {error}", self.agent));
             }
         }
     }
@@ -45,7 +49,8 @@ impl Child {
     /// What its daemon gets when it runs: the read ends of its pipes, and copies of what is held for it, with the names of the latter.
     pub(in crate::server) fn for_its_daemon(&self) -> (Vec<String>, io::Result<Vec<OwnedFd>>) {
         let held = [NOTIFICATION, LISTENER];
-        let held: Vec<_> = held.into_iter().filter_map(|name| Some((name, self.held.get(name)?))).collect();
+        let held: Vec<_> =
+            held.into_iter().flat_map(|name| self.held.all(name).map(move |fd| (name, fd))).collect();
         let descriptors = self.pipes.iter().flatten().chain(held.iter().map(|(_, descriptor)| *descriptor));
         let descriptors = descriptors.map(OwnedFd::try_clone).collect();
         (held.into_iter().map(|(name, _)| name.to_owned()).collect(), descriptors)

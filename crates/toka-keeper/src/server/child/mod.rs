@@ -180,7 +180,8 @@ impl Child {
         let terminal = launch.terminal.map(OwnTerminal::new).transpose()?;
         // What runs beside an agent finds the agent's.
         let address = launch.plan.listen.filter(|_| host.is_none());
-        let listener = address.map(OwnListener::new).transpose()?;
+        let listener =
+            address.map(|address| OwnListener::new(address, launch.plan.hosts.clone())).transpose()?;
         let number = launch.notification_fd;
         let report_end = notification::elsewhere(report_end, number)?;
         let executable = Executable::new(preparer, launch)?;
