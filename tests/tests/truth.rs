@@ -19,6 +19,7 @@ as_both_users!(
     a_wait_for_readiness_that_never_was_is_no_success,
     who_comes_back_again_and_again_is_not_healthy,
     a_wall_that_an_agent_speaks_of_is_told_with_what_opens_it,
+    the_patch_that_is_told_opens_the_wall,
     an_objective_that_is_not_met_is_told_wherever_ends_are,
     what_is_left_running_is_killed_and_told,
 );
@@ -280,6 +281,34 @@ fn a_wall_that_an_agent_speaks_of_is_told_with_what_opens_it(user: User) {
     }
     let other = Document::shell("fails", "echo nothing of the kind; exit 3");
     assert!(!Scene::new(user).toka_run(&[other], &[]).stdout.contains("hint: "));
+}
+
+/// What is told is put into the declaration as it stands, and the agent does what it could not.
+fn the_patch_that_is_told_opens_the_wall(user: User) {
+    let scene = Scene::new(user);
+    for (name, line, key) in
+        [("reads", "cat docs/guide.txt", "read"), ("writes", "echo x > docs/new.txt", "write")]
+    {
+        let reads = if key == "write" { "filesystem-read" } else { "" };
+        let agent = |patch: &str| {
+            let section = format!("security: {{capabilities_required: [{reads}]{patch}}}");
+            Document::shell(name, line).section(&section)
+        };
+        let refused = scene.toka_run(&[agent("")], &["--json"]);
+        assert_ne!(refused.code, Some(0), "{refused:#?}");
+        let hint = refused.all("agent_hint", name).pop().unwrap_or_else(|| panic!("{refused:#?}"));
+        let (told, path) = (hint["opening"]["key"].as_str(), hint["opening"]["path"].as_str());
+        assert_eq!(told, Some(key), "{hint}");
+        if key == "write" {
+            assert!(hint["origin"]["file"]["line"].as_u64() >= Some(4), "{hint}");
+        }
+        let patch = format!(", filesystem: {{{key}: [{}]}}", path.expect("a path"));
+        let text = flat(&scene.toka(&["events", "--project", scene.name(), "--kind", "agent_hint"]).stdout);
+        assert!(text.contains(&format!("opens it: security: {{{}}}", &patch[2..])), "{text}");
+        let opened = scene.toka_run(&[agent(&patch)], &[]);
+        assert_eq!(opened.code, Some(0), "{opened:#?}");
+        std::fs::remove_file(scene.folder().join("workstreams").join(format!("{name}.yaml"))).expect("there");
+    }
 }
 
 /// Under version 1 of control groups `tasks` is a file in every group: an agent may be called so all the same.

@@ -5,7 +5,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{AgentName, ApprovalAnswer, CallOutcome, Event, EventKind, HostOutcome};
+use crate::{AgentName, ApprovalAnswer, CallOutcome, Event, EventKind, HostOutcome, Opening};
 
 /// What became of an act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -142,8 +142,11 @@ pub fn act(event: &Event) -> Option<Act> {
             let what = json!({"agent_id": agent, "exit": exit, "duration_ms": duration_ms, "usage": usage});
             (ActKind::AgentEnded, AuditStatus::of(!exit.is_failure()), what)
         }
-        EventKind::AgentHint { wrote, why } => {
-            (ActKind::DenialSuspected, Failure, json!({"agent_id": agent, "wrote": wrote, "why": why}))
+        EventKind::AgentHint { wrote, why, origin, opening } => {
+            let patch = opening.as_ref().map(Opening::patch);
+            let context =
+                json!({"agent_id": agent, "wrote": wrote, "why": why, "origin": origin, "patch": patch});
+            (ActKind::DenialSuspected, Failure, context)
         }
         EventKind::AgentPlanted { path, outcome } => {
             (ActKind::WallPlanted, Failure, json!({"agent_id": agent, "path": path, "outcome": outcome}))

@@ -15,7 +15,7 @@ use crate::units::format_duration;
 use crate::watchdog::Stage;
 use crate::{
     AgentName, Amounts, Approval, ApprovalAnswer, CallReceipt, Enforcement, Exit, HealthReport, ModelName,
-    Money, Progress, ProjectName, Request, RunId, Unmet,
+    Money, Opening, Origin, Progress, ProjectName, Request, RunId, Unmet,
 };
 
 /// One numbered, timed event.
@@ -594,6 +594,12 @@ pub enum EventKind {
         wrote: String,
         /// Which rule that is, and what would open it.
         why: String,
+        /// Where the declaration says so, where it does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<Origin>,
+        /// The smallest change of the declaration that opens it, where a declaration can.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        opening: Option<Opening>,
     },
     /// It will not start.
     AgentBlocked {

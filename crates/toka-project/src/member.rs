@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use toka_broker::Broker;
+use toka_core::demand::normalise;
 use toka_core::health::Expected;
-use toka_core::{AgentName, AgentProgram, Budget, Declared, EventKind, Request, Resources, RunId};
+use toka_core::{
+    AgentName, AgentProgram, Budget, Capability, Confinement, Declared, EventKind, Request, Resources, RunId,
+};
 use toka_keeper::protocol::Entry;
 use toka_keeper::{Keeper, ProcessId};
 use toka_logs::{LogPlace, LogRetention};
@@ -18,8 +21,8 @@ use toka_prepare::sweeper::Private;
 use toka_prepare::workplace::WorkingDirs;
 use toka_prepare::{Models, Problem, task_list};
 use toka_runtime::{
-    Adjustment, Adopted, AgentHandle, DiskGauge, DiskLimit, Hooks, Launch, Profile, Runtime, ServesPort,
-    StopPolicy,
+    Adjustment, Adopted, AgentHandle, DeclaredWalls, DiskGauge, DiskLimit, Hooks, Launch, Profile, Runtime,
+    ServesPort, StopPolicy,
 };
 use toka_sandbox::{AgentFolders, GroupLimits};
 use toka_workstream::{Agent, Channel, Hook, Plan, Set};
@@ -265,7 +268,7 @@ fn profile(
     log: LogPlace,
     plan: &Plan,
 ) -> Profile {
-    let limits = &agent.confinement.limits;
+    let (limits, workspace) = (&agent.confinement.limits, folders.workspace.clone());
     Profile {
         id,
         name: agent.name.clone(),
@@ -284,10 +287,26 @@ fn profile(
         }),
         log,
         door: folders.door,
+        declared: Arc::new(declared_walls(agent, workspace)),
         tasks: task_list(&agent.tasks, program),
         awaited_lines: awaited_lines(agent, plan),
         port: None,
     }
+}
+
+/// Where it declares what of its walls.
+fn declared_walls(agent: &Agent, workspace: PathBuf) -> DeclaredWalls {
+    let Confinement { capabilities, read, write, network, .. } = &agent.confinement;
+    let below = |path: &str| normalise(&workspace.join(path));
+    let of_capability = capabilities.iter().filter_map(|declared| match &declared.value {
+        Capability::FilesystemRead(path) | Capability::FilesystemWrite(path) => {
+            Some((below(path.as_deref().unwrap_or(".")), declared.origin.clone()))
+        }
+        _ => None,
+    });
+    let named = read.iter().chain(write).map(|declared| (below(&declared.value), declared.origin.clone()));
+    let paths = of_capability.chain(named).collect();
+    DeclaredWalls { paths, network: network.origin.clone(), workspace }
 }
 
 /// What it declares of its budget.

@@ -11,7 +11,7 @@ use toka_keeper::{ProcessId, Program};
 use toka_logs::LogPlace;
 use toka_sandbox::{GroupLimits, SandboxPlan};
 
-use crate::{DiskLimit, ServesPort};
+use crate::{DeclaredWalls, DiskLimit, ServesPort};
 
 /// One agent, ready to be started, again and again if its restart policy says so.
 #[derive(Debug, Clone)]
@@ -66,6 +66,8 @@ pub struct Profile {
     pub log: LogPlace,
     /// The folder for its sockets; it exists, and their paths fit.
     pub door: PathBuf,
+    /// Where its declaration says of walls what it says.
+    pub declared: Arc<DeclaredWalls>,
     /// What `tasks/get` answers.
     pub tasks: TaskList,
     /// Texts that dependents wait for in its output.

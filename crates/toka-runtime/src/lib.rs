@@ -42,3 +42,4 @@ pub use processes::Processes;
 pub use runtime::{AgentHandle, Runtime};
 pub use sink::{Durable, EventSink};
 pub use terminal::{Terminal, View, ViewEnd};
+pub use walls::DeclaredWalls;

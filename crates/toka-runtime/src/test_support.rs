@@ -270,6 +270,7 @@ pub(crate) fn launch(folder: &TempDir) -> Launch {
         disk: None,
         log: log_of_one_run(&root),
         door,
+        declared: Arc::default(),
         tasks: TaskList::default(),
         awaited_lines: Vec::new(),
         port: None,

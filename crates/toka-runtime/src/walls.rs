@@ -3,8 +3,9 @@
 //! with the key that would open it. It is their word: a sentence that fits nothing of the plan is not told.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use toka_core::{NetworkAccess, SandboxMode};
+use toka_core::{NetworkAccess, Opening, Origin, SandboxMode};
 use toka_sandbox::plan::Access;
 use toka_sandbox::renewal::inner_binds;
 use toka_sandbox::{Bind, Right, SandboxPlan};
@@ -55,6 +56,25 @@ pub(crate) struct Walls {
     hidden: Box<[Box<Path>]>,
     /// Whose process it is.
     uid: u32,
+    /// Where its declaration says these.
+    declared: Arc<DeclaredWalls>,
+}
+
+/// Where a declaration says of walls what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredWalls {
+    /// What relative paths are relative to.
+    pub workspace: PathBuf,
+    /// Where the network is declared.
+    pub network: Origin,
+    /// Where paths are declared that may be read or written, with what they are called.
+    pub paths: Vec<(PathBuf, Origin)>,
+}
+
+impl Default for DeclaredWalls {
+    fn default() -> Self {
+        Self { workspace: PathBuf::new(), network: Origin::default_of("no network"), paths: Vec::new() }
+    }
 }
 
 /// What is known of a path outside of the sandbox.
@@ -66,7 +86,7 @@ pub(crate) struct There {
 
 impl Walls {
     /// Those of a plan; none without a sandbox.
-    pub(crate) fn of(plan: &SandboxPlan) -> Option<Box<Self>> {
+    pub(crate) fn of(plan: &SandboxPlan, declared: &Arc<DeclaredWalls>) -> Option<Box<Self>> {
         (plan.mode == SandboxMode::On).then(|| {
             let rules = plan.files.iter().filter(|rule| !is_system(&rule.path));
             let inner = inner_binds(&plan.binds);
@@ -77,6 +97,7 @@ impl Walls {
                 closed: of(&|bind| bind.source.is_some() && bind.access != Access::ReadWrite),
                 hidden: of(&|bind| bind.source.is_none()),
                 uid: plan.run_as.as_ref().map_or_else(|| nix::unistd::geteuid().as_raw(), |user| user.uid),
+                declared: Arc::clone(declared),
                 network: plan.network.clone(),
                 working_dir: plan.working_dir.as_path().into(),
                 rules: rules.map(|rule| (rule.path.as_path().into(), rule.right)).collect(),
@@ -90,8 +111,33 @@ impl Walls {
 pub(crate) struct Hint {
     /// What it wrote, cut where it is long: not escaped.
     pub(crate) wrote: String,
-    /// Which rule that is, and what would open it.
+    /// Which rule that is.
     pub(crate) why: String,
+    /// Where it is declared.
+    pub(crate) origin: Option<Origin>,
+    /// What would open it.
+    pub(crate) opening: Option<Opening>,
+}
+
+/// A wall, before it is known which line speaks of it.
+struct Wall {
+    why: String,
+    origin: Option<Origin>,
+    opening: Option<Opening>,
+}
+
+impl Wall {
+    fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), origin: None, opening: None }
+    }
+
+    fn opened_by(self, opening: Opening) -> Self {
+        Self { opening: Some(opening), ..self }
+    }
+
+    fn declared_at(self, origin: &Origin) -> Self {
+        Self { origin: Some(origin.clone()), ..self }
+    }
 }
 
 /// The last of the lines that speaks of a wall of this plan. `look` says what is at a path for us, if anything is.
@@ -101,27 +147,26 @@ pub(crate) fn hint<'l>(
     look: impl Fn(&Path) -> Option<There>,
 ) -> Option<Hint> {
     lines.rev().find_map(|line| {
-        let why = why(line, walls, &look)?;
-        Some(Hint { wrote: line.trim().chars().take(MOST_TOLD).collect(), why })
+        let Wall { why, origin, opening } = wall(line, walls, &look)?;
+        Some(Hint { wrote: line.trim().chars().take(MOST_TOLD).collect(), why, origin, opening })
     })
 }
 
-fn why(line: &str, walls: &Walls, look: &impl Fn(&Path) -> Option<There>) -> Option<String> {
+fn wall(line: &str, walls: &Walls, look: &impl Fn(&Path) -> Option<There>) -> Option<Wall> {
     // The last is Go's.
     if says(line, &NO_NETWORK).is_some() || line.trim_end().ends_with(": no such host") {
-        return no_network(&walls.network);
+        return no_network(line, walls);
     }
     if says(line, &BUSY).is_some() && line.contains(".git/") {
-        return Some(
-            "git's settings are protected, and only a person changes them, outside (`git push` needs no `-u`)"
-                .to_owned(),
-        );
+        return Some(Wall::new(
+            "git's settings are protected, and only a person changes them, outside (`git push` needs no `-u`)",
+        ));
     }
     if line.contains("not a git repository") {
         return hidden_repository(walls, look);
     }
     if let Some(at) = says(line, &NOT_WRITABLE) {
-        return not_writable(line, path_beside(line, at, walls).as_deref(), walls);
+        return not_writable(line, path_beside(line, at, walls).as_deref(), walls, look);
     }
     let (allowed, there) = (says(line, &NOT_ALLOWED), says(line, &NOT_THERE));
     let at = allowed.or(there)?;
@@ -135,31 +180,77 @@ fn why(line: &str, walls: &Walls, look: &impl Fn(&Path) -> Option<There>) -> Opt
     }
     let shown = path.display();
     if walls.hidden.iter().any(|hidden| path.starts_with(hidden)) {
-        return Some(format!(
+        return Some(Wall::new(format!(
             "{shown} is the user's keys or Toka's own, which stay hidden whatever is granted"
-        ));
+        )));
     }
     match right_to(path, walls) {
         // The working directory is the workspace, or lies in it.
-        None if there.is_some() && path.starts_with(&walls.working_dir) => Some(format!(
-            "{shown} is there on this host, and hidden from it: `filesystem-read` opens the workspace, \
-             `security.filesystem.read` this alone"
-        )),
-        None if there.is_some() => Some(format!(
-            "{shown} is there on this host, and hidden from it: `security.filesystem.read` opens it"
-        )),
-        None => Some(format!("no rule of it opens {shown}: `security.filesystem` does")),
-        Some(right) if allowed.is_some() && right < Right::Write && means_to_write(line) => {
-            Some(format!("it may read {shown}, and not write it: `security.filesystem.write` opens it"))
-        }
+        None if there.is_some() && path.starts_with(&walls.working_dir) => Some(
+            Wall::new(format!(
+                "{shown} is there on this host, and hidden from it: `filesystem-read` opens the workspace, \
+                 `security.filesystem.read` this alone"
+            ))
+            .opened_by(walls.opening(path, line)),
+        ),
+        None if there.is_some() => Some(
+            Wall::new(format!(
+                "{shown} is there on this host, and hidden from it: `security.filesystem.read` opens it"
+            ))
+            .opened_by(walls.opening(path, line)),
+        ),
+        None => Some(
+            Wall::new(format!("no rule of it opens {shown}: `security.filesystem` does"))
+                .opened_by(walls.opening(path, line)),
+        ),
+        Some(right) if allowed.is_some() && right < Right::Write && means_to_write(line) => Some(
+            walls
+                .at(
+                    path,
+                    Wall::new(format!(
+                        "it may read {shown}, and not write it: `security.filesystem.write` opens it"
+                    )),
+                )
+                .opened_by(Opening::Write { path: walls.named(path) }),
+        ),
         // It has no rights over files of others, root neither.
-        Some(_) if allowed.is_some() && owner != walls.uid => Some(format!(
+        Some(_) if allowed.is_some() && owner != walls.uid => Some(Wall::new(format!(
             "{shown} belongs to the user {owner}, and the agent is {}, without rights over files of others: \
              `spec.process.user` makes it another user's process",
             walls.uid
-        )),
+        ))),
         // The modes of the file, mostly, which no key changes.
         Some(_) => None,
+    }
+}
+
+impl Walls {
+    /// A path as a declaration names it.
+    fn named(&self, path: &Path) -> String {
+        let own = &self.declared.workspace;
+        let relative = path.strip_prefix(own).ok().filter(|_| !own.as_os_str().is_empty());
+        match relative {
+            Some(inner) if inner.as_os_str().is_empty() => ".".to_owned(),
+            Some(inner) => inner.display().to_string(),
+            None => path.display().to_string(),
+        }
+    }
+
+    /// What opens a path that no rule opens.
+    fn opening(&self, path: &Path, line: &str) -> Opening {
+        match means_to_write(line) {
+            true => Opening::Write { path: self.named(path) },
+            false => Opening::Read { path: self.named(path) },
+        }
+    }
+
+    /// The wall, with where the rule is declared that opens this path as far as it is open.
+    fn at(&self, path: &Path, wall: Wall) -> Wall {
+        let covering = self.declared.paths.iter().filter(|(declared, _)| path.starts_with(declared));
+        match covering.max_by_key(|(declared, _)| declared.components().count()) {
+            Some((_, origin)) => wall.declared_at(origin),
+            None => wall,
+        }
     }
 }
 
@@ -178,38 +269,73 @@ fn means_to_write(line: &str) -> bool {
     WRITES.iter().any(|word| small.contains(word))
 }
 
-fn no_network(network: &NetworkAccess) -> Option<String> {
-    match network {
-        NetworkAccess::None => Some("its network is `none`: `security.network` gives it one".to_owned()),
-        NetworkAccess::Allow(hosts) => Some(format!(
+/// The host that a program names which has not found it.
+fn host_in(line: &str) -> Option<&str> {
+    let after =
+        ["Could not resolve host: ", "Could not resolve hostname ", "ENOTFOUND ", "EAI_AGAIN ", "lookup "];
+    let rest = after.iter().find_map(|words| line.split_once(words))?.1;
+    let host = rest.split(|c: char| c.is_whitespace() || ":,'\"`".contains(c)).next()?;
+    format!("{host}:443").parse::<toka_core::HostRule>().is_ok_and(|rule| !rule.is_address()).then_some(host)
+}
+
+fn no_network(line: &str, walls: &Walls) -> Option<Wall> {
+    let wall = |why: String| Wall::new(why).declared_at(&walls.declared.network);
+    // Most speak TLS: at which port it wanted the host, no such message tells.
+    let host = host_in(line).map(|host| format!("{host}:443"));
+    let wall = match &walls.network {
+        NetworkAccess::None => {
+            Some(wall("its network is `none`: `security.network` gives it one".to_owned()))
+        }
+        NetworkAccess::Allow(hosts) => Some(wall(format!(
             "it reaches only {}, by name or through the proxy that `HTTPS_PROXY` names: `security.network` names the hosts",
             hosts.join(", ")
-        )),
-        NetworkAccess::Loopback | NetworkAccess::Project => Some(format!(
-            "its network is `{network}`, which reaches nothing outside: `security.network: full`, which a person grants, does"
-        )),
+        ))),
+        network @ (NetworkAccess::Loopback | NetworkAccess::Project) => Some(wall(format!(
+            "its network is `{network}`, which reaches nothing outside: `security.network` names hosts, or is `full`, which a person grants"
+        ))),
         NetworkAccess::Full => None,
-    }
+    }?;
+    let value = match (&walls.network, host) {
+        (NetworkAccess::Allow(hosts), Some(host)) => Some(hosts.iter().cloned().chain([host]).collect()),
+        (NetworkAccess::Allow(_), None) => None,
+        (_, Some(host)) => Some(vec![host]),
+        // A program that wants a server of its own, or that looks whether there is a network at all.
+        (NetworkAccess::None, None) => {
+            return Some(wall.opened_by(Opening::Network { value: "loopback".to_owned() }));
+        }
+        (_, None) => None,
+    };
+    let list = |hosts: Vec<String>| serde_json::Value::from(hosts).to_string();
+    Some(match value {
+        Some(hosts) => wall.opened_by(Opening::Network { value: format!("{{allow: {}}}", list(hosts)) }),
+        None => wall,
+    })
 }
 
 /// A repository that is there for us and not for the agent: git looks in the working directory and above it.
-fn hidden_repository(walls: &Walls, look: &impl Fn(&Path) -> Option<There>) -> Option<String> {
+fn hidden_repository(walls: &Walls, look: &impl Fn(&Path) -> Option<There>) -> Option<Wall> {
     let mut places = walls.working_dir.ancestors().map(|folder| folder.join(".git"));
     let repository = places.find(|place| look(place).is_some())?;
     let shown = repository.display();
     match right_to(&repository, walls) {
-        None if repository.parent() == Some(&walls.working_dir) => {
-            Some(format!("its repository {shown} is hidden from it: `git-access` opens it"))
-        }
-        None => Some(format!(
+        None if repository.parent() == Some(&walls.working_dir) => Some(
+            Wall::new(format!("its repository {shown} is hidden from it: `git-access` opens it"))
+                .opened_by(Opening::Capability { name: "git-access".to_owned() }),
+        ),
+        None => Some(Wall::new(format!(
             "its repository {shown} lies above its workspace, and is hidden from it: run it in the repository's top \
              (`--workdir`), where `git-access` opens it"
-        )),
+        ))),
         Some(_) => None,
     }
 }
 
-fn not_writable(line: &str, path: Option<&Path>, walls: &Walls) -> Option<String> {
+fn not_writable(
+    line: &str,
+    path: Option<&Path>,
+    walls: &Walls,
+    look: &impl Fn(&Path) -> Option<There>,
+) -> Option<Wall> {
     // Chromium says so of what no agent may, and goes on.
     if line.contains("OOM score") || line.contains("/proc/") {
         return None;
@@ -217,20 +343,28 @@ fn not_writable(line: &str, path: Option<&Path>, walls: &Walls) -> Option<String
     if let Some(path) = path.filter(|path| walls.closed.iter().any(|closed| path.starts_with(closed))) {
         let shown = path.display();
         let of_git = path.components().any(|part| part.as_os_str() == ".git");
-        return Some(if of_git {
-            format!("{shown} is git's hooks or settings, which only a person changes")
-        } else {
-            format!(
+        return Some(match of_git {
+            true => Wall::new(format!("{shown} is git's hooks or settings, which only a person changes")),
+            false => Wall::new(format!(
                 "{shown} is protected in a directory that it may write: where it declares agents, `declaration-write` opens it"
-            )
+            ))
+            .opened_by(Opening::Capability { name: "declaration-write".to_owned() }),
         });
     }
     let replaces = line.contains("temporary file") || line.starts_with("sed:");
-    Some(match replaces {
-        true => "a tool that replaces a file writes beside it first: its folder has to be in `security.filesystem.write`, not the \
-                 file alone"
-            .to_owned(),
-        false => "what it may write is what `security.filesystem.write` or `filesystem-write` names".to_owned(),
+    let wall = Wall::new(match replaces {
+        true => {
+            "a tool that replaces a file writes beside it first: its folder has to be in `security.filesystem.write`, not the \
+             file alone"
+        }
+        false => "what it may write is what `security.filesystem.write` or `filesystem-write` names",
+    });
+    // What is to be made is not there, and its folder is.
+    let named = path.into_iter().flat_map(|path| [Some(path), path.parent()]).flatten();
+    let mut there = named.skip(usize::from(replaces)).filter(|path| look(path).is_some());
+    Some(match there.next() {
+        Some(path) => walls.at(path, wall).opened_by(Opening::Write { path: walls.named(path) }),
+        None => wall,
     })
 }
 
@@ -326,10 +460,21 @@ mod tests {
         plan
     }
 
+    fn declared() -> Arc<DeclaredWalls> {
+        let at = |line| Origin::File { file: "a.yaml".into(), line, column: 1 };
+        let paths = vec![(PathBuf::from("/w/workspace/src"), at(7))];
+        Arc::new(DeclaredWalls { workspace: "/w/workspace".into(), network: at(5), paths })
+    }
+
     fn told(line: &str, network: NetworkAccess) -> Option<String> {
+        hinted(line, network).map(|hint| hint.why)
+    }
+
+    fn hinted(line: &str, network: NetworkAccess) -> Option<Hint> {
         let there = [
             "/srv/data/x.csv",
             "/srv/data",
+            "/w/workspace/src",
             "/w/workspace/src/lib.rs",
             "/w/workspace/docs/a.md",
             "/w/workspace/notes.txt",
@@ -337,7 +482,7 @@ mod tests {
             "/w/workspace",
             "/w/.git",
         ];
-        let walls = Walls::of(&plan(network)).expect("a sandbox");
+        let walls = Walls::of(&plan(network), &declared()).expect("a sandbox");
         let uid = nix::unistd::geteuid().as_raw();
         hint([line, "and then it gave up"].into_iter(), &walls, |path| {
             let foreign = Path::new("/w/workspace/out/theirs");
@@ -345,7 +490,69 @@ mod tests {
             (is_known || path == foreign)
                 .then_some(There { uid: if path == foreign { uid + 1 } else { uid } })
         })
-        .map(|hint| hint.why)
+    }
+
+    #[test]
+    fn the_smallest_patch_opens_what_was_refused_and_the_line_is_named() {
+        let none = || NetworkAccess::None;
+        let allow =
+            |hosts: &[&str]| NetworkAccess::Allow(hosts.iter().map(|host| (*host).to_owned()).collect());
+        for (line, network, patch, at) in [
+            (
+                "cat: /srv/data/x.csv: No such file or directory",
+                none(),
+                "filesystem: {read: [/srv/data/x.csv]}",
+                None,
+            ),
+            ("cat: notes.txt: No such file or directory", none(), "filesystem: {read: [notes.txt]}", None),
+            (
+                "sh: 1: cannot create src/lib.rs: Permission denied",
+                none(),
+                "filesystem: {write: [src/lib.rs]}",
+                Some("a.yaml:7"),
+            ),
+            (
+                "touch: cannot touch 'src/new.rs': Read-only file system",
+                none(),
+                "filesystem: {write: [src]}",
+                Some("a.yaml:7"),
+            ),
+            (
+                "sed: couldn't open temporary file src/sedX: Read-only file system",
+                none(),
+                "filesystem: {write: [src]}",
+                Some("a.yaml:7"),
+            ),
+            ("sh: 1: cannot create new.txt: Permission denied", none(), "filesystem: {write: [.]}", None),
+            (
+                "curl: (6) Could not resolve host: example.org",
+                none(),
+                "network: {allow: [\"example.org:443\"]}",
+                Some("a.yaml:5"),
+            ),
+            (
+                "Error: getaddrinfo ENOTFOUND b.example.org",
+                allow(&["a.example.org:80"]),
+                "network: {allow: [\"a.example.org:80\",\"b.example.org:443\"]}",
+                Some("a.yaml:5"),
+            ),
+            ("connect: Network is unreachable", none(), "network: loopback", Some("a.yaml:5")),
+            (
+                "sh: 1: cannot create agents/new.py: Read-only file system",
+                none(),
+                "capabilities_required: [declaration-write]",
+                None,
+            ),
+        ] {
+            let hint = hinted(line, network).unwrap_or_else(|| panic!("{line}"));
+            let told = hint.opening.map(|opening| opening.patch()).unwrap_or_default();
+            assert_eq!(told, format!("security: {{{patch}}}"), "{line}");
+            assert_eq!(hint.origin.map(|origin| origin.to_string()).as_deref(), at, "{line}");
+        }
+        for line in ["connect: Network is unreachable", "cat: keys/id: No such file or directory"] {
+            let hint = hinted(line, NetworkAccess::Loopback).expect("a wall");
+            assert_eq!(hint.opening, None, "{line}");
+        }
     }
 
     #[test]
@@ -420,6 +627,6 @@ mod tests {
         assert_eq!(told("Could not resolve host: example.org", NetworkAccess::Full), None);
         let mut off = plan(NetworkAccess::None);
         off.mode = SandboxMode::Off;
-        assert_eq!(Walls::of(&off), None);
+        assert_eq!(Walls::of(&off, &declared()), None);
     }
 }

@@ -87,8 +87,9 @@ impl<P: Processes> Actor<P> {
             walls::hint(texts.iter().map(String::as_str), &walls, look)
         });
         // A file system that does not answer holds up nobody's end.
-        if let Ok(Ok(Some(walls::Hint { wrote, why }))) = tokio::time::timeout(LOOK, looked).await {
-            drop(self.emit(EventKind::AgentHint { wrote, why }));
+        if let Ok(Ok(Some(hint))) = tokio::time::timeout(LOOK, looked).await {
+            let walls::Hint { wrote, why, origin, opening } = hint;
+            drop(self.emit(EventKind::AgentHint { wrote, why, origin, opening }));
         }
     }
 

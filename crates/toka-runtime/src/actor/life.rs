@@ -61,7 +61,7 @@ impl<P: Processes> Actor<P> {
             Ok(command) => command,
             Err(reason) => return self.finish(Exit::StartFailed { reason }).await,
         };
-        self.walls = Walls::of(&command.plan);
+        self.walls = Walls::of(&command.plan, &self.profile.declared);
         let pre_start = self.pre_start(&command);
         let Command { program, argv, env, plan, terminal } = command;
         let StopPolicy { signal: stop_signal, grace } = self.profile.stop;
