@@ -12,16 +12,21 @@ as_both_users!(
     a_program_asks_only_models_that_it_can_speak_with,
     a_program_that_is_not_there_is_told_with_how_it_is_installed,
     a_program_with_a_command_has_its_variables_and_files,
+    a_conversation_that_is_lost_is_begun_anew,
+    what_a_program_leaves_behind_holds_up_no_task,
+    a_preset_opens_no_other_program_of_the_person,
 );
 
 const CODEX: &str = r#"#!/usr/bin/python3
-import json, os, sys, tomllib, urllib.request
+import json, os, subprocess, sys, tomllib, urllib.request
 def say(**event):
     print(json.dumps(event), flush=True)
 with open(os.path.expanduser("~/.codex/config.toml"), "rb") as file:
     config = tomllib.load(file)
 provider = config["model_providers"][config["model_provider"]]
 argv = sys.argv[1:]
+if "resume" in argv and os.path.exists("out/lost"):
+    sys.exit("no rollout found")
 say(type="thread.started", thread_id="t-1")
 request = urllib.request.Request(
     provider["base_url"] + "/responses",
@@ -35,14 +40,18 @@ say(type="item.started", item={"type": "todo_list", "items": [{"text": "a", "com
 say(type="item.completed", item={"type": "file_change", "changes": [{"path": os.getcwd() + "/out/note", "kind": "add"}]})
 say(type="item.completed", item={"type": "agent_message", "text": text})
 say(type="turn.completed", usage={})
+if text == "flood":
+    subprocess.Popen(["/usr/bin/setsid", "/usr/bin/yes"])
 "#;
 
 const ANSWERS: &str = r##"
 conversations:
   - {when: "there is no ink", turns: [{text: "It is written."}]}
-  - {when: "# Next task (3 of 3)", turns: [{text: "It is read.\nFAILED: is no last line.\nAll is well."}]}
+  - {when: "# Next task (3 of 3)", turns: [{text: "It is read.\nFAILED: is in no last paragraph.\n\nAll is well."}]}
   - {when: "Write a note", turns: [{text: "I looked.\n\nFAILED: there is no ink"}]}
   - {when: "Say nothing", turns: [{text: silence}]}
+  - {when: "Flood it", turns: [{text: flood}]}
+  - {when: "Begin", turns: [{text: "It is begun."}]}
 "##;
 
 /// A scene in which the user has installed the program as npm does.
@@ -150,4 +159,36 @@ fn a_program_with_a_command_has_its_variables_and_files(user: User) {
     assert_eq!(finished.all("task_ended", "by-hand").len(), 0);
     assert_eq!(finished.all("model_answered", "by-hand").len(), 1);
     scene.assert_nothing_left();
+}
+
+fn a_conversation_that_is_lost_is_begun_anew(user: User) {
+    let scene = scene(user);
+    let tasks = "tasks: [Begin., {description: Lose it, run: touch out/lost}, {description: Begin again., retry: {max_attempts: 2, initial: 10ms}}]";
+    let finished = scene.toka_run(&[codex("forgetful", tasks)], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let (ok, lost) =
+        (serde_json::json!({"cause": "code", "code": 0}), serde_json::json!({"cause": "code", "code": 1}));
+    assert_eq!(exits(&finished, "forgetful"), [ok.clone(), ok.clone(), lost, ok]);
+    assert!(log(&scene, "forgetful").contains("no rollout found"));
+}
+
+/// The output of the program is at its end two seconds after it, whoever writes on; else the agent's own timeout would end it.
+fn what_a_program_leaves_behind_holds_up_no_task(user: User) {
+    let scene = scene(user);
+    let document = codex("loud", "tasks: [Flood it., Begin.]");
+    let finished = scene.toka_run(&[document], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert_eq!(exits(&finished, "loud").len(), 2, "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+/// What lies beside a known program in the person's folders is granted by a person, whatever preset is named.
+fn a_preset_opens_no_other_program_of_the_person(user: User) {
+    let scene = scene(user);
+    scene.write_program(&scene.home().join("tools/bin/deploy"), "#!/bin/sh\necho deployed\n");
+    let document = codex("sly", "tasks: [Write a note.]")
+        .replaced("{preset: codex}", "{preset: codex, command: [deploy]}");
+    let finished = scene.toka_run(&[document], &[]);
+    assert_eq!(finished.code, Some(65), "{finished:#?}");
+    assert!(finished.stderr.contains("there is no program \"deploy\""), "{finished:#?}");
 }

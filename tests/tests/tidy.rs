@@ -93,6 +93,7 @@ const UNSAFE: &[&str] =
 /// Files that open others by name, besides `toka-files`: what lies there, no agent can write, replace or make slow.
 const OPENERS: &[(&str, Opens)] = &[
     ("crates/toka-agent/src/attempt.rs", Opens::Kernel),
+    ("crates/toka-agent/src/worker.rs", Opens::Inside),
     ("crates/toka-cli/src/commands/keeper.rs", Opens::Kernel),
     ("crates/toka-cli/src/top/machine.rs", Opens::Kernel),
     ("crates/toka-api/src/declaration.rs", Opens::State),
@@ -129,6 +130,8 @@ enum Opens {
     Kernel,
     /// Toka's own directories, which are the user's alone and which no grant opens to an agent.
     State,
+    /// Files of the agent, by code that runs in its sandbox as the agent itself: what that can be led to, the agent could open.
+    Inside,
 }
 
 fn tracked() -> Vec<PathBuf> {

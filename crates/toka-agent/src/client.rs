@@ -118,7 +118,14 @@ impl Client {
     /// When the connection broke, unless that is bridged: then it is said to nobody.
     pub fn tell(&mut self, call: &Call) -> Result<(), ClientError> {
         match self.send(&rpc::call_line(None, call)) {
-            Err(error) if matches!(self.loss, Loss::Bridged(_)) && is_loss(&error) => Ok(()),
+            Err(error) if matches!(self.loss, Loss::Bridged(_)) && is_loss(&error) => {
+                // The next daemon, if there is one already: what is told is not waited for.
+                if let Ok(next) = Self::connect(&self.path, self.patience) {
+                    self.stream = next.stream;
+                    let _ = self.send(&rpc::call_line(None, call));
+                }
+                Ok(())
+            }
             told => told,
         }
     }

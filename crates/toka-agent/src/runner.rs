@@ -18,7 +18,7 @@ use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -39,6 +39,9 @@ use crate::worker::Worker;
 
 /// How long a task that ran out of time has to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// What may wait to be taken: a program that writes faster than that is taken waits itself.
+const WAITING: usize = 64;
 
 /// How long the output of a program that has ended is read on: what it has left behind may hold the pipe.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -81,7 +84,7 @@ pub fn main() -> std::process::ExitCode {
 }
 
 fn prepare() -> Result<Runner, RunnerError> {
-    let (sender, wakes) = mpsc::channel();
+    let (sender, wakes) = mpsc::sync_channel(WAITING);
     let stopped = Arc::default();
     wake::listen_for_signals(sender.clone(), Arc::clone(&stopped)).map_err(RunnerError::Signals)?;
     let client = Client::from_environment()?.on_loss(Loss::Bridged(stopped));
@@ -101,7 +104,7 @@ fn code_of(error: &RunnerError) -> ExitCode {
 #[derive(Debug)]
 struct Runner {
     client: Client,
-    sender: Sender<Wake>,
+    sender: SyncSender<Wake>,
     wakes: Receiver<Wake>,
     grace: Duration,
     /// What works on tasks that have no command.
@@ -237,7 +240,7 @@ impl Runner {
 
     /// The signal that asks the agent to stop, if one has come. What else has come, of what has ended already, is passed over.
     fn stop_signal(&self) -> Option<Signal> {
-        self.wakes.try_iter().find_map(|wake| match wake {
+        self.wakes.try_iter().take(WAITING).find_map(|wake| match wake {
             Wake::Stop(signal) => Some(signal),
             _ => None,
         })
@@ -283,7 +286,12 @@ impl Runner {
     fn drain(&mut self, pid: Pid, cut_short: &mut CutShort, err: &mut impl Write) {
         let deadline = Instant::now() + DRAIN;
         while self.drained != Some(pid) {
-            match self.wakes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // What waits already is given without a wait, without end.
+            if left.is_zero() {
+                return;
+            }
+            match self.wakes.recv_timeout(left) {
                 Ok(Wake::Said(of, said)) if of == pid => self.hear(said, err),
                 Ok(Wake::Stop(signal)) => *cut_short = CutShort::Stop(signal),
                 Ok(Wake::Drained(of)) => self.drained = Some(of),

@@ -60,11 +60,11 @@ impl Scene {
     fn run(
         &self,
         tasks: Value,
-        mut on_call: impl FnMut(&Call, &Sender<Wake>) -> Result<Value, RpcError> + Send,
+        mut on_call: impl FnMut(&Call, &SyncSender<Wake>) -> Result<Value, RpcError> + Send,
     ) -> Ran {
         let socket = self.folder.path().join("agent");
         let listener = UnixListener::bind(&socket).expect("a socket");
-        let (sender, wakes) = mpsc::channel();
+        let (sender, wakes) = mpsc::sync_channel(WAITING);
         let daemon_sender = sender.clone();
         let mut stderr = Vec::new();
         let (outcome, calls) = thread::scope(|scope| {
@@ -75,7 +75,7 @@ impl Scene {
         Ran { outcome, calls, stderr: String::from_utf8(stderr).expect("UTF-8") }
     }
 
-    fn runner(&self, socket: &Path, sender: Sender<Wake>, wakes: Receiver<Wake>) -> Runner {
+    fn runner(&self, socket: &Path, sender: SyncSender<Wake>, wakes: Receiver<Wake>) -> Runner {
         let client = Client::connect(socket, Duration::from_secs(30)).expect("a connection");
         Runner {
             client,
@@ -111,7 +111,7 @@ fn serve(
     calls
 }
 
-fn agree(_: &Call, _: &Sender<Wake>) -> Result<Value, RpcError> {
+fn agree(_: &Call, _: &SyncSender<Wake>) -> Result<Value, RpcError> {
     Ok(json!({}))
 }
 

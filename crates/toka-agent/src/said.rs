@@ -14,13 +14,19 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use toka_core::Preset;
 
+/// What a model is to begin its last line with, and a colon after it, when a task cannot be done: programs end with 0 whatever their models
+/// say.
+pub(crate) const FAILED: &str = "FAILED";
+
 /// One fact of what a program says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Said {
     /// The name of its conversation, by which it can go on with it.
     Conversation(String),
-    /// What the model tells, or a line that is no event.
+    /// What the model tells.
     Text(String),
+    /// A line that is no event.
+    Line(String),
     /// It uses a tool: its name, and on what.
     Tool(String, String),
     /// It has a plan, and so much of it is done.
@@ -32,7 +38,7 @@ pub(crate) enum Said {
     },
     /// Something went wrong that does not end it.
     Trouble(String),
-    /// It is through: with its last words, or with why it has not done it. A later one counts more.
+    /// It is through: with its last words, or with why it has not done it; nothing where it does not say why. A later one counts more.
     Ended(Result<String, String>),
 }
 
@@ -46,17 +52,23 @@ pub(crate) struct Reader {
     last: String,
     /// The steps of a plan that is made one by one, and whether they are done.
     steps: BTreeMap<String, bool>,
+    /// Steps that were made, those that are gone among them.
+    made: usize,
+    /// What an answer in plain lines says of a task that is not done.
+    failed: Option<String>,
 }
 
 impl Reader {
     /// Reads what this program says.
     pub(crate) fn new(preset: Preset) -> Self {
-        Self { preset, pieces: String::new(), last: String::new(), steps: BTreeMap::new() }
-    }
-
-    /// Whether it tells by an event how it ended; else its exit status is all.
-    pub(crate) fn tells_its_end(&self) -> bool {
-        self.preset != Preset::Aider
+        Self {
+            preset,
+            pieces: String::new(),
+            last: String::new(),
+            steps: BTreeMap::new(),
+            made: 0,
+            failed: None,
+        }
     }
 
     /// Reads one line, without its end.
@@ -71,8 +83,8 @@ impl Reader {
                 Preset::Aider => {}
             },
             _ if line.trim().is_empty() => {}
-            _ if self.preset == Preset::Aider => Self::aider(line, &mut said),
-            _ => said.push(Said::Text(line.to_owned())),
+            _ if self.preset == Preset::Aider => self.aider(line, &mut said),
+            _ => said.push(Said::Line(line.to_owned())),
         }
         if let Some(Said::Text(text)) = said.iter().rev().find(|said| matches!(said, Said::Text(_))) {
             self.last.clone_from(text);
@@ -80,12 +92,23 @@ impl Reader {
         said
     }
 
-    /// It goes on with 0 when a model could not be asked; after each answer it tells how many tokens that took.
-    fn aider(line: &str, said: &mut Vec<Said>) {
-        said.push(Said::Text(line.to_owned()));
-        if line.starts_with("litellm.") {
+    /// It ends with 0 whatever has become of it. After each answer it tells how many tokens that took, and then what it has done with it; it
+    /// asks a model for the words of a commit, too, and does without.
+    fn aider(&mut self, line: &str, said: &mut Vec<Said>) {
+        const ENDS: [&str; 3] =
+            ["Empty response received from LLM", "Only 3 reflections allowed", "exhausted context window"];
+        said.push(Said::Line(line.to_owned()));
+        if let Some(why) = failure(line) {
+            self.failed = Some(why);
+        }
+        let is_error = line.contains("litellm.") && line.contains("Error");
+        if is_error || ENDS.iter().any(|words| line.contains(words)) {
             said.push(Said::Ended(Err(line.to_owned())));
         } else if line.starts_with("Tokens: ") {
+            // It has a history from now on.
+            said.push(Said::Conversation("history".to_owned()));
+            said.push(Said::Ended(self.failed.take().map_or_else(|| Ok(String::new()), Err)));
+        } else if line.starts_with("Commit ") {
             said.push(Said::Ended(Ok(String::new())));
         }
     }
@@ -113,7 +136,9 @@ impl Reader {
             "result" => {
                 let (result, kind) = (word(event, "/result"), word(event, "/subtype"));
                 let failed = event["is_error"] == true || kind != "success";
+                let first = word(event, "/errors/0");
                 said.push(Said::Ended(match failed {
+                    true if result.is_empty() && !first.is_empty() => Err(first.to_owned()),
                     true if result.is_empty() => Err(kind.replace('_', " ")),
                     true => Err(result.to_owned()),
                     false => Ok(result.to_owned()),
@@ -130,14 +155,16 @@ impl Reader {
                 return plan(said, list(input, "/todos").map(|todo| word(todo, "/status") == "completed"));
             }
             "TaskCreate" => {
-                self.steps.insert((self.steps.len() + 1).to_string(), false);
+                self.made += 1;
+                self.steps.insert(self.made.to_string(), false);
             }
             "TaskUpdate" => {
                 let (id, status) = (word(input, "/taskId").to_owned(), word(input, "/status"));
                 match status {
                     "" => return,
                     "deleted" => drop(self.steps.remove(&id)),
-                    status => drop(self.steps.insert(id, status == "completed")),
+                    // One of an earlier attempt is not known.
+                    status => drop(self.steps.entry(id).and_modify(|done| *done = status == "completed")),
                 }
             }
             _ => return,
@@ -237,6 +264,21 @@ impl Reader {
             _ => {}
         }
     }
+}
+
+/// Why the task is not done, where the last paragraph of an answer says so: a line of it begins with [`FAILED`], whatever marks are about that.
+pub(crate) fn failure(answer: &str) -> Option<String> {
+    let is_mark = |c: char| c.is_whitespace() || "*`_#>-".contains(c);
+    let lines: Vec<&str> = answer.trim_end().lines().collect();
+    let begin = lines.iter().rposition(|line| line.trim().is_empty()).map_or(0, |at| at + 1);
+    let why = |line: &str| {
+        let rest = line.trim_start_matches(is_mark).strip_prefix(FAILED)?;
+        Some(rest.trim_start_matches(is_mark).strip_prefix(':')?.trim_matches(is_mark).to_owned())
+    };
+    let paragraph = &lines[begin..];
+    let (at, first) = paragraph.iter().enumerate().find_map(|(at, line)| Some((at, why(line)?)))?;
+    let rest = paragraph[at + 1..].iter().map(|line| line.trim_matches(is_mark));
+    Some(std::iter::once(first.as_str()).chain(rest).collect::<Vec<_>>().join(" ").trim().to_owned())
 }
 
 fn text(said: &mut Vec<Said>, text: &str) {
@@ -398,7 +440,7 @@ mod tests {
         assert_eq!(
             said,
             [
-                text("Reading additional input from stdin..."),
+                Said::Line("Reading additional input from stdin...".into()),
                 Said::Conversation("01a2".into()),
                 Said::Trouble("Model metadata not found.".into()),
                 Said::Plan { done: 1, of: 2 },
@@ -474,17 +516,44 @@ mod tests {
 
     #[test]
     fn aider_tells_tokens_after_each_answer_and_errors_of_models() {
-        let said =
-            read(Preset::Aider, &["litellm.BadRequestError: no", "", "Tokens: 679 sent, 17 received."]);
+        let ends = |lines: &[&str]| {
+            let mut ends = read(Preset::Aider, lines).into_iter().filter_map(|said| match said {
+                Said::Ended(end) => Some(end),
+                _ => None,
+            });
+            ends.next_back()
+        };
+        let err = |why: &str| Some(Err(why.to_owned()));
+        let tokens = "Tokens: 679 sent, 17 received.";
+        assert_eq!(ends(&["litellm.BadRequestError: no", "", tokens]), Some(Ok(String::new())));
+        assert_eq!(ends(&["I litellm.APIConnectionError: cut"]), err("I litellm.APIConnectionError: cut"));
+        assert_eq!(ends(&["FAILED: no ink", tokens]), err("no ink"));
         assert_eq!(
-            said,
-            [
-                text("litellm.BadRequestError: no"),
-                undone("litellm.BadRequestError: no"),
-                text("Tokens: 679 sent, 17 received."),
-                done("")
-            ]
+            ends(&[tokens, "Only 3 reflections allowed, stopping."]),
+            err("Only 3 reflections allowed, stopping.")
         );
+        // It has asked for the words of a commit, got none, and done without.
+        assert_eq!(
+            ends(&[tokens, "litellm.APIError: no", "Commit 3faa644 a change"]),
+            Some(Ok(String::new()))
+        );
+        assert_eq!(ends(&["Aider v0.86.2"]), None);
+    }
+
+    #[test]
+    fn the_last_paragraph_tells_that_a_task_failed() {
+        for (answer, why) in [
+            ("a\n\n**FAILED: no ink**\n\n", Some("no ink")),
+            ("**FAILED**: no ink", Some("no ink")),
+            ("- FAILED: no ink.\nNor paper.", Some("no ink. Nor paper.")),
+            ("I looked.\nFAILED: no ink", Some("no ink")),
+            ("FAILED:", Some("")),
+            ("FAILED: tests are mended.\n\nAll is done.", None),
+            ("FAILED tests are mended.", None),
+            ("", None),
+        ] {
+            assert_eq!(failure(answer).as_deref(), why, "{answer:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::thread;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -38,7 +38,7 @@ pub(crate) fn stop_signals() -> SigSet {
 ///
 /// # Errors
 /// When the signals cannot be blocked or the thread cannot be started.
-pub(crate) fn listen_for_signals(wakes: Sender<Wake>, stopped: Arc<AtomicBool>) -> io::Result<()> {
+pub(crate) fn listen_for_signals(wakes: SyncSender<Wake>, stopped: Arc<AtomicBool>) -> io::Result<()> {
     let signals = stop_signals();
     signals.thread_block()?;
     thread::Builder::new().name("signals".to_owned()).stack_size(STACK).spawn(move || {
@@ -57,7 +57,7 @@ pub(crate) fn listen_for_signals(wakes: Sender<Wake>, stopped: Arc<AtomicBool>) 
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub(crate) fn listen_for_end(pid: Pid, wakes: Sender<Wake>) -> io::Result<()> {
+pub(crate) fn listen_for_end(pid: Pid, wakes: SyncSender<Wake>) -> io::Result<()> {
     thread::Builder::new().name("end".to_owned()).stack_size(STACK).spawn(move || {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         while waitid(Id::Pid(pid), flags) == Err(nix::errno::Errno::EINTR) {}

@@ -3,24 +3,26 @@
 //! The tasks of an agent are one conversation where the program can go on with one: what it learnt at the first task, it
 //! knows at the second. A task that failed is tried again with what went wrong.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ChildStdout;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::thread;
 
+use nix::fcntl::OFlag;
 use nix::unistd::Pid;
 use toka_core::rpc::TaskSpec;
-use toka_core::{AgentProgram, Exit, HomeFile, Progress};
+use toka_core::{AgentProgram, Exit, HomeFile, Preset, Progress};
 
-use crate::said::{Reader, Said};
+use crate::said::{FAILED, Reader, Said, failure};
 use crate::wake::Wake;
 
-/// What a model is to begin its last line with when a task cannot be done: programs end with 0 whatever their models say.
-const FAILED: &str = "FAILED:";
 /// The longest event that is read, in bytes: some have whole files in them.
 const LONGEST_LINE: u64 = 16 * 1024 * 1024;
+/// The most that is kept of the events of an agent, in bytes.
+const MOST_KEPT: u64 = 64 * 1024 * 1024;
 /// The longest reason that is told, in characters.
 const LONGEST_REASON: usize = 300;
 /// The longest line of what a tool is used on, in characters.
@@ -38,6 +40,10 @@ pub(crate) struct Worker {
     fraction: f64,
     /// Why the attempt before failed.
     failed: Option<String>,
+    /// Whether a model has said or done anything in this attempt.
+    is_heard: bool,
+    /// The conversation of this attempt, until a model has said something in it: before, there is nothing to go on with.
+    begun: Option<String>,
 }
 
 impl Worker {
@@ -47,7 +53,15 @@ impl Worker {
     /// When a file cannot be written.
     pub(crate) fn new(program: AgentProgram) -> io::Result<Self> {
         write_files(&program.files)?;
-        Ok(Self { program, session: None, ended: None, fraction: 0.0, failed: None })
+        Ok(Self {
+            program,
+            session: None,
+            ended: None,
+            fraction: 0.0,
+            failed: None,
+            is_heard: false,
+            begun: None,
+        })
     }
 
     /// The arguments of one attempt at a task, which is the `place`th of `total`.
@@ -57,7 +71,7 @@ impl Worker {
         task: &TaskSpec,
         attempt: u32,
     ) -> Vec<String> {
-        (self.ended, self.fraction) = (None, 0.0);
+        (self.ended, self.fraction, self.is_heard, self.begun) = (None, 0.0, false, None);
         let why = self.failed.take().filter(|_| attempt > 1);
         let AgentProgram { argv, resume, prompt, about, .. } = &self.program;
         let session = self.session.as_deref().filter(|_| !resume.is_empty());
@@ -74,11 +88,10 @@ impl Worker {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub(crate) fn listen(&self, pid: Pid, output: ChildStdout, wakes: Sender<Wake>) -> io::Result<()> {
+    pub(crate) fn listen(&self, pid: Pid, output: ChildStdout, wakes: SyncSender<Wake>) -> io::Result<()> {
         let reader = Reader::new(self.program.preset);
         let kept = std::env::var_os("TOKA_ARTIFACTS").and_then(|folder| {
-            let path = Path::new(&folder).join(format!("{}.events", self.program.preset));
-            OpenOptions::new().create(true).append(true).open(path).ok()
+            Kept::open(&Path::new(&folder).join(format!("{}.events", self.program.preset)))
         });
         thread::Builder::new().name("output".to_owned()).spawn(move || {
             read_all(output, kept, reader, |said| wakes.send(Wake::Said(pid, said)).is_ok());
@@ -91,18 +104,21 @@ impl Worker {
     /// Takes one fact; the line of it for the log, and what is to be reported.
     pub(crate) fn hear(&mut self, said: Said) -> (Option<String>, Option<Progress>) {
         match said {
-            Said::Conversation(name) if !name.is_empty() => self.session = Some(name),
-            Said::Conversation(_) => {}
-            Said::Text(text) => {
-                if !self.tells_its_end()
-                    && let Some(why) = failure(&text)
-                {
-                    self.ended = Some(Err(why));
+            Said::Conversation(name) => {
+                self.begun = Some(name).filter(|name| !name.is_empty());
+                // The one without events tells of it when an answer has come.
+                if self.is_heard || self.program.preset == Preset::Aider {
+                    self.hear_model();
                 }
+            }
+            Said::Line(line) => return (Some(line.trim_end().to_owned()), None),
+            Said::Text(text) => {
+                self.hear_model();
                 let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
                 return (Some(text.trim_end().to_owned()), Some(status(first)));
             }
             Said::Tool(name, about) => {
+                self.hear_model();
                 let first = relative(about.lines().next().unwrap_or_default());
                 let separator = if first.is_empty() { "" } else { ": " };
                 let line = cut(&format!("{name}{separator}{first}"), LONGEST_TOOL);
@@ -117,6 +133,9 @@ impl Worker {
                 return (Some(format!("{}: {}", self.program.preset, message.trim_end())), None);
             }
             Said::Ended(result) => {
+                if result.is_ok() {
+                    self.hear_model();
+                }
                 let result = result.and_then(|text| match failure(&text) {
                     Some(why) => Err(why),
                     None => Ok(text),
@@ -127,6 +146,14 @@ impl Worker {
         (None, None)
     }
 
+    /// A model speaks: there is a conversation to go on with.
+    fn hear_model(&mut self) {
+        self.is_heard = true;
+        if let Some(name) = self.begun.take() {
+            self.session = Some(name);
+        }
+    }
+
     /// How much of the task is done, by its own plan, 0.0 to 1.0.
     pub(crate) fn fraction(&self) -> f64 {
         self.fraction
@@ -134,30 +161,25 @@ impl Worker {
 
     /// How the attempt ended, by the end of its process and by what the program said of it.
     pub(crate) fn verdict(&mut self, exit: Exit) -> Exit {
-        let exit = verdict(exit, self.ended.take(), self.tells_its_end());
+        let exit = verdict(exit, self.ended.take());
+        if !exit.is_success() && !self.is_heard {
+            // It may be the conversation that cannot be gone on with.
+            self.session = None;
+        }
         self.failed = (!exit.is_success()).then(|| exit.to_string());
         exit
     }
-
-    fn tells_its_end(&self) -> bool {
-        Reader::new(self.program.preset).tells_its_end()
-    }
 }
 
-/// Why the task is not done, where the last line of an answer says so.
-fn failure(answer: &str) -> Option<String> {
-    let last = answer.lines().rev().find(|line| !line.trim().is_empty())?;
-    let bare = last.trim().trim_matches(['*', '`', '_']);
-    bare.strip_prefix(FAILED).map(|why| why.trim().trim_matches(['*', '`', '_']).trim().to_owned())
-}
-
-fn verdict(exit: Exit, ended: Option<Result<String, String>>, tells_its_end: bool) -> Exit {
-    let undone = |why: &str| Exit::Undone {
-        reason: cut(&why.split_whitespace().collect::<Vec<_>>().join(" "), LONGEST_REASON),
+fn verdict(exit: Exit, ended: Option<Result<String, String>>) -> Exit {
+    let undone = |why: &str| {
+        let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+        let reason = if why.is_empty() { "without a reason".to_owned() } else { cut(&why, LONGEST_REASON) };
+        Exit::Undone { reason }
     };
     match (exit, ended) {
         (Exit::Code { .. }, Some(Err(why))) => undone(&why),
-        (Exit::Code { code: 0 }, None) if tells_its_end => undone("the program ended without a result"),
+        (Exit::Code { code: 0 }, None) => undone("the program ended without a result"),
         (exit, _) => exit,
     }
 }
@@ -183,7 +205,7 @@ fn prompt_of(
     };
     format!(
         "{text}\n\nNobody can answer questions. When the task is done, end with a short account of what you did. If it cannot be done, say why \
-         in a last line that begins with {FAILED}"
+         in a last line that begins with {FAILED}:"
     )
 }
 
@@ -206,8 +228,30 @@ fn cut(text: &str, longest: usize) -> String {
     }
 }
 
+/// The file of events, as far as there is room for them. The folder is the agent's: what lies there is opened only if it is a file.
+struct Kept {
+    file: File,
+    room: u64,
+}
+
+impl Kept {
+    fn open(path: &Path) -> Option<Self> {
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let file = OpenOptions::new().create(true).append(true).custom_flags(flags.bits()).open(path).ok()?;
+        let metadata = file.metadata().ok().filter(Metadata::is_file)?;
+        Some(Self { file, room: MOST_KEPT.saturating_sub(metadata.len()) })
+    }
+
+    /// Itself, while there is room.
+    fn add(mut self, line: &[u8]) -> Option<Self> {
+        self.room = self.room.checked_sub(line.len() as u64)?;
+        self.file.write_all(line).ok()?;
+        Some(self)
+    }
+}
+
 /// Reads lines to the end, or until nobody takes what they say. One that is too long is passed over.
-fn read_all(output: impl Read, mut kept: Option<File>, mut reader: Reader, take: impl Fn(Said) -> bool) {
+fn read_all(output: impl Read, mut kept: Option<Kept>, mut reader: Reader, take: impl Fn(Said) -> bool) {
     let mut output = BufReader::new(output);
     let mut line = Vec::new();
     loop {
@@ -223,8 +267,12 @@ fn read_all(output: impl Read, mut kept: Option<File>, mut reader: Reader, take:
             }
         }
         // What cannot be kept, on a full disk, is in the log all the same.
-        kept = kept.filter(|file| (&*file).write_all(&line).is_ok());
+        kept = kept.and_then(|kept| kept.add(&line));
         let text = String::from_utf8_lossy(&line);
+        // An event that its end has cut is no line for people.
+        if !text.ends_with('\n') && text.starts_with('{') {
+            continue;
+        }
         let said = reader.read(text.trim_end_matches(['\n', '\r']));
         if !said.into_iter().all(&take) {
             return;
@@ -247,17 +295,25 @@ pub(crate) fn write_files(files: &[HomeFile]) -> io::Result<()> {
         if *once && path.exists() {
             continue;
         }
-        path.parent()
-            .map_or(Ok(()), fs::create_dir_all)
-            .and_then(|()| fs::write(&path, text))
-            .map_err(named)?;
+        put(&path, text).map_err(named)?;
     }
     Ok(())
 }
 
+/// Writes a file in the place of whatever an earlier life has left there, but for a folder: nothing of that is opened.
+fn put(path: &Path, text: &str) -> io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)?;
+    let beside = path.with_extension("toka-new");
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).open(&beside)?.write_all(text.as_bytes())?;
+    fs::rename(&beside, path)
+}
+
 #[cfg(test)]
 mod tests {
-    use toka_core::Preset;
     use toka_core::rpc::RetryRule;
 
     use super::*;
@@ -325,25 +381,55 @@ mod tests {
         let no = || Some(Err("a\n b".to_owned()));
         let undone = |why: &str| Exit::Undone { reason: why.to_owned() };
         let code = |code| Exit::Code { code };
-        for (exit, ended, tells, expected) in [
-            (code(0), ok(), true, code(0)),
-            (code(0), no(), true, undone("a b")),
-            (code(1), no(), true, undone("a b")),
-            (code(1), ok(), true, code(1)),
-            (code(0), None, true, undone("the program ended without a result")),
-            (code(0), None, false, code(0)),
-            (code(2), None, true, code(2)),
-            (Exit::Signal { signal: 9, core: false }, no(), true, Exit::Signal { signal: 9, core: false }),
+        for (exit, ended, expected) in [
+            (code(0), ok(), code(0)),
+            (code(0), no(), undone("a b")),
+            (code(1), no(), undone("a b")),
+            (code(1), ok(), code(1)),
+            (code(0), None, undone("the program ended without a result")),
+            (code(0), Some(Err(String::new())), undone("without a reason")),
+            (code(2), None, code(2)),
+            (Exit::Signal { signal: 9, core: false }, no(), Exit::Signal { signal: 9, core: false }),
         ] {
-            assert_eq!(verdict(exit.clone(), ended.clone(), tells), expected, "{exit:?} {ended:?}");
+            assert_eq!(verdict(exit.clone(), ended.clone()), expected, "{exit:?} {ended:?}");
         }
     }
 
     #[test]
-    fn only_a_last_line_tells_that_a_task_failed() {
-        assert_eq!(failure("a\n**FAILED: no ink**\n\n").as_deref(), Some("no ink"));
-        assert_eq!(failure("FAILED: tests are mended.\nAll is done."), None);
-        assert_eq!(failure(""), None);
+    fn a_conversation_that_cannot_be_gone_on_with_is_begun_anew() {
+        let mut worker = worker(&["resume", "{session}"]);
+        // Nothing was answered in it: there is nothing to go on with.
+        worker.begin((1, 2), &task("Write it."), 1);
+        worker.hear(Said::Conversation("c-1".into()));
+        worker.verdict(Exit::Code { code: 1 });
+        let again = worker.begin((1, 2), &task("Write it."), 2);
+        assert!(again.len() == 3 && again[2].starts_with("You work here."), "{again:?}");
+        worker.hear(Said::Conversation("c-2".into()));
+        worker.hear(Said::Text("Written.".into()));
+        worker.hear(Said::Ended(Ok("Written.".into())));
+        worker.verdict(Exit::Code { code: 0 });
+        assert_eq!(worker.begin((2, 2), &task("Read it."), 1)[2..4], ["resume", "c-2"]);
+        // It is lost.
+        worker.verdict(Exit::Code { code: 1 });
+        let again = worker.begin((2, 2), &task("Read it."), 2);
+        assert!(again.len() == 3 && again[2].starts_with("You work here."), "{again:?}");
+    }
+
+    #[test]
+    fn what_an_earlier_life_has_planted_is_neither_waited_for_nor_followed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (fifo, link, file) =
+            (folder.path().join("fifo"), folder.path().join("link"), folder.path().join("file"));
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        std::os::unix::fs::symlink("file", &link).expect("a link");
+        assert!(Kept::open(&fifo).is_none() && Kept::open(&link).is_none());
+        let kept = Kept::open(&file).and_then(|kept| kept.add(b"x\n")).expect("room");
+        assert!(Kept { room: 1, ..kept }.add(b"xx").is_none());
+        for path in [&fifo, &link] {
+            put(path, "ours").expect("in its place");
+            assert_eq!(fs::read_to_string(path).expect("a file"), "ours");
+        }
+        assert_eq!(fs::read_to_string(&file).expect("a file"), "x\n");
     }
 
     #[test]

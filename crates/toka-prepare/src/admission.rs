@@ -44,6 +44,10 @@ const MAX_ENVIRONMENT_FILE: u64 = 1024 * 1024;
 /// Longest user database that is shown with another home, in bytes. A longer one is shown as it is.
 const MAX_PASSWD: u64 = 256 * 1024;
 
+/// Longest description of the work and of a task together, in bytes: one argument may have 128 KiB (`MAX_ARG_STRLEN`, execve(2)), and Toka's own words
+/// are beside it.
+const LONGEST_PROMPT: usize = 120 * 1024;
+
 /// What admission needs to know besides the agent.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
@@ -508,9 +512,38 @@ impl Admission<'_> {
             openai_url: plan.listen.map_or_else(String::new, |address| format!("http://{address}/v1")),
             key: self.context.models.key_of(self.context.run, &self.agent.name),
             workspace: folders.workspace.clone(),
+            working_dir: folders.working_dir.clone(),
             home: folders.home.clone(),
+            tmp: folders.tmp.clone(),
+            uses_git: self.uses_git(folders),
             ..Words::of(self.context.models, self.agent)
         }
+    }
+
+    /// Whether there is a repository in its workspace that it may use.
+    fn uses_git(&self, folders: &AgentFolders) -> bool {
+        let has = |capability: &Declared<Capability>| capability.value == Capability::Git;
+        folders.workspace.join(".git").exists() && self.agent.confinement.capabilities.iter().any(has)
+    }
+
+    /// What a program is told has to fit into one argument of its own.
+    fn prompts(&mut self, program: &AgentProgram) {
+        let in_words = self.agent.tasks.iter().filter(|task| task.run.is_none());
+        let Some(longest) = in_words.max_by_key(|task| task.description.len()) else { return };
+        let (about, task) = (program.about.len(), longest.description.len());
+        if about + task <= LONGEST_PROMPT {
+            return;
+        }
+        let origin = longest.origin.clone();
+        let message = format!(
+            "the first prompt would have {} KiB, and a program takes {} KiB: the task has {} KiB, the description, the objectives and your own sections {} KiB",
+            (about + task) / 1024,
+            LONGEST_PROMPT / 1024,
+            task / 1024,
+            about / 1024
+        );
+        let help = "put what is long into a file of the workspace, and name that";
+        self.problem(ProblemKind::Invalid, &origin, message, help);
     }
 
     /// Its program must speak an API of the first model that it is to ask.
@@ -520,8 +553,8 @@ impl Admission<'_> {
             return;
         }
         let data = PresetData::of(preset);
-        let offers = self.context.models.offers(self.agent);
-        let first = offers.first().map_or_else(String::new, |offer| offer.model.to_string());
+        let first = self.context.models.asked_by_program(self.agent).0;
+        let first = first.map_or_else(String::new, |offer| offer.model.to_string());
         let apis: Vec<&str> = data.dialects.iter().map(|dialect| dialect.wire.as_str()).collect();
         let message = format!(
             "{} speaks {}, and the provider of the model {first} does not",
@@ -578,6 +611,7 @@ impl Admission<'_> {
             Ok(file) => Some(match (&process.command, process.preset) {
                 (None, Some(preset)) => {
                     let program = known_words.program(preset, file.path(), self.agent);
+                    self.prompts(&program);
                     (Program::Itself, runner(), Some(program))
                 }
                 _ => started(file.path().to_owned(), argv),

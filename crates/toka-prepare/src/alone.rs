@@ -116,6 +116,7 @@ impl Alone<'_> {
             facts: &facts,
             users: &users,
             chosen,
+            path: caller.variable("PATH").unwrap_or_default(),
         };
         let run = RunId::from_uuid(Uuid::nil());
         let models = Models::default();

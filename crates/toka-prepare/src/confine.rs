@@ -10,7 +10,7 @@ use toka_core::{Confinement, Declared, Name, Origin};
 use toka_runtime::program::{self, ProgramError};
 use toka_sandbox::plan::{GitInit, RunAs, WorkspaceFacts, is_system_program};
 use toka_sandbox::{AgentFolders, CompileError, CompileInput, HostFacts, SandboxPlan};
-use toka_workstream::{Agent, Process, Set, User};
+use toka_workstream::{Agent, PresetData, Process, Set, User};
 
 use crate::declared_file::DeclaredFile;
 use crate::folders::ProjectFolders;
@@ -34,6 +34,8 @@ pub struct Confiner<'a> {
     pub users: &'a Users,
     /// A program that a person named on the command line: it may be executed wherever it is.
     pub chosen: Option<&'a Path>,
+    /// The folders in which the person's own shell looks for programs.
+    pub path: &'a OsStr,
 }
 
 impl Confiner<'_> {
@@ -58,18 +60,28 @@ impl Confiner<'_> {
         // A shell's line and the runner need no search.
         let process = agent.process.as_ref();
         let word = process.and_then(Process::program);
-        let is_known = process.is_some_and(|process| process.preset.is_some());
-        // People install agent programs in folders of their own, which no agent sees: what their own PATH leads to, they have chosen.
-        let of_person = is_known.then(|| std::env::join_paths(&self.host.path).ok()).flatten();
-        let program = [Some(path), of_person.as_deref()]
+        // People install agent programs in folders of their own, which no agent sees: where their own shell finds one that is known by name, they
+        // have chosen it. Of another program the declaration says where it is, and a person grants that.
+        let is_known = process.is_some_and(|process| {
+            process.preset.is_some_and(|preset| Some(PresetData::of(preset).program.as_str()) == word)
+        });
+        let of_person = is_known.then_some(self.path);
+        let program = [Some(path), of_person]
             .into_iter()
             .flatten()
             .find_map(|path| ProgramFile::find(word?, agent, path, folders).ok());
         let plan = match program.as_ref().map(ProgramFile::path).or(self.chosen) {
             Some(file) if !self.anyone_executes(file, folders) => {
-                let beside = is_known.then(|| installation(file)).flatten();
-                let beside = beside.filter(|folder| !folder.starts_with(&folders.workspace));
-                let programs: Vec<PathBuf> = beside.into_iter().chain([file.to_owned()]).collect();
+                let beside = if is_known { installation(file) } else { Vec::new() };
+                let holds = |folder: &Path| {
+                    [&folders.workspace, &folders.user_home, &folders.state_dir]
+                        .iter()
+                        .any(|own| own.starts_with(folder))
+                };
+                let beside = beside
+                    .into_iter()
+                    .filter(|place| !place.starts_with(&folders.workspace) && !holds(place));
+                let programs: Vec<PathBuf> = beside.chain([file.to_owned()]).collect();
                 rules(&programs)?
             }
             _ => plan,

@@ -3,17 +3,19 @@
 use std::path::{Path, PathBuf};
 
 /// What else of an installation a program needs: the packages of node or the virtual environment of Python that it lies in.
-pub(crate) fn installation(program: &Path) -> Option<PathBuf> {
-    let real = program.canonicalize().ok()?;
-    let modules = real
-        .ancestors()
-        .filter(|folder| folder.file_name().is_some_and(|name| name == "node_modules"))
-        .last();
-    if let Some(modules) = modules {
-        return Some(modules.to_owned());
+pub(crate) fn installation(program: &Path) -> Vec<PathBuf> {
+    let Ok(real) = program.canonicalize() else { return Vec::new() };
+    let is_modules = |folder: &&Path| folder.file_name().is_some_and(|name| name == "node_modules");
+    if let Some(modules) = real.ancestors().filter(is_modules).last() {
+        return vec![modules.to_owned()];
     }
-    let environment = real.parent()?.parent()?;
-    environment.join("pyvenv.cfg").is_file().then(|| environment.to_owned())
+    // Of an environment only what Python keeps there: it may have been made in a folder with other things (venv, PEP 405).
+    let environment = real.parent().and_then(Path::parent);
+    let environment = environment.filter(|folder| folder.join("pyvenv.cfg").is_file());
+    let parts = environment
+        .into_iter()
+        .flat_map(|folder| ["bin", "lib", "lib64", "pyvenv.cfg"].map(|part| folder.join(part)));
+    parts.filter(|part| part.exists()).collect()
 }
 
 #[cfg(test)]
@@ -31,8 +33,8 @@ mod tests {
             std::fs::write(root.join(file), "").expect("written");
         }
         std::os::unix::fs::symlink(inner.join("cli.js"), root.join("x")).expect("a link");
-        assert_eq!(installation(&root.join("x")), Some(root.join("lib/node_modules")));
-        assert_eq!(installation(&root.join("v/bin/aider")), Some(root.join("v")));
-        assert_eq!(installation(&root.join("plain")), None);
+        assert_eq!(installation(&root.join("x")), [root.join("lib/node_modules")]);
+        assert_eq!(installation(&root.join("v/bin/aider")), [root.join("v/bin"), root.join("v/pyvenv.cfg")]);
+        assert_eq!(installation(&root.join("plain")), Vec::<PathBuf>::new());
     }
 }

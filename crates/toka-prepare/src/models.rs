@@ -157,11 +157,32 @@ impl Models {
     /// the model's provider does.
     pub(crate) fn spoken(&self, agent: &Agent) -> Option<&'static Dialect> {
         let preset = agent.process.as_ref()?.preset?;
-        let of = self.offers(agent).first().and_then(|offer| offer.model.provider.clone());
-        let providers = self.of(agent).ok()?.get();
-        let provider = providers.all().iter().find(|provider| Some(&provider.name) == of.as_ref());
-        let speaks = |wire| provider.is_none_or(|provider| provider.speaks(wire));
+        let first = self.asked_by_program(agent).0;
+        let speaks = |wire| first.as_ref().is_none_or(|offer| self.speaks(agent, offer, wire));
         PresetData::of(preset).dialects.iter().find(|dialect| speaks(dialect.wire))
+    }
+
+    /// The first model that the program of a preset is to ask, which can be asked if any can, and the last that it asks in the same API.
+    pub(crate) fn asked_by_program(&self, agent: &Agent) -> (Option<ModelOffer>, Option<ModelOffer>) {
+        let offers = self.offers(agent);
+        let usable = offers.iter().find(|offer| offer.unusable.is_none());
+        let first = usable.or(offers.first()).cloned();
+        let of = |offer: &ModelOffer| offer.model.provider.clone();
+        let same = offers
+            .iter()
+            .rev()
+            .find(|offer| offer.unusable.is_none() && first.as_ref().map(of) == Some(of(offer)));
+        let last = same.cloned().or_else(|| first.clone());
+        (first, last)
+    }
+
+    /// Whether the provider of a model speaks an API; one that is not known speaks all.
+    fn speaks(&self, agent: &Agent, offer: &ModelOffer, wire: Wire) -> bool {
+        let Ok(current) = self.of(agent) else { return true };
+        let providers = current.get();
+        let of = offer.model.provider.as_ref();
+        let provider = providers.all().iter().find(|provider| Some(&provider.name) == of);
+        provider.is_none_or(|provider| provider.speaks(wire))
     }
 
     /// What this agent may use, and the run; none when it asks no models.

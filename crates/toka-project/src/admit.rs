@@ -143,6 +143,7 @@ impl RunContext {
             facts,
             users,
             chosen: None,
+            path: self.caller.variable("PATH").unwrap_or_default(),
         };
         let (policy, caller, project) = (&self.policy, self.caller.as_ref(), &self.folders);
         Context { plan, policy, caller, project, confiner, models: &self.models, run: self.run }

@@ -2,8 +2,9 @@
 //!
 //! In their texts these words stand for what is known when an agent is started: `{model}` and `{last_model}`, the first and the last that
 //! it may ask, as their provider calls them; `{provider}`, what the program calls a provider of the model's API; `{openai_url}`, where
-//! the APIs of OpenAI are reached; `{key_end}`, the last 20 characters of the key; `{workspace}` and `{home}`; `{git}`, whether the workspace is a
-//! repository, `true` or `false`.
+//! the APIs of OpenAI are reached; `{key_end}`, the last 20 characters of the key; `{workspace}`, `{home}` and `{tmp}`;
+//! `{git}`, whether it works in a repository that it may use, `true` or `false`. In files, and in variables that hold JSON, they are escaped as JSON
+//! escapes them, which TOML reads, too.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -29,6 +30,8 @@ pub struct PresetData {
     pub variable: String,
     /// The models that it asks where none are declared, as `provider/model`.
     pub models: Vec<String>,
+    /// A task to begin with.
+    pub task: String,
     /// The capability without which it does not run.
     pub capability: String,
     /// The APIs that it speaks, the one that it speaks best first.

@@ -9,7 +9,7 @@ pub const STARTER: &str = include_str!("starter.yaml");
 
 /// A workstream in which a program that people use already works on a task, unmodified and without a key.
 pub fn starter_of(preset: Preset) -> String {
-    let PresetData { title, tried, variable, models, capability, .. } = PresetData::of(preset);
+    let PresetData { title, tried, variable, models, capability, task, .. } = PresetData::of(preset);
     let models = match models.as_slice() {
         [one] => one.clone(),
         many => format!("[{}]", many.join(", ")),
@@ -29,7 +29,7 @@ spec:
 tasks:
   default:
     # In words, one after the other, in one conversation; a task with `run: …` is a command.
-    - Read the README, run the tests, and tell what you would improve first.
+    - {task}
 security:
   capabilities_required: [filesystem-read, filesystem-write, git-access, {capability}]
   resource_limits: {{max_memory: 2GB, timeout: 1h}}

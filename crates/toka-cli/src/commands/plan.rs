@@ -119,13 +119,16 @@ fn view(ready: Ready, args: &Args) -> anyhow::Result<View> {
         eprintln!("note: `toka run` is refused as long as this is so: {obstacle}");
     }
     let Granted { policy, models, .. } = args.grants.granted(&folders, &ready.set)?;
-    let models = Models::resolve(&models, &Caller::of_this_process(), &folders, &ready.set);
+    let caller = Caller::of_this_process();
+    let models = Models::resolve(&models, &caller, &folders, &ready.set);
     let facts = workspace_facts(&ready.set, &folders);
     let host = HostFacts::probe();
     let toka_exe = std::env::current_exe().context("find the toka binary")?;
     let (project, toka_exe) = (&folders.project, toka_exe.as_path());
     let users = Users::of(&ready.set.agents, &folders, Claim::Look);
-    let confiner = Confiner { host: &host, project, toka_exe, facts: &facts, users: &users, chosen: None };
+    let path = caller.variable("PATH").unwrap_or_default();
+    let confiner =
+        Confiner { host: &host, project, toka_exe, facts: &facts, users: &users, chosen: None, path };
     let problems = toka_prepare::problems(&ready.set, &ready.plan, &policy, &folders, confiner, &models);
     Ok(look(ready, &folders, &confiner, (&policy, &models), problems))
 }

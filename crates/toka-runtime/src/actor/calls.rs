@@ -186,6 +186,11 @@ fn shortened(exit: Exit) -> Exit {
     match exit {
         Exit::Denied { reason } => Exit::Denied { reason: cut(reason) },
         Exit::StartFailed { reason } => Exit::StartFailed { reason: cut(reason) },
+        Exit::Undone { reason } => Exit::Undone { reason: cut(reason) },
+        Exit::Budget { reason } => Exit::Budget { reason: cut(reason) },
+        Exit::Probe { probe, reason } => Exit::Probe { probe, reason: cut(reason) },
+        Exit::NotStarted { by } => Exit::NotStarted { by: cut(by) },
+        Exit::Skipped { reason } => Exit::Skipped { reason: cut(reason) },
         Exit::Stopped { by, .. } => Exit::stopped(cut(by)),
         exit => exit,
     }

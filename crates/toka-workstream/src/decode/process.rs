@@ -37,6 +37,8 @@ pub(crate) fn process(cx: &mut Context<'_>, node: &Node) -> Option<Process> {
         (Some(node), _) => argv(cx, node).map(|argv| (Some(ProcessCommand::Argv(argv)), node)),
         (None, Some(node)) => filled(cx, node).map(|line| (Some(ProcessCommand::Shell(line)), node)),
         (None, None) if preset.is_some() => preset.map(|(_, node)| (None, node)),
+        // What is wrong with it is told already.
+        (None, None) if section.get("preset").is_some() => None,
         (None, None) if ["command", "shell", "preset"].iter().any(|key| section.perhaps(key)) => None,
         (None, None) => {
             let problem = Diagnostic::new(Code::Missing, "the process has neither `command` nor `shell`")

@@ -69,6 +69,7 @@ fn canned(policy: &Policy, workspace: &Workspace) -> View {
         },
         users: &Users::default(),
         chosen: None,
+        path: "/usr/bin".as_ref(),
     };
     look(
         Ready {
