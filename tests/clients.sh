@@ -37,10 +37,51 @@ security: {capabilities_required: [filesystem-read], resource_limits: {max_memor
 YAML
     if (cd "$workspace" && "$toka" run --state-dir "$scratch/state-sdks" --quiet sdks.yaml) >"$scratch/sdks.log" 2>&1; then
         echo "sdks: ok, openai 3.57.0, anthropic 2.14.0"
+        same_bytes "$workspace"
     else
         echo "sdks: FAILED"
         cat "$scratch/sdks.log"
         (cd "$workspace" && "$toka" logs --state-dir "$scratch/state-sdks" 2>/dev/null) | tail -20
+        failed=1
+    fi
+}
+
+# What the SDKs send and get is the same, byte for byte, without Toka and through it; but for keys and headers of the connection.
+same_bytes() {
+    local workspace=$1 side
+    cp "$here/clients/bytes.py" "$workspace"
+    for side in direct through; do
+        coproc SERVER { "$scratch/venv/bin/python" -B "$here/clients/bytes.py" serve "$scratch/$side.sent"; }
+        local port pid=$SERVER_PID input=${SERVER[1]}
+        read -r port <&"${SERVER[0]}"
+        local url=http://127.0.0.1:$port
+        if [[ $side == direct ]]; then
+            OPENAI_BASE_URL=$url/v1 ANTHROPIC_BASE_URL=$url OPENAI_API_KEY=sk-direct ANTHROPIC_API_KEY=sk-direct PYTHONPATH=$workspace/lib \
+                /usr/bin/python3 -B "$workspace/bytes.py" ask "$workspace/direct.got"
+        else
+            cat >"$scratch/policy.yaml" <<YAML
+models:
+  use: [chat/m, messages/m]
+  providers: {chat: {wire: openai-chat, url: "$url"}, messages: {wire: anthropic, url: "$url"}}
+YAML
+            cat >"$workspace/bytes.yaml" <<'YAML'
+metadata: {name: bytes}
+spec:
+  model: [chat/m, messages/m]
+  process: {command: [/usr/bin/python3, -B, bytes.py, ask, through.got], environment: {PYTHONPATH: lib}}
+security: {capabilities_required: [filesystem-read, filesystem-write], resource_limits: {max_memory: 1GB, timeout: 5m}}
+YAML
+            (cd "$workspace" && "$toka" run --state-dir "$scratch/state-bytes" --quiet --policy "$scratch/policy.yaml" --allow model-access bytes.yaml) ||
+                (cd "$workspace" && "$toka" logs --state-dir "$scratch/state-bytes" 2>/dev/null | tail -20)
+        fi
+        exec {input}>&-
+        wait "$pid" || true
+    done
+    if "$scratch/venv/bin/python" "$here/clients/bytes.py" compare "$scratch/direct.sent" "$scratch/through.sent" &&
+        "$scratch/venv/bin/python" "$here/clients/bytes.py" compare "$workspace/direct.got" "$workspace/through.got"; then
+        echo "bytes: the same, without Toka and through it"
+    else
+        echo "bytes: FAILED"
         failed=1
     fi
 }

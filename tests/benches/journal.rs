@@ -112,7 +112,7 @@ fn journalled(folder: &Path, kinds: &[(AgentName, EventKind)]) -> f64 {
     for (agent, kind) in events {
         drop(journal.record(Some(agent), kind));
     }
-    wait(journal.record(None, EventKind::RunEnded { exit_code: 0 }));
+    let _ = wait(journal.record(None, EventKind::RunEnded { exit_code: 0 }));
     begun.elapsed().as_secs_f64()
 }
 
@@ -132,14 +132,14 @@ fn journalled_singly(folder: &Path) -> f64 {
     let agent = Name::new("agent").expect("a label");
     let begun = Instant::now();
     for _ in 0..SINGLE {
-        wait(journal.record(Some(agent.clone()), EventKind::AgentReady));
+        let _ = wait(journal.record(Some(agent.clone()), EventKind::AgentReady));
     }
     begun.elapsed().as_secs_f64() * 1e3 / SINGLE as f64
 }
 
-fn wait(durable: impl Future<Output = ()>) {
+fn wait<T>(durable: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    runtime.block_on(durable);
+    runtime.block_on(durable)
 }
 
 fn read(folder: &Path, page: &mut Samples, rare: &mut Samples) {

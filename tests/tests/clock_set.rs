@@ -1,6 +1,8 @@
 //! The wall clock is set while the daemon runs: by hours, back and forth. What waits for a span of time goes on as if nothing
 //! had happened; what waits for a time of day looks again, and repeats nothing.
 
+mod models_support;
+
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -9,6 +11,7 @@ use toka_tests::{Detached, Document, Scene, User, WallClock, as_both_users, unti
 as_both_users!(
     a_clock_that_is_set_back_makes_no_storm_and_stops_nothing,
     a_clock_that_is_set_forward_misses_what_is_not_to_be_made_up_for,
+    a_clock_that_is_set_back_uses_up_no_budget_and_breaks_no_record,
 );
 
 const HOUR: i64 = 60 * 60;
@@ -141,4 +144,30 @@ fn a_clock_that_is_set_forward_misses_what_is_not_to_be_made_up_for(user: User) 
     assert!(ticks.windows(2).all(|pair| pair[0] < pair[1]), "each time once: {ticks:?}");
     assert!(ticks.len() < 60, "a time that was jumped over does not come: {}", ticks.len());
     await_more(&detached, "agent_restarting", "flaps", 2);
+}
+
+/// Calls go on, a budget of time is not used up by it, a question waits no less than it says, and the record holds.
+fn a_clock_that_is_set_back_uses_up_no_budget_and_breaks_no_record(user: User) {
+    let (clock, scene) = WallClock::of(models_support::scene(user));
+    let budget = "security: {capabilities_required: [filesystem-read], budget: {calls: 40, wall: 30m}}";
+    let asks = "import time
+while True:
+    print(ask() == 'the script speaks', flush=True)
+    time.sleep(0.02)";
+    let agent = models_support::asks_within("asker", asks, budget).spec("type: service");
+    let detached = scene.detach(&[models_support::scripted(agent)]);
+    await_more(&detached, "model_answered", "asker", 3);
+    clock.set(-2 * HOUR);
+    await_more(&detached, "model_answered", "asker", 5);
+    let asked = || of(&events(&detached), "approval_asked", "asker").len();
+    until(SOON, "its calls are used up", || (asked() == 1).then_some(()));
+    let all = events(&detached);
+    let approval = of(&all, "approval_asked", "asker")[0];
+    assert_eq!(approval["measure"], "calls", "the time is not what is used up: {approval}");
+    let (now, expires) = (number(approval, "time_ms"), number(approval, "expires_ms"));
+    assert!((29 * 60_000..=31 * 60_000).contains(&(expires - now)), "{approval}");
+    assert_eq!(detached.toka(&["approvals", "approve", "--raise", "5"]).code, Some(0));
+    await_more(&detached, "model_answered", "asker", 1);
+    let verified = scene.toka(&["audit", "--verify", "--project", scene.name()]);
+    assert_eq!(verified.code, Some(0), "{verified:#?}");
 }

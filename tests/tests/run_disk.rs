@@ -1,5 +1,7 @@
 //! `toka run` on a disk that is full or that cannot be written: what an agent does goes on, and what is lost is said.
 
+mod models_support;
+
 use std::ffi::OsString;
 
 use toka_tests::{Document, Scene, User};
@@ -39,6 +41,60 @@ fn an_agent_outlives_a_full_disk() {
         assert_eq!(finished.code, Some(0), "{finished:#?}");
         scene.assert_nothing_left();
     }
+}
+
+/// Nothing leaves whose intent is not on disk. What has left before the disk was full is answered, and its receipt is written when there is room again.
+#[test]
+fn calls_of_models_wait_for_the_disk_and_none_is_without_a_receipt() {
+    let Some(user) = User::root() else { return };
+    let scene = on_a_disk_of("2m", models_support::scene(user));
+    // A dozen frames, so that the disk is full before the last.
+    let words = "word ".repeat(12);
+    scene.write(
+        &scene.workspace().join("answers.script"),
+        &format!("turns: [{{text: \"{words}\", delay: 50ms, usage: {{input: 7, output: 3}}}}]\n"),
+    );
+    let agent = models_support::asks(
+        "asker",
+        "import threading
+def stream():
+    request = urllib.request.Request(os.environ['ANTHROPIC_BASE_URL'] + '/v1/messages', headers={'x-api-key': os.environ['ANTHROPIC_API_KEY']},
+        data=json.dumps({'model': 'default', 'max_tokens': 99, 'stream': True, 'messages': [{'role': 'user', 'content': 'before'}]}).encode())
+    first.append(urllib.request.urlopen(request, timeout=20).read().decode())
+room = os.path.join(os.environ['HOME'], 'room')
+def fill():
+    with open(room, 'wb', buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            try:
+                while True:
+                    file.write(b'x' * size)
+            except OSError:
+                pass
+first = []
+slow = threading.Thread(target=stream)
+slow.start()
+import time; time.sleep(0.2)
+fill()
+slow.join()
+full = ask(text='while')
+os.remove(room)
+for _ in range(50):
+    after = ask(text='after')
+    if after.startswith('word'):
+        break
+is_so = 'message_stop' in first[0] and full.startswith('502') and 'nothing was sent' in full and after.startswith('word')
+sys.exit(None if is_so else repr((first, full, after)))",
+    );
+    let finished = scene.toka_run(&[models_support::scripted(agent)], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let (asked, answered) = (finished.all("model_asked", "asker"), finished.all("model_answered", "asker"));
+    let number = |event: &serde_json::Value| event["call"].clone();
+    let (asked, ended): (Vec<_>, Vec<_>) =
+        (asked.iter().map(number).collect(), answered.iter().map(number).collect());
+    assert!(asked.iter().all(|call| ended.contains(call)), "each call has its end: {finished:#?}");
+    let done = answered.iter().filter(|event| event["outcome"] == "completed").count();
+    assert!(done >= 2, "before the disk was full and after it: {finished:#?}");
+    scene.assert_nothing_left();
 }
 
 /// However little room there is: either all that is needed to start is there, or it is said that it is not.

@@ -201,7 +201,9 @@ fn is_same(open: &Subject, waiters: &BTreeSet<AgentName>, new: &Subject, agent: 
         (Subject::Budget { scope, measure, .. }, Subject::Budget { scope: of_new, measure: in_new, .. }) => {
             (scope, measure) == (of_new, in_new) && (*scope == Scope::Run || waiters.contains(agent))
         }
-        (Subject::Host { .. }, Subject::Host { .. }) => open == new && waiters.contains(agent),
+        (Subject::Host { .. }, Subject::Host { .. }) | (Subject::Denial { .. }, Subject::Denial { .. }) => {
+            open == new && waiters.contains(agent)
+        }
         _ => false,
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use toka_core::approval::Subject;
 use toka_core::budget::Scope;
 use toka_core::{
-    AgentName, Amounts, Approval, ApprovalAnswer, Budget, BudgetConfig, BudgetUse, Event, EventKind,
+    AgentName, Amounts, Approval, ApprovalAnswer, Budget, BudgetConfig, BudgetUse, Event, EventKind, Opening,
 };
 use tokio::sync::watch;
 
@@ -213,6 +213,29 @@ impl Broker {
         None
     }
 
+    /// Asks a person whether a wall is opened at which an agent has ended. Nothing waits here: what follows from a yes is up to who reads the
+    /// answer.
+    pub fn ask_opening(&self, agent: &AgentName, opening: Opening) {
+        let mut state = self.state();
+        let expires_ms = expiry((self.now_ms)(), state.expires);
+        let (approval, is_new) = state.approvals.ask(agent, Subject::Denial { opening }, expires_ms);
+        if is_new {
+            (self.record)(Some(agent), EventKind::ApprovalAsked(approval));
+        }
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// Asks no longer about walls at which agents have ended: `by` says why.
+    pub fn withdraw_openings(&self, by: &str) {
+        let is_denial = |approval: &&Approval| approval.subject.opening().is_some();
+        let open: Vec<u64> = self.state().approvals.all_open().filter(is_denial).map(|it| it.id).collect();
+        for id in open {
+            // Somebody may just have answered.
+            let _ = self.answer(id, ApprovalAnswer::Withdrawn, by, None);
+        }
+    }
+
     /// Takes an event of the run, in the order of the journal; whoever waits is looked at again.
     pub fn observe(&self, event: &Event) {
         let mut state = self.state();
@@ -251,7 +274,9 @@ impl Broker {
                 (Subject::Budget { .. }, None) if subject.usual_raise().is_none() => {
                     return Err(NotAnswered::NeedsSum { id, why: subject.to_string() });
                 }
-                (Subject::Host { .. }, Some(_)) => return Err(NotAnswered::NoBudget { id }),
+                (Subject::Host { .. } | Subject::Denial { .. }, Some(_)) => {
+                    return Err(NotAnswered::NoBudget { id });
+                }
                 _ => {}
             }
         }
@@ -389,7 +414,18 @@ impl State {
                 // What was not allowed may be asked for again, and what was allowed is so until the run ends.
                 self.hosts.retain(|(of, _, _), is_allowed| of != agent || *is_allowed);
             }
-            EventKind::AgentRequeued { by, .. } if begins_anew(by) => self.accounts.begin_anew(agent),
+            EventKind::AgentRequeued { by, .. } => {
+                if begins_anew(by) {
+                    self.accounts.begin_anew(agent);
+                }
+                // It begins anew as it is: what it had ended at is not asked about any more.
+                let left = self.approvals.leave(agent);
+                let by = "the next life of the agent";
+                told.extend(
+                    left.into_iter()
+                        .filter_map(|id| self.close(id, ApprovalAnswer::Withdrawn, by, None).ok()),
+                );
+            }
             EventKind::ApprovalAsked(approval) => {
                 self.approvals.hear_asked(agent, approval);
                 return None;

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::{Measure, Scope};
+use crate::opening::Opening;
 
 /// Something that waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,11 @@ pub enum Subject {
         /// The port.
         port: u16,
     },
+    /// The agent has ended at a wall of its sandbox that its declaration could open.
+    Denial {
+        /// What would open it.
+        opening: Opening,
+    },
 }
 
 impl Subject {
@@ -50,6 +56,7 @@ impl Subject {
         match self {
             Self::Budget { .. } => "budget",
             Self::Host { .. } => "host",
+            Self::Denial { .. } => "denial",
         }
     }
 
@@ -58,6 +65,15 @@ impl Subject {
         match self {
             Self::Budget { measure, .. } => Some(format!("allow {}", measure.tell_more(self.usual_raise()?))),
             Self::Host { .. } => Some("allow it until the run ends".to_owned()),
+            Self::Denial { .. } => Some("open that until the run ends, and begin it anew".to_owned()),
+        }
+    }
+
+    /// What would be opened, where that is what is asked for.
+    pub fn opening(&self) -> Option<&Opening> {
+        match self {
+            Self::Denial { opening } => Some(opening),
+            Self::Budget { .. } | Self::Host { .. } => None,
         }
     }
 
@@ -72,6 +88,7 @@ impl Subject {
             Self::Budget { scope: Scope::Agent, .. } => "stop it",
             Self::Budget { scope: Scope::Run, .. } => "stop the agents that wait",
             Self::Host { .. } => "refuse it",
+            Self::Denial { .. } => "leave it as it has ended",
         }
     }
 
@@ -84,7 +101,7 @@ impl Subject {
                 let fits = used.saturating_add(*next) <= limit.saturating_add(raise);
                 Some(raise).filter(|raise| fits && *raise > 0)
             }
-            Self::Host { .. } => None,
+            Self::Host { .. } | Self::Denial { .. } => None,
         }
     }
 
@@ -93,7 +110,7 @@ impl Subject {
         match self {
             Self::Budget { measure: Measure::Money, .. } => 1_000_000_000_000_000,
             Self::Budget { .. } => 1_000_000_000_000,
-            Self::Host { .. } => 0,
+            Self::Host { .. } | Self::Denial { .. } => 0,
         }
     }
 }
@@ -104,6 +121,11 @@ impl fmt::Display for Subject {
             Self::Host { host, port } => {
                 write!(f, "it wants to reach {host}:{port}, where it could send whatever it can read")
             }
+            Self::Denial { opening } => write!(
+                f,
+                "it ended at a wall of its sandbox, and asks for `{}`: then it {opening}",
+                opening.patch()
+            ),
             Self::Budget { scope, measure, used, limit, next } => {
                 let part = measure.tell_part(*used, *limit);
                 let of = match scope {

@@ -517,6 +517,15 @@ fn covers(rules: &BTreeSet<Capability>, capability: &Capability) -> bool {
         (Capability::Webhook(host), Capability::Webhook(asked)) => {
             asked.rsplit_once(':').is_some_and(|(asked, _)| asked == host)
         }
+        // Without a path it is every path, of the narrower names as well.
+        (
+            Capability::Label(name),
+            Capability::OutsideRead(_) | Capability::OutsideExecute(_) | Capability::OutsideWrite(_),
+        ) if name.starts_with("filesystem-outside")
+            && Capability::of_row(name, Some("/".to_owned())) != *rule =>
+        {
+            covers(&BTreeSet::from([Capability::of_row(name, Some("/".to_owned()))]), capability)
+        }
         (Capability::Label(name), capability) => {
             capability.known().is_some_and(|row| row.takes_path && row.name == name)
         }
@@ -543,6 +552,25 @@ mod tests {
 
     fn agent() -> AgentName {
         AgentName::new("web").expect("a label")
+    }
+
+    #[test]
+    fn a_name_without_a_path_is_about_the_narrower_names_too() {
+        let read = Capability::OutsideRead("/srv/data".into());
+        let write = Capability::OutsideWrite("/srv/data".into());
+        let decides = |deny: &str, capability: &Capability| {
+            let policy = Policy {
+                trust: Trust::Everything,
+                deny: [Capability::parse(deny)].into(),
+                ..Policy::default()
+            };
+            policy.decide(&agent(), capability).is_ok()
+        };
+        for deny in ["filesystem-outside", "filesystem-outside:/srv", "filesystem-outside-write"] {
+            assert!(!decides(deny, &read) && !decides(deny, &write), "{deny}");
+        }
+        assert!(!decides("filesystem-outside-read", &read) && decides("filesystem-outside-read", &write));
+        assert!(decides("filesystem-outsider", &read));
     }
 
     #[test]

@@ -68,6 +68,9 @@ pub struct Confinement {
     /// `security.network.ask`: a person is asked about hosts that are not listed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub asks_hosts: bool,
+    /// `security.filesystem.ask`: a person is asked about a path at which it ends; where that is declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks_paths: Option<Origin>,
 }
 
 impl Confinement {
@@ -91,6 +94,7 @@ impl Confinement {
             model,
             budget,
             asks_hosts: _,
+            asks_paths,
         } = self;
         let mut places = limits.places();
         places.extend([
@@ -99,6 +103,7 @@ impl Confinement {
             &mut compatibility.origin,
             &mut priority.origin,
         ]);
+        places.extend(asks_paths);
         places.extend(model.iter_mut().map(|it| &mut it.origin));
         places.extend(budget.iter_mut().map(|it| &mut it.origin));
         places.extend(capabilities.iter_mut().map(|it| &mut it.origin));
@@ -122,6 +127,7 @@ impl Default for Confinement {
             model: None,
             budget: None,
             asks_hosts: false,
+            asks_paths: None,
         }
     }
 }

@@ -18,6 +18,15 @@ use crate::{
     Money, Opening, Origin, Progress, ProjectName, Request, RunId, Unmet,
 };
 
+/// Where an event is, when nobody has to wait for it any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// On disk: it can no longer be lost.
+    OnDisk,
+    /// In memory, since the journal cannot be written now: a killed daemon loses it.
+    InMemory,
+}
+
 /// One numbered, timed event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {

@@ -54,7 +54,7 @@ pub use capability::Capability;
 pub use command::{Answer, Answers, Command, Urgency};
 pub use confinement::{Compatibility, Confinement, ModelReach, SandboxMode};
 pub use enforcement::{Coverage, Enforcement, Layer, LayerReport};
-pub use event::{Event, EventKind, HostOutcome, PlantedOutcome, ProtectionOutcome};
+pub use event::{Event, EventKind, HostOutcome, Kept, PlantedOutcome, ProtectionOutcome};
 pub use exit::{END_OF_RUN, Exit, SuccessStatus};
 pub use exit_code::ExitCode;
 pub use health::{HealthReport, Verdict};

@@ -9,7 +9,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use sha2::{Digest as _, Sha256};
-use toka_core::{CallOutcome, Cost, EventKind, Money, Price, Tokens, Wire};
+use toka_core::{CallOutcome, Cost, EventKind, Kept, Money, Price, Tokens, Wire};
 use toka_http::HttpError;
 use toka_wire::wire::{credentials, of_client};
 use toka_wire::{Endpoint, Problem, ProblemKind, Prompt, Relation, RequestFacts, Route, answer};
@@ -32,6 +32,8 @@ use crate::{Providers, Transport, headers, scripted};
 const MOST_ANSWERED: usize = 64 * 1024 * 1024;
 /// How long it may take until an intent is durable.
 pub(crate) const RECORDS_WITHIN: Duration = Duration::from_secs(10);
+/// How long whoever cannot be recorded waits for the refusal.
+pub(crate) const REFUSED_FOR: Duration = Duration::from_secs(1);
 /// How long a client may take to send its request.
 const ASKS_WITHIN: Duration = Duration::from_secs(120);
 /// Requests that are sent for one of an agent, over all candidates.
@@ -315,7 +317,9 @@ impl Asked<'_> {
         };
         // The receipt is there before: whoever goes away meanwhile leaves no intent without an end.
         let durable = tokio::time::timeout(RECORDS_WITHIN, self.port.log.record(intent)).await;
-        if durable.is_err() {
+        if !matches!(durable, Ok(Kept::OnDisk)) {
+            // Each refusal is in memory until it can be written: a client that asks again at once would fill that.
+            tokio::time::sleep(REFUSED_FOR).await;
             let reason =
                 "the journal cannot be written, so nothing was sent: the disk may be full (`toka health`)";
             receipt.close(

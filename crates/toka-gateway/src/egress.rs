@@ -23,13 +23,13 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use toka_core::{EventKind, HostOutcome, HostRule};
+use toka_core::{EventKind, HostOutcome, HostRule, Kept};
 use toka_http::{AddressRule, HttpError};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::call::RECORDS_WITHIN;
+use crate::call::{RECORDS_WITHIN, REFUSED_FOR};
 use crate::headers;
 use crate::host_record::HostRecord;
 use crate::inspection::Inspection;
@@ -308,8 +308,9 @@ async fn begin(port: &Arc<PortState>, host: &str, at: u16) -> Result<HostRecord,
         outcome: Mutex::default(),
     };
     match tokio::time::timeout(RECORDS_WITHIN, port.log.record(intent)).await {
-        Ok(()) => Ok(record),
-        Err(_) => {
+        Ok(Kept::OnDisk) => Ok(record),
+        Ok(Kept::InMemory) | Err(_) => {
+            tokio::time::sleep(REFUSED_FOR).await;
             let message =
                 "the journal cannot be written, so nothing was sent: the disk may be full (`toka health`)";
             record.end(HostOutcome::Failed { reason: message.to_owned() });

@@ -110,7 +110,7 @@ mod tests {
     use std::pin::Pin;
     use std::sync::Mutex;
 
-    use toka_core::{EventKind, Name};
+    use toka_core::{EventKind, Kept, Name};
     use tokio_rustls::rustls::crypto::ring;
     use tokio_rustls::rustls::pki_types::ServerName;
     use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore};
@@ -124,9 +124,9 @@ mod tests {
     type Nothing<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
 
     impl CallLog for Told {
-        fn record(&self, kind: EventKind) -> Nothing<()> {
+        fn record(&self, kind: EventKind) -> Nothing<Kept> {
             self.0.lock().expect("a list").push(kind);
-            Box::pin(std::future::ready(()))
+            Box::pin(std::future::ready(Kept::OnDisk))
         }
     }
 

@@ -6,12 +6,13 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use toka_core::EventKind;
+use toka_core::{EventKind, Kept};
 
 /// Takes what becomes of an agent's calls.
 pub trait CallLog: Debug + Send + Sync + 'static {
-    /// Records an event of the agent. The future is ready when it can no longer be lost; it is recorded also when nobody waits.
-    fn record(&self, kind: EventKind) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>>;
+    /// Records an event of the agent. The future is ready when it can no longer be lost, or waits in memory since nothing can be written now; it is recorded also
+    /// when nobody waits.
+    fn record(&self, kind: EventKind) -> Pin<Box<dyn Future<Output = Kept> + Send + 'static>>;
 }
 
 /// Receipts that are on their way to where they cannot be lost.

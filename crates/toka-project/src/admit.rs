@@ -20,6 +20,7 @@ use toka_sandbox::{AgentFolders, HostFacts};
 use toka_workstream::{Agent, Plan, Set};
 
 use crate::SocketDirs;
+use crate::openings::Openings;
 
 /// What the agents of a run stand on.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub(crate) struct RunContext {
     pub(crate) models: Models,
     pub(crate) toka_exe: PathBuf,
     pub(crate) host: Arc<HostFacts>,
+    /// What persons have opened for agents in this run.
+    pub(crate) openings: Openings,
 }
 
 pub(crate) type AdmittedAgents = Vec<(AgentName, Admitted)>;
@@ -127,15 +130,25 @@ impl RunContext {
     ) -> Vec<Examined> {
         let facts = workspace_facts(set, &self.folders);
         let users = Users::of(in_order(set, plan), &self.folders, Claim::Take);
-        let context = self.context(plan, &facts, &users);
+        let policy = self.openings.granted(&self.policy);
+        let context = self.context((plan, &policy), &facts, &users);
         let agents = in_order(set, plan).filter(|agent| wanted(&agent.name));
         agents
             .zip(folders)
-            .map(|(agent, own)| (agent.clone(), own.clone(), admit(agent, own, context)))
+            .map(|(agent, own)| {
+                let agent = self.openings.declared(agent);
+                let admitted = admit(&agent, own.clone(), context);
+                (agent, own, admitted)
+            })
             .collect()
     }
 
-    fn context<'a>(&'a self, plan: &'a Plan, facts: &'a WorkspaceFacts, users: &'a Users) -> Context<'a> {
+    fn context<'a>(
+        &'a self,
+        (plan, policy): (&'a Plan, &'a Policy),
+        facts: &'a WorkspaceFacts,
+        users: &'a Users,
+    ) -> Context<'a> {
         let confiner = Confiner {
             host: &self.host,
             project: &self.folders.project,
@@ -145,7 +158,7 @@ impl RunContext {
             chosen: None,
             path: self.caller.variable("PATH").unwrap_or_default(),
         };
-        let (policy, caller, project) = (&self.policy, self.caller.as_ref(), &self.folders);
+        let (caller, project) = (self.caller.as_ref(), &self.folders);
         Context { plan, policy, caller, project, confiner, models: &self.models, run: self.run }
     }
 }

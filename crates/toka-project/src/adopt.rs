@@ -28,6 +28,7 @@ use crate::assemble::Parts;
 use crate::interrupted::RECOVERY;
 use crate::keeper::{forward_events, keeper_options, keeper_socket};
 use crate::member::{Ids, Member, MemberBuilder};
+use crate::openings::{self, Openings};
 use crate::queue::Queue;
 use crate::replay::ReplayedRun;
 use crate::run_files::{
@@ -90,7 +91,9 @@ impl Project {
             declaration.parse().map_err(|_| unreadable(&root, "its workstreams have errors now"))?;
         let (run, past) = last_run(&root)?;
         span.record("run", tracing::field::display(run));
-        let context = context(&options, (&declaration, &set), run).await?;
+        let asks = |agent: &AgentName| set.agent(agent).is_some_and(|it| it.confinement.asks_paths.is_some());
+        let (openings, denials) = openings::recall(&past, asks);
+        let context = RunContext { openings, ..context(&options, (&declaration, &set), run).await? };
         let mut replayed = ReplayedRun::of(&past);
         let folders = &context.folders;
         let mut doors = SocketDirs::of(run_folder(folders));
@@ -188,6 +191,7 @@ impl Project {
             span,
         };
         let mut opened = parts.assemble(Lifetime::UntilStopped, &set.agents, &last_seen);
+        opened.project.denials = denials;
         opened.project.go_on_with(going_on);
         opened.project.finish_begun(begun);
         opened.project.catch_up_with_approvals();
@@ -245,6 +249,7 @@ async fn context(
         policy: declaration.policy.clone(),
         toka_exe: options.toka_exe.clone(),
         host: Arc::new(HostFacts::probe()),
+        openings: Openings::default(),
     })
 }
 

@@ -104,13 +104,15 @@ fn waits_for_budget(status: &AgentStatus) -> bool {
 impl Project {
     /// Answers what waits.
     pub(crate) fn answer(
-        &self,
+        &mut self,
         id: u64,
         answer: ApprovalAnswer,
         by: &str,
         uid: u32,
     ) -> Result<ApprovalAnswer, NotAnswered> {
-        self.broker.answer(id, answer, by, Some(uid))
+        let answered = self.broker.answer(id, answer, by, Some(uid))?;
+        self.open_answered(id);
+        Ok(answered)
     }
 
     /// Does what follows from an event of the broker's.

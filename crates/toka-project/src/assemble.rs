@@ -24,6 +24,7 @@ use crate::facts::with_plan;
 use crate::handle::ProjectHandle;
 use crate::journal::Journal;
 use crate::member::{Ids, Member};
+use crate::openings::Denials;
 use crate::queue::Queue;
 use crate::reports::Reports;
 use crate::run_files::RunFolder;
@@ -90,6 +91,7 @@ impl Parts {
             untold: BTreeMap::new(),
             held_back: BTreeSet::new(),
             recovering: BTreeSet::new(),
+            denials: Denials::default(),
             told_ending: false,
             clock: Clock::default(),
             queue,

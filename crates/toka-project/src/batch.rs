@@ -104,7 +104,7 @@ impl Project {
     pub(crate) fn hold_while_some_come_back(&mut self) {
         let comes_back =
             |batch: &Batch| matches!(batch.then, Then::BeginAnew | Then::GoOn(_) | Then::Change(_));
-        if self.batches.iter().any(comes_back) {
+        if self.awaits_openings() || self.batches.iter().any(comes_back) {
             self.state.hold();
         } else {
             self.state.release(&self.plan);

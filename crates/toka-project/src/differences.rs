@@ -75,6 +75,7 @@ const CONFINEMENT: &Keys = &[
     ("priority", "spec.priority", How::InPlace),
     ("budget", "security.budget", How::InPlace),
     ("asks_hosts", "security.network.ask", How::Restart),
+    ("asks_paths", "security.filesystem.ask", How::Restart),
 ];
 
 const LIMITS: &Keys = &[

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use toka_core::exit::END_OF_RUN;
 use toka_core::rpc::MAX_METRICS;
 use toka_core::state::Happening;
 use toka_core::{AgentName, AgentState, Event, EventKind, Exit, ExitCode, Request};
@@ -41,6 +42,7 @@ impl Project {
 
     async fn drive_to_the_end(mut self) -> RunSummary {
         self.run_loop().await;
+        self.broker.withdraw_openings(END_OF_RUN);
         self.finish_reports().await;
         while self.writes.join_next().await.is_some() {}
         self.sweeper.finish().await;
@@ -61,6 +63,7 @@ impl Project {
             }
             self.review_queue();
             self.begin_recovered().await;
+            self.begin_opened().await;
             self.tell_ending();
             let wake = tokio::select! {
                 biased;
@@ -90,7 +93,9 @@ impl Project {
     }
 
     fn is_ending(&self) -> bool {
-        self.batches.is_empty() && (self.state.ends_by_itself() || self.state.ending().is_some())
+        self.batches.is_empty()
+            && !self.awaits_openings()
+            && (self.state.ends_by_itself() || self.state.ending().is_some())
     }
 
     /// The exit status of the run.
@@ -222,6 +227,7 @@ impl Project {
         let kept_all = self.keeps_all_metrics(event);
         Arc::make_mut(&mut self.status).observe(event);
         self.hear_broker(event);
+        self.hear_denials(event);
         if kept_all && !self.keeps_all_metrics(event) {
             let message = format!(
                 "it reports of itself under more than {MAX_METRICS} names; further ones are dropped, and counted"

@@ -22,6 +22,7 @@ mod assemble;
 mod batch;
 mod change;
 mod command;
+mod denials;
 mod dependents;
 mod differences;
 mod drive;
@@ -38,6 +39,7 @@ mod member;
 mod models;
 mod objective_checks;
 mod open;
+mod openings;
 mod options;
 mod order;
 mod outcome;
@@ -127,6 +129,8 @@ pub struct Project {
     held_back: BTreeSet<AgentName>,
     /// Agents that were quarantined while that was so, and begin anew when it is not.
     recovering: BTreeSet<AgentName>,
+    /// Those between the end at a wall of their sandbox and the next life.
+    denials: openings::Denials,
     /// Changes that are made, and whose answers wait for the journal.
     unanswered: VecDeque<(oneshot::Sender<Result<Changes, ApplyError>>, Changes)>,
     /// Whether the journal has that the end of an agent ends the run.

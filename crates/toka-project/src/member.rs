@@ -48,6 +48,8 @@ pub(crate) struct Member {
     pub(crate) disk: Option<DiskLimit>,
     /// Watches the checks of its objectives, if it has any.
     pub(crate) check_control: Option<Arc<CheckControl>>,
+    /// Whether a person is asked about a path at which it ends.
+    pub(crate) asks_paths: bool,
 }
 
 impl Member {
@@ -144,7 +146,19 @@ impl MemberBuilder<'_> {
         let disk = launch.profile.disk.clone();
         let (handle, check_control) = self.actor(agent, launch, working_dir);
         let (secrets, expected) = (admitted_secrets, Arc::new(expected(agent)));
-        Member { id, handle, private, grounds, secrets, expected, environment_files, disk, check_control }
+        let asks_paths = agent.confinement.asks_paths.is_some();
+        Member {
+            id,
+            handle,
+            private,
+            grounds,
+            secrets,
+            expected,
+            environment_files,
+            disk,
+            check_control,
+            asks_paths,
+        }
     }
 
     /// Makes the actor of an agent whose life goes on. One that is not admitted any more lives on, and is not started again
@@ -187,6 +201,7 @@ impl MemberBuilder<'_> {
             environment_files,
             disk,
             check_control: None,
+            asks_paths: agent.confinement.asks_paths.is_some(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toka_broker::Broker;
-use toka_core::{AgentName, Amounts, EventKind, HostRule, ModelName};
+use toka_core::{AgentName, Amounts, EventKind, HostRule, Kept, ModelName};
 use toka_gateway::{CallLog, Current, Gate, Gateway, KnownSecrets, Port};
 use toka_runtime::{EventSink, ServesPort};
 
@@ -110,7 +110,7 @@ impl fmt::Debug for Journalled {
 }
 
 impl CallLog for Journalled {
-    fn record(&self, kind: EventKind) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
+    fn record(&self, kind: EventKind) -> Pin<Box<dyn Future<Output = Kept> + Send + 'static>> {
         Box::pin(self.sink.emit(&self.agent, kind))
     }
 }

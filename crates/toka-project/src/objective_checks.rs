@@ -102,9 +102,9 @@ impl<P: Processes> EventSink for CheckingSink<P> {
         let (journal, agent) = (Arc::clone(&self.journal), agent.clone());
         tokio::spawn(async move {
             exam.hold(&agent, &journal).await;
-            journal.emit(&agent, kind).await;
+            let place = journal.emit(&agent, kind).await;
             // The actor waits for it, unless it is gone.
-            let _ = kept.send(());
+            let _ = kept.send(place);
         });
         durable
     }

@@ -29,6 +29,7 @@ use crate::handle::ProjectHandle;
 use crate::journal::Journal;
 use crate::keeper::{forward_events, hand_over_lock, keeper_options, keeper_socket};
 use crate::member::{Ids, MemberBuilder, spawn_all};
+use crate::openings::Openings;
 use crate::queue::Queue;
 use crate::run_files::{RunFolder, keep, open_journal, remove_run_folder, run_folder, settle};
 use crate::schedule;
@@ -81,7 +82,8 @@ impl Project {
         let (policy, host) = (declaration.policy.clone(), Arc::new(HostFacts::probe()));
         let caller = Arc::new(caller);
         let models = models_of((&declaration, &set), &caller, &folders).await?;
-        let context = RunContext { folders, run, caller, policy, models, toka_exe, host };
+        let openings = Openings::default();
+        let context = RunContext { folders, run, caller, policy, models, toka_exe, host, openings };
         let mut doors = SocketDirs::of(run_folder.0.clone());
         let (set, plan, admitted) = context.admit((set, plan), |_| true, &mut doors).await?;
         let admitted = set_up(admitted, Remains::Nothing).await.map_err(RunError::Folder)?;

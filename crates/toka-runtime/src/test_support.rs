@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use toka_core::event::Usage;
 use toka_core::rpc::TaskList;
 use toka_core::{
-    AgentName, Confinement, Coverage, Enforcement, EventKind, Layer, LogPolicy, Name, Probes, Resources,
-    Restart, RestartPolicy, RunId,
+    AgentName, Confinement, Coverage, Enforcement, EventKind, Kept, Layer, LogPolicy, Name, Probes,
+    Resources, Restart, RestartPolicy, RunId,
 };
 use toka_keeper::{KeeperError, KeeperEvent, ProcessId, Program, SpawnError, Started, Status};
 use toka_logs::{LogPlace, LogRetention};
@@ -144,7 +144,7 @@ impl EventSink for FakeSink {
     fn emit(&self, _: &AgentName, kind: EventKind) -> Durable {
         let _ = self.0.send(kind);
         let (kept, durable) = Durable::pair();
-        let _ = kept.send(());
+        let _ = kept.send(Kept::OnDisk);
         durable
     }
 }

@@ -20,7 +20,7 @@ use crate::diagnostic::{Code, Diagnostic, FileId, Sources};
 use crate::read::{Entry, Found, Node, Value, collect, parse, shorten};
 
 /// The keys of a policy file.
-const KEYS: [&str; 5] = ["allow", "deny", "models", "budgets", "approvals"];
+pub(crate) const KEYS: [&str; 5] = ["allow", "deny", "models", "budgets", "approvals"];
 
 /// The name of the policy file of a workspace.
 pub const POLICY_FILE: &str = "toka.yaml";

@@ -17,7 +17,7 @@ impl std::fmt::Debug for InJournal {
 }
 
 impl CallLog for InJournal {
-    fn record(&self, kind: EventKind) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
+    fn record(&self, kind: EventKind) -> Pin<Box<dyn Future<Output = toka_core::Kept> + Send + 'static>> {
         Box::pin(self.0.record(Some(self.1.clone()), kind))
     }
 }

@@ -1,4 +1,4 @@
-//! `toka explain`: the long text of a code, a topic, or a key of the workstream file.
+//! `toka explain`: the long text of a code, a topic, or a key of the workstream file or of `toka.yaml`.
 
 use serde_json::json;
 use toka_core::ExitCode;
@@ -55,7 +55,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn listing() -> String {
     let codes: String = Code::ALL.into_iter().map(line).collect();
     format!(
-        "capabilities     {CAPABILITIES}\nKEY              a key of the workstream file, such as spec.restart\n{codes}"
+        "capabilities     {CAPABILITIES}\nKEY              a key of the workstream file or of toka.yaml, such as spec.restart\n{codes}"
     )
 }
 

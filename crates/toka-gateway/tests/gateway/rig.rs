@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
-use toka_core::{Amounts, CallReceipt, EventKind, ModelName, Name, Price, Wire};
+use toka_core::{Amounts, CallReceipt, EventKind, Kept, ModelName, Name, Price, Wire};
 use toka_gateway::script::Script;
 use toka_gateway::{
     CallLog, Current, Gate, Gateway, Key, KnownSecrets, Port, Provider, Providers, Serving, Transport,
@@ -48,10 +48,10 @@ impl Gate for Log {
 }
 
 impl CallLog for Log {
-    fn record(&self, kind: EventKind) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
+    fn record(&self, kind: EventKind) -> Pin<Box<dyn Future<Output = Kept> + Send + 'static>> {
         self.events.lock().expect("a log").push(kind);
         self.more.notify_all();
-        Box::pin(std::future::ready(()))
+        Box::pin(std::future::ready(Kept::OnDisk))
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::mpsc as std_mpsc;
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use toka_core::{AgentName, Event, EventKind, ProjectName, RunId};
+use toka_core::{AgentName, Event, EventKind, Kept, ProjectName, RunId};
 use toka_runtime::{Durable, EventSink};
 use toka_store::{Health, Settings};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -32,7 +32,7 @@ use writer::Writer;
 struct Entry {
     agent: Option<AgentName>,
     kind: EventKind,
-    kept: oneshot::Sender<()>,
+    kept: oneshot::Sender<Kept>,
 }
 
 /// What every event of a run carries.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use toka_core::{Event, EventKind};
+use toka_core::{Event, EventKind, Kept};
 use toka_store::{Durability, Health, Opened, Record, Settings, Tended};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -101,7 +101,7 @@ impl Writer {
     }
 
     fn write_group(&mut self, group: Vec<Entry>) {
-        let mut seen: Vec<(Event, oneshot::Sender<()>)> = Vec::with_capacity(group.len());
+        let mut seen: Vec<(Event, oneshot::Sender<Kept>)> = Vec::with_capacity(group.len());
         let mut records = Vec::with_capacity(group.len());
         let mut durability = Durability::Later;
         let first = self.store.last_seq() + 1;
@@ -116,10 +116,12 @@ impl Writer {
         }
         let change = self.store.write(records, durability, Instant::now());
         self.publish();
+        let written = self.store.written();
         for (event, kept) in seen {
+            let place = if event.seq <= written { Kept::OnDisk } else { Kept::InMemory };
             self.show(event);
             // Whoever does not wait has dropped the other end.
-            let _ = kept.send(());
+            let _ = kept.send(place);
         }
         self.store.checkpoint();
         self.tell(change);

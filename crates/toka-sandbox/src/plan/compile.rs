@@ -528,6 +528,10 @@ impl Compiler<'_> {
             NetworkAccess::Full => "all that the host reaches".to_owned(),
         };
         self.say(Layer::Network, rule, origin);
+        if let Some(origin) = &self.input.confinement.asks_paths {
+            let rule = "a person is asked about a path at which it ends".to_owned();
+            self.say(Layer::Landlock, rule, origin);
+        }
         if let Some(Declared { value: reach, origin }) = &self.input.confinement.model {
             let address = model_address(value, self.input.project, self.input.agent);
             let who = match reach {

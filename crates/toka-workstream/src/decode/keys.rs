@@ -88,7 +88,7 @@ sections! {
         ["sandbox", "capabilities_required", "filesystem", "network", "resource_limits", "budget", "compatibility"];
     LOGS: "logs" = ["max_size", "max_age", "total", "compress", "when_full"];
     BUDGET: "a budget" = ["money", "tokens", "calls", "turns", "wall"];
-    FILESYSTEM: "security.filesystem" = ["read", "write", "execute"];
+    FILESYSTEM: "security.filesystem" = ["read", "write", "execute", "ask"];
     NETWORK: "security.network" = ["allow", "ask"];
     LIMITS: "security.resource_limits" = [
         "max_memory", "max_cpu", "timeout", "max_processes", "max_open_files", "max_disk_usage",

@@ -47,6 +47,7 @@ pub(crate) fn security(cx: &mut Context<'_>, node: &Node) -> Confinement {
     {
         let mut take = |key| files.get(key).map(|node| globs(cx, node)).unwrap_or_default();
         (out.read, out.write, out.execute) = (take("read"), take("write"), take("execute"));
+        out.asks_paths = files.get("ask").and_then(|node| truth(cx, node)?.then(|| cx.origin(node)));
     }
     move_out(&mut out);
     if let Some(node) = section.get("network")

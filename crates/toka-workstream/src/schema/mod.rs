@@ -4,8 +4,11 @@
 //! schema can. A test holds the two together by their keys, another by the files that both must take.
 
 mod generate;
+mod key;
+mod policy_keys;
 mod reference;
 mod shape;
 
 pub use generate::{Draft, to_text};
-pub use reference::{KeyReference, REQUIRED, explain_key, key_references, reference_markdown};
+pub use key::KeyReference;
+pub use reference::{REQUIRED, explain_key, key_references, reference_markdown};

@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use super::generate::{Draft, generate};
+use super::key::{KeyReference, plain};
+use super::policy_keys::policy_keys;
 
 const INTRODUCTION: &str = "\
 # The workstream file
@@ -110,65 +112,6 @@ const SECTIONS: &[(&str, &str)] = &[
     ("logs", "Logs"),
 ];
 
-/// What the reference says of one key.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct KeyReference {
-    /// Where it stands, such as `spec.restart.max_restarts`; `…` and `NAME` stand for what differs.
-    pub path: String,
-    /// What it takes.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// What holds without it: a value, `required`, or nothing.
-    pub default: Option<String>,
-    /// What it does.
-    pub meaning: String,
-    /// A value, in YAML's flow style.
-    pub example: String,
-    #[serde(skip)]
-    key: String,
-}
-
-impl KeyReference {
-    /// Whether a person who writes `text` means this key: by its name, or by its path or the end of it, with or without what
-    /// stands for a name (`NAME`, `GROUP`, `[]`).
-    fn is_meant(&self, text: &str) -> bool {
-        let text = plain(text);
-        self.places()
-            .iter()
-            .any(|place| place.strip_suffix(&text).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
-    }
-
-    /// Whether the key stands below what a person means by `text`.
-    fn is_below(&self, text: &str) -> bool {
-        let below = format!("{}.", plain(text));
-        self.places().iter().any(|place| place.starts_with(&below))
-    }
-
-    /// Every path that is meant by its one.
-    fn places(&self) -> Vec<String> {
-        let (heading, key) = self.path.rsplit_once('.').unwrap_or(("", &self.path));
-        let headings: Vec<String> = match heading.split_once('…') {
-            None => heading.split(", ").map(str::to_owned).collect(),
-            Some((before, after)) => {
-                let between: &[&str] = match before {
-                    "tasks." => &["default", "conditional"],
-                    "dependencies." => &["required", "optional"],
-                    _ => &["spec.startup_probe", "spec.readiness_probe", "spec.liveness_probe"],
-                };
-                between.iter().map(|between| format!("{before}{between}{after}")).collect()
-            }
-        };
-        headings.iter().map(|heading| plain(&format!("{heading}.{key}"))).collect()
-    }
-}
-
-/// A path without what stands for a name.
-fn plain(path: &str) -> String {
-    let parts = path.split('.').map(|part| part.trim_end_matches("[]"));
-    let parts = parts.filter(|part| !part.is_empty() && !["NAME", "GROUP"].contains(part));
-    parts.collect::<Vec<_>>().join(".")
-}
-
 /// The reference of the format as Markdown: every key with its type, default, meaning and an example.
 pub fn reference_markdown() -> String {
     let schema = generate(Draft::Draft202012);
@@ -187,11 +130,12 @@ pub fn key_references() -> Vec<KeyReference> {
     sections(&schema).flat_map(|(heading, definition)| rows(heading, definition, &schema)).collect()
 }
 
-/// The keys that a person means by `text`: a name such as `max_restarts`, or a path such as `spec.restart`, which means the
+/// The keys of a workstream and of `toka.yaml` that a person means by `text`: a name such as `max_restarts`, or a path such as `spec.restart`, which means the
 /// keys below it, too.
 pub fn explain_key(text: &str) -> Vec<KeyReference> {
     let text = text.trim_end_matches(':');
     let mut all = key_references();
+    all.extend(policy_keys());
     all.retain(|key| !plain(text).is_empty() && (key.is_meant(text) || key.is_below(text)));
     all
 }

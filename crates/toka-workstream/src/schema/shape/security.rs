@@ -56,6 +56,10 @@ pub(super) struct Filesystem {
     #[serde(default)]
     #[schemars(schema_with = "kinds::texts", extend("default" = [], "examples" = [["bin"]]))]
     execute: String,
+    /// Whether a person is asked (`toka approvals`) when the agent fails and what it wrote last speaks of a path that is closed to it: a yes opens that path until the
+    /// run ends, and begins the agent anew.
+    #[schemars(extend("default" = false, "examples" = [true]))]
+    ask: Option<bool>,
 }
 
 /// What of the network an agent reaches.
