@@ -45,3 +45,7 @@ clients *ARGS:
 # Everything that CI checks.
 ci:
     .ci/run
+
+# Fuzzes one of requests, streams, declarations, messages for some seconds
+fuzz TARGET SECONDS="60":
+    fuzz/run {{TARGET}} {{SECONDS}}
