@@ -14,6 +14,9 @@ as_both_users!(
     an_answer_counts_after_the_daemon_was_killed,
     what_a_policy_denies_no_yes_opens,
     a_run_that_ends_asks_nobody,
+    keys_of_the_user_are_never_asked_about,
+    what_is_opened_is_where_links_lead,
+    what_was_opened_is_for_one_declaration,
 );
 
 /// Reads a file outside of the workspace, which nobody has granted.
@@ -125,6 +128,10 @@ fn what_a_policy_denies_no_yes_opens(user: User) {
     eventually("it is refused", || detached.inspect("reader")["exit"]["cause"] == "start_failed");
     let why = detached.inspect("reader")["exit"]["reason"].to_string();
     assert!(why.contains("denied by the policy"), "{why}");
+    // It can be started again, and asks again.
+    let again = detached.try_toka(&["start", "reader"]);
+    assert_eq!(again.code, Some(0), "{again:#?}");
+    assert_eq!(asks(&scene)["kind"], "denial");
     assert!(!log(&scene, "reader").contains("secret\n"));
 }
 
@@ -138,4 +145,49 @@ fn a_run_that_ends_asks_nobody(user: User) {
     let answered = finished.all("approval_answered", "reader");
     assert_eq!(answered[0]["answer"], "withdrawn", "{finished:#?}");
     scene.assert_nothing_left();
+}
+
+fn keys_of_the_user_are_never_asked_about(user: User) {
+    let scene = Scene::new(user);
+    let key = scene.home().join(".ssh/id_ed25519");
+    let state = scene.state().join("projects");
+    for path in [key, state, scene.home()] {
+        let line = format!("cat {0}; ls {0}; touch {0}/new", path.display());
+        let agent = Document::shell("curious", &line).section("security: {filesystem: {ask: true}}");
+        let finished = scene.toka_run(&[agent], &["--json"]);
+        assert_eq!(finished.code, Some(1), "{finished:#?}");
+        assert!(finished.all("approval_asked", "curious").is_empty(), "{}: {finished:#?}", path.display());
+    }
+    scene.assert_nothing_left();
+}
+
+fn what_is_opened_is_where_links_lead(user: User) {
+    let scene = Scene::new(user);
+    let link = scene.folder().join("link");
+    std::os::unix::fs::symlink(scene.outside(), &link).expect("room");
+    let keep = Document::service("keep", "sleep 600");
+    let line = format!("cat {}/secret.txt || cat {}/secret.txt", link.display(), scene.outside().display());
+    let reader = Document::shell("reader", &line).section("security: {filesystem: {ask: true}}");
+    let _detached = scene.detach(&[keep, reader]);
+    let real = scene.outside().join("secret.txt").display().to_string();
+    assert_eq!(asks(&scene)["opening"]["path"], real.as_str());
+    answer(&scene, "approve");
+    eventually("it has read it", || log(&scene, "reader").contains("\nsecret\n"));
+}
+
+fn what_was_opened_is_for_one_declaration(user: User) {
+    let scene = Scene::new(user);
+    let keep = || Document::service("keep", "sleep 600");
+    let detached = scene.detach(&[keep(), reader(&scene, "reader")]);
+    asks(&scene);
+    answer(&scene, "approve");
+    eventually("it has read it", || log(&scene, "reader").contains("secret\n"));
+    let line = format!("cat {}/secret.txt; true", scene.outside().display());
+    let applied = scene.apply(&[keep(), Document::shell("reader", &line)], &[]);
+    assert_eq!(applied.code, Some(0), "{applied:#?}");
+    assert_eq!(detached.try_toka(&["start", "reader"]).code, Some(0));
+    eventually("it has ended again", || {
+        told(&detached, "agent_ended").iter().filter(|it| it["agent"] == "reader").count() >= 3
+    });
+    assert_eq!(log(&scene, "reader").matches("secret\n").count(), 1, "{}", log(&scene, "reader"));
 }

@@ -169,8 +169,11 @@ pub(crate) async fn stand_in(port: Arc<PortState>, mut client: TcpStream, host: 
     let _ = client.set_nodelay(true);
     match reach(&port, host, at).await {
         Ok(way) => way.carry(&mut client, &[]).await,
-        // There is no language in which the reason could be told: the record has it.
-        Err(refusal) => tracing::debug!(host, at, reason = refusal.message, "a connection is refused"),
+        // There is no language in which the reason could be told. A client that comes again at once would keep the thread of all agents busy.
+        Err(refusal) => {
+            tracing::debug!(host, at, reason = refusal.message, "a connection is refused");
+            tokio::time::sleep(REFUSED_FOR).await;
+        }
     }
 }
 

@@ -1,10 +1,17 @@
 //! The names of hosts that an agent sees: those of its own machine, and those that it may reach, each at the address at which Toka stands
 //! for it (hosts(5)). So programs that know no proxy reach them too.
 
+use std::net::IpAddr;
+
 use toka_core::NetworkAccess;
 
 /// The file name, in the folder of the agent's sockets; it is shown at /etc/hosts.
 pub(crate) use toka_sandbox::plan::HOSTS as FILE;
+
+/// Whether an address is one of those at which Toka stands for hosts.
+fn is_stand_in(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V4(address) if address.octets()[..3] == [127, 64, 0])
+}
 
 /// The file for an agent with this network; `own` is the host's file, of which the names of the loopback interface stay. `None` where Toka
 /// stands for no host.
@@ -13,9 +20,12 @@ pub(crate) fn of(network: &NetworkAccess, own: &str) -> Option<String> {
     if hosts.is_empty() {
         return None;
     }
+    // A name that is listed leads to the host that is meant, whatever the machine has it lead to.
+    let is_listed = |word: &str| hosts.iter().any(|(_, name)| name.eq_ignore_ascii_case(word));
     let is_loopback = |line: &&str| {
-        let address = line.split_whitespace().next().and_then(|word| word.parse::<std::net::IpAddr>().ok());
-        address.is_some_and(|address| address.is_loopback())
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let address = words.next().and_then(|word| word.parse::<IpAddr>().ok());
+        address.is_some_and(|address| address.is_loopback() && !is_stand_in(address)) && !words.any(is_listed)
     };
     let mut text = String::from(
         "# The hosts that this agent may reach: Toka takes the connections at these addresses.\n",
@@ -44,14 +54,14 @@ mod tests {
                 .map(String::from)
                 .to_vec(),
         );
-        let own = "127.0.0.1 localhost\n127.0.1.1 desk\n10.1.1.1 internal\n::1 ip6-localhost\n# a note\n";
+        let own = "127.0.0.1 localhost\n127.0.1.1 desk # mine\n10.1.1.1 internal\n::1 ip6-localhost\n# a note\n127.0.0.1 A.example\n127.64.0.9 x\n";
         let text = of(&network, own).expect("two names");
         let lines: Vec<&str> = text.lines().skip(1).collect();
         assert_eq!(
             lines,
             [
                 "127.0.0.1 localhost",
-                "127.0.1.1 desk",
+                "127.0.1.1 desk # mine",
                 "::1 ip6-localhost",
                 "127.64.0.1 a.example",
                 "127.64.0.2 c.example"

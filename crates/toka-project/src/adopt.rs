@@ -195,6 +195,7 @@ impl Project {
         opened.project.go_on_with(going_on);
         opened.project.finish_begun(begun);
         opened.project.catch_up_with_approvals();
+        opened.project.ask_what_was_not_asked();
         Ok(Some(opened))
     }
 }

@@ -97,6 +97,11 @@ impl Project {
             models: models.map_err(ApplyError::Refused)?,
             caller,
             policy: declaration.policy.clone(),
+            // What was opened, was opened for another declaration.
+            openings: self
+                .context
+                .openings
+                .without(changes.added.iter().chain(&changes.changed).chain(&changes.removed)),
             ..self.context.clone()
         };
         let lacking: BTreeSet<AgentName> =

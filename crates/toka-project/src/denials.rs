@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use toka_core::event::Awaits;
 use toka_core::{AgentName, ApprovalAnswer, Event, EventKind, Exit};
 
 use crate::Project;
-use crate::openings::{APPROVAL, Denials};
+use crate::error::CommandError;
+use crate::openings::{APPROVAL, Denials, is_to_ask};
 
 impl Project {
     /// Takes note of a wall at which an agent ends, and asks about it when it has ended.
@@ -34,9 +36,8 @@ impl Project {
 
     fn ask_about_wall(&mut self, agent: &AgentName, exit: &Exit) {
         let Some(opening) = self.denials.told.remove(agent) else { return };
-        // What is open already is not what it ended at.
-        let is_open = self.context.openings.of(agent).contains(&opening);
-        if exit.is_failure() && !is_open && self.state.ending().is_none() {
+        let is_to_ask = is_to_ask(&self.context.openings, agent, &opening, exit);
+        if is_to_ask && self.state.ending().is_none() {
             self.broker.ask_opening(agent, opening);
         }
     }
@@ -58,9 +59,28 @@ impl Project {
             |agent: &AgentName| self.status.agent(agent).is_some_and(|status| status.state.is_final());
         let opened: BTreeSet<AgentName> =
             self.denials.opened.iter().filter(|agent| is_final(agent)).cloned().collect();
-        if !opened.is_empty() {
-            self.denials.opened.retain(|agent| !opened.contains(agent));
-            self.come_back(opened, APPROVAL).await;
+        if opened.is_empty() {
+            return;
+        }
+        self.denials.opened.retain(|agent| !opened.contains(agent));
+        if let Err(error) = self.begin_anew(&opened, APPROVAL).await {
+            self.end_unopened(&opened, &error);
+        }
+    }
+
+    /// What a person has opened cannot be: it is closed again, so that it keeps nobody from a later start.
+    fn end_unopened(&mut self, agents: &BTreeSet<AgentName>, error: &CommandError) {
+        self.context.openings.forget(agents);
+        let exit = Exit::StartFailed { reason: error.to_string() };
+        for agent in agents {
+            self.end_before_it_begins(agent, APPROVAL, Awaits::Dependencies, exit.clone());
+        }
+    }
+
+    /// Asks what the daemon before was killed before it could ask.
+    pub(crate) fn ask_what_was_not_asked(&mut self) {
+        for (agent, opening) in std::mem::take(&mut self.denials.unasked) {
+            self.broker.ask_opening(&agent, opening);
         }
     }
 }

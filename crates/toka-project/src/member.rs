@@ -283,7 +283,8 @@ fn profile(
     log: LogPlace,
     plan: &Plan,
 ) -> Profile {
-    let (limits, workspace) = (&agent.confinement.limits, folders.workspace.clone());
+    let limits = &agent.confinement.limits;
+    let declared = Arc::new(declared_walls(agent, &folders));
     Profile {
         id,
         name: agent.name.clone(),
@@ -302,7 +303,7 @@ fn profile(
         }),
         log,
         door: folders.door,
-        declared: Arc::new(declared_walls(agent, workspace)),
+        declared,
         tasks: task_list(&agent.tasks, program),
         awaited_lines: awaited_lines(agent, plan),
         port: None,
@@ -310,7 +311,8 @@ fn profile(
 }
 
 /// Where it declares what of its walls.
-fn declared_walls(agent: &Agent, workspace: PathBuf) -> DeclaredWalls {
+fn declared_walls(agent: &Agent, folders: &AgentFolders) -> DeclaredWalls {
+    let AgentFolders { workspace, user_home, state_dir, run_dir, .. } = folders.clone();
     let Confinement { capabilities, read, write, network, .. } = &agent.confinement;
     let below = |path: &str| normalise(&workspace.join(path));
     let of_capability = capabilities.iter().filter_map(|declared| match &declared.value {
@@ -321,7 +323,8 @@ fn declared_walls(agent: &Agent, workspace: PathBuf) -> DeclaredWalls {
     });
     let named = read.iter().chain(write).map(|declared| (below(&declared.value), declared.origin.clone()));
     let paths = of_capability.chain(named).collect();
-    DeclaredWalls { paths, network: network.origin.clone(), workspace }
+    let closed = vec![state_dir, run_dir];
+    DeclaredWalls { paths, network: network.origin.clone(), workspace, home: user_home, closed }
 }
 
 /// What it declares of its budget.

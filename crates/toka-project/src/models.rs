@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
-use std::net::{SocketAddrV4, TcpListener};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -75,9 +75,17 @@ impl ServesPort for AgentPort {
     ) -> Result<Box<dyn Any + Send + Sync>, String> {
         let mut listeners = listeners.into_iter().map(TcpListener::from);
         let listener = listeners.next().ok_or("its socket was lost")?;
-        let stand_ins = listeners.zip(&self.stand_ins);
-        let stand_ins =
-            stand_ins.map(|(listener, (address, host))| (listener, host.clone(), address.port())).collect();
+        // By the address, and not by the order: a keeper that is older than its daemon may have made them for another list.
+        let place = |listener: &TcpListener| {
+            let own = listener.local_addr().ok()?;
+            self.stand_ins.iter().find(|(address, _)| SocketAddr::V4(*address) == own)
+        };
+        let stand_ins = listeners
+            .filter_map(|listener| {
+                let (address, host) = place(&listener)?;
+                Some((listener, host.clone(), address.port()))
+            })
+            .collect();
         let port = Port {
             stand_ins,
             agent: agent.clone(),

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use toka_core::demand::is_home_secret;
 use toka_core::{NetworkAccess, Opening, Origin, SandboxMode};
 use toka_sandbox::plan::Access;
 use toka_sandbox::renewal::inner_binds;
@@ -65,6 +66,10 @@ pub(crate) struct Walls {
 pub struct DeclaredWalls {
     /// What relative paths are relative to.
     pub workspace: PathBuf,
+    /// The user's home, in which keys lie.
+    pub home: PathBuf,
+    /// What no declaration opens: Toka's own folders.
+    pub closed: Vec<PathBuf>,
     /// Where the network is declared.
     pub network: Origin,
     /// Where paths are declared that may be read or written, with what they are called.
@@ -73,15 +78,23 @@ pub struct DeclaredWalls {
 
 impl Default for DeclaredWalls {
     fn default() -> Self {
-        Self { workspace: PathBuf::new(), network: Origin::default_of("no network"), paths: Vec::new() }
+        Self {
+            workspace: PathBuf::new(),
+            home: PathBuf::new(),
+            closed: Vec::new(),
+            network: Origin::default_of("no network"),
+            paths: Vec::new(),
+        }
     }
 }
 
 /// What is known of a path outside of the sandbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct There {
     /// Whose it is.
     pub(crate) uid: u32,
+    /// Where it leads, without links.
+    pub(crate) real: PathBuf,
 }
 
 impl Walls {
@@ -131,8 +144,8 @@ impl Wall {
         Self { why: why.into(), origin: None, opening: None }
     }
 
-    fn opened_by(self, opening: Opening) -> Self {
-        Self { opening: Some(opening), ..self }
+    fn opened_by(self, opening: impl Into<Option<Opening>>) -> Self {
+        Self { opening: opening.into(), ..self }
     }
 
     fn declared_at(self, origin: &Origin) -> Self {
@@ -174,12 +187,12 @@ fn wall(line: &str, walls: &Walls, look: &impl Fn(&Path) -> Option<There>) -> Op
     // What it was to make is not there; then it is about the directory.
     let path =
         [Some(named.as_path()), named.parent()].into_iter().flatten().find(|path| look(path).is_some())?;
-    let owner = look(path)?.uid;
+    let There { uid: owner, real } = look(path)?;
     if path != named && !means_to_write(line) {
         return None;
     }
     let shown = path.display();
-    if walls.hidden.iter().any(|hidden| path.starts_with(hidden)) {
+    if walls.hidden.iter().any(|hidden| path.starts_with(hidden)) || walls.is_never_opened(&real) {
         return Some(Wall::new(format!(
             "{shown} is the user's keys or Toka's own, which stay hidden whatever is granted"
         )));
@@ -191,17 +204,17 @@ fn wall(line: &str, walls: &Walls, look: &impl Fn(&Path) -> Option<There>) -> Op
                 "{shown} is there on this host, and hidden from it: `filesystem-read` opens the workspace, \
                  `security.filesystem.read` this alone"
             ))
-            .opened_by(walls.opening(path, line)),
+            .opened_by(walls.opening(&real, line)),
         ),
         None if there.is_some() => Some(
             Wall::new(format!(
                 "{shown} is there on this host, and hidden from it: `security.filesystem.read` opens it"
             ))
-            .opened_by(walls.opening(path, line)),
+            .opened_by(walls.opening(&real, line)),
         ),
         None => Some(
             Wall::new(format!("no rule of it opens {shown}: `security.filesystem` does"))
-                .opened_by(walls.opening(path, line)),
+                .opened_by(walls.opening(&real, line)),
         ),
         Some(right) if allowed.is_some() && right < Right::Write && means_to_write(line) => Some(
             walls
@@ -211,7 +224,7 @@ fn wall(line: &str, walls: &Walls, look: &impl Fn(&Path) -> Option<There>) -> Op
                         "it may read {shown}, and not write it: `security.filesystem.write` opens it"
                     )),
                 )
-                .opened_by(Opening::Write { path: walls.named(path) }),
+                .opened_by(walls.written(&real)),
         ),
         // It has no rights over files of others, root neither.
         Some(_) if allowed.is_some() && owner != walls.uid => Some(Wall::new(format!(
@@ -225,22 +238,46 @@ fn wall(line: &str, walls: &Walls, look: &impl Fn(&Path) -> Option<There>) -> Op
 }
 
 impl Walls {
-    /// A path as a declaration names it.
-    fn named(&self, path: &Path) -> String {
+    /// A path as a declaration names it; none where it would mean something else there: a pattern, or text that a person cannot read.
+    fn named(&self, path: &Path) -> Option<String> {
         let own = &self.declared.workspace;
         let relative = path.strip_prefix(own).ok().filter(|_| !own.as_os_str().is_empty());
-        match relative {
-            Some(inner) if inner.as_os_str().is_empty() => ".".to_owned(),
-            Some(inner) => inner.display().to_string(),
-            None => path.display().to_string(),
-        }
+        let named = match relative {
+            Some(inner) if inner.as_os_str().is_empty() => ".",
+            Some(inner) => inner.to_str()?,
+            None => path.to_str()?,
+        };
+        let is_odd = |c: char| c.is_control() || "*?[]{}".contains(c);
+        let is_read = !named.contains(is_odd) && !named.starts_with('~') && named.len() <= MOST_TOLD;
+        (is_read && !self.is_never_opened(path) && !self.is_too_much(path)).then(|| named.to_owned())
+    }
+
+    /// Whether a path without links stays closed whatever a declaration says: keys of the user, and Toka's own.
+    fn is_never_opened(&self, real: &Path) -> bool {
+        let DeclaredWalls { home, closed, .. } = &*self.declared;
+        is_home_secret(real, home) || closed.iter().any(|closed| real.starts_with(closed))
+    }
+
+    /// Whether so much lies in a folder that nobody should open it for one file: the root, a home, what the workspace or Toka's own lies in.
+    fn is_too_much(&self, real: &Path) -> bool {
+        let DeclaredWalls { workspace, home, closed, .. } = &*self.declared;
+        let holds = |inner: &PathBuf| inner.starts_with(real);
+        real.parent().is_none()
+            || holds(home)
+            || closed.iter().any(holds)
+            || (holds(workspace) && workspace != real)
+    }
+
+    /// What opens a path for reading and writing.
+    fn written(&self, path: &Path) -> Option<Opening> {
+        Some(Opening::Write { path: self.named(path)? })
     }
 
     /// What opens a path that no rule opens.
-    fn opening(&self, path: &Path, line: &str) -> Opening {
+    fn opening(&self, path: &Path, line: &str) -> Option<Opening> {
         match means_to_write(line) {
-            true => Opening::Write { path: self.named(path) },
-            false => Opening::Read { path: self.named(path) },
+            true => self.written(path),
+            false => Some(Opening::Read { path: self.named(path)? }),
         }
     }
 
@@ -361,9 +398,9 @@ fn not_writable(
     });
     // What is to be made is not there, and its folder is.
     let named = path.into_iter().flat_map(|path| [Some(path), path.parent()]).flatten();
-    let mut there = named.skip(usize::from(replaces)).filter(|path| look(path).is_some());
+    let mut there = named.skip(usize::from(replaces)).filter_map(|path| Some((path, look(path)?.real)));
     Some(match there.next() {
-        Some(path) => walls.at(path, wall).opened_by(Opening::Write { path: walls.named(path) }),
+        Some((path, real)) => walls.at(path, wall).opened_by(walls.written(&real)),
         None => wall,
     })
 }
@@ -460,10 +497,23 @@ mod tests {
         plan
     }
 
+    /// Where a path of the tests leads.
+    fn real(path: &Path) -> PathBuf {
+        path.strip_prefix("/srv/link")
+            .map_or_else(|_| path.to_owned(), |rest| Path::new("/srv/data").join(rest))
+    }
+
     fn declared() -> Arc<DeclaredWalls> {
         let at = |line| Origin::File { file: "a.yaml".into(), line, column: 1 };
         let paths = vec![(PathBuf::from("/w/workspace/src"), at(7))];
-        Arc::new(DeclaredWalls { workspace: "/w/workspace".into(), network: at(5), paths })
+        let closed = vec![PathBuf::from("/var/toka")];
+        Arc::new(DeclaredWalls {
+            workspace: "/w/workspace".into(),
+            home: "/home/u".into(),
+            closed,
+            network: at(5),
+            paths,
+        })
     }
 
     fn told(line: &str, network: NetworkAccess) -> Option<String> {
@@ -474,6 +524,12 @@ mod tests {
         let there = [
             "/srv/data/x.csv",
             "/srv/data",
+            "/srv/data/*",
+            "/srv/link/x.csv",
+            "/home/u/.ssh/id",
+            "/home/u",
+            "/",
+            "/var/toka/trust",
             "/w/workspace/src",
             "/w/workspace/src/lib.rs",
             "/w/workspace/docs/a.md",
@@ -488,7 +544,7 @@ mod tests {
             let foreign = Path::new("/w/workspace/out/theirs");
             let is_known = there.iter().any(|known| Path::new(known) == path);
             (is_known || path == foreign)
-                .then_some(There { uid: if path == foreign { uid + 1 } else { uid } })
+                .then(|| There { uid: if path == foreign { uid + 1 } else { uid }, real: real(path) })
         })
     }
 
@@ -505,6 +561,13 @@ mod tests {
                 None,
             ),
             ("cat: notes.txt: No such file or directory", none(), "filesystem: {read: [notes.txt]}", None),
+            // A link is followed: what is granted is where it leads.
+            (
+                "cat: /srv/link/x.csv: No such file or directory",
+                none(),
+                "filesystem: {read: [/srv/data/x.csv]}",
+                None,
+            ),
             (
                 "sh: 1: cannot create src/lib.rs: Permission denied",
                 none(),
@@ -549,7 +612,16 @@ mod tests {
             assert_eq!(told, format!("security: {{{patch}}}"), "{line}");
             assert_eq!(hint.origin.map(|origin| origin.to_string()).as_deref(), at, "{line}");
         }
-        for line in ["connect: Network is unreachable", "cat: keys/id: No such file or directory"] {
+        for line in [
+            "connect: Network is unreachable",
+            "cat: keys/id: No such file or directory",
+            // As a declaration it would be a pattern.
+            "cat: /srv/data/*: No such file or directory",
+            "cat: /home/u/.ssh/id: No such file or directory",
+            "cat: /var/toka/trust: No such file or directory",
+            "sh: 1: cannot create /home/u/new: Permission denied",
+            "sh: 1: cannot create /new: Permission denied",
+        ] {
             let hint = hinted(line, NetworkAccess::Loopback).expect("a wall");
             assert_eq!(hint.opening, None, "{line}");
         }

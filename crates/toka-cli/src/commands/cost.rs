@@ -83,6 +83,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             format!("no model was asked in {project}{}\n", chosen.map_or("", |_| " in this run"))
         }
         (false, false) => {
+            let began =
+                |key: &String| runs.iter().find(|run| run.id.short() == *key).map(|run| run.started_ms);
+            let rows: Vec<(String, Bill)> = match args.by {
+                By::Run => rows.into_iter().map(|(key, bill)| (with_time(&key, began(&key)), bill)).collect(),
+                By::Agent | By::Model | By::Day => rows,
+            };
             let palette = Palette::for_stream(&std::io::stdout());
             bills(&word(args.by).to_uppercase(), &rows, &total, columns(PIPE_COLUMNS), palette)
         }
@@ -112,6 +118,14 @@ fn key(by: By, event: &Event, model: &ModelName) -> String {
 fn day(time_ms: i64) -> String {
     let moment = jiff::Timestamp::from_millisecond(time_ms).unwrap_or_default();
     moment.to_zoned(jiff::tz::TimeZone::system()).date().to_string()
+}
+
+/// A run, with the time at which it began, where the reader is.
+fn with_time(run: &str, began_ms: Option<i64>) -> String {
+    let Some(began) = began_ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()) else {
+        return run.to_owned();
+    };
+    format!("{run}  {}", began.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M"))
 }
 
 fn row(key: &str, bill: &Bill) -> serde_json::Value {

@@ -24,9 +24,10 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long the look for walls in them may take.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What is at a path, links not followed.
+/// What is at a path, and where it leads.
 fn look(path: &Path) -> Option<There> {
-    path.symlink_metadata().ok().map(|metadata| There { uid: metadata.uid() })
+    let uid = path.symlink_metadata().ok()?.uid();
+    Some(There { uid, real: path.canonicalize().unwrap_or_else(|_| path.to_owned()) })
 }
 
 impl<P: Processes> Actor<P> {
