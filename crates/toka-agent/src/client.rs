@@ -115,11 +115,12 @@ impl Client {
     /// Says `call` without waiting for an answer.
     ///
     /// # Errors
-    /// When the connection broke, unless that is bridged: then it is said to nobody.
+    /// When the connection broke, unless the loss is bridged: then the next daemon gets the call if one is
+    /// listening already, otherwise the call is dropped.
     pub fn tell(&mut self, call: &Call) -> Result<(), ClientError> {
         match self.send(&rpc::call_line(None, call)) {
             Err(error) if matches!(self.loss, Loss::Bridged(_)) && is_loss(&error) => {
-                // The next daemon, if there is one already: what is told is not waited for.
+                // One attempt with the next daemon: a call without an answer is not worth a wait.
                 if let Ok(next) = Self::connect(&self.path, self.patience) {
                     self.stream = next.stream;
                     let _ = self.send(&rpc::call_line(None, call));

@@ -219,7 +219,7 @@ impl Reader {
                 }
             }
             "step_finish" => match word(part, "/reason") {
-                // It goes on.
+                // The turn goes on with what the tools answer.
                 "tool-calls" => {}
                 "stop" => said.push(Said::Ended(Ok(self.last.clone()))),
                 other => said.push(Said::Ended(Err(format!("it stopped because of {other:?}")))),

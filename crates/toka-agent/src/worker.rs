@@ -1,4 +1,5 @@
-//! What an agent program is told, and what becomes of what it says: lines for the log, progress, and how the task ended.
+//! What the runner tells an agent program, and what it makes of the program's output: lines for the log,
+//! progress, and how the task ended.
 //!
 //! The tasks of an agent are one conversation where the program can go on with one: what it learnt at the first task, it
 //! knows at the second. A task that failed is tried again with what went wrong.
@@ -23,7 +24,7 @@ use crate::wake::Wake;
 const LONGEST_LINE: u64 = 16 * 1024 * 1024;
 /// The most that is kept of the events of an agent, in bytes.
 const MOST_KEPT: u64 = 64 * 1024 * 1024;
-/// The longest reason that is told, in characters.
+/// The longest reason that the runner reports to the daemon, in characters.
 const LONGEST_REASON: usize = 300;
 /// The longest line of what a tool is used on, in characters.
 const LONGEST_TOOL: usize = 200;
@@ -95,7 +96,7 @@ impl Worker {
         });
         thread::Builder::new().name("output".to_owned()).spawn(move || {
             read_all(output, kept, reader, |said| wakes.send(Wake::Said(pid, said)).is_ok());
-            // Nobody listens when the runner gave up meanwhile.
+            // The send fails when the runner dropped its receiver meanwhile.
             let _ = wakes.send(Wake::Drained(pid));
         })?;
         Ok(())
@@ -250,7 +251,7 @@ impl Kept {
     }
 }
 
-/// Reads lines to the end, or until nobody takes what they say. One that is too long is passed over.
+/// Reads lines to the end, or until the runner dropped the receiver. The reader skips a line that is too long.
 fn read_all(output: impl Read, mut kept: Option<Kept>, mut reader: Reader, take: impl Fn(Said) -> bool) {
     let mut output = BufReader::new(output);
     let mut line = Vec::new();

@@ -61,7 +61,7 @@ pub enum Exit {
         /// What is used up, in words that go on after a colon.
         reason: String,
     },
-    /// The program that works on its task ended well, and tells that the task is not done.
+    /// The program that works on its task reports that the task is not done, whatever code its process ended with.
     Undone {
         /// What it says, in words that go on after a colon.
         reason: String,
