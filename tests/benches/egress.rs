@@ -108,6 +108,7 @@ fn serve_gateway(server: SocketAddr, folder: &std::path::Path) -> (SocketAddr, S
     let address = listener.local_addr().expect("bound");
     let log = Arc::new(InJournal(journal, name.clone()));
     let port = Port {
+        callers: None,
         stand_ins: Vec::new(),
         agent: name,
         joins: false,

@@ -324,6 +324,7 @@ fn serve_gateway(provider: SocketAddr, folder: &std::path::Path) -> (SocketAddr,
     listener.set_nonblocking(true).expect("ours");
     let address = listener.local_addr().expect("bound");
     let port = Port {
+        callers: None,
         stand_ins: Vec::new(),
         agent: name.clone(),
         // Each of them is to be a call.

@@ -1,9 +1,19 @@
 //! Attacks where the kernel gives ordinary users no namespaces: what Landlock and the filter hold by themselves, and
 //! that the report says what is missing.
 
-use std::ffi::OsString;
+mod models_support;
 
-use toka_tests::{Document, Need, Scene, allowed, answers_in, denied, require, words_of};
+use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use models_support::{ANSWERS, ASK, asks_within, output, scripted};
+use toka_tests::{
+    Document, Need, Scene, Serves, WebServer, allowed, answers_in, denied, require, until, words_of,
+};
 
 #[test]
 fn landlock_and_the_filter_hold_alone_and_the_rest_is_reported() {
@@ -94,5 +104,140 @@ fn a_run_is_refused_before_anything_starts() {
     assert!(finished.stderr.contains("demanding.yaml:4"), "the line that demands it: {finished:#?}");
     assert!(finished.stderr.contains("this host cannot enforce mounts ("), "the layer: {finished:#?}");
     assert_eq!(scene.artifact("fine", "ran"), "", "nothing starts");
+    scene.assert_nothing_left();
+}
+
+/// What a program tries in a network that it shares with the host: each line is a name and what came of it.
+const TRIES: &str = r#"
+import socket, struct
+def attempt(name, act):
+    try:
+        act()
+        print(name, "done", flush=True)
+    except OSError as error:
+        print(name, "refused", error.errno, flush=True)
+def connect(address):
+    with socket.socket() as client:
+        client.settimeout(5)
+        client.connect(address)
+def listen():
+    with socket.socket() as server:
+        server.listen()
+def bind():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+def fast_open():
+    with socket.socket() as client:
+        client.settimeout(5)
+        client.sendto(b"x", 0x20000000, ("127.0.0.1", OTHER))
+def local():
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.join(os.environ["TMPDIR"], "s"))
+        server.listen()
+attempt("other port", lambda: connect(("127.0.0.1", OTHER)))
+attempt("fast open", fast_open)
+attempt("udp", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+attempt("mptcp", lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262))
+attempt("ipv6", lambda: socket.socket(socket.AF_INET6, socket.SOCK_STREAM))
+attempt("bind", bind)
+attempt("listen", listen)
+attempt("unix listen", local)
+attempt("sock_diag", lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4))
+attempt("ulp", lambda: socket.socket().setsockopt(6, 31, b"smc"))
+"#;
+
+/// A scene whose host has no namespaces, with the program and the script of agents that ask models.
+fn scene_of_models() -> Scene {
+    let scene = Scene::without_namespaces();
+    scene.write(&scene.workspace().join("ask.py"), ASK);
+    scene.write(&scene.workspace().join("answers.script"), ANSWERS);
+    scene
+}
+
+#[test]
+fn models_are_reached_through_one_port_of_the_hosts_and_nothing_else_is() {
+    if !require(&[Need::UserNamespaces]) {
+        return;
+    }
+    let scene = scene_of_models();
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = server.local_addr().expect("bound").port();
+    let python = format!("print(ask(), flush=True)\nOTHER = {port}\n{TRIES}");
+    let asker = |security| scripted(asks_within("asker", &python, security));
+    let finished =
+        scene.toka_run(&[asker("security: {capabilities_required: [filesystem-read]}")], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let seen = output(&scene, "asker");
+    let mut lines = seen.lines();
+    assert_eq!(lines.next(), Some("the script speaks"), "{seen}");
+    let left: Vec<&str> = lines.collect();
+    assert_eq!(left.len(), 10, "{seen}");
+    assert!(left.iter().all(|line| line.contains(" refused ")), "{seen}");
+    let network = &finished.all("agent_started", "asker")[0]["enforcement"].to_string();
+    assert!(network.contains("it may connect over TCP to port 7411 of any address"), "it is told: {network}");
+    server.set_nonblocking(true).expect("ours");
+    assert!(server.accept().is_err(), "nothing came");
+    let strict = "security: {compatibility: strict, capabilities_required: [filesystem-read]}";
+    let refused = scene.toka_run(&[asker(strict)], &[]);
+    assert_eq!(refused.code, Some(77), "{refused:#?}");
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn nobody_else_of_the_host_uses_the_port_of_an_agent_even_with_its_key() {
+    if !require(&[Need::UserNamespaces]) {
+        return;
+    }
+    let scene = scene_of_models();
+    let tells = "import time
+print(os.environ['ANTHROPIC_BASE_URL'] + ' ' + os.environ['ANTHROPIC_API_KEY'], ask(), flush=True); time.sleep(600)";
+    let agent = scripted(asks_within("asker", tells, models_support::READS).spec("type: service"));
+    let mut running = scene.start(&[agent], &[]);
+    running.wait_for("model_answered", "asker");
+    let said = until(Duration::from_secs(30), "an answer of the model", || {
+        let seen = output(&scene, "asker");
+        seen.ends_with("the script speaks\n").then_some(seen)
+    });
+    let (url, rest) = said.split_once(' ').expect("an address");
+    let key = rest.split(' ').next().expect("a key");
+    let address: SocketAddr = url.trim_start_matches("http://").parse().expect("an address");
+    let mut stranger = TcpStream::connect(address).expect("everybody may connect");
+    stranger.set_read_timeout(Some(Duration::from_secs(20))).expect("ours");
+    let request = format!("GET /v1/models HTTP/1.1\r\nHost: x\r\nx-api-key: {key}\r\n\r\n");
+    let _ = stranger.write_all(request.as_bytes());
+    let mut answer = Vec::new();
+    let _ = stranger.read_to_end(&mut answer);
+    assert_eq!(String::from_utf8_lossy(&answer), "", "it is not answered");
+    running.signal(Signal::SIGTERM);
+    running.finish();
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn hosts_are_reached_through_that_port_and_not_by_name() {
+    if !require(&[Need::UserNamespaces]) {
+        return;
+    }
+    let scene = scene_of_models();
+    let server = WebServer::new(Serves::Status(204));
+    let host = server.authority();
+    let python = format!(
+        "import socket
+print(urllib.request.urlopen('http://{host}/x', data=b'{{}}').status, flush=True)
+try:
+    socket.create_connection('{host}'.split(':'), 5)
+except OSError as error:
+    print('refused', error.errno)"
+    );
+    let security =
+        format!("security: {{network: {{allow: [\"{host}\"]}}, capabilities_required: [filesystem-read]}}");
+    let allowed = format!("host:{host}");
+    let finished =
+        scene.toka_run(&[asks_within("fetcher", &python, &security)], &["--json", "--allow", &allowed]);
+    assert_eq!(
+        (finished.code, output(&scene, "fetcher").as_str()),
+        (Some(0), "204\nrefused 13\n"),
+        "{finished:#?}"
+    );
     scene.assert_nothing_left();
 }

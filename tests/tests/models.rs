@@ -21,7 +21,7 @@ as_both_users!(
     a_secret_that_an_agent_sends_to_a_model_is_told,
     models_are_refused_until_they_are_granted_and_configured,
     what_an_untrusted_workspace_says_of_models_does_not_count,
-    the_key_of_another_agent_is_good_at_no_other_port,
+    who_shares_a_network_uses_no_port_of_another,
     an_agent_asks_on_when_its_daemon_was_killed,
     checks_have_no_port_that_nobody_serves,
     what_a_person_says_now_counts_for_agents_that_run,
@@ -182,15 +182,21 @@ fn what_an_untrusted_workspace_says_of_models_does_not_count(user: User) {
     assert!(!server.posted().is_empty());
 }
 
-fn the_key_of_another_agent_is_good_at_no_other_port(user: User) {
+fn who_shares_a_network_uses_no_port_of_another(user: User) {
     let scene = scene(user);
     let shares = "security: {network: project, capabilities_required: [filesystem-read]}";
     let tells = "print(os.environ['ANTHROPIC_BASE_URL'], flush=True); print(ask(), flush=True)
-open(os.path.join(os.environ['TOKA_ARTIFACTS'], 'base'), 'w').write(os.environ['ANTHROPIC_BASE_URL'])
+port = os.environ['ANTHROPIC_BASE_URL'] + ' ' + os.environ['ANTHROPIC_API_KEY']
+open(os.path.join(os.environ['TOKA_ARTIFACTS'], 'port'), 'w').write(port)
 os.system('toka report ready'); import time; time.sleep(600)";
-    let tries = "base = open(os.path.join(os.environ['TOKA_INPUTS'], 'one', 'base')).read()
+    let tries = "base, key = open(os.path.join(os.environ['TOKA_INPUTS'], 'one', 'port')).read().split()
 assert base != os.environ['ANTHROPIC_BASE_URL']
-print(ask()); print(ask(base=base))";
+def attempt(**words):
+    try:
+        return ask(**words)
+    except Exception as error:
+        return type(error).__name__
+print(ask()); print(ask(key=key)); print(attempt(base=base)); print(attempt(base=base, key=key))";
     let program = |python: &str| format!("import sys; sys.path.insert(0, '.'); from ask import *\n{python}");
     let one = Document::command("one", &["/usr/bin/python3", "-B", "-c", &program(tells)])
         .section(shares)
@@ -202,13 +208,20 @@ print(ask()); print(ask(base=base))";
     let finished = scene.toka_run(&[scripted(one), scripted(two)], &["--json"]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     let seen = output(&scene, "two");
-    assert!(seen.starts_with("the script speaks\n401 ") && seen.contains("authentication_error"), "{seen}");
-    let refused: Vec<Value> = finished
-        .all("model_answered", "one")
-        .into_iter()
-        .filter(|event| event["outcome"] == "refused")
-        .collect();
-    assert_eq!(refused.len(), 1, "whose port it is hears of it: {finished:#?}");
+    let lines: Vec<&str> = seen.lines().collect();
+    let [asked, with_its_key, at_its_port, with_both] = lines[..] else { panic!("{seen}") };
+    assert_eq!(asked, "the script speaks");
+    assert!(with_its_key.starts_with("401 ") && with_its_key.contains("authentication_error"), "{seen}");
+    for cut in [at_its_port, with_both] {
+        assert!(["RemoteDisconnected", "ConnectionResetError", "URLError"].contains(&cut), "{seen}");
+    }
+    let refused = |agent| -> Vec<Value> {
+        let answered = finished.all("model_answered", agent).into_iter();
+        answered.filter(|event| event["outcome"] == "refused").collect()
+    };
+    assert_eq!(refused("two").len(), 1, "{finished:#?}");
+    assert_eq!(refused("one").len(), 2, "whose port it is hears of it: {finished:#?}");
+    assert!(refused("one")[0].to_string().contains("is not the agent's"), "{finished:#?}");
     scene.assert_nothing_left();
 }
 

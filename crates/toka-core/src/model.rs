@@ -6,7 +6,7 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentName, NetworkAccess, ProjectName};
+use crate::{AgentName, ProjectName};
 
 /// A sum of money: billionths of a US dollar.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -270,21 +270,18 @@ impl fmt::Display for ModelName {
 /// The port at which agents reach models.
 pub const MODEL_PORT: u16 = 7411;
 
-/// The address at which an agent reaches models: the same in each life of it. One that shares its network has a loopback address of its
-/// own, of which there are so many that two names do not fall on one (all of 127.0.0.0/8 is loopback, RFC 1122, 3.2.1.3).
-pub fn model_address(network: &NetworkAccess, project: &ProjectName, agent: &AgentName) -> SocketAddrV4 {
-    let address = match network {
-        NetworkAccess::None | NetworkAccess::Loopback | NetworkAccess::Allow(_) => Ipv4Addr::LOCALHOST,
-        NetworkAccess::Project | NetworkAccess::Full => {
-            // FNV-1a (draft-eastlake-fnv), which will not change with the compiler.
-            let name = [project.as_str().as_bytes(), b"/", agent.as_str().as_bytes()].concat();
-            let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-            let [.., b, c, d] = name.iter().fold(0xcbf2_9ce4_8422_2325, mix).to_be_bytes();
-            // 127.128.0.1 to 127.255.255.254.
-            Ipv4Addr::new(127, b | 0x80, c, d.clamp(1, 254))
-        }
-    };
-    SocketAddrV4::new(address, MODEL_PORT)
+/// The address at which an agent reaches models and hosts in a network that it has for itself.
+pub const OWN_ADDRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, MODEL_PORT);
+
+/// The same in a network that others use too: a loopback address of its own, the same in each life, of which there are so many that two
+/// names do not fall on one (all of 127.0.0.0/8 is loopback, RFC 1122, 3.2.1.3).
+pub fn shared_address(project: &ProjectName, agent: &AgentName) -> SocketAddrV4 {
+    // FNV-1a (draft-eastlake-fnv), which will not change with the compiler.
+    let name = [project.as_str().as_bytes(), b"/", agent.as_str().as_bytes()].concat();
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let [.., b, c, d] = name.iter().fold(0xcbf2_9ce4_8422_2325, mix).to_be_bytes();
+    // 127.128.0.1 to 127.255.255.254.
+    SocketAddrV4::new(Ipv4Addr::new(127, b | 0x80, c, d.clamp(1, 254)), MODEL_PORT)
 }
 
 #[cfg(test)]
@@ -321,11 +318,8 @@ mod tests {
     fn who_shares_a_network_has_an_address_of_its_own() {
         let name = |text: &str| crate::Name::new(text).expect("a label");
         let project = name("p");
-        let own = model_address(&NetworkAccess::None, &project, &name("a"));
-        assert_eq!(own.to_string(), "127.0.0.1:7411");
-        let shared = |number: usize| {
-            *model_address(&NetworkAccess::Project, &project, &name(&format!("worker-{number}"))).ip()
-        };
+        assert_eq!(OWN_ADDRESS.to_string(), "127.0.0.1:7411");
+        let shared = |number: usize| *shared_address(&project, &name(&format!("worker-{number}"))).ip();
         let all: std::collections::BTreeSet<Ipv4Addr> = (0..1000).map(shared).collect();
         assert_eq!(all.len(), 1000);
         assert!(all.iter().all(|address| address.is_loopback() && address.octets()[1] >= 128));

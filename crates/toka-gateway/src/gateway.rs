@@ -14,7 +14,7 @@ use crate::hosts::Hosts;
 use crate::log::are_recorded;
 use crate::port::PortState;
 use crate::server::StandIn;
-use crate::{CallLog, Current, Gate, KnownSecrets, Recorder, server};
+use crate::{CallLog, Callers, Current, Gate, KnownSecrets, Recorder, server};
 
 /// Connections to one provider that wait for the next request, and how long.
 const POOL: Pool = Pool::Kept { most: 64, idle: Duration::from_secs(60) };
@@ -42,6 +42,8 @@ pub struct Port {
     pub agent: AgentName,
     /// The socket; it must not block.
     pub listener: TcpListener,
+    /// Who may connect, where others are in its network; `None` where nobody is.
+    pub callers: Option<Arc<dyn Callers>>,
     /// The key that is good for models here; `None` for an agent that asks none.
     pub key: Option<String>,
     /// The models that the agent may ask; empty for all.
@@ -133,6 +135,7 @@ impl Gateway {
         let Port {
             agent,
             listener,
+            callers,
             key,
             declared,
             providers,
@@ -171,6 +174,7 @@ impl Gateway {
         let served = crate::port::Served {
             recorder,
             agent,
+            callers,
             key,
             declared,
             providers,

@@ -14,6 +14,7 @@
 
 mod body;
 mod call;
+mod callers;
 mod candidates;
 mod cooldown;
 mod egress;
@@ -40,6 +41,7 @@ mod server;
 mod shaped;
 mod shared_stream;
 
+pub use callers::Callers;
 pub use cooldown::Rest;
 pub use gate::Gate;
 pub use gateway::{Gateway, Port, Serving};

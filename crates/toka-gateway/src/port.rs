@@ -9,7 +9,7 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use toka_core::{AgentName, CallOutcome, CallReceipt, Cost, EventKind, ModelName, Tokens};
 use toka_http::Client;
-use toka_wire::{Problem, Prompt, Relation};
+use toka_wire::{Problem, ProblemKind, Prompt, Relation};
 use tokio::sync::Semaphore;
 
 use crate::hosts::Hosts;
@@ -18,7 +18,7 @@ use crate::known_secrets::KnownSecrets;
 use crate::log::{next_number, record_beside};
 use crate::recorder::Recorder;
 use crate::secret_alarm::SecretAlarm;
-use crate::{CallLog, Current, Gate};
+use crate::{CallLog, Callers, Current, Gate};
 
 /// Most bytes of a request. Providers take 32 MiB.
 pub(crate) const MOST_ASKED: usize = 32 * 1024 * 1024;
@@ -35,6 +35,7 @@ const IN_A_ROW: (u32, Duration) = (10, Duration::from_secs(1));
 /// What is served at a port.
 pub(crate) struct Served {
     pub(crate) agent: AgentName,
+    pub(crate) callers: Option<Arc<dyn Callers>>,
     pub(crate) key: Option<String>,
     pub(crate) declared: Vec<ModelName>,
     pub(crate) providers: Arc<Current>,
@@ -48,6 +49,7 @@ pub(crate) struct Served {
 
 /// What the calls of one agent have in common.
 pub(crate) struct PortState {
+    callers: Option<Arc<dyn Callers>>,
     /// `None` for an agent that asks no models.
     key: Option<String>,
     pub(crate) declared: Vec<ModelName>,
@@ -86,10 +88,12 @@ impl PortState {
         address: SocketAddr,
         end: Arc<OnceLock<&'static str>>,
     ) -> Self {
-        let Served { recorder, agent, key, declared, providers, log, gate, hosts, joins, secrets } = port;
+        let Served { recorder, agent, callers, key, declared, providers, log, gate, hosts, joins, secrets } =
+            port;
         let alarm = SecretAlarm::new(agent, secrets, Arc::clone(&providers), Arc::clone(&log));
         let alarm = Arc::new(alarm);
         Self {
+            callers,
             key,
             declared,
             providers,
@@ -142,6 +146,17 @@ impl PortState {
         let Some(own) = &self.key else { return false };
         let differs = own.bytes().zip(key.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b));
         own.len() == key.len() && differs == 0 && !key.is_empty()
+    }
+
+    /// Whether a process of the agent is at the other end of a connection that was made to this port; what was not is recorded.
+    pub(crate) async fn is_own(&self, peer: SocketAddr) -> bool {
+        let Some(callers) = &self.callers else { return true };
+        let is_own = callers.is_own(self.address, peer).await;
+        if !is_own {
+            let message = format!("the process that connected from {peer} to its port is not the agent's");
+            self.refused(&Problem::new(ProblemKind::Denied, message));
+        }
+        is_own
     }
 
     /// Whether its agent asks models.

@@ -84,6 +84,10 @@ async fn accept<F: Future<Output = ()> + Send + 'static>(
 }
 
 async fn connection(stream: TcpStream, port: Arc<PortState>) {
+    let Ok(peer) = stream.peer_addr() else { return };
+    if !port.is_own(peer).await {
+        return;
+    }
     // A token is sent when it comes (tcp(7), TCP_NODELAY).
     let _ = stream.set_nodelay(true);
     let tunnel = TunnelPlace::default();

@@ -130,7 +130,7 @@ impl Admission<'_> {
         self.providers();
         self.dialect();
         let demands = self.demands();
-        self.private_network();
+        self.shared_network();
         self.conditions();
         let secrets = self.secrets();
         let process = self.agent.process.as_ref();
@@ -254,21 +254,17 @@ impl Admission<'_> {
         demands
     }
 
-    /// A network of its own, or one that agents share, takes a namespace.
-    fn private_network(&mut self) {
+    /// A network that agents share takes a namespace.
+    fn shared_network(&mut self) {
         let declared = &self.agent.confinement.network;
         let compatibility = self.agent.confinement.compatibility.value;
         let is_refused = self.context.confiner.host.mount_namespace == Namespaces::Refused;
-        let what = match &declared.value {
-            NetworkAccess::Project => "agents share a network",
-            NetworkAccess::Allow(_) => "an agent reaches some hosts and no others",
-            _ => return,
-        };
-        if is_refused && compatibility != Compatibility::BestEffort {
+        let is_declared = declared.value == NetworkAccess::Project;
+        if is_declared && is_refused && compatibility != Compatibility::BestEffort {
             self.problem(
                 ProblemKind::Unconfigured,
                 &declared.origin,
-                format!("{what} only where their user may make namespaces, and this host refuses that"),
+                "agents share a network only where their user may make namespaces, and this host refuses that",
                 "run as root, allow user namespaces, use `network: full` and grant it, or declare `compatibility: best-effort`",
             );
         }

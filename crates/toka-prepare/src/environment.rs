@@ -14,6 +14,7 @@ use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 use toka_api::caller::{BASE, Caller};
+use toka_core::model::OWN_ADDRESS;
 use toka_core::{AgentName, HostRule, NetworkAccess, ProjectName, RunId};
 use toka_sandbox::{AgentFolders, SandboxPlan};
 use toka_workstream::{Process, Tty, User};
@@ -150,7 +151,11 @@ pub fn assemble(
         // Its own loopback interface needs no proxy; the host's, where it may reach that, does.
         let is_loopback = plan.network.hosts().iter().any(HostRule::is_loopback);
         for name in NO_PROXY {
-            set(name, OsStr::new(if is_loopback { "localhost" } else { "localhost,127.0.0.1,::1" }));
+            let mut own = if is_loopback { "localhost" } else { "localhost,127.0.0.1,::1" }.to_owned();
+            if address != OWN_ADDRESS {
+                own = format!("{own},{}", address.ip());
+            }
+            set(name, OsStr::new(&own));
         }
     }
     if let Some(replica) = surroundings.replica {

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use toka_broker::Broker;
+use toka_core::model::OWN_ADDRESS;
 use toka_core::{AgentName, Amounts, EventKind, HostRule, Kept, ModelName};
-use toka_gateway::{CallLog, Current, Gate, Gateway, KnownSecrets, Port};
-use toka_runtime::{EventSink, ServesPort};
+use toka_gateway::{CallLog, Callers, Current, Gate, Gateway, KnownSecrets, Port};
+use toka_runtime::{EventSink, KnowsPeers, ServesPort};
 
 /// Serves the port of one agent in each of its lives.
 #[derive(Debug)]
@@ -71,6 +72,7 @@ impl ServesPort for AgentPort {
         &self,
         listeners: Vec<OwnedFd>,
         agent: &AgentName,
+        peers: Arc<dyn KnowsPeers>,
         sink: Arc<dyn EventSink>,
     ) -> Result<Box<dyn Any + Send + Sync>, String> {
         let mut listeners = listeners.into_iter().map(TcpListener::from);
@@ -86,7 +88,10 @@ impl ServesPort for AgentPort {
                 Some((listener, host.clone(), address.port()))
             })
             .collect();
+        let is_alone = listener.local_addr().is_ok_and(|address| address == SocketAddr::V4(OWN_ADDRESS));
+        let callers = (!is_alone).then(|| Arc::new(AgentProcesses(peers)) as Arc<dyn Callers>);
         let port = Port {
+            callers,
             stand_ins,
             agent: agent.clone(),
             listener,
@@ -102,6 +107,16 @@ impl ServesPort for AgentPort {
             log: Arc::new(Journalled { agent: agent.clone(), sink }),
         };
         Ok(Box::new(Gateway::of_this_process()?.serve(port)?))
+    }
+}
+
+/// The processes of an agent that shares its network.
+#[derive(Debug)]
+struct AgentProcesses(Arc<dyn KnowsPeers>);
+
+impl Callers for AgentProcesses {
+    fn is_own(&self, own: SocketAddr, peer: SocketAddr) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
+        self.0.is_own(own, peer)
     }
 }
 

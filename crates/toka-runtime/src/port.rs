@@ -5,14 +5,16 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use toka_core::AgentName;
 
-use crate::EventSink;
+use crate::{EventSink, KnowsPeers};
 
 /// Serves what an agent connects to.
 pub trait ServesPort: Debug + Send + Sync + 'static {
-    /// Serves who connects to one of `listeners`, which do not block and have addresses of their own, until what is returned is dropped. What happens is told to `sink`.
+    /// Serves who connects to one of `listeners`, which do not block and have addresses of their own, until what is returned is dropped. `peers` knows who is of the agent
+    /// where others are in its network. What happens is told to `sink`.
     ///
     /// # Errors
     /// Why it cannot be served, in words.
@@ -20,6 +22,7 @@ pub trait ServesPort: Debug + Send + Sync + 'static {
         &self,
         listeners: Vec<OwnedFd>,
         agent: &AgentName,
+        peers: Arc<dyn KnowsPeers>,
         sink: Arc<dyn EventSink>,
     ) -> Result<Box<dyn Any + Send + Sync>, String>;
 }
@@ -28,6 +31,8 @@ pub trait ServesPort: Debug + Send + Sync + 'static {
 pub(crate) struct Served {
     /// Other descriptors of the same sockets.
     listeners: Vec<OwnedFd>,
+    /// The agent's main process, by which those who connect are known.
+    main: Arc<AtomicI32>,
     _service: Box<dyn Any + Send + Sync>,
 }
 
@@ -40,11 +45,17 @@ impl Served {
         service: &dyn ServesPort,
         listeners: Vec<OwnedFd>,
         agent: &AgentName,
+        (peers, main): (Arc<dyn KnowsPeers>, Arc<AtomicI32>),
         sink: Arc<dyn EventSink>,
     ) -> Result<Self, String> {
         let own = again(&listeners).map_err(|error| error.to_string())?;
-        let service = service.serve(listeners, agent, sink)?;
-        Ok(Self { listeners: own, _service: service })
+        let service = service.serve(listeners, agent, peers, sink)?;
+        Ok(Self { listeners: own, main, _service: service })
+    }
+
+    /// Another process of the agent is its main one from now on.
+    pub(crate) fn main_process_is(&self, pid: i32) {
+        self.main.store(pid, Ordering::Relaxed);
     }
 
     /// The sockets once more, for a keeper to hold.

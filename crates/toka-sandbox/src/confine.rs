@@ -35,12 +35,13 @@ use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, fchown};
 use serde::{Deserialize, Serialize};
+use toka_core::model::OWN_ADDRESS;
 use toka_core::{Coverage, Enforcement, Layer, NetworkAccess, SandboxMode};
 use toka_files::Directory;
 
 use crate::cgroup::{Cgroups, Entrances, Group, GroupError, Kind};
 use crate::host::{HostFacts, Namespaces};
-use crate::landlock::{self, Anchors};
+use crate::landlock::{self, Anchors, Ports};
 use crate::listener::NewListener;
 use crate::mounts::{self, BaseView, Opened};
 use crate::namespace::{Interfaces, OwnedNetwork};
@@ -86,7 +87,7 @@ impl Preparer {
             let coverage = coverage_of(!self.filters.is_empty(), std::slice::from_ref(error));
             enforcement.set(Layer::Seccomp, coverage, vec![error.clone()]);
         }
-        if self.filters.is_empty() && plan.network == NetworkAccess::None {
+        if self.filters.is_empty() && (plan.network == NetworkAccess::None || plan.port_alone) {
             let reason = "no system call filter to refuse sockets with".to_owned();
             enforcement.set(Layer::Network, Coverage::None, vec![reason]);
         }
@@ -212,7 +213,7 @@ impl Preparer {
         };
         let mut filters = BTreeMap::new();
         let mut filter_error = None;
-        for sockets in [Sockets::UnixOnly, Sockets::Internet] {
+        for sockets in Sockets::ALL {
             match seccomp::compile(sockets, others) {
                 Ok(program) => drop(filters.insert(sockets, Arc::from(program))),
                 Err(error) => filter_error = Some(error),
@@ -260,8 +261,9 @@ impl Preparer {
         let mounts = self.mounts(plan, &enforcement)?;
         let ruleset = self.ruleset(plan, &enforcement, &mounts)?;
         let network = self.network(plan, seat, &enforcement)?;
-        if plan.listen.is_some() && plan.network.is_private() && matches!(network, NewNetwork::None) {
-            // On the loopback interface of the host everybody could use it.
+        let has_own_network = !matches!(network, NewNetwork::None);
+        if plan.listen == Some(OWN_ADDRESS) && !has_own_network {
+            // In the host's network this address is nobody's own.
             let reason = "models are reached through a network namespace, which cannot be had here";
             return Err(PrepareError::Refused(reason.to_owned()));
         }
@@ -273,7 +275,7 @@ impl Preparer {
         }
         let entrances = group.entrances().map_err(group_error)?;
         let filter = match plan.mode {
-            SandboxMode::On => self.filters.get(&Sockets::from(&plan.network)).cloned(),
+            SandboxMode::On => self.filters.get(&Sockets::of(plan)).cloned(),
             SandboxMode::Off => None,
         };
         Ok(Prepared { enforcement, group, entrances, mounts, ruleset, network, filter, confined: plan.mode })
@@ -300,7 +302,10 @@ impl Preparer {
         if plan.network == NetworkAccess::None {
             return Ok(self.no_network(seat, enforcement));
         }
-        if !plan.network.is_private() || enforcement.coverage(Layer::Network) == Coverage::None {
+        if plan.port_alone
+            || !plan.network.is_private()
+            || enforcement.coverage(Layer::Network) == Coverage::None
+        {
             return Ok(NewNetwork::None);
         }
         match (seat, &self.view) {
@@ -412,7 +417,7 @@ impl Preparer {
         extra: &[(&OwnedFd, Right)],
     ) -> Result<OwnedFd, StepError> {
         let (abi, anchors) = (self.host.landlock_abi, self.anchors.borrow());
-        landlock::ruleset(abi, &anchors, &plan.files, mounted, extra, &plan.network)
+        landlock::ruleset(abi, &anchors, &plan.files, mounted, extra, Ports::of(plan))
             .map_err(|error| StepError::new("landlock", error.path.as_deref().map(Path::new), &error.source))
     }
 }

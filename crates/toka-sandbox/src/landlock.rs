@@ -9,16 +9,17 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use toka_core::NetworkAccess;
+
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr,
-    RulesetCreated, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, Scope,
 };
 use nix::sys::stat::SFlag;
-use toka_core::NetworkAccess;
 
 use crate::mounts::Opened;
 use crate::places::kind_of;
-use crate::plan::{Links, Need, PathRule, Right};
+use crate::plan::{Links, Need, PathRule, Right, SandboxPlan};
 use crate::sys;
 
 /// What a ruleset could not be made of.
@@ -113,10 +114,10 @@ pub(crate) fn ruleset(
     rules: &[PathRule],
     mounted: &[Opened],
     extra: &[(&OwnedFd, Right)],
-    network: &NetworkAccess,
+    ports: Ports,
 ) -> Result<OwnedFd, RulesetError> {
     let abi = abi(version);
-    let made = create(abi, network).map_err(|error| failed(None, io::Error::other(error)))?;
+    let made = create(abi, ports).map_err(|error| failed(None, io::Error::other(error)))?;
     let made: Option<OwnedFd> = made.into();
     let made = made.ok_or_else(|| failed(None, io::Error::from(io::ErrorKind::Unsupported)))?;
     for Anchor { path, file, kind, right } in &anchors.opened {
@@ -148,18 +149,46 @@ pub(crate) fn ruleset(
     Ok(made)
 }
 
-fn create(abi: ABI, network: &NetworkAccess) -> Result<RulesetCreated, landlock::RulesetError> {
+/// What of TCP the rules decide about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ports {
+    /// Nothing: the network does that by itself.
+    Any,
+    /// No port may be connected to or listened at.
+    None,
+    /// This one may be connected to, at whatever address.
+    ConnectTo(u16),
+}
+
+impl Ports {
+    /// What a plan needs.
+    pub(crate) fn of(plan: &SandboxPlan) -> Self {
+        match (plan.port_alone, plan.listen) {
+            (true, Some(address)) => Self::ConnectTo(address.port()),
+            (true, None) => Self::None,
+            (false, _) if plan.network == NetworkAccess::None => Self::None,
+            (false, _) => Self::Any,
+        }
+    }
+}
+
+fn create(abi: ABI, ports: Ports) -> Result<RulesetCreated, landlock::RulesetError> {
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(abi))?;
-    // A private network decides about ports by itself.
-    if *network == NetworkAccess::None && abi >= ABI::V4 {
+    if ports != Ports::Any && abi >= ABI::V4 {
         ruleset = ruleset.handle_access(AccessNet::from_all(abi))?;
     }
     if abi >= ABI::V6 {
         ruleset = ruleset.scope(Scope::from_all(abi))?;
     }
-    ruleset.create()
+    let created = ruleset.create()?;
+    match ports {
+        Ports::ConnectTo(port) if abi >= ABI::V4 => {
+            created.add_rule(NetPort::new(port, AccessNet::ConnectTcp))
+        }
+        _ => Ok(created),
+    }
 }
 
 /// Adds one rule. Not through the library, which asks for the kind of each file again: there are sixty rules to a start.

@@ -5,7 +5,7 @@ use toka_core::{Compatibility, Coverage, Enforcement, Layer, LayerReport, Networ
 use crate::cgroup::Kind;
 use crate::host::{HostFacts, Namespaces};
 use crate::landlock;
-use crate::plan::{Bind, SandboxPlan};
+use crate::plan::{Bind, KEPT_TO_A_PORT, SandboxPlan};
 use crate::step::PrepareError;
 
 /// The version of Landlock from which on it does all that rules ask of it (landlock(7)).
@@ -30,7 +30,7 @@ impl HostFacts {
         set(Layer::Mounts, self.mount_coverage());
         set(Layer::Landlock, self.landlock_coverage());
         set(Layer::Seccomp, FULL);
-        set(Layer::Network, self.network_coverage(&plan.network));
+        set(Layer::Network, self.network_coverage(plan));
         set(Layer::Process, FULL);
         if most.coverage(Layer::Mounts) == Coverage::None {
             without_mounts(&mut most, plan);
@@ -68,8 +68,11 @@ impl HostFacts {
         (coverage_of(true, &reasons), reasons)
     }
 
-    fn network_coverage(&self, network: &NetworkAccess) -> Report {
-        match (network, self.mount_namespace) {
+    fn network_coverage(&self, plan: &SandboxPlan) -> Report {
+        if plan.port_alone {
+            return partial(KEPT_TO_A_PORT);
+        }
+        match (&plan.network, self.mount_namespace) {
             (NetworkAccess::None | NetworkAccess::Full, _) => FULL,
             (_, Namespaces::Refused) => none("this host refuses network namespaces to ordinary users"),
             (NetworkAccess::Loopback | NetworkAccess::Project | NetworkAccess::Allow(_), _) => FULL,

@@ -9,6 +9,7 @@ use std::mem::offset_of;
 
 use toka_core::NetworkAccess;
 
+use crate::plan::SandboxPlan;
 use crate::sys::Instruction;
 
 /// Calls that are denied whatever their arguments, and why.
@@ -140,13 +141,32 @@ pub(crate) enum Sockets {
     UnixOnly,
     /// Unix, IPv4, IPv6, and netlink, which the resolver needs.
     Internet,
+    /// Unix; TCP over IPv4, to connect with; and the part of netlink that lists interfaces. Landlock decides about ports of TCP and about
+    /// nothing else, and not about whoever listens without having a port, nor about data sent with the first packet (landlock(7), tcp(7)).
+    TcpToConnect,
 }
 
 impl Sockets {
+    /// All there are.
+    pub(crate) const ALL: [Self; 3] = [Self::UnixOnly, Self::Internet, Self::TcpToConnect];
+
+    /// What a plan needs.
+    pub(crate) fn of(plan: &SandboxPlan) -> Self {
+        match plan.network {
+            NetworkAccess::None => Self::UnixOnly,
+            _ if plan.port_alone => Self::TcpToConnect,
+            NetworkAccess::Loopback
+            | NetworkAccess::Project
+            | NetworkAccess::Allow(_)
+            | NetworkAccess::Full => Self::Internet,
+        }
+    }
+
     fn families(self) -> Vec<u32> {
         let families: &[libc::c_int] = match self {
             Self::UnixOnly => &[libc::AF_UNIX],
             Self::Internet => &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK],
+            Self::TcpToConnect => &[libc::AF_UNIX, libc::AF_INET, libc::AF_NETLINK],
         };
         families.iter().map(|family| *family as u32).collect()
     }
@@ -174,18 +194,6 @@ const OF_OTHERS: &[(libc::c_long, u32)] = &[
 /// ioprio_set(2); libc lacks it.
 const IOPRIO_WHO_PROCESS: u32 = 1;
 
-impl From<&NetworkAccess> for Sockets {
-    fn from(access: &NetworkAccess) -> Self {
-        match access {
-            NetworkAccess::None => Self::UnixOnly,
-            NetworkAccess::Loopback
-            | NetworkAccess::Project
-            | NetworkAccess::Allow(_)
-            | NetworkAccess::Full => Self::Internet,
-        }
-    }
-}
-
 /// What is done about one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Verdict {
@@ -204,7 +212,24 @@ enum Verdict {
     /// `EAFNOSUPPORT` when the first argument is none of these address families: what a kernel without a family answers, so
     /// that programs know what to make of it (socket(2)).
     AllowFamilies(Vec<u32>),
+    /// The same with what each family may be: the second argument within these bits, and the third one of these values. `EPROTONOSUPPORT`
+    /// for a protocol of a family that may be (socket(2)).
+    AllowSockets(Vec<SocketRule>),
 }
+
+/// Sockets that may be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct SocketRule {
+    family: u32,
+    /// Of [`TYPE_OF_SOCKET`]; `None` for every type and protocol.
+    only: Option<(u32, Vec<u32>)>,
+}
+
+/// An option of TCP (linux/tcp.h) that makes a socket of another kind of it, such as SMC, which Landlock does not know.
+const TCP_ULP: u32 = 31;
+
+/// The bits of socket(2)'s second argument that are a type; others are flags.
+const TYPE_OF_SOCKET: u32 = 0xf;
 
 /// The verdict on every call that is not simply allowed.
 fn verdicts(sockets: Sockets, others: Others) -> BTreeMap<u32, Verdict> {
@@ -224,6 +249,24 @@ fn verdicts(sockets: Sockets, others: Others) -> BTreeMap<u32, Verdict> {
     verdicts.insert(libc::SYS_ioctl as u32, injection);
     for call in [libc::SYS_socket, libc::SYS_socketpair] {
         verdicts.insert(call as u32, Verdict::AllowFamilies(sockets.families()));
+    }
+    if sockets == Sockets::TcpToConnect {
+        let rule = |family: libc::c_int, only| SocketRule { family: family as u32, only };
+        let tcp = (libc::SOCK_STREAM as u32, vec![0, libc::IPPROTO_TCP as u32]);
+        let routes = (libc::SOCK_RAW as u32, vec![libc::NETLINK_ROUTE as u32]);
+        let rules = vec![
+            rule(libc::AF_UNIX, None),
+            rule(libc::AF_INET, Some(tcp)),
+            rule(libc::AF_NETLINK, Some(routes)),
+        ];
+        verdicts.insert(libc::SYS_socket as u32, Verdict::AllowSockets(rules));
+        verdicts.insert(libc::SYS_listen as u32, Verdict::Deny);
+        let protocol_above = Verdict::DenyValues { argument: 2, values: vec![TCP_ULP] };
+        verdicts.insert(libc::SYS_setsockopt as u32, protocol_above);
+        for (call, argument) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
+            let fast_open = vec![(argument, libc::MSG_FASTOPEN as u32)];
+            verdicts.insert(call as u32, Verdict::DenyBits(fast_open));
+        }
     }
     if others == Others::Nameable {
         // The kind of target first: a process (0 for priorities, 1 for I/O), then that it is the caller itself.
@@ -339,6 +382,31 @@ fn judge(verdict: &Verdict) -> Vec<Instruction> {
             let unsupported = end(libc::SECCOMP_RET_ERRNO | libc::EAFNOSUPPORT as u32);
             compare(0, families, allow, unsupported)
         }
+        Verdict::AllowSockets(rules) => {
+            let mut program = Vec::new();
+            for SocketRule { family, only } in rules {
+                let matched = match only {
+                    None => vec![allow],
+                    Some((kind, protocols)) => {
+                        let unsupported = end(libc::SECCOMP_RET_ERRNO | libc::EPROTONOSUPPORT as u32);
+                        let mask = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+                        let mut matched = vec![
+                            load(argument_offset(1)),
+                            Instruction { code: mask, jt: 0, jf: 0, k: TYPE_OF_SOCKET },
+                            jump(libc::BPF_JEQ, *kind, 1, 0),
+                            unsupported,
+                        ];
+                        matched.extend(compare(2, protocols, allow, unsupported));
+                        matched
+                    }
+                };
+                program.push(load(argument_offset(0)));
+                program.push(jump(libc::BPF_JEQ, *family, 0, matched.len() as u8));
+                program.extend(matched);
+            }
+            program.push(end(libc::SECCOMP_RET_ERRNO | libc::EAFNOSUPPORT as u32));
+            program
+        }
     }
 }
 
@@ -396,6 +464,10 @@ mod tests {
                     continue;
                 }
                 c if c == libc::BPF_RET => return k,
+                c if c == libc::BPF_ALU | libc::BPF_AND | libc::BPF_K => {
+                    a &= k;
+                    continue;
+                }
                 c if c == libc::BPF_JMP | libc::BPF_JA => {
                     at += k as usize;
                     continue;
@@ -422,8 +494,7 @@ mod tests {
     fn calls_get_their_verdicts() {
         let none = [0; 6];
         let flags = |flags: u64| [flags, 0, 0, 0, 0, 0];
-        let both = [Sockets::UnixOnly, Sockets::Internet];
-        for sockets in both {
+        for sockets in Sockets::ALL {
             for (_, call) in DENIED.iter().chain(DENIED_HERE) {
                 assert_eq!(answer(sockets, *call, none), EPERM, "{call}");
             }
@@ -454,6 +525,42 @@ mod tests {
         let inet = flags(libc::AF_INET as u64);
         assert_eq!(answer(Sockets::UnixOnly, libc::SYS_socket, inet), UNSUPPORTED);
         assert_eq!(answer(Sockets::Internet, libc::SYS_socket, inet), libc::SECCOMP_RET_ALLOW);
+    }
+
+    #[test]
+    fn who_may_connect_alone_has_no_other_way_out() {
+        use libc::{AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM};
+        const MPTCP: libc::c_int = 262;
+        const NO_PROTOCOL: u32 = libc::SECCOMP_RET_ERRNO | libc::EPROTONOSUPPORT as u32;
+        let allow = libc::SECCOMP_RET_ALLOW;
+        for (family, kind, protocol, expected) in [
+            (AF_UNIX, SOCK_DGRAM, 0, allow),
+            (AF_INET, SOCK_STREAM, 0, allow),
+            (AF_INET, SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 6, allow),
+            (AF_INET, SOCK_STREAM, MPTCP, NO_PROTOCOL),
+            (AF_INET, SOCK_STREAM, libc::IPPROTO_SCTP, NO_PROTOCOL),
+            (AF_INET, SOCK_DGRAM, 0, NO_PROTOCOL),
+            (AF_INET, SOCK_DGRAM, libc::IPPROTO_ICMP, NO_PROTOCOL),
+            (AF_INET, SOCK_RAW, 0, NO_PROTOCOL),
+            (AF_INET6, SOCK_STREAM, 0, UNSUPPORTED),
+            (AF_NETLINK, SOCK_RAW, 0, allow),
+            (AF_NETLINK, SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_SOCK_DIAG, NO_PROTOCOL),
+            (AF_PACKET, SOCK_RAW, 0, UNSUPPORTED),
+        ] {
+            let args = [family as u64, kind as u64, protocol as u64, 0, 0, 0];
+            let found = answer(Sockets::TcpToConnect, libc::SYS_socket, args);
+            assert_eq!(found, expected, "{family} {kind} {protocol}: {found:#x}");
+        }
+        assert_eq!(answer(Sockets::TcpToConnect, libc::SYS_listen, [3, 1, 0, 0, 0, 0]), EPERM);
+        assert_eq!(answer(Sockets::Internet, libc::SYS_listen, [3, 1, 0, 0, 0, 0]), allow);
+        let option = |option: u64| [3, libc::IPPROTO_TCP as u64, option, 0, 0, 0];
+        assert_eq!(answer(Sockets::TcpToConnect, libc::SYS_setsockopt, option(31)), EPERM);
+        assert_eq!(answer(Sockets::TcpToConnect, libc::SYS_setsockopt, option(1)), allow);
+        let fast = libc::MSG_FASTOPEN as u64 | libc::MSG_NOSIGNAL as u64;
+        for (flags, expected) in [(fast, EPERM), (libc::MSG_NOSIGNAL as u64, allow)] {
+            assert_eq!(answer(Sockets::TcpToConnect, libc::SYS_sendto, [3, 0, 0, flags, 0, 0]), expected);
+            assert_eq!(answer(Sockets::TcpToConnect, libc::SYS_sendmsg, [3, 0, flags, 0, 0, 0]), expected);
+        }
     }
 
     #[test]

@@ -106,7 +106,7 @@ fn namespaces(facts: &Facts) -> Check {
             .but(Verdict::Weaker, "agents see the names of other processes")
             .fix("part of /proc is covered, as in containers; start this one without that, as with podman run --security-opt unmask=ALL"),
         Namespaces::Refused => check("refused to this user")
-            .but(Verdict::Missing, "files are kept apart by Landlock alone, and network: loopback is refused")
+            .but(Verdict::Missing, "files are kept apart by Landlock alone; agents that reach models or hosts can reach port 7411 of every address; network: loopback is refused")
             .fix(permission(facts)),
     }
 }

@@ -132,6 +132,7 @@ impl Rig {
         let address = listener.local_addr().expect("an address");
         let log = Arc::new(Log::default());
         let mut port = Port {
+            callers: None,
             stand_ins: Vec::new(),
             agent: Name::new("a").expect("a label"),
             joins: true,

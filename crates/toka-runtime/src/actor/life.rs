@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI32;
 use std::time::Duration;
 
 use toka_core::error::with_causes;
@@ -20,6 +21,7 @@ use super::{Actor, DoorReach, Groups, Pumping};
 use crate::beside::Beside;
 use crate::countdown::Countdown;
 use crate::door::{Door, Gate};
+use crate::peers::Peers;
 use crate::port::Served;
 use crate::turns::timed;
 use crate::walls::Walls;
@@ -148,7 +150,7 @@ impl<P: Processes> Actor<P> {
         if let Err(error) = self.pump([stdout, stderr]) {
             self.warn(format!("the output of {} cannot be read: {error}", self.profile.name));
         }
-        self.serve(listeners);
+        self.serve(pid, listeners);
         self.step(Happening::Started { pid });
         self.oom_kills = 0;
         tracing::info!(pid, "started");
@@ -179,11 +181,14 @@ impl<P: Processes> Actor<P> {
     }
 
     /// Has its port served, if it has one.
-    pub(super) fn serve(&mut self, listeners: Vec<OwnedFd>) {
+    pub(super) fn serve(&mut self, pid: i32, listeners: Vec<OwnedFd>) {
         let Some(service) = self.profile.port.clone() else { return };
+        let main = Arc::new(AtomicI32::new(pid));
+        let peers = Arc::new(Peers::new(self.processes.clone(), self.profile.id, Arc::clone(&main)));
         let served = match listeners.is_empty() {
             false => {
-                Served::begin(&*service, listeners, &self.profile.name, Arc::clone(&self.sink)).map(Some)
+                Served::begin(&*service, listeners, &self.profile.name, (peers, main), Arc::clone(&self.sink))
+                    .map(Some)
             }
             true => Err("its socket was lost".to_owned()),
         };

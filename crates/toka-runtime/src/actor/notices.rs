@@ -97,6 +97,9 @@ impl<P: Processes> Actor<P> {
         };
         match self.processes.set_main(self.profile.id, pid).await {
             Ok(pid) if pid != before => {
+                if let Some(served) = &self.served {
+                    served.main_process_is(pid);
+                }
                 self.step(Happening::MainProcess { pid });
                 self.emit(EventKind::AgentMainProcess { pid }).await;
             }

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use toka_core::demand;
-use toka_core::model::model_address;
 use toka_core::{
     Capability, Confinement, Declared, Layer, ModelReach, Name, NetworkAccess, Origin, SandboxMode,
 };
 use toka_files::{Directory, Limits, Stopped, Walk};
 
+use super::network::{KEPT_TO_A_PORT, is_kept_to_a_port, network_of, port_address, stand_ins};
 use super::system::DEVICES;
 use super::{
     Access, Bind, Execution, GroupLimits, HOSTS, Links, Made, Need, PASSWD, PathRule, ProcessLimits, Right,
@@ -513,13 +513,13 @@ impl Compiler<'_> {
                 "a loopback interface that all agents of the project with `network: project` share".to_owned()
             }
             NetworkAccess::Allow(hosts) => {
-                let named = value.stand_ins().len();
+                let named = stand_ins(self.input).len();
                 let by_name = match named {
                     0 => String::new(),
                     all if all == hosts.len() => ", also by name".to_owned(),
                     some => format!(", {some} of them also by name"),
                 };
-                let address = model_address(value, self.input.project, self.input.agent);
+                let address = port_address(self.input);
                 let hosts = if hosts.is_empty() { "no hosts".to_owned() } else { hosts.join(", ") };
                 let asks =
                     if self.input.confinement.asks_hosts { ", and others that a person allows" } else { "" };
@@ -528,12 +528,15 @@ impl Compiler<'_> {
             NetworkAccess::Full => "all that the host reaches".to_owned(),
         };
         self.say(Layer::Network, rule, origin);
+        if is_kept_to_a_port(self.input) {
+            self.say(Layer::Network, KEPT_TO_A_PORT.to_owned(), origin);
+        }
         if let Some(origin) = &self.input.confinement.asks_paths {
             let rule = "a person is asked about a path at which it ends".to_owned();
             self.say(Layer::Landlock, rule, origin);
         }
         if let Some(Declared { value: reach, origin }) = &self.input.confinement.model {
-            let address = model_address(value, self.input.project, self.input.agent);
+            let address = port_address(self.input);
             let who = match reach {
                 ModelReach::Providers => "where Toka asks them for it",
                 ModelReach::Script => "where a script answers",
@@ -598,18 +601,9 @@ impl Compiler<'_> {
             binds,
             files: if mode == SandboxMode::On { merge(files) } else { Vec::new() },
             network: network_of(input.confinement),
-            listen: input
-                .confinement
-                .has_port()
-                .then(|| model_address(&input.confinement.network.value, input.project, input.agent)),
-            hosts: input
-                .confinement
-                .network
-                .value
-                .stand_ins()
-                .into_iter()
-                .map(|(address, _)| address)
-                .collect(),
+            listen: input.confinement.has_port().then(|| port_address(input)),
+            port_alone: is_kept_to_a_port(input),
+            hosts: stand_ins(input),
             group: GroupLimits::of(input.confinement),
             process: ProcessLimits {
                 open_files: limits.open_files.value,
@@ -834,14 +828,6 @@ impl Compiler<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// The network that is put in force: who reaches models needs an interface to reach them by.
-fn network_of(confinement: &Confinement) -> NetworkAccess {
-    match (&confinement.network.value, &confinement.model) {
-        (NetworkAccess::None, Some(_)) => NetworkAccess::Loopback,
-        (declared, _) => declared.clone(),
     }
 }
 

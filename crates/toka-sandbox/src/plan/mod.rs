@@ -4,6 +4,7 @@
 
 mod compile;
 mod etc;
+mod network;
 mod protect;
 mod system;
 mod toolchain;
@@ -20,6 +21,7 @@ use toka_core::{Compatibility, Confinement, Declared, Layer, Name, NetworkAccess
 use crate::guard::Guard;
 
 pub use compile::{AgentFolders, CompileError, CompileInput};
+pub(crate) use network::KEPT_TO_A_PORT;
 pub use protect::{GitInit, WorkspaceFacts};
 pub(crate) use system::{DEVICES, TTY};
 pub use system::{SystemPaths, is_system_program};
@@ -51,6 +53,9 @@ pub struct SandboxPlan {
     /// The loopback address in that network at which its daemon listens, for what it asks models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddrV4>,
+    /// There is no network namespace to be had: it is in the host's network, and kept to the number of that port.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub port_alone: bool,
     /// The loopback addresses in that network at which its daemon stands for hosts, for programs that know no proxy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<SocketAddrV4>,
