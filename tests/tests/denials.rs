@@ -172,7 +172,7 @@ fn what_is_opened_is_where_links_lead(user: User) {
     let real = scene.outside().join("secret.txt").display().to_string();
     assert_eq!(asks(&scene)["opening"]["path"], real.as_str());
     answer(&scene, "approve");
-    eventually("it has read it", || log(&scene, "reader").contains("\nsecret\n"));
+    eventually("it has read it", || log(&scene, "reader").contains("secret\n"));
 }
 
 fn what_was_opened_is_for_one_declaration(user: User) {
