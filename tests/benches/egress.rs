@@ -109,6 +109,8 @@ fn serve_gateway(server: SocketAddr, folder: &std::path::Path) -> (SocketAddr, S
     let log = Arc::new(InJournal(journal, name.clone()));
     let port = Port {
         callers: None,
+        batches: None,
+        left: Vec::new(),
         stand_ins: Vec::new(),
         agent: name,
         joins: false,

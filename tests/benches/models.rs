@@ -209,6 +209,7 @@ impl Decisions {
             cost: Cost::Exact { nano_usd: Money(900_000) },
             tries: 1,
             failed_tries: Vec::new(),
+            batch: None,
             first_content_ms: Some(1),
             duration_ms: 2,
         };
@@ -325,6 +326,8 @@ fn serve_gateway(provider: SocketAddr, folder: &std::path::Path) -> (SocketAddr,
     let address = listener.local_addr().expect("bound");
     let port = Port {
         callers: None,
+        batches: None,
+        left: Vec::new(),
         stand_ins: Vec::new(),
         agent: name.clone(),
         // Each of them is to be a call.

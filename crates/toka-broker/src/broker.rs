@@ -557,6 +557,7 @@ mod tests {
                 cost: Cost::Exact { nano_usd: Money(cost) },
                 tries: 1,
                 failed_tries: Vec::new(),
+                batch: None,
                 first_content_ms: None,
                 duration_ms: 1,
             };

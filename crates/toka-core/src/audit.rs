@@ -63,6 +63,8 @@ pub enum ActKind {
     CostTracked,
     #[strum(serialize = "model.joined")]
     ModelJoined,
+    #[strum(serialize = "model.batched")]
+    ModelBatched,
     #[strum(serialize = "secret.sent")]
     SecretSent,
     #[strum(serialize = "host.connecting")]
@@ -181,6 +183,11 @@ pub fn act(event: &Event) -> Option<Act> {
         }
         EventKind::ModelJoined { call } => {
             (ActKind::ModelJoined, Success, json!({"agent_id": agent, "call": call}))
+        }
+        EventKind::ModelBatched { provider, batch, calls, .. } => {
+            let calls: Vec<u64> = calls.iter().map(|batched| batched.call).collect();
+            let what = json!({"agent_id": agent, "provider": provider, "batch": batch, "calls": calls});
+            (ActKind::ModelBatched, Success, what)
         }
         EventKind::SecretSent { secret, to } => {
             (ActKind::SecretSent, Failure, json!({"agent_id": agent, "secret": secret, "to": to}))

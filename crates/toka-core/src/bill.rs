@@ -160,6 +160,7 @@ mod tests {
             cost,
             tries: 1,
             failed_tries: Vec::new(),
+            batch: None,
             first_content_ms: None,
             duration_ms: 1,
         };

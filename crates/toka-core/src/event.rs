@@ -14,8 +14,8 @@ use crate::schedule::SkipReason;
 use crate::units::format_duration;
 use crate::watchdog::Stage;
 use crate::{
-    AgentName, Amounts, Approval, ApprovalAnswer, CallReceipt, Enforcement, Exit, HealthReport, ModelName,
-    Money, Opening, Origin, Progress, ProjectName, Request, RunId, Unmet,
+    AgentName, Amounts, Approval, ApprovalAnswer, BatchedCall, CallReceipt, Enforcement, Exit, HealthReport,
+    ModelName, Money, Opening, Origin, Progress, ProjectName, Request, RunId, Unmet,
 };
 
 /// Where an event is, when nobody has to wait for it any more.
@@ -508,6 +508,19 @@ pub enum EventKind {
     ModelJoined {
         /// The number of the call whose answer it gets.
         call: u64,
+    },
+    /// Calls of it were given to a provider's batch interface, which answers them within a day.
+    ModelBatched {
+        /// The provider.
+        provider: String,
+        /// The model as the provider calls it.
+        model: String,
+        /// The path of the API that each of them is a call of.
+        path: String,
+        /// The batch as the provider calls it.
+        batch: String,
+        /// The calls.
+        calls: Vec<BatchedCall>,
     },
     /// A request goes on with a conversation, and differs from the one before in what comes first: the provider reads again what it had kept.
     CacheBroken {

@@ -61,7 +61,7 @@ pub use health::{HealthReport, Verdict};
 pub use kind::AgentKind;
 pub use limits::Limits;
 pub use logs::{Compression, LogPolicy, WhenFull};
-pub use model::{CallOutcome, CallReceipt, Cost, ModelName, Money, Tokens};
+pub use model::{BatchedCall, CallOutcome, CallReceipt, Cost, ModelName, Money, Tokens};
 pub use model_config::{KeySource, ModelConfig, Price, ProviderConfig, Speaks, Wire};
 pub use name::{AgentName, Name, ProjectName, RunId};
 pub use network::{HostGrant, HostRule, NetworkAccess};

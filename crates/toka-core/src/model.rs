@@ -204,6 +204,15 @@ impl CallOutcome {
     }
 }
 
+/// A call that is part of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchedCall {
+    /// Its number.
+    pub call: u64,
+    /// SHA-256 of the request with its path and headers, in hexadecimal digits: by which the same request finds its answer again.
+    pub request: String,
+}
+
 /// What is known of a call when it is over: its receipt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CallReceipt {
@@ -224,6 +233,9 @@ pub struct CallReceipt {
     /// Why the tries before the last one came to nothing, each with its model; what a provider says is in it, so escape it before a terminal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_tries: Vec<String>,
+    /// The batch of the provider's that it was part of, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<String>,
     /// From the agent's request to the first content, in milliseconds; absent when none came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_content_ms: Option<u64>,

@@ -75,6 +75,9 @@ pub struct Price {
     /// Most tokens that one call may read at this price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
+    /// The share of all this that a call through a batch interface costs, from 0 to 1; absent for all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<f64>,
 }
 
 impl Price {
@@ -93,6 +96,21 @@ impl Price {
         let dollars: f64 =
             classes.iter().map(|(count, price)| count.unwrap_or(0) as f64 * price / 1_000_000.0).sum();
         Money::from_dollars(dollars)
+    }
+
+    /// The prices of calls through a batch interface.
+    #[must_use]
+    pub fn batched(self) -> Self {
+        let share = self.batch.unwrap_or(1.0);
+        let part = |price: Option<f64>| price.map(|price| price * share);
+        Self {
+            input: self.input * share,
+            cached_read: part(self.cached_read),
+            cached_write: part(self.cached_write),
+            cached_write_hour: part(self.cached_write_hour),
+            output: self.output * share,
+            ..self
+        }
     }
 }
 

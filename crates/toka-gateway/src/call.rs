@@ -1,203 +1,55 @@
-//! One request of an agent, from its first byte to its receipt.
+//! One request of an agent that goes to models: admitted, recorded, sent to one after the other, and its receipt.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use sha2::{Digest as _, Sha256};
 use toka_core::{CallOutcome, Cost, EventKind, Kept, Money, Price, Tokens, Wire};
 use toka_http::HttpError;
-use toka_wire::wire::{credentials, of_client};
 use toka_wire::{Endpoint, Problem, ProblemKind, Prompt, Relation, RequestFacts, Route, answer};
-use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::body::Answer;
-use crate::candidates::{Candidate, candidates};
-use crate::cooldown::{Cause, Cooldowns, back_off, retry_after};
+use crate::candidates::Candidate;
+use crate::cooldown::{Cause, Cooldowns, back_off, draw, retry_after};
 use crate::gate::most;
-use crate::joined::Fingerprint;
-use crate::log::{next_number, record_beside};
+use crate::log::{RECORDS_WITHIN, REFUSED_FOR, record_beside};
 use crate::outgoing::Outgoing;
 use crate::pipe::Pipe;
-use crate::port::{MOST_ASKED, PortState};
+use crate::port::PortState;
 use crate::receipt::Receipt;
 use crate::recorder::Asked as RecordedRequest;
 use crate::{Providers, Transport, headers, scripted};
 
 /// Most bytes of an answer that is no stream.
 const MOST_ANSWERED: usize = 64 * 1024 * 1024;
-/// How long it may take until an intent is durable.
-pub(crate) const RECORDS_WITHIN: Duration = Duration::from_secs(10);
-/// How long whoever cannot be recorded waits for the refusal.
-pub(crate) const REFUSED_FOR: Duration = Duration::from_secs(1);
-/// How long a client may take to send its request.
-const ASKS_WITHIN: Duration = Duration::from_secs(120);
 /// Requests that are sent for one of an agent, over all candidates.
 const TRIES: u32 = 3;
 /// The longest wait before another try; beyond it the client is told to come back.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
-/// Answers a request of an agent.
-pub(crate) async fn handle(port: Arc<PortState>, request: Request<Incoming>) -> Response<Outgoing> {
-    let (head, body) = request.into_parts();
-    let anthropic = head.headers.contains_key("anthropic-version");
-    let (route, wire) = match Route::find(head.method.as_str(), head.uri.path(), anthropic) {
-        Ok(route) => {
-            let wire = route.endpoint.wire();
-            (Ok(route), wire)
-        }
-        Err(error) => (Err(error), of_client(head.uri.path(), anthropic)),
-    };
-    if let Some(quiet) = quiet(&head, wire) {
-        return quiet;
-    }
-    let answered = async {
-        if !port.has_models() {
-            let message = "this agent asks no models: `spec.model` would say so, and a person grant it";
-            return Err(Problem::new(ProblemKind::Denied, message));
-        }
-        if !headers::keys(&head.headers, head.uri.query()).iter().any(|key| port.is_key(key)) {
-            let message = "the key is not the one of this agent: use the variables that Toka set (ANTHROPIC_API_KEY, OPENAI_API_KEY, …)";
-            return Err(Problem::new(ProblemKind::Key, message));
-        }
-        let route = route.map_err(|error| {
-            let help = "Toka passes on chat completions, responses, embeddings, messages, generateContent and lists of models";
-            Problem::new(ProblemKind::NotFound, format!("{error}; {help}"))
-        })?;
-        ask(&port, &route, head, body).await
-    };
-    match answered.await {
-        Ok(response) => response,
-        Err(problem) => {
-            port.refused(&problem);
-            of_problem(&problem, wire, None)
-        }
-    }
-}
-
-/// What programs try that is no call and no mistake of theirs: whether anybody is there, and whether it speaks WebSocket (RFC 6455), which
-/// they leave when they hear of 426.
-fn quiet(head: &Parts, wire: Wire) -> Option<Response<Outgoing>> {
-    if head.method == http::Method::HEAD {
-        let mut response = Response::new(Outgoing::Whole(Full::default()));
-        *response.status_mut() = StatusCode::NOT_FOUND;
-        return Some(response);
-    }
-    let upgrade = head.headers.get("upgrade")?;
-    let problem = Problem::new(ProblemKind::NotFound, "models are asked over plain HTTP here");
-    let mut response = of_problem(&problem, wire, None);
-    if upgrade.to_str().is_ok_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket")) {
-        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
-    }
-    Some(response)
-}
-
-async fn ask(
-    port: &Arc<PortState>,
-    route: &Route,
-    head: Parts,
-    body: Incoming,
-) -> Result<Response<Outgoing>, Problem> {
-    let wire = route.endpoint.wire();
-    let providers = port.providers.get();
-    if let Endpoint::Models(wire) = route.endpoint {
-        let found = if port.declared.is_empty() {
-            let all = providers.all();
-            let speaks = |wire| all.iter().find(|provider| provider.speaks(wire));
-            speaks(wire)
-                .or_else(|| speaks(Wire::OpenAiResponses).filter(|_| wire == Wire::OpenAiChat))
-                .cloned()
-        } else {
-            None
-        };
-        // Without one there is a reason, which is told as for any other request.
-        let provider = match found {
-            Some(provider) => provider,
-            None => Arc::clone(&candidates("default", wire, &port.declared, &providers)?[0].provider),
-        };
-        let candidate = Candidate { provider, model: route.model.clone().unwrap_or_default() };
-        let facts = RequestFacts::of_nothing();
-        let asked = Asked { port, providers, route, head, body: Bytes::new(), facts, _room: None };
-        return asked.without_meter(&candidate).await;
-    }
-    let (body, room) = read(port, &head, body).await?;
-    let facts = RequestFacts::read(route.endpoint, route.model.as_deref(), &body)
-        .map_err(|error| Problem::new(ProblemKind::BadRequest, error.to_string()))?;
-    let mut candidates = candidates(&facts.model, wire, &port.declared, &providers)?;
-    if facts.is_stateful {
-        // What it goes on with is kept by one of them.
-        candidates.truncate(1);
-    }
-    let asked = Asked { port, providers, route, head, body, facts, _room: Some(room) };
-    if !route.endpoint.is_metered() {
-        return asked.without_meter(&candidates[0]).await;
-    }
-    let call = next_number();
-    if !port.joins || asked.facts.is_stateful {
-        return asked.with_meter(&candidates, call).await;
-    }
-    let target = asked.head.uri.path_and_query().map_or("", |target| target.as_str());
-    let print = Fingerprint::of(target, &headers::of_request(&asked.head.headers), &asked.body);
-    let make = || asked.with_meter(&candidates, call);
-    port.flights.join(print, call, make, |first| port.joined(first)).await
-}
-
-/// The whole body of a request, within the room that the agent has for those: taken as the bytes come.
-async fn read<'p>(
-    port: &'p PortState,
-    head: &Parts,
-    mut body: Incoming,
-) -> Result<(Bytes, SemaphorePermit<'p>), Problem> {
-    let bad = |message: String| Problem::new(ProblemKind::BadRequest, message);
-    let too_large = || {
-        let message = format!("the request is larger than {} MiB", MOST_ASKED / 1024 / 1024);
-        Problem::new(ProblemKind::TooLarge, message)
-    };
-    let told =
-        head.headers.get("content-length").and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if told.is_some_and(|told| told > MOST_ASKED) {
-        return Err(too_large());
-    }
-    if head.headers.get("content-encoding").is_some_and(|value| value != "identity") {
-        return Err(bad("a compressed request cannot be read: send it without Content-Encoding".to_owned()));
-    }
-    let whole = async {
-        let closed = |_| bad("the port is closed".to_owned());
-        let mut room = port.room.acquire_many(1).await.map_err(closed)?;
-        let mut whole = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| bad(format!("the request broke off: {error}")))?;
-            let Some(data) = frame.data_ref() else { continue };
-            if whole.len() + data.len() > MOST_ASKED {
-                return Err(too_large());
-            }
-            let kib = |bytes: usize| u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
-            let more = kib(whole.len() + data.len()) - kib(whole.len());
-            room.merge(port.room.acquire_many(more).await.map_err(closed)?);
-            whole.extend_from_slice(data);
-        }
-        Ok((whole.freeze(), room))
-    };
-    match tokio::time::timeout(ASKS_WITHIN, whole).await {
-        Ok(read) => read,
-        Err(_) => Err(bad("the request did not come to its end within two minutes".to_owned())),
-    }
-}
-
 /// A request that was read.
-struct Asked<'a> {
-    port: &'a Arc<PortState>,
+pub(crate) struct Asked {
+    pub(crate) port: Arc<PortState>,
     providers: Arc<Providers>,
-    route: &'a Route,
-    head: Parts,
-    body: Bytes,
-    facts: RequestFacts,
+    pub(crate) route: Route,
+    pub(crate) head: Parts,
+    pub(crate) body: Bytes,
+    pub(crate) facts: RequestFacts,
     /// What its body takes of the room that the agent has for bodies.
-    _room: Option<SemaphorePermit<'a>>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// Whether a call has begun.
+pub(crate) enum Begun {
+    /// Its intent is durable.
+    Goes(Receipt),
+    /// It was refused; the agent gets this.
+    Refused(Response<Outgoing>),
 }
 
 /// A candidate of one request, and what became of it so far.
@@ -272,9 +124,21 @@ impl Failure {
     }
 }
 
-impl Asked<'_> {
+impl Asked {
+    /// A request that was read; `room` is what its body takes of that which the agent has for bodies.
+    pub(crate) fn new(
+        port: &Arc<PortState>,
+        providers: Arc<Providers>,
+        route: &Route,
+        (head, body): (Parts, Bytes),
+        facts: RequestFacts,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self { port: Arc::clone(port), providers, route: route.clone(), head, body, facts, _room: room }
+    }
+
     /// Passes on what costs nothing.
-    async fn without_meter(&self, candidate: &Candidate) -> Result<Response<Outgoing>, Problem> {
+    pub(crate) async fn without_meter(&self, candidate: &Candidate) -> Result<Response<Outgoing>, Problem> {
         let response = self.send(candidate).await.map_err(|failure| {
             Problem::new(ProblemKind::Upstream, format!("{}: {}", candidate.provider.name, failure.reason))
         })?;
@@ -284,7 +148,22 @@ impl Asked<'_> {
         Ok(whole.map(|bytes| Outgoing::Whole(Full::new(bytes))))
     }
 
-    async fn with_meter(&self, candidates: &[Candidate], call: u64) -> Result<Response<Outgoing>, Problem> {
+    pub(crate) async fn with_meter(
+        &self,
+        candidates: &[Candidate],
+        call: u64,
+    ) -> Result<Response<Outgoing>, Problem> {
+        match self.begin(candidates, call).await? {
+            Begun::Goes(receipt) => Ok(self.go_on(candidates, receipt).await),
+            Begun::Refused(response) => Ok(response),
+        }
+    }
+
+    /// Has a call admitted, and its intent recorded.
+    ///
+    /// # Errors
+    /// When the budget has no room for it.
+    pub(crate) async fn begin(&self, candidates: &[Candidate], call: u64) -> Result<Begun, Problem> {
         let hash = Sha256::digest(&self.body).iter().map(|byte| format!("{byte:02x}")).collect();
         let reserved = most(self.route.endpoint, &self.facts, self.body.len(), candidates, &self.providers);
         // Nothing is awaited between this and the receipt, which gives back what is not used.
@@ -300,7 +179,7 @@ impl Asked<'_> {
             hash,
             reserved,
         };
-        let mut receipt = Receipt {
+        let receipt = Receipt {
             log: Arc::clone(&self.port.log),
             providers: Arc::clone(&self.providers),
             end: Arc::clone(&self.port.end),
@@ -312,6 +191,7 @@ impl Asked<'_> {
             tries: 0,
             failed_tries: Vec::new(),
             request_bytes: self.body.len() as u64,
+            batch: None,
             is_doubtful: false,
             is_open: true,
         };
@@ -328,9 +208,14 @@ impl Asked<'_> {
                 Cost::Nothing,
             );
             let problem = Problem::new(ProblemKind::Upstream, reason);
-            return Ok(of_problem(&problem, self.route.endpoint.wire(), None));
+            return Ok(Begun::Refused(of_problem(&problem, self.route.endpoint.wire(), None)));
         }
         self.lint(call, &candidates[0]);
+        Ok(Begun::Goes(receipt))
+    }
+
+    /// Asks one candidate after the other.
+    pub(crate) async fn go_on(&self, candidates: &[Candidate], mut receipt: Receipt) -> Response<Outgoing> {
         let mut turns: Vec<Turn> = candidates.iter().map(Turn::of).collect();
         let mut last: Option<Box<Failure>> = None;
         while receipt.tries < TRIES {
@@ -339,7 +224,7 @@ impl Asked<'_> {
             match self.attempt(candidate, receipt).await {
                 Tried::Taken(response) => {
                     self.providers.cooldowns().answered(&candidate.provider.name, &candidate.model);
-                    return Ok(response);
+                    return response;
                 }
                 Tried::Failed(failure, back) => {
                     receipt = back;
@@ -359,7 +244,7 @@ impl Asked<'_> {
                 }
             }
         }
-        Ok(self.give_up(last, receipt, &turns))
+        self.give_up(last, receipt, &turns)
     }
 
     /// Tells when a request breaks what its provider has kept of its conversation.
@@ -424,24 +309,19 @@ impl Asked<'_> {
             let failure = refusal(whole);
             return Tried::Failed(self.note(candidate, failure), receipt);
         }
-        let read = answer::read(self.route.endpoint.wire(), whole.body());
-        receipt.has_content();
-        let (provider, model) = (&candidate.provider.name, &candidate.model);
-        let cost = self.providers.cost(provider, model, &read.tokens, true);
-        let outcome = match read.error {
-            None if is_json(whole.body()) => CallOutcome::Completed,
-            None => CallOutcome::Failed {
-                status: Some(status.as_u16()),
-                reason: "the answer is no JSON".to_owned(),
-            },
-            Some(reason) => CallOutcome::Failed { status: Some(status.as_u16()), reason },
-        };
-        if let (Some(recorder), CallOutcome::Completed) = (&self.port.recorder, &outcome) {
-            let asked = RecordedRequest::of(self.route.endpoint.wire(), &self.body);
-            recorder.add(asked, false, whole.body(), &read.tokens);
+        let wire = self.route.endpoint.wire();
+        if let Some(tokens) = close_whole(receipt, wire, status.as_u16(), whole.body()) {
+            self.record(whole.body(), &tokens);
         }
-        receipt.close(outcome, read.tokens, cost);
         Tried::Taken(whole.map(|bytes| Outgoing::Whole(Full::new(bytes))))
+    }
+
+    /// Has an answer recorded, if somebody wants that.
+    pub(crate) fn record(&self, body: &Bytes, tokens: &Tokens) {
+        if let Some(recorder) = &self.port.recorder {
+            let asked = RecordedRequest::of(self.route.endpoint.wire(), &self.body);
+            recorder.add(asked, false, body, tokens);
+        }
     }
 
     async fn stream(
@@ -552,15 +432,10 @@ impl Asked<'_> {
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| unaskable(format!("the request cannot be sent: {error}")))?;
         *request.headers_mut() = headers::of_request(&self.head.headers);
-        let written: Vec<&[u8]> = request.headers().values().map(HeaderValue::as_bytes).collect();
-        let head = [request.uri().to_string().as_bytes(), &written.join(&b'\n')].join(&b'\n');
-        self.port.alarm.look_at_request(&[&head, &self.body], &provider.name);
+        self.look_for_secrets(&request.uri().to_string(), request.headers(), &provider.name);
         if let Some(key) = key {
-            let (name, prefix) = credentials(endpoint.wire());
-            let mut value = HeaderValue::try_from(format!("{prefix}{}", key.expose()))
-                .map_err(|_| unaskable("its key cannot stand in a header".to_owned()))?;
-            value.set_sensitive(true);
-            request.headers_mut().insert(name, value);
+            key.put(request.headers_mut(), endpoint.wire())
+                .map_err(|()| unaskable("its key cannot stand in a header".to_owned()))?;
         }
         let sent = self.port.client.send(request, provider.silence).await;
         sent.map(|response| response.map(Answer::Http)).map_err(|error| {
@@ -573,6 +448,13 @@ impl Asked<'_> {
             let cause = is_transport.then_some(Cause::Transport);
             Failure { is_lasting: error.is_lasting(), cause, is_doubtful, ..Failure::of(error.to_string()) }
         })
+    }
+
+    /// Looks whether a secret is in what is about to leave.
+    pub(crate) fn look_for_secrets(&self, target: &str, headers: &HeaderMap, provider: &str) {
+        let written: Vec<&[u8]> = headers.values().map(HeaderValue::as_bytes).collect();
+        let head = [target.as_bytes(), &written.join(&b'\n')].join(&b'\n');
+        self.port.alarm.look_at_request(&[&head, &self.body], provider);
     }
 
     /// Reads an answer that is no stream.
@@ -621,9 +503,23 @@ impl Asked<'_> {
     }
 }
 
-/// From 0 to 1, another each time.
-fn draw() -> f64 {
-    f64::from(next_number() as u32 % 1000) / 1000.0
+/// Closes the receipt of a call whose answer is there as a whole, with a status that is no refusal; what it used, if it is complete.
+pub(crate) fn close_whole(mut receipt: Receipt, wire: Wire, status: u16, body: &Bytes) -> Option<Tokens> {
+    let read = answer::read(wire, body);
+    receipt.has_content();
+    let cost = match &receipt.batch {
+        Some(_) => receipt.providers.batched_cost(&receipt.provider, &receipt.model, &read.tokens),
+        None => receipt.providers.cost(&receipt.provider, &receipt.model, &read.tokens, true),
+    };
+    let failed = |reason| CallOutcome::Failed { status: Some(status), reason };
+    let outcome = match read.error {
+        None if is_json(body) => CallOutcome::Completed,
+        None => failed("the answer is no JSON".to_owned()),
+        Some(reason) => failed(reason),
+    };
+    let tokens = (outcome == CallOutcome::Completed).then_some(read.tokens);
+    receipt.close(outcome, read.tokens, cost);
+    tokens
 }
 
 fn refusal(whole: Response<Bytes>) -> Failure {

@@ -1,5 +1,6 @@
-//! When a provider that refused is asked again. Pure: the time is given.
+//! When a provider that refused is asked again. Pure but for what is drawn: the time is given.
 
+use crate::log::next_number;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,11 @@ const LONGEST: Duration = Duration::from_secs(60);
 const FORGETS_AFTER: Duration = Duration::from_secs(600);
 /// The longest wait that a provider may impose.
 const LONGEST_TOLD: Duration = Duration::from_secs(3600);
+
+/// From 0 to 1, another each time.
+pub(crate) fn draw() -> f64 {
+    f64::from(next_number() as u32 % 1000) / 1000.0
+}
 
 /// How long somebody is left alone who has failed `times` times before. `draw` is from 0 to 1: those who wait together do not come
 /// back together.

@@ -29,11 +29,10 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::call::{RECORDS_WITHIN, REFUSED_FOR};
 use crate::headers;
 use crate::host_record::HostRecord;
 use crate::inspection::Inspection;
-use crate::log::next_number;
+use crate::log::{RECORDS_WITHIN, REFUSED_FOR, next_number};
 use crate::outgoing::Outgoing;
 use crate::patient::Patient;
 use crate::port::PortState;

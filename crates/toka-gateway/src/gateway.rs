@@ -10,18 +10,20 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinHandle};
 
+use crate::batched::Batches;
 use crate::hosts::Hosts;
 use crate::log::are_recorded;
 use crate::port::PortState;
+use crate::port_end::PortEnd;
 use crate::server::StandIn;
-use crate::{CallLog, Callers, Current, Gate, KnownSecrets, Recorder, server};
+use crate::{BatchPace, CallLog, Callers, Current, Gate, KnownSecrets, LeftBatch, Recorder, server};
 
 /// Connections to one provider that wait for the next request, and how long.
 const POOL: Pool = Pool::Kept { most: 64, idle: Duration::from_secs(60) };
 static STARTED: OnceLock<Result<Gateway, String>> = OnceLock::new();
 
 /// The service of a port, and where the reason is told for which it ends.
-type Served = (AbortHandle, Arc<OnceLock<&'static str>>);
+type Served = (AbortHandle, Arc<OnceLock<PortEnd>>);
 
 /// Asks providers, on a thread of its own.
 #[derive(Debug)]
@@ -52,6 +54,10 @@ pub struct Port {
     pub providers: Arc<Current>,
     /// Whether requests that are the same, and in flight at one time, get one answer.
     pub joins: bool,
+    /// How calls are gathered for the provider's batch interface; `None` to make each at once.
+    pub batches: Option<BatchPace>,
+    /// Batches that a process before this one has begun for the agent, and not seen the end of.
+    pub left: Vec<LeftBatch>,
     /// What must not leave.
     pub secrets: Arc<KnownSecrets>,
     /// Where its calls are recorded.
@@ -72,12 +78,12 @@ pub struct Port {
 #[derive(Debug)]
 pub struct Serving {
     task: JoinHandle<()>,
-    end: Arc<OnceLock<&'static str>>,
+    end: Arc<OnceLock<PortEnd>>,
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        let _ = self.end.set("the port of the agent was closed");
+        let _ = self.end.set(PortEnd::Closed);
         self.task.abort();
     }
 }
@@ -111,11 +117,11 @@ impl Gateway {
 
     /// Closes every port of this process, before another program takes its place: each call in flight gets its receipt. The sockets
     /// live on. Blocks for a moment, at most for `within`.
-    pub fn close_all(reason: &'static str, within: Duration) {
+    pub fn close_all(within: Duration) {
         let Some(Ok(gateway)) = STARTED.get() else { return };
         let tasks = std::mem::take(&mut *gateway.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for (task, end) in &tasks {
-            let _ = end.set(reason);
+            let _ = end.set(PortEnd::Succeeded);
             task.abort();
         }
         let begun = Instant::now();
@@ -140,6 +146,8 @@ impl Gateway {
             declared,
             providers,
             joins,
+            batches: pace,
+            left,
             secrets,
             log,
             gate,
@@ -185,7 +193,10 @@ impl Gateway {
             secrets,
         };
         let state = Arc::new(PortState::new(served, client, address, Arc::clone(&end)));
-        let task = self.runtime.spawn(server::serve(listener, stand_ins, state, Arc::clone(&self.room)));
+        let batches = Arc::new(Batches::new(pace));
+        batches.go_on(&state, left);
+        let task =
+            self.runtime.spawn(server::serve(listener, stand_ins, (state, batches), Arc::clone(&self.room)));
         self.tasks
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

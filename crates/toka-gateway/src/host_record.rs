@@ -8,6 +8,7 @@ use toka_core::{EventKind, HostOutcome};
 
 use crate::CallLog;
 use crate::log::record_beside;
+use crate::port_end::PortEnd;
 
 /// Bytes sent and received over one connection.
 #[derive(Debug, Default)]
@@ -26,7 +27,7 @@ impl Counts {
 pub(crate) struct HostRecord {
     pub(crate) log: Arc<dyn CallLog>,
     /// Why the port is closed, once it is.
-    pub(crate) end: Arc<OnceLock<&'static str>>,
+    pub(crate) end: Arc<OnceLock<PortEnd>>,
     pub(crate) connection: u64,
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -45,7 +46,7 @@ impl HostRecord {
 
 impl Drop for HostRecord {
     fn drop(&mut self) {
-        let reason = self.end.get().copied().unwrap_or("the agent left it");
+        let reason = self.end.get().map_or("the agent left it", |end| end.reason());
         let known = self.outcome.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let (sent, received) = self.counts.get();
         let kind = EventKind::HostClosed {

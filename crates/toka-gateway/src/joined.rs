@@ -8,7 +8,9 @@
 //! Until its answer begins, the call is that of who asked first; then it lives as long as somebody reads it. An answer that is whole is kept for nobody: this is no cache.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::future::Future;
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use http::{HeaderMap, Response, StatusCode};
@@ -35,6 +37,27 @@ const OF_ONE_TRY: [&str; 7] = [
 /// What makes two requests the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint([u8; 32]);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut bytes = [0; 32];
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(());
+        }
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(drop)?;
+        }
+        Ok(Self(bytes))
+    }
+}
 
 impl Fingerprint {
     /// Of a request to `target` (path and query) with the headers that go on.

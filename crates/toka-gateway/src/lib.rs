@@ -3,7 +3,7 @@
 //! byte, and it knows what the call used and cost.
 //!
 //! ```text
-//!  agent ─▶ port ─▶ server ─▶ call: route, key, model ─▶ candidates ─▶ gate ─▶ intent (durable) ─▶ provider
+//!  agent ─▶ port ─▶ server ─▶ requests: key, route, candidates ─▶ call: gate ─▶ intent (durable) ─▶ provider
 //!    ▲                                                                                                │
 //!    └───────────── pipe: frames unchanged, counted; receipt at the end ◀─────────────────────────────┘
 //! ```
@@ -12,6 +12,8 @@
 //! supervision. What is in flight is bounded: connections and bytes of requests by agent, one frame by stream. A client that reads slowly
 //! holds its provider up, not memory.
 
+mod batch_run;
+mod batched;
 mod body;
 mod call;
 mod callers;
@@ -31,9 +33,11 @@ mod outgoing;
 mod patient;
 mod pipe;
 mod port;
+mod port_end;
 mod provider;
 mod receipt;
 mod recorder;
+mod requests;
 pub mod script;
 mod scripted;
 mod secret_alarm;
@@ -41,6 +45,8 @@ mod server;
 mod shaped;
 mod shared_stream;
 
+pub use batch_run::BatchPace;
+pub use batched::{LeftBatch, LeftCall};
 pub use callers::Callers;
 pub use cooldown::Rest;
 pub use gate::Gate;

@@ -4,9 +4,14 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use toka_core::{EventKind, Kept};
+
+/// How long it may take until an intent is durable.
+pub(crate) const RECORDS_WITHIN: Duration = Duration::from_secs(10);
+/// How long whoever cannot be recorded waits for the refusal.
+pub(crate) const REFUSED_FOR: Duration = Duration::from_secs(1);
 
 /// Takes what becomes of an agent's calls.
 pub trait CallLog: Debug + Send + Sync + 'static {

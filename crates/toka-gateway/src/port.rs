@@ -16,6 +16,7 @@ use crate::hosts::Hosts;
 use crate::joined::Flights;
 use crate::known_secrets::KnownSecrets;
 use crate::log::{next_number, record_beside};
+use crate::port_end::PortEnd;
 use crate::recorder::Recorder;
 use crate::secret_alarm::SecretAlarm;
 use crate::{CallLog, Callers, Current, Gate};
@@ -67,13 +68,13 @@ pub(crate) struct PortState {
     pub(crate) recorder: Option<Arc<Recorder>>,
     /// Looks for secrets in what leaves.
     pub(crate) alarm: Arc<SecretAlarm>,
-    pub(crate) room: Semaphore,
+    pub(crate) room: Arc<Semaphore>,
     /// The hosts that it may reach.
     pub(crate) hosts: Hosts,
     /// Where it is.
     pub(crate) address: SocketAddr,
     /// Why the port is closed, once it is.
-    pub(crate) end: Arc<OnceLock<&'static str>>,
+    pub(crate) end: Arc<OnceLock<PortEnd>>,
     /// What is recorded of refusals of calls and of hosts, and of calls that were joined.
     refusals: Limiter,
     denials: Limiter,
@@ -86,7 +87,7 @@ impl PortState {
         port: Served,
         client: Client<Full<Bytes>>,
         address: SocketAddr,
-        end: Arc<OnceLock<&'static str>>,
+        end: Arc<OnceLock<PortEnd>>,
     ) -> Self {
         let Served { recorder, agent, callers, key, declared, providers, log, gate, hosts, joins, secrets } =
             port;
@@ -105,7 +106,7 @@ impl PortState {
             prompts: Mutex::default(),
             recorder,
             alarm,
-            room: Semaphore::new(ROOM_KIB),
+            room: Arc::new(Semaphore::new(ROOM_KIB)),
             hosts,
             address,
             end,
@@ -177,6 +178,7 @@ impl PortState {
             cost: Cost::Nothing,
             tries: 0,
             failed_tries: Vec::new(),
+            batch: None,
             first_content_ms: None,
             duration_ms: 0,
         };

@@ -1,13 +1,16 @@
 //! Providers, as they were resolved from what a person says: where they are, what they speak, and the key that no agent sees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use http::{HeaderMap, HeaderValue};
 use hyper::body::Bytes;
 use toka_core::{Cost, ModelName, Money, Price, Tokens, Wire};
 use toka_wire::PriceTable;
+use toka_wire::batch::BatchApi;
+use toka_wire::wire::credentials;
 use tokio::sync::Semaphore;
 
 use crate::cooldown::{Cooldowns, Rest};
@@ -28,6 +31,18 @@ impl Key {
 
     pub(crate) fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Puts it where an API wants it.
+    ///
+    /// # Errors
+    /// When it cannot stand in a header.
+    pub(crate) fn put(&self, headers: &mut HeaderMap, wire: Wire) -> Result<(), ()> {
+        let (name, prefix) = credentials(wire);
+        let mut value = HeaderValue::try_from(format!("{prefix}{}", self.0)).map_err(drop)?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+        Ok(())
     }
 
     /// Whether bytes hold it.
@@ -85,6 +100,8 @@ pub struct Provider {
     /// Most calls at one time; `None` for as many as come.
     pub most: Option<u32>,
     places: Arc<Semaphore>,
+    /// Batch interfaces that it turned out not to have.
+    lacking: Mutex<BTreeSet<BatchApi>>,
     /// How often each fault of a script has happened.
     pub(crate) faults: Mutex<BTreeMap<(usize, usize), u32>>,
 }
@@ -103,12 +120,31 @@ impl Provider {
     ) -> Self {
         let places = most.map_or(Semaphore::MAX_PERMITS, |most| most as usize);
         let places = Arc::new(Semaphore::new(places));
-        Self { name, wires, transport, silence, most, places, faults: Mutex::default() }
+        Self {
+            name,
+            wires,
+            transport,
+            silence,
+            most,
+            places,
+            lacking: Mutex::default(),
+            faults: Mutex::default(),
+        }
     }
 
     /// Whether it speaks this language.
     pub fn speaks(&self, wire: Wire) -> bool {
         self.wires.contains(&wire)
+    }
+
+    /// Whether it turned out not to have this batch interface.
+    pub(crate) fn lacks_batches(&self, api: BatchApi) -> bool {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner).contains(&api)
+    }
+
+    /// It has not this one: calls are made one by one from now on.
+    pub(crate) fn remember_no_batches(&self, api: BatchApi) {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner).insert(api);
     }
 
     pub(crate) fn places(&self) -> Arc<Semaphore> {
@@ -186,6 +222,18 @@ impl Providers {
         match self.prices.cost(provider, model, tokens, is_whole) {
             Cost::Unpriced if self.is_script(provider) => Cost::Exact { nano_usd: Money(0) },
             cost => cost,
+        }
+    }
+
+    /// What a call through a batch interface cost.
+    pub(crate) fn batched_cost(&self, provider: &str, model: &str, tokens: &Tokens) -> Cost {
+        if tokens.is_unknown() {
+            return Cost::Unknown;
+        }
+        let price = self.price_of(provider, model).map(Price::batched);
+        match price.and_then(|price| price.of(tokens)) {
+            Some(nano_usd) => Cost::Exact { nano_usd },
+            None => Cost::Unpriced,
         }
     }
 

@@ -8,6 +8,7 @@ use toka_wire::Progress;
 
 use crate::candidates::Candidate;
 use crate::log::record_beside;
+use crate::port_end::PortEnd;
 use crate::{CallLog, Providers};
 
 /// What is to be told when a call is over. Dropped, it says that the agent gave it up.
@@ -24,7 +25,9 @@ pub(crate) struct Receipt {
     pub(crate) failed_tries: Vec<String>,
     pub(crate) request_bytes: u64,
     /// Why the port is closed, once it is.
-    pub(crate) end: Arc<OnceLock<&'static str>>,
+    pub(crate) end: Arc<OnceLock<PortEnd>>,
+    /// The batch that it is part of, if it is.
+    pub(crate) batch: Option<String>,
     /// Whether a provider may have worked for an earlier try, and nobody knows how much.
     pub(crate) is_doubtful: bool,
     pub(crate) is_open: bool,
@@ -61,7 +64,7 @@ impl Receipt {
         self.is_open = false;
         let outcome = match (outcome, self.end.get()) {
             // The agent did not go: its port was closed.
-            (CallOutcome::Cancelled, Some(reason)) => CallOutcome::Cut { reason: (*reason).to_owned() },
+            (CallOutcome::Cancelled, Some(end)) => CallOutcome::Cut { reason: end.reason().to_owned() },
             (outcome, _) => outcome,
         };
         let cost = match cost {
@@ -77,6 +80,7 @@ impl Receipt {
             cost,
             tries: self.tries,
             failed_tries: std::mem::take(&mut self.failed_tries),
+            batch: self.batch.take(),
             first_content_ms: self.first.map(millis),
             duration_ms: millis(self.begun.elapsed()),
         };
@@ -86,7 +90,9 @@ impl Receipt {
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        if self.is_open {
+        // The next program sees to the end of a batch.
+        let is_left = self.batch.is_some() && self.end.get() == Some(&PortEnd::Succeeded);
+        if self.is_open && !is_left {
             let cost = if self.tries == 0 { Cost::Nothing } else { Cost::Unknown };
             self.write(CallOutcome::Cancelled, Tokens::default(), cost);
         }

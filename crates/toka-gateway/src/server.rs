@@ -10,10 +10,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::call::handle;
+use crate::batched::Batches;
 use crate::egress::{self, TunnelPlace};
 use crate::patient::Patient;
 use crate::port::PortState;
+use crate::requests::handle;
 
 /// Connections that one agent may hold at a time.
 const CONNECTIONS: usize = 2048;
@@ -35,13 +36,14 @@ pub(crate) struct StandIn {
 pub(crate) async fn serve(
     listener: TcpListener,
     hosts: Vec<StandIn>,
-    port: Arc<PortState>,
+    (port, batches): (Arc<PortState>, Arc<Batches>),
     all: Arc<Semaphore>,
 ) {
     // No agent takes the room of the others.
     let room = Arc::new(Semaphore::new(CONNECTIONS.min(all.available_permits() / 2).max(8)));
     let rooms = (room, all);
     // They end with this.
+    let _end = EndsBatches(Arc::clone(&batches));
     let mut services = tokio::task::JoinSet::new();
     for StandIn { listener, host, port: at } in hosts {
         let (port, host): (_, Arc<str>) = (Arc::clone(&port), host.into());
@@ -50,7 +52,16 @@ pub(crate) async fn serve(
             async move { egress::stand_in(port, stream, &host, at).await }
         }));
     }
-    accept(listener, rooms, move |stream| connection(stream, Arc::clone(&port))).await;
+    accept(listener, rooms, move |stream| connection(stream, Arc::clone(&port), Arc::clone(&batches))).await;
+}
+
+/// Ends the calls that wait for batches when it is dropped.
+struct EndsBatches(Arc<Batches>);
+
+impl Drop for EndsBatches {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 /// Takes connections until it is dropped, as many as there is room for, for this agent and for all.
@@ -83,7 +94,7 @@ async fn accept<F: Future<Output = ()> + Send + 'static>(
     }
 }
 
-async fn connection(stream: TcpStream, port: Arc<PortState>) {
+async fn connection(stream: TcpStream, port: Arc<PortState>, batches: Arc<Batches>) {
     let Ok(peer) = stream.peer_addr() else { return };
     if !port.is_own(peer).await {
         return;
@@ -92,11 +103,11 @@ async fn connection(stream: TcpStream, port: Arc<PortState>) {
     let _ = stream.set_nodelay(true);
     let tunnel = TunnelPlace::default();
     let service = service_fn(|request| {
-        let (port, tunnel) = (Arc::clone(&port), Arc::clone(&tunnel));
+        let (port, batches, tunnel) = (Arc::clone(&port), Arc::clone(&batches), Arc::clone(&tunnel));
         async move {
             Ok::<_, Infallible>(match egress::is_for_proxy(&port, &request) {
                 true => egress::handle(port, request, &tunnel).await,
-                false => handle(port, request).await,
+                false => handle(port, &batches, request).await,
             })
         }
     });

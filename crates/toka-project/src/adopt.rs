@@ -23,11 +23,12 @@ use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span};
 
 use crate::admit::{RunContext, models_of};
-use crate::approvals::{broker, close_open_calls};
+use crate::approvals::broker;
 use crate::assemble::Parts;
 use crate::interrupted::RECOVERY;
 use crate::keeper::{forward_events, keeper_options, keeper_socket};
 use crate::member::{Ids, Member, MemberBuilder};
+use crate::open_calls::OpenCalls;
 use crate::openings::{self, Openings};
 use crate::queue::Queue;
 use crate::replay::ReplayedRun;
@@ -126,7 +127,7 @@ impl Project {
         let broker = broker(&journal);
         broker.configure(declaration.models.budgets, declaration.models.approvals_expire);
         broker.recall(&past);
-        close_open_calls(&past, &journal);
+        let mut open_calls = OpenCalls::of(&past);
         let mut ids = Ids::after(&holdings);
         let mut processes = Processes::of(&keeper, &replayed, holdings).await;
         let mut members = HashMap::with_capacity(set.agents.len());
@@ -139,12 +140,16 @@ impl Project {
             run,
             models: &context.models,
             broker: &broker,
+            left: Vec::new(),
             ids: &mut ids,
         };
         let now_ms = crate::now_ms();
         let (state, changed) = recall_state(&plan, &past);
         for (agent, own, admitted) in admitted {
             let (id, process) = processes.take(&agent.name);
+            if process.is_some() {
+                builder.left = open_calls.take_batches(&agent.name);
+            }
             let mut life = replayed.life_of(&agent.name, process, now_ms);
             if !state.may_restart(&plan, &agent.name) {
                 life.restarts = Restarts::Held;
@@ -153,6 +158,7 @@ impl Project {
             know_secrets(&agent.name, &member, &context);
             members.insert(agent.name.clone(), member);
         }
+        open_calls.close(&journal);
         for (exec, left) in std::mem::take(&mut replayed.left) {
             let id = ProcessId(exec);
             let command = processes.take_command(id).then(|| runtime.end_left(id));

@@ -1,15 +1,12 @@
 //! What waits for a person in a run, and what becomes of agents meanwhile: they are frozen while they wait, and go on or end with the
 //! answer. Who decides is the broker; here its events are acted upon.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use toka_broker::{Answered, Broker, NotAnswered};
-use toka_core::{
-    AgentName, AgentState, AgentStatus, ApprovalAnswer, CallOutcome, CallReceipt, Cost, Event, EventKind,
-    Exit, HostOutcome, ModelName, Request, Tokens,
-};
+use toka_core::{AgentName, AgentState, AgentStatus, ApprovalAnswer, Event, EventKind, Exit, Request};
 use tokio::sync::watch;
 
 use crate::Project;
@@ -41,59 +38,6 @@ pub(crate) async fn is_over(broker: &Broker, changes: &mut watch::Receiver<()>) 
         };
         // The broker is there as long as the project.
         let _ = tokio::time::timeout(sleep, changes.changed()).await;
-    }
-}
-
-/// The ends of calls and connections that a daemon before this one has left without: nobody knows what they used.
-pub(crate) fn close_open_calls(past: &[Event], journal: &Journal) {
-    let mut open: BTreeMap<u64, (&AgentName, EventKind)> = BTreeMap::new();
-    for event in past {
-        let Some(agent) = &event.agent else { continue };
-        match &event.kind {
-            EventKind::ModelAsked { call, model, .. } => {
-                open.insert(*call, (agent, cut_call(*call, model)));
-            }
-            EventKind::HostAsked { connection, host, port } => {
-                open.insert(*connection, (agent, cut_connection(*connection, host, *port)));
-            }
-            EventKind::ModelAnswered { call: number, .. }
-            | EventKind::HostClosed { connection: number, .. } => {
-                open.remove(number);
-            }
-            _ => {}
-        }
-    }
-    for (agent, kind) in open.into_values() {
-        drop(journal.record(Some(agent.clone()), kind));
-    }
-}
-
-const KILLED: &str = "the daemon was killed";
-
-fn cut_call(call: u64, model: &ModelName) -> EventKind {
-    let receipt = CallReceipt {
-        outcome: CallOutcome::Cut { reason: KILLED.to_owned() },
-        provider: model.provider.clone().unwrap_or_default(),
-        model: model.model.clone(),
-        tokens: Tokens::default(),
-        cost: Cost::Unknown,
-        tries: 1,
-        failed_tries: Vec::new(),
-        first_content_ms: None,
-        duration_ms: 0,
-    };
-    EventKind::ModelAnswered { call, receipt: Box::new(receipt) }
-}
-
-fn cut_connection(connection: u64, host: &str, port: u16) -> EventKind {
-    EventKind::HostClosed {
-        connection,
-        host: host.to_owned(),
-        port,
-        outcome: HostOutcome::Cut { reason: KILLED.to_owned() },
-        sent: None,
-        received: None,
-        duration_ms: None,
     }
 }
 

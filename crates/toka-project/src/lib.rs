@@ -39,6 +39,7 @@ mod member;
 mod models;
 mod objective_checks;
 mod open;
+mod open_calls;
 mod openings;
 mod options;
 mod order;

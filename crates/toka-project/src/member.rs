@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use toka_broker::Broker;
 use toka_core::demand::normalise;
@@ -10,6 +10,7 @@ use toka_core::health::Expected;
 use toka_core::{
     AgentName, AgentProgram, Budget, Capability, Confinement, Declared, EventKind, Request, Resources, RunId,
 };
+use toka_gateway::LeftBatch;
 use toka_keeper::protocol::Entry;
 use toka_keeper::{Keeper, ProcessId};
 use toka_logs::{LogPlace, LogRetention};
@@ -126,6 +127,8 @@ pub(crate) struct MemberBuilder<'a> {
     pub(crate) models: &'a Models,
     pub(crate) broker: &'a Arc<Broker>,
     pub(crate) ids: &'a mut Ids,
+    /// Batches of the next agent that the daemon before has begun.
+    pub(crate) left: Vec<LeftBatch>,
 }
 
 impl MemberBuilder<'_> {
@@ -206,7 +209,7 @@ impl MemberBuilder<'_> {
     }
 
     /// Who serves the port at which it reaches models and hosts, if it has one.
-    fn port(&self, agent: &Agent) -> Option<Arc<dyn ServesPort>> {
+    fn port(&mut self, agent: &Agent) -> Option<Arc<dyn ServesPort>> {
         let confinement = &agent.confinement;
         if !confinement.has_port() {
             return None;
@@ -221,6 +224,8 @@ impl MemberBuilder<'_> {
             // One whose script is wrong is not admitted.
             providers: Arc::clone(self.models.of(agent).unwrap_or(self.models.current())),
             joins: agent.model.as_ref().is_none_or(|model| model.joins),
+            left: Mutex::new(std::mem::take(&mut self.left)),
+            batches: agent.model.as_ref().is_some_and(|model| model.batches),
             secrets: Arc::clone(self.models.secrets()),
             broker: Arc::clone(self.broker),
             stand_ins: confinement.network.value.stand_ins(),

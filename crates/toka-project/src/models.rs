@@ -6,13 +6,13 @@ use std::future::Future;
 use std::net::{SocketAddr, SocketAddrV4, TcpListener};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use toka_broker::Broker;
 use toka_core::model::OWN_ADDRESS;
 use toka_core::{AgentName, Amounts, EventKind, HostRule, Kept, ModelName};
-use toka_gateway::{CallLog, Callers, Current, Gate, Gateway, KnownSecrets, Port};
+use toka_gateway::{BatchPace, CallLog, Callers, Current, Gate, Gateway, KnownSecrets, LeftBatch, Port};
 use toka_runtime::{EventSink, KnowsPeers, ServesPort};
 
 /// Serves the port of one agent in each of its lives.
@@ -26,6 +26,10 @@ pub(crate) struct AgentPort {
     pub(crate) providers: Arc<Current>,
     /// Whether requests that are the same get one answer.
     pub(crate) joins: bool,
+    /// Whether requests that want no stream go through the provider's batch interface.
+    pub(crate) batches: bool,
+    /// Batches of it that the daemon before has begun: the first life that is served here gets their answers.
+    pub(crate) left: Mutex<Vec<LeftBatch>>,
     /// The secrets of the run.
     pub(crate) secrets: Arc<KnownSecrets>,
     /// Who decides whether it may.
@@ -96,6 +100,8 @@ impl ServesPort for AgentPort {
             agent: agent.clone(),
             listener,
             joins: self.joins,
+            batches: self.batches.then(BatchPace::default),
+            left: std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner)),
             secrets: Arc::clone(&self.secrets),
             key: self.key.clone(),
             declared: self.declared.clone(),
@@ -141,7 +147,6 @@ impl CallLog for Journalled {
 /// Closes the ports of all agents of this process, before another program takes its place: each call in flight gets its receipt, and the
 /// agents find the next program at the same ports.
 pub async fn close_ports() {
-    let reason = "the daemon was replaced by another program";
-    let close = || Gateway::close_all(reason, Duration::from_secs(2));
+    let close = || Gateway::close_all(Duration::from_secs(2));
     let _ = tokio::task::spawn_blocking(close).await;
 }

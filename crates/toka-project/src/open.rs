@@ -139,6 +139,7 @@ impl Project {
             run,
             models: &context.models,
             broker: &broker,
+            left: Vec::new(),
             ids: &mut ids,
         };
         let members = spawn_all(builder, &set, admitted).into_iter().collect();

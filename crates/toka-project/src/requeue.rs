@@ -114,6 +114,7 @@ impl Project {
             run: self.context.run,
             models: &self.context.models,
             broker: &self.broker,
+            left: Vec::new(),
             ids: &mut self.ids,
         };
         for (name, member) in spawn_all(builder, set, admitted) {

@@ -162,6 +162,13 @@ fn in_short(kind: &EventKind) -> String {
             format!("metrics: {}", values.join(" "))
         }
         EventKind::ModelJoined { call } => format!("asked the same as call {call}, and gets its answer"),
+        EventKind::ModelBatched { provider, batch, calls, .. } => {
+            let calls = match calls.len() {
+                1 => "a call".to_owned(),
+                count => format!("{count} calls"),
+            };
+            format!("{calls} given to {} as the batch {}", safe(provider), safe(batch))
+        }
         EventKind::CacheBroken { place, tokens, nano_usd, .. } => {
             let cost = nano_usd.map_or_else(String::new, |more| format!(", about {more} more"));
             format!("its request differs at {}: some {tokens} tokens are read again{cost}", safe(place))
@@ -374,6 +381,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         | EventKind::AgentReport { .. }
         | EventKind::ModelAsked { .. }
         | EventKind::ModelJoined { .. }
+        | EventKind::ModelBatched { .. }
         | EventKind::CacheBroken { .. }
         | EventKind::HostAsked { .. }
         | EventKind::ProbeChanged { ok: true, .. }

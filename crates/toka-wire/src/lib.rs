@@ -10,12 +10,14 @@
 //!  tokens       ─▶ PriceTable     what that cost
 //!  two requests ─▶ Prompt         where the second differs, and what that costs
 //!  a problem    ─▶ problem        an error in the words of that API
+//!  requests     ─▶ batch          the same through an interface that answers later and costs less
 //! ```
 //!
 //! Sources: the providers' public references (platform.openai.com/docs/api-reference, docs.anthropic.com/en/api,
 //! ai.google.dev/api), and "Server-sent events" of the HTML standard (html.spec.whatwg.org, 9.2).
 
 pub mod answer;
+pub mod batch;
 mod meter;
 pub mod price;
 pub mod problem;

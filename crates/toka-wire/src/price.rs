@@ -73,6 +73,8 @@ fn rows() -> impl Iterator<Item = (&'static str, &'static str, Price)> {
             cached_write_hour,
             output: output.unwrap_or(0.0),
             until: until.map(|until| until as u64),
+            // All three take half of it for batches.
+            batch: Some(0.5),
         };
         Some((provider, model, price))
     })

@@ -123,7 +123,7 @@ impl Rig {
     ) -> Self {
         let secrets = Arc::<KnownSecrets>::default();
         let names = |list: &[&str]| list.iter().map(|name| ModelName::from((*name).to_owned())).collect();
-        let price = Price { input: 10.0, output: 100.0, ..Price::default() };
+        let price = Price { input: 10.0, output: 100.0, batch: Some(0.5), ..Price::default() };
         let prices = PriceTable::new([("demo/m".to_owned(), price), ("lab/m".to_owned(), price)].into());
         let providers = Providers::new(all, names(chain), Default::default(), prices);
         let providers = Arc::new(Current::new(Arc::new(providers)));
@@ -133,6 +133,8 @@ impl Rig {
         let log = Arc::new(Log::default());
         let mut port = Port {
             callers: None,
+            batches: None,
+            left: Vec::new(),
             stand_ins: Vec::new(),
             agent: Name::new("a").expect("a label"),
             joins: true,

@@ -144,6 +144,7 @@ fn is_change(kind: &EventKind) -> bool {
         | EventKind::ModelAsked { .. }
         | EventKind::ModelAnswered { .. }
         | EventKind::ModelJoined { .. }
+        | EventKind::ModelBatched { .. }
         | EventKind::CacheBroken { .. }
         | EventKind::SecretSent { .. }
         | EventKind::AgentBlocked { .. }

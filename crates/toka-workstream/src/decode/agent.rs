@@ -255,6 +255,7 @@ fn models_of_preset(process: &Process) -> Option<ModelUse> {
         chain: usual.iter().map(name).collect(),
         script: None,
         joins: true,
+        batches: false,
         origin: origin.clone(),
     })
 }

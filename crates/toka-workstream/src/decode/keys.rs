@@ -55,7 +55,7 @@ sections! {
         "readiness_probe", "liveness_probe", "watchdog", "stop", "hooks", "replicas", "schedule", "start", "on_end",
         "success_exit_codes", "model",
     ];
-    MODEL: "spec.model" = ["use", "script", "join"];
+    MODEL: "spec.model" = ["use", "script", "join", "batch"];
     PROCESS: "spec.process" = [
         "preset", "command", "shell", "working_dir", "environment", "environment_from", "environment_file", "user", "tty",
     ];
@@ -107,4 +107,5 @@ pub(crate) const APPROVALS: Keys = of_policy("approvals", &["expire"]);
 pub(crate) const PROVIDER: Keys =
     of_policy("a provider", &["wire", "url", "key", "file", "concurrency", "timeout"]);
 pub(crate) const KEY: Keys = of_policy("a key", &["env", "file"]);
-pub(crate) const PRICE: Keys = of_policy("a price", &["input", "cached_read", "cached_write", "output"]);
+pub(crate) const PRICE: Keys =
+    of_policy("a price", &["input", "cached_read", "cached_write", "output", "batch"]);

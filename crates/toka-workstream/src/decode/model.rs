@@ -31,14 +31,16 @@ pub(crate) const BUILT_IN: [&str; 3] = ["anthropic", "openai", "google"];
 pub(crate) fn model(cx: &mut Context<'_>, node: &Node) -> Option<ModelUse> {
     let origin = cx.origin(node);
     let Value::Map(_) = &node.value else {
-        return Some(ModelUse { chain: without_default(chain(cx, node)), script: None, joins: true, origin });
+        let chain = without_default(chain(cx, node));
+        return Some(ModelUse { chain, script: None, joins: true, batches: false, origin });
     };
     let section = Section::read(cx, node, &MODEL)?;
     section.exclude(cx, "use", "script");
     let script = section.get("script").and_then(|node| filled(cx, node));
     let chain = section.get("use").map(|node| chain(cx, node)).unwrap_or_default();
     let joins = section.get("join").and_then(|node| truth(cx, node)).unwrap_or(true);
-    Some(ModelUse { chain: without_default(chain), script, joins, origin })
+    let batches = section.get("batch").and_then(|node| truth(cx, node)).unwrap_or(false);
+    Some(ModelUse { chain: without_default(chain), script, joins, batches, origin })
 }
 
 /// Those that the person has chosen, and nothing else, are not named.
@@ -226,6 +228,7 @@ fn prices(cx: &mut Context<'_>, node: &Node) -> BTreeMap<String, Price> {
         let mut amount = |key: &str| section.get(key).and_then(|node| dollars(cx, node));
         let (input, output) = (amount("input"), amount("output"));
         let (cached_read, cached_write) = (amount("cached_read"), amount("cached_write"));
+        let batch = section.get("batch").and_then(|node| share(cx, node));
         let price = Price {
             input: input.unwrap_or(0.0),
             cached_read,
@@ -233,6 +236,7 @@ fn prices(cx: &mut Context<'_>, node: &Node) -> BTreeMap<String, Price> {
             cached_write_hour: None,
             output: output.unwrap_or(0.0),
             until: None,
+            batch,
         };
         let missing =
             ["input", "output"].into_iter().find(|key| section.get(key).is_none() && !section.perhaps(key));
@@ -246,6 +250,23 @@ fn prices(cx: &mut Context<'_>, node: &Node) -> BTreeMap<String, Price> {
         out.insert(entry.key.text.clone(), price);
     }
     out
+}
+
+/// A part of a price.
+fn share(cx: &mut Context<'_>, node: &Node) -> Option<f64> {
+    let number = match &node.value {
+        Value::Scalar(scalar) => match scalar.kind {
+            ScalarKind::Int(number) => Some(number as f64),
+            ScalarKind::Float(number) => Some(number),
+            _ => scalar.text.trim().parse().ok(),
+        },
+        _ => None,
+    };
+    if number.is_none_or(|number| !(0.0..=1.0).contains(&number)) {
+        cx.bad_value(node, "what a call in a batch costs is a part of its price, from 0 to 1, such as 0.5");
+        return None;
+    }
+    number
 }
 
 fn dollars(cx: &mut Context<'_>, node: &Node) -> Option<f64> {

@@ -13,6 +13,8 @@ pub struct ModelUse {
     pub script: Option<String>,
     /// Whether requests that are the same, and in flight at one time, are one call.
     pub joins: bool,
+    /// Whether requests that want no stream go through the provider's batch interface.
+    pub batches: bool,
     /// Where it is declared.
     pub origin: Origin,
 }

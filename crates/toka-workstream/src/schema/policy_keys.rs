@@ -92,6 +92,13 @@ const ROWS: &[Row] = &[
     ("models.prices.NAME.cached_read", "number", None, "Tokens that are read from a cache.", "0.01"),
     ("models.prices.NAME.cached_write", "number", None, "Tokens that are written to a cache.", "0.125"),
     (
+        "models.prices.NAME.batch",
+        "number",
+        Some("1"),
+        "The part of these prices that a call in a batch costs.",
+        "0.5",
+    ),
+    (
         "budgets",
         "map",
         None,

@@ -121,6 +121,11 @@ pub(super) struct Model {
     #[serde(default)]
     #[schemars(extend("default" = true, "examples" = [false]))]
     join: bool,
+    /// Whether requests that want no stream go through the provider's batch interface: answered within a day, mostly within minutes, at half the
+    /// price with the known providers. For an agent that can wait.
+    #[serde(default)]
+    #[schemars(extend("default" = false, "examples" = [true]))]
+    batch: bool,
 }
 
 /// How urgent something is.
