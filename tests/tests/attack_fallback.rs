@@ -241,3 +241,90 @@ except OSError as error:
     );
     scene.assert_nothing_left();
 }
+
+/// Clients of an agent that are hard to see: each prints what it was told.
+const ODD_CLIENTS: &str = r#"
+import ctypes, subprocess, threading, time
+libc = ctypes.CDLL(None)
+def undumpable():
+    libc.prctl(4, 0, 0, 0, 0)
+def own_table():
+    libc.unshare(0x400)
+    print("own table:", ask(), flush=True)
+def child(name, act):
+    if os.fork() == 0:
+        act()
+        print(name, ask(), flush=True)
+        os._exit(0)
+    os.wait()
+child("plain:", lambda: None)
+child("session:", os.setsid)
+child("undumpable:", undumpable)
+thread = threading.Thread(target=own_table); thread.start(); thread.join()
+read, write = os.pipe()
+if os.fork() == 0:
+    parent = os.getpid()
+    if os.fork() == 0:
+        while os.getppid() == parent:
+            time.sleep(0.01)
+        print("orphan:", ask(), flush=True)
+        os._exit(0)
+    os._exit(0)
+os.close(write)
+os.wait()
+os.read(read, 1)
+"#;
+
+#[test]
+fn every_process_of_an_agent_is_served_however_it_hides() {
+    if !require(&[Need::UserNamespaces]) {
+        return;
+    }
+    let scene = scene_of_models();
+    let asker = scripted(asks_within("asker", ODD_CLIENTS, models_support::READS));
+    let finished = scene.toka_run(&[asker], &["--json"]);
+    let seen = output(&scene, "asker");
+    let expected = ["plain", "session", "undumpable", "own table", "orphan"];
+    let expected: Vec<String> = expected.iter().map(|name| format!("{name}: the script speaks")).collect();
+    assert_eq!(seen.lines().collect::<Vec<_>>(), expected, "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn a_main_process_that_ends_takes_the_port_from_nobody() {
+    if !require(&[Need::UserNamespaces]) {
+        return;
+    }
+    let scene = scene_of_models();
+    let python = "import socket, subprocess, time
+child = subprocess.Popen(['sleep', '0.2'])
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+    notify.connect(os.environ['NOTIFY_SOCKET'])
+    notify.send(b'MAINPID=%d' % child.pid)
+print(ask(), flush=True)
+child.wait(); time.sleep(0.3)
+print(ask(), flush=True)";
+    let asker = scripted(asks_within("asker", python, models_support::READS));
+    let finished = scene.toka_run(&[asker], &["--json"]);
+    assert_eq!(output(&scene, "asker"), "the script speaks\n".repeat(2), "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    if !require(&[Need::UserNamespaces]) {
+        return;
+    }
+    let scene = scene_of_models();
+    let tells =
+        scripted(asks_within("asker", "print(os.environ['ANTHROPIC_BASE_URL'])", models_support::READS));
+    assert_eq!(scene.toka_run(&[tells], &[]).code, Some(0));
+    let address = output(&scene, "asker").trim().trim_start_matches("http://").to_owned();
+    let _taken = TcpListener::bind(&address).expect("nobody is there");
+    let asker = scripted(asks_within("asker", "print(ask())", models_support::READS));
+    let finished = scene.toka_run(&[asker], &["--json"]);
+    assert_ne!(finished.code, Some(0), "{finished:#?}");
+    let why = format!("network: listen {address}: Address already in use");
+    assert!(finished.stdout.contains(&why), "{why}: {finished:#?}");
+    scene.assert_nothing_left();
+}

@@ -1,6 +1,7 @@
 //! HTTP at the port of an agent, and connections at the addresses at which Toka stands for hosts.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::requests::handle;
 
 /// Connections that one agent may hold at a time.
 const CONNECTIONS: usize = 2048;
+/// Connections of which it is not known yet whose they are, and that wait for a place.
+const UNKNOWN: usize = 64;
 /// How long a client may take to send the head of a request; also how long an idle connection is kept.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);
 /// Bytes of a request's head.
@@ -47,12 +50,22 @@ pub(crate) async fn serve(
     let mut services = tokio::task::JoinSet::new();
     for StandIn { listener, host, port: at } in hosts {
         let (port, host): (_, Arc<str>) = (Arc::clone(&port), host.into());
-        services.spawn(accept(listener, rooms.clone(), move |stream| {
+        // They are in a network that is the agent's alone.
+        let is_own = |_| std::future::ready(true);
+        services.spawn(accept(listener, rooms.clone(), is_own, move |stream| {
             let (port, host) = (Arc::clone(&port), Arc::clone(&host));
             async move { egress::stand_in(port, stream, &host, at).await }
         }));
     }
-    accept(listener, rooms, move |stream| connection(stream, Arc::clone(&port), Arc::clone(&batches))).await;
+    let knows = Arc::clone(&port);
+    let is_own = move |peer| {
+        let port = Arc::clone(&knows);
+        async move { port.is_own(peer).await }
+    };
+    accept(listener, rooms, is_own, move |stream| {
+        connection(stream, Arc::clone(&port), Arc::clone(&batches))
+    })
+    .await;
 }
 
 /// Ends the calls that wait for batches when it is dropped.
@@ -64,17 +77,23 @@ impl Drop for EndsBatches {
     }
 }
 
-/// Takes connections until it is dropped, as many as there is room for, for this agent and for all.
-async fn accept<F: Future<Output = ()> + Send + 'static>(
+/// Takes connections until it is dropped, as many as there is room for, for this agent and for all. One that is not known to be the agent's takes no
+/// room of the others.
+async fn accept<A, F>(
     listener: TcpListener,
     (room, all): (Arc<Semaphore>, Arc<Semaphore>),
+    is_own: impl Fn(SocketAddr) -> A,
     served: impl Fn(TcpStream) -> F,
-) {
+) where
+    A: Future<Output = bool> + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let unknown = Arc::new(Semaphore::new(UNKNOWN));
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 // Out of descriptors, as a rule: the backlog keeps until some are free.
                 Err(_) => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -83,22 +102,23 @@ async fn accept<F: Future<Output = ()> + Send + 'static>(
             },
             Some(_) = connections.join_next() => continue,
         };
-        // Whoever waits for connections holds no place; one that has come waits for one.
-        let places = (Arc::clone(&room).acquire_owned().await, Arc::clone(&all).acquire_owned().await);
-        let (Ok(place), Ok(of_all)) = places else { return };
-        let service = served(stream);
+        let Ok(waits) = Arc::clone(&unknown).acquire_owned().await else { return };
+        let (is_own, room, all, service) =
+            (is_own(peer), Arc::clone(&room), Arc::clone(&all), served(stream));
         connections.spawn(async move {
+            if !is_own.await {
+                return;
+            }
+            // Whoever waits for connections holds no place; one that has come waits for one.
+            let places = (room.acquire_owned().await, all.acquire_owned().await);
+            drop(waits);
+            let (Ok(_place), Ok(_of_all)) = places else { return };
             service.await;
-            drop((place, of_all));
         });
     }
 }
 
 async fn connection(stream: TcpStream, port: Arc<PortState>, batches: Arc<Batches>) {
-    let Ok(peer) = stream.peer_addr() else { return };
-    if !port.is_own(peer).await {
-        return;
-    }
     // A token is sent when it comes (tcp(7), TCP_NODELAY).
     let _ = stream.set_nodelay(true);
     let tunnel = TunnelPlace::default();

@@ -44,6 +44,11 @@ pub(crate) fn parent_of(pid: i32) -> Option<i32> {
     stat_field(pid, 4)?.parse().ok()
 }
 
+/// The session of a process (field 6).
+pub(crate) fn session_of(pid: i32) -> Option<i32> {
+    stat_field(pid, 6)?.parse().ok()
+}
+
 /// A field by its number in proc_pid_stat(5), from 3 on: those behind the name, which may itself have parentheses.
 pub(crate) fn stat_field(pid: i32, number: usize) -> Option<String> {
     text(pid, "stat")?

@@ -25,6 +25,7 @@ mod processes;
 pub mod program;
 mod runtime;
 mod sink;
+mod socket_diag;
 mod terminal;
 #[cfg(test)]
 mod test_support;

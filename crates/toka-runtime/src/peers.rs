@@ -1,23 +1,32 @@
-//! Who has connected to the port of an agent, where others are in the same network: the kernel lists which socket belongs to a connection
-//! (proc_pid_net(5)), and which process holds that socket (proc_pid_fd(5)); the keeper says whose process that is.
+//! Who has connected to the port of an agent, where others are in the same network: the kernel says which socket belongs to a connection
+//! (sock_diag(7), proc_pid_net(5)), and which process holds that socket (proc_pid_fd(5)); the keeper says whose process that is.
+//!
+//! Everybody who can connect can have this asked, so what it costs is bounded: processes that descend from the agent's are looked at first, those of other users never,
+//! all of the agent's user one connection at a time.
 
 use std::collections::HashSet;
 use std::fmt::{self, Debug};
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use toka_keeper::ProcessId;
 use tokio::sync::Semaphore;
 
 use crate::processes::Processes;
+use crate::socket_diag::{self, Socket};
 
-/// Connections that are looked at at one time: each reads some hundred files below /proc.
-const AT_ONCE: usize = 2;
+/// Connections that are looked at at one time, and those of them for which all processes of the user are looked through.
+const AT_ONCE: usize = 4;
+const THOROUGHLY_AT_ONCE: usize = 1;
+/// How long a look may take; who cannot be found within it is nobody.
+const LOOKS_FOR: Duration = Duration::from_secs(10);
+/// Processes that may hold one socket: of more, the first count.
+const MOST_HOLDERS: usize = 64;
 
 /// Knows which connections are those of one agent.
 pub trait KnowsPeers: Debug + Send + Sync + 'static {
@@ -25,19 +34,23 @@ pub trait KnowsPeers: Debug + Send + Sync + 'static {
     fn is_own(&self, own: SocketAddr, peer: SocketAddr) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
 }
 
-/// Looks into the network of one agent's main process.
+/// Looks into the network of one agent's processes.
 pub(crate) struct Peers<P> {
     processes: P,
     id: ProcessId,
-    /// Its main process, in whose network it is.
+    /// Its first process, and its main one, in whose network it is.
+    first: i32,
     main: Arc<AtomicI32>,
     places: Semaphore,
+    thorough: Semaphore,
 }
 
 impl<P> Peers<P> {
     /// For the agent `id`, whose main process `main` names.
     pub(crate) fn new(processes: P, id: ProcessId, main: Arc<AtomicI32>) -> Self {
-        Self { processes, id, main, places: Semaphore::new(AT_ONCE) }
+        let first = main.load(Ordering::Relaxed);
+        let (places, thorough) = (Semaphore::new(AT_ONCE), Semaphore::new(THOROUGHLY_AT_ONCE));
+        Self { processes, id, first, main, places, thorough }
     }
 }
 
@@ -51,41 +64,95 @@ impl<P: Processes> KnowsPeers for Peers<P> {
     fn is_own(&self, own: SocketAddr, peer: SocketAddr) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
         Box::pin(async move {
             let (SocketAddr::V4(own), SocketAddr::V4(peer)) = (own, peer) else { return false };
-            let Ok(_place) = self.places.acquire().await else { return false };
-            let pid = self.main.load(Ordering::Relaxed);
-            let found =
-                tokio::task::spawn_blocking(move || holders(Path::new("/proc"), pid, peer, own)).await;
-            for pid in found.unwrap_or_default() {
-                if self.processes.owner_of(pid).await == Some(self.id) {
-                    return true;
-                }
-            }
-            false
+            tokio::time::timeout(LOOKS_FOR, self.made(peer, own)).await.unwrap_or(false)
         })
     }
 }
 
-/// Who holds the socket that is at `at` and is connected to `to`, in the network of the process `pid`. What descends from that is looked at
-/// first: as a rule it is one of those, and the host has many others.
-fn holders(proc: &Path, pid: i32, at: SocketAddrV4, to: SocketAddrV4) -> Vec<i32> {
-    let network = proc.join(pid.to_string()).join("net");
-    let table = |name: &str| std::fs::read_to_string(network.join(name)).unwrap_or_default();
-    let found = socket_of(&table("tcp"), at, to).or_else(|| socket_of(&table("tcp6"), at, to));
-    let Some(Socket { uid, inode }) = found else { return Vec::new() };
-    let own = descendants(proc, pid);
-    let holds = |pid: &i32| holds(proc, *pid, inode);
-    let mut pids: Vec<i32> = own.iter().copied().filter(holds).collect();
-    if pids.is_empty() {
-        let is_other = |pid: &i32| !own.contains(pid) && belongs_to(proc, *pid, uid);
-        pids = numbers_in(proc).filter(is_other).filter(holds).collect();
+impl<P: Processes> Peers<P> {
+    /// Whether the agent has made the connection from `at` to `to`.
+    async fn made(&self, at: SocketAddrV4, to: SocketAddrV4) -> bool {
+        let mains = [self.main.load(Ordering::Relaxed), self.first];
+        let look = move || {
+            let proc = Path::new("/proc");
+            let socket = socket(proc, mains, at, to)?;
+            let own = mains.iter().flat_map(|pid| descendants(proc, *pid)).collect::<HashSet<i32>>();
+            Some((socket, holders(proc, socket, own.iter().copied(), Depth::EveryThread), own))
+        };
+        let Ok(place) = self.places.acquire().await else { return false };
+        let Some((socket, near, own)) = blocking(look).await.flatten() else { return false };
+        drop(place);
+        if self.any_is_own(&near.holding, socket).await {
+            return true;
+        }
+        // Whoever is of another user is none of its processes, and not worth the look at all of them.
+        if !near.holding.is_empty() || Some(socket.uid) != user_of(mains) {
+            return false;
+        }
+        let Ok(_place) = self.thorough.acquire().await else { return false };
+        let all = blocking(move || {
+            let proc = Path::new("/proc");
+            let is_other = |pid: &i32| !own.contains(pid) && user(proc, *pid) == Some(socket.uid);
+            holders(proc, socket, numbers_in(proc).filter(is_other), Depth::Process)
+        });
+        let Some(far) = all.await else { return false };
+        if !far.holding.is_empty() {
+            return self.any_is_own(&far.holding, socket).await;
+        }
+        // A process that has made itself undumpable shows its descriptors to nobody but root (prctl(2)). One of them holds it.
+        self.any_is_own_process(near.hidden.iter().chain(&far.hidden)).await
     }
-    pids
+
+    /// Whether one of these is the agent's, and holds the socket still: its number may be another's by now.
+    async fn any_is_own(&self, holding: &[i32], socket: Socket) -> bool {
+        for pid in holding.iter().copied().take(MOST_HOLDERS) {
+            let holds = move || holders(Path::new("/proc"), socket, [pid].into_iter(), Depth::EveryThread);
+            if self.processes.owner_of(pid).await == Some(self.id)
+                && blocking(holds).await.is_some_and(|found| !found.holding.is_empty())
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn any_is_own_process(&self, pids: impl Iterator<Item = &i32> + Send) -> bool {
+        for pid in pids.copied().take(MOST_HOLDERS) {
+            if self.processes.owner_of(pid).await == Some(self.id) {
+                return true;
+            }
+        }
+        false
+    }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Socket {
-    uid: u32,
-    inode: u64,
+async fn blocking<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(look).await.ok()
+}
+
+/// The socket that is at `at` and is connected to `to`, in the network of the first of these processes that can be looked into. In this process's own network
+/// the kernel finds it at once.
+fn socket(proc: &Path, mains: [i32; 2], at: SocketAddrV4, to: SocketAddrV4) -> Option<Socket> {
+    let network = |pid: &str| std::fs::read_link(proc.join(pid).join("ns/net")).ok();
+    let found = mains.iter().find_map(|pid| Some((pid, network(&pid.to_string())?)));
+    if found.as_ref().is_none_or(|(_, of)| Some(of) == network("self").as_ref())
+        && let Ok(found) = socket_diag::find(at, to)
+    {
+        return found.filter(|socket| socket.inode != 0);
+    }
+    let pid = found.map_or(mains[0], |(pid, _)| *pid);
+    let process = proc.join(pid.to_string());
+    // Of a process whose first thread has ended, the others tell.
+    let threads =
+        numbers_in(&process.join("task")).map(|thread| process.join("task").join(thread.to_string()));
+    let folders = [process.clone()].into_iter().chain(threads);
+    let table = |folder: &Path, name: &str| {
+        std::fs::read_to_string(folder.join("net").join(name)).unwrap_or_default()
+    };
+    folders
+        .map(|folder| (table(&folder, "tcp"), table(&folder, "tcp6")))
+        .find(|(tcp, _)| !tcp.is_empty())
+        .and_then(|(tcp, tcp6)| socket_of(&tcp, at, to).or_else(|| socket_of(&tcp6, at, to)))
 }
 
 /// The socket with these two ends in a table of TCP, whose columns are `sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode`.
@@ -93,8 +160,8 @@ fn socket_of(table: &str, at: SocketAddrV4, to: SocketAddrV4) -> Option<Socket> 
     table.lines().skip(1).find_map(|line| {
         let columns: Vec<&str> = line.split_ascii_whitespace().take(10).collect();
         let [_, local, remote, _, _, _, _, uid, _, inode] = columns[..] else { return None };
-        (end(local)? == at && end(remote)? == to)
-            .then(|| Some(Socket { uid: uid.parse().ok()?, inode: inode.parse().ok()? }))?
+        let socket = || Some(Socket { uid: uid.parse().ok()?, inode: inode.parse().ok()? });
+        (end(local)? == at && end(remote)? == to).then(socket)?.filter(|socket| socket.inode != 0)
     })
 }
 
@@ -126,25 +193,81 @@ fn descendants(proc: &Path, pid: i32) -> HashSet<i32> {
     found
 }
 
-fn numbers_in(folder: &Path) -> impl Iterator<Item = i32> {
+fn numbers_in(folder: &Path) -> impl Iterator<Item = i32> + use<> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn belongs_to(proc: &Path, pid: i32, uid: u32) -> bool {
-    std::fs::metadata(proc.join(pid.to_string())).is_ok_and(|found| found.uid() == uid)
+/// The real user of a process; the owner of its folder may be root (proc(5)).
+fn user(proc: &Path, pid: i32) -> Option<u32> {
+    let status = std::fs::read_to_string(proc.join(pid.to_string()).join("status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-fn holds(proc: &Path, pid: i32, inode: u64) -> bool {
-    let wanted = PathBuf::from(format!("socket:[{inode}]"));
-    let folder = proc.join(pid.to_string()).join("fd");
-    let descriptors = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|target| target == wanted)
+fn user_of(mains: [i32; 2]) -> Option<u32> {
+    mains.into_iter().find_map(|pid| user(Path::new("/proc"), pid))
+}
+
+/// How closely a process is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// Its own table of descriptors.
+    Process,
+    /// That of each thread: it may have one of its own (unshare(2), CLONE_FILES), or be what is left of the process.
+    EveryThread,
+}
+
+/// Processes by what is known of their descriptors.
+#[derive(Default)]
+struct Holders {
+    /// They hold the socket.
+    holding: Vec<i32>,
+    /// What they hold cannot be seen.
+    hidden: Vec<i32>,
+}
+
+fn holders(proc: &Path, socket: Socket, pids: impl Iterator<Item = i32>, depth: Depth) -> Holders {
+    let wanted = PathBuf::from(format!("socket:[{}]", socket.inode));
+    let mut found = Holders::default();
+    for pid in pids {
+        let process = proc.join(pid.to_string());
+        let mut tables = vec![process.join("fd")];
+        if depth == Depth::EveryThread {
+            let threads = numbers_in(&process.join("task")).filter(|thread| *thread != pid);
+            tables.extend(threads.map(|thread| process.join("task").join(thread.to_string()).join("fd")));
+        }
+        match tables.iter().map(|table| holds(table, &wanted)).max() {
+            Some(Holds::Yes) => found.holding.push(pid),
+            Some(Holds::Hidden) => found.hidden.push(pid),
+            Some(Holds::No) | None => {}
+        }
+    }
+    found
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Holds {
+    No,
+    Hidden,
+    Yes,
+}
+
+fn holds(table: &Path, wanted: &Path) -> Holds {
+    match std::fs::read_dir(table) {
+        Ok(descriptors) => {
+            let mut targets = descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+            if targets.any(|target| target == wanted) { Holds::Yes } else { Holds::No }
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Holds::Hidden,
+        Err(_) => Holds::No,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd as _;
 
     use super::*;
 
@@ -155,16 +278,47 @@ mod tests {
         let client = TcpStream::connect(own).expect("a connection");
         let SocketAddr::V4(peer) = client.local_addr().expect("connected") else { panic!("IPv4") };
         let pid = i32::try_from(std::process::id()).expect("a number");
-        let find = || holders(Path::new("/proc"), pid, peer, own);
-        assert_eq!(find(), [pid]);
-        // Whoever does not descend from the main process is found as well.
+        let proc = Path::new("/proc");
+        let socket = |pid| socket(proc, [pid; 2], peer, own);
+        let found = socket(pid).expect("a socket");
+        assert_eq!(found.uid, nix::unistd::getuid().as_raw());
+        let holding = |pids: &[i32]| holders(proc, found, pids.iter().copied(), Depth::EveryThread).holding;
+        assert_eq!(holding(&[1, pid]), [pid]);
+        assert!(descendants(proc, pid).contains(&pid));
+        // The table says the same as the kernel's answer.
+        let table = std::fs::read_to_string("/proc/self/net/tcp").expect("a table");
+        assert_eq!(socket_of(&table, peer, own), Some(found));
+        // Whoever is in the same network tells of it, too, and one that is not there is no obstacle.
         let mut other = std::process::Command::new("sleep").arg("1000").spawn().expect("a process");
         let child = i32::try_from(other.id()).expect("a number");
-        assert_eq!(holders(Path::new("/proc"), child, peer, own), [pid]);
+        assert_eq!(socket(child), Some(found));
+        assert!(descendants(proc, pid).contains(&child));
         other.kill().and_then(|()| other.wait()).expect("ours");
+        assert_eq!(super::socket(proc, [child, pid], peer, own), Some(found));
         let (accepted, _) = listener.accept().expect("a connection");
         drop((client, accepted));
-        assert!(find().is_empty(), "nobody holds it");
+        assert_eq!(holding(&[pid]), [] as [i32; 0], "nobody holds it");
+    }
+
+    #[test]
+    fn a_descriptor_of_one_thread_alone_is_found() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FILES).expect("allowed to everybody");
+            let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+            let link = std::fs::read_link(format!("/proc/thread-self/fd/{}", socket.as_raw_fd()));
+            tell.send(link.expect("ours")).expect("a reader");
+            gone.recv().expect("a word");
+        });
+        let link = told.recv().expect("a link").to_string_lossy().into_owned();
+        let inode = link.trim_matches(|c: char| !c.is_ascii_digit()).parse().expect("a number");
+        let socket = Socket { uid: 0, inode };
+        let pid = i32::try_from(std::process::id()).expect("a number");
+        let holding = |depth| holders(Path::new("/proc"), socket, [pid].into_iter(), depth).holding;
+        assert_eq!((holding(Depth::Process), holding(Depth::EveryThread)), (vec![], vec![pid]));
+        go.send(()).expect("it waits");
+        thread.join().expect("a thread");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::io;
 use std::net::SocketAddrV4;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, setsockopt, socket, sockopt,
@@ -32,7 +33,10 @@ impl NewListener<'_> {
     pub(crate) fn open(&self) -> Result<(), StepError> {
         let failed = |name: &'static str| move |error: io::Error| StepError::new(name, None, &error);
         for address in [&self.address].into_iter().chain(self.hosts) {
-            let listener = listen_on(*address).map_err(failed("network: listen"))?;
+            let listener = listen_on(*address).map_err(|error| {
+                let place = address.to_string();
+                StepError::new("network: listen", Some(Path::new(&place)), &error)
+            })?;
             hand_over(self.channel, listener.as_fd()).map_err(failed("network: hand over the listener"))?;
         }
         Ok(())

@@ -70,7 +70,8 @@ impl HostFacts {
 
     fn network_coverage(&self, plan: &SandboxPlan) -> Report {
         if plan.port_alone {
-            return partial(KEPT_TO_A_PORT);
+            // Without its port it has no socket but Unix sockets.
+            return if plan.listen.is_some() { partial(KEPT_TO_A_PORT) } else { FULL };
         }
         match (&plan.network, self.mount_namespace) {
             (NetworkAccess::None | NetworkAccess::Full, _) => FULL,

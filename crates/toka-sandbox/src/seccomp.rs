@@ -154,6 +154,7 @@ impl Sockets {
     pub(crate) fn of(plan: &SandboxPlan) -> Self {
         match plan.network {
             NetworkAccess::None => Self::UnixOnly,
+            _ if plan.port_alone && plan.listen.is_none() => Self::UnixOnly,
             _ if plan.port_alone => Self::TcpToConnect,
             NetworkAccess::Loopback
             | NetworkAccess::Project
@@ -260,7 +261,10 @@ fn verdicts(sockets: Sockets, others: Others) -> BTreeMap<u32, Verdict> {
             rule(libc::AF_NETLINK, Some(routes)),
         ];
         verdicts.insert(libc::SYS_socket as u32, Verdict::AllowSockets(rules));
-        verdicts.insert(libc::SYS_listen as u32, Verdict::Deny);
+        // Nor does it take connections at a socket that somebody has sent it.
+        for call in [libc::SYS_listen, libc::SYS_accept, libc::SYS_accept4] {
+            verdicts.insert(call as u32, Verdict::Deny);
+        }
         let protocol_above = Verdict::DenyValues { argument: 2, values: vec![TCP_ULP] };
         verdicts.insert(libc::SYS_setsockopt as u32, protocol_above);
         for (call, argument) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
@@ -553,6 +557,7 @@ mod tests {
         }
         assert_eq!(answer(Sockets::TcpToConnect, libc::SYS_listen, [3, 1, 0, 0, 0, 0]), EPERM);
         assert_eq!(answer(Sockets::Internet, libc::SYS_listen, [3, 1, 0, 0, 0, 0]), allow);
+        assert_eq!(answer(Sockets::TcpToConnect, libc::SYS_accept4, [3, 0, 0, 0, 0, 0]), EPERM);
         let option = |option: u64| [3, libc::IPPROTO_TCP as u64, option, 0, 0, 0];
         assert_eq!(answer(Sockets::TcpToConnect, libc::SYS_setsockopt, option(31)), EPERM);
         assert_eq!(answer(Sockets::TcpToConnect, libc::SYS_setsockopt, option(1)), allow);

@@ -12,7 +12,7 @@ use super::child::{Child, Phase, with_source};
 use super::peer::{Caller, Role};
 use super::pipes::Readers;
 use super::{Listener, Over, Server, Stage, WATCH};
-use crate::process::{parent_of, text};
+use crate::process::{parent_of, session_of, text};
 use crate::protocol::{Body, Call, Entry, Launch, ProcessId, Request};
 
 /// As many processes as there can be on most machines (proc_sys_kernel(5), pid_max): no agent can put so many between itself and
@@ -256,7 +256,18 @@ impl Server {
                 child.beside.is_none() && child.project == project && child.agent.as_str() == agent
             })
         });
-        by_group.map(|(id, _)| *id).or_else(|| self.owner_by_ancestry(pid))
+        by_group
+            .map(|(id, _)| *id)
+            .or_else(|| self.owner_by_ancestry(pid))
+            .or_else(|| self.owner_by_session(pid))
+    }
+
+    /// Whose session a process is in: an agent's main process begins one, which nobody else can join (setsid(2)). So what it has left
+    /// behind is its own where there are no groups, unless that has begun a session of its own.
+    fn owner_by_session(&self, pid: i32) -> Option<ProcessId> {
+        let session = session_of(pid)?;
+        let (id, child) = self.children.iter().find(|(_, child)| child.pid == session)?;
+        child.beside.or(Some(*id))
     }
 
     pub(super) fn owner_by_ancestry(&self, mut pid: i32) -> Option<ProcessId> {
