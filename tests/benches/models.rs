@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use journal_log::InJournal;
-use toka_broker::Broker;
+use toka_broker::{Broker, HostGrants};
 use toka_core::{
     AgentName, Amounts, Budget, BudgetConfig, CallOutcome, CallReceipt, Cost, Event, EventKind, ModelName,
     Money, Name, RunId, Tokens, Wire,
@@ -80,7 +80,7 @@ fn broker(mut events: UnboundedReceiver<Event>) -> Arc<Broker> {
     let broker = Arc::new(Broker::new(Arc::new(|_, _| {}), || 0));
     let endless =
         Budget { money: Some(Money(u64::MAX)), tokens: Some(u64::MAX), calls: Some(u64::MAX), wall: None };
-    broker.configure(BudgetConfig { run: endless, agent: endless }, None);
+    broker.configure(BudgetConfig { run: endless, agent: endless }, None, HostGrants::default());
     let listener = Arc::clone(&broker);
     std::thread::spawn(move || {
         while let Some(event) = events.blocking_recv() {

@@ -23,6 +23,7 @@ as_both_users!(
     the_next_daemon_serves_the_same_proxy,
     a_sandbox_of_its_own_says_that_it_reaches_no_host,
     a_person_is_asked_about_other_hosts,
+    what_a_person_trusts_beyond_a_run_is_not_asked_again,
     a_list_of_hosts_opens_no_models,
     what_has_no_body_is_no_broken_connection,
     what_a_person_denies_is_denied_in_every_spelling,
@@ -484,6 +485,55 @@ fn a_person_is_asked_about_other_hosts(user: User) {
     assert_eq!(detached.inspect("fetcher")["state"], "running", "a no ends no agent");
     assert_eq!(told(&detached, "approval_asked").len(), 2);
     assert_eq!(told(&detached, "host_denied").len(), 2);
+}
+
+fn what_a_person_trusts_beyond_a_run_is_not_asked_again(user: User) {
+    let files = Files::new();
+    let scene = Scene::new(user);
+    let fetch = |name: &str| {
+        let line = format!("curl -sS --noproxy '' http://{}/hello; sleep 600", files.host());
+        Document::shell(name, &line).section("security: {network: {ask: true}}")
+    };
+    let waits = |scene: &Scene| {
+        let listed = scene.toka(&["approvals", "--json", "--project", scene.name()]);
+        let open: Vec<serde_json::Value> = serde_json::from_str(&listed.stdout).unwrap_or_default();
+        open.len()
+    };
+    let first = scene.detach(&[fetch("fetcher")]);
+    eventually("it asks", || waits(&scene) == 1);
+    let trust = |more: &[&str]| {
+        let words = [&["approvals", "trust", "--project", scene.name()], more].concat();
+        scene.toka(&words)
+    };
+    let nobody = trust(&[]);
+    assert_eq!(nobody.code, Some(77), "{nobody:#?}");
+    let words =
+        format!("fetcher may reach {} and send there whatever it can read, in every run", files.host());
+    assert!(nobody.stderr.contains(&words) && nobody.stderr.contains("--yes"), "{nobody:#?}");
+    assert_eq!(trust(&["--yes", "--for", "0s"]).code, Some(2));
+    assert_eq!(waits(&scene), 1, "nothing was answered");
+    let yes = trust(&["--yes"]);
+    assert_eq!(yes.code, Some(0), "{yes:#?}");
+    assert!(yes.stdout.contains("approved, until you revoke it"), "{yes:#?}");
+    eventually("it is answered", || output(&scene, "fetcher") == "hello from outside\n");
+    let listed = || scene.toka(&["trust", "--list"]).stdout;
+    let known = format!("fetcher may reach {}, as was answered", files.host());
+    eventually("it is recorded", || listed().contains(&known));
+    drop(first);
+
+    let second = scene.detach(&[fetch("fetcher"), fetch("other")]);
+    eventually("it is answered at once", || output(&scene, "fetcher").matches("hello").count() == 1);
+    eventually("another agent asks", || told(&second, "approval_asked").len() == 1);
+    assert_eq!(told(&second, "approval_asked")[0]["agent"], "other");
+    // What a policy denies, no answer opens.
+    drop(second);
+    scene.write(&scene.workspace().join("toka.yaml"), "deny: [\"host:127.0.0.1\"]\n");
+    let _third = scene.detach(&[fetch("fetcher")]);
+    eventually("it is refused", || output(&scene, "fetcher").contains("the policy denies host:127.0.0.1"));
+    let workspace = scene.workspace();
+    let revoked = scene.toka(&["trust", "--revoke", "--workdir", &workspace.display().to_string()]);
+    assert_eq!(revoked.code, Some(0), "{revoked:#?}");
+    assert!(!listed().contains("may reach"), "{}", listed());
 }
 
 /// The port is there for the hosts alone, whatever key somebody remembers.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use toka_core::capability::Policy;
-use toka_core::{AgentName, AgentPattern, ModelConfig, ModelReach, PressureLimits};
+use toka_core::{AgentName, AgentPattern, ModelConfig, ModelReach, PressureLimits, TrustedHost};
 use toka_workstream::{Agent, Diagnostic, LoadOptions, Loaded, Plan, SecretSource, Set, Severity, Sources};
 
 use crate::caller::{BASE, Caller};
@@ -44,6 +44,9 @@ pub struct Declaration {
     /// What a person allowed and denied.
     #[serde(default)]
     pub policy: Policy,
+    /// Hosts that a person has allowed agents when they were asked, beyond the run of then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_hosts: Vec<TrustedHost>,
     /// What a person says of models.
     #[serde(default, skip_serializing_if = "ModelConfig::is_empty")]
     pub models: ModelConfig,
@@ -115,6 +118,7 @@ impl Declaration {
             stop: StopRules::default(),
             workspace: workspace.to_owned(),
             policy: Policy::default(),
+            trusted_hosts: Vec::new(),
             models: ModelConfig::default(),
             max_concurrent: None,
             pressure: PressureLimits::default(),

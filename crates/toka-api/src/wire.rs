@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use toka_core::{
-    AgentName, AgentStatus, ApprovalAnswer, BudgetUse, ProjectName, Resources, RunId, RunStatus, TerminalSize,
+    AgentName, AgentStatus, ApprovalAnswer, BudgetUse, Lasting, ProjectName, Resources, RunId, RunStatus,
+    TerminalSize,
 };
 use toka_workstream::describe::Described;
 
@@ -134,6 +135,9 @@ pub enum PersonsAnswer {
         /// For a budget: so much more, in the unit of its measure; absent for as much as there was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         raise: Option<u64>,
+        /// For a host: how long it holds beyond the run; absent for not at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lasting: Option<Lasting>,
     },
     /// No.
     Deny {},
@@ -143,7 +147,7 @@ impl AnswerBody {
     /// This answer; whatever is no yes is a no.
     pub fn of(answer: ApprovalAnswer) -> Self {
         let answer = match answer {
-            ApprovalAnswer::Approved { raise } => PersonsAnswer::Approve { raise },
+            ApprovalAnswer::Approved { raise, lasting } => PersonsAnswer::Approve { raise, lasting },
             ApprovalAnswer::Denied | ApprovalAnswer::Expired | ApprovalAnswer::Withdrawn => {
                 PersonsAnswer::Deny {}
             }
@@ -155,7 +159,7 @@ impl AnswerBody {
 impl From<PersonsAnswer> for ApprovalAnswer {
     fn from(answer: PersonsAnswer) -> Self {
         match answer {
-            PersonsAnswer::Approve { raise } => Self::Approved { raise },
+            PersonsAnswer::Approve { raise, lasting } => Self::Approved { raise, lasting },
             PersonsAnswer::Deny {} => Self::Denied,
         }
     }

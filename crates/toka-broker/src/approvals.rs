@@ -35,6 +35,14 @@ pub enum NotAnswered {
         /// The number.
         id: u64,
     },
+    /// A yes beyond the run, for something that ends with it.
+    #[error("approval {id} is about a {kind}: only what is said of a host can last beyond the run")]
+    OnlyHostsLast {
+        /// The number.
+        id: u64,
+        /// What it is about.
+        kind: &'static str,
+    },
     /// No sum that could be added.
     #[error("approval {id}: a budget grows by more than nothing, and by no more than {most}")]
     BadSum {
@@ -224,7 +232,7 @@ mod tests {
         Subject::Budget { scope, measure: Measure::Money, used: 1, limit: 2, next: 3 }
     }
 
-    const YES: ApprovalAnswer = ApprovalAnswer::Approved { raise: None };
+    const YES: ApprovalAnswer = ApprovalAnswer::YES;
 
     #[test]
     fn the_same_is_asked_once() {

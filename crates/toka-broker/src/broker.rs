@@ -5,8 +5,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use toka_core::approval::Subject;
+use toka_core::approval::{Lasting, Subject, TrustedHost};
 use toka_core::budget::Scope;
+use toka_core::capability::Policy;
 use toka_core::{
     AgentName, Amounts, Approval, ApprovalAnswer, Budget, BudgetConfig, BudgetUse, Event, EventKind, Opening,
 };
@@ -32,7 +33,40 @@ struct State {
     waiting: BTreeMap<u64, Waiting>,
     last_ticket: u64,
     /// What was answered about hosts: a yes holds until the run ends, a no for the life of the agent.
-    hosts: BTreeMap<(AgentName, String, u16), bool>,
+    hosts: BTreeMap<(AgentName, String, u16), HostWord>,
+    /// What a person says of hosts beyond that.
+    grants: HostGrants,
+}
+
+/// What a person says of hosts that agents have not declared.
+#[derive(Debug, Clone, Default)]
+pub struct HostGrants {
+    /// What is granted and denied.
+    pub policy: Policy,
+    /// What was allowed beyond a run, when they were asked.
+    pub trusted: Vec<TrustedHost>,
+}
+
+impl HostGrants {
+    /// Whether the agent of this name may reach a host, if that is said.
+    fn word(&self, agent: &AgentName, host: &str, port: u16, now_ms: i64) -> Option<bool> {
+        let is_it = |trusted: &TrustedHost| {
+            trusted.agent == *agent
+                && trusted.host == host
+                && trusted.port == port
+                && trusted.until_ms.is_none_or(|until| now_ms < until)
+        };
+        let trusted = || self.trusted.iter().any(is_it).then_some(true);
+        self.policy.word_on_host(agent, host, port).or_else(trusted)
+    }
+}
+
+/// What was answered about a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HostWord {
+    No,
+    /// Until this time; `None` for as long as the run.
+    Yes(Option<i64>),
 }
 
 /// A call that waits.
@@ -82,13 +116,15 @@ impl Broker {
             waiting: BTreeMap::new(),
             last_ticket: 0,
             hosts: BTreeMap::new(),
+            grants: HostGrants::default(),
         };
         Self { state: Mutex::new(state), changed: watch::Sender::new(()), record, now_ms }
     }
 
-    /// Takes over what a person says of budgets now, and how long approvals wait; calls that wait are looked at again.
-    pub fn configure(&self, budgets: BudgetConfig, expires: Option<Duration>) {
+    /// Takes over what a person says of budgets and hosts now, and how long approvals wait; calls that wait are looked at again.
+    pub fn configure(&self, budgets: BudgetConfig, expires: Option<Duration>, grants: HostGrants) {
         let mut state = self.state();
+        state.grants = grants;
         state.accounts.configure(budgets);
         state.expires = expires.unwrap_or(EXPIRES);
         drop(state);
@@ -168,11 +204,16 @@ impl Broker {
     ///
     /// # Errors
     /// Why it may not.
-    pub async fn admit_host(&self, agent: &AgentName, host: &str, port: u16) -> Result<(), String> {
+    pub async fn admit_host(
+        &self,
+        (agent, declared): (&AgentName, &AgentName),
+        host: &str,
+        port: u16,
+    ) -> Result<(), String> {
         let mut changed = self.changed.subscribe();
         let place = Place::take(self, agent);
         loop {
-            if let Some(decided) = self.look_at_host(place.ticket, agent, host, port) {
+            if let Some(decided) = self.look_at_host(place.ticket, (agent, declared), host, port) {
                 return decided;
             }
             if changed.changed().await.is_err() {
@@ -184,24 +225,32 @@ impl Broker {
     fn look_at_host(
         &self,
         ticket: u64,
-        agent: &AgentName,
+        (agent, declared): (&AgentName, &AgentName),
         host: &str,
         port: u16,
     ) -> Option<Result<(), String>> {
+        let now_ms = (self.now_ms)();
         let mut state = self.state();
         if state.over.contains(agent) {
             return Some(Err("the agent has ended".to_owned()));
         }
-        match state.hosts.get(&(agent.clone(), host.to_owned(), port)) {
-            Some(true) => return Some(Ok(())),
-            Some(false) => return Some(Err("a person was asked, and has not allowed it".to_owned())),
-            None => {}
+        let grants = state.grants.word(declared, host, port, now_ms);
+        match (grants, state.hosts.get(&(agent.clone(), host.to_owned(), port))) {
+            (Some(false), _) => return Some(Err(format!("the policy denies host:{host}:{port}"))),
+            (_, Some(HostWord::No)) => {
+                return Some(Err("a person was asked, and has not allowed it".to_owned()));
+            }
+            (_, Some(HostWord::Yes(until))) if until.is_none_or(|until| now_ms < until) => {
+                return Some(Ok(()));
+            }
+            (Some(true), _) => return Some(Ok(())),
+            (None, _) => {}
         }
         let is_waiting = state.waiting.get(&ticket).is_some_and(|waiting| waiting.asked.is_some());
         if !is_waiting && state.approvals.count(agent) >= MOST_OPEN {
             return Some(Err(format!("{MOST_OPEN} approvals of this agent wait for an answer already")));
         }
-        let expires_ms = expiry((self.now_ms)(), state.expires);
+        let expires_ms = expiry(now_ms, state.expires);
         let subject = Subject::Host { host: host.to_owned(), port };
         let (approval, is_new) = state.approvals.ask(agent, subject, expires_ms);
         if let Some(waiting) = state.waiting.get_mut(&ticket) {
@@ -265,8 +314,13 @@ impl Broker {
         uid: Option<u32>,
     ) -> Result<ApprovalAnswer, NotAnswered> {
         let mut state = self.state();
-        if let (ApprovalAnswer::Approved { raise }, Some(approval)) = (answer, state.approvals.open(id)) {
+        if let (ApprovalAnswer::Approved { raise, lasting }, Some(approval)) =
+            (answer, state.approvals.open(id))
+        {
             let (subject, most) = (&approval.subject, approval.subject.largest_raise());
+            if lasting.is_some() && !matches!(subject, Subject::Host { .. }) {
+                return Err(NotAnswered::OnlyHostsLast { id, kind: subject.kind() });
+            }
             match (subject, raise) {
                 (Subject::Budget { measure, .. }, Some(sum)) if sum == 0 || sum > most => {
                     return Err(NotAnswered::BadSum { id, most: measure.tell(most) });
@@ -412,7 +466,7 @@ impl State {
                 self.over.remove(agent);
                 self.approvals.begin_life(agent);
                 // What was not allowed may be asked for again, and what was allowed is so until the run ends.
-                self.hosts.retain(|(of, _, _), is_allowed| of != agent || *is_allowed);
+                self.hosts.retain(|(of, _, _), word| of != agent || *word != HostWord::No);
             }
             EventKind::AgentRequeued { by, .. } => {
                 if begins_anew(by) {
@@ -456,7 +510,9 @@ impl State {
     ) -> Result<(Option<AgentName>, EventKind), NotAnswered> {
         let usual = self.approvals.open(id).and_then(|approval| approval.subject.usual_raise());
         let answer = match answer {
-            ApprovalAnswer::Approved { raise: None } => ApprovalAnswer::Approved { raise: usual },
+            ApprovalAnswer::Approved { raise: None, lasting } => {
+                ApprovalAnswer::Approved { raise: usual, lasting }
+            }
             answer => answer,
         };
         let answered = self.approvals.answer(id, answer, by)?;
@@ -464,14 +520,19 @@ impl State {
         let kind = answered.subject.kind().to_owned();
         match (&answered.subject, &agent) {
             (Subject::Budget { scope, measure, .. }, Some(of)) => {
-                if let ApprovalAnswer::Approved { raise: Some(more) } = answer {
+                if let ApprovalAnswer::Approved { raise: Some(more), .. } = answer {
                     self.accounts.raise(*scope, of, *measure, more);
                 }
                 agent = agent.filter(|_| *scope == Scope::Agent);
             }
             (Subject::Host { host, port }, Some(of)) if answer != ApprovalAnswer::Withdrawn => {
-                let is_yes = matches!(answer, ApprovalAnswer::Approved { .. });
-                self.hosts.insert((of.clone(), host.clone(), *port), is_yes);
+                let word = match answer {
+                    ApprovalAnswer::Approved { lasting, .. } => {
+                        HostWord::Yes(lasting.and_then(Lasting::until_ms))
+                    }
+                    _ => HostWord::No,
+                };
+                self.hosts.insert((of.clone(), host.clone(), *port), word);
             }
             _ => {}
         }
@@ -533,8 +594,11 @@ mod tests {
                 Arc::new(move |agent, kind| own.lock().expect("no panic").push((agent.cloned(), kind)));
             let broker = Arc::new(Broker::new(record, || NOW.load(Ordering::SeqCst)));
             let agent = Budget { money: Some(Money(money)), ..Budget::default() };
-            broker
-                .configure(BudgetConfig { agent, ..BudgetConfig::default() }, Some(Duration::from_secs(60)));
+            broker.configure(
+                BudgetConfig { agent, ..BudgetConfig::default() },
+                Some(Duration::from_secs(60)),
+                HostGrants::default(),
+            );
             broker.declare(&name("a"), Budget::default());
             Self { broker, told }
         }
@@ -645,7 +709,7 @@ mod tests {
         let raised = rig.ask(2, 30);
         rig.is_asked(2).await;
         let agent = Budget { money: Some(Money(100)), ..Budget::default() };
-        rig.broker.configure(BudgetConfig { agent, ..BudgetConfig::default() }, None);
+        rig.broker.configure(BudgetConfig { agent, ..BudgetConfig::default() }, None, HostGrants::default());
         assert_eq!(raised.await.expect("no panic"), Ok(()), "a person has said another budget");
         assert_eq!(rig.broker.open(), []);
         let withdrawn = |(_, kind): &&Told| {
@@ -659,7 +723,7 @@ mod tests {
         let rig = Rig::new(10);
         let reach = |host: &'static str| {
             let broker = Arc::clone(&rig.broker);
-            tokio::spawn(async move { broker.admit_host(&name("a"), host, 443).await })
+            tokio::spawn(async move { broker.admit_host((&name("a"), &name("a")), host, 443).await })
         };
         let (first, second, other) = (reach("x.example"), reach("x.example"), reach("y.example"));
         rig.is_asked(2).await;
@@ -670,9 +734,16 @@ mod tests {
             rig.broker.open().iter().find(is_it).map(|approval| approval.id).expect("it is open")
         };
         let (x, y) = (id("x.example"), id("y.example"));
-        let raised = rig.broker.answer(x, ApprovalAnswer::Approved { raise: Some(1) }, "operator", None);
+        let raised = rig.broker.answer(
+            x,
+            ApprovalAnswer::Approved { raise: Some(1), lasting: None },
+            "operator",
+            None,
+        );
         assert_eq!(raised, Err(NotAnswered::NoBudget { id: x }));
-        rig.broker.answer(x, ApprovalAnswer::Approved { raise: None }, "operator", None).expect("open");
+        rig.broker
+            .answer(x, ApprovalAnswer::Approved { raise: None, lasting: None }, "operator", None)
+            .expect("open");
         rig.broker.answer(y, ApprovalAnswer::Denied, "operator", None).expect("open");
         assert_eq!((first.await.expect("no panic"), second.await.expect("no panic")), (Ok(()), Ok(())));
         assert!(other.await.expect("no panic").is_err());
@@ -683,9 +754,9 @@ mod tests {
         let many: Vec<_> = (0..25)
             .map(|at| {
                 let broker = Arc::clone(&rig.broker);
-                tokio::spawn(
-                    async move { broker.admit_host(&name("a"), &format!("h{at}.example"), 443).await },
-                )
+                tokio::spawn(async move {
+                    broker.admit_host((&name("a"), &name("a")), &format!("h{at}.example"), 443).await
+                })
             })
             .collect();
         settle().await;
@@ -694,10 +765,57 @@ mod tests {
         let past: Vec<Event> = rig.told().into_iter().map(|(agent, kind)| Rig::event(agent, kind)).collect();
         next.broker.recall(&past);
         assert_eq!(
-            next.broker.admit_host(&name("a"), "x.example", 443).await,
+            next.broker.admit_host((&name("a"), &name("a")), "x.example", 443).await,
             Ok(()),
             "after a killed daemon, too"
         );
+    }
+
+    #[tokio::test]
+    async fn what_a_person_has_said_of_a_host_before_is_not_asked_again() {
+        let rig = Rig::new(10);
+        let capability = |text: &str| [toka_core::Capability::parse(text)].into();
+        let trusted = |host: &str, until_ms| TrustedHost {
+            agent: name("of-file"),
+            host: host.into(),
+            port: 443,
+            until_ms,
+        };
+        let policy = Policy {
+            allow: capability("host:granted.example:443"),
+            deny: capability("host:denied.example"),
+            trust: toka_core::capability::Trust::Everything,
+        };
+        let now = (rig.broker.now_ms)();
+        let known = vec![trusted("known.example", None), trusted("soon.example", Some(now + 1000))];
+        rig.broker.configure(BudgetConfig::default(), None, HostGrants { policy, trusted: known });
+        let reach = |host: &'static str| {
+            let broker = Arc::clone(&rig.broker);
+            tokio::spawn(async move { broker.admit_host((&name("a"), &name("of-file")), host, 443).await })
+        };
+        for host in ["granted.example", "known.example", "soon.example"] {
+            assert_eq!(reach(host).await.expect("no panic"), Ok(()), "{host}");
+        }
+        assert!(reach("denied.example").await.expect("no panic").is_err_and(|why| why.contains("policy")));
+        // Everything that the workstream asks for is not everything that an agent may come up with.
+        let asked = reach("other.example");
+        rig.is_asked(1).await;
+        let yes = |id, lasting| {
+            let answer = ApprovalAnswer::Approved { raise: None, lasting: Some(lasting) };
+            rig.broker.answer(id, answer, "operator", None)
+        };
+        yes(1, Lasting::Until(now + 1000)).expect("open");
+        assert_eq!(asked.await.expect("no panic"), Ok(()));
+        NOW.fetch_add(1000, Ordering::SeqCst);
+        let (again, soon) = (reach("other.example"), reach("soon.example"));
+        rig.is_asked(3).await;
+        assert!(!again.is_finished() && !soon.is_finished(), "their time is over");
+        let poor = Rig::new(10);
+        let _call = poor.ask(9, 30);
+        poor.is_asked(1).await;
+        let lasting = ApprovalAnswer::Approved { raise: Some(30), lasting: Some(Lasting::Always) };
+        let answered = poor.broker.answer(1, lasting, "operator", None);
+        assert_eq!(answered, Err(NotAnswered::OnlyHostsLast { id: 1, kind: "budget" }));
     }
 
     #[tokio::test]
@@ -705,11 +823,13 @@ mod tests {
         let rig = Rig::new(10);
         let call = rig.ask(1, 30);
         rig.is_asked(1).await;
-        let yes = |raise| rig.broker.answer(1, ApprovalAnswer::Approved { raise }, "operator", Some(7));
+        let yes = |raise| {
+            rig.broker.answer(1, ApprovalAnswer::Approved { raise, lasting: None }, "operator", Some(7))
+        };
         assert!(matches!(yes(None), Err(NotAnswered::NeedsSum { .. })), "as much again is not enough");
         assert!(matches!(yes(Some(0)), Err(NotAnswered::BadSum { .. })));
         assert!(matches!(yes(Some(u64::MAX)), Err(NotAnswered::BadSum { .. })));
-        assert_eq!(yes(Some(30)), Ok(ApprovalAnswer::Approved { raise: Some(30) }));
+        assert_eq!(yes(Some(30)), Ok(ApprovalAnswer::Approved { raise: Some(30), lasting: None }));
         assert_eq!(call.await.expect("no panic"), Ok(()));
         let again = rig.broker.answer(1, ApprovalAnswer::Denied, "operator", None);
         assert!(matches!(again, Err(NotAnswered::Before { .. })));

@@ -18,4 +18,4 @@ mod broker;
 
 pub use accounts::{Accounts, Fit, Nearing, Over};
 pub use approvals::{Answered, Approvals, NotAnswered};
-pub use broker::{Broker, Record};
+pub use broker::{Broker, HostGrants, Record};

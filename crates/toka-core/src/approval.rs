@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::AgentName;
 use crate::budget::{Measure, Scope};
 use crate::opening::Opening;
 
@@ -153,6 +154,9 @@ pub enum ApprovalAnswer {
         /// For a budget: so much more, in the unit of its measure.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         raise: Option<u64>,
+        /// For a host: how long it holds; absent for as long as the run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lasting: Option<Lasting>,
     },
     /// No.
     Denied,
@@ -162,7 +166,44 @@ pub enum ApprovalAnswer {
     Withdrawn,
 }
 
+/// How long a yes holds beyond the run in which it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lasting {
+    /// Until the person takes it back.
+    Always,
+    /// Until this time, in milliseconds since the Unix epoch; in the run as well.
+    Until(i64),
+}
+
+impl Lasting {
+    /// The time at which it ends; `None` for never.
+    pub fn until_ms(self) -> Option<i64> {
+        match self {
+            Self::Always => None,
+            Self::Until(ms) => Some(ms),
+        }
+    }
+}
+
+/// A host that a person has allowed an agent beyond a run, when they were asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustedHost {
+    /// The agent, by the name in its file: all replicas have one.
+    pub agent: AgentName,
+    /// The host, in small letters.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Until when, in milliseconds since the Unix epoch; `None` for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<i64>,
+}
+
 impl ApprovalAnswer {
+    /// A plain yes.
+    pub const YES: Self = Self::Approved { raise: None, lasting: None };
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {

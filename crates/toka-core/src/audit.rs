@@ -251,7 +251,7 @@ mod tests {
             let run = RunId::from_uuid(uuid::Uuid::nil());
             Event { seq: 1, time_ms: 0, project: name.clone(), run, agent: Some(name), kind }
         };
-        let answer = ApprovalAnswer::Approved { raise: Some(5) };
+        let answer = ApprovalAnswer::Approved { raise: Some(5), lasting: None };
         let kind = EventKind::ApprovalAnswered {
             id: 3,
             kind: "budget".into(),

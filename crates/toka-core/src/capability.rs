@@ -486,6 +486,24 @@ impl Policy {
         }
         Ok(())
     }
+
+    /// What it says of a host that the agent of this name wants to reach and has not declared: yes or no, or nothing, in which case a person is
+    /// asked. A grant of everything is no word on a host that nobody has seen before.
+    pub fn word_on_host(&self, agent: &AgentName, host: &str, port: u16) -> Option<bool> {
+        let asked = Capability::Host(format!("{host}:{port}"));
+        if covers(&self.deny, &asked) || self.deny.iter().any(|rule| touches(rule, &asked)) {
+            return Some(false);
+        }
+        let names_it = |rules: &BTreeSet<Capability>| {
+            let hosts = rules.iter().filter(|rule| matches!(rule, Capability::Host(_)));
+            covers(&hosts.cloned().collect(), &asked)
+        };
+        let is_trusted = match &self.trust {
+            Trust::Recorded(agents) => agents.get(agent).is_some_and(names_it),
+            Trust::Everything => false,
+        };
+        (is_trusted || names_it(&self.allow)).then_some(true)
+    }
 }
 
 fn covers(rules: &BTreeSet<Capability>, capability: &Capability) -> bool {

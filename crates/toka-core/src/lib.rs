@@ -47,7 +47,7 @@ pub mod unmet;
 pub mod watchdog;
 
 pub use agent_program::{AgentProgram, HomeFile, Preset};
-pub use approval::{Approval, ApprovalAnswer};
+pub use approval::{Approval, ApprovalAnswer, Lasting, TrustedHost};
 pub use bill::{Bill, Bills};
 pub use budget::{Amounts, Budget, BudgetConfig, BudgetUse};
 pub use capability::Capability;

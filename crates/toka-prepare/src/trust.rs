@@ -20,11 +20,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use toka_api::private_file;
+use toka_core::approval::TrustedHost;
 use toka_core::{AgentName, Capability, Name};
 use toka_files::{Directory, ReadError};
 
 /// Longest record, in bytes. Thousands of agents with dozens of demands fit.
 const MAX_RECORD: u64 = 16 * 1024 * 1024;
+/// Most hosts that one workspace remembers.
+const MAX_HOSTS: usize = 1000;
 /// Most records that are listed.
 const MAX_RECORDS: usize = 100_000;
 
@@ -39,6 +42,9 @@ pub struct TrustRecord {
     /// agent may write to these files and the directories that they lie in.
     #[serde(default)]
     pub files: BTreeMap<AgentName, PathBuf>,
+    /// Hosts that agents may reach without being asked about again, as a person has answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<AnsweredHost>,
     /// SHA-256 of the workspace's `toka.yaml`, in hexadecimal; absent when there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
@@ -46,7 +52,30 @@ pub struct TrustRecord {
     pub recorded: String,
 }
 
+/// A host that a person has allowed beyond a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnsweredHost {
+    /// Whom, and what.
+    #[serde(flatten)]
+    pub trusted: TrustedHost,
+    /// The file that declared the agent then, without links.
+    pub file: PathBuf,
+}
+
 impl TrustRecord {
+    /// The hosts that count at this time of agents that are declared in these files.
+    pub fn hosts_of(
+        &self,
+        declared: impl Fn(&AgentName) -> Option<PathBuf>,
+        now_ms: i64,
+    ) -> Vec<TrustedHost> {
+        let counts = |known: &&AnsweredHost| {
+            declared(&known.trusted.agent).is_some_and(|file| file == known.file)
+                && known.trusted.until_ms.is_none_or(|until| now_ms < until)
+        };
+        self.hosts.iter().filter(counts).map(|known| known.trusted.clone()).collect()
+    }
+
     /// Whether the record holds this demand of the agent that this file declares.
     pub fn holds(&self, agent: &AgentName, file: &Path, demand: &Capability) -> bool {
         self.files.get(agent).is_some_and(|known| known == file)
@@ -111,6 +140,28 @@ impl TrustStore {
         private_file::replace(&path, &serde_json::to_vec_pretty(record)?)
     }
 
+    /// Remembers a host that a person has allowed the agent that `file` declares, in the place of an earlier word on the same.
+    ///
+    /// # Errors
+    /// When the record cannot be read or written.
+    pub fn trust_host(&self, workspace: &Path, file: &Path, trusted: TrustedHost) -> io::Result<()> {
+        let mut record = self.read(workspace)?.unwrap_or_else(|| TrustRecord {
+            workspace: workspace.to_owned(),
+            recorded: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            ..TrustRecord::default()
+        });
+        let is_same = |known: &AnsweredHost| {
+            let of = &known.trusted;
+            (&of.agent, &of.host, of.port) == (&trusted.agent, &trusted.host, trusted.port)
+        };
+        record.hosts.retain(|known| !is_same(known));
+        if record.hosts.len() >= MAX_HOSTS {
+            return Err(io::Error::other(format!("{MAX_HOSTS} hosts are allowed already")));
+        }
+        record.hosts.push(AnsweredHost { trusted, file: file.to_owned() });
+        self.write(&record)
+    }
+
     /// Forgets what a workspace was trusted with; whether there was a record.
     ///
     /// # Errors
@@ -132,15 +183,19 @@ impl TrustStore {
         let Some(mut record) = self.read(workspace)? else { return Ok(Vec::new()) };
         let concerned = record.files.iter().filter(|(_, file)| file.starts_with(path));
         let agents: Vec<AgentName> = concerned.map(|(agent, _)| agent.clone()).collect();
+        let hosts = record.hosts.iter().filter(|known| known.file.starts_with(path));
+        let agents: BTreeSet<AgentName> =
+            agents.into_iter().chain(hosts.map(|known| known.trusted.agent.clone())).collect();
         if agents.is_empty() {
-            return Ok(agents);
+            return Ok(Vec::new());
         }
+        record.hosts.retain(|known| !known.file.starts_with(path));
         for agent in &agents {
             record.files.remove(agent);
             record.agents.remove(agent);
         }
         self.write(&record)?;
-        Ok(agents)
+        Ok(agents.into_iter().collect())
     }
 
     /// Every record, in the order of the workspaces. One that cannot be read is left out.
@@ -195,6 +250,7 @@ mod tests {
             workspace: workspace.into(),
             files: [(agent.clone(), "/a/app/agents/deploy.yaml".into())].into(),
             agents: [(agent, demands)].into(),
+            hosts: Vec::new(),
             policy: Some(hash(b"allow: []")),
             recorded: "2026-11-28T12:00:00Z".into(),
         }
@@ -249,5 +305,33 @@ mod tests {
         assert_eq!(withdraw("/a/app/agents"), 1);
         let left = store.read(workspace).expect("a record").expect("still");
         assert!(left.agents.is_empty() && left.policy.is_some());
+    }
+
+    #[test]
+    fn an_answer_about_a_host_counts_for_the_agent_of_that_file_until_its_time() {
+        let root = tempfile::tempdir().expect("a folder");
+        let store = TrustStore::of(root.path());
+        let agent = AgentName::new("a").expect("a label");
+        let host = |host: &str, until_ms| TrustedHost {
+            agent: agent.clone(),
+            host: host.into(),
+            port: 443,
+            until_ms,
+        };
+        let (workspace, file) = (Path::new("/w"), Path::new("/w/agents/a.yaml"));
+        store.trust_host(workspace, file, host("x.example", None)).expect("room");
+        store.trust_host(workspace, file, host("y.example", Some(1000))).expect("room");
+        store.trust_host(workspace, file, host("y.example", Some(2000))).expect("room");
+        let hosts_at = |declared: &'static str, now_ms| {
+            let record = store.read(workspace).expect("a record").expect("a record");
+            let hosts = record.hosts_of(|_| Some(declared.into()), now_ms);
+            hosts.into_iter().map(|trusted| trusted.host).collect::<Vec<_>>()
+        };
+        assert_eq!(hosts_at("/w/agents/a.yaml", 1999), ["x.example", "y.example"]);
+        assert_eq!(hosts_at("/w/agents/a.yaml", 2000), ["x.example"]);
+        assert_eq!(hosts_at("/w/agents/b.yaml", 0), [] as [&str; 0], "another agent of that name");
+        let gone = store.withdraw(workspace, Path::new("/w/agents")).expect("room");
+        assert_eq!(gone, std::slice::from_ref(&agent));
+        assert_eq!(hosts_at("/w/agents/a.yaml", 0), [] as [&str; 0]);
     }
 }

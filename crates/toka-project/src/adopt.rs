@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span};
 
 use crate::admit::{RunContext, models_of};
-use crate::approvals::broker;
+use crate::approvals::{broker, host_grants};
 use crate::assemble::Parts;
 use crate::interrupted::RECOVERY;
 use crate::keeper::{forward_events, keeper_options, keeper_socket};
@@ -125,7 +125,11 @@ impl Project {
         let runtime = runtime.admitting(queue.gate());
         let log_retention = crate::logs::log_retention(&folders.state_dir);
         let broker = broker(&journal);
-        broker.configure(declaration.models.budgets, declaration.models.approvals_expire);
+        broker.configure(
+            declaration.models.budgets,
+            declaration.models.approvals_expire,
+            host_grants(&declaration),
+        );
         broker.recall(&past);
         let mut open_calls = OpenCalls::of(&past);
         let mut ids = Ids::after(&holdings);

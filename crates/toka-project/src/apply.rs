@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::Project;
 use crate::admit::{AdmittedAgents, RunContext, models_of, set_up};
+use crate::approvals::host_grants;
 use crate::batch::Then;
 use crate::change::{Change, Prepared};
 use crate::differences::compare;
@@ -233,12 +234,17 @@ impl Project {
             stop,
             environment,
             models,
+            trusted_hosts: declaration.trusted_hosts.clone(),
             ..(*self.declaration).clone()
         };
         self.context.caller = Arc::new(heeded.caller());
         // Also for those that go on: a provider that is named no more is asked no more.
         self.context.models.renew(&context.models);
-        self.broker.configure(declaration.models.budgets, declaration.models.approvals_expire);
+        self.broker.configure(
+            declaration.models.budgets,
+            declaration.models.approvals_expire,
+            host_grants(declaration),
+        );
         if heeded != *self.declaration {
             // Until the change is done, and for good when it fails, the former agents need what they name.
             let agents = [former.as_slice(), &parsed.set.agents].concat();

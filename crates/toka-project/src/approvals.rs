@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use toka_broker::{Answered, Broker, NotAnswered};
+use toka_api::declaration::Declaration;
+use toka_broker::{Answered, Broker, HostGrants, NotAnswered};
+use toka_core::approval::{Lasting, Subject, TrustedHost};
 use toka_core::{AgentName, AgentState, AgentStatus, ApprovalAnswer, Event, EventKind, Exit, Request};
+use toka_prepare::trust::TrustStore;
 use tokio::sync::watch;
 
 use crate::Project;
@@ -39,6 +42,11 @@ pub(crate) async fn is_over(broker: &Broker, changes: &mut watch::Receiver<()>) 
         // The broker is there as long as the project.
         let _ = tokio::time::timeout(sleep, changes.changed()).await;
     }
+}
+
+/// What a declaration says of hosts that nobody has declared.
+pub(crate) fn host_grants(declaration: &Declaration) -> HostGrants {
+    HostGrants { policy: declaration.policy.clone(), trusted: declaration.trusted_hosts.clone() }
 }
 
 fn waits_for_budget(status: &AgentStatus) -> bool {
@@ -79,7 +87,10 @@ impl Project {
             (Some(agent), EventKind::AgentStarting) => {
                 self.frozen.remove(agent);
             }
-            (_, EventKind::ApprovalAnswered { id, .. }) => {
+            (_, EventKind::ApprovalAnswered { id, answer, .. }) => {
+                if let ApprovalAnswer::Approved { lasting: Some(lasting), .. } = answer {
+                    self.trust_host(*id, *lasting);
+                }
                 if let Some(answered) = self.broker.answered(*id) {
                     self.end_refused(&answered);
                 }
@@ -128,6 +139,28 @@ impl Project {
         let done = done.into_iter().filter(|agent| self.broker.refusal(agent).is_none());
         let done: Vec<AgentName> = done.collect();
         done.iter().for_each(|agent| self.with(agent, |member| member.handle.tell(Request::Resume, BUDGET)));
+    }
+
+    /// Records a host that a person has allowed beyond this run, where no agent can write. Beside the loop: the disk may not answer.
+    fn trust_host(&mut self, id: u64, lasting: Lasting) {
+        let Some(answered) = self.broker.answered(id) else { return };
+        let Subject::Host { host, port } = &answered.subject else { return };
+        let of = answered.waiters.first().and_then(|agent| Some((agent.clone(), self.members.get(agent)?)));
+        let Some((agent, member)) = of else { return };
+        let (name, file) = member.declared.clone();
+        let trusted =
+            TrustedHost { agent: name, host: host.clone(), port: *port, until_ms: lasting.until_ms() };
+        let store = TrustStore::of(&self.context.folders.state_dir);
+        let (workspace, journal) = (self.context.folders.workspace.clone(), Arc::clone(&self.journal));
+        self.writes.spawn_blocking(move || {
+            let file = file.canonicalize().unwrap_or(file);
+            if let Err(error) = store.trust_host(&workspace, &file, trusted) {
+                let message = format!(
+                    "what was allowed beyond this run could not be recorded, so that it ends with the run: {error}"
+                );
+                drop(journal.record(Some(agent), EventKind::Warning { message }));
+            }
+        });
     }
 
     /// Ends who got a no.

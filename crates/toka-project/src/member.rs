@@ -51,6 +51,8 @@ pub(crate) struct Member {
     pub(crate) check_control: Option<Arc<CheckControl>>,
     /// Whether a person is asked about a path at which it ends.
     pub(crate) asks_paths: bool,
+    /// Its name in its file, and that file.
+    pub(crate) declared: (AgentName, PathBuf),
 }
 
 impl Member {
@@ -150,6 +152,7 @@ impl MemberBuilder<'_> {
         let (handle, check_control) = self.actor(agent, launch, working_dir);
         let (secrets, expected) = (admitted_secrets, Arc::new(expected(agent)));
         let asks_paths = agent.confinement.asks_paths.is_some();
+        let declared = (agent.declared_name().clone(), agent.file.clone());
         Member {
             id,
             handle,
@@ -161,6 +164,7 @@ impl MemberBuilder<'_> {
             disk,
             check_control,
             asks_paths,
+            declared,
         }
     }
 
@@ -205,6 +209,7 @@ impl MemberBuilder<'_> {
             disk,
             check_control: None,
             asks_paths: agent.confinement.asks_paths.is_some(),
+            declared: (agent.declared_name().clone(), agent.file.clone()),
         }
     }
 
@@ -219,6 +224,7 @@ impl MemberBuilder<'_> {
         }
         let declared = agent.model.iter().flat_map(|model| &model.chain);
         Some(Arc::new(AgentPort {
+            declared_name: agent.declared_name().clone(),
             key: confinement.model.as_ref().map(|_| self.models.key_of(self.run, &agent.name)),
             declared: declared.map(|name| name.value.clone()).collect(),
             // One whose script is wrong is not admitted.

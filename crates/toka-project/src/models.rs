@@ -18,6 +18,8 @@ use toka_runtime::{EventSink, KnowsPeers, ServesPort};
 /// Serves the port of one agent in each of its lives.
 #[derive(Debug)]
 pub(crate) struct AgentPort {
+    /// The agent's name in its file.
+    pub(crate) declared_name: AgentName,
     /// The key that is good for models there; `None` when it asks none.
     pub(crate) key: Option<String>,
     /// The models that the agent may ask; empty for all.
@@ -48,6 +50,8 @@ pub(crate) struct AgentPort {
 #[derive(Debug)]
 struct AgentGate {
     agent: AgentName,
+    /// The name in its file.
+    declared: AgentName,
     broker: Arc<Broker>,
 }
 
@@ -66,8 +70,9 @@ impl Gate for AgentGate {
         host: String,
         port: u16,
     ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'static>> {
-        let (agent, broker) = (self.agent.clone(), Arc::clone(&self.broker));
-        Box::pin(async move { broker.admit_host(&agent, &host, port).await })
+        let (agent, declared) = (self.agent.clone(), self.declared.clone());
+        let broker = Arc::clone(&self.broker);
+        Box::pin(async move { broker.admit_host((&agent, &declared), &host, port).await })
     }
 }
 
@@ -109,7 +114,11 @@ impl ServesPort for AgentPort {
             hosts: self.hosts.clone(),
             asks_hosts: self.asks_hosts,
             rate: self.rate,
-            gate: Arc::new(AgentGate { agent: agent.clone(), broker: Arc::clone(&self.broker) }),
+            gate: Arc::new(AgentGate {
+                agent: agent.clone(),
+                declared: self.declared_name.clone(),
+                broker: Arc::clone(&self.broker),
+            }),
             log: Arc::new(Journalled { agent: agent.clone(), sink }),
         };
         Ok(Box::new(Gateway::of_this_process()?.serve(port)?))

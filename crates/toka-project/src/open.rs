@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::RunOptions;
 use crate::admit::{RunContext, models_of, set_up};
-use crate::approvals::broker;
+use crate::approvals::{broker, host_grants};
 use crate::assemble::Parts;
 use crate::handle::ProjectHandle;
 use crate::journal::Journal;
@@ -127,7 +127,11 @@ impl Project {
         let queue = Queue::new(declaration.pressure, &journal);
         let runtime = runtime.admitting(queue.gate());
         let broker = broker(&journal);
-        broker.configure(declaration.models.budgets, declaration.models.approvals_expire);
+        broker.configure(
+            declaration.models.budgets,
+            declaration.models.approvals_expire,
+            host_grants(&declaration),
+        );
         let mut ids = Ids::default();
         let log_retention = crate::logs::log_retention(&folders.state_dir);
         let builder = MemberBuilder {

@@ -207,7 +207,7 @@ mod tests {
     }
 
     fn yes() -> EventKind {
-        let answer = ApprovalAnswer::Approved { raise: None };
+        let answer = ApprovalAnswer::YES;
         EventKind::ApprovalAnswered { id: 1, kind: "denial".into(), answer, by: "operator".into(), uid: None }
     }
 

@@ -29,6 +29,7 @@ fn options(folder: &Path, yaml: &str, policy: Policy) -> RunOptions {
             enable: Default::default(),
             workspace,
             policy,
+            trusted_hosts: Vec::new(),
             models: Default::default(),
             max_concurrent: None,
             pressure: Default::default(),

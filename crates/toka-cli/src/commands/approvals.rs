@@ -8,15 +8,17 @@ use toka_api::wire::AnswerBody;
 use toka_core::approval::Subject;
 use toka_core::budget::Measure;
 use toka_core::units::{parse_amount, parse_duration};
-use toka_core::{ApprovalAnswer, ExitCode, Money, ProjectName};
+use toka_core::{AgentName, ApprovalAnswer, ExitCode, Lasting, Money, ProjectName};
 
 use super::ps::now_ms;
 use super::reach::{Found, Reach, block_on, failure};
+use super::trust::confirm;
 use toka_terminal::approvals::{OpenApproval, approval, approvals, name};
 use toka_terminal::failure::Failure;
 use toka_terminal::palette::Palette;
 use toka_terminal::screen::columns;
 use toka_terminal::table::PIPE_COLUMNS;
+use toka_terminal::text::safe;
 use toka_terminal::{json, out};
 
 /// Options of `toka approvals`.
@@ -47,8 +49,30 @@ enum What {
         #[arg(long, value_name = "AMOUNT")]
         raise: Option<String>,
     },
+    /// Say yes to a host beyond this run: the agent is not asked about it again in this workspace
+    #[command(
+        after_help = "What was allowed so is kept outside of the workspace, where no agent can write; `toka trust --list` shows it, and `toka trust --revoke` forgets it. A `deny` in a policy wins over it."
+    )]
+    Trust {
+        #[command(flatten)]
+        one: One,
+        /// For so long, such as 8h or 30d [default: until it is revoked]
+        #[arg(long = "for", value_name = "TIME", value_parser = lasting)]
+        lasts: Option<Duration>,
+        /// Record without asking
+        #[arg(long, short)]
+        yes: bool,
+    },
     /// Say no
     Deny(One),
+}
+
+fn lasting(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Ok(lasts) if !lasts.is_zero() => Ok(lasts),
+        Ok(_) => Err("it is no time at all".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -112,8 +136,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         What::Approve { one, raise } => answer(&one, |open| {
             let raise = raise.as_deref().map(|text| amount(text, &open.approval.subject)).transpose()?;
-            Ok(ApprovalAnswer::Approved { raise })
+            Ok(ApprovalAnswer::Approved { raise, lasting: None })
         }),
+        What::Trust { one, lasts, yes } => answer(&one, |open| trust(open, lasts, yes)),
         What::Deny(one) => answer(&one, |_| Ok(ApprovalAnswer::Denied)),
     }
 }
@@ -129,8 +154,11 @@ fn answer(
         Ok(answered.map_err(failure)?)
     })?;
     let done = match (answered.answer, &open.approval.subject) {
-        (ApprovalAnswer::Approved { raise: Some(more) }, Subject::Budget { measure, .. }) => {
+        (ApprovalAnswer::Approved { raise: Some(more), .. }, Subject::Budget { measure, .. }) => {
             format!("approved: {}", measure.tell_more(more))
+        }
+        (ApprovalAnswer::Approved { lasting: Some(lasting), .. }, _) => {
+            format!("approved, {}", until(lasting))
         }
         (answer, _) => answer.as_str().to_owned(),
     };
@@ -139,6 +167,47 @@ fn answer(
         false => format!("{}  {done}\n", name(&open)),
     };
     Ok(out::end(&text, ExitCode::Success)?)
+}
+
+/// A yes that lasts, once the person has seen in words what it means.
+fn trust(open: &OpenApproval, lasts: Option<Duration>, yes: bool) -> Result<ApprovalAnswer, Failure> {
+    let Subject::Host { host, port } = &open.approval.subject else {
+        let kind = open.approval.subject.kind();
+        return Err(Failure::new(ExitCode::Usage, format!("{} is about a {kind}: only what is said of a host lasts beyond the run", name(open)))
+            .help(match &open.approval.subject {
+                Subject::Budget { .. } => "`toka approvals approve` raises it for this run; `budgets` in ~/.config/toka/toka.yaml is for every run",
+                _ => "`toka approvals approve` opens it for this run; the declaration opens it for every run, once it is trusted (`toka trust`)",
+            }));
+    };
+    let lasting = match lasts {
+        None => Lasting::Always,
+        Some(lasts) => {
+            let lasts = i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX);
+            Lasting::Until(now_ms().saturating_add(lasts))
+        }
+    };
+    let agents: Vec<&str> = open.agents.iter().map(AgentName::as_str).collect();
+    let words = format!(
+        "{} may reach {}:{port} and send there whatever it can read, in every run in this workspace, {}.",
+        agents.join(", "),
+        safe(host),
+        until(lasting)
+    );
+    if !yes && !confirm(&words)? {
+        return Err(Failure::new(ExitCode::Denied, "nothing was answered, and the connection waits"));
+    }
+    Ok(ApprovalAnswer::Approved { raise: None, lasting: Some(lasting) })
+}
+
+/// How long it lasts, in words that end a sentence.
+fn until(lasting: Lasting) -> String {
+    match lasting {
+        Lasting::Always => "until you revoke it (`toka trust --revoke`)".to_owned(),
+        Lasting::Until(ms) => match jiff::Timestamp::from_millisecond(ms) {
+            Ok(time) => format!("until {}", time.strftime("%Y-%m-%d %H:%M UTC")),
+            Err(_) => "until the end of time".to_owned(),
+        },
+    }
 }
 
 /// What waits in a project.

@@ -104,6 +104,7 @@ impl Declare {
             only: ready.only.clone(),
             stop: self.stop_rules(&ready.set)?,
             workspace: folders.workspace.clone(),
+            trusted_hosts: granted.hosts,
             policy: granted.policy,
             environment: Declaration::environment_of(
                 &caller,

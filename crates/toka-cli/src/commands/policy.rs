@@ -15,6 +15,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use toka_core::approval::TrustedHost;
 use toka_core::capability::{Policy, Trust};
 use toka_core::{AgentName, Capability, ExitCode, ModelConfig, ModelName};
 use toka_prepare::folders::ProjectFolders;
@@ -53,6 +54,8 @@ pub(crate) struct Granted {
     pub(crate) models: ModelConfig,
     /// The `toka.yaml` of the workspace, if it counts at all.
     pub(crate) file: Option<WorkspacePolicy>,
+    /// Hosts that the person has allowed beyond a run, when they were asked.
+    pub(crate) hosts: Vec<TrustedHost>,
     /// What was trusted before.
     pub(crate) record: Option<TrustRecord>,
 }
@@ -126,7 +129,9 @@ impl Grants {
             (false, Some(record)) => Trust::Recorded(record.of_files(|agent| file_of(set, agent))),
             (false, None) => Trust::default(),
         };
-        Ok(Granted { policy, models, file, record })
+        let now_ms = super::ps::now_ms();
+        let hosts = record.as_ref().map(|record| record.hosts_of(|agent| file_of(set, agent), now_ms));
+        Ok(Granted { policy, models, file, hosts: hosts.unwrap_or_default(), record })
     }
 }
 

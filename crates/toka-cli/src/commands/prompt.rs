@@ -137,7 +137,7 @@ fn read_keys((open, changed): &(Mutex<Open>, Condvar), answers: &mpsc::Unbounded
             Ok(Some(ESCAPE)) => forget_typed(),
             Ok(Some(key)) => {
                 let answer = match key {
-                    b'a' | b'A' if takes_yes => ApprovalAnswer::Approved { raise: None },
+                    b'a' | b'A' if takes_yes => ApprovalAnswer::YES,
                     b'd' | b'D' => ApprovalAnswer::Denied,
                     _ => continue,
                 };

@@ -7,13 +7,14 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use toka_core::approval::TrustedHost;
 use toka_core::capability::Trust;
 use toka_core::units::format_duration;
 use toka_core::{AgentName, Capability, Declared, ExitCode, ModelConfig, ModelReach, Origin, ProviderConfig};
 use toka_prepare::Models;
 use toka_prepare::confine::Demands;
 use toka_prepare::folders::ProjectFolders;
-use toka_prepare::trust::{TrustRecord, TrustStore};
+use toka_prepare::trust::{AnsweredHost, TrustRecord, TrustStore};
 use toka_workstream::{Agent, Set};
 
 use super::folders::{Folders, Place, workspace};
@@ -112,6 +113,12 @@ fn list(args: &Args) -> anyhow::Result<ExitCode> {
             for demand in demands {
                 let _ = writeln!(text, "  {agent} may {}", safe(&demand.in_words()));
             }
+        }
+        for AnsweredHost { trusted: TrustedHost { agent, host, port, until_ms }, .. } in &record.hosts {
+            let until = until_ms.and_then(|until| jiff::Timestamp::from_millisecond(until).ok());
+            let until = until
+                .map_or_else(String::new, |until| format!(" until {}", until.strftime("%Y-%m-%d %H:%M UTC")));
+            let _ = writeln!(text, "  {agent} may reach {}:{port}, as was answered{until}", safe(host));
         }
         if record.policy.is_some() {
             text.push_str("  what its toka.yaml allowed then\n");
@@ -239,6 +246,22 @@ enum Answer {
     No,
 }
 
+/// Whether a person at the terminal says yes to this; `--yes` is for whoever has none.
+///
+/// # Errors
+/// When nobody is there to be asked.
+pub(crate) fn confirm(words: &str) -> Result<bool, Failure> {
+    eprintln!("{words}");
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(
+            ExitCode::Denied,
+            "nobody is there to be asked: standard input is no terminal",
+        )
+        .help("say it with --yes"));
+    }
+    Ok(ask("Is that right?", Choice::YesNo)? == Answer::Always)
+}
+
 fn ask(question: &str, choice: Choice) -> Result<Answer, Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::new(
@@ -285,6 +308,7 @@ fn keep(
         workspace: folders.workspace.clone(),
         agents,
         files,
+        hosts: before.map(|record| record.hosts.clone()).unwrap_or_default(),
         policy: review.policy.as_ref().map(|policy| policy.hash.clone()),
         recorded: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
     };

@@ -419,7 +419,7 @@ impl Model {
     fn answer_approval(&mut self, key: KeyCode, agent: AgentId, approval: Approval) -> Option<Effect> {
         let yes = approval.subject.yes();
         let answer = match (key, yes) {
-            (KeyCode::Char('y' | 'Y'), Some(_)) => ApprovalAnswer::Approved { raise: None },
+            (KeyCode::Char('y' | 'Y'), Some(_)) => ApprovalAnswer::YES,
             (KeyCode::Char('y' | 'Y'), None) => {
                 let id = approval.id;
                 let text =

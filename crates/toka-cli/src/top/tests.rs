@@ -609,7 +609,7 @@ fn what_an_agent_waits_for_is_answered_by_a_key() {
     assert!(story.text().contains("shop/db waits for no answer"), "{}", story.text());
     let subject = Subject::Host { host: "a.example".into(), port: 443 };
     story.event("shop", "db", EventKind::ApprovalAsked(Approval { id: 3, subject, expires_ms: i64::MAX }));
-    for (key, answer) in [("y", ApprovalAnswer::Approved { raise: None }), ("n", ApprovalAnswer::Denied)] {
+    for (key, answer) in [("y", ApprovalAnswer::YES), ("n", ApprovalAnswer::Denied)] {
         story.effects.clear();
         story.press("A");
         let text = story.text();

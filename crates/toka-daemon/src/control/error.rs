@@ -131,9 +131,10 @@ impl From<NotAnswered> for Error {
         let status = match error {
             NotAnswered::Unknown { .. } => StatusCode::NOT_FOUND,
             NotAnswered::Before { .. } => StatusCode::CONFLICT,
-            NotAnswered::NeedsSum { .. } | NotAnswered::BadSum { .. } | NotAnswered::NoBudget { .. } => {
-                StatusCode::BAD_REQUEST
-            }
+            NotAnswered::NeedsSum { .. }
+            | NotAnswered::BadSum { .. }
+            | NotAnswered::NoBudget { .. }
+            | NotAnswered::OnlyHostsLast { .. } => StatusCode::BAD_REQUEST,
         };
         let refused = Self::new(status, ExitCode::Usage, error.to_string());
         match error {
