@@ -10,6 +10,7 @@ use toka_tests::{Document, Scene, User, as_both_users};
 as_both_users!(
     a_yes_opens_the_path_and_begins_the_agent_anew,
     a_no_leaves_the_agent_as_it_has_ended,
+    a_stop_is_a_no,
     nobody_is_waited_for_where_nobody_is_asked,
     an_answer_counts_after_the_daemon_was_killed,
     what_a_policy_denies_no_yes_opens,
@@ -81,6 +82,19 @@ fn a_no_leaves_the_agent_as_it_has_ended(user: User) {
     eventually("nobody waits for it", || detached.state("next") == "blocked");
     assert_eq!(detached.inspect("reader")["exit"]["code"], 1, "{}", detached.inspect("reader"));
     assert!(!log(&scene, "reader").contains("secret\n"));
+}
+
+fn a_stop_is_a_no(user: User) {
+    let scene = Scene::new(user);
+    let keep = Document::service("keep", "sleep 600");
+    let next = Document::shell("next", "true").after(&["reader"]);
+    let detached = scene.detach(&[keep, reader(&scene, "reader"), next]);
+    asks(&scene);
+    detached.try_toka(&["stop", "reader"]);
+    eventually("nobody waits for it", || detached.state("next") == "blocked");
+    assert!(approvals(&scene).is_empty(), "nothing is asked any more");
+    let answered = told(&detached, "approval_answered");
+    assert_eq!((answered.len(), &answered[0]["answer"]), (1, &"denied".into()), "{answered:#?}");
 }
 
 /// In a run without a person it fails at once, as without `ask`.

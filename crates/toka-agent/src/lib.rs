@@ -7,8 +7,8 @@
 mod attempt;
 pub mod client;
 pub mod exec;
+mod program_events;
 pub mod runner;
-mod said;
 mod stopwatch;
 mod wake;
 mod worker;

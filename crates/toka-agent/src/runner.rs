@@ -32,7 +32,7 @@ use toka_core::{Exit, ExitCode, Progress};
 
 use crate::attempt::{Attempt, Work};
 use crate::client::{Client, ClientError, Done, Loss};
-use crate::said::Said;
+use crate::program_events::Said;
 use crate::stopwatch::{Stopwatch, next_look};
 use crate::wake::{self, Wake};
 use crate::worker::Worker;

@@ -10,7 +10,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
-use crate::said::Said;
+use crate::program_events::Said;
 
 /// What woke the runner.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use toka_core::rpc::TaskSpec;
 use toka_core::{AgentProgram, Exit, HomeFile, Preset, Progress};
 
-use crate::said::{FAILED, Reader, Said, failure};
+use crate::program_events::{FAILED, Reader, Said, failure};
 use crate::wake::Wake;
 
 /// The longest event that is read, in bytes: some have whole files in them.

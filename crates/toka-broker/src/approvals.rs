@@ -193,6 +193,12 @@ impl Approvals {
         open.waiters.remove(agent) && open.waiters.is_empty()
     }
 
+    /// The open approval of a wall at which this agent has ended.
+    pub fn opening_of(&self, agent: &AgentName) -> Option<u64> {
+        let is_it = |open: &Open| open.approval.subject.opening().is_some() && open.waiters.contains(agent);
+        self.open.iter().find_map(|(id, open)| is_it(open).then_some(*id))
+    }
+
     /// An agent waits for nothing any more. Those for which nobody waits now are returned.
     pub fn leave(&mut self, agent: &AgentName) -> Vec<u64> {
         let left = self

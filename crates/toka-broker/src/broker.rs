@@ -275,6 +275,11 @@ impl Broker {
         self.changed.send_replace(());
     }
 
+    /// The approval of a wall at which this agent has ended, if it is open.
+    pub fn opening_of(&self, agent: &AgentName) -> Option<u64> {
+        self.state().approvals.opening_of(agent)
+    }
+
     /// Asks no longer about walls at which agents have ended: `by` says why.
     pub fn withdraw_openings(&self, by: &str) {
         let is_denial = |approval: &&Approval| approval.subject.opening().is_some();

@@ -6,8 +6,8 @@ use toka_core::command::decide_signal;
 use toka_core::request::{DenyReason, decide};
 use toka_core::state::Happening;
 use toka_core::{
-    AgentName, AgentState, Answer, Answers, Command, Coverage, Decision, EventKind, Exit, Layer, Request,
-    Urgency,
+    AgentName, AgentState, Answer, Answers, ApprovalAnswer, Command, Coverage, Decision, EventKind, Exit,
+    Layer, Request, Urgency,
 };
 
 use crate::batch::Then;
@@ -86,6 +86,14 @@ impl Project {
             AgentState::Running { .. } if request == Request::Pause && !self.can_freeze(agent) => {
                 Decision::deny(DenyReason::NoFreezer)
             }
+            // A person is asked whether it begins anew.
+            state
+                if state.is_final()
+                    && matches!(request, Request::Stop | Request::Kill)
+                    && self.broker.opening_of(agent).is_some() =>
+            {
+                Decision::Accept
+            }
             // It was not to stay so.
             state
                 if (state.is_final() || matches!(state, AgentState::Stopping { .. }))
@@ -123,6 +131,14 @@ impl Project {
             let is_frozen = |agent: &&AgentName| self.is_frozen_for_budget(agent);
             for agent in agents.iter().filter(is_frozen) {
                 self.journal.record(Some(agent.clone()), EventKind::AgentPaused { by: by.to_owned() }).await;
+            }
+        }
+        if matches!(request, Request::Stop | Request::Kill) {
+            // Whoever stops it has answered what it has ended with.
+            for id in agents.iter().filter_map(|agent| self.broker.opening_of(agent)).collect::<Vec<_>>() {
+                if self.broker.answer(id, ApprovalAnswer::Denied, by, None).is_ok() {
+                    self.open_answered(id);
+                }
             }
         }
         match request {
