@@ -144,10 +144,9 @@ pub fn act(event: &Event) -> Option<Act> {
             let what = json!({"agent_id": agent, "exit": exit, "duration_ms": duration_ms, "usage": usage});
             (ActKind::AgentEnded, AuditStatus::of(!exit.is_failure()), what)
         }
-        EventKind::AgentHint { wrote, why, origin, opening } => {
+        EventKind::AgentHint { wrote, by_kernel, why, origin, opening } => {
             let patch = opening.as_ref().map(Opening::patch);
-            let context =
-                json!({"agent_id": agent, "wrote": wrote, "why": why, "origin": origin, "patch": patch});
+            let context = json!({"agent_id": agent, "wrote": wrote, "by_kernel": by_kernel, "why": why, "origin": origin, "patch": patch});
             (ActKind::DenialSuspected, Failure, context)
         }
         EventKind::AgentPlanted { path, outcome } => {

@@ -612,8 +612,11 @@ pub enum EventKind {
     },
     /// It has failed, and what it wrote last speaks of a wall of its sandbox. Comes before its end.
     AgentHint {
-        /// What it wrote. Its own word: escape it before a terminal.
+        /// What it wrote, or what the kernel said of it. Escape it before a terminal.
         wrote: String,
+        /// Whether it is the kernel's word, by its audit, and not that of the agent.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_kernel: bool,
         /// Which rule that is, and what would open it.
         why: String,
         /// Where the declaration says so, where it does.

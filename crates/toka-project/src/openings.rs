@@ -190,7 +190,13 @@ mod tests {
     }
 
     fn hint() -> EventKind {
-        EventKind::AgentHint { wrote: "x".into(), why: "y".into(), origin: None, opening: Some(opening()) }
+        EventKind::AgentHint {
+            wrote: "x".into(),
+            by_kernel: false,
+            why: "y".into(),
+            origin: None,
+            opening: Some(opening()),
+        }
     }
 
     fn ended(exit: Exit) -> EventKind {

@@ -16,6 +16,7 @@ mod disk;
 pub mod door;
 mod exec;
 mod exit_reason;
+mod kernel_records;
 mod launch;
 mod order;
 mod peers;

@@ -12,6 +12,7 @@ use tracing::Instrument as _;
 use crate::actor::Actor;
 use crate::beside::{Besides, Numbers, Routes, lock};
 use crate::disk::Surveyor;
+use crate::kernel_records::KernelRecords;
 use crate::order::{Order, Restarts};
 use crate::turns::timed;
 use crate::{
@@ -37,6 +38,8 @@ pub struct Runtime<P> {
 impl<P: Processes> Runtime<P> {
     /// Begins to listen to `events`; must be called within a tokio runtime.
     pub fn new(processes: P, events: mpsc::UnboundedReceiver<KeeperEvent>, sink: Arc<dyn EventSink>) -> Self {
+        // What the kernel says is heard from the first agent on.
+        KernelRecords::of_this_process();
         let routes = Routes::default();
         tokio::spawn(route(events, Arc::clone(&routes), |_| {}));
         let (numbers, starts) = (Numbers::default(), Arc::new(Semaphore::new(STARTS)));
@@ -55,6 +58,7 @@ impl<P: Processes> Runtime<P> {
     /// before [`Runtime::listen`], so that all of them have their owners by then. `used` is the highest number of a process
     /// that the keeper knows.
     pub fn outlived(processes: P, sink: Arc<dyn EventSink>, used: ProcessId) -> Self {
+        KernelRecords::of_this_process();
         let (numbers, starts) = (Numbers::after(used), Arc::new(Semaphore::new(STARTS)));
         let admission = Admission::default();
         Self {

@@ -11,6 +11,8 @@ use toka_sandbox::plan::Access;
 use toka_sandbox::renewal::inner_binds;
 use toka_sandbox::{Bind, Right, SandboxPlan};
 
+use crate::kernel_records::Refusal;
+
 /// Lines that are looked at, from the end.
 pub(crate) const LINES: usize = 40;
 /// Characters of a line that are told.
@@ -150,6 +152,70 @@ impl Wall {
 
     fn declared_at(self, origin: &Origin) -> Self {
         Self { origin: Some(origin.clone()), ..self }
+    }
+}
+
+/// The wall that the kernel says it has refused the agent something at.
+pub(crate) fn refused(
+    refusal: &Refusal,
+    walls: &Walls,
+    look: impl Fn(&Path) -> Option<There>,
+) -> Option<Hint> {
+    let Refusal { blockers, path, process, port } = refusal;
+    let other = process.as_deref().unwrap_or("a process");
+    let has = |words: &[&str]| words.iter().any(|word| blockers.contains(word));
+    let wall = match path {
+        Some(path) => of_path(path, has(&["write", "make_", "remove", "truncate", "refer"]), walls, look)?,
+        None if has(&["scope.signal"]) => Wall::new(format!(
+            "it signals no process outside of its sandbox, such as {other}: nothing opens that"
+        )),
+        None if has(&["scope.abstract_unix_socket"]) => Wall::new(
+            "it reaches no abstract Unix socket of a process outside of its sandbox: nothing opens that",
+        ),
+        None if has(&["ptrace"]) => Wall::new(format!(
+            "it traces no process outside of its sandbox, such as {other}: nothing opens that"
+        )),
+        None if has(&["net."]) => {
+            let port = port.map_or_else(String::new, |port| format!(" {port}"));
+            Wall::new(format!("no rule of it opens the port{port}: `security.network` does"))
+                .declared_at(&walls.declared.network)
+        }
+        None => return None,
+    };
+    let Wall { why, origin, opening } = wall;
+    let place = path.as_ref().map_or_else(|| other.to_owned(), |path| path.display().to_string());
+    let wrote = format!("{blockers} {place}").chars().take(MOST_TOLD).collect();
+    Some(Hint { wrote, why, origin, opening })
+}
+
+/// The wall at a path of which only the kernel has spoken.
+fn of_path(path: &Path, writes: bool, walls: &Walls, look: impl Fn(&Path) -> Option<There>) -> Option<Wall> {
+    let There { real, .. } = look(path)?;
+    let shown = path.display();
+    if walls.hidden.iter().any(|hidden| path.starts_with(hidden)) || walls.is_never_opened(&real) {
+        return Some(Wall::new(format!(
+            "{shown} is the user's keys or Toka's own, which stay hidden whatever is granted"
+        )));
+    }
+    let opened = |read: bool| {
+        if read { Some(Opening::Read { path: walls.named(&real)? }) } else { walls.written(&real) }
+    };
+    match right_to(path, walls) {
+        None => Some(
+            Wall::new(format!("no rule of it opens {shown}: `security.filesystem` does"))
+                .opened_by(opened(!writes)),
+        ),
+        Some(right) if writes && right < Right::Write => Some(
+            walls
+                .at(
+                    path,
+                    Wall::new(format!(
+                        "it may read {shown}, and not write it: `security.filesystem.write` opens it"
+                    )),
+                )
+                .opened_by(opened(false)),
+        ),
+        Some(_) => Some(Wall::new(format!("what it may do with {shown} is less than that"))),
     }
 }
 
@@ -700,5 +766,31 @@ mod tests {
         let mut off = plan(NetworkAccess::None);
         off.mode = SandboxMode::Off;
         assert_eq!(Walls::of(&off, &declared()), None);
+    }
+
+    #[test]
+    fn the_kernels_word_is_told_with_what_would_open_it() {
+        let walls = Walls::of(&plan(NetworkAccess::None), &declared()).expect("a sandbox");
+        let there =
+            |path: &Path| (path != Path::new("/gone")).then(|| There { uid: 0, real: path.to_owned() });
+        let told = |blockers: &str, path: Option<&str>| {
+            let refusal = Refusal {
+                blockers: blockers.into(),
+                path: path.map(Into::into),
+                process: Some("init (1)".into()),
+                port: Some(443),
+            };
+            refused(&refusal, &walls, there)
+        };
+        let hint = told("fs.read_file", Some("/srv/data")).expect("a wall");
+        assert_eq!(hint.wrote, "fs.read_file /srv/data");
+        assert_eq!(hint.opening, Some(Opening::Read { path: "/srv/data".into() }));
+        let hint = told("fs.make_reg", Some("/srv/data")).expect("a wall");
+        assert_eq!(hint.opening, Some(Opening::Write { path: "/srv/data".into() }));
+        let hint = told("scope.signal", None).expect("a wall");
+        assert!(hint.why.contains("such as init (1)") && hint.opening.is_none(), "{hint:?}");
+        assert!(told("net.connect_tcp", None).expect("a wall").why.contains("the port 443"));
+        assert_eq!(told("fs.read_file", Some("/gone")), None, "what is not there is no wall");
+        assert_eq!(told("something.new", None), None);
     }
 }

@@ -52,6 +52,9 @@ use crate::step::{PrepareError, StepError};
 use crate::sys::{self, BirthPlace, Instruction, Stack};
 use crate::terminal::NewTerminal;
 
+/// The version of Landlock from which on it tells the audit what it refuses (landlock(7)).
+const LANDLOCK_WITH_AUDIT: u32 = 7;
+
 /// What one keeper prepares starts with: the host, the groups, the shared view, compiled filters.
 #[derive(Debug)]
 pub struct Preparer {
@@ -613,7 +616,10 @@ impl Prepared {
                 &made
             }
         };
-        step_io("landlock", sys::landlock_restrict(ruleset.as_fd()))
+        step_io(
+            "landlock",
+            sys::landlock_restrict(ruleset.as_fd(), preparer.host.landlock_abi >= LANDLOCK_WITH_AUDIT),
+        )
     }
 }
 

@@ -606,10 +606,13 @@ pub fn landlock_allow(ruleset: BorrowedFd<'_>, access: u64, beneath: BorrowedFd<
 /// Puts the calling thread behind a Landlock ruleset for ever; no_new_privs must be set.
 ///
 /// # Errors
-/// As landlock_restrict_self(2).
-pub fn landlock_restrict(ruleset: BorrowedFd<'_>) -> io::Result<()> {
+/// As landlock_restrict_self(2). With `is_audited`, for which it takes version 7, what is refused after the next execve(2) is told to whom the audit
+/// is, where somebody has switched it on.
+pub fn landlock_restrict(ruleset: BorrowedFd<'_>, is_audited: bool) -> io::Result<()> {
+    // LANDLOCK_RESTRICT_SELF_LOG_NEW_EXEC_ON of linux/landlock.h.
+    let flags: c_uint = if is_audited { 1 << 1 } else { 0 };
     // SAFETY: the descriptor is open; no memory is passed.
-    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), flags) }).map(drop)
 }
 
 /// One instruction of a seccomp program (linux/filter.h).

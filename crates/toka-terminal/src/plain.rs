@@ -302,13 +302,14 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         }
         EventKind::AgentSpinning { quiet_ms, cpu_us } => (spinning(*quiet_ms, *cpu_us), palette.warn),
         EventKind::AgentRecovered { .. } => ("shows life again".to_owned(), palette.good),
-        EventKind::AgentHint { wrote, why, origin, opening } => {
+        EventKind::AgentHint { wrote, by_kernel, why, origin, opening } => {
             let at = origin
                 .as_ref()
                 .map_or_else(String::new, |origin| format!(" ({})", safe(&origin.to_string())));
             let patch =
                 opening.as_ref().map_or_else(String::new, |it| format!("; opens it: {}", safe(&it.patch())));
-            (format!("hint: it wrote “{}”: {}{at}{patch}", safe(wrote), safe(why)), palette.warn)
+            let said = if *by_kernel { "the kernel refused" } else { "it wrote" };
+            (format!("hint: {said} “{}”: {}{at}{patch}", safe(wrote), safe(why)), palette.warn)
         }
         EventKind::AgentPlanted { path, outcome } => (safe(&planted(path, outcome)), palette.warn),
         EventKind::AgentUncovered { path, outcome } => (safe(&uncovered(path, outcome)), palette.warn),

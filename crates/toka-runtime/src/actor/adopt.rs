@@ -116,6 +116,7 @@ impl<P: Processes> Actor<P> {
     /// Reads what it says from now on, and asks and watches it as from the beginning of a life.
     async fn take(&mut self, process: AdoptedProcess) {
         let AdoptedProcess { pid, enforcement, pipes, notification, listeners, .. } = process;
+        self.first_pid = pid;
         self.serve(pid, listeners);
         if enforcement.coverage(Layer::Mounts) == Coverage::Full {
             self.reach = DoorReach::AgentOnly;

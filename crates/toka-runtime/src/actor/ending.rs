@@ -16,6 +16,7 @@ use super::Actor;
 use super::hooks::Occasion;
 use crate::countdown::Countdown;
 use crate::exit_reason::{exit_reason, stopped};
+use crate::kernel_records::{KernelRecords, Refusal};
 use crate::walls::There;
 use crate::{Processes, walls};
 
@@ -23,11 +24,22 @@ use crate::{Processes, walls};
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long the look for walls in them may take.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long a record of the kernel takes at most, as a rule.
+const AUDIT_LATENCY: Duration = Duration::from_millis(50);
 
 /// What is at a path, and where it leads.
 fn look(path: &Path) -> Option<There> {
     let uid = path.symlink_metadata().ok()?.uid();
     Some(There { uid, real: path.canonicalize().unwrap_or_else(|_| path.to_owned()) })
+}
+
+/// What the kernel has refused the agent of this first process. Its audit tells that a moment later: it is waited for when nothing else is known.
+fn of_kernel(pid: i32, waits: bool) -> Vec<Refusal> {
+    let Some(records) = KernelRecords::of_this_process() else { return Vec::new() };
+    if waits && records.has_spoken() {
+        std::thread::sleep(AUDIT_LATENCY);
+    }
+    records.take_of(pid)
 }
 
 impl<P: Processes> Actor<P> {
@@ -80,17 +92,26 @@ impl<P: Processes> Actor<P> {
         let is_of_this_life = move |line: &Line| {
             line.time_ms.is_none_or(|time| u128::try_from(time).is_ok_and(|time| time >= begun_ms))
         };
+        let pid = self.first_pid;
         let looked = tokio::task::spawn_blocking(move || {
             let lines = tail(&path, walls::LINES).unwrap_or_default();
             let lines = lines.iter().filter(|line| is_of_this_life(line));
             let texts: Vec<String> =
                 lines.map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect();
-            walls::hint(texts.iter().map(String::as_str), &walls, look)
+            let words = walls::hint(texts.iter().map(String::as_str), &walls, look);
+            let refusals = of_kernel(pid, words.is_none());
+            match words {
+                Some(hint) => (Some(hint), false),
+                None => {
+                    let mut refusals = refusals.iter().rev();
+                    (refusals.find_map(|refusal| walls::refused(refusal, &walls, look)), true)
+                }
+            }
         });
         // A file system that does not answer holds up nobody's end.
-        if let Ok(Ok(Some(hint))) = tokio::time::timeout(LOOK, looked).await {
-            let walls::Hint { wrote, why, origin, opening } = hint;
-            drop(self.emit(EventKind::AgentHint { wrote, why, origin, opening }));
+        let Ok(Ok((hint, by_kernel))) = tokio::time::timeout(LOOK, looked).await else { return };
+        if let Some(walls::Hint { wrote, why, origin, opening }) = hint {
+            drop(self.emit(EventKind::AgentHint { wrote, by_kernel, why, origin, opening }));
         }
     }
 

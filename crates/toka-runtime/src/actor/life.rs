@@ -150,6 +150,7 @@ impl<P: Processes> Actor<P> {
         if let Err(error) = self.pump([stdout, stderr]) {
             self.warn(format!("the output of {} cannot be read: {error}", self.profile.name));
         }
+        self.first_pid = pid;
         self.serve(pid, listeners);
         self.step(Happening::Started { pid });
         self.oom_kills = 0;

@@ -141,6 +141,8 @@ pub(crate) struct Actor<P> {
     early: Vec<KeeperEvent>,
     /// The walls of this life, for what it says of them when it fails.
     walls: Option<Box<Walls>>,
+    /// The process with which this life began.
+    first_pid: i32,
     /// How many kills for memory of this life were told.
     oom_kills: u64,
     status: Option<Status>,
@@ -204,6 +206,7 @@ impl<P: Processes> Actor<P> {
             spent: Arc::default(),
             early: Vec::new(),
             walls: None,
+            first_pid: 0,
             oom_kills: 0,
             status: None,
             timeout: Countdown::Never,
