@@ -115,6 +115,7 @@ const OPENERS: &[(&str, Opens)] = &[
     ("crates/toka-keeper/src/process.rs", Opens::Kernel),
     ("crates/toka-keeper/src/server/", Opens::Kernel),
     ("crates/toka-logs/src/", Opens::State),
+    ("crates/toka-prepare/src/trust.rs", Opens::State),
     ("crates/toka-runtime/src/peers.rs", Opens::Kernel),
     ("crates/toka-sandbox/src/cgroup/", Opens::Kernel),
     ("crates/toka-sandbox/src/confine.rs", Opens::Kernel),

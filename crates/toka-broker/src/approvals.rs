@@ -43,6 +43,16 @@ pub enum NotAnswered {
         /// What it is about.
         kind: &'static str,
     },
+    /// It was answered, for this run alone.
+    #[error(
+        "approval {id} is approved until the run ends; that it lasts longer could not be recorded: {why}"
+    )]
+    NotRecorded {
+        /// The number.
+        id: u64,
+        /// Why not.
+        why: String,
+    },
     /// No sum that could be added.
     #[error("approval {id}: a budget grows by more than nothing, and by no more than {most}")]
     BadSum {

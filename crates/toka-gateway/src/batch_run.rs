@@ -19,7 +19,7 @@ use crate::Transport;
 use crate::candidates::Candidate;
 use crate::cooldown::{back_off, draw};
 use crate::joined::Fingerprint;
-use crate::log::RECORDS_WITHIN;
+use crate::log::{RECORDS_WITHIN, record_beside};
 use crate::port::PortState;
 use crate::port_end::PortEnd;
 use crate::receipt::Receipt;
@@ -28,6 +28,8 @@ use crate::receipt::Receipt;
 const MOST_ANSWERED: usize = 512 * 1024 * 1024;
 /// How often a batch is given over that the provider cannot take at the moment.
 const TRIES: u32 = 8;
+/// Looks in a row that have to come to nothing for good until a batch is given up: with the pauses between them, some minutes.
+const PATIENCE: u32 = 12;
 /// How long a batch is looked at: providers give up after a day.
 const LONGEST: Duration = Duration::from_secs(26 * 3600);
 
@@ -61,6 +63,8 @@ pub(crate) struct Item {
     /// What its request is known by.
     pub(crate) request: Fingerprint,
     pub(crate) body: Bytes,
+    /// Hears that the provider has it.
+    pub(crate) named: Option<oneshot::Sender<()>>,
     pub(crate) receipt: Receipt,
     /// Whether a client waits for it.
     pub(crate) is_awaited: Box<dyn Fn() -> bool + Send + Sync>,
@@ -90,6 +94,7 @@ impl Item {
 }
 
 /// What the calls of one batch have in common.
+#[derive(Clone)]
 pub(crate) struct Batch {
     pub(crate) api: BatchApi,
     pub(crate) endpoint: Endpoint,
@@ -137,10 +142,11 @@ impl Batch {
         if items.is_empty() {
             return;
         }
-        let id = match self.begin(&mut items).await {
+        items.iter_mut().for_each(|item| item.receipt.tries(&self.candidate));
+        let id = match self.begin_beside(&items).await {
             Ok(id) => id,
             Err(Trouble::Unknown) => {
-                self.candidate.provider.remember_no_batches(self.api);
+                self.has_none();
                 return items.into_iter().for_each(|mut item| {
                     item.receipt.tries = 0;
                     item.reply(Batched::Alone);
@@ -154,6 +160,9 @@ impl Batch {
         };
         for item in &mut items {
             item.receipt.batch = Some(id.clone());
+            item.body = Bytes::new();
+            // Whoever is gone need not hear it.
+            let _ = item.named.take().map(|named| named.send(()));
         }
         let recorded = self.port.log.record(self.intent(&id, &items));
         let _: Result<Kept, _> = tokio::time::timeout(RECORDS_WITHIN, recorded).await;
@@ -177,25 +186,54 @@ impl Batch {
     pub(crate) async fn go_on(self, id: String, items: Vec<Item>) {
         let mut going = Going { batch: &self, id, is_over: false };
         let answers = going.answers(&items).await;
-        going.is_over = true;
+        going.is_over = answers.is_ok();
         drop(going);
         hand_out(items, answers);
     }
 
+    /// The provider has no such interface: from now on it is not asked for it, and whoever pays hears of it.
+    fn has_none(&self) {
+        let Candidate { provider, model } = &self.candidate;
+        provider.remember_no_batches(self.api, model);
+        let name = self.candidate.name();
+        let message = format!(
+            "{name} has no batch interface: its calls are made one by one from now on, at the usual price"
+        );
+        record_beside(&*self.port.log, EventKind::Warning { message });
+    }
+
+    /// The same as [`Self::begin`], and when nobody waits for the end of it any more, what was begun is given up.
+    async fn begin_beside(&self, items: &[Item]) -> Result<String, Trouble> {
+        let requests: Vec<(u64, Bytes)> = items.iter().map(|item| (item.call, item.body.clone())).collect();
+        let (tell, told) = oneshot::channel();
+        let batch = self.clone();
+        tokio::spawn(async move {
+            let begun = batch.begin(&requests).await;
+            drop(requests);
+            if let Err(Ok(id)) = tell.send(begun) {
+                let step = batch.api.cancel(&id);
+                // It ends by itself otherwise.
+                let _ = batch.exchange(step).await;
+            }
+        });
+        told.await.unwrap_or_else(|_| Err(Trouble::Doubtful("the batch was left".to_owned())))
+    }
+
     /// Gives the calls over; the name of the batch.
-    async fn begin(&self, items: &mut [Item]) -> Result<String, Trouble> {
+    async fn begin(&self, requests: &[(u64, Bytes)]) -> Result<String, Trouble> {
         let requests: Vec<BatchRequest<'_>> =
-            items.iter().map(|item| BatchRequest { id: item.call, body: &item.body }).collect();
+            requests.iter().map(|(id, body)| BatchRequest { id: *id, body }).collect();
         let first = self.api.begin(self.endpoint, &self.candidate.model, &requests);
         let first = first.ok_or_else(|| Trouble::Lasting("a request is no JSON".to_owned()))?;
-        let is_whole = self.api != BatchApi::Files;
-        if is_whole {
-            items.iter_mut().for_each(|item| item.receipt.tries(&self.candidate));
-        }
-        let mut answer = self.persist(first, is_whole).await?;
+        let mut answer = self.persist(first, self.api != BatchApi::Files).await?;
         if let Some(step) = self.api.follow(self.endpoint, &answer) {
-            items.iter_mut().for_each(|item| item.receipt.tries(&self.candidate));
-            answer = self.persist(step, true).await?;
+            answer = self.persist(step, true).await.map_err(|trouble| match trouble {
+                // It takes files, so that this is about the batch.
+                Trouble::Unknown => {
+                    Trouble::Lasting("404 the provider takes the file and no batch".to_owned())
+                }
+                other => other,
+            })?;
         }
         let unnamed = || Trouble::Doubtful("the provider has not named the batch".to_owned());
         self.api.id(&answer).ok_or_else(unnamed)
@@ -207,6 +245,10 @@ impl Batch {
         loop {
             let trouble = match self.exchange(step.clone()).await {
                 Ok(answer) => return Ok(answer),
+                // Some have done it all the same that say so.
+                Err(Trouble::Passing(reason)) if begins_work && !was_refused(&reason) => {
+                    Trouble::Doubtful(reason)
+                }
                 Err(trouble) => trouble,
             };
             tries += 1;
@@ -224,7 +266,9 @@ impl Batch {
 
     /// One request to the interface, and its answer.
     async fn exchange(&self, step: BatchStep) -> Result<Bytes, Trouble> {
-        let provider = &self.candidate.provider;
+        // A person may have said another key or place since.
+        let providers = self.port.providers.get();
+        let provider = providers.named(&self.candidate.provider.name).unwrap_or(&self.candidate.provider);
         let Transport::Http { url, key } = &provider.transport else { return Err(Trouble::Unknown) };
         let BatchStep { method, path, content_type, body } = step;
         let query = if self.query.is_empty() { String::new() } else { format!("?{}", self.query) };
@@ -252,7 +296,11 @@ impl Batch {
             Ok(Err(error)) => return Err(Trouble::Doubtful(format!("the answer broke off: {error}"))),
             Err(_) => return Err(Trouble::Doubtful("the answer did not come to its end".to_owned())),
         };
-        let bytes = key.as_ref().map_or(bytes.clone(), |key| key.masked(bytes));
+        let bytes = match key.clone() {
+            // The others of this thread go on meanwhile.
+            Some(key) => beside(move || key.masked(bytes)).await?,
+            None => bytes,
+        };
         if status.is_success() {
             return Ok(bytes);
         }
@@ -265,6 +313,17 @@ impl Batch {
             _ => Trouble::Lasting(reason),
         })
     }
+}
+
+/// Whether the provider has refused a step before any work, which may be another time: too many, or too much to do (RFC 9110, 15; 529 is Anthropic's).
+fn was_refused(reason: &str) -> bool {
+    ["425 ", "429 ", "503 ", "529 "].iter().any(|status| reason.starts_with(status))
+        || !reason.starts_with(|first: char| first.is_ascii_digit())
+}
+
+/// Does what takes long for much on another thread.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Trouble> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Trouble::Passing("the process ends".to_owned()))
 }
 
 fn trouble(error: HttpError) -> Trouble {
@@ -288,34 +347,55 @@ impl Going<'_> {
     async fn answers(&self, items: &[Item]) -> Result<Vec<BatchAnswer>, String> {
         let (batch, ids) = (self.batch, items.iter().map(|item| item.call).collect::<Vec<_>>());
         let pace = batch.pace;
-        let (begun, mut wait) = (tokio::time::Instant::now(), pace.first_look);
+        let (begun, mut wait, mut failed) = (tokio::time::Instant::now(), pace.first_look, 0);
         loop {
             tokio::time::sleep(wait).await;
             wait = (wait + wait / 2).min(pace.longest_look);
-            let looked = batch.exchange(batch.api.look(&self.id)).await;
-            let state = looked.map(|answer| batch.api.state(&self.id, &answer, &ids));
-            match state {
+            let reason = match self.state(&ids).await {
                 Ok(Some(BatchState::Answered(answers))) => return Ok(answers),
-                Ok(Some(BatchState::Ended(steps))) => return self.fetch(steps).await,
+                Ok(Some(BatchState::Ended(steps))) => match self.fetch(steps).await {
+                    Ok(answers) => return Ok(answers),
+                    Err(trouble) => trouble.reason(),
+                },
                 Ok(Some(BatchState::Failed(reason))) => return Err(reason),
-                Ok(Some(BatchState::Going)) | Err(Trouble::Passing(_) | Trouble::Doubtful(_)) => {}
-                Ok(None) => return Err("the provider's word on the batch cannot be read".to_owned()),
-                Err(Trouble::Unknown) => {
-                    return Err("the provider does not know the batch any more".to_owned());
+                Ok(Some(BatchState::Going)) => {
+                    failed = 0;
+                    String::new()
                 }
-                Err(Trouble::Lasting(reason)) => return Err(reason),
-            }
-            if begun.elapsed() > LONGEST {
-                return Err("the batch has not ended within a day".to_owned());
+                Err(Trouble::Passing(reason) | Trouble::Doubtful(reason)) => reason,
+                Ok(None) => {
+                    failed += 1;
+                    "the provider's word on the batch cannot be read".to_owned()
+                }
+                Err(Trouble::Unknown) => {
+                    failed += 1;
+                    "the provider does not know the batch any more".to_owned()
+                }
+                Err(Trouble::Lasting(reason)) => {
+                    failed += 1;
+                    reason
+                }
+            };
+            // What is paid for is not given up for one odd word.
+            if failed == PATIENCE || begun.elapsed() > LONGEST {
+                let reason = Some(reason).filter(|reason| !reason.is_empty());
+                return Err(reason.unwrap_or_else(|| "the batch has not ended within a day".to_owned()));
             }
         }
     }
 
-    async fn fetch(&self, steps: Vec<BatchStep>) -> Result<Vec<BatchAnswer>, String> {
+    async fn state(&self, ids: &[u64]) -> Result<Option<BatchState>, Trouble> {
+        let answer = self.batch.exchange(self.batch.api.look(&self.id)).await?;
+        let (api, id, ids) = (self.batch.api, self.id.clone(), ids.to_vec());
+        beside(move || api.state(&id, &answer, &ids)).await
+    }
+
+    async fn fetch(&self, steps: Vec<BatchStep>) -> Result<Vec<BatchAnswer>, Trouble> {
         let mut answers = Vec::new();
         for step in steps {
-            let lines = self.batch.persist(step, false).await.map_err(Trouble::reason)?;
-            answers.extend(self.batch.api.answers(&lines));
+            let lines = self.batch.persist(step, false).await?;
+            let api = self.batch.api;
+            answers.extend(beside(move || api.answers(&lines)).await?);
         }
         Ok(answers)
     }
@@ -328,18 +408,8 @@ impl Drop for Going<'_> {
         if self.is_over || self.batch.port.end.get() == Some(&PortEnd::Succeeded) {
             return;
         }
-        let Batch { api, endpoint, candidate, query, headers, port, pace } = self.batch;
-        let (candidate, port) = (candidate.clone(), Arc::clone(port));
-        let batch = Batch {
-            api: *api,
-            endpoint: *endpoint,
-            candidate,
-            query: query.clone(),
-            headers: headers.clone(),
-            port,
-            pace: *pace,
-        };
-        let step = api.cancel(&self.id);
+        let batch = self.batch.clone();
+        let step = batch.api.cancel(&self.id);
         runtime.spawn(async move { batch.exchange(step).await.map(drop).map_err(drop) });
     }
 }

@@ -21,7 +21,6 @@ use toka_wire::{Endpoint, Problem, ProblemKind, Route, answer};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::Transport;
 use crate::batch_run::{Batch, BatchPace, Batched, Item};
 use crate::call::{Asked, Begun, close_whole, of_problem};
 use crate::candidates::Candidate;
@@ -30,9 +29,12 @@ use crate::joined::Fingerprint;
 use crate::outgoing::Outgoing;
 use crate::port::PortState;
 use crate::receipt::Receipt;
+use crate::{Provider, Transport};
 
 /// How long an answer is kept for a client that gave up waiting, and how many bytes of those.
 const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+/// How often it is looked whether a provider of which a batch was left is there again.
+const LOOKS_AGAIN: Duration = Duration::from_secs(1);
 const MOST_KEPT: usize = 64 * 1024 * 1024;
 
 /// The calls of one port that go through batches.
@@ -47,7 +49,7 @@ pub(crate) struct Batches {
 /// One call.
 pub(crate) struct Entry {
     call: u64,
-    answer: watch::Sender<Option<Result<Answered, Problem>>>,
+    answer: watch::Sender<Option<Kept>>,
 }
 
 impl Entry {
@@ -57,12 +59,18 @@ impl Entry {
     }
 }
 
+/// What became of a call, and since when that is known.
+#[derive(Clone)]
+struct Kept {
+    answer: Result<Answered, Problem>,
+    at: Instant,
+}
+
 #[derive(Clone)]
 struct Answered {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
-    at: Instant,
 }
 
 impl Answered {
@@ -73,12 +81,15 @@ impl Answered {
     }
 }
 
+/// Waits for what becomes of a call.
+type Waits = watch::Receiver<Option<Kept>>;
+
 /// What calls of one batch have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct GroupKey {
     provider: String,
     endpoint: Endpoint,
-    /// Where the path names it.
+    /// Some take batches of one model alone, and each has a price of its own.
     model: String,
     /// The query and the headers that go on.
     head: Fingerprint,
@@ -101,20 +112,37 @@ impl Batches {
         let Transport::Http { .. } = &candidate.provider.transport else { return None };
         let api = BatchApi::of(asked.route.endpoint)?;
         let is_plain = !asked.facts.stream && !asked.facts.is_stateful;
-        (is_plain && !candidate.provider.lacks_batches(api)).then_some(api)
+        (is_plain && !candidate.provider.lacks_batches(api, &candidate.model)).then_some(api)
     }
 
     /// The entry of a request, and whether it is new. One that a client waits for is another's where requests are not joined.
-    fn entry(&self, print: Fingerprint, call: u64, joins: bool) -> (Arc<Entry>, bool) {
+    fn entry(&self, print: Fingerprint, call: u64, joins: bool) -> (Arc<Entry>, Waits, bool) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        forget_old(&mut entries);
         let of_print = entries.entry(print).or_default();
-        if let Some(found) = of_print.iter().find(|entry| joins || !entry.is_awaited()) {
-            return (Arc::clone(found), false);
+        // One that is answered comes first.
+        let fitting = of_print.iter().filter(|entry| joins || !entry.is_awaited());
+        if let Some(found) = fitting.max_by_key(|entry| entry.answer.borrow().is_some()) {
+            return (Arc::clone(found), found.answer.subscribe(), false);
         }
         let entry = Arc::new(Entry { call, answer: watch::Sender::new(None) });
         of_print.push(Arc::clone(&entry));
-        forget_old(&mut entries);
-        (entry, true)
+        let waits = entry.answer.subscribe();
+        (entry, waits, true)
+    }
+
+    /// An entry for a call that another process has begun: each has its own, and nobody waits for it yet.
+    fn left_entry(&self, print: Fingerprint, call: u64) -> Arc<Entry> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = Arc::new(Entry { call, answer: watch::Sender::new(None) });
+        entries.entry(print).or_default().push(Arc::clone(&entry));
+        entry
+    }
+
+    /// Whoever waits for a call hears what became of it.
+    fn tell(&self, entry: &Entry, answer: Result<Answered, Problem>) {
+        entry.answer.send_replace(Some(Kept { answer, at: Instant::now() }));
+        forget_old(&mut self.entries.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Nobody gets the answer of this entry any more.
@@ -173,9 +201,9 @@ impl Batches {
 fn forget_old(entries: &mut HashMap<Fingerprint, Vec<Arc<Entry>>>) {
     let mut done: Vec<(Instant, usize)> = Vec::new();
     let left = |entry: &Arc<Entry>| {
-        let answer = entry.answer.borrow();
-        let answered = answer.as_ref().and_then(|answer| answer.as_ref().ok());
-        answered.filter(|_| !entry.is_awaited()).map(|answered| (answered.at, answered.body.len()))
+        let kept = entry.answer.borrow();
+        let Kept { answer, at } = kept.as_ref().filter(|_| !entry.is_awaited())?;
+        Some((*at, answer.as_ref().map_or(0, |answered| answered.body.len())))
     };
     done.extend(entries.values().flatten().filter_map(left));
     done.sort_by(|(one, _), (other, _)| other.cmp(one));
@@ -185,7 +213,8 @@ fn forget_old(entries: &mut HashMap<Fingerprint, Vec<Arc<Entry>>>) {
         bytes <= MOST_KEPT && at.elapsed() < KEPT_FOR
     });
     let oldest = kept.last().map(|(at, _)| at);
-    let is_kept = |entry: &Arc<Entry>| left(entry).is_none_or(|(at, _)| Some(at) >= oldest);
+    let is_kept =
+        |entry: &Arc<Entry>| left(entry).is_none_or(|(at, _)| oldest.is_some_and(|oldest| at >= oldest));
     entries.retain(|_, of_print| {
         of_print.retain(is_kept);
         !of_print.is_empty()
@@ -203,17 +232,16 @@ pub(crate) async fn ask(
     print: Fingerprint,
 ) -> Result<Response<Outgoing>, Problem> {
     let port = Arc::clone(&asked.port);
-    let (entry, is_new) = batches.entry(print, call, port.joins);
-    let mut answer = entry.answer.subscribe();
+    let (entry, mut answer, is_new) = batches.entry(print, call, port.joins);
     if is_new {
         batches.spawn(work(Arc::clone(batches), (asked, candidates), api, Arc::clone(&entry), print));
     } else {
         port.joined(entry.call);
     }
-    let answered = answer.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone());
+    let kept = answer.wait_for(Option::is_some).await.ok().and_then(|kept| kept.clone());
     batches.remove(print, &entry);
     let closed = || Err(Problem::new(ProblemKind::Upstream, "the port of the agent was closed"));
-    answered.unwrap_or_else(closed).map(Answered::response)
+    kept.map_or_else(closed, |kept| kept.answer).map(Answered::response)
 }
 
 /// Makes the call of an entry.
@@ -224,25 +252,29 @@ async fn work(
     entry: Arc<Entry>,
     print: Fingerprint,
 ) {
-    let answered = match call(&batches, (&asked, &candidates), api, (&entry, print)).await {
+    let answered = match call(&batches, (asked, &candidates), api, (&entry, print)).await {
         Ok(Some(response)) => whole(response).await,
-        Ok(None) => return batches.remove(print, &entry),
+        Ok(None) => {
+            batches.remove(print, &entry);
+            // Somebody may have joined at this moment.
+            Err(Problem::new(ProblemKind::Busy, "nobody waited for this request any more: ask again"))
+        }
         Err(problem) => Err(problem),
     };
-    entry.answer.send_replace(Some(answered));
+    batches.tell(&entry, answered);
 }
 
 async fn whole(response: Response<Outgoing>) -> Result<Answered, Problem> {
     let (head, body) = response.into_parts();
     let broken = |error: crate::body::BodyError| Problem::new(ProblemKind::Upstream, error.0);
     let body = body.collect().await.map_err(broken)?.to_bytes();
-    Ok(Answered { status: head.status, headers: head.headers, body, at: Instant::now() })
+    Ok(Answered { status: head.status, headers: head.headers, body })
 }
 
 /// `None` when nobody has waited for it before it was sent.
 async fn call(
     batches: &Arc<Batches>,
-    (asked, candidates): (&Asked, &[Candidate]),
+    (asked, candidates): (Asked, &[Candidate]),
     api: BatchApi,
     (entry, print): (&Arc<Entry>, Fingerprint),
 ) -> Result<Option<Response<Outgoing>>, Problem> {
@@ -252,7 +284,9 @@ async fn call(
     };
     let Candidate { provider, model } = &candidates[0];
     let (reply, batched) = oneshot::channel();
+    let (named, is_named) = oneshot::channel();
     let item = Item {
+        named: Some(named),
         call: entry.call,
         request: print,
         body: Bytes::from(asked.facts.rewrite(&asked.body, model)),
@@ -263,11 +297,10 @@ async fn call(
     let query = asked.head.uri.query().map(headers::known_parameters).unwrap_or_default();
     let headers = headers::of_request(&asked.head.headers);
     asked.look_for_secrets(&query, &headers, &provider.name);
-    let in_path = if api == BatchApi::Gemini { model.clone() } else { String::new() };
     let key = GroupKey {
         provider: provider.name.clone(),
         endpoint: asked.route.endpoint,
-        model: in_path.clone(),
+        model: model.clone(),
         head: Fingerprint::of(&query, &headers, b""),
     };
     if batches.add(&key, item) {
@@ -282,24 +315,52 @@ async fn call(
         };
         let gathers = Arc::clone(batches);
         batches.spawn(async move {
-            let items = gathers.gathered(&key, batch.pace).await;
-            batch.run(items).await;
+            let parts = in_parts(gathers.gathered(&key, batch.pace).await);
+            for part in parts {
+                let batch = batch.clone();
+                gathers.spawn(async move { batch.run(part).await });
+            }
         });
+    }
+    let wire = asked.route.endpoint.wire();
+    let mut asked = Some(asked);
+    if is_named.await.is_ok() {
+        // The provider has it: its bytes, and the room that they take, are free for others.
+        asked = asked.filter(|asked| asked.port.recorder.is_some());
     }
     Ok(match batched.await {
         Ok(Batched::Answered { receipt, status, body }) => {
-            let (answered, tokens) = take(receipt, asked.route.endpoint.wire(), status, &body);
-            if let Some(tokens) = tokens {
+            let (answered, tokens) = take(receipt, wire, status, &body);
+            if let (Some(tokens), Some(asked)) = (tokens, &asked) {
                 asked.record(&body, &tokens);
             }
             Some(answered)
         }
-        Ok(Batched::Alone(receipt)) => Some(asked.go_on(candidates, receipt).await),
-        Ok(Batched::Failed { receipt, reason, cost }) => {
-            Some(fail(receipt, asked.route.endpoint.wire(), &reason, cost))
-        }
+        Ok(Batched::Alone(receipt)) => match &asked {
+            Some(asked) => Some(asked.go_on(candidates, receipt).await),
+            None => Some(fail(receipt, wire, "the batch was given back", Cost::Nothing)),
+        },
+        Ok(Batched::Failed { receipt, reason, cost }) => Some(fail(receipt, wire, &reason, cost)),
         Err(_) => None,
     })
+}
+
+/// Batches that every provider takes: none with more bytes than this, but for one request that has more, and none with more requests.
+fn in_parts(items: Vec<Item>) -> Vec<Vec<Item>> {
+    const MOST_BYTES: usize = 16 * 1024 * 1024;
+    const MOST_REQUESTS: usize = 1000;
+    let mut parts: Vec<(usize, Vec<Item>)> = Vec::new();
+    for item in items {
+        let size = item.body.len();
+        match parts.last_mut() {
+            Some((bytes, part)) if *bytes + size <= MOST_BYTES && part.len() < MOST_REQUESTS => {
+                *bytes += size;
+                part.push(item);
+            }
+            _ => parts.push((size, vec![item])),
+        }
+    }
+    parts.into_iter().map(|(_, part)| part).collect()
 }
 
 /// Tells whether a client waits for a call.
@@ -365,7 +426,6 @@ impl Batches {
     pub(crate) fn go_on(&self, port: &Arc<PortState>, left: Vec<LeftBatch>) {
         for LeftBatch { provider, model, path, batch, calls } in left {
             let providers = port.providers.get();
-            let found = providers.named(&provider).cloned();
             let endpoint = Route::find("POST", &path, false).map(|route| route.endpoint);
             let api = endpoint.ok().and_then(|endpoint| Some((endpoint, BatchApi::of(endpoint)?)));
             let receipts = calls.iter().map(|left| Receipt {
@@ -384,8 +444,8 @@ impl Batches {
                 is_doubtful: false,
                 is_open: true,
             });
-            let (Some(provider), Some((endpoint, api))) = (found, api) else {
-                let reason = "its provider cannot be asked any more";
+            let Some((endpoint, api)) = api else {
+                let reason = "it is of no API that is known here";
                 receipts.for_each(|receipt| drop(fail(receipt, Wire::OpenAiChat, reason, Cost::Unknown)));
                 continue;
             };
@@ -394,27 +454,19 @@ impl Batches {
                 .zip(receipts)
                 .map(|(left, receipt)| self.left_item(left, receipt, endpoint.wire()));
             let items = items.collect();
-            let begun = Batch {
-                api,
-                endpoint,
-                candidate: Candidate { provider, model: model.clone() },
-                query: String::new(),
-                headers: api
-                    .headers()
-                    .iter()
-                    .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-                    .collect(),
-                port: Arc::clone(port),
-                pace: self.pace.unwrap_or_default(),
-            };
-            self.spawn(async move { begun.go_on(batch, items).await });
+            let (port, pace) = (Arc::clone(port), self.pace.unwrap_or_default());
+            self.spawn(async move {
+                let candidate = Candidate { provider: known(&port, &provider).await, model };
+                let (query, headers) = (String::new(), headers_of(api));
+                Batch { api, endpoint, candidate, query, headers, port, pace }.go_on(batch, items).await;
+            });
         }
     }
 
     /// A call of a batch that is gone on with; its answer is kept until its client asks again.
     fn left_item(&self, left: &LeftCall, receipt: Receipt, wire: Wire) -> Item {
         let request = left.request.parse().unwrap_or(Fingerprint::of("", &HeaderMap::new(), b""));
-        let (entry, _) = self.entry(request, left.call, false);
+        let entry = self.left_entry(request, left.call);
         let (reply, batched) = oneshot::channel();
         let answers = Arc::clone(&entry);
         self.spawn(async move {
@@ -423,10 +475,30 @@ impl Batches {
                 Ok(Batched::Failed { receipt, reason, cost }) => fail(receipt, wire, &reason, cost),
                 Ok(Batched::Alone(_)) | Err(_) => return,
             };
-            answers.answer.send_replace(Some(whole(response).await));
+            let answer = whole(response).await;
+            answers.answer.send_replace(Some(Kept { answer, at: Instant::now() }));
         });
-        Item { call: left.call, request, body: Bytes::new(), receipt, is_awaited: awaited(&entry), reply }
+        let (is_awaited, body) = (awaited(&entry), Bytes::new());
+        Item { call: left.call, request, body, named: None, receipt, is_awaited, reply }
     }
+}
+
+/// The provider of this name, once somebody has it: a person may have to say its key again.
+async fn known(port: &PortState, provider: &str) -> Arc<Provider> {
+    loop {
+        if let Some(found) = port.providers.get().named(provider) {
+            return Arc::clone(found);
+        }
+        tokio::time::sleep(LOOKS_AGAIN).await;
+    }
+}
+
+/// The headers that an interface wants.
+fn headers_of(api: BatchApi) -> HeaderMap {
+    let header = |(name, value): &(&'static str, &'static str)| {
+        (HeaderName::from_static(name), HeaderValue::from_static(value))
+    };
+    api.headers().iter().map(header).collect()
 }
 
 /// The moment of a time by the wall clock, as far as this machine's other clock goes back.

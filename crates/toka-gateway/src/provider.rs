@@ -101,7 +101,7 @@ pub struct Provider {
     pub most: Option<u32>,
     places: Arc<Semaphore>,
     /// Batch interfaces that it turned out not to have.
-    lacking: Mutex<BTreeSet<BatchApi>>,
+    lacking: Mutex<BTreeSet<(BatchApi, String)>>,
     /// How often each fault of a script has happened.
     pub(crate) faults: Mutex<BTreeMap<(usize, usize), u32>>,
 }
@@ -137,19 +137,24 @@ impl Provider {
         self.wires.contains(&wire)
     }
 
-    /// Whether it turned out not to have this batch interface.
-    pub(crate) fn lacks_batches(&self, api: BatchApi) -> bool {
-        self.lacking.lock().unwrap_or_else(PoisonError::into_inner).contains(&api)
+    /// Whether it turned out not to have this batch interface for a model.
+    pub(crate) fn lacks_batches(&self, api: BatchApi, model: &str) -> bool {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner).contains(&place_of(api, model))
     }
 
     /// It has not this one: calls are made one by one from now on.
-    pub(crate) fn remember_no_batches(&self, api: BatchApi) {
-        self.lacking.lock().unwrap_or_else(PoisonError::into_inner).insert(api);
+    pub(crate) fn remember_no_batches(&self, api: BatchApi, model: &str) {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner).insert(place_of(api, model));
     }
 
     pub(crate) fn places(&self) -> Arc<Semaphore> {
         Arc::clone(&self.places)
     }
+}
+
+/// Where a batch interface is: Gemini's has a path for each model.
+fn place_of(api: BatchApi, model: &str) -> (BatchApi, String) {
+    (api, if api == BatchApi::Gemini { model.to_owned() } else { String::new() })
 }
 
 /// All providers of a project, the default chain, and the prices.

@@ -1,6 +1,7 @@
 //! What an agent asks of models at its port: who may ask, what it is, and which way it goes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -161,9 +162,12 @@ async fn read(
     if head.headers.get("content-encoding").is_some_and(|value| value != "identity") {
         return Err(bad("a compressed request cannot be read: send it without Content-Encoding".to_owned()));
     }
+    let is_full = AtomicBool::new(false);
     let whole = async {
+        is_full.store(true, Ordering::Relaxed);
         let closed = |_| bad("the port is closed".to_owned());
         let mut room = Arc::clone(&port.room).acquire_many_owned(1).await.map_err(closed)?;
+        is_full.store(false, Ordering::Relaxed);
         let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| bad(format!("the request broke off: {error}")))?;
@@ -173,13 +177,19 @@ async fn read(
             }
             let kib = |bytes: usize| u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
             let more = kib(whole.len() + data.len()) - kib(whole.len());
+            is_full.store(true, Ordering::Relaxed);
             room.merge(Arc::clone(&port.room).acquire_many_owned(more).await.map_err(closed)?);
+            is_full.store(false, Ordering::Relaxed);
             whole.extend_from_slice(data);
         }
         Ok((whole.freeze(), room))
     };
     match tokio::time::timeout(ASKS_WITHIN, whole).await {
         Ok(read) => read,
+        Err(_) if is_full.load(Ordering::Relaxed) => Err(Problem::new(
+            ProblemKind::Busy,
+            "other requests of this agent take all the room that there is for them: try again when some of them are over",
+        )),
         Err(_) => Err(bad("the request did not come to its end within two minutes".to_owned())),
     }
 }

@@ -11,12 +11,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use toka_api::private_file;
@@ -62,6 +64,13 @@ pub struct AnsweredHost {
     pub file: PathBuf,
 }
 
+impl AnsweredHost {
+    /// Whether its time is not over.
+    pub fn is_current(&self, now_ms: i64) -> bool {
+        self.trusted.until_ms.is_none_or(|until| now_ms < until)
+    }
+}
+
 impl TrustRecord {
     /// The hosts that count at this time of agents that are declared in these files.
     pub fn hosts_of(
@@ -70,8 +79,7 @@ impl TrustRecord {
         now_ms: i64,
     ) -> Vec<TrustedHost> {
         let counts = |known: &&AnsweredHost| {
-            declared(&known.trusted.agent).is_some_and(|file| file == known.file)
-                && known.trusted.until_ms.is_none_or(|until| now_ms < until)
+            declared(&known.trusted.agent).is_some_and(|file| file == known.file) && known.is_current(now_ms)
         };
         self.hosts.iter().filter(counts).map(|known| known.trusted.clone()).collect()
     }
@@ -130,11 +138,32 @@ impl TrustStore {
         }
     }
 
-    /// Keeps a record, in place of the one before.
+    /// Changes the record of a workspace: `change` gets the one that there is now, which may be another than somebody has read a moment ago, and
+    /// nobody else changes it meanwhile. Waits for those who do.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub fn write(&self, record: &TrustRecord) -> io::Result<()> {
+    /// When it cannot be read or written.
+    pub fn change(
+        &self,
+        workspace: &Path,
+        change: impl FnOnce(Option<TrustRecord>) -> io::Result<Option<TrustRecord>>,
+    ) -> io::Result<()> {
+        let _alone = self.lock()?;
+        match change(self.read(workspace)?)? {
+            Some(record) => self.write(&record),
+            None => Ok(()),
+        }
+    }
+
+    fn lock(&self) -> io::Result<Flock<OwnedFd>> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        // A descriptor that only names it cannot be locked (open(2), O_PATH).
+        let folder = OwnedFd::from(File::open(&self.folder)?);
+        Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
+    }
+
+    /// Keeps a record, in place of the one before.
+    fn write(&self, record: &TrustRecord) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         let path = self.folder.join(file_name(&record.workspace));
         private_file::replace(&path, &serde_json::to_vec_pretty(record)?)
@@ -145,21 +174,25 @@ impl TrustStore {
     /// # Errors
     /// When the record cannot be read or written.
     pub fn trust_host(&self, workspace: &Path, file: &Path, trusted: TrustedHost) -> io::Result<()> {
-        let mut record = self.read(workspace)?.unwrap_or_else(|| TrustRecord {
-            workspace: workspace.to_owned(),
-            recorded: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            ..TrustRecord::default()
-        });
-        let is_same = |known: &AnsweredHost| {
-            let of = &known.trusted;
-            (&of.agent, &of.host, of.port) == (&trusted.agent, &trusted.host, trusted.port)
-        };
-        record.hosts.retain(|known| !is_same(known));
-        if record.hosts.len() >= MAX_HOSTS {
-            return Err(io::Error::other(format!("{MAX_HOSTS} hosts are allowed already")));
-        }
-        record.hosts.push(AnsweredHost { trusted, file: file.to_owned() });
-        self.write(&record)
+        let now = jiff::Timestamp::now();
+        self.change(workspace, |record| {
+            let mut record = record.unwrap_or_else(|| TrustRecord {
+                workspace: workspace.to_owned(),
+                recorded: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                ..TrustRecord::default()
+            });
+            let is_same = |known: &AnsweredHost| {
+                let of = &known.trusted;
+                known.file == file
+                    && (&of.agent, &of.host, of.port) == (&trusted.agent, &trusted.host, trusted.port)
+            };
+            record.hosts.retain(|known| !is_same(known) && known.is_current(now.as_millisecond()));
+            if record.hosts.len() >= MAX_HOSTS {
+                return Err(io::Error::other(format!("{MAX_HOSTS} hosts are allowed already")));
+            }
+            record.hosts.push(AnsweredHost { trusted, file: file.to_owned() });
+            Ok(Some(record))
+        })
     }
 
     /// Forgets what a workspace was trusted with; whether there was a record.
@@ -167,6 +200,10 @@ impl TrustStore {
     /// # Errors
     /// When it cannot be removed.
     pub fn revoke(&self, workspace: &Path) -> io::Result<bool> {
+        if !self.folder.exists() {
+            return Ok(false);
+        }
+        let _alone = self.lock()?;
         match std::fs::remove_file(self.folder.join(file_name(workspace))) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -180,6 +217,10 @@ impl TrustStore {
     /// # Errors
     /// When the record cannot be read or written.
     pub fn withdraw(&self, workspace: &Path, path: &Path) -> io::Result<Vec<AgentName>> {
+        if !self.folder.exists() {
+            return Ok(Vec::new());
+        }
+        let _alone = self.lock()?;
         let Some(mut record) = self.read(workspace)? else { return Ok(Vec::new()) };
         let concerned = record.files.iter().filter(|(_, file)| file.starts_with(path));
         let agents: Vec<AgentName> = concerned.map(|(agent, _)| agent.clone()).collect();
@@ -309,6 +350,8 @@ mod tests {
 
     #[test]
     fn an_answer_about_a_host_counts_for_the_agent_of_that_file_until_its_time() {
+        // Long after any clock of today.
+        const END: i64 = 1 << 50;
         let root = tempfile::tempdir().expect("a folder");
         let store = TrustStore::of(root.path());
         let agent = AgentName::new("a").expect("a label");
@@ -320,15 +363,15 @@ mod tests {
         };
         let (workspace, file) = (Path::new("/w"), Path::new("/w/agents/a.yaml"));
         store.trust_host(workspace, file, host("x.example", None)).expect("room");
-        store.trust_host(workspace, file, host("y.example", Some(1000))).expect("room");
-        store.trust_host(workspace, file, host("y.example", Some(2000))).expect("room");
+        store.trust_host(workspace, file, host("y.example", Some(END - 1))).expect("room");
+        store.trust_host(workspace, file, host("y.example", Some(END))).expect("room");
         let hosts_at = |declared: &'static str, now_ms| {
             let record = store.read(workspace).expect("a record").expect("a record");
             let hosts = record.hosts_of(|_| Some(declared.into()), now_ms);
             hosts.into_iter().map(|trusted| trusted.host).collect::<Vec<_>>()
         };
-        assert_eq!(hosts_at("/w/agents/a.yaml", 1999), ["x.example", "y.example"]);
-        assert_eq!(hosts_at("/w/agents/a.yaml", 2000), ["x.example"]);
+        assert_eq!(hosts_at("/w/agents/a.yaml", END - 1), ["x.example", "y.example"]);
+        assert_eq!(hosts_at("/w/agents/a.yaml", END), ["x.example"]);
         assert_eq!(hosts_at("/w/agents/b.yaml", 0), [] as [&str; 0], "another agent of that name");
         let gone = store.withdraw(workspace, Path::new("/w/agents")).expect("room");
         assert_eq!(gone, std::slice::from_ref(&agent));

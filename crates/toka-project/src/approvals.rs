@@ -10,7 +10,7 @@ use toka_broker::{Answered, Broker, HostGrants, NotAnswered};
 use toka_core::approval::{Lasting, Subject, TrustedHost};
 use toka_core::{AgentName, AgentState, AgentStatus, ApprovalAnswer, Event, EventKind, Exit, Request};
 use toka_prepare::trust::TrustStore;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::Project;
 use crate::journal::Journal;
@@ -67,6 +67,23 @@ impl Project {
         Ok(answered)
     }
 
+    /// The same, and the reply comes when what lasts beyond the run is recorded.
+    pub(crate) fn answer_and_reply(
+        &mut self,
+        (id, answer): (u64, ApprovalAnswer),
+        (by, uid): (&str, u32),
+        reply: oneshot::Sender<Result<ApprovalAnswer, NotAnswered>>,
+    ) {
+        let answered = self.answer(id, answer, by, uid);
+        match answered {
+            Ok(ApprovalAnswer::Approved { lasting: Some(lasting), .. }) => {
+                self.trust_host((id, lasting), answered, reply);
+            }
+            // Whoever asked may be gone.
+            answered => drop(reply.send(answered)),
+        }
+    }
+
     /// Does what follows from an event of the broker's.
     pub(crate) fn hear_broker(&mut self, event: &Event) {
         self.broker.observe(event);
@@ -87,10 +104,7 @@ impl Project {
             (Some(agent), EventKind::AgentStarting) => {
                 self.frozen.remove(agent);
             }
-            (_, EventKind::ApprovalAnswered { id, answer, .. }) => {
-                if let ApprovalAnswer::Approved { lasting: Some(lasting), .. } = answer {
-                    self.trust_host(*id, *lasting);
-                }
+            (_, EventKind::ApprovalAnswered { id, .. }) => {
                 if let Some(answered) = self.broker.answered(*id) {
                     self.end_refused(&answered);
                 }
@@ -142,14 +156,19 @@ impl Project {
     }
 
     /// Records a host that a person has allowed beyond this run, where no agent can write. Beside the loop: the disk may not answer.
-    fn trust_host(&mut self, id: u64, lasting: Lasting) {
-        let Some(answered) = self.broker.answered(id) else { return };
-        let Subject::Host { host, port } = &answered.subject else { return };
-        let of = answered.waiters.first().and_then(|agent| Some((agent.clone(), self.members.get(agent)?)));
-        let Some((agent, member)) = of else { return };
-        let (name, file) = member.declared.clone();
-        let trusted =
-            TrustedHost { agent: name, host: host.clone(), port: *port, until_ms: lasting.until_ms() };
+    fn trust_host(
+        &mut self,
+        (id, lasting): (u64, Lasting),
+        answered: Result<ApprovalAnswer, NotAnswered>,
+        reply: oneshot::Sender<Result<ApprovalAnswer, NotAnswered>>,
+    ) {
+        let found = self.broker.answered(id).and_then(|known| {
+            let Subject::Host { host, port } = known.subject else { return None };
+            let agent = known.waiters.first()?.clone();
+            let (name, file) = self.members.get(&agent)?.declared.clone();
+            Some((agent, file, TrustedHost { agent: name, host, port, until_ms: lasting.until_ms() }))
+        });
+        let Some((agent, file, trusted)) = found else { return drop(reply.send(answered)) };
         let store = TrustStore::of(&self.context.folders.state_dir);
         let (workspace, journal) = (self.context.folders.workspace.clone(), Arc::clone(&self.journal));
         self.writes.spawn_blocking(move || {
@@ -159,7 +178,10 @@ impl Project {
                     "what was allowed beyond this run could not be recorded, so that it ends with the run: {error}"
                 );
                 drop(journal.record(Some(agent), EventKind::Warning { message }));
+                let why = error.to_string();
+                return drop(reply.send(Err(NotAnswered::NotRecorded { id, why })));
             }
+            drop(reply.send(answered));
         });
     }
 

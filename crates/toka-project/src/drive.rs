@@ -341,7 +341,7 @@ impl Project {
                 });
             }
             Order::Answer { id, answer, by, uid, reply } => {
-                let _ = reply.send(self.answer(id, answer, &by, uid));
+                self.answer_and_reply((id, answer), (&by, uid), reply);
             }
             Order::Exec { request, answer } => self.exec(*request, answer).await,
             Order::Terminal { agent, answer } => {

@@ -278,7 +278,8 @@ mod tests {
             policy: Some(file.hash),
             ..TrustRecord::default()
         };
-        TrustStore::of(&folders.state_dir).write(&record).expect("room");
+        let store = TrustStore::of(&folders.state_dir);
+        store.change(&folders.workspace, |_| Ok(Some(record))).expect("room");
         let granted = rig.granted(&grants(&[], None, false)).expect("a policy");
         assert!(decides(&granted, Capability::NetworkFull) && !decides(&granted, Capability::Cargo));
 

@@ -114,7 +114,9 @@ fn list(args: &Args) -> anyhow::Result<ExitCode> {
                 let _ = writeln!(text, "  {agent} may {}", safe(&demand.in_words()));
             }
         }
-        for AnsweredHost { trusted: TrustedHost { agent, host, port, until_ms }, .. } in &record.hosts {
+        for AnsweredHost { trusted: TrustedHost { agent, host, port, until_ms }, .. } in
+            record.hosts.iter().filter(|known| known.is_current(super::ps::now_ms()))
+        {
             let until = until_ms.and_then(|until| jiff::Timestamp::from_millisecond(until).ok());
             let until = until
                 .map_or_else(String::new, |until| format!(" until {}", until.strftime("%Y-%m-%d %H:%M UTC")));
@@ -293,26 +295,30 @@ fn keep(
     set: &Set,
     before: Option<&TrustRecord>,
 ) -> Result<(), Failure> {
-    let store = TrustStore::of(&folders.state_dir);
-    let mut agents = before.map(|record| record.agents.clone()).unwrap_or_default();
-    let mut files = before.map(|record| record.files.clone()).unwrap_or_default();
-    for agent in &set.agents {
-        agents.remove(agent.declared_name());
-        files.remove(agent.declared_name());
-    }
-    for (agent, demands) in review.demands() {
-        files.extend(file_of(set, &agent).map(|file| (agent.clone(), file)));
-        agents.insert(agent, demands);
-    }
-    let record = TrustRecord {
-        workspace: folders.workspace.clone(),
-        agents,
-        files,
-        hosts: before.map(|record| record.hosts.clone()).unwrap_or_default(),
-        policy: review.policy.as_ref().map(|policy| policy.hash.clone()),
-        recorded: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-    };
-    store.write(&record).map_err(|error| {
+    let changed = TrustStore::of(&folders.state_dir).change(&folders.workspace, |current| {
+        // What somebody has answered or taken back since this was reviewed counts.
+        let Some(known) = current.or_else(|| before.is_none().then(TrustRecord::default)) else {
+            return Err(std::io::Error::other("somebody has revoked the record meanwhile: look again"));
+        };
+        let TrustRecord { mut agents, mut files, hosts, .. } = known;
+        for agent in &set.agents {
+            agents.remove(agent.declared_name());
+            files.remove(agent.declared_name());
+        }
+        for (agent, demands) in review.demands() {
+            files.extend(file_of(set, &agent).map(|file| (agent.clone(), file)));
+            agents.insert(agent, demands);
+        }
+        Ok(Some(TrustRecord {
+            workspace: folders.workspace.clone(),
+            agents,
+            files,
+            hosts,
+            policy: review.policy.as_ref().map(|policy| policy.hash.clone()),
+            recorded: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        }))
+    });
+    changed.map_err(|error| {
         Failure::new(ExitCode::StateFolder, format!("what you trust cannot be recorded: {error}"))
     })
 }

@@ -131,6 +131,7 @@ impl From<NotAnswered> for Error {
         let status = match error {
             NotAnswered::Unknown { .. } => StatusCode::NOT_FOUND,
             NotAnswered::Before { .. } => StatusCode::CONFLICT,
+            NotAnswered::NotRecorded { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             NotAnswered::NeedsSum { .. }
             | NotAnswered::BadSum { .. }
             | NotAnswered::NoBudget { .. }
