@@ -15,7 +15,6 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::Transport;
-
 use crate::candidates::Candidate;
 use crate::cooldown::{back_off, draw};
 use crate::joined::Fingerprint;
@@ -109,8 +108,8 @@ pub(crate) struct Batch {
 enum Trouble {
     /// The provider has no such interface.
     Unknown,
-    /// It may work later.
-    Passing(String),
+    /// It was refused before any work, or has not arrived, and may work later.
+    Busy(String),
     /// Nobody knows whether it was done.
     Doubtful(String),
     /// It would fail again.
@@ -122,14 +121,45 @@ impl Trouble {
     fn cost(&self) -> Cost {
         match self {
             Self::Doubtful(_) => Cost::Unknown,
-            Self::Unknown | Self::Passing(_) | Self::Lasting(_) => Cost::Nothing,
+            Self::Unknown | Self::Busy(_) | Self::Lasting(_) => Cost::Nothing,
+        }
+    }
+
+    /// Whether the same step may be taken again; `begins_work` says that twice would be paid twice.
+    fn may_pass(&self, begins_work: bool) -> bool {
+        match self {
+            Self::Busy(_) => true,
+            Self::Doubtful(_) => !begins_work,
+            Self::Unknown | Self::Lasting(_) => false,
+        }
+    }
+
+    /// That of an answer with this status, in these words (RFC 9110, 15; 529 is Anthropic's).
+    fn of_status(status: u16, words: &str) -> Self {
+        let reason = format!("{status} {words}");
+        match status {
+            404 | 405 | 501 => Self::Unknown,
+            425 | 429 | 503 | 529 => Self::Busy(reason),
+            // Some have done it all the same that say so.
+            408 | 409 | 500.. => Self::Doubtful(reason),
+            _ => Self::Lasting(reason),
+        }
+    }
+
+    /// That of a request that has no answer.
+    fn of_http(error: &HttpError) -> Self {
+        let reason = error.to_string();
+        match error {
+            HttpError::NoAnswer(_) | HttpError::Late(_) => Self::Doubtful(reason),
+            error if error.is_lasting() => Self::Lasting(reason),
+            _ => Self::Busy(reason),
         }
     }
 
     fn reason(self) -> String {
         match self {
             Self::Unknown => "the provider has no batch interface".to_owned(),
-            Self::Passing(reason) | Self::Doubtful(reason) | Self::Lasting(reason) => reason,
+            Self::Busy(reason) | Self::Doubtful(reason) | Self::Lasting(reason) => reason,
         }
     }
 }
@@ -184,10 +214,7 @@ impl Batch {
 
     /// Looks at a batch that has begun until it is over.
     pub(crate) async fn go_on(self, id: String, items: Vec<Item>) {
-        let mut going = Going { batch: &self, id, is_over: false };
-        let answers = going.answers(&items).await;
-        going.is_over = answers.is_ok();
-        drop(going);
+        let answers = Going { batch: &self, id, is_over: false }.answers(&items).await;
         hand_out(items, answers);
     }
 
@@ -245,19 +272,10 @@ impl Batch {
         loop {
             let trouble = match self.exchange(step.clone()).await {
                 Ok(answer) => return Ok(answer),
-                // Some have done it all the same that say so.
-                Err(Trouble::Passing(reason)) if begins_work && !was_refused(&reason) => {
-                    Trouble::Doubtful(reason)
-                }
                 Err(trouble) => trouble,
             };
             tries += 1;
-            let is_passing = match &trouble {
-                Trouble::Passing(_) => true,
-                Trouble::Doubtful(_) => !begins_work,
-                Trouble::Unknown | Trouble::Lasting(_) => false,
-            };
-            if !is_passing || tries == TRIES {
+            if !trouble.may_pass(begins_work) || tries == TRIES {
                 return Err(trouble);
             }
             tokio::time::sleep(back_off(tries - 1, draw())).await;
@@ -287,7 +305,12 @@ impl Batch {
             let unfit = |()| Trouble::Lasting("its key cannot stand in a header".to_owned());
             key.put(request.headers_mut(), self.endpoint.wire()).map_err(unfit)?;
         }
-        let response = self.port.client.send(request, provider.silence).await.map_err(trouble)?;
+        let response = self
+            .port
+            .client
+            .send(request, provider.silence)
+            .await
+            .map_err(|error| Trouble::of_http(&error))?;
         let status = response.status();
         let whole = Limited::new(response.into_body(), MOST_ANSWERED).collect();
         let whole = tokio::time::timeout(provider.silence, whole).await;
@@ -306,33 +329,13 @@ impl Batch {
         }
         let words = answer::words_of_body(&bytes)
             .unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason was given").to_owned());
-        let reason = format!("{} {words}", status.as_u16());
-        Err(match status.as_u16() {
-            404 | 405 | 501 => Trouble::Unknown,
-            408 | 409 | 425 | 429 | 500.. => Trouble::Passing(reason),
-            _ => Trouble::Lasting(reason),
-        })
+        Err(Trouble::of_status(status.as_u16(), &words))
     }
-}
-
-/// Whether the provider has refused a step before any work, which may be another time: too many, or too much to do (RFC 9110, 15; 529 is Anthropic's).
-fn was_refused(reason: &str) -> bool {
-    ["425 ", "429 ", "503 ", "529 "].iter().any(|status| reason.starts_with(status))
-        || !reason.starts_with(|first: char| first.is_ascii_digit())
 }
 
 /// Does what takes long for much on another thread.
 async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Trouble> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Trouble::Passing("the process ends".to_owned()))
-}
-
-fn trouble(error: HttpError) -> Trouble {
-    let reason = error.to_string();
-    match error {
-        HttpError::NoAnswer(_) | HttpError::Late(_) => Trouble::Doubtful(reason),
-        error if error.is_lasting() => Trouble::Lasting(reason),
-        _ => Trouble::Passing(reason),
-    }
+    tokio::task::spawn_blocking(work).await.map_err(|_| Trouble::Busy("the process ends".to_owned()))
 }
 
 /// A batch that the provider has. Dropped before it is over, it is given up.
@@ -342,52 +345,57 @@ struct Going<'b> {
     is_over: bool,
 }
 
+/// What a look at a batch has shown.
+enum Looked {
+    Going,
+    Answers(Vec<BatchAnswer>),
+    /// It came to nothing.
+    Failed(String),
+}
+
 impl Going<'_> {
     /// The answers, once there are some.
-    async fn answers(&self, items: &[Item]) -> Result<Vec<BatchAnswer>, String> {
-        let (batch, ids) = (self.batch, items.iter().map(|item| item.call).collect::<Vec<_>>());
-        let pace = batch.pace;
+    async fn answers(mut self, items: &[Item]) -> Result<Vec<BatchAnswer>, String> {
+        let ids: Vec<u64> = items.iter().map(|item| item.call).collect();
+        let pace = self.batch.pace;
         let (begun, mut wait, mut failed) = (tokio::time::Instant::now(), pace.first_look, 0);
         loop {
             tokio::time::sleep(wait).await;
             wait = (wait + wait / 2).min(pace.longest_look);
-            let reason = match self.state(&ids).await {
-                Ok(Some(BatchState::Answered(answers))) => return Ok(answers),
-                Ok(Some(BatchState::Ended(steps))) => match self.fetch(steps).await {
-                    Ok(answers) => return Ok(answers),
-                    Err(trouble) => trouble.reason(),
-                },
-                Ok(Some(BatchState::Failed(reason))) => return Err(reason),
-                Ok(Some(BatchState::Going)) => {
+            let looked = self.look(&ids).await;
+            self.is_over = matches!(looked, Ok(Looked::Answers(_) | Looked::Failed(_)));
+            let reason = match looked {
+                Ok(Looked::Answers(answers)) => return Ok(answers),
+                Ok(Looked::Failed(reason)) => return Err(reason),
+                Ok(Looked::Going) => {
                     failed = 0;
-                    String::new()
+                    "the batch has not ended within a day".to_owned()
                 }
-                Err(Trouble::Passing(reason) | Trouble::Doubtful(reason)) => reason,
-                Ok(None) => {
-                    failed += 1;
-                    "the provider's word on the batch cannot be read".to_owned()
-                }
-                Err(Trouble::Unknown) => {
-                    failed += 1;
-                    "the provider does not know the batch any more".to_owned()
-                }
-                Err(Trouble::Lasting(reason)) => {
-                    failed += 1;
-                    reason
+                Err(trouble) => {
+                    failed += u32::from(!trouble.may_pass(false));
+                    trouble.reason()
                 }
             };
             // What is paid for is not given up for one odd word.
             if failed == PATIENCE || begun.elapsed() > LONGEST {
-                let reason = Some(reason).filter(|reason| !reason.is_empty());
-                return Err(reason.unwrap_or_else(|| "the batch has not ended within a day".to_owned()));
+                return Err(reason);
             }
         }
     }
 
-    async fn state(&self, ids: &[u64]) -> Result<Option<BatchState>, Trouble> {
+    async fn look(&self, ids: &[u64]) -> Result<Looked, Trouble> {
         let answer = self.batch.exchange(self.batch.api.look(&self.id)).await?;
         let (api, id, ids) = (self.batch.api, self.id.clone(), ids.to_vec());
-        beside(move || api.state(&id, &answer, &ids)).await
+        Ok(match beside(move || api.state(&id, &answer, &ids)).await? {
+            Some(BatchState::Going) => Looked::Going,
+            Some(BatchState::Ended(steps)) => Looked::Answers(self.fetch(steps).await?),
+            Some(BatchState::Answered(answers)) => Looked::Answers(answers),
+            Some(BatchState::Failed(reason)) => Looked::Failed(reason),
+            None => {
+                let reason = "the provider's word on the batch cannot be read";
+                return Err(Trouble::Lasting(reason.to_owned()));
+            }
+        })
     }
 
     async fn fetch(&self, steps: Vec<BatchStep>) -> Result<Vec<BatchAnswer>, Trouble> {
@@ -431,6 +439,31 @@ fn hand_out(items: Vec<Item>, answers: Result<Vec<BatchAnswer>, String>) {
             }
             Some(BatchResult::Nothing(reason)) => item.fail(&reason, Cost::Nothing),
             None => item.fail("the batch has no answer to this request", Cost::Unknown),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_been_done_is_not_done_again() {
+        for (status, again, again_where_it_is_paid, cost) in [
+            (429, true, true, Cost::Nothing),
+            (503, true, true, Cost::Nothing),
+            (529, true, true, Cost::Nothing),
+            (500, true, false, Cost::Unknown),
+            (502, true, false, Cost::Unknown),
+            (504, true, false, Cost::Unknown),
+            (408, true, false, Cost::Unknown),
+            (400, false, false, Cost::Nothing),
+            (401, false, false, Cost::Nothing),
+            (404, false, false, Cost::Nothing),
+        ] {
+            let trouble = Trouble::of_status(status, "why");
+            let may_pass = (trouble.may_pass(false), trouble.may_pass(true));
+            assert_eq!((may_pass, trouble.cost()), ((again, again_where_it_is_paid), cost), "{status}");
         }
     }
 }

@@ -33,9 +33,9 @@ use crate::{Provider, Transport};
 
 /// How long an answer is kept for a client that gave up waiting, and how many bytes of those.
 const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+const MOST_KEPT: usize = 64 * 1024 * 1024;
 /// How often it is looked whether a provider of which a batch was left is there again.
 const LOOKS_AGAIN: Duration = Duration::from_secs(1);
-const MOST_KEPT: usize = 64 * 1024 * 1024;
 
 /// The calls of one port that go through batches.
 pub(crate) struct Batches {

@@ -153,6 +153,20 @@ impl Wall {
     fn declared_at(self, origin: &Origin) -> Self {
         Self { origin: Some(origin.clone()), ..self }
     }
+
+    fn never_opened(path: &Path) -> Self {
+        let shown = path.display();
+        Self::new(format!("{shown} is the user's keys or Toka's own, which stay hidden whatever is granted"))
+    }
+
+    fn closed(path: &Path) -> Self {
+        Self::new(format!("no rule of it opens {}: `security.filesystem` does", path.display()))
+    }
+
+    fn read_only(path: &Path) -> Self {
+        let shown = path.display();
+        Self::new(format!("it may read {shown}, and not write it: `security.filesystem.write` opens it"))
+    }
 }
 
 /// The wall that the kernel says it has refused the agent something at.
@@ -190,31 +204,23 @@ pub(crate) fn refused(
 
 /// The wall at a path of which only the kernel has spoken.
 fn of_path(path: &Path, writes: bool, walls: &Walls, look: impl Fn(&Path) -> Option<There>) -> Option<Wall> {
+    // What lies there is another thing for it than for us, such as /tmp, or no rule is about it.
+    if is_system(path) {
+        return None;
+    }
     let There { real, .. } = look(path)?;
     let shown = path.display();
     if walls.hidden.iter().any(|hidden| path.starts_with(hidden)) || walls.is_never_opened(&real) {
-        return Some(Wall::new(format!(
-            "{shown} is the user's keys or Toka's own, which stay hidden whatever is granted"
-        )));
+        return Some(Wall::never_opened(path));
     }
     let opened = |read: bool| {
         if read { Some(Opening::Read { path: walls.named(&real)? }) } else { walls.written(&real) }
     };
     match right_to(path, walls) {
-        None => Some(
-            Wall::new(format!("no rule of it opens {shown}: `security.filesystem` does"))
-                .opened_by(opened(!writes)),
-        ),
-        Some(right) if writes && right < Right::Write => Some(
-            walls
-                .at(
-                    path,
-                    Wall::new(format!(
-                        "it may read {shown}, and not write it: `security.filesystem.write` opens it"
-                    )),
-                )
-                .opened_by(opened(false)),
-        ),
+        None => Some(Wall::closed(path).opened_by(opened(!writes))),
+        Some(right) if writes && right < Right::Write => {
+            Some(walls.at(path, Wall::read_only(path)).opened_by(opened(false)))
+        }
         Some(_) => Some(Wall::new(format!("what it may do with {shown} is less than that"))),
     }
 }
@@ -259,9 +265,7 @@ fn wall(line: &str, walls: &Walls, look: &impl Fn(&Path) -> Option<There>) -> Op
     }
     let shown = path.display();
     if walls.hidden.iter().any(|hidden| path.starts_with(hidden)) || walls.is_never_opened(&real) {
-        return Some(Wall::new(format!(
-            "{shown} is the user's keys or Toka's own, which stay hidden whatever is granted"
-        )));
+        return Some(Wall::never_opened(path));
     }
     match right_to(path, walls) {
         // The working directory is the workspace, or lies in it.
@@ -278,20 +282,10 @@ fn wall(line: &str, walls: &Walls, look: &impl Fn(&Path) -> Option<There>) -> Op
             ))
             .opened_by(walls.opening(&real, line)),
         ),
-        None => Some(
-            Wall::new(format!("no rule of it opens {shown}: `security.filesystem` does"))
-                .opened_by(walls.opening(&real, line)),
-        ),
-        Some(right) if allowed.is_some() && right < Right::Write && means_to_write(line) => Some(
-            walls
-                .at(
-                    path,
-                    Wall::new(format!(
-                        "it may read {shown}, and not write it: `security.filesystem.write` opens it"
-                    )),
-                )
-                .opened_by(walls.written(&real)),
-        ),
+        None => Some(Wall::closed(path).opened_by(walls.opening(&real, line))),
+        Some(right) if allowed.is_some() && right < Right::Write && means_to_write(line) => {
+            Some(walls.at(path, Wall::read_only(path)).opened_by(walls.written(&real)))
+        }
         // It has no rights over files of others, root neither.
         Some(_) if allowed.is_some() && owner != walls.uid => Some(Wall::new(format!(
             "{shown} belongs to the user {owner}, and the agent is {}, without rights over files of others: \
@@ -791,6 +785,7 @@ mod tests {
         assert!(hint.why.contains("such as init (1)") && hint.opening.is_none(), "{hint:?}");
         assert!(told("net.connect_tcp", None).expect("a wall").why.contains("the port 443"));
         assert_eq!(told("fs.read_file", Some("/gone")), None, "what is not there is no wall");
+        assert_eq!(told("fs.read_file", Some("/tmp/x")), None, "it has a /tmp of its own");
         assert_eq!(told("something.new", None), None);
     }
 }

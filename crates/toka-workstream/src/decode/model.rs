@@ -252,16 +252,19 @@ fn prices(cx: &mut Context<'_>, node: &Node) -> BTreeMap<String, Price> {
     out
 }
 
+/// A number, also one with a sign of dollars before it.
+fn number(node: &Node) -> Option<f64> {
+    let Value::Scalar(scalar) = &node.value else { return None };
+    match scalar.kind {
+        ScalarKind::Int(number) => Some(number as f64),
+        ScalarKind::Float(number) => Some(number),
+        _ => scalar.text.trim().trim_start_matches('$').parse().ok(),
+    }
+}
+
 /// A part of a price.
 fn share(cx: &mut Context<'_>, node: &Node) -> Option<f64> {
-    let number = match &node.value {
-        Value::Scalar(scalar) => match scalar.kind {
-            ScalarKind::Int(number) => Some(number as f64),
-            ScalarKind::Float(number) => Some(number),
-            _ => scalar.text.trim().parse().ok(),
-        },
-        _ => None,
-    };
+    let number = number(node);
     if number.is_none_or(|number| !(0.0..=1.0).contains(&number)) {
         cx.bad_value(node, "what a call in a batch costs is a part of its price, from 0 to 1, such as 0.5");
         return None;
@@ -270,15 +273,7 @@ fn share(cx: &mut Context<'_>, node: &Node) -> Option<f64> {
 }
 
 fn dollars(cx: &mut Context<'_>, node: &Node) -> Option<f64> {
-    let number = match &node.value {
-        Value::Scalar(scalar) => match scalar.kind {
-            ScalarKind::Int(number) => Some(number as f64),
-            ScalarKind::Float(number) => Some(number),
-            _ => scalar.text.trim().trim_start_matches('$').parse().ok(),
-        },
-        _ => None,
-    };
-    match number {
+    match number(node) {
         Some(number) if (0.0..1e6).contains(&number) => Some(number),
         Some(_) => {
             cx.bad_value(node, "a price is from 0 to a million US dollars for a million tokens");
