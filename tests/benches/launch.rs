@@ -128,7 +128,7 @@ fn plan(root: &Path, binary: &Path) -> SandboxPlan {
         host: &HostFacts::probe(),
         project: &name("bench"),
         agent: &name("true"),
-        facts: &toka_sandbox::plan::WorkspaceFacts::default(),
+        facts: &toka_sandbox::plan::WorkspaceFacts::plain(&folders.workspace),
         workstream_dir: None,
         toka_exe: binary,
         programs: &[],

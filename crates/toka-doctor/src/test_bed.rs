@@ -247,7 +247,7 @@ fn compile(
         host,
         project: &target_dir::project(),
         agent: &target_dir::probe(),
-        facts: &toka_sandbox::plan::WorkspaceFacts::default(),
+        facts: &toka_sandbox::plan::WorkspaceFacts::plain(&folders.workspace),
         workstream_dir: None,
         toka_exe: exe,
         programs: &[],

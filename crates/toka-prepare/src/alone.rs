@@ -23,6 +23,7 @@ use crate::admission::{Admitted, Context, admit};
 use crate::confine::{Confiner, workspace_facts};
 use crate::environment::PROXIES;
 use crate::folders::ProjectFolders;
+use crate::furnishing::Furnishing;
 use crate::models::Models;
 use crate::problem::{Problem, ProblemKind};
 use crate::users::{Claim, Users};
@@ -159,11 +160,9 @@ fn without_work(agent: &Agent) -> Agent {
 }
 
 fn make(agent: &Agent, admitted: &Admitted, caller: &Caller) -> Result<(), RunError> {
-    let Admitted { folders, command, secrets, shown, sections, .. } = admitted;
+    let Admitted { folders, secrets, .. } = admitted;
     workplace::make_private(&folders.door)
-        .and_then(|()| workplace::set_up(folders, Remains::OfThisRun))
-        .and_then(|()| workplace::tell(folders, sections, shown))
-        .and_then(|()| workplace::give(folders, command.plan.run_as.as_ref()))
+        .and_then(|()| Furnishing::of(admitted).make(Remains::OfThisRun))
         .map_err(RunError::Folder)?;
     secrets::write(secrets, &folders.credentials, caller, &folders.workspace).map(drop).map_err(|message| {
         let (kind, name, origin) = (ProblemKind::Unconfigured, agent.name.clone(), agent.origin.clone());

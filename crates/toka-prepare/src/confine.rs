@@ -53,13 +53,18 @@ impl Confiner<'_> {
         let confinement = &demands.without_refused_patterns(&agent.confinement);
         let file = agent.file.canonicalize().unwrap_or_else(|_| agent.file.clone());
         let rules = |programs: &[PathBuf]| self.rules((agent, confinement), file.parent(), folders, programs);
-        let plan = rules(&[])?;
-        let own = agent.process.as_ref().and_then(|process| process.environment.get("PATH"));
-        let of_rules = || plan.environment().iter().find(|(name, _)| name == "PATH").map(|(_, path)| path);
-        let path = own.or_else(of_rules).map_or("", String::as_str).as_ref();
-        // A shell's line and the runner need no search.
         let process = agent.process.as_ref();
+        // A shell's line and the runner need no search.
         let word = process.and_then(Process::program);
+        let own = process.and_then(|process| process.environment.get("PATH"));
+        // The rules say which folders are searched. A program that is named with its folder is found before there are any.
+        let first = match word {
+            Some(word) if word.contains('/') => None,
+            _ => Some(rules(&[])?),
+        };
+        let of_rules = first.iter().flat_map(SandboxPlan::environment);
+        let of_rules = of_rules.into_iter().find(|(name, _)| name == "PATH").map(|(_, path)| path);
+        let path = own.or(of_rules).map_or("", String::as_str).as_ref();
         // People install agent programs in folders of their own, which no agent sees: where their own shell finds one that is known by name, they
         // have chosen it. Of another program the declaration says where it is, and a person grants that.
         let is_known = process.is_some_and(|process| {
@@ -84,7 +89,10 @@ impl Confiner<'_> {
                 let programs: Vec<PathBuf> = beside.chain([file.to_owned()]).collect();
                 rules(&programs)?
             }
-            _ => plan,
+            _ => match first {
+                Some(plan) => plan,
+                None => rules(&[])?,
+            },
         };
         Ok(Confined { plan, program })
     }
@@ -138,7 +146,7 @@ pub fn workspace_facts(set: &Set, folders: &ProjectFolders) -> WorkspaceFacts {
     };
     let git_init = if set.agents.iter().any(may_init) { GitInit::Somebody } else { GitInit::Nobody };
     let facts = WorkspaceFacts::look(&folders.workspace, &folders.user_home, files);
-    WorkspaceFacts { git_init, ..facts }
+    facts.with_git_init(git_init)
 }
 
 /// What one agent will be confined by.

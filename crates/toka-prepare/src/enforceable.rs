@@ -38,7 +38,7 @@ mod tests {
             host,
             project: &name,
             agent: &name,
-            facts: &toka_sandbox::plan::WorkspaceFacts::default(),
+            facts: &toka_sandbox::plan::WorkspaceFacts::plain(&folders.workspace),
             workstream_dir: None,
             toka_exe: std::path::Path::new("/opt/toka"),
             programs: &[],

@@ -203,7 +203,7 @@ mod tests {
             host: &HostFacts::probe(),
             project: name,
             agent: name,
-            facts: &toka_sandbox::plan::WorkspaceFacts::default(),
+            facts: &toka_sandbox::plan::WorkspaceFacts::plain(&folders.workspace),
             workstream_dir: None,
             toka_exe: "/bin/true".as_ref(),
             programs: &[],

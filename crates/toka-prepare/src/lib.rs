@@ -14,6 +14,7 @@ mod dotenv;
 mod enforceable;
 pub mod environment;
 pub mod folders;
+pub mod furnishing;
 pub mod host_figures;
 mod hosts_file;
 pub mod identity;

@@ -5,17 +5,20 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, StatxAttributes, StatxFlags, chmod, fstat, openat, statx,
-    unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, SeekFrom, StatxAttributes, StatxFlags, chmod, openat, seek,
+    statx, unlinkat,
 };
 use rustix::io::Errno;
 
 /// Names of folders that are kept at once for each level on the way: a tree may have many levels, and a level many folders.
 const CHUNK: usize = 64;
+/// Room for the names that one call lists, in bytes.
+const LISTED: usize = 4096;
 
 /// Removes everything in `folder`, which stays. Whoever still makes files in it keeps this going.
 ///
@@ -38,16 +41,19 @@ pub fn remove(path: &Path) -> io::Result<()> {
     std::fs::remove_file(path)
 }
 
+/// Levels whose folders stay open while those below are gone through. Of deeper ones only the last is: the others are found again
+/// by `..`.
+const HELD: usize = 4;
+
 /// A way down into a tree.
 struct Descent {
-    /// The folder where it is; those above are found again by `..`.
-    at: OwnedFd,
-    /// That folder last.
+    /// Where it is last; that level is open.
     levels: Vec<Level>,
 }
 
 /// A folder on the way.
 struct Level {
+    folder: Option<OwnedFd>,
     id: Id,
     /// Its name in the one above.
     name: CString,
@@ -61,51 +67,52 @@ impl Descent {
     fn begin(folder: &Path) -> Result<Self, Errno> {
         let name = CString::new(folder.as_os_str().as_encoded_bytes()).map_err(|_| Errno::INVAL)?;
         // It may be a mount of its own.
-        let at = open_up(&find(&CWD, &name)?)?;
-        let levels = vec![Level { id: id(&at)?, name, todo: Vec::new() }];
-        Ok(Self { at, levels })
+        let found = Found::of(find(&CWD, &name)?)?;
+        Ok(Self { levels: vec![Level::new(found, name)?] })
     }
 
     fn empty(mut self) -> Result<(), Errno> {
-        while let Some(level) = self.levels.last_mut() {
+        loop {
+            let depth = self.levels.len();
+            let Some(level) = self.levels.last_mut() else { return Ok(()) };
+            let Some(at) = &level.folder else { return Err(Errno::BADF) };
             if let Some(name) = level.todo.pop() {
-                self.down(name)?;
+                if let Some(inner) = enter(at, name)? {
+                    if depth > HELD {
+                        level.folder = None;
+                    }
+                    self.levels.push(inner);
+                }
                 continue;
             }
-            match clear(&self.at)? {
-                Found::Folders(todo) => level.todo = todo,
-                Found::Nothing => self.up()?,
+            match clear(at)? {
+                Left::Folders(todo) => level.todo = todo,
+                // That it is removed shows whether it is empty; of the one that stays only another look does.
+                Left::Unseen if depth == 1 => {}
+                Left::Unseen | Left::Nothing => self.up()?,
             }
-        }
-        Ok(())
-    }
-
-    fn down(&mut self, name: CString) -> Result<(), Errno> {
-        match find(&self.at, &name) {
-            Ok(inner) if is_mount(&inner, &self.at)? => Err(Errno::BUSY),
-            Ok(inner) => {
-                let inner = open_up(&inner)?;
-                self.levels.push(Level { id: id(&inner)?, name, todo: Vec::new() });
-                self.at = inner;
-                Ok(())
-            }
-            // Something else by now, or gone: the next look finds what it is.
-            Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => Ok(()),
-            Err(error) => Err(error),
         }
     }
 
     /// Leaves a folder in which nothing is left, and removes it, unless it is the one that stays.
     fn up(&mut self) -> Result<(), Errno> {
         let Some(done) = self.levels.pop() else { return Ok(()) };
-        let Some(above) = self.levels.last() else { return Ok(()) };
-        let folder = find(&self.at, c"..")?;
-        if id(&folder)? != above.id {
-            // It was moved meanwhile: whatever is there is not ours to open up, nor to remove anything from.
-            return Err(Errno::STALE);
-        }
-        self.at = open_up(&folder)?;
-        match unlinkat(&self.at, &done.name, AtFlags::REMOVEDIR) {
+        let Some(above) = self.levels.last_mut() else { return Ok(()) };
+        let folder = match (above.folder.take(), done.folder) {
+            (Some(held), _) => held,
+            (None, Some(below)) => {
+                let found = Found::of(find(&below, c"..")?)?;
+                if found.id != above.id {
+                    // It was moved meanwhile: whatever is there is not ours to open up, nor to remove anything from.
+                    return Err(Errno::STALE);
+                }
+                found.open_up()?
+            }
+            (None, None) => return Err(Errno::BADF),
+        };
+        let removed = unlinkat(&folder, &done.name, AtFlags::REMOVEDIR);
+        above.folder = Some(folder);
+        match removed {
             // Then somebody has put something into it, and the next look finds it again.
             Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::NOTDIR) => Ok(()),
             Err(error) => Err(error),
@@ -113,17 +120,82 @@ impl Descent {
     }
 }
 
-/// What was in a folder.
-enum Found {
+impl Level {
+    fn new(found: Found, name: CString) -> Result<Self, Errno> {
+        let id = found.id;
+        Ok(Self { folder: Some(found.open_up()?), id, name, todo: Vec::new() })
+    }
+}
+
+/// The next level down; none when something else has the name by now, or nothing: the next look finds what it is.
+fn enter(above: &OwnedFd, name: CString) -> Result<Option<Level>, Errno> {
+    let inner = match find(above, &name) {
+        Ok(inner) => Found::of(inner)?,
+        Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if inner.is_mount_in(above)? {
+        return Err(Errno::BUSY);
+    }
+    Level::new(inner, name).map(Some)
+}
+
+/// A folder that was found, and to which nothing was done yet.
+struct Found {
+    folder: OwnedFd,
+    id: Id,
+    mode: Mode,
+    /// Whether it is the root of a mount; kernels before Linux 5.8 do not say.
+    is_mount: Option<bool>,
+}
+
+impl Found {
+    fn of(folder: OwnedFd) -> Result<Self, Errno> {
+        let found = statx(&folder, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+        let told = found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT);
+        Ok(Self {
+            folder,
+            id: (rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino),
+            mode: Mode::from_raw_mode(found.stx_mode.into()),
+            is_mount: told.then(|| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+        })
+    }
+
+    fn is_mount_in(&self, above: &OwnedFd) -> Result<bool, Errno> {
+        match self.is_mount {
+            Some(is_mount) => Ok(is_mount),
+            None => Ok(mount_id(&self.folder)? != mount_id(above)?),
+        }
+    }
+
+    /// Opens it, and opens it up if it is ours and closed.
+    fn open_up(self) -> Result<OwnedFd, Errno> {
+        if !self.mode.contains(Mode::RWXU) {
+            // By way of the descriptor, since a name could be something else by now. What it is needed for fails otherwise, and
+            // is told then.
+            let _ = chmod(format!("/proc/self/fd/{}", self.folder.as_raw_fd()), Mode::RWXU);
+        }
+        openat(&self.folder, c".", FOLDER, Mode::empty())
+    }
+}
+
+/// What is left in a folder.
+enum Left {
+    /// Nothing: it was empty.
     Nothing,
-    /// Some of the folders in it; everything else that was seen is removed.
+    /// Nothing that was seen.
+    Unseen,
+    /// Some of the folders in it, which are not empty; everything else that was seen is removed.
     Folders(Vec<CString>),
 }
 
-/// Removes what is in a folder and is none itself.
-fn clear(folder: &OwnedFd) -> Result<Found, Errno> {
+/// Removes what is in a folder and is none itself, or an empty one.
+fn clear(folder: &OwnedFd) -> Result<Left, Errno> {
     let (mut folders, mut is_empty) = (Vec::new(), true);
-    for entry in Dir::read_from(folder)? {
+    seek(folder, SeekFrom::Start(0))?;
+    let mut buffer = [MaybeUninit::uninit(); LISTED];
+    let mut entries = RawDir::new(folder, &mut buffer);
+    while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name();
         if name == c"." || name == c".." {
@@ -137,14 +209,24 @@ fn clear(folder: &OwnedFd) -> Result<Found, Errno> {
                 Err(Errno::ISDIR) => true,
                 Err(error) => return Err(error),
             };
-        if is_folder {
+        if is_folder && !is_removed(folder, name) {
             folders.push(name.to_owned());
         }
         if folders.len() == CHUNK {
             break;
         }
     }
-    Ok(if is_empty { Found::Nothing } else { Found::Folders(folders) })
+    Ok(match (is_empty, folders.is_empty()) {
+        (true, _) => Left::Nothing,
+        (false, true) => Left::Unseen,
+        (false, false) => Left::Folders(folders),
+    })
+}
+
+/// Removes a folder if nothing is in it. False when it has to be looked into.
+fn is_removed(above: &OwnedFd, name: &CStr) -> bool {
+    // What cannot be removed for another reason fails in the same way once it has been looked into.
+    matches!(unlinkat(above, name, AtFlags::REMOVEDIR), Ok(()) | Err(Errno::NOENT))
 }
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
@@ -152,30 +234,6 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLO
 /// Finds a folder, and does nothing to it.
 fn find(above: &impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
     openat(above, name, FOLDER | OFlags::NOFOLLOW | OFlags::PATH, Mode::empty())
-}
-
-/// Opens a folder that was found, and opens it up if it is ours and closed.
-fn open_up(found: &OwnedFd) -> Result<OwnedFd, Errno> {
-    // By way of the descriptor, since a name could be something else by now.
-    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
-    if !Mode::from_raw_mode(fstat(found)?.st_mode).contains(Mode::RWXU) {
-        // What it is needed for fails otherwise, and is told then.
-        let _ = chmod(path.as_str(), Mode::RWXU);
-    }
-    openat(CWD, path, FOLDER, Mode::empty())
-}
-
-fn id(folder: &OwnedFd) -> Result<Id, Errno> {
-    fstat(folder).map(|found| (found.st_dev, found.st_ino))
-}
-
-fn is_mount(folder: &OwnedFd, above: &OwnedFd) -> Result<bool, Errno> {
-    let found = statx(folder, c"", AtFlags::EMPTY_PATH, StatxFlags::empty())?;
-    if found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
-        return Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
-    }
-    // Before Linux 5.8.
-    Ok(mount_id(folder)? != mount_id(above)?)
 }
 
 /// The number of the mount that a descriptor is on (proc_pid_fdinfo(5)).
@@ -216,7 +274,7 @@ mod tests {
     /// By one step at a time: the whole path is longer than the kernel takes.
     fn dig(top: &Path, name: &str, levels: usize) -> OwnedFd {
         let top = CString::new(top.as_os_str().as_encoded_bytes()).expect("a path");
-        let enter = |above: &dyn AsFd, name: &CStr| open_up(&find(&above.as_fd(), name)?);
+        let enter = |above: &dyn AsFd, name: &CStr| Found::of(find(&above.as_fd(), name)?)?.open_up();
         let mut at = enter(&CWD, &top).expect("ours");
         let name = CString::new(name).expect("a name");
         for _ in 0..levels {
@@ -348,13 +406,34 @@ mod tests {
         fs::create_dir_all(tree.join("a")).expect("room");
         fs::create_dir(&other).expect("room");
         let mut descent = Descent::begin(&tree).expect("ours");
-        descent.down(c"a".to_owned()).expect("it is there");
+        let inner = descent.levels[0].folder.as_ref().map(|at| enter(at, c"a".to_owned()));
+        descent.levels.push(inner.expect("open").expect("it can be entered").expect("it is there"));
+        // As of a folder that is too deep for it to be held.
+        descent.levels[0].folder = None;
         fs::rename(tree.join("a"), other.join("a")).expect("ours");
         fs::set_permissions(&other, Permissions::from_mode(0o500)).expect("ours");
         assert_eq!(descent.up(), Err(Errno::STALE));
         assert_eq!(other.metadata().expect("there").mode() & 0o777, 0o500);
         assert!(other.join("a").exists());
         fs::set_permissions(&other, Permissions::from_mode(0o700)).expect("ours");
+    }
+
+    #[test]
+    fn a_folder_that_is_held_is_left_where_it_is() {
+        let root = tempfile::tempdir().expect("a folder");
+        let (tree, other) = (root.path().join("tree"), root.path().join("other"));
+        fs::create_dir_all(tree.join("a/b")).expect("room");
+        fs::create_dir(&other).expect("room");
+        let mut descent = Descent::begin(&tree).expect("ours");
+        for name in [c"a", c"b"] {
+            let inner = descent.levels.last().and_then(|level| level.folder.as_ref());
+            let inner = enter(inner.expect("open"), name.to_owned()).expect("it can be entered");
+            descent.levels.push(inner.expect("it is there"));
+        }
+        fs::rename(tree.join("a"), other.join("a")).expect("ours");
+        descent.empty().expect("what was moved has left the tree");
+        assert_eq!(tree.read_dir().expect("there").count(), 0);
+        assert!(other.join("a").exists(), "its name is another's");
     }
 
     #[test]

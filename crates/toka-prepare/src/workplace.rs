@@ -108,7 +108,7 @@ pub struct ShownFiles {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn tell(folders: &AgentFolders, sections: &str, shown: &ShownFiles) -> Result<(), FolderError> {
+pub(crate) fn tell(folders: &AgentFolders, sections: &str, shown: &ShownFiles) -> Result<(), FolderError> {
     put(&folders.door.join(sections::FILE), sections)?;
     let ShownFiles { passwd, hosts } = shown;
     let files = [(passwd::FILE, passwd), (hosts_file::FILE, hosts)];
@@ -128,12 +128,16 @@ fn put(path: &Path, text: &str) -> Result<(), FolderError> {
         .map_err(|source| FolderError { what: "write", path, source })
 }
 
-/// Keeps what was not there when the run began, for a daemon that comes after all that knew it were killed.
+/// Makes the folder in which an agent's own are, by which it is known, and keeps there what was not there when the run began, for a
+/// daemon that comes after all that knew it were killed.
 ///
 /// # Errors
-/// When it cannot be written.
-pub fn keep_guards(folders: &AgentFolders, guards: &[Guard]) -> Result<(), FolderError> {
+/// When it cannot be made or written.
+pub fn register(folders: &AgentFolders, guards: &[Guard]) -> Result<(), FolderError> {
     let path = guards_file(folders);
+    if let Some(folder) = path.parent() {
+        make_private(folder)?;
+    }
     if guards.is_empty() {
         return match std::fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -204,7 +208,7 @@ impl WorkingDirs {
 ///
 /// # Errors
 /// When a folder cannot be given away.
-pub fn give(folders: &AgentFolders, user: Option<&RunAs>) -> Result<(), FolderError> {
+pub(crate) fn give(folders: &AgentFolders, user: Option<&RunAs>) -> Result<(), FolderError> {
     let own = || (geteuid().as_raw(), getegid().as_raw());
     let owner = user.map_or_else(own, |user| (user.uid, user.gid));
     let failed = |path: &Path| {

@@ -12,6 +12,7 @@ use toka_core::{AgentName, Origin, RunId};
 use toka_prepare::admission::{Admitted, Context, admit};
 use toka_prepare::confine::{Confiner, workspace_facts};
 use toka_prepare::folders::ProjectFolders;
+use toka_prepare::furnishing::Furnishing;
 use toka_prepare::users::{Claim, Users};
 use toka_prepare::workplace::{self, Remains};
 use toka_prepare::{FolderError, Models, Problem, ProblemKind, RunError};
@@ -44,24 +45,56 @@ pub(crate) type Examined = (Agent, AgentFolders, Result<Admitted, Vec<Problem>>)
 /// How long admission may take. It reads files of the workspace, which may lie on a disk that does not answer.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// Most threads that look at agents.
+const MOST_EXAMINERS: usize = 4;
+/// With fewer agents a thread costs more than it saves: a tenth of a millisecond each.
+const WORTH_A_THREAD: usize = 32;
+
 impl RunContext {
     /// Finds a place for the door of each of these agents of the set, and admits them all. The set and its plan come back.
     ///
     /// # Errors
     /// With every problem of every agent, or when a door cannot be made.
-    #[tracing::instrument(name = "admission", skip_all, fields(agents = set.agents.len()))]
     pub(crate) async fn admit(
         &self,
         (set, plan): (Set, Plan),
         wanted: impl Fn(&AgentName) -> bool,
         doors: &mut SocketDirs,
     ) -> Result<(Set, Plan, AdmittedAgents), RunError> {
+        let folders = self.make_doors((&set, &plan), &wanted, doors)?;
+        self.admit_in(folders, (set, plan), wanted).await
+    }
+
+    /// The folders of each of these agents, with a place for its door.
+    ///
+    /// # Errors
+    /// When a door cannot be made.
+    pub(crate) fn make_doors(
+        &self,
+        (set, plan): (&Set, &Plan),
+        wanted: impl Fn(&AgentName) -> bool,
+        doors: &mut SocketDirs,
+    ) -> Result<Vec<AgentFolders>, RunError> {
         let mut folders = Vec::new();
-        for agent in in_order(&set, &plan).filter(|agent| wanted(&agent.name)) {
-            let mut own = self.folders.of(agent, &plan);
+        for agent in in_order(set, plan).filter(|agent| wanted(&agent.name)) {
+            let mut own = self.folders.of(agent, plan);
             own.door = doors.make(&agent.name, &own.door).map_err(RunError::Folder)?;
             folders.push(own);
         }
+        Ok(folders)
+    }
+
+    /// Admits agents of the set that have these folders, in the order of the plan.
+    ///
+    /// # Errors
+    /// With every problem of every agent.
+    #[tracing::instrument(name = "admission", skip_all, fields(agents = set.agents.len()))]
+    pub(crate) async fn admit_in(
+        &self,
+        folders: Vec<AgentFolders>,
+        (set, plan): (Set, Plan),
+        wanted: impl Fn(&AgentName) -> bool,
+    ) -> Result<(Set, Plan, AdmittedAgents), RunError> {
         let Some(first) = in_order(&set, &plan).map(|agent| agent.name.clone()).find(|name| wanted(name))
         else {
             return Ok((set, plan, Vec::new()));
@@ -133,14 +166,30 @@ impl RunContext {
         let policy = self.openings.granted(&self.policy);
         let context = self.context((plan, &policy), &facts, &users);
         let agents = in_order(set, plan).filter(|agent| wanted(&agent.name));
-        agents
-            .zip(folders)
-            .map(|(agent, own)| {
-                let agent = self.openings.declared(agent);
-                let admitted = admit(&agent, own.clone(), context);
-                (agent, own, admitted)
-            })
-            .collect()
+        let mut agents: Vec<(&Agent, AgentFolders)> = agents.zip(folders).collect();
+        let examine = |(agent, own): (&Agent, AgentFolders)| {
+            let agent = self.openings.declared(agent);
+            let admitted = admit(&agent, own.clone(), context);
+            (agent, own, admitted)
+        };
+        // The first to start waits until the last is admitted.
+        let processors = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_EXAMINERS);
+        let share = agents.len().div_ceil(processors).max(WORTH_A_THREAD);
+        let rest = agents.split_off(share.min(agents.len()));
+        std::thread::scope(|scope| {
+            let mut rest = rest.into_iter().peekable();
+            let mut others = Vec::new();
+            while rest.peek().is_some() {
+                let chunk: Vec<_> = rest.by_ref().take(share).collect();
+                others.push(scope.spawn(move || chunk.into_iter().map(examine).collect::<Vec<_>>()));
+            }
+            let own: Vec<Examined> = agents.into_iter().map(examine).collect();
+            let others = others.into_iter().flat_map(|thread| match thread.join() {
+                Ok(examined) => examined,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            own.into_iter().chain(others).collect()
+        })
     }
 
     fn context<'a>(
@@ -215,20 +264,27 @@ pub(crate) fn in_order<'a>(set: &'a Set, plan: &'a Plan) -> impl Iterator<Item =
     plan.nodes().iter().filter_map(move |node| declared.get(&node.agent).copied())
 }
 
-/// Makes the folders of the agents, and gives the agents back.
+/// When the folders of agents are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Folders {
+    /// Each agent's right before its first start, so that the first of many does not wait for the last.
+    AtStart,
+    /// Now: what cannot be made undoes the whole change.
+    Now,
+}
+
+/// Registers the agents, makes their folders if that is due, and gives the agents back.
 ///
 /// # Errors
-/// When a folder cannot be made.
-pub(crate) async fn set_up(
-    admitted: AdmittedAgents,
-    remains: Remains,
-) -> Result<AdmittedAgents, FolderError> {
+/// When a file or folder cannot be made.
+pub(crate) async fn set_up(admitted: AdmittedAgents, when: Folders) -> Result<AdmittedAgents, FolderError> {
     let work = tokio::task::spawn_blocking(move || {
-        admitted.iter().try_for_each(|(_, Admitted { folders, sections, shown, command, .. })| {
-            workplace::set_up(folders, remains)?;
-            workplace::tell(folders, sections, shown)?;
-            workplace::keep_guards(folders, &command.plan.guards)?;
-            workplace::give(folders, command.plan.run_as.as_ref())
+        admitted.iter().try_for_each(|(_, admitted)| {
+            workplace::register(&admitted.folders, &admitted.command.plan.guards)?;
+            match when {
+                Folders::AtStart => Ok(()),
+                Folders::Now => Furnishing::of(admitted).make(Remains::OfThisRun),
+            }
         })?;
         Ok(admitted)
     });

@@ -22,7 +22,7 @@ use toka_workstream::{Plan, Set};
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span};
 
-use crate::admit::{RunContext, models_of};
+use crate::admit::{Folders, RunContext, models_of};
 use crate::approvals::{broker, host_grants};
 use crate::assemble::Parts;
 use crate::interrupted::RECOVERY;
@@ -146,6 +146,7 @@ impl Project {
             broker: &broker,
             left: Vec::new(),
             ids: &mut ids,
+            folders_made: Folders::Now,
         };
         let now_ms = crate::now_ms();
         let (state, changed) = recall_state(&plan, &past);
@@ -154,6 +155,8 @@ impl Project {
             if process.is_some() {
                 builder.left = open_calls.take_batches(&agent.name);
             }
+            let is_new = process.is_none() && replayed.lacks_folders(&agent.name);
+            builder.folders_made = if is_new { Folders::AtStart } else { Folders::Now };
             let mut life = replayed.life_of(&agent.name, process, now_ms);
             if !state.may_restart(&plan, &agent.name) {
                 life.restarts = Restarts::Held;

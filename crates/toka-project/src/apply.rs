@@ -11,13 +11,12 @@ use toka_api::declaration::{Declaration, Parsed};
 use toka_api::wire::Changes;
 use toka_core::event::Awaits;
 use toka_core::{AgentName, AgentPattern, BudgetConfig, EventKind, Exit, ModelConfig, Request};
-use toka_prepare::workplace::Remains;
 use toka_prepare::{Models, RunError};
 use toka_workstream::{Plan, Set, Start};
 use tokio::sync::oneshot;
 
 use crate::Project;
-use crate::admit::{AdmittedAgents, RunContext, models_of, set_up};
+use crate::admit::{AdmittedAgents, Folders, RunContext, models_of, set_up};
 use crate::approvals::host_grants;
 use crate::batch::Then;
 use crate::change::{Change, Prepared};
@@ -292,7 +291,7 @@ impl Project {
 
     async fn become_of(&mut self, prepared: Prepared, by: &str) -> Result<(), RunError> {
         let Prepared { declaration, parsed, context, admitted, changes, .. } = prepared;
-        let admitted = set_up(admitted, Remains::OfThisRun).await.map_err(RunError::Folder)?;
+        let admitted = set_up(admitted, Folders::Now).await.map_err(RunError::Folder)?;
         keep(&declaration, &context.folders, &parsed.set.agents)?;
         let Parsed { set, plan, .. } = parsed;
         let unchanged: BTreeSet<&AgentName> = changes.going_on().collect();

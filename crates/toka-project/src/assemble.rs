@@ -15,7 +15,7 @@ use toka_prepare::lock::ProjectLock;
 use toka_prepare::sweeper::Sweeper;
 use toka_runtime::Runtime;
 use toka_workstream::{Agent, Plan};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::Span;
 
@@ -30,6 +30,9 @@ use crate::reports::Reports;
 use crate::run_files::RunFolder;
 use crate::schedule::Clock;
 use crate::{Opened, Project, Shutdown, SocketDirs};
+
+/// Starts that are prepared at one time. A few keep the disk busy; a thread for each of a thousand would cost more than it does.
+const PREPARATIONS: usize = 8;
 
 /// What a project is made of that differs from one to the next. What it says, [`Project`] says.
 pub(crate) struct Parts {
@@ -98,6 +101,7 @@ impl Parts {
             reports: Reports::default(),
             swept: BTreeSet::new(),
             writes: JoinSet::new(),
+            preparations: Arc::new(Semaphore::new(PREPARATIONS)),
             sweeper: Sweeper::default(),
             ids,
             runtime,

@@ -9,6 +9,7 @@ use toka_core::rpc::MAX_METRICS;
 use toka_core::state::Happening;
 use toka_core::{AgentName, AgentState, Event, EventKind, Exit, ExitCode, Request};
 use toka_orchestration::{Action, exit_code, next_actions};
+use toka_prepare::furnishing::Furnishing;
 use toka_prepare::secrets;
 use toka_prepare::trust::TrustStore;
 use tracing::Instrument as _;
@@ -181,26 +182,42 @@ impl Project {
         }
     }
 
-    /// Sees that its folders are still there, writes the agent's secrets, and then starts it; beside the loop, since the
-    /// disks of both may not answer.
+    /// What the folders of an agent are made from, and those of agents whose results it sees, as far as they are not made. What an
+    /// earlier run left is none of its inputs, also where the agent that is to make them never starts.
+    fn to_furnish(&mut self, agent: &AgentName) -> Vec<Arc<Furnishing>> {
+        let Some(own) = self.members.get_mut(agent).and_then(|member| member.furnishing.take()) else {
+            return Vec::new();
+        };
+        let named = own.folders.inputs.iter().filter_map(|(name, _)| self.members.get(name));
+        let others: Vec<_> = named.filter_map(|member| member.furnishing.clone()).collect();
+        others.into_iter().chain([own]).collect()
+    }
+
+    /// Makes its folders or sees that they are still there, writes the agent's secrets, and then starts it; beside the loop, since
+    /// the disks of both may not answer.
     fn start(&mut self, agent: &AgentName) {
+        let furnishings = self.to_furnish(agent);
         let Some(member) = self.members.get(agent) else { return };
         let handle = member.handle.clone();
         let swept = if self.swept.remove(agent) { self.sweeper.done() } else { None };
         let (secrets, folder) = (Arc::clone(&member.secrets), member.private.credentials.clone());
         let (grounds, caller) = (member.grounds.clone(), Arc::clone(&self.context.caller));
         let (known, agent) = (Arc::clone(self.context.models.secrets()), agent.clone());
+        let turns = Arc::clone(&self.preparations);
         self.writes.spawn(async move {
             if let Some(swept) = swept {
                 // A sweeper that is gone sweeps nothing away.
                 let _ = swept.await;
             }
             let prepare = move || {
+                furnishings.iter().try_for_each(|furnishing| furnishing.make_once())?;
                 grounds.check()?;
                 let written = secrets::write(&secrets, &folder, &caller, &grounds.workspace)?;
                 known.set(&agent, &written);
                 Ok(())
             };
+            // Nobody closes it; without a permit it would be prepared all the same.
+            let _turn = turns.acquire().await;
             match tokio::task::spawn_blocking(prepare).await.map(|prepared: Result<(), String>| prepared) {
                 Ok(Ok(())) => handle.tell(Request::Start, "plan"),
                 Ok(Err(reason)) => handle.refuse(Exit::StartFailed { reason }),

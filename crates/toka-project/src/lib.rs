@@ -75,7 +75,7 @@ use toka_prepare::lock::ProjectLock;
 use toka_prepare::sweeper::Sweeper;
 use toka_runtime::Runtime;
 use toka_workstream::Plan;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::Span;
 
@@ -145,6 +145,8 @@ pub struct Project {
     /// Agents whose start has to wait for the sweeper.
     swept: BTreeSet<AgentName>,
     writes: JoinSet<()>,
+    /// Turns to prepare a start, each in a thread of its own.
+    preparations: Arc<Semaphore>,
     sweeper: Sweeper,
     ids: Ids,
     runtime: Runtime<Keeper>,

@@ -16,6 +16,7 @@ use toka_keeper::{Keeper, ProcessId};
 use toka_logs::{LogPlace, LogRetention};
 use toka_prepare::admission::Admitted;
 use toka_prepare::folders::ProjectFolders;
+use toka_prepare::furnishing::Furnishing;
 use toka_prepare::objectives::{Check, are_ignored, checks};
 use toka_prepare::secrets::FoundSecret;
 use toka_prepare::sweeper::Private;
@@ -28,7 +29,7 @@ use toka_runtime::{
 use toka_sandbox::{AgentFolders, GroupLimits};
 use toka_workstream::{Agent, Channel, Hook, Plan, Set};
 
-use crate::admit::AdmittedAgents;
+use crate::admit::{AdmittedAgents, Folders};
 use crate::facts::expected;
 use crate::journal::Journal;
 use crate::models::AgentPort;
@@ -38,6 +39,8 @@ use crate::objective_checks::{CheckControl, CheckRun, CheckingSink, ObjectiveChe
 pub(crate) struct Member {
     pub(crate) id: ProcessId,
     pub(crate) handle: AgentHandle,
+    /// What its folders are made from, until they are.
+    pub(crate) furnishing: Option<Arc<Furnishing>>,
     pub(crate) private: Private,
     pub(crate) grounds: WorkingDirs,
     pub(crate) secrets: Arc<[FoundSecret]>,
@@ -129,6 +132,8 @@ pub(crate) struct MemberBuilder<'a> {
     pub(crate) models: &'a Models,
     pub(crate) broker: &'a Arc<Broker>,
     pub(crate) ids: &'a mut Ids,
+    /// When the folders of the next agent are made.
+    pub(crate) folders_made: Folders,
     /// Batches of the next agent that the daemon before has begun.
     pub(crate) left: Vec<LeftBatch>,
 }
@@ -141,6 +146,7 @@ impl MemberBuilder<'_> {
         }
         let (private, grounds) = (Private::of(&admitted.folders), WorkingDirs::of(&admitted.folders));
         let working_dir = admitted.folders.working_dir.clone();
+        let furnishing = self.furnishing_of(&admitted);
         let environment_files = admitted.environment_files;
         let admitted_secrets = admitted.secrets.clone().into();
         let id = self.ids.next();
@@ -156,6 +162,7 @@ impl MemberBuilder<'_> {
         Member {
             id,
             handle,
+            furnishing,
             private,
             grounds,
             secrets,
@@ -166,6 +173,10 @@ impl MemberBuilder<'_> {
             asks_paths,
             declared,
         }
+    }
+
+    fn furnishing_of(&self, admitted: &Admitted) -> Option<Arc<Furnishing>> {
+        (self.folders_made == Folders::AtStart).then(|| Arc::new(Furnishing::of(admitted)))
     }
 
     /// Makes the actor of an agent whose life goes on. One that is not admitted any more lives on, and is not started again
@@ -180,6 +191,7 @@ impl MemberBuilder<'_> {
     ) -> Member {
         let id = id.unwrap_or_else(|| self.ids.next());
         let (private, grounds) = (Private::of(&folders), WorkingDirs::of(&folders));
+        let furnishing = admitted.as_ref().ok().and_then(|admitted| self.furnishing_of(admitted));
         let log = LogPlace::of_run(self.folders.log(&agent.name), self.run, agent.logs, self.log_retention);
         let program = admitted.as_ref().ok().and_then(|admitted| admitted.agent_program.clone());
         let mut profile = profile(agent, program, folders, id, log, self.plan);
@@ -201,6 +213,7 @@ impl MemberBuilder<'_> {
         Member {
             id,
             handle,
+            furnishing,
             private,
             grounds,
             secrets,

@@ -1,19 +1,19 @@
 //! From options to a project that is about to run, as one straight function:
 //!
 //! 1. make the project's folders, take its lock;
-//! 2. admit every agent, or refuse the run with every problem of every agent;
-//! 3. make the agents' folders and doors;
-//! 4. open the journal, see that there is room to write, start the keeper, make the actors.
+//! 2. make the agents' doors, and begin to start the keeper, which takes a while;
+//! 3. admit every agent meanwhile, or refuse the run with every problem of every agent;
+//! 4. open the journal, see that there is room to write;
+//! 5. with the keeper there, make the actors. An agent's folders are made right before its first start.
 
 use std::sync::Arc;
 
 use toka_api::socket::is_awaited;
 use toka_core::{AgentName, Event, EventKind, RunId, RunStatus};
-use toka_keeper::{Keeper, ProcessId};
+use toka_keeper::{Keeper, KeeperError, ProcessId};
 use toka_orchestration::{Lifetime, RunState};
 use toka_prepare::folders::ProjectFolders;
 use toka_prepare::lock::{self, LockError, ProjectLock};
-use toka_prepare::workplace::Remains;
 use toka_prepare::{RunError, disk_space, identity};
 use toka_runtime::Runtime;
 use toka_sandbox::HostFacts;
@@ -22,7 +22,7 @@ use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use crate::RunOptions;
-use crate::admit::{RunContext, models_of, set_up};
+use crate::admit::{Folders, RunContext, models_of, set_up};
 use crate::approvals::{broker, host_grants};
 use crate::assemble::Parts;
 use crate::handle::ProjectHandle;
@@ -85,18 +85,24 @@ impl Project {
         let openings = Openings::default();
         let context = RunContext { folders, run, caller, policy, models, toka_exe, host, openings };
         let mut doors = SocketDirs::of(run_folder.0.clone());
-        let (set, plan, admitted) = context.admit((set, plan), |_| true, &mut doors).await?;
-        let admitted = set_up(admitted, Remains::Nothing).await.map_err(RunError::Folder)?;
-
-        let (seen, events) = mpsc::unbounded_channel();
-        let folders = &context.folders;
-        let last_seen = schedule::last_seen(&folders.journal(), &set.agents);
-        let journal = Arc::new(open_journal(folders, run, listener.into_iter().chain([seen]).collect())?);
-        disk_space::find(&folders.root(), &folders.run_dir, admitted.len()).map_err(RunError::Folder)?;
-        keep(&declaration, folders, &set.agents)?;
+        let places = context.make_doors((&set, &plan), |_| true, &mut doors)?;
         let options = keeper_options(&context, doors.short(), lifetime);
-        let started = lock.shared_with_child(Keeper::start(&options)).await;
-        let (keeper, keeper_events) = started.map_err(RunError::Keeper)?;
+        let (seen, events) = mpsc::unbounded_channel();
+        let prepared = async {
+            let (set, plan, admitted) = context.admit_in(places, (set, plan), |_| true).await?;
+            let admitted = set_up(admitted, Folders::AtStart).await.map_err(RunError::Folder)?;
+            let folders = &context.folders;
+            let last_seen = schedule::last_seen(&folders.journal(), &set.agents);
+            let journal = open_journal(folders, run, listener.into_iter().chain([seen]).collect())?;
+            disk_space::find(&folders.root(), &folders.run_dir, admitted.len()).map_err(RunError::Folder)?;
+            keep(&declaration, folders, &set.agents)?;
+            Ok((set, plan, admitted, last_seen, Arc::new(journal)))
+        };
+        // The keeper takes as long to begin as all this does.
+        let started = lock.shared_with_child(Keeper::start(&options));
+        let (prepared, (keeper, keeper_events)) = with_keeper(prepared, started).await?;
+        let (set, plan, admitted, last_seen, journal) = prepared;
+        let folders = &context.folders;
         // In the foreground too; who asks for an end then ends the next one.
         keeper.succeed_with(&options);
         if lifetime == Lifetime::UntilStopped
@@ -145,6 +151,7 @@ impl Project {
             broker: &broker,
             left: Vec::new(),
             ids: &mut ids,
+            folders_made: Folders::AtStart,
         };
         let members = spawn_all(builder, &set, admitted).into_iter().collect();
         let parts = Parts {
@@ -168,6 +175,24 @@ impl Project {
             span,
         };
         Ok(parts.assemble(lifetime, &set.agents, &last_seen))
+    }
+}
+
+/// What is done while the keeper begins, and the keeper; neither without the other.
+async fn with_keeper<T, E>(
+    prepared: impl Future<Output = Result<T, RunError>>,
+    started: impl Future<Output = Result<(Keeper, E), KeeperError>>,
+) -> Result<(T, (Keeper, E)), RunError> {
+    match tokio::join!(prepared, started) {
+        (Ok(prepared), Ok(started)) => Ok((prepared, started)),
+        (Ok(_), Err(error)) => Err(RunError::Keeper(error)),
+        (Err(error), started) => {
+            // It removes what a killed daemon leaves, and must be gone before another run makes the same.
+            if let Ok((keeper, _)) = started {
+                keeper.shutdown().await;
+            }
+            Err(error)
+        }
     }
 }
 

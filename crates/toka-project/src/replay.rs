@@ -23,6 +23,8 @@ pub(crate) struct ReplayedRun {
     /// Who ended the daemon, if it was ended, the run was not, and no other has gone on with it.
     interrupted_by: Option<String>,
     histories: HashMap<AgentName, History>,
+    /// Those whose folders were made in this run: right before their first start, or when a change brought them.
+    with_folders: BTreeSet<AgentName>,
 }
 
 /// Something that a daemon had begun with agents, and not finished.
@@ -86,7 +88,8 @@ impl ReplayedRun {
                 (None, EventKind::RunInterrupted { by }) => replayed.interrupted_by = Some(by.clone()),
                 // It has decided what becomes of them.
                 (None, EventKind::RunAdopted { .. }) => replayed.interrupted_by = None,
-                (None, EventKind::RunChanged { changed, removed, .. }) => {
+                (None, EventKind::RunChanged { added, changed, removed, .. }) => {
+                    replayed.with_folders.extend(added.iter().chain(changed).cloned());
                     replayed
                         .histories
                         .retain(|agent, _| !changed.contains(agent) && !removed.contains(agent));
@@ -94,6 +97,9 @@ impl ReplayedRun {
                 (None, _) => {}
                 (Some(agent), kind) => {
                     replayed.observe_exec(agent, event);
+                    if let EventKind::AgentStarting = kind {
+                        replayed.with_folders.insert(agent.clone());
+                    }
                     let history = replayed.histories.entry(agent.clone()).or_default();
                     history.observe(event.time_ms, kind);
                     history.observe_end(kind, replayed.interrupted_by.as_deref());
@@ -101,6 +107,11 @@ impl ReplayedRun {
             }
         }
         replayed
+    }
+
+    /// Whether the folders of an agent are still those of an earlier run, or not there.
+    pub(crate) fn lacks_folders(&self, agent: &AgentName) -> bool {
+        !self.with_folders.contains(agent)
     }
 
     fn observe_exec(&mut self, agent: &AgentName, event: &Event) {

@@ -6,11 +6,10 @@ use std::collections::BTreeSet;
 use toka_core::event::{Awaits, Usage};
 use toka_core::state::Happening;
 use toka_core::{AgentName, AgentState, EventKind, Exit};
-use toka_prepare::workplace::Remains;
 use toka_workstream::{Set, Start};
 
 use crate::Project;
-use crate::admit::{AdmittedAgents, set_up};
+use crate::admit::{AdmittedAgents, Folders, set_up};
 use crate::error::CommandError;
 use crate::member::{MemberBuilder, spawn_all};
 
@@ -53,7 +52,7 @@ impl Project {
         let set = (parsed.set, self.plan.clone());
         let admitted = self.context.admit(set, |name| agents.contains(name), &mut self.doors).await;
         let (set, _, admitted) = admitted.map_err(CommandError::Refused)?;
-        let admitted = set_up(admitted, Remains::OfThisRun)
+        let admitted = set_up(admitted, Folders::Now)
             .await
             .map_err(|error| CommandError::Refused(toka_prepare::RunError::Folder(error)))?;
         self.spawn_members(&set, admitted);
@@ -116,6 +115,7 @@ impl Project {
             broker: &self.broker,
             left: Vec::new(),
             ids: &mut self.ids,
+            folders_made: Folders::Now,
         };
         for (name, member) in spawn_all(builder, set, admitted) {
             self.swept.insert(name.clone());

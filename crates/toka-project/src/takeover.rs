@@ -13,12 +13,13 @@ use toka_keeper::protocol::Entry;
 use toka_keeper::{Attached, Keeper, KeeperEvent, KeeperOptions, Orphan, ProcessId, kill_groups, process};
 use toka_prepare::admission::Admitted;
 use toka_prepare::folders::ProjectFolders;
+use toka_prepare::furnishing::Furnishing;
 use toka_prepare::lock::ProjectLock;
 use toka_prepare::problem::{Problem, ProblemKind, names};
-use toka_prepare::workplace::{self, Remains};
+use toka_prepare::workplace::Remains;
 use toka_prepare::{RunError, secrets};
 use toka_sandbox::cgroup::Layout;
-use toka_sandbox::renewal::inner_binds;
+use toka_sandbox::renewal::exposed_binds;
 use toka_sandbox::{Cgroups, Group};
 use tokio::sync::mpsc;
 
@@ -95,7 +96,7 @@ pub(crate) fn orphans(
             }
             let plan = admitted.as_ref().ok().map(|it| &it.command.plan);
             let shares_network = plan.is_some_and(|plan| plan.network == toka_core::NetworkAccess::Project);
-            let inner_binds = plan.map_or_else(Vec::new, |plan| inner_binds(&plan.binds));
+            let inner_binds = plan.map_or_else(Vec::new, |plan| exposed_binds(&plan.binds));
             let guards = admitted.as_ref().map_or_else(|_| Vec::new(), |it| it.command.plan.guards.clone());
             Some(Orphan {
                 id,
@@ -123,16 +124,17 @@ pub(crate) fn orphans(
 /// that cannot be furnished is not started again by itself.
 pub(crate) fn populate(examined: &mut [Examined], replayed: &ReplayedRun, caller: &Caller) {
     for (agent, own, admitted) in examined {
-        let Ok(Admitted { folders, sections, shown, command, secrets, .. }) = admitted else { continue };
-        if own.credentials.is_dir() {
+        let Ok(found) = &*admitted else { continue };
+        if own.credentials.is_dir() || replayed.lacks_folders(&agent.name) {
             continue;
         }
-        let state = replayed.status.agent(&agent.name).map(|status| &status.state);
+        let status = replayed.status.agent(&agent.name);
+        let state = status.map(|status| &status.state);
         // Whoever waits for its turn gets them when it has come.
         let goes_on = state.is_some_and(|state| !state.is_final() && *state != AgentState::Pending);
-        let furnished = workplace::set_up(folders, Remains::OfThisRun)
-            .and_then(|()| workplace::tell(folders, sections, shown))
-            .and_then(|()| workplace::give(folders, command.plan.run_as.as_ref()))
+        let Admitted { folders, secrets, .. } = found;
+        let furnished = Furnishing::of(found)
+            .make(Remains::OfThisRun)
             .map_err(|error| format!("{error}: {}", error.source))
             .and_then(|()| match goes_on {
                 true => secrets::write(secrets, &folders.credentials, caller, &folders.workspace).map(drop),

@@ -297,7 +297,7 @@ fn plan(root: &std::path::Path) -> SandboxPlan {
         host: &HostFacts::probe(),
         project: &name,
         agent: &name,
-        facts: &toka_sandbox::plan::WorkspaceFacts::default(),
+        facts: &toka_sandbox::plan::WorkspaceFacts::plain(&folders.workspace),
         workstream_dir: None,
         toka_exe: std::path::Path::new("/bin/true"),
         programs: &[],

@@ -97,17 +97,18 @@ impl BaseView {
     /// Opens what `binds` name and makes sure that the view has a place for each.
     pub(crate) fn open(&self, binds: &[Bind], working_dir: &Path) -> Result<Vec<Opened>> {
         let opened = open_binds(binds)?;
+        let mut inner = InnerPlaces::of(binds);
         for (bind, opened) in &opened {
-            self.make_place(&bind.target, binds, Place::of(opened.kind))?;
+            self.make_place(&bind.target, &mut inner, Place::of(opened.kind))?;
         }
         // The process can begin in a folder that it may not see into: it then sees it empty.
-        self.make_place(working_dir, binds, Place::Folder)?;
+        self.make_place(working_dir, &mut inner, Place::Folder)?;
         Ok(opened.into_iter().map(|(_, opened)| opened).collect())
     }
 
-    fn make_place(&self, target: &Path, binds: &[Bind], place: Place) -> Result<()> {
+    fn make_place(&self, target: &Path, inner: &mut InnerPlaces<'_>, place: Place) -> Result<()> {
         // What lies in another bind is made there; here it would be covered by that.
-        if make_inner_place(target, binds, place)? == Inner::Yes {
+        if inner.make(target, place)? == Inner::Yes {
             return Ok(());
         }
         // Making one that is there already is one call. In the parts of the system that are shown nothing can be made.
@@ -131,10 +132,11 @@ impl BaseView {
 /// Returns its terminals.
 pub(crate) fn build_own(host: &HostFacts, binds: &[Bind], working_dir: &Path) -> Result<OwnedFd> {
     let opened = open_binds(binds)?;
+    let mut inner = InnerPlaces::of(binds);
     for (bind, opened) in &opened {
-        make_inner_place(&bind.target, binds, Place::of(opened.kind))?;
+        inner.make(&bind.target, Place::of(opened.kind))?;
     }
-    make_inner_place(working_dir, binds, Place::Folder)?;
+    inner.make(working_dir, Place::Folder)?;
     let proc = match host.mount_namespace {
         Namespaces::ThroughUserNamespace => sys::new_file_system(c"proc", &[], hardened()),
         _ => sys::open_without_links(c"/proc").and_then(|proc| sys::clone_mount(proc.as_fd(), Reach::Tree)),
@@ -441,23 +443,47 @@ enum Inner {
     No,
 }
 
-/// A place below another bind that shows one folder at another's path (`/tmp`) lies in that folder on disk.
-fn make_inner_place(target: &Path, binds: &[Bind], place: Place) -> Result<Inner> {
-    let outer = binds.iter().rev().find_map(|outer| {
-        let source = outer.source.as_ref().filter(|source| **source != outer.target)?;
-        let rest = target.strip_prefix(&outer.target).ok()?;
-        (!rest.as_os_str().is_empty()).then_some((source, rest))
-    });
-    let Some((source, rest)) = outer else { return Ok(Inner::No) };
-    let folder = sys::c_path(source)
-        .and_then(|path| sys::open_without_links(&path))
-        .map_err(failed("open", source))?;
-    // Places last from one start to the next; looking for one is a call, making one is a call per folder on the way.
-    let there = sys::c_path(rest).is_ok_and(|rest| sys::open_in_root(folder.as_fd(), &rest).is_ok());
-    if !there {
-        make_place_in(folder.as_fd(), rest, place)?;
+/// The places of one start that lie below a bind which shows one folder at another's path (`/tmp`): they lie in that folder on disk.
+struct InnerPlaces<'a> {
+    /// Such binds, the innermost first.
+    outer: Vec<(&'a Path, &'a Path)>,
+    /// The folders that were needed until now, by their sources.
+    opened: Vec<(&'a Path, Places)>,
+}
+
+impl<'a> InnerPlaces<'a> {
+    fn of(binds: &'a [Bind]) -> Self {
+        let shown_elsewhere = |bind: &'a Bind| {
+            let source = bind.source.as_deref().filter(|source| *source != bind.target)?;
+            Some((bind.target.as_path(), source))
+        };
+        Self { outer: binds.iter().rev().filter_map(shown_elsewhere).collect(), opened: Vec::new() }
     }
-    Ok(Inner::Yes)
+
+    /// Makes a place, if it lies in such a bind.
+    fn make(&mut self, target: &Path, place: Place) -> Result<Inner> {
+        let outer = self.outer.iter().find_map(|(outer, source)| {
+            let rest = target.strip_prefix(outer).ok()?;
+            (!rest.as_os_str().is_empty()).then_some((*source, rest))
+        });
+        let Some((source, rest)) = outer else { return Ok(Inner::No) };
+        let at = match self.opened.iter().position(|(known, _)| *known == source) {
+            Some(at) => at,
+            None => {
+                let folder = sys::c_path(source)
+                    .and_then(|path| sys::open_without_links(&path))
+                    .map_err(failed("open", source))?;
+                self.opened.push((source, Places::below(folder)));
+                self.opened.len() - 1
+            }
+        };
+        let (_, places) = &self.opened[at];
+        // Places last from one start to the next; looking for one is a call, making one is a call per folder on the way.
+        if places.is_near(rest) || !places.holds(rest) {
+            places.make(rest, place).map_err(failed("make place", target))?;
+        }
+        Ok(Inner::Yes)
+    }
 }
 
 /// Makes a single place below `root`.

@@ -71,6 +71,11 @@ impl Places {
         plain(path).parent().is_some_and(|parent| self.remembered(parent).is_some())
     }
 
+    /// Whether something is at `path`, where links lead nowhere else than within the tree.
+    pub(crate) fn holds(&self, path: &Path) -> bool {
+        sys::c_path(path).is_ok_and(|path| sys::open_in_root(self.root.as_fd(), &path).is_ok())
+    }
+
     fn remembered(&self, path: &Path) -> Option<Rc<OwnedFd>> {
         let mut recent = self.recent.borrow_mut();
         let at = recent.iter().position(|(known, _)| known == path)?;

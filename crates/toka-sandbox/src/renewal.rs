@@ -31,22 +31,28 @@ const MAX_TABLE: u64 = 4 * 1024 * 1024;
 /// The binds that lie within another one, and narrow what that opens or hold a directory above such a place. One that opens
 /// to be read what lies in a place that is open to be read narrows nothing.
 pub fn inner_binds(binds: &[Bind]) -> Vec<Bind> {
-    let around = |bind: &Bind| {
-        let around = binds
-            .iter()
-            .filter(|outer| outer.target != bind.target && bind.target.starts_with(&outer.target));
-        around.max_by_key(|outer| outer.target.components().count()).cloned()
-    };
-    let outer = |bind: &Bind| {
-        let repeats = |outer: &Bind| {
-            let reads = |bind: &Bind| bind.source.is_some() && bind.access != Access::ReadWrite;
-            reads(bind) && reads(outer)
-        };
-        around(bind).is_some_and(|outer| !repeats(&outer))
-    };
+    inner(binds).map(|(_, bind)| bind.clone()).collect()
+}
+
+/// Those of [`inner_binds`] whose names somebody outside can replace. A place within what shows a directory of the agent's own under
+/// another name, as at `/tmp`, lies in that directory, whatever becomes of the name outside.
+pub fn exposed_binds(binds: &[Bind]) -> Vec<Bind> {
+    inner(binds).filter(|(outer, _)| is_called_so(outer)).map(|(_, bind)| bind.clone()).collect()
+}
+
+/// The inner binds, each with the one right around it.
+fn inner(binds: &[Bind]) -> impl Iterator<Item = (&Bind, &Bind)> {
+    let by_target: HashMap<&Path, &Bind> = binds.iter().map(|bind| (bind.target.as_path(), bind)).collect();
+    let reads = |bind: &Bind| bind.source.is_some() && bind.access != Access::ReadWrite;
     // Elsewhere it shows a directory of the agent's own, which nobody replaces.
-    let is_called_so = |bind: &Bind| bind.source.as_ref().is_none_or(|source| *source == bind.target);
-    binds.iter().filter(|bind| is_called_so(bind) && outer(bind)).cloned().collect()
+    binds.iter().filter(|bind| is_called_so(bind)).filter_map(move |bind| {
+        let outer = bind.target.ancestors().skip(1).find_map(|above| by_target.get(above).copied())?;
+        (!(reads(bind) && reads(outer))).then_some((outer, bind))
+    })
+}
+
+fn is_called_so(bind: &Bind) -> bool {
+    bind.source.as_ref().is_none_or(|source| *source == bind.target)
 }
 
 /// Tells when a path that is watched is replaced, removed or renamed: one descriptor, whatever the number of paths.
@@ -302,6 +308,15 @@ mod tests {
         assert_eq!(inner, [PathBuf::from("/w/.git"), PathBuf::from("/w/.git/config")]);
         let hidden = Bind { source: None, ..bind("/read/.ssh") };
         assert_eq!(inner_binds(&[bind("/read"), hidden.clone()]), [hidden], "what is hidden is narrower");
+        let tmp = Bind { source: Some("/state/tmp".into()), ..writable("/tmp") };
+        let (below, deeper) = (writable("/tmp/w"), bind("/tmp/w/.git"));
+        let binds = [tmp, below.clone(), deeper.clone()];
+        assert_eq!(inner_binds(&binds), [below, deeper.clone()]);
+        assert_eq!(
+            exposed_binds(&binds),
+            [deeper],
+            "its place in the agent's own directory is nobody else's"
+        );
     }
 
     #[test]

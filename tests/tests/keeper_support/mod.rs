@@ -198,7 +198,7 @@ pub(crate) fn plan(root: &Path, id: u64, confinement: &Confinement) -> SandboxPl
         host: &HostFacts::probe(),
         project: &name("keeper"),
         agent: &name(&format!("agent-{id}")),
-        facts: &toka_sandbox::plan::WorkspaceFacts::default(),
+        facts: &toka_sandbox::plan::WorkspaceFacts::plain(&folders.workspace),
         workstream_dir: None,
         toka_exe: toka_binary(),
         programs: &[],

@@ -397,7 +397,7 @@ fn future_orphan(launch: &Launch) -> Orphan {
         stop_signal: launch.stop_signal,
         grace: launch.grace,
         guards: launch.plan.guards.clone(),
-        inner_binds: toka_sandbox::renewal::inner_binds(&launch.plan.binds),
+        inner_binds: toka_sandbox::renewal::exposed_binds(&launch.plan.binds),
         shares_network: launch.plan.network == toka_core::NetworkAccess::Project,
         enforcement: Enforcement::default(),
         status: None,

@@ -15,7 +15,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use toka_core::Name;
 use toka_sandbox::{Group, sys};
 
-use super::child::{Child, is_of_one_beside};
+use super::child::{Child, Protection, is_of_one_beside};
 use super::{Server, WATCH};
 use crate::process::{start_time, stat_field, text};
 use crate::protocol::{Body, Orphan, ProcessId, Status};
@@ -103,9 +103,11 @@ impl Server {
             // Whoever asked for it reads its pipes, which are lost.
             let _ = child.kill();
         }
+        // What was replaced before we had it was told to nobody.
+        child.protection = Protection { is_doubtful: true, ..self.watch_names(orphan.inner_binds.clone()) };
         self.children.insert(id, child);
         self.watch_memory_of(id);
-        self.watch_names_of(id);
+        self.protect_names_of(id);
         self.watch_appearances_of(id);
         if !watched {
             self.on_exit(id, orphan.pid, orphan.status.unwrap_or(Status::Unknown));

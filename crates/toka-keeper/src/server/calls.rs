@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
+use toka_core::SandboxMode;
 use toka_sandbox::Birth;
 use toka_sandbox::namespace::{self, Family};
+use toka_sandbox::renewal::exposed_binds;
 
 use super::child::{Child, Phase, with_source};
 use super::peer::{Caller, Role};
@@ -165,24 +167,22 @@ impl Server {
             return self.answer(caller, failed(obstacle), Vec::new());
         }
         self.past.remove(&id);
-        let host = match launch.beside {
-            None => None,
-            Some(host) => match self.children.get(&host).filter(|host| host.is_running()) {
-                Some(host) if host.is_frozen() || host.group.is_frozen() => {
-                    return self.answer(caller, failed("start beside a process that is frozen"), Vec::new());
-                }
-                Some(host) => Some(host),
-                None => return self.answer(caller, failed("find the process to start beside"), Vec::new()),
-            },
-        };
+        if let Some(obstacle) = launch.beside.and_then(|host| self.obstacle_beside(host)) {
+            return self.answer(caller, failed(obstacle), Vec::new());
+        }
+        let is_confined = launch.plan.mode == SandboxMode::On;
+        let exposed = if is_confined { exposed_binds(&launch.plan.binds) } else { Vec::new() };
+        let protection = self.watch_names(exposed);
+        let host = launch.beside.and_then(|host| self.children.get(&host));
         if let Some(input) = &input {
             super::child::terminal::give_input(input, launch);
         }
         let input = input.as_ref().unwrap_or(&self.null);
         let readers = if self.outlives() { Readers::AreSucceeded } else { Readers::MayGo };
         match Child::start(&self.preparer, input, caller, launch, host, readers) {
-            Ok(child) => {
+            Ok(mut child) => {
                 let birth = child.birth;
+                child.protection = protection;
                 self.mains.insert(child.pid, id);
                 self.children.insert(id, child);
                 self.watch_memory_of(id);
@@ -193,6 +193,7 @@ impl Server {
                 }
             }
             Err(error) => {
+                self.release_names(&protection);
                 self.remember(Over::unprepared(launch, error.clone()));
                 self.answer(caller, Body::NotPrepared(error), Vec::new());
             }
@@ -211,6 +212,17 @@ impl Server {
             Some("reuse the number of a process whose end is not settled")
         } else {
             None
+        }
+    }
+
+    /// Why nothing must be started beside a process.
+    fn obstacle_beside(&self, host: ProcessId) -> Option<&'static str> {
+        match self.children.get(&host).filter(|host| host.is_running()) {
+            Some(host) if host.is_frozen() || host.group.is_frozen() => {
+                Some("start beside a process that is frozen")
+            }
+            Some(_) => None,
+            None => Some("find the process to start beside"),
         }
     }
 

@@ -307,7 +307,7 @@ impl Server {
                 let body = Body::Started { pid: child.pid, enforcement, start_time, names };
                 // It runs all the same; what there is no room for can be handed back later.
                 self.answer(caller, body, descriptors.unwrap_or_default());
-                self.watch_names_of(id);
+                self.protect_names_of(id);
                 self.watch_appearances_of(id);
                 if let Some(status) = early {
                     self.tell(Body::Exited { id, status });
@@ -342,7 +342,7 @@ impl Server {
         for id in ended {
             self.draining.remove(&id);
             let Some(child) = self.children.remove(&id) else { continue };
-            self.release_names_of(&child);
+            self.release_names(&child.protection);
             self.release_appearances_of(id);
             let host = child.beside.and_then(|host| self.children.get_mut(&host));
             if host.is_some_and(|host| host.remember_leaf(&child.usage)) {

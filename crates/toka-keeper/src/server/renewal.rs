@@ -12,7 +12,7 @@ use toka_core::{Coverage, Layer, ProtectionOutcome};
 use toka_sandbox::Bind;
 use toka_sandbox::renewal::{self, Replacements};
 
-use super::child::Child;
+use super::child::{Child, Protection};
 use super::{NAMES, Server};
 use crate::protocol::{Body, ProcessId};
 
@@ -31,22 +31,35 @@ impl Server {
         }
     }
 
-    /// From now on we are woken when a name is replaced that the process must not change.
-    pub(super) fn watch_names_of(&mut self, id: ProcessId) {
-        let Some(child) = self.children.get_mut(&id) else { return };
-        if child.protection.binds.is_empty() || child.enforcement.coverage(Layer::Mounts) == Coverage::None {
-            child.protection.binds.clear();
-            return;
+    /// What narrows the view of a process that is about to be made. From now on we are woken when one of these names is replaced,
+    /// so that none is between its mounts and its first instruction.
+    pub(super) fn watch_names(&mut self, binds: Vec<Bind>) -> Protection {
+        let mut protection = Protection::of(binds);
+        if protection.binds.is_empty() {
+            return protection;
         }
-        let failed = match &mut self.replacements {
-            Some(replacements) => {
-                child.protection.binds.iter().for_each(|bind| replacements.hold(&bind.target));
-                child.protection.is_watched = true;
-                watch_all(replacements, &child.protection.binds)
-            }
-            None => Some(io::Error::from(io::ErrorKind::Unsupported)),
+        let Some(replacements) = &mut self.replacements else {
+            protection.unwatched = Some(io::Error::from(io::ErrorKind::Unsupported).to_string());
+            protection.is_doubtful = true;
+            return protection;
         };
-        if let Some(error) = failed {
+        protection.binds.iter().for_each(|bind| replacements.hold(&bind.target));
+        protection.is_watched = true;
+        let failed = watch_all(replacements, &protection.binds);
+        protection.is_doubtful = !failed.is_empty();
+        protection.unwatched = worth_telling(failed).map(|error| error.to_string());
+        protection
+    }
+
+    /// The process runs: tells what of it is not watched, and mounts again what is lacking by now.
+    pub(super) fn protect_names_of(&mut self, id: ProcessId) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        if child.enforcement.coverage(Layer::Mounts) == Coverage::None {
+            let protection = std::mem::take(&mut child.protection);
+            return self.release_names(&protection);
+        }
+        let is_doubtful = std::mem::take(&mut child.protection.is_doubtful);
+        if let Some(error) = child.protection.unwatched.take() {
             let text = format!(
                 "it is not noticed when somebody replaces what {} must not change: {error}",
                 child.agent
@@ -54,14 +67,15 @@ impl Server {
             let id = child.beside.unwrap_or(id);
             self.tell(Body::Notice { id, text });
         }
-        // What was replaced between its start and now was told to nobody.
-        self.renew_mounts_of(id);
+        if is_doubtful {
+            self.renew_mounts_of(id);
+        }
     }
 
-    /// The process has ended.
-    pub(super) fn release_names_of(&mut self, child: &Child) {
-        if let Some(replacements) = self.replacements.as_mut().filter(|_| child.protection.is_watched) {
-            child.protection.binds.iter().for_each(|bind| replacements.release(&bind.target));
+    /// The process that was to be protected has ended, or was never made.
+    pub(super) fn release_names(&mut self, protection: &Protection) {
+        if let Some(replacements) = self.replacements.as_mut().filter(|_| protection.is_watched) {
+            protection.binds.iter().for_each(|bind| replacements.release(&bind.target));
         }
     }
 
@@ -71,9 +85,14 @@ impl Server {
         let paths = replacements.take();
         let concerned =
             |child: &Child| child.protection.binds.iter().any(|bind| paths.contains(&bind.target));
-        let concerned: Vec<ProcessId> =
-            self.children.iter().filter(|(_, child)| concerned(child)).map(|(id, _)| *id).collect();
-        concerned.into_iter().for_each(|id| self.renew_mounts_of(id));
+        let mut running = Vec::new();
+        for (id, child) in self.children.iter_mut().filter(|(_, child)| concerned(child)) {
+            match child.is_running() {
+                true => running.push(*id),
+                false => child.protection.is_doubtful = true,
+            }
+        }
+        running.into_iter().for_each(|id| self.renew_mounts_of(id));
     }
 
     fn renew_mounts_of(&mut self, id: ProcessId) {
@@ -169,9 +188,13 @@ fn put_back(child: &mut Child) -> Vec<(PathBuf, ProtectionOutcome)> {
     outcomes
 }
 
-/// Watches what is there; the first error of another kind.
-fn watch_all(replacements: &mut Replacements, binds: &[Bind]) -> Option<io::Error> {
-    let failed = binds.iter().filter_map(|bind| replacements.watch(&bind.target).err());
+/// Watches what is there; why the others are not watched.
+fn watch_all(replacements: &mut Replacements, binds: &[Bind]) -> Vec<io::Error> {
+    binds.iter().filter_map(|bind| replacements.watch(&bind.target).err()).collect()
+}
+
+/// What is not there is looked for; of the rest the first is told.
+fn worth_telling(failed: Vec<io::Error>) -> Option<io::Error> {
     failed.into_iter().find(|error| error.kind() != io::ErrorKind::NotFound)
 }
 

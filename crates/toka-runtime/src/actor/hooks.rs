@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Actor;
+use super::channels::Opened;
 use crate::Processes;
 use crate::beside::{Beside, Company};
 
@@ -20,6 +21,8 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// Why there is no process.
 #[derive(Debug)]
 pub(super) enum StartError {
+    /// Its log or its sockets could not be made.
+    Open(String),
     /// A hook before it failed.
     Hook(String),
     /// The keeper could not start it.
@@ -27,7 +30,7 @@ pub(super) enum StartError {
 }
 
 /// The outcome of a start.
-pub(super) type StartOutcome = Result<Started, StartError>;
+pub(super) type StartOutcome = Result<(Started, Opened), StartError>;
 
 /// What the hooks that run are for.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! From the request to start to the request to stop.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI32;
 use std::time::Duration;
@@ -10,17 +9,17 @@ use toka_core::error::with_causes;
 use toka_core::state::Happening;
 use toka_core::{AgentState, Coverage, EventKind, Exit, Layer, Request, RestartPolicy};
 use toka_keeper::{KeeperEvent, LISTENER, SpawnError, Started};
-use toka_logs::{LogWriter, Pump};
+use toka_logs::Pump;
 use toka_sandbox::PrepareError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::channels::{Channels, Opened};
 use super::hooks::{Occasion, PreStart, StartError, StartOutcome};
 use super::readiness::Readiness;
 use super::{Actor, DoorReach, Groups, Pumping};
 use crate::beside::Beside;
 use crate::countdown::Countdown;
-use crate::door::{Door, Gate};
 use crate::peers::Peers;
 use crate::port::Served;
 use crate::turns::timed;
@@ -44,16 +43,9 @@ impl<P: Processes> Actor<P> {
         (self.comeback, self.turn, self.status, self.grace, self.killed) = (None, None, None, None, None);
         self.readiness = Readiness::default();
         self.remarks.clear();
-        let durable = self.emit(EventKind::AgentStarting);
-        // Nothing of the agent's happens by this: it needs not wait for the disk.
-        let opened = self.open();
-        durable.await;
+        self.emit(EventKind::AgentStarting).await;
         // Its number is free for the next life, the last one being on record.
         self.settle();
-        if let Err(reason) = opened {
-            self.finish(Exit::StartFailed { reason }).await;
-            return;
-        }
         let command = match self.is_last_use() {
             // Without a policy nothing is started twice.
             true => std::mem::replace(&mut self.command, Err("it was to be started once".to_owned())),
@@ -81,15 +73,24 @@ impl<P: Processes> Actor<P> {
         };
         let processes = self.processes.clone();
         let starts = self.starts.clone();
+        let channels = self.channels();
         self.spawning = Some(tokio::spawn(async move {
+            let mut opened = None;
             // Before it takes its turn: a hook may take long, and others start meanwhile. Boxed, so that a thousand starts
             // that wait have no room for what few of them do.
             if let Some(pre_start) = pre_start {
+                opened = Some(channels.open().map_err(StartError::Open)?);
                 Box::pin(pre_start.run()).await?;
             }
             // Nobody closes the semaphore; without a permit it would start all the same.
             let _turn = starts.acquire().await;
-            processes.spawn(launch).await.map_err(StartError::Spawn)
+            // In its turn, so that the first of a thousand agents does not wait for the sockets of the last.
+            let opened = match opened {
+                Some(opened) => opened,
+                None => channels.open().map_err(StartError::Open)?,
+            };
+            let started = processes.spawn(launch).await.map_err(StartError::Spawn)?;
+            Ok((started, opened))
         }));
     }
 
@@ -111,26 +112,29 @@ impl<P: Processes> Actor<P> {
         restart.policy == RestartPolicy::No && !probes.any() && *hooks == Hooks::default()
     }
 
-    /// Opens the door and the log: both must be there when the first instruction runs.
+    fn channels(&self) -> Channels<P> {
+        let Profile { id, log, door, .. } = &self.profile;
+        Channels { processes: self.processes.clone(), id: *id, log: log.clone(), door: door.clone() }
+    }
+
+    /// Opens the door and the log of a life that others have begun.
     pub(super) fn open(&mut self) -> Result<(), String> {
-        let log = &self.profile.log;
-        let writer =
-            LogWriter::open(log).map_err(|error| format!("create {}: {error}", log.path().display()))?;
-        let folder = &self.profile.door;
-        let door = folder
-            .metadata()
-            .map(|metadata| Gate::new(self.processes.clone(), self.profile.id, metadata.uid()))
-            .and_then(|gate| Door::open(folder, gate))
-            .map_err(|error| format!("make the sockets in {}: {error}", folder.display()))?;
-        self.writer = Some(writer);
-        self.door = Some(door);
-        Ok(())
+        self.channels().open().map(|opened| self.hear(opened))
+    }
+
+    fn hear(&mut self, Opened { writer, door }: Opened) {
+        (self.writer, self.door) = (Some(writer), Some(door));
     }
 
     pub(super) async fn on_spawned(&mut self, outcome: StartOutcome) {
         match outcome {
-            Ok(started) => self.started(started).await,
-            Err(StartError::Hook(reason)) => self.finish(Exit::StartFailed { reason }).await,
+            Ok((started, opened)) => {
+                self.hear(opened);
+                self.started(started).await;
+            }
+            Err(StartError::Hook(reason) | StartError::Open(reason)) => {
+                self.finish(Exit::StartFailed { reason }).await;
+            }
             Err(StartError::Spawn(error)) => self.finish(refusal(&error)).await,
         }
         for event in std::mem::take(&mut self.early) {

@@ -9,6 +9,7 @@
 
 mod adopt;
 mod calls;
+mod channels;
 mod comeback;
 mod disk;
 mod ending;

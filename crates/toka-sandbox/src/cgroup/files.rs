@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Writes a whole value in one write(2), as the kernel's files want it.
@@ -45,6 +46,10 @@ pub(super) fn processes(folder: &Path) -> Vec<i32> {
 
 /// The groups directly below a group.
 pub(super) fn children(folder: &Path) -> Vec<PathBuf> {
+    // As in other file systems a folder has two links and one for each folder in it (inode(7)); a list names thirty files too.
+    if fs::metadata(folder).is_ok_and(|found| found.nlink() == 2) {
+        return Vec::new();
+    }
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     entries
         .flatten()

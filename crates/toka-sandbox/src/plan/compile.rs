@@ -15,6 +15,7 @@ use toka_files::{Directory, Limits, Stopped, Walk};
 
 use super::network::{KEPT_TO_A_PORT, is_kept_to_a_port, network_of, port_address, stand_ins};
 use super::system::DEVICES;
+use super::workspace_facts::declarations_of;
 use super::{
     Access, Bind, Execution, GroupLimits, HOSTS, Links, Made, Need, PASSWD, PathRule, ProcessLimits, Right,
     Rule, RunAs, SandboxPlan, ToMake, WorkspaceFacts, toolchain,
@@ -187,7 +188,7 @@ impl SandboxPlan {
         let mut compiler = Compiler {
             input,
             search: Vec::new(),
-            protected_paths: BTreeSet::new(),
+            protected_paths: input.facts.protected(declarations_of(input.confinement)),
             guards: Vec::new(),
             to_make: Vec::new(),
             absent: Vec::new(),
@@ -195,7 +196,6 @@ impl SandboxPlan {
             files: Vec::new(),
             rules: Vec::new(),
         };
-        compiler.find_protected();
         compiler.system();
         let mut environment = compiler.capabilities()?;
         compiler.declared_paths()?;
@@ -216,7 +216,7 @@ pub(super) struct Compiler<'a> {
     /// Folders that toolchains want to be searched for programs before the others.
     search: Vec<PathBuf>,
     /// What decides about rights, whether or not it is there.
-    pub(super) protected_paths: BTreeSet<PathBuf>,
+    pub(super) protected_paths: &'a BTreeSet<PathBuf>,
     pub(super) guards: Vec<Guard>,
     to_make: Vec<ToMake>,
     absent: Vec<Declared<PathBuf>>,
@@ -442,8 +442,9 @@ impl Compiler<'_> {
         let is_below_tmp = |bind: &Bind| {
             SHOWN_TMP.iter().any(|tmp| bind.target.starts_with(tmp) && bind.target != Path::new(tmp))
         };
+        let programs = Programs::of(&self.files, &self.binds);
         let refused: Vec<usize> = (0..self.binds.len())
-            .filter(|at| is_below_tmp(&self.binds[*at]) && !self.has_programs(&self.binds[*at]))
+            .filter(|at| is_below_tmp(&self.binds[*at]) && !programs.are_in(&self.binds[*at]))
             .collect();
         for at in refused {
             self.binds[at].execution = Execution::Refused;
@@ -457,22 +458,6 @@ impl Compiler<'_> {
             let rule = format!("no execution in the mount of {}", target.display());
             self.say(Layer::Mounts, rule, &Origin::default_of("granted without execution, below /tmp"));
         }
-    }
-
-    /// Whether a rule lets the agent execute something that this mount shows.
-    fn has_programs(&self, bind: &Bind) -> bool {
-        // A cover is empty.
-        let Some(source) = &bind.source else { return true };
-        let shown_by = |path: &Path| {
-            let sources = self.binds.iter().filter_map(|bind| bind.source.as_deref());
-            sources.filter(|source| path.starts_with(source)).max_by_key(|source| source.components().count())
-        };
-        let mut executable = self
-            .files
-            .iter()
-            .filter(|rule| matches!(rule.right, Right::Execute | Right::WriteExecute))
-            .map(|rule| rule.path.as_path());
-        executable.any(|path| source.starts_with(path) || shown_by(path) == Some(source))
     }
 
     /// Whether a mount shows what lies at a path, under its own name.
@@ -828,6 +813,31 @@ impl Compiler<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// What rules let an agent execute, and which mounts show that.
+struct Programs<'a> {
+    executable: Vec<&'a Path>,
+    /// Of each of them the source of the innermost mount that shows it.
+    shown_by: BTreeSet<&'a Path>,
+}
+
+impl<'a> Programs<'a> {
+    fn of(files: &'a [PathRule], binds: &'a [Bind]) -> Self {
+        let rules = files.iter().filter(|rule| matches!(rule.right, Right::Execute | Right::WriteExecute));
+        let executable: Vec<&Path> = rules.map(|rule| rule.path.as_path()).collect();
+        let sources: BTreeSet<&Path> = binds.iter().filter_map(|bind| bind.source.as_deref()).collect();
+        let innermost = |path: &&'a Path| path.ancestors().find(|above| sources.contains(above));
+        let shown_by = executable.iter().filter_map(innermost).collect();
+        Self { executable, shown_by }
+    }
+
+    /// Whether a rule lets the agent execute something that this mount shows.
+    fn are_in(&self, bind: &Bind) -> bool {
+        // A cover is empty.
+        let Some(source) = bind.source.as_deref() else { return true };
+        self.shown_by.contains(source) || self.executable.iter().any(|path| source.starts_with(path))
     }
 }
 

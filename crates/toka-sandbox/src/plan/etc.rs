@@ -210,7 +210,8 @@ pub(super) struct Etc {
 impl Etc {
     /// Looks at `root`/etc; paths are told as they are below the real root.
     pub(super) fn look(root: &Path) -> Self {
-        let mut walk = Walk { folder: root.join("etc"), left: MAX_ENTRIES, secret: Vec::new() };
+        let secrets = Secrets::sorted();
+        let mut walk = Walk { folder: root.join("etc"), left: MAX_ENTRIES, secret: Vec::new(), secrets };
         let shown = match walk.enter(Path::new(""), MAX_DEPTH) {
             Seen::Whole => vec![PathBuf::new()],
             Seen::Part(shown) => shown,
@@ -230,6 +231,7 @@ struct Walk {
     folder: PathBuf,
     left: usize,
     secret: Vec<PathBuf>,
+    secrets: Secrets,
 }
 
 /// What of a directory may be read.
@@ -244,19 +246,20 @@ impl Walk {
         let Ok(entries) = self.folder.join(path).read_dir() else { return Seen::Nothing };
         let (mut shown, mut whole) = (Vec::new(), depth > 0);
         for entry in entries.flatten() {
-            let at = path.join(entry.file_name());
-            let Ok(metadata) = entry.metadata() else { continue };
-            // What a link leads to has a rule of its own, or none; a rule on the link itself would be one on that.
-            if metadata.is_symlink() {
+            // What a link leads to has a rule of its own, or none; a rule on the link itself would be one on that. Most of /etc is
+            // links, and a list says so.
+            if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
                 continue;
             }
+            let at = path.join(entry.file_name());
+            let Ok(metadata) = entry.metadata() else { continue };
             if self.left == 0 || depth == 0 {
                 whole = false;
                 break;
             }
             self.left -= 1;
             let open = if metadata.is_dir() { 0o005 } else { 0o004 };
-            if metadata.mode() & open != open || is_secret(&at) {
+            if metadata.mode() & open != open || self.secrets.have(&at) {
                 self.secret.push(at);
                 whole = false;
                 continue;
@@ -282,14 +285,27 @@ impl Walk {
     }
 }
 
-/// Whether a path below /etc is named as secret.
-fn is_secret(path: &Path) -> bool {
-    let parts: Vec<&[u8]> = path.components().map(|part| part.as_os_str().as_encoded_bytes()).collect();
-    let fits = |pattern: &str| {
-        let wanted: Vec<&str> = pattern.split('/').collect();
-        wanted.len() == parts.len() && wanted.iter().zip(&parts).all(|(wanted, part)| matches(wanted, part))
-    };
-    SECRET.iter().flat_map(|(_, patterns)| patterns.iter()).any(|pattern| fits(pattern))
+/// The patterns of what is secret, by the number of their parts: a /etc has thousands of paths, and this is asked of each.
+struct Secrets(Vec<Vec<Vec<&'static str>>>);
+
+impl Secrets {
+    fn sorted() -> Self {
+        let mut sorted: Vec<Vec<Vec<&str>>> = Vec::new();
+        for pattern in SECRET.iter().flat_map(|(_, patterns)| patterns.iter()) {
+            let parts: Vec<&str> = pattern.split('/').collect();
+            sorted.resize_with(sorted.len().max(parts.len() + 1), Vec::new);
+            sorted[parts.len()].push(parts);
+        }
+        Self(sorted)
+    }
+
+    /// Whether a path below /etc is named as secret.
+    fn have(&self, path: &Path) -> bool {
+        let parts: Vec<&[u8]> = path.components().map(|part| part.as_os_str().as_encoded_bytes()).collect();
+        let fits =
+            |pattern: &Vec<&str>| pattern.iter().zip(&parts).all(|(wanted, part)| matches(wanted, part));
+        self.0.get(parts.len()).is_some_and(|patterns| patterns.iter().any(fits))
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod network;
 mod protect;
 mod system;
 mod toolchain;
+mod workspace_facts;
 
 #[cfg(test)]
 mod tests;
@@ -22,9 +23,9 @@ use crate::guard::Guard;
 
 pub use compile::{AgentFolders, CompileError, CompileInput};
 pub(crate) use network::KEPT_TO_A_PORT;
-pub use protect::{GitInit, WorkspaceFacts};
 pub(crate) use system::{DEVICES, TTY};
 pub use system::{SystemPaths, is_system_program};
+pub use workspace_facts::{GitInit, WorkspaceFacts};
 
 /// In the folder of an agent's sockets: the user database that it sees at /etc/passwd, if there is one.
 pub const PASSWD: &str = "passwd";

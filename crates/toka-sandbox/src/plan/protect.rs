@@ -1,78 +1,15 @@
 //! What no grant opens: paths that decide what runs and with which rights, and what stays hidden although a folder above it
 //! was granted.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use toka_core::demand::HOME_SECRETS;
 use toka_core::{Capability, Layer, Origin};
 
 use super::compile::{Compiler, list};
+use super::workspace_facts::{Declarations, GitInit, declarations_of, has};
 use super::{Access, Bind, Execution, Need, PathRule, Right};
-use crate::guard::{Guard, workstreams_in};
-use crate::links;
-use crate::repository::Repository;
-
-/// What of a workspace decides about rights: the same for all its agents.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct WorkspaceFacts {
-    /// Files that declare agents, absolute and without links: those of the run, and those that lie right in the workspace.
-    pub declarations: BTreeSet<PathBuf>,
-    /// Its git repository.
-    pub repository: Repository,
-    /// Whether an agent of the run may make one.
-    pub git_init: GitInit,
-}
-
-/// Whether a repository that appears in the workspace may be one that a person allowed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum GitInit {
-    /// No agent of the run has `git-init`.
-    #[default]
-    Nobody,
-    /// One has: what it makes is set aside on behalf of no other.
-    Somebody,
-}
-
-impl WorkspaceFacts {
-    /// Looks at a workspace; `files` declare the agents of the run.
-    pub fn look(workspace: &Path, user_home: &Path, files: impl IntoIterator<Item = PathBuf>) -> Self {
-        let there = workstreams_in(workspace).into_iter().map(|name| workspace.join(name));
-        Self {
-            declarations: there.chain(files).collect(),
-            repository: Repository::look(workspace, user_home),
-            git_init: GitInit::Nobody,
-        }
-    }
-
-    /// Paths that decide what runs and with which rights, whether or not they are there; links on the way to one among them.
-    fn protected(&self, workspace: &Path, declared: Declarations) -> BTreeSet<PathBuf> {
-        let git = self.repository.protected.iter().flat_map(|path| links::on_the_way(path));
-        git.chain(self.declaring(workspace, declared)).collect()
-    }
-
-    /// Paths that declare agents or policy.
-    fn declaring(&self, workspace: &Path, declared: Declarations) -> BTreeSet<PathBuf> {
-        let mut paths = BTreeSet::new();
-        if declared == Declarations::Protected {
-            paths.extend(DECLARING.iter().map(|path| workspace.join(path)));
-            for file in self.declarations.iter().filter(|file| file.starts_with(workspace)) {
-                // The whole folder, so that no other workstream can be put beside it.
-                let folder = file.parent().filter(|folder| *folder != workspace);
-                paths.insert(folder.unwrap_or(file).to_owned());
-            }
-        }
-        paths.iter().flat_map(|path| links::on_the_way(path)).collect()
-    }
-}
-
-/// Whether what declares agents is protected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Declarations {
-    Protected,
-    /// A person granted `declaration-write`.
-    Granted,
-}
+use crate::guard::Guard;
 
 impl Compiler<'_> {
     /// What is never writable, however wide the grant: what would let an agent change its own rules, or have the user
@@ -86,9 +23,9 @@ impl Compiler<'_> {
             return;
         }
         let concerned = |path: &PathBuf| wide.iter().any(|w| path.starts_with(w) || w.starts_with(path));
-        let protected = self.protected_paths.clone();
+        let concerned = self.protected_paths.iter().filter(|path| concerned(path)).cloned();
         let (there, absent): (Vec<PathBuf>, Vec<PathBuf>) =
-            protected.into_iter().filter(concerned).partition(|path| path.symlink_metadata().is_ok());
+            concerned.partition(|path| path.symlink_metadata().is_ok());
         for path in &there {
             self.make_read_only(path, &wide);
         }
@@ -99,17 +36,8 @@ impl Compiler<'_> {
         self.guard(&absent, &wide);
     }
 
-    /// What this agent must not change.
-    pub(super) fn find_protected(&mut self) {
-        self.protected_paths = self.input.facts.protected(&self.input.folders.workspace, self.declarations());
-    }
-
-    fn has(&self, capability: &Capability) -> bool {
-        self.input.confinement.capabilities.iter().any(|declared| declared.value == *capability)
-    }
-
     fn declarations(&self) -> Declarations {
-        if self.has(&Capability::DeclarationWrite) { Declarations::Granted } else { Declarations::Protected }
+        declarations_of(self.input.confinement)
     }
 
     /// Looks later for what is not there now, and for workstreams in the workspace itself.
@@ -117,9 +45,10 @@ impl Compiler<'_> {
         let workspace = &self.input.folders.workspace;
         let repository = &self.input.facts.repository;
         let is_wide = wide.contains(workspace);
-        let declaring = self.input.facts.declaring(workspace, self.declarations());
-        let (absent, obeyed): (Vec<&PathBuf>, Vec<&PathBuf>) =
-            absent.iter().partition(|path| declaring.contains(*path));
+        let declares = |path: &PathBuf| {
+            self.declarations() == Declarations::Protected && self.input.facts.declaring.contains(path)
+        };
+        let (absent, obeyed): (Vec<&PathBuf>, Vec<&PathBuf>) = absent.iter().partition(|path| declares(path));
         let below = |root: &Path, paths: &[&PathBuf]| -> Vec<PathBuf> {
             paths.iter().filter_map(|path| path.strip_prefix(root).ok().map(Path::to_owned)).collect()
         };
@@ -131,7 +60,8 @@ impl Compiler<'_> {
             worktrees: Vec::new(),
         };
         let mut own = of(workspace);
-        if !self.has(&Capability::GitInit) && self.input.facts.git_init == GitInit::Nobody {
+        if !has(self.input.confinement, &Capability::GitInit) && self.input.facts.git_init == GitInit::Nobody
+        {
             let within = |path: &PathBuf| wide.iter().any(|wide| path.starts_with(wide));
             let lacking: Vec<PathBuf> = repository.lacking(workspace).into_iter().filter(within).collect();
             own.obeyed.extend(below(workspace, &lacking.iter().collect::<Vec<_>>()));
@@ -212,6 +142,3 @@ impl Compiler<'_> {
             && !targets.any(|target| path == target)
     }
 }
-
-/// Where Toka looks for what it obeys, relative to the workspace.
-const DECLARING: [&str; 2] = ["toka.yaml", "agents"];

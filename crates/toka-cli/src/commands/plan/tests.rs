@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use toka_core::{Name, Origin};
 use toka_prepare::users::Users;
 use toka_prepare::{Models, ProblemKind};
+use toka_sandbox::Repository;
 use toka_sandbox::plan::{SystemPaths, WorkspaceFacts};
 use toka_workstream::LoadOptions;
 
@@ -63,10 +64,11 @@ fn canned(policy: &Policy, workspace: &Workspace) -> View {
         host: &host,
         project: &folders.project,
         toka_exe: Path::new("/opt/toka/bin/toka"),
-        facts: &WorkspaceFacts {
-            declarations: [workspace.join("agents/checks.yaml")].into(),
-            ..WorkspaceFacts::default()
-        },
+        facts: &WorkspaceFacts::new(
+            workspace,
+            [workspace.join("agents/checks.yaml")].into(),
+            Repository::default(),
+        ),
         users: &Users::default(),
         chosen: None,
         path: "/usr/bin".as_ref(),

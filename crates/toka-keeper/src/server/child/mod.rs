@@ -25,7 +25,7 @@ use toka_sandbox::guard::{self, Guard, Planted};
 use toka_sandbox::init::read_status;
 use toka_sandbox::sys::{self, Arguments};
 use toka_sandbox::{
-    Birth, Group, GroupLimits, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams, renewal,
+    Birth, Group, GroupLimits, PrepareError, Prepared, Preparer, Program, Seat, StepError, Streams,
 };
 
 use super::held::Held;
@@ -226,7 +226,7 @@ impl Child {
             // Of what runs beside an agent, the agent's own end takes care.
             shares_network: launch.plan.network == toka_core::NetworkAccess::Project,
             guards: if host.is_none() { launch.plan.guards.clone() } else { Vec::new() },
-            protection: Protection::of(renewal::inner_binds(&launch.plan.binds)),
+            protection: Protection::default(),
             beside: launch.beside,
             oom: Told::default(),
             forgotten_kills: 0,
@@ -277,7 +277,7 @@ impl Child {
             project: orphan.project.to_string(),
             agent: orphan.agent.clone(),
             guards: orphan.guards.clone(),
-            protection: Protection::of(orphan.inner_binds.clone()),
+            protection: Protection::default(),
             shares_network: orphan.shares_network,
             beside: orphan.beside,
             oom: Told::until(orphan.oom_kills),

@@ -11,6 +11,10 @@ pub(in crate::server) struct Protection {
     /// Its mounts that lie within others.
     pub(in crate::server) binds: Vec<Bind>,
     pub(in crate::server) is_watched: bool,
+    /// Why some name is not watched, if that is to be told.
+    pub(in crate::server) unwatched: Option<String>,
+    /// Whether a mount may be lacking: a name was replaced before the process ran, or could not be watched.
+    pub(in crate::server) is_doubtful: bool,
     /// Names that were removed, and are not there again.
     pub(in crate::server) absent: BTreeSet<PathBuf>,
 }
