@@ -61,27 +61,8 @@ impl RunContext {
         wanted: impl Fn(&AgentName) -> bool,
         doors: &mut SocketDirs,
     ) -> Result<(Set, Plan, AdmittedAgents), RunError> {
-        let folders = self.make_doors((&set, &plan), &wanted, doors)?;
+        let folders = make_doors(&self.folders, (&set, &plan), &wanted, doors)?;
         self.admit_in(folders, (set, plan), wanted).await
-    }
-
-    /// The folders of each of these agents, with a place for its door.
-    ///
-    /// # Errors
-    /// When a door cannot be made.
-    pub(crate) fn make_doors(
-        &self,
-        (set, plan): (&Set, &Plan),
-        wanted: impl Fn(&AgentName) -> bool,
-        doors: &mut SocketDirs,
-    ) -> Result<Vec<AgentFolders>, RunError> {
-        let mut folders = Vec::new();
-        for agent in in_order(set, plan).filter(|agent| wanted(&agent.name)) {
-            let mut own = self.folders.of(agent, plan);
-            own.door = doors.make(&agent.name, &own.door).map_err(RunError::Folder)?;
-            folders.push(own);
-        }
-        Ok(folders)
     }
 
     /// Admits agents of the set that have these folders, in the order of the plan.
@@ -210,6 +191,25 @@ impl RunContext {
         let (caller, project) = (self.caller.as_ref(), &self.folders);
         Context { plan, policy, caller, project, confiner, models: &self.models, run: self.run }
     }
+}
+
+/// The folders of each of these agents of the set, with a place for its door.
+///
+/// # Errors
+/// When a door cannot be made.
+pub(crate) fn make_doors(
+    of_project: &ProjectFolders,
+    (set, plan): (&Set, &Plan),
+    wanted: impl Fn(&AgentName) -> bool,
+    doors: &mut SocketDirs,
+) -> Result<Vec<AgentFolders>, RunError> {
+    let mut folders = Vec::new();
+    for agent in in_order(set, plan).filter(|agent| wanted(&agent.name)) {
+        let mut own = of_project.of(agent, plan);
+        own.door = doors.make(&agent.name, &own.door).map_err(RunError::Folder)?;
+        folders.push(own);
+    }
+    Ok(folders)
 }
 
 /// Whom the agents of a declaration ask, and the seed of their keys.

@@ -184,7 +184,7 @@ impl Project {
 
     /// What the folders of an agent are made from, and those of agents whose results it sees, as far as they are not made. What an
     /// earlier run left is none of its inputs, also where the agent that is to make them never starts.
-    fn to_furnish(&mut self, agent: &AgentName) -> Vec<Arc<Furnishing>> {
+    fn take_furnishings(&mut self, agent: &AgentName) -> Vec<Arc<Furnishing>> {
         let Some(own) = self.members.get_mut(agent).and_then(|member| member.furnishing.take()) else {
             return Vec::new();
         };
@@ -196,7 +196,7 @@ impl Project {
     /// Makes its folders or sees that they are still there, writes the agent's secrets, and then starts it; beside the loop, since
     /// the disks of both may not answer.
     fn start(&mut self, agent: &AgentName) {
-        let furnishings = self.to_furnish(agent);
+        let furnishings = self.take_furnishings(agent);
         let Some(member) = self.members.get(agent) else { return };
         let handle = member.handle.clone();
         let swept = if self.swept.remove(agent) { self.sweeper.done() } else { None };

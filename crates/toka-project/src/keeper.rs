@@ -13,7 +13,6 @@ use toka_prepare::lock::ProjectLock;
 use tokio::sync::mpsc;
 
 use crate::Project;
-use crate::admit::RunContext;
 use crate::journal::Journal;
 use crate::run_files::run_folder;
 
@@ -22,18 +21,18 @@ const LOCK: &str = "lock";
 
 /// How the keeper of a run is started, the first as well as one that takes over.
 pub(crate) fn keeper_options(
-    context: &RunContext,
+    (folders, toka_exe): (&ProjectFolders, &Path),
     short: Option<&Path>,
     lifetime: Lifetime,
 ) -> KeeperOptions {
-    let run_folder = run_folder(&context.folders);
+    let run_folder = run_folder(folders);
     let outlive = match lifetime {
         Lifetime::UntilDone | Lifetime::UntilTasksEnd => Outlive::EndWithDaemon,
         Lifetime::UntilStopped => Outlive::Listen { socket: keeper_socket(&run_folder) },
     };
     KeeperOptions {
-        program: context.toka_exe.clone(),
-        cgroup_name: cgroup_name(&context.folders),
+        program: toka_exe.to_owned(),
+        cgroup_name: cgroup_name(folders),
         // Of a run that is killed, sockets and secrets shall not stay until the next one.
         leftovers: [Some(run_folder.as_path()), short].into_iter().flatten().map(Path::to_owned).collect(),
         outlive,

@@ -22,7 +22,7 @@ use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use crate::RunOptions;
-use crate::admit::{Folders, RunContext, models_of, set_up};
+use crate::admit::{Folders, RunContext, make_doors, models_of, set_up};
 use crate::approvals::{broker, host_grants};
 use crate::assemble::Parts;
 use crate::handle::ProjectHandle;
@@ -79,16 +79,16 @@ impl Project {
         remove_run_folder(&run_folder(&folders));
         // However this one ends, its own go before the lock does, and the doors in it along.
         let run_folder = RunFolder(run_folder(&folders));
-        let (policy, host) = (declaration.policy.clone(), Arc::new(HostFacts::probe()));
-        let caller = Arc::new(caller);
-        let models = models_of((&declaration, &set), &caller, &folders).await?;
-        let openings = Openings::default();
-        let context = RunContext { folders, run, caller, policy, models, toka_exe, host, openings };
         let mut doors = SocketDirs::of(run_folder.0.clone());
-        let places = context.make_doors((&set, &plan), |_| true, &mut doors)?;
-        let options = keeper_options(&context, doors.short(), lifetime);
+        let places = make_doors(&folders, (&set, &plan), |_| true, &mut doors)?;
+        let options = keeper_options((&folders, &toka_exe), doors.short(), lifetime);
+        let caller = Arc::new(caller);
         let (seen, events) = mpsc::unbounded_channel();
         let prepared = async {
+            let (policy, host) = (declaration.policy.clone(), Arc::new(HostFacts::probe()));
+            let models = models_of((&declaration, &set), &caller, &folders).await?;
+            let openings = Openings::default();
+            let context = RunContext { folders, run, caller, policy, models, toka_exe, host, openings };
             let (set, plan, admitted) = context.admit_in(places, (set, plan), |_| true).await?;
             let admitted = set_up(admitted, Folders::AtStart).await.map_err(RunError::Folder)?;
             let folders = &context.folders;
@@ -96,12 +96,12 @@ impl Project {
             let journal = open_journal(folders, run, listener.into_iter().chain([seen]).collect())?;
             disk_space::find(&folders.root(), &folders.run_dir, admitted.len()).map_err(RunError::Folder)?;
             keep(&declaration, folders, &set.agents)?;
-            Ok((set, plan, admitted, last_seen, Arc::new(journal)))
+            Ok((context, set, plan, admitted, last_seen, Arc::new(journal)))
         };
-        // The keeper takes as long to begin as all this does.
+        // It takes about as long to begin as all this does.
         let started = lock.shared_with_child(Keeper::start(&options));
-        let (prepared, (keeper, keeper_events)) = with_keeper(prepared, started).await?;
-        let (set, plan, admitted, last_seen, journal) = prepared;
+        let ((keeper, keeper_events), prepared) = with_keeper(started, prepared).await?;
+        let (context, set, plan, admitted, last_seen, journal) = prepared;
         let folders = &context.folders;
         // In the foreground too; who asks for an end then ends the next one.
         keeper.succeed_with(&options);
@@ -178,15 +178,15 @@ impl Project {
     }
 }
 
-/// What is done while the keeper begins, and the keeper; neither without the other.
-async fn with_keeper<T, E>(
-    prepared: impl Future<Output = Result<T, RunError>>,
+/// The keeper, which begins first, and what is prepared meanwhile; neither without the other.
+async fn with_keeper<E, T>(
     started: impl Future<Output = Result<(Keeper, E), KeeperError>>,
-) -> Result<(T, (Keeper, E)), RunError> {
-    match tokio::join!(prepared, started) {
-        (Ok(prepared), Ok(started)) => Ok((prepared, started)),
-        (Ok(_), Err(error)) => Err(RunError::Keeper(error)),
-        (Err(error), started) => {
+    prepared: impl Future<Output = Result<T, RunError>>,
+) -> Result<((Keeper, E), T), RunError> {
+    match tokio::join!(biased; started, prepared) {
+        (Ok(started), Ok(prepared)) => Ok((started, prepared)),
+        (Err(error), Ok(_)) => Err(RunError::Keeper(error)),
+        (started, Err(error)) => {
             // It removes what a killed daemon leaves, and must be gone before another run makes the same.
             if let Ok((keeper, _)) = started {
                 keeper.shutdown().await;

@@ -364,6 +364,15 @@ impl Preparer {
         }
     }
 
+    /// Makes the network of those that may make no internet socket, if this process can: it takes the longest of all that the first
+    /// start waits for.
+    pub fn make_empty_network(&self) {
+        if self.view.is_some() {
+            // Where it cannot be made, the filter stands alone.
+            let _ = shared(&self.empty_network, Interfaces::None);
+        }
+    }
+
     /// Agents that this process starts share the network of this one, which an earlier keeper has started.
     ///
     /// # Errors

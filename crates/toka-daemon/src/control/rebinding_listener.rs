@@ -19,6 +19,9 @@ use tokio::time::Instant;
 
 /// After a socket could not be made anew, the next try is so much later.
 const RETRY: Duration = Duration::from_secs(1);
+/// When a new listener is watched. To end a watch takes the kernel some milliseconds, in which we stand still (inotify(7) says nothing of
+/// it; Linux waits for a grace period of its own), and most runs of a single command are over before that.
+const WATCHED_AFTER: Duration = Duration::from_millis(200);
 /// How often it is made anew at once: somebody who removes the whole folder may come after it once more.
 const TRIES: u32 = 5;
 
@@ -41,7 +44,9 @@ pub(super) struct RebindingListener {
     identity: Option<(u64, u64)>,
     /// None where the kernel has no more of them: then nothing is noticed.
     watch: Option<AsyncFd<Watch>>,
-    retry: Option<Instant>,
+    /// When to look, and begin to watch if that is not done.
+    due: Option<Instant>,
+    is_watched: bool,
 }
 
 /// What wakes us about files (inotify(7)).
@@ -61,10 +66,9 @@ enum Wake {
 impl RebindingListener {
     /// Looks after `listener`, which listens at `path`. Must be called within a Tokio runtime.
     pub(super) fn new(listener: UnixListener, path: &Path) -> Self {
-        let mut post =
-            Self { listener, path: path.to_owned(), identity: identity(path), watch: None, retry: None };
-        post.watch();
-        post
+        let due = Some(Instant::now() + WATCHED_AFTER);
+        let (path, identity) = (path.to_owned(), identity(path));
+        Self { listener, path, identity, watch: None, due, is_watched: false }
     }
 
     /// The next caller.
@@ -75,7 +79,7 @@ impl RebindingListener {
         loop {
             let wake = tokio::select! {
                 accepted = self.listener.accept() => Wake::Caller(accepted.map(|(stream, _)| stream)),
-                () = disturbed(self.watch.as_ref(), self.retry) => Wake::Disturbed,
+                () = disturbed(self.watch.as_ref(), self.due) => Wake::Disturbed,
             };
             match wake {
                 Wake::Caller(accepted) => return accepted,
@@ -86,7 +90,10 @@ impl RebindingListener {
 
     /// Makes the socket anew if it is gone.
     fn mend(&mut self) {
-        self.retry = None;
+        self.due = None;
+        if !self.is_watched {
+            self.watch();
+        }
         for _ in 0..TRIES {
             match self.look() {
                 Place::Ours => return,
@@ -111,10 +118,10 @@ impl RebindingListener {
                 self.watch();
             }
             Err(error) => {
-                if self.retry.is_none() {
+                if self.due.is_none() {
                     tracing::error!(%socket, %error, "somebody removed the control socket, and it cannot be made anew");
                 }
-                self.retry = Some(Instant::now() + RETRY);
+                self.due = Some(Instant::now() + RETRY);
             }
         }
     }
@@ -128,6 +135,7 @@ impl RebindingListener {
     }
 
     fn watch(&mut self) {
+        self.is_watched = true;
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         match watch(folder) {
             Ok(watch) => self.watch = Some(watch),
@@ -159,10 +167,10 @@ fn watch(folder: &Path) -> io::Result<AsyncFd<Watch>> {
     AsyncFd::with_interest(Watch(inotify), Interest::READABLE)
 }
 
-/// Returns when something has gone from the folder or come into it, or the next try is due.
-async fn disturbed(watch: Option<&AsyncFd<Watch>>, retry: Option<Instant>) {
+/// Returns when something has gone from the folder or come into it, or the next look is due.
+async fn disturbed(watch: Option<&AsyncFd<Watch>>, due: Option<Instant>) {
     let due = async {
-        match retry {
+        match due {
             Some(at) => tokio::time::sleep_until(at).await,
             None => std::future::pending().await,
         }

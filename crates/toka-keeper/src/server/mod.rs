@@ -37,7 +37,7 @@ use held::Held;
 use listener::Listener;
 use oom::Looks;
 use past::{Over, Past};
-use peer::Peer;
+use peer::{Peer, Role};
 
 /// What woke the loop.
 enum Wake {
@@ -85,17 +85,31 @@ pub fn serve(control: OwnedFd, cgroup_name: &str, leftovers: &[PathBuf]) -> io::
     sys::default_signals();
     sys::become_subreaper()?;
     raise_descriptor_limit();
+    let mut creator = greeted(control);
+    // What cannot be sent at once is sent when there is room.
+    let _ = creator.send();
     let host = HostFacts::probe();
     let cgroups = Cgroups::new(host.cgroups.clone(), cgroup_name);
     let preparer = Preparer::new(host, cgroups)?;
     let mut server = Server::new(preparer)?;
-    server.begin_with(control)?;
+    server.begin_with(creator)?;
+    // Before anybody asks for it, as nearly every agent does: the daemon has other things to do first.
+    server.preparer.make_empty_network();
     let ended = server.run();
     for folder in leftovers {
         // Mostly the daemon has done it.
         let _ = std::fs::remove_dir_all(folder);
     }
     ended
+}
+
+/// The daemon that started the keeper is on its standard input. It is told at once that the keeper is there: it has other things to do
+/// while the keeper looks at the host, and what it asks waits.
+fn greeted(control: OwnedFd) -> Peer {
+    let creator = nix::sys::socket::getsockopt(&control, nix::sys::socket::sockopt::PeerCredentials);
+    let mut peer = Peer::new(Role::Daemon, creator.map_or(0, |peer| peer.pid()), control);
+    peer.greet();
+    peer
 }
 
 /// Each agent costs descriptors for as long as it is kept. The agents themselves have a limit of their own.

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 
 use crate::packet::{Inbox, Packet, Received};
-use crate::protocol::{Body, Call, Message};
+use crate::protocol::{Body, Call, Message, OLDEST, VERSION};
 
 /// Who asked, and under which number the answer is awaited. The daemon of a later connection is somebody else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,12 @@ impl Peer {
         Self { role, pid, socket, inbox: Inbox::new(), outgoing: VecDeque::new() }
     }
 
+    /// Says who we are, the first thing that is said on a connection.
+    pub(super) fn greet(&mut self) {
+        let pid = nix::unistd::getpid().as_raw();
+        self.say(None, Body::Hello { version: VERSION, oldest: OLDEST, pid }, Vec::new());
+    }
+
     pub(super) fn hear(&mut self) -> Heard {
         loop {
             match self.inbox.receive::<Call>(self.socket.as_fd()) {
@@ -88,6 +94,20 @@ impl Peer {
     /// # Errors
     /// When the other side is gone.
     pub(super) fn flush(&mut self, epoll: &Epoll, data: u64) -> io::Result<()> {
+        self.send()?;
+        let mut interest = EpollFlags::EPOLLIN;
+        if !self.outgoing.is_empty() {
+            interest |= EpollFlags::EPOLLOUT;
+        }
+        epoll.modify(&self.socket, &mut EpollEvent::new(interest, data))?;
+        Ok(())
+    }
+
+    /// The same while nothing is waited for yet.
+    ///
+    /// # Errors
+    /// When the other side is gone.
+    pub(super) fn send(&mut self) -> io::Result<()> {
         while let Some(packet) = self.outgoing.front() {
             match packet.send(self.socket.as_fd()) {
                 Ok(()) => drop(self.outgoing.pop_front()),
@@ -95,11 +115,6 @@ impl Peer {
                 Err(error) => return Err(error),
             }
         }
-        let mut interest = EpollFlags::EPOLLIN;
-        if !self.outgoing.is_empty() {
-            interest |= EpollFlags::EPOLLOUT;
-        }
-        epoll.modify(&self.socket, &mut EpollEvent::new(interest, data))?;
         Ok(())
     }
 

@@ -6,28 +6,25 @@ use super::calls::descends_from_us;
 use super::listener::Guest;
 use super::peer::{Caller, Heard, Peer, Role};
 use super::{PEER, Server, Stage};
-use crate::protocol::{Attach, Body, OLDEST, VERSION};
+use crate::protocol::{Attach, Body};
 
 /// Connections that have not attached; one more, and the oldest is closed.
 const MAX_GUESTS: usize = 8;
 
 impl Server {
-    /// The daemon that started the keeper is on its standard input, and attached from the beginning.
-    pub(super) fn begin_with(&mut self, control: OwnedFd) -> nix::Result<()> {
-        let creator = nix::sys::socket::getsockopt(&control, nix::sys::socket::sockopt::PeerCredentials);
-        let number = self.welcome(Role::Daemon, creator.map_or(0, |peer| peer.pid()), control)?;
+    /// Goes on with the daemon that started the keeper, which is attached from the beginning.
+    pub(super) fn begin_with(&mut self, creator: Peer) -> nix::Result<()> {
+        let number = self.welcome(creator)?;
         self.daemon = Some(number);
         Ok(())
     }
 
-    fn welcome(&mut self, role: Role, pid: i32, socket: OwnedFd) -> nix::Result<u64> {
+    fn welcome(&mut self, peer: Peer) -> nix::Result<u64> {
         let number = self.next_peer;
-        let peer = Peer::new(role, pid, socket);
         peer.watch(&self.epoll, PEER | number)?;
         self.next_peer += 1;
         self.peers.insert(number, peer);
-        let pid = nix::unistd::getpid().as_raw();
-        self.say(number, None, Body::Hello { version: VERSION, oldest: OLDEST, pid }, Vec::new());
+        self.flush(number);
         Ok(number)
     }
 
@@ -35,7 +32,9 @@ impl Server {
         while let Some(guest) = self.listener.as_mut().and_then(super::Listener::accept) {
             match self.refusal(&guest) {
                 None => {
-                    let _ = self.welcome(Role::Guest, guest.pid, guest.socket);
+                    let mut peer = Peer::new(Role::Guest, guest.pid, guest.socket);
+                    peer.greet();
+                    let _ = self.welcome(peer);
                 }
                 Some(reason) => {
                     let mut peer = Peer::new(Role::Leaving, guest.pid, guest.socket);

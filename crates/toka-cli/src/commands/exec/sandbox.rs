@@ -21,6 +21,7 @@ use toka_sandbox::AgentFolders;
 use toka_workstream::{Agent, LoadOptions, Set, Severity, Style};
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::unexecuted::Unexecuted;
 use crate::commands::folders::Place;
@@ -118,14 +119,31 @@ fn execute(own: &Own<'_>) -> anyhow::Result<i32> {
     let toka_exe = std::env::current_exe().context("find the toka binary")?;
     let [agent] = set.agents.as_slice() else { anyhow::bail!("there is one agent") };
     let alone = Alone { agent, policy: &policy, project: &project, own: &folders, toka_exe: &toka_exe };
-    let (command, warnings) = alone.furnish(own.command).map_err(refused)?;
-    for warning in warnings {
-        eprintln!("warning: {}", safe(&warning));
-    }
     let leftovers = temporary.iter().map(|folder: &tempfile::TempDir| folder.path().to_owned());
-    let leftovers = leftovers.chain([credentials]).collect();
+    let options = KeeperOptions {
+        program: "/proc/self/exe".into(),
+        // A number of its own: several commands may run in one folder at once.
+        cgroup_name: format!("{}-{}", group_name(&root), std::process::id()),
+        leftovers: leftovers.chain([credentials]).collect(),
+        ..KeeperOptions::default()
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let Ended { status, enforcement, written } = runtime.block_on(supervise(launch(command), leftovers))?;
+    let Ended { status, enforcement, written } = runtime.block_on(async {
+        // The keeper begins while the walls are worked out.
+        let furnished = async { alone.furnish(own.command).map_err(refused) };
+        let (keeper, furnished) = tokio::join!(biased; Keeper::start(&options), furnished);
+        let (keeper, events) = keeper?;
+        match furnished {
+            Ok((command, warnings)) => {
+                warnings.iter().for_each(|warning| eprintln!("warning: {}", safe(warning)));
+                supervise((keeper, events), launch(command)).await
+            }
+            Err(error) => {
+                keeper.shutdown().await;
+                Err(error)
+            }
+        }
+    })?;
     if own.options.json {
         writeln!(std::io::stderr(), "{}", serde_json::to_string(&enforcement)?)?;
     }
@@ -206,16 +224,11 @@ struct Ended {
 }
 
 /// Starts the command, hands its output through, passes signals on, and waits until all of it is gone.
-async fn supervise(launch: Launch, leftovers: Vec<PathBuf>) -> anyhow::Result<Ended> {
-    let options = KeeperOptions {
-        program: "/proc/self/exe".into(),
-        // A number of its own: several commands may run in one folder at once.
-        cgroup_name: format!("{}-{}", group_name(&launch.plan.working_dir), std::process::id()),
-        leftovers,
-        ..KeeperOptions::default()
-    };
+async fn supervise(
+    (keeper, mut events): (Keeper, mpsc::UnboundedReceiver<KeeperEvent>),
+    launch: Launch,
+) -> anyhow::Result<Ended> {
     let id = launch.id;
-    let (keeper, mut events) = Keeper::start(&options).await?;
     let Started { stdout, stderr, enforcement, .. } = match keeper.spawn(launch).await {
         Ok(started) => started,
         Err(error) => {
