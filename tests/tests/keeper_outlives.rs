@@ -127,6 +127,7 @@ async fn a_killed_daemon_is_survived_and_followed() {
             cgroup_name: std::env::var("TOKA_TEST_GROUPS").expect("a name"),
             leftovers: vec![socket.parent().expect("a folder").to_owned()],
             outlive: Outlive::Listen { socket },
+            host: None,
             adopt: Vec::new(),
         };
         let (keeper, _events) = Keeper::start(&options).await.expect("a keeper");

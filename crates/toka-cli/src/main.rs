@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         _ => {}
     }
     commands::completions::answer();
+    toka_sandbox::sys::share_arenas();
     dump_no_core();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::control::{Control, Projects, Role, Server, ServiceOrder};
+use toka_keeper::HostLook;
 use toka_project::{AdoptOptions, Opened, Project, ProjectHandle};
 use toka_project::{Lifetime, RunOptions, RunSummary};
 
@@ -217,6 +218,7 @@ impl Service {
             state_dir: self.options.state_dir.clone(),
             run_dir: self.options.run_dir.clone(),
             lifetime: Lifetime::UntilStopped,
+            host: HostLook::begin(),
             toka_exe: self.options.toka_exe.clone(),
         };
         let opened = Project::open(options, None).await?;

@@ -23,10 +23,11 @@ pub mod protocol;
 mod server;
 
 pub use client::{
-    Attached, Keeper, KeeperError, KeeperEvent, KeeperOptions, Kin, Outlive, SpawnError, Started, kill_groups,
+    Attached, HostLook, Keeper, KeeperError, KeeperEvent, KeeperOptions, Kin, Outlive, SpawnError, Started,
+    kill_groups,
 };
 pub use protocol::{
     Attach, Entry, LISTENER, Launch, NOTIFICATION, Orphan, ProcessId, StartError, State, Status,
 };
-pub use server::serve;
+pub use server::{Host, serve};
 pub use toka_sandbox::Program;

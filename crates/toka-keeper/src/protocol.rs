@@ -18,6 +18,10 @@ pub const VERSION: u32 = 1;
 /// The oldest version that this one can still speak.
 pub const OLDEST: u32 = 1;
 
+/// The word behind the name of the group with which a daemon starts a keeper when the first packet says what is known of the host
+/// ([`toka_sandbox::HostFacts`]).
+pub const HOST_IS_TOLD: &str = "--host-is-told";
+
 /// Under which name the read end of the pipe is held that an agent notifies through.
 pub const NOTIFICATION: &str = "notification";
 /// Under which name the sockets are held at which its daemon listens in its network.

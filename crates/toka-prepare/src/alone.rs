@@ -56,6 +56,8 @@ pub struct Alone<'a> {
     pub own: &'a AgentFolders,
     /// The `toka` binary.
     pub toka_exe: &'a Path,
+    /// What the host can do.
+    pub host: &'a HostFacts,
 }
 
 /// Nobody would serve its port.
@@ -79,13 +81,13 @@ impl Alone<'_> {
         let (Some(plan), _) = plan(&set, &Sources::default()) else {
             return Err(RunError::Refused(Vec::new()).into());
         };
-        let (host, caller) = (HostFacts::probe(), Caller::of_this_process());
-        let admitted = self.admit((&set, &plan), (&host, &caller), None)?;
+        let caller = Caller::of_this_process();
+        let admitted = self.admit((&set, &plan), &caller, None)?;
         let path = admitted.command.env.iter().find(|(name, _)| name == "PATH");
         let path = path.map_or(OsStr::new(""), |(_, path)| path.as_os_str());
         let word = words.first().map_or(OsStr::new(""), OsString::as_os_str);
         let program = program::find(word, &admitted.folders.working_dir, path)?;
-        let admitted = self.admit((&set, &plan), (&host, &caller), Some(&program))?;
+        let admitted = self.admit((&set, &plan), &caller, Some(&program))?;
         make(&set.agents[0], &admitted, &caller)?;
         let Admitted { mut command, mut warnings, .. } = admitted;
         if command.plan.listen.is_some() {
@@ -104,14 +106,14 @@ impl Alone<'_> {
     fn admit(
         &self,
         (set, plan): (&Set, &Plan),
-        (host, caller): (&HostFacts, &Caller),
+        caller: &Caller,
         chosen: Option<&Path>,
     ) -> Result<Admitted, RunError> {
         let facts = workspace_facts(set, self.project);
         let users = Users::of(&set.agents, self.project, Claim::Look);
         let (project, policy) = (self.project, self.policy);
         let confiner = Confiner {
-            host,
+            host: self.host,
             project: &project.project,
             toka_exe: self.toka_exe,
             facts: &facts,

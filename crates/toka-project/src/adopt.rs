@@ -99,7 +99,7 @@ impl Project {
         let folders = &context.folders;
         let mut doors = SocketDirs::of(run_folder(folders));
         let (set, plan, mut admitted) = context.admit_each((set, plan), &mut doors).await?;
-        let heir = keeper_options((folders, &context.toka_exe), doors.short(), Lifetime::UntilStopped);
+        let heir = keeper_options((folders, &context.toka_exe), None, doors.short(), Lifetime::UntilStopped);
         let Takeover { keeper, events: keeper_events, holdings, lock } = match attached {
             Some(attached) => Takeover::kept(attached, &heir, folders, run).await?,
             None => {

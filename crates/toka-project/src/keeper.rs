@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use toka_core::EventKind;
-use toka_keeper::{Keeper, KeeperError, KeeperEvent, KeeperOptions, Outlive};
+use toka_keeper::{HostLook, Keeper, KeeperError, KeeperEvent, KeeperOptions, Outlive};
 use toka_orchestration::Lifetime;
 use toka_prepare::folders::ProjectFolders;
 use toka_prepare::lock::ProjectLock;
@@ -22,6 +22,7 @@ const LOCK: &str = "lock";
 /// How the keeper of a run is started, the first as well as one that takes over.
 pub(crate) fn keeper_options(
     (folders, toka_exe): (&ProjectFolders, &Path),
+    host: Option<&HostLook>,
     short: Option<&Path>,
     lifetime: Lifetime,
 ) -> KeeperOptions {
@@ -32,6 +33,7 @@ pub(crate) fn keeper_options(
     };
     KeeperOptions {
         program: toka_exe.to_owned(),
+        host: host.cloned(),
         cgroup_name: cgroup_name(folders),
         // Of a run that is killed, sockets and secrets shall not stay until the next one.
         leftovers: [Some(run_folder.as_path()), short].into_iter().flatten().map(Path::to_owned).collect(),

@@ -16,7 +16,6 @@ use toka_prepare::folders::ProjectFolders;
 use toka_prepare::lock::{self, LockError, ProjectLock};
 use toka_prepare::{RunError, disk_space, identity};
 use toka_runtime::Runtime;
-use toka_sandbox::HostFacts;
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
@@ -66,7 +65,7 @@ impl Project {
         let run = RunId::from_uuid(Uuid::now_v7());
         span.record("run", tracing::field::display(run));
         let folders = settle(options.folders()).map_err(RunError::Folder)?;
-        let RunOptions { set, plan, declaration, caller, lifetime, toka_exe, .. } = options;
+        let RunOptions { set, plan, declaration, caller, lifetime, toka_exe, host, .. } = options;
         identity::claim(&folders)?;
         let lock = ProjectLock::take(&folders.lock(), run).map_err(|error| refusal(error, &folders))?;
         let ended = match lifetime {
@@ -81,11 +80,11 @@ impl Project {
         let run_folder = RunFolder(run_folder(&folders));
         let mut doors = SocketDirs::of(run_folder.0.clone());
         let places = make_doors(&folders, (&set, &plan), |_| true, &mut doors)?;
-        let options = keeper_options((&folders, &toka_exe), doors.short(), lifetime);
+        let options = keeper_options((&folders, &toka_exe), Some(&host), doors.short(), lifetime);
         let caller = Arc::new(caller);
         let (seen, events) = mpsc::unbounded_channel();
         let prepared = async {
-            let (policy, host) = (declaration.policy.clone(), Arc::new(HostFacts::probe()));
+            let (policy, host) = (declaration.policy.clone(), host.facts().await);
             let models = models_of((&declaration, &set), &caller, &folders).await?;
             let openings = Openings::default();
             let context = RunContext { folders, run, caller, policy, models, toka_exe, host, openings };

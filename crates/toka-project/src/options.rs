@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use toka_api::caller::Caller;
 use toka_api::declaration::Declaration;
 use toka_core::{AgentName, ProjectName};
+use toka_keeper::HostLook;
 use toka_orchestration::Lifetime;
 use toka_prepare::folders::ProjectFolders;
 use toka_workstream::{Plan, Set};
@@ -28,6 +29,8 @@ pub struct RunOptions {
     pub run_dir: PathBuf,
     /// What ends it.
     pub lifetime: Lifetime,
+    /// What the host can do.
+    pub host: HostLook,
     /// The `toka` binary: it is re-entered as the keeper and as the runner.
     pub toka_exe: PathBuf,
 }

@@ -41,6 +41,7 @@ fn options(folder: &Path, yaml: &str, policy: Policy) -> RunOptions {
         state_dir: root.join("state"),
         run_dir: root.join("run"),
         lifetime: Lifetime::UntilTasksEnd,
+        host: toka_keeper::HostLook::begin(),
         toka_exe: "/bin/false".into(),
     }
 }

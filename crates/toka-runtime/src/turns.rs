@@ -2,9 +2,12 @@
 //! turn holds up all agents, probes and callers. Nothing that an agent, a file system or a stranger can make slow may be done
 //! there, and this shows whether that is so.
 
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+
+use pin_project_lite::pin_project;
 
 /// From here on a turn is long: a person notices, and a probe's answer is late.
 pub const LONG: Duration = Duration::from_millis(50);
@@ -29,16 +32,30 @@ pub fn turns() -> Turns {
     }
 }
 
+pin_project! {
+    /// A task whose turns are measured. Not an async function, which would have room for the task twice: as what it was given, and as
+    /// what it waits for.
+    #[derive(Debug)]
+    pub struct Timed<F> {
+        #[pin]
+        task: F,
+    }
+}
+
 /// The same task, with its turns measured.
-pub async fn timed<F: Future>(task: F) -> F::Output {
-    let mut task = pin!(task);
-    std::future::poll_fn(|context| {
+pub fn timed<F: Future>(task: F) -> Timed<F> {
+    Timed { task }
+}
+
+impl<F: Future> Future for Timed<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let begun = Instant::now();
-        let polled = task.as_mut().poll(context);
+        let polled = self.project().task.poll(context);
         note(begun.elapsed());
         polled
-    })
-    .await
+    }
 }
 
 fn note(turn: Duration) {
@@ -52,6 +69,17 @@ fn note(turn: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_measured_takes_no_more_room() {
+        let task = async {
+            let kept = [0_u8; 4096];
+            std::future::pending::<()>().await;
+            std::hint::black_box(kept);
+        };
+        let room = size_of_val(&task);
+        assert_eq!(size_of_val(&timed(task)), room);
+    }
 
     #[tokio::test]
     async fn a_turn_that_holds_up_others_is_seen_and_one_that_waits_is_not() {

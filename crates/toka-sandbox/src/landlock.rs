@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -83,7 +83,7 @@ impl Anchors {
             folders.extend(path.parent().map(Path::to_owned));
             let Ok(file) = open(path, Links::Follow) else { continue };
             // A link's target may be replaced in its own folder.
-            folders.extend(path.canonicalize().ok().as_deref().and_then(Path::parent).map(Path::to_owned));
+            folders.extend(real(&file).as_deref().and_then(Path::parent).map(Path::to_owned));
             if let Ok(kind) = kind_of(&file) {
                 opened.push(Anchor { path: path.to_owned(), file, kind, right });
             }
@@ -98,6 +98,11 @@ impl Anchors {
     pub(crate) fn are_current(&self) -> bool {
         self.folders.iter().all(|(folder, time)| changed(folder) == *time)
     }
+}
+
+/// What an open file is called without links (proc_pid_fd(5)): one call, where to follow them one by one is many.
+fn real(file: &File) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
 }
 
 fn changed(folder: &Path) -> Option<SystemTime> {

@@ -1,11 +1,13 @@
-//! `toka __keeper NAME [FOLDER…]`: the process that forks and holds the agents. Its control socket is its standard input.
+//! `toka __keeper NAME [WORD] [FOLDER…]`: the process that forks and holds the agents. Its control socket is its standard input.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::sys::stat::{Mode, umask};
+use toka_keeper::Host;
 
 /// Becomes the keeper; returns when it has nothing left to keep.
 pub(crate) fn run() -> ExitCode {
@@ -23,8 +25,13 @@ pub(crate) fn run() -> ExitCode {
     free_standard_input();
     // What it makes in an agent's view are folders on the way, which an agent that is another user must get through.
     umask(Mode::from_bits_truncate(0o022));
-    let leftovers: Vec<PathBuf> = std::env::args_os().skip(3).map(PathBuf::from).collect();
-    match toka_keeper::serve(control, &name, &leftovers) {
+    let mut words = std::env::args_os().skip(3).peekable();
+    let host = Host::of(words.peek().map(OsString::as_os_str));
+    if host == Host::IsTold {
+        words.next();
+    }
+    let leftovers: Vec<PathBuf> = words.map(PathBuf::from).collect();
+    match toka_keeper::serve(control, &name, host, &leftovers) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("toka keeper: {error}");

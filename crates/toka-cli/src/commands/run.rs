@@ -10,6 +10,7 @@
 use anyhow::Context as _;
 use toka_api::caller::Caller;
 use toka_core::ExitCode;
+use toka_keeper::HostLook;
 use toka_project::{Lifetime, RunOptions};
 
 use super::declare::Declare;
@@ -62,6 +63,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn start(args: Args) -> anyhow::Result<ExitCode> {
     let tell = if args.quiet { Tell::Errors } else { Tell::Everything };
+    // It takes longer than to read the files, and needs nothing of them.
+    let host = args.is_in_foreground().then(HostLook::begin);
     let ready = args.declare.selection.ready(&args.declare.only, tell)?;
     if args.dry_run {
         args.declare.stop_rules(&ready.set)?;
@@ -85,6 +88,7 @@ fn start(args: Args) -> anyhow::Result<ExitCode> {
         project: folders.project.clone(),
         state_dir: folders.state_dir.clone(),
         run_dir: folders.run_dir.clone(),
+        host: host.unwrap_or_else(HostLook::begin),
         lifetime: if args.until_tasks_end { Lifetime::UntilTasksEnd } else { Lifetime::UntilDone },
         toka_exe: std::env::current_exe().context("cannot find this program's own file")?,
     };

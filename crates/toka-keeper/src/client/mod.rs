@@ -15,5 +15,5 @@ pub use error::{KeeperError, SpawnError};
 pub use handle::{Keeper, Started};
 pub use kin::Kin;
 pub use open::Attached;
-pub use options::{KeeperOptions, Outlive};
+pub use options::{HostLook, KeeperOptions, Outlive};
 pub use traffic::{KeeperEvent, kill_groups};

@@ -1,6 +1,10 @@
 //! How a keeper is started, and what becomes of it when its daemon goes.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use toka_sandbox::HostFacts;
+use tokio::sync::watch;
 
 use crate::protocol::Orphan;
 
@@ -9,6 +13,9 @@ use crate::protocol::Orphan;
 pub struct KeeperOptions {
     /// The program to re-enter, with `__keeper NAME` as its arguments and the control socket as its standard input.
     pub program: PathBuf,
+    /// What is being found out of the host just now, for whoever starts the keeper. Without it the keeper looks itself, which takes a
+    /// few milliseconds.
+    pub host: Option<HostLook>,
     /// Name of the control group that agents' groups lie in, such as `toka-1f2e3d4c`. Unique per state folder.
     pub cgroup_name: String,
     /// Folders that the keeper removes when it ends, in case that the daemon could not: sockets, secrets. Absolute.
@@ -18,6 +25,26 @@ pub struct KeeperOptions {
     /// Agents that an earlier keeper of the same group left when it was killed, and its daemon with it. Everything else
     /// in the group is killed, if there are any or the keeper outlives its daemon.
     pub adopt: Vec<Orphan>,
+}
+
+/// A look at the host that a thread of its own takes, while others do what needs nothing of it.
+#[derive(Debug, Clone)]
+pub struct HostLook(watch::Receiver<Option<Arc<HostFacts>>>);
+
+impl HostLook {
+    /// Begins to look.
+    pub fn begin() -> Self {
+        let (found, look) = watch::channel(None);
+        std::thread::spawn(move || found.send_replace(Some(Arc::new(HostFacts::probe()))));
+        Self(look)
+    }
+
+    /// What was found. A thread that panics has found nothing, and whoever asks looks for it.
+    pub async fn facts(&self) -> Arc<HostFacts> {
+        let mut look = self.0.clone();
+        let found = look.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
+        found.unwrap_or_else(|| Arc::new(HostFacts::probe()))
+    }
 }
 
 /// What becomes of a keeper when its daemon goes.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use super::options::{KeeperOptions, Outlive};
 use super::traffic::{Aftermath, Conversation, Ears, KeeperEvent, Shared, kill_groups};
 use crate::busy;
 use crate::packet::{Inbox, Packet};
-use crate::protocol::{Body, Call, Message, Orphan, Request};
+use crate::protocol::{Body, Call, HOST_IS_TOLD, Message, Orphan, Request};
 
 /// How often another keeper is started when one cannot take over, and the first wait between, which doubles.
 const ATTEMPTS: u32 = 5;
@@ -145,6 +145,7 @@ pub(super) async fn launch(options: &KeeperOptions) -> io::Result<(OwnedFd, Chil
     let mut command = Command::new(&options.program);
     command
         .args(["__keeper", &options.cgroup_name])
+        .args(options.host.as_ref().map(|_| HOST_IS_TOLD))
         .args(&options.leftovers)
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null());
@@ -157,7 +158,12 @@ pub(super) async fn launch(options: &KeeperOptions) -> io::Result<(OwnedFd, Chil
         tokio::time::sleep(busy::PAUSE).await;
         process = command.spawn();
     }
-    Ok((ours, process?))
+    let process = process?;
+    if let Some(look) = &options.host {
+        // One that cannot be told ends, since nobody holds the other side then.
+        Packet::new(&*look.facts().await, Vec::new())?.send(ours.as_fd())?;
+    }
+    Ok((ours, process))
 }
 
 /// The socket as the runtime reads and writes it.
@@ -200,9 +206,7 @@ mod tests {
         let options = KeeperOptions {
             program: program.clone(),
             cgroup_name: "toka-test".to_owned(),
-            leftovers: Vec::new(),
-            outlive: Outlive::EndWithDaemon,
-            adopt: Vec::new(),
+            ..KeeperOptions::default()
         };
         let open = writer(&program);
         let error = launch(&options).await.map(drop).expect_err("it is written all the time");

@@ -234,8 +234,8 @@ impl Shared {
 
     /// From now on another keeper takes over when this one is killed.
     pub(super) fn succeed_with(&self, options: &KeeperOptions) {
-        // What is adopted then is what there is then.
-        let heir = KeeperOptions { adopt: Vec::new(), ..options.clone() };
+        // What is adopted then is what there is then, and so is the host.
+        let heir = KeeperOptions { adopt: Vec::new(), host: None, ..options.clone() };
         *lock(&self.after_loss) = AfterLoss::Succeed(Box::new(heir));
     }
 

@@ -15,6 +15,7 @@ mod planted;
 mod renewal;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -31,7 +32,7 @@ use toka_sandbox::renewal::Replacements;
 use toka_sandbox::sys::{Collected, Patience};
 use toka_sandbox::{Birth, Cgroups, HostFacts, OomWatch, Preparer, sys};
 
-use crate::protocol::{Body, ProcessId, Status};
+use crate::protocol::{Body, HOST_IS_TOLD, ProcessId, Status};
 use child::{Child, Phase};
 use held::Held;
 use listener::Listener;
@@ -73,13 +74,29 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(2);
 /// Events taken at once.
 const BATCH: usize = 64;
 
+/// Whether the keeper has to look at the host itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    /// It has.
+    IsUnknown,
+    /// The first packet says what is known.
+    IsTold,
+}
+
+impl Host {
+    /// What the word behind the name of the group says.
+    pub fn of(word: Option<&OsStr>) -> Self {
+        if word.is_some_and(|word| word == HOST_IS_TOLD) { Self::IsTold } else { Self::IsUnknown }
+    }
+}
+
 /// Runs the keeper on `control`. It ends when its daemon does, or, once it was told to listen for the next one, when it is
 /// told to end or gets a signal; before that every agent is stopped gracefully. Then it removes the folders `leftovers`: a
 /// daemon that was killed has left its sockets and secrets there.
 ///
 /// # Errors
 /// When the process cannot be set up, or its own descriptors fail.
-pub fn serve(control: OwnedFd, cgroup_name: &str, leftovers: &[PathBuf]) -> io::Result<()> {
+pub fn serve(control: OwnedFd, cgroup_name: &str, host: Host, leftovers: &[PathBuf]) -> io::Result<()> {
     // Not of the terminal's process group: Ctrl-C is the daemon's to handle.
     let _ = nix::unistd::setsid();
     sys::default_signals();
@@ -88,7 +105,11 @@ pub fn serve(control: OwnedFd, cgroup_name: &str, leftovers: &[PathBuf]) -> io::
     let mut creator = greeted(control);
     // What cannot be sent at once is sent when there is room.
     let _ = creator.send();
-    let host = HostFacts::probe();
+    let told = match host {
+        Host::IsTold => creator.told(),
+        Host::IsUnknown => None,
+    };
+    let host = told.unwrap_or_else(HostFacts::probe);
     let cgroups = Cgroups::new(host.cgroups.clone(), cgroup_name);
     let preparer = Preparer::new(host, cgroups)?;
     let mut server = Server::new(preparer)?;

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use toka_sandbox::HostFacts;
 
 use crate::packet::{Inbox, Packet, Received};
 use crate::protocol::{Body, Call, Message, OLDEST, VERSION};
@@ -62,6 +64,22 @@ impl Peer {
     pub(super) fn greet(&mut self) {
         let pid = nix::unistd::getpid().as_raw();
         self.say(None, Body::Hello { version: VERSION, oldest: OLDEST, pid }, Vec::new());
+    }
+
+    /// Waits for the packet that comes before all others, which says what is known of the host; `None` when there is none, or this
+    /// version does not understand it.
+    pub(super) fn told(&mut self) -> Option<HostFacts> {
+        loop {
+            match self.inbox.receive(self.socket.as_fd()) {
+                Ok(Some(Received::Message(facts, _))) => return Some(facts),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut waiting = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+                    // Whatever it is, the next try tells.
+                    let _ = poll(&mut waiting, PollTimeout::NONE);
+                }
+                _ => return None,
+            }
+        }
     }
 
     pub(super) fn hear(&mut self) -> Heard {

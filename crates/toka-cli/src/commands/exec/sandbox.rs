@@ -12,7 +12,9 @@ use anyhow::Context as _;
 use toka_core::event::{killed_for_memory, planted, uncovered};
 use toka_core::select::select;
 use toka_core::{AgentName, AgentPattern, Enforcement, ExitCode};
-use toka_keeper::{Keeper, KeeperEvent, KeeperOptions, Launch, ProcessId, SpawnError, Started, Status};
+use toka_keeper::{
+    HostLook, Keeper, KeeperEvent, KeeperOptions, Launch, ProcessId, SpawnError, Started, Status,
+};
 use toka_prepare::folders::group_name;
 use toka_prepare::{Alone, AloneError};
 use toka_runtime::Command;
@@ -89,6 +91,8 @@ pub(super) fn run(own: &Own<'_>) -> anyhow::Result<ExitCode> {
 
 /// Runs the command to its end, and removes what was made for it.
 fn execute(own: &Own<'_>) -> anyhow::Result<i32> {
+    // It takes longer than to read the file, and needs nothing of it.
+    let host = HostLook::begin();
     let agent = choose(load(own.sandbox)?, own)?;
     let place = Place {
         workdir: own.options.workdir.clone(),
@@ -118,10 +122,10 @@ fn execute(own: &Own<'_>) -> anyhow::Result<i32> {
     };
     let toka_exe = std::env::current_exe().context("find the toka binary")?;
     let [agent] = set.agents.as_slice() else { anyhow::bail!("there is one agent") };
-    let alone = Alone { agent, policy: &policy, project: &project, own: &folders, toka_exe: &toka_exe };
     let leftovers = temporary.iter().map(|folder: &tempfile::TempDir| folder.path().to_owned());
     let options = KeeperOptions {
         program: "/proc/self/exe".into(),
+        host: Some(host.clone()),
         // A number of its own: several commands may run in one folder at once.
         cgroup_name: format!("{}-{}", group_name(&root), std::process::id()),
         leftovers: leftovers.chain([credentials]).collect(),
@@ -130,7 +134,12 @@ fn execute(own: &Own<'_>) -> anyhow::Result<i32> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let Ended { status, enforcement, written } = runtime.block_on(async {
         // The keeper begins while the walls are worked out.
-        let furnished = async { alone.furnish(own.command).map_err(refused) };
+        let furnished = async {
+            let host = &*host.facts().await;
+            let (policy, project, toka_exe) = (&policy, &project, &toka_exe);
+            let alone = Alone { agent, policy, project, own: &folders, toka_exe, host };
+            alone.furnish(own.command).map_err(refused)
+        };
         let (keeper, furnished) = tokio::join!(biased; Keeper::start(&options), furnished);
         let (keeper, events) = keeper?;
         match furnished {
