@@ -22,6 +22,7 @@ as_both_users!(
     a_state_folder_that_cannot_be_written_is_73,
     agents_start_in_the_order_of_their_dependencies,
     artifacts_become_inputs,
+    what_an_earlier_run_left_is_no_result_of_this_one,
     progress_comes_by_datagram_and_by_socket,
     toka_report_reports,
     a_process_may_be_called_anything,
@@ -297,6 +298,25 @@ assert 'error' not in call(2, 'metrics', {'values': {'rows': 7}})
 assert 'error' in call(3, 'no-such-method', {})
 assert 'error' in call(4, 'progress', {'fraction': 'much'})
 ";
+
+/// Also where its first start was called off, so that its folders were never made in this run.
+fn what_an_earlier_run_left_is_no_result_of_this_one(user: User) {
+    let scene = Scene::new(user);
+    let report = "echo old > \"$TOKA_ARTIFACTS/report\"";
+    exit_code_of(&scene.toka_run(&[Document::shell("maker", report)], &[]), 0);
+    assert_eq!(scene.artifact("maker", "report"), "old\n");
+    let look = "cat \"$TOKA_ARTIFACTS\"/* > ~/found 2> /dev/null; true";
+    let detached = scene.detach(&[
+        Document::shell("maker", look).spec("start: manual"),
+        Document::service("keeps", "exec sleep 1000"),
+    ]);
+    detached.toka(&["stop", "maker"]);
+    detached.toka(&["start", "maker"]);
+    detached.toka(&["wait", "maker"]);
+    let home = scene.state().join("projects").join(scene.name()).join("agents/maker/home");
+    assert_eq!(std::fs::read_to_string(home.join("found")).expect("it looked"), "");
+    assert_eq!(scene.artifact("maker", "report"), "");
+}
 
 fn progress_comes_by_datagram_and_by_socket(user: User) {
     if !require(&[Need::Program("python3")]) {

@@ -27,7 +27,7 @@ use crate::furnishing::Furnishing;
 use crate::models::Models;
 use crate::problem::{Problem, ProblemKind};
 use crate::users::{Claim, Users};
-use crate::workplace::{self, Remains};
+use crate::workplace;
 use crate::{RunError, secrets};
 
 /// Variables that lead to a daemon, which is not there.
@@ -164,7 +164,7 @@ fn without_work(agent: &Agent) -> Agent {
 fn make(agent: &Agent, admitted: &Admitted, caller: &Caller) -> Result<(), RunError> {
     let Admitted { folders, secrets, .. } = admitted;
     workplace::make_private(&folders.door)
-        .and_then(|()| Furnishing::of(admitted).make(Remains::OfThisRun))
+        .and_then(|()| Furnishing::made().make_anew(admitted))
         .map_err(RunError::Folder)?;
     secrets::write(secrets, &folders.credentials, caller, &folders.workspace).map(drop).map_err(|message| {
         let (kind, name, origin) = (ProblemKind::Unconfigured, agent.name.clone(), agent.origin.clone());

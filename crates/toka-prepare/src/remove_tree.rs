@@ -196,7 +196,11 @@ fn clear(folder: &OwnedFd) -> Result<Left, Errno> {
     let mut buffer = [MaybeUninit::uninit(); LISTED];
     let mut entries = RawDir::new(folder, &mut buffer);
     while let Some(entry) = entries.next() {
-        let entry = entry?;
+        let entry = match entry {
+            // Somebody removed the folder.
+            Err(Errno::NOENT) => break,
+            entry => entry?,
+        };
         let name = entry.file_name();
         if name == c"." || name == c".." {
             continue;

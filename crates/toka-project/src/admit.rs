@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use toka_api::caller::Caller;
@@ -14,7 +14,7 @@ use toka_prepare::confine::{Confiner, workspace_facts};
 use toka_prepare::folders::ProjectFolders;
 use toka_prepare::furnishing::Furnishing;
 use toka_prepare::users::{Claim, Users};
-use toka_prepare::workplace::{self, Remains};
+use toka_prepare::workplace;
 use toka_prepare::{FolderError, Models, Problem, ProblemKind, RunError};
 use toka_sandbox::plan::WorkspaceFacts;
 use toka_sandbox::{AgentFolders, HostFacts};
@@ -41,6 +41,9 @@ pub(crate) type AdmittedAgents = Vec<(AgentName, Admitted)>;
 
 /// An agent with its folders, and what admission says of it.
 pub(crate) type Examined = (Agent, AgentFolders, Result<Admitted, Vec<Problem>>);
+
+/// Agents that one thread looks at.
+type Share<'a> = Mutex<Vec<(&'a Agent, AgentFolders)>>;
 
 /// How long admission may take. It reads files of the workspace, which may lie on a disk that does not answer.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -156,18 +159,25 @@ impl RunContext {
         // The first to start waits until the last is admitted.
         let processors = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_EXAMINERS);
         let share = agents.len().div_ceil(processors).max(WORTH_A_THREAD);
-        let rest = agents.split_off(share.min(agents.len()));
+        let shares: Vec<Share> = std::iter::from_fn(|| {
+            let rest = agents.split_off(share.min(agents.len()));
+            let own = std::mem::replace(&mut agents, rest);
+            (!own.is_empty()).then(|| Mutex::new(own))
+        })
+        .collect();
+        let work = |share: &Share| {
+            let share = std::mem::take(&mut *share.lock().unwrap_or_else(PoisonError::into_inner));
+            share.into_iter().map(examine).collect::<Vec<Examined>>()
+        };
         std::thread::scope(|scope| {
-            let mut rest = rest.into_iter().peekable();
-            let mut others = Vec::new();
-            while rest.peek().is_some() {
-                let chunk: Vec<_> = rest.by_ref().take(share).collect();
-                others.push(scope.spawn(move || chunk.into_iter().map(examine).collect::<Vec<_>>()));
-            }
-            let own: Vec<Examined> = agents.into_iter().map(examine).collect();
-            let others = others.into_iter().flat_map(|thread| match thread.join() {
-                Ok(examined) => examined,
-                Err(panic) => std::panic::resume_unwind(panic),
+            let begin = |share| std::thread::Builder::new().spawn_scoped(scope, move || work(share));
+            let others: Vec<_> = shares.iter().skip(1).map(|share| (share, begin(share).ok())).collect();
+            let own = shares.first().map(work).unwrap_or_default();
+            let others = others.into_iter().flat_map(|(share, thread)| match thread.map(|it| it.join()) {
+                Some(Ok(examined)) => examined,
+                Some(Err(panic)) => std::panic::resume_unwind(panic),
+                // The host gives no more threads.
+                None => work(share),
             });
             own.into_iter().chain(others).collect()
         })
@@ -264,31 +274,46 @@ pub(crate) fn in_order<'a>(set: &'a Set, plan: &'a Plan) -> impl Iterator<Item =
     plan.nodes().iter().filter_map(move |node| declared.get(&node.agent).copied())
 }
 
-/// When the folders of agents are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Folders {
-    /// Each agent's right before its first start, so that the first of many does not wait for the last.
-    AtStart,
-    /// Now: what cannot be made undoes the whole change.
-    Now,
-}
+/// The folders of agents, by their names.
+pub(crate) type Furnishings = HashMap<AgentName, Arc<Furnishing>>;
 
-/// Registers the agents, makes their folders if that is due, and gives the agents back.
+/// Registers the agents, and gives them back. Their folders are made right before they start, so that the first of many does not wait
+/// for the last.
 ///
 /// # Errors
 /// When a file or folder cannot be made.
-pub(crate) async fn set_up(admitted: AdmittedAgents, when: Folders) -> Result<AdmittedAgents, FolderError> {
-    let work = tokio::task::spawn_blocking(move || {
-        admitted.iter().try_for_each(|(_, admitted)| {
-            workplace::register(&admitted.folders, &admitted.command.plan.guards)?;
-            match when {
-                Folders::AtStart => Ok(()),
-                Folders::Now => Furnishing::of(admitted).make(Remains::OfThisRun),
-            }
-        })?;
-        Ok(admitted)
-    });
-    match work.await {
+pub(crate) async fn register(admitted: AdmittedAgents) -> Result<AdmittedAgents, FolderError> {
+    let work = move || admitted.iter().try_for_each(|(_, one)| register_one(one)).map(|()| admitted);
+    on_a_thread(work).await
+}
+
+/// The same with the folders: what cannot be made undoes the whole change. `former` are those that the agents had until now.
+///
+/// # Errors
+/// As [`register`].
+pub(crate) async fn set_up(
+    admitted: AdmittedAgents,
+    former: Furnishings,
+) -> Result<(AdmittedAgents, Furnishings), FolderError> {
+    let work = move || {
+        let mut furnishings = Furnishings::with_capacity(admitted.len());
+        for (name, one) in &admitted {
+            register_one(one)?;
+            let furnishing = former.get(name).cloned().unwrap_or_else(|| Arc::new(Furnishing::made()));
+            furnishing.make_anew(one)?;
+            furnishings.insert(name.clone(), furnishing);
+        }
+        Ok((admitted, furnishings))
+    };
+    on_a_thread(work).await
+}
+
+fn register_one(admitted: &Admitted) -> Result<(), FolderError> {
+    workplace::register(&admitted.folders, &admitted.command.plan.guards)
+}
+
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }

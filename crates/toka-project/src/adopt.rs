@@ -15,6 +15,7 @@ use toka_keeper::protocol::{Attach, Entry, State};
 use toka_keeper::{Keeper, KeeperError, LISTENER, NOTIFICATION, ProcessId};
 use toka_orchestration::{Lifetime, RunState};
 use toka_prepare::folders::{ProjectFolders, journal_in, root_in};
+use toka_prepare::furnishing::Furnishing;
 use toka_prepare::{FolderError, Models, RunError, secrets};
 use toka_runtime::{AdoptedProcess, Restarts, Runtime};
 use toka_sandbox::HostFacts;
@@ -22,7 +23,7 @@ use toka_workstream::{Plan, Set};
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, Span};
 
-use crate::admit::{Folders, RunContext, models_of};
+use crate::admit::{Furnishings, RunContext, models_of};
 use crate::approvals::{broker, host_grants};
 use crate::assemble::Parts;
 use crate::interrupted::RECOVERY;
@@ -146,7 +147,7 @@ impl Project {
             broker: &broker,
             left: Vec::new(),
             ids: &mut ids,
-            folders_made: Folders::Now,
+            furnishings: Furnishings::new(),
         };
         let now_ms = crate::now_ms();
         let (state, changed) = recall_state(&plan, &past);
@@ -155,8 +156,9 @@ impl Project {
             if process.is_some() {
                 builder.left = open_calls.take_batches(&agent.name);
             }
-            let is_new = process.is_none() && replayed.lacks_folders(&agent.name);
-            builder.folders_made = if is_new { Folders::AtStart } else { Folders::Now };
+            if process.is_some() || !replayed.lacks_folders(&agent.name) {
+                builder.furnishings.insert(agent.name.clone(), Arc::new(Furnishing::made()));
+            }
             let mut life = replayed.life_of(&agent.name, process, now_ms);
             if !state.may_restart(&plan, &agent.name) {
                 life.restarts = Restarts::Held;

@@ -16,7 +16,7 @@ use toka_workstream::{Plan, Set, Start};
 use tokio::sync::oneshot;
 
 use crate::Project;
-use crate::admit::{AdmittedAgents, Folders, RunContext, models_of, set_up};
+use crate::admit::{AdmittedAgents, RunContext, models_of, set_up};
 use crate::approvals::host_grants;
 use crate::batch::Then;
 use crate::change::{Change, Prepared};
@@ -291,7 +291,8 @@ impl Project {
 
     async fn become_of(&mut self, prepared: Prepared, by: &str) -> Result<(), RunError> {
         let Prepared { declaration, parsed, context, admitted, changes, .. } = prepared;
-        let admitted = set_up(admitted, Folders::Now).await.map_err(RunError::Folder)?;
+        let former = self.furnishings(admitted.iter().map(|(name, _)| name));
+        let (admitted, furnishings) = set_up(admitted, former).await.map_err(RunError::Folder)?;
         keep(&declaration, &context.folders, &parsed.set.agents)?;
         let Parsed { set, plan, .. } = parsed;
         let unchanged: BTreeSet<&AgentName> = changes.going_on().collect();
@@ -313,7 +314,7 @@ impl Project {
             removed: changes.removed.clone(),
         };
         drop(self.journal.record(None, changed));
-        self.spawn_members(&set, admitted);
+        self.spawn_members(&set, admitted, furnishings);
         self.follow_only(|agent| unchanged.contains(agent));
         self.follow(&set.agents, &HashMap::new());
         Ok(())

@@ -182,21 +182,18 @@ impl Project {
         }
     }
 
-    /// What the folders of an agent are made from, and those of agents whose results it sees, as far as they are not made. What an
-    /// earlier run left is none of its inputs, also where the agent that is to make them never starts.
-    fn take_furnishings(&mut self, agent: &AgentName) -> Vec<Arc<Furnishing>> {
-        let Some(own) = self.members.get_mut(agent).and_then(|member| member.furnishing.take()) else {
-            return Vec::new();
-        };
-        let named = own.folders.inputs.iter().filter_map(|(name, _)| self.members.get(name));
-        let others: Vec<_> = named.filter_map(|member| member.furnishing.clone()).collect();
-        others.into_iter().chain([own]).collect()
+    /// The folders of an agent, and of those whose results it sees: what an earlier run left is none of its inputs, also where the agent
+    /// that is to make them never starts.
+    fn furnishings_for(&self, agent: &AgentName) -> Vec<Arc<Furnishing>> {
+        let gates = self.plan.position(agent).into_iter().flat_map(|at| &self.plan.nodes()[at].gates);
+        let names = gates.map(|gate| &gate.on).chain([agent]);
+        names.filter_map(|name| Some(Arc::clone(&self.members.get(name)?.furnishing))).collect()
     }
 
     /// Makes its folders or sees that they are still there, writes the agent's secrets, and then starts it; beside the loop, since
     /// the disks of both may not answer.
     fn start(&mut self, agent: &AgentName) {
-        let furnishings = self.take_furnishings(agent);
+        let furnishings = self.furnishings_for(agent);
         let Some(member) = self.members.get(agent) else { return };
         let handle = member.handle.clone();
         let swept = if self.swept.remove(agent) { self.sweeper.done() } else { None };
@@ -209,15 +206,17 @@ impl Project {
                 // A sweeper that is gone sweeps nothing away.
                 let _ = swept.await;
             }
+            // Nobody closes it; without a permit it would be prepared all the same.
+            let turn = turns.acquire_owned().await;
             let prepare = move || {
                 furnishings.iter().try_for_each(|furnishing| furnishing.make_once())?;
+                // A disk of the workspace that does not answer keeps nobody else from starting.
+                drop(turn);
                 grounds.check()?;
                 let written = secrets::write(&secrets, &folder, &caller, &grounds.workspace)?;
                 known.set(&agent, &written);
                 Ok(())
             };
-            // Nobody closes it; without a permit it would be prepared all the same.
-            let _turn = turns.acquire().await;
             match tokio::task::spawn_blocking(prepare).await.map(|prepared: Result<(), String>| prepared) {
                 Ok(Ok(())) => handle.tell(Request::Start, "plan"),
                 Ok(Err(reason)) => handle.refuse(Exit::StartFailed { reason }),

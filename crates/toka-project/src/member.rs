@@ -29,7 +29,7 @@ use toka_runtime::{
 use toka_sandbox::{AgentFolders, GroupLimits};
 use toka_workstream::{Agent, Channel, Hook, Plan, Set};
 
-use crate::admit::{AdmittedAgents, Folders};
+use crate::admit::{AdmittedAgents, Furnishings};
 use crate::facts::expected;
 use crate::journal::Journal;
 use crate::models::AgentPort;
@@ -39,8 +39,8 @@ use crate::objective_checks::{CheckControl, CheckRun, CheckingSink, ObjectiveChe
 pub(crate) struct Member {
     pub(crate) id: ProcessId,
     pub(crate) handle: AgentHandle,
-    /// What its folders are made from, until they are.
-    pub(crate) furnishing: Option<Arc<Furnishing>>,
+    /// Its folders.
+    pub(crate) furnishing: Arc<Furnishing>,
     pub(crate) private: Private,
     pub(crate) grounds: WorkingDirs,
     pub(crate) secrets: Arc<[FoundSecret]>,
@@ -69,6 +69,7 @@ impl Member {
     /// Says how it is started again, which could not be told when it was taken over; its life goes on.
     pub(crate) fn equip(&mut self, admitted: Admitted) {
         Arc::make_mut(&mut self.expected).unstartable = None;
+        self.furnishing.supply(&admitted);
         self.secrets = admitted.secrets.into();
         self.environment_files = admitted.environment_files;
         self.handle.equip(admitted.command);
@@ -132,8 +133,8 @@ pub(crate) struct MemberBuilder<'a> {
     pub(crate) models: &'a Models,
     pub(crate) broker: &'a Arc<Broker>,
     pub(crate) ids: &'a mut Ids,
-    /// When the folders of the next agent are made.
-    pub(crate) folders_made: Folders,
+    /// Folders of agents that have some already.
+    pub(crate) furnishings: Furnishings,
     /// Batches of the next agent that the daemon before has begun.
     pub(crate) left: Vec<LeftBatch>,
 }
@@ -146,7 +147,8 @@ impl MemberBuilder<'_> {
         }
         let (private, grounds) = (Private::of(&admitted.folders), WorkingDirs::of(&admitted.folders));
         let working_dir = admitted.folders.working_dir.clone();
-        let furnishing = self.furnishing_of(&admitted);
+        let furnishing = self.furnishings.remove(&agent.name);
+        let furnishing = furnishing.unwrap_or_else(|| Arc::new(Furnishing::due(&admitted)));
         let environment_files = admitted.environment_files;
         let admitted_secrets = admitted.secrets.clone().into();
         let id = self.ids.next();
@@ -175,10 +177,6 @@ impl MemberBuilder<'_> {
         }
     }
 
-    fn furnishing_of(&self, admitted: &Admitted) -> Option<Arc<Furnishing>> {
-        (self.folders_made == Folders::AtStart).then(|| Arc::new(Furnishing::of(admitted)))
-    }
-
     /// Makes the actor of an agent whose life goes on. One that is not admitted any more lives on, and is not started again
     /// by itself.
     pub(crate) fn adopt(
@@ -191,7 +189,9 @@ impl MemberBuilder<'_> {
     ) -> Member {
         let id = id.unwrap_or_else(|| self.ids.next());
         let (private, grounds) = (Private::of(&folders), WorkingDirs::of(&folders));
-        let furnishing = admitted.as_ref().ok().and_then(|admitted| self.furnishing_of(admitted));
+        let furnishing = self.furnishings.remove(&agent.name).unwrap_or_else(|| {
+            Arc::new(admitted.as_ref().map_or_else(|_| Furnishing::lacking(), Furnishing::due))
+        });
         let log = LogPlace::of_run(self.folders.log(&agent.name), self.run, agent.logs, self.log_retention);
         let program = admitted.as_ref().ok().and_then(|admitted| admitted.agent_program.clone());
         let mut profile = profile(agent, program, folders, id, log, self.plan);

@@ -21,7 +21,7 @@ use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use crate::RunOptions;
-use crate::admit::{Folders, RunContext, make_doors, models_of, set_up};
+use crate::admit::{Furnishings, RunContext, make_doors, models_of, register};
 use crate::approvals::{broker, host_grants};
 use crate::assemble::Parts;
 use crate::handle::ProjectHandle;
@@ -89,7 +89,7 @@ impl Project {
             let openings = Openings::default();
             let context = RunContext { folders, run, caller, policy, models, toka_exe, host, openings };
             let (set, plan, admitted) = context.admit_in(places, (set, plan), |_| true).await?;
-            let admitted = set_up(admitted, Folders::AtStart).await.map_err(RunError::Folder)?;
+            let admitted = register(admitted).await.map_err(RunError::Folder)?;
             let folders = &context.folders;
             let last_seen = schedule::last_seen(&folders.journal(), &set.agents);
             let journal = open_journal(folders, run, listener.into_iter().chain([seen]).collect())?;
@@ -98,10 +98,15 @@ impl Project {
             Ok((context, set, plan, admitted, last_seen, Arc::new(journal)))
         };
         // It takes about as long to begin as all this does.
-        let started = lock.shared_with_child(Keeper::start(&options));
+        let started = lock.shared_with_child(Keeper::begin(&options));
         let ((keeper, keeper_events), prepared) = with_keeper(started, prepared).await?;
         let (context, set, plan, admitted, last_seen, journal) = prepared;
         let folders = &context.folders;
+        // Only now is there something that another daemon could go on with.
+        if let Err(error) = keeper.settle_in(&options).await {
+            keeper.shutdown().await;
+            return Err(RunError::Keeper(error));
+        }
         // In the foreground too; who asks for an end then ends the next one.
         keeper.succeed_with(&options);
         if lifetime == Lifetime::UntilStopped
@@ -150,7 +155,7 @@ impl Project {
             broker: &broker,
             left: Vec::new(),
             ids: &mut ids,
-            folders_made: Folders::AtStart,
+            furnishings: Furnishings::new(),
         };
         let members = spawn_all(builder, &set, admitted).into_iter().collect();
         let parts = Parts {

@@ -2,6 +2,7 @@
 //! for what it left in this run.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use toka_core::event::{Awaits, Usage};
 use toka_core::state::Happening;
@@ -9,7 +10,7 @@ use toka_core::{AgentName, AgentState, EventKind, Exit};
 use toka_workstream::{Set, Start};
 
 use crate::Project;
-use crate::admit::{AdmittedAgents, Folders, set_up};
+use crate::admit::{AdmittedAgents, Furnishings, set_up};
 use crate::error::CommandError;
 use crate::member::{MemberBuilder, spawn_all};
 
@@ -52,11 +53,18 @@ impl Project {
         let set = (parsed.set, self.plan.clone());
         let admitted = self.context.admit(set, |name| agents.contains(name), &mut self.doors).await;
         let (set, _, admitted) = admitted.map_err(CommandError::Refused)?;
-        let admitted = set_up(admitted, Folders::Now)
+        let former = self.furnishings(admitted.iter().map(|(name, _)| name));
+        let (admitted, furnishings) = set_up(admitted, former)
             .await
             .map_err(|error| CommandError::Refused(toka_prepare::RunError::Folder(error)))?;
-        self.spawn_members(&set, admitted);
+        self.spawn_members(&set, admitted, furnishings);
         Ok(())
+    }
+
+    /// The folders of those of these agents that the run has.
+    pub(crate) fn furnishings<'n>(&self, names: impl Iterator<Item = &'n AgentName>) -> Furnishings {
+        let known = |name: &AgentName| Some((name.clone(), Arc::clone(&self.members.get(name)?.furnishing)));
+        names.filter_map(known).collect()
     }
 
     /// Puts an agent that has come to its end among those that wait for their turn.
@@ -103,7 +111,7 @@ impl Project {
     }
 
     /// Makes actors of agents whose folders are there. What the sweeper still has to do for former ones comes first.
-    pub(crate) fn spawn_members(&mut self, set: &Set, admitted: AdmittedAgents) {
+    pub(crate) fn spawn_members(&mut self, set: &Set, admitted: AdmittedAgents, furnishings: Furnishings) {
         let builder = MemberBuilder {
             plan: &self.plan,
             folders: &self.context.folders,
@@ -115,7 +123,7 @@ impl Project {
             broker: &self.broker,
             left: Vec::new(),
             ids: &mut self.ids,
-            folders_made: Folders::Now,
+            furnishings,
         };
         for (name, member) in spawn_all(builder, set, admitted) {
             self.swept.insert(name.clone());

@@ -16,7 +16,6 @@ use toka_prepare::folders::ProjectFolders;
 use toka_prepare::furnishing::Furnishing;
 use toka_prepare::lock::ProjectLock;
 use toka_prepare::problem::{Problem, ProblemKind, names};
-use toka_prepare::workplace::Remains;
 use toka_prepare::{RunError, secrets};
 use toka_sandbox::cgroup::Layout;
 use toka_sandbox::renewal::exposed_binds;
@@ -133,8 +132,8 @@ pub(crate) fn populate(examined: &mut [Examined], replayed: &ReplayedRun, caller
         // Whoever waits for its turn gets them when it has come.
         let goes_on = state.is_some_and(|state| !state.is_final() && *state != AgentState::Pending);
         let Admitted { folders, secrets, .. } = found;
-        let furnished = Furnishing::of(found)
-            .make(Remains::OfThisRun)
+        let furnished = Furnishing::made()
+            .make_anew(found)
             .map_err(|error| format!("{error}: {}", error.source))
             .and_then(|()| match goes_on {
                 true => secrets::write(secrets, &folders.credentials, caller, &folders.workspace).map(drop),

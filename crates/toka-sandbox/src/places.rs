@@ -51,7 +51,8 @@ impl Places {
     /// Folders that are remembered: a few levels, of which each holds a descriptor.
     const RECENT: usize = 8;
 
-    /// Those below `root`, a folder that nobody else writes to.
+    /// Those below `root`. Where others write to it, folders that are remembered may be moved meanwhile: then places are made in them
+    /// where they are, and nothing else.
     pub(crate) fn below(root: OwnedFd) -> Self {
         Self { root, recent: RefCell::default() }
     }

@@ -49,13 +49,14 @@ pub enum Forked {
     Child,
 }
 
-/// fork(2). To be called by a single-threaded process only: then the child may run ordinary code.
+/// fork(2). In the child of a single-threaded process ordinary code may run; in that of another one nothing that allocates or takes a
+/// lock, as in the probes of [`crate::host`] (signal-safety(7)).
 ///
 /// # Errors
 /// As fork(2): `EAGAIN`, `ENOMEM`.
 pub fn fork() -> io::Result<Forked> {
-    // SAFETY: callers are single-threaded (the keeper, and probes before any thread), so no lock is held by a thread
-    // that the child lacks.
+    // SAFETY: callers are single-threaded (the keeper), or their child does system calls alone (the probes), so that it needs no
+    // lock which a thread holds that it lacks.
     match unsafe { libc::fork() } {
         0 => Ok(Forked::Child),
         pid if pid > 0 => Ok(Forked::Parent(pid)),

@@ -52,6 +52,24 @@ impl Keeper {
     pub async fn start(
         options: &KeeperOptions,
     ) -> Result<(Self, mpsc::UnboundedReceiver<KeeperEvent>), KeeperError> {
+        let (keeper, events) = Self::begin(options).await?;
+        match keeper.settle_in(options).await {
+            Ok(()) => Ok((keeper, events)),
+            Err(error) => {
+                keeper.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The same, but for what outlives this daemon: that is to be asked for when there is something that another could go on with
+    /// ([`Keeper::settle_in`]).
+    ///
+    /// # Errors
+    /// When the socket or the process cannot be made, or it ends at once.
+    pub async fn begin(
+        options: &KeeperOptions,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<KeeperEvent>), KeeperError> {
         let start = |source: io::Error| KeeperError::Start { program: options.program.clone(), source };
         let (socket, process) = launch(options).await.map_err(start)?;
         // As long as it is not settled in, nobody could go on; but those that it is to take over were there before.
@@ -69,18 +87,7 @@ impl Keeper {
                 return Err(start(io::Error::other("it ended at once")));
             }
         }
-        match keeper.settle_in(options).await {
-            Ok(()) => {
-                if let Outlive::Listen { .. } = options.outlive {
-                    keeper.shared.succeed_with(options);
-                }
-                Ok((keeper, events))
-            }
-            Err(error) => {
-                keeper.shutdown().await;
-                Err(error)
-            }
-        }
+        Ok((keeper, events))
     }
 
     /// Connects to a keeper that listens at `socket`. Must be called within a Tokio runtime with a clock.
@@ -127,7 +134,10 @@ impl Keeper {
     }
 
     /// Tells a keeper that was just started what is expected of it beyond the first daemon's life.
-    async fn settle_in(&self, options: &KeeperOptions) -> Result<(), KeeperError> {
+    ///
+    /// # Errors
+    /// When it cannot listen where it should, or take over what it is to adopt.
+    pub async fn settle_in(&self, options: &KeeperOptions) -> Result<(), KeeperError> {
         let orphans = options.adopt.clone();
         self.shared.roster().extend(orphans.iter().map(|orphan| (orphan.id, orphan.clone())));
         let adopts = options.outlive != Outlive::EndWithDaemon || !orphans.is_empty();
@@ -142,7 +152,11 @@ impl Keeper {
         let adopt = async { if adopts { self.done(Request::Adopt { orphans }).await } else { Ok(()) } };
         // Both are asked before an answer comes: one that listens has taken over what there was.
         let (listens, adopted) = tokio::join!(biased; listen, adopt);
-        listens.and(adopted)
+        listens.and(adopted)?;
+        if let Outlive::Listen { .. } = options.outlive {
+            self.shared.succeed_with(options);
+        }
+        Ok(())
     }
 
     /// From now on, when this keeper is killed, another is started by `heir`, and takes over what it left.

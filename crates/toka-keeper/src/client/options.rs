@@ -35,11 +35,13 @@ impl HostLook {
     /// Begins to look.
     pub fn begin() -> Self {
         let (found, look) = watch::channel(None);
-        std::thread::spawn(move || found.send_replace(Some(Arc::new(HostFacts::probe()))));
+        let work = move || drop(found.send_replace(Some(Arc::new(HostFacts::probe()))));
+        // Where the host gives no more threads, whoever asks first looks.
+        let _ = std::thread::Builder::new().name("host".to_owned()).spawn(work);
         Self(look)
     }
 
-    /// What was found. A thread that panics has found nothing, and whoever asks looks for it.
+    /// What was found. Where there is no thread, or it has panicked, whoever asks looks.
     pub async fn facts(&self) -> Arc<HostFacts> {
         let mut look = self.0.clone();
         let found = look.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());

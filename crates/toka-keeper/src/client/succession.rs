@@ -158,12 +158,24 @@ pub(super) async fn launch(options: &KeeperOptions) -> io::Result<(OwnedFd, Chil
         tokio::time::sleep(busy::PAUSE).await;
         process = command.spawn();
     }
-    let process = process?;
-    if let Some(look) = &options.host {
-        // One that cannot be told ends, since nobody holds the other side then.
-        Packet::new(&*look.facts().await, Vec::new())?.send(ours.as_fd())?;
+    let mut process = process?;
+    let Some(look) = &options.host else { return Ok((ours, process)) };
+    // What is no text cannot be told; then the keeper looks itself.
+    let told = Packet::new(&*look.facts().await, Vec::new()).or_else(|_| Packet::new(&(), Vec::new()));
+    match told.and_then(|packet| packet.send(ours.as_fd())) {
+        Err(error) if !is_gone(&error) => {
+            drop(ours);
+            // It ends, since nobody holds the other side.
+            let _ = tokio::task::spawn_blocking(move || process.wait()).await;
+            Err(error)
+        }
+        // That one has ended shows when nothing is heard of it.
+        _ => Ok((ours, process)),
     }
-    Ok((ours, process))
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// The socket as the runtime reads and writes it.

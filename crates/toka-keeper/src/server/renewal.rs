@@ -59,6 +59,7 @@ impl Server {
             return self.release_names(&protection);
         }
         let is_doubtful = std::mem::take(&mut child.protection.is_doubtful);
+        let has_names = !child.protection.binds.is_empty();
         if let Some(error) = child.protection.unwatched.take() {
             let text = format!(
                 "it is not noticed when somebody replaces what {} must not change: {error}",
@@ -69,6 +70,9 @@ impl Server {
         }
         if is_doubtful {
             self.renew_mounts_of(id);
+        } else if has_names {
+            // Now, and not when all has been done that was asked for meanwhile: it runs.
+            self.on_names();
         }
     }
 
@@ -98,11 +102,14 @@ impl Server {
     fn renew_mounts_of(&mut self, id: ProcessId) {
         let Some(child) = self.children.get_mut(&id).filter(|child| child.is_running()) else { return };
         let agent = child.beside.unwrap_or(id);
+        // Before it is looked what is lacking, so that what is replaced after that is told; and what is there only then. Those that
+        // are not there are looked for.
+        let watch = |replacements: &mut Option<Replacements>, child: &Child| {
+            replacements.iter_mut().for_each(|it| drop(watch_all(it, &child.protection.binds)));
+        };
+        watch(&mut self.replacements, child);
         let outcomes = put_back(child);
-        if let Some(replacements) = &mut self.replacements {
-            // Those that are not there are looked for.
-            let _ = watch_all(replacements, &child.protection.binds);
-        }
+        watch(&mut self.replacements, child);
         if !child.protection.absent.is_empty() {
             self.next_look_for_names = Some(Instant::now() + LOOK_INTERVAL);
         }
