@@ -152,12 +152,6 @@ struct Server {
     stage: Stage,
     /// There when it outlives its daemon.
     listener: Option<Listener>,
-    peers: BTreeMap<u64, Peer>,
-    next_peer: u64,
-    /// The connection that may ask for everything.
-    daemon: Option<u64>,
-    /// Sockets of those that went while the keeper ends: that they close tells that it has.
-    parked: Vec<OwnedFd>,
     signals: SignalFd,
     epoll: Epoll,
     preparer: Preparer,
@@ -181,6 +175,13 @@ struct Server {
     next_look_for_names: Option<Instant>,
     /// Tells when something appears that git may obey.
     appearances: Option<Appearances>,
+    next_peer: u64,
+    /// The connection that may ask for everything.
+    daemon: Option<u64>,
+    // The last to be dropped: that they close tells that the keeper has ended, and for what is above the kernel takes its time.
+    peers: BTreeMap<u64, Peer>,
+    /// Sockets of those that went while the keeper ends.
+    parked: Vec<OwnedFd>,
 }
 
 impl Server {
