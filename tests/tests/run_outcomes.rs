@@ -310,6 +310,7 @@ fn what_an_earlier_run_left_is_no_result_of_this_one(user: User) {
         Document::shell("maker", look).spec("start: manual"),
         Document::service("keeps", "exec sleep 1000"),
     ]);
+    assert_eq!(scene.artifact("maker", "report"), "", "nobody finds it, also if it never starts");
     detached.toka(&["stop", "maker"]);
     detached.toka(&["start", "maker"]);
     detached.toka(&["wait", "maker"]);

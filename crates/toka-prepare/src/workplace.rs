@@ -149,6 +149,18 @@ pub fn register(folders: &AgentFolders, guards: &[Guard]) -> Result<(), FolderEr
     put(&path, &serde_json::to_string(guards).unwrap_or_default())
 }
 
+/// Removes what an agent left for others in an earlier run: also of one that does not start in this run nobody is to find it.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn forget_results(folders: &AgentFolders) -> Result<(), FolderError> {
+    match std::fs::remove_dir(&folders.artifacts) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(_) => empty(&folders.artifacts),
+    }
+}
+
 /// What was kept; `None` when nothing was, or when it cannot be read.
 pub fn kept_guards(folders: &AgentFolders) -> Option<Vec<Guard>> {
     serde_json::from_str(&std::fs::read_to_string(guards_file(folders)).ok()?).ok()

@@ -277,14 +277,17 @@ pub(crate) fn in_order<'a>(set: &'a Set, plan: &'a Plan) -> impl Iterator<Item =
 /// The folders of agents, by their names.
 pub(crate) type Furnishings = HashMap<AgentName, Arc<Furnishing>>;
 
-/// Registers the agents, and gives them back. Their folders are made right before they start, so that the first of many does not wait
+/// Registers the agents of a run that begins, and gives them back. Their folders are made right before they start, so that the first of many does not wait
 /// for the last.
 ///
 /// # Errors
 /// When a file or folder cannot be made.
 pub(crate) async fn register(admitted: AdmittedAgents) -> Result<AdmittedAgents, FolderError> {
-    let work = move || admitted.iter().try_for_each(|(_, one)| register_one(one)).map(|()| admitted);
-    on_a_thread(work).await
+    let begin = |admitted: &Admitted| {
+        register_one(admitted)?;
+        workplace::forget_results(&admitted.folders)
+    };
+    on_a_thread(move || admitted.iter().try_for_each(|(_, one)| begin(one)).map(|()| admitted)).await
 }
 
 /// The same with the folders: what cannot be made undoes the whole change. `former` are those that the agents had until now.
