@@ -82,7 +82,7 @@ impl Launcher {
             }
         }
         table.row(names[0], &bare, "ms", Some(&bare), "");
-        table.row(names[1], &confined, "ms", Some(&bare), if peers.is_empty() { "≤ 1.9×" } else { "" });
+        table.row(names[1], &confined, "ms", Some(&bare), if peers.is_empty() { "≤ 1.7×" } else { "" });
         for peer in peers {
             table.row(peer.name, &peer.samples, "ms", Some(&bare), "");
         }

@@ -17,6 +17,7 @@ as_both_users!(
     what_keeps_a_run_from_starting_is_data_for_programs,
     a_plan_finds_what_a_run_finds,
     a_path_that_is_no_text_is_found_before_anything_starts,
+    what_cannot_be_told_of_the_host_keeps_nothing_from_running,
     a_workspace_that_goes_while_agents_run_is_named,
     a_task_for_a_model_is_78_and_nothing_starts,
     a_state_folder_that_cannot_be_written_is_73,
@@ -206,6 +207,18 @@ fn a_path_that_is_no_text_is_found_before_anything_starts(user: User) {
     exit_code_of(&finished, 65);
     assert!(finished.stderr.contains("lost: a path of its rules is not UTF-8"), "{finished:#?}");
     assert_eq!(scene.artifact("fine", "ran"), "", "nothing starts");
+}
+
+/// The daemon cannot tell its keeper such a search path, and the keeper looks itself.
+fn what_cannot_be_told_of_the_host_keeps_nothing_from_running(user: User) {
+    let scene = Scene::new(user);
+    let mut path = std::env::var_os("PATH").expect("a search path");
+    path.push(OsStr::from_bytes(b":/odd\xff"));
+    let words = scene.run_words(&[Document::shell("one", "echo ran > \"$TOKA_ARTIFACTS/ran\"")], &[]);
+    let finished = scene.command(&words).env("PATH", path).output().map(Finished::from);
+    exit_code_of(&finished.expect("the command starts"), 0);
+    assert_eq!(scene.artifact("one", "ran"), "ran\n");
+    scene.assert_nothing_left();
 }
 
 fn a_workspace_that_goes_while_agents_run_is_named(user: User) {

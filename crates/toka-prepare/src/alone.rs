@@ -23,12 +23,11 @@ use crate::admission::{Admitted, Context, admit};
 use crate::confine::{Confiner, workspace_facts};
 use crate::environment::PROXIES;
 use crate::folders::ProjectFolders;
-use crate::furnishing::Furnishing;
 use crate::models::Models;
 use crate::problem::{Problem, ProblemKind};
 use crate::users::{Claim, Users};
-use crate::workplace;
-use crate::{RunError, secrets};
+use crate::workplace::{self, Remains};
+use crate::{RunError, furnishing, secrets};
 
 /// Variables that lead to a daemon, which is not there.
 const OF_A_DAEMON: [&str; 2] = ["NOTIFY_SOCKET", "TOKA_SOCKET"];
@@ -164,7 +163,7 @@ fn without_work(agent: &Agent) -> Agent {
 fn make(agent: &Agent, admitted: &Admitted, caller: &Caller) -> Result<(), RunError> {
     let Admitted { folders, secrets, .. } = admitted;
     workplace::make_private(&folders.door)
-        .and_then(|()| Furnishing::made().make_anew(admitted))
+        .and_then(|()| furnishing::make(admitted, Remains::OfThisRun))
         .map_err(RunError::Folder)?;
     secrets::write(secrets, &folders.credentials, caller, &folders.workspace).map(drop).map_err(|message| {
         let (kind, name, origin) = (ProblemKind::Unconfigured, agent.name.clone(), agent.origin.clone());

@@ -33,6 +33,14 @@ struct Contents {
     user: Option<RunAs>,
 }
 
+/// Makes the folders of an agent that was admitted.
+///
+/// # Errors
+/// When one cannot be made, filled, emptied or given away.
+pub fn make(admitted: &Admitted, remains: Remains) -> Result<(), FolderError> {
+    Contents::of(admitted).make(remains)
+}
+
 impl Furnishing {
     /// Those of an agent that was admitted, and that are not made yet.
     pub fn due(admitted: &Admitted) -> Self {
@@ -51,7 +59,7 @@ impl Furnishing {
 
     /// The agent is admitted now.
     pub fn supply(&self, admitted: &Admitted) {
-        // Who makes them just now knows from what.
+        // A thread that makes them holds the lock, and has been told from what.
         if let Ok(mut stage) = self.0.try_lock()
             && let Stage::Lacking = *stage
         {
@@ -83,7 +91,7 @@ impl Furnishing {
             Stage::Made => Remains::OfThisRun,
             Stage::Due(_) | Stage::Lacking => Remains::Nothing,
         };
-        Contents::of(admitted).make(remains)?;
+        make(admitted, remains)?;
         *stage = Stage::Made;
         Ok(())
     }

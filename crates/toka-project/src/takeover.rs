@@ -13,9 +13,10 @@ use toka_keeper::protocol::Entry;
 use toka_keeper::{Attached, Keeper, KeeperEvent, KeeperOptions, Orphan, ProcessId, kill_groups, process};
 use toka_prepare::admission::Admitted;
 use toka_prepare::folders::ProjectFolders;
-use toka_prepare::furnishing::Furnishing;
+use toka_prepare::furnishing;
 use toka_prepare::lock::ProjectLock;
 use toka_prepare::problem::{Problem, ProblemKind, names};
+use toka_prepare::workplace::Remains;
 use toka_prepare::{RunError, secrets};
 use toka_sandbox::cgroup::Layout;
 use toka_sandbox::renewal::exposed_binds;
@@ -132,8 +133,7 @@ pub(crate) fn populate(examined: &mut [Examined], replayed: &ReplayedRun, caller
         // Whoever waits for its turn gets them when it has come.
         let goes_on = state.is_some_and(|state| !state.is_final() && *state != AgentState::Pending);
         let Admitted { folders, secrets, .. } = found;
-        let furnished = Furnishing::made()
-            .make_anew(found)
+        let furnished = furnishing::make(found, Remains::OfThisRun)
             .map_err(|error| format!("{error}: {}", error.source))
             .and_then(|()| match goes_on {
                 true => secrets::write(secrets, &folders.credentials, caller, &folders.workspace).map(drop),

@@ -13,8 +13,8 @@ use crate::protocol::Orphan;
 pub struct KeeperOptions {
     /// The program to re-enter, with `__keeper NAME` as its arguments and the control socket as its standard input.
     pub program: PathBuf,
-    /// What is being found out of the host just now, for whoever starts the keeper. Without it the keeper looks itself, which takes a
-    /// few milliseconds.
+    /// The look at the host that the daemon has begun; the keeper gets what it finds. Without one the keeper looks itself, which takes
+    /// it a few milliseconds.
     pub host: Option<HostLook>,
     /// Name of the control group that agents' groups lie in, such as `toka-1f2e3d4c`. Unique per state folder.
     pub cgroup_name: String,
@@ -36,12 +36,12 @@ impl HostLook {
     pub fn begin() -> Self {
         let (found, look) = watch::channel(None);
         let work = move || drop(found.send_replace(Some(Arc::new(HostFacts::probe()))));
-        // Where the host gives no more threads, whoever asks first looks.
+        // Where the host gives no more threads, `facts` looks itself.
         let _ = std::thread::Builder::new().name("host".to_owned()).spawn(work);
         Self(look)
     }
 
-    /// What was found. Where there is no thread, or it has panicked, whoever asks looks.
+    /// What the thread found. Where there is none, or it has panicked, this call looks itself.
     pub async fn facts(&self) -> Arc<HostFacts> {
         let mut look = self.0.clone();
         let found = look.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());

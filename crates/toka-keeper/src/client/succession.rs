@@ -160,16 +160,16 @@ pub(super) async fn launch(options: &KeeperOptions) -> io::Result<(OwnedFd, Chil
     }
     let mut process = process?;
     let Some(look) = &options.host else { return Ok((ours, process)) };
-    // What is no text cannot be told; then the keeper looks itself.
+    // JSON has no word for a path that is no UTF-8: then the keeper gets `null`, and looks itself.
     let told = Packet::new(&*look.facts().await, Vec::new()).or_else(|_| Packet::new(&(), Vec::new()));
     match told.and_then(|packet| packet.send(ours.as_fd())) {
         Err(error) if !is_gone(&error) => {
             drop(ours);
-            // It ends, since nobody holds the other side.
+            // The keeper ends when the other side of its socket closes.
             let _ = tokio::task::spawn_blocking(move || process.wait()).await;
             Err(error)
         }
-        // That one has ended shows when nothing is heard of it.
+        // Whoever waits for its greeting finds out that a keeper has ended.
         _ => Ok((ours, process)),
     }
 }

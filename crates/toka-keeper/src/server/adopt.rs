@@ -103,7 +103,7 @@ impl Server {
             // Whoever asked for it reads its pipes, which are lost.
             let _ = child.kill();
         }
-        // What was replaced before we had it was told to nobody.
+        // The keeper before, or nobody, was told what was replaced until now.
         child.protection = Protection { is_doubtful: true, ..self.watch_names(orphan.inner_binds.clone()) };
         self.children.insert(id, child);
         self.watch_memory_of(id);

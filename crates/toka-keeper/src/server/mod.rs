@@ -114,7 +114,7 @@ pub fn serve(control: OwnedFd, cgroup_name: &str, host: Host, leftovers: &[PathB
     let preparer = Preparer::new(host, cgroups)?;
     let mut server = Server::new(preparer)?;
     server.begin_with(creator)?;
-    // Before anybody asks for it, as nearly every agent does: the daemon has other things to do first.
+    // Nearly every agent needs it, and the daemon has other things to do before it asks for the first.
     server.preparer.make_empty_network();
     let ended = server.run();
     for folder in leftovers {
@@ -124,8 +124,8 @@ pub fn serve(control: OwnedFd, cgroup_name: &str, host: Host, leftovers: &[PathB
     ended
 }
 
-/// The daemon that started the keeper is on its standard input. It is told at once that the keeper is there: it has other things to do
-/// while the keeper looks at the host, and what it asks waits.
+/// The connection to the daemon that started the keeper, with the keeper's greeting on its way. The daemon gets it before the keeper
+/// looks at the host, and does other things meanwhile; its calls wait in the socket.
 fn greeted(control: OwnedFd) -> Peer {
     let creator = nix::sys::socket::getsockopt(&control, nix::sys::socket::sockopt::PeerCredentials);
     let mut peer = Peer::new(Role::Daemon, creator.map_or(0, |peer| peer.pid()), control);
@@ -178,7 +178,8 @@ struct Server {
     next_peer: u64,
     /// The connection that may ask for everything.
     daemon: Option<u64>,
-    // The last to be dropped: that they close tells that the keeper has ended, and for what is above the kernel takes its time.
+    // Rust drops fields in this order. The daemon takes it for the keeper's end when these close, and the kernel needs milliseconds to
+    // close what is above (inotify, namespaces).
     peers: BTreeMap<u64, Peer>,
     /// Sockets of those that went while the keeper ends.
     parked: Vec<OwnedFd>,

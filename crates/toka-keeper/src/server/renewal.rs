@@ -71,7 +71,7 @@ impl Server {
         if is_doubtful {
             self.renew_mounts_of(id);
         } else if has_names {
-            // Now, and not when all has been done that was asked for meanwhile: it runs.
+            // The process runs: what inotify has told by now does not wait until the keeper has answered all calls.
             self.on_names();
         }
     }
@@ -102,8 +102,8 @@ impl Server {
     fn renew_mounts_of(&mut self, id: ProcessId) {
         let Some(child) = self.children.get_mut(&id).filter(|child| child.is_running()) else { return };
         let agent = child.beside.unwrap_or(id);
-        // Before it is looked what is lacking, so that what is replaced after that is told; and what is there only then. Those that
-        // are not there are looked for.
+        // The keeper watches before it looks what is lacking, so that inotify tells it of whatever is replaced after the look; and once
+        // more after it, for names that came back meanwhile. It looks again and again for names that are not there.
         let watch = |replacements: &mut Option<Replacements>, child: &Child| {
             replacements.iter_mut().for_each(|it| drop(watch_all(it, &child.protection.binds)));
         };
