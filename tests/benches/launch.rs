@@ -1,6 +1,7 @@
 //! How long a confined launch takes: `/bin/true` through the keeper, in its own control groups, mount namespace, Landlock
 //! domain, system call filter and limits, until it is reaped and its groups are removed; against posix_spawn(3) and wait,
-//! and against the sandboxes of others that are installed.
+//! and against the sandboxes of others that are installed. Then with a port to Toka (a network namespace and a listening socket), beside
+//! a launch without one.
 //!
 //! `cargo bench -p toka-tests --bench launch [-- ROUNDS] [alone]`. Rounds alternate, so that a drift of the machine's speed
 //! meets all alike; ratios are of medians. `alone` leaves the others out, for a profile.
@@ -12,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use toka_core::{Confinement, Name};
+use toka_core::{Confinement, Declared, Name, NetworkAccess, Origin};
 use toka_keeper::{Keeper, KeeperEvent, KeeperOptions, Launch, ProcessId, Program};
 use toka_sandbox::{AgentFolders, CompileInput, HostFacts, SandboxPlan};
 use toka_tests::measure::{Samples, Table, rounds, scratch};
@@ -39,14 +40,16 @@ async fn measure(rounds: usize) {
         ..KeeperOptions::default()
     };
     let (keeper, events) = Keeper::start(&options).await.expect("a keeper");
-    let plan = Arc::new(plan(temp.path(), &options.program));
-    let mut launcher = Launcher { keeper, events, plan, next: 0 };
+    let without = Arc::new(plan(temp.path(), &options.program, NetworkAccess::None));
+    let with = Arc::new(plan(temp.path(), &options.program, NetworkAccess::Allow(Vec::new())));
+    let mut launcher = Launcher { keeper, events, plan: Arc::clone(&without), next: 0 };
     let mut table = Table::new(format!("Launch of /bin/true until it is reaped, {rounds} rounds in turn"));
     launcher.measure(rounds, &mut [], ["posix_spawn and wait", "toka's keeper"], &mut table).await;
     let ballast = std::hint::black_box(vec![1u8; BALLAST]);
     let names = ["posix_spawn, with 512 MiB", "toka's keeper, with 512 MiB"];
     launcher.measure(rounds, &mut [], names, &mut table).await;
     drop(ballast);
+    launcher.measure_port(rounds, (&without, &with), &mut table).await;
     if !std::env::args().any(|argument| argument == "alone") {
         // Last: the namespaces that others leave to the kernel are taken down beside whatever comes after.
         let mut peers = peers::installed(&temp.path().join("peers"));
@@ -88,6 +91,26 @@ impl Launcher {
         }
     }
 
+    /// Launches without a port and with one, in turn; adds a line for each.
+    async fn measure_port(
+        &mut self,
+        rounds: usize,
+        (without, with): (&Arc<SandboxPlan>, &Arc<SandboxPlan>),
+        table: &mut Table,
+    ) {
+        assert!(with.listen.is_some() && without.listen.is_none(), "one of the two has a port");
+        let (mut plain, mut port) = (Samples::default(), Samples::default());
+        for _ in 0..rounds {
+            for (plan, samples) in [(without, &mut plain), (with, &mut port)] {
+                self.plan = Arc::clone(plan);
+                samples.add_time(self.launch().await);
+            }
+        }
+        self.plan = Arc::clone(without);
+        table.row("toka's keeper, without a port", &plain, "ms", Some(&plain), "");
+        table.row("toka's keeper, with a port", &port, "ms", Some(&plain), "≤ 1.3×");
+    }
+
     /// Launches `true` and waits until its groups are gone.
     async fn launch(&mut self) -> Duration {
         self.next += 1;
@@ -118,12 +141,15 @@ impl Launcher {
     }
 }
 
-fn plan(root: &Path, binary: &Path) -> SandboxPlan {
+fn plan(root: &Path, binary: &Path, network: NetworkAccess) -> SandboxPlan {
     let folders = AgentFolders::below(root);
     folders.make().expect("folders");
     let name = |text| Name::new(text).expect("a label");
     SandboxPlan::compile(&CompileInput {
-        confinement: &Confinement::default(),
+        confinement: &Confinement {
+            network: Declared::new(network, Origin::default_of("the benchmark")),
+            ..Confinement::default()
+        },
         folders: &folders,
         host: &HostFacts::probe(),
         project: &name("bench"),

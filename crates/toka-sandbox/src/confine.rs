@@ -71,6 +71,17 @@ pub struct Preparer {
     /// The same for an ordinary user.
     owned_network: RefCell<Option<OwnedNetwork>>,
     empty_network: RefCell<Option<OwnedFd>>,
+    spare_network: RefCell<Spare>,
+}
+
+/// A network with a loopback interface, for the next process that is to be alone in its own.
+#[derive(Debug, Default)]
+enum Spare {
+    /// No process has asked for one yet, or none can be made.
+    #[default]
+    Unwanted,
+    Wanted,
+    Made(OwnedFd),
 }
 
 impl Preparer {
@@ -237,6 +248,7 @@ impl Preparer {
             project_network: RefCell::new(None),
             owned_network: RefCell::new(None),
             empty_network: RefCell::new(None),
+            spare_network: RefCell::default(),
         })
     }
 
@@ -325,8 +337,28 @@ impl Preparer {
             (_, None) if plan.network == NetworkAccess::Project => {
                 step_io("network: make that of the project", self.owned_network()).map(NewNetwork::Within)
             }
+            (Seat::Own, Some(_)) => Ok(self.network_alone()),
             // A user namespace cannot enter what another one owns; there the process has a loopback of its own.
-            (Seat::Own, _) | (Seat::Beside { .. }, None) => Ok(NewNetwork::Loopback),
+            (Seat::Own | Seat::Beside { .. }, None) => Ok(NewNetwork::Loopback),
+        }
+    }
+
+    /// A network in which nobody else is or was. The child makes it, unless there is one that was made before.
+    fn network_alone(&self) -> NewNetwork {
+        match self.spare_network.replace(Spare::Wanted) {
+            Spare::Made(network) => NewNetwork::Joined(network),
+            Spare::Unwanted | Spare::Wanted => NewNetwork::Loopback,
+        }
+    }
+
+    /// Makes the network of the next process that is to be alone in its own, if there has been such a process: it takes a fifth of a
+    /// start. To be called when nobody waits.
+    pub fn make_spare_network(&self) {
+        let mut spare = self.spare_network.borrow_mut();
+        if let Spare::Wanted = *spare {
+            // Where it cannot be made, the child tells why.
+            *spare =
+                crate::namespace::make_network(Interfaces::Loopback).map_or(Spare::Unwanted, Spare::Made);
         }
     }
 

@@ -81,12 +81,18 @@ impl Anchors {
         let mut folders = BTreeSet::new();
         for (path, right) in rules {
             folders.extend(path.parent().map(Path::to_owned));
-            let Ok(file) = open(path, Links::Follow) else { continue };
-            // A link's target may be replaced in its own folder.
-            folders.extend(real(&file).as_deref().and_then(Path::parent).map(Path::to_owned));
-            if let Ok(kind) = kind_of(&file) {
-                opened.push(Anchor { path: path.to_owned(), file, kind, right });
-            }
+            let (file, kind) = match open_itself(path) {
+                Ok((file, kind)) if kind != SFlag::S_IFLNK => (file, kind),
+                // It is a link, or one is on the way.
+                _ => {
+                    let Ok(file) = open(path, Links::Follow) else { continue };
+                    let Ok(kind) = kind_of(&file) else { continue };
+                    // What it leads to may be replaced in its own folder.
+                    folders.extend(real(&file).as_deref().and_then(Path::parent).map(Path::to_owned));
+                    (file, kind)
+                }
+            };
+            opened.push(Anchor { path: path.to_owned(), file, kind, right });
         }
         Self {
             opened,
@@ -223,6 +229,13 @@ fn accesses(right: Right, abi: ABI) -> BitFlags<AccessFs> {
     }
 }
 
+/// Opens what is at a path, be it a link, for reference only; and says what kind of file it is.
+fn open_itself(path: &Path) -> io::Result<(File, SFlag)> {
+    let file = File::from(sys::open_itself(&sys::c_path(path)?)?);
+    let kind = kind_of(&file)?;
+    Ok((file, kind))
+}
+
 /// Opens a path for reference only.
 fn open(path: &Path, links: Links) -> io::Result<File> {
     match links {
@@ -240,4 +253,37 @@ fn is_absence(error: &io::Error) -> bool {
 
 fn failed(path: Option<&Path>, source: io::Error) -> RulesetError {
     RulesetError { path: path.map(|path| path.display().to_string()), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_is_replaced_is_opened_again_also_behind_a_link() {
+        let root = tempfile::tempdir().expect("a folder");
+        let (etc, beside) = (root.path().join("etc"), root.path().join("beside"));
+        for (folder, name) in [(&etc, "plain"), (&beside, "target")] {
+            fs::create_dir(folder).expect("a folder");
+            fs::write(folder.join(name), "").expect("a file");
+        }
+        symlink("../beside/target", etc.join("link")).expect("a link");
+        let names = ["plain", "link"].map(|name| etc.join(name));
+        let look = || Anchors::open(names.iter().map(|path| (path.as_path(), Right::Read)));
+        for folder in [&etc, &beside] {
+            // What changes within one tick of the clock has the same time.
+            let long_ago = SystemTime::now() - Duration::from_secs(3600);
+            File::open(folder).and_then(|it| it.set_modified(long_ago)).expect("ours");
+            let anchors = look();
+            assert!(anchors.are_current());
+            assert!(anchors.opened.iter().all(|anchor| anchor.kind == SFlag::S_IFREG), "{anchors:?}");
+            assert_eq!(anchors.opened.len(), 2);
+            fs::write(folder.join("new"), "").expect("a file");
+            assert!(!anchors.are_current(), "{}", folder.display());
+        }
+    }
 }

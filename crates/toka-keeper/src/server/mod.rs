@@ -243,6 +243,9 @@ impl Server {
                 }
             }
             self.on_time();
+            if self.stage == Stage::Keeping {
+                self.preparer.make_spare_network();
+            }
         }
         // Before the last sockets close, since that is how others know that it has ended.
         self.listener = None;
