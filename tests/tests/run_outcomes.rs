@@ -30,6 +30,7 @@ as_both_users!(
     out_of_memory_is_told_apart,
     a_signal_is_told_apart,
     a_program_that_cannot_start_says_why,
+    a_script_whose_interpreter_it_may_not_see_says_so,
     a_program_that_is_being_written_says_so,
     a_closed_stdout_stops_nothing,
     a_full_stdout_stops_nothing_and_is_no_success,
@@ -166,14 +167,17 @@ fn what_keeps_a_run_from_starting_is_data_for_programs(user: User) {
 }
 
 fn a_plan_finds_what_a_run_finds(user: User) {
+    let reads = "security: {capabilities_required: [filesystem-read]}";
     for (agent, code, clue) in [
         (Document::shell("fine", "true"), 0, "`toka run` would start this."),
         (Document::command("lost", &["no-such-program"]), 65, "there is no program \"no-such-program\""),
+        (Document::command("script", &["./script"]).section(reads), 65, "script does not start: its first"),
         (Document::bare("far").spec("process: {shell: 'true', working_dir: absent}"), 65, "working folder"),
         (Document::shell("shy", "true").spec("secrets: {key: {file: no-such-file}}"), 78, "no-such-file"),
         (Document::shell("greedy", "true").section("security: {network: full}"), 77, "network:full"),
     ] {
         let scene = Scene::new(user);
+        scene.write_program(&scene.workspace().join("script"), "#!/no/such/program\n");
         let agents = std::slice::from_ref(&agent);
         let mut words = scene.run_words(agents, &[]);
         let at = words.iter().position(|word| word == "run").expect("the command");
@@ -433,6 +437,29 @@ fn a_program_that_cannot_start_says_why(user: User) {
         assert!(all.contains(clue), "{clue} is named: {all}");
         scene.assert_nothing_left();
     }
+}
+
+fn a_script_whose_interpreter_it_may_not_see_says_so(user: User) {
+    let scene = Scene::new(user);
+    let hidden = scene.workspace().with_file_name("hidden");
+    scene.write_program(&hidden, "");
+    scene.write_program(&scene.workspace().join("script"), &format!("#!{}\n", hidden.display()));
+    let reads = "security: {capabilities_required: [filesystem-read]}";
+    let agents = [
+        Document::command("script", &["./script"]).section(reads),
+        // What comes before may make an interpreter that is not there yet.
+        Document::command("made", &["./later"])
+            .spec("hooks: {pre_start: [[sh, -c, 'ln -s /bin/sh made']]}")
+            .section("security: {capabilities_required: [filesystem-write]}"),
+    ];
+    let later = format!("#!{}\nexit 7\n", scene.workspace().join("made").display());
+    scene.write_program(&scene.workspace().join("later"), &later);
+    let finished = scene.toka_run(&agents, &["--json"]);
+    let exit = finished.exit_of("script");
+    assert_eq!(exit["cause"], "start_failed", "{exit}");
+    assert!(exit["reason"].to_string().contains("its first line names"), "{exit}");
+    assert_eq!(finished.exit_of("made")["code"], 7, "{finished:#?}");
+    scene.assert_nothing_left();
 }
 
 fn a_program_that_is_being_written_says_so(user: User) {

@@ -36,7 +36,7 @@ use crate::secrets::{FoundSecret, Source};
 use crate::sections::sections;
 use crate::users::UserError;
 use crate::workplace::ShownFiles;
-use crate::{dotenv, enforceable, hosts_file, passwd, secrets};
+use crate::{dotenv, enforceable, hosts_file, interpreter, passwd, secrets};
 
 /// Longest environment file, in bytes; the kernel takes 2 MiB of arguments and environment as a rule (execve(2)).
 const MAX_ENVIRONMENT_FILE: u64 = 1024 * 1024;
@@ -603,6 +603,9 @@ impl Admission<'_> {
             Some(ProgramFile::Found(file)) => Ok(ProgramFile::Found(file)),
             Some(ProgramFile::Awaited(_)) | None => ProgramFile::find(word, self.agent, search, folders),
         };
+        if let Ok(ProgramFile::Found(file)) = &found {
+            self.interpreter_of(file, process);
+        }
         match found {
             Ok(file) => Some(match (&process.command, process.preset) {
                 (None, Some(preset)) => {
@@ -620,6 +623,16 @@ impl Admission<'_> {
                 self.problem(ProblemKind::Invalid, &process.command_origin, error.to_string(), help);
                 None
             }
+        }
+    }
+
+    /// A script whose interpreter is not there will not start, unless something that comes before makes it.
+    fn interpreter_of(&mut self, file: &Path, process: &Process) {
+        let something_precedes =
+            !self.agent.hooks.pre_start.is_empty() || !self.agent.dependencies.is_empty();
+        if let Some(missing) = interpreter::missing(file).filter(|_| !something_precedes) {
+            let (message, help) = interpreter::words(file, &missing);
+            self.problem(ProblemKind::Invalid, &process.command_origin, message, help);
         }
     }
 

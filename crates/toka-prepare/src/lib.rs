@@ -19,6 +19,7 @@ pub mod host_figures;
 mod hosts_file;
 pub mod identity;
 mod installation;
+mod interpreter;
 pub mod lock;
 pub mod models;
 pub mod objectives;

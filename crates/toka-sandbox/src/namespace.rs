@@ -40,9 +40,11 @@ pub(crate) enum Interfaces {
 /// it, and that is not what they expect.
 ///
 /// # Errors
-/// As unshare(2), `EPERM` without CAP_SYS_ADMIN; as socket(2) and ioctl(2).
+/// As unshare(2) and setns(2), `EPERM` without CAP_SYS_ADMIN here and where this network was made; as socket(2) and ioctl(2).
 pub(crate) fn make_network(interfaces: Interfaces) -> io::Result<OwnedFd> {
     let here = File::open("/proc/self/ns/net")?;
+    // Who may not come back must not go: a user namespace may own a new network and not the one that it is in (setns(2)).
+    setns(&here, CloneFlags::CLONE_NEWNET)?;
     nix::sched::unshare(CloneFlags::CLONE_NEWNET)?;
     let up = match interfaces {
         Interfaces::None => Ok(()),
@@ -263,6 +265,23 @@ mod tests {
     fn skip(reason: &str) {
         assert!(std::env::var_os("TOKA_REQUIRE_PRIVILEGED").is_none(), "{reason}");
         eprintln!("skipped: {reason}");
+    }
+
+    #[test]
+    fn who_may_not_come_back_does_not_go() {
+        let child = match crate::sys::fork().expect("a process") {
+            Forked::Parent(pid) => nix::unistd::Pid::from_raw(pid),
+            Forked::Child => {
+                let network = || std::fs::read_link("/proc/self/ns/net").ok();
+                let before = network();
+                // There it may make networks, and not enter the one that it is in.
+                let is_elsewhere = nix::sched::unshare(CloneFlags::CLONE_NEWUSER).is_ok();
+                let stays = make_network(Interfaces::None).is_err() && network() == before;
+                crate::sys::exit_now(i32::from(is_elsewhere && !stays))
+            }
+        };
+        let ended = nix::sys::wait::waitpid(child, None).expect("our own child");
+        assert_eq!(ended, nix::sys::wait::WaitStatus::Exited(child, 0));
     }
 
     #[test]

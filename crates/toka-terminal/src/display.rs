@@ -128,7 +128,9 @@ impl Show {
         let clocks = self.mode == Mode::Live && self.view.count(Outcome::Live) > 0;
         match self.mode {
             _ if clocks || self.follow.is_some() => Pace::Ticking,
-            Mode::Plain if self.view.count(Outcome::Live) > 0 => Pace::Until(self.spoke + SILENCE),
+            Mode::Plain if self.view.agents().iter().any(AgentView::is_due) => {
+                Pace::Until(self.spoke + SILENCE)
+            }
             _ => Pace::Waiting,
         }
     }

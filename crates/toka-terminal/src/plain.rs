@@ -75,11 +75,10 @@ impl PlainLines {
         self.stamped(None, view, at, text)
     }
 
-    /// What still runs, and what was last heard of it; nothing when nothing does.
+    /// What still runs, and what was last heard of it, and what cannot start though its time has come; nothing when there is none.
     pub fn still(&self, view: &RunView, at: Duration) -> Option<String> {
-        let live: Vec<&AgentView> =
-            view.agents().iter().filter(|agent| agent.outcome() == Outcome::Live).collect();
-        if live.is_empty() {
+        let due: Vec<&AgentView> = view.agents().iter().filter(|agent| agent.is_due()).collect();
+        if due.is_empty() {
             return None;
         }
         let words = |agent: &&AgentView| {
@@ -91,14 +90,17 @@ impl PlainLines {
                 .filter(|text| !text.is_empty())
                 .collect();
             let said = if said.is_empty() { state.to_owned() } else { fit(&said.join(" "), STILL_COLUMNS) };
-            let age = agent.started.map(|started| clock(at.saturating_sub(started))).unwrap_or_default();
-            format!("{} ({}, {age})", agent.name, said)
+            match agent.started.filter(|_| agent.outcome() == Outcome::Live) {
+                Some(started) => format!("{} ({}, {})", agent.name, said, clock(at.saturating_sub(started))),
+                None => format!("{} ({said})", agent.name),
+            }
         };
-        let mut shown: Vec<String> = live.iter().take(STILL_SHOWN).map(words).collect();
-        if live.len() > STILL_SHOWN {
-            shown.push(format!("and {} more", live.len() - STILL_SHOWN));
+        let mut shown: Vec<String> = due.iter().take(STILL_SHOWN).map(words).collect();
+        if due.len() > STILL_SHOWN {
+            shown.push(format!("and {} more", due.len() - STILL_SHOWN));
         }
-        let text = format!("still going: {}", shown.join(", "));
+        let runs = due.iter().any(|agent| agent.outcome() == Outcome::Live);
+        let text = format!("{}: {}", if runs { "still going" } else { "still waiting" }, shown.join(", "));
         Some(self.stamped(None, view, at, &self.palette.faint.paint(text)))
     }
 
@@ -490,6 +492,7 @@ pub fn failure(event: &Event, palette: Palette) -> Option<String> {
 mod tests {
     use super::*;
     use crate::canned;
+    use toka_core::pressure::{Hold, Scarce};
 
     fn lines(palette: Palette) -> String {
         let mut plain = PlainLines::new(palette);
@@ -576,6 +579,17 @@ mod tests {
         assert!(line.chars().all(|c| !c.is_control()), "{line:?}");
         let over = canned::view_after(canned::events().len());
         assert_eq!(PlainLines::new(Palette::PLAIN).still(&over, Duration::from_secs(170)), None);
+    }
+
+    #[test]
+    fn what_cannot_start_though_its_time_has_come_is_told() {
+        let agents = ["due", "later"].map(canned::name);
+        let still = |view: &RunView| PlainLines::new(Palette::PLAIN).still(view, Duration::from_secs(30));
+        assert_eq!(still(&canned::view_of(&agents, [])), None);
+        let hold = Hold { scarce: Scarce::Memory, percent: 31, limit: 20 };
+        let view = canned::view_of(&agents, [(0, EventKind::AgentWaiting { hold })]);
+        let line = still(&view).expect("one waits");
+        assert!(line.contains("still waiting: due (the host is short of memory: 31 % of the time"), "{line}");
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub struct AgentView {
     pub unmet: Vec<Box<str>>,
     /// What it waits for from a person; safe to show.
     pub awaits: Option<String>,
+    /// Why it was not started when its turn had come, while it waits for room on the host.
+    pub held: Option<String>,
 }
 
 /// How an agent ended, and what it took.
@@ -162,6 +164,7 @@ impl AgentView {
             restarts: status.restart_count,
             unmet: status.unmet.clone(),
             awaits: status.approvals.first().map(|approval| safe(&approval.subject.to_string())),
+            held: status.held.as_ref().map(ToString::to_string),
         }
     }
 
@@ -170,10 +173,22 @@ impl AgentView {
         Outcome::of(&self.state)
     }
 
-    /// What it waits for from a person; else what it is doing, in its own words: the task and the status, or whichever it told.
+    /// Whether its time has come: it lives, or a person or the host keeps it from starting.
+    pub fn is_due(&self) -> bool {
+        match self.outcome() {
+            Outcome::Live => true,
+            Outcome::Pending => self.awaits.is_some() || self.held.is_some(),
+            _ => false,
+        }
+    }
+
+    /// What it waits for, from a person or the host; else what it is doing, in its own words: the task and the status, or whichever it told.
     pub fn doing(&self) -> String {
         if let Some(awaits) = &self.awaits {
             return format!("waits for a person: {awaits}");
+        }
+        if let Some(held) = &self.held {
+            return held.clone();
         }
         match (&self.task, &self.status) {
             (Some(task), Some(status)) => format!("{task}: {status}"),

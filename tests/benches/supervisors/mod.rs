@@ -88,20 +88,21 @@ impl Supervisor {
         let mut command = Command::new(self.words[0]);
         command.args(&self.words[1..]).arg(&services);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut it = Running(command.spawn().expect("it is installed"));
+        let mut it = Running { root: command.spawn().expect("it is installed"), helpers: Vec::new() };
         wait_until(|| running() == count);
         self.start.add_time(begun.elapsed());
         sleep(SETTLE);
         let root = it.pid();
-        let helpers = children_of(root);
-        self.memory.add(helpers.iter().chain([&root]).map(|pid| pss(*pid)).sum());
+        it.helpers = children_of(root);
+        self.memory.add(it.helpers.iter().chain([&root]).map(|pid| pss(*pid)).sum());
 
         let begun = Instant::now();
         kill(root, self.end_signal).expect("it runs");
         wait_until(|| running() == 0);
         self.stop.add_time(begun.elapsed());
-        it.0.wait().expect("our own child");
-        wait_until(|| !helpers.iter().any(|pid| runs(*pid)));
+        it.root.wait().expect("our own child");
+        wait_until(|| !it.helpers.iter().any(|pid| runs(*pid)));
+        it.helpers.clear();
         self.end.add_time(begun.elapsed());
         fs::remove_dir_all(folder).expect("the folder can be removed");
     }
@@ -121,27 +122,33 @@ fn wait_until(is_so: impl Fn() -> bool) {
     }
 }
 
-/// A supervisor that runs. Dropped, it is killed with its helpers, and what they leave ends with the folder's program.
-struct Running(Child);
+/// A supervisor that runs. Dropped too early it is killed, then its helpers, which nobody starts again then, and their services.
+struct Running {
+    root: Child,
+    /// Those that are known; emptied when they have ended.
+    helpers: Vec<Pid>,
+}
 
 impl Running {
     fn pid(&self) -> Pid {
-        Pid::from_raw(i32::try_from(self.0.id()).expect("a pid"))
+        Pid::from_raw(i32::try_from(self.root.id()).expect("a pid"))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if matches!(self.0.try_wait(), Ok(Some(_))) {
-            return;
+        let mut helpers = std::mem::take(&mut self.helpers);
+        if matches!(self.root.try_wait(), Ok(None)) {
+            let _ = kill(self.pid(), Signal::SIGSTOP);
+            helpers.extend(children_of(self.pid()));
+            let _ = self.root.kill();
+            let _ = self.root.wait();
         }
-        for helper in children_of(self.pid()) {
-            for service in children_of(helper) {
-                let _ = kill(service, Signal::SIGKILL);
+        for helper in helpers.into_iter().filter(|helper| runs(*helper)) {
+            let services = children_of(helper);
+            for pid in [helper].into_iter().chain(services) {
+                let _ = kill(pid, Signal::SIGKILL);
             }
-            let _ = kill(helper, Signal::SIGKILL);
         }
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::{Pid, pipe2};
+use nix::unistd::{AccessFlags, Pid, access, pipe2};
 use toka_core::event::Usage;
 use toka_core::{Enforcement, Name};
 use toka_sandbox::cgroup::folder_of;
@@ -623,6 +623,10 @@ pub(in crate::server) fn leaf_name(id: ProcessId) -> String {
     format!("{BESIDE}{}", id.0)
 }
 
+/// Why a file that is there is not executed.
+const NO_INTERPRETER: &str =
+    "it is there, but the program that its first line names, or its loader, is not in the agent's view";
+
 /// Longest report, in bytes: a step, a path whose bytes may all have to be escaped, and an error.
 const REPORT: usize = 64 * 1024;
 
@@ -757,7 +761,13 @@ impl<'a> Executable<'a> {
             }
             Target::Path(path) => {
                 let error = sys::exec_path(path, &self.arguments);
-                StepError::new("exec", Some(Path::new(OsStr::from_bytes(path.as_bytes()))), &error)
+                let mut step =
+                    StepError::new("exec", Some(Path::new(OsStr::from_bytes(path.as_bytes()))), &error);
+                if step.errno == Errno::ENOENT as i32 && access(path.as_c_str(), AccessFlags::F_OK).is_ok() {
+                    // It is the interpreter of a script, or the loader of a program, that is not there (execve(2)).
+                    step.reason = NO_INTERPRETER.to_owned();
+                }
+                step
             }
         }
     }
