@@ -17,6 +17,7 @@ as_both_users!(
     logs_turn_are_compressed_and_read_as_one,
     lines_are_chosen_by_time_number_and_pattern,
     what_is_not_there_is_told_with_a_way_out,
+    logs_of_what_runs_are_found_from_other_folders,
     a_follower_sees_every_line_of_this_run_and_the_next,
     restarts_write_on_in_the_same_log,
     a_log_that_somebody_removes_empties_or_moves_is_begun_anew,
@@ -295,6 +296,32 @@ fn what_is_not_there_is_told_with_a_way_out(user: User) {
         assert!(refused.stderr.contains(told), "{told}: {refused:#?}");
     }
     assert_eq!(logs(&scene, &["build"]).success(), "", "who wrote nothing has nothing to show");
+}
+
+fn logs_of_what_runs_are_found_from_other_folders(user: User) {
+    let scene = Scene::new(user);
+    let runs = scene.detach(&[Document::shell("talker", "echo hello; sleep 1000").spec("type: service")]);
+    until(SOON, "it has spoken", || (logs(&scene, &[]).stdout == "hello\n").then_some(()));
+    let [below, elsewhere] = [scene.workspace().join("src"), scene.outside()];
+    let words: Vec<OsString> =
+        vec![toka_binary().into(), "logs".into(), "--state-dir".into(), scene.state().into()];
+    for folder in [&below, &elsewhere] {
+        scene.make_folder(folder);
+        let look = |words: &[OsString]| {
+            let output = scene.command(words).current_dir(folder).output().expect("the command starts");
+            Finished::from(output)
+        };
+        for agents in [&[][..], &["talker"]] {
+            let words: Vec<OsString> =
+                words.iter().cloned().chain(agents.iter().map(OsString::from)).collect();
+            assert_eq!(look(&words).success(), "hello\n", "{}", folder.display());
+        }
+        let nobody: Vec<OsString> = words.iter().cloned().chain(["nobody".into()]).collect();
+        assert_eq!(look(&nobody).code, Some(2));
+    }
+    drop(runs);
+    let over = scene.command(&words).current_dir(&elsewhere).output().expect("the command starts");
+    assert_eq!(over.status.code(), Some(2), "what has ended is found in its own folder, or by its name");
 }
 
 /// `toka logs --follow`, line by line.

@@ -59,7 +59,8 @@ pub const HOME_SECRETS: [&str; 25] = [
 
 /// Whether a path without links is one of the user's keys, or lies in one.
 pub fn is_home_secret(path: &Path, user_home: &Path) -> bool {
-    HOME_SECRETS.iter().any(|secret| path.starts_with(user_home.join(secret)))
+    path.strip_prefix(user_home)
+        .is_ok_and(|below| HOME_SECRETS.iter().any(|secret| below.starts_with(secret)))
 }
 
 /// Makes the demand for one kind of access from the path.

@@ -16,7 +16,7 @@ mod print;
 use std::io::{self, BufWriter, IsTerminal as _};
 
 use regex::bytes::Regex;
-use toka_core::ExitCode;
+use toka_core::{ExitCode, ProjectName};
 use toka_logs::Extent;
 
 use self::choice::Filter;
@@ -24,6 +24,7 @@ use self::merge::Merged;
 use self::moment::Moment;
 use self::print::{Look, Printer};
 use super::folders::{Folders, Place, project, workspace};
+use super::reach::{Reach, block_on};
 use super::runs::Runs;
 use toka_terminal::failure::Failure;
 use toka_terminal::out;
@@ -79,7 +80,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let state = Folders::find(args.place.state_dir.as_deref())?.state;
     let own = || project(args.place.project.as_ref(), &workspace(args.place.workdir.as_deref())?, &state);
     let projects = state.join("projects");
-    let find::Meant { sources, unstarted, only } = find::sources(&projects, own, &args.agents)?;
+    let meant = find::sources(&projects, own, &args.agents);
+    let find::Meant { sources, unstarted, only } = meant.or_else(|error| match args.of_what_runs() {
+        Some(running) => find::sources(&projects, || Ok(running.clone()), &args.agents).map_err(|_| error),
+        None => Err(error),
+    })?;
     for agent in &unstarted {
         eprintln!("{agent} has not started: nothing was written yet");
     }
@@ -117,6 +122,25 @@ fn printed(mut merged: Merged, mut printer: Printer<impl io::Write>) -> Result<i
 }
 
 impl Args {
+    /// The project that the other commands that look would find: the one that runs in a folder above this one, or the only one that
+    /// runs at all.
+    fn of_what_runs(&self) -> Option<ProjectName> {
+        let Place { workdir, project, state_dir } = &self.place;
+        if workdir.is_some() || project.is_some() {
+            return None;
+        }
+        let reach = Reach { project: None, state_dir: state_dir.clone() };
+        let mut running = block_on(async { reach.running().await }).ok()?;
+        let here = Reach::of_this_folder(&running);
+        if !here.is_empty() {
+            running.retain(|found| here.contains(found.name()));
+        }
+        match running.as_slice() {
+            [only] => Some(only.name().clone()),
+            _ => None,
+        }
+    }
+
     fn look(&self) -> Look {
         let stdout = io::stdout();
         match (self.json, stdout.is_terminal()) {
