@@ -11,7 +11,7 @@ use toka_core::units::{parse_amount, parse_duration};
 use toka_core::{AgentName, ApprovalAnswer, ExitCode, Lasting, Money, ProjectName};
 
 use super::ps::now_ms;
-use super::reach::{Found, Reach, block_on, failure};
+use super::reach::{Found, Reach, block_on, failure, narrows};
 use super::trust::confirm;
 use toka_terminal::approvals::{OpenApproval, approval, approvals, name};
 use toka_terminal::failure::Failure;
@@ -76,6 +76,7 @@ fn lasting(text: &str) -> Result<Duration, String> {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("project", narrows))]
 struct List {
     #[command(flatten)]
     reach: Reach,
@@ -85,6 +86,7 @@ struct List {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("project", narrows))]
 struct One {
     /// Which, as ID or PROJECT/ID [default: the only one that waits]
     #[arg(value_name = "ID")]

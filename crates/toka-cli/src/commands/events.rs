@@ -11,7 +11,7 @@ use toka_project::history::{self, Ending, Run};
 
 use super::folders::Folders;
 use super::logs::moment;
-use super::reach::{AgentRef, Found, Purpose, Reach, block_on, failure, meant};
+use super::reach::{AgentRef, Found, Purpose, Reach, block_on, failure, looks, meant};
 use super::runs::{Known, Runs};
 use super::signals::Signals;
 use toka_terminal::failure::Failure;
@@ -22,6 +22,7 @@ use toka_terminal::{json, out};
 
 /// Options of `toka events`.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("project", looks))]
 pub(crate) struct Args {
     /// Only those about these agents, as AGENT or PROJECT/AGENT
     #[arg(value_name = "AGENT")]

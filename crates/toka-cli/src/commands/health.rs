@@ -7,7 +7,7 @@ use toka_api::client::Client;
 use toka_api::health::{HealthView, ProjectHealth};
 use toka_core::{AgentName, ExitCode, ProjectName, Verdict};
 
-use super::reach::{AgentRef, Reach, block_on, failure, meant, no_agent};
+use super::reach::{AgentRef, Reach, block_on, failure, meant, narrows, no_agent};
 use super::signals::Signals;
 use toka_terminal::failure::Failure;
 use toka_terminal::mode::Mode;
@@ -21,7 +21,8 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// Options of `toka health`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "It ends with 0 when nothing is unhealthy, with 1 when an agent or the daemon is, with 69 when nothing runs."
+    after_help = "It ends with 0 when nothing is unhealthy, with 1 when an agent or the daemon is, with 69 when nothing runs.",
+    mut_arg("project", narrows)
 )]
 pub(crate) struct Args {
     /// Only these agents, as AGENT or PROJECT/AGENT, each with all that is known of it

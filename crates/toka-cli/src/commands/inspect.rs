@@ -2,11 +2,12 @@
 
 use toka_core::ExitCode;
 
-use super::reach::{AgentRef, Purpose, Reach, block_on, failure};
+use super::reach::{AgentRef, Purpose, Reach, block_on, failure, looks};
 use toka_terminal::{json, out};
 
 /// Options of `toka inspect`.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("project", looks))]
 pub(crate) struct Args {
     /// The agents, as AGENT or PROJECT/AGENT
     #[arg(value_name = "AGENT", required = true)]

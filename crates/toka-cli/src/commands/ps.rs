@@ -6,13 +6,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use toka_api::wire::ProjectView;
 use toka_core::{AgentName, ExitCode, escape};
 
-use super::reach::{AgentRef, Found, Reach, block_on, meant, no_agent};
+use super::reach::{AgentRef, Found, Reach, block_on, meant, narrows, no_agent};
 use toka_terminal::palette::Palette;
 use toka_terminal::screen::terminal_size;
 use toka_terminal::{json, list, out, screen};
 
 /// Options of `toka ps`.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("project", narrows))]
 pub(crate) struct Args {
     /// Only these agents, as AGENT or PROJECT/AGENT
     #[arg(value_name = "AGENT")]

@@ -24,12 +24,22 @@ const DEAD_WITHIN: Duration = Duration::from_secs(1);
 /// The options that say where to look.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Reach {
-    /// The project [default: that of the current folder; who only looks gets the only one that has such agents, too]
+    /// The project [default: that of the current folder]
     #[arg(long, value_name = "NAME")]
     pub(crate) project: Option<ProjectName>,
     /// Look for daemons below this folder [env: TOKA_STATE_DIR]
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// The option of commands that only look, which find more ([`Purpose::Look`]).
+pub(crate) fn looks(project: clap::Arg) -> clap::Arg {
+    project.help("The project [default: that of the current folder, or the only one that has such agents]")
+}
+
+/// The option of commands that show all projects.
+pub(crate) fn narrows(project: clap::Arg) -> clap::Arg {
+    project.help("Only this project [default: all that run]")
 }
 
 /// What a command wants with the project that it looks for.

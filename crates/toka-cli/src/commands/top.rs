@@ -6,7 +6,7 @@ use toka_api::wire::ProjectView;
 use toka_core::ExitCode;
 
 use super::ps::{now_ms, tell_of_orphans};
-use super::reach::{Reach, block_on};
+use super::reach::{Reach, block_on, narrows};
 use crate::top::{self, Mouse};
 use toka_terminal::palette::Palette;
 use toka_terminal::{list, out, screen};
@@ -16,7 +16,8 @@ use toka_terminal::{list, out, screen};
 #[command(
     after_help = "Keys: ↑ ↓ move, / filters or searches, o orders, t shows who waits for whom, v turns to events, i tells \
     all that is known, Tab and Enter go to the log, p pauses, r resumes, s stops, S starts, R restarts, K kills, x sends a \
-    signal, a attaches, e opens a shell inside, ? explains them all, q quits. The mouse works, too; Shift marks text."
+    signal, a attaches, e opens a shell inside, ? explains them all, q quits. The mouse works, too; Shift marks text.",
+    mut_arg("project", narrows)
 )]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use toka_core::units::parse_duration;
 use toka_core::{AgentKind, AgentName, AgentState, AgentStatus, Event, ExitCode, RunStatus};
 
-use super::reach::{AgentRef, Found, Purpose, Reach, block_on, failure};
+use super::reach::{AgentRef, Found, Purpose, Reach, block_on, failure, looks};
 use super::verb::{Awaited, lacks, tell_waits};
 use toka_terminal::failure::Failure;
 use toka_terminal::text::safe;
@@ -16,7 +16,8 @@ use toka_terminal::{json, out};
 /// Options of `toka wait`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit status: 0 all succeeded or were stopped, 1 one failed, 124 every failure was a timeout."
+    after_help = "Exit status: 0 all succeeded or were stopped, 1 one failed, 124 every failure was a timeout.",
+    mut_arg("project", looks)
 )]
 pub(crate) struct Args {
     /// The agents, as AGENT or PROJECT/AGENT [default: the tasks of the project, or its services if it has none]
