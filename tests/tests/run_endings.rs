@@ -20,6 +20,7 @@ as_both_users!(
     tasks_of_a_killed_run_end_when_they_are_asked_to,
     a_killed_run_is_told_beside_others_and_can_be_killed,
     a_project_runs_once_at_a_time,
+    a_run_that_ends_takes_its_own_socket_for_nobodys_removal,
 );
 
 /// Longer than any grace period here, so that nobody ends by it by chance.
@@ -52,6 +53,15 @@ fn started(scene: &Scene, documents: &[Document]) -> toka_tests::Running {
         });
     }
     run
+}
+
+fn a_run_that_ends_takes_its_own_socket_for_nobodys_removal(user: User) {
+    let scene = Scene::new(user).env("TOKA_LOG", "warn");
+    // The control socket is watched from 0.2 s on.
+    let finished = scene.toka_run(&[Document::shell("brief", "sleep 0.3")], &[]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert!(!finished.stderr.contains("control socket"), "{finished:#?}");
+    scene.assert_nothing_left();
 }
 
 fn ends_with(user: User, signal: Signal, code: i32) {

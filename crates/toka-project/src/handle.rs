@@ -72,6 +72,11 @@ impl ProjectHandle {
         self.ask(|answer| Order::Command { command, by: by.to_owned(), answer }).await
     }
 
+    /// Whether the run is over, and what was made for it is being removed.
+    pub fn is_over(&self) -> bool {
+        self.orders.is_closed()
+    }
+
     /// Asks without waiting for the answer.
     pub fn tell(&self, command: Command, by: &str) {
         let (answer, _) = oneshot::channel();

@@ -45,7 +45,8 @@ impl Control {
 
     /// The same at a socket that is there already, and stays.
     pub(crate) fn serve(listener: tokio::net::UnixListener, server: Server) -> Self {
-        let mut listener = RebindingListener::new(listener, &server.socket);
+        let run = server.clone();
+        let mut listener = RebindingListener::new(listener, &server.socket, move || run.is_over());
         let app = routes::router(server.clone())
             .layer(middleware::from_fn(read_in_time))
             .layer(middleware::from_fn_with_state(server, check_peer));

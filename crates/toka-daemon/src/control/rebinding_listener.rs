@@ -47,6 +47,8 @@ pub(super) struct RebindingListener {
     /// When to look, and begin to watch if that is not done.
     due: Option<Instant>,
     is_watched: bool,
+    /// Whether it may go: then it is not made anew.
+    is_over: Box<dyn Fn() -> bool + Send>,
 }
 
 /// What wakes us about files (inotify(7)).
@@ -64,11 +66,15 @@ enum Wake {
 }
 
 impl RebindingListener {
-    /// Looks after `listener`, which listens at `path`. Must be called within a Tokio runtime.
-    pub(super) fn new(listener: UnixListener, path: &Path) -> Self {
+    /// Looks after `listener`, which listens at `path`, until `is_over`. Must be called within a Tokio runtime.
+    pub(super) fn new(
+        listener: UnixListener,
+        path: &Path,
+        is_over: impl Fn() -> bool + Send + 'static,
+    ) -> Self {
         let due = Some(Instant::now() + WATCHED_AFTER);
         let (path, identity) = (path.to_owned(), identity(path));
-        Self { listener, path, identity, watch: None, due, is_watched: false }
+        Self { listener, path, identity, watch: None, due, is_watched: false, is_over: Box::new(is_over) }
     }
 
     /// The next caller.
@@ -102,6 +108,7 @@ impl RebindingListener {
                     tracing::error!(%socket, "the control socket was replaced: nobody finds this daemon there");
                     return;
                 }
+                Place::Empty if (self.is_over)() => return,
                 Place::Empty => self.make_anew(),
             }
         }
@@ -214,7 +221,7 @@ mod tests {
     async fn a_socket_that_is_removed_is_made_anew_and_so_is_its_folder() {
         let root = tempfile::tempdir().expect("a folder");
         let path = root.path().join("run/deep/daemon.sock");
-        let mut post = RebindingListener::new(socket::bind(&path).expect("a socket"), &path);
+        let mut post = RebindingListener::new(socket::bind(&path).expect("a socket"), &path, || false);
         let (calls, mut called) = tokio::sync::mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             while let Ok(stream) = post.accept().await {
@@ -234,10 +241,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_that_may_go_is_not_made_anew() {
+        let root = tempfile::tempdir().expect("a folder");
+        let path = root.path().join("control.sock");
+        let mut post = RebindingListener::new(socket::bind(&path).expect("a socket"), &path, || true);
+        post.mend();
+        assert_eq!(post.look(), Place::Ours);
+        fs::remove_file(&path).expect("it is there");
+        post.mend();
+        assert_eq!(post.look(), Place::Empty);
+        assert!(post.due.is_none(), "it is not looked at again");
+    }
+
+    #[tokio::test]
     async fn what_is_in_its_place_stays() {
         let root = tempfile::tempdir().expect("a folder");
         let path = root.path().join("daemon.sock");
-        let mut post = RebindingListener::new(socket::bind(&path).expect("a socket"), &path);
+        let mut post = RebindingListener::new(socket::bind(&path).expect("a socket"), &path, || false);
         fs::remove_file(&path).expect("it is there");
         fs::write(&path, "precious").expect("room");
         post.mend();

@@ -107,6 +107,11 @@ impl Server {
         Self { projects, role, started_ms: now_ms(), socket: socket.to_owned(), folders }
     }
 
+    /// Whether nobody needs to find it any more: its one run is over.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.role, Role::Foreground) && self.projects.all().iter().all(ProjectHandle::is_over)
+    }
+
     /// The files of a project that somebody may remove while it runs.
     pub(super) fn files_of(&self, project: &ProjectHandle) -> Files {
         let RunInfo { project, root, .. } = project.overview();
