@@ -21,6 +21,7 @@ as_both_users!(
     a_killed_run_is_told_beside_others_and_can_be_killed,
     a_project_runs_once_at_a_time,
     a_run_that_ends_takes_its_own_socket_for_nobodys_removal,
+    when_down_is_done_the_next_run_may_begin,
 );
 
 /// Longer than any grace period here, so that nobody ends by it by chance.
@@ -61,6 +62,21 @@ fn a_run_that_ends_takes_its_own_socket_for_nobodys_removal(user: User) {
     let finished = scene.toka_run(&[Document::shell("brief", "sleep 0.3")], &[]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     assert!(!finished.stderr.contains("control socket"), "{finished:#?}");
+    scene.assert_nothing_left();
+}
+
+fn when_down_is_done_the_next_run_may_begin(user: User) {
+    let scene = Scene::new(user);
+    // The keeper ends, the journal is closed and the lock is given back before the answer: each of these takes a moment.
+    for _ in 0..8 {
+        let mut run = scene.start(&[Document::shell("one", "exec sleep 1000")], &[]);
+        run.wait_for("agent_started", "one");
+        let down = scene.toka(&["down", "--kill", "--project", scene.name()]);
+        assert_eq!(down.code, Some(0), "{down:#?}");
+        let next = scene.toka_run(&[Document::shell("one", "true")], &[]);
+        assert_eq!(next.code, Some(0), "{next:#?}");
+        run.finish();
+    }
     scene.assert_nothing_left();
 }
 

@@ -10,11 +10,14 @@ use toka_files::read_start;
 /// How much of a file the kernel looks at (`BINPRM_BUF_SIZE` of linux/binfmts.h).
 const LOOKED_AT: u64 = 256;
 
-/// The program that a script names and that is not there. Nothing for what is no script, or names no absolute path.
+/// The program that a script names and that is not there. Nothing for what is no script, or names no absolute path. What a path below
+/// /proc is depends on who asks.
 pub(crate) fn missing(script: &Path) -> Option<PathBuf> {
     let named = named(&read_start(script, LOOKED_AT).ok()?)?;
-    (named.is_absolute() && named.metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound))
-        .then_some(named)
+    (named.is_absolute()
+        && !named.starts_with("/proc")
+        && named.metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound))
+    .then_some(named)
 }
 
 /// Why a script does not start, and what to do.
@@ -35,9 +38,14 @@ pub(crate) fn words(script: &Path, interpreter: &Path) -> (String, String) {
     }
 }
 
-/// The program that the first line names: what stands between `#!` and the next blank, as the kernel reads it.
+/// The program that the first line names: what stands between `#!` and the next blank, as the kernel reads it. Nothing where a name goes
+/// on behind what the kernel looks at: it takes such a file for no program at all.
 fn named(start: &[u8]) -> Option<PathBuf> {
     let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let is_cut = start.len() as u64 == LOOKED_AT && line.len() + 2 == start.len();
+    if is_cut && !line.trim_ascii_start().iter().any(|byte| matches!(byte, b' ' | b'\t' | 0)) {
+        return None;
+    }
     let mut words = line.split(|byte| matches!(byte, b' ' | b'\t' | 0)).filter(|word| !word.is_empty());
     words.next().map(|word| PathBuf::from(OsStr::from_bytes(word)))
 }
@@ -58,7 +66,9 @@ mod tests {
             (b"\x7fELF", None),
             (b"", None),
         ];
-        for (start, expected) in cases {
+        let long = format!("#!/{}", "x".repeat(400));
+        let cut = [(&long.as_bytes()[..256], None), (&long.as_bytes()[..255], Some(&long[2..255]))];
+        for (start, expected) in cases.into_iter().chain(cut) {
             assert_eq!(named(start), expected.map(PathBuf::from), "{}", String::from_utf8_lossy(start));
         }
     }
@@ -72,6 +82,7 @@ mod tests {
             (format!("#!{}", nowhere.display()), Some(nowhere.as_path())),
             ("#!/bin/sh".to_owned(), None),
             ("#!nowhere".to_owned(), None),
+            ("#!/proc/self/cwd/nowhere".to_owned(), None),
             ("echo".to_owned(), None),
         ] {
             std::fs::write(&script, line).expect("room");

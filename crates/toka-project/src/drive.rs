@@ -131,8 +131,9 @@ impl Project {
     /// Lets the keeper end, closes the journal, and removes what was made for the run alone.
     async fn close(self, exit_code: u8) {
         let Self { runtime, keeper, journal, members, doors, run_folder, lock, shutdown, orders, .. } = self;
-        // From now on whoever asks hears that the run is over, and what goes of its folder is not made anew.
-        drop((members, runtime, orders));
+        // What goes of its folder now is not made anew. Who asks is answered when all is done: the next run may begin then.
+        orders.end();
+        drop((members, runtime));
         // It ends by itself when the last handle is gone; a keeper that hangs must not keep the terminal.
         let _ = tokio::time::timeout(KEEPER_END, keeper.shutdown()).await;
         if shutdown == Shutdown::Final {

@@ -1,6 +1,7 @@
 //! What others hold of a project that runs: they ask, its owner answers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use toka_api::declaration::Declaration;
 use toka_api::wire::{Changes, RunInfo};
@@ -27,6 +28,26 @@ pub struct ProjectHandle {
     kin: Kin,
     orders: mpsc::UnboundedSender<Order>,
     moved: watch::Receiver<u64>,
+    is_over: Arc<AtomicBool>,
+}
+
+/// What is asked of a project, as the project gets it.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    received: mpsc::UnboundedReceiver<Order>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Orders {
+    /// The next one.
+    pub(crate) async fn recv(&mut self) -> Option<Order> {
+        self.received.recv().await
+    }
+
+    /// From now on the handles say that the run is over. Who waits for an answer waits until the project is closed.
+    pub(crate) fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
 }
 
 impl ProjectHandle {
@@ -35,7 +56,7 @@ impl ProjectHandle {
         keeper: &Keeper,
         lifetime: Lifetime,
         moved: watch::Receiver<u64>,
-    ) -> (Self, mpsc::UnboundedReceiver<Order>) {
+    ) -> (Self, Orders) {
         let (orders, received) = mpsc::unbounded_channel();
         let overview = RunInfo {
             project: context.folders.project.clone(),
@@ -45,7 +66,9 @@ impl ProjectHandle {
             ends_by_itself: lifetime != Lifetime::UntilStopped,
         };
         let kin = keeper.kin(&cgroup_name(&context.folders));
-        (Self { overview: Arc::new(overview), kin, orders, moved }, received)
+        let is_over = Arc::<AtomicBool>::default();
+        let orders_of_project = Orders { received, is_over: Arc::clone(&is_over) };
+        (Self { overview: Arc::new(overview), kin, orders, moved, is_over }, orders_of_project)
     }
 
     /// What never changes of it.
@@ -74,7 +97,7 @@ impl ProjectHandle {
 
     /// Whether the run is over, and what was made for it is being removed.
     pub fn is_over(&self) -> bool {
-        self.orders.is_closed()
+        self.is_over.load(Ordering::Relaxed)
     }
 
     /// Asks without waiting for the answer.

@@ -99,8 +99,8 @@ pub use unattended::{being_ended, end_unattended, kill_groups_of, left_behind};
 
 use admit::RunContext;
 use batch::Batch;
+use handle::Orders;
 use member::{Ids, Member};
-use order::Order;
 use queue::Queue;
 use reports::Reports;
 use run_files::RunFolder;
@@ -162,7 +162,7 @@ pub struct Project {
     events: mpsc::UnboundedReceiver<toka_core::Event>,
     /// The number of the last event that is in the status.
     moved: watch::Sender<u64>,
-    orders: mpsc::UnboundedReceiver<Order>,
+    orders: Orders,
     /// Everything that happens in the run is in it.
     span: Span,
     // Dropped in this order: what is in the folder goes before it, and the lock last.

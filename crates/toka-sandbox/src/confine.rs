@@ -364,12 +364,15 @@ impl Preparer {
 
     /// The network that agents share, made for the first of them. It is there as long as the keeper, and as any process in it.
     fn project_network(&self) -> Result<OwnedFd, StepError> {
-        let made = shared(&self.project_network, Interfaces::Loopback).or_else(|_| {
-            // The user may have no network left (user.max_net_namespaces): one that is needed goes before a spare one.
-            self.spare_network.take();
-            shared(&self.project_network, Interfaces::Loopback)
-        });
-        step_io("network: make that of the project", made)
+        let mut known = self.project_network.borrow_mut();
+        // The user may have no network left but the spare one (user.max_net_namespaces).
+        if known.is_none()
+            && let Spare::Made(network) = self.spare_network.take()
+        {
+            *known = Some(network);
+        }
+        drop(known);
+        step_io("network: make that of the project", shared(&self.project_network, Interfaces::Loopback))
     }
 
     fn owned_network(&self) -> io::Result<OwnedNetwork> {

@@ -14,6 +14,8 @@ pub(super) mod moment;
 mod print;
 
 use std::io::{self, BufWriter, IsTerminal as _};
+use std::path::Path;
+use std::time::Duration;
 
 use regex::bytes::Regex;
 use toka_core::{ExitCode, ProjectName};
@@ -24,12 +26,14 @@ use self::merge::Merged;
 use self::moment::Moment;
 use self::print::{Look, Printer};
 use super::folders::{Folders, Place, project, workspace};
-use super::reach::{Reach, block_on};
+use super::reach::{AgentRef, Purpose, Reach, block_on};
 use super::runs::Runs;
 use toka_terminal::failure::Failure;
 use toka_terminal::out;
 use toka_terminal::palette::Palette;
 
+/// How long daemons may take to say what runs: logs are files, and need none.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 64 * 1024;
 
@@ -81,10 +85,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let own = || project(args.place.project.as_ref(), &workspace(args.place.workdir.as_deref())?, &state);
     let projects = state.join("projects");
     let meant = find::sources(&projects, own, &args.agents);
-    let find::Meant { sources, unstarted, only } = meant.or_else(|error| match args.of_what_runs() {
-        Some(running) => find::sources(&projects, || Ok(running.clone()), &args.agents).map_err(|_| error),
-        None => Err(error),
-    })?;
+    let find::Meant { sources, unstarted, only } =
+        meant.or_else(|error| match args.of_what_runs(own, &projects) {
+            Some(running) => {
+                find::sources(&projects, || Ok(running.clone()), &args.agents).map_err(|_| error)
+            }
+            None => Err(error),
+        })?;
     for agent in &unstarted {
         eprintln!("{agent} has not started: nothing was written yet");
     }
@@ -122,23 +129,28 @@ fn printed(mut merged: Merged, mut printer: Printer<impl io::Write>) -> Result<i
 }
 
 impl Args {
-    /// The project that the other commands that look would find: the one that runs in a folder above this one, or the only one that
-    /// runs at all.
-    fn of_what_runs(&self) -> Option<ProjectName> {
+    /// Where nobody named a project, and that of the folder has no logs: the one that runs and that the other commands which look would
+    /// find. None where no daemon says so soon.
+    fn of_what_runs(
+        &self,
+        own: impl Fn() -> Result<ProjectName, Failure>,
+        projects: &Path,
+    ) -> Option<ProjectName> {
         let Place { workdir, project, state_dir } = &self.place;
-        if workdir.is_some() || project.is_some() {
+        if workdir.is_some()
+            || project.is_some()
+            || own().is_ok_and(|own| projects.join(own.as_str()).exists())
+        {
             return None;
         }
+        let agents: Vec<AgentRef> =
+            self.agents.iter().map(|agent| agent.parse()).collect::<Result<_, _>>().ok()?;
         let reach = Reach { project: None, state_dir: state_dir.clone() };
-        let mut running = block_on(async { reach.running().await }).ok()?;
-        let here = Reach::of_this_folder(&running);
-        if !here.is_empty() {
-            running.retain(|found| here.contains(found.name()));
-        }
-        match running.as_slice() {
-            [only] => Some(only.name().clone()),
-            _ => None,
-        }
+        let found = block_on(async {
+            let found = tokio::time::timeout(ANSWERS_WITHIN, reach.find(&agents, Purpose::Look)).await;
+            found.unwrap_or_else(|late| Err(late.into()))
+        });
+        Some(found.ok()?.name().clone())
     }
 
     fn look(&self) -> Look {

@@ -49,7 +49,7 @@ and these of Toka's:
 |---|---|
 | `TOKA_AGENT`, `TOKA_PROJECT`, `TOKA_RUN` | the agent, the project, the run |
 | `TOKA_REPLICA` | where `spec.replicas` is declared: which of them it is, from 1 |
-| `TOKA_ARTIFACTS` | the folder for results: emptied before each run, kept after it |
+| `TOKA_ARTIFACTS` | the folder for results: emptied once in each run of the project, before the agent's first start; kept when it is restarted or its schedule starts it again, and after the run |
 | `TOKA_INPUTS` | a folder with one entry for each agent that it depends on: the artifacts of that agent, read-only |
 | `CREDENTIALS_DIRECTORY` | a folder with one file for each of `spec.secrets` |
 | `TOKA_SECTIONS` | a JSON file with what it may know of its own declaration, unknown sections included; no secrets or commands |
