@@ -314,6 +314,8 @@ impl Model {
         } else if !self.filter.is_empty() {
             self.filter.clear();
             self.settle();
+        } else if self.pane == Pane::Log {
+            self.pane = Pane::Agents;
         } else {
             return Some(Effect::Quit);
         }

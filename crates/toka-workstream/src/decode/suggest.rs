@@ -86,6 +86,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
 
 /// Words of other tools in one section of ours, with what would help there.
 const HERE: &[(&str, &str, &str)] = &[
+    ("a probe", "command", "write `exec: {command: [PROGRAM, ARGUMENT]}`"),
+    ("a probe", "shell", "write `exec: {command: [sh, -c, LINE]}`"),
     ("a probe", "interval", "write `period`"),
     ("a probe", "retries", "write `failure_threshold`"),
     ("a probe", "start_interval", "write `period`"),

@@ -624,8 +624,7 @@ pub(in crate::server) fn leaf_name(id: ProcessId) -> String {
 }
 
 /// Why a file that is there is not executed.
-const NO_INTERPRETER: &str =
-    "it is there, but the program that its first line names, or its loader, is not in the agent's view";
+const NO_INTERPRETER: &str = "it is there, but what executes it is not, at least not for the agent: what its first line names, or its loader";
 
 /// Longest report, in bytes: a step, a path whose bytes may all have to be escaped, and an error.
 const REPORT: usize = 64 * 1024;
