@@ -149,7 +149,7 @@ pub fn register(folders: &AgentFolders, guards: &[Guard]) -> Result<(), FolderEr
     put(&path, &serde_json::to_string(guards).unwrap_or_default())
 }
 
-/// Removes what an agent left for others in an earlier run: also of one that does not start in this run nobody is to find it.
+/// Removes the results that an agent left in an earlier run. An agent that does not start in this run has none for others to find.
 ///
 /// # Errors
 /// When it cannot be removed.

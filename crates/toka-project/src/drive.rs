@@ -131,7 +131,8 @@ impl Project {
     /// Lets the keeper end, closes the journal, and removes what was made for the run alone.
     async fn close(self, exit_code: u8) {
         let Self { runtime, keeper, journal, members, doors, run_folder, lock, shutdown, orders, .. } = self;
-        // What goes of its folder now is not made anew. Who asks is answered when all is done: the next run may begin then.
+        // The control socket goes with the run's folder, and its listener does not make it anew. A command that waits for an answer gets
+        // it when this function has given back the lock: the next run may begin then.
         orders.end();
         drop((members, runtime));
         // It ends by itself when the last handle is gone; a keeper that hangs must not keep the terminal.

@@ -343,7 +343,7 @@ impl Preparer {
         }
     }
 
-    /// A network in which nobody else is or was. The child makes it, unless there is one that was made before.
+    /// A network that no agent has ever entered: the spare one, or else one that the child makes.
     fn network_alone(&self) -> NewNetwork {
         match self.spare_network.replace(Spare::Wanted) {
             Spare::Made(network) => NewNetwork::Joined(network),

@@ -129,8 +129,8 @@ fn printed(mut merged: Merged, mut printer: Printer<impl io::Write>) -> Result<i
 }
 
 impl Args {
-    /// Where nobody named a project, and that of the folder has no logs: the one that runs and that the other commands which look would
-    /// find. None where no daemon says so soon.
+    /// The running project that `toka events` would find from here. None when a person named a project, when the project of this folder
+    /// has had agents, and when no daemon answers in time.
     fn of_what_runs(
         &self,
         own: impl Fn() -> Result<ProjectName, Failure>,
@@ -139,7 +139,7 @@ impl Args {
         let Place { workdir, project, state_dir } = &self.place;
         if workdir.is_some()
             || project.is_some()
-            || own().is_ok_and(|own| projects.join(own.as_str()).exists())
+            || own().is_ok_and(|own| find::agents_folder(projects, &own).exists())
         {
             return None;
         }

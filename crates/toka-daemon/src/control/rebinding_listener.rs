@@ -47,7 +47,7 @@ pub(super) struct RebindingListener {
     /// When to look, and begin to watch if that is not done.
     due: Option<Instant>,
     is_watched: bool,
-    /// Whether it may go: then it is not made anew.
+    /// Whether the run is over: then the listener leaves its path empty.
     is_over: Box<dyn Fn() -> bool + Send>,
 }
 

@@ -107,7 +107,7 @@ impl Server {
         Self { projects, role, started_ms: now_ms(), socket: socket.to_owned(), folders }
     }
 
-    /// Whether nobody needs to find it any more: its one run is over.
+    /// Whether the one run of this process is over, so that no command looks for its socket any more.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.role, Role::Foreground) && self.projects.all().iter().all(ProjectHandle::is_over)
     }

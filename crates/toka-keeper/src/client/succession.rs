@@ -169,7 +169,7 @@ pub(super) async fn launch(options: &KeeperOptions) -> io::Result<(OwnedFd, Chil
             let _ = tokio::task::spawn_blocking(move || process.wait()).await;
             Err(error)
         }
-        // Whoever waits for its greeting finds out that a keeper has ended.
+        // `settle_in`, which waits for the greeting, fails when the keeper has ended.
         _ => Ok((ours, process)),
     }
 }

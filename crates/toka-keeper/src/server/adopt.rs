@@ -103,7 +103,7 @@ impl Server {
             // Whoever asked for it reads its pipes, which are lost.
             let _ = child.kill();
         }
-        // The keeper before, or nobody, was told what was replaced until now.
+        // Inotify has told this keeper nothing of what was replaced before it began.
         child.protection = Protection { is_doubtful: true, ..self.watch_names(orphan.inner_binds.clone()) };
         self.children.insert(id, child);
         self.watch_memory_of(id);

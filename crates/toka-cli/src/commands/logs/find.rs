@@ -163,7 +163,7 @@ fn list(names: &[Name]) -> String {
     format!("{}{rest}", shown.join(", "))
 }
 
-fn agents_folder(projects: &Path, project: &ProjectName) -> PathBuf {
+pub(super) fn agents_folder(projects: &Path, project: &ProjectName) -> PathBuf {
     projects.join(project.as_str()).join("agents")
 }
 
