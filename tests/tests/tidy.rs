@@ -43,6 +43,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("toka-orchestration", &["toka-core", "toka-workstream", "toka-runtime"]),
+    ("toka-session", &["toka-core", "toka-wire", "toka-gateway", "toka-keeper", "toka-runtime"]),
     (
         "toka-doctor",
         &["toka-core", "toka-sandbox", "toka-keeper", "toka-runtime", "toka-api", "toka-prepare"],
@@ -63,6 +64,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "toka-prepare",
             "toka-broker",
             "toka-gateway",
+            "toka-session",
             "toka-orchestration",
         ],
     ),
@@ -94,6 +96,7 @@ const UNSAFE: &[&str] =
 const OPENERS: &[(&str, Opens)] = &[
     ("crates/toka-agent/src/attempt.rs", Opens::Kernel),
     ("crates/toka-agent/src/worker.rs", Opens::Inside),
+    ("crates/toka-agent/src/hands/", Opens::Inside),
     ("crates/toka-cli/src/commands/keeper.rs", Opens::Kernel),
     ("crates/toka-cli/src/top/machine.rs", Opens::Kernel),
     ("crates/toka-api/src/declaration.rs", Opens::State),
@@ -122,6 +125,7 @@ const OPENERS: &[(&str, Opens)] = &[
     ("crates/toka-sandbox/src/host.rs", Opens::Kernel),
     ("crates/toka-sandbox/src/renewal.rs", Opens::Kernel),
     ("crates/toka-sandbox/src/namespace.rs", Opens::Kernel),
+    ("crates/toka-session/src/transcript/", Opens::State),
     ("crates/toka-store/src/aside.rs", Opens::State),
 ];
 

@@ -7,6 +7,8 @@
 mod attempt;
 pub mod client;
 pub mod exec;
+mod hands;
+mod model_work;
 mod program_events;
 pub mod runner;
 mod stopwatch;

@@ -13,10 +13,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use toka_core::Preset;
-
-/// What a model is to begin its last line with, and a colon after it, when a task cannot be done: programs end with 0 whatever their models
-/// say.
-pub(crate) const FAILED: &str = "FAILED";
+use toka_core::agent_program::failure;
 
 /// One fact of what a program says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -264,21 +261,6 @@ impl Reader {
             _ => {}
         }
     }
-}
-
-/// Why the task is not done, where the last paragraph of an answer says so: a line of it begins with [`FAILED`], whatever marks are about that.
-pub(crate) fn failure(answer: &str) -> Option<String> {
-    let is_mark = |c: char| c.is_whitespace() || "*`_#>-".contains(c);
-    let lines: Vec<&str> = answer.trim_end().lines().collect();
-    let begin = lines.iter().rposition(|line| line.trim().is_empty()).map_or(0, |at| at + 1);
-    let why = |line: &str| {
-        let rest = line.trim_start_matches(is_mark).strip_prefix(FAILED)?;
-        Some(rest.trim_start_matches(is_mark).strip_prefix(':')?.trim_matches(is_mark).to_owned())
-    };
-    let paragraph = &lines[begin..];
-    let (at, first) = paragraph.iter().enumerate().find_map(|(at, line)| Some((at, why(line)?)))?;
-    let rest = paragraph[at + 1..].iter().map(|line| line.trim_matches(is_mark));
-    Some(std::iter::once(first.as_str()).chain(rest).collect::<Vec<_>>().join(" ").trim().to_owned())
 }
 
 fn text(said: &mut Vec<Said>, text: &str) {

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A task that has no command is worked on by an agent program, if the agent has one (`worker`): the runner reads the events
-//! that it writes, and makes of them progress, lines for the log, and how the task ended.
+//! that it writes, and makes of them progress, lines for the log, and how the task ended. Else a model works on it, which the daemon
+//! asks, and the runner does what that wants done in the sandbox (`model_work`).
 //!
 //! The first task that fails for good ends the agent: the tasks after it were written in the belief that it succeeded.
 //! A timeout asks the task's process group to end (SIGTERM), and kills it when the grace period is over. A request to
@@ -32,6 +33,7 @@ use toka_core::{Exit, ExitCode, Progress};
 
 use crate::attempt::{Attempt, Work};
 use crate::client::{Client, ClientError, Done, Loss};
+use crate::hands::Hands;
 use crate::program_events::Said;
 use crate::stopwatch::{Stopwatch, next_look};
 use crate::wake::{self, Wake};
@@ -51,7 +53,7 @@ const SHOWN: usize = 100;
 
 /// Why the runner cannot go on, though no task failed.
 #[derive(Debug, Error)]
-enum RunnerError {
+pub(crate) enum RunnerError {
     #[error("failed to work through the tasks")]
     Client(#[from] ClientError),
     #[error("failed to listen for signals")]
@@ -88,7 +90,17 @@ fn prepare() -> Result<Runner, RunnerError> {
     let stopped = Arc::default();
     wake::listen_for_signals(sender.clone(), Arc::clone(&stopped)).map_err(RunnerError::Signals)?;
     let client = Client::from_environment()?.on_loss(Loss::Bridged(stopped));
-    Ok(Runner { client, sender, wakes, grace: GRACE, worker: None, place: Place::default(), drained: None })
+    Ok(Runner {
+        client,
+        sender,
+        wakes,
+        grace: GRACE,
+        worker: None,
+        by_model: false,
+        hands: Hands::default(),
+        place: Place::default(),
+        drained: None,
+    })
 }
 
 fn code_of(error: &RunnerError) -> ExitCode {
@@ -102,28 +114,32 @@ fn code_of(error: &RunnerError) -> ExitCode {
 
 /// The runner of one agent.
 #[derive(Debug)]
-struct Runner {
-    client: Client,
+pub(crate) struct Runner {
+    pub(crate) client: Client,
     sender: SyncSender<Wake>,
-    wakes: Receiver<Wake>,
+    pub(crate) wakes: Receiver<Wake>,
     grace: Duration,
     /// What works on tasks that have no command.
     worker: Option<Worker>,
-    place: Place,
+    /// Whether the daemon has a model work on tasks that have no command.
+    by_model: bool,
+    /// What does for a model what that wants done.
+    pub(crate) hands: Hands,
+    pub(crate) place: Place,
     /// The program whose output is at its end.
     drained: Option<Pid>,
 }
 
 /// Where among the tasks it is.
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
+pub(crate) struct Place {
     done: usize,
     total: usize,
 }
 
 impl Place {
     /// How much of all tasks is done when so much of this one is, 0.0 to 1.0.
-    fn fraction(self, of_task: f64) -> f64 {
+    pub(crate) fn fraction(self, of_task: f64) -> f64 {
         if self.total == 0 { 1.0 } else { (self.done as f64 + of_task) / self.total as f64 }
     }
 }
@@ -142,7 +158,9 @@ impl Runner {
         let list: TaskList = self.client.ask(&Call::TasksGet)?;
         // Before anything runs: half of the work is no success, and the rest would never be done.
         self.worker = list.program.map(Worker::new).transpose().map_err(RunnerError::Files)?;
-        if let Some(task) = list.tasks.iter().find(|task| task.run.is_none() && self.worker.is_none()) {
+        self.by_model = list.by_model;
+        let lacks = |task: &&TaskSpec| task.run.is_none() && self.worker.is_none() && !list.by_model;
+        if let Some(task) = list.tasks.iter().find(lacks) {
             return Err(RunnerError::NeedsModel {
                 description: for_terminal(task.description.as_bytes(), SHOWN),
             });
@@ -165,8 +183,8 @@ impl Runner {
     fn progress(&mut self, task: Option<&TaskSpec>) -> Result<(), RunnerError> {
         let progress = Progress {
             fraction: Some(self.place.fraction(0.0)),
-            // What a program said last is said of no other task.
-            status: self.worker.is_some().then(Box::default),
+            // What a program or a model said last is said of no other task.
+            status: (self.worker.is_some() || self.by_model).then(Box::default),
             task: task.map(|task| task.description.as_str().into()),
         };
         Ok(self.client.tell(&Call::Progress(progress))?)
@@ -200,12 +218,15 @@ impl Runner {
         if let Some(signal) = self.stop_signal() {
             return Err(RunnerError::Stopped(signal));
         }
+        if task.run.is_none() && self.worker.is_none() {
+            return self.attempt_by_model(task, number);
+        }
         let started = Instant::now();
         let mut attempt = match self.start(task, number) {
             Ok(attempt) => attempt,
             Err(error) => return Ok((Exit::StartFailed { reason: error.to_string() }, TaskEnded::default())),
         };
-        let enter = TaskEnter { index: task.index, attempt: number, pid: attempt.pid().as_raw() };
+        let enter = TaskEnter { index: task.index, attempt: number, pid: Some(attempt.pid().as_raw()) };
         let Done {} = self.client.ask(&Call::TaskEnter(enter)).map_err(|error| self.stopped_or(error))?;
         wake::listen_for_end(attempt.pid(), self.sender.clone()).map_err(RunnerError::Wait)?;
         if let (Some(worker), Some(output)) = (&self.worker, attempt.output()) {
@@ -234,12 +255,12 @@ impl Runner {
     }
 
     /// Why there is no answer: the agent was asked to stop while there was no daemon, or the error.
-    fn stopped_or(&self, error: ClientError) -> RunnerError {
+    pub(crate) fn stopped_or(&self, error: ClientError) -> RunnerError {
         self.stop_signal().map_or_else(|| error.into(), RunnerError::Stopped)
     }
 
     /// The signal that asks the agent to stop, if one has come. What else has come, of what has ended already, is passed over.
-    fn stop_signal(&self) -> Option<Signal> {
+    pub(crate) fn stop_signal(&self) -> Option<Signal> {
         self.wakes.try_iter().take(WAITING).find_map(|wake| match wake {
             Wake::Stop(signal) => Some(signal),
             _ => None,

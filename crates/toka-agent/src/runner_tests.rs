@@ -83,6 +83,8 @@ impl Scene {
             wakes,
             grace: self.grace,
             worker: None,
+            by_model: false,
+            hands: Hands::default(),
             place: Place::default(),
             drained: None,
         }
@@ -160,7 +162,7 @@ fn nothing_runs_before_the_daemon_lets_it_in() {
     };
     assert_eq!(
         scene.read("out"),
-        format!("{}\n", enter.pid),
+        format!("{}\n", enter.pid.expect("a child")),
         "the process that was let in is the task itself"
     );
 }

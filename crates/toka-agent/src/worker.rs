@@ -17,7 +17,9 @@ use nix::unistd::Pid;
 use toka_core::rpc::TaskSpec;
 use toka_core::{AgentProgram, Exit, HomeFile, Preset, Progress};
 
-use crate::program_events::{FAILED, Reader, Said, failure};
+use toka_core::agent_program::{failure, prompt};
+
+use crate::program_events::{Reader, Said};
 use crate::wake::Wake;
 
 /// The longest event that is read, in bytes: some have whole files in them.
@@ -74,14 +76,14 @@ impl Worker {
     ) -> Vec<String> {
         (self.ended, self.fraction, self.is_heard, self.begun) = (None, 0.0, false, None);
         let why = self.failed.take().filter(|_| attempt > 1);
-        let AgentProgram { argv, resume, prompt, about, .. } = &self.program;
+        let AgentProgram { argv, resume, prompt: words, about, .. } = &self.program;
         let session = self.session.as_deref().filter(|_| !resume.is_empty());
-        let text = prompt_of(about, (place, total), task, why.as_deref(), session.is_some());
+        let text = prompt(about, (place, total), &task.description, why.as_deref(), session.is_some());
         let resume = session
             .into_iter()
             .flat_map(|session| resume.iter().map(move |word| word.replace(AgentProgram::SESSION, session)));
-        let prompt = prompt.iter().map(|word| word.replace(AgentProgram::PROMPT, &text));
-        argv.iter().cloned().chain(resume).chain(prompt).collect()
+        let words = words.iter().map(|word| word.replace(AgentProgram::PROMPT, &text));
+        argv.iter().cloned().chain(resume).chain(words).collect()
     }
 
     /// Reads what an attempt writes, in a thread of its own, until the end of its output; what comes is sent as [`Wake::Said`],
@@ -183,31 +185,6 @@ fn verdict(exit: Exit, ended: Option<Result<String, String>>) -> Exit {
         (Exit::Code { code: 0 }, None) => undone("the program ended without a result"),
         (exit, _) => exit,
     }
-}
-
-fn prompt_of(
-    about: &str,
-    (place, total): (usize, usize),
-    task: &TaskSpec,
-    why: Option<&str>,
-    goes_on: bool,
-) -> String {
-    let of = if total > 1 { format!(" ({place} of {total})") } else { String::new() };
-    let description = &task.description;
-    let text = match (goes_on, why) {
-        (true, Some(why)) => format!(
-            "The task is not done yet. The attempt before ended so: {why}\n\nLook at what is there, and finish it: {description}"
-        ),
-        (false, Some(why)) => format!(
-            "{about}# Task{of}\n\n{description}\n\nAn attempt before this one ended so: {why}\nLook at what is there, and finish it."
-        ),
-        (true, None) => format!("# Next task{of}\n\n{description}"),
-        (false, None) => format!("{about}# Task{of}\n\n{description}"),
-    };
-    format!(
-        "{text}\n\nNobody can answer questions. When the task is done, end with a short account of what you did. If it cannot be done, say why \
-         in a last line that begins with {FAILED}:"
-    )
 }
 
 /// A text in which files of the folder that the agent works in have their short names.

@@ -25,7 +25,7 @@ use crate::socket;
 use crate::stream::{self, Message, Receiver, SUBPROTOCOL, Sender, Side};
 use crate::wire::{
     AgentView, AnswerBody, AnsweredView, Changes, DaemonView, ExecBody, ModelsView, ProjectView, Refused,
-    ResourcesView,
+    ResourcesView, SteerBody, SteeredView,
 };
 
 /// Why there is no answer.
@@ -210,6 +210,19 @@ impl Client {
         answer: &AnswerBody,
     ) -> Result<AnsweredView, ClientError> {
         self.post(&format!("/v1/projects/{project}/approvals/{id}"), answer).await
+    }
+
+    /// Tells the model that works on the tasks of an agent something, before it is asked next.
+    ///
+    /// # Errors
+    /// When there is no such agent, or no model works on its tasks now.
+    pub async fn steer(
+        &self,
+        project: &ProjectName,
+        agent: &AgentName,
+        text: String,
+    ) -> Result<SteeredView, ClientError> {
+        self.post(&format!("/v1/projects/{project}/agents/{agent}/steer"), &SteerBody { text }).await
     }
 
     /// Whom the agents of a project ask at this moment.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use toka_core::{
     AgentName, AgentStatus, ApprovalAnswer, BudgetUse, Lasting, ProjectName, Resources, RunId, RunStatus,
-    TerminalSize,
+    SessionKey, TerminalSize,
 };
 use toka_workstream::describe::Described;
 
@@ -163,6 +163,24 @@ impl From<PersonsAnswer> for ApprovalAnswer {
             PersonsAnswer::Deny {} => Self::Denied,
         }
     }
+}
+
+/// What a person tells the model that works on an agent's tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SteerBody {
+    /// The text; not empty, at most [`MAX_STEER`] bytes.
+    pub text: String,
+}
+
+/// The longest text that a person can tell a model at once, in bytes.
+pub const MAX_STEER: usize = 32 * 1024;
+
+/// To whom it was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SteeredView {
+    /// The session.
+    pub session: SessionKey,
 }
 
 /// What counts of an answer.

@@ -76,6 +76,10 @@ pub(crate) enum Command {
     Record(commands::record::Args),
     /// Show what calls of models came to, by agent, model, day or run
     Cost(commands::cost::Args),
+    /// Show what models and tools have done together, and remove it
+    Sessions(commands::sessions::Args),
+    /// Tell the model that works on an agent's tasks something
+    Steer(commands::steer::Args),
     /// List and answer what waits for a person
     Approvals(commands::approvals::Args),
     /// Show what was done, granted and refused, and whether that record is whole
@@ -157,6 +161,8 @@ impl Command {
             Self::Models(args) => commands::models::run(args),
             Self::Record(args) => commands::record::run(args),
             Self::Approvals(args) => commands::approvals::run(args),
+            Self::Sessions(args) => commands::sessions::run(args),
+            Self::Steer(args) => commands::steer::run(args),
             Self::Audit(args) => commands::audit::run(args),
             Self::Cost(args) => commands::cost::run(args),
             Self::Health(args) => commands::health::run(args),

@@ -82,3 +82,48 @@ pub struct HomeFile {
     #[serde(default)]
     pub once: bool,
 }
+
+/// What a model is to begin its last line with, and a colon after it, when a task cannot be done: programs end with 0 whatever their models
+/// say.
+pub const FAILED: &str = "FAILED";
+
+/// Why the task is not done, where the last paragraph of an answer says so: a line of it begins with [`FAILED`], whatever marks are about that.
+pub fn failure(answer: &str) -> Option<String> {
+    let is_mark = |c: char| c.is_whitespace() || "*`_#>-".contains(c);
+    let lines: Vec<&str> = answer.trim_end().lines().collect();
+    let begin = lines.iter().rposition(|line| line.trim().is_empty()).map_or(0, |at| at + 1);
+    let why = |line: &str| {
+        let rest = line.trim_start_matches(is_mark).strip_prefix(FAILED)?;
+        Some(rest.trim_start_matches(is_mark).strip_prefix(':')?.trim_matches(is_mark).to_owned())
+    };
+    let paragraph = &lines[begin..];
+    let (at, first) = paragraph.iter().enumerate().find_map(|(at, line)| Some((at, why(line)?)))?;
+    let rest = paragraph[at + 1..].iter().map(|line| line.trim_matches(is_mark));
+    Some(std::iter::once(first.as_str()).chain(rest).collect::<Vec<_>>().join(" ").trim().to_owned())
+}
+
+/// What a model is told of a task, which is the `place`th of `total`: `about` says what the work is, `why` how the attempt before ended, and
+/// `goes_on` that the model knows what was said before.
+pub fn prompt(
+    about: &str,
+    (place, total): (usize, usize),
+    description: &str,
+    why: Option<&str>,
+    goes_on: bool,
+) -> String {
+    let of = if total > 1 { format!(" ({place} of {total})") } else { String::new() };
+    let text = match (goes_on, why) {
+        (true, Some(why)) => format!(
+            "The task is not done yet. The attempt before ended so: {why}\n\nLook at what is there, and finish it: {description}"
+        ),
+        (false, Some(why)) => format!(
+            "{about}# Task{of}\n\n{description}\n\nAn attempt before this one ended so: {why}\nLook at what is there, and finish it."
+        ),
+        (true, None) => format!("# Next task{of}\n\n{description}"),
+        (false, None) => format!("{about}# Task{of}\n\n{description}"),
+    };
+    format!(
+        "{text}\n\nNobody can answer questions. When the task is done, end with a short account of what you did. If it cannot be done, say why \
+         in a last line that begins with {FAILED}:"
+    )
+}

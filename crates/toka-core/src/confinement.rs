@@ -62,6 +62,9 @@ pub struct Confinement {
     /// `spec.model`, or the capability that asks for one: it gets a port at which it reaches models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Declared<ModelReach>>,
+    /// A model works on its tasks, and the daemon asks it: the agent's own processes have no way to models.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_model: bool,
     /// `security.budget`: what it may use of models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Declared<Budget>>,
@@ -76,7 +79,12 @@ pub struct Confinement {
 impl Confinement {
     /// Whether it has a port at which Toka serves it: it asks models, or reaches hosts.
     pub fn has_port(&self) -> bool {
-        self.model.is_some() || matches!(self.network.value, NetworkAccess::Allow(_))
+        self.has_model_port() || matches!(self.network.value, NetworkAccess::Allow(_))
+    }
+
+    /// Whether its own processes reach models at that port.
+    pub fn has_model_port(&self) -> bool {
+        self.model.is_some() && !self.by_model
     }
 
     /// Where its values come from, all of them.
@@ -92,6 +100,7 @@ impl Confinement {
             compatibility,
             priority,
             model,
+            by_model: _,
             budget,
             asks_hosts: _,
             asks_paths,
@@ -128,6 +137,7 @@ impl Default for Confinement {
             budget: None,
             asks_hosts: false,
             asks_paths: None,
+            by_model: false,
         }
     }
 }

@@ -14,8 +14,9 @@ use crate::schedule::SkipReason;
 use crate::units::format_duration;
 use crate::watchdog::Stage;
 use crate::{
-    AgentName, Amounts, Approval, ApprovalAnswer, BatchedCall, CallReceipt, Enforcement, Exit, HealthReport,
-    ModelName, Money, Opening, Origin, Progress, ProjectName, Request, RunId, Unmet,
+    AgentName, Amounts, Approval, ApprovalAnswer, BatchedCall, CallReceipt, Enforcement, Exit, FileChange,
+    HealthReport, ModelName, Money, Opening, Origin, PlanStep, Progress, ProjectName, Request, Risk, RunId,
+    SessionKey, SessionState, StepStatus, Unmet,
 };
 
 /// Where an event is, when nobody has to wait for it any more.
@@ -167,6 +168,18 @@ pub fn uncovered(path: &Path, outcome: &ProtectionOutcome) -> String {
              in {path} before you use it"
         ),
     }
+}
+
+/// What became of an act whose end is not a success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// It was done, and did not succeed.
+    Done,
+    /// It was not done.
+    NotDone,
+    /// Nobody knows: whoever watched it was killed.
+    Unknown,
 }
 
 /// What an agent used, from its control groups; absent where the host does not tell.
@@ -660,6 +673,99 @@ pub enum EventKind {
         duration_ms: u64,
         /// What the task's own group used.
         usage: Usage,
+    },
+    /// A model begins to work on its tasks, or goes on with that after its daemon was succeeded by another.
+    SessionStarted {
+        /// The session, which is kept as a transcript of this name.
+        session: SessionKey,
+        /// The model that is asked first.
+        model: ModelName,
+        /// Whether the session goes on.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        resumed: bool,
+    },
+    /// A session is elsewhere in its turn.
+    StateChange {
+        /// Which.
+        session: SessionKey,
+        /// Where it was.
+        from: SessionState,
+        /// Where it is.
+        to: SessionState,
+    },
+    /// The model has a plan, or another one.
+    PlanCreated {
+        /// The session.
+        session: SessionKey,
+        /// The steps. Escape them before a terminal.
+        steps: Vec<PlanStep>,
+    },
+    /// A step of the plan is at another point.
+    PlanStepUpdate {
+        /// The session.
+        session: SessionKey,
+        /// Which, from 1.
+        step: usize,
+        /// How far it is.
+        status: StepStatus,
+    },
+    /// A model wants a tool to be used, it may, and the call is about to be made: the intent, which is durable before anything is done.
+    /// Its end is the [`EventKind::ToolCallComplete`] or [`EventKind::ToolCallFailed`] of the same session and call.
+    ToolCallStart {
+        /// The session.
+        session: SessionKey,
+        /// The call, unique in the session.
+        call: String,
+        /// The tool.
+        tool: String,
+        /// What it is used on, in a line: a path, a command. Escape it before a terminal.
+        about: String,
+        /// How much can go wrong.
+        risk: Risk,
+        /// SHA-256 of its arguments, in hexadecimal digits.
+        hash: String,
+    },
+    /// A call of a tool is over.
+    ToolCallComplete {
+        /// The session.
+        session: SessionKey,
+        /// The call.
+        call: String,
+        /// The tool.
+        tool: String,
+        /// Milliseconds.
+        duration_ms: u64,
+        /// What its own control group used, where it has one.
+        #[serde(default)]
+        usage: Usage,
+        /// Files that it changed, where the tool is one that tells.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        changes: Vec<FileChange>,
+    },
+    /// A call of a tool has failed, or was not made.
+    ToolCallFailed {
+        /// The session.
+        session: SessionKey,
+        /// The call.
+        call: String,
+        /// The tool.
+        tool: String,
+        /// Why, in words. Escape them before a terminal.
+        reason: String,
+        /// Whether it was done.
+        effect: Effect,
+        /// Milliseconds; 0 for one that was not made.
+        duration_ms: u64,
+        /// What its own control group used, where it has one.
+        #[serde(default)]
+        usage: Usage,
+    },
+    /// The model has answered, and wants nothing more to be done.
+    ResponseComplete {
+        /// The session.
+        session: SessionKey,
+        /// The beginning of what it says. Escape it before a terminal.
+        text: String,
     },
     /// A check of one of its objectives was run, after its last process and before its end.
     ObjectiveChecked {

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use sha2::{Digest as _, Sha256};
-use toka_core::{CallOutcome, Cost, EventKind, Kept, Money, Price, Tokens, Wire};
+use toka_core::{CallOutcome, Cost, EventKind, Kept, ModelName, Money, Price, Tokens, Wire};
 use toka_http::HttpError;
 use toka_wire::{Endpoint, Problem, ProblemKind, Prompt, Relation, RequestFacts, Route, answer};
 use tokio::sync::OwnedSemaphorePermit;
@@ -42,6 +42,13 @@ pub(crate) struct Asked {
     pub(crate) facts: RequestFacts,
     /// What its body takes of the room that the agent has for bodies.
     _room: Option<OwnedSemaphorePermit>,
+}
+
+/// Who has given an answer: beside the answer, for whoever asks from this process.
+#[derive(Debug, Clone)]
+pub(crate) struct Answerer {
+    pub(crate) model: ModelName,
+    pub(crate) call: u64,
 }
 
 /// Whether a call has begun.
@@ -216,14 +223,16 @@ impl Asked {
 
     /// Asks one candidate after the other.
     pub(crate) async fn go_on(&self, candidates: &[Candidate], mut receipt: Receipt) -> Response<Outgoing> {
+        let call = receipt.call;
         let mut turns: Vec<Turn> = candidates.iter().map(Turn::of).collect();
         let mut last: Option<Box<Failure>> = None;
         while receipt.tries < TRIES {
             let Some(at) = self.next(&turns, receipt.tries).await else { break };
             let candidate = &turns[at].candidate;
             match self.attempt(candidate, receipt).await {
-                Tried::Taken(response) => {
+                Tried::Taken(mut response) => {
                     self.providers.cooldowns().answered(&candidate.provider.name, &candidate.model);
+                    response.extensions_mut().insert(Answerer { model: candidate.name(), call });
                     return response;
                 }
                 Tried::Failed(failure, back) => {

@@ -34,14 +34,7 @@ pub(crate) fn candidates(
     declared: &[ModelName],
     providers: &Providers,
 ) -> Result<Vec<Candidate>, Problem> {
-    let expand = |name: &ModelName| match name.to_string() == DEFAULT {
-        true => providers.chain().to_vec(),
-        false => vec![name.clone()],
-    };
-    let chain: Vec<ModelName> = match declared.is_empty() {
-        true => providers.chain().to_vec(),
-        false => declared.iter().flat_map(expand).collect(),
-    };
+    let chain = chain(declared, providers);
     let resolve = |name: &ModelName| find(name, wire, providers);
     if asked.is_empty() || asked == DEFAULT {
         let found: Vec<Candidate> = chain.iter().filter_map(resolve).collect();
@@ -67,6 +60,32 @@ pub(crate) fn candidates(
     match find(&name, wire, providers) {
         Some(candidate) => Ok(vec![candidate]),
         None => Err(not_found(&name, wire, providers)),
+    }
+}
+
+/// The first of the models of an agent that can be asked, and the language in which it is.
+///
+/// # Errors
+/// When none can, with what helps.
+pub(crate) fn first(declared: &[ModelName], providers: &Providers) -> Result<(Wire, Candidate), Problem> {
+    /// Those that say most of themselves first.
+    const BY_WORTH: [Wire; 4] = [Wire::Anthropic, Wire::OpenAiResponses, Wire::Gemini, Wire::OpenAiChat];
+    let chain = chain(declared, providers);
+    let speaks = |name: &ModelName| {
+        BY_WORTH.into_iter().find_map(|wire| find(name, wire, providers).map(|found| (wire, found)))
+    };
+    chain.iter().find_map(speaks).ok_or_else(|| no_default(Wire::OpenAiChat, &chain, providers))
+}
+
+/// The models that an agent may ask, in their order.
+fn chain(declared: &[ModelName], providers: &Providers) -> Vec<ModelName> {
+    let expand = |name: &ModelName| match name.to_string() == DEFAULT {
+        true => providers.chain().to_vec(),
+        false => vec![name.clone()],
+    };
+    match declared.is_empty() {
+        true => providers.chain().to_vec(),
+        false => declared.iter().flat_map(expand).collect(),
     }
 }
 

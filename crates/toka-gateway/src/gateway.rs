@@ -1,13 +1,15 @@
 //! The thread on which all calls of this process are made, and the ports that it serves.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use http_body_util::Full;
+use hyper::body::Bytes;
 use toka_core::{AgentName, HostRule, ModelName};
 use toka_http::{AddressRule, Client, NetworkReach, Options, Pool, Trust, Versions, Way};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::batched::Batches;
@@ -16,7 +18,9 @@ use crate::log::are_recorded;
 use crate::port::PortState;
 use crate::port_end::PortEnd;
 use crate::server::StandIn;
-use crate::{BatchPace, CallLog, Callers, Current, Gate, KnownSecrets, LeftBatch, Recorder, server};
+use crate::{
+    Asker, Asks, BatchPace, CallLog, Callers, Current, Gate, KnownSecrets, LeftBatch, Recorder, asker, server,
+};
 
 /// Connections to one provider that wait for the next request, and how long.
 const POOL: Pool = Pool::Kept { most: 64, idle: Duration::from_secs(60) };
@@ -168,13 +172,7 @@ impl Gateway {
             .into_iter()
             .map(|(listener, host, port)| Ok(StandIn { listener: watch(listener)?, host, port }))
             .collect::<Result<_, String>>()?;
-        let client = Client::new(Options {
-            way: Way::new(NetworkReach::Shared),
-            rule: AddressRule::NoMetadata,
-            trust: Trust::Host,
-            versions: Versions::Http2Too,
-            pool: POOL,
-        });
+        let client = client();
         let address =
             listener.local_addr().map_err(|error| format!("ask where the port of the agent is: {error}"))?;
         let (end, hosts) = (Arc::default(), Hosts::new(hosts, asks_hosts, rate));
@@ -203,6 +201,49 @@ impl Gateway {
             .push((task.abort_handle(), Arc::clone(&end)));
         Ok(Serving { task, end })
     }
+}
+
+impl Gateway {
+    /// Lets this process ask for an agent whose session it keeps.
+    pub fn asker(&self, asks: Asks) -> Asker {
+        let Asks { agent, declared, providers, secrets, log, gate } = asks;
+        let _entered = self.runtime.enter();
+        let end: Arc<OnceLock<PortEnd>> = Arc::default();
+        let served = crate::port::Served {
+            recorder: self.recorder.get().cloned(),
+            agent,
+            callers: None,
+            key: None,
+            declared,
+            providers,
+            log,
+            gate,
+            hosts: Hosts::new(Vec::new(), false, None),
+            // Each request of a session is another.
+            joins: false,
+            secrets,
+        };
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let state = Arc::new(PortState::new(served, client(), nowhere, Arc::clone(&end)));
+        let (requests, queue) = mpsc::unbounded_channel();
+        let task = self.runtime.spawn(asker::serve(queue, Arc::clone(&state)));
+        self.tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((task.abort_handle(), Arc::clone(&end)));
+        Asker::new(state, requests, Serving { task, end })
+    }
+}
+
+/// What asks providers.
+fn client() -> Client<Full<Bytes>> {
+    Client::new(Options {
+        way: Way::new(NetworkReach::Shared),
+        rule: AddressRule::NoMetadata,
+        trust: Trust::Host,
+        versions: Versions::Http2Too,
+        pool: POOL,
+    })
 }
 
 /// Connections that all agents together may hold: a third of the descriptors that this process may have, as each call has two.

@@ -68,6 +68,18 @@ impl KnownSecrets {
         }
     }
 
+    /// A text in which each of them, and each of these keys, is three stars.
+    pub fn masked(&self, text: String, keys: &[(String, &str)]) -> String {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys: Vec<Wanted> =
+            keys.iter().flat_map(|(provider, key)| Wanted::of(provider, key.as_bytes())).collect();
+        let all = known.values().flat_map(|list| list.iter()).chain(&keys);
+        all.fold(text, |text, wanted| match wanted.finder.find(text.as_bytes()) {
+            Some(_) => text.replace(&*String::from_utf8_lossy(wanted.finder.needle()), "***"),
+            None => text,
+        })
+    }
+
     /// Those that this agent must not send: to a model its own ones neither; to a host those of others, for its own are there for that.
     pub(crate) fn of_others(&self, agent: &AgentName, receiver: Receiver, keys: &[(String, &str)]) -> Search {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

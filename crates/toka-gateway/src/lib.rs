@@ -12,6 +12,7 @@
 //! supervision. What is in flight is bounded: connections and bytes of requests by agent, one frame by stream. A client that reads slowly
 //! holds its provider up, not memory.
 
+mod asker;
 mod batch_run;
 mod batched;
 mod body;
@@ -45,6 +46,7 @@ mod server;
 mod shaped;
 mod shared_stream;
 
+pub use asker::{Answered, Asker, Asks};
 pub use batch_run::BatchPace;
 pub use batched::{LeftBatch, LeftCall};
 pub use callers::Callers;

@@ -1,5 +1,6 @@
 //! What an agent asks of models at its port: who may ask, what it is, and which way it goes.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use bytes::BytesMut;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use toka_core::Wire;
 use toka_wire::wire::of_client;
 use toka_wire::{Endpoint, Problem, ProblemKind, RequestFacts, Route};
@@ -68,6 +69,29 @@ pub(crate) async fn handle(
     }
 }
 
+/// Answers a request of an agent whose session this process keeps: nobody else can ask here, so that it needs no key.
+pub(crate) async fn handle_own(
+    port: Arc<PortState>,
+    batches: &Arc<Batches>,
+    request: Request<Full<Bytes>>,
+) -> Response<Outgoing> {
+    let (head, body) = request.into_parts();
+    let route = match Route::find(head.method.as_str(), head.uri.path(), false) {
+        Ok(route) => route,
+        Err(error) => {
+            let problem = Problem::new(ProblemKind::NotFound, error.to_string());
+            return of_problem(&problem, of_client(head.uri.path(), false), None);
+        }
+    };
+    match ask((&port, batches), &route, head, body).await {
+        Ok(response) => response,
+        Err(problem) => {
+            port.refused(&problem);
+            of_problem(&problem, route.endpoint.wire(), None)
+        }
+    }
+}
+
 /// What programs try that is no call and no mistake of theirs: whether anybody is there, and whether it speaks WebSocket (RFC 6455), which
 /// they leave when they hear of 426.
 fn quiet(head: &Parts, wire: Wire) -> Option<Response<Outgoing>> {
@@ -85,11 +109,11 @@ fn quiet(head: &Parts, wire: Wire) -> Option<Response<Outgoing>> {
     Some(response)
 }
 
-async fn ask(
+async fn ask<B: Body<Data = Bytes, Error: Display> + Unpin>(
     (port, batches): (&Arc<PortState>, &Arc<Batches>),
     route: &Route,
     head: Parts,
-    body: Incoming,
+    body: B,
 ) -> Result<Response<Outgoing>, Problem> {
     let wire = route.endpoint.wire();
     let providers = port.providers.get();
@@ -144,10 +168,10 @@ async fn ask(
 }
 
 /// The whole body of a request, within the room that the agent has for those: taken as the bytes come.
-async fn read(
+async fn read<B: Body<Data = Bytes, Error: Display> + Unpin>(
     port: &PortState,
     head: &Parts,
-    mut body: Incoming,
+    mut body: B,
 ) -> Result<(Bytes, OwnedSemaphorePermit), Problem> {
     let bad = |message: String| Problem::new(ProblemKind::BadRequest, message);
     let too_large = || {

@@ -32,6 +32,11 @@ impl SecretAlarm {
         Self { agent, secrets, providers, log, told: Mutex::default() }
     }
 
+    /// What is looked for.
+    pub(crate) fn secrets(&self) -> &KnownSecrets {
+        &self.secrets
+    }
+
     /// Looks for secrets in the parts of a request to a model.
     pub(crate) fn look_at_request(&self, parts: &[&[u8]], provider: &str) {
         let search = self.search(Receiver::Model);

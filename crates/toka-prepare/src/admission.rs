@@ -126,7 +126,6 @@ struct Admission<'a> {
 
 impl Admission<'_> {
     fn examine(&mut self, mut folders: AgentFolders) -> Option<Admitted> {
-        self.models();
         self.providers();
         self.dialect();
         let demands = self.demands();
@@ -185,21 +184,6 @@ impl Admission<'_> {
             message: message.into(),
             help: help.into(),
         });
-    }
-
-    /// Tasks that only a model could do: there is none to ask.
-    fn models(&mut self) {
-        let tasks: Vec<_> =
-            self.agent.needs_model().map(|t| (t.origin.clone(), t.description.clone())).collect();
-        for (origin, description) in tasks {
-            let message = format!("the task {description:?} needs a model, and none is configured");
-            self.problem(
-                ProblemKind::Unconfigured,
-                &origin,
-                message,
-                "give the task a command (`run: …`), or the agent a `spec.process`: Toka has no agent of its own yet that works on words alone",
-            );
-        }
     }
 
     /// A model that the agent may ask must have a provider that can be asked.
@@ -472,7 +456,7 @@ impl Admission<'_> {
                 .preset()
                 .map(|preset| self.words(folders, plan).variables(preset))
                 .unwrap_or_default(),
-            model: self.agent.confinement.model.as_ref().map(|_| ModelDoor {
+            model: self.agent.confinement.has_model_port().then(|| ModelDoor {
                 key: self.context.models.key_of(self.context.run, &self.agent.name),
                 model: self.first_model(),
             }),

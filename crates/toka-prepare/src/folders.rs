@@ -6,6 +6,7 @@
 //!   lock                     held by the one run of the project
 //!   declaration.json         what it was declared to be when it was applied last
 //!   journal.db               its events, with journal.db-wal and journal.db-shm while it is open
+//!   sessions/                transcripts of agents on whose tasks a model works (toka_session)
 //!   agents/<agent>/
 //!     home/                  HOME, kept between runs
 //!     tmp/                   TMPDIR and /tmp, emptied after each run
@@ -59,6 +60,11 @@ impl ProjectFolders {
     /// What the project was declared to be when it was applied last.
     pub fn declaration(&self) -> PathBuf {
         self.root().join(DECLARATION)
+    }
+
+    /// The transcripts of its agents' sessions.
+    pub fn sessions(&self) -> PathBuf {
+        sessions_in(&self.root())
     }
 
     /// What is kept of an agent.
@@ -147,6 +153,11 @@ pub const GROUP_HASH: usize = 8;
 
 /// The file name of what a project was declared to be.
 pub const DECLARATION: &str = "declaration.json";
+/// The transcripts of the sessions of the project whose root is `root`.
+pub fn sessions_in(root: &Path) -> PathBuf {
+    root.join("sessions")
+}
+
 /// The output of an agent of the project whose root is `root`; its index lies beside it.
 pub fn log_in(root: &Path, agent: &AgentName) -> PathBuf {
     root.join("agents").join(agent.as_str()).join("log")

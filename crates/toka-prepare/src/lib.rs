@@ -40,7 +40,7 @@ pub use admission::problems;
 pub use alone::{Alone, AloneError};
 pub use lock::{Holder, LockError};
 pub use models::{BudgetOffer, ModelOffer, Models};
-pub use preset::started;
+pub use preset::{about, started};
 pub use problem::{Problem, ProblemKind, RunError};
 pub use tasks::task_list;
 pub use workplace::{FolderError, must_be_own};

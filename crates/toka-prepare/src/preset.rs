@@ -122,7 +122,7 @@ pub fn started(agent: &Agent, models: &Models) -> Option<Vec<String>> {
 }
 
 /// What the work is, and what is aimed at, as the first prompt has it.
-fn about(agent: &Agent, working_dir: &Path) -> String {
+pub fn about(agent: &Agent, working_dir: &Path) -> String {
     let mut text = format!("You work in the folder {}.", working_dir.display());
     if let Some(description) = &agent.description {
         text += &format!(" {}", description.trim());

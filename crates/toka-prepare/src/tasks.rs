@@ -27,7 +27,8 @@ pub fn task_list(tasks: &[Task], program: Option<AgentProgram>) -> TaskList {
             }
         }
     }
-    TaskList { tasks: list, program }
+    let by_model = program.is_none() && list.iter().any(|task| task.run.is_none());
+    TaskList { tasks: list, program, by_model }
 }
 
 fn spec(index: usize, task: &Task) -> TaskSpec {

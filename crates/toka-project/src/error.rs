@@ -100,3 +100,20 @@ pub enum ExecError {
     #[error("the command did not start: {0}")]
     Start(SpawnError),
 }
+
+/// Why a model cannot be told something.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SteerError {
+    /// There is no such agent.
+    #[error("the project has no such agent")]
+    Undeclared,
+    /// Its own program, or commands, do its work.
+    #[error("no model of Toka's works on its tasks: its own program does, or commands do")]
+    NoModel,
+    /// Nothing is under way.
+    #[error("no model works on its tasks now: it is {state}")]
+    Idle {
+        /// The state of the agent.
+        state: &'static str,
+    },
+}

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use toka_api::declaration::Declaration;
 use toka_api::wire::{Changes, RunInfo};
 use toka_broker::NotAnswered;
-use toka_core::{AgentName, Answers, ApprovalAnswer, BudgetUse, Command, Resources, RunStatus, Urgency};
+use toka_core::{
+    AgentName, Answers, ApprovalAnswer, BudgetUse, Command, Resources, RunStatus, SessionKey, Urgency,
+};
 use toka_gateway::Rest;
 use toka_keeper::{Keeper, Kin};
 use toka_orchestration::Lifetime;
@@ -15,7 +17,7 @@ use toka_workstream::describe::Described;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admit::RunContext;
-use crate::error::{ApplyError, CommandError, ExecError};
+use crate::error::{ApplyError, CommandError, ExecError, SteerError};
 use crate::exec::{Begun, ExecRequest};
 use crate::facts::{Facts, Figures};
 use crate::keeper::cgroup_name;
@@ -188,6 +190,19 @@ impl ProjectHandle {
         uid: u32,
     ) -> Result<Result<ApprovalAnswer, NotAnswered>, RunOver> {
         self.ask(|reply| Order::Answer { id, answer, by: by.to_owned(), uid, reply }).await
+    }
+
+    /// Tells the model that works on the tasks of an agent something, before it is asked next; the answer is its session.
+    ///
+    /// # Errors
+    /// When the run is over, there is no such agent, or no model works on its tasks now.
+    pub async fn steer(
+        &self,
+        agent: AgentName,
+        text: String,
+        by: &str,
+    ) -> Result<Result<SessionKey, SteerError>, RunOver> {
+        self.ask(|answer| Order::Steer { agent, text, by: by.to_owned(), answer }).await
     }
 
     /// Runs a command beside an agent that runs; the answer comes when it executes its program.

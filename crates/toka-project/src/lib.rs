@@ -9,7 +9,7 @@
 //! ```text
 //!  begin     open, adopt ─▶ takeover, replay ─▶ assemble
 //!  live      drive ─▶ admit, member, requeue, queue, dependents, schedule + timetable, wall_timer
-//!  asked     handle ─▶ command, approvals, batch, apply + differences, exec, facts, outcome
+//!  asked     handle ─▶ command, approvals, batch, apply + differences, exec, steer, facts, outcome
 //!  end       interrupted, unattended
 //!  told      journal/, reports + reporting/, objective_checks, history
 //! ```
@@ -52,6 +52,7 @@ mod requeue;
 mod run_files;
 mod schedule;
 mod socket_dirs;
+mod steer;
 mod stray_groups;
 mod summary;
 mod takeover;
@@ -80,7 +81,7 @@ use tokio::task::JoinSet;
 use tracing::Span;
 
 pub use adopt::AdoptOptions;
-pub use error::{ApplyError, CommandError, ExecError};
+pub use error::{ApplyError, CommandError, ExecError, SteerError};
 pub use exec::{Begun, ExecRequest, exit_of};
 pub use facts::{Facts, Figures, KEEPER_ANSWER};
 pub use handle::ProjectHandle;

@@ -1,7 +1,7 @@
 //! One agent as its project holds it, and how an admitted agent becomes one.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use toka_broker::Broker;
@@ -9,6 +9,7 @@ use toka_core::demand::normalise;
 use toka_core::health::Expected;
 use toka_core::{
     AgentName, AgentProgram, Budget, Capability, Confinement, Declared, EventKind, Request, Resources, RunId,
+    ToolRules,
 };
 use toka_gateway::LeftBatch;
 use toka_keeper::protocol::Entry;
@@ -21,18 +22,19 @@ use toka_prepare::objectives::{Check, are_ignored, checks};
 use toka_prepare::secrets::FoundSecret;
 use toka_prepare::sweeper::Private;
 use toka_prepare::workplace::WorkingDirs;
-use toka_prepare::{Models, Problem, task_list};
+use toka_prepare::{Models, Problem, about, task_list};
 use toka_runtime::{
     Adjustment, Adopted, AgentHandle, DeclaredWalls, DiskGauge, DiskLimit, Hooks, Launch, Profile, Runtime,
-    ServesPort, StopPolicy,
+    ServesPort, StopPolicy, WorksOnTasks,
 };
 use toka_sandbox::{AgentFolders, GroupLimits};
+use toka_session::{SessionConfig, SessionFolder, SessionWorker};
 use toka_workstream::{Agent, Channel, Hook, Plan, Set};
 
 use crate::admit::{AdmittedAgents, Furnishings};
 use crate::facts::expected;
 use crate::journal::Journal;
-use crate::models::AgentPort;
+use crate::models::{AgentPort, SessionModels};
 use crate::objective_checks::{CheckControl, CheckRun, CheckingSink, ObjectiveChecks};
 
 /// One agent.
@@ -56,6 +58,8 @@ pub(crate) struct Member {
     pub(crate) asks_paths: bool,
     /// Its name in its file, and that file.
     pub(crate) declared: (AgentName, PathBuf),
+    /// Who works on its tasks, where a model does.
+    pub(crate) session: Option<SessionWorker>,
 }
 
 impl Member {
@@ -102,6 +106,8 @@ impl Member {
     }
 }
 
+/// Tokens of one answer of a model, where nobody says otherwise.
+const MOST_OUTPUT: u64 = 16_384;
 /// From here on the runtime counts the commands that it runs beside agents.
 const FIRST_OF_COMMANDS: u64 = 1 << 32;
 
@@ -156,6 +162,8 @@ impl MemberBuilder<'_> {
         let log = LogPlace::of_run(log, self.run, agent.logs, self.log_retention);
         let mut launch = launch(agent, admitted, id, log, self.plan);
         launch.profile.port = self.port(agent);
+        let session = self.session(agent, &working_dir);
+        launch.profile.worker = session.clone().map(|session| Arc::new(session) as Arc<dyn WorksOnTasks>);
         let disk = launch.profile.disk.clone();
         let (handle, check_control) = self.actor(agent, launch, working_dir);
         let (secrets, expected) = (admitted_secrets, Arc::new(expected(agent)));
@@ -174,6 +182,7 @@ impl MemberBuilder<'_> {
             check_control,
             asks_paths,
             declared,
+            session,
         }
     }
 
@@ -189,6 +198,7 @@ impl MemberBuilder<'_> {
     ) -> Member {
         let id = id.unwrap_or_else(|| self.ids.next());
         let (private, grounds) = (Private::of(&folders), WorkingDirs::of(&folders));
+        let working_dir = folders.working_dir.clone();
         let furnishing = self.furnishings.remove(&agent.name).unwrap_or_else(|| {
             Arc::new(admitted.as_ref().map_or_else(|_| Furnishing::lacking(), Furnishing::due))
         });
@@ -196,6 +206,8 @@ impl MemberBuilder<'_> {
         let program = admitted.as_ref().ok().and_then(|admitted| admitted.agent_program.clone());
         let mut profile = profile(agent, program, folders, id, log, self.plan);
         profile.port = self.port(agent);
+        let session = self.session(agent, &working_dir);
+        profile.worker = session.clone().map(|session| Arc::new(session) as Arc<dyn WorksOnTasks>);
         // What it said when its life began is not known; from now on another content is a change.
         let environment_files = admitted.as_ref().ok().and_then(|admitted| admitted.environment_files);
         let secrets = admitted.as_ref().map(|admitted| admitted.secrets.clone()).unwrap_or_default().into();
@@ -223,6 +235,7 @@ impl MemberBuilder<'_> {
             check_control: None,
             asks_paths: agent.confinement.asks_paths.is_some(),
             declared: (agent.declared_name().clone(), agent.file.clone()),
+            session,
         }
     }
 
@@ -232,13 +245,13 @@ impl MemberBuilder<'_> {
         if !confinement.has_port() {
             return None;
         }
-        if confinement.model.is_some() {
+        if confinement.has_model_port() {
             self.broker.declare(&agent.name, budget_of(agent));
         }
         let declared = agent.model.iter().flat_map(|model| &model.chain);
         Some(Arc::new(AgentPort {
             declared_name: agent.declared_name().clone(),
-            key: confinement.model.as_ref().map(|_| self.models.key_of(self.run, &agent.name)),
+            key: confinement.has_model_port().then(|| self.models.key_of(self.run, &agent.name)),
             declared: declared.map(|name| name.value.clone()).collect(),
             // One whose script is wrong is not admitted.
             providers: Arc::clone(self.models.of(agent).unwrap_or(self.models.current())),
@@ -251,6 +264,32 @@ impl MemberBuilder<'_> {
             hosts: confinement.network.value.hosts(),
             asks_hosts: confinement.asks_hosts,
             rate: confinement.limits.network_bandwidth.as_ref().map(|rate| rate.value.0),
+        }))
+    }
+
+    /// Who works on its tasks, where they stand in words and no program does.
+    fn session(&self, agent: &Agent, working_dir: &Path) -> Option<SessionWorker> {
+        if !agent.confinement.by_model {
+            return None;
+        }
+        self.broker.declare(&agent.name, budget_of(agent));
+        let declared = agent.model.iter().flat_map(|model| &model.chain);
+        let models = SessionModels {
+            declared_name: agent.declared_name().clone(),
+            declared: declared.map(|name| name.value.clone()).collect(),
+            providers: Arc::clone(self.models.of(agent).unwrap_or(self.models.current())),
+            secrets: Arc::clone(self.models.secrets()),
+            broker: Arc::clone(self.broker),
+        };
+        Some(SessionWorker::new(SessionConfig {
+            run: self.run,
+            folder: SessionFolder::new(self.folders.sessions()),
+            about: about(agent, working_dir),
+            domain: agent.domain.clone(),
+            rules: ToolRules::default(),
+            max_output_tokens: MOST_OUTPUT,
+            temperature: None,
+            models: Arc::new(models),
         }))
     }
 
@@ -331,6 +370,7 @@ fn profile(
         tasks: task_list(&agent.tasks, program),
         awaited_lines: awaited_lines(agent, plan),
         port: None,
+        worker: None,
     }
 }
 

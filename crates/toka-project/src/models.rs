@@ -12,8 +12,11 @@ use std::time::Duration;
 use toka_broker::Broker;
 use toka_core::model::OWN_ADDRESS;
 use toka_core::{AgentName, Amounts, EventKind, HostRule, Kept, ModelName};
-use toka_gateway::{BatchPace, CallLog, Callers, Current, Gate, Gateway, KnownSecrets, LeftBatch, Port};
+use toka_gateway::{
+    Asker, Asks, BatchPace, CallLog, Callers, Current, Gate, Gateway, KnownSecrets, LeftBatch, Port,
+};
 use toka_runtime::{EventSink, KnowsPeers, ServesPort};
+use toka_session::OpensModels;
 
 /// Serves the port of one agent in each of its lives.
 #[derive(Debug)]
@@ -44,6 +47,39 @@ pub(crate) struct AgentPort {
     pub(crate) asks_hosts: bool,
     /// Most bytes a second to and from them.
     pub(crate) rate: Option<u64>,
+}
+
+/// The way to models of an agent whose session this daemon keeps.
+#[derive(Debug)]
+pub(crate) struct SessionModels {
+    /// The agent's name in its file.
+    pub(crate) declared_name: AgentName,
+    /// The models that it may ask; empty for all.
+    pub(crate) declared: Vec<ModelName>,
+    /// Whom it asks.
+    pub(crate) providers: Arc<Current>,
+    /// The secrets of the run.
+    pub(crate) secrets: Arc<KnownSecrets>,
+    /// Who decides whether it may.
+    pub(crate) broker: Arc<Broker>,
+}
+
+impl OpensModels for SessionModels {
+    fn open(&self, agent: &AgentName, sink: Arc<dyn EventSink>) -> Result<Asker, String> {
+        let gate = AgentGate {
+            agent: agent.clone(),
+            declared: self.declared_name.clone(),
+            broker: Arc::clone(&self.broker),
+        };
+        Ok(Gateway::of_this_process()?.asker(Asks {
+            agent: agent.clone(),
+            declared: self.declared.clone(),
+            providers: Arc::clone(&self.providers),
+            secrets: Arc::clone(&self.secrets),
+            log: Arc::new(Journalled { agent: agent.clone(), sink }),
+            gate: Arc::new(gate),
+        }))
+    }
 }
 
 /// The gate of one agent.

@@ -7,13 +7,15 @@ use thiserror::Error;
 use toka_api::declaration::Declaration;
 use toka_api::wire::Changes;
 use toka_broker::NotAnswered;
-use toka_core::{AgentName, Answers, ApprovalAnswer, BudgetUse, Command, Resources, RunStatus, Urgency};
+use toka_core::{
+    AgentName, Answers, ApprovalAnswer, BudgetUse, Command, Resources, RunStatus, SessionKey, Urgency,
+};
 use toka_gateway::Rest;
 use toka_runtime::Terminal;
 use toka_workstream::describe::Described;
 use tokio::sync::oneshot;
 
-use crate::error::{ApplyError, CommandError, ExecError};
+use crate::error::{ApplyError, CommandError, ExecError, SteerError};
 use crate::exec::{Begun, ExecRequest};
 use crate::facts::{Facts, Figures};
 
@@ -49,6 +51,13 @@ pub(crate) enum Order {
         by: String,
         uid: u32,
         reply: oneshot::Sender<Result<ApprovalAnswer, NotAnswered>>,
+    },
+    /// Tell the model that works on the tasks of an agent something.
+    Steer {
+        agent: AgentName,
+        text: String,
+        by: String,
+        answer: oneshot::Sender<Result<SessionKey, SteerError>>,
     },
     /// Run a command beside an agent.
     Exec { request: Box<ExecRequest>, answer: oneshot::Sender<Result<Begun, ExecError>> },

@@ -88,6 +88,7 @@ security: {network: full, filesystem: {read: [/srv]}}
             ("lost", Invalid, line("5")),
             ("lost", Invalid, line("5")),
             ("thinker", Unconfigured, line("2")),
+            ("thinker", Denied, line("2")),
         ]
     );
     assert_eq!(RunError::Refused(problems).exit_code(), ExitCode::Invalid);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use toka_core::event::Usage;
 use toka_keeper::{KeeperError, KeeperEvent, ProcessId, SpawnError, Started, Status};
 use toka_logs::receiver;
 use tokio::io::AsyncReadExt as _;
@@ -26,6 +27,10 @@ pub struct Execution<P: Processes> {
     terminal: Option<Terminal>,
     /// How it ended, as far as it was told.
     status: Status,
+    /// What it used, when it is gone.
+    usage: Usage,
+    /// What was heard of its end before somebody waited for that.
+    early: Option<KeeperEvent>,
 }
 
 /// Where what it writes can be read.
@@ -92,7 +97,16 @@ impl<P: Processes> Execution<P> {
         let output = Output(receiver(stdout).map_err(failed)?);
         let errors = Output(receiver(stderr).map_err(failed)?);
         let streams = Some(Streams { output, errors });
-        Ok(Self { number, orders, spent, streams, terminal, status: Status::Unknown })
+        Ok(Self {
+            number,
+            orders,
+            spent,
+            streams,
+            terminal,
+            status: Status::Unknown,
+            usage: Usage::default(),
+            early: None,
+        })
     }
 
     /// Ends one that an earlier owner began, and that nobody reads from any more.
@@ -100,7 +114,17 @@ impl<P: Processes> Execution<P> {
         let (number, orders) = besides.known(id);
         besides.processes.kill(id);
         let spent = Arc::default();
-        Self { number, orders, spent, streams: None, terminal: None, status: Status::Unknown }
+        let usage = Usage::default();
+        Self {
+            number,
+            orders,
+            spent,
+            streams: None,
+            terminal: None,
+            status: Status::Unknown,
+            usage,
+            early: None,
+        }
     }
 
     /// Its number, unique for the keeper.
@@ -128,17 +152,48 @@ impl<P: Processes> Execution<P> {
         self.number.processes().kill(self.id());
     }
 
+    /// Waits until its main process has ended; what it started may live on. Cancel-safe.
+    pub async fn exited(&mut self) -> Status {
+        while self.status == Status::Unknown {
+            match self.orders.recv().await.map(|order| *order) {
+                Some(Order::Keeper(KeeperEvent::Exited { status, .. })) => self.status = status,
+                // It is gone, or nobody will ever tell: the next who waits is told so again.
+                Some(Order::Keeper(event @ (KeeperEvent::Gone { .. } | KeeperEvent::Closed))) => {
+                    self.early = Some(event);
+                    break;
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+        self.status
+    }
+
+    /// What it and all that it started have used, when they are gone.
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
     /// Waits until it and all that it started are gone; how it ended, if anybody saw it. Cancel-safe.
     pub async fn ended(&mut self) -> Status {
-        while let Some(order) = self.orders.recv().await {
-            match *order {
-                Order::Keeper(KeeperEvent::Exited { status, .. }) => self.status = status,
-                Order::Keeper(KeeperEvent::Gone { usage, .. }) => {
+        loop {
+            let event = match self.early.take() {
+                Some(event) => event,
+                None => match self.orders.recv().await.map(|order| *order) {
+                    Some(Order::Keeper(event)) => event,
+                    Some(_) => continue,
+                    None => break,
+                },
+            };
+            match event {
+                KeeperEvent::Exited { status, .. } => self.status = status,
+                KeeperEvent::Gone { usage, .. } => {
                     self.spent.fetch_add(usage.cpu_us.unwrap_or(0), Ordering::Relaxed);
+                    self.usage = usage;
                     self.number.processes().settle(self.id());
                     break;
                 }
-                Order::Keeper(KeeperEvent::Closed) => break,
+                KeeperEvent::Closed => break,
                 _ => {}
             }
         }

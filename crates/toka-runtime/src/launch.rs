@@ -11,7 +11,7 @@ use toka_keeper::{ProcessId, Program};
 use toka_logs::LogPlace;
 use toka_sandbox::{GroupLimits, SandboxPlan};
 
-use crate::{DeclaredWalls, DiskLimit, ServesPort};
+use crate::{DeclaredWalls, DiskLimit, ServesPort, WorksOnTasks};
 
 /// One agent, ready to be started, again and again if its restart policy says so.
 #[derive(Debug, Clone)]
@@ -74,6 +74,8 @@ pub struct Profile {
     pub awaited_lines: Vec<String>,
     /// Who serves the port that its plan has ([`SandboxPlan::listen`]).
     pub port: Option<Arc<dyn ServesPort>>,
+    /// Who works on tasks that have no command ([`TaskList::by_model`]).
+    pub worker: Option<Arc<dyn WorksOnTasks>>,
 }
 
 /// What of a profile may become another while the agent runs.

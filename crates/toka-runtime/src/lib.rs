@@ -32,6 +32,7 @@ mod terminal;
 mod test_support;
 pub mod turns;
 mod walls;
+mod work;
 
 pub use admission::{Admission, Entry, Turn};
 pub use adopted::{Adopted, AdoptedProcess, AdoptedTask, Said};
@@ -47,3 +48,4 @@ pub use runtime::{AgentHandle, Runtime};
 pub use sink::{Durable, EventSink};
 pub use terminal::{Terminal, View, ViewEnd};
 pub use walls::DeclaredWalls;
+pub use work::{Attempt, RunningCommand, RunsCommands, Sent, Work, WorksOnTasks};

@@ -274,6 +274,7 @@ pub(crate) fn launch(folder: &TempDir) -> Launch {
         tasks: TaskList::default(),
         awaited_lines: Vec::new(),
         port: None,
+        worker: None,
     };
     Launch { profile, command }
 }

@@ -21,6 +21,8 @@ pub mod palette;
 pub mod phrases;
 pub mod plain;
 pub mod screen;
+mod session;
+pub mod sessions;
 pub mod summary;
 pub mod table;
 pub mod text;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use toka_core::Risk;
 use toka_core::event::{killed_for_memory, planted, return_in_words, spinning, uncovered};
 use toka_core::units::format_duration;
 use toka_core::watchdog::Stage;
@@ -14,6 +15,7 @@ use toka_core::{
 
 use super::palette::{Paint, Palette};
 use super::phrases::{blocked, quarantined, shortfall};
+use super::session;
 use super::text::{clock, count, fit, moment, safe};
 use super::view::{AgentView, Outcome, RunView};
 
@@ -190,6 +192,9 @@ fn in_short(kind: &EventKind) -> String {
         EventKind::TaskEnded { duration_ms, .. } => {
             format!("task succeeded in {}", format_duration(Duration::from_millis(*duration_ms)))
         }
+        EventKind::StateChange { .. }
+        | EventKind::ToolCallStart { .. }
+        | EventKind::ToolCallComplete { .. } => session::tell(kind).unwrap_or_default(),
         // A kind that has no words yet: its name is better than nothing.
         other => serde_json::to_value(other)
             .ok()
@@ -363,6 +368,14 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             (format!("task failed: {} ({took})", safe(&exit.to_string())), palette.bad)
         }
         EventKind::ObjectiveChecked { description, exit, .. } => objective(description, exit, palette),
+        // What changes nothing is in the log.
+        EventKind::ToolCallStart { risk: Risk::Low, .. } => return None,
+        EventKind::SessionStarted { .. }
+        | EventKind::PlanCreated { .. }
+        | EventKind::PlanStepUpdate { .. }
+        | EventKind::ToolCallStart { .. }
+        | EventKind::ToolCallFailed { .. }
+        | EventKind::ResponseComplete { .. } => (session::tell(kind)?, Paint::NONE),
         EventKind::ScheduleArmed { next_ms: Some(next_ms) } => {
             (format!("the clock starts it at {}", moment(*next_ms)), Paint::NONE)
         }
@@ -382,6 +395,8 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         | EventKind::Metrics { .. }
         | EventKind::LogLineSeen { .. }
         | EventKind::AgentReport { .. }
+        | EventKind::StateChange { .. }
+        | EventKind::ToolCallComplete { .. }
         | EventKind::ModelAsked { .. }
         | EventKind::ModelJoined { .. }
         | EventKind::ModelBatched { .. }

@@ -9,6 +9,7 @@
 //!  whole answer ─▶ answer::read   the same of an answer that is no stream
 //!  tokens       ─▶ PriceTable     what that cost
 //!  two requests ─▶ Prompt         where the second differs, and what that costs
+//!  conversation ─▶ Conversation   a request of a built-in agent, and said::Reader what the model answers
 //!  a problem    ─▶ problem        an error in the words of that API
 //!  requests     ─▶ batch          the same through an interface that answers later and costs less
 //! ```
@@ -18,6 +19,7 @@
 
 pub mod answer;
 pub mod batch;
+mod conversation;
 mod meter;
 pub mod price;
 pub mod problem;
@@ -30,6 +32,7 @@ pub mod sse;
 mod usage;
 pub mod wire;
 
+pub use conversation::{Assistant, Conversation, Item, ToolDefinition, ToolResult, endpoint};
 pub use meter::{Frame, Meter, Progress};
 pub use price::PriceTable;
 pub use problem::{Problem, ProblemKind};

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{RpcError, TaskEnd, TaskEnter};
+use super::{RpcError, TaskEnd, TaskEnter, TaskNext};
 use crate::Progress;
 
 /// Longest text that a message carries for people, in bytes; what is longer is cut, not refused.
@@ -27,6 +27,8 @@ pub enum Call {
     TasksGet,
     /// `task/enter`: a child waits to begin a task.
     TaskEnter(TaskEnter),
+    /// `task/next`: what is to be done for a task on which the daemon has a model work?
+    TaskNext(TaskNext),
     /// `task/end`: it ended.
     TaskEnd(TaskEnd),
 }
@@ -48,6 +50,7 @@ impl Call {
             Self::Ready => "ready",
             Self::TasksGet => "tasks/get",
             Self::TaskEnter(_) => "task/enter",
+            Self::TaskNext(_) => "task/next",
             Self::TaskEnd(_) => "task/end",
         }
     }
@@ -59,6 +62,7 @@ impl Call {
             Self::Metrics(params) => to_value(params),
             Self::Ready | Self::TasksGet => Value::Object(Map::new()),
             Self::TaskEnter(params) => to_value(params),
+            Self::TaskNext(params) => to_value(params),
             Self::TaskEnd(params) => to_value(params),
         }
     }
@@ -71,6 +75,7 @@ impl Call {
             "ready" => Ok(Self::Ready),
             "tasks/get" => Ok(Self::TasksGet),
             "task/enter" => from_value(params).map(Self::TaskEnter),
+            "task/next" => from_value(params).map(Self::TaskNext),
             "task/end" => from_value(params).map(Self::TaskEnd),
             _ => Err(RpcError::new(RpcError::METHOD_NOT_FOUND, format!("no method {method:?}"))),
         }

@@ -13,6 +13,7 @@
 //! | `ready` | `{}` | `{}` |
 //! | `tasks/get` | `{}` | [`TaskList`] |
 //! | `task/enter` | [`TaskEnter`] | `{}` |
+//! | `task/next` | [`TaskNext`] | [`TaskStep`] |
 //! | `task/end` | [`TaskEnd`] | [`TaskEnded`] |
 //!
 //! `progress`, `metrics` and `ready` may be notifications: without an `id`, nobody answers.
@@ -22,7 +23,7 @@ mod task;
 mod wire;
 
 pub use call::{Call, MAX_METRICS, MAX_TEXT, Metrics};
-pub use task::{RetryRule, TaskEnd, TaskEnded, TaskEnter, TaskList, TaskSpec};
+pub use task::{RetryRule, TaskDo, TaskEnd, TaskEnded, TaskEnter, TaskList, TaskNext, TaskSpec, TaskStep};
 pub use wire::{
     Id, Incoming, MAX_LINE, Rejected, ReplyError, RpcError, call_line, parse_call, parse_reply, reply_line,
 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Usage;
-use crate::{AgentProgram, Exit};
+use crate::{AgentProgram, Exit, FileCall, FileOutcome, Progress};
 
 /// The answer to `tasks/get`: the tasks in the order in which they are to be run, each after those it depends on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ pub struct TaskList {
     /// What works on tasks that have no command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<AgentProgram>,
+    /// Whether the daemon has a model work on tasks that have no command: the runner does what that asks for in the sandbox.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_model: bool,
 }
 
 /// One task.
@@ -24,7 +27,7 @@ pub struct TaskSpec {
     pub index: usize,
     /// What it is for.
     pub description: String,
-    /// The command, for `/bin/sh -c`; a task without one needs an agent program.
+    /// The command, for `/bin/sh -c`; a task without one needs an agent program, or a model.
     #[serde(default)]
     pub run: Option<String>,
     /// The longest that one attempt may take, in milliseconds; without it only the agent's own timeout counts.
@@ -79,8 +82,50 @@ pub struct TaskEnter {
     pub index: usize,
     /// Which attempt, from 1.
     pub attempt: u32,
-    /// The child's process id, as the runner sees it.
-    pub pid: i32,
+    /// The child's process id, as the runner sees it; none when a model works on the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+}
+
+/// The params of `task/next`: the runner waits for what it is to do, and tells what it has done before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskNext {
+    /// The task.
+    pub index: usize,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// How long it waits at most, in milliseconds.
+    pub wait_ms: u64,
+    /// What the last call gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<FileOutcome>,
+}
+
+/// The result of `task/next`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaskStep {
+    /// Lines for the log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
+    /// How far the task is: its fraction is of the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// What is to be done.
+    #[serde(default, rename = "do")]
+    pub todo: TaskDo,
+}
+
+/// What the runner is to do next.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskDo {
+    /// Nothing: it asks again.
+    #[default]
+    Wait,
+    /// This call, whose outcome it tells when it asks again.
+    Call(FileCall),
+    /// Nothing more: the attempt has ended.
+    End(Exit),
 }
 
 /// The params of `task/end`: an attempt ended.

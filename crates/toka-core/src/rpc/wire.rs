@@ -199,7 +199,7 @@ mod tests {
             Call::Metrics(Metrics { values: [("files".to_owned(), 12.5)].into() }),
             Call::Ready,
             Call::TasksGet,
-            Call::TaskEnter(TaskEnter { index: 1, attempt: 2, pid: 77 }),
+            Call::TaskEnter(TaskEnter { index: 1, attempt: 2, pid: Some(77) }),
             Call::TaskEnd(TaskEnd {
                 index: 1,
                 attempt: 2,
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn the_wire_format_is_fixed() {
-        let enter = Call::TaskEnter(TaskEnter { index: 0, attempt: 1, pid: 42 });
+        let enter = Call::TaskEnter(TaskEnter { index: 0, attempt: 1, pid: Some(42) });
         assert_eq!(
             call_line(Some(&Id::Number(1)), &enter),
             "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"task/enter\",\"params\":{\"index\":0,\"attempt\":1,\"pid\":42}}\n"

@@ -154,6 +154,14 @@ fn is_change(kind: &EventKind) -> bool {
         | EventKind::TaskEnded { .. }
         | EventKind::ObjectiveChecked { .. }
         | EventKind::ExecStarted { .. }
+        | EventKind::SessionStarted { .. }
+        | EventKind::StateChange { .. }
+        | EventKind::PlanCreated { .. }
+        | EventKind::PlanStepUpdate { .. }
+        | EventKind::ToolCallStart { .. }
+        | EventKind::ToolCallComplete { .. }
+        | EventKind::ToolCallFailed { .. }
+        | EventKind::ResponseComplete { .. }
         | EventKind::ExecEnded { .. }
         | EventKind::LogLineSeen { .. }
         | EventKind::ScheduleFired { .. }

@@ -5,7 +5,7 @@ use toka_core::event::Usage;
 use toka_core::{AgentState, Coverage, EventKind, Exit, Layer};
 use tokio::time::Instant;
 
-use super::calls::leaf_name;
+use super::calls::{by_model, leaf_name};
 use super::{Actor, DoorReach, Groups, RunningTask, Succeeds};
 use crate::countdown::Countdown;
 use crate::{Adopted, AdoptedProcess, AdoptedTask, Processes, Said};
@@ -13,7 +13,7 @@ use crate::{Adopted, AdoptedProcess, AdoptedTask, Processes, Said};
 /// A task that an earlier owner let in.
 fn under_way(task: AdoptedTask, now: Instant) -> RunningTask {
     let since = now.checked_sub(task.age).unwrap_or(now);
-    RunningTask { attempt: task.attempt, leaf: Some(leaf_name(task.number)), since }
+    RunningTask { attempt: task.attempt, leaf: Some(leaf_name(task.number)), since, work: None }
 }
 
 impl<P: Processes> Actor<P> {
@@ -26,6 +26,11 @@ impl<P: Processes> Actor<P> {
         let now = Instant::now();
         (self.leaves, self.succeeds) = (begun, Succeeds::Another);
         self.tasks = tasks.into_iter().map(|task| (task.index, under_way(task, now))).collect();
+        for (index, task) in &mut self.tasks {
+            if by_model(&self.profile, *index).is_some() {
+                task.leaf = None;
+            }
+        }
         self.born = now.checked_sub(age).unwrap_or(now);
         self.begun = now.checked_sub(life).unwrap_or(now);
         (self.lives, self.restarts) = (lives, restarts);

@@ -1,21 +1,27 @@
 //! What the agent says in calls: progress, metrics, and the work of its tasks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use toka_core::event::Usage;
-use toka_core::rpc::{Call, MAX_TEXT, Metrics, RpcError, TaskEnd, TaskEnded, TaskEnter};
-use toka_core::{ByteSize, EventKind, Exit, Progress};
+use toka_core::rpc::{
+    Call, MAX_TEXT, Metrics, RpcError, TaskEnd, TaskEnded, TaskEnter, TaskNext, TaskSpec, TaskStep,
+};
+use toka_core::{AgentState, ByteSize, EventKind, Exit, Progress};
 use toka_keeper::KeeperError;
 use tokio::time::{Instant, sleep};
 
 use super::{Actor, DoorReach, Groups, RunningTask, Succeeds};
-use crate::Processes;
 use crate::door::{Answer, Message, Peer};
 use crate::exit_reason::out_of_memory;
+use crate::work::Commands;
+use crate::{Attempt, Processes, Profile, Sent, Work};
 
 /// How long the agent's owner waits for the end of what a task left behind. What takes longer hangs in a device, and is
 /// seen to at the agent's end.
 const EMPTIED_WITHIN: Duration = Duration::from_millis(500);
+/// The longest wait for a step: whoever asks looks at its own clock in between.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Between two looks whether it has ended.
 const EMPTYING_LOOK: Duration = Duration::from_millis(2);
 
@@ -27,6 +33,15 @@ impl<P: Processes> Actor<P> {
                     self.on_notices(notices).await;
                 }
                 drop(passed);
+            }
+            Message::Call { peer, call: Call::TaskNext(next), answer } if self.believes(peer) => {
+                match self.next_step(next) {
+                    // The peer may have gone; then nobody waits for the answer.
+                    Ok(step) => drop(tokio::spawn(async move {
+                        let _ = answer.send(Ok(Answer::Step(Box::new(step.await))));
+                    })),
+                    Err(refusal) => drop(answer.send(Err(refusal))),
+                }
             }
             Message::Call { peer, call, answer } => {
                 let outcome = if self.believes(peer) {
@@ -64,6 +79,8 @@ impl<P: Processes> Actor<P> {
             Call::TasksGet => Ok(Answer::Tasks(self.profile.tasks.clone())),
             Call::TaskEnter(enter) => self.enter_task(enter).await,
             Call::TaskEnd(end) => self.end_task(end).await,
+            // Answered when there is something to do (`on_message`).
+            Call::TaskNext(_) => Ok(Answer::Done),
         }
     }
 
@@ -107,14 +124,17 @@ impl<P: Processes> Actor<P> {
         // What it said before belongs to what was before.
         let before = self.progress.flush();
         self.tell_progress((before, None));
-        self.tasks.insert(index, RunningTask { attempt, leaf, since: Instant::now() });
+        let work = self.work_on(index, attempt, false);
+        self.tasks.insert(index, RunningTask { attempt, leaf, since: Instant::now(), work });
         self.emit(EventKind::TaskStarted { index, description, attempt }).await;
         Ok(Answer::Done)
     }
 
     /// Gives the task's process, which must be the agent's, a control group of its own.
-    async fn make_leaf(&mut self, index: usize, pid: i32) -> Result<Option<String>, RpcError> {
+    async fn make_leaf(&mut self, index: usize, pid: Option<i32>) -> Result<Option<String>, RpcError> {
         self.leaves += 1;
+        // One that a model works on has none: each of its commands gets one.
+        let Some(pid) = pid else { return Ok(None) };
         let leaf = leaf_name(self.leaves);
         match self.processes.make_leaf(self.profile.id, &leaf, pid).await {
             Ok(()) => Ok(Some(leaf)),
@@ -162,9 +182,70 @@ impl<P: Processes> Actor<P> {
             Some(leaf) => self.end_leaf(index, leaf).await,
             None => Usage::default(),
         };
+        let exit = match &task.work {
+            Some(work) => by_verdict(exit, work.verdict()),
+            None => exit,
+        };
         let exit = out_of_memory(shortened(exit), &usage, ByteSize(self.profile.limits.memory));
         self.emit(EventKind::TaskEnded { index, exit, duration_ms, usage }).await;
         Ok(Answer::TaskEnded(TaskEnded { usage }))
+    }
+}
+
+impl<P: Processes> Actor<P> {
+    /// Whoever works on a task that has no command begins with an attempt, or goes on.
+    fn work_on(&self, index: usize, number: u32, goes_on: bool) -> Option<Box<dyn Work>> {
+        let (at, task) = by_model(&self.profile, index)?;
+        let worker = self.profile.worker.as_ref()?;
+        let commands = Commands {
+            besides: self.besides.clone(),
+            agent: self.profile.id,
+            command: self.command.clone(),
+            spent: Arc::clone(&self.spent),
+        };
+        Some(worker.begin(Attempt {
+            agent: self.profile.name.clone(),
+            task: task.clone(),
+            place: (at + 1, self.profile.tasks.tasks.len()),
+            number,
+            goes_on,
+            commands: Arc::new(commands),
+            sink: Arc::clone(&self.sink),
+        }))
+    }
+
+    /// What the runner is to do next for a task that has no command.
+    fn next_step(&mut self, next: TaskNext) -> Result<Sent<TaskStep>, RpcError> {
+        let TaskNext { index, attempt, wait_ms, outcome } = next;
+        if matches!(self.state, AgentState::Stopping { .. }) {
+            return Err(refused("the agent is being ended"));
+        }
+        let begun = match self.tasks.get_mut(&index) {
+            Some(task) if task.attempt == attempt => task.work.take(),
+            Some(_) => return Err(refused(format!("task {index} is not at attempt {attempt}"))),
+            None => return Err(refused(format!("task {index} is not under way"))),
+        };
+        // Without one, another daemon began it.
+        let work = begun.or_else(|| self.work_on(index, attempt, true));
+        let nobody = || refused(format!("nobody works on task {index} but its own command"));
+        let (work, task) = work.zip(self.tasks.get_mut(&index)).ok_or_else(nobody)?;
+        Ok(task.work.insert(work).next(outcome, Duration::from_millis(wait_ms).min(LONGEST_WAIT)))
+    }
+}
+
+/// A task on which somebody outside works, and its place in the list, from 0.
+pub(super) fn by_model(profile: &Profile, index: usize) -> Option<(usize, &TaskSpec)> {
+    let list = &profile.tasks;
+    let found = list.tasks.iter().enumerate().find(|(_, task)| task.index == index)?;
+    (list.by_model && found.1.run.is_none()).then_some(found)
+}
+
+/// The end of an attempt that was worked on outside: the runner only knows of its own clock and of the signal that it got.
+fn by_verdict(told: Exit, verdict: Option<Exit>) -> Exit {
+    match (told, verdict) {
+        (told @ (Exit::Timeout { .. } | Exit::Stopped { .. }), _) => told,
+        (_, Some(verdict)) => verdict,
+        (_, None) => Exit::Undone { reason: "whoever works on it has not come to an end".to_owned() },
     }
 }
 

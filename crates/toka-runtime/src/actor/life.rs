@@ -24,7 +24,7 @@ use crate::peers::Peers;
 use crate::port::Served;
 use crate::turns::timed;
 use crate::walls::Walls;
-use crate::{Command, Hooks, Processes, Profile, StopPolicy, Terminal};
+use crate::{Command, Hooks, Processes, Profile, StopPolicy, Terminal, Work};
 
 /// How long a thaw before a stop may take: it is quick or it hangs, and the kill does not need it.
 const THAW: Duration = Duration::from_secs(2);
@@ -56,6 +56,7 @@ impl<P: Processes> Actor<P> {
             Err(reason) => return self.finish(Exit::StartFailed { reason }).await,
         };
         self.walls = Walls::of(&command.plan, &self.profile.declared);
+        self.profile.worker.iter().for_each(|worker| worker.begin_life());
         let pre_start = self.pre_start(&command);
         let Command { program, argv, env, plan, terminal } = command;
         let StopPolicy { signal: stop_signal, grace } = self.profile.stop;
@@ -108,8 +109,9 @@ impl<P: Processes> Actor<P> {
 
     /// Whether what is executed is of no use any more once it is.
     fn is_last_use(&self) -> bool {
-        let Profile { restart, probes, hooks, .. } = &self.profile;
-        restart.policy == RestartPolicy::No && !probes.any() && *hooks == Hooks::default()
+        let Profile { restart, probes, hooks, worker, .. } = &self.profile;
+        let is_alone = worker.is_none() && !probes.any() && *hooks == Hooks::default();
+        restart.policy == RestartPolicy::No && is_alone
     }
 
     fn channels(&self) -> Channels<P> {
@@ -234,6 +236,7 @@ impl<P: Processes> Actor<P> {
                 self.probing.iter().for_each(|probing| probing.prober.pause());
                 self.watching.iter_mut().for_each(|watching| watching.hold(Instant::now()));
                 self.pause_survey();
+                self.works().for_each(|work| work.pause());
                 self.step(Happening::Frozen);
                 self.emit(EventKind::AgentPaused { by }).await;
             }
@@ -248,11 +251,17 @@ impl<P: Processes> Actor<P> {
                 self.probing.iter().for_each(|probing| probing.prober.resume());
                 self.watching.iter_mut().for_each(|watching| watching.resume(Instant::now()));
                 self.survey();
+                self.works().for_each(|work| work.resume());
                 self.step(Happening::Thawed);
                 self.emit(EventKind::AgentResumed).await;
             }
             Err(error) => self.tell_failed(Request::Resume, format!("it could not be thawed: {error}")),
         }
+    }
+
+    /// The work on its tasks that is done outside.
+    fn works(&self) -> impl Iterator<Item = &dyn Work> {
+        self.tasks.values().filter_map(|task| task.work.as_deref())
     }
 
     /// Ends it gracefully; it will have ended with `exit`.
@@ -282,6 +291,8 @@ impl<P: Processes> Actor<P> {
     }
 
     pub(super) async fn signal_stop(&mut self) {
+        // Nothing more is begun for its tasks.
+        self.tasks.values_mut().for_each(|task| task.work = None);
         if !self.begin_hooks(Occasion::PreStop) {
             self.processes.signal(self.profile.id, self.profile.stop.signal);
         }

@@ -44,7 +44,9 @@ use crate::order::{Order, Restarts};
 use crate::port::Served;
 use crate::probe::ProbeNote;
 use crate::walls::Walls;
-use crate::{Adjustment, Admission, Adopted, Command, Durable, EventSink, Processes, Profile, Terminal};
+use crate::{
+    Adjustment, Admission, Adopted, Command, Durable, EventSink, Processes, Profile, Terminal, Work,
+};
 use hooks::{Occasion, StartOutcome};
 use notices::Remark;
 use probes::Probing;
@@ -71,6 +73,8 @@ struct RunningTask {
     attempt: u32,
     leaf: Option<String>,
     since: Instant,
+    /// Who works on it, where it has no command.
+    work: Option<Box<dyn Work>>,
 }
 
 /// Whether it has gone on with a life that another began: an agent may then say again what that one had heard.

@@ -263,7 +263,7 @@ fn one_task(agent: &mut crate::Profile) {
         retry: Default::default(),
         depends_on: Vec::new(),
     };
-    agent.tasks = TaskList { tasks: vec![task], program: None };
+    agent.tasks = TaskList { tasks: vec![task], ..TaskList::default() };
 }
 
 #[tokio::test]

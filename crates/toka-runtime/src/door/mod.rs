@@ -25,7 +25,7 @@ pub use notify::{Flaw, Notice, parse_notices};
 pub(crate) use passed::Passed;
 pub(crate) use peer::{Gate, Peer};
 
-use toka_core::rpc::{Call, RpcError, TaskEnded, TaskList};
+use toka_core::rpc::{Call, RpcError, TaskEnded, TaskList, TaskStep};
 
 use crate::processes::Processes;
 use crate::turns::timed;
@@ -69,6 +69,8 @@ pub(crate) enum Answer {
     Done,
     /// The tasks.
     Tasks(TaskList),
+    /// What is to be done next.
+    Step(Box<TaskStep>),
     /// What a task used.
     TaskEnded(TaskEnded),
 }

@@ -489,7 +489,7 @@ impl Compiler<'_> {
     fn network(&mut self) {
         let Declared { value, origin } = &self.input.confinement.network;
         let rule = match value {
-            NetworkAccess::None if self.input.confinement.model.is_some() => {
+            NetworkAccess::None if self.input.confinement.has_model_port() => {
                 "nothing but what is listed here".to_owned()
             }
             NetworkAccess::None => "no sockets but Unix sockets".to_owned(),
@@ -522,11 +522,12 @@ impl Compiler<'_> {
         }
         if let Some(Declared { value: reach, origin }) = &self.input.confinement.model {
             let address = port_address(self.input);
-            let who = match reach {
-                ModelReach::Providers => "where Toka asks them for it",
-                ModelReach::Script => "where a script answers",
+            let rule = match (reach, self.input.confinement.by_model) {
+                (ModelReach::Providers, false) => format!("models at {address}, where Toka asks them for it"),
+                (ModelReach::Script, false) => format!("models at {address}, where a script answers"),
+                (ModelReach::Providers, true) => "no way to models: Toka asks them for its tasks".to_owned(),
+                (ModelReach::Script, true) => "no way to models: a script answers for its tasks".to_owned(),
             };
-            let rule = format!("models at {address}, {who}");
             self.say(Layer::Network, rule, origin);
         }
     }

@@ -17,8 +17,8 @@ pub(crate) const KEPT_TO_A_PORT: &str = "in the host's network, as this host ref
 
 /// The network that follows from what is declared: models take a loopback interface.
 pub(super) fn network_of(confinement: &Confinement) -> NetworkAccess {
-    match (&confinement.network.value, &confinement.model) {
-        (NetworkAccess::None, Some(_)) => NetworkAccess::Loopback,
+    match (&confinement.network.value, confinement.has_model_port()) {
+        (NetworkAccess::None, true) => NetworkAccess::Loopback,
         (declared, _) => declared.clone(),
     }
 }

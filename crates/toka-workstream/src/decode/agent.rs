@@ -93,6 +93,10 @@ pub(crate) fn decode(
     if let Some(priority) = &spec.priority {
         confinement.priority = priority.clone();
     }
+    let first_in_words = tasks.tasks.iter().find(|task| task.run.is_none());
+    let in_words = spec.process.is_none() && !spec.has_process && first_in_words.is_some();
+    let named = &confinement.capabilities;
+    let names_no_model = spec.model.is_none() && !named.iter().any(|it| it.value == Capability::ModelAccess);
     confinement.model = match &spec.model {
         Some(ModelUse { script: Some(_), origin, .. }) => {
             Some(Declared::new(ModelReach::Script, origin.clone()))
@@ -100,9 +104,16 @@ pub(crate) fn decode(
         Some(ModelUse { origin, .. }) => Some(Declared::new(ModelReach::Providers, origin.clone())),
         None => {
             let named = confinement.capabilities.iter().find(|it| it.value == Capability::ModelAccess);
-            named.map(|named| Declared::new(ModelReach::Providers, named.origin.clone()))
+            let named = named.map(|named| named.origin.clone());
+            // What stands there in words alone, nothing but a model can do.
+            let of_task = || in_words.then(|| first_in_words.map(|task| task.origin.clone())).flatten();
+            named.or_else(of_task).map(|origin| Declared::new(ModelReach::Providers, origin))
         }
     };
+    confinement.by_model = in_words;
+    if in_words && names_no_model {
+        report_model(cx, &tasks);
+    }
     if spec.kind == AgentKind::Task && confinement.limits.timeout.is_none() {
         confinement.limits.timeout = Some(Declared::by_default(Limits::TASK_TIMEOUT, "timeout of a task"));
     }
@@ -110,7 +121,6 @@ pub(crate) fn decode(
     let own_name = name.as_ref().map(|(name, _)| name);
     let (dependencies, open_conditions) = edges_of(cx, edges, own_name);
     report_nothing_to_do(cx, &sections, &spec, &tasks);
-    report_model(cx, &spec, &tasks);
     spec.probes.report_without_network(cx, &confinement);
     spec.probes.report_out_of_reach(cx, &confinement);
     let (name, span) = name?;
@@ -359,17 +369,14 @@ fn report_nothing_to_do(cx: &mut Context<'_>, sections: &Section<'_>, spec: &Spe
     cx.report(problem);
 }
 
-/// Tasks that only a model can do are worth a warning; `run` refuses them before anything starts.
-fn report_model(cx: &mut Context<'_>, spec: &Spec, tasks: &Tasks) {
-    if spec.has_process {
-        return;
-    }
+/// Tasks that a model works on, of which the file does not say which.
+fn report_model(cx: &mut Context<'_>, tasks: &Tasks) {
     let waiting: Vec<_> = tasks.tasks.iter().filter(|task| task.run.is_none()).collect();
     let Some(first) = waiting.first() else { return };
     let message = match waiting.len() {
-        1 => format!("the task `{}` needs a model: it has no `run`", shorten(&first.description)),
+        1 => format!("the task `{}` needs a model, and the file names none", shorten(&first.description)),
         count => format!(
-            "{count} tasks need a model, for they have no `run`; the first is `{}`",
+            "{count} tasks need a model, and the file names none; the first is `{}`",
             shorten(&first.description)
         ),
     };
@@ -377,5 +384,5 @@ fn report_model(cx: &mut Context<'_>, spec: &Spec, tasks: &Tasks) {
     for span in tasks.without_run().take(5) {
         problem = problem.at(cx.file, span, "only a description");
     }
-    cx.report(problem.help("give it a command, `run: \"..\"`: Toka has no agent of its own yet that works on words alone; with a `spec.process` the tasks are information for that"));
+    cx.report(problem.help("write `spec: {model: default}` for the models that you have chosen, or `model: provider/name`; a task that needs none has a command, `run: \"..\"`"));
 }

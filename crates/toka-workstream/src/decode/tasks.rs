@@ -1,6 +1,7 @@
 //! `tasks`: what the agent is to do.
 
 use std::ops::Range;
+
 use std::time::Duration;
 
 use toka_core::Priority;

@@ -328,9 +328,10 @@ A document after the first begins with its `---` line. The checksum guards again
 );
 
 const NEEDS_MODEL: Entry = (
-    "a task that needs a model",
-    "The agent has no process, and the task has a description but no command: nothing but a language model could do it. Give
-it a command with `run`: models cannot be configured yet. Without a command, `toka run` refuses before anything starts, with exit status 78.",
+    "a task that needs a model, and none is named",
+    "The agent has no process, and the task has a description but no command: a model works on it, with tools in the agent's
+sandbox. The file does not say which, so that the models are asked that you have chosen (`toka models`), and a person must have granted
+`model-access`. Name one with `spec.model`, write `model: default` for those, or give the task a command with `run`.",
     Some("metadata: {name: greeter}\ntasks: {default: [{description: Greet everybody}]}\n"),
 );
 

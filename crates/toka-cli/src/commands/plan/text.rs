@@ -171,7 +171,7 @@ fn command(agent: &Agent, facts: &AgentFacts, palette: Palette) -> Vec<Row> {
                 Row::new("task", format!("{}: /bin/sh -c {}", task.description, quoted(run)), from)
             }
             _ if needs_model.contains(&&task.origin) => {
-                Row::new("task", format!("{}: needs a model", task.description), from).painted(palette.warn)
+                Row::new("task", format!("{}: a model works on it", task.description), from)
             }
             _ => Row::new("task", task.description.as_str(), from),
         });

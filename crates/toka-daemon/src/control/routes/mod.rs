@@ -12,6 +12,7 @@ mod health;
 mod metrics;
 mod models;
 mod projects;
+mod steer;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -43,6 +44,10 @@ pub(super) fn router(server: Server) -> Router {
         .route(
             "/v1/projects/{project}/approvals/{id}",
             post(approvals::answer).layer(DefaultBodyLimit::max(MAX_COMMAND)),
+        )
+        .route(
+            "/v1/projects/{project}/agents/{agent}/steer",
+            post(steer::steer).layer(DefaultBodyLimit::max(MAX_COMMAND)),
         )
         .route("/v1/projects/{project}/models", get(models::models))
         .route("/v1/projects/{project}/models/wake", post(models::wake))

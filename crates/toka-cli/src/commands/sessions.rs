@@ -1,0 +1,212 @@
+//! `toka sessions`: what models and tools have done together, from the transcripts of a project, whether or not it runs.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use toka_core::transcript::SessionInfo;
+use toka_core::units::parse_duration;
+use toka_core::{ExitCode, Name, SessionKey, SessionMode};
+use toka_prepare::folders::sessions_in;
+use toka_prepare::lock::is_held;
+use toka_session::SessionFolder;
+
+use super::folders::Place;
+use super::ps::now_ms;
+use toka_terminal::failure::Failure;
+use toka_terminal::palette::Palette;
+use toka_terminal::screen::columns;
+use toka_terminal::table::PIPE_COLUMNS;
+use toka_terminal::{json, out, sessions as layout};
+
+/// Options of `toka sessions`.
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Without a command: list. A session is named as the list shows it, such as agent:builder:task:3; the name of an agent alone means its last one."
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    list: List,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// List the sessions of a project, the last first
+    List(List),
+    /// Show what was said and done in one
+    Show {
+        #[command(flatten)]
+        one: One,
+        /// Show what tools gave in full, also what the model was not shown
+        #[arg(long)]
+        full: bool,
+        /// Only what came after this line, by its number
+        #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+        after: u64,
+    },
+    /// Remove one, with all that is kept of it
+    Delete(One),
+    /// Remove those that nobody has written to for so long
+    Prune {
+        /// How long, such as 30d
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        older_than: Duration,
+        #[command(flatten)]
+        place: Place,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    #[command(flatten)]
+    place: Place,
+    /// Print one JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct One {
+    /// The session, or the agent whose last one is meant
+    #[arg(value_name = "SESSION")]
+    session: String,
+    #[command(flatten)]
+    place: Place,
+    /// Print JSON: of a session each line as an object of its own
+    #[arg(long)]
+    json: bool,
+}
+
+/// The sessions of a project, and whether a run may write to them.
+struct Sessions {
+    folder: SessionFolder,
+    project: String,
+    runs: bool,
+}
+
+impl Sessions {
+    fn of(place: &Place) -> Result<Self, Failure> {
+        let folders = place.folders()?;
+        let runs = is_held(&folders.lock());
+        let folder = SessionFolder::new(sessions_in(&folders.root()));
+        Ok(Self { folder, project: folders.project.to_string(), runs })
+    }
+
+    fn keys(&self) -> Result<Vec<SessionKey>, Failure> {
+        let failed = |error| {
+            Failure::new(ExitCode::StateFolder, format!("read the sessions of {}: {error}", self.project))
+        };
+        self.folder.keys().map_err(failed)
+    }
+
+    fn info(&self, key: &SessionKey) -> Result<SessionInfo, Failure> {
+        self.folder.info(key).map_err(|error| Failure::new(ExitCode::Invalid, format!("read {key}: {error}")))
+    }
+
+    /// The session that a person means.
+    fn find(&self, text: &str) -> Result<SessionKey, Failure> {
+        let keys = self.keys()?;
+        let found = match text.parse::<SessionKey>() {
+            Ok(key) => keys.iter().find(|known| **known == key),
+            Err(error) => {
+                let agent = Name::new(text).map_err(|_| Failure::new(ExitCode::Usage, error.to_string()))?;
+                keys.iter().rfind(|known| known.agent == agent && known.mode == SessionMode::Task)
+            }
+        };
+        found.cloned().ok_or_else(|| {
+            let message = format!("the project {} has no session {text}", self.project);
+            let last: Vec<String> = keys.iter().rev().take(5).map(ToString::to_string).collect();
+            Failure::new(ExitCode::Usage, message).help(match last.is_empty() {
+                true => "it has none at all: no model has worked on tasks of it".to_owned(),
+                false => format!("the last ones are: {}", last.join(", ")),
+            })
+        })
+    }
+
+    /// Whether a run may still write to it.
+    fn is_open(&self, info: &SessionInfo) -> bool {
+        self.runs && info.ended.is_none()
+    }
+
+    fn delete(&self, key: &SessionKey) -> Result<(), Failure> {
+        self.folder
+            .delete(key)
+            .map_err(|error| Failure::new(ExitCode::StateFolder, format!("remove {key}: {error}")))
+    }
+}
+
+/// Lists, shows or removes.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.what.unwrap_or(What::List(args.list)) {
+        What::List(List { place, json: as_json }) => {
+            let sessions = Sessions::of(&place)?;
+            let infos =
+                sessions.keys()?.iter().map(|key| sessions.info(key)).collect::<Result<Vec<_>, _>>()?;
+            let mut infos = infos;
+            infos.sort_by_key(|info| std::cmp::Reverse((info.changed_ms, info.key.number)));
+            let palette = Palette::for_stream(&std::io::stdout());
+            let text = match as_json {
+                true => json::line(&infos) + "\n",
+                false => {
+                    let is_open = |info: &SessionInfo| sessions.is_open(info);
+                    layout::list(&sessions.project, &infos, is_open, now_ms(), columns(PIPE_COLUMNS), palette)
+                }
+            };
+            Ok(out::end(&text, ExitCode::Success)?)
+        }
+        What::Show { one: One { session, place, json: as_json }, full, after } => {
+            let sessions = Sessions::of(&place)?;
+            let key = sessions.find(&session)?;
+            let entries = sessions
+                .folder
+                .read(&key)
+                .map_err(|error| Failure::new(ExitCode::Invalid, toka_core::error::with_causes(&error)))?;
+            let shown: Vec<_> = entries.into_iter().filter(|entry| entry.id > after).collect();
+            let palette = Palette::for_stream(&std::io::stdout());
+            let whole = |name: &str| sessions.folder.whole(&key, name).ok().filter(|_| full);
+            let text = match as_json {
+                true => shown.iter().map(|entry| json::line(entry) + "\n").collect(),
+                false => layout::conversation(&shown, whole, full, palette),
+            };
+            Ok(out::end(&text, ExitCode::Success)?)
+        }
+        What::Delete(One { session, place, json: as_json }) => {
+            let sessions = Sessions::of(&place)?;
+            let key = sessions.find(&session)?;
+            if sessions.is_open(&sessions.info(&key)?) {
+                let message = format!("{key} is under way: nothing was removed");
+                return Err(Failure::new(ExitCode::Usage, message)
+                    .help(format!("`toka stop {}` ends it", key.agent))
+                    .into());
+            }
+            sessions.delete(&key)?;
+            Ok(out::end(&removed(&[key], as_json), ExitCode::Success)?)
+        }
+        What::Prune { older_than, place, json: as_json } => {
+            let sessions = Sessions::of(&place)?;
+            let before = now_ms().saturating_sub(i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX));
+            let mut gone = Vec::new();
+            for key in sessions.keys()? {
+                let info = sessions.info(&key)?;
+                if info.changed_ms < before && !sessions.is_open(&info) {
+                    sessions.delete(&key)?;
+                    gone.push(key);
+                }
+            }
+            Ok(out::end(&removed(&gone, as_json), ExitCode::Success)?)
+        }
+    }
+}
+
+fn removed(keys: &[SessionKey], as_json: bool) -> String {
+    match (as_json, keys) {
+        (true, keys) => json::line(&serde_json::json!({"removed": keys})) + "\n",
+        (false, []) => "nothing was removed: no session is that old\n".to_owned(),
+        (false, keys) => keys.iter().map(|key| format!("{key} is removed\n")).collect(),
+    }
+}

@@ -1,0 +1,172 @@
+//! The transcript of a session: the lines of its file, and what a list shows of it. Other programs may read the lines: a type that is not
+//! known is to be passed over.
+
+use crate::event::{Effect, Usage};
+use crate::{Exit, FileChange, ModelName, PlanStep, RunId, SessionKey, Tokens, Wire};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// From 1, each greater than the one before.
+    pub id: u64,
+    /// The line that it follows; none for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<u64>,
+    /// When, in milliseconds since the Unix epoch.
+    pub at: i64,
+    /// What it says.
+    #[serde(flatten)]
+    pub kind: EntryKind,
+}
+
+/// What a line says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum EntryKind {
+    /// The first line.
+    Session {
+        /// The version of this format: 1.
+        version: u32,
+        /// The name.
+        key: SessionKey,
+        /// The run in which it began.
+        run: RunId,
+        /// The instructions, which stay as they are.
+        system: String,
+        /// The tools that the model is told of.
+        tools: Vec<String>,
+    },
+    /// A task is to be done.
+    Task {
+        /// Its place in the agent's list, from 0.
+        index: usize,
+        /// Which attempt, from 1.
+        attempt: u32,
+        /// What the model is told.
+        text: String,
+    },
+    /// A person says something.
+    Person {
+        /// What.
+        text: String,
+        /// Who.
+        by: String,
+    },
+    /// Toka tells the model something.
+    Notice {
+        /// What.
+        text: String,
+    },
+    /// A model has answered.
+    Assistant {
+        /// Which.
+        model: ModelName,
+        /// The language in which it was asked.
+        wire: Wire,
+        /// The number of the call in the journal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call: Option<u64>,
+        /// Its text.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        text: String,
+        /// What of its reasoning it shows.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        thinking: String,
+        /// What it wants done.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        calls: Vec<CallEntry>,
+        /// The blocks as they came, for the same model alone.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        blocks: Vec<Value>,
+        /// Tokens.
+        #[serde(default)]
+        tokens: Tokens,
+    },
+    /// A call of a tool is about to be made.
+    Intent {
+        /// Which.
+        call: String,
+    },
+    /// What a call gave.
+    Result {
+        /// Which.
+        call: String,
+        /// What the model is told.
+        text: String,
+        /// Whether it failed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_error: bool,
+        /// Whether it was done, where it failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        effect: Option<Effect>,
+        /// The whole of what it gave, where the model is told less: a file beside the transcript, named by its SHA-256.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        whole: Option<String>,
+        /// Milliseconds.
+        duration_ms: u64,
+        /// What its own control group used.
+        #[serde(default)]
+        usage: Usage,
+        /// Files that it changed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        changes: Vec<FileChange>,
+    },
+    /// The plan from here on.
+    Plan {
+        /// Its steps.
+        steps: Vec<PlanStep>,
+    },
+    /// From here on, what tools gave before this line is left out of requests where it is long.
+    Pruned {
+        /// Lines before this one.
+        before: u64,
+    },
+    /// The attempt at a task has ended.
+    Ended {
+        /// The task.
+        index: usize,
+        /// Which attempt.
+        attempt: u32,
+        /// How.
+        exit: Exit,
+    },
+    /// A type that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A call of a tool, as a model wants it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CallEntry {
+    /// Unique in the session.
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub arguments: Map<String, Value>,
+    /// What the model wrote in their place, where that is no JSON object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonsense: Option<String>,
+}
+
+/// What a list shows of a session.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SessionInfo {
+    /// Its name.
+    pub key: SessionKey,
+    /// The run in which it began; none when its first line cannot be read.
+    pub run: Option<RunId>,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub began_ms: Option<i64>,
+    /// When it was written last, likewise.
+    pub changed_ms: i64,
+    /// Lines.
+    pub entries: u64,
+    /// Bytes of the transcript.
+    pub bytes: u64,
+    /// How its last task has ended; none when that has not.
+    pub ended: Option<Exit>,
+}

@@ -1,0 +1,33 @@
+//! The only crate that keeps and drives the session of a built-in agent: an agent whose tasks stand in words alone. A model thinks about
+//! them outside of the sandbox, where nothing that a tool prints can touch the loop, the transcript, the budget or an approval; what it
+//! wants done is done inside: files by the runner, commands by the keeper.
+//!
+//! ```text
+//!  runner ─ task/next ─▶ worker ─▶ driver ─▶ request ─▶ gateway ─▶ model
+//!    ▲                               │  ▲                            │ text, calls of tools
+//!    │ file tools                    │  └────────────────────────────┘
+//!    └───────────────────────────────┤
+//!  keeper ◀─ commands ───────────────┤   each call: checked ─▶ intent (durable) ─▶ done ─▶ receipt
+//!                                    ▼
+//!                                transcript
+//! ```
+//!
+//! The transcript is the truth. It is a file of lines, each with the number of the line that it follows; what a model is asked is a pure
+//! function of it ([`request`]), so that a session goes on after its daemon was killed.
+
+mod clock;
+mod driver;
+mod loops;
+mod model;
+mod prompt;
+pub mod request;
+mod shared;
+mod steps;
+mod tools;
+mod transcript;
+mod worker;
+
+pub use shared::{OpensModels, SessionConfig};
+pub use tools::{Place, Tool, catalogue, offered};
+pub use transcript::{SessionFolder, Transcript, TranscriptError};
+pub use worker::SessionWorker;

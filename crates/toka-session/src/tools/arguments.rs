@@ -1,0 +1,202 @@
+//! What a model wrote as the arguments of a tool, checked: what does not fit is told in words that help to write it again.
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use toka_core::{FileTool, PlanStep, StepStatus};
+
+/// Arguments of `exec`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExecCommand {
+    /// The command line.
+    pub(crate) command: String,
+    /// The folder in which it runs; the one that the agent works in if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) folder: Option<String>,
+    /// How many seconds it may take; 120 if not given, at most 3600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout: Option<u64>,
+}
+
+/// Arguments of `update_plan`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpdatePlan {
+    /// All steps, in their order.
+    pub(crate) steps: Vec<PlannedStep>,
+}
+
+/// A step, as a model writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PlannedStep {
+    /// What is to be done.
+    description: String,
+    /// The tools that it will take.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tool_types: Vec<String>,
+    /// pending, in_progress, completed or failed.
+    #[serde(default)]
+    status: PlannedStatus,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+enum PlannedStatus {
+    #[default]
+    Pending,
+    InProgress,
+    Completed,
+    Failed,
+}
+
+impl From<PlannedStep> for PlanStep {
+    fn from(step: PlannedStep) -> Self {
+        let status = match step.status {
+            PlannedStatus::Pending => StepStatus::Pending,
+            PlannedStatus::InProgress => StepStatus::InProgress,
+            PlannedStatus::Completed => StepStatus::Completed,
+            PlannedStatus::Failed => StepStatus::Failed,
+        };
+        Self { description: step.description, tool_types: step.tool_types, status }
+    }
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ToolUse {
+    /// Something with files.
+    File(FileTool),
+    /// A command.
+    Exec(ExecCommand),
+    /// A plan.
+    Plan(UpdatePlan),
+}
+
+/// Most steps of a plan.
+const MOST_STEPS: usize = 100;
+
+/// What the arguments of a tool mean.
+///
+/// # Errors
+/// Why they do not fit, in words for a model.
+pub(crate) fn parse(tool: &str, arguments: &Map<String, Value>) -> Result<ToolUse, String> {
+    let value = Value::Object(arguments.clone());
+    match tool {
+        "read" => read(tool, value).map(|arguments| ToolUse::File(FileTool::Read(arguments))),
+        "write" => read(tool, value).map(|arguments| ToolUse::File(FileTool::Write(arguments))),
+        "edit" => read(tool, value).map(|arguments| ToolUse::File(FileTool::Edit(arguments))),
+        "apply_patch" => read(tool, value).map(|arguments| ToolUse::File(FileTool::ApplyPatch(arguments))),
+        "list" => read(tool, value).map(|arguments| ToolUse::File(FileTool::List(arguments))),
+        "glob" => read(tool, value).map(|arguments| ToolUse::File(FileTool::Glob(arguments))),
+        "grep" => read(tool, value).map(|arguments| ToolUse::File(FileTool::Grep(arguments))),
+        "exec" => {
+            let command: ExecCommand = read(tool, value)?;
+            match command.command.trim().is_empty() {
+                true => Err("exec: the command is empty".to_owned()),
+                false => Ok(ToolUse::Exec(command)),
+            }
+        }
+        "update_plan" => {
+            let plan: UpdatePlan = read(tool, value)?;
+            match plan.steps.len() {
+                1..=MOST_STEPS => Ok(ToolUse::Plan(plan)),
+                _ => Err(format!("update_plan: a plan has 1 to {MOST_STEPS} steps")),
+            }
+        }
+        _ => Err(format!("there is no tool {tool:?}")),
+    }
+}
+
+fn read<T: DeserializeOwned>(tool: &str, value: Value) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|error| format!("the arguments of {tool} do not fit: {error}"))
+}
+
+/// What a call is about, in a line for people.
+pub(crate) fn about(tool: &str, arguments: &Map<String, Value>) -> String {
+    let text = |key: &str| arguments.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let told = match tool {
+        "exec" => text("command"),
+        "grep" | "glob" => {
+            let place = text("path");
+            if place.is_empty() { text("pattern") } else { format!("{} in {place}", text("pattern")) }
+        }
+        "apply_patch" => {
+            let patch = text("patch");
+            let marks = ["*** Add File: ", "*** Update File: ", "*** Delete File: "];
+            let path = |line: &str| marks.iter().find_map(|mark| line.strip_prefix(mark)).map(str::to_owned);
+            patch.lines().filter_map(path).collect::<Vec<_>>().join(", ")
+        }
+        "update_plan" => {
+            let steps = arguments.get("steps").and_then(Value::as_array).map_or(0, Vec::len);
+            format!("{steps} steps")
+        }
+        _ => text("path"),
+    };
+    let line = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(LONGEST_ABOUT).collect()
+}
+
+/// The longest line of what a tool is used on, in characters.
+const LONGEST_ABOUT: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::catalogue;
+
+    fn of(tool: &str, arguments: &Value) -> Result<ToolUse, String> {
+        parse(tool, arguments.as_object().expect("an object"))
+    }
+
+    #[test]
+    fn what_does_not_fit_says_why() {
+        for (tool, arguments, why) in [
+            ("read", json!({}), "missing field `path`"),
+            ("read", json!({"path": 3}), "invalid type"),
+            ("read", json!({"path": "a", "lines": 3}), "unknown field `lines`"),
+            ("exec", json!({"command": " "}), "the command is empty"),
+            ("update_plan", json!({"steps": []}), "1 to 100 steps"),
+            (
+                "update_plan",
+                json!({"steps": [{"description": "x", "status": "done"}]}),
+                "unknown variant `done`",
+            ),
+            ("teleport", json!({}), "there is no tool"),
+        ] {
+            let error = of(tool, &arguments).expect_err("wrong");
+            assert!(error.contains(why), "{tool}: {error}");
+        }
+        assert!(matches!(of("exec", &json!({"command": "ls"})), Ok(ToolUse::Exec(_))));
+    }
+
+    #[test]
+    fn a_call_is_told_in_a_line() {
+        let told = |tool: &str, arguments: Value| about(tool, arguments.as_object().expect("an object"));
+        assert_eq!(told("exec", json!({"command": "cargo test\n  -q"})), "cargo test -q");
+        assert_eq!(told("grep", json!({"pattern": "x", "path": "src"})), "x in src");
+        assert_eq!(
+            told(
+                "apply_patch",
+                json!({"patch": "*** Begin Patch\n*** Add File: a\n+x\n*** Delete File: b\n"})
+            ),
+            "a, b"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_arguments_make_it_panic(name in "[a-z_]{0,12}", keys in proptest::collection::vec(("[a-z]{0,8}", "[ -~]{0,8}"), 0..5)) {
+            let arguments: Map<String, Value> = keys.into_iter().map(|(key, value)| (key, value.into())).collect();
+            for tool in catalogue().iter().map(|tool| tool.name).chain([name.as_str()]) {
+                let _ = (parse(tool, &arguments), about(tool, &arguments));
+            }
+        }
+    }
+}

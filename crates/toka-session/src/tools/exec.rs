@@ -1,0 +1,246 @@
+//! `exec`: a command line, run by the keeper beside the agent: in its sandbox and its limits, in a control group of its own. The call ends
+//! when the main process has ended and what it wrote was read; what it leaves behind is killed.
+
+use std::time::{Duration, Instant};
+
+use toka_core::event::Usage;
+use toka_core::exit::signal_name;
+use toka_core::units::{ByteSize, format_duration};
+use toka_keeper::Status;
+use toka_runtime::{RunsCommands, Streams};
+use tokio::sync::watch;
+
+use super::ExecCommand;
+
+/// How long a command may take, where nobody says.
+const TIME: Duration = Duration::from_secs(120);
+/// How long it may take at most.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// How long its output is read on when its main process has ended: what it left behind may hold the pipe.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Bytes of its output that are kept from its beginning, and from its end.
+const KEPT: usize = 2 * 1024 * 1024;
+/// Bytes that a model is shown from the beginning, and from the end.
+const SHOWN: (usize, usize) = (10 * 1024, 20 * 1024);
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// What the model is told.
+    pub(crate) text: String,
+    /// All that was kept of its output, where the model is told less.
+    pub(crate) whole: Option<Vec<u8>>,
+    /// Whether it succeeded.
+    pub(crate) is_success: bool,
+    /// What it used.
+    pub(crate) usage: Usage,
+}
+
+/// What a command writes: its beginning and its end.
+#[derive(Debug, Default)]
+struct Written {
+    head: Vec<u8>,
+    tail: Vec<u8>,
+    /// Bytes between the two that are gone.
+    lost: u64,
+}
+
+impl Written {
+    fn add(&mut self, bytes: &[u8]) {
+        let room = KEPT.saturating_sub(self.head.len()).min(bytes.len());
+        self.head.extend_from_slice(&bytes[..room]);
+        self.tail.extend_from_slice(&bytes[room..]);
+        // Twice as much is gathered before it is cut, so that not each piece moves all of it.
+        if self.tail.len() > 2 * KEPT {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        let surplus = self.tail.len().saturating_sub(KEPT);
+        self.lost += surplus as u64;
+        self.tail.drain(..surplus);
+    }
+
+    /// The whole, with what is gone between.
+    fn whole(mut self) -> Vec<u8> {
+        self.cut();
+        if self.lost > 0 {
+            self.head.extend_from_slice(format!("\n… ({} bytes were not kept) …\n", self.lost).as_bytes());
+        }
+        self.head.append(&mut self.tail);
+        self.head
+    }
+}
+
+/// What of an output a model is shown.
+fn shown(whole: &[u8]) -> (String, bool) {
+    let text = String::from_utf8_lossy(whole);
+    let (head, tail) = SHOWN;
+    if text.len() <= head + tail {
+        return (text.into_owned(), false);
+    }
+    let (head, tail) = (text.floor_char_boundary(head), text.ceil_char_boundary(text.len() - tail));
+    let left = tail - head;
+    let hint = "write it to a file and look for what you need";
+    (format!("{}\n… ({left} bytes are left out: {hint}) …\n{}", &text[..head], &text[tail..]), true)
+}
+
+/// Runs a command to its end. `paused` says whether the agent is frozen: that time does not count.
+///
+/// # Errors
+/// When it does not start: nothing was done.
+pub(crate) async fn exec(
+    commands: &dyn RunsCommands,
+    command: &ExecCommand,
+    mut paused: watch::Receiver<bool>,
+) -> Result<Ran, String> {
+    let limit = command.timeout.map_or(TIME, Duration::from_secs).clamp(Duration::from_secs(1), LONGEST);
+    let line = command.command.clone();
+    let argv = match &command.folder {
+        None => vec!["/bin/sh".to_owned(), "-c".into(), line],
+        Some(folder) => {
+            let into = "cd -- \"$1\" && exec /bin/sh -c \"$2\"".to_owned();
+            vec!["/bin/sh".to_owned(), "-c".into(), into, "sh".into(), folder.clone(), line]
+        }
+    };
+    let begun = Instant::now();
+    let mut running = commands.run(argv, None).await?;
+    let streams = running.take_streams();
+    let mut written = Written::default();
+    let mut reads = streams.map(|streams| Box::pin(read(streams, &mut written)));
+    let mut drained = false;
+    let timed_out = {
+        let timer = time_of(limit, &mut paused);
+        tokio::pin!(timer);
+        let exited = running.exited();
+        tokio::pin!(exited);
+        loop {
+            tokio::select! {
+                _ = &mut exited => break false,
+                () = &mut timer => break true,
+                () = drain(&mut reads), if !drained => drained = true,
+            }
+        }
+    };
+    if timed_out {
+        running.kill();
+    } else if !drained {
+        let _ = tokio::time::timeout(DRAIN, drain(&mut reads)).await;
+    }
+    drop(reads);
+    running.kill();
+    let (status, usage) = running.gone().await;
+    let took = format_duration(begun.elapsed());
+    let how = match status {
+        _ if timed_out => format!("killed: it had not ended after {}", format_duration(limit)),
+        Status::Code(code) => format!("exit code {code}"),
+        Status::Signal { signal, .. } => format!("killed by {}", signal_name(signal)),
+        Status::Unknown => "nobody saw how it ended".to_owned(),
+    };
+    let memory = match usage.oom_kills {
+        0 => String::new(),
+        _ => ", for it used more memory than it may".to_owned(),
+    };
+    let peak = usage.memory_peak.map_or_else(String::new, |peak| format!(", memory {}", ByteSize(peak)));
+    let whole = written.whole();
+    let (output, is_cut) = shown(&whole);
+    let output = if output.trim().is_empty() { "(no output)".to_owned() } else { output };
+    Ok(Ran {
+        text: format!("{how}{memory} ({took}{peak})\n{output}"),
+        whole: is_cut.then_some(whole),
+        is_success: !timed_out && status == Status::Code(0),
+        usage,
+    })
+}
+
+async fn drain(reads: &mut Option<std::pin::Pin<Box<impl Future<Output = ()>>>>) {
+    if let Some(reads) = reads {
+        reads.await;
+    }
+}
+
+/// Reads both streams to their ends.
+async fn read(streams: Streams, written: &mut Written) {
+    let Streams { mut output, mut errors } = streams;
+    let (mut out, mut err) = (vec![0; 64 * 1024], vec![0; 16 * 1024]);
+    let (mut out_open, mut err_open) = (true, true);
+    while out_open || err_open {
+        tokio::select! {
+            read = output.read(&mut out), if out_open => match read {
+                Ok(count @ 1..) => written.add(&out[..count]),
+                _ => out_open = false,
+            },
+            read = errors.read(&mut err), if err_open => match read {
+                Ok(count @ 1..) => written.add(&err[..count]),
+                _ => err_open = false,
+            },
+        }
+    }
+}
+
+/// Ready when so much time has passed in which the agent was not paused.
+pub(crate) async fn time_of(limit: Duration, paused: &mut watch::Receiver<bool>) {
+    let mut left = limit;
+    loop {
+        if *paused.borrow_and_update() {
+            if paused.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let since = Instant::now();
+        tokio::select! {
+            () = tokio::time::sleep(left) => return,
+            changed = paused.changed() => {
+                left = left.saturating_sub(since.elapsed());
+                if changed.is_err() {
+                    tokio::time::sleep(left).await;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_much_output_the_beginning_and_the_end_are_kept() {
+        let mut written = Written::default();
+        for number in 0..2_000_000u32 {
+            written.add(format!("{number}\n").as_bytes());
+        }
+        assert!(written.tail.len() <= 2 * KEPT + 16);
+        let whole = written.whole();
+        assert!(whole.len() < 2 * KEPT + 100);
+        assert!(whole.starts_with(b"0\n1\n") && whole.ends_with(b"1999999\n"));
+        let (text, is_cut) = shown(&whole);
+        assert!(is_cut && text.len() < 40 * 1024 && text.contains("bytes are left out"));
+        assert!(text.starts_with("0\n1\n") && text.ends_with("1999999\n"));
+    }
+
+    #[test]
+    fn a_character_is_not_cut() {
+        let (text, is_cut) = shown("é".repeat(40_000).as_bytes());
+        assert!(is_cut && !text.contains('\u{fffd}'));
+        assert_eq!(shown(b"short\xff"), ("short\u{fffd}".to_owned(), false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_does_not_count() {
+        let (pause, mut paused) = watch::channel(false);
+        let begun = tokio::time::Instant::now();
+        let timer = time_of(Duration::from_secs(10), &mut paused);
+        let person = async {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            pause.send_replace(true);
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            pause.send_replace(false);
+        };
+        tokio::join!(timer, person);
+        assert!(begun.elapsed() >= Duration::from_secs(104), "{:?}", begun.elapsed());
+    }
+}

@@ -1,0 +1,170 @@
+//! The tools that a model may call: one registry, from which models, policies and documents take what they say.
+
+mod arguments;
+mod exec;
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde::Serialize;
+use serde_json::Value;
+use toka_core::tool::{ApplyPatch, EditFile, FindFiles, FindLines, ListFolder, ReadFile, WriteFile};
+use toka_core::{Risk, ToolProfile, ToolRules};
+use toka_wire::ToolDefinition;
+
+pub(crate) use arguments::{ExecCommand, ToolUse, UpdatePlan, about, parse};
+pub(crate) use exec::exec;
+
+/// Where a tool does its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// In the sandbox, by the runner.
+    Runner,
+    /// In the sandbox, by the keeper, in a control group of its own.
+    Keeper,
+    /// In the session: it touches nothing else.
+    Session,
+}
+
+/// A tool.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Tool {
+    /// Its name.
+    pub name: &'static str,
+    /// The version of its arguments.
+    pub version: u32,
+    /// What it does.
+    pub description: &'static str,
+    /// What it is about.
+    pub category: &'static str,
+    /// How much can go wrong.
+    pub risk: Risk,
+    /// Where it does its work.
+    pub place: Place,
+    /// A JSON Schema of its arguments.
+    pub parameters: Value,
+}
+
+impl Tool {
+    /// As a model is told of it.
+    pub(crate) fn definition(&self) -> ToolDefinition {
+        let (name, description) = (self.name.to_owned(), self.description.to_owned());
+        ToolDefinition { name, description, parameters: self.parameters.clone() }
+    }
+}
+
+/// The tools of an agent with these rules, by name.
+pub fn offered(rules: &ToolRules) -> Vec<Tool> {
+    let mut all = catalogue();
+    all.retain(|tool| rules.has(tool.name, is_in(rules.profile, tool)));
+    all
+}
+
+/// Whether a profile has a tool.
+fn is_in(profile: ToolProfile, tool: &Tool) -> bool {
+    match profile {
+        ToolProfile::Full | ToolProfile::Coding => true,
+        ToolProfile::Minimal => matches!(tool.name, "read" | "list" | "glob" | "grep" | "update_plan"),
+        ToolProfile::Messaging => matches!(tool.name, "read" | "list" | "update_plan"),
+    }
+}
+
+/// All tools, by name.
+pub fn catalogue() -> Vec<Tool> {
+    use Place::{Keeper, Runner, Session};
+    use Risk::{Low, Medium};
+    let mut all = vec![
+        tool::<ReadFile>(
+            "read",
+            "filesystem",
+            Low,
+            Runner,
+            "Reads a text file; each line has its number before it.",
+        ),
+        tool::<WriteFile>(
+            "write",
+            "filesystem",
+            Medium,
+            Runner,
+            "Writes a file: all of it. Use edit or apply_patch to change a part of one.",
+        ),
+        tool::<EditFile>("edit", "filesystem", Medium, Runner, "Replaces one text in a file by another."),
+        tool::<ApplyPatch>(
+            "apply_patch",
+            "filesystem",
+            Medium,
+            Runner,
+            "Changes several files at once; when a part of the patch does not fit, nothing is changed.",
+        ),
+        tool::<ListFolder>("list", "filesystem", Low, Runner, "Lists what is in a folder."),
+        tool::<FindFiles>("glob", "filesystem", Low, Runner, "Finds files by their names."),
+        tool::<FindLines>(
+            "grep",
+            "filesystem",
+            Low,
+            Runner,
+            "Finds lines in files that fit a regular expression.",
+        ),
+        tool::<ExecCommand>(
+            "exec",
+            "runtime",
+            Medium,
+            Keeper,
+            "Runs a command line with /bin/sh and shows what it writes and how it ended. What it leaves running is killed.",
+        ),
+        tool::<UpdatePlan>(
+            "update_plan",
+            "sessions",
+            Low,
+            Session,
+            "Tells the plan: all its steps, and how far each is.",
+        ),
+    ];
+    all.sort_by_key(|tool| tool.name);
+    all
+}
+
+fn tool<A: JsonSchema>(
+    name: &'static str,
+    category: &'static str,
+    risk: Risk,
+    place: Place,
+    description: &'static str,
+) -> Tool {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    let mut parameters = settings.into_generator().into_root_schema_for::<A>().to_value();
+    if let Some(schema) = parameters.as_object_mut() {
+        // What a schema calls itself is of no use to a model.
+        ["$schema", "title", "description"].iter().for_each(|key| drop(schema.shift_remove(*key)));
+    }
+    Tool { name, version: 1, description, category, risk, place, parameters }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_is_where_it_begins() {
+        let names = |rules: &ToolRules| offered(rules).iter().map(|tool| tool.name).collect::<Vec<_>>();
+        let minimal = ToolRules { profile: ToolProfile::Minimal, ..ToolRules::default() };
+        assert_eq!(names(&minimal), ["glob", "grep", "list", "read", "update_plan"]);
+        let rules = ToolRules { allow: vec!["e*".into()], deny: vec!["edit".into()], ..minimal };
+        assert_eq!(names(&rules), ["exec", "glob", "grep", "list", "read", "update_plan"]);
+    }
+
+    #[test]
+    fn every_tool_has_a_name_and_a_schema_that_providers_take() {
+        let all = catalogue();
+        for tool in &all {
+            let fits = |c: char| c.is_ascii_lowercase() || c == '_';
+            assert!(tool.name.len() <= 64 && tool.name.chars().all(fits), "{}", tool.name);
+            assert_eq!(tool.parameters["type"], "object", "{}", tool.name);
+            assert_eq!(tool.parameters["additionalProperties"], false, "{}", tool.name);
+            assert!(!tool.parameters.to_string().contains("$ref"), "{}: {}", tool.name, tool.parameters);
+            let described = tool.parameters["properties"].as_object().expect("a map").values();
+            assert!(described.clone().all(|value| value["description"].is_string()), "{}", tool.parameters);
+        }
+        assert!(all.is_sorted_by_key(|tool| tool.name));
+    }
+}

@@ -1,0 +1,9 @@
+//! What was said and done in a session, as lines of a file ([`toka_core::transcript`]).
+
+mod file;
+mod folder;
+mod open_calls;
+
+pub use file::{Transcript, TranscriptError};
+pub use folder::SessionFolder;
+pub(crate) use open_calls::{RunEffect, open_calls};

@@ -1,0 +1,432 @@
+//! Agents whose tasks stand in words alone: a model works on them with tools in the sandbox. The model is a script; what it wants done is
+//! really done.
+
+mod models_support;
+mod survive_support;
+
+use models_support::output;
+use serde_json::Value;
+use survive_support::{eventually, kill_daemon, serve_again, told};
+use toka_tests::{Document, Scene, User, as_both_users};
+
+as_both_users!(
+    a_task_in_words_is_done_by_a_model_with_tools,
+    a_tool_reaches_what_the_agent_reaches_and_nothing_else,
+    what_a_model_may_write_that_makes_no_sense_is_told_to_it,
+    a_task_that_failed_is_tried_again_with_what_went_wrong,
+    the_same_call_for_ever_ends_the_attempt,
+    a_command_that_floods_hangs_or_leaves_something_behind_ends,
+    an_agent_that_mixes_commands_and_words_goes_through_both,
+    its_processes_reach_no_model_and_have_no_key,
+    a_secret_stands_in_no_transcript,
+    a_killed_daemon_leaves_a_session_that_goes_on,
+    a_pause_holds_the_model_up,
+    a_person_steers_the_model,
+    sessions_are_listed_shown_and_removed,
+);
+
+const FILES: &str = "security: {capabilities_required: [filesystem-read, filesystem-write]}";
+
+/// An agent with these tasks, on which the script `NAME.script` works.
+fn worker(name: &str, tasks: &str) -> Document {
+    worker_within(name, tasks, FILES)
+}
+
+fn worker_within(name: &str, tasks: &str, security: &str) -> Document {
+    Document::bare(name)
+        .spec(&format!("model: {{script: {name}.script}}"))
+        .section(&format!("tasks: {{default: {tasks}}}"))
+        .section(security)
+}
+
+fn script(scene: &Scene, name: &str, turns: &str) {
+    scene.write(&scene.workspace().join(format!("{name}.script")), turns);
+}
+
+/// The lines of the last transcript of an agent.
+fn transcript(scene: &Scene, agent: &str) -> Vec<Value> {
+    let shown = scene.toka(&["sessions", "show", agent, "--json", "--project", scene.name()]);
+    assert_eq!(shown.code, Some(0), "{shown:#?}");
+    shown.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// What the model was told of its calls, in their order.
+fn results(scene: &Scene, agent: &str) -> Vec<String> {
+    let lines = transcript(scene, agent);
+    let results = lines.iter().filter(|line| line["type"] == "result");
+    results.map(|line| line["text"].as_str().expect("a text").to_owned()).collect()
+}
+
+fn a_task_in_words_is_done_by_a_model_with_tools(user: User) {
+    let scene = Scene::new(user);
+    scene.write(&scene.workspace().join("sum.sh"), "echo $(($1 - $2))\n");
+    scene.write(&scene.workspace().join("AGENTS.md"), "Speak plainly.\n");
+    script(
+        &scene,
+        "fixer",
+        r#"
+turns:
+  - text: "I run it first."
+    tools:
+      - {name: update_plan, arguments: {steps: [{description: Run it, status: in_progress}, {description: Mend it}]}}
+      - {name: exec, arguments: {command: "sh sum.sh 2 3"}}
+  - expect: "exit code 0"
+    tools:
+      - {name: grep, arguments: {pattern: "\\$1"}}
+      - {name: read, arguments: {path: sum.sh}}
+  - expect: "sum.sh:1:echo"
+    tools:
+      - {name: edit, arguments: {path: sum.sh, old: "$1 - $2", new: "$1 + $2"}}
+      - {name: exec, arguments: {command: "sh sum.sh 2 3"}}
+      - {name: update_plan, arguments: {steps: [{description: Run it, status: completed}, {description: Mend it, status: completed}]}}
+  - expect: "2 of 2 steps are done"
+    text: "It subtracted; now it adds."
+"#,
+    );
+    let finished = scene.toka_run(&[worker("fixer", "[Mend sum.sh.]")], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let mended = std::fs::read_to_string(scene.workspace().join("sum.sh")).expect("a file");
+    assert_eq!(mended, "echo $(($1 + $2))\n");
+    let log = output(&scene, "fixer");
+    assert!(
+        log.contains("> exec: sh sum.sh 2 3\n") && log.ends_with("It subtracted; now it adds.\n"),
+        "{log}"
+    );
+    let given = results(&scene, "fixer");
+    assert!(given[1].ends_with("\n-1\n") && given[5].ends_with("\n5\n"), "{given:#?}");
+    let lines = transcript(&scene, "fixer");
+    assert!(lines[0]["system"].as_str().expect("a text").contains("Speak plainly."), "{}", lines[0]);
+    // Each intent has its end, and each state follows from the one before.
+    let (begun, ended) =
+        (finished.all("tool_call_start", "fixer"), finished.all("tool_call_complete", "fixer"));
+    let calls = |events: &[Value]| events.iter().map(|event| event["call"].clone()).collect::<Vec<_>>();
+    assert_eq!((calls(&begun), begun.len()), (calls(&ended), 7));
+    let edit = ended.iter().find(|event| event["tool"] == "edit").expect("an edit");
+    assert_eq!(edit["changes"][0]["added"], 1, "{edit}");
+    let states = finished.all("state_change", "fixer");
+    assert!(states.windows(2).all(|pair| pair[0]["to"] == pair[1]["from"]), "{states:#?}");
+    assert_eq!((&states[0]["from"], &states[states.len() - 1]["to"]), (&"IDLE".into(), &"IDLE".into()));
+    assert_eq!(finished.all("plan_created", "fixer").len(), 1);
+    assert_eq!(finished.all("plan_step_update", "fixer").len(), 2);
+    assert_eq!(finished.all("model_answered", "fixer").len(), 4, "each request has its receipt");
+    scene.assert_nothing_left();
+}
+
+fn a_tool_reaches_what_the_agent_reaches_and_nothing_else(user: User) {
+    let scene = Scene::new(user);
+    let outside = scene.outside().join("private");
+    scene.write(&outside, "hands off");
+    let at = outside.display();
+    script(
+        &scene,
+        "curious",
+        &format!(
+            r#"
+turns:
+  - tools:
+      - {{name: read, arguments: {{path: "{at}"}}}}
+      - {{name: write, arguments: {{path: "{at}", content: mine}}}}
+      - {{name: exec, arguments: {{command: "cat {at}; echo x > {at}"}}}}
+      - {{name: read, arguments: {{path: "/proc/1/environ"}}}}
+      - {{name: write, arguments: {{path: here.txt, content: fine}}}}
+  - text: "Some of it was refused."
+"#
+        ),
+    );
+    let reads = "security: {capabilities_required: [filesystem-read]}";
+    let finished = scene.toka_run(&[worker_within("curious", "[Look around.]", reads)], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let given = results(&scene, "curious");
+    assert!(given.iter().all(|text| !text.contains("hands off")), "{given:#?}");
+    assert_eq!(std::fs::read_to_string(&outside).expect("a file"), "hands off");
+    assert!(!scene.workspace().join("here.txt").exists(), "it may read, and not write: {given:#?}");
+    let refused = &given[4];
+    assert!(refused.contains("this agent may not do that") && refused.contains(r#"{"denied":"#), "{refused}");
+    let failed = finished.all("tool_call_failed", "curious");
+    assert!(failed.iter().any(|event| event["effect"] == "not_done"), "{failed:#?}");
+}
+
+fn what_a_model_may_write_that_makes_no_sense_is_told_to_it(user: User) {
+    let scene = Scene::new(user);
+    scene.make_folder(&scene.workspace().join("folder"));
+    scene.write(&scene.workspace().join("binary"), "a\0b");
+    script(
+        &scene,
+        "confused",
+        r#"
+turns:
+  - tools:
+      - {name: teleport, arguments: {}}
+      - {name: read, arguments: {}}
+      - {name: read, arguments: {path: binary}}
+      - {name: read, arguments: {path: folder}}
+      - {name: edit, arguments: {path: none.txt, old: a, new: b}}
+      - {name: exec, arguments: {command: ""}}
+      - {name: exec, arguments: {command: "true", folder: nowhere}}
+      - {name: apply_patch, arguments: {patch: nonsense}}
+      - {name: exec, arguments: {command: "printf '\\033[31mred\\377\\n'"}}
+  - {}
+  - expect: "You said nothing"
+    text: "FAILED is not what I say."
+"#,
+    );
+    let finished = scene.toka_run(&[worker("confused", "[Do something.]")], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let given = results(&scene, "confused");
+    for (text, why) in given.iter().zip([
+        "there is no tool \"teleport\"; there are",
+        "missing field `path`",
+        "is binary",
+        "it is a folder",
+        "there is no such file",
+        "the command is empty",
+        "exit code",
+        "a patch begins with",
+        "red",
+    ]) {
+        assert!(text.contains(why), "{why}: {text}");
+    }
+    assert_eq!(given.len(), 9, "{given:#?}");
+    let shown = scene.toka(&["sessions", "show", "confused", "--project", scene.name()]);
+    assert!(!shown.stdout.contains('\u{1b}'), "nothing that a terminal obeys: {shown:#?}");
+}
+
+fn a_task_that_failed_is_tried_again_with_what_went_wrong(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "tenacious",
+        r#"
+turns:
+  - text: "I cannot.\n\nFAILED: there is no ink"
+  - expect: "ended so: not done: there is no ink"
+    tools: [{name: write, arguments: {path: letter.txt, content: "Dear all"}}]
+  - text: "Written."
+  - expect: "Next task (2 of 2)"
+    text: "FAILED: nobody reads letters"
+"#,
+    );
+    let tasks = "[{description: Write a letter., retry: {max_attempts: 2, initial: 10ms}}, {description: Have it read.}]";
+    let finished = scene.toka_run(&[worker("tenacious", tasks)], &["--json"]);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    let ended: Vec<Value> =
+        finished.all("task_ended", "tenacious").iter().map(|event| event["exit"].clone()).collect();
+    assert_eq!(ended[1]["code"], 0, "{ended:?}");
+    let reasons: Vec<&str> =
+        [0, 2].map(|at: usize| ended[at]["reason"].as_str().unwrap_or_default()).to_vec();
+    assert_eq!(reasons, ["there is no ink", "nobody reads letters"]);
+    assert!(scene.workspace().join("letter.txt").exists());
+    let keys = scene.toka(&["sessions", "--json", "--project", scene.name()]);
+    let sessions: Value = serde_json::from_str(&keys.stdout).expect("JSON");
+    assert_eq!(sessions.as_array().map(Vec::len), Some(1), "the tasks are one conversation: {sessions}");
+    assert_eq!(sessions[0]["ended"]["reason"], "nobody reads letters");
+}
+
+fn the_same_call_for_ever_ends_the_attempt(user: User) {
+    let scene = Scene::new(user);
+    let turn = "  - tools: [{name: exec, arguments: {command: 'echo same'}}]\n".repeat(20);
+    script(&scene, "stuck", &format!("turns:\n{turn}"));
+    let finished = scene.toka_run(&[worker("stuck", "[Get on.]")], &["--json"]);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    let given = results(&scene, "stuck");
+    assert_eq!(given.len(), 6, "{given:#?}");
+    assert!(given[2].contains("for the 3rd time"), "{}", given[2]);
+    let reason = finished.all("task_ended", "stuck")[0]["exit"]["reason"].to_string();
+    assert!(reason.contains("no progress: exec was called 6 times"), "{reason}");
+}
+
+fn a_command_that_floods_hangs_or_leaves_something_behind_ends(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "rough",
+        r#"
+turns:
+  - tools:
+      - {name: exec, arguments: {command: "head -c 20000000 /dev/zero | tr '\\0' x; echo; echo the end"}}
+      - {name: exec, arguments: {command: "sleep 1000", timeout: 1}}
+      - {name: exec, arguments: {command: "sleep 1000 & echo left it"}}
+      - {name: exec, arguments: {command: "kill -9 $$"}}
+  - text: "Done."
+"#,
+    );
+    let finished = scene.toka_run(&[worker("rough", "[Be rough.]")], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let given = results(&scene, "rough");
+    assert!(
+        given[0].len() < 40 * 1024
+            && given[0].contains("bytes are left out")
+            && given[0].ends_with("the end\n")
+    );
+    assert!(given[1].contains("killed: it had not ended after 1.0s"), "{}", given[1]);
+    assert!(given[2].starts_with("exit code 0") && given[2].contains("left it"), "{}", given[2]);
+    assert!(given[3].starts_with("killed by SIGKILL"), "{}", given[3]);
+    let whole = scene.toka(&["sessions", "show", "rough", "--full", "--project", scene.name()]);
+    assert!(whole.stdout.len() > 1024 * 1024, "the whole is kept: {}", whole.stdout.len());
+    scene.assert_nothing_left();
+}
+
+fn an_agent_that_mixes_commands_and_words_goes_through_both(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "mixed",
+        "turns:\n  - tools: [{name: read, arguments: {path: made.txt}}]\n  - expect: by a command\n    tools: [{name: write, arguments: {path: told.txt, content: by a model}}]\n  - text: Done.\n",
+    );
+    let tasks = "[{description: make, run: echo by a command > made.txt}, {description: Tell.}, {description: check, run: grep -q model told.txt}]";
+    let finished = scene.toka_run(&[worker("mixed", tasks)], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert_eq!(finished.all("task_ended", "mixed").len(), 3);
+}
+
+fn its_processes_reach_no_model_and_have_no_key(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "nosy",
+        "turns:\n  - tools: [{name: exec, arguments: {command: 'env; cat /proc/net/tcp; ls /sys/class/net'}}]\n  - text: Done.\n",
+    );
+    let finished = scene.toka_run(&[worker("nosy", "[Look for a key.]")], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let seen = &results(&scene, "nosy")[0];
+    assert!(
+        seen.contains("TOKA_SOCKET") && !seen.contains("sk-toka-") && !seen.contains("_API_KEY"),
+        "{seen}"
+    );
+    assert!(!seen.contains("0100007F:1CF3"), "nobody listens on its port: {seen}");
+}
+
+fn a_secret_stands_in_no_transcript(user: User) {
+    const SECRET: &str = "hunter2-of-the-session";
+    let scene = Scene::new(user).env("TOKEN", SECRET);
+    script(
+        &scene,
+        "keeper",
+        "turns:\n  - tools:\n      - {name: exec, arguments: {command: 'cat $CREDENTIALS_DIRECTORY/token'}}\n      - {name: exec, arguments: {command: 'cat $CREDENTIALS_DIRECTORY/token; yes $(cat $CREDENTIALS_DIRECTORY/token) | head -c 90000'}}\n  - expect: '***'\n    text: Done.\n",
+    );
+    let agent = worker("keeper", "[Look at the secret.]").spec("secrets: {token: {env: TOKEN}}");
+    let finished = scene.toka_run(&[agent], &["--json", "--allow", "secret-variable:TOKEN"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert!(!format!("{finished:?}").contains(SECRET), "no event has it");
+    let sessions = scene.state().join("projects").join(scene.name()).join("sessions");
+    let grep =
+        std::process::Command::new("grep").arg("-r").arg(SECRET).arg(&sessions).output().expect("grep");
+    assert_eq!(grep.status.code(), Some(1), "{grep:?}");
+    assert!(finished.all("secret_sent", "keeper").is_empty(), "the model was not told");
+}
+
+fn a_killed_daemon_leaves_a_session_that_goes_on(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "steady",
+        r#"
+turns:
+  - tools: [{name: write, arguments: {path: first.txt, content: one}}]
+  - tools:
+      - {name: exec, arguments: {command: "echo begun >> begun; until [ -e go ]; do sleep 0.02; done; echo ended >> ended"}}
+      - {name: exec, arguments: {command: "echo second >> second"}}
+  - expect: "Nobody knows whether this was done"
+    text: "The first was interrupted, the second was done."
+"#,
+    );
+    let detached = scene.detach(&[worker("steady", "[Do two things.]")]);
+    let begun = scene.workspace().join("begun");
+    eventually("the command runs", || begun.exists());
+    kill_daemon(&scene);
+    serve_again(&scene);
+    eventually("it has ended", || detached.state("steady") == "ended");
+    let read = |name: &str| std::fs::read_to_string(scene.workspace().join(name)).unwrap_or_default();
+    assert_eq!((read("begun").as_str(), read("ended").as_str()), ("begun\n", ""), "it was not done again");
+    assert_eq!(read("second"), "second\n");
+    scene.write(&scene.workspace().join("go"), "");
+    let failed = told(&detached, "tool_call_failed");
+    assert_eq!((failed.len(), &failed[0]["effect"]), (1, &"unknown".into()), "{failed:#?}");
+    let started = told(&detached, "session_started");
+    assert_eq!((started.len(), &started[1]["resumed"]), (2, &true.into()), "{started:#?}");
+    let lines = transcript(&scene, "steady");
+    assert!(lines.windows(2).all(|pair| pair[1]["parent"] == pair[0]["id"]), "{lines:#?}");
+    assert_eq!(lines.iter().filter(|line| line["type"] == "task").count(), 1);
+    drop(detached);
+    scene.assert_nothing_left();
+    assert_eq!(read("ended"), "", "nobody went on with it");
+}
+
+fn a_pause_holds_the_model_up(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "patient",
+        "turns:\n  - tools: [{name: exec, arguments: {command: 'echo up > up; until [ -e go ]; do sleep 0.02; done'}}]\n  - text: Done.\n",
+    );
+    let detached = scene.detach(&[worker("patient", "[Wait.]")]);
+    let up = scene.workspace().join("up");
+    eventually("the command runs", || up.exists());
+    if detached.try_toka(&["pause", "patient"]).code != Some(0) {
+        // There is no control group to freeze it in.
+        return;
+    }
+    scene.write(&scene.workspace().join("go"), "");
+    let asked = told(&detached, "model_asked").len();
+    detached.toka(&["resume", "patient"]);
+    eventually("it has ended", || detached.state("patient") == "ended");
+    assert_eq!((asked, told(&detached, "model_asked").len()), (1, 2), "while it was paused nobody was asked");
+}
+
+fn a_person_steers_the_model(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "listener",
+        "turns:\n  - tools: [{name: exec, arguments: {command: 'echo up > up; until [ -e go ]; do sleep 0.02; done'}}]\n  - expect: leave the letters alone\n    text: I leave them alone.\n",
+    );
+    let detached =
+        scene.detach(&[worker("listener", "[Wait.]"), Document::service("other", "exec sleep 1000")]);
+    let up = scene.workspace().join("up");
+    eventually("the command runs", || up.exists());
+    let steered = detached.toka(&["steer", "listener", "leave", "the letters", "alone"]);
+    assert!(steered.stdout.starts_with("agent:listener:task:1 hears it"), "{steered:#?}");
+    let refused = detached.try_toka(&["steer", "other", "hello"]);
+    assert!(
+        refused.code == Some(2) && refused.stderr.contains("no model of Toka's works on its tasks"),
+        "{refused:#?}"
+    );
+    scene.write(&scene.workspace().join("go"), "");
+    eventually("it has ended", || detached.state("listener") == "ended");
+    let lines = transcript(&scene, "listener");
+    let said: Vec<&Value> = lines.iter().filter(|line| line["type"] == "person").collect();
+    assert_eq!(
+        (said.len(), &said[0]["text"], &said[0]["by"]),
+        (1, &"leave the letters alone".into(), &"operator".into())
+    );
+    let late = detached.try_toka(&["steer", "listener", "too late"]);
+    assert!(late.code == Some(2) && late.stderr.contains("no model works on its tasks now"), "{late:#?}");
+}
+
+fn sessions_are_listed_shown_and_removed(user: User) {
+    let scene = Scene::new(user);
+    script(&scene, "talker", "turns: [{text: Hello.}]\n");
+    let project = ["--project", scene.name()];
+    let none = scene.toka(&[&["sessions"][..], &project].concat());
+    assert!(none.stdout.contains("no model has worked on tasks"), "{none:#?}");
+    for _ in 0..2 {
+        assert_eq!(scene.toka_run(&[worker("talker", "[Say hello.]")], &[]).code, Some(0));
+    }
+    let listed = scene.toka(&[&["sessions", "list"][..], &project].concat());
+    assert!(
+        listed.stdout.contains("agent:talker:task:2") && listed.stdout.contains("succeeded"),
+        "{listed:#?}"
+    );
+    let shown = scene.toka(&[&["sessions", "show", "agent:talker:task:1"][..], &project].concat());
+    assert!(shown.stdout.contains("Hello.") && shown.stdout.contains("the task is done"), "{shown:#?}");
+    let gone = scene.toka(&[&["sessions", "delete", "agent:talker:task:1"][..], &project].concat());
+    assert_eq!(gone.stdout, "agent:talker:task:1 is removed\n");
+    let again = scene.toka(&[&["sessions", "show", "agent:talker:task:1"][..], &project].concat());
+    assert!(again.code == Some(2) && again.stderr.contains("agent:talker:task:2"), "{again:#?}");
+    let pruned = scene.toka(&[&["sessions", "prune", "--older-than", "1d"][..], &project].concat());
+    assert!(pruned.stdout.contains("nothing was removed"), "{pruned:#?}");
+    let path = scene.state().join("projects").join(scene.name()).join("sessions/agent:talker:task:2.jsonl");
+    scene.write(&path, "{\"id\":1,\"at\":0,\"type\":\"notice\",\"text\":\"x\"}\nby hand\n");
+    let damaged = scene.toka(&[&["sessions", "show", "talker"][..], &project].concat());
+    assert!(damaged.code == Some(65) && damaged.stderr.contains("line 2"), "{damaged:#?}");
+}
