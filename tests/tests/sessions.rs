@@ -23,6 +23,11 @@ as_both_users!(
     a_pause_holds_the_model_up,
     a_person_steers_the_model,
     sessions_are_listed_shown_and_removed,
+    a_person_is_asked_about_calls_of_tools,
+    a_person_allows_calls_that_are_alike_for_a_time,
+    what_nobody_answers_is_not_done,
+    a_question_outlives_its_daemon,
+    a_profile_leaves_tools_out,
 );
 
 const FILES: &str = "security: {capabilities_required: [filesystem-read, filesystem-write]}";
@@ -429,4 +434,134 @@ fn sessions_are_listed_shown_and_removed(user: User) {
     scene.write(&path, "{\"id\":1,\"at\":0,\"type\":\"notice\",\"text\":\"x\"}\nby hand\n");
     let damaged = scene.toka(&[&["sessions", "show", "talker"][..], &project].concat());
     assert!(damaged.code == Some(65) && damaged.stderr.contains("line 2"), "{damaged:#?}");
+}
+
+fn approvals(scene: &Scene) -> Vec<Value> {
+    let listed = scene.toka(&["approvals", "--json", "--project", scene.name()]);
+    assert_eq!(listed.code, Some(0), "{listed:#?}");
+    serde_json::from_str(&listed.stdout).expect("JSON")
+}
+
+/// The one that waits, once it does.
+fn waits(scene: &Scene) -> Value {
+    eventually("somebody waits", || !approvals(scene).is_empty());
+    approvals(scene).remove(0)
+}
+
+fn asking(name: &str, commands: &[&str]) -> (Document, String) {
+    let turn = |command: &&str| {
+        format!("  - tools: [{{name: exec, arguments: {{command: {}}}}}]\n", Value::from(*command))
+    };
+    let turns: String = commands.iter().map(turn).collect();
+    let document = worker(name, "[Do it.]").spec("tools: {ask: [exec]}");
+    (document, format!("turns:\n{turns}  - text: Done.\n"))
+}
+
+fn a_person_is_asked_about_calls_of_tools(user: User) {
+    let scene = Scene::new(user);
+    let (agent, turns) = asking("asks", &["echo one >> done", "echo two >> done; # \u{1b}[2J"]);
+    script(&scene, "asks", &turns);
+    let detached = scene.detach(&[agent]);
+    let first = waits(&scene);
+    assert_eq!((&first["kind"], &first["tool"]), (&"tool".into(), &"exec".into()), "{first}");
+    assert_eq!(first["about"], "echo one >> done");
+    assert!(!scene.workspace().join("done").exists(), "nothing is done before");
+    let shown = detached.toka(&["approvals", "show"]).stdout;
+    assert!(shown.contains("it wants to use exec: echo one >> done (risk: medium)"), "{shown}");
+    let lasting = detached.try_toka(&["approvals", "trust", "--for", "1h", "--yes"]);
+    assert!(
+        lasting.code == Some(2) && lasting.stderr.contains("no other call is like this one"),
+        "{lasting:#?}"
+    );
+    detached.toka(&["approvals", "approve"]);
+    eventually("the next one waits", || approvals(&scene).first().is_some_and(|it| it["id"] != first["id"]));
+    let listed = detached.toka(&["approvals"]).stdout;
+    assert!(
+        listed.contains("\\x1b[2J") && !listed.contains("\u{1b}[2J"),
+        "all of it is shown, and obeyed by nobody: {listed}"
+    );
+    detached.toka(&["approvals", "deny"]);
+    eventually("it has ended", || detached.state("asks") == "ended");
+    assert_eq!(std::fs::read_to_string(scene.workspace().join("done")).expect("a file"), "one\n");
+    let given = results(&scene, "asks");
+    assert!(given[1].contains("not done: a person was asked"), "{given:#?}");
+    let states = told(&detached, "state_change");
+    assert_eq!(states.iter().filter(|event| event["to"] == "PAUSED").count(), 2);
+    let (begun, failed) = (told(&detached, "tool_call_start"), told(&detached, "tool_call_failed"));
+    assert_eq!((begun.len(), failed.len(), &failed[0]["effect"]), (1, 1, &"not_done".into()));
+}
+
+fn a_person_allows_calls_that_are_alike_for_a_time(user: User) {
+    let scene = Scene::new(user);
+    let commands = ["touch a 1", "touch a 2", "touch a 3; touch evil", "touch b"];
+    let (agent, turns) = asking("alike", &commands);
+    script(&scene, "alike", &turns);
+    let detached = scene.detach(&[agent]);
+    waits(&scene);
+    let without = detached.try_toka(&["approvals", "trust", "--yes"]);
+    assert!(without.code == Some(2) && without.stderr.contains("--for 30m"), "{without:#?}");
+    detached.toka(&["approvals", "trust", "--for", "1h", "--yes"]);
+    // The second is like the first; the third holds more than a program and its words, the fourth has another first word.
+    for about in &commands[2..] {
+        eventually("it waits", || approvals(&scene).first().is_some_and(|it| it["about"] == *about));
+        detached.toka(&["approvals", "deny"]);
+    }
+    eventually("it has ended", || detached.state("alike") == "ended");
+    let made = |name: &str| scene.workspace().join(name).exists();
+    assert!(made("1") && made("2") && !made("3") && !made("evil") && !made("b"));
+}
+
+fn what_nobody_answers_is_not_done(user: User) {
+    let scene = Scene::new(user);
+    let config = scene.home().join(".config/toka");
+    scene.make_folder(&scene.home().join(".config"));
+    scene.make_folder(&config);
+    scene.write(&config.join("toka.yaml"), "approvals: {expire: 300ms}\n");
+    let (agent, turns) = asking("alone", &["touch done"]);
+    script(&scene, "alone", &turns);
+    let finished = scene.toka_run(&[agent], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert!(!scene.workspace().join("done").exists());
+    assert!(results(&scene, "alone")[0].contains("nobody has answered"), "{:#?}", results(&scene, "alone"));
+}
+
+fn a_question_outlives_its_daemon(user: User) {
+    let scene = Scene::new(user);
+    let (agent, turns) = asking("lasting", &["echo done >> done"]);
+    script(&scene, "lasting", &turns);
+    let detached = scene.detach(&[agent]);
+    let asked = waits(&scene);
+    kill_daemon(&scene);
+    serve_again(&scene);
+    eventually("it waits again", || !approvals(&scene).is_empty());
+    assert_eq!(approvals(&scene)[0]["id"], asked["id"], "it is the same question");
+    detached.toka(&["approvals", "approve"]);
+    eventually("it has ended", || detached.state("lasting") == "ended");
+    assert_eq!(std::fs::read_to_string(scene.workspace().join("done")).expect("a file"), "done\n");
+    assert_eq!(told(&detached, "approval_asked").len(), 1);
+}
+
+fn a_profile_leaves_tools_out(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "looker",
+        "turns:\n  - tools:\n      - {name: exec, arguments: {command: touch done}}\n      - {name: list, arguments: {}}\n      - {name: grep, arguments: {pattern: x}}\n      - {name: glob, arguments: {pattern: '*'}}\n  - text: Done.\n",
+    );
+    let agent =
+        worker("looker", "[Look.]").spec("tools: {profile: minimal, deny: [grep], calls_per_turn: 3}");
+    let finished = scene.toka_run(&[agent], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let given = results(&scene, "looker");
+    assert!(
+        given[0].contains("there is no tool \"exec\"; there are glob, list, read, update_plan"),
+        "{}",
+        given[0]
+    );
+    assert!(
+        given[1].contains("looker.script") && given[2].contains("there is no tool \"grep\""),
+        "{given:#?}"
+    );
+    assert!(given[3].contains("at most 3 calls are made for one answer"), "{}", given[3]);
+    assert!(!scene.workspace().join("done").exists());
 }

@@ -36,12 +36,24 @@ pub enum NotAnswered {
         id: u64,
     },
     /// A yes beyond the run, for something that ends with it.
-    #[error("approval {id} is about a {kind}: only what is said of a host can last beyond the run")]
+    #[error("approval {id} is about a {kind}: only what is said of a host or a tool can last")]
     OnlyHostsLast {
         /// The number.
         id: u64,
         /// What it is about.
         kind: &'static str,
+    },
+    /// A yes that lasts, for a call that no other is like.
+    #[error("approval {id}: no other call is like this one, so that it can only be allowed once")]
+    LikeNoOther {
+        /// The number.
+        id: u64,
+    },
+    /// A yes for ever, for a tool.
+    #[error("approval {id} is about a tool: say for how long calls like it are allowed")]
+    NeedsTime {
+        /// The number.
+        id: u64,
     },
     /// It was answered, for this run alone.
     #[error(
@@ -225,9 +237,9 @@ fn is_same(open: &Subject, waiters: &BTreeSet<AgentName>, new: &Subject, agent: 
         (Subject::Budget { scope, measure, .. }, Subject::Budget { scope: of_new, measure: in_new, .. }) => {
             (scope, measure) == (of_new, in_new) && (*scope == Scope::Run || waiters.contains(agent))
         }
-        (Subject::Host { .. }, Subject::Host { .. }) | (Subject::Denial { .. }, Subject::Denial { .. }) => {
-            open == new && waiters.contains(agent)
-        }
+        (Subject::Host { .. }, Subject::Host { .. })
+        | (Subject::Denial { .. }, Subject::Denial { .. })
+        | (Subject::Tool(_), Subject::Tool(_)) => open == new && waiters.contains(agent),
         _ => false,
     }
 }

@@ -5,11 +5,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use toka_core::approval::{Lasting, Subject, TrustedHost};
+use toka_core::approval::{Lasting, Subject, ToolRequest, TrustedHost};
 use toka_core::budget::Scope;
 use toka_core::capability::Policy;
 use toka_core::{
     AgentName, Amounts, Approval, ApprovalAnswer, Budget, BudgetConfig, BudgetUse, Event, EventKind, Opening,
+    Risk, SessionKey,
 };
 use tokio::sync::watch;
 
@@ -36,6 +37,21 @@ struct State {
     hosts: BTreeMap<(AgentName, String, u16), HostWord>,
     /// What a person says of hosts beyond that.
     grants: HostGrants,
+    /// What was answered about calls of tools: good for the one call, whose arguments have this hash.
+    tools: BTreeMap<(SessionKey, String, String), bool>,
+    /// Calls that are allowed without a question.
+    trusted_tools: Vec<TrustedTool>,
+}
+
+/// Calls that a person has allowed for a time.
+#[derive(Debug, Clone)]
+struct TrustedTool {
+    agent: AgentName,
+    tool: String,
+    like: String,
+    /// None that is more dangerous.
+    risk: Risk,
+    until_ms: i64,
 }
 
 /// What a person says of hosts that agents have not declared.
@@ -117,6 +133,8 @@ impl Broker {
             last_ticket: 0,
             hosts: BTreeMap::new(),
             grants: HostGrants::default(),
+            tools: BTreeMap::new(),
+            trusted_tools: Vec::new(),
         };
         Self { state: Mutex::new(state), changed: watch::Sender::new(()), record, now_ms }
     }
@@ -262,6 +280,68 @@ impl Broker {
         None
     }
 
+    /// Waits until a person has said whether a model may use a tool so.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub async fn admit_tool(&self, agent: &AgentName, request: &ToolRequest) -> Result<(), String> {
+        let mut changed = self.changed.subscribe();
+        let place = Place::take(self, agent);
+        loop {
+            if let Some(decided) = self.look_at_tool(place.ticket, agent, request) {
+                return decided;
+            }
+            if changed.changed().await.is_err() {
+                return Err("the run is over".to_owned());
+            }
+        }
+    }
+
+    fn look_at_tool(
+        &self,
+        ticket: u64,
+        agent: &AgentName,
+        request: &ToolRequest,
+    ) -> Option<Result<(), String>> {
+        let now_ms = (self.now_ms)();
+        let mut state = self.state();
+        if state.over.contains(agent) {
+            return Some(Err("the agent has ended".to_owned()));
+        }
+        match state.tools.get(&word_of(request)) {
+            Some(true) => return Some(Ok(())),
+            Some(false) => {
+                return Some(Err(
+                    "a person was asked, and has not allowed it, or nobody has answered".to_owned()
+                ));
+            }
+            None => {}
+        }
+        let covers = |trusted: &TrustedTool| {
+            trusted.agent == *agent
+                && trusted.tool == request.tool
+                && Some(&trusted.like) == request.like.as_ref()
+                && request.risk <= trusted.risk
+                && now_ms < trusted.until_ms
+        };
+        if state.trusted_tools.iter().any(covers) {
+            return Some(Ok(()));
+        }
+        let is_waiting = state.waiting.get(&ticket).is_some_and(|waiting| waiting.asked.is_some());
+        if !is_waiting && state.approvals.count(agent) >= MOST_OPEN {
+            return Some(Err(format!("{MOST_OPEN} approvals of this agent wait for an answer already")));
+        }
+        let expires_ms = expiry(now_ms, state.expires);
+        let (approval, is_new) = state.approvals.ask(agent, Subject::Tool(request.clone()), expires_ms);
+        if let Some(waiting) = state.waiting.get_mut(&ticket) {
+            waiting.asked = Some(approval.id);
+        }
+        if is_new {
+            (self.record)(Some(agent), EventKind::ApprovalAsked(approval));
+        }
+        None
+    }
+
     /// Asks a person whether a wall is opened at which an agent has ended. Nothing waits here: what follows from a yes is up to who reads the
     /// answer.
     pub fn ask_opening(&self, agent: &AgentName, opening: Opening) {
@@ -323,8 +403,16 @@ impl Broker {
             (answer, state.approvals.open(id))
         {
             let (subject, most) = (&approval.subject, approval.subject.largest_raise());
-            if lasting.is_some() && !matches!(subject, Subject::Host { .. }) {
-                return Err(NotAnswered::OnlyHostsLast { id, kind: subject.kind() });
+            match (subject, lasting) {
+                (_, None) | (Subject::Host { .. }, _) => {}
+                (Subject::Tool(ToolRequest { like: None, .. }), Some(_)) => {
+                    return Err(NotAnswered::LikeNoOther { id });
+                }
+                (Subject::Tool(_), Some(Lasting::Always)) => return Err(NotAnswered::NeedsTime { id }),
+                (Subject::Tool(_), Some(Lasting::Until(_))) => {}
+                (subject, Some(_)) => {
+                    return Err(NotAnswered::OnlyHostsLast { id, kind: subject.kind() });
+                }
             }
             match (subject, raise) {
                 (Subject::Budget { measure, .. }, Some(sum)) if sum == 0 || sum > most => {
@@ -333,7 +421,7 @@ impl Broker {
                 (Subject::Budget { .. }, None) if subject.usual_raise().is_none() => {
                     return Err(NotAnswered::NeedsSum { id, why: subject.to_string() });
                 }
-                (Subject::Host { .. } | Subject::Denial { .. }, Some(_)) => {
+                (Subject::Host { .. } | Subject::Denial { .. } | Subject::Tool(_), Some(_)) => {
                     return Err(NotAnswered::NoBudget { id });
                 }
                 _ => {}
@@ -539,10 +627,27 @@ impl State {
                 };
                 self.hosts.insert((of.clone(), host.clone(), *port), word);
             }
+            (Subject::Tool(request), Some(of)) if answer != ApprovalAnswer::Withdrawn => {
+                let is_yes = matches!(answer, ApprovalAnswer::Approved { .. });
+                self.tools.insert(word_of(request), is_yes);
+                if let (
+                    ApprovalAnswer::Approved { lasting: Some(Lasting::Until(until_ms)), .. },
+                    Some(like),
+                ) = (answer, &request.like)
+                {
+                    let (agent, tool, like) = (of.clone(), request.tool.clone(), like.clone());
+                    self.trusted_tools.push(TrustedTool { agent, tool, like, risk: request.risk, until_ms });
+                }
+            }
             _ => {}
         }
         Ok((agent, EventKind::ApprovalAnswered { id, kind, answer, by: by.to_owned(), uid }))
     }
+}
+
+/// By what an answer about a call is found.
+fn word_of(request: &ToolRequest) -> (SessionKey, String, String) {
+    (request.session.clone(), request.call.clone(), request.hash.clone())
 }
 
 /// Whether an agent that is begun anew by somebody has its whole budget again: a person or the clock has said so, and no failure.

@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::AgentName;
 use crate::budget::{Measure, Scope};
 use crate::opening::Opening;
+use crate::{AgentName, Risk, SessionKey};
 
 /// Something that waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,28 @@ pub enum Subject {
         /// What would open it.
         opening: Opening,
     },
+    /// A model wants to use a tool.
+    Tool(ToolRequest),
+}
+
+/// A call of a tool that waits for a person. The answer is good for this call alone, as its arguments are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolRequest {
+    /// The session.
+    pub session: SessionKey,
+    /// The call, unique in the session.
+    pub call: String,
+    /// The tool.
+    pub tool: String,
+    /// What it is to be used on, whole as far as a person can read it. Escape it before a terminal.
+    pub about: String,
+    /// How much can go wrong.
+    pub risk: Risk,
+    /// SHA-256 of its arguments, in hexadecimal digits.
+    pub hash: String,
+    /// The calls that are like this one, in words: what a person may allow for a time. Absent where only this call can be allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub like: Option<String>,
 }
 
 impl Subject {
@@ -58,6 +80,7 @@ impl Subject {
             Self::Budget { .. } => "budget",
             Self::Host { .. } => "host",
             Self::Denial { .. } => "denial",
+            Self::Tool(_) => "tool",
         }
     }
 
@@ -67,6 +90,7 @@ impl Subject {
             Self::Budget { measure, .. } => Some(format!("allow {}", measure.tell_more(self.usual_raise()?))),
             Self::Host { .. } => Some("allow it until the run ends".to_owned()),
             Self::Denial { .. } => Some("open that until the run ends, and begin it anew".to_owned()),
+            Self::Tool(_) => Some("allow this call".to_owned()),
         }
     }
 
@@ -74,7 +98,7 @@ impl Subject {
     pub fn opening(&self) -> Option<&Opening> {
         match self {
             Self::Denial { opening } => Some(opening),
-            Self::Budget { .. } | Self::Host { .. } => None,
+            Self::Budget { .. } | Self::Host { .. } | Self::Tool(_) => None,
         }
     }
 
@@ -90,6 +114,7 @@ impl Subject {
             Self::Budget { scope: Scope::Run, .. } => "stop the agents that wait",
             Self::Host { .. } => "refuse it",
             Self::Denial { .. } => "leave it as it has ended",
+            Self::Tool(_) => "refuse this call",
         }
     }
 
@@ -102,7 +127,7 @@ impl Subject {
                 let fits = used.saturating_add(*next) <= limit.saturating_add(raise);
                 Some(raise).filter(|raise| fits && *raise > 0)
             }
-            Self::Host { .. } | Self::Denial { .. } => None,
+            Self::Host { .. } | Self::Denial { .. } | Self::Tool(_) => None,
         }
     }
 
@@ -111,7 +136,7 @@ impl Subject {
         match self {
             Self::Budget { measure: Measure::Money, .. } => 1_000_000_000_000_000,
             Self::Budget { .. } => 1_000_000_000_000,
-            Self::Host { .. } | Self::Denial { .. } => 0,
+            Self::Host { .. } | Self::Denial { .. } | Self::Tool(_) => 0,
         }
     }
 }
@@ -127,6 +152,9 @@ impl fmt::Display for Subject {
                 "it ended at a wall of its sandbox, and asks for `{}`: then it {opening}",
                 opening.patch()
             ),
+            Self::Tool(ToolRequest { tool, about, risk, .. }) => {
+                write!(f, "it wants to use {tool}: {about} (risk: {risk})")
+            }
             Self::Budget { scope, measure, used, limit, next } => {
                 let part = measure.tell_part(*used, *limit);
                 let of = match scope {
@@ -154,7 +182,8 @@ pub enum ApprovalAnswer {
         /// For a budget: so much more, in the unit of its measure.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         raise: Option<u64>,
-        /// For a host: how long it holds; absent for as long as the run.
+        /// For a host: how long it holds; absent for as long as the run. For a tool: until when calls like this one are allowed, at most
+        /// until the run ends; absent for this call alone.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lasting: Option<Lasting>,
     },

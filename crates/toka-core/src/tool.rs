@@ -32,6 +32,10 @@ pub enum Risk {
     High,
 }
 
+/// The names of the tools that Toka has.
+pub const TOOLS: [&str; 9] =
+    ["apply_patch", "edit", "exec", "glob", "grep", "list", "read", "update_plan", "write"];
+
 /// A set of tools by what an agent is for.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, strum::Display, strum::EnumString, Serialize, Deserialize,
@@ -105,6 +109,11 @@ impl ToolRules {
     pub fn most_calls(&self) -> usize {
         self.calls_per_turn.unwrap_or(CALLS) as usize
     }
+}
+
+/// Whether a pattern of tools means any that there is.
+pub fn means_a_tool(pattern: &str) -> bool {
+    TOOLS.iter().any(|tool| fits(pattern, tool))
 }
 
 /// Whether a name fits a pattern in which `*` stands for anything.

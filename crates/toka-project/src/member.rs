@@ -9,7 +9,6 @@ use toka_core::demand::normalise;
 use toka_core::health::Expected;
 use toka_core::{
     AgentName, AgentProgram, Budget, Capability, Confinement, Declared, EventKind, Request, Resources, RunId,
-    ToolRules,
 };
 use toka_gateway::LeftBatch;
 use toka_keeper::protocol::Entry;
@@ -34,7 +33,7 @@ use toka_workstream::{Agent, Channel, Hook, Plan, Set};
 use crate::admit::{AdmittedAgents, Furnishings};
 use crate::facts::expected;
 use crate::journal::Journal;
-use crate::models::{AgentPort, SessionModels};
+use crate::models::{AgentPort, Persons, SessionModels};
 use crate::objective_checks::{CheckControl, CheckRun, CheckingSink, ObjectiveChecks};
 
 /// One agent.
@@ -286,10 +285,15 @@ impl MemberBuilder<'_> {
             folder: SessionFolder::new(self.folders.sessions()),
             about: about(agent, working_dir),
             domain: agent.domain.clone(),
-            rules: ToolRules::default(),
-            max_output_tokens: MOST_OUTPUT,
-            temperature: None,
+            rules: agent.tools.clone(),
+            max_output_tokens: agent
+                .model
+                .as_ref()
+                .and_then(|model| model.max_output_tokens)
+                .unwrap_or(MOST_OUTPUT),
+            temperature: agent.model.as_ref().and_then(|model| model.temperature),
             models: Arc::new(models),
+            persons: Arc::new(Persons(Arc::clone(self.broker))),
         }))
     }
 

@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use toka_broker::Broker;
+use toka_core::approval::ToolRequest;
 use toka_core::model::OWN_ADDRESS;
 use toka_core::{AgentName, Amounts, EventKind, HostRule, Kept, ModelName};
 use toka_gateway::{
     Asker, Asks, BatchPace, CallLog, Callers, Current, Gate, Gateway, KnownSecrets, LeftBatch, Port,
 };
-use toka_runtime::{EventSink, KnowsPeers, ServesPort};
-use toka_session::OpensModels;
+use toka_runtime::{EventSink, KnowsPeers, Sent, ServesPort};
+use toka_session::{AsksPersons, OpensModels};
 
 /// Serves the port of one agent in each of its lives.
 #[derive(Debug)]
@@ -62,6 +63,17 @@ pub(crate) struct SessionModels {
     pub(crate) secrets: Arc<KnownSecrets>,
     /// Who decides whether it may.
     pub(crate) broker: Arc<Broker>,
+}
+
+/// Asks persons through the broker of the run.
+#[derive(Debug)]
+pub(crate) struct Persons(pub(crate) Arc<Broker>);
+
+impl AsksPersons for Persons {
+    fn ask(&self, agent: &AgentName, request: ToolRequest) -> Sent<Result<(), String>> {
+        let (broker, agent) = (Arc::clone(&self.0), agent.clone());
+        Box::pin(async move { broker.admit_tool(&agent, &request).await })
+    }
 }
 
 impl OpensModels for SessionModels {

@@ -13,6 +13,7 @@ use std::time::Instant;
 use serde_json::Map;
 use sha2::{Digest as _, Sha256};
 use toka_core::agent_program::{failure, prompt};
+use toka_core::approval::ToolRequest;
 use toka_core::event::{Effect, Usage};
 use toka_core::tool::ReadFile;
 use toka_core::{
@@ -31,7 +32,7 @@ use crate::prompt::{Facts, INSTRUCTION_FILES, system, without_numbers};
 use crate::request::{Settings, conversation, tokens};
 use crate::shared::{Said, Shared};
 use crate::steps::Steps;
-use crate::tools::{Tool, ToolUse, UpdatePlan, about, exec, offered, parse};
+use crate::tools::{Tool, ToolUse, UpdatePlan, about, exec, in_full, like, offered, parse};
 use crate::transcript::{RunEffect, Transcript, open_calls};
 use toka_core::transcript::{CallEntry, Entry, EntryKind};
 
@@ -352,10 +353,16 @@ impl<'a> Driver<'a> {
         if effect == RunEffect::Begun && matches!(used, ToolUse::Exec(_)) {
             return self.tell_unknown(call).await;
         }
-        self.go_on().await;
         if effect == RunEffect::NotBegun {
+            if self.shared.config.rules.asks(&call.name, risk)
+                && let Err(why) = self.ask_person(call, risk).await?
+            {
+                return self.refuse(call, format!("not done: {why}")).await;
+            }
+            self.go_on().await;
             self.intend(call, risk).await?;
         }
+        self.go_on().await;
         let begun = Instant::now();
         let done = match used {
             ToolUse::File(tool) => self.file(call, tool).await?,
@@ -385,18 +392,34 @@ impl<'a> Driver<'a> {
         self.finish(call, done, duration_ms).await
     }
 
+    /// Waits until a person has said whether a call may be made.
+    async fn ask_person(&mut self, call: &CallEntry, risk: Risk) -> Result<Result<(), String>, String> {
+        let request = ToolRequest {
+            session: self.key.clone(),
+            call: call.id.clone(),
+            tool: call.name.clone(),
+            about: self.asker.masked(in_full(&call.name, &call.arguments)),
+            risk,
+            hash: hash_of(call),
+            like: like(&call.name, &call.arguments),
+        };
+        self.enter(SessionState::Paused)?;
+        let answer = self.shared.config.persons.ask(&self.attempt.agent, request).await;
+        self.enter(SessionState::Planning)?;
+        self.enter(SessionState::ToolCalling)?;
+        Ok(answer)
+    }
+
     /// Puts on record that a call is about to be made, so that nothing is done of which nobody knows.
     async fn intend(&mut self, call: &CallEntry, risk: Risk) -> Result<(), String> {
         self.add(vec![EntryKind::Intent { call: call.id.clone() }], false).await?;
-        let arguments = serde_json::to_vec(&call.arguments).unwrap_or_default();
-        let hash = Sha256::digest(&arguments).iter().map(|byte| format!("{byte:02x}")).collect();
         let intent = EventKind::ToolCallStart {
             session: self.key.clone(),
             call: call.id.clone(),
             tool: call.name.clone(),
             about: self.asker.masked(about(&call.name, &call.arguments)),
             risk,
-            hash,
+            hash: hash_of(call),
         };
         match self.attempt.sink.emit(&self.attempt.agent, intent).await {
             Kept::OnDisk => Ok(()),
@@ -580,6 +603,12 @@ impl Default for Done {
             changes: Vec::new(),
         }
     }
+}
+
+/// The SHA-256 of the arguments of a call.
+fn hash_of(call: &CallEntry) -> String {
+    let arguments = serde_json::to_vec(&call.arguments).unwrap_or_default();
+    Sha256::digest(&arguments).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What a model is told whose answer is of no use.

@@ -4,9 +4,10 @@ use std::fmt::Debug;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
+use toka_core::approval::ToolRequest;
 use toka_core::{AgentName, RunId, SessionKey, ToolRules};
 use toka_gateway::Asker;
-use toka_runtime::EventSink;
+use toka_runtime::{EventSink, Sent};
 
 use crate::transcript::SessionFolder;
 
@@ -17,6 +18,15 @@ pub trait OpensModels: Debug + Send + Sync + 'static {
     /// # Errors
     /// Why there is no way, in words.
     fn open(&self, agent: &AgentName, sink: Arc<dyn EventSink>) -> Result<Asker, String>;
+}
+
+/// Asks a person whether a model may use a tool.
+pub trait AsksPersons: Debug + Send + Sync + 'static {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// Why it may not, in words.
+    fn ask(&self, agent: &AgentName, request: ToolRequest) -> Sent<Result<(), String>>;
 }
 
 /// What the sessions of an agent go by.
@@ -38,6 +48,8 @@ pub struct SessionConfig {
     pub temperature: Option<f64>,
     /// The way to its models.
     pub models: Arc<dyn OpensModels>,
+    /// Who is asked about calls of tools.
+    pub persons: Arc<dyn AsksPersons>,
 }
 
 /// What a person has said, and who.

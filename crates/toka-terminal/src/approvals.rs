@@ -5,7 +5,7 @@ use toka_core::{AgentName, Approval, ProjectName};
 
 use super::list::age;
 use super::palette::Palette;
-use super::text::safe;
+use super::text::whole;
 
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
@@ -65,7 +65,7 @@ pub fn name(open: &OpenApproval) -> String {
 fn row(open: &OpenApproval, now_ms: i64) -> Vec<Cell> {
     let agents: Vec<&str> = open.agents.iter().map(AgentName::as_str).collect();
     let left = format!("in {}", age(now_ms, open.approval.expires_ms));
-    let (kind, what) = (open.approval.subject.kind(), safe(&open.approval.subject.to_string()));
+    let (kind, what) = (open.approval.subject.kind(), whole(&open.approval.subject.to_string()));
     [name(open), agents.join(", "), kind.to_owned(), left, what].into_iter().map(Cell::new_owned).collect()
 }
 
@@ -77,7 +77,7 @@ pub fn approval(open: &OpenApproval, now_ms: i64) -> String {
         ("approval", name(open)),
         ("kind", subject.kind().to_owned()),
         ("waiting", agents.join(", ")),
-        ("what", safe(&subject.to_string())),
+        ("what", whole(&subject.to_string())),
         (
             "yes",
             subject.yes().unwrap_or_else(|| "with --raise, as it needs more than as much again".to_owned()),

@@ -16,7 +16,7 @@ use toka_core::{
 use super::palette::{Paint, Palette};
 use super::phrases::{blocked, quarantined, shortfall};
 use super::session;
-use super::text::{clock, count, fit, moment, safe};
+use super::text::{clock, count, fit, moment, safe, whole};
 use super::view::{AgentView, Outcome, RunView};
 
 /// Agents that a line about what still runs names, and columns of what each said.
@@ -412,7 +412,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
 /// What waits for a person, and how to answer it.
 fn asked(approval: &Approval) -> String {
     let Approval { id, subject, .. } = approval;
-    let (what, no) = (safe(&subject.to_string()), subject.no());
+    let (what, no) = (whole(&subject.to_string()), subject.no());
     let yes = match subject.yes() {
         Some(yes) => format!("`toka approvals approve {id}` to {yes}"),
         None => format!("`toka approvals approve {id} --raise AMOUNT` to allow more"),

@@ -9,9 +9,17 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 /// Most characters kept of a text that an agent sends to be shown on one line.
 const MAX_SHOWN: usize = 400;
 
+/// Most characters of a text on which a person decides: more than such texts have, also when each character is escaped.
+const MAX_DECIDED: usize = 64 * 1024;
+
 /// An agent's text, safe for a terminal and on one line.
 pub fn safe(text: &str) -> String {
     escape::for_terminal(text.trim().as_bytes(), MAX_SHOWN)
+}
+
+/// The same of a text on which a person decides: nothing that may be in it is left out.
+pub fn whole(text: &str) -> String {
+    escape::for_terminal(text.trim().as_bytes(), MAX_DECIDED)
 }
 
 /// Columns that the text takes.

@@ -461,7 +461,7 @@ mod tests {
         fn no_answer_makes_it_panic(body in ".{0,200}") {
             for wire in Wire::ALL {
                 let _ = (read(wire, true, body.as_bytes()), read(wire, false, body.as_bytes()));
-                let _ = (read_whole(wire, body.as_bytes()), read_stream(wire, &[body.clone()]));
+                let _ = (read_whole(wire, body.as_bytes()), read_stream(wire, std::slice::from_ref(&body)));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use toka_api::wire::AnswerBody;
-use toka_core::approval::Subject;
+use toka_core::approval::{Subject, ToolRequest};
 use toka_core::budget::Measure;
 use toka_core::units::{parse_amount, parse_duration};
 use toka_core::{AgentName, ApprovalAnswer, ExitCode, Lasting, Money, ProjectName};
@@ -49,7 +49,7 @@ enum What {
         #[arg(long, value_name = "AMOUNT")]
         raise: Option<String>,
     },
-    /// Say yes to a host beyond this run: the agent is not asked about it again in this workspace
+    /// Say yes to a host beyond this run, or to calls like this one for a time: nobody is asked about those again
     #[command(
         after_help = "What was allowed so is kept outside of the workspace, where no agent can write; `toka trust --list` shows it, and `toka trust --revoke` forgets it. A `deny` in a policy wins over it."
     )]
@@ -173,14 +173,6 @@ fn answer(
 
 /// A yes that lasts, once the person has seen in words what it means.
 fn trust(open: &OpenApproval, lasts: Option<Duration>, yes: bool) -> Result<ApprovalAnswer, Failure> {
-    let Subject::Host { host, port } = &open.approval.subject else {
-        let kind = open.approval.subject.kind();
-        return Err(Failure::new(ExitCode::Usage, format!("{} is about a {kind}: only what is said of a host lasts beyond the run", name(open)))
-            .help(match &open.approval.subject {
-                Subject::Budget { .. } => "`toka approvals approve` raises it for this run; `budgets` in ~/.config/toka/toka.yaml is for every run",
-                _ => "`toka approvals approve` opens it for this run; the declaration opens it for every run, once it is trusted (`toka trust`)",
-            }));
-    };
     let lasting = match lasts {
         None => Lasting::Always,
         Some(lasts) => {
@@ -189,16 +181,55 @@ fn trust(open: &OpenApproval, lasts: Option<Duration>, yes: bool) -> Result<Appr
         }
     };
     let agents: Vec<&str> = open.agents.iter().map(AgentName::as_str).collect();
-    let words = format!(
-        "{} may reach {}:{port} and send there whatever it can read, in every run in this workspace, {}.",
-        agents.join(", "),
-        safe(host),
-        until(lasting)
-    );
+    let agents = agents.join(", ");
+    let (words, waits) = match &open.approval.subject {
+        Subject::Host { host, port } => {
+            let (host, until) = (safe(host), until(lasting));
+            let words = format!(
+                "{agents} may reach {host}:{port} and send there whatever it can read, in every run in this workspace, {until}."
+            );
+            (words, "the connection waits")
+        }
+        Subject::Tool(request) => (trust_tool(open, request, &agents, lasting)?, "the call waits"),
+        subject => {
+            let kind = subject.kind();
+            let message =
+                format!("{} is about a {kind}: only what is said of a host or a tool can last", name(open));
+            return Err(Failure::new(ExitCode::Usage, message).help(match subject {
+                Subject::Budget { .. } => "`toka approvals approve` raises it for this run; `budgets` in ~/.config/toka/toka.yaml is for every run",
+                _ => "`toka approvals approve` opens it for this run; the declaration opens it for every run, once it is trusted (`toka trust`)",
+            }));
+        }
+    };
     if !yes && !confirm(&words)? {
-        return Err(Failure::new(ExitCode::Denied, "nothing was answered, and the connection waits"));
+        return Err(Failure::new(ExitCode::Denied, format!("nothing was answered, and {waits}")));
     }
     Ok(ApprovalAnswer::Approved { raise: None, lasting: Some(lasting) })
+}
+
+/// What it means to allow calls like this one for a time.
+fn trust_tool(
+    open: &OpenApproval,
+    request: &ToolRequest,
+    agents: &str,
+    lasting: Lasting,
+) -> Result<String, Failure> {
+    let Some(like) = &request.like else {
+        let message = format!("{}: no other call is like this one", name(open));
+        return Err(Failure::new(ExitCode::Usage, message).help("`toka approvals approve` allows it once"));
+    };
+    if lasting == Lasting::Always {
+        let message =
+            format!("{} is about a tool: nobody is asked about calls like it only for a time", name(open));
+        return Err(Failure::new(ExitCode::Usage, message).help("say for how long, such as --for 30m"));
+    }
+    Ok(format!(
+        "{agents} may use {} without a question: {}, {}, but no longer than this run; nothing of a higher risk than {}.",
+        safe(&request.tool),
+        safe(like),
+        until(lasting),
+        request.risk
+    ))
 }
 
 /// How long it lasts, in words that end a sentence.

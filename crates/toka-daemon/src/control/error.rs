@@ -135,7 +135,9 @@ impl From<NotAnswered> for Error {
             NotAnswered::NeedsSum { .. }
             | NotAnswered::BadSum { .. }
             | NotAnswered::NoBudget { .. }
-            | NotAnswered::OnlyHostsLast { .. } => StatusCode::BAD_REQUEST,
+            | NotAnswered::OnlyHostsLast { .. }
+            | NotAnswered::LikeNoOther { .. }
+            | NotAnswered::NeedsTime { .. } => StatusCode::BAD_REQUEST,
         };
         let refused = Self::new(status, ExitCode::Usage, error.to_string());
         match error {

@@ -140,6 +140,24 @@ pub(crate) fn about(tool: &str, arguments: &Map<String, Value>) -> String {
     line.chars().take(LONGEST_ABOUT).collect()
 }
 
+/// The most that a person is shown of a call, in characters.
+const MOST_SHOWN: usize = 4000;
+
+/// What a call is about, so that a person can decide on it: a command as it stands, of other tools all arguments.
+pub(crate) fn in_full(tool: &str, arguments: &Map<String, Value>) -> String {
+    let text = match (tool, arguments.get("command").and_then(Value::as_str)) {
+        ("exec", Some(command)) => match arguments.get("folder").and_then(Value::as_str) {
+            Some(folder) => format!("{command} (in {folder})"),
+            None => command.to_owned(),
+        },
+        _ => Value::Object(arguments.clone()).to_string(),
+    };
+    match text.char_indices().nth(MOST_SHOWN) {
+        Some((at, _)) => format!("{}… ({} bytes in all)", &text[..at], text.len()),
+        None => text,
+    }
+}
+
 /// The longest line of what a tool is used on, in characters.
 const LONGEST_ABOUT: usize = 200;
 

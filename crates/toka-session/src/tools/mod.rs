@@ -2,6 +2,7 @@
 
 mod arguments;
 mod exec;
+mod likeness;
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -11,8 +12,9 @@ use toka_core::tool::{ApplyPatch, EditFile, FindFiles, FindLines, ListFolder, Re
 use toka_core::{Risk, ToolProfile, ToolRules};
 use toka_wire::ToolDefinition;
 
-pub(crate) use arguments::{ExecCommand, ToolUse, UpdatePlan, about, parse};
+pub(crate) use arguments::{ExecCommand, ToolUse, UpdatePlan, about, in_full, parse};
 pub(crate) use exec::exec;
+pub(crate) use likeness::like;
 
 /// Where a tool does its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -165,6 +167,6 @@ mod tests {
             let described = tool.parameters["properties"].as_object().expect("a map").values();
             assert!(described.clone().all(|value| value["description"].is_string()), "{}", tool.parameters);
         }
-        assert!(all.is_sorted_by_key(|tool| tool.name));
+        assert_eq!(all.iter().map(|tool| tool.name).collect::<Vec<_>>(), toka_core::tool::TOOLS);
     }
 }

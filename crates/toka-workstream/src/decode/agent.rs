@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Map;
 use toka_core::{
     AgentName, Capability, Declared, Limits, ModelName, ModelReach, Origin, Priority, SuccessStatus,
+    ToolRules,
 };
 
 use super::context::Context;
@@ -18,7 +19,7 @@ use super::tasks::{PRIORITIES, Tasks, tasks};
 use super::texts::{choice, filled, text};
 use super::{
     dependencies, lifetime, logs, model, objectives, probes, process, quantities, reporting, restart,
-    schedule, security,
+    schedule, security, tools,
 };
 use crate::diagnostic::{Code, Diagnostic, FileId};
 use crate::load::LoadOptions;
@@ -111,6 +112,11 @@ pub(crate) fn decode(
         }
     };
     confinement.by_model = in_words;
+    if !in_words {
+        for key in ["tools", "autonomy"] {
+            report_no_tools(cx, sections.get("spec"), key);
+        }
+    }
     if in_words && names_no_model {
         report_model(cx, &tasks);
     }
@@ -150,6 +156,7 @@ pub(crate) fn decode(
         stop: spec.stop,
         hooks: spec.hooks,
         model: spec.model,
+        tools: spec.tools,
         objectives,
         capabilities_primary,
         capabilities_secondary,
@@ -190,6 +197,7 @@ struct Spec {
     stop: Stop,
     hooks: Hooks,
     model: Option<ModelUse>,
+    tools: ToolRules,
     replicas: Option<Replicas>,
     schedule: Option<Schedule>,
     start: Start,
@@ -223,6 +231,10 @@ fn spec(cx: &mut Context<'_>, node: Option<&Node>) -> Spec {
         Some(node) => model::model(cx, node),
         None => out.process.as_ref().and_then(models_of_preset),
     };
+    out.tools = section.get("tools").map(|node| tools::tools(cx, node)).unwrap_or_default();
+    if let Some(node) = section.get("autonomy") {
+        out.tools.autonomy = tools::autonomy(cx, node);
+    }
     out.replicas = section.get("replicas").and_then(|node| {
         let count = quantities::integer(cx, node, 1..=MOST)?;
         Some(Replicas { count, place: Place { file: cx.file, span: node.span.clone() } })
@@ -266,6 +278,8 @@ fn models_of_preset(process: &Process) -> Option<ModelUse> {
         script: None,
         joins: true,
         batches: false,
+        max_output_tokens: None,
+        temperature: None,
         origin: origin.clone(),
     })
 }
@@ -367,6 +381,17 @@ fn report_nothing_to_do(cx: &mut Context<'_>, sections: &Section<'_>, spec: &Spe
         )),
     };
     cx.report(problem);
+}
+
+/// What is said of tools counts where a model of Toka's works on tasks, and nowhere else.
+fn report_no_tools(cx: &mut Context<'_>, spec: Option<&Node>, key: &str) {
+    let Some(Value::Map(entries)) = spec.map(|spec| &spec.value) else { return };
+    let Some(entry) = entries.iter().find(|entry| entry.key.text == key && !entry.value.is_null()) else {
+        return;
+    };
+    let message = format!("`{key}` has no effect: no task of this agent stands in words alone");
+    let problem = Diagnostic::new(Code::NoEffect, message).at(cx.file, entry.key.span.clone(), "");
+    cx.report(problem.help("it is about the tools of a model that Toka asks; a program has its own"));
 }
 
 /// Tasks that a model works on, of which the file does not say which.

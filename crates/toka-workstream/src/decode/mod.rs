@@ -23,6 +23,7 @@ mod security;
 mod suggest;
 mod tasks;
 mod texts;
+mod tools;
 
 pub(crate) use agent::{Decoded, Place, Replicas, decode};
 pub(crate) use budget::{approvals, budgets};

@@ -6,7 +6,7 @@ use toka_core::{Declared, KeySource, ModelConfig, ModelName, Price, ProviderConf
 
 use super::context::Context;
 use super::keys::{KEY, MODEL, MODELS, PRICE, PROVIDER};
-use super::quantities::{duration, integer};
+use super::quantities::{self, amount, duration, integer};
 use super::section::{Section, pairs};
 use super::texts::{choice, filled, texts_with_nodes, truth};
 use crate::diagnostic::{Code, Diagnostic};
@@ -15,6 +15,9 @@ use crate::read::{Node, ScalarKind, Value, shorten};
 
 /// The word for the models that a person has chosen.
 pub(crate) const DEFAULT: &str = "default";
+
+/// Tokens of an answer that can be asked for.
+const MOST_OUTPUT: std::ops::RangeInclusive<u64> = 16..=1_000_000;
 
 const SPEAKS: &[(&str, Speaks)] = &[
     ("openai-chat", Speaks::Wire(Wire::OpenAiChat)),
@@ -32,7 +35,15 @@ pub(crate) fn model(cx: &mut Context<'_>, node: &Node) -> Option<ModelUse> {
     let origin = cx.origin(node);
     let Value::Map(_) = &node.value else {
         let chain = without_default(chain(cx, node));
-        return Some(ModelUse { chain, script: None, joins: true, batches: false, origin });
+        return Some(ModelUse {
+            chain,
+            script: None,
+            joins: true,
+            batches: false,
+            max_output_tokens: None,
+            temperature: None,
+            origin,
+        });
     };
     let section = Section::read(cx, node, &MODEL)?;
     section.exclude(cx, "use", "script");
@@ -40,7 +51,17 @@ pub(crate) fn model(cx: &mut Context<'_>, node: &Node) -> Option<ModelUse> {
     let chain = section.get("use").map(|node| chain(cx, node)).unwrap_or_default();
     let joins = section.get("join").and_then(|node| truth(cx, node)).unwrap_or(true);
     let batches = section.get("batch").and_then(|node| truth(cx, node)).unwrap_or(false);
-    Some(ModelUse { chain: without_default(chain), script, joins, batches, origin })
+    let max_output_tokens = section.get("max_output_tokens").and_then(|node| {
+        let most = amount(cx, node)?;
+        if !MOST_OUTPUT.contains(&most) {
+            let (least, most) = (MOST_OUTPUT.start(), MOST_OUTPUT.end());
+            cx.report(cx.at(Code::OutOfRange, format!("an answer has {least} to {most} tokens"), node, ""));
+        }
+        Some(most)
+    });
+    let temperature = section.get("temperature").and_then(|node| quantities::number(cx, node, 0.0..=2.0));
+    let chain = without_default(chain);
+    Some(ModelUse { chain, script, joins, batches, max_output_tokens, temperature, origin })
 }
 
 /// Those that the person has chosen, and nothing else, are not named.

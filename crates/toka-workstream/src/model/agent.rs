@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Map, Value};
 pub use toka_core::AgentKind;
-use toka_core::{AgentName, AgentPattern, Confinement, Origin, Priority, SuccessStatus, Unmatched};
+use toka_core::{
+    AgentName, AgentPattern, Confinement, Origin, Priority, SuccessStatus, ToolRules, Unmatched,
+};
 
 use super::{
     Dependency, Hooks, Logs, ModelUse, Need, Objective, OnEnd, Probes, Process, Reporting, Restart, Schedule,
@@ -124,6 +126,8 @@ pub struct Agent {
     /// `spec.model`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelUse>,
+    /// `spec.tools` and `spec.autonomy`.
+    pub tools: ToolRules,
     /// `objectives`.
     pub objectives: Vec<Objective>,
     /// `capabilities.primary`: what the agent is good at, free text.

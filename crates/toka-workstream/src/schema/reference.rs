@@ -92,6 +92,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("spec.stop", "Stop"),
     ("spec.hooks", "Hooks"),
     ("spec.model", "Model"),
+    ("spec.tools", "Tools"),
     ("spec.schedule", "Schedule"),
     ("spec.on_end", "OnEnd"),
     ("capabilities", "Capabilities"),

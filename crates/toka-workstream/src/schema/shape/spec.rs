@@ -69,6 +69,13 @@ pub(super) struct Spec {
     /// a person must have granted `model-access`.
     #[schemars(extend("examples" = ["anthropic/claude-sonnet-4-5"]))]
     model: Option<ModelSection>,
+    /// The tools of a model that works on the agent's tasks: a profile (`minimal`, `coding`, `messaging`, `full`), or a map. The kernel's walls hold
+    /// for each of them.
+    #[schemars(extend("default" = "coding", "examples" = [{"deny": ["exec"]}]))]
+    tools: Option<ToolSection>,
+    /// Whether a person is asked about calls of tools whose risk is high (`semi`), or only about those that `tools.ask` names (`auto`).
+    #[schemars(extend("default" = "semi", "examples" = ["auto"]))]
+    autonomy: Option<Autonomy>,
     /// As how many agents it is started: `name-1`, `name-2` and so on, each with folders, limits and a life of its own and its
     /// number in `TOKA_REPLICA`. Who depends on the name depends on all of them.
     #[schemars(range(min = 1, max = 1000), extend("examples" = [3]))]
@@ -126,6 +133,71 @@ pub(super) struct Model {
     #[serde(default)]
     #[schemars(extend("default" = false, "examples" = [true]))]
     batch: bool,
+    /// Most tokens of one answer, for a model that works on the agent's tasks; 16 to 1,000,000.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::amount", extend("default" = "16k", "examples" = ["8k"]))]
+    max_output_tokens: String,
+    /// How freely such a model chooses its words, from 0 to 2; by default as its provider has it.
+    #[schemars(range(min = 0.0, max = 2.0), extend("examples" = [0.2]))]
+    temperature: Option<f64>,
+}
+
+/// Which tools a model has.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum ToolSection {
+    /// Those of a profile.
+    Profile(ToolProfile),
+    /// With everything that can be said.
+    Full(Tools),
+}
+
+/// A set of tools.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub(super) enum ToolProfile {
+    /// Looks, and changes nothing.
+    Minimal,
+    /// Works on files and runs commands.
+    Coding,
+    /// Talks, and reads.
+    Messaging,
+    /// Everything.
+    Full,
+}
+
+/// How much is done without asking.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub(super) enum Autonomy {
+    /// A person is asked about what is dangerous.
+    Semi,
+    /// A person is asked about what is named alone.
+    Auto,
+}
+
+/// Which tools a model has, as a map. Names may have `*` in them, which stands for anything.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Tools {
+    /// Where it begins.
+    #[schemars(extend("default" = "coding", "examples" = ["minimal"]))]
+    profile: Option<ToolProfile>,
+    /// Tools besides those of the profile.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::texts", extend("default" = [], "examples" = [["exec"]]))]
+    allow: Vec<String>,
+    /// Tools that it has not, whatever else is said.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::texts", extend("default" = [], "examples" = [["write", "apply_*"]]))]
+    deny: Vec<String>,
+    /// Tools about each call of which a person is asked (`toka approvals`); what nobody answers in time is not done.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::texts", extend("default" = [], "examples" = [["exec"]]))]
+    ask: Vec<String>,
+    /// Most calls that are made for one answer of the model.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 40, "examples" = [10]))]
+    calls_per_turn: Option<u32>,
 }
 
 /// How urgent something is.
