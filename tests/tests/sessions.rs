@@ -28,6 +28,16 @@ as_both_users!(
     what_nobody_answers_is_not_done,
     a_question_outlives_its_daemon,
     a_profile_leaves_tools_out,
+    a_task_that_runs_out_of_time_says_so_and_the_next_attempt_knows,
+    a_stop_ends_the_session,
+    objectives_decide_and_the_model_is_told,
+    a_model_that_nobody_chose_is_told_before_anything_starts,
+    an_agent_finds_its_inputs_and_leaves_artifacts,
+    who_may_see_no_file_is_told_so,
+    no_command_speaks_for_the_runner,
+    what_an_ended_attempt_wanted_is_not_done_in_the_next,
+    an_end_that_is_on_record_is_not_worked_for_again,
+    each_life_has_a_session_of_its_own,
 );
 
 const FILES: &str = "security: {capabilities_required: [filesystem-read, filesystem-write]}";
@@ -318,6 +328,14 @@ fn a_secret_stands_in_no_transcript(user: User) {
         std::process::Command::new("grep").arg("-r").arg(SECRET).arg(&sessions).output().expect("grep");
     assert_eq!(grep.status.code(), Some(1), "{grep:?}");
     assert!(finished.all("secret_sent", "keeper").is_empty(), "the model was not told");
+    // Not either when it was written where the next session begins.
+    scene.write(&scene.workspace().join("AGENTS.md"), &format!("Use {SECRET}.\n"));
+    let agent = worker("keeper", "[Look at the secret.]").spec("secrets: {token: {env: TOKEN}}");
+    let finished = scene.toka_run(&[agent], &["--json", "--allow", "secret-variable:TOKEN"]);
+    assert!(finished.all("secret_sent", "keeper").is_empty(), "{finished:#?}");
+    let grep =
+        std::process::Command::new("grep").arg("-r").arg(SECRET).arg(&sessions).output().expect("grep");
+    assert_eq!(grep.status.code(), Some(1), "{grep:?}");
 }
 
 fn a_killed_daemon_leaves_a_session_that_goes_on(user: User) {
@@ -484,7 +502,7 @@ fn a_person_is_asked_about_calls_of_tools(user: User) {
     eventually("it has ended", || detached.state("asks") == "ended");
     assert_eq!(std::fs::read_to_string(scene.workspace().join("done")).expect("a file"), "one\n");
     let given = results(&scene, "asks");
-    assert!(given[1].contains("not done: a person was asked"), "{given:#?}");
+    assert!(given[1].contains("a person was asked, and has not allowed it"), "{given:#?}");
     let states = told(&detached, "state_change");
     assert_eq!(states.iter().filter(|event| event["to"] == "PAUSED").count(), 2);
     let (begun, failed) = (told(&detached, "tool_call_start"), told(&detached, "tool_call_failed"));
@@ -564,4 +582,184 @@ fn a_profile_leaves_tools_out(user: User) {
     );
     assert!(given[3].contains("at most 3 calls are made for one answer"), "{}", given[3]);
     assert!(!scene.workspace().join("done").exists());
+}
+
+fn a_task_that_runs_out_of_time_says_so_and_the_next_attempt_knows(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "slow",
+        "turns:\n  - tools: [{name: exec, arguments: {command: sleep 1000}}]\n  - expect: 'ended so: timed out after 700ms'\n    tools: [{name: exec, arguments: {command: sleep 1000}}]\n",
+    );
+    let tasks = "[{description: Sleep., timeout: 700ms, retry: {max_attempts: 2, initial: 10ms}}]";
+    let finished = scene.toka_run(&[worker("slow", tasks)], &["--json"]);
+    assert_eq!(finished.code, Some(124), "{finished:#?}");
+    assert_eq!(finished.exit_of("slow")["cause"], "timeout");
+    let given = results(&scene, "slow");
+    assert_eq!(given.len(), 2, "{given:#?}");
+    assert!(given.iter().all(|text| text.starts_with("the attempt was ended while this ran")), "{given:#?}");
+    scene.assert_nothing_left();
+}
+
+fn a_stop_ends_the_session(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "busy",
+        "turns:\n  - tools: [{name: exec, arguments: {command: 'echo up > up; sleep 1000'}}]\n",
+    );
+    let detached = scene.detach(&[worker("busy", "[Sleep.]").spec("stop: {grace_period: 60s}")]);
+    let up = scene.workspace().join("up");
+    eventually("the command runs", || up.exists());
+    detached.toka(&["stop", "busy"]);
+    let stopped = told(&detached, "agent_ended");
+    assert_eq!(stopped[0]["exit"]["cause"], "stopped", "{stopped:#?}");
+    assert!(stopped[0]["exit"].get("killed_after").is_none(), "it ended when it was asked to: {stopped:#?}");
+    let sessions: Value = serde_json::from_str(&detached.toka(&["sessions", "--json"]).stdout).expect("JSON");
+    assert_eq!(sessions[0]["ended"]["cause"], "stopped", "{sessions}");
+}
+
+fn objectives_decide_and_the_model_is_told(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "aimed",
+        "turns:\n  - text: I think that it is done.\n  - expect: 'out.txt is missing'\n    tools: [{name: write, arguments: {path: out.txt, content: x}}]\n  - text: Now it is.\n",
+    );
+    let check = |file: &str| {
+        format!(
+            "objectives: [{{description: there is a result, check: 'test -s {file} || {{ echo {file} is missing; exit 1; }}'}}]"
+        )
+    };
+    let finished =
+        scene.toka_run(&[worker("aimed", "[Make a result.]").section(&check("out.txt"))], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let lines = transcript(&scene, "aimed");
+    assert!(lines.iter().any(|line| line["type"] == "notice"), "{lines:#?}");
+    script(
+        &scene,
+        "vain",
+        "turns:\n  - text: Done.\n  - text: Done, I say.\n  - text: Done, really.\n  - text: Done.\n",
+    );
+    let finished =
+        scene.toka_run(&[worker("vain", "[Make a result.]").section(&check("none.txt"))], &["--json"]);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    let reason = finished.exit_of("vain")["reason"].to_string();
+    assert!(reason.contains("there is a result") && reason.contains("none.txt is missing"), "{reason}");
+}
+
+fn a_model_that_nobody_chose_is_told_before_anything_starts(user: User) {
+    let scene = Scene::new(user).env("OPENAI_API_KEY", "sk-of-nobody");
+    let agent = Document::bare("lost").section("tasks: {default: [Do something.]}");
+    let finished = scene.toka_run(&[agent], &["--json", "--allow", "model-access"]);
+    assert_eq!(finished.code, Some(78), "{finished:#?}");
+    assert!(finished.stdout.contains("DEFAULT_AI_MODEL"), "{finished:#?}");
+}
+
+fn an_agent_finds_its_inputs_and_leaves_artifacts(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "writer",
+        "turns:\n  - tools: [{name: write, arguments: {path: $TOKA_ARTIFACTS/draft.md, content: a draft}}]\n  - text: Done.\n",
+    );
+    script(
+        &scene,
+        "editor",
+        "turns:\n  - expect: 'of writer'\n    tools: [{name: read, arguments: {path: '${TOKA_INPUTS}/writer/draft.md'}}]\n  - expect: a draft\n    text: Done.\n",
+    );
+    let editor = worker("editor", "[Edit it.]").section("dependencies: {required: {writer: {}}}");
+    let finished = scene.toka_run(&[worker("writer", "[Write it.]"), editor], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert_eq!(scene.artifact("writer", "draft.md"), "a draft");
+    let system = transcript(&scene, "writer")[0]["system"].as_str().expect("a text").to_owned();
+    assert!(system.contains("$TOKA_ARTIFACTS") && system.contains("It may read and write"), "{system}");
+}
+
+fn who_may_see_no_file_is_told_so(user: User) {
+    let scene = Scene::new(user);
+    script(&scene, "blind", "turns: [{text: Done.}]\n");
+    let agent = worker_within("blind", "[Look.]", "security: {resource_limits: {max_memory: 64MB}}");
+    let finished = scene.toka_run(&[agent], &[]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert!(finished.stderr.contains("sees nothing of the workspace"), "{finished:#?}");
+    let system = transcript(&scene, "blind")[0]["system"].as_str().expect("a text").to_owned();
+    assert!(system.contains("It sees nothing of the workspace"), "{system}");
+}
+
+/// Says to the agent's socket what only the runner may say.
+const USURPER: &str = r#"
+import json, os, socket, sys
+def ask(method, params):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(os.environ["TOKA_SOCKET"])
+        s.sendall((json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}) + "\n").encode())
+        return s.makefile().readline()
+print(ask("task/end", {"index": 0, "attempt": 1, "exit": {"cause": "code", "code": 0}, "duration_ms": 1}))
+print(ask("task/enter", {"index": 1, "attempt": 7}))
+print(ask("task/next", {"index": 0, "attempt": 1, "wait_ms": 1}))
+"#;
+
+fn no_command_speaks_for_the_runner(user: User) {
+    let scene = Scene::new(user);
+    scene.write(&scene.workspace().join("usurper.py"), USURPER);
+    script(
+        &scene,
+        "sly",
+        "turns:\n  - tools: [{name: exec, arguments: {command: python3 -B usurper.py}}]\n  - text: 'FAILED: nothing came of it'\n",
+    );
+    let finished = scene.toka_run(&[worker("sly", "[Be sly., Be honest.]")], &["--json"]);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    let given = &results(&scene, "sly")[0];
+    assert_eq!(given.matches("only the process that works through the tasks").count(), 3, "{given}");
+    let ended = finished.all("task_ended", "sly");
+    assert_eq!((ended.len(), &ended[0]["exit"]["cause"]), (1, &"undone".into()), "{ended:#?}");
+}
+
+fn what_an_ended_attempt_wanted_is_not_done_in_the_next(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "cut",
+        "turns:\n  - tools:\n      - {name: exec, arguments: {command: 'sleep 1000'}}\n      - {name: write, arguments: {path: evil, content: x}}\n  - text: Done.\n",
+    );
+    let tasks = "[{description: Sleep., timeout: 500ms, retry: {max_attempts: 2, initial: 10ms}}]";
+    let finished = scene.toka_run(&[worker("cut", tasks)], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert!(!scene.workspace().join("evil").exists());
+    assert!(results(&scene, "cut")[1].contains("before this was done"), "{:#?}", results(&scene, "cut"));
+}
+
+fn an_end_that_is_on_record_is_not_worked_for_again(user: User) {
+    let scene = Scene::new(user);
+    let path = scene.workspace().join("quick.script");
+    scene.write(&path, "turns:\n  - {text: 'I have it.', delay: 300ms}\n");
+    let detached = scene.detach(&[worker("quick", "[Have it.]")]);
+    eventually("the model is asked", || !told(&detached, "model_asked").is_empty());
+    if detached.try_toka(&["pause", "quick"]).code != Some(0) {
+        // There is no control group to freeze it in.
+        return;
+    }
+    let ended = || transcript(&scene, "quick").iter().any(|line| line["type"] == "ended");
+    eventually("the answer has come, and nobody fetches it", ended);
+    kill_daemon(&scene);
+    serve_again(&scene);
+    detached.toka(&["resume", "quick"]);
+    eventually("it has ended", || detached.state("quick") == "ended");
+    assert_eq!(told(&detached, "model_asked").len(), 1);
+    assert_eq!(transcript(&scene, "quick").iter().filter(|line| line["type"] == "task").count(), 1);
+    assert_eq!(told(&detached, "agent_ended")[0]["exit"]["code"], 0);
+}
+
+fn each_life_has_a_session_of_its_own(user: User) {
+    let scene = Scene::new(user);
+    script(&scene, "again", "turns: [{text: 'FAILED: not yet'}]\n");
+    let restart = "restart: {policy: on-failure, max_restarts: 1, backoff: {initial: 10ms, max: 10ms}}";
+    let finished = scene.toka_run(&[worker("again", "[Try.]").spec(restart)], &["--json"]);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    let sessions: Value =
+        serde_json::from_str(&scene.toka(&["sessions", "--json", "--project", scene.name()]).stdout)
+            .expect("JSON");
+    assert_eq!(sessions.as_array().map(Vec::len), Some(2), "{sessions}");
+    assert_eq!(finished.all("agent_quarantined", "again")[0]["exit"]["reason"], "not yet");
 }

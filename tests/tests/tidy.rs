@@ -120,6 +120,7 @@ const OPENERS: &[(&str, Opens)] = &[
     ("crates/toka-logs/src/", Opens::State),
     ("crates/toka-prepare/src/trust.rs", Opens::State),
     ("crates/toka-runtime/src/peers.rs", Opens::Kernel),
+    ("crates/toka-runtime/src/actor/calls.rs", Opens::Kernel),
     ("crates/toka-sandbox/src/cgroup/", Opens::Kernel),
     ("crates/toka-sandbox/src/confine.rs", Opens::Kernel),
     ("crates/toka-sandbox/src/host.rs", Opens::Kernel),

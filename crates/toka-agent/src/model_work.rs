@@ -72,12 +72,22 @@ impl Runner {
             }
             let step = match self.next_step(task, attempt, left, outcome.take()) {
                 Ok(step) => step,
-                Err(error) => return self.stopped_soon(error).map(Outcome::Stopped),
+                Err(error) => {
+                    return self.signal_soon().map(Outcome::Stopped).ok_or_else(|| error.into());
+                }
             };
             self.tell_step(&step);
             match step.todo {
                 TaskDo::Wait => {}
-                TaskDo::Call(call) => outcome = Some(self.hands.work(&call)),
+                TaskDo::Call(call) => {
+                    let begun = Instant::now();
+                    outcome = Some(self.hands.work(&call));
+                    watch.add(begun.elapsed(), Instant::now());
+                }
+                // The signal that asks for it may still be on its way.
+                TaskDo::End(exit @ Exit::Stopped { .. }) => {
+                    return Ok(self.signal_soon().map_or(Outcome::Ended(exit), Outcome::Stopped));
+                }
                 TaskDo::End(exit) => return Ok(Outcome::Ended(exit)),
             }
         }
@@ -94,14 +104,14 @@ impl Runner {
         self.client.ask(&Call::TaskNext(TaskNext { index: task.index, attempt, wait_ms, outcome }))
     }
 
-    /// The signal that follows when the daemon ends the agent; else the error.
-    fn stopped_soon(&self, error: ClientError) -> Result<Signal, RunnerError> {
+    /// The signal that follows when the daemon ends the agent.
+    fn signal_soon(&self) -> Option<Signal> {
         let deadline = Instant::now() + SIGNAL_WITHIN;
         loop {
             match self.wakes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Wake::Stop(signal)) => return Ok(signal),
+                Ok(Wake::Stop(signal)) => return Some(signal),
                 Ok(_) => {}
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Err(error.into()),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
             }
         }
     }

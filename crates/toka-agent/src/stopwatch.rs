@@ -24,6 +24,11 @@ impl Stopwatch {
         Self { spent: Duration::ZERO, looked: now }
     }
 
+    /// Counts work that took so long until `now`, however long that is.
+    pub(crate) fn add(&mut self, took: Duration, now: Instant) {
+        (self.spent, self.looked) = (self.spent + took, now);
+    }
+
     /// The time spent until `now`.
     pub(crate) fn look(&mut self, now: Instant) -> Duration {
         let gap = now.saturating_duration_since(self.looked);

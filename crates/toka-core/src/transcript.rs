@@ -33,6 +33,9 @@ pub enum EntryKind {
         key: SessionKey,
         /// The run in which it began.
         run: RunId,
+        /// The main process of the agent in the life in which it began, by its id on the host.
+        #[serde(default)]
+        pid: i32,
         /// The instructions, which stay as they are.
         system: String,
         /// The tools that the model is told of.
@@ -159,6 +162,8 @@ pub struct SessionInfo {
     pub key: SessionKey,
     /// The run in which it began; none when its first line cannot be read.
     pub run: Option<RunId>,
+    /// The main process of the life in which it began, likewise.
+    pub pid: Option<i32>,
     /// When it began, in milliseconds since the Unix epoch.
     pub began_ms: Option<i64>,
     /// When it was written last, likewise.

@@ -203,6 +203,12 @@ impl Admission<'_> {
             return self.problem(ProblemKind::Unconfigured, &origin, message, help);
         }
         let offers = self.context.models.offers(self.agent);
+        if offers.is_empty() && self.agent.confinement.by_model {
+            let message = "a model is to work on its tasks, and none is chosen: `spec.model` names none, and there is no default";
+            let help = "set DEFAULT_AI_MODEL to a name such as anthropic/claude-sonnet-4-5 where you start Toka, write `models: {use: [provider/model]}` in \
+                        toka.yaml, or name it in `spec.model`; `model: {script: FILE}` answers without a model";
+            return self.problem(ProblemKind::Unconfigured, &origin, message, help);
+        }
         // In what a person writes, the word before the slash is a provider: a slip would send the request to another one.
         let is_stranger = |offer: &&ModelOffer| {
             let of = offer.model.provider.as_deref();

@@ -110,10 +110,7 @@ pub enum SteerError {
     /// Its own program, or commands, do its work.
     #[error("no model of Toka's works on its tasks: its own program does, or commands do")]
     NoModel,
-    /// Nothing is under way.
-    #[error("no model works on its tasks now: it is {state}")]
-    Idle {
-        /// The state of the agent.
-        state: &'static str,
-    },
+    /// The session says no.
+    #[error(transparent)]
+    Session(#[from] toka_session::SteerError),
 }

@@ -8,7 +8,8 @@ use toka_broker::Broker;
 use toka_core::demand::normalise;
 use toka_core::health::Expected;
 use toka_core::{
-    AgentName, AgentProgram, Budget, Capability, Confinement, Declared, EventKind, Request, Resources, RunId,
+    AgentName, AgentProgram, Budget, Capability, Confinement, Declared, EventKind, NetworkAccess, Request,
+    Resources, RunId, SandboxMode,
 };
 use toka_gateway::LeftBatch;
 use toka_keeper::protocol::Entry;
@@ -27,8 +28,8 @@ use toka_runtime::{
     ServesPort, StopPolicy, WorksOnTasks,
 };
 use toka_sandbox::{AgentFolders, GroupLimits};
-use toka_session::{SessionConfig, SessionFolder, SessionWorker};
-use toka_workstream::{Agent, Channel, Hook, Plan, Set};
+use toka_session::{SessionCheck, SessionConfig, SessionFolder, SessionWorker};
+use toka_workstream::{Agent, Channel, Hook, Plan, ProcessCommand, Set};
 
 use crate::admit::{AdmittedAgents, Furnishings};
 use crate::facts::expected;
@@ -284,6 +285,8 @@ impl MemberBuilder<'_> {
             run: self.run,
             folder: SessionFolder::new(self.folders.sessions()),
             about: about(agent, working_dir),
+            places: self.places(agent),
+            checks: checks(agent).into_iter().map(session_check).collect(),
             domain: agent.domain.clone(),
             rules: agent.tools.clone(),
             max_output_tokens: agent
@@ -295,6 +298,59 @@ impl MemberBuilder<'_> {
             models: Arc::new(models),
             persons: Arc::new(Persons(Arc::clone(self.broker))),
         }))
+    }
+
+    /// Where an agent finds what, and what it may do there, in words for a model.
+    fn places(&self, agent: &Agent) -> String {
+        let confinement = &agent.confinement;
+        let names = |paths: Vec<String>| paths.join(", ");
+        let of = |wanted: fn(&Capability) -> Option<&Option<String>>, more: &[Declared<String>]| {
+            let declared = confinement.capabilities.iter().filter_map(|it| wanted(&it.value));
+            let declared =
+                declared.map(|path| path.clone().unwrap_or_else(|| "the whole workspace".to_owned()));
+            declared.chain(more.iter().map(|path| path.value.clone())).collect::<Vec<_>>()
+        };
+        let writes = of(
+            |it| if let Capability::FilesystemWrite(path) = it { Some(path) } else { None },
+            &confinement.write,
+        );
+        let reads = of(
+            |it| if let Capability::FilesystemRead(path) = it { Some(path) } else { None },
+            &confinement.read,
+        );
+        let files = match (reads.is_empty(), writes.is_empty()) {
+            _ if confinement.sandbox.value == SandboxMode::Off => {
+                "It may read and write whatever its user may.".to_owned()
+            }
+            (true, true) => "It sees nothing of the workspace: the folder that it works in is empty, and what is written there is lost.".to_owned(),
+            (false, true) => format!("It may read {}, and change nothing of it.", names(reads)),
+            (true, false) => format!("It may read and write {}.", names(writes)),
+            (false, false) => format!("It may read {}, and write {}.", names(reads), names(writes)),
+        };
+        let files = files.replace(
+            "It may read the whole workspace, and write the whole workspace.",
+            "It may read and write the whole workspace.",
+        );
+        let mut text = format!(
+            "{files} Results that others are to find go into the folder $TOKA_ARTIFACTS; what is only for now, into $TMPDIR."
+        );
+        let inputs: Vec<String> =
+            self.folders.of(agent, self.plan).inputs.into_iter().map(|(name, _)| name.to_string()).collect();
+        if !inputs.is_empty() {
+            text += &format!(
+                " The results of {} are in $TOKA_INPUTS, in a folder for each of these names (those of {} in $TOKA_INPUTS/{}).",
+                inputs.join(", "),
+                inputs[0],
+                inputs[0]
+            );
+        }
+        let network = match &confinement.network.value {
+            NetworkAccess::Full => "It reaches the network.".to_owned(),
+            NetworkAccess::Allow(hosts) if hosts.is_empty() => "It reaches no network.".to_owned(),
+            NetworkAccess::Allow(hosts) => format!("Of the network it reaches {}.", hosts.join(", ")),
+            _ => "It reaches no network beyond this host.".to_owned(),
+        };
+        format!("{text} {network}")
     }
 
     fn actor(
@@ -328,6 +384,19 @@ impl MemberBuilder<'_> {
         };
         checks(agent).into_iter().map(question).collect()
     }
+}
+
+/// A check of an objective as a session runs it.
+fn session_check(check: Check) -> SessionCheck {
+    let shell = |rest: Vec<String>| ["/bin/sh", "-c"].map(str::to_owned).into_iter().chain(rest).collect();
+    let argv = match check.command {
+        ProcessCommand::Shell(line) => shell(vec![line]),
+        // The shell looks the program up, and becomes it.
+        ProcessCommand::Argv(argv) => {
+            shell(["exec \"$@\"", "sh"].map(str::to_owned).into_iter().chain(argv).collect())
+        }
+    };
+    SessionCheck { description: check.description, argv, timeout: check.timeout }
 }
 
 /// Why one that was taken over cannot be started again, and what helps, such as a secret whose variable only the daemon

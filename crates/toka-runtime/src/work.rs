@@ -23,9 +23,6 @@ pub type Sent<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Works on the tasks of one agent.
 pub trait WorksOnTasks: Debug + Send + Sync + 'static {
-    /// A life of the agent begins: nothing of an earlier one goes on.
-    fn begin_life(&self);
-
     /// Begins to work on an attempt at a task, or goes on with one that an earlier daemon began.
     fn begin(&self, attempt: Attempt) -> Box<dyn Work>;
 }
@@ -40,6 +37,8 @@ pub struct Attempt {
     pub place: (usize, usize),
     /// Which attempt, from 1.
     pub number: u32,
+    /// The main process of the agent's life, by its id on the host: what was said in another life is another conversation.
+    pub pid: i32,
     /// Whether an earlier daemon began it.
     pub goes_on: bool,
     /// Runs commands beside the agent.
@@ -48,13 +47,16 @@ pub struct Attempt {
     pub sink: Arc<dyn EventSink>,
 }
 
-/// Work on an attempt. It ends when this is dropped.
+/// Work on an attempt. When this is dropped it stops where it is: the next daemon goes on.
 pub trait Work: Send + Sync {
     /// The next step, or one without anything to do when there is none in time. `outcome` is what the last call gave.
     fn next(&mut self, outcome: Option<FileOutcome>, wait: Duration) -> Sent<TaskStep>;
 
     /// How the attempt has ended; `None` when it has not.
     fn verdict(&self) -> Option<Exit>;
+
+    /// The attempt has ended so, whatever is under way: that is put on record. One that has come to its end by itself is left as it is.
+    fn end(self: Box<Self>, exit: &Exit);
 
     /// The agent is frozen: nothing new is asked for it.
     fn pause(&self);

@@ -6,8 +6,7 @@
 //! knows, and the model is told so.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde_json::Map;
@@ -30,14 +29,16 @@ use crate::loops::{Finding, Loops, Over};
 use crate::model;
 use crate::prompt::{Facts, INSTRUCTION_FILES, system, without_numbers};
 use crate::request::{Settings, conversation, tokens};
-use crate::shared::{Said, Shared};
+use crate::shared::{SessionCheck, Shared};
 use crate::steps::Steps;
-use crate::tools::{Tool, ToolUse, UpdatePlan, about, exec, in_full, like, offered, parse};
+use crate::tools::{Running, Tool, ToolUse, UpdatePlan, about, exec, in_full, like, offered, parse, run};
 use crate::transcript::{RunEffect, Transcript, open_calls};
 use toka_core::transcript::{CallEntry, Entry, EntryKind};
 
 /// Answers of a model in one attempt.
 const MOST_TURNS: u32 = 250;
+/// How often a model is told that an objective is not met.
+const MOST_CHECKED: u32 = 2;
 /// How often in a row a model is told that its answer is of no use.
 const NUDGES: u32 = 3;
 /// The longest reason, in characters.
@@ -48,14 +49,18 @@ const LONGEST_RESPONSE: usize = 400;
 const LONGEST_STATUS: usize = 200;
 /// Tokens of a request from which on old results of tools are left out: few models have less room.
 const ROOM: u64 = 110_000;
-/// Lines of a transcript whose results are never left out.
-const RECENT: u64 = 12;
+/// Bytes of the last results that are never left out.
+const RECENT: usize = 100 * 1024;
+/// Bytes that leaving results out must save: each time a provider reads everything anew.
+const WORTHWHILE: usize = 40 * 1024;
+/// The largest call of a file tool, in bytes: it has to fit into one line of the agent's socket.
+const LARGEST_CALL: usize = 900 * 1024;
 
 /// What is to be done next.
 #[derive(Debug, PartialEq)]
 enum Next {
-    /// These calls have no result yet.
-    Calls(Vec<(CallEntry, RunEffect)>),
+    /// These calls, by their places in the answer, have no result yet.
+    Calls(Vec<(usize, CallEntry, RunEffect)>),
     /// The model is asked.
     Ask,
     /// The model has answered, and wants nothing more.
@@ -64,8 +69,11 @@ enum Next {
 
 /// What is to be done next, by what is on record.
 fn next(entries: &[Entry]) -> Next {
-    let mut open = open_calls(entries);
-    open.retain(|(_, effect)| *effect != RunEffect::Ended);
+    let all = open_calls(entries).into_iter().enumerate();
+    let open: Vec<_> = all
+        .filter(|(_, (_, effect))| *effect != RunEffect::Ended)
+        .map(|(at, (call, effect))| (at, call, effect))
+        .collect();
     if !open.is_empty() {
         return Next::Calls(open);
     }
@@ -82,25 +90,54 @@ fn next(entries: &[Entry]) -> Next {
 }
 
 /// Works on an attempt to its end, which is told in `steps`.
-pub(crate) async fn run(
+pub(crate) async fn work(
     shared: Arc<Shared>,
     attempt: Attempt,
     steps: Arc<Steps>,
-    paused: watch::Receiver<bool>,
+    (paused, mut cut): (watch::Receiver<bool>, watch::Receiver<Option<Exit>>),
 ) {
     let _lane = shared.lane.lock().await;
-    let mut driver = match Driver::begin(&shared, &attempt, &steps, paused).await {
+    let begun = tokio::select! {
+        begun = Driver::begin(&shared, &attempt, &steps, paused) => begun,
+        exit = cut_short(&mut cut) => return steps.end(exit),
+    };
+    let mut driver = match begun {
         Ok(driver) => driver,
         Err(reason) => return steps.end(undone(&reason)),
     };
-    let exit = driver.work().await.unwrap_or_else(|reason| undone(&reason));
+    if let Some(exit) = driver.ended_before() {
+        return steps.end(exit);
+    }
+    *lock(&shared.transcript) = Some(Arc::clone(&driver.transcript));
+    let exit = tokio::select! {
+        exit = driver.work() => exit.unwrap_or_else(|reason| undone(&reason)),
+        exit = cut_short(&mut cut) => exit,
+    };
+    let closed = driver.close_calls("the attempt was ended while this ran").await;
+    let exit = closed.map_or_else(|reason| undone(&reason), |()| exit);
     let _ = driver.enter(SessionState::Idle);
+    // Nobody is told anything any more.
+    *lock(&shared.transcript) = None;
     let ended = EntryKind::Ended { index: attempt.task.index, attempt: attempt.number, exit: exit.clone() };
     let exit = match driver.add(vec![ended], true).await {
         Ok(()) => exit,
         Err(reason) => undone(&reason),
     };
     steps.end(exit);
+}
+
+/// How the attempt is to end before its time, once that is said.
+async fn cut_short(cut: &mut watch::Receiver<Option<Exit>>) -> Exit {
+    let told = cut.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone());
+    match told {
+        Some(exit) => exit,
+        // Whoever could say so is gone, and this is aborted.
+        None => std::future::pending().await,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn undone(reason: &str) -> Exit {
@@ -140,7 +177,7 @@ impl<'a> Driver<'a> {
         let path = shared.config.folder.path(&key);
         let (transcript, entries) = match is_known {
             true => open(path, attempt).await?,
-            false => create(shared, attempt, steps, &key, &tools).await?,
+            false => create(shared, attempt, steps, &key, (&tools, &asker)).await?,
         };
         let mut driver = Self {
             shared,
@@ -164,6 +201,19 @@ impl<'a> Driver<'a> {
         Ok(driver)
     }
 
+    /// How this attempt has ended, where an earlier daemon has put that on record and could not tell it.
+    fn ended_before(&self) -> Option<Exit> {
+        let (task, number) = (self.attempt.task.index, self.attempt.number);
+        let last = self.entries.iter().rev().find_map(|entry| match &entry.kind {
+            EntryKind::Task { .. } => Some(None),
+            EntryKind::Ended { index, attempt, exit } => {
+                Some(Some(exit.clone()).filter(|_| (*index, *attempt) == (task, number)))
+            }
+            _ => None,
+        });
+        last.flatten().filter(|_| self.attempt.goes_on)
+    }
+
     /// Tells the model what is to be done, unless it is at that already.
     async fn begin_task(&mut self) -> Result<(), String> {
         let Attempt { task, number, place, .. } = self.attempt;
@@ -172,25 +222,31 @@ impl<'a> Driver<'a> {
             EntryKind::Ended { .. } => Some(false),
             _ => None,
         });
-        if self.attempt.goes_on && under_way == Some(true) {
+        if self.attempt.goes_on && (under_way == Some(true) || self.ended_before().is_some()) {
             return Ok(());
         }
+        // What is left of an attempt that nobody saw end is not done in this one.
+        self.close_calls("the attempt before this one ended while this ran").await?;
         let last = self.entries.iter().rev().find_map(|entry| match &entry.kind {
-            EntryKind::Ended { exit, .. } => Some(exit.to_string()),
+            EntryKind::Ended { index, exit, .. } if *index == task.index => Some(exit.to_string()),
+            EntryKind::Task { index, attempt, .. } if (*index, *attempt + 1) == (task.index, *number) => {
+                Some("nobody saw how".to_owned())
+            }
             _ => None,
         });
         let is_first = !self.entries.iter().any(|entry| matches!(entry.kind, EntryKind::Task { .. }));
         let why = last.filter(|_| *number > 1);
         let text = prompt("", *place, &task.description, why.as_deref(), !is_first);
+        let text = self.asker.masked(text);
         self.add(vec![EntryKind::Task { index: task.index, attempt: *number, text }], true).await
     }
 
     /// Works until the model wants nothing more.
     async fn work(&mut self) -> Result<Exit, String> {
-        let mut turns = 0;
+        let (mut turns, mut checked) = (0, 0);
         self.enter(SessionState::Planning)?;
         loop {
-            self.hear_persons().await?;
+            self.hear_persons();
             match next(&self.entries) {
                 Next::Calls(calls) => {
                     self.enter(SessionState::ToolCalling)?;
@@ -219,13 +275,44 @@ impl<'a> Driver<'a> {
                     self.enter(SessionState::Compiling)?;
                     let short = text.chars().take(LONGEST_RESPONSE).collect();
                     self.emit(EventKind::ResponseComplete { session: self.key.clone(), text: short });
-                    return Ok(match failure(&text) {
-                        Some(why) => undone(if why.is_empty() { "without a reason" } else { &why }),
-                        None => Exit::Code { code: 0 },
-                    });
+                    if let Some(why) = failure(&text) {
+                        return Ok(undone(if why.is_empty() { "without a reason" } else { &why }));
+                    }
+                    let Some(lack) = self.lack().await? else { return Ok(Exit::Code { code: 0 }) };
+                    checked += 1;
+                    if checked > MOST_CHECKED {
+                        return Err(lack);
+                    }
+                    let text = format!("{lack}\n\nThe work is not done before that is so. Go on.");
+                    self.add(vec![EntryKind::Notice { text }], true).await?;
+                    self.enter(SessionState::Planning)?;
                 }
             }
         }
+    }
+
+    /// How the agent's commands are run.
+    fn running<'r>(&'r self, say: &'r (dyn Fn(&str) + Sync)) -> Running<'r> {
+        Running { commands: &*self.attempt.commands, paused: self.paused.clone(), say }
+    }
+
+    /// The first objective that is not met, when this was the last task, with what its check says.
+    async fn lack(&self) -> Result<Option<String>, String> {
+        let (place, total) = self.attempt.place;
+        let checks = self.shared.config.checks.iter().filter(|_| place == total);
+        for SessionCheck { description, argv, timeout } in checks {
+            self.tell_status(&format!("checks: {description}"));
+            let ran = run(self.running(&|_| {}), argv.clone(), *timeout).await;
+            let said = match ran {
+                Ok(ran) if ran.is_success => continue,
+                Ok(ran) => ran.text,
+                Err(why) => why,
+            };
+            let said = self.asker.masked(said);
+            self.steps.say(&format!("! not met: {description}"));
+            return Ok(Some(format!("This objective is not met: {description}\nIts check says: {said}")));
+        }
+        Ok(None)
     }
 
     /// Asks the model, and puts its answer on record.
@@ -233,19 +320,11 @@ impl<'a> Driver<'a> {
         self.prune().await?;
         self.go_on().await;
         self.enter(SessionState::Thinking)?;
-        let (wire, model) = self.asker.first()?;
-        let config = &self.shared.config;
-        let settings = Settings {
-            model: &model,
-            wire,
-            tools: &self.definitions,
-            max_output_tokens: config.max_output_tokens,
-            temperature: config.temperature,
-        };
-        let conversation = conversation(&self.entries, &settings);
-        let asked = model::ask(&self.asker, (wire, &model), &conversation, |_| {});
-        let model::Asked { answer, model, call } =
-            asked.await.map_err(|why| format!("the model gives no answer: {why}"))?;
+        let model::Asked { answer, model, call, wire } = match self.request().await {
+            Err(why) if why.is_too_large && self.prune_to(0).await? => self.request().await,
+            asked => asked,
+        }
+        .map_err(|why| format!("the model gives no answer: {why}"))?;
         let (calls, blocks) = self.name_calls(&answer);
         if !answer.text.trim().is_empty() {
             self.steps.say(&answer.text);
@@ -269,6 +348,24 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// Sends the request that follows from the transcript.
+    async fn request(&self) -> Result<model::Asked, model::NoAnswer> {
+        let (wire, model) = self.asker.first().map_err(model::NoAnswer::of)?;
+        self.tell_status(&format!("asks {model}"));
+        let config = &self.shared.config;
+        let settings = Settings {
+            model: &model,
+            wire,
+            // Sealed blocks must not reach another one, and any of several may answer.
+            seals: self.asker.candidates(wire).len() == 1,
+            tools: &self.definitions,
+            max_output_tokens: config.max_output_tokens,
+            temperature: config.temperature,
+        };
+        let conversation = conversation(&self.entries, &settings);
+        model::ask(&self.asker, (wire, &model), &conversation, |_| {}).await
+    }
+
     /// The calls of an answer with names that are unique in the session, and its blocks, where those have the same names.
     fn name_calls(&self, answer: &Answer) -> (Vec<CallEntry>, Vec<serde_json::Value>) {
         let known = |id: &str| {
@@ -281,16 +378,24 @@ impl<'a> Driver<'a> {
         let mut is_renamed = false;
         let mut named: Vec<CallEntry> = Vec::new();
         for (at, said::Call { id, name, arguments }) in answer.calls.iter().enumerate() {
-            let is_taken = known(id) || named.iter().any(|call| call.id == *id);
-            is_renamed |= is_taken && !id.is_empty();
-            let id = if id.is_empty() || is_taken { format!("call_{number}_{at}") } else { id.clone() };
+            let is_taken = |id: &str| known(id) || named.iter().any(|call| call.id == id);
+            is_renamed |= !id.is_empty() && is_taken(id);
+            let own = || (at..).map(|at| format!("call_{number}_{at}")).find(|id| !is_taken(id));
+            let id = match id.is_empty() || is_taken(id) {
+                true => own().unwrap_or_default(),
+                false => id.clone(),
+            };
             let (arguments, nonsense) = match arguments {
                 Ok(arguments) => (arguments.clone(), None),
                 Err(nonsense) => (Map::new(), Some(nonsense.clone())),
             };
             named.push(CallEntry { id, name: name.clone(), arguments, nonsense });
         }
-        (named, if is_renamed { Vec::new() } else { answer.blocks.clone() })
+        // What is not whole, or not as it came, goes back in our words.
+        let is_whole = matches!(answer.stop, Stop::End | Stop::Tools);
+        let makes_sense = named.iter().all(|call| call.nonsense.is_none());
+        let keeps = !is_renamed && is_whole && makes_sense;
+        (named, if keeps { answer.blocks.clone() } else { Vec::new() })
     }
 
     /// Leaves old results out of later requests when those get long.
@@ -298,26 +403,41 @@ impl<'a> Driver<'a> {
         if tokens(&self.entries) < ROOM {
             return Ok(());
         }
-        let last = self.entries.last().map_or(0, |entry| entry.id);
-        let before = last.saturating_sub(RECENT);
+        self.prune_to(RECENT).await.map(drop)
+    }
+
+    /// Leaves all results out but the last ones of so many bytes; whether that saves enough to be done.
+    async fn prune_to(&mut self, recent: usize) -> Result<bool, String> {
         let pruned = self.entries.iter().rev().find_map(|entry| match entry.kind {
             EntryKind::Pruned { before } => Some(before),
             _ => None,
         });
-        // What was cut a moment ago is not cut again: each time a provider reads everything anew.
-        match pruned.is_none_or(|pruned| pruned + RECENT < before) {
-            true => self.add(vec![EntryKind::Pruned { before }], false).await,
-            false => Ok(()),
+        let (mut kept, mut saved, mut before) = (0, 0, 0);
+        for entry in self.entries.iter().rev().take_while(|entry| pruned.is_none_or(|at| entry.id >= at)) {
+            let EntryKind::Result { text, .. } = &entry.kind else { continue };
+            if kept + text.len() <= recent {
+                kept += text.len();
+                continue;
+            }
+            before = before.max(entry.id + 1);
+            saved += text.len();
         }
+        if saved < WORTHWHILE.min(recent.max(1)) {
+            return Ok(false);
+        }
+        self.add(vec![EntryKind::Pruned { before }], false).await?;
+        Ok(true)
     }
 
     /// Makes calls one after the other, in the order in which the model wants them.
-    async fn call_all(&mut self, calls: Vec<(CallEntry, RunEffect)>) -> Result<(), String> {
+    async fn call_all(&mut self, calls: Vec<(usize, CallEntry, RunEffect)>) -> Result<(), String> {
         let most = self.shared.config.rules.most_calls();
-        for (at, (call, effect)) in calls.into_iter().enumerate() {
+        self.loops.begin_answer();
+        for (at, call, effect) in calls {
             let finding = if at >= most {
-                let text = format!("not done: at most {most} calls are made for one answer");
-                self.refuse(&call, text).await?
+                let text = format!("at most {most} calls are made for one answer");
+                self.tell_undone(&call, text).await?;
+                Finding::Fine
             } else {
                 self.call(&call, effect).await?
             };
@@ -343,7 +463,7 @@ impl<'a> Driver<'a> {
         let risk = tool.risk;
         if let Some(nonsense) = &call.nonsense {
             let shown: String = nonsense.chars().take(200).collect();
-            let text = format!("not done: the arguments are no JSON object: {shown}");
+            let text = format!("the arguments are no JSON object: {shown}");
             return self.refuse(call, text).await;
         }
         let used = match parse(&call.name, &call.arguments) {
@@ -357,7 +477,7 @@ impl<'a> Driver<'a> {
             if self.shared.config.rules.asks(&call.name, risk)
                 && let Err(why) = self.ask_person(call, risk).await?
             {
-                return self.refuse(call, format!("not done: {why}")).await;
+                return self.refuse(call, why).await;
             }
             self.go_on().await;
             self.intend(call, risk).await?;
@@ -367,7 +487,12 @@ impl<'a> Driver<'a> {
         let done = match used {
             ToolUse::File(tool) => self.file(call, tool).await?,
             ToolUse::Exec(command) => {
-                match exec(&*self.attempt.commands, &command, self.paused.clone()).await {
+                match exec(
+                    self.running(&|line| self.steps.say(&self.asker.masked(line.to_owned()))),
+                    &command,
+                )
+                .await
+                {
                     Ok(ran) => {
                         let whole = self.keep(ran.whole).await?;
                         Done {
@@ -412,7 +537,6 @@ impl<'a> Driver<'a> {
 
     /// Puts on record that a call is about to be made, so that nothing is done of which nobody knows.
     async fn intend(&mut self, call: &CallEntry, risk: Risk) -> Result<(), String> {
-        self.add(vec![EntryKind::Intent { call: call.id.clone() }], false).await?;
         let intent = EventKind::ToolCallStart {
             session: self.key.clone(),
             call: call.id.clone(),
@@ -422,7 +546,8 @@ impl<'a> Driver<'a> {
             hash: hash_of(call),
         };
         match self.attempt.sink.emit(&self.attempt.agent, intent).await {
-            Kept::OnDisk => Ok(()),
+            // An intent that is told twice, when the daemon is killed in between, is better than one that is not told.
+            Kept::OnDisk => self.add(vec![EntryKind::Intent { call: call.id.clone() }], false).await,
             Kept::InMemory => {
                 Err("the journal cannot be written, so no tool is used: the disk may be full (`toka health`)"
                     .to_owned())
@@ -433,6 +558,10 @@ impl<'a> Driver<'a> {
     /// Has the runner do something with files.
     async fn file(&self, call: &CallEntry, tool: FileTool) -> Result<Done, String> {
         let call = FileCall { id: call.id.clone(), tool };
+        if serde_json::to_vec(&call).map_or(0, |bytes| bytes.len()) > LARGEST_CALL {
+            let text = format!("the arguments are longer than {} KiB: do it in parts", LARGEST_CALL / 1024);
+            return Ok(Done { text, is_error: true, effect: Effect::NotDone, ..Done::default() });
+        }
         let outcome = self.steps.call(call).await.ok_or("the agent is being ended")?;
         let text = match &outcome.refused {
             Some(path) => {
@@ -477,6 +606,28 @@ impl<'a> Driver<'a> {
         Ok(Done { text, ..Done::default() })
     }
 
+    /// Puts the end of calls on record whose end nobody waited for.
+    async fn close_calls(&mut self, why: &str) -> Result<(), String> {
+        for (call, effect) in open_calls(&self.entries) {
+            let (text, effect) = match effect {
+                RunEffect::Ended => continue,
+                RunEffect::Begun => (why.to_owned(), Effect::Unknown),
+                RunEffect::NotBegun => {
+                    ("the attempt was ended before this was done".to_owned(), Effect::NotDone)
+                }
+            };
+            let done = Done { text, is_error: true, effect, ..Done::default() };
+            self.record(&call, done, 0).await?;
+        }
+        Ok(())
+    }
+
+    /// A call that is not made, for a reason that is none of the model's.
+    async fn tell_undone(&mut self, call: &CallEntry, text: String) -> Result<(), String> {
+        let done = Done { text, is_error: true, effect: Effect::NotDone, ..Done::default() };
+        self.record(call, done, 0).await
+    }
+
     /// A call that is not made.
     async fn refuse(&mut self, call: &CallEntry, text: String) -> Result<Finding, String> {
         let done = Done { text, is_error: true, effect: Effect::NotDone, ..Done::default() };
@@ -485,56 +636,75 @@ impl<'a> Driver<'a> {
 
     /// A command whose watcher was killed.
     async fn tell_unknown(&mut self, call: &CallEntry) -> Result<Finding, String> {
-        let text = "the daemon was killed while this ran, and the next one has ended the command".to_owned();
+        let text = match self.attempt.goes_on {
+            true => "the daemon was killed while this ran, and the next one has ended the command",
+            false => "the attempt before this one was ended while this ran",
+        };
+        let text = text.to_owned();
         let done = Done { text, is_error: true, effect: Effect::Unknown, ..Done::default() };
         self.finish(call, done, 0).await
     }
 
+    /// Puts the end of a call on record, and says whether the session gets anywhere.
+    async fn finish(
+        &mut self,
+        call: &CallEntry,
+        mut done: Done,
+        duration_ms: u64,
+    ) -> Result<Finding, String> {
+        let arguments = serde_json::to_string(&call.arguments).unwrap_or_default();
+        let has_changed = !done.changes.is_empty();
+        let over = Over {
+            tool: &call.name,
+            arguments: &arguments,
+            text: &done.text,
+            is_error: done.is_error,
+            has_changed,
+        };
+        let finding = self.loops.observe(over);
+        if let Finding::Warn(warning) = &finding {
+            done.text = format!("{}\n\n{warning}", done.text);
+        }
+        self.record(call, done, duration_ms).await?;
+        Ok(finding)
+    }
+
     /// Puts the end of a call on record.
-    async fn finish(&mut self, call: &CallEntry, done: Done, duration_ms: u64) -> Result<Finding, String> {
+    async fn record(&mut self, call: &CallEntry, done: Done, duration_ms: u64) -> Result<(), String> {
         let Done { text, is_error, effect, whole, usage, changes } = done;
         let text = self.asker.masked(text);
-        let arguments = serde_json::to_string(&call.arguments).unwrap_or_default();
-        let has_changed = !changes.is_empty();
-        let over = Over { tool: &call.name, arguments: &arguments, text: &text, is_error, has_changed };
-        let finding = self.loops.observe(over);
-        let reason: String = text.lines().next().unwrap_or_default().chars().take(LONGEST_REASON).collect();
-        let text = match &finding {
-            Finding::Warn(warning) => format!("{text}\n\n{warning}"),
-            _ => text,
-        };
         let (session, id, tool) = (self.key.clone(), call.id.clone(), call.name.clone());
-        if is_error {
-            self.steps.say(&format!("! {reason}"));
-        }
         let event = match is_error {
-            true => EventKind::ToolCallFailed { session, call: id, tool, reason, effect, duration_ms, usage },
+            true => {
+                let first = text.lines().next().unwrap_or_default();
+                let reason: String = first.chars().take(LONGEST_REASON).collect();
+                self.steps.say(&format!("! {reason}"));
+                EventKind::ToolCallFailed { session, call: id, tool, reason, effect, duration_ms, usage }
+            }
             false => {
                 let changes = changes.clone();
                 EventKind::ToolCallComplete { session, call: id, tool, duration_ms, usage, changes }
             }
         };
-        self.emit(event);
         let effect = is_error.then_some(effect);
         let call = call.id.clone();
         let result = EntryKind::Result { call, text, is_error, effect, whole, duration_ms, usage, changes };
         self.add(vec![result], false).await?;
-        Ok(finding)
+        self.emit(event);
+        Ok(())
     }
 
     /// Tells the model what persons have said.
-    async fn hear_persons(&mut self) -> Result<(), String> {
-        let open = open_calls(&self.entries);
-        if open.iter().any(|(_, effect)| *effect != RunEffect::Ended) {
-            return Ok(());
+    fn hear_persons(&mut self) {
+        let said = std::mem::take(&mut *lock(&self.shared.inbox));
+        for entry in said {
+            if let EntryKind::Person { text, by } = &entry.kind {
+                self.steps.say(&format!("{by}: {text}"));
+            }
+            // It was written when it was said.
+            let at = self.entries.partition_point(|known| known.id < entry.id);
+            self.entries.insert(at, entry);
         }
-        let said = std::mem::take(&mut *self.shared.inbox.lock().unwrap_or_else(PoisonError::into_inner));
-        for Said { text, by } in &said {
-            self.steps.say(&format!("{by}: {text}"));
-        }
-        let kinds: Vec<EntryKind> =
-            said.into_iter().map(|Said { text, by }| EntryKind::Person { text, by }).collect();
-        if kinds.is_empty() { Ok(()) } else { self.add(kinds, true).await }
     }
 
     /// Waits while the agent is paused.
@@ -565,7 +735,7 @@ impl<'a> Driver<'a> {
     /// Adds to the transcript. `durable`: also when the host loses power.
     async fn add(&mut self, kinds: Vec<EntryKind>, durable: bool) -> Result<(), String> {
         let transcript = Arc::clone(&self.transcript);
-        let write = move || transcript.lock().unwrap_or_else(PoisonError::into_inner).append(kinds, durable);
+        let write = move || lock(&transcript).append(kinds, durable);
         let added = tokio::task::spawn_blocking(write).await.map_err(|error| error.to_string())?;
         self.entries.extend(added.map_err(|error| toka_core::error::with_causes(&error))?);
         Ok(())
@@ -575,7 +745,7 @@ impl<'a> Driver<'a> {
         let Some(whole) = whole else { return Ok(None) };
         let whole = self.asker.masked(String::from_utf8_lossy(&whole).into_owned());
         let transcript = Arc::clone(&self.transcript);
-        let keep = move || transcript.lock().unwrap_or_else(PoisonError::into_inner).keep(whole.as_bytes());
+        let keep = move || lock(&transcript).keep(whole.as_bytes());
         let kept = tokio::task::spawn_blocking(keep).await.map_err(|error| error.to_string())?;
         kept.map(Some).map_err(|error| toka_core::error::with_causes(&error))
     }
@@ -616,6 +786,9 @@ fn nudge(answer: &Answer) -> Option<String> {
     if !answer.calls.is_empty() {
         return None;
     }
+    if let Stop::Other(word) = &answer.stop {
+        return Some(format!("Your answer broke off ({word}). Go on."));
+    }
     if answer.stop == Stop::Length {
         return Some("Your answer was cut, for it was too long. Go on, in smaller steps.".to_owned());
     }
@@ -628,20 +801,19 @@ fn nudge(answer: &Answer) -> Option<String> {
 
 /// The session of this life, and whether it is there already.
 async fn session_of(shared: &Shared, attempt: &Attempt) -> Result<(SessionKey, bool), String> {
-    let life = shared.life.load(Ordering::Relaxed);
-    let known = shared.session.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    if let Some((_, key)) = known.filter(|(of, _)| *of == life) {
+    let pid = attempt.pid;
+    let known = lock(&shared.session).clone();
+    if let Some((_, key)) = known.filter(|(of, _)| *of == pid) {
         return Ok((key, true));
     }
     let (folder, agent, run) = (shared.config.folder.clone(), attempt.agent.clone(), shared.config.run);
-    // A life that was begun by an earlier daemon has its session already.
-    let goes_on = attempt.goes_on || life == 0;
     let find = move || {
-        let last = folder.last(&agent, SessionMode::Task)?;
-        if let Some(key) = last.filter(|_| goes_on)
-            && folder.info(&key)?.run == Some(run)
-        {
-            return Ok((key, true));
+        // A life that was begun under an earlier daemon may have its session already.
+        if let Some(key) = folder.last(&agent, SessionMode::Task)? {
+            let info = folder.info(&key)?;
+            if (info.run, info.pid) == (Some(run), Some(pid)) {
+                return Ok((key, true));
+            }
         }
         folder.next(&agent, SessionMode::Task).map(|key| (key, false))
     };
@@ -649,7 +821,7 @@ async fn session_of(shared: &Shared, attempt: &Attempt) -> Result<(SessionKey, b
     let (key, is_known) = found.map_err(|error: std::io::Error| {
         format!("read the folder of sessions {}: {error}", shared.config.folder.folder().display())
     })?;
-    *shared.session.lock().unwrap_or_else(PoisonError::into_inner) = Some((life, key.clone()));
+    *lock(&shared.session) = Some((pid, key.clone()));
     Ok((key, is_known))
 }
 
@@ -672,7 +844,7 @@ async fn create(
     attempt: &Attempt,
     steps: &Steps,
     key: &SessionKey,
-    tools: &[Tool],
+    (tools, asker): (&[Tool], &Asker),
 ) -> Result<(Transcript, Vec<Entry>), String> {
     let names: Vec<String> = tools.iter().map(|tool| tool.name.to_owned()).collect();
     let instructions = instructions(steps).await;
@@ -680,12 +852,20 @@ async fn create(
         agent: attempt.agent.as_str(),
         domain: &shared.config.domain,
         about: &shared.config.about,
+        places: &shared.config.places,
         tools: &names,
         instructions: instructions.as_ref().map(|(file, text)| (*file, text.as_str())),
     };
-    let system = system(&facts)?;
-    let session =
-        EntryKind::Session { version: 1, key: key.clone(), run: shared.config.run, system, tools: names };
+    // What stands in a file of the workspace may hold what nobody is to read.
+    let system = asker.masked(system(&facts)?);
+    let session = EntryKind::Session {
+        version: 1,
+        key: key.clone(),
+        run: shared.config.run,
+        pid: attempt.pid,
+        system,
+        tools: names,
+    };
     let path = shared.config.folder.path(key);
     let begin = move || {
         let mut transcript = Transcript::create(&path)?;

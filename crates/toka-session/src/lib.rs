@@ -27,7 +27,7 @@ mod tools;
 mod transcript;
 mod worker;
 
-pub use shared::{AsksPersons, OpensModels, SessionConfig};
+pub use shared::{AsksPersons, OpensModels, SessionCheck, SessionConfig};
 pub use tools::{Place, Tool, catalogue, offered};
 pub use transcript::{SessionFolder, Transcript, TranscriptError};
-pub use worker::SessionWorker;
+pub use worker::{SessionWorker, SteerError};

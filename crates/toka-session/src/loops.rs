@@ -8,8 +8,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 const REMEMBERED: usize = 24;
 /// The same call with the same result so often is told to the model; so often more, and the session ends.
 const SAME: (usize, usize) = (3, 6);
-/// Errors in a row that are told, and that end it.
-const ERRORS: (usize, usize) = (6, 14);
+/// Answers in a row whose calls have all failed: so many are told, and so many end it.
+const ERRORS: (usize, usize) = (4, 10);
 
 /// What is to be done about a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,10 @@ pub(crate) enum Finding {
 pub(crate) struct Loops {
     /// The call and its result, as hashes.
     calls: VecDeque<u64>,
-    errors: usize,
+    /// Answers in a row whose calls have all failed.
+    failed: usize,
+    /// Whether all calls of this answer have failed so far; nothing before the first.
+    is_failing: Option<bool>,
 }
 
 /// A call that is over.
@@ -41,6 +44,11 @@ pub(crate) struct Over<'a> {
 }
 
 impl Loops {
+    /// The calls of another answer follow.
+    pub(crate) fn begin_answer(&mut self) {
+        self.is_failing = None;
+    }
+
     /// Takes note of a call.
     pub(crate) fn observe(&mut self, over: Over<'_>) -> Finding {
         let Over { tool, arguments, text, is_error, has_changed } = over;
@@ -49,21 +57,28 @@ impl Loops {
             return Finding::Fine;
         }
         let mut hasher = DefaultHasher::new();
-        (tool, arguments, without_numbers(text)).hash(&mut hasher);
+        (tool, arguments, without_figures(text)).hash(&mut hasher);
         let hash = hasher.finish();
         if self.calls.len() == REMEMBERED {
             self.calls.pop_front();
         }
         self.calls.push_back(hash);
         let same = self.calls.iter().filter(|known| **known == hash).count();
-        self.errors = if is_error { self.errors + 1 } else { 0 };
+        match (is_error, self.is_failing) {
+            (true, None) => (self.failed, self.is_failing) = (self.failed + 1, Some(true)),
+            (false, _) => (self.failed, self.is_failing) = (0, Some(false)),
+            (true, Some(_)) => {}
+        }
         if same >= SAME.1 {
             return Finding::Stuck(format!(
                 "no progress: {tool} was called {same} times in the same way, with the same result"
             ));
         }
-        if self.errors >= ERRORS.1 {
-            return Finding::Stuck(format!("no progress: {} calls in a row have failed", self.errors));
+        if self.failed >= ERRORS.1 {
+            return Finding::Stuck(format!(
+                "no progress: all calls of {} answers in a row have failed",
+                self.failed
+            ));
         }
         if same >= SAME.0 {
             let text = format!(
@@ -71,19 +86,21 @@ impl Loops {
             );
             return Finding::Warn(text.replace("3th", "3rd"));
         }
-        if self.errors >= ERRORS.0 {
+        if self.failed >= ERRORS.0 && self.is_failing == Some(true) && is_error {
             return Finding::Warn(format!(
-                "{} calls in a row have failed. Look at what is wrong before you go on.",
-                self.errors
+                "All calls of your last {} answers have failed. Look at what is wrong before you go on.",
+                self.failed
             ));
         }
         Finding::Fine
     }
 }
 
-/// A text without its digits: times and sizes are others each time.
-fn without_numbers(text: &str) -> String {
-    text.chars().filter(|c| !c.is_ascii_digit()).collect()
+/// A text without the figures of Toka's own: how long a command took, and what it used, is another each time.
+fn without_figures(text: &str) -> (&str, &str) {
+    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let is_own = first.ends_with(')') && ["exit code", "killed"].iter().any(|word| first.starts_with(word));
+    (if is_own { first.split(" (").next().unwrap_or(first) } else { first }, rest)
 }
 
 #[cfg(test)]
@@ -97,7 +114,9 @@ mod tests {
     #[test]
     fn the_same_again_and_again_is_told_and_then_ended() {
         let mut loops = Loops::default();
-        let findings: Vec<_> = (0..6).map(|at| loops.observe(over("ls", &format!("took {at} s")))).collect();
+        let findings: Vec<_> = (0..6)
+            .map(|at| loops.observe(over("ls", &format!("exit code 0 ({at}ms, memory {at} KiB)\nsame"))))
+            .collect();
         assert_eq!(findings[..2], [Finding::Fine, Finding::Fine]);
         assert!(matches!(&findings[2], Finding::Warn(text) if text.contains("3rd time")), "{findings:?}");
         assert!(matches!(&findings[5], Finding::Stuck(_)));
@@ -120,13 +139,26 @@ mod tests {
         let mut loops = Loops::default();
         let names = ["a", "b", "c", "d", "e", "f", "g"];
         assert!(names.iter().all(|name| loops.observe(over("poll", name)) == Finding::Fine));
+        let mut loops = Loops::default();
+        let part = |at: usize| format!("exit code 0 (1ms)\n{at} of 20 parts");
+        assert!((0..20).all(|at| loops.observe(over("poll", &part(at))) == Finding::Fine));
     }
 
     #[test]
-    fn errors_in_a_row_end_it() {
+    fn answers_whose_calls_all_fail_end_it() {
         let mut loops = Loops::default();
-        let words: Vec<String> = (0..14).map(|at| "x".repeat(at)).collect();
-        let last = words.iter().map(|word| loops.observe(Over { is_error: true, ..over(word, word) })).last();
-        assert!(matches!(last, Some(Finding::Stuck(_))), "{last:?}");
+        let mut last = Finding::Fine;
+        for answer in 0..10 {
+            loops.begin_answer();
+            // Of one answer, many count once.
+            for call in 0..5 {
+                let word = format!("{answer} {call}");
+                last = loops.observe(Over { is_error: true, ..over(&word, &word) });
+                assert!(answer == 9 || !matches!(last, Finding::Stuck(_)), "{answer}: {last:?}");
+            }
+        }
+        assert!(matches!(last, Finding::Stuck(_)), "{last:?}");
+        loops.begin_answer();
+        assert_eq!(loops.observe(over("fine", "fine")), Finding::Fine);
     }
 }

@@ -1,5 +1,6 @@
 //! Asks a model for the next answer, and reads what it says as it comes.
 
+use std::fmt;
 use std::time::Duration;
 
 use toka_core::{ModelName, Wire};
@@ -15,8 +16,32 @@ const TRIES: u32 = 4;
 pub(crate) struct Asked {
     pub(crate) answer: Answer,
     pub(crate) model: ModelName,
+    /// The language in which it was asked.
+    pub(crate) wire: Wire,
     /// The number of the call in the journal.
     pub(crate) call: Option<u64>,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) struct NoAnswer {
+    /// In words.
+    why: String,
+    /// Whether that may be since the request is too large: providers have many words for that, and these statuses.
+    pub(crate) is_too_large: bool,
+}
+
+impl NoAnswer {
+    /// One that has nothing to do with the size of the request.
+    pub(crate) fn of(why: String) -> Self {
+        Self { why, is_too_large: false }
+    }
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
 }
 
 /// Asks for an answer; pieces are handed to `hear` as they come, and begin anew when an answer broke off.
@@ -28,7 +53,7 @@ pub(crate) async fn ask(
     (wire, model): (Wire, &ModelName),
     conversation: &Conversation,
     mut hear: impl FnMut(Piece),
-) -> Result<Asked, String> {
+) -> Result<Asked, NoAnswer> {
     let path = endpoint(wire).path("default");
     let path = if wire == Wire::Gemini { format!("{path}?alt=sse") } else { path };
     let body = conversation.body(wire, "default").to_string().into_bytes();
@@ -43,12 +68,12 @@ pub(crate) async fn ask(
             Err(Failure::BrokeOff(reason)) => why = reason,
         }
     }
-    Err(format!("the answer broke off {TRIES} times, at last: {why}"))
+    Err(NoAnswer::of(format!("the answer broke off {TRIES} times, at last: {why}")))
 }
 
 enum Failure {
     /// The same request would fail again, or was tried often enough.
-    Lasting(String),
+    Lasting(NoAnswer),
     /// The answer had begun.
     BrokeOff(String),
 }
@@ -59,7 +84,7 @@ async fn ask_once(
     (path, body): (&str, Vec<u8>),
     hear: &mut impl FnMut(Piece),
 ) -> Result<Asked, Failure> {
-    let mut answered = asker.ask(path, body).await.map_err(Failure::Lasting)?;
+    let mut answered = asker.ask(path, body).await.map_err(|why| Failure::Lasting(NoAnswer::of(why)))?;
     let (by, call) = match answered.by.clone() {
         Some((model, call)) => (model, Some(call)),
         None => (model.clone(), None),
@@ -75,7 +100,7 @@ async fn ask_once(
         return match (&answer.error, answer.is_whole) {
             (Some(error), _) => Err(Failure::BrokeOff(error.clone())),
             (None, false) => Err(Failure::BrokeOff("it has no end".to_owned())),
-            (None, true) => Ok(Asked { answer, model: by, call }),
+            (None, true) => Ok(Asked { answer, model: by, call, wire }),
         };
     }
     let mut whole = Vec::new();
@@ -87,10 +112,12 @@ async fn ask_once(
         let said = answer
             .error
             .unwrap_or_else(|| String::from_utf8_lossy(&whole[..whole.len().min(300)]).into_owned());
-        return Err(Failure::Lasting(format!("{} {said}", answered.status.as_u16())));
+        let status = answered.status.as_u16();
+        let is_too_large = matches!(status, 400 | 413 | 422);
+        return Err(Failure::Lasting(NoAnswer { why: format!("{status} {said}"), is_too_large }));
     }
     if !answer.is_whole {
         return Err(Failure::BrokeOff("it is no JSON".to_owned()));
     }
-    Ok(Asked { answer, model: by, call })
+    Ok(Asked { answer, model: by, call, wire })
 }

@@ -17,6 +17,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) domain: &'a str,
     /// What the work is, and what is aimed at.
     pub(crate) about: &'a str,
+    /// Where the agent finds what.
+    pub(crate) places: &'a str,
     /// The names of the tools.
     pub(crate) tools: &'a [String],
     /// The name and the text of the file of instructions.
@@ -35,7 +37,7 @@ pub(crate) fn system(facts: &Facts<'_>) -> Result<String, String> {
     let rendered = environment.render_str(
         SYSTEM,
         context! {
-            agent => facts.agent, domain => facts.domain.to_lowercase(), about => facts.about.trim(), tools => Value::from(facts.tools.to_vec()),
+            places => facts.places.trim(), agent => facts.agent, domain => facts.domain.to_lowercase(), about => facts.about.trim(), tools => Value::from(facts.tools.to_vec()),
             instructions_file => file, instructions => text.trim(),
         },
     );
@@ -58,6 +60,7 @@ mod tests {
         let tools = ["exec".to_owned(), "update_plan".to_owned()];
         let facts = Facts {
             agent: "builder",
+            places: "It may read.\n",
             domain: "Software",
             about: "You work in /w.\n",
             tools: &tools,
@@ -66,7 +69,7 @@ mod tests {
         let text = system(&facts).expect("a template");
         assert!(
             text.starts_with(
-                "You are builder, an agent that works on its own. You work in /w.\n\n# How you work\n"
+                "You are builder, an agent that works on its own. You work in /w.\n\n# Where things are\n\nIt may read.\n\n# How you work\n"
             ),
             "{text}"
         );

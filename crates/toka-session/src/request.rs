@@ -22,6 +22,8 @@ pub struct Settings<'a> {
     pub model: &'a ModelName,
     /// The language in which it is.
     pub wire: Wire,
+    /// Whether nobody else can answer, so that what this model has sealed goes back to it.
+    pub seals: bool,
     /// The tools that it may call.
     pub tools: &'a [ToolDefinition],
     /// Most tokens of the answer.
@@ -56,7 +58,7 @@ pub fn conversation(entries: &[Entry], settings: &Settings<'_>) -> Conversation 
                 conversation.items.push(Item::User(text.clone()));
             }
             EntryKind::Assistant { model, wire, text, calls, blocks, .. } => {
-                let is_own = model == settings.model && *wire == settings.wire;
+                let is_own = settings.seals && model == settings.model && *wire == settings.wire;
                 let said = Assistant {
                     text: text.clone(),
                     calls: calls.iter().map(call_of).collect(),
@@ -146,7 +148,14 @@ mod tests {
     }
 
     fn settings(model: &ModelName) -> Settings<'_> {
-        Settings { model, wire: Wire::Anthropic, tools: &[], max_output_tokens: 10, temperature: None }
+        Settings {
+            model,
+            wire: Wire::Anthropic,
+            seals: true,
+            tools: &[],
+            max_output_tokens: 10,
+            temperature: None,
+        }
     }
 
     fn assistant(calls: &[&str]) -> EntryKind {
@@ -244,6 +253,12 @@ mod tests {
         let other = ModelName::from("p/other".to_owned());
         assert_eq!(blocks(&model(), Wire::Anthropic), 1);
         assert_eq!((blocks(&other, Wire::Anthropic), blocks(&model(), Wire::Gemini)), (0, 0));
+        let model = model();
+        let asked = conversation(&entries, &Settings { seals: false, ..settings(&model) });
+        assert!(
+            matches!(&asked.items[0], Item::Assistant(said) if said.blocks.is_empty()),
+            "another may answer"
+        );
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! What the sessions of an agent go by, and what its attempts have in common.
 
 use std::fmt::Debug;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use toka_core::approval::ToolRequest;
 use toka_core::{AgentName, RunId, SessionKey, ToolRules};
 use toka_gateway::Asker;
 use toka_runtime::{EventSink, Sent};
 
-use crate::transcript::SessionFolder;
+use crate::transcript::{SessionFolder, Transcript};
+use toka_core::transcript::Entry;
 
 /// Opens the way to the models of an agent.
 pub trait OpensModels: Debug + Send + Sync + 'static {
@@ -29,6 +30,17 @@ pub trait AsksPersons: Debug + Send + Sync + 'static {
     fn ask(&self, agent: &AgentName, request: ToolRequest) -> Sent<Result<(), String>>;
 }
 
+/// Says whether an objective is met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionCheck {
+    /// The objective.
+    pub description: String,
+    /// The program, as an absolute path, and its arguments; it is met when this ends with 0.
+    pub argv: Vec<String>,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
 /// What the sessions of an agent go by.
 #[derive(Debug)]
 pub struct SessionConfig {
@@ -38,6 +50,10 @@ pub struct SessionConfig {
     pub folder: SessionFolder,
     /// What the work is, and what is aimed at.
     pub about: String,
+    /// Where the agent finds what, and what it may do there, in words for a model.
+    pub places: String,
+    /// What says whether the work is done, when the last task is.
+    pub checks: Vec<SessionCheck>,
     /// `spec.domain`.
     pub domain: String,
     /// The tools that it has.
@@ -52,23 +68,16 @@ pub struct SessionConfig {
     pub persons: Arc<dyn AsksPersons>,
 }
 
-/// What a person has said, and who.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Said {
-    pub(crate) text: String,
-    pub(crate) by: String,
-}
-
 /// What the attempts of one agent have in common.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: SessionConfig,
-    /// Which life of the agent it is.
-    pub(crate) life: AtomicU64,
-    /// The session of a life.
-    pub(crate) session: Mutex<Option<(u64, SessionKey)>>,
-    /// What persons have said and the model has not been told.
-    pub(crate) inbox: Mutex<Vec<Said>>,
+    /// The session of a life, which is known by its main process.
+    pub(crate) session: Mutex<Option<(i32, SessionKey)>>,
+    /// The transcript that is being written.
+    pub(crate) transcript: Mutex<Option<Arc<Mutex<Transcript>>>>,
+    /// What persons have said: it is on record, and whoever writes the transcript has not heard of it.
+    pub(crate) inbox: Mutex<Vec<Entry>>,
     /// One attempt at a time writes the transcript.
     pub(crate) lane: tokio::sync::Mutex<()>,
 }

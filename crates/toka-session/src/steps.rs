@@ -11,6 +11,10 @@ use tokio::sync::{Notify, oneshot};
 
 /// Lines that wait; of more, the oldest are left out.
 const LINES: usize = 1000;
+/// The longest line, in bytes; the rest of a longer one is left out.
+const LONGEST_LINE: usize = 4096;
+/// Bytes of lines in one step, which has to fit into one line of the agent's socket, also when each of them is escaped.
+const MOST_AT_ONCE: usize = 128 * 1024;
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -38,7 +42,9 @@ impl Steps {
     /// Adds text to the log.
     pub(crate) fn say(&self, text: &str) {
         let mut inner = self.lock();
-        inner.lines.extend(text.trim_end().lines().map(str::to_owned));
+        inner.lines.extend(
+            text.trim_end().lines().map(|line| line[..line.floor_char_boundary(LONGEST_LINE)].to_owned()),
+        );
         let surplus = inner.lines.len().saturating_sub(LINES);
         inner.lines.drain(..surplus);
         drop(inner);
@@ -91,7 +97,14 @@ impl Steps {
 
     fn take(&self) -> Option<TaskStep> {
         let mut inner = self.lock();
-        let lines: Vec<String> = inner.lines.drain(..).collect();
+        // The rest comes with the next step.
+        let mut bytes = 0;
+        let fits = |line: &&String| {
+            bytes += line.len();
+            bytes <= MOST_AT_ONCE
+        };
+        let count = inner.lines.iter().take_while(fits).count();
+        let lines: Vec<String> = inner.lines.drain(..count).collect();
         let progress = std::mem::take(&mut inner.progress);
         let progress = (!progress.is_empty()).then_some(progress);
         let todo = match (&inner.call, &inner.end) {

@@ -1,18 +1,36 @@
 //! Works on the tasks of an agent: for each attempt a driver, which lives as long as the attempt.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use thiserror::Error;
+use toka_core::error::with_causes;
 use toka_core::rpc::TaskStep;
+use toka_core::transcript::EntryKind;
 use toka_core::{Exit, FileOutcome, SessionKey};
 use toka_runtime::{Attempt, Sent, Work, WorksOnTasks};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::driver;
-use crate::shared::{Said, SessionConfig, Shared};
+use crate::shared::{SessionConfig, Shared};
 use crate::steps::Steps;
+use crate::transcript::TranscriptError;
+
+/// Why a model cannot be told something.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SteerError {
+    /// No model is at work.
+    #[error("no model works on its tasks now")]
+    Idle,
+    /// The transcript cannot be written.
+    #[error("it cannot be put on record, and the model is not told: {0}")]
+    NotRecorded(String),
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Works on the tasks of one agent.
 #[derive(Debug, Clone)]
@@ -23,35 +41,47 @@ impl SessionWorker {
     pub fn new(config: SessionConfig) -> Self {
         Self(Arc::new(Shared {
             config,
-            life: AtomicU64::new(0),
             session: Mutex::default(),
+            transcript: Mutex::default(),
             inbox: Mutex::default(),
             lane: tokio::sync::Mutex::default(),
         }))
     }
 
-    /// Tells the model something before it is asked next.
-    pub fn steer(&self, text: String, by: String) {
-        self.0.inbox.lock().unwrap_or_else(PoisonError::into_inner).push(Said { text, by });
+    /// Tells the model something before it is asked next. It is on record when this is ready.
+    ///
+    /// # Errors
+    /// When nothing is under way, or it cannot be written.
+    pub async fn steer(&self, text: String, by: String) -> Result<SessionKey, SteerError> {
+        let transcript = lock(&self.0.transcript).clone().ok_or(SteerError::Idle)?;
+        let key = self.session().ok_or(SteerError::Idle)?;
+        let shared = Arc::clone(&self.0);
+        let write = move || {
+            let mut transcript = lock(&transcript);
+            let added = transcript.append(vec![EntryKind::Person { text, by }], true)?;
+            // Under the lock, so that whoever writes next knows of it.
+            lock(&shared.inbox).extend(added);
+            Ok::<(), TranscriptError>(())
+        };
+        let written = tokio::task::spawn_blocking(write).await.map_err(|_| SteerError::Idle)?;
+        written.map_err(|error| SteerError::NotRecorded(with_causes(&error)))?;
+        Ok(key)
     }
 
     /// The session that is under way, or was last.
     pub fn session(&self) -> Option<SessionKey> {
-        self.0.session.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(_, key)| key.clone())
+        lock(&self.0.session).as_ref().map(|(_, key)| key.clone())
     }
 }
 
 impl WorksOnTasks for SessionWorker {
-    fn begin_life(&self) {
-        self.0.life.fetch_add(1, Ordering::Relaxed);
-    }
-
     fn begin(&self, attempt: Attempt) -> Box<dyn Work> {
         let steps = Arc::new(Steps::default());
         let (paused, is_paused) = watch::channel(false);
-        let work = driver::run(Arc::clone(&self.0), attempt, Arc::clone(&steps), is_paused);
-        let task = tokio::spawn(work).abort_handle();
-        Box::new(SessionWork { steps, paused, task })
+        let (cut, is_cut) = watch::channel(None);
+        let work = driver::work(Arc::clone(&self.0), attempt, Arc::clone(&steps), (is_paused, is_cut));
+        let task = Some(tokio::spawn(work).abort_handle());
+        Box::new(SessionWork { steps, paused, cut, task })
     }
 }
 
@@ -59,7 +89,10 @@ impl WorksOnTasks for SessionWorker {
 struct SessionWork {
     steps: Arc<Steps>,
     paused: watch::Sender<bool>,
-    task: AbortHandle,
+    /// How the attempt is to end before its time.
+    cut: watch::Sender<Option<Exit>>,
+    /// Until it was asked to end.
+    task: Option<AbortHandle>,
 }
 
 impl Work for SessionWork {
@@ -70,6 +103,11 @@ impl Work for SessionWork {
 
     fn verdict(&self) -> Option<Exit> {
         self.steps.verdict()
+    }
+
+    fn end(mut self: Box<Self>, exit: &Exit) {
+        self.task = None;
+        self.cut.send_replace(Some(exit.clone()));
     }
 
     fn pause(&self) {
@@ -83,6 +121,8 @@ impl Work for SessionWork {
 
 impl Drop for SessionWork {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }

@@ -3,10 +3,15 @@
 //!
 //! Written from the public references that [the crate](crate) names.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
 use crate::said::Call;
 use crate::{Endpoint, Wire};
+
+/// What stands for an answer in which nothing was.
+const NOTHING: &str = "(no answer)";
 
 /// What is asked.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -90,13 +95,27 @@ impl Conversation {
         }
     }
 
+    /// What was said. An answer in which nothing was gets words: providers take none without, and the model sees what it has done.
+    fn said(&self) -> impl Iterator<Item = Cow<'_, Item>> {
+        let worded = |item: &'_ Item| match item {
+            Item::Assistant(said)
+                if said.text.trim().is_empty() && said.calls.is_empty() && said.blocks.is_empty() =>
+            {
+                Some(Item::Assistant(Assistant { text: NOTHING.to_owned(), ..Assistant::default() }))
+            }
+            _ => None,
+        };
+        self.items.iter().map(move |item| worded(item).map_or(Cow::Borrowed(item), Cow::Owned))
+    }
+
     fn chat(&self, model: &str) -> Value {
         let mut messages = vec![json!({"role": "system", "content": self.system})];
-        for item in &self.items {
-            match item {
+        for item in self.said() {
+            match &*item {
                 Item::User(text) => messages.push(json!({"role": "user", "content": text})),
                 Item::Assistant(said) => {
-                    let content = if said.text.is_empty() { Value::Null } else { said.text.clone().into() };
+                    let content =
+                        if said.text.trim().is_empty() { Value::Null } else { said.text.clone().into() };
                     let mut message = json!({"role": "assistant", "content": content});
                     if !said.calls.is_empty() {
                         let call = |call: &Call| {
@@ -125,12 +144,12 @@ impl Conversation {
 
     fn responses(&self, model: &str) -> Value {
         let mut input = Vec::new();
-        for item in &self.items {
-            match item {
+        for item in self.said() {
+            match &*item {
                 Item::User(text) => input.push(json!({"type": "message", "role": "user", "content": text})),
                 Item::Assistant(said) if !said.blocks.is_empty() => input.extend(said.blocks.iter().cloned()),
                 Item::Assistant(said) => {
-                    if !said.text.is_empty() {
+                    if !said.text.trim().is_empty() {
                         input.push(json!({"type": "message", "role": "assistant", "content": said.text}));
                     }
                     input.extend(said.calls.iter().map(|call| {
@@ -162,12 +181,13 @@ impl Conversation {
             Some((last, known)) if *last == role => known.extend(blocks),
             _ => messages.push((role, blocks)),
         };
-        for item in &self.items {
-            match item {
+        for item in self.said() {
+            match &*item {
                 Item::User(text) => add("user", vec![json!({"type": "text", "text": text})]),
                 Item::Assistant(said) if !said.blocks.is_empty() => add("assistant", said.blocks.clone()),
                 Item::Assistant(said) => {
-                    let text = (!said.text.is_empty()).then(|| json!({"type": "text", "text": said.text}));
+                    let text =
+                        (!said.text.trim().is_empty()).then(|| json!({"type": "text", "text": said.text}));
                     let call = |call: &Call| json!({"type": "tool_use", "id": call.id, "name": call.name, "input": object(call)});
                     add("assistant", text.into_iter().chain(said.calls.iter().map(call)).collect());
                 }
@@ -203,12 +223,12 @@ impl Conversation {
 
     fn gemini(&self) -> Value {
         let mut contents: Vec<Value> = Vec::new();
-        for item in &self.items {
-            let (role, parts) = match item {
+        for item in self.said() {
+            let (role, parts) = match &*item {
                 Item::User(text) => ("user", vec![json!({"text": text})]),
                 Item::Assistant(said) if !said.blocks.is_empty() => ("model", said.blocks.clone()),
                 Item::Assistant(said) => {
-                    let text = (!said.text.is_empty()).then(|| json!({"text": said.text}));
+                    let text = (!said.text.trim().is_empty()).then(|| json!({"text": said.text}));
                     let call =
                         |call: &Call| json!({"functionCall": {"name": call.name, "args": object(call)}});
                     ("model", text.into_iter().chain(said.calls.iter().map(call)).collect())
@@ -301,6 +321,16 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(bodies.concat());
+    }
+
+    #[test]
+    fn an_answer_in_which_nothing_was_has_words() {
+        for wire in Wire::ALL {
+            let mut with_nothing = conversation();
+            let blank = Assistant { text: " \n".into(), ..Assistant::default() };
+            with_nothing.items.insert(1, Item::Assistant(blank));
+            assert!(with_nothing.body(wire, "m").to_string().contains(NOTHING), "{wire}");
+        }
     }
 
     #[test]

@@ -245,10 +245,19 @@ impl Said {
         }
         let calls = said.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
         for (at, call) in calls.enumerate() {
-            let at = call.get("index").and_then(Value::as_u64).unwrap_or(at as u64);
+            let mut at = call.get("index").and_then(Value::as_u64).unwrap_or(at as u64);
+            // Some servers give several calls one place: another name is another call.
+            let id = text_of(call.get("id"));
+            let is_other = |known: &PartialCall| !known.id.is_empty() && id.is_some_and(|id| id != known.id);
+            if self.calls.get(&at).is_some_and(is_other) {
+                at = self.next();
+            } else if id.is_none() && self.calls.contains_key(&at) {
+                // Pieces belong to the call that came last there.
+                at = self.next() - 1;
+            }
             let function = call.get("function").unwrap_or(&Value::Null);
             let known = self.call(at, function.get("name"));
-            if let Some(id) = text_of(call.get("id")) {
+            if let Some(id) = id {
                 known.id = id.to_owned();
             }
             known.pieces.push_str(function.get("arguments").and_then(Value::as_str).unwrap_or_default());
@@ -396,10 +405,19 @@ impl Said {
             text: self.text.concat(),
             thinking: self.thinking,
             calls,
-            blocks: self.blocks.into_values().collect(),
+            blocks: self.blocks.into_values().filter(|block| !is_blank(block)).collect(),
             ..Answer::default()
         }
     }
+}
+
+/// Whether a block is text without a word in it: providers write such ones, and take none.
+fn is_blank(block: &Value) -> bool {
+    let text = block.get("text").and_then(Value::as_str);
+    let is_text = block
+        .as_object()
+        .is_some_and(|block| block.keys().all(|key| matches!(key.as_str(), "type" | "text" | "citations")));
+    is_text && text.is_some_and(|text| text.trim().is_empty())
 }
 
 /// What the providers' words for the end of an answer mean.
@@ -408,9 +426,10 @@ fn stop_of(word: Option<&str>, has_calls: bool) -> Stop {
         Some(
             "length" | "max_tokens" | "max_output_tokens" | "MAX_TOKENS" | "model_context_window_exceeded",
         ) => Stop::Length,
-        Some("refusal" | "content_filter" | "SAFETY" | "PROHIBITED_CONTENT" | "BLOCKLIST" | "RECITATION") => {
-            Stop::Refused
-        }
+        Some(
+            "refusal" | "content_filter" | "SAFETY" | "PROHIBITED_CONTENT" | "BLOCKLIST" | "RECITATION"
+            | "SPII" | "LANGUAGE" | "IMAGE_SAFETY",
+        ) => Stop::Refused,
         _ if has_calls => Stop::Tools,
         None | Some("stop" | "end_turn" | "STOP" | "stop_sequence" | "tool_calls" | "tool_use") => Stop::End,
         Some(other) => Stop::Other(other.to_owned()),
@@ -517,6 +536,29 @@ mod tests {
             let answer = read_whole(Wire::OpenAiChat, body.to_string().as_bytes());
             assert_eq!(answer.calls[0].arguments, Err(expected.to_owned()));
         }
+    }
+
+    #[test]
+    fn calls_at_one_place_are_told_apart_by_their_names() {
+        let call = |id: Option<&str>, arguments: &str| json!({"index": 0, "id": id, "function": {"name": id.map(|_| "read"), "arguments": arguments}});
+        let data =
+            |calls: Value| format!("data: {}\n\n", json!({"choices": [{"delta": {"tool_calls": calls}}]}));
+        let frames = [
+            data(json!([call(Some("a"), "{}")])),
+            data(json!([call(Some("b"), "{\"x\"")])),
+            data(json!([call(None, ": 1}")])),
+        ];
+        let (answer, _) = read_stream(Wire::OpenAiChat, &frames);
+        let ids: Vec<&str> = answer.calls.iter().map(|call| call.id.as_str()).collect();
+        assert_eq!(ids, ["a", "b"]);
+        assert_eq!(answer.calls[1].arguments.as_ref().map(|map| map["x"].clone()), Ok(json!(1)));
+    }
+
+    #[test]
+    fn text_without_a_word_is_no_block() {
+        let body = json!({"content": [{"type": "text", "text": " "}, {"type": "tool_use", "id": "t", "name": "read", "input": {}}], "stop_reason": "tool_use"});
+        assert_eq!(read_whole(Wire::Anthropic, body.to_string().as_bytes()).blocks.len(), 1);
+        assert!(!is_blank(&json!({"text": "", "thoughtSignature": "x"})));
     }
 
     #[test]

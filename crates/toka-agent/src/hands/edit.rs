@@ -1,6 +1,7 @@
 //! `edit`: one text in the place of another. The text must be there exactly once; blanks at the ends of lines and ends of lines as on
 //! Windows do not count, as long as the place is still the only one. A miss shows the place that is most like it.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use toka_core::tool::EditFile;
@@ -105,11 +106,17 @@ fn nearest(text: &str, wanted: &str) -> String {
     if wanted.is_empty() || lines.len().saturating_mul(wanted.len()) > MOST_COMPARED {
         return String::new();
     }
-    let alike = |at: usize| {
-        let window = &lines[at..(at + wanted.len()).min(lines.len())];
-        window.iter().filter(|line| wanted.contains(&line.trim())).count()
-    };
-    let best = (0..lines.len()).map(|at| (alike(at), at)).max_by_key(|(count, at)| (*count, usize::MAX - at));
+    let words: HashSet<&str> = wanted.iter().copied().collect();
+    let is_wanted: Vec<usize> = lines.iter().map(|line| usize::from(words.contains(line.trim()))).collect();
+    // How many of the lines from each on are wanted, from the sum of the ones before.
+    let mut count: usize = is_wanted.iter().take(wanted.len()).sum();
+    let mut best = None;
+    for at in 0..lines.len() {
+        if best.is_none_or(|(most, _)| count > most) {
+            best = Some((count, at));
+        }
+        count = count - is_wanted[at] + is_wanted.get(at + wanted.len()).copied().unwrap_or(0);
+    }
     let Some((1.., at)) = best else { return String::new() };
     let (from, to) = (at.saturating_sub(AROUND), (at + wanted.len() + AROUND).min(lines.len()));
     let shown = (from..to).map(|at| format!("{:>6}\t{}\n", at + 1, lines[at]));

@@ -37,20 +37,20 @@ impl From<String> for Done {
 /// Does what is asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Hands {
-    done: VecDeque<FileOutcome>,
+    done: VecDeque<(FileCall, FileOutcome)>,
 }
 
 impl Hands {
     /// The outcome of a call, which is done unless it was before.
     pub(crate) fn work(&mut self, call: &FileCall) -> FileOutcome {
-        if let Some(known) = self.done.iter().find(|known| known.id == call.id) {
+        if let Some((_, known)) = self.done.iter().find(|(known, _)| known == call) {
             return known.clone();
         }
         let outcome = work(call);
         if self.done.len() == REMEMBERED {
             self.done.pop_front();
         }
-        self.done.push_back(outcome.clone());
+        self.done.push_back((call.clone(), outcome.clone()));
         outcome
     }
 }

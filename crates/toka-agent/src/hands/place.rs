@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use toka_core::FileChange;
@@ -47,11 +47,34 @@ pub(super) fn path_of(text: &str) -> Result<PathBuf, ToolError> {
     match text.trim() {
         "" => Err(ToolError::new("the path is empty")),
         text if text.contains('\0') => Err(ToolError::new("a path has no zero byte in it")),
-        text => Ok(match (text.strip_prefix("~/"), std::env::var_os("HOME")) {
-            (Some(rest), Some(home)) => Path::new(&home).join(rest),
-            _ => PathBuf::from(text),
-        }),
+        text => Ok(normal(&expanded(text))),
     }
+}
+
+/// A path that begins with `~/` or with a variable, such as `$TOKA_ARTIFACTS/x`, as a shell would read it.
+fn expanded(text: &str) -> PathBuf {
+    let (name, rest) = match text.strip_prefix('$') {
+        _ if text.starts_with("~/") => ("HOME", &text[2..]),
+        Some(braced) if braced.starts_with('{') => match braced[1..].split_once('}') {
+            Some((name, rest)) => (name, rest),
+            None => return PathBuf::from(text),
+        },
+        Some(plain) => {
+            let end = plain.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(plain.len());
+            (&plain[..end], &plain[end..])
+        }
+        None => return PathBuf::from(text),
+    };
+    match std::env::var_os(name) {
+        Some(value) if !name.is_empty() => Path::new(&value).join(rest.trim_start_matches('/')),
+        _ => PathBuf::from(text),
+    }
+}
+
+/// The same place without `.` and doubled slashes, so that one file has one name.
+fn normal(path: &Path) -> PathBuf {
+    let plain: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
+    if plain.as_os_str().is_empty() { PathBuf::from(".") } else { plain }
 }
 
 /// Opens a regular file to read; never waits for a pipe that nobody writes to.
@@ -106,8 +129,8 @@ pub(super) fn put(path: &Path, text: &str) -> Result<(), ToolError> {
     let written = write_beside(&beside, &real, text, before.is_some().then_some(rights));
     match written {
         Ok(()) => Ok(()),
-        // The folder may be closed where the file itself is open.
-        Err(_) if before.is_some() => {
+        // The folder may be closed where the file itself is open, or the file a mount of its own.
+        Err(error) if before.is_some() && is_closed(&error) => {
             let _ = fs::remove_file(&beside);
             let flags = OFlag::O_NONBLOCK.bits();
             let mut file = OpenOptions::new()
@@ -123,6 +146,17 @@ pub(super) fn put(path: &Path, text: &str) -> Result<(), ToolError> {
             Err(failed(error))
         }
     }
+}
+
+/// Whether it is the folder that takes no new file.
+fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::CrossesDevices
+            | io::ErrorKind::ResourceBusy
+    )
 }
 
 fn write_beside(beside: &Path, real: &Path, text: &str, rights: Option<u32>) -> io::Result<()> {
@@ -175,6 +209,31 @@ mod tests {
         assert!(link.is_symlink(), "the link is still one");
         put(&folder.path().join("new/deep/a.txt"), "x").expect("with its folders");
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 3, "nothing is left beside");
+    }
+
+    #[test]
+    fn a_path_is_read_as_a_shell_would_read_it() {
+        let home = std::env::var("HOME").expect("a home");
+        for (text, path) in [
+            ("./a//b/.", "a/b"),
+            (".", "."),
+            ("$HOME/x", &format!("{home}/x")),
+            ("${HOME}/x", &format!("{home}/x")),
+            ("~/x", &format!("{home}/x")),
+            ("$TOKA_OF_NOBODY/x", "$TOKA_OF_NOBODY/x"),
+            ("a$HOME", "a$HOME"),
+            ("$", "$"),
+        ] {
+            assert_eq!(path_of(text).expect("a path"), Path::new(path), "{text}");
+        }
+        assert!(path_of(" ").is_err() && path_of("a\0b").is_err());
+    }
+
+    #[test]
+    fn a_disk_that_is_full_takes_nothing_away() {
+        // /dev/full says no to each byte; a folder on it there is not, so the rule is asked.
+        assert!(is_closed(&io::ErrorKind::PermissionDenied.into()));
+        assert!(!is_closed(&io::ErrorKind::StorageFull.into()));
     }
 
     #[test]

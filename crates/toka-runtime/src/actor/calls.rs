@@ -34,6 +34,10 @@ impl<P: Processes> Actor<P> {
                 }
                 drop(passed);
             }
+            Message::Call { peer, call, answer } if self.is_usurped(peer, &call) => {
+                let why = "only the process that works through the tasks says how they end";
+                let _ = answer.send(Err(refused(why)));
+            }
             Message::Call { peer, call: Call::TaskNext(next), answer } if self.believes(peer) => {
                 match self.next_step(next) {
                     // The peer may have gone; then nobody waits for the answer.
@@ -56,7 +60,33 @@ impl<P: Processes> Actor<P> {
     }
 
     fn believes(&self, peer: Peer) -> bool {
-        peer == Peer::Member || self.reach == DoorReach::AgentOnly
+        matches!(peer, Peer::Member { .. }) || self.reach == DoorReach::AgentOnly
+    }
+
+    /// Whether a call is one that nobody but the runner makes, and another process of the agent makes it: what is thought outside of the sandbox
+    /// comes to its end there, and no command that a model has run has a say in that.
+    ///
+    /// The runner is the first that asks for the tasks: before they are known, no model has run anything. In a life that another daemon began it
+    /// is the main process, or a child of the one that is first in the agent's process namespace.
+    fn is_usurped(&mut self, peer: Peer, call: &Call) -> bool {
+        let Peer::Member { pid } = peer else { return false };
+        let index = match call {
+            Call::TasksGet => {
+                self.runner.get_or_insert(pid);
+                return false;
+            }
+            Call::TaskEnter(TaskEnter { index, .. })
+            | Call::TaskEnd(TaskEnd { index, .. })
+            | Call::TaskNext(TaskNext { index, .. }) => *index,
+            _ => return false,
+        };
+        if by_model(&self.profile, index).is_none() {
+            return false;
+        }
+        let is_first = || pid == self.first_pid || parent_of(pid) == Some(self.first_pid);
+        let runner = self.runner.or_else(|| is_first().then_some(pid));
+        self.runner = runner;
+        runner != Some(pid)
     }
 
     async fn on_call(&mut self, call: Call) -> Result<Answer, RpcError> {
@@ -182,11 +212,18 @@ impl<P: Processes> Actor<P> {
             Some(leaf) => self.end_leaf(index, leaf).await,
             None => Usage::default(),
         };
-        let exit = match &task.work {
-            Some(work) => by_verdict(exit, work.verdict()),
-            None => exit,
+        let exit = match (task.work, by_model(&self.profile, index)) {
+            (Some(work), _) => {
+                let exit = by_verdict(exit, work.verdict());
+                work.end(&exit);
+                exit
+            }
+            // Its work was ended before.
+            (None, Some(_)) => by_verdict(exit, None),
+            (None, None) => exit,
         };
         let exit = out_of_memory(shortened(exit), &usage, ByteSize(self.profile.limits.memory));
+        self.failed_task = (!exit.is_success()).then(|| Box::new(exit.clone()));
         self.emit(EventKind::TaskEnded { index, exit, duration_ms, usage }).await;
         Ok(Answer::TaskEnded(TaskEnded { usage }))
     }
@@ -208,6 +245,7 @@ impl<P: Processes> Actor<P> {
             task: task.clone(),
             place: (at + 1, self.profile.tasks.tasks.len()),
             number,
+            pid: self.first_pid,
             goes_on,
             commands: Arc::new(commands),
             sink: Arc::clone(&self.sink),
@@ -231,6 +269,13 @@ impl<P: Processes> Actor<P> {
         let (work, task) = work.zip(self.tasks.get_mut(&index)).ok_or_else(nobody)?;
         Ok(task.work.insert(work).next(outcome, Duration::from_millis(wait_ms).min(LONGEST_WAIT)))
     }
+}
+
+/// The parent of a process (proc_pid_stat(5)).
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may have parentheses itself; then come the state and the parent.
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 /// A task on which somebody outside works, and its place in the list, from 0.

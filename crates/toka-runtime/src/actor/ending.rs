@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use toka_core::event::Usage;
 use toka_core::restart::Verdict;
 use toka_core::state::Happening;
-use toka_core::{AgentState, ByteSize, EventKind, Exit};
+use toka_core::{AgentState, ByteSize, EventKind, Exit, ExitCode};
 use toka_logs::{Line, tail};
 use tokio::time::Instant;
 
@@ -26,6 +26,18 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a record of the kernel takes at most, as a rule.
 const AUDIT_LATENCY: Duration = Duration::from_millis(50);
+
+/// The end of a runner is that of the task that failed, where its status says so and the task tells more.
+fn of_task(exit: Exit, task: Option<Box<Exit>>) -> Exit {
+    match (exit, task.map(|task| *task)) {
+        (Exit::Code { code }, Some(task @ (Exit::Undone { .. } | Exit::Timeout { .. })))
+            if code == i32::from(task.status().max(ExitCode::AgentFailed as u8)) =>
+        {
+            task
+        }
+        (exit, _) => exit,
+    }
+}
 
 /// What is at a path, and where it leads.
 fn look(path: &Path) -> Option<There> {
@@ -51,8 +63,8 @@ impl<P: Processes> Actor<P> {
         let exit = match &self.state {
             AgentState::Stopping { exit } => stopped(exit.clone(), self.status, self.killed),
             _ => self.bitten().unwrap_or_else(|| {
-                exit_reason(self.status, &usage, ByteSize(self.profile.limits.memory))
-                    .accepting(&self.profile.success)
+                let exit = exit_reason(self.status, &usage, ByteSize(self.profile.limits.memory));
+                of_task(exit, self.failed_task.take()).accepting(&self.profile.success)
             }),
         };
         self.hooks = None;
@@ -119,6 +131,7 @@ impl<P: Processes> Actor<P> {
     pub(super) async fn end(&mut self, exit: Exit, usage: Usage) {
         for (index, task) in std::mem::take(&mut self.tasks) {
             let duration_ms = millis(task.since.elapsed());
+            task.work.into_iter().for_each(|work| work.end(&exit));
             drop(self.emit(EventKind::TaskEnded {
                 index,
                 exit: exit.clone(),

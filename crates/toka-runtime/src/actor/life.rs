@@ -43,6 +43,7 @@ impl<P: Processes> Actor<P> {
         (self.comeback, self.turn, self.status, self.grace, self.killed) = (None, None, None, None, None);
         self.readiness = Readiness::default();
         self.remarks.clear();
+        (self.runner, self.failed_task) = (None, None);
         self.emit(EventKind::AgentStarting).await;
         // Its number is free for the next life, the last one being on record.
         self.settle();
@@ -56,7 +57,6 @@ impl<P: Processes> Actor<P> {
             Err(reason) => return self.finish(Exit::StartFailed { reason }).await,
         };
         self.walls = Walls::of(&command.plan, &self.profile.declared);
-        self.profile.worker.iter().for_each(|worker| worker.begin_life());
         let pre_start = self.pre_start(&command);
         let Command { program, argv, env, plan, terminal } = command;
         let StopPolicy { signal: stop_signal, grace } = self.profile.stop;
@@ -292,7 +292,11 @@ impl<P: Processes> Actor<P> {
 
     pub(super) async fn signal_stop(&mut self) {
         // Nothing more is begun for its tasks.
-        self.tasks.values_mut().for_each(|task| task.work = None);
+        let exit = match &self.state {
+            AgentState::Stopping { exit } => exit.clone(),
+            _ => Exit::Unknown,
+        };
+        self.tasks.values_mut().filter_map(|task| task.work.take()).for_each(|work| work.end(&exit));
         if !self.begin_hooks(Occasion::PreStop) {
             self.processes.signal(self.profile.id, self.profile.stop.signal);
         }

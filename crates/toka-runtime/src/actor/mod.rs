@@ -168,6 +168,10 @@ pub(crate) struct Actor<P> {
     progress: Coalescer<Progress>,
     metrics: Coalescer<Metrics>,
     tasks: BTreeMap<usize, RunningTask>,
+    /// The process that works through the tasks, once it has asked for them.
+    runner: Option<i32>,
+    /// How the last attempt at a task has failed, if it has.
+    failed_task: Option<Box<Exit>>,
     leaves: u64,
     succeeds: Succeeds,
 }
@@ -228,6 +232,8 @@ impl<P: Processes> Actor<P> {
             progress: Coalescer::default(),
             metrics: Coalescer::default(),
             tasks: BTreeMap::new(),
+            runner: None,
+            failed_task: None,
             leaves: 0,
             succeeds: Succeeds::Nobody,
         }

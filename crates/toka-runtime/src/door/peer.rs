@@ -9,7 +9,10 @@ use crate::processes::Processes;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// Its control group is the agent's.
-    Member,
+    Member {
+        /// Its process id on the host.
+        pid: i32,
+    },
     /// It exited before it could be looked up; a process of the same user all the same. To be believed only where
     /// nobody else can reach the door.
     Vanished,
@@ -36,7 +39,7 @@ impl<P: Processes> Gate<P> {
         }
         // Boxed: the question is asked seldom, and every socket that waits would have room for it.
         match Box::pin(self.processes.owner_of(pid)).await {
-            Some(owner) => (owner == self.id).then_some(Peer::Member),
+            Some(owner) => (owner == self.id).then_some(Peer::Member { pid }),
             // One whose status is left to be collected may have lost its groups already.
             None => (uid == self.uid && presence(pid) != Presence::Alive).then_some(Peer::Vanished),
         }

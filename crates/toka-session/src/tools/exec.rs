@@ -86,15 +86,65 @@ fn shown(whole: &[u8]) -> (String, bool) {
     (format!("{}\n… ({left} bytes are left out: {hint}) …\n{}", &text[..head], &text[tail..]), true)
 }
 
-/// Runs a command to its end. `paused` says whether the agent is frozen: that time does not count.
+/// Lines of its output that the log shows; the session keeps the rest.
+const LOGGED: usize = 200;
+
+/// Shows a log what a command writes, line by line as it comes.
+struct Log<'a> {
+    say: &'a (dyn Fn(&str) + Sync),
+    partial: Vec<u8>,
+    room: usize,
+}
+
+impl Log<'_> {
+    fn add(&mut self, bytes: &[u8]) {
+        if self.room == 0 {
+            return;
+        }
+        self.partial.extend_from_slice(bytes);
+        while let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.partial.drain(..=end).collect();
+            self.tell(&line);
+        }
+        if self.partial.len() > SHOWN.0 {
+            self.end();
+        }
+    }
+
+    /// What has no end is shown as it is.
+    fn end(&mut self) {
+        let line = std::mem::take(&mut self.partial);
+        if !line.is_empty() {
+            self.tell(&line);
+        }
+    }
+
+    fn tell(&mut self, line: &[u8]) {
+        let Some(room) = self.room.checked_sub(1) else { return };
+        self.room = room;
+        (self.say)(&format!("  {}", String::from_utf8_lossy(line).trim_end()));
+        if room == 0 {
+            self.partial.clear();
+            (self.say)("  … (`toka sessions show --full` has more)");
+        }
+    }
+}
+
+/// How a command is to be run, and who hears of it.
+pub(crate) struct Running<'a> {
+    /// Runs it.
+    pub(crate) commands: &'a dyn RunsCommands,
+    /// Whether the agent is frozen: that time does not count.
+    pub(crate) paused: watch::Receiver<bool>,
+    /// Takes lines for the log.
+    pub(crate) say: &'a (dyn Fn(&str) + Sync),
+}
+
+/// Runs a command line to its end.
 ///
 /// # Errors
 /// When it does not start: nothing was done.
-pub(crate) async fn exec(
-    commands: &dyn RunsCommands,
-    command: &ExecCommand,
-    mut paused: watch::Receiver<bool>,
-) -> Result<Ran, String> {
+pub(crate) async fn exec(running: Running<'_>, command: &ExecCommand) -> Result<Ran, String> {
     let limit = command.timeout.map_or(TIME, Duration::from_secs).clamp(Duration::from_secs(1), LONGEST);
     let line = command.command.clone();
     let argv = match &command.folder {
@@ -104,11 +154,24 @@ pub(crate) async fn exec(
             vec!["/bin/sh".to_owned(), "-c".into(), into, "sh".into(), folder.clone(), line]
         }
     };
+    run(running, argv, limit).await
+}
+
+/// Runs a program to its end, at most for so long.
+///
+/// # Errors
+/// When it does not start: nothing was done.
+pub(crate) async fn run(
+    Running { commands, mut paused, say }: Running<'_>,
+    argv: Vec<String>,
+    limit: Duration,
+) -> Result<Ran, String> {
     let begun = Instant::now();
     let mut running = commands.run(argv, None).await?;
     let streams = running.take_streams();
     let mut written = Written::default();
-    let mut reads = streams.map(|streams| Box::pin(read(streams, &mut written)));
+    let mut log = Log { say, partial: Vec::new(), room: LOGGED };
+    let mut reads = streams.map(|streams| Box::pin(read(streams, &mut written, &mut log)));
     let mut drained = false;
     let timed_out = {
         let timer = time_of(limit, &mut paused);
@@ -129,6 +192,7 @@ pub(crate) async fn exec(
         let _ = tokio::time::timeout(DRAIN, drain(&mut reads)).await;
     }
     drop(reads);
+    log.end();
     running.kill();
     let (status, usage) = running.gone().await;
     let took = format_duration(begun.elapsed());
@@ -161,18 +225,24 @@ async fn drain(reads: &mut Option<std::pin::Pin<Box<impl Future<Output = ()>>>>)
 }
 
 /// Reads both streams to their ends.
-async fn read(streams: Streams, written: &mut Written) {
+async fn read(streams: Streams, written: &mut Written, log: &mut Log<'_>) {
     let Streams { mut output, mut errors } = streams;
     let (mut out, mut err) = (vec![0; 64 * 1024], vec![0; 16 * 1024]);
     let (mut out_open, mut err_open) = (true, true);
     while out_open || err_open {
         tokio::select! {
             read = output.read(&mut out), if out_open => match read {
-                Ok(count @ 1..) => written.add(&out[..count]),
+                Ok(count @ 1..) => {
+                    written.add(&out[..count]);
+                    log.add(&out[..count]);
+                }
                 _ => out_open = false,
             },
             read = errors.read(&mut err), if err_open => match read {
-                Ok(count @ 1..) => written.add(&err[..count]),
+                Ok(count @ 1..) => {
+                    written.add(&err[..count]);
+                    log.add(&err[..count]);
+                }
                 _ => err_open = false,
             },
         }
@@ -220,6 +290,21 @@ mod tests {
         let (text, is_cut) = shown(&whole);
         assert!(is_cut && text.len() < 40 * 1024 && text.contains("bytes are left out"));
         assert!(text.starts_with("0\n1\n") && text.ends_with("1999999\n"));
+    }
+
+    #[test]
+    fn a_log_shows_lines_as_they_come_and_not_without_end() {
+        let told = std::sync::Mutex::new(Vec::new());
+        let say = |line: &str| told.lock().expect("no panic").push(line.to_owned());
+        let mut log = Log { say: &say, partial: Vec::new(), room: 3 };
+        log.add(b"one\ntw");
+        log.add(b"o\n");
+        log.add(&b"x".repeat(20_000));
+        log.add(b"more\n");
+        log.end();
+        let told = told.into_inner().expect("no panic");
+        assert_eq!(told[..2], ["  one", "  two"]);
+        assert!(told.len() == 4 && told[2].len() > 10_000 && told[3].contains("--full"), "{}", told.len());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use toka_core::{Risk, ToolProfile, ToolRules};
 use toka_wire::ToolDefinition;
 
 pub(crate) use arguments::{ExecCommand, ToolUse, UpdatePlan, about, in_full, parse};
-pub(crate) use exec::exec;
+pub(crate) use exec::{Running, exec, run};
 pub(crate) use likeness::like;
 
 /// Where a tool does its work.

@@ -52,6 +52,8 @@ pub struct Transcript {
     file: File,
     path: PathBuf,
     last: u64,
+    /// Bytes of its whole lines.
+    length: u64,
 }
 
 fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TranscriptError {
@@ -71,7 +73,7 @@ impl Transcript {
         }
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path);
         let file = file.map_err(io_error("make", path))?;
-        Ok(Self { file, path: path.to_owned(), last: 0 })
+        Ok(Self { file, path: path.to_owned(), last: 0, length: 0 })
     }
 
     /// Goes on with one; a torn last line is cut off.
@@ -90,7 +92,8 @@ impl Transcript {
             file.seek(SeekFrom::End(0)).map_err(io_error("write", path))?;
         }
         let last = read.entries.last().map_or(0, |entry| entry.id);
-        Ok((Self { file, path: path.to_owned(), last }, read))
+        let length = (bytes.len() - read.torn) as u64;
+        Ok((Self { file, path: path.to_owned(), last, length }, read))
     }
 
     /// The lines of a transcript; a torn last one is passed over.
@@ -105,7 +108,7 @@ impl Transcript {
     /// Adds lines, each after the one before. They survive the end of this process; `durable` says that they are to survive the loss of power too.
     ///
     /// # Errors
-    /// When they cannot be written: then none of them is there, or the next who opens it cuts the torn one off.
+    /// When they cannot be written: then none of them is there.
     pub fn append(&mut self, kinds: Vec<EntryKind>, durable: bool) -> Result<Vec<Entry>, TranscriptError> {
         let mut entries = Vec::with_capacity(kinds.len());
         let mut lines = Vec::new();
@@ -123,8 +126,11 @@ impl Transcript {
             self.file.write_all(&lines).and_then(|()| if durable { self.file.sync_data() } else { Ok(()) });
         if let Err(error) = written {
             self.last = before;
+            // What was written of it would stand in the middle of the next line.
+            let _ = self.file.set_len(self.length);
             return Err(io_error("write", &self.path)(error));
         }
+        self.length += lines.len() as u64;
         Ok(entries)
     }
 

@@ -93,9 +93,11 @@ impl SessionFolder {
         let changed = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
         let first = first(&file)?;
         let tail = tail(&mut file, metadata.len())?;
-        let (run, began_ms) = match first {
-            Some(Entry { at, kind: EntryKind::Session { run, .. }, .. }) => (Some(run), Some(at)),
-            _ => (None, None),
+        let (run, pid, began_ms) = match first {
+            Some(Entry { at, kind: EntryKind::Session { run, pid, .. }, .. }) => {
+                (Some(run), Some(pid), Some(at))
+            }
+            _ => (None, None, None),
         };
         let ended = tail.iter().rev().find_map(|entry| match &entry.kind {
             EntryKind::Ended { exit, .. } => Some(Some(exit.clone())),
@@ -105,6 +107,7 @@ impl SessionFolder {
         Ok(SessionInfo {
             key: key.clone(),
             run,
+            pid,
             began_ms,
             changed_ms: i64::try_from(changed.as_millis()).unwrap_or(i64::MAX),
             entries: tail.last().map_or(0, |entry| entry.id),
@@ -177,6 +180,7 @@ mod tests {
                 version: 1,
                 key: key.clone(),
                 run,
+                pid: 1,
                 system: String::new(),
                 tools: vec![],
             };

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::Map;
 use toka_core::{
-    AgentName, Capability, Declared, Limits, ModelName, ModelReach, Origin, Priority, SuccessStatus,
-    ToolRules,
+    AgentName, Capability, Confinement, Declared, Limits, ModelName, ModelReach, Origin, Priority,
+    SandboxMode, SuccessStatus, ToolRules,
 };
 
 use super::context::Context;
@@ -116,6 +116,9 @@ pub(crate) fn decode(
         for key in ["tools", "autonomy"] {
             report_no_tools(cx, sections.get("spec"), key);
         }
+    }
+    if in_words {
+        report_blind(cx, &confinement, &tasks);
     }
     if in_words && names_no_model {
         report_model(cx, &tasks);
@@ -381,6 +384,24 @@ fn report_nothing_to_do(cx: &mut Context<'_>, sections: &Section<'_>, spec: &Spe
         )),
     };
     cx.report(problem);
+}
+
+/// A model that sees no file has nothing to work on, and what it writes is lost: that is seldom what is wanted.
+fn report_blind(cx: &mut Context<'_>, confinement: &Confinement, tasks: &Tasks) {
+    let sees = |it: &Declared<Capability>| {
+        matches!(it.value, Capability::FilesystemRead(_) | Capability::FilesystemWrite(_))
+    };
+    let is_open = confinement.sandbox.value == SandboxMode::Off || confinement.capabilities.iter().any(sees);
+    if is_open || !confinement.read.is_empty() || !confinement.write.is_empty() {
+        return;
+    }
+    let message = "a model is to work on this, and it sees nothing of the workspace: the folder that it works in is empty, and what it writes there is lost";
+    let mut problem = Diagnostic::new(Code::NoEffect, message);
+    for span in tasks.without_run().take(1) {
+        problem = problem.at(cx.file, span, "");
+    }
+    let help = "declare what it may see and change: `security: {capabilities_required: [filesystem-read, filesystem-write]}`";
+    cx.report(problem.help(help));
 }
 
 /// What is said of tools counts where a model of Toka's works on tasks, and nowhere else.

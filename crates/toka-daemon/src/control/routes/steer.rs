@@ -33,7 +33,7 @@ pub(super) async fn steer(
 fn refused(agent: &AgentName, error: &SteerError) -> Error {
     let status = match error {
         SteerError::Undeclared => StatusCode::NOT_FOUND,
-        SteerError::NoModel | SteerError::Idle { .. } => StatusCode::CONFLICT,
+        SteerError::NoModel | SteerError::Session(_) => StatusCode::CONFLICT,
     };
     Error::new(status, ExitCode::Usage, format!("{agent}: {error}"))
 }
