@@ -7,7 +7,9 @@ mod survive_support;
 use models_support::output;
 use serde_json::Value;
 use survive_support::{eventually, kill_daemon, serve_again, told};
-use toka_tests::{Document, Scene, User, as_both_users};
+use toka_tests::{
+    Document, Finished, Scene, Serves, User, WebServer, as_both_users, toka_binary, workspace_root,
+};
 
 as_both_users!(
     a_task_in_words_is_done_by_a_model_with_tools,
@@ -38,6 +40,8 @@ as_both_users!(
     what_an_ended_attempt_wanted_is_not_done_in_the_next,
     an_end_that_is_on_record_is_not_worked_for_again,
     each_life_has_a_session_of_its_own,
+    a_person_chooses_another_model_for_a_run,
+    an_audit_tells_what_tools_did,
 );
 
 const FILES: &str = "security: {capabilities_required: [filesystem-read, filesystem-write]}";
@@ -762,4 +766,73 @@ fn each_life_has_a_session_of_its_own(user: User) {
             .expect("JSON");
     assert_eq!(sessions.as_array().map(Vec::len), Some(2), "{sessions}");
     assert_eq!(finished.all("agent_quarantined", "again")[0]["exit"]["reason"], "not yet");
+}
+
+fn a_person_chooses_another_model_for_a_run(user: User) {
+    let server = WebServer::new(Serves::Status(500));
+    let scene = Scene::new(user).env("LAB_KEY", "sk-real-key");
+    let config = scene.home().join(".config/toka");
+    scene.make_folder(&scene.home().join(".config"));
+    scene.make_folder(&config);
+    let lab = format!(
+        "models:\n  providers:\n    lab: {{wire: openai-responses, url: \"http://{}\", key: {{env: LAB_KEY}}, timeout: 5s}}\n",
+        server.authority()
+    );
+    scene.write(&config.join("toka.yaml"), &lab);
+    script(&scene, "any", "turns: [{text: Done.}]\n");
+    let agents = [worker("any", "[Do it.]")];
+    let refused = scene.toka_run(&agents, &["--json", "--model", "lab/m"]);
+    assert_eq!(refused.code, Some(77), "a provider is asked only when a person grants that: {refused:#?}");
+    let finished = scene.toka_run(&agents, &["--json", "--model", "lab/m", "--allow", "model-access"]);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    let posted = server.posted();
+    assert!(posted.iter().any(|request| format!("{request:?}").contains("/v1/responses")), "{posted:?}");
+    assert_eq!(finished.all("model_asked", "any")[0]["model"], "lab/m");
+    assert!(
+        finished.exit_of("any")["reason"].to_string().contains("the model gives no answer"),
+        "{finished:#?}"
+    );
+}
+
+fn an_audit_tells_what_tools_did(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "known",
+        "turns:\n  - tools:\n      - {name: exec, arguments: {command: 'true'}}\n      - {name: read, arguments: {path: none}}\n  - text: Done.\n",
+    );
+    assert_eq!(scene.toka_run(&[worker("known", "[Do it.]")], &[]).code, Some(0));
+    let audit = scene.toka(&["audit", "--json", "--type", "tool", "--project", scene.name()]);
+    let acts = audit.events();
+    let told: Vec<(&str, &str)> = acts
+        .iter()
+        .map(|act| (act["type"].as_str().unwrap_or_default(), act["status"].as_str().unwrap_or_default()))
+        .collect();
+    let expected = [
+        ("tool.invoked", "pending"),
+        ("tool.executed", "success"),
+        ("tool.invoked", "pending"),
+        ("tool.executed", "failure"),
+    ];
+    assert_eq!(told, expected, "{audit:#?}");
+}
+
+#[test]
+fn the_example_mends_a_failing_test_without_a_key() {
+    let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+    let finished: Finished = std::process::Command::new(toka_binary())
+        .args(["run", "--state-dir"])
+        .arg(folder.path())
+        .args(["--max-memory-pressure=100", "--max-io-pressure=100", "agents/fix-failing-test"])
+        .current_dir(workspace_root())
+        .output()
+        .map(Finished::from)
+        .expect("the command starts");
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let found = std::process::Command::new("grep")
+        .args(["-rl", "--include=fix.diff", "ordered\\[middle - 1\\] + ordered\\[middle\\]"])
+        .arg(folder.path())
+        .output()
+        .expect("grep");
+    assert_eq!(found.status.code(), Some(0), "the diff shows what was mended: {finished:#?}");
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use toka_core::capability::Policy;
-use toka_core::{AgentName, AgentPattern, ModelConfig, ModelReach, PressureLimits, TrustedHost};
+use toka_core::{AgentName, AgentPattern, ModelConfig, ModelName, ModelReach, PressureLimits, TrustedHost};
 use toka_workstream::{Agent, Diagnostic, LoadOptions, Loaded, Plan, SecretSource, Set, Severity, Sources};
 
 use crate::caller::{BASE, Caller};
@@ -33,6 +33,9 @@ pub struct Declaration {
     /// Groups of conditional tasks that are switched on.
     #[serde(default)]
     pub enable: BTreeSet<String>,
+    /// What agents that ask models ask in the place of those that they name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelName>,
     /// The agents that are meant, with all that they require; all of the files when nobody is named.
     #[serde(default)]
     pub only: Vec<AgentPattern>,
@@ -114,6 +117,7 @@ impl Declaration {
         Self {
             files,
             enable: BTreeSet::new(),
+            model: None,
             only: Vec::new(),
             stop: StopRules::default(),
             workspace: workspace.to_owned(),
@@ -132,7 +136,7 @@ impl Declaration {
     /// # Errors
     /// When a file has an error, there is no agent, or the agents cannot be brought into an order.
     pub fn parse(&self) -> Result<Parsed, Box<Unparsed>> {
-        let options = LoadOptions { enable: self.enable.clone() };
+        let options = LoadOptions { enable: self.enable.clone(), model: self.model.clone() };
         let texts = self.files.iter().map(|file| (file.path.as_path(), file.text.as_str()));
         let Loaded { set, mut diagnostics, sources, .. } = toka_workstream::load_texts(texts, &options);
         // A pattern that means nobody was told to whoever declared it.

@@ -55,6 +55,16 @@ pub enum ActKind {
     ExecStarted,
     #[strum(serialize = "exec.ended")]
     ExecEnded,
+    #[strum(serialize = "session.created")]
+    SessionCreated,
+    #[strum(serialize = "session.restored")]
+    SessionRestored,
+    #[strum(serialize = "session.steered")]
+    SessionSteered,
+    #[strum(serialize = "tool.invoked")]
+    ToolInvoked,
+    #[strum(serialize = "tool.executed")]
+    ToolExecuted,
     #[strum(serialize = "model.selected")]
     ModelSelected,
     #[strum(serialize = "model.refused")]
@@ -162,6 +172,34 @@ pub fn act(event: &Event) -> Option<Act> {
         EventKind::ExecEnded { exec, exit, duration_ms } => {
             let what = json!({"agent_id": agent, "exec": exec, "exit": exit, "duration_ms": duration_ms});
             (ActKind::ExecEnded, AuditStatus::of(exit.is_success()), what)
+        }
+        EventKind::SessionStarted { session, model, resumed } => {
+            let kind = if *resumed { ActKind::SessionRestored } else { ActKind::SessionCreated };
+            (kind, Success, json!({"agent_id": agent, "session_id": session, "model": model}))
+        }
+        EventKind::SessionSteered { session, text, by, uid } => {
+            let context = json!({"agent_id": agent, "session_id": session, "text": text, "by": by});
+            return Some(Act { kind: ActKind::SessionSteered, status: Success, uid: Some(*uid), context });
+        }
+        EventKind::ToolCallStart { session, call, tool, about, risk, hash } => {
+            let what = json!({
+                "agent_id": agent, "session_id": session, "call": call, "tool_id": tool, "params": about, "risk": risk, "hash": hash,
+            });
+            (ActKind::ToolInvoked, Pending, what)
+        }
+        EventKind::ToolCallComplete { session, call, tool, duration_ms, usage, changes } => {
+            let what = json!({
+                "agent_id": agent, "session_id": session, "call": call, "tool_id": tool, "duration_ms": duration_ms, "usage": usage,
+                "changes": changes,
+            });
+            (ActKind::ToolExecuted, Success, what)
+        }
+        EventKind::ToolCallFailed { session, call, tool, reason, effect, duration_ms, usage } => {
+            let what = json!({
+                "agent_id": agent, "session_id": session, "call": call, "tool_id": tool, "reason": reason, "effect": effect,
+                "duration_ms": duration_ms, "usage": usage,
+            });
+            (ActKind::ToolExecuted, Failure, what)
         }
         EventKind::ModelAsked { call, asked, model, bytes, hash, reserved, .. } => {
             let what = json!({

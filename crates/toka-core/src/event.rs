@@ -684,6 +684,17 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         resumed: bool,
     },
+    /// A person has told the model something.
+    SessionSteered {
+        /// The session.
+        session: SessionKey,
+        /// The beginning of what was said. Escape it before a terminal.
+        text: String,
+        /// Who: `operator`.
+        by: String,
+        /// The number of the user.
+        uid: u32,
+    },
     /// A session is elsewhere in its turn.
     StateChange {
         /// Which.

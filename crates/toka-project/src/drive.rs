@@ -362,7 +362,7 @@ impl Project {
             Order::Answer { id, answer, by, uid, reply } => {
                 self.answer_and_reply((id, answer), (&by, uid), reply);
             }
-            Order::Steer { agent, text, by, answer } => self.steer(&agent, (text, by), answer),
+            Order::Steer { agent, text, by, answer } => self.steer(&agent, (text, by.0, by.1), answer),
             Order::Exec { request, answer } => self.exec(*request, answer).await,
             Order::Terminal { agent, answer } => {
                 let handle = self.members.get(&agent).map(|member| member.handle.clone());

@@ -201,8 +201,9 @@ impl ProjectHandle {
         agent: AgentName,
         text: String,
         by: &str,
+        uid: u32,
     ) -> Result<Result<SessionKey, SteerError>, RunOver> {
-        self.ask(|answer| Order::Steer { agent, text, by: by.to_owned(), answer }).await
+        self.ask(|answer| Order::Steer { agent, text, by: (by.to_owned(), uid), answer }).await
     }
 
     /// Runs a command beside an agent that runs; the answer comes when it executes its program.

@@ -56,7 +56,7 @@ pub(crate) enum Order {
     Steer {
         agent: AgentName,
         text: String,
-        by: String,
+        by: (String, u32),
         answer: oneshot::Sender<Result<SessionKey, SteerError>>,
     },
     /// Run a command beside an agent.

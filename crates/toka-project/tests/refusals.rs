@@ -27,6 +27,7 @@ fn options(folder: &Path, yaml: &str, policy: Policy) -> RunOptions {
             only: Vec::new(),
             stop: Default::default(),
             enable: Default::default(),
+            model: None,
             workspace,
             policy,
             trusted_hosts: Vec::new(),

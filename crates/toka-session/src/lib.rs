@@ -28,6 +28,6 @@ mod transcript;
 mod worker;
 
 pub use shared::{AsksPersons, OpensModels, SessionCheck, SessionConfig};
-pub use tools::{Place, Tool, catalogue, offered};
+pub use tools::{Place, Tool, catalogue, offered, reference_markdown};
 pub use transcript::{SessionFolder, Transcript, TranscriptError};
 pub use worker::{SessionWorker, SteerError};

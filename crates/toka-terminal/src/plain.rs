@@ -371,6 +371,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         // What changes nothing is in the log.
         EventKind::ToolCallStart { risk: Risk::Low, .. } => return None,
         EventKind::SessionStarted { .. }
+        | EventKind::SessionSteered { .. }
         | EventKind::PlanCreated { .. }
         | EventKind::PlanStepUpdate { .. }
         | EventKind::ToolCallStart { .. }

@@ -21,6 +21,7 @@ pub(crate) fn tell(kind: &EventKind) -> Option<String> {
             format!("session {session} asks {}", safe(&model.to_string()))
         }
         EventKind::SessionStarted { session, .. } => format!("session {session} goes on"),
+        EventKind::SessionSteered { text, by, .. } => format!("{} tells the model: {}", safe(by), safe(text)),
         EventKind::StateChange { from, to, .. } => format!("{from} → {to}"),
         EventKind::PlanCreated { steps, .. } => {
             let steps: Vec<String> = steps.iter().map(|step| safe(&step.description)).collect();

@@ -59,7 +59,10 @@ pub fn list(
         text += &if at == 0 { palette.strong.paint(line) } else { line.to_owned() };
         text.push('\n');
     }
-    text + &palette.faint.paint(format!("toka sessions show {}", first.key)) + "\n"
+    text + &palette
+        .faint
+        .paint(format!("help: `toka sessions show {}` shows what was said and done", first.key))
+        + "\n"
 }
 
 /// What was said and done, in its order. `whole` gives texts that stand beside the transcript.

@@ -11,12 +11,15 @@ use crate::plan::{Member, Problem, arrange, distinct};
 use crate::policy::{POLICY_FILE, named_as_policy};
 use crate::read::{Found, collect, parse};
 use crate::replicas;
+use toka_core::ModelName;
 
 /// What to make of the files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadOptions {
     /// Groups of `tasks.conditional` that are switched on.
     pub enable: BTreeSet<String>,
+    /// What agents that ask models ask in the place of those that they name.
+    pub model: Option<ModelName>,
 }
 
 /// What became of the files.

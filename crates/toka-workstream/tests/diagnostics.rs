@@ -87,7 +87,7 @@ fn codes_without_an_example_happen_too() {
             check(&[path], &LoadOptions::default()).diagnostics.iter().map(|found| found.code).collect();
         assert_eq!(codes, [code]);
     }
-    let options = LoadOptions { enable: ["nothing".to_owned()].into() };
+    let options = LoadOptions { enable: ["nothing".to_owned()].into(), ..LoadOptions::default() };
     let codes: Vec<Code> = check(&[good], &options).diagnostics.iter().map(|found| found.code).collect();
     assert_eq!(codes, [Code::UnknownGroup]);
     let shown = [Code::Unreadable, Code::FileTooLarge, Code::NotUtf8, Code::UnknownGroup];

@@ -26,7 +26,7 @@ fn agents(loaded: &Loaded) -> &[Agent] {
 
 #[test]
 fn every_key_arrives() {
-    let options = LoadOptions { enable: ["nightly".to_owned()].into() };
+    let options = LoadOptions { enable: ["nightly".to_owned()].into(), ..LoadOptions::default() };
     let loaded = load_fixture("good/everything.yaml", &options);
     let agent = &agents(&loaded)[0];
     let shown = loaded.sources.render(&loaded.diagnostics, Style::Plain);
@@ -162,7 +162,10 @@ fn anchors_and_merged_maps() {
 
 #[test]
 fn files_of_others_load_with_warnings_at_most() {
-    let loaded = load_fixture("foreign", &LoadOptions { enable: ["quarterly".to_owned()].into() });
+    let loaded = load_fixture(
+        "foreign",
+        &LoadOptions { enable: ["quarterly".to_owned()].into(), ..LoadOptions::default() },
+    );
     let agents = agents(&loaded);
     assert_eq!(agents.len(), 2);
     assert!(loaded.diagnostics.iter().all(|diagnostic| diagnostic.severity < Severity::Error));
@@ -242,7 +245,10 @@ fn a_folder_is_not_searched_deeper_and_a_file_is_read_once() {
 
 #[test]
 fn a_group_that_no_agent_has_would_leave_out_what_was_meant() {
-    let loaded = load_fixture("good/everything.yaml", &LoadOptions { enable: ["nightyl".to_owned()].into() });
+    let loaded = load_fixture(
+        "good/everything.yaml",
+        &LoadOptions { enable: ["nightyl".to_owned()].into(), ..LoadOptions::default() },
+    );
     let problems = loaded.diagnostics.iter().filter(|found| found.severity == Severity::Error);
     let [problem] = problems.collect::<Vec<_>>()[..] else { panic!("one is wrong") };
     assert_eq!((problem.code, problem.severity), (Code::UnknownGroup, Severity::Error));

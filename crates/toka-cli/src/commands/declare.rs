@@ -101,6 +101,7 @@ impl Declare {
         Ok(Declaration {
             files: ready.files.clone(),
             enable: ready.enable.clone(),
+            model: ready.model.clone(),
             only: ready.only.clone(),
             stop: self.stop_rules(&ready.set)?,
             workspace: folders.workspace.clone(),

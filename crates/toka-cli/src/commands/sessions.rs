@@ -5,9 +5,10 @@ use std::time::Duration;
 use clap::Subcommand;
 use toka_core::transcript::SessionInfo;
 use toka_core::units::parse_duration;
-use toka_core::{ExitCode, Name, SessionKey, SessionMode};
+use toka_core::{ExitCode, Name, RunId, SessionKey, SessionMode};
 use toka_prepare::folders::sessions_in;
 use toka_prepare::lock::is_held;
+use toka_project::history;
 use toka_session::SessionFolder;
 
 use super::folders::Place;
@@ -86,13 +87,15 @@ struct One {
 struct Sessions {
     folder: SessionFolder,
     project: String,
-    runs: bool,
+    /// The run that goes on, if one does.
+    runs: Option<RunId>,
 }
 
 impl Sessions {
     fn of(place: &Place) -> Result<Self, Failure> {
         let folders = place.folders()?;
-        let runs = is_held(&folders.lock());
+        let runs = is_held(&folders.lock()).then(|| history::runs(&folders.state_dir, &folders.project).ok());
+        let runs = runs.flatten().and_then(|runs| runs.first().map(|run| run.id));
         let folder = SessionFolder::new(sessions_in(&folders.root()));
         Ok(Self { folder, project: folders.project.to_string(), runs })
     }
@@ -128,9 +131,14 @@ impl Sessions {
         })
     }
 
-    /// Whether a run may still write to it.
+    /// Whether it is under way.
     fn is_open(&self, info: &SessionInfo) -> bool {
-        self.runs && info.ended.is_none()
+        self.is_of_run(info) && info.ended.is_none()
+    }
+
+    /// Whether a run goes on that may write to it: also when an attempt has ended, another may follow.
+    fn is_of_run(&self, info: &SessionInfo) -> bool {
+        self.runs.is_some() && info.run == self.runs
     }
 
     fn delete(&self, key: &SessionKey) -> Result<(), Failure> {
@@ -178,11 +186,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         What::Delete(One { session, place, json: as_json }) => {
             let sessions = Sessions::of(&place)?;
             let key = sessions.find(&session)?;
-            if sessions.is_open(&sessions.info(&key)?) {
-                let message = format!("{key} is under way: nothing was removed");
-                return Err(Failure::new(ExitCode::Usage, message)
-                    .help(format!("`toka stop {}` ends it", key.agent))
-                    .into());
+            if sessions.is_of_run(&sessions.info(&key)?) {
+                let message = format!("{key} belongs to the run that goes on: nothing was removed");
+                return Err(Failure::new(ExitCode::Usage, message).help("`toka down` ends the run").into());
             }
             sessions.delete(&key)?;
             Ok(out::end(&removed(&[key], as_json), ExitCode::Success)?)
@@ -193,7 +199,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             let mut gone = Vec::new();
             for key in sessions.keys()? {
                 let info = sessions.info(&key)?;
-                if info.changed_ms < before && !sessions.is_open(&info) {
+                if info.changed_ms < before && !sessions.is_of_run(&info) {
                     sessions.delete(&key)?;
                     gone.push(key);
                 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use toka_api::declaration::SourceFile;
 use toka_core::sniff::{SNIFF_BYTES, looks_like_a_workstream};
-use toka_core::{AgentPattern, ExitCode};
+use toka_core::{AgentPattern, ExitCode, ModelName};
 use toka_workstream::{Agent, Diagnostic, LoadOptions, Loaded, Plan, Set, Severity, Sources, Start, Style};
 
 use toka_terminal::failure::Failure;
@@ -26,6 +26,19 @@ pub(crate) struct Selection {
     /// Switch on a group of conditional tasks; may be given several times
     #[arg(long = "enable", value_name = "GROUP")]
     enable: Vec<String>,
+    /// Ask this model, such as anthropic/claude-sonnet-4-5, in the place of those that agents name, and of their scripts
+    #[arg(long = "model", value_name = "NAME", value_parser = model)]
+    model: Option<ModelName>,
+}
+
+fn model(text: &str) -> Result<ModelName, String> {
+    match text.trim() {
+        "" => Err("a name is provider/model, or model".to_owned()),
+        text if text.chars().any(|c| c.is_control() || c.is_whitespace()) => {
+            Err("a name has no blanks".to_owned())
+        }
+        text => Ok(ModelName::from(text.to_owned())),
+    }
 }
 
 /// The option that leaves agents out.
@@ -76,6 +89,8 @@ pub(crate) struct Ready {
     pub(crate) files: Vec<SourceFile>,
     /// The groups of conditional tasks that are switched on.
     pub(crate) enable: BTreeSet<String>,
+    /// The model that is asked in the place of those that agents name.
+    pub(crate) model: Option<ModelName>,
     /// The agents that are meant, with all that they require; all of the files when there is none.
     pub(crate) only: Vec<AgentPattern>,
 }
@@ -104,6 +119,7 @@ impl Selection {
                 set,
                 plan,
                 enable: options.enable,
+                model: options.model,
                 only: only.only.clone(),
             }),
             (Some(_), Some(_)) => Err(none_here("the given files hold no agent")),
@@ -116,7 +132,7 @@ impl Selection {
 
     /// How the files are read.
     pub(crate) fn options(&self) -> LoadOptions {
-        LoadOptions { enable: self.enable.iter().cloned().collect() }
+        LoadOptions { enable: self.enable.iter().cloned().collect(), model: self.model.clone() }
     }
 
     /// Whether no path was given.

@@ -156,6 +156,7 @@ fn is_change(kind: &EventKind) -> bool {
         | EventKind::ExecStarted { .. }
         | EventKind::SessionStarted { .. }
         | EventKind::StateChange { .. }
+        | EventKind::SessionSteered { .. }
         | EventKind::PlanCreated { .. }
         | EventKind::PlanStepUpdate { .. }
         | EventKind::ToolCallStart { .. }

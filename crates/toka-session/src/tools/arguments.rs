@@ -112,7 +112,30 @@ pub(crate) fn parse(tool: &str, arguments: &Map<String, Value>) -> Result<ToolUs
 }
 
 fn read<T: DeserializeOwned>(tool: &str, value: Value) -> Result<T, String> {
-    serde_json::from_value(value).map_err(|error| format!("the arguments of {tool} do not fit: {error}"))
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let place = if path == "." { String::new() } else { format!(" at `{path}`") };
+        format!("the arguments of {tool} do not fit{place}: {}", in_words(&error.inner().to_string()))
+    })
+}
+
+/// What a reader of JSON says, without the words of its own language.
+fn in_words(error: &str) -> String {
+    let words = error.split(' ').map(|word| match word.trim_end_matches([',', ';']) {
+        "usize" | "u64" | "u32" => word.replace(word.trim_end_matches([',', ';']), "a number"),
+        "sequence" => word.replace("sequence", "list"),
+        "map" => word.replace("map", "object"),
+        "boolean" => word.replace("boolean", "true or false"),
+        _ => word.to_owned(),
+    });
+    let text = words.collect::<Vec<_>>().join(" ");
+    match text.split_once("expected struct ") {
+        Some((head, rest)) => {
+            let rest = rest.split_once(' ').map_or(String::new(), |(_, rest)| format!(" {rest}"));
+            format!("{head}expected an object{rest}")
+        }
+        None => text.replace("a sequence", "a list").replace("a map", "an object"),
+    }
 }
 
 /// What a call is about, in a line for people.
@@ -187,6 +210,16 @@ mod tests {
                 "unknown variant `done`",
             ),
             ("teleport", json!({}), "there is no tool"),
+            (
+                "update_plan",
+                json!({"steps": ["look"]}),
+                "at `steps[0]`: invalid type: string \"look\", expected an object",
+            ),
+            (
+                "read",
+                json!({"path": "a", "limit": -1}),
+                "at `limit`: invalid value: integer `-1`, expected a number",
+            ),
         ] {
             let error = of(tool, &arguments).expect_err("wrong");
             assert!(error.contains(why), "{tool}: {error}");

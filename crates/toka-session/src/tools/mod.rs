@@ -3,6 +3,7 @@
 mod arguments;
 mod exec;
 mod likeness;
+mod reference;
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -15,6 +16,7 @@ use toka_wire::ToolDefinition;
 pub(crate) use arguments::{ExecCommand, ToolUse, UpdatePlan, about, in_full, parse};
 pub(crate) use exec::{Running, exec, run};
 pub(crate) use likeness::like;
+pub use reference::reference_markdown;
 
 /// Where a tool does its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -78,7 +78,7 @@ pub(crate) fn decode(
     let sections = Section::read_open(cx, root, &DOCUMENT)?;
     let extras = extras(cx, &sections);
     let identity = metadata(cx, sections.get_or_null("metadata"), document, sections.span());
-    let spec = spec(cx, sections.get("spec"));
+    let mut spec = spec(cx, sections.get("spec"));
     let tasks = sections.get("tasks").map(|node| tasks(cx, node, options)).unwrap_or_default();
     let edges =
         sections.get("dependencies").map(|node| dependencies::dependencies(cx, node)).unwrap_or_default();
@@ -96,6 +96,9 @@ pub(crate) fn decode(
     }
     let first_in_words = tasks.tasks.iter().find(|task| task.run.is_none());
     let in_words = spec.process.is_none() && !spec.has_process && first_in_words.is_some();
+    if let Some(name) = options.model.as_ref().filter(|_| spec.model.is_some() || in_words) {
+        spec.model = Some(chosen(name, spec.model.take()));
+    }
     let named = &confinement.capabilities;
     let names_no_model = spec.model.is_none() && !named.iter().any(|it| it.value == Capability::ModelAccess);
     confinement.model = match &spec.model {
@@ -269,6 +272,22 @@ impl Spec {
         let by_preset = || self.process.as_ref().is_some_and(|process| process.command.is_none());
         !self.has_process || by_preset()
     }
+}
+
+/// The model that a person chose for this run, in the place of those that the file names.
+fn chosen(name: &ModelName, declared: Option<ModelUse>) -> ModelUse {
+    let origin = Origin::CommandLine(format!("--model {name}").into());
+    let chain = vec![Declared::new(name.clone(), origin.clone())];
+    let usual = ModelUse {
+        chain: Vec::new(),
+        script: None,
+        joins: true,
+        batches: false,
+        max_output_tokens: None,
+        temperature: None,
+        origin: origin.clone(),
+    };
+    ModelUse { chain, script: None, origin, ..declared.unwrap_or(usual) }
 }
 
 /// A program that is known asks the models that it usually does, where none are declared.

@@ -79,6 +79,7 @@ fn canned(policy: &Policy, workspace: &Workspace) -> View {
             plan: plan.expect("a plan"),
             files: Vec::new(),
             enable: BTreeSet::new(),
+            model: None,
             only: Vec::new(),
         },
         &folders,

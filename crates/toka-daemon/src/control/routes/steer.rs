@@ -2,19 +2,21 @@
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::{ConnectInfo, Path, State};
 use axum::http::StatusCode;
 use toka_api::wire::{MAX_STEER, SteerBody, SteeredView};
 use toka_core::{AgentName, ExitCode};
 use toka_project::SteerError;
 
 use super::super::error::Error;
+use super::super::peer::Peer;
 use super::super::server::{OPERATOR, Server};
 
 /// Tells it. Whether the peer is an agent was looked at before, as for every request.
 pub(super) async fn steer(
     State(server): State<Server>,
     Path((project, agent)): Path<(String, String)>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     body: Result<Json<SteerBody>, JsonRejection>,
 ) -> Result<Json<SteeredView>, Error> {
     let handle = server.project(&project)?;
@@ -25,7 +27,7 @@ pub(super) async fn steer(
         let why = format!("a text has at least a word, and at most {} KiB", MAX_STEER / 1024);
         return Err(Error::bad_request(why));
     }
-    let steered = handle.steer(agent.clone(), text, OPERATOR).await?;
+    let steered = handle.steer(agent.clone(), text, OPERATOR, peer.uid).await?;
     let session = steered.map_err(|error| refused(&agent, &error))?;
     Ok(Json(SteeredView { session }))
 }
