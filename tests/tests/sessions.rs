@@ -5,8 +5,10 @@ mod models_support;
 mod survive_support;
 
 use models_support::output;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
-use survive_support::{eventually, kill_daemon, serve_again, told};
+use survive_support::{daemon_pid, eventually, kill_daemon, serve_again, told};
 use toka_tests::{
     Document, Finished, Scene, Serves, User, WebServer, as_both_users, toka_binary, workspace_root,
 };
@@ -42,6 +44,7 @@ as_both_users!(
     each_life_has_a_session_of_its_own,
     a_person_chooses_another_model_for_a_run,
     an_audit_tells_what_tools_did,
+    killed_at_any_moment_no_call_is_made_twice,
 );
 
 const FILES: &str = "security: {capabilities_required: [filesystem-read, filesystem-write]}";
@@ -835,4 +838,59 @@ fn the_example_mends_a_failing_test_without_a_key() {
         .output()
         .expect("grep");
     assert_eq!(found.status.code(), Some(0), "the diff shows what was mended: {finished:#?}");
+}
+
+/// Whatever was under way when the daemon was killed: what has a result was done once, what has none was done once at most, and the session comes
+/// to its end.
+fn killed_at_any_moment_no_call_is_made_twice(user: User) {
+    const TURNS: usize = 40;
+    let scene = Scene::new(user);
+    let turn = |number: usize| {
+        format!(
+            "  - tools:\n      - {{name: exec, arguments: {{command: 'echo e{number} >> effects'}}}}\n      - {{name: edit, arguments: {{path: list, old: end, new: \"f{number}\\nend\"}}}}\n    delay: 5ms\n"
+        )
+    };
+    let turns: String = (0..TURNS).map(turn).collect();
+    script(&scene, "hardy", &format!("turns:\n{turns}  - text: Done.\n"));
+    scene.write(&scene.workspace().join("list"), "end\n");
+    let detached = scene.detach(&[worker("hardy", "[Do all of it.]")]);
+    let mut kills = 0;
+    // Each a little later in the work of the daemon than the one before.
+    while kills < 12 {
+        eventually("it works", || !told(&detached, "tool_call_start").is_empty());
+        std::thread::sleep(std::time::Duration::from_millis(7 * kills));
+        if detached.state("hardy") == "ended" {
+            break;
+        }
+        kill(Pid::from_raw(daemon_pid(&scene)), Signal::SIGKILL).expect("it runs");
+        serve_again(&scene);
+        kills += 1;
+    }
+    eventually("it has ended", || detached.state("hardy") == "ended");
+    assert_eq!(told(&detached, "agent_ended")[0]["exit"]["code"], 0);
+    let lines = transcript(&scene, "hardy");
+    let result = |call: &str| lines.iter().find(|line| line["type"] == "result" && line["call"] == call);
+    let read = |name: &str| std::fs::read_to_string(scene.workspace().join(name)).unwrap_or_default();
+    let (effects, list) = (read("effects"), read("list"));
+    let mut calls = 0;
+    for line in lines.iter().filter(|line| line["type"] == "assistant") {
+        for call in line["calls"].as_array().into_iter().flatten() {
+            let result = result(call["id"].as_str().expect("a name")).expect("each has a result");
+            let arguments = &call["arguments"];
+            let (word, made) = match call["name"].as_str() {
+                Some("exec") => {
+                    (arguments["command"].as_str().expect("a text")[5..].split(' ').next(), &effects)
+                }
+                _ => (arguments["new"].as_str().expect("a text").lines().next(), &list),
+            };
+            let word = word.expect("a word");
+            let count = made.lines().filter(|line| *line == word).count();
+            let is_sure = result["is_error"] != true;
+            assert!(if is_sure { count == 1 } else { count <= 1 }, "{word}: {count} times: {result}");
+            assert!(is_sure || result["effect"] == "unknown", "{result}");
+            calls += 1;
+        }
+    }
+    assert_eq!(calls, 2 * TURNS, "after {kills} kills");
+    assert!(lines.windows(2).all(|pair| pair[1]["parent"] == pair[0]["id"]), "no line is lost");
 }
