@@ -45,6 +45,8 @@ as_both_users!(
     a_person_chooses_another_model_for_a_run,
     an_audit_tells_what_tools_did,
     killed_at_any_moment_no_call_is_made_twice,
+    programs_run_on_while_the_model_thinks_and_end_with_the_attempt,
+    a_program_that_ran_on_ends_with_the_daemon_and_its_number_means_no_other,
 );
 
 const FILES: &str = "security: {capabilities_required: [filesystem-read, filesystem-write]}";
@@ -893,4 +895,80 @@ fn killed_at_any_moment_no_call_is_made_twice(user: User) {
     }
     assert_eq!(calls, 2 * TURNS, "after {kills} kills");
     assert!(lines.windows(2).all(|pair| pair[1]["parent"] == pair[0]["id"]), "no line is lost");
+}
+
+fn programs_run_on_while_the_model_thinks_and_end_with_the_attempt(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "host",
+        r#"
+turns:
+  - tools:
+      - {name: process_start, arguments: {command: "echo ready; while read line; do echo heard $line; done; echo bye"}}
+      - {name: process_write, arguments: {process: 1, text: "hello\n"}}
+  - tools:
+      - {name: process_write, arguments: {process: 1, close: true}}
+      - {name: process_poll, arguments: {process: 1, wait: 60}}
+      - {name: process_poll, arguments: {process: 1, wait: 60}}
+      - {name: process_poll, arguments: {process: 1, wait: 60}}
+      - {name: process_poll, arguments: {process: 1, wait: 60}}
+  - expect: "process 1 has ended: exit code 0"
+    tools:
+      - {name: process_poll, arguments: {process: 1}}
+      - {name: process_write, arguments: {process: 1, text: "hello\n"}}
+      - {name: process_poll, arguments: {process: 7}}
+      - {name: process_start, arguments: {command: "sleep 1000 & sleep 1000"}}
+      - {name: process_kill, arguments: {process: 2}}
+      - {name: process_start, arguments: {command: "sleep 1000"}}
+  - text: Done.
+"#,
+    );
+    let finished = scene.toka_run(&[worker("host", "[Run a program.]")], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let given = results(&scene, "host");
+    assert!(given[0].starts_with("process 1 runs\n"), "{given:#?}");
+    // What it says at once may stand in the first result or in the next: nothing of it is lost, and nothing is told twice.
+    let told = given[..7].concat();
+    for words in ["ready", "heard hello", "bye"] {
+        assert_eq!(told.matches(words).count(), 1, "{words}: {given:#?}");
+    }
+    assert_eq!(given[7], "process 1 has ended: exit code 0\n(no new output)", "{given:#?}");
+    assert!(given[8].contains("its input is closed"), "{given:#?}");
+    assert!(given[9].contains("there is no process 7; there are 1"), "{given:#?}");
+    assert_eq!(given[11], "process 2 has ended: killed by SIGKILL\n(no new output)", "{given:#?}");
+    assert!(given[12].starts_with("process 3 runs"), "{given:#?}");
+    scene.assert_nothing_left();
+}
+
+fn a_program_that_ran_on_ends_with_the_daemon_and_its_number_means_no_other(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "host",
+        r#"
+turns:
+  - tools: [{name: process_start, arguments: {command: "exec sleep 1000"}}]
+  - tools: [{name: exec, arguments: {command: "echo begun > begun; until [ -e go ]; do sleep 0.02; done"}}]
+  - tools:
+      - {name: process_poll, arguments: {process: 1}}
+      - {name: process_start, arguments: {command: "echo another"}}
+      - {name: process_poll, arguments: {process: 1}}
+      - {name: process_poll, arguments: {process: 2}}
+  - text: Done.
+"#,
+    );
+    let detached = scene.detach(&[worker("host", "[Run a program.]")]);
+    let begun = scene.workspace().join("begun");
+    eventually("the command runs", || begun.exists());
+    kill_daemon(&scene);
+    serve_again(&scene);
+    eventually("it has ended", || detached.state("host") == "ended");
+    let given = results(&scene, "host");
+    assert!(given[2].contains("there is no process 1: none runs"), "{given:#?}");
+    assert!(given[3].starts_with("process 2 "), "{given:#?}");
+    assert!(given[4].contains("there is no process 1; there are 2"), "{given:#?}");
+    assert!(given[5].starts_with("process 2 "), "{given:#?}");
+    drop(detached);
+    scene.assert_nothing_left();
 }

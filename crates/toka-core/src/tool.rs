@@ -33,8 +33,21 @@ pub enum Risk {
 }
 
 /// The names of the tools that Toka has.
-pub const TOOLS: [&str; 9] =
-    ["apply_patch", "edit", "exec", "glob", "grep", "list", "read", "update_plan", "write"];
+pub const TOOLS: [&str; 13] = [
+    "apply_patch",
+    "edit",
+    "exec",
+    "glob",
+    "grep",
+    "list",
+    "process_kill",
+    "process_poll",
+    "process_start",
+    "process_write",
+    "read",
+    "update_plan",
+    "write",
+];
 
 /// A set of tools by what an agent is for.
 #[derive(
@@ -95,13 +108,18 @@ const CALLS: u32 = 40;
 impl ToolRules {
     /// Whether it has a tool of this name, which its profile has or not: a denial wins.
     pub fn has(&self, tool: &str, is_in_profile: bool) -> bool {
-        let is_in = |list: &[String]| list.iter().any(|pattern| fits(pattern, tool));
-        (is_in_profile || is_in(&self.allow)) && !is_in(&self.deny)
+        let is_in = |list: &[String], tool| list.iter().any(|pattern| fits(pattern, tool));
+        // Who denies commands means programs that run on as well.
+        let is_denied =
+            is_in(&self.deny, tool) || (tool.starts_with("process_") && is_in(&self.deny, "exec"));
+        (is_in_profile || is_in(&self.allow, tool)) && !is_denied
     }
 
     /// Whether a person is asked about a call of this tool.
     pub fn asks(&self, tool: &str, risk: Risk) -> bool {
-        let is_named = self.ask.iter().any(|pattern| fits(pattern, tool));
+        let is_like_exec = matches!(tool, "process_start" | "process_write");
+        let is_named =
+            self.ask.iter().any(|pattern| fits(pattern, tool) || (is_like_exec && fits(pattern, "exec")));
         is_named || (self.autonomy == Autonomy::Semi && risk == Risk::High)
     }
 
@@ -290,8 +308,18 @@ mod tests {
         assert!(
             rules.asks("exec", Risk::Low) && rules.asks("x", Risk::High) && !rules.asks("x", Risk::Medium)
         );
+        assert!(rules.asks("process_start", Risk::Low) && !rules.asks("process_poll", Risk::Low));
         let auto = ToolRules { autonomy: Autonomy::Auto, ..rules };
         assert!(auto.asks("exec", Risk::Low) && !auto.asks("x", Risk::High));
+    }
+
+    #[test]
+    fn who_denies_commands_denies_programs_that_run_on() {
+        let rules = ToolRules { deny: vec!["exec".into()], ..ToolRules::default() };
+        for tool in TOOLS.iter().filter(|tool| tool.starts_with("process_")) {
+            assert!(!rules.has(tool, true), "{tool}");
+        }
+        assert!(rules.has("read", true));
     }
 
     #[test]

@@ -31,7 +31,10 @@ use crate::prompt::{Facts, INSTRUCTION_FILES, system, without_numbers};
 use crate::request::{Settings, conversation, tokens};
 use crate::shared::{SessionCheck, Shared};
 use crate::steps::Steps;
-use crate::tools::{Running, Tool, ToolUse, UpdatePlan, about, exec, in_full, like, offered, parse, run};
+use crate::tools::{
+    PollProcess, Processes, Ran, Running, StartProcess, Tool, ToolUse, UpdatePlan, WriteProcess, about, exec,
+    in_full, like, offered, parse, run,
+};
 use crate::transcript::{RunEffect, Transcript, open_calls};
 use toka_core::transcript::{CallEntry, Entry, EntryKind};
 
@@ -158,6 +161,8 @@ struct Driver<'a> {
     entries: Vec<Entry>,
     state: SessionState,
     loops: Loops,
+    /// Programs that the model has started, and that run on.
+    processes: Processes,
     nudges: u32,
 }
 
@@ -179,6 +184,7 @@ impl<'a> Driver<'a> {
             true => open(path, attempt).await?,
             false => create(shared, attempt, steps, &key, (&tools, &asker)).await?,
         };
+        let processes = Processes::after(started(&entries));
         let mut driver = Self {
             shared,
             attempt,
@@ -192,6 +198,7 @@ impl<'a> Driver<'a> {
             entries,
             state: SessionState::Idle,
             loops: Loops::default(),
+            processes,
             nudges: 0,
         };
         if !is_known || attempt.goes_on {
@@ -470,7 +477,10 @@ impl<'a> Driver<'a> {
             Ok(used) => used,
             Err(text) => return self.refuse(call, text).await,
         };
-        if effect == RunEffect::Begun && matches!(used, ToolUse::Exec(_)) {
+        // A look is taken again; what the runner did it still knows.
+        let is_lost =
+            matches!(used, ToolUse::Exec(_) | ToolUse::Start(_) | ToolUse::Write(_) | ToolUse::Kill(_));
+        if effect == RunEffect::Begun && is_lost {
             return self.tell_unknown(call).await;
         }
         if effect == RunEffect::NotBegun {
@@ -510,6 +520,23 @@ impl<'a> Driver<'a> {
                         ..Done::default()
                     },
                 }
+            }
+            ToolUse::Start(StartProcess { command, folder }) => {
+                let commands = Arc::clone(&self.attempt.commands);
+                let ran = self.processes.start(&*commands, (&command, folder.as_deref())).await;
+                self.ran(ran).await?
+            }
+            ToolUse::Poll(PollProcess { process, wait }) => {
+                let ran = self.processes.poll(process, wait).await;
+                self.ran(ran).await?
+            }
+            ToolUse::Write(WriteProcess { process, text, close }) => {
+                let ran = self.processes.write(process, &text, close).await;
+                self.ran(ran).await?
+            }
+            ToolUse::Kill(process) => {
+                let ran = self.processes.kill(process).await;
+                self.ran(ran).await?
             }
             ToolUse::Plan(plan) => self.plan(plan).await?,
         };
@@ -573,6 +600,17 @@ impl<'a> Driver<'a> {
         let is_done = !outcome.is_error || !outcome.changes.is_empty();
         let effect = if is_done { Effect::Done } else { Effect::NotDone };
         Ok(Done { text, is_error: outcome.is_error, effect, changes: outcome.changes, ..Done::default() })
+    }
+
+    /// What came of a call to a process.
+    async fn ran(&self, ran: Result<Ran, String>) -> Result<Done, String> {
+        Ok(match ran {
+            Ok(Ran { text, whole, is_success, usage }) => {
+                let whole = self.keep(whole).await?;
+                Done { text, is_error: !is_success, usage, whole, ..Done::default() }
+            }
+            Err(text) => Done { text, is_error: true, effect: Effect::NotDone, ..Done::default() },
+        })
     }
 
     /// Takes over a plan.
@@ -661,7 +699,10 @@ impl<'a> Driver<'a> {
             is_error: done.is_error,
             has_changed,
         };
-        let finding = self.loops.observe(over);
+        let finding = match waits(call) {
+            true => Finding::Fine,
+            false => self.loops.observe(over),
+        };
         if let Finding::Warn(warning) = &finding {
             done.text = format!("{}\n\n{warning}", done.text);
         }
@@ -773,6 +814,23 @@ impl Default for Done {
             changes: Vec::new(),
         }
     }
+}
+
+/// Whether a call takes its time to hear of a process: to wait again is no sign of a loop.
+fn waits(call: &CallEntry) -> bool {
+    call.name == "process_poll"
+        && call.arguments.get("wait").and_then(serde_json::Value::as_u64).is_some_and(|wait| wait > 0)
+}
+
+/// How many programs a session has started that were to run on.
+fn started(entries: &[Entry]) -> u64 {
+    let calls = entries.iter().map(|entry| match &entry.kind {
+        EntryKind::Assistant { calls, .. } => {
+            calls.iter().filter(|call| call.name == "process_start").count()
+        }
+        _ => 0,
+    });
+    calls.sum::<usize>() as u64
 }
 
 /// The SHA-256 of the arguments of a call.

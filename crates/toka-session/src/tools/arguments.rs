@@ -20,6 +20,50 @@ pub(crate) struct ExecCommand {
     pub(crate) timeout: Option<u64>,
 }
 
+/// Arguments of `process_start`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StartProcess {
+    /// The command line.
+    pub(crate) command: String,
+    /// The folder in which it runs; the one that the agent works in if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) folder: Option<String>,
+}
+
+/// Arguments of `process_poll`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PollProcess {
+    /// Its number.
+    pub(crate) process: u64,
+    /// How many seconds to wait for news, at most 60; not at all if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) wait: Option<u64>,
+}
+
+/// Arguments of `process_write`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WriteProcess {
+    /// Its number.
+    pub(crate) process: u64,
+    /// What it reads; end a line with a newline.
+    #[serde(default)]
+    pub(crate) text: String,
+    /// Close its input afterwards.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) close: bool,
+}
+
+/// Arguments of `process_kill`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KillProcess {
+    /// Its number.
+    pub(crate) process: u64,
+}
+
 /// Arguments of `update_plan`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +116,14 @@ pub(crate) enum ToolUse {
     File(FileTool),
     /// A command.
     Exec(ExecCommand),
+    /// A program that runs on.
+    Start(StartProcess),
+    /// News of one.
+    Poll(PollProcess),
+    /// Words for one.
+    Write(WriteProcess),
+    /// The end of one.
+    Kill(u64),
     /// A plan.
     Plan(UpdatePlan),
 }
@@ -100,6 +152,16 @@ pub(crate) fn parse(tool: &str, arguments: &Map<String, Value>) -> Result<ToolUs
                 false => Ok(ToolUse::Exec(command)),
             }
         }
+        "process_start" => {
+            let start: StartProcess = read(tool, value)?;
+            match start.command.trim().is_empty() {
+                true => Err("process_start: the command is empty".to_owned()),
+                false => Ok(ToolUse::Start(start)),
+            }
+        }
+        "process_poll" => read(tool, value).map(ToolUse::Poll),
+        "process_write" => read(tool, value).map(ToolUse::Write),
+        "process_kill" => read(tool, value).map(|kill: KillProcess| ToolUse::Kill(kill.process)),
         "update_plan" => {
             let plan: UpdatePlan = read(tool, value)?;
             match plan.steps.len() {
@@ -142,7 +204,10 @@ fn in_words(error: &str) -> String {
 pub(crate) fn about(tool: &str, arguments: &Map<String, Value>) -> String {
     let text = |key: &str| arguments.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let told = match tool {
-        "exec" => text("command"),
+        "exec" | "process_start" => text("command"),
+        "process_poll" | "process_write" | "process_kill" => {
+            arguments.get("process").map_or_else(String::new, ToString::to_string)
+        }
         "grep" | "glob" => {
             let place = text("path");
             if place.is_empty() { text("pattern") } else { format!("{} in {place}", text("pattern")) }
@@ -169,7 +234,7 @@ const MOST_SHOWN: usize = 4000;
 /// What a call is about, so that a person can decide on it: a command as it stands, of other tools all arguments.
 pub(crate) fn in_full(tool: &str, arguments: &Map<String, Value>) -> String {
     let text = match (tool, arguments.get("command").and_then(Value::as_str)) {
-        ("exec", Some(command)) => match arguments.get("folder").and_then(Value::as_str) {
+        ("exec" | "process_start", Some(command)) => match arguments.get("folder").and_then(Value::as_str) {
             Some(folder) => format!("{command} (in {folder})"),
             None => command.to_owned(),
         },

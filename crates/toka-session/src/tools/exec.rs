@@ -17,7 +17,7 @@ const TIME: Duration = Duration::from_secs(120);
 /// How long it may take at most.
 const LONGEST: Duration = Duration::from_secs(3600);
 /// How long its output is read on when its main process has ended: what it left behind may hold the pipe.
-const DRAIN: Duration = Duration::from_secs(2);
+pub(super) const DRAIN: Duration = Duration::from_secs(2);
 /// Bytes of its output that are kept from its beginning, and from its end.
 const KEPT: usize = 2 * 1024 * 1024;
 /// Bytes that a model is shown from the beginning, and from the end.
@@ -38,7 +38,7 @@ pub(crate) struct Ran {
 
 /// What a command writes: its beginning and its end.
 #[derive(Debug, Default)]
-struct Written {
+pub(super) struct Written {
     head: Vec<u8>,
     tail: Vec<u8>,
     /// Bytes between the two that are gone.
@@ -46,7 +46,12 @@ struct Written {
 }
 
 impl Written {
-    fn add(&mut self, bytes: &[u8]) {
+    /// Whether nothing was written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.head.is_empty()
+    }
+
+    pub(super) fn add(&mut self, bytes: &[u8]) {
         let room = KEPT.saturating_sub(self.head.len()).min(bytes.len());
         self.head.extend_from_slice(&bytes[..room]);
         self.tail.extend_from_slice(&bytes[room..]);
@@ -63,7 +68,7 @@ impl Written {
     }
 
     /// The whole, with what is gone between.
-    fn whole(mut self) -> Vec<u8> {
+    pub(super) fn whole(mut self) -> Vec<u8> {
         self.cut();
         if self.lost > 0 {
             self.head.extend_from_slice(format!("\n… ({} bytes were not kept) …\n", self.lost).as_bytes());
@@ -74,7 +79,7 @@ impl Written {
 }
 
 /// What of an output a model is shown.
-fn shown(whole: &[u8]) -> (String, bool) {
+pub(super) fn shown(whole: &[u8]) -> (String, bool) {
     let text = String::from_utf8_lossy(whole);
     let (head, tail) = SHOWN;
     if text.len() <= head + tail {
@@ -146,15 +151,16 @@ pub(crate) struct Running<'a> {
 /// When it does not start: nothing was done.
 pub(crate) async fn exec(running: Running<'_>, command: &ExecCommand) -> Result<Ran, String> {
     let limit = command.timeout.map_or(TIME, Duration::from_secs).clamp(Duration::from_secs(1), LONGEST);
-    let line = command.command.clone();
-    let argv = match &command.folder {
-        None => vec!["/bin/sh".to_owned(), "-c".into(), line],
-        Some(folder) => {
-            let into = "cd -- \"$1\" && exec /bin/sh -c \"$2\"".to_owned();
-            vec!["/bin/sh".to_owned(), "-c".into(), into, "sh".into(), folder.clone(), line]
-        }
+    run(running, argv_of(&command.command, command.folder.as_deref()), limit).await
+}
+
+/// How a command line is run in a folder.
+pub(super) fn argv_of(line: &str, folder: Option<&str>) -> Vec<String> {
+    let words: Vec<&str> = match folder {
+        None => vec!["/bin/sh", "-c", line],
+        Some(folder) => vec!["/bin/sh", "-c", "cd -- \"$1\" && exec /bin/sh -c \"$2\"", "sh", folder, line],
     };
-    run(running, argv, limit).await
+    words.into_iter().map(str::to_owned).collect()
 }
 
 /// Runs a program to its end, at most for so long.

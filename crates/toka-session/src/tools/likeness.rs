@@ -14,7 +14,7 @@ const RUNS_ANYTHING: [&str; 22] = [
 pub(crate) fn like(tool: &str, arguments: &Map<String, Value>) -> Option<String> {
     let text = |key: &str| arguments.get(key).and_then(Value::as_str);
     match tool {
-        "exec" => {
+        "exec" | "process_start" => {
             let command = prefix(text("command")?)?;
             let folder = text("folder").map_or_else(String::new, |folder| format!(" in {folder}"));
             Some(format!("{command} …{folder}"))

@@ -3,6 +3,7 @@
 mod arguments;
 mod exec;
 mod likeness;
+mod processes;
 mod reference;
 
 use schemars::JsonSchema;
@@ -13,9 +14,13 @@ use toka_core::tool::{ApplyPatch, EditFile, FindFiles, FindLines, ListFolder, Re
 use toka_core::{Risk, ToolProfile, ToolRules};
 use toka_wire::ToolDefinition;
 
-pub(crate) use arguments::{ExecCommand, ToolUse, UpdatePlan, about, in_full, parse};
-pub(crate) use exec::{Running, exec, run};
+use arguments::KillProcess;
+pub(crate) use arguments::{
+    ExecCommand, PollProcess, StartProcess, ToolUse, UpdatePlan, WriteProcess, about, in_full, parse,
+};
+pub(crate) use exec::{Ran, Running, exec, run};
 pub(crate) use likeness::like;
+pub(crate) use processes::Processes;
 pub use reference::reference_markdown;
 
 /// Where a tool does its work.
@@ -115,6 +120,28 @@ pub fn catalogue() -> Vec<Tool> {
             Medium,
             Keeper,
             "Runs a command line with /bin/sh and shows what it writes and how it ended. What it leaves running is killed.",
+        ),
+        tool::<StartProcess>(
+            "process_start",
+            "runtime",
+            Medium,
+            Keeper,
+            "Starts a program that runs on while you do something else, such as a server; gives its number. It ends with the task.",
+        ),
+        tool::<PollProcess>(
+            "process_poll",
+            "runtime",
+            Low,
+            Keeper,
+            "Shows what a process has written since the last look, and whether it runs.",
+        ),
+        tool::<WriteProcess>("process_write", "runtime", Medium, Keeper, "Writes to the input of a process."),
+        tool::<KillProcess>(
+            "process_kill",
+            "runtime",
+            Medium,
+            Keeper,
+            "Ends a process with all that it started.",
         ),
         tool::<UpdatePlan>(
             "update_plan",
