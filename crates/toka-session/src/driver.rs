@@ -15,6 +15,7 @@ use toka_core::agent_program::{failure, prompt};
 use toka_core::approval::ToolRequest;
 use toka_core::event::{Effect, Usage};
 use toka_core::tool::ReadFile;
+use toka_core::transcript::{CallEntry, Entry, EntryKind};
 use toka_core::{
     EventKind, Exit, FileCall, FileChange, FileTool, Kept, PlanStep, Progress, Risk, SessionKey, SessionMode,
     SessionState, StepStatus,
@@ -36,7 +37,6 @@ use crate::tools::{
     in_full, like, offered, parse, run,
 };
 use crate::transcript::{RunEffect, Transcript, open_calls};
-use toka_core::transcript::{CallEntry, Entry, EntryKind};
 
 /// Answers of a model in one attempt.
 const MOST_TURNS: u32 = 250;

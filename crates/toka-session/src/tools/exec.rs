@@ -37,8 +37,10 @@ pub(crate) struct Ran {
 }
 
 /// What a command writes: its beginning and its end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Written {
+    /// Bytes that are kept from the beginning, and from the end.
+    kept: usize,
     head: Vec<u8>,
     tail: Vec<u8>,
     /// Bytes between the two that are gone.
@@ -46,23 +48,33 @@ pub(super) struct Written {
 }
 
 impl Written {
+    /// Nothing yet; of what comes so many bytes are kept from the beginning, and so many from the end.
+    pub(super) fn keeping(kept: usize) -> Self {
+        Self { kept, head: Vec::new(), tail: Vec::new(), lost: 0 }
+    }
+
+    /// Whether more was written than is kept.
+    pub(super) fn is_full(&self) -> bool {
+        self.lost > 0
+    }
+
     /// Whether nothing was written.
     pub(super) fn is_empty(&self) -> bool {
         self.head.is_empty()
     }
 
     pub(super) fn add(&mut self, bytes: &[u8]) {
-        let room = KEPT.saturating_sub(self.head.len()).min(bytes.len());
+        let room = self.kept.saturating_sub(self.head.len()).min(bytes.len());
         self.head.extend_from_slice(&bytes[..room]);
         self.tail.extend_from_slice(&bytes[room..]);
         // Twice as much is gathered before it is cut, so that not each piece moves all of it.
-        if self.tail.len() > 2 * KEPT {
+        if self.tail.len() > 2 * self.kept {
             self.cut();
         }
     }
 
     fn cut(&mut self) {
-        let surplus = self.tail.len().saturating_sub(KEPT);
+        let surplus = self.tail.len().saturating_sub(self.kept);
         self.lost += surplus as u64;
         self.tail.drain(..surplus);
     }
@@ -175,7 +187,7 @@ pub(crate) async fn run(
     let begun = Instant::now();
     let mut running = commands.run(argv, None).await?;
     let streams = running.take_streams();
-    let mut written = Written::default();
+    let mut written = Written::keeping(KEPT);
     let mut log = Log { say, partial: Vec::new(), room: LOGGED };
     let mut reads = streams.map(|streams| Box::pin(read(streams, &mut written, &mut log)));
     let mut drained = false;
@@ -285,7 +297,7 @@ mod tests {
 
     #[test]
     fn of_much_output_the_beginning_and_the_end_are_kept() {
-        let mut written = Written::default();
+        let mut written = Written::keeping(KEPT);
         for number in 0..2_000_000u32 {
             written.add(format!("{number}\n").as_bytes());
         }

@@ -26,8 +26,13 @@ const LONGEST_POLL: Duration = Duration::from_secs(60);
 /// How long a process may leave what is written to it unread.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
 
+/// Bytes of what a process has written and nobody was told: so many from the beginning, and from the end. All of an attempt hold no more than `exec`
+/// does.
+const KEPT: usize = 128 * 1024;
+/// How long a process that writes more than is kept is left alone between two reads: its flood costs the daemon little.
+const BREATH: Duration = Duration::from_millis(10);
+
 /// What is known of a process.
-#[derive(Default)]
 struct State {
     /// What it has written, and nobody was told.
     news: Written,
@@ -35,11 +40,17 @@ struct State {
     usage: Option<Usage>,
 }
 
-#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     news: Notify,
     kill: Notify,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        let state = State { news: Written::keeping(KEPT), ended: None, usage: None };
+        Self { state: Mutex::new(state), news: Notify::new(), kill: Notify::new() }
+    }
 }
 
 impl Shared {
@@ -195,7 +206,7 @@ async fn wait(shared: &Shared, longest: Duration) {
 
 fn tell(number: u64, shared: &Shared) -> Ran {
     let mut state = shared.lock();
-    let whole = std::mem::take(&mut state.news).whole();
+    let whole = std::mem::replace(&mut state.news, Written::keeping(KEPT)).whole();
     let how = match state.ended {
         None => "runs".to_owned(),
         Some(Status::Code(code)) => format!("has ended: exit code {code}"),
@@ -231,6 +242,9 @@ async fn watch(mut running: Box<dyn RunningCommand>, streams: Option<Streams>, s
                     _ => err_open = false,
                 },
             }
+            if shared.lock().news.is_full() {
+                tokio::time::sleep(BREATH).await;
+            }
         }
     };
     tokio::pin!(read);
@@ -262,6 +276,18 @@ mod tests {
     fn one_that_is_not_there_is_told_with_those_that_are() {
         assert!(none(3, "").contains("none runs"));
         assert_eq!(none(3, "1, 2"), "there is no process 3; there are 1, 2");
+    }
+
+    #[test]
+    fn a_flood_is_kept_in_part() {
+        let shared = Shared::default();
+        for _ in 0..10_000 {
+            shared.change(|state| state.news.add(&[b'x'; 1024]));
+        }
+        assert!(shared.lock().news.is_full());
+        let whole = tell(1, &shared).whole.expect("a model is told less");
+        assert!(whole.len() < 2 * KEPT + 100, "{}", whole.len());
+        assert!(!shared.lock().news.is_full() && shared.lock().news.is_empty(), "what was told is gone");
     }
 
     #[tokio::test(start_paused = true)]
