@@ -301,6 +301,7 @@ mod tests {
             index: 0,
             description: description.to_owned(),
             run: None,
+            talk: false,
             timeout_ms: None,
             retry: RetryRule::default(),
             depends_on: Vec::new(),

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use toka_core::command::Outcome;
-use toka_core::{AgentName, Command, Event, ProjectName, RunId, TerminalSize, Urgency};
+use toka_core::{AgentName, Command, Event, ProjectName, RunId, SessionNews, TerminalSize, Urgency};
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -220,9 +220,26 @@ impl Client {
         &self,
         project: &ProjectName,
         agent: &AgentName,
-        text: String,
+        word: &SteerBody,
     ) -> Result<SteeredView, ClientError> {
-        self.post(&format!("/v1/projects/{project}/agents/{agent}/steer"), &SteerBody { text }).await
+        self.post(&format!("/v1/projects/{project}/agents/{agent}/steer"), word).await
+    }
+
+    /// Reads what the session of an agent says: what is on record after the line `after`, then what happens; until the agent is no more, or
+    /// `each` says that it has enough.
+    ///
+    /// # Errors
+    /// When there is no such agent, no model works on its tasks, or the connection breaks.
+    pub async fn look_on(
+        &self,
+        (project, agent): (&ProjectName, &AgentName),
+        after: u64,
+        mut each: impl FnMut(SessionNews) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        let path = format!("/v1/projects/{project}/agents/{agent}/session?after={after}");
+        // News that this version does not know are passed over.
+        let line = |text: &[u8]| serde_json::from_slice(text).map_or(ControlFlow::Continue(()), &mut each);
+        self.lines(&path, line).await
     }
 
     /// Whom the agents of a project ask at this moment.

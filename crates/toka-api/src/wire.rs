@@ -169,8 +169,12 @@ impl From<PersonsAnswer> for ApprovalAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SteerBody {
-    /// The text; not empty, at most [`MAX_STEER`] bytes.
+    /// The text; at most [`MAX_STEER`] bytes. Empty only with `interrupt`, and where a person talks to the model.
+    #[serde(default)]
     pub text: String,
+    /// Whether what is under way ends now: the answer that comes, or the tool that is at work. Else it comes to its end first.
+    #[serde(default)]
+    pub interrupt: bool,
 }
 
 /// The longest text that a person can tell a model at once, in bytes.

@@ -177,7 +177,7 @@ pub fn act(event: &Event) -> Option<Act> {
             let kind = if *resumed { ActKind::SessionRestored } else { ActKind::SessionCreated };
             (kind, Success, json!({"agent_id": agent, "session_id": session, "model": model}))
         }
-        EventKind::SessionSteered { session, text, by, uid } => {
+        EventKind::SessionSteered { session, text, by, uid, .. } => {
             let context = json!({"agent_id": agent, "session_id": session, "text": text, "by": by});
             return Some(Act { kind: ActKind::SessionSteered, status: Success, uid: Some(*uid), context });
         }

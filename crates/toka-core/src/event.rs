@@ -694,6 +694,9 @@ pub enum EventKind {
         by: String,
         /// The number of the user.
         uid: u32,
+        /// Whether what was under way was interrupted.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        interrupted: bool,
     },
     /// A session is elsewhere in its turn.
     StateChange {

@@ -47,7 +47,7 @@ pub enum EntryKind {
         index: usize,
         /// Which attempt, from 1.
         attempt: u32,
-        /// What the model is told.
+        /// What the model is told; empty where a person is to say what they want.
         text: String,
     },
     /// A person says something.
@@ -56,6 +56,16 @@ pub enum EntryKind {
         text: String,
         /// Who.
         by: String,
+    },
+    /// A person has interrupted what was under way.
+    Interrupted {
+        /// Who.
+        by: String,
+    },
+    /// The turn has ended before its time, and waits for what a person says. The model is not told.
+    Halted {
+        /// Why.
+        reason: String,
     },
     /// Toka tells the model something.
     Notice {

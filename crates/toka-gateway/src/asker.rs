@@ -100,6 +100,12 @@ impl Asker {
         self.state.alarm.secrets().masked(text, &providers.keys())
     }
 
+    /// The next piece of a text that comes piece by piece, without secrets; what may be the begin of one stays in `held`.
+    pub fn masked_piece(&self, held: &mut String, piece: &str) -> String {
+        let providers = self.state.providers.get();
+        self.state.alarm.secrets().masked_piece(held, piece, &providers.keys())
+    }
+
     /// The models that are tried for a request in this language.
     pub fn candidates(&self, wire: Wire) -> Vec<ModelName> {
         let providers = self.state.providers.get();

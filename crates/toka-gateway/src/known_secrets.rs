@@ -80,6 +80,19 @@ impl KnownSecrets {
         })
     }
 
+    /// The next piece of a text that comes piece by piece, masked. What may be the begin of a secret stays in `held`, for the next piece shows what it is.
+    pub fn masked_piece(&self, held: &mut String, piece: &str, keys: &[(String, &str)]) -> String {
+        held.push_str(piece);
+        let mut text = self.masked(std::mem::take(held), keys);
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys: Vec<Wanted> =
+            keys.iter().flat_map(|(provider, key)| Wanted::of(provider, key.as_bytes())).collect();
+        let all = known.values().flat_map(|list| list.iter()).chain(&keys);
+        let longest = all.map(|wanted| begun(text.as_bytes(), wanted.finder.needle())).max().unwrap_or(0);
+        *held = text.split_off(text.floor_char_boundary(text.len() - longest));
+        text
+    }
+
     /// Those that this agent must not send: to a model its own ones neither; to a host those of others, for its own are there for that.
     pub(crate) fn of_others(&self, agent: &AgentName, receiver: Receiver, keys: &[(String, &str)]) -> Search {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,6 +110,15 @@ impl KnownSecrets {
         let own = known.get(agent).filter(|_| receiver == Receiver::Host).cloned();
         Search { lists, own, tail: Vec::new() }
     }
+}
+
+/// How many bytes at the end of a text are the begin of `needle`.
+fn begun(text: &[u8], needle: &[u8]) -> usize {
+    let longest = text.len().min(needle.len().saturating_sub(1));
+    let end = &text[text.len() - longest..];
+    let starts = needle.first().map(|first| memchr::memchr_iter(*first, end));
+    let found = starts.into_iter().flatten().find(|at| needle.starts_with(&end[*at..]));
+    found.map_or(0, |at| longest - at)
 }
 
 /// Who gets what an agent sends.

@@ -362,7 +362,8 @@ impl Project {
             Order::Answer { id, answer, by, uid, reply } => {
                 self.answer_and_reply((id, answer), (&by, uid), reply);
             }
-            Order::Steer { agent, text, by, answer } => self.steer(&agent, (text, by.0, by.1), answer),
+            Order::Steer { agent, word, by, answer } => self.steer(&agent, word, by, answer),
+            Order::LookOn { agent, after, answer } => drop(answer.send(self.look_on(&agent, after))),
             Order::Exec { request, answer } => self.exec(*request, answer).await,
             Order::Terminal { agent, answer } => {
                 let handle = self.members.get(&agent).map(|member| member.handle.clone());

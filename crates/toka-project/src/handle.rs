@@ -7,7 +7,8 @@ use toka_api::declaration::Declaration;
 use toka_api::wire::{Changes, RunInfo};
 use toka_broker::NotAnswered;
 use toka_core::{
-    AgentName, Answers, ApprovalAnswer, BudgetUse, Command, Resources, RunStatus, SessionKey, Urgency,
+    AgentName, Answers, ApprovalAnswer, BudgetUse, Command, Resources, RunStatus, SessionKey, SessionNews,
+    Urgency,
 };
 use toka_gateway::Rest;
 use toka_keeper::{Keeper, Kin};
@@ -22,6 +23,7 @@ use crate::exec::{Begun, ExecRequest};
 use crate::facts::{Facts, Figures};
 use crate::keeper::cgroup_name;
 use crate::order::{ApplyMode, ApplyRequest, Order, RunOver};
+use crate::steer::Steering;
 
 /// A project that runs, as others hold it.
 #[derive(Debug, Clone)]
@@ -199,11 +201,23 @@ impl ProjectHandle {
     pub async fn steer(
         &self,
         agent: AgentName,
-        text: String,
+        word: Steering,
         by: &str,
         uid: u32,
     ) -> Result<Result<SessionKey, SteerError>, RunOver> {
-        self.ask(|answer| Order::Steer { agent, text, by: (by.to_owned(), uid), answer }).await
+        self.ask(|answer| Order::Steer { agent, word, by: (by.to_owned(), uid), answer }).await
+    }
+
+    /// What the session of an agent says: first what is on record after the line `after`, then what happens.
+    ///
+    /// # Errors
+    /// When the run is over, there is no such agent, or no model works on its tasks.
+    pub async fn look_on(
+        &self,
+        agent: AgentName,
+        after: u64,
+    ) -> Result<Result<mpsc::Receiver<SessionNews>, SteerError>, RunOver> {
+        self.ask(|answer| Order::LookOn { agent, after, answer }).await
     }
 
     /// Runs a command beside an agent that runs; the answer comes when it executes its program.

@@ -92,6 +92,7 @@ pub use options::RunOptions;
 pub use order::{ApplyMode, RunOver};
 pub use run_files::is_unfinished;
 pub use socket_dirs::OWNER;
+pub use steer::Steering;
 pub use summary::RunSummary;
 pub use takeover::unfinished;
 pub use toka_broker::NotAnswered;

@@ -8,16 +8,18 @@ use toka_api::declaration::Declaration;
 use toka_api::wire::Changes;
 use toka_broker::NotAnswered;
 use toka_core::{
-    AgentName, Answers, ApprovalAnswer, BudgetUse, Command, Resources, RunStatus, SessionKey, Urgency,
+    AgentName, Answers, ApprovalAnswer, BudgetUse, Command, Resources, RunStatus, SessionKey, SessionNews,
+    Urgency,
 };
 use toka_gateway::Rest;
 use toka_runtime::Terminal;
 use toka_workstream::describe::Described;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{ApplyError, CommandError, ExecError, SteerError};
 use crate::exec::{Begun, ExecRequest};
 use crate::facts::{Facts, Figures};
+use crate::steer::Steering;
 
 /// The project's run is over, or its owner is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -55,9 +57,15 @@ pub(crate) enum Order {
     /// Tell the model that works on the tasks of an agent something.
     Steer {
         agent: AgentName,
-        text: String,
+        word: Steering,
         by: (String, u32),
         answer: oneshot::Sender<Result<SessionKey, SteerError>>,
+    },
+    /// What the session of an agent says, after this line.
+    LookOn {
+        agent: AgentName,
+        after: u64,
+        answer: oneshot::Sender<Result<mpsc::Receiver<SessionNews>, SteerError>>,
     },
     /// Run a command beside an agent.
     Exec { request: Box<ExecRequest>, answer: oneshot::Sender<Result<Begun, ExecError>> },

@@ -17,6 +17,7 @@
 
 mod clock;
 mod driver;
+mod feed;
 mod loops;
 mod model;
 mod prompt;

@@ -44,6 +44,15 @@ impl fmt::Display for NoAnswer {
     }
 }
 
+/// What is heard of an answer while it comes.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// A piece of it.
+    Piece(Piece),
+    /// It broke off, and is asked for again from the beginning.
+    Again,
+}
+
 /// Asks for an answer; pieces are handed to `hear` as they come, and begin anew when an answer broke off.
 ///
 /// # Errors
@@ -52,7 +61,7 @@ pub(crate) async fn ask(
     asker: &Asker,
     (wire, model): (Wire, &ModelName),
     conversation: &Conversation,
-    mut hear: impl FnMut(Piece),
+    mut hear: impl FnMut(Heard),
 ) -> Result<Asked, NoAnswer> {
     let path = endpoint(wire).path("default");
     let path = if wire == Wire::Gemini { format!("{path}?alt=sse") } else { path };
@@ -61,6 +70,7 @@ pub(crate) async fn ask(
     for tried in 0..TRIES {
         if tried > 0 {
             tokio::time::sleep(Duration::from_secs(1 << (tried - 1))).await;
+            hear(Heard::Again);
         }
         match ask_once(asker, (wire, model), (&path, body.clone()), &mut hear).await {
             Ok(asked) => return Ok(asked),
@@ -82,7 +92,7 @@ async fn ask_once(
     asker: &Asker,
     (wire, model): (Wire, &ModelName),
     (path, body): (&str, Vec<u8>),
-    hear: &mut impl FnMut(Piece),
+    hear: &mut impl FnMut(Heard),
 ) -> Result<Asked, Failure> {
     let mut answered = asker.ask(path, body).await.map_err(|why| Failure::Lasting(NoAnswer::of(why)))?;
     let (by, call) = match answered.by.clone() {
@@ -92,8 +102,9 @@ async fn ask_once(
     if answered.is_stream && answered.status.is_success() {
         let mut reader = Reader::new(wire);
         while let Some(piece) = answered.next().await {
+            let mut say = |piece| hear(Heard::Piece(piece));
             let fed =
-                piece.and_then(|bytes| reader.feed(&bytes, &mut *hear).map_err(|error| error.to_string()));
+                piece.and_then(|bytes| reader.feed(&bytes, &mut say).map_err(|error| error.to_string()));
             fed.map_err(Failure::BrokeOff)?;
         }
         let answer = reader.finish();

@@ -54,8 +54,12 @@ pub fn conversation(entries: &[Entry], settings: &Settings<'_>) -> Conversation 
     for entry in entries {
         match &entry.kind {
             EntryKind::Session { system, .. } => conversation.system.clone_from(system),
+            EntryKind::Task { text, .. } if text.is_empty() => {}
             EntryKind::Task { text, .. } | EntryKind::Person { text, .. } | EntryKind::Notice { text } => {
                 conversation.items.push(Item::User(text.clone()));
+            }
+            EntryKind::Interrupted { .. } => {
+                conversation.items.push(Item::User("(The person has interrupted you here.)".to_owned()));
             }
             EntryKind::Assistant { model, wire, text, calls, blocks, .. } => {
                 let is_own = settings.seals && model == settings.model && *wire == settings.wire;
@@ -74,6 +78,7 @@ pub fn conversation(entries: &[Entry], settings: &Settings<'_>) -> Conversation 
             | EntryKind::Result { .. }
             | EntryKind::Plan { .. }
             | EntryKind::Pruned { .. }
+            | EntryKind::Halted { .. }
             | EntryKind::Ended { .. }
             | EntryKind::Unknown => {}
         }

@@ -1,16 +1,17 @@
 //! What the sessions of an agent go by, and what its attempts have in common.
 
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use toka_core::approval::ToolRequest;
-use toka_core::{AgentName, RunId, SessionKey, ToolRules};
+use toka_core::{AgentName, RunId, SessionKey, SessionNews, SessionState, ToolRules};
 use toka_gateway::Asker;
 use toka_runtime::{EventSink, Sent};
+use tokio::sync::{Notify, broadcast, watch};
 
-use crate::transcript::{SessionFolder, Transcript};
-use toka_core::transcript::Entry;
+use crate::transcript::{SessionFolder, Transcript, TranscriptError};
+use toka_core::transcript::{Entry, EntryKind};
 
 /// Opens the way to the models of an agent.
 pub trait OpensModels: Debug + Send + Sync + 'static {
@@ -76,8 +77,70 @@ pub(crate) struct Shared {
     pub(crate) session: Mutex<Option<(i32, SessionKey)>>,
     /// The transcript that is being written.
     pub(crate) transcript: Mutex<Option<Arc<Mutex<Transcript>>>>,
-    /// What persons have said: it is on record, and whoever writes the transcript has not heard of it.
-    pub(crate) inbox: Mutex<Vec<Entry>>,
+    /// Lines that are on record, and of which the driver has not taken note.
+    pub(crate) written: Mutex<Vec<Entry>>,
+    /// A person has said something.
+    pub(crate) said: Notify,
+    /// How often a person has interrupted.
+    pub(crate) interrupts: watch::Sender<u64>,
+    /// Where the session is in its turn.
+    pub(crate) state: watch::Sender<SessionState>,
+    /// Tells those who look on.
+    news: broadcast::Sender<SessionNews>,
     /// One attempt at a time writes the transcript.
     pub(crate) lane: tokio::sync::Mutex<()>,
+}
+
+/// News that wait for one who looks on; one who is slower misses some.
+const NEWS: usize = 1024;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn new(config: SessionConfig) -> Self {
+        Self {
+            config,
+            session: Mutex::default(),
+            transcript: Mutex::default(),
+            written: Mutex::default(),
+            said: Notify::new(),
+            interrupts: watch::Sender::new(0),
+            state: watch::Sender::new(SessionState::Idle),
+            news: broadcast::Sender::new(NEWS),
+            lane: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Tells those who look on.
+    pub(crate) fn tell(&self, news: SessionNews) {
+        // Mostly nobody does.
+        let _ = self.news.send(news);
+    }
+
+    /// What those are told who look on.
+    pub(crate) fn look_on(&self) -> broadcast::Receiver<SessionNews> {
+        self.news.subscribe()
+    }
+
+    /// Adds lines to the transcript that is being written. Blocks.
+    ///
+    /// # Errors
+    /// When they cannot be written: then none of them is there.
+    pub(crate) fn append(
+        &self,
+        transcript: &Mutex<Transcript>,
+        kinds: Vec<EntryKind>,
+        durable: bool,
+    ) -> Result<(), TranscriptError> {
+        let mut transcript = lock(transcript);
+        let added = transcript.append(kinds, durable)?;
+        // Under the lock, so that whoever writes next knows of them.
+        for entry in &added {
+            self.tell(SessionNews::Entry { entry: entry.clone() });
+        }
+        lock(&self.written).extend(added);
+        Ok(())
+    }
 }

@@ -7,12 +7,13 @@ use thiserror::Error;
 use toka_core::error::with_causes;
 use toka_core::rpc::TaskStep;
 use toka_core::transcript::EntryKind;
-use toka_core::{Exit, FileOutcome, SessionKey};
+use toka_core::{Exit, FileOutcome, SessionKey, SessionMode, SessionNews, SessionState};
 use toka_runtime::{Attempt, Sent, Work, WorksOnTasks};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 use crate::driver;
+use crate::feed::feed;
 use crate::shared::{SessionConfig, Shared};
 use crate::steps::Steps;
 use crate::transcript::TranscriptError;
@@ -23,6 +24,9 @@ pub enum SteerError {
     /// No model is at work.
     #[error("no model works on its tasks now")]
     Idle,
+    /// There is nothing else to do but the task.
+    #[error("its task would be asked for again: say what it is to do instead")]
+    NothingElse,
     /// The transcript cannot be written.
     #[error("it cannot be put on record, and the model is not told: {0}")]
     NotRecorded(String),
@@ -39,33 +43,50 @@ pub struct SessionWorker(Arc<Shared>);
 impl SessionWorker {
     /// One that goes by this.
     pub fn new(config: SessionConfig) -> Self {
-        Self(Arc::new(Shared {
-            config,
-            session: Mutex::default(),
-            transcript: Mutex::default(),
-            inbox: Mutex::default(),
-            lane: tokio::sync::Mutex::default(),
-        }))
+        Self(Arc::new(Shared::new(config)))
     }
 
-    /// Tells the model something before it is asked next. It is on record when this is ready.
+    /// Tells the model something before it is asked next. It is on record when this is ready. With `interrupts`, what is under way ends now; then
+    /// the text may be empty where a person talks to the model.
     ///
     /// # Errors
     /// When nothing is under way, or it cannot be written.
-    pub async fn steer(&self, text: String, by: String) -> Result<SessionKey, SteerError> {
+    pub async fn steer(&self, text: String, by: String, interrupts: bool) -> Result<SessionKey, SteerError> {
         let transcript = lock(&self.0.transcript).clone().ok_or(SteerError::Idle)?;
         let key = self.session().ok_or(SteerError::Idle)?;
+        let is_at_work = *self.0.state.borrow() != SessionState::Idle;
+        if text.is_empty() && !(interrupts && is_at_work) {
+            return Err(SteerError::Idle);
+        }
+        if text.is_empty() && key.mode == SessionMode::Task {
+            return Err(SteerError::NothingElse);
+        }
+        let mut kinds = Vec::new();
+        let interrupts = interrupts && is_at_work;
+        if interrupts {
+            kinds.push(EntryKind::Interrupted { by: by.clone() });
+        }
+        if !text.is_empty() {
+            kinds.push(EntryKind::Person { text, by });
+        }
         let shared = Arc::clone(&self.0);
-        let write = move || {
-            let mut transcript = lock(&transcript);
-            let added = transcript.append(vec![EntryKind::Person { text, by }], true)?;
-            // Under the lock, so that whoever writes next knows of it.
-            lock(&shared.inbox).extend(added);
-            Ok::<(), TranscriptError>(())
-        };
+        let write = move || shared.append(&transcript, kinds, true);
         let written = tokio::task::spawn_blocking(write).await.map_err(|_| SteerError::Idle)?;
-        written.map_err(|error| SteerError::NotRecorded(with_causes(&error)))?;
+        written.map_err(|error: TranscriptError| SteerError::NotRecorded(with_causes(&error)))?;
+        if interrupts {
+            self.0.interrupts.send_modify(|count| *count += 1);
+        }
+        self.0.said.notify_one();
         Ok(key)
+    }
+
+    /// Tells what is on record of the session that is under way, after the line `after`, and then what happens, until nobody reads or the agent is no more.
+    pub fn look_on(&self, after: u64) -> mpsc::Receiver<SessionNews> {
+        // Before anything is read, so that nothing is missed in between.
+        let news = self.0.look_on();
+        let state = *self.0.state.borrow();
+        let now = self.session().map(|key| (key, state));
+        feed(self.0.config.folder.clone(), (news, now), after)
     }
 
     /// The session that is under way, or was last.

@@ -21,6 +21,12 @@ pub(crate) fn tell(kind: &EventKind) -> Option<String> {
             format!("session {session} asks {}", safe(&model.to_string()))
         }
         EventKind::SessionStarted { session, .. } => format!("session {session} goes on"),
+        EventKind::SessionSteered { text, by, interrupted: true, .. } if text.is_empty() => {
+            format!("{} interrupts the model", safe(by))
+        }
+        EventKind::SessionSteered { text, by, interrupted: true, .. } => {
+            format!("{} interrupts the model and tells it: {}", safe(by), safe(text))
+        }
         EventKind::SessionSteered { text, by, .. } => format!("{} tells the model: {}", safe(by), safe(text)),
         EventKind::StateChange { from, to, .. } => format!("{from} → {to}"),
         EventKind::PlanCreated { steps, .. } => {

@@ -104,6 +104,8 @@ fn told(
             (format!("{}{attempt}", palette.strong.paint("task")), shown(text))
         }
         EntryKind::Person { text, by } => (palette.strong.paint(safe(by)), all(text)),
+        EntryKind::Interrupted { by } => (palette.strong.paint(safe(by)), "interrupts".to_owned()),
+        EntryKind::Halted { reason } => (palette.faint.paint("toka"), palette.bad.paint(safe(reason))),
         EntryKind::Notice { text } => (palette.faint.paint("toka"), all(text)),
         EntryKind::Assistant { model, text, thinking, calls, tokens, .. } => {
             let read = tokens.read();

@@ -30,6 +30,9 @@ pub struct TaskSpec {
     /// The command, for `/bin/sh -c`; a task without one needs an agent program, or a model.
     #[serde(default)]
     pub run: Option<String>,
+    /// Whether it is what a person says, again and again, until the agent is stopped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub talk: bool,
     /// The longest that one attempt may take, in milliseconds; without it only the agent's own timeout counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,

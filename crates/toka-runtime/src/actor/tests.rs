@@ -259,6 +259,7 @@ fn one_task(agent: &mut crate::Profile) {
         index: 0,
         description: "test".into(),
         run: Some("true".into()),
+        talk: false,
         timeout_ms: None,
         retry: Default::default(),
         depends_on: Vec::new(),

@@ -16,7 +16,7 @@ use super::metadata::{Identity, metadata};
 use super::section::{Section, list};
 use super::suggest::{elsewhere, nearest, within_two_edits};
 use super::tasks::{PRIORITIES, Tasks, tasks};
-use super::texts::{choice, filled, text};
+use super::texts::{choice, filled, text, truth};
 use super::{
     dependencies, lifetime, logs, model, objectives, probes, process, quantities, reporting, restart,
     schedule, security, tools,
@@ -79,7 +79,10 @@ pub(crate) fn decode(
     let extras = extras(cx, &sections);
     let identity = metadata(cx, sections.get_or_null("metadata"), document, sections.span());
     let mut spec = spec(cx, sections.get("spec"));
-    let tasks = sections.get("tasks").map(|node| tasks(cx, node, options)).unwrap_or_default();
+    let mut tasks = sections.get("tasks").map(|node| tasks(cx, node, options)).unwrap_or_default();
+    if let Some((origin, span)) = spec.chat.take() {
+        tasks.talk(origin, span);
+    }
     let edges =
         sections.get("dependencies").map(|node| dependencies::dependencies(cx, node)).unwrap_or_default();
     let objectives =
@@ -197,6 +200,8 @@ struct Spec {
     /// Whether there is a `process`, even one that could not be read.
     has_process: bool,
     secrets: Vec<Secret>,
+    /// Where it stands that a person may talk to it.
+    chat: Option<(Origin, Range<usize>)>,
     restart: restart::Declared,
     probes: probes::Declared,
     watchdog: Option<std::time::Duration>,
@@ -240,6 +245,15 @@ fn spec(cx: &mut Context<'_>, node: Option<&Node>) -> Spec {
     out.tools = section.get("tools").map(|node| tools::tools(cx, node)).unwrap_or_default();
     if let Some(node) = section.get("autonomy") {
         out.tools.autonomy = tools::autonomy(cx, node);
+    }
+    if let Some(node) = section.get("chat") {
+        let talks = truth(cx, node).unwrap_or(false);
+        if talks && out.has_process {
+            let message = "`chat` is for an agent on whose tasks a model of Toka's works, and this one has a program of its own";
+            let problem = cx.at(Code::Conflict, message, node, "");
+            cx.report(problem.help("leave `process` out; a program with a terminal of its own (`process: {tty: true}`) is talked to with `toka attach`"));
+        }
+        out.chat = (talks && !out.has_process).then(|| (cx.origin(node), node.span.clone()));
     }
     out.replicas = section.get("replicas").and_then(|node| {
         let count = quantities::integer(cx, node, 1..=MOST)?;
@@ -306,13 +320,17 @@ fn models_of_preset(process: &Process) -> Option<ModelUse> {
     })
 }
 
-/// What runs to its end each time that the clock says so is a task. What keeps running is a service: one that is always restarted, or that can be asked how it is.
+/// What runs to its end each time that the clock says so is a task. What keeps running is a service: one that is always restarted, that a person talks to, or that can be asked how it is.
 fn kind_of(spec: &Spec) -> AgentKind {
     if spec.schedule.is_some() {
         return AgentKind::Task;
     }
     let restarted = matches!(spec.restart.policy, Some(RestartPolicy::Always | RestartPolicy::UnlessStopped));
-    if restarted || spec.probes.probes.any() { AgentKind::Service } else { AgentKind::Task }
+    if restarted || spec.chat.is_some() || spec.probes.probes.any() {
+        AgentKind::Service
+    } else {
+        AgentKind::Task
+    }
 }
 
 fn edges_of(

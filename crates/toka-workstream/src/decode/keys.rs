@@ -53,7 +53,7 @@ sections! {
     SPEC: "spec" = [
         "name", "domain", "priority", "description", "type", "process", "secrets", "restart", "startup_probe",
         "readiness_probe", "liveness_probe", "watchdog", "stop", "hooks", "replicas", "schedule", "start", "on_end",
-        "success_exit_codes", "model", "tools", "autonomy",
+        "success_exit_codes", "model", "tools", "autonomy", "chat",
     ];
     MODEL: "spec.model" = ["use", "script", "join", "batch", "max_output_tokens", "temperature"];
     TOOLS: "spec.tools" = ["profile", "allow", "deny", "ask", "calls_per_turn"];

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use std::time::Duration;
 
-use toka_core::Priority;
+use toka_core::{Origin, Priority};
 
 use super::context::Context;
 use super::keys::{RETRY, TASK, TASKS};
@@ -42,6 +42,25 @@ impl Tasks {
             .zip(&self.spans)
             .filter(|(task, _)| task.run.is_none())
             .map(|(_, span)| span.clone())
+    }
+
+    /// After all others, a person says what is to be done, again and again.
+    pub(crate) fn talk(&mut self, origin: Origin, span: Range<usize>) {
+        self.any = true;
+        self.spans.push(span);
+        self.tasks.push(Task {
+            description: "what a person says (`toka chat`)".to_owned(),
+            priority: Priority::Low,
+            group: None,
+            run: None,
+            talk: true,
+            timeout: None,
+            retry: Retry::ONCE,
+            depends_on: (0..self.tasks.len()).collect(),
+            estimated_duration: None,
+            tools_required: Vec::new(),
+            origin,
+        });
     }
 
     fn take(&mut self, cx: &mut Context<'_>, drafts: &[Draft<'_>]) {
@@ -102,6 +121,7 @@ fn draft<'n>(cx: &mut Context<'_>, node: &'n Node, group: Option<&str>) -> Optio
         priority: Priority::Medium,
         group: group.map(str::to_owned),
         run: None,
+        talk: false,
         timeout: None,
         retry: Retry::ONCE,
         depends_on: Vec::new(),

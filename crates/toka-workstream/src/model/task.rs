@@ -16,6 +16,9 @@ pub struct Task {
     pub group: Option<String>,
     /// A command for `/bin/sh -c`; without it the task needs a model.
     pub run: Option<String>,
+    /// Whether a person says what is to be done, again and again (`spec.chat`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub talk: bool,
     /// Longest duration of one attempt.
     pub timeout: Option<Duration>,
     /// How often it is tried.

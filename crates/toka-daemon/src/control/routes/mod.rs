@@ -12,6 +12,7 @@ mod health;
 mod metrics;
 mod models;
 mod projects;
+mod session;
 mod steer;
 
 use axum::Router;
@@ -49,6 +50,7 @@ pub(super) fn router(server: Server) -> Router {
             "/v1/projects/{project}/agents/{agent}/steer",
             post(steer::steer).layer(DefaultBodyLimit::max(MAX_COMMAND)),
         )
+        .route("/v1/projects/{project}/agents/{agent}/session", get(session::session))
         .route("/v1/projects/{project}/models", get(models::models))
         .route("/v1/projects/{project}/models/wake", post(models::wake))
         .route("/v1/projects/{project}/events", get(events::events))

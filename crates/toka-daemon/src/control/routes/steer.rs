@@ -6,7 +6,7 @@ use axum::extract::{ConnectInfo, Path, State};
 use axum::http::StatusCode;
 use toka_api::wire::{MAX_STEER, SteerBody, SteeredView};
 use toka_core::{AgentName, ExitCode};
-use toka_project::SteerError;
+use toka_project::{SteerError, Steering};
 
 use super::super::error::Error;
 use super::super::peer::Peer;
@@ -22,17 +22,18 @@ pub(super) async fn steer(
     let handle = server.project(&project)?;
     let agent: AgentName =
         agent.parse().map_err(|error| Error::bad_request(format!("{agent:?} is no agent: {error}")))?;
-    let Json(SteerBody { text }) = body?;
-    if text.trim().is_empty() || text.len() > MAX_STEER {
+    let Json(SteerBody { text, interrupt }) = body?;
+    if text.trim().is_empty() && !interrupt || text.len() > MAX_STEER {
         let why = format!("a text has at least a word, and at most {} KiB", MAX_STEER / 1024);
         return Err(Error::bad_request(why));
     }
-    let steered = handle.steer(agent.clone(), text, OPERATOR, peer.uid).await?;
+    let steered =
+        handle.steer(agent.clone(), Steering { text, interrupts: interrupt }, OPERATOR, peer.uid).await?;
     let session = steered.map_err(|error| refused(&agent, &error))?;
     Ok(Json(SteeredView { session }))
 }
 
-fn refused(agent: &AgentName, error: &SteerError) -> Error {
+pub(super) fn refused(agent: &AgentName, error: &SteerError) -> Error {
     let status = match error {
         SteerError::Undeclared => StatusCode::NOT_FOUND,
         SteerError::NoModel | SteerError::Session(_) => StatusCode::CONFLICT,

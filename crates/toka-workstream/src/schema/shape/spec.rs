@@ -76,6 +76,9 @@ pub(super) struct Spec {
     /// Whether a person is asked about calls of tools whose risk is high (`semi`), or only about those that `tools.ask` names (`auto`).
     #[schemars(extend("default" = "semi", "examples" = ["auto"]))]
     autonomy: Option<Autonomy>,
+    /// Whether a person may talk to it (`toka chat`): when its tasks are done, if it has any, it waits for what a person says, until it is stopped.
+    #[schemars(extend("default" = false, "examples" = [true]))]
+    chat: Option<bool>,
     /// As how many agents it is started: `name-1`, `name-2` and so on, each with folders, limits and a life of its own and its
     /// number in `TOKA_REPLICA`. Who depends on the name depends on all of them.
     #[schemars(range(min = 1, max = 1000), extend("examples" = [3]))]

@@ -1,0 +1,207 @@
+//! Asks the model, and puts its answer on record; leaves old results out where a request gets long.
+
+use serde_json::Map;
+use toka_core::transcript::{CallEntry, EntryKind};
+use toka_core::{SessionNews, SessionState};
+use toka_wire::said::{self, Answer, Piece, Stop};
+
+use super::{Driver, Halt, unless_interrupted};
+use crate::model::{self, Heard};
+use crate::request::{Settings, conversation, tokens};
+
+/// How often in a row a model is told that its answer is of no use.
+const NUDGES: u32 = 3;
+/// Tokens of a request from which on old results of tools are left out: few models have less room.
+const ROOM: u64 = 110_000;
+/// Bytes of the last results that are never left out.
+const RECENT: usize = 100 * 1024;
+/// Bytes that leaving results out must save: each time a provider reads everything anew.
+const WORTHWHILE: usize = 40 * 1024;
+
+impl Driver<'_> {
+    /// Asks the model, and puts its answer on record.
+    pub(super) async fn ask(&mut self) -> Result<(), Halt> {
+        self.prune().await?;
+        self.go_on().await;
+        self.enter(SessionState::Thinking)?;
+        let mut asked =
+            unless_interrupted(self.interrupts.clone(), self.request()).await.ok_or(Halt::Interrupted)?;
+        if asked.as_ref().is_err_and(|why| why.is_too_large) && self.prune_to(0).await? {
+            asked =
+                unless_interrupted(self.interrupts.clone(), self.request()).await.ok_or(Halt::Interrupted)?;
+        }
+        let asked = asked.map_err(|why| Halt::Turn(format!("the model gives no answer: {why}")))?;
+        let model::Asked { answer, model, call, wire } = asked;
+        let (calls, blocks) = self.name_calls(&answer);
+        if !answer.text.trim().is_empty() {
+            self.steps.say(&answer.text);
+            let first = answer.text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+            self.tell_status(first.trim());
+        }
+        let nudge = nudge(&answer);
+        let Answer { text, thinking, tokens, stop, .. } = answer;
+        let mut kinds =
+            vec![EntryKind::Assistant { model, wire, call, text, thinking, calls, blocks, tokens }];
+        self.nudges = if nudge.is_some() { self.nudges + 1 } else { 0 };
+        let is_given_up = self.nudges > NUDGES;
+        kinds.extend(nudge.filter(|_| !is_given_up).map(|text| EntryKind::Notice { text }));
+        self.add(kinds, true).await?;
+        match stop {
+            Stop::Refused => Err(Halt::Turn("the model, or its provider, refuses".to_owned())),
+            _ if is_given_up => {
+                Err(Halt::Turn(format!("the model has given {NUDGES} answers in a row that are of no use")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends the request that follows from the transcript.
+    async fn request(&self) -> Result<model::Asked, model::NoAnswer> {
+        let (wire, model) = self.asker.first().map_err(model::NoAnswer::of)?;
+        self.tell_status(&format!("asks {model}"));
+        let config = &self.shared.config;
+        let settings = Settings {
+            model: &model,
+            wire,
+            // Sealed blocks must not reach another one, and any of several may answer.
+            seals: self.asker.candidates(wire).len() == 1,
+            tools: &self.definitions,
+            max_output_tokens: config.max_output_tokens,
+            temperature: config.temperature,
+        };
+        let conversation = conversation(&self.entries, &settings);
+        let mut pieces = Pieces::default();
+        let asked = model::ask(&self.asker, (wire, &model), &conversation, |heard| {
+            pieces.hear(heard, self);
+        });
+        let asked = asked.await;
+        pieces.end(self);
+        asked
+    }
+
+    /// The calls of an answer with names that are unique in the session, and its blocks, where those have the same names.
+    fn name_calls(&self, answer: &Answer) -> (Vec<CallEntry>, Vec<serde_json::Value>) {
+        let known = |id: &str| {
+            self.entries.iter().any(|entry| match &entry.kind {
+                EntryKind::Assistant { calls, .. } => calls.iter().any(|call| call.id == id),
+                _ => false,
+            })
+        };
+        let number = self.entries.last().map_or(0, |entry| entry.id) + 1;
+        let mut is_renamed = false;
+        let mut named: Vec<CallEntry> = Vec::new();
+        for (at, said::Call { id, name, arguments }) in answer.calls.iter().enumerate() {
+            let is_taken = |id: &str| known(id) || named.iter().any(|call| call.id == id);
+            is_renamed |= !id.is_empty() && is_taken(id);
+            let own = || (at..).map(|at| format!("call_{number}_{at}")).find(|id| !is_taken(id));
+            let id = match id.is_empty() || is_taken(id) {
+                true => own().unwrap_or_default(),
+                false => id.clone(),
+            };
+            let (arguments, nonsense) = match arguments {
+                Ok(arguments) => (arguments.clone(), None),
+                Err(nonsense) => (Map::new(), Some(nonsense.clone())),
+            };
+            named.push(CallEntry { id, name: name.clone(), arguments, nonsense });
+        }
+        // What is not whole, or not as it came, goes back in our words.
+        let is_whole = matches!(answer.stop, Stop::End | Stop::Tools);
+        let makes_sense = named.iter().all(|call| call.nonsense.is_none());
+        let keeps = !is_renamed && is_whole && makes_sense;
+        (named, if keeps { answer.blocks.clone() } else { Vec::new() })
+    }
+
+    /// Leaves old results out of later requests when those get long.
+    async fn prune(&mut self) -> Result<(), String> {
+        if tokens(&self.entries) < ROOM {
+            return Ok(());
+        }
+        self.prune_to(RECENT).await.map(drop)
+    }
+
+    /// Leaves all results out but the last ones of so many bytes; whether that saves enough to be done.
+    async fn prune_to(&mut self, recent: usize) -> Result<bool, String> {
+        let pruned = self.entries.iter().rev().find_map(|entry| match entry.kind {
+            EntryKind::Pruned { before } => Some(before),
+            _ => None,
+        });
+        let (mut kept, mut saved, mut before) = (0, 0, 0);
+        for entry in self.entries.iter().rev().take_while(|entry| pruned.is_none_or(|at| entry.id >= at)) {
+            let EntryKind::Result { text, .. } = &entry.kind else { continue };
+            if kept + text.len() <= recent {
+                kept += text.len();
+                continue;
+            }
+            before = before.max(entry.id + 1);
+            saved += text.len();
+        }
+        if saved < WORTHWHILE.min(recent.max(1)) {
+            return Ok(false);
+        }
+        self.add(vec![EntryKind::Pruned { before }], false).await?;
+        Ok(true)
+    }
+}
+
+/// What a model is told whose answer is of no use.
+fn nudge(answer: &Answer) -> Option<String> {
+    if !answer.calls.is_empty() {
+        return None;
+    }
+    if let Stop::Other(word) = &answer.stop {
+        return Some(format!("Your answer broke off ({word}). Go on."));
+    }
+    if answer.stop == Stop::Length {
+        return Some("Your answer was cut, for it was too long. Go on, in smaller steps.".to_owned());
+    }
+    answer
+        .text
+        .trim()
+        .is_empty()
+        .then(|| "You said nothing. Use a tool, or end with a short account of what you did.".to_owned())
+}
+
+/// Tells those who look on what a model says, piece by piece. What may be the begin of a secret is held back until it is clear.
+#[derive(Default)]
+struct Pieces {
+    text: String,
+    thinking: String,
+}
+
+impl Pieces {
+    fn hear(&mut self, heard: Heard, driver: &Driver<'_>) {
+        match heard {
+            Heard::Piece(Piece::Text(piece)) => {
+                let text = driver.asker.masked_piece(&mut self.text, &piece);
+                tell_text(driver, text);
+            }
+            Heard::Piece(Piece::Thinking(piece)) => {
+                let text = driver.asker.masked_piece(&mut self.thinking, &piece);
+                tell_thinking(driver, text);
+            }
+            Heard::Piece(Piece::Call(_)) => {}
+            Heard::Again => {
+                *self = Self::default();
+                driver.shared.tell(SessionNews::ResponseRestarted);
+            }
+        }
+    }
+
+    /// Nothing follows what is held back.
+    fn end(self, driver: &Driver<'_>) {
+        tell_thinking(driver, driver.asker.masked(self.thinking));
+        tell_text(driver, driver.asker.masked(self.text));
+    }
+}
+
+fn tell_text(driver: &Driver<'_>, text: String) {
+    if !text.is_empty() {
+        driver.shared.tell(SessionNews::ResponseChunk { text });
+    }
+}
+
+fn tell_thinking(driver: &Driver<'_>, text: String) {
+    if !text.is_empty() {
+        driver.shared.tell(SessionNews::ThinkingChunk { text });
+    }
+}
