@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use toka_core::capability::Policy;
-use toka_core::{AgentName, AgentPattern, ModelConfig, ModelName, ModelReach, PressureLimits, TrustedHost};
+use toka_core::{
+    AgentName, AgentPattern, ModelConfig, ModelName, ModelReach, PressureLimits, SessionKey, TrustedHost,
+};
 use toka_workstream::{Agent, Diagnostic, LoadOptions, Loaded, Plan, SecretSource, Set, Severity, Sources};
 
 use crate::caller::{BASE, Caller};
@@ -36,6 +38,9 @@ pub struct Declaration {
     /// What agents that ask models ask in the place of those that they name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelName>,
+    /// The session with which an agent goes on that a person talks to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<SessionKey>,
     /// The agents that are meant, with all that they require; all of the files when nobody is named.
     #[serde(default)]
     pub only: Vec<AgentPattern>,
@@ -118,6 +123,7 @@ impl Declaration {
             files,
             enable: BTreeSet::new(),
             model: None,
+            resume: None,
             only: Vec::new(),
             stop: StopRules::default(),
             workspace: workspace.to_owned(),

@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Cost(commands::cost::Args),
     /// Show what models and tools have done together, and remove it
     Sessions(commands::sessions::Args),
+    /// Talk to an agent: to one that runs, or to one of its own in this folder
+    Chat(commands::chat::Args),
     /// Tell the model that works on an agent's tasks something
     Steer(commands::steer::Args),
     /// List and answer what waits for a person
@@ -162,6 +164,7 @@ impl Command {
             Self::Record(args) => commands::record::run(args),
             Self::Approvals(args) => commands::approvals::run(args),
             Self::Sessions(args) => commands::sessions::run(args),
+            Self::Chat(args) => commands::chat::run(args),
             Self::Steer(args) => commands::steer::run(args),
             Self::Audit(args) => commands::audit::run(args),
             Self::Cost(args) => commands::cost::run(args),

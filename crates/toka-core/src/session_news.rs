@@ -19,13 +19,15 @@ pub enum SessionNews {
     /// A line of the transcript.
     Entry {
         /// The line.
-        entry: Entry,
+        entry: Box<Entry>,
     },
     /// The session is in another state.
     StateChange {
         /// Which.
         to: SessionState,
     },
+    /// Nothing is under way: the session waits for what a person says.
+    Listens,
     /// A piece of what the model says. All of it comes as a line of the transcript.
     ResponseChunk {
         /// The text.

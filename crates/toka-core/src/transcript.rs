@@ -36,6 +36,9 @@ pub enum EntryKind {
         /// The main process of the agent in the life in which it began, by its id on the host.
         #[serde(default)]
         pid: i32,
+        /// The session whose lines come next, up to which it goes on with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<SessionKey>,
         /// The instructions, which stay as they are.
         system: String,
         /// The tools that the model is told of.
@@ -101,6 +104,9 @@ pub enum EntryKind {
     Intent {
         /// Which.
         call: String,
+        /// What the tool is used on, in a line.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        about: String,
     },
     /// What a call gave.
     Result {

@@ -9,7 +9,7 @@ use toka_core::demand::normalise;
 use toka_core::health::Expected;
 use toka_core::{
     AgentName, AgentProgram, Budget, Capability, Confinement, Declared, EventKind, NetworkAccess, Request,
-    Resources, RunId, SandboxMode,
+    Resources, RunId, SandboxMode, SessionKey,
 };
 use toka_gateway::LeftBatch;
 use toka_keeper::protocol::Entry;
@@ -138,6 +138,8 @@ pub(crate) struct MemberBuilder<'a> {
     pub(crate) run: RunId,
     pub(crate) models: &'a Models,
     pub(crate) broker: &'a Arc<Broker>,
+    /// The session with which an agent goes on that a person talks to.
+    pub(crate) resume: Option<&'a SessionKey>,
     pub(crate) ids: &'a mut Ids,
     /// Folders of agents that have some already.
     pub(crate) furnishings: Furnishings,
@@ -286,6 +288,7 @@ impl MemberBuilder<'_> {
             folder: SessionFolder::new(self.folders.sessions()),
             about: about(agent, working_dir),
             places: self.places(agent),
+            resume: self.resume.cloned().filter(|_| agent.tasks.iter().any(|task| task.talk)),
             checks: checks(agent).into_iter().map(session_check).collect(),
             domain: agent.domain.clone(),
             rules: agent.tools.clone(),

@@ -154,6 +154,7 @@ impl Project {
             models: &context.models,
             broker: &broker,
             left: Vec::new(),
+            resume: declaration.resume.as_ref(),
             ids: &mut ids,
             furnishings: Furnishings::new(),
         };

@@ -122,6 +122,7 @@ impl Project {
             models: &self.context.models,
             broker: &self.broker,
             left: Vec::new(),
+            resume: self.declaration.resume.as_ref(),
             ids: &mut self.ids,
             furnishings,
         };

@@ -24,6 +24,7 @@ fn options(folder: &Path, yaml: &str, policy: Policy) -> RunOptions {
         set,
         declaration: Declaration {
             files: Vec::new(),
+            resume: None,
             only: Vec::new(),
             stop: Default::default(),
             enable: Default::default(),

@@ -1,7 +1,7 @@
 //! Tells one who looks on what a session says: first what is on record, then what happens, each line once.
 
 use toka_core::transcript::Entry;
-use toka_core::{SessionKey, SessionNews, SessionState};
+use toka_core::{SessionKey, SessionNews};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 
@@ -25,15 +25,15 @@ struct Gone;
 /// Begins to tell; of the session that is under way, what comes after the line `after`. It ends when nobody reads, or the agent is no more.
 pub(crate) fn feed(
     folder: SessionFolder,
-    (news, now): (broadcast::Receiver<SessionNews>, Option<(SessionKey, SessionState)>),
+    (news, now): (broadcast::Receiver<SessionNews>, Option<(SessionKey, SessionNews)>),
     after: u64,
 ) -> mpsc::Receiver<SessionNews> {
     let (out, read) = mpsc::channel(WAITING);
-    let (session, state) = now.unzip();
+    let (session, now) = now.unzip();
     let feed = Feed { folder, session, last: after, out };
     tokio::spawn(async move {
         // Whoever reads is gone: that is its end.
-        let _ = feed.run(news, state).await;
+        let _ = feed.run(news, now).await;
     });
     read
 }
@@ -42,24 +42,27 @@ impl Feed {
     async fn run(
         mut self,
         mut news: broadcast::Receiver<SessionNews>,
-        state: Option<SessionState>,
+        now: Option<SessionNews>,
     ) -> Result<(), Gone> {
         if let Some(session) = self.session.clone() {
             self.send(SessionNews::Session { session }).await?;
             self.recall().await?;
         }
-        if let Some(to) = state {
-            self.send(SessionNews::StateChange { to }).await?;
-        }
         self.send(SessionNews::Live).await?;
+        if let Some(now) = now {
+            self.send(now).await?;
+        }
         loop {
             let told = tokio::select! {
                 told = news.recv() => told,
                 () = self.out.closed() => return Ok(()),
             };
             match told {
-                Ok(SessionNews::Entry { entry }) => self.entry(entry).await?,
-                Ok(SessionNews::Session { session }) if self.session.as_ref() == Some(&session) => {}
+                Ok(SessionNews::Entry { entry }) => self.entry(*entry).await?,
+                // It may have begun with lines that were not there when they were looked for.
+                Ok(SessionNews::Session { session }) if self.session.as_ref() == Some(&session) => {
+                    self.recall().await?;
+                }
                 Ok(SessionNews::Session { session }) => {
                     (self.session, self.last) = (Some(session.clone()), 0);
                     self.send(SessionNews::Session { session }).await?;
@@ -92,7 +95,7 @@ impl Feed {
             return Ok(());
         }
         self.last = entry.id;
-        self.send(SessionNews::Entry { entry }).await
+        self.send(SessionNews::Entry { entry: Box::new(entry) }).await
     }
 
     async fn send(&self, news: SessionNews) -> Result<(), Gone> {
@@ -115,7 +118,10 @@ mod tests {
         let mut texts = Vec::new();
         for _ in 0..count {
             texts.push(match read.recv().await.expect("news") {
-                SessionNews::Entry { entry: Entry { kind: EntryKind::Notice { text }, .. } } => text,
+                SessionNews::Entry { entry } => match entry.kind {
+                    EntryKind::Notice { text } => text,
+                    other => format!("{other:?}"),
+                },
                 SessionNews::Session { session } => session.to_string(),
                 SessionNews::Live => "live".to_owned(),
                 other => format!("{other:?}"),
@@ -134,13 +140,12 @@ mod tests {
         add("one");
         let two = add("two");
         let (tell, news) = broadcast::channel(2);
-        let mut read = feed(folder, (news, Some((key.clone(), SessionState::Idle))), 1);
-        let state = "StateChange { to: Idle }";
-        assert_eq!(texts(&mut read, 4).await, ["agent:a:chat:1", "two", state, "live"]);
+        let mut read = feed(folder, (news, Some((key.clone(), SessionNews::Listens))), 1);
+        assert_eq!(texts(&mut read, 4).await, ["agent:a:chat:1", "two", "live", "Listens"]);
         // Told before the file was read, and after.
-        tell.send(SessionNews::Entry { entry: two }).expect("heard");
+        tell.send(SessionNews::Entry { entry: Box::new(two) }).expect("heard");
         for text in ["three", "four", "five"] {
-            let entry = add(text);
+            let entry = Box::new(add(text));
             tell.send(SessionNews::Entry { entry }).expect("heard");
         }
         let told = texts(&mut read, 4).await;

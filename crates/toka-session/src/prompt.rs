@@ -14,6 +14,8 @@ const MOST_INSTRUCTIONS: usize = 32 * 1024;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Facts<'a> {
     pub(crate) agent: &'a str,
+    /// Whether a person talks to it.
+    pub(crate) talks: bool,
     pub(crate) domain: &'a str,
     /// What the work is, and what is aimed at.
     pub(crate) about: &'a str,
@@ -37,7 +39,7 @@ pub(crate) fn system(facts: &Facts<'_>) -> Result<String, String> {
     let rendered = environment.render_str(
         SYSTEM,
         context! {
-            places => facts.places.trim(), agent => facts.agent, domain => facts.domain.to_lowercase(), about => facts.about.trim(), tools => Value::from(facts.tools.to_vec()),
+            places => facts.places.trim(), agent => facts.agent, talks => facts.talks, domain => facts.domain.to_lowercase(), about => facts.about.trim(), tools => Value::from(facts.tools.to_vec()),
             instructions_file => file, instructions => text.trim(),
         },
     );
@@ -60,6 +62,7 @@ mod tests {
         let tools = ["exec".to_owned(), "update_plan".to_owned()];
         let facts = Facts {
             agent: "builder",
+            talks: false,
             places: "It may read.\n",
             domain: "Software",
             about: "You work in /w.\n",

@@ -1,6 +1,7 @@
 //! What the sessions of an agent go by, and what its attempts have in common.
 
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ pub struct SessionConfig {
     pub about: String,
     /// Where the agent finds what, and what it may do there, in words for a model.
     pub places: String,
+    /// The session with which a life begins that a person talks to.
+    pub resume: Option<SessionKey>,
     /// What says whether the work is done, when the last task is.
     pub checks: Vec<SessionCheck>,
     /// `spec.domain`.
@@ -85,6 +88,8 @@ pub(crate) struct Shared {
     pub(crate) interrupts: watch::Sender<u64>,
     /// Where the session is in its turn.
     pub(crate) state: watch::Sender<SessionState>,
+    /// Whether it waits for what a person says.
+    listens: AtomicBool,
     /// Tells those who look on.
     news: broadcast::Sender<SessionNews>,
     /// One attempt at a time writes the transcript.
@@ -108,8 +113,30 @@ impl Shared {
             said: Notify::new(),
             interrupts: watch::Sender::new(0),
             state: watch::Sender::new(SessionState::Idle),
+            listens: AtomicBool::new(false),
             news: broadcast::Sender::new(NEWS),
             lane: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// From now on it waits for what a person says.
+    pub(crate) fn listen(&self) {
+        self.listens.store(true, Ordering::Relaxed);
+        self.tell(SessionNews::Listens);
+    }
+
+    /// The session is elsewhere in its turn.
+    pub(crate) fn enter(&self, to: SessionState) {
+        self.listens.store(false, Ordering::Relaxed);
+        self.state.send_replace(to);
+        self.tell(SessionNews::StateChange { to });
+    }
+
+    /// Where it is, as one is told who begins to look on.
+    pub(crate) fn now(&self) -> SessionNews {
+        match self.listens.load(Ordering::Relaxed) {
+            true => SessionNews::Listens,
+            false => SessionNews::StateChange { to: *self.state.borrow() },
         }
     }
 
@@ -138,7 +165,7 @@ impl Shared {
         let added = transcript.append(kinds, durable)?;
         // Under the lock, so that whoever writes next knows of them.
         for entry in &added {
-            self.tell(SessionNews::Entry { entry: entry.clone() });
+            self.tell(SessionNews::Entry { entry: Box::new(entry.clone()) });
         }
         lock(&self.written).extend(added);
         Ok(())

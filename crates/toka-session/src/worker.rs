@@ -84,8 +84,7 @@ impl SessionWorker {
     pub fn look_on(&self, after: u64) -> mpsc::Receiver<SessionNews> {
         // Before anything is read, so that nothing is missed in between.
         let news = self.0.look_on();
-        let state = *self.0.state.borrow();
-        let now = self.session().map(|key| (key, state));
+        let now = self.session().map(|key| (key, self.0.now()));
         feed(self.0.config.folder.clone(), (news, now), after)
     }
 

@@ -5,6 +5,7 @@ pub mod approvals;
 pub mod bills;
 #[cfg(test)]
 pub(crate) mod canned;
+pub mod chat;
 pub mod device;
 pub mod display;
 pub mod ending;

@@ -6,7 +6,7 @@ use comfy_table::{Cell, ColumnConstraint, ContentArrangement, LineStyle, Table, 
 use toka_core::escape::is_harmless;
 use toka_core::event::Effect;
 use toka_core::transcript::{CallEntry, Entry, EntryKind, SessionInfo};
-use toka_core::{ByteSize, StepStatus};
+use toka_core::{ByteSize, PlanStep, StepStatus};
 
 use super::list::age;
 use super::palette::Palette;
@@ -145,17 +145,7 @@ fn told(
             };
             (format!("{how}{changed}"), shown(&words))
         }
-        EntryKind::Plan { steps } => {
-            let mark = |status| match status {
-                StepStatus::Pending => "[ ]",
-                StepStatus::InProgress => "[>]",
-                StepStatus::Completed => "[x]",
-                StepStatus::Failed => "[!]",
-            };
-            let steps: Vec<String> =
-                steps.iter().map(|step| format!("{} {}", mark(step.status), step.description)).collect();
-            (palette.strong.paint("plan"), all(&steps.join("\n")))
-        }
+        EntryKind::Plan { steps } => (palette.strong.paint("plan"), plan(steps, "      ")),
         EntryKind::Pruned { before } => (
             palette
                 .faint
@@ -170,6 +160,18 @@ fn told(
         }
         EntryKind::Intent { .. } | EntryKind::Unknown => return None,
     })
+}
+
+/// The steps of a plan, a line each, and how far each is.
+pub(crate) fn plan(steps: &[PlanStep], indent: &str) -> String {
+    let mark = |status| match status {
+        StepStatus::Pending => "[ ]",
+        StepStatus::InProgress => "[>]",
+        StepStatus::Completed => "[x]",
+        StepStatus::Failed => "[!]",
+    };
+    let line = |step: &PlanStep| format!("{indent}{} {}\n", mark(step.status), safe(&step.description));
+    steps.iter().map(line).collect()
 }
 
 fn line_of(call: &CallEntry) -> String {

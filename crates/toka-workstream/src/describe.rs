@@ -127,7 +127,10 @@ fn command(agent: &Agent, rows: &mut Rows) {
         }
     }
     for task in &agent.tasks {
-        rows.add("task", task.description.as_str(), Some(&task.origin));
+        match task.talk {
+            true => rows.add("chat", "a person may talk to it when its tasks are done", Some(&task.origin)),
+            false => rows.add("task", task.description.as_str(), Some(&task.origin)),
+        }
     }
     if let Some(replica) = &agent.replica {
         rows.add("replica", format!("{} of {} of {}", replica.number, replica.count, replica.of), None);

@@ -48,6 +48,21 @@ fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
 }
 
 impl Declare {
+    /// What is declared without options of its own.
+    pub(crate) fn of(selection: Selection, place: Place, grants: Grants) -> Self {
+        Self {
+            selection,
+            only: Only::default(),
+            place,
+            max_concurrent: None,
+            max_memory_pressure: None,
+            max_io_pressure: None,
+            fail_fast: false,
+            exit_code_from: None,
+            grants,
+        }
+    }
+
     /// Where everything of the project lies.
     ///
     /// # Errors
@@ -100,6 +115,7 @@ impl Declare {
         let granted = trust::resolve(&ready.set, folders, self.grants.granted(folders, &ready.set)?, ask)?;
         Ok(Declaration {
             files: ready.files.clone(),
+            resume: None,
             enable: ready.enable.clone(),
             model: ready.model.clone(),
             only: ready.only.clone(),

@@ -127,7 +127,7 @@ fn notice(first: Option<Ending>, signal: Ending) -> String {
 }
 
 /// Lets other commands see and control the run. One that nobody can reach runs all the same.
-fn answer_others(run_dir: &Path, handle: &ProjectHandle) -> Option<Control> {
+pub(crate) fn answer_others(run_dir: &Path, handle: &ProjectHandle) -> Option<Control> {
     let projects = Projects::default();
     projects.insert(handle.clone());
     let socket = project_socket(run_dir, &handle.overview().project);

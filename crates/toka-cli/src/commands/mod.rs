@@ -5,6 +5,7 @@ pub(crate) mod apply;
 pub(crate) mod approvals;
 pub(crate) mod attach;
 pub(crate) mod audit;
+pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod cost;
 pub(crate) mod declare;

@@ -22,8 +22,8 @@ use toka_core::{Approval, ApprovalAnswer};
 use toka_terminal::mode::Mode;
 use tokio::sync::mpsc;
 
-/// How long a key may wait until it is looked at whether anything still waits for one, in milliseconds.
-const LOOK: u16 = 100;
+/// How long a key may wait until it is looked at whether anything still waits for one.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long a question is there until a key can be an answer to it.
 const READ_WITHIN: Duration = Duration::from_millis(400);
 /// What Ctrl-Z sends, where the terminal does not make a signal of it, and what arrows and other keys begin with.
@@ -121,7 +121,7 @@ fn read_keys((open, changed): &(Mutex<Open>, Condvar), answers: &mpsc::Unbounded
             // Another program has the terminal, and has set it as it likes: it is not ours to set back.
             keys.take().into_iter().for_each(std::mem::forget);
             asked = None;
-            std::thread::sleep(Duration::from_millis(LOOK.into()));
+            std::thread::sleep(LOOK);
             continue;
         }
         if keys.is_none() {
@@ -129,7 +129,7 @@ fn read_keys((open, changed): &(Mutex<Open>, Condvar), answers: &mpsc::Unbounded
         }
         let question = asked.take_if(|asked| asked.id == id).unwrap_or_else(|| Asked::now(id));
         let asked = asked.insert(question);
-        match next_key() {
+        match next_key(LOOK) {
             Ok(Some(CTRL_Z)) => {
                 keys = None;
                 let _ = raise(Signal::SIGTSTP);
@@ -168,15 +168,16 @@ impl Asked {
 }
 
 /// Throws away what was typed and not read yet.
-fn forget_typed() {
+pub(crate) fn forget_typed() {
     let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
 }
 
-/// A key, if one comes soon.
-fn next_key() -> io::Result<Option<u8>> {
+/// A key, if one comes within this time.
+pub(crate) fn next_key(within: Duration) -> io::Result<Option<u8>> {
     let stdin = io::stdin();
     let mut ready = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut ready, PollTimeout::from(LOOK)) {
+    let within = PollTimeout::try_from(within).unwrap_or(PollTimeout::ZERO);
+    match poll(&mut ready, within) {
         Ok(0) | Err(nix::errno::Errno::EINTR) => return Ok(None),
         Ok(_) => {}
         Err(error) => return Err(error.into()),
@@ -188,15 +189,15 @@ fn next_key() -> io::Result<Option<u8>> {
     }
 }
 
-fn is_in_foreground() -> bool {
+pub(crate) fn is_in_foreground() -> bool {
     nix::unistd::tcgetpgrp(io::stdin()).is_ok_and(|group| group == nix::unistd::getpgrp())
 }
 
 /// A terminal that hands keys on one by one; dropped, it is as it was.
-struct Keys(Termios);
+pub(crate) struct Keys(Termios);
 
 impl Keys {
-    fn one_by_one() -> Option<Self> {
+    pub(crate) fn one_by_one() -> Option<Self> {
         let before = tcgetattr(io::stdin()).ok()?;
         let mut now = before.clone();
         now.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);

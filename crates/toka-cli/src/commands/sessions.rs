@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use clap::Subcommand;
-use toka_core::transcript::SessionInfo;
+use toka_core::transcript::{EntryKind, SessionInfo};
 use toka_core::units::parse_duration;
 use toka_core::{ExitCode, Name, RunId, SessionKey, SessionMode};
 use toka_prepare::folders::sessions_in;
 use toka_prepare::lock::is_held;
 use toka_project::history;
-use toka_session::SessionFolder;
+use toka_session::{SessionFolder, TranscriptError};
 
 use super::folders::Place;
 use super::ps::now_ms;
@@ -46,6 +46,14 @@ enum What {
         /// Only what came after this line, by its number
         #[arg(long, value_name = "NUMBER", default_value_t = 0)]
         after: u64,
+    },
+    /// Begin another with what was said in one; `toka chat --continue` goes on with it
+    Fork {
+        #[command(flatten)]
+        one: One,
+        /// Only what was said up to this line, by its number [default: all of it]
+        #[arg(long, value_name = "NUMBER")]
+        at: Option<u64>,
     },
     /// Remove one, with all that is kept of it
     Delete(One),
@@ -118,7 +126,8 @@ impl Sessions {
             Ok(key) => keys.iter().find(|known| **known == key),
             Err(error) => {
                 let agent = Name::new(text).map_err(|_| Failure::new(ExitCode::Usage, error.to_string()))?;
-                keys.iter().rfind(|known| known.agent == agent && known.mode == SessionMode::Task)
+                let changed = |key: &&SessionKey| self.folder.info(key).map_or(0, |info| info.changed_ms);
+                keys.iter().filter(|known| known.agent == agent).max_by_key(changed)
             }
         };
         found.cloned().ok_or_else(|| {
@@ -139,6 +148,32 @@ impl Sessions {
     /// Whether a run goes on that may write to it: also when an attempt has ended, another may follow.
     fn is_of_run(&self, info: &SessionInfo) -> bool {
         self.runs.is_some() && info.run == self.runs
+    }
+
+    /// Begins another with what was said in one.
+    fn fork(&self, from: &SessionKey, at: Option<u64>) -> Result<SessionKey, Failure> {
+        let unreadable =
+            |error: TranscriptError| Failure::new(ExitCode::Invalid, toka_core::error::with_causes(&error));
+        let entries = self.folder.read(from).map_err(unreadable)?;
+        let (first, last) = (entries.first(), entries.last().map_or(0, |entry| entry.id));
+        if let Some(at) = at.filter(|at| !(1..=last).contains(at)) {
+            return Err(Failure::new(ExitCode::Usage, format!("{from} has no line {at}"))
+                .help(format!("its lines are 1 to {last}: `toka sessions show {from}`")));
+        }
+        let Some(EntryKind::Session { run, system, tools, .. }) = first.map(|entry| entry.kind.clone())
+        else {
+            return Err(Failure::new(ExitCode::Invalid, format!("{from} does not begin as a session does")));
+        };
+        let failed = |error: std::io::Error| {
+            Failure::new(ExitCode::StateFolder, format!("begin a session of {}: {error}", self.project))
+        };
+        let key = self.folder.next(&from.agent, SessionMode::Chat).map_err(failed)?;
+        // It belongs to no life of an agent.
+        let (from_key, pid) = (Some(from.clone()), 0);
+        let head =
+            EntryKind::Session { version: 1, key: key.clone(), run, pid, from: from_key, system, tools };
+        self.folder.fork((from, at), &key, head).map_err(unreadable)?;
+        Ok(key)
     }
 
     fn delete(&self, key: &SessionKey) -> Result<(), Failure> {
@@ -180,6 +215,18 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             let text = match as_json {
                 true => shown.iter().map(|entry| json::line(entry) + "\n").collect(),
                 false => layout::conversation(&shown, whole, full, palette),
+            };
+            Ok(out::end(&text, ExitCode::Success)?)
+        }
+        What::Fork { one: One { session, place, json: as_json }, at } => {
+            let sessions = Sessions::of(&place)?;
+            let key = sessions.find(&session)?;
+            let forked = sessions.fork(&key, at)?;
+            let text = match as_json {
+                true => json::line(&serde_json::json!({"session": forked, "from": key})) + "\n",
+                false => format!(
+                    "{forked} begins with what was said in {key}; `toka chat --continue {forked}` goes on with it\n"
+                ),
             };
             Ok(out::end(&text, ExitCode::Success)?)
         }

@@ -95,7 +95,36 @@ pub(crate) struct Ready {
     pub(crate) only: Vec<AgentPattern>,
 }
 
+impl Ready {
+    /// The agents of a text that no file holds, which would lie at `path`. Problems are told on stderr.
+    ///
+    /// # Errors
+    /// When it has an error.
+    pub(crate) fn of_text(path: &Path, text: String, selection: &Selection) -> Result<Self, Failure> {
+        let options = selection.options();
+        let loaded = toka_workstream::load_texts([(path, text.as_str())], &options);
+        let planned = loaded.set.as_ref().map(|set| toka_workstream::plan(set, &loaded.sources));
+        let mut diagnostics = loaded.diagnostics;
+        let plan = planned.and_then(|(plan, found)| {
+            diagnostics.extend(found);
+            plan
+        });
+        show(&diagnostics, &loaded.sources, Tell::Everything);
+        let (set, plan) = loaded.set.zip(plan).ok_or_else(|| {
+            Failure::new(ExitCode::Invalid, summary(&diagnostics))
+                .parts(as_data(&diagnostics, &loaded.sources))
+        })?;
+        let files = vec![SourceFile { path: path.to_owned(), text }];
+        Ok(Self { set, plan, files, enable: options.enable, model: options.model, only: Vec::new() })
+    }
+}
+
 impl Selection {
+    /// No files; and the model that is asked, if a person chose one.
+    pub(crate) fn of_model(model: Option<ModelName>) -> Self {
+        Self { paths: Vec::new(), enable: Vec::new(), model }
+    }
+
     /// Reads and checks the workstreams and plans them. Problems are told on stderr.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Asks the model, and puts its answer on record; leaves old results out where a request gets long.
 
-use serde_json::Map;
+use serde_json::{Map, Value};
 use toka_core::transcript::{CallEntry, EntryKind};
 use toka_core::{SessionNews, SessionState};
 use toka_wire::said::{self, Answer, Piece, Stop};
@@ -17,6 +17,8 @@ const ROOM: u64 = 110_000;
 const RECENT: usize = 100 * 1024;
 /// Bytes that leaving results out must save: each time a provider reads everything anew.
 const WORTHWHILE: usize = 40 * 1024;
+/// The same where a request was refused, perhaps since it is too large.
+const LEAST: usize = 4 * 1024;
 
 impl Driver<'_> {
     /// Asks the model, and puts its answer on record.
@@ -32,6 +34,7 @@ impl Driver<'_> {
         }
         let asked = asked.map_err(|why| Halt::Turn(format!("the model gives no answer: {why}")))?;
         let model::Asked { answer, model, call, wire } = asked;
+        let answer = self.masked(answer);
         let (calls, blocks) = self.name_calls(&answer);
         if !answer.text.trim().is_empty() {
             self.steps.say(&answer.text);
@@ -79,8 +82,29 @@ impl Driver<'_> {
         asked
     }
 
+    /// An answer without secrets: a model that has got hold of one keeps it out of the transcript, and is not told it again.
+    fn masked(&self, answer: Answer) -> Answer {
+        let masked = |text: &str| self.asker.masked(text.to_owned());
+        let arguments = |arguments: &Result<Map<String, Value>, String>| match arguments {
+            Ok(arguments) => {
+                let written = masked(&Value::Object(arguments.clone()).to_string());
+                serde_json::from_str(&written).map_err(|_| written)
+            }
+            Err(nonsense) => Err(masked(nonsense)),
+        };
+        let calls: Vec<said::Call> = answer
+            .calls
+            .iter()
+            .map(|call| said::Call { arguments: arguments(&call.arguments), ..call.clone() })
+            .collect();
+        let (text, thinking) = (masked(&answer.text), masked(&answer.thinking));
+        let is_clean = text == answer.text && thinking == answer.thinking && calls == answer.calls;
+        let blocks = if is_clean { answer.blocks } else { Vec::new() };
+        Answer { text, thinking, calls, blocks, ..answer }
+    }
+
     /// The calls of an answer with names that are unique in the session, and its blocks, where those have the same names.
-    fn name_calls(&self, answer: &Answer) -> (Vec<CallEntry>, Vec<serde_json::Value>) {
+    fn name_calls(&self, answer: &Answer) -> (Vec<CallEntry>, Vec<Value>) {
         let known = |id: &str| {
             self.entries.iter().any(|entry| match &entry.kind {
                 EntryKind::Assistant { calls, .. } => calls.iter().any(|call| call.id == id),
@@ -135,7 +159,8 @@ impl Driver<'_> {
             before = before.max(entry.id + 1);
             saved += text.len();
         }
-        if saved < WORTHWHILE.min(recent.max(1)) {
+        let worthwhile = if recent == 0 { LEAST } else { WORTHWHILE };
+        if saved < worthwhile {
             return Ok(false);
         }
         self.add(vec![EntryKind::Pruned { before }], false).await?;

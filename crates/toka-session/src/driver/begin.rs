@@ -162,6 +162,7 @@ async fn create(
     let instructions = instructions(steps).await;
     let facts = Facts {
         agent: attempt.agent.as_str(),
+        talks: attempt.task.talk,
         domain: &shared.config.domain,
         about: &shared.config.about,
         places: &shared.config.places,
@@ -170,22 +171,43 @@ async fn create(
     };
     // What stands in a file of the workspace may hold what nobody is to read.
     let system = asker.masked(system(&facts)?);
+    let from = from(shared, attempt, key).await?;
     let session = EntryKind::Session {
         version: 1,
         key: key.clone(),
         run: shared.config.run,
         pid: attempt.pid,
+        from: from.clone(),
         system,
         tools: names,
     };
-    let path = shared.config.folder.path(key);
-    let begin = move || {
-        let mut transcript = Transcript::create(&path)?;
-        let entries = transcript.append(vec![session], false)?;
-        Ok((transcript, entries))
+    let (folder, key) = (shared.config.folder.clone(), key.clone());
+    let begin = move || match from {
+        Some(from) => folder.fork((&from, None), &key, session),
+        None => {
+            let mut transcript = Transcript::create(&folder.path(&key))?;
+            let entries = transcript.append(vec![session], false)?;
+            Ok((transcript, entries))
+        }
     };
     let begun = tokio::task::spawn_blocking(begin).await.map_err(|error| error.to_string())?;
     begun.map_err(|error: crate::TranscriptError| toka_core::error::with_causes(&error))
+}
+
+/// The session with which one begins that a person talks to: that of the life before this one, or the one that they have named.
+async fn from(shared: &Shared, attempt: &Attempt, key: &SessionKey) -> Result<Option<SessionKey>, String> {
+    if key.mode != SessionMode::Chat {
+        return Ok(None);
+    }
+    let (folder, agent, run) = (shared.config.folder.clone(), attempt.agent.clone(), shared.config.run);
+    let resume = shared.config.resume.clone();
+    let find = move || {
+        let last = folder.last(&agent, SessionMode::Chat)?;
+        let is_of_run = |key: &SessionKey| folder.info(key).is_ok_and(|info| info.run == Some(run));
+        Ok(last.filter(is_of_run).or(resume))
+    };
+    let found = tokio::task::spawn_blocking(find).await.map_err(|error| error.to_string())?;
+    found.map_err(|error: std::io::Error| format!("read the folder of sessions: {error}"))
 }
 
 /// What is asked of everybody who works in the agent's folder: read in its sandbox, as it could read it itself.

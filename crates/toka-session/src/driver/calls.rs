@@ -148,17 +148,18 @@ impl Driver<'_> {
 
     /// Puts on record that a call is about to be made, so that nothing is done of which nobody knows.
     async fn intend(&mut self, call: &CallEntry, risk: Risk) -> Result<(), String> {
+        let about = self.asker.masked(about(&call.name, &call.arguments));
         let intent = EventKind::ToolCallStart {
             session: self.key.clone(),
             call: call.id.clone(),
             tool: call.name.clone(),
-            about: self.asker.masked(about(&call.name, &call.arguments)),
+            about: about.clone(),
             risk,
             hash: hash_of(call),
         };
         match self.attempt.sink.emit(&self.attempt.agent, intent).await {
             // An intent that is told twice, when the daemon is killed in between, is better than one that is not told.
-            Kept::OnDisk => self.add(vec![EntryKind::Intent { call: call.id.clone() }], false).await,
+            Kept::OnDisk => self.add(vec![EntryKind::Intent { call: call.id.clone(), about }], false).await,
             Kept::InMemory => {
                 Err("the journal cannot be written, so no tool is used: the disk may be full (`toka health`)"
                     .to_owned())

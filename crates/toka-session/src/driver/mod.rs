@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use toka_core::agent_program::failure;
 use toka_core::transcript::{CallEntry, Entry, EntryKind};
-use toka_core::{EventKind, Exit, Progress, SessionKey, SessionNews, SessionState};
+use toka_core::{EventKind, Exit, Progress, SessionKey, SessionState};
 use toka_gateway::Asker;
 use toka_runtime::Attempt;
 use toka_wire::ToolDefinition;
@@ -282,6 +282,11 @@ impl<'a> Driver<'a> {
         self.loops = Loops::default();
         self.tell_status("waits for a person to say something (`toka chat`)");
         let shared = Arc::clone(&self.shared);
+        self.hear_persons();
+        if next(&self.entries) == Next::Ask {
+            return Ok(());
+        }
+        shared.listen();
         loop {
             let said = shared.said.notified();
             self.hear_persons();
@@ -367,8 +372,7 @@ impl<'a> Driver<'a> {
             return Ok(());
         }
         self.state = from.step(to).map_err(|error| error.to_string())?;
-        self.shared.state.send_replace(to);
-        self.shared.tell(SessionNews::StateChange { to });
+        self.shared.enter(to);
         self.emit(EventKind::StateChange { session: self.key.clone(), from, to });
         Ok(())
     }

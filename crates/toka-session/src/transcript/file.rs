@@ -134,6 +134,40 @@ impl Transcript {
         Ok(entries)
     }
 
+    /// Begins with the lines of another session behind the line `session`, and with the texts that are kept beside those, in the folder `kept`.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub(super) fn take_over(
+        &mut self,
+        kept: &Path,
+        session: EntryKind,
+        entries: &mut Vec<Entry>,
+    ) -> Result<(), TranscriptError> {
+        let mut lines = Vec::new();
+        let first = Entry { id: 1, parent: None, at: now_ms(), kind: session };
+        match entries.first_mut() {
+            Some(former) => *former = Entry { id: former.id, ..first },
+            None => entries.push(first),
+        }
+        for entry in entries.iter() {
+            let written = serde_json::to_writer(&mut lines, entry).map_err(io::Error::from);
+            written.map_err(io_error("write", &self.path))?;
+            lines.push(b'\n');
+            if let EntryKind::Result { whole: Some(name), .. } = &entry.kind {
+                // What was removed there is not there any more; nothing else is lost with it.
+                if let Ok(text) = fs::read(kept.join(name)) {
+                    self.keep(&text)?;
+                }
+            }
+        }
+        self.file.write_all(&lines).map_err(io_error("write", &self.path))?;
+        self.last = entries.last().map_or(0, |entry| entry.id);
+        self.length = lines.len() as u64;
+        Ok(())
+    }
+
     /// Keeps a text beside the transcript, whole; its name.
     ///
     /// # Errors

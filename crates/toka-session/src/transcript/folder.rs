@@ -82,6 +82,28 @@ impl SessionFolder {
         Ok(SessionKey { agent: agent.clone(), mode, number })
     }
 
+    /// Begins the session `key` with what was said in another, up to a line: its lines have the same numbers there. `session` is the first line.
+    ///
+    /// # Errors
+    /// When the other cannot be read, or `key` cannot be written.
+    pub fn fork(
+        &self,
+        (from, until): (&SessionKey, Option<u64>),
+        key: &SessionKey,
+        session: EntryKind,
+    ) -> Result<(Transcript, Vec<Entry>), TranscriptError> {
+        let mut entries = self.read(from)?;
+        entries.retain(|entry| until.is_none_or(|until| entry.id <= until));
+        let path = self.path(key);
+        let mut transcript = Transcript::create(&path)?;
+        if let Err(error) = transcript.take_over(&blobs(&self.path(from)), session, &mut entries) {
+            // What is there of it would be taken for all of it.
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        Ok((transcript, entries))
+    }
+
     /// What there is to know of a session without reading all of it.
     ///
     /// # Errors
@@ -181,6 +203,7 @@ mod tests {
                 key: key.clone(),
                 run,
                 pid: 1,
+                from: None,
                 system: String::new(),
                 tools: vec![],
             };

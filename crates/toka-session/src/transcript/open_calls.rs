@@ -24,7 +24,7 @@ pub(crate) fn open_calls(entries: &[Entry]) -> Vec<(CallEntry, RunEffect)> {
     let mut effects: BTreeMap<&str, RunEffect> = BTreeMap::new();
     for entry in &entries[at..] {
         match &entry.kind {
-            EntryKind::Intent { call } => drop(effects.insert(call, RunEffect::Begun)),
+            EntryKind::Intent { call, .. } => drop(effects.insert(call, RunEffect::Begun)),
             EntryKind::Result { call, .. } => drop(effects.insert(call, RunEffect::Ended)),
             _ => {}
         }
