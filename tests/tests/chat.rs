@@ -183,7 +183,9 @@ fn a_key_answers_what_waits_for_a_person(user: User) {
         r#"
 turns:
   - tools: [{name: exec, arguments: {command: "echo yes > yes"}}, {name: exec, arguments: {command: "echo no > no"}}]
-  - {text: "One of two.", expect: "has not allowed it"}
+  - {tools: [{name: ask, arguments: {question: "And now?", options: [stop, go on]}}], expect: "has not allowed it"}
+  - {tools: [{name: ask, arguments: {question: "Where?"}}], expect: "go on"}
+  - {text: "One of two.", expect: "up the hill"}
 "#,
     );
     let detached = scene.detach(&[talker("tools: {ask: [exec]}")]);
@@ -198,6 +200,10 @@ turns:
     chat.sees("it wants to use exec: echo no > no");
     assert!(scene.workspace().join("yes").exists());
     chat.0.press("d");
+    chat.sees("it asks: And now? [1) stop  2) go on]");
+    chat.0.press("2");
+    chat.sees("it asks: Where?");
+    chat.0.press("up the hill\r");
     chat.is_asked_after("One of two.");
     assert!(!scene.workspace().join("no").exists());
     chat.0.press("\u{4}");

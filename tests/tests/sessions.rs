@@ -31,6 +31,7 @@ as_both_users!(
     a_person_allows_calls_that_are_alike_for_a_time,
     what_nobody_answers_is_not_done,
     a_question_outlives_its_daemon,
+    a_model_asks_a_person_and_hears_the_answer,
     a_profile_leaves_tools_out,
     a_task_that_runs_out_of_time_says_so_and_the_next_attempt_knows,
     a_stop_ends_the_session,
@@ -518,6 +519,60 @@ fn a_person_is_asked_about_calls_of_tools(user: User) {
     assert_eq!((begun.len(), failed.len(), &failed[0]["effect"]), (1, 1, &"not_done".into()));
 }
 
+fn a_model_asks_a_person_and_hears_the_answer(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "asks",
+        r#"
+turns:
+  - tools:
+      - {name: report_progress, arguments: {percent: 40, status: "half of it"}}
+      - {name: ask, arguments: {question: "Which \u001b[2Jcolour?", options: [red, blue]}}
+  - expect: "a dark blue"
+    tools: [{name: exec, arguments: {command: touch never}}, {name: ask, arguments: {question: "Really?"}}]
+  - {text: "FAILED: nobody wants it", expect: "not here, use make"}
+"#,
+    );
+    let agent = worker("asks", "[Paint it.]").spec("tools: {ask: [exec]}");
+    let detached = scene.detach(&[agent]);
+    let first = waits(&scene);
+    assert_eq!(
+        (&first["kind"], &first["options"]),
+        (&"question".into(), &serde_json::json!(["red", "blue"]))
+    );
+    assert_eq!(detached.inspect("asks")["progress"]["fraction"], 0.4);
+    let listed = detached.toka(&["approvals"]).stdout;
+    assert!(listed.contains("\\x1b[2J") && !listed.contains("\u{1b}[2J"), "{listed}");
+    for (words, why) in [
+        (&["approvals", "approve"][..], "toka approvals answer 1 TEXT"),
+        (&["approvals", "approve", "1", "--raise", "3"], "is for budgets"),
+        (&["approvals", "trust", "--yes", "--for", "1h"], "question"),
+    ] {
+        let refused = detached.try_toka(words);
+        assert!(refused.code == Some(2) && refused.stderr.contains(why), "{words:?}: {refused:#?}");
+    }
+    kill_daemon(&scene);
+    serve_again(&scene);
+    assert_eq!(waits(&scene)["id"], first["id"], "it is asked once");
+    detached.toka(&["approvals", "answer", "1", "a", "dark", "blue"]);
+    eventually("the next one waits", || approvals(&scene).first().is_some_and(|it| it["kind"] == "tool"));
+    let wrong = detached.try_toka(&["approvals", "answer", "2", "yes"]);
+    assert!(wrong.code == Some(2) && wrong.stderr.contains("is no question"), "{wrong:#?}");
+    detached.toka(&["approvals", "deny", "--message", "not here, use make"]);
+    eventually("the last one waits", || approvals(&scene).first().is_some_and(|it| it["kind"] == "question"));
+    detached.toka(&["approvals", "deny"]);
+    eventually("it has ended", || detached.state("asks") == "ended");
+    let given = results(&scene, "asks");
+    assert_eq!(given[1], "a dark blue");
+    assert!(given[2].contains("a person was asked, and says no: not here, use make"), "{given:#?}");
+    assert!(given[3].contains("has not allowed it. Decide yourself"), "{given:#?}");
+    let answers = told(&detached, "approval_answered");
+    assert_eq!(answers[0]["words"], "a dark blue");
+    let audit = detached.toka(&["audit", "--json"]).stdout;
+    assert!(audit.contains("a dark blue"), "what was said is in the audit");
+}
+
 fn a_person_allows_calls_that_are_alike_for_a_time(user: User) {
     let scene = Scene::new(user);
     let commands = ["touch a 1", "touch a 2", "touch a 3; touch evil", "touch b"];
@@ -581,7 +636,7 @@ fn a_profile_leaves_tools_out(user: User) {
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     let given = results(&scene, "looker");
     assert!(
-        given[0].contains("there is no tool \"exec\"; there are glob, list, read, update_plan"),
+        given[0].contains("there is no tool \"exec\"; there are ask, glob, list, read, report_progress, update_plan"),
         "{}",
         given[0]
     );

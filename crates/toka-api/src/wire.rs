@@ -124,6 +124,9 @@ pub struct RestView {
 pub struct AnswerBody {
     /// Yes or no.
     pub answer: PersonsAnswer,
+    /// Words for the model: with a yes to a question, the answer; with a no to a call, why. At most [`MAX_STEER`] bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub words: Option<String>,
 }
 
 /// What a person can answer.
@@ -152,7 +155,12 @@ impl AnswerBody {
                 PersonsAnswer::Deny {}
             }
         };
-        Self { answer }
+        Self { answer, words: None }
+    }
+
+    /// With words for the model.
+    pub fn with(self, words: Option<String>) -> Self {
+        Self { words, ..self }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
-use toka_core::approval::Subject;
+use toka_core::approval::{Reply, Subject};
 use toka_core::budget::Scope;
 use toka_core::{AgentName, Approval, ApprovalAnswer};
 
@@ -54,6 +54,20 @@ pub enum NotAnswered {
     NeedsTime {
         /// The number.
         id: u64,
+    },
+    /// A question needs an answer in words.
+    #[error("approval {id} is a question: say what the answer is (`toka approvals answer {id} TEXT`)")]
+    NeedsWords {
+        /// The number.
+        id: u64,
+    },
+    /// Words, for what no model reads.
+    #[error("approval {id} is about a {kind}: nobody reads words there")]
+    NoWords {
+        /// The number.
+        id: u64,
+        /// What it is about.
+        kind: &'static str,
     },
     /// It was answered, for this run alone.
     #[error(
@@ -108,6 +122,8 @@ pub struct Answered {
     pub subject: Subject,
     /// What was answered.
     pub answer: ApprovalAnswer,
+    /// The words that came with it.
+    pub words: Option<String>,
     /// By whom.
     pub by: String,
     /// Who has waited for it.
@@ -150,7 +166,8 @@ impl Approvals {
     ///
     /// # Errors
     /// When there is none of this number, or it was answered before.
-    pub fn answer(&mut self, id: u64, answer: ApprovalAnswer, by: &str) -> Result<&Answered, NotAnswered> {
+    pub fn answer(&mut self, id: u64, reply: impl Into<Reply>, by: &str) -> Result<&Answered, NotAnswered> {
+        let Reply { answer, words } = reply.into();
         let Some(Open { approval, waiters }) = self.open.remove(&id) else {
             return Err(match self.answered.get(&id) {
                 Some(before) => NotAnswered::Before { id, answer: before.answer, by: before.by.clone() },
@@ -164,7 +181,7 @@ impl Approvals {
         if is_no && approval.subject.is_budget() {
             self.refused.extend(waiters.iter().map(|agent| (agent.clone(), id)));
         }
-        let answered = Answered { subject: approval.subject, answer, by: by.to_owned(), waiters };
+        let answered = Answered { subject: approval.subject, answer, words, by: by.to_owned(), waiters };
         Ok(self.answered.entry(id).or_insert(answered))
     }
 
@@ -239,7 +256,8 @@ fn is_same(open: &Subject, waiters: &BTreeSet<AgentName>, new: &Subject, agent: 
         }
         (Subject::Host { .. }, Subject::Host { .. })
         | (Subject::Denial { .. }, Subject::Denial { .. })
-        | (Subject::Tool(_), Subject::Tool(_)) => open == new && waiters.contains(agent),
+        | (Subject::Tool(_), Subject::Tool(_))
+        | (Subject::Question(_), Subject::Question(_)) => open == new && waiters.contains(agent),
         _ => false,
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use toka_core::approval::{Lasting, Subject, ToolRequest, TrustedHost};
+use toka_core::approval::{Lasting, Reply, Subject, ToolRequest, TrustedHost};
 use toka_core::budget::Scope;
 use toka_core::capability::Policy;
 use toka_core::{
@@ -37,8 +37,8 @@ struct State {
     hosts: BTreeMap<(AgentName, String, u16), HostWord>,
     /// What a person says of hosts beyond that.
     grants: HostGrants,
-    /// What was answered about calls of tools: good for the one call, whose arguments have this hash.
-    tools: BTreeMap<(SessionKey, String, String), bool>,
+    /// What was answered about calls of tools and questions: good for the one call, whose arguments have this hash.
+    calls: BTreeMap<(SessionKey, String, String), Result<Option<String>, String>>,
     /// Calls that are allowed without a question.
     trusted_tools: Vec<TrustedTool>,
 }
@@ -133,7 +133,7 @@ impl Broker {
             last_ticket: 0,
             hosts: BTreeMap::new(),
             grants: HostGrants::default(),
-            tools: BTreeMap::new(),
+            calls: BTreeMap::new(),
             trusted_tools: Vec::new(),
         };
         Self { state: Mutex::new(state), changed: watch::Sender::new(()), record, now_ms }
@@ -280,15 +280,15 @@ impl Broker {
         None
     }
 
-    /// Waits until a person has said whether a model may use a tool so.
+    /// Waits until a person has said whether a model may use a tool so, or has answered its question; the words of the person.
     ///
     /// # Errors
-    /// Why it may not.
-    pub async fn admit_tool(&self, agent: &AgentName, request: &ToolRequest) -> Result<(), String> {
+    /// Why it may not, or gets no answer.
+    pub async fn ask_person(&self, agent: &AgentName, subject: &Subject) -> Result<Option<String>, String> {
         let mut changed = self.changed.subscribe();
         let place = Place::take(self, agent);
         loop {
-            if let Some(decided) = self.look_at_tool(place.ticket, agent, request) {
+            if let Some(decided) = self.look_at_call(place.ticket, agent, subject) {
                 return decided;
             }
             if changed.changed().await.is_err() {
@@ -297,42 +297,38 @@ impl Broker {
         }
     }
 
-    fn look_at_tool(
+    fn look_at_call(
         &self,
         ticket: u64,
         agent: &AgentName,
-        request: &ToolRequest,
-    ) -> Option<Result<(), String>> {
+        subject: &Subject,
+    ) -> Option<Result<Option<String>, String>> {
         let now_ms = (self.now_ms)();
         let mut state = self.state();
         if state.over.contains(agent) {
             return Some(Err("the agent has ended".to_owned()));
         }
-        match state.tools.get(&word_of(request)) {
-            Some(true) => return Some(Ok(())),
-            Some(false) => {
-                return Some(Err(
-                    "a person was asked, and has not allowed it, or nobody has answered".to_owned()
-                ));
-            }
-            None => {}
+        if let Some(word) = call_of(subject).and_then(|call| state.calls.get(&call)) {
+            return Some(word.clone());
         }
-        let covers = |trusted: &TrustedTool| {
-            trusted.agent == *agent
-                && trusted.tool == request.tool
-                && Some(&trusted.like) == request.like.as_ref()
-                && request.risk <= trusted.risk
-                && now_ms < trusted.until_ms
-        };
-        if state.trusted_tools.iter().any(covers) {
-            return Some(Ok(()));
+        if let Subject::Tool(request) = subject {
+            let covers = |trusted: &TrustedTool| {
+                trusted.agent == *agent
+                    && trusted.tool == request.tool
+                    && Some(&trusted.like) == request.like.as_ref()
+                    && request.risk <= trusted.risk
+                    && now_ms < trusted.until_ms
+            };
+            if state.trusted_tools.iter().any(covers) {
+                return Some(Ok(None));
+            }
         }
         let is_waiting = state.waiting.get(&ticket).is_some_and(|waiting| waiting.asked.is_some());
         if !is_waiting && state.approvals.count(agent) >= MOST_OPEN {
             return Some(Err(format!("{MOST_OPEN} approvals of this agent wait for an answer already")));
         }
         let expires_ms = expiry(now_ms, state.expires);
-        let (approval, is_new) = state.approvals.ask(agent, Subject::Tool(request.clone()), expires_ms);
+        let (approval, is_new) = state.approvals.ask(agent, subject.clone(), expires_ms);
         if let Some(waiting) = state.waiting.get_mut(&ticket) {
             waiting.asked = Some(approval.id);
         }
@@ -394,11 +390,21 @@ impl Broker {
     pub fn answer(
         &self,
         id: u64,
-        answer: ApprovalAnswer,
+        reply: impl Into<Reply>,
         by: &str,
         uid: Option<u32>,
     ) -> Result<ApprovalAnswer, NotAnswered> {
+        let reply = reply.into();
+        let answer = reply.answer;
         let mut state = self.state();
+        let subject = state.approvals.open(id).map(|approval| &approval.subject);
+        match (subject, answer, &reply.words) {
+            (Some(Subject::Question(_)), ApprovalAnswer::Approved { .. }, None) => {
+                return Err(NotAnswered::NeedsWords { id });
+            }
+            (Some(Subject::Tool(_) | Subject::Question(_)) | None, ..) | (_, _, None) => {}
+            (Some(subject), _, Some(_)) => return Err(NotAnswered::NoWords { id, kind: subject.kind() }),
+        }
         if let (ApprovalAnswer::Approved { raise, lasting }, Some(approval)) =
             (answer, state.approvals.open(id))
         {
@@ -421,13 +427,16 @@ impl Broker {
                 (Subject::Budget { .. }, None) if subject.usual_raise().is_none() => {
                     return Err(NotAnswered::NeedsSum { id, why: subject.to_string() });
                 }
-                (Subject::Host { .. } | Subject::Denial { .. } | Subject::Tool(_), Some(_)) => {
+                (
+                    Subject::Host { .. } | Subject::Denial { .. } | Subject::Tool(_) | Subject::Question(_),
+                    Some(_),
+                ) => {
                     return Err(NotAnswered::NoBudget { id });
                 }
                 _ => {}
             }
         }
-        let (agent, kind) = state.close(id, answer, by, uid)?;
+        let (agent, kind) = state.close(id, reply, by, uid)?;
         let EventKind::ApprovalAnswered { answer, .. } = kind else { return Ok(answer) };
         (self.record)(agent.as_ref(), kind);
         drop(state);
@@ -535,9 +544,9 @@ impl State {
 
     /// What follows from an event: further events. `None` when nothing does, not even that somebody is looked at again.
     fn take(&mut self, event: &Event) -> Option<Vec<(Option<AgentName>, EventKind)>> {
-        if let EventKind::ApprovalAnswered { id, answer, by, .. } = &event.kind {
+        if let EventKind::ApprovalAnswered { id, answer, by, words, .. } = &event.kind {
             // It is known already when this daemon has taken the answer.
-            let _ = self.close(*id, *answer, by, None);
+            let _ = self.close(*id, Reply { answer: *answer, words: words.clone() }, by, None);
             return Some(Vec::new());
         }
         let agent = event.agent.as_ref()?;
@@ -597,10 +606,11 @@ impl State {
     fn close(
         &mut self,
         id: u64,
-        answer: ApprovalAnswer,
+        reply: impl Into<Reply>,
         by: &str,
         uid: Option<u32>,
     ) -> Result<(Option<AgentName>, EventKind), NotAnswered> {
+        let Reply { answer, words } = reply.into();
         let usual = self.approvals.open(id).and_then(|approval| approval.subject.usual_raise());
         let answer = match answer {
             ApprovalAnswer::Approved { raise: None, lasting } => {
@@ -608,7 +618,7 @@ impl State {
             }
             answer => answer,
         };
-        let answered = self.approvals.answer(id, answer, by)?;
+        let answered = self.approvals.answer(id, Reply { answer, words: words.clone() }, by)?;
         let mut agent = answered.waiters.first().cloned();
         let kind = answered.subject.kind().to_owned();
         match (&answered.subject, &agent) {
@@ -627,9 +637,13 @@ impl State {
                 };
                 self.hosts.insert((of.clone(), host.clone(), *port), word);
             }
+            (Subject::Question(_), Some(_)) if answer != ApprovalAnswer::Withdrawn => {
+                self.calls
+                    .extend(call_of(&answered.subject).map(|call| (call, word(answer, words.as_deref()))));
+            }
             (Subject::Tool(request), Some(of)) if answer != ApprovalAnswer::Withdrawn => {
-                let is_yes = matches!(answer, ApprovalAnswer::Approved { .. });
-                self.tools.insert(word_of(request), is_yes);
+                self.calls
+                    .extend(call_of(&answered.subject).map(|call| (call, word(answer, words.as_deref()))));
                 if let (
                     ApprovalAnswer::Approved { lasting: Some(Lasting::Until(until_ms)), .. },
                     Some(like),
@@ -641,13 +655,29 @@ impl State {
             }
             _ => {}
         }
-        Ok((agent, EventKind::ApprovalAnswered { id, kind, answer, by: by.to_owned(), uid }))
+        Ok((agent, EventKind::ApprovalAnswered { id, kind, answer, by: by.to_owned(), uid, words }))
     }
 }
 
-/// By what an answer about a call is found.
-fn word_of(request: &ToolRequest) -> (SessionKey, String, String) {
-    (request.session.clone(), request.call.clone(), request.hash.clone())
+/// By what an answer about a call is found: it is good for these arguments alone.
+fn call_of(subject: &Subject) -> Option<(SessionKey, String, String)> {
+    match subject {
+        Subject::Tool(request) => Some((request.session.clone(), request.call.clone(), request.hash.clone())),
+        Subject::Question(asked) => Some((asked.session.clone(), asked.call.clone(), asked.question.clone())),
+        Subject::Budget { .. } | Subject::Host { .. } | Subject::Denial { .. } => None,
+    }
+}
+
+/// What a call is told that waited for a person.
+fn word(answer: ApprovalAnswer, words: Option<&str>) -> Result<Option<String>, String> {
+    match (answer, words) {
+        (ApprovalAnswer::Approved { .. }, words) => Ok(words.map(str::to_owned)),
+        (ApprovalAnswer::Denied, Some(words)) => Err(format!("a person was asked, and says no: {words}")),
+        (ApprovalAnswer::Denied, None) => Err("a person was asked, and has not allowed it".to_owned()),
+        (ApprovalAnswer::Expired | ApprovalAnswer::Withdrawn, _) => {
+            Err("a person was asked, and nobody has answered in time".to_owned())
+        }
+    }
 }
 
 /// Whether an agent that is begun anew by somebody has its whole budget again: a person or the clock has said so, and no failure.

@@ -51,6 +51,37 @@ pub enum Subject {
     },
     /// A model wants to use a tool.
     Tool(ToolRequest),
+    /// A model asks a person something; the answer is in words.
+    Question(Question),
+}
+
+/// A question of a model's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// The session.
+    pub session: SessionKey,
+    /// The call with which it asks, unique in the session.
+    pub call: String,
+    /// What it asks. Escape it before a terminal.
+    pub question: String,
+    /// Answers that it offers; the person may give another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+}
+
+/// What somebody answers, with the words that go with it: those of a yes to a question are the answer, those of a no tell the model why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// Yes or no.
+    pub answer: ApprovalAnswer,
+    /// The words of the person.
+    pub words: Option<String>,
+}
+
+impl From<ApprovalAnswer> for Reply {
+    fn from(answer: ApprovalAnswer) -> Self {
+        Self { answer, words: None }
+    }
 }
 
 /// A call of a tool that waits for a person. The answer is good for this call alone, as its arguments are.
@@ -81,16 +112,27 @@ impl Subject {
             Self::Host { .. } => "host",
             Self::Denial { .. } => "denial",
             Self::Tool(_) => "tool",
+            Self::Question(_) => "question",
         }
     }
 
-    /// What a plain yes does; `None` when it has to come with a sum.
+    /// What a plain yes does; `None` when it has to come with a sum, or with words.
     pub fn yes(&self) -> Option<String> {
         match self {
             Self::Budget { measure, .. } => Some(format!("allow {}", measure.tell_more(self.usual_raise()?))),
             Self::Host { .. } => Some("allow it until the run ends".to_owned()),
             Self::Denial { .. } => Some("open that until the run ends, and begin it anew".to_owned()),
             Self::Tool(_) => Some("allow this call".to_owned()),
+            Self::Question(_) => None,
+        }
+    }
+
+    /// How a person says yes on a command line.
+    pub fn how_to_say_yes(&self, id: u64) -> String {
+        match (self.yes(), self) {
+            (Some(yes), _) => format!("`toka approvals approve {id}` to {yes}"),
+            (None, Self::Question(_)) => format!("`toka approvals answer {id} TEXT` to answer"),
+            (None, _) => format!("`toka approvals approve {id} --raise AMOUNT` to allow more"),
         }
     }
 
@@ -98,7 +140,7 @@ impl Subject {
     pub fn opening(&self) -> Option<&Opening> {
         match self {
             Self::Denial { opening } => Some(opening),
-            Self::Budget { .. } | Self::Host { .. } | Self::Tool(_) => None,
+            Self::Budget { .. } | Self::Host { .. } | Self::Tool(_) | Self::Question(_) => None,
         }
     }
 
@@ -115,6 +157,7 @@ impl Subject {
             Self::Host { .. } => "refuse it",
             Self::Denial { .. } => "leave it as it has ended",
             Self::Tool(_) => "refuse this call",
+            Self::Question(_) => "give no answer",
         }
     }
 
@@ -127,7 +170,7 @@ impl Subject {
                 let fits = used.saturating_add(*next) <= limit.saturating_add(raise);
                 Some(raise).filter(|raise| fits && *raise > 0)
             }
-            Self::Host { .. } | Self::Denial { .. } | Self::Tool(_) => None,
+            Self::Host { .. } | Self::Denial { .. } | Self::Tool(_) | Self::Question(_) => None,
         }
     }
 
@@ -136,7 +179,7 @@ impl Subject {
         match self {
             Self::Budget { measure: Measure::Money, .. } => 1_000_000_000_000_000,
             Self::Budget { .. } => 1_000_000_000_000,
-            Self::Host { .. } | Self::Denial { .. } | Self::Tool(_) => 0,
+            Self::Host { .. } | Self::Denial { .. } | Self::Tool(_) | Self::Question(_) => 0,
         }
     }
 }
@@ -154,6 +197,12 @@ impl fmt::Display for Subject {
             ),
             Self::Tool(ToolRequest { tool, about, risk, .. }) => {
                 write!(f, "it wants to use {tool}: {about} (risk: {risk})")
+            }
+            Self::Question(Question { question, options, .. }) => {
+                write!(f, "it asks: {question}")?;
+                let numbered = options.iter().zip(1..).map(|(option, number)| format!("{number}) {option}"));
+                let numbered: Vec<String> = numbered.collect();
+                if numbered.is_empty() { Ok(()) } else { write!(f, " [{}]", numbered.join("  ")) }
             }
             Self::Budget { scope, measure, used, limit, next } => {
                 let part = measure.tell_part(*used, *limit);

@@ -256,8 +256,11 @@ pub fn act(event: &Event) -> Option<Act> {
             Pending,
             json!({"agent_id": agent, "approval_id": approval.id, "asked": approval}),
         ),
-        EventKind::ApprovalAnswered { id, kind, answer, by, uid } => {
-            let context = json!({"approval_id": id, "decision": answer.as_str(), "approver": by, "kind": kind, "granted": answer});
+        EventKind::ApprovalAnswered { id, kind, answer, by, uid, words } => {
+            let mut context = json!({"approval_id": id, "decision": answer.as_str(), "approver": by, "kind": kind, "granted": answer});
+            if let Some(words) = words {
+                context["words"] = words.as_str().into();
+            }
             let status = AuditStatus::of(matches!(answer, ApprovalAnswer::Approved { .. }));
             return Some(Act { kind: ActKind::ApprovalAnswered, status, uid: *uid, context });
         }
@@ -295,6 +298,7 @@ mod tests {
             answer,
             by: "operator".into(),
             uid: Some(7),
+            words: None,
         };
         let event = of(kind);
         let told = act(&event).expect("an act");

@@ -622,6 +622,9 @@ pub enum EventKind {
         /// The number of the user who has answered.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         uid: Option<u32>,
+        /// The words of the person, for the model. Escape them before a terminal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        words: Option<String>,
     },
     /// It has failed, and what it wrote last speaks of a wall of its sandbox. Comes before its end.
     AgentHint {

@@ -33,8 +33,9 @@ pub enum Risk {
 }
 
 /// The names of the tools that Toka has.
-pub const TOOLS: [&str; 13] = [
+pub const TOOLS: [&str; 15] = [
     "apply_patch",
+    "ask",
     "edit",
     "exec",
     "glob",
@@ -45,6 +46,7 @@ pub const TOOLS: [&str; 13] = [
     "process_start",
     "process_write",
     "read",
+    "report_progress",
     "update_plan",
     "write",
 ];

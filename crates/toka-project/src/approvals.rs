@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use toka_api::declaration::Declaration;
 use toka_broker::{Answered, Broker, HostGrants, NotAnswered};
+use toka_core::approval::Reply;
 use toka_core::approval::{Lasting, Subject, TrustedHost};
 use toka_core::{AgentName, AgentState, AgentStatus, ApprovalAnswer, Event, EventKind, Exit, Request};
 use toka_prepare::trust::TrustStore;
@@ -58,11 +59,11 @@ impl Project {
     pub(crate) fn answer(
         &mut self,
         id: u64,
-        answer: ApprovalAnswer,
+        reply: Reply,
         by: &str,
         uid: u32,
     ) -> Result<ApprovalAnswer, NotAnswered> {
-        let answered = self.broker.answer(id, answer, by, Some(uid))?;
+        let answered = self.broker.answer(id, reply, by, Some(uid))?;
         self.open_answered(id);
         Ok(answered)
     }
@@ -70,7 +71,7 @@ impl Project {
     /// The same, and the reply comes when what lasts beyond the run is recorded.
     pub(crate) fn answer_and_reply(
         &mut self,
-        (id, answer): (u64, ApprovalAnswer),
+        (id, answer): (u64, Reply),
         (by, uid): (&str, u32),
         reply: oneshot::Sender<Result<ApprovalAnswer, NotAnswered>>,
     ) {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use toka_api::declaration::Declaration;
 use toka_api::wire::{Changes, RunInfo};
 use toka_broker::NotAnswered;
+use toka_core::approval::Reply;
 use toka_core::{
     AgentName, Answers, ApprovalAnswer, BudgetUse, Command, Resources, RunStatus, SessionKey, SessionNews,
     Urgency,
@@ -187,10 +188,11 @@ impl ProjectHandle {
     pub async fn answer(
         &self,
         id: u64,
-        answer: ApprovalAnswer,
+        answer: impl Into<Reply>,
         by: &str,
         uid: u32,
     ) -> Result<Result<ApprovalAnswer, NotAnswered>, RunOver> {
+        let answer = answer.into();
         self.ask(|reply| Order::Answer { id, answer, by: by.to_owned(), uid, reply }).await
     }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use toka_broker::Broker;
-use toka_core::approval::ToolRequest;
+use toka_core::approval::Subject;
 use toka_core::model::OWN_ADDRESS;
 use toka_core::{AgentName, Amounts, EventKind, HostRule, Kept, ModelName};
 use toka_gateway::{
@@ -70,9 +70,9 @@ pub(crate) struct SessionModels {
 pub(crate) struct Persons(pub(crate) Arc<Broker>);
 
 impl AsksPersons for Persons {
-    fn ask(&self, agent: &AgentName, request: ToolRequest) -> Sent<Result<(), String>> {
+    fn ask(&self, agent: &AgentName, subject: Subject) -> Sent<Result<Option<String>, String>> {
         let (broker, agent) = (Arc::clone(&self.0), agent.clone());
-        Box::pin(async move { broker.admit_tool(&agent, &request).await })
+        Box::pin(async move { broker.ask_person(&agent, &subject).await })
     }
 }
 

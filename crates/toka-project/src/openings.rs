@@ -214,7 +214,14 @@ mod tests {
 
     fn yes() -> EventKind {
         let answer = ApprovalAnswer::YES;
-        EventKind::ApprovalAnswered { id: 1, kind: "denial".into(), answer, by: "operator".into(), uid: None }
+        EventKind::ApprovalAnswered {
+            id: 1,
+            kind: "denial".into(),
+            answer,
+            by: "operator".into(),
+            uid: None,
+            words: None,
+        }
     }
 
     fn requeued() -> EventKind {

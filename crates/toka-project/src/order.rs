@@ -7,6 +7,7 @@ use thiserror::Error;
 use toka_api::declaration::Declaration;
 use toka_api::wire::Changes;
 use toka_broker::NotAnswered;
+use toka_core::approval::Reply;
 use toka_core::{
     AgentName, Answers, ApprovalAnswer, BudgetUse, Command, Resources, RunStatus, SessionKey, SessionNews,
     Urgency,
@@ -49,7 +50,7 @@ pub(crate) enum Order {
     /// Answer what waits for a person.
     Answer {
         id: u64,
-        answer: ApprovalAnswer,
+        answer: Reply,
         by: String,
         uid: u32,
         reply: oneshot::Sender<Result<ApprovalAnswer, NotAnswered>>,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use toka_core::approval::ToolRequest;
+use toka_core::approval::Subject;
 use toka_core::{AgentName, RunId, SessionKey, SessionNews, SessionState, ToolRules};
 use toka_gateway::Asker;
 use toka_runtime::{EventSink, Sent};
@@ -23,13 +23,13 @@ pub trait OpensModels: Debug + Send + Sync + 'static {
     fn open(&self, agent: &AgentName, sink: Arc<dyn EventSink>) -> Result<Asker, String>;
 }
 
-/// Asks a person whether a model may use a tool.
+/// Asks a person whether a model may use a tool, or what it wants to know.
 pub trait AsksPersons: Debug + Send + Sync + 'static {
-    /// Waits for the answer.
+    /// Waits for the answer; the words of the person.
     ///
     /// # Errors
-    /// Why it may not, in words.
-    fn ask(&self, agent: &AgentName, request: ToolRequest) -> Sent<Result<(), String>>;
+    /// Why it may not, or gets no answer, in words.
+    fn ask(&self, agent: &AgentName, subject: Subject) -> Sent<Result<Option<String>, String>>;
 }
 
 /// Says whether an objective is met.

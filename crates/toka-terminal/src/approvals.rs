@@ -1,6 +1,7 @@
 //! What waits for a person, as a table.
 
 use comfy_table::{Cell, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle};
+use toka_core::approval::Subject;
 use toka_core::{AgentName, Approval, ProjectName};
 
 use super::list::age;
@@ -80,7 +81,10 @@ pub fn approval(open: &OpenApproval, now_ms: i64) -> String {
         ("what", whole(&subject.to_string())),
         (
             "yes",
-            subject.yes().unwrap_or_else(|| "with --raise, as it needs more than as much again".to_owned()),
+            subject.yes().unwrap_or_else(|| match subject {
+                Subject::Question(_) => format!("answer it: `toka approvals answer {} TEXT`", name(open)),
+                _ => "with --raise, as it needs more than as much again".to_owned(),
+            }),
         ),
         ("no", subject.no().to_owned()),
         ("expires", format!("in {}, which is no", age(now_ms, *expires_ms))),
@@ -91,7 +95,6 @@ pub fn approval(open: &OpenApproval, now_ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use toka_core::Name;
-    use toka_core::approval::Subject;
     use toka_core::budget::{Measure, Scope};
 
     use super::*;

@@ -269,7 +269,11 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
             (format!("budget of {scope}: {part} are used"), palette.warn)
         }
         EventKind::ApprovalAsked(approval) => (asked(approval), palette.warn),
-        EventKind::ApprovalAnswered { id, kind, answer, by, .. } => answered(*id, kind, *answer, by, palette),
+        EventKind::ApprovalAnswered { id, kind, answer, by, words, .. } => {
+            let (text, paint) = answered(*id, kind, *answer, by, palette);
+            let words = words.as_ref().map_or_else(String::new, |words| format!(": {}", safe(words)));
+            (text + &words, paint)
+        }
         EventKind::AgentResumed => ("resumed".to_owned(), Paint::NONE),
         EventKind::AgentStopping { exit } => (format!("stopping: {}", safe(&exit.to_string())), palette.warn),
         EventKind::AgentEnded { exit, duration_ms, usage } => {
@@ -414,10 +418,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
 fn asked(approval: &Approval) -> String {
     let Approval { id, subject, .. } = approval;
     let (what, no) = (whole(&subject.to_string()), subject.no());
-    let yes = match subject.yes() {
-        Some(yes) => format!("`toka approvals approve {id}` to {yes}"),
-        None => format!("`toka approvals approve {id} --raise AMOUNT` to allow more"),
-    };
+    let yes = subject.how_to_say_yes(*id);
     format!("waits for a person: {what}; {yes}, `toka approvals deny {id}` to {no}")
 }
 

@@ -184,7 +184,9 @@ fn the_examples_of_the_reference_are_what_the_decoder_takes() {
         for (key, property) in schema["$defs"][definition]["properties"].as_object().expect("keys") {
             let example = &property["examples"][0];
             let (spec, rest) = match section {
-                "spec" if ["process", "chat"].contains(&key.as_str()) => (format!("{{{key}: {example}}}"), String::new()),
+                "spec" if ["process", "chat"].contains(&key.as_str()) => {
+                    (format!("{{{key}: {example}}}"), String::new())
+                }
                 "spec" => (format!("{{process: {{command: [x]}}, {key}: {example}}}"), String::new()),
                 _ => ("{process: {command: [x]}}".to_owned(), format!("{section}: {{{key}: {example}}}\n")),
             };

@@ -63,8 +63,28 @@ enum What {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Answer a question of a model's
+    Answer {
+        /// Which, as ID or PROJECT/ID
+        #[arg(value_name = "ID")]
+        id: ApprovalRef,
+        /// The answer
+        #[arg(value_name = "TEXT", required = true, num_args = 1..)]
+        text: Vec<String>,
+        #[command(flatten)]
+        reach: Reach,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Say no
-    Deny(One),
+    Deny {
+        #[command(flatten)]
+        one: One,
+        /// Tell the model why, and what to do instead
+        #[arg(long, short, value_name = "TEXT")]
+        message: Option<String>,
+    },
 }
 
 fn lasting(text: &str) -> Result<Duration, String> {
@@ -136,21 +156,36 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             let text = if as_json { json::line(&open) + "\n" } else { approval(&open, now_ms()) };
             Ok(out::end(&text, ExitCode::Success)?)
         }
-        What::Approve { one, raise } => answer(&one, |open| {
+        What::Approve { one, raise } => answer(&one, None, |open| {
             let raise = raise.as_deref().map(|text| amount(text, &open.approval.subject)).transpose()?;
             Ok(ApprovalAnswer::Approved { raise, lasting: None })
         }),
-        What::Trust { one, lasts, yes } => answer(&one, |open| trust(open, lasts, yes)),
-        What::Deny(one) => answer(&one, |_| Ok(ApprovalAnswer::Denied)),
+        What::Trust { one, lasts, yes } => answer(&one, None, |open| trust(open, lasts, yes)),
+        What::Answer { id, text, reach, json } => {
+            let one = One { id: Some(id), reach, json };
+            answer(&one, Some(text.join(" ")), |open| match open.approval.subject {
+                Subject::Question(_) => Ok(ApprovalAnswer::YES),
+                _ => {
+                    let message = format!(
+                        "{} is no question: it is about a {}",
+                        name(open),
+                        open.approval.subject.kind()
+                    );
+                    Err(Failure::new(ExitCode::Usage, message).help("`toka approvals approve`, or `deny`"))
+                }
+            })
+        }
+        What::Deny { one, message } => answer(&one, message, |_| Ok(ApprovalAnswer::Denied)),
     }
 }
 
 fn answer(
     one: &One,
+    words: Option<String>,
     decide: impl FnOnce(&OpenApproval) -> Result<ApprovalAnswer, Failure>,
 ) -> anyhow::Result<ExitCode> {
     let (found, open) = find(&one.reach, one.id.as_ref())?;
-    let body = AnswerBody::of(decide(&open)?);
+    let body = AnswerBody::of(decide(&open)?).with(words);
     let answered = block_on(async {
         let answered = found.client.answer(found.name(), open.approval.id, &body).await;
         Ok(answered.map_err(failure)?)
@@ -162,6 +197,7 @@ fn answer(
         (ApprovalAnswer::Approved { lasting: Some(lasting), .. }, _) => {
             format!("approved, {}", until(lasting))
         }
+        (ApprovalAnswer::Approved { .. }, Subject::Question(_)) => "answered".to_owned(),
         (answer, _) => answer.as_str().to_owned(),
     };
     let text = match one.json {

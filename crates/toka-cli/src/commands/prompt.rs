@@ -81,7 +81,7 @@ impl Prompt {
         let no = subject.no();
         Some(match subject.yes() {
             Some(yes) => format!("press a to {yes}, d to {no} (approval {id})"),
-            None => format!("press d to {no}, or `toka approvals approve {id} --raise AMOUNT`"),
+            None => format!("press d to {no}, or {}", subject.how_to_say_yes(*id)),
         })
     }
 }

@@ -631,6 +631,7 @@ fn what_an_agent_waits_for_is_answered_by_a_key() {
             answer: ApprovalAnswer::Denied,
             by: "operator".into(),
             uid: None,
+            words: None,
         },
     );
     story.press("A");

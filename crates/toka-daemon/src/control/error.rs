@@ -133,6 +133,8 @@ impl From<NotAnswered> for Error {
             NotAnswered::Before { .. } => StatusCode::CONFLICT,
             NotAnswered::NotRecorded { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             NotAnswered::NeedsSum { .. }
+            | NotAnswered::NeedsWords { .. }
+            | NotAnswered::NoWords { .. }
             | NotAnswered::BadSum { .. }
             | NotAnswered::NoBudget { .. }
             | NotAnswered::OnlyHostsLast { .. }
@@ -141,7 +143,9 @@ impl From<NotAnswered> for Error {
         };
         let refused = Self::new(status, ExitCode::Usage, error.to_string());
         match error {
-            NotAnswered::NeedsSum { .. } => refused.help("`toka approvals approve ID --raise AMOUNT`"),
+            NotAnswered::NeedsSum { .. } | NotAnswered::NeedsWords { .. } | NotAnswered::NoWords { .. } => {
+                refused.help("`toka approvals approve ID --raise AMOUNT`")
+            }
             _ => refused,
         }
     }

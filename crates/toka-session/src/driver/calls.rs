@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
-use toka_core::approval::ToolRequest;
+use toka_core::approval::{Question, Subject, ToolRequest};
 use toka_core::event::{Effect, Usage};
 use toka_core::transcript::{CallEntry, Entry, EntryKind};
 use toka_core::{
@@ -15,7 +15,8 @@ use toka_core::{
 use super::{Driver, Halt, LONGEST_REASON, unless_interrupted};
 use crate::loops::{Finding, Over};
 use crate::tools::{
-    PollProcess, Ran, StartProcess, ToolUse, UpdatePlan, WriteProcess, about, exec, in_full, like, parse,
+    AskPerson, PollProcess, Ran, ReportProgress, StartProcess, ToolUse, UpdatePlan, WriteProcess, about,
+    exec, in_full, like, parse,
 };
 use crate::transcript::{RunEffect, open_calls};
 
@@ -83,6 +84,8 @@ impl Driver<'_> {
         let begun = Instant::now();
         let done = match used {
             ToolUse::Plan(plan) => self.plan(plan).await?,
+            ToolUse::Ask(asked) => self.question(call, asked).await?,
+            ToolUse::Report(report) => self.report(report),
             used => match unless_interrupted(self.interrupts.clone(), self.perform(call, used)).await {
                 Some(performed) => {
                     let Performed { done, whole } = performed?;
@@ -116,7 +119,9 @@ impl Driver<'_> {
                 Performed::of(self.processes.write(process, &text, close).await)
             }
             ToolUse::Kill(process) => Performed::of(self.processes.kill(process).await),
-            ToolUse::Plan(_) => Performed::of(Err("a plan touches nothing in the sandbox".to_owned())),
+            ToolUse::Plan(_) | ToolUse::Ask(_) | ToolUse::Report(_) => {
+                Performed::of(Err("this touches nothing in the sandbox".to_owned()))
+            }
         })
     }
 
@@ -128,7 +133,11 @@ impl Driver<'_> {
     }
 
     /// Waits until a person has said whether a call may be made.
-    async fn ask_person(&mut self, call: &CallEntry, risk: Risk) -> Result<Result<(), String>, Halt> {
+    async fn ask_person(
+        &mut self,
+        call: &CallEntry,
+        risk: Risk,
+    ) -> Result<Result<Option<String>, String>, Halt> {
         let request = ToolRequest {
             session: self.key.clone(),
             call: call.id.clone(),
@@ -138,8 +147,28 @@ impl Driver<'_> {
             hash: hash_of(call),
             like: like(&call.name, &call.arguments),
         };
+        self.wait_for_person(Subject::Tool(request)).await
+    }
+
+    /// Puts a question of the model's to a person.
+    async fn question(&mut self, call: &CallEntry, asked: AskPerson) -> Result<Done, Halt> {
+        let AskPerson { question, options } = asked;
+        let (session, call) = (self.key.clone(), call.id.clone());
+        self.steps.say(&format!("? {question}"));
+        let subject = Subject::Question(Question { session, call, question, options });
+        Ok(match self.wait_for_person(subject).await? {
+            Ok(words) => Done { text: words.unwrap_or_default(), ..Done::default() },
+            Err(why) => {
+                let text = format!("{why}. Decide yourself what is safest, and say what you have assumed.");
+                Done { text, is_error: true, effect: Effect::NotDone, ..Done::default() }
+            }
+        })
+    }
+
+    /// Waits for a person's answer; no model is asked meanwhile.
+    async fn wait_for_person(&mut self, subject: Subject) -> Result<Result<Option<String>, String>, Halt> {
         self.enter(SessionState::Paused)?;
-        let answer = self.shared.config.persons.ask(&self.attempt.agent, request);
+        let answer = self.shared.config.persons.ask(&self.attempt.agent, subject);
         let answer = unless_interrupted(self.interrupts.clone(), answer).await.ok_or(Halt::Interrupted)?;
         self.enter(SessionState::Planning)?;
         self.enter(SessionState::ToolCalling)?;
@@ -187,6 +216,17 @@ impl Driver<'_> {
         let done =
             Done { text, is_error: outcome.is_error, effect, changes: outcome.changes, ..Done::default() };
         Ok(Performed { done, whole: None })
+    }
+
+    /// Tells persons how far the work is.
+    fn report(&self, ReportProgress { percent, status }: ReportProgress) -> Done {
+        // The last word is that of the end.
+        let fraction = percent.map(|percent| (f64::from(percent) / 100.0).min(0.99));
+        self.steps.report(Progress { fraction, ..Progress::default() });
+        if let Some(status) = &status {
+            self.tell_status(&self.asker.masked(status.clone()));
+        }
+        Done { text: "it is told".to_owned(), ..Done::default() }
     }
 
     /// Takes over a plan.

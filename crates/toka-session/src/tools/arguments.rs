@@ -72,6 +72,29 @@ pub(crate) struct UpdatePlan {
     pub(crate) steps: Vec<PlannedStep>,
 }
 
+/// Arguments of `ask`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AskPerson {
+    /// The question, with everything that is needed to decide.
+    pub(crate) question: String,
+    /// Answers to choose from, at most 9; the person may give another.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) options: Vec<String>,
+}
+
+/// Arguments of `report_progress`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReportProgress {
+    /// How much of the task is done, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) percent: Option<u8>,
+    /// What you are at, in a few words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) status: Option<String>,
+}
+
 /// A step, as a model writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -126,7 +149,16 @@ pub(crate) enum ToolUse {
     Kill(u64),
     /// A plan.
     Plan(UpdatePlan),
+    /// A question to a person.
+    Ask(AskPerson),
+    /// How far the work is.
+    Report(ReportProgress),
 }
+
+/// Most answers to choose from: each has a key.
+const MOST_OPTIONS: usize = 9;
+/// The longest question, and answer to choose, in bytes.
+const LONGEST_QUESTION: usize = 8 * 1024;
 
 /// Most steps of a plan.
 const MOST_STEPS: usize = 100;
@@ -162,6 +194,27 @@ pub(crate) fn parse(tool: &str, arguments: &Map<String, Value>) -> Result<ToolUs
         "process_poll" => read(tool, value).map(ToolUse::Poll),
         "process_write" => read(tool, value).map(ToolUse::Write),
         "process_kill" => read(tool, value).map(|kill: KillProcess| ToolUse::Kill(kill.process)),
+        "ask" => {
+            let asked: AskPerson = read(tool, value)?;
+            let texts = || asked.options.iter().chain([&asked.question]);
+            match asked.options.len() {
+                _ if texts().any(|text| text.trim().is_empty() || text.len() > LONGEST_QUESTION) => {
+                    Err(format!(
+                        "ask: a question and an answer have at least a word, and at most {} KiB",
+                        LONGEST_QUESTION / 1024
+                    ))
+                }
+                0..=MOST_OPTIONS => Ok(ToolUse::Ask(asked)),
+                _ => Err(format!("ask: at most {MOST_OPTIONS} answers to choose from")),
+            }
+        }
+        "report_progress" => {
+            let report: ReportProgress = read(tool, value)?;
+            match report.percent {
+                Some(101..) => Err("report_progress: the percent are 0 to 100".to_owned()),
+                _ => Ok(ToolUse::Report(report)),
+            }
+        }
         "update_plan" => {
             let plan: UpdatePlan = read(tool, value)?;
             match plan.steps.len() {
@@ -222,6 +275,8 @@ pub(crate) fn about(tool: &str, arguments: &Map<String, Value>) -> String {
             let steps = arguments.get("steps").and_then(Value::as_array).map_or(0, Vec::len);
             format!("{steps} steps")
         }
+        "ask" => text("question"),
+        "report_progress" => text("status"),
         _ => text("path"),
     };
     let line = told.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -16,7 +16,8 @@ use toka_wire::ToolDefinition;
 
 use arguments::KillProcess;
 pub(crate) use arguments::{
-    ExecCommand, PollProcess, StartProcess, ToolUse, UpdatePlan, WriteProcess, about, in_full, parse,
+    AskPerson, ExecCommand, PollProcess, ReportProgress, StartProcess, ToolUse, UpdatePlan, WriteProcess,
+    about, in_full, parse,
 };
 pub(crate) use exec::{Ran, Running, exec, run};
 pub(crate) use likeness::like;
@@ -73,8 +74,10 @@ pub fn offered(rules: &ToolRules) -> Vec<Tool> {
 fn is_in(profile: ToolProfile, tool: &Tool) -> bool {
     match profile {
         ToolProfile::Full | ToolProfile::Coding => true,
-        ToolProfile::Minimal => matches!(tool.name, "read" | "list" | "glob" | "grep" | "update_plan"),
-        ToolProfile::Messaging => matches!(tool.name, "read" | "list" | "update_plan"),
+        ToolProfile::Minimal => {
+            matches!(tool.name, "read" | "list" | "glob" | "grep") || tool.place == Place::Session
+        }
+        ToolProfile::Messaging => matches!(tool.name, "read" | "list") || tool.place == Place::Session,
     }
 }
 
@@ -143,6 +146,20 @@ pub fn catalogue() -> Vec<Tool> {
             Keeper,
             "Ends a process with all that it started.",
         ),
+        tool::<AskPerson>(
+            "ask",
+            "sessions",
+            Low,
+            Session,
+            "Asks a person, and waits for the answer. Only for what you cannot find out yourself and cannot decide for them: nobody may be there.",
+        ),
+        tool::<ReportProgress>(
+            "report_progress",
+            "sessions",
+            Low,
+            Session,
+            "Tells people how far the task is.",
+        ),
         tool::<UpdatePlan>(
             "update_plan",
             "sessions",
@@ -179,9 +196,15 @@ mod tests {
     fn a_profile_is_where_it_begins() {
         let names = |rules: &ToolRules| offered(rules).iter().map(|tool| tool.name).collect::<Vec<_>>();
         let minimal = ToolRules { profile: ToolProfile::Minimal, ..ToolRules::default() };
-        assert_eq!(names(&minimal), ["glob", "grep", "list", "read", "update_plan"]);
+        assert_eq!(
+            names(&minimal),
+            ["ask", "glob", "grep", "list", "read", "report_progress", "update_plan"]
+        );
         let rules = ToolRules { allow: vec!["e*".into()], deny: vec!["edit".into()], ..minimal };
-        assert_eq!(names(&rules), ["exec", "glob", "grep", "list", "read", "update_plan"]);
+        assert_eq!(
+            names(&rules),
+            ["ask", "exec", "glob", "grep", "list", "read", "report_progress", "update_plan"]
+        );
     }
 
     #[test]

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use toka_api::client::{Client, ClientError};
 use toka_api::wire::{AnswerBody, SteerBody};
+use toka_core::approval::{Question, Subject};
 use toka_core::budget::{Measure, Scope};
 use toka_core::{
     AgentName, Approval, ApprovalAnswer, EventKind, ExitCode, ProjectName, RunId, SessionNews, SessionState,
 };
 use toka_terminal::chat::ChatView;
 use toka_terminal::palette::Palette;
-use toka_terminal::text::whole;
+use toka_terminal::text::{safe, whole};
 use toka_terminal::{json, plain};
 use tokio::sync::mpsc;
 
@@ -226,14 +227,15 @@ impl Conversation {
                 let question = self.question(approval);
                 self.show(&question)
             }
-            EventKind::ApprovalAnswered { id, answer, .. } => {
+            EventKind::ApprovalAnswered { id, answer, words, .. } => {
                 if self.approvals.remove(id).is_none() {
                     return Ok(());
                 }
+                let words = words.as_ref().map_or_else(String::new, |words| format!(": {}", safe(words)));
                 let end = self.view.close();
                 self.show(&format!(
                     "{end}{}\n",
-                    self.palette.faint.paint(format!("  approval {id}: {}", answer.as_str()))
+                    self.palette.faint.paint(format!("  approval {id}: {}{words}", answer.as_str()))
                 ))
             }
             _ => {
@@ -247,9 +249,12 @@ impl Conversation {
     /// What waits for the person, whole, and what a key does.
     fn question(&mut self, Approval { id, subject, .. }: &Approval) -> String {
         let end = self.view.close();
-        let how = match subject.yes() {
-            Some(yes) if self.typing.is_terminal() => format!("press a to {yes}, d to {}", subject.no()),
-            _ => format!("`toka approvals approve {id}`, or `deny`"),
+        let how = match (subject.yes(), subject) {
+            (Some(yes), _) if self.typing.is_terminal() => format!("press a to {yes}, d to {}", subject.no()),
+            (None, Subject::Question(_)) if self.typing.is_terminal() => {
+                "type the answer, or press the number of one; an empty line gives none".to_owned()
+            }
+            _ => subject.how_to_say_yes(*id),
         };
         let what = self.palette.warn.paint(format!("? {}", whole(&subject.to_string())));
         format!("{end}{what}\n  {}\n", self.palette.accent.paint(how))
@@ -279,6 +284,12 @@ impl Conversation {
                 let flow = match text.strip_prefix('/') {
                     _ if text.is_empty() => ControlFlow::Continue(()),
                     Some(word) if self.typing.is_terminal() => self.command(word).await?,
+                    _ if self.held.is_some() && self.question_open().is_some() => {
+                        if let Some((id, _)) = self.question_open() {
+                            self.answer(id, ApprovalAnswer::YES, Some(text.to_owned())).await?;
+                        }
+                        ControlFlow::Continue(())
+                    }
                     _ => {
                         if !self.typing.is_terminal() {
                             self.show_said(text)?;
@@ -298,10 +309,23 @@ impl Conversation {
     async fn key(&mut self, key: u8) -> anyhow::Result<()> {
         let open =
             self.approvals.first_key_value().map(|(id, approval)| (*id, approval.subject.yes().is_some()));
+        let option = self.question_open().and_then(|(id, asked)| {
+            let chosen = char::from(key).to_digit(10)?.checked_sub(1)?;
+            Some((id, asked.options.get(chosen as usize)?.clone()))
+        });
+        if let Some((id, words)) = option {
+            return self.answer(id, ApprovalAnswer::YES, Some(words)).await;
+        }
+        let is_question = self.question_open().is_some();
         match (key, open) {
+            (b'\r' | b'\n', Some((id, _))) if is_question => {
+                self.answer(id, ApprovalAnswer::Denied, None).await?;
+            }
             (ESCAPE, _) => self.interrupt().await?,
-            (b'a' | b'A', Some((id, true))) => self.answer(id, ApprovalAnswer::YES).await?,
-            (b'd' | b'D', Some((id, _))) => self.answer(id, ApprovalAnswer::Denied).await?,
+            (b'a' | b'A', Some((id, true))) => self.answer(id, ApprovalAnswer::YES, None).await?,
+            (b'd' | b'D', Some((id, _))) if !is_question => {
+                self.answer(id, ApprovalAnswer::Denied, None).await?;
+            }
             // Ctrl-D and the like are nothing to begin a line with.
             (key, _) if key >= 0x20 && key != 0x7f => {
                 // More bytes of one character come by themselves.
@@ -325,7 +349,7 @@ impl Conversation {
             "plan" => self.view.plan(),
             "cost" => self.cost().await?,
             other => {
-                format!("there is no /{}: /help shows what there is\n", toka_terminal::text::safe(other))
+                format!("there is no /{}: /help shows what there is\n", safe(other))
             }
         };
         self.print(&text)?;
@@ -366,8 +390,17 @@ impl Conversation {
         }
     }
 
-    async fn answer(&mut self, id: u64, answer: ApprovalAnswer) -> anyhow::Result<()> {
-        match self.with.client.answer(&self.with.project, id, &AnswerBody::of(answer)).await {
+    /// The question that waits, if that is what waits first.
+    fn question_open(&self) -> Option<(u64, &Question)> {
+        match self.approvals.first_key_value()? {
+            (id, Approval { subject: Subject::Question(asked), .. }) => Some((*id, asked)),
+            _ => None,
+        }
+    }
+
+    async fn answer(&mut self, id: u64, answer: ApprovalAnswer, words: Option<String>) -> anyhow::Result<()> {
+        let body = AnswerBody::of(answer).with(words);
+        match self.with.client.answer(&self.with.project, id, &body).await {
             // It is told as an event.
             Ok(_) => Ok(()),
             Err(ClientError::Refused(refused)) => {
