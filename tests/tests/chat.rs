@@ -130,9 +130,19 @@ turns:
         "{}",
         first[0]
     );
-    assert_eq!(second[0]["from"], "agent:assistant:chat:1");
+    assert_eq!(second[0]["from"]["session"], "agent:assistant:chat:1");
     assert_eq!(first[1..], second[1..first.len()], "what was said is the same, with the same numbers");
     assert_eq!(texts(&second, "person"), ["write it", "read it, please", "what was it?"]);
+    for (key, words) in [
+        ("agent:assistant:chat:1", "4 requests, 2 calls: all as they were"),
+        (
+            "agent:assistant:chat:2",
+            "1 request, 2 calls: all as they were; 4 requests of the session that it goes on with",
+        ),
+    ] {
+        let replayed = scene.toka(&["sessions", "replay", key, "--project", scene.name()]);
+        assert!(replayed.code == Some(0) && replayed.stdout.contains(words), "{replayed:#?}");
+    }
     scene.assert_nothing_left();
 }
 
@@ -298,7 +308,7 @@ turns:
     let key = "agent:assistant:chat:2";
     assert!(forked.stdout.contains(key), "{forked:#?}");
     let fork = transcript(&scene, key);
-    assert_eq!((fork[0]["from"].as_str(), fork.len()), (Some("agent:assistant:chat:1"), cut));
+    assert_eq!((fork[0]["from"]["session"].as_str(), fork.len()), (Some("agent:assistant:chat:1"), cut));
     let full = scene.toka(&["sessions", "show", key, "--full", "--project", scene.name()]);
     assert!(full.stdout.len() > 200_000, "what is kept beside it came along");
     let on = say(&scene, &["--continue", key], &["another way"]);

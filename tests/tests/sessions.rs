@@ -32,6 +32,8 @@ as_both_users!(
     what_nobody_answers_is_not_done,
     a_question_outlives_its_daemon,
     a_model_asks_a_person_and_hears_the_answer,
+    a_session_is_repeated_and_a_change_of_its_record_is_found,
+    another_model_is_asked_what_it_would_have_done,
     a_profile_leaves_tools_out,
     a_task_that_runs_out_of_time_says_so_and_the_next_attempt_knows,
     a_stop_ends_the_session,
@@ -636,7 +638,9 @@ fn a_profile_leaves_tools_out(user: User) {
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     let given = results(&scene, "looker");
     assert!(
-        given[0].contains("there is no tool \"exec\"; there are ask, glob, list, read, report_progress, update_plan"),
+        given[0].contains(
+            "there is no tool \"exec\"; there are ask, glob, list, read, report_progress, update_plan"
+        ),
         "{}",
         given[0]
     );
@@ -950,6 +954,79 @@ fn killed_at_any_moment_no_call_is_made_twice(user: User) {
     }
     assert_eq!(calls, 2 * TURNS, "after {kills} kills");
     assert!(lines.windows(2).all(|pair| pair[1]["parent"] == pair[0]["id"]), "no line is lost");
+    let replayed = scene.toka(&["sessions", "replay", "hardy", "--project", scene.name()]);
+    assert_eq!(replayed.code, Some(0), "each request is what it was: {replayed:#?}");
+}
+
+fn a_session_is_repeated_and_a_change_of_its_record_is_found(user: User) {
+    let scene = Scene::new(user);
+    let turns = "turns:\n  - tools: [{name: exec, arguments: {command: 'echo one'}}]\n  - {text: Done., expect: one}\n";
+    script(&scene, "seen", turns);
+    assert_eq!(scene.toka_run(&[worker("seen", "[Look.]")], &["--json"]).code, Some(0));
+    let replay = || scene.toka(&["sessions", "replay", "seen", "--json", "--project", scene.name()]);
+    let same = replay();
+    assert_eq!(same.code, Some(0), "{same:#?}");
+    let told: Value = serde_json::from_str(&same.stdout).expect("JSON");
+    assert_eq!(
+        (&told["requests"], &told["calls"], &told["difference"]),
+        (&2.into(), &1.into(), &Value::Null)
+    );
+    let folder = scene.state().join("projects").join(scene.name()).join("sessions");
+    let file = folder.join("agent:seen:task:1.jsonl");
+    let text = std::fs::read_to_string(&file).expect("a transcript");
+    std::fs::write(&file, text.replace("exit code 0", "exit code 1")).expect("changed by hand");
+    let other = replay();
+    assert_eq!(other.code, Some(1), "{other:#?}");
+    assert!(other.stdout.contains("a line before this one is another"), "{other:#?}");
+    let blobs = folder.join("agent:seen:task:1.blobs");
+    for entry in std::fs::read_dir(&blobs).expect("a folder").flatten() {
+        std::fs::write(entry.path(), "[]").expect("changed by hand");
+    }
+    let tools = replay();
+    assert!(tools.code == Some(65) && tools.stderr.contains("it is not what it was"), "{tools:#?}");
+}
+
+fn another_model_is_asked_what_it_would_have_done(user: User) {
+    let scene = Scene::new(user);
+    let turn = |command: &str| format!("  - tools: [{{name: exec, arguments: {{command: '{command}'}}}}]\n");
+    script(
+        &scene,
+        "seen",
+        &format!("turns:\n{}{}  - text: Long done.\n", turn("echo one >> file"), turn("cat file")),
+    );
+    assert_eq!(scene.toka_run(&[worker("seen", "[Look.]")], &["--json"]).code, Some(0));
+    let other = format!(
+        "turns:\n{}{}  - {{text: Quick., expect: 'Nothing is known of this call'}}\n",
+        turn("cat file"),
+        turn("rm file")
+    );
+    scene.write(&scene.home().join("other.script"), &other);
+    scene.make_folder(&scene.home().join(".config/toka"));
+    scene.write(
+        &scene.home().join(".config/toka/toka.yaml"),
+        &format!(
+            "models: {{providers: {{other: {{wire: scripted, file: {}}}}}}}\n",
+            scene.home().join("other.script").display()
+        ),
+    );
+    let words = ["sessions", "replay", "seen", "--model", "other/quick", "--project", scene.name()];
+    let beside = scene.toka(&words);
+    assert_eq!(beside.code, Some(0), "{beside:#?}");
+    for row in ["calls in both 1 1", "calls of its own 1 1", "answers 3 3", "end Long done. Quick."] {
+        let has = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ") == row;
+        assert!(beside.stdout.lines().any(has), "{row}: {beside:#?}");
+    }
+    assert_eq!(
+        std::fs::read_to_string(scene.workspace().join("file")).expect("a file"),
+        "one\n",
+        "nothing is run"
+    );
+    let json = scene.toka(&[&words[..], &["--json"]].concat());
+    let told: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!(told["rerun"]["deeds"]["shared_calls"], 1);
+    let nobody =
+        scene.toka(&["sessions", "replay", "seen", "--model", "nobody/x", "--project", scene.name()]);
+    assert_eq!(nobody.code, Some(78), "{nobody:#?}");
 }
 
 fn programs_run_on_while_the_model_thinks_and_end_with_the_attempt(user: User) {

@@ -21,6 +21,34 @@ pub struct Entry {
     pub kind: EntryKind,
 }
 
+/// What a session goes on with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkedFrom {
+    /// The session.
+    pub session: SessionKey,
+    /// Its last line that was taken over.
+    pub until: u64,
+}
+
+/// A request that was sent: what does not follow from the lines before it, and what shows whether it is built the same again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AskedEntry {
+    /// The last line that was in it: what was said later came while the model was thinking.
+    pub until: u64,
+    /// Whether what the model had sealed went back to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub seals: bool,
+    /// Most tokens of the answer.
+    pub max_output_tokens: u64,
+    /// From 0.0; `None` for the model's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    /// SHA-256 of the request without what was said: instructions, tools, settings.
+    pub head: String,
+    /// SHA-256 of the whole request, as it left for the gateway.
+    pub request: String,
+}
+
 /// What a line says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -36,13 +64,16 @@ pub enum EntryKind {
         /// The main process of the agent in the life in which it began, by its id on the host.
         #[serde(default)]
         pid: i32,
-        /// The session whose lines come next, up to which it goes on with.
+        /// The session that it goes on with, whose lines come next.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        from: Option<SessionKey>,
+        from: Option<ForkedFrom>,
         /// The instructions, which stay as they are.
         system: String,
         /// The tools that the model is told of.
         tools: Vec<String>,
+        /// These tools as it is told of them: a file beside the transcript, named by its SHA-256.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        definitions: Option<String>,
     },
     /// A task is to be done.
     Task {
@@ -99,6 +130,9 @@ pub enum EntryKind {
         /// Tokens.
         #[serde(default)]
         tokens: Tokens,
+        /// What it was asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        asked: Option<AskedEntry>,
     },
     /// A call of a tool is about to be made.
     Intent {

@@ -21,13 +21,17 @@ mod feed;
 mod loops;
 mod model;
 mod prompt;
+mod replay;
 pub mod request;
+mod rerun;
 mod shared;
 mod steps;
 mod tools;
 mod transcript;
 mod worker;
 
+pub use replay::{Replayed, replay};
+pub use rerun::{Deeds, deeds_of, rerun};
 pub use shared::{AsksPersons, OpensModels, SessionCheck, SessionConfig};
 pub use tools::{Place, Tool, catalogue, offered, reference_markdown};
 pub use transcript::{SessionFolder, Transcript, TranscriptError};

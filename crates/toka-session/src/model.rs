@@ -8,6 +8,8 @@ use toka_gateway::Asker;
 use toka_wire::said::{Answer, Piece, Reader, read_whole};
 use toka_wire::{Conversation, endpoint};
 
+use crate::request::MODEL;
+
 /// Answers that broke off are asked for again so often, after 1, 2 and 4 s. What the gateway tries before an answer begins comes besides.
 const TRIES: u32 = 4;
 
@@ -63,9 +65,9 @@ pub(crate) async fn ask(
     conversation: &Conversation,
     mut hear: impl FnMut(Heard),
 ) -> Result<Asked, NoAnswer> {
-    let path = endpoint(wire).path("default");
+    let path = endpoint(wire).path(MODEL);
     let path = if wire == Wire::Gemini { format!("{path}?alt=sse") } else { path };
-    let body = conversation.body(wire, "default").to_string().into_bytes();
+    let body = conversation.body(wire, MODEL).to_string().into_bytes();
     let mut why = String::new();
     for tried in 0..TRIES {
         if tried > 0 {

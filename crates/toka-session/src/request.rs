@@ -8,8 +8,11 @@ use toka_core::{ModelName, Wire};
 use toka_wire::said::Call;
 use toka_wire::{Assistant, Conversation, Item, ToolDefinition, ToolResult};
 
-use toka_core::transcript::{CallEntry, Entry, EntryKind};
+use sha2::{Digest as _, Sha256};
+use toka_core::transcript::{AskedEntry, CallEntry, Entry, EntryKind};
 
+/// The model that a request names: the gateway puts the name of the one in that it asks.
+pub(crate) const MODEL: &str = "default";
 /// Bytes of an old result that are left of it.
 const LEFT: usize = 200;
 /// Bytes to a token, where nobody has counted.
@@ -84,6 +87,22 @@ pub fn conversation(entries: &[Entry], settings: &Settings<'_>) -> Conversation 
         }
     }
     conversation
+}
+
+/// What is to be recorded of a request.
+pub fn asked(conversation: &Conversation, settings: &Settings<'_>, until: u64) -> AskedEntry {
+    let hash = |conversation: &Conversation| {
+        let body = conversation.body(settings.wire, MODEL).to_string();
+        Sha256::digest(body.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    AskedEntry {
+        until,
+        seals: settings.seals,
+        max_output_tokens: settings.max_output_tokens,
+        temperature: settings.temperature,
+        head: hash(&Conversation { items: Vec::new(), ..conversation.clone() }),
+        request: hash(conversation),
+    }
 }
 
 fn call_of(call: &CallEntry) -> Call {
@@ -179,6 +198,7 @@ mod tests {
             calls: calls.iter().map(call).collect(),
             blocks: vec![json!({"type": "text", "text": "hm"})],
             tokens: Tokens::default(),
+            asked: None,
         }
     }
 

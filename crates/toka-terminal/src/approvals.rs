@@ -1,14 +1,12 @@
 //! What waits for a person, as a table.
 
-use comfy_table::{Cell, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle};
 use toka_core::approval::Subject;
 use toka_core::{AgentName, Approval, ProjectName};
 
+use super::grid::grid;
 use super::list::age;
 use super::palette::Palette;
 use super::text::whole;
-
-const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// An approval that is open, and who waits for it.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -25,30 +23,14 @@ pub struct OpenApproval {
 /// Draws a row for each, `columns` wide at most, as they are at `now_ms` of the wall clock; below, how to answer the first.
 pub fn approvals(open: &[OpenApproval], now_ms: i64, columns: usize, palette: Palette) -> String {
     let Some(first) = open.first() else { return "nothing waits for a person\n".to_owned() };
-    let mut table = Table::new();
-    table
-        .load_style(STYLE)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(u16::try_from(columns).unwrap_or(u16::MAX))
-        .set_header(["ID", "AGENT", "KIND", "EXPIRES", "WHAT"])
-        .add_rows(open.iter().map(|open| row(open, now_ms)));
-    for (at, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 1));
-        if at < 4 {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        }
-    }
-    let mut text = String::new();
-    for (at, line) in table.lines().enumerate() {
-        let line = line.trim_end();
-        text.push_str(&if at == 0 { palette.strong.paint(line) } else { line.to_owned() });
-        text.push('\n');
-    }
+    let heads = ["ID", "AGENT", "KIND", "EXPIRES", "WHAT"];
+    let mut text = grid(heads, open.iter().map(|open| row(open, now_ms)), columns, palette);
     let name = name(first);
     let subject = &first.approval.subject;
-    let yes = match subject.yes() {
-        Some(yes) => format!("toka approvals approve {name}   {yes}"),
-        None => format!("toka approvals approve {name} --raise AMOUNT"),
+    let yes = match (subject.yes(), subject) {
+        (Some(yes), _) => format!("toka approvals approve {name}   {yes}"),
+        (None, Subject::Question(_)) => format!("toka approvals answer {name} TEXT"),
+        (None, _) => format!("toka approvals approve {name} --raise AMOUNT"),
     };
     let how = [yes, format!("toka approvals deny {name}      {}", subject.no())];
     for line in how {
@@ -63,11 +45,11 @@ pub fn name(open: &OpenApproval) -> String {
     format!("{}/{}", open.project, open.approval.id)
 }
 
-fn row(open: &OpenApproval, now_ms: i64) -> Vec<Cell> {
+fn row(open: &OpenApproval, now_ms: i64) -> [String; 5] {
     let agents: Vec<&str> = open.agents.iter().map(AgentName::as_str).collect();
     let left = format!("in {}", age(now_ms, open.approval.expires_ms));
     let (kind, what) = (open.approval.subject.kind(), whole(&open.approval.subject.to_string()));
-    [name(open), agents.join(", "), kind.to_owned(), left, what].into_iter().map(Cell::new_owned).collect()
+    [name(open), agents.join(", "), kind.to_owned(), left, what]
 }
 
 /// All that is known of one.

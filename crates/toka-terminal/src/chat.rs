@@ -311,6 +311,7 @@ mod tests {
             calls: calls.iter().map(call).collect(),
             blocks: vec![],
             tokens: Tokens { input: Some(10), output: Some(3), ..Tokens::default() },
+            asked: None,
         }
     }
 

@@ -11,6 +11,7 @@ pub mod display;
 pub mod ending;
 pub mod failure;
 pub mod follow;
+pub(crate) mod grid;
 pub mod health;
 pub mod health_page;
 pub mod json;

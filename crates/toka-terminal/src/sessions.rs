@@ -2,17 +2,16 @@
 
 use std::collections::HashMap;
 
-use comfy_table::{Cell, ColumnConstraint, ContentArrangement, LineStyle, Table, TableStyle};
 use toka_core::escape::is_harmless;
 use toka_core::event::Effect;
 use toka_core::transcript::{CallEntry, Entry, EntryKind, SessionInfo};
 use toka_core::{ByteSize, PlanStep, StepStatus};
 
+use super::grid::grid;
 use super::list::age;
 use super::palette::Palette;
 use super::text::{moment, safe};
 
-const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 /// Lines of what a tool gave that are shown, unless all are wanted.
 const LINES: usize = 12;
 
@@ -38,31 +37,19 @@ pub fn list(
         let run = info.run.map_or_else(|| "–".to_owned(), |run| run.short());
         let began = info.began_ms.map_or_else(|| "–".to_owned(), |ms| format!("{} ago", age(ms, now_ms)));
         let size = format!("{} lines, {}", info.entries, ByteSize(info.bytes));
-        [info.key.to_string(), run, began, size, state].into_iter().map(Cell::new_owned).collect::<Vec<_>>()
+        [info.key.to_string(), run, began, size, state]
     };
-    let mut table = Table::new();
-    table
-        .load_style(STYLE)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(u16::try_from(columns).unwrap_or(u16::MAX))
-        .set_header(["SESSION", "RUN", "BEGAN", "SIZE", "STATE"])
-        .add_rows(infos.iter().map(row));
-    for (at, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 1));
-        if at < 4 {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        }
-    }
-    let mut text = String::new();
-    for (at, line) in table.lines().enumerate() {
-        let line = line.trim_end();
-        text += &if at == 0 { palette.strong.paint(line) } else { line.to_owned() };
-        text.push('\n');
-    }
+    let text = grid(["SESSION", "RUN", "BEGAN", "SIZE", "STATE"], infos.iter().map(row), columns, palette);
     text + &palette
         .faint
         .paint(format!("help: `toka sessions show {}` shows what was said and done", first.key))
         + "\n"
+}
+
+/// Two columns of figures beside each other, and what each is.
+pub fn beside(heads: [&str; 2], rows: &[(&str, String, String)], columns: usize, palette: Palette) -> String {
+    let rows = rows.iter().map(|(name, one, other)| [(*name).to_owned(), safe(one), safe(other)]);
+    grid(["", heads[0], heads[1]], rows, columns, palette)
 }
 
 /// What was said and done, in its order. `whole` gives texts that stand beside the transcript.

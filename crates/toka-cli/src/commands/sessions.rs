@@ -1,22 +1,28 @@
 //! `toka sessions`: what models and tools have done together, from the transcripts of a project, whether or not it runs.
 
+mod rerun;
+
 use std::time::Duration;
 
 use clap::Subcommand;
-use toka_core::transcript::{EntryKind, SessionInfo};
+use toka_core::transcript::{Entry, EntryKind, SessionInfo};
 use toka_core::units::parse_duration;
-use toka_core::{ExitCode, Name, RunId, SessionKey, SessionMode};
+use toka_core::{ExitCode, Name, RunId, SessionKey, SessionMode, SessionNews};
 use toka_prepare::folders::sessions_in;
 use toka_prepare::lock::is_held;
 use toka_project::history;
-use toka_session::{SessionFolder, TranscriptError};
+use toka_session::{Replayed, SessionFolder, TranscriptError, replay};
+
+use toka_wire::ToolDefinition;
 
 use super::folders::Place;
 use super::ps::now_ms;
+use toka_terminal::chat::ChatView;
 use toka_terminal::failure::Failure;
 use toka_terminal::palette::Palette;
 use toka_terminal::screen::columns;
 use toka_terminal::table::PIPE_COLUMNS;
+use toka_terminal::text::{count, safe};
 use toka_terminal::{json, out, sessions as layout};
 
 /// Options of `toka sessions`.
@@ -46,6 +52,17 @@ enum What {
         /// Only what came after this line, by its number
         #[arg(long, value_name = "NUMBER", default_value_t = 0)]
         after: u64,
+    },
+    /// Repeat one from its record, without a model and without a tool: is each request what it was, and each call made once?
+    #[command(
+        after_help = "Exit status: 0 as it was, 1 different, or another model did not come to its end; 65 the record cannot be read."
+    )]
+    Replay {
+        #[command(flatten)]
+        one: One,
+        /// Ask this model what it would have done with the same results of tools, and put both beside each other; nothing is run
+        #[arg(long, value_name = "NAME")]
+        model: Option<String>,
     },
     /// Begin another with what was said in one; `toka chat --continue` goes on with it
     Fork {
@@ -150,6 +167,41 @@ impl Sessions {
         self.runs.is_some() && info.run == self.runs
     }
 
+    /// The lines of one, and the tools as its model was told of them.
+    fn recorded(&self, key: &SessionKey) -> Result<(Vec<Entry>, Vec<ToolDefinition>), Failure> {
+        let invalid = |why: String| Failure::new(ExitCode::Invalid, why);
+        let entries =
+            self.folder.read(key).map_err(|error| invalid(toka_core::error::with_causes(&error)))?;
+        let tools = self.folder.tools(key, &entries);
+        let tools = tools.map_err(|error| invalid(format!("read the tools of {key}: {error}")))?;
+        Ok((entries, tools.unwrap_or_default()))
+    }
+
+    /// Repeats one from its record, and tells what it finds.
+    fn replay(&self, key: &SessionKey, as_json: bool) -> anyhow::Result<ExitCode> {
+        let invalid = |why: String| Failure::new(ExitCode::Invalid, why);
+        let entries =
+            self.folder.read(key).map_err(|error| invalid(toka_core::error::with_causes(&error)))?;
+        let tools = self.folder.tools(key, &entries);
+        let tools = tools.map_err(|error| invalid(format!("read the tools of {key}: {error}")))?;
+        let replayed = replay(&entries, &tools.unwrap_or_default());
+        let code = if replayed.difference.is_some() { ExitCode::AgentFailed } else { ExitCode::Success };
+        let text = match as_json {
+            true => json::line(&replayed) + "\n",
+            false => {
+                let palette = Palette::for_stream(&std::io::stdout());
+                let mut view = ChatView::new(palette);
+                let until = replayed.difference.as_ref().map_or(u64::MAX, |(line, _)| *line);
+                let told = entries.iter().take_while(|entry| entry.id < until);
+                let shown: String = told
+                    .map(|entry| view.tell(&SessionNews::Entry { entry: Box::new(entry.clone()) }))
+                    .collect();
+                shown + &view.close() + &replayed_line(key, &replayed_words(&replayed), palette)
+            }
+        };
+        Ok(out::end(&text, code)?)
+    }
+
     /// Begins another with what was said in one.
     fn fork(&self, from: &SessionKey, at: Option<u64>) -> Result<SessionKey, Failure> {
         let unreadable =
@@ -160,7 +212,8 @@ impl Sessions {
             return Err(Failure::new(ExitCode::Usage, format!("{from} has no line {at}"))
                 .help(format!("its lines are 1 to {last}: `toka sessions show {from}`")));
         }
-        let Some(EntryKind::Session { run, system, tools, .. }) = first.map(|entry| entry.kind.clone())
+        let Some(EntryKind::Session { run, system, tools, definitions, .. }) =
+            first.map(|entry| entry.kind.clone())
         else {
             return Err(Failure::new(ExitCode::Invalid, format!("{from} does not begin as a session does")));
         };
@@ -169,9 +222,9 @@ impl Sessions {
         };
         let key = self.folder.next(&from.agent, SessionMode::Chat).map_err(failed)?;
         // It belongs to no life of an agent.
-        let (from_key, pid) = (Some(from.clone()), 0);
+        let (key_of, pid) = (key.clone(), 0);
         let head =
-            EntryKind::Session { version: 1, key: key.clone(), run, pid, from: from_key, system, tools };
+            EntryKind::Session { version: 1, key: key_of, run, pid, from: None, system, tools, definitions };
         self.folder.fork((from, at), &key, head).map_err(unreadable)?;
         Ok(key)
     }
@@ -218,6 +271,17 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             };
             Ok(out::end(&text, ExitCode::Success)?)
         }
+        What::Replay { one: One { session, place, json: as_json }, model } => {
+            let sessions = Sessions::of(&place)?;
+            let key = sessions.find(&session)?;
+            match model {
+                None => sessions.replay(&key, as_json),
+                Some(model) => {
+                    let read = sessions.recorded(&key)?;
+                    rerun::run(&place, &key, read, &model, as_json)
+                }
+            }
+        }
         What::Fork { one: One { session, place, json: as_json }, at } => {
             let sessions = Sessions::of(&place)?;
             let key = sessions.find(&session)?;
@@ -254,6 +318,29 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(out::end(&removed(&gone, as_json), ExitCode::Success)?)
         }
     }
+}
+
+fn replayed_line(key: &SessionKey, words: &Result<String, String>, palette: Palette) -> String {
+    match words {
+        Ok(words) => format!("{} {key} is repeated: {words}\n", palette.good.paint("✓")),
+        Err(why) => format!("{} {key}: {}\n", palette.bad.paint("✗"), palette.bad.paint(safe(why))),
+    }
+}
+
+/// What came of a repetition, in words: well, or what is different.
+fn replayed_words(replayed: &Replayed) -> Result<String, String> {
+    let Replayed { requests, untold, inherited, calls, difference } = replayed;
+    if let Some((line, why)) = difference {
+        return Err(format!("line {line} is not what it was: {why}"));
+    }
+    let mut words = format!("{}, {}: all as they were", count(*requests, "request"), count(*calls, "call"));
+    if *inherited > 0 {
+        words += &format!("; {} of the session that it goes on with", count(*inherited, "request"));
+    }
+    if *untold > 0 {
+        words += &format!("; {} of an earlier version, which cannot be compared", count(*untold, "request"));
+    }
+    Ok(words)
 }
 
 fn removed(keys: &[SessionKey], as_json: bool) -> String {

@@ -1,13 +1,13 @@
 //! Asks the model, and puts its answer on record; leaves old results out where a request gets long.
 
 use serde_json::{Map, Value};
-use toka_core::transcript::{CallEntry, EntryKind};
+use toka_core::transcript::{AskedEntry, CallEntry, EntryKind};
 use toka_core::{SessionNews, SessionState};
 use toka_wire::said::{self, Answer, Piece, Stop};
 
 use super::{Driver, Halt, unless_interrupted};
 use crate::model::{self, Heard};
-use crate::request::{Settings, conversation, tokens};
+use crate::request::{Settings, asked, conversation, tokens};
 
 /// How often in a row a model is told that its answer is of no use.
 const NUDGES: u32 = 3;
@@ -32,8 +32,8 @@ impl Driver<'_> {
             asked =
                 unless_interrupted(self.interrupts.clone(), self.request()).await.ok_or(Halt::Interrupted)?;
         }
-        let asked = asked.map_err(|why| Halt::Turn(format!("the model gives no answer: {why}")))?;
-        let model::Asked { answer, model, call, wire } = asked;
+        let (model::Asked { answer, model, call, wire }, asked) =
+            asked.map_err(|why| Halt::Turn(format!("the model gives no answer: {why}")))?;
         let answer = self.masked(answer);
         let (calls, blocks) = self.name_calls(&answer);
         if !answer.text.trim().is_empty() {
@@ -43,8 +43,17 @@ impl Driver<'_> {
         }
         let nudge = nudge(&answer);
         let Answer { text, thinking, tokens, stop, .. } = answer;
-        let mut kinds =
-            vec![EntryKind::Assistant { model, wire, call, text, thinking, calls, blocks, tokens }];
+        let mut kinds = vec![EntryKind::Assistant {
+            model,
+            wire,
+            call,
+            text,
+            thinking,
+            calls,
+            blocks,
+            tokens,
+            asked: Some(asked),
+        }];
         self.nudges = if nudge.is_some() { self.nudges + 1 } else { 0 };
         let is_given_up = self.nudges > NUDGES;
         kinds.extend(nudge.filter(|_| !is_given_up).map(|text| EntryKind::Notice { text }));
@@ -59,7 +68,7 @@ impl Driver<'_> {
     }
 
     /// Sends the request that follows from the transcript.
-    async fn request(&self) -> Result<model::Asked, model::NoAnswer> {
+    async fn request(&self) -> Result<(model::Asked, AskedEntry), model::NoAnswer> {
         let (wire, model) = self.asker.first().map_err(model::NoAnswer::of)?;
         self.tell_status(&format!("asks {model}"));
         let config = &self.shared.config;
@@ -73,13 +82,16 @@ impl Driver<'_> {
             temperature: config.temperature,
         };
         let conversation = conversation(&self.entries, &settings);
+        let until = self.entries.last().map_or(0, |entry| entry.id);
+        let recorded = asked(&conversation, &settings, until);
         let mut pieces = Pieces::default();
-        let asked = model::ask(&self.asker, (wire, &model), &conversation, |heard| {
+        let answered = model::ask(&self.asker, (wire, &model), &conversation, |heard| {
             pieces.hear(heard, self);
         });
-        let asked = asked.await;
+        let answered = answered.await;
         pieces.end(self);
-        asked
+        // Another candidate may have answered, which is asked in the same words.
+        answered.map(|answered| (answered, recorded))
     }
 
     /// An answer without secrets: a model that has got hold of one keeps it out of the transcript, and is not told it again.

@@ -9,6 +9,7 @@ use toka_core::transcript::{Entry, EntryKind};
 use toka_core::{EventKind, Exit, FileCall, FileTool, SessionKey, SessionMode, SessionNews, SessionState};
 use toka_gateway::Asker;
 use toka_runtime::Attempt;
+use toka_wire::ToolDefinition;
 use tokio::sync::watch;
 
 use super::calls::started;
@@ -18,7 +19,7 @@ use crate::prompt::{Facts, INSTRUCTION_FILES, system, without_numbers};
 use crate::shared::Shared;
 use crate::steps::Steps;
 use crate::tools::{Processes, Tool, offered};
-use crate::transcript::Transcript;
+use crate::transcript::{Transcript, name_of};
 
 impl<'a> Driver<'a> {
     /// Begins a session, or goes on with that of this life.
@@ -172,23 +173,30 @@ async fn create(
     // What stands in a file of the workspace may hold what nobody is to read.
     let system = asker.masked(system(&facts)?);
     let from = from(shared, attempt, key).await?;
+    let told: Vec<ToolDefinition> = tools.iter().map(Tool::definition).collect();
+    let told = serde_json::to_vec(&told).map_err(|error| format!("write the tools down: {error}"))?;
     let session = EntryKind::Session {
         version: 1,
         key: key.clone(),
         run: shared.config.run,
         pid: attempt.pid,
-        from: from.clone(),
+        from: None,
         system,
         tools: names,
+        definitions: Some(name_of(&told)),
     };
     let (folder, key) = (shared.config.folder.clone(), key.clone());
-    let begin = move || match from {
-        Some(from) => folder.fork((&from, None), &key, session),
-        None => {
-            let mut transcript = Transcript::create(&folder.path(&key))?;
-            let entries = transcript.append(vec![session], false)?;
-            Ok((transcript, entries))
-        }
+    let begin = move || {
+        let (transcript, entries) = match from {
+            Some(from) => folder.fork((&from, None), &key, session)?,
+            None => {
+                let mut transcript = Transcript::create(&folder.path(&key))?;
+                let entries = transcript.append(vec![session], false)?;
+                (transcript, entries)
+            }
+        };
+        transcript.keep(&told)?;
+        Ok((transcript, entries))
     };
     let begun = tokio::task::spawn_blocking(begin).await.map_err(|error| error.to_string())?;
     begun.map_err(|error: crate::TranscriptError| toka_core::error::with_causes(&error))

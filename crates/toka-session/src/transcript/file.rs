@@ -155,7 +155,9 @@ impl Transcript {
             let written = serde_json::to_writer(&mut lines, entry).map_err(io::Error::from);
             written.map_err(io_error("write", &self.path))?;
             lines.push(b'\n');
-            if let EntryKind::Result { whole: Some(name), .. } = &entry.kind {
+            if let EntryKind::Result { whole: Some(name), .. }
+            | EntryKind::Session { definitions: Some(name), .. } = &entry.kind
+            {
                 // What was removed there is not there any more; nothing else is lost with it.
                 if let Ok(text) = fs::read(kept.join(name)) {
                     self.keep(&text)?;
@@ -173,7 +175,7 @@ impl Transcript {
     /// # Errors
     /// When it cannot be written.
     pub fn keep(&self, text: &[u8]) -> Result<String, TranscriptError> {
-        let name: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = name_of(text);
         let folder = blobs(&self.path);
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
         made.map_err(io_error("make", &folder))?;
@@ -191,6 +193,11 @@ impl Transcript {
         write().map_err(io_error("write", &path))?;
         Ok(name)
     }
+}
+
+/// The name of a text that is kept beside a transcript.
+pub(crate) fn name_of(text: &[u8]) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Where texts are kept that stand in no line of the transcript at `path`.

@@ -6,10 +6,11 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use toka_core::transcript::SessionInfo;
+use toka_core::transcript::{ForkedFrom, SessionInfo};
 use toka_core::{AgentName, SessionKey, SessionMode};
+use toka_wire::ToolDefinition;
 
-use super::file::blobs;
+use super::file::{blobs, name_of};
 use super::{Transcript, TranscriptError};
 use toka_core::transcript::{Entry, EntryKind};
 
@@ -43,6 +44,23 @@ impl SessionFolder {
             return Err(io::ErrorKind::NotFound.into());
         }
         fs::read(blobs(&self.path(key)).join(name))
+    }
+
+    /// The tools of a session, as its model was told of them; `None` when an earlier version has written it.
+    ///
+    /// # Errors
+    /// When they are not there, or are not what they were.
+    pub fn tools(&self, key: &SessionKey, entries: &[Entry]) -> io::Result<Option<Vec<ToolDefinition>>> {
+        let Some(EntryKind::Session { definitions: Some(name), .. }) =
+            entries.first().map(|first| &first.kind)
+        else {
+            return Ok(None);
+        };
+        let text = self.whole(key, name)?;
+        if name_of(&text) != *name {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not what it was"));
+        }
+        serde_json::from_slice(&text).map(Some).map_err(io::Error::from)
     }
 
     /// The names of all, by agent, mode and number.
@@ -90,10 +108,14 @@ impl SessionFolder {
         &self,
         (from, until): (&SessionKey, Option<u64>),
         key: &SessionKey,
-        session: EntryKind,
+        mut session: EntryKind,
     ) -> Result<(Transcript, Vec<Entry>), TranscriptError> {
         let mut entries = self.read(from)?;
         entries.retain(|entry| until.is_none_or(|until| entry.id <= until));
+        if let EntryKind::Session { from: forked, .. } = &mut session {
+            let until = entries.last().map_or(0, |entry| entry.id);
+            *forked = Some(ForkedFrom { session: from.clone(), until });
+        }
         let path = self.path(key);
         let mut transcript = Transcript::create(&path)?;
         if let Err(error) = transcript.take_over(&blobs(&self.path(from)), session, &mut entries) {
@@ -206,6 +228,7 @@ mod tests {
                 from: None,
                 system: String::new(),
                 tools: vec![],
+                definitions: None,
             };
             let task = EntryKind::Task { index: 0, attempt: 1, text: "do it".into() };
             transcript.append(vec![session, task], false).expect("written");

@@ -4,6 +4,7 @@ mod file;
 mod folder;
 mod open_calls;
 
+pub(crate) use file::name_of;
 pub use file::{Transcript, TranscriptError};
 pub use folder::SessionFolder;
 pub(crate) use open_calls::{RunEffect, open_calls};
