@@ -33,6 +33,8 @@ as_both_users!(
     a_question_outlives_its_daemon,
     a_model_asks_a_person_and_hears_the_answer,
     a_session_is_repeated_and_a_change_of_its_record_is_found,
+    a_long_session_is_summarised_and_goes_on,
+    what_does_not_fit_is_said_and_ends,
     another_model_is_asked_what_it_would_have_done,
     a_profile_leaves_tools_out,
     a_task_that_runs_out_of_time_says_so_and_the_next_attempt_knows,
@@ -984,6 +986,76 @@ fn a_session_is_repeated_and_a_change_of_its_record_is_found(user: User) {
     }
     let tools = replay();
     assert!(tools.code == Some(65) && tools.stderr.contains("it is not what it was"), "{tools:#?}");
+}
+
+/// A turn that writes a file, at so many tokens.
+fn writes(number: usize, input: u64) -> String {
+    let content = format!("{number}{}", "x".repeat(3000));
+    format!(
+        "  - text: I write {number}.\n    tools: [{{name: write, arguments: {{path: f{number}, content: {content}}}}}]\n    usage: {{input: {input}}}\n"
+    )
+}
+
+fn a_long_session_is_summarised_and_goes_on(user: User) {
+    let scene = Scene::new(user);
+    let first: String = (0..4).map(|number| writes(number, 700 * (number as u64 + 1))).collect();
+    // Of what was before, one answer is left: what comes is the second turn.
+    let turns = format!(
+        "conversations:\n- when: This is the record\n  turns: [{{text: \"I wrote f0, f1 and f2.\", usage: {{input: 900, output: 20}}}}]\n\
+         - when: I wrote f0, f1 and f2.\n  turns:\n  - text: never\n  - text: Look.\n    tools: [{{name: list, arguments: {{}}}}]\n  - {{text: All of it is there., expect: f3}}\n\
+         turns:\n{first}"
+    );
+    script(&scene, "long", &turns);
+    let agent = Document::bare("long")
+        .spec("model: {script: long.script, max_context_tokens: 2500}")
+        .section("tasks: {default: [Write four files with a-very-special-word.]}")
+        .section(FILES);
+    let finished = scene.toka_run(&[agent], &["--json"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let told = finished.all("session_compacted", "long");
+    assert_eq!((told.len(), &told[0]["model"]), (1, &"script/scripted".into()), "{told:#?}");
+    assert!(told[0]["freed_tokens"].as_u64().is_some_and(|freed| freed > 800), "{told:#?}");
+    let lines = transcript(&scene, "long");
+    let compacted = lines.iter().find(|line| line["type"] == "compacted").expect("a summary");
+    assert_eq!(compacted["summary"], "I wrote f0, f1 and f2.");
+    let kept = lines.iter().find(|line| line["id"] == compacted["before"]).expect("a line");
+    assert_eq!(kept["text"], "I write 3.", "the last answer is left as it was");
+    let replayed = scene.toka(&["sessions", "replay", "long", "--project", scene.name()]);
+    assert!(
+        replayed.code == Some(0) && replayed.stdout.contains("is summarised from here on"),
+        "{replayed:#?}"
+    );
+    let bills = scene.toka(&["cost", "--json", "--project", scene.name()]).stdout;
+    assert!(bills.contains("\"calls\":7"), "the summary is paid for like all else: {bills}");
+}
+
+fn what_does_not_fit_is_said_and_ends(user: User) {
+    let scene = Scene::new(user);
+    // The model summarises nothing, and what is left is as long as before.
+    let turns = format!("turns:\n{}{}", writes(0, 900), writes(1, 5000));
+    let refuses = "conversations:\n- when: This is the record\n  turns: [{text: '', fault: {status: 400}}]\n";
+    script(&scene, "full", &format!("{refuses}{turns}"));
+    let agent = Document::bare("full")
+        .spec("model: {script: full.script, max_context_tokens: 2000}")
+        .section("tasks: {default: [Write.]}")
+        .section(FILES);
+    let finished = scene.toka_run(&[agent], &["--json"]);
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    let lines = transcript(&scene, "full");
+    let summary =
+        lines.iter().find(|line| line["type"] == "compacted").expect("one that no model has written");
+    assert!(
+        summary["summary"].as_str().expect("a text").contains("- f0") && summary["model"].is_null(),
+        "{summary}"
+    );
+    script(&scene, "full", &format!("turns:\n{}  - text: Never.\n", writes(0, 5000)));
+    let agent = Document::bare("full")
+        .spec("model: {script: full.script, max_context_tokens: 2000}")
+        .section("tasks: {default: [Write.]}")
+        .section(FILES);
+    let finished = scene.toka_run(&[agent], &["--json"]);
+    let why = finished.exit_of("full")["reason"].to_string();
+    assert!(why.contains("does not fit into 2000 tokens any more: its last answer"), "{why}");
 }
 
 fn another_model_is_asked_what_it_would_have_done(user: User) {

@@ -701,6 +701,16 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         interrupted: bool,
     },
+    /// From here on, a summary stands in the place of what was said and done before in a session.
+    SessionCompacted {
+        /// Which.
+        session: SessionKey,
+        /// Who has written the summary; nobody when no model could.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<ModelName>,
+        /// About so many tokens that requests do not have any more.
+        freed_tokens: u64,
+    },
     /// A session is elsewhere in its turn.
     StateChange {
         /// Which.

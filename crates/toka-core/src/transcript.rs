@@ -175,6 +175,28 @@ pub enum EntryKind {
     Pruned {
         /// Lines before this one.
         before: u64,
+        /// About so many tokens.
+        #[serde(default)]
+        freed: u64,
+    },
+    /// From here on, a summary stands in requests in the place of the lines before this one.
+    Compacted {
+        /// Lines before this one.
+        before: u64,
+        /// The summary.
+        summary: String,
+        /// Who has written it; nobody where the last calls and the changed files stand for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<ModelName>,
+        /// The number of the call in the journal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call: Option<u64>,
+        /// Tokens that it took.
+        #[serde(default)]
+        tokens: Tokens,
+        /// About so many tokens that later requests do not have.
+        #[serde(default)]
+        freed: u64,
     },
     /// The attempt at a task has ended.
     Ended {

@@ -108,6 +108,8 @@ impl Member {
 
 /// Tokens of one answer of a model, where nobody says otherwise.
 const MOST_OUTPUT: u64 = 16_384;
+/// Tokens of a request, where nobody says otherwise: few models have less room.
+const MOST_CONTEXT: u64 = 110_000;
 /// From here on the runtime counts the commands that it runs beside agents.
 const FIRST_OF_COMMANDS: u64 = 1 << 32;
 
@@ -292,6 +294,11 @@ impl MemberBuilder<'_> {
             checks: checks(agent).into_iter().map(session_check).collect(),
             domain: agent.domain.clone(),
             rules: agent.tools.clone(),
+            max_context_tokens: agent
+                .model
+                .as_ref()
+                .and_then(|model| model.max_context_tokens)
+                .unwrap_or(MOST_CONTEXT),
             max_output_tokens: agent
                 .model
                 .as_ref()

@@ -26,6 +26,7 @@ pub mod request;
 mod rerun;
 mod shared;
 mod steps;
+mod summary;
 mod tools;
 mod transcript;
 mod worker;

@@ -8,15 +8,16 @@ use toka_core::{ModelName, Wire};
 use toka_wire::said::Call;
 use toka_wire::{Assistant, Conversation, Item, ToolDefinition, ToolResult};
 
+use crate::summary::{in_their_place, size};
 use sha2::{Digest as _, Sha256};
 use toka_core::transcript::{AskedEntry, CallEntry, Entry, EntryKind};
 
 /// The model that a request names: the gateway puts the name of the one in that it asks.
 pub(crate) const MODEL: &str = "default";
 /// Bytes of an old result that are left of it.
-const LEFT: usize = 200;
+pub(crate) const LEFT: usize = 200;
 /// Bytes to a token, where nobody has counted.
-const BYTES_TO_A_TOKEN: usize = 4;
+pub(crate) const BYTES_TO_A_TOKEN: usize = 4;
 
 /// What does not follow from the transcript.
 #[derive(Debug, Clone)]
@@ -45,7 +46,7 @@ pub fn conversation(entries: &[Entry], settings: &Settings<'_>) -> Conversation 
         })
         .collect();
     let pruned = entries.iter().rev().find_map(|entry| match entry.kind {
-        EntryKind::Pruned { before } => Some(before),
+        EntryKind::Pruned { before, .. } => Some(before),
         _ => None,
     });
     let mut conversation = Conversation {
@@ -54,7 +55,18 @@ pub fn conversation(entries: &[Entry], settings: &Settings<'_>) -> Conversation 
         temperature: settings.temperature,
         ..Conversation::default()
     };
-    for entry in entries {
+    let compacted = entries.iter().rev().find_map(|entry| match &entry.kind {
+        EntryKind::Compacted { before, summary, .. } => Some((*before, summary)),
+        _ => None,
+    });
+    if let Some((before, summary)) = compacted {
+        conversation.items.push(Item::User(in_their_place(entries, summary, before)));
+    }
+    let is_left = |entry: &&Entry| {
+        let is_first = matches!(entry.kind, EntryKind::Session { .. });
+        is_first || compacted.is_none_or(|(before, _)| entry.id >= before)
+    };
+    for entry in entries.iter().filter(is_left) {
         match &entry.kind {
             EntryKind::Session { system, .. } => conversation.system.clone_from(system),
             EntryKind::Task { text, .. } if text.is_empty() => {}
@@ -81,6 +93,7 @@ pub fn conversation(entries: &[Entry], settings: &Settings<'_>) -> Conversation 
             | EntryKind::Result { .. }
             | EntryKind::Plan { .. }
             | EntryKind::Pruned { .. }
+            | EntryKind::Compacted { .. }
             | EntryKind::Halted { .. }
             | EntryKind::Ended { .. }
             | EntryKind::Unknown => {}
@@ -141,22 +154,12 @@ pub fn tokens(entries: &[Entry]) -> u64 {
         _ => None,
     });
     let (from, told) = told.unwrap_or((0, 0));
-    let size = |entry: &Entry| match &entry.kind {
-        EntryKind::Session { system, .. } => system.len(),
-        EntryKind::Task { text, .. }
-        | EntryKind::Person { text, .. }
-        | EntryKind::Notice { text }
-        | EntryKind::Result { text, .. } => text.len(),
-        EntryKind::Assistant { text, calls, .. } => {
-            let of_call = |call: &CallEntry| {
-                call.arguments.values().map(|value| value.to_string().len()).sum::<usize>()
-            };
-            text.len() + calls.iter().map(of_call).sum::<usize>()
-        }
-        _ => 0,
-    };
     let since: usize = entries[from..].iter().map(size).sum();
-    told + (since / BYTES_TO_A_TOKEN) as u64
+    let freed = entries[from..].iter().map(|entry| match entry.kind {
+        EntryKind::Pruned { freed, .. } | EntryKind::Compacted { freed, .. } => freed,
+        _ => 0,
+    });
+    (told + (since / BYTES_TO_A_TOKEN) as u64).saturating_sub(freed.sum())
 }
 
 #[cfg(test)]
@@ -292,7 +295,7 @@ mod tests {
         let kinds = vec![
             assistant(&["a"]),
             result("a", &long),
-            EntryKind::Pruned { before: 3 },
+            EntryKind::Pruned { before: 3, freed: 1 },
             assistant(&["b"]),
             result("b", &long),
         ];

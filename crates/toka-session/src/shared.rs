@@ -62,6 +62,8 @@ pub struct SessionConfig {
     pub domain: String,
     /// The tools that it has.
     pub rules: ToolRules,
+    /// Tokens of a request from which on what is old is left out of it, or summarised.
+    pub max_context_tokens: u64,
     /// Most tokens of an answer.
     pub max_output_tokens: u64,
     /// From 0.0; `None` for the model's own.

@@ -247,6 +247,10 @@ impl ChatView {
             }
             EntryKind::Interrupted { .. } => self.close() + &line(palette.warn, "interrupted".to_owned()),
             EntryKind::Halted { reason } => self.close() + &line(palette.bad, safe(reason)),
+            EntryKind::Compacted { .. } => {
+                let words = "what was said and done before is summarised from here on";
+                self.close() + &line(palette.faint, words.to_owned())
+            }
             EntryKind::Pruned { .. } => {
                 let words = "what tools gave long ago is left out from here on";
                 self.close() + &line(palette.faint, words.to_owned())

@@ -376,6 +376,7 @@ fn describe(kind: &EventKind, palette: Palette) -> Option<(String, Paint)> {
         EventKind::ToolCallStart { risk: Risk::Low, .. } => return None,
         EventKind::SessionStarted { .. }
         | EventKind::SessionSteered { .. }
+        | EventKind::SessionCompacted { .. }
         | EventKind::PlanCreated { .. }
         | EventKind::PlanStepUpdate { .. }
         | EventKind::ToolCallStart { .. }

@@ -28,6 +28,11 @@ pub(crate) fn tell(kind: &EventKind) -> Option<String> {
             format!("{} interrupts the model and tells it: {}", safe(by), safe(text))
         }
         EventKind::SessionSteered { text, by, .. } => format!("{} tells the model: {}", safe(by), safe(text)),
+        EventKind::SessionCompacted { model, freed_tokens, .. } => {
+            let who =
+                model.as_ref().map_or_else(String::new, |model| format!(" by {}", safe(&model.to_string())));
+            format!("what was done before is summarised{who}: about {freed_tokens} tokens less")
+        }
         EventKind::StateChange { from, to, .. } => format!("{from} → {to}"),
         EventKind::PlanCreated { steps, .. } => {
             let steps: Vec<String> = steps.iter().map(|step| safe(&step.description)).collect();

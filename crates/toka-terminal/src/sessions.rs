@@ -133,7 +133,13 @@ fn told(
             (format!("{how}{changed}"), shown(&words))
         }
         EntryKind::Plan { steps } => (palette.strong.paint("plan"), plan(steps, "      ")),
-        EntryKind::Pruned { before } => (
+        EntryKind::Compacted { before, summary, .. } => (
+            palette
+                .faint
+                .paint(format!("in the place of what came before line {before} stands from here on")),
+            shown(summary),
+        ),
+        EntryKind::Pruned { before, .. } => (
             palette
                 .faint
                 .paint(format!("what tools gave before line {before} is left out of later requests")),

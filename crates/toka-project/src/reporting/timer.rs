@@ -157,6 +157,7 @@ fn is_change(kind: &EventKind) -> bool {
         | EventKind::SessionStarted { .. }
         | EventKind::StateChange { .. }
         | EventKind::SessionSteered { .. }
+        | EventKind::SessionCompacted { .. }
         | EventKind::PlanCreated { .. }
         | EventKind::PlanStepUpdate { .. }
         | EventKind::ToolCallStart { .. }

@@ -1,4 +1,4 @@
-//! Asks the model, and puts its answer on record; leaves old results out where a request gets long.
+//! Asks the model, and puts its answer on record.
 
 use serde_json::{Map, Value};
 use toka_core::transcript::{AskedEntry, CallEntry, EntryKind};
@@ -7,28 +7,20 @@ use toka_wire::said::{self, Answer, Piece, Stop};
 
 use super::{Driver, Halt, unless_interrupted};
 use crate::model::{self, Heard};
-use crate::request::{Settings, asked, conversation, tokens};
+use crate::request::{Settings, asked, conversation};
 
 /// How often in a row a model is told that its answer is of no use.
 const NUDGES: u32 = 3;
-/// Tokens of a request from which on old results of tools are left out: few models have less room.
-const ROOM: u64 = 110_000;
-/// Bytes of the last results that are never left out.
-const RECENT: usize = 100 * 1024;
-/// Bytes that leaving results out must save: each time a provider reads everything anew.
-const WORTHWHILE: usize = 40 * 1024;
-/// The same where a request was refused, perhaps since it is too large.
-const LEAST: usize = 4 * 1024;
 
 impl Driver<'_> {
     /// Asks the model, and puts its answer on record.
     pub(super) async fn ask(&mut self) -> Result<(), Halt> {
-        self.prune().await?;
+        self.make_room().await?;
         self.go_on().await;
         self.enter(SessionState::Thinking)?;
         let mut asked =
             unless_interrupted(self.interrupts.clone(), self.request()).await.ok_or(Halt::Interrupted)?;
-        if asked.as_ref().is_err_and(|why| why.is_too_large) && self.prune_to(0).await? {
+        if asked.as_ref().is_err_and(|why| why.is_too_large) && self.make_more_room().await? {
             asked =
                 unless_interrupted(self.interrupts.clone(), self.request()).await.ok_or(Halt::Interrupted)?;
         }
@@ -145,38 +137,6 @@ impl Driver<'_> {
         let makes_sense = named.iter().all(|call| call.nonsense.is_none());
         let keeps = !is_renamed && is_whole && makes_sense;
         (named, if keeps { answer.blocks.clone() } else { Vec::new() })
-    }
-
-    /// Leaves old results out of later requests when those get long.
-    async fn prune(&mut self) -> Result<(), String> {
-        if tokens(&self.entries) < ROOM {
-            return Ok(());
-        }
-        self.prune_to(RECENT).await.map(drop)
-    }
-
-    /// Leaves all results out but the last ones of so many bytes; whether that saves enough to be done.
-    async fn prune_to(&mut self, recent: usize) -> Result<bool, String> {
-        let pruned = self.entries.iter().rev().find_map(|entry| match entry.kind {
-            EntryKind::Pruned { before } => Some(before),
-            _ => None,
-        });
-        let (mut kept, mut saved, mut before) = (0, 0, 0);
-        for entry in self.entries.iter().rev().take_while(|entry| pruned.is_none_or(|at| entry.id >= at)) {
-            let EntryKind::Result { text, .. } = &entry.kind else { continue };
-            if kept + text.len() <= recent {
-                kept += text.len();
-                continue;
-            }
-            before = before.max(entry.id + 1);
-            saved += text.len();
-        }
-        let worthwhile = if recent == 0 { LEAST } else { WORTHWHILE };
-        if saved < worthwhile {
-            return Ok(false);
-        }
-        self.add(vec![EntryKind::Pruned { before }], false).await?;
-        Ok(true)
     }
 }
 

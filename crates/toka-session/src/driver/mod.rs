@@ -8,6 +8,7 @@
 mod asking;
 mod begin;
 mod calls;
+mod compacting;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -298,6 +298,7 @@ fn chosen(name: &ModelName, declared: Option<ModelUse>) -> ModelUse {
         joins: true,
         batches: false,
         max_output_tokens: None,
+        max_context_tokens: None,
         temperature: None,
         origin: origin.clone(),
     };
@@ -315,6 +316,7 @@ fn models_of_preset(process: &Process) -> Option<ModelUse> {
         joins: true,
         batches: false,
         max_output_tokens: None,
+        max_context_tokens: None,
         temperature: None,
         origin: origin.clone(),
     })

@@ -55,7 +55,7 @@ sections! {
         "readiness_probe", "liveness_probe", "watchdog", "stop", "hooks", "replicas", "schedule", "start", "on_end",
         "success_exit_codes", "model", "tools", "autonomy", "chat",
     ];
-    MODEL: "spec.model" = ["use", "script", "join", "batch", "max_output_tokens", "temperature"];
+    MODEL: "spec.model" = ["use", "script", "join", "batch", "max_output_tokens", "max_context_tokens", "temperature"];
     TOOLS: "spec.tools" = ["profile", "allow", "deny", "ask", "calls_per_turn"];
     PROCESS: "spec.process" = [
         "preset", "command", "shell", "working_dir", "environment", "environment_from", "environment_file", "user", "tty",

@@ -19,6 +19,9 @@ pub(crate) const DEFAULT: &str = "default";
 /// Tokens of an answer that can be asked for.
 const MOST_OUTPUT: std::ops::RangeInclusive<u64> = 16..=1_000_000;
 
+/// Tokens of a request that can be asked for.
+const MOST_CONTEXT: std::ops::RangeInclusive<u64> = 2_000..=10_000_000;
+
 const SPEAKS: &[(&str, Speaks)] = &[
     ("openai-chat", Speaks::Wire(Wire::OpenAiChat)),
     ("openai-responses", Speaks::Wire(Wire::OpenAiResponses)),
@@ -41,6 +44,7 @@ pub(crate) fn model(cx: &mut Context<'_>, node: &Node) -> Option<ModelUse> {
             joins: true,
             batches: false,
             max_output_tokens: None,
+            max_context_tokens: None,
             temperature: None,
             origin,
         });
@@ -59,9 +63,26 @@ pub(crate) fn model(cx: &mut Context<'_>, node: &Node) -> Option<ModelUse> {
         }
         Some(most)
     });
+    let max_context_tokens = section.get("max_context_tokens").and_then(|node| {
+        let most = amount(cx, node)?;
+        if !MOST_CONTEXT.contains(&most) {
+            let (least, most) = (MOST_CONTEXT.start(), MOST_CONTEXT.end());
+            cx.report(cx.at(Code::OutOfRange, format!("a request has {least} to {most} tokens"), node, ""));
+        }
+        Some(most)
+    });
     let temperature = section.get("temperature").and_then(|node| quantities::number(cx, node, 0.0..=2.0));
     let chain = without_default(chain);
-    Some(ModelUse { chain, script, joins, batches, max_output_tokens, temperature, origin })
+    Some(ModelUse {
+        chain,
+        script,
+        joins,
+        batches,
+        max_output_tokens,
+        max_context_tokens,
+        temperature,
+        origin,
+    })
 }
 
 /// Those that the person has chosen, and nothing else, are not named.

@@ -18,6 +18,8 @@ pub struct ModelUse {
     /// Most tokens of an answer, for a model that works on the agent's tasks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_output_tokens: Option<u64>,
+    /// Tokens of a request from which on what is old is left out of it, or summarised.
+    pub max_context_tokens: Option<u64>,
     /// How freely it chooses its words, likewise: 0.0 to 2.0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,

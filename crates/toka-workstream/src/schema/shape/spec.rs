@@ -140,6 +140,11 @@ pub(super) struct Model {
     #[serde(default)]
     #[schemars(schema_with = "kinds::amount", extend("default" = "16k", "examples" = ["8k"]))]
     max_output_tokens: String,
+    /// Tokens of a request of a model that works on the agent's tasks, from which on what is old is left out of it, or summarised. Say less for a model with
+    /// little room.
+    #[serde(default)]
+    #[schemars(schema_with = "kinds::amount", extend("default" = "110k", "examples" = ["24k"]))]
+    max_context_tokens: String,
     /// How freely such a model chooses its words, from 0 to 2; by default as its provider has it.
     #[schemars(range(min = 0.0, max = 2.0), extend("examples" = [0.2]))]
     temperature: Option<f64>,
