@@ -545,7 +545,7 @@ turns:
         (&first["kind"], &first["options"]),
         (&"question".into(), &serde_json::json!(["red", "blue"]))
     );
-    assert_eq!(detached.inspect("asks")["progress"]["fraction"], 0.4);
+    eventually("it is 40 % done", || detached.inspect("asks")["progress"]["fraction"] == 0.4);
     let listed = detached.toka(&["approvals"]).stdout;
     assert!(listed.contains("\\x1b[2J") && !listed.contains("\u{1b}[2J"), "{listed}");
     for (words, why) in [
