@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use toka_core::rpc::TaskSpec;
 use toka_core::{AgentProgram, Exit, HomeFile, Preset, Progress};
 
-use toka_core::agent_program::{failure, prompt};
+use toka_core::agent_program::{Answers, failure, prompt};
 
 use crate::program_events::{Reader, Said};
 use crate::wake::Wake;
@@ -78,7 +78,14 @@ impl Worker {
         let why = self.failed.take().filter(|_| attempt > 1);
         let AgentProgram { argv, resume, prompt: words, about, .. } = &self.program;
         let session = self.session.as_deref().filter(|_| !resume.is_empty());
-        let text = prompt(about, (place, total), &task.description, why.as_deref(), session.is_some());
+        let text = prompt(
+            about,
+            (place, total),
+            &task.description,
+            why.as_deref(),
+            session.is_some(),
+            Answers::Nobody,
+        );
         let resume = session
             .into_iter()
             .flat_map(|session| resume.iter().map(move |word| word.replace(AgentProgram::SESSION, session)));

@@ -102,6 +102,15 @@ pub fn failure(answer: &str) -> Option<String> {
     Some(std::iter::once(first.as_str()).chain(rest).collect::<Vec<_>>().join(" ").trim().to_owned())
 }
 
+/// Who answers a model's questions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    /// Nobody: it cannot ask.
+    Nobody,
+    /// It has a tool to ask with, if it has any.
+    ATool,
+}
+
 /// What a model is told of a task, which is the `place`th of `total`: `about` says what the work is, `why` how the attempt before ended, and
 /// `goes_on` that the model knows what was said before.
 pub fn prompt(
@@ -110,6 +119,7 @@ pub fn prompt(
     description: &str,
     why: Option<&str>,
     goes_on: bool,
+    answers: Answers,
 ) -> String {
     let of = if total > 1 { format!(" ({place} of {total})") } else { String::new() };
     let text = match (goes_on, why) {
@@ -122,8 +132,12 @@ pub fn prompt(
         (true, None) => format!("# Next task{of}\n\n{description}"),
         (false, None) => format!("{about}# Task{of}\n\n{description}"),
     };
+    let questions = match answers {
+        Answers::Nobody => "Nobody can answer questions. ",
+        Answers::ATool => "",
+    };
     format!(
-        "{text}\n\nNobody can answer questions. When the task is done, end with a short account of what you did. If it cannot be done, say why \
+        "{text}\n\n{questions}When the task is done, end with a short account of what you did. If it cannot be done, say why \
          in a last line that begins with {FAILED}:"
     )
 }

@@ -133,7 +133,8 @@ impl ToolRules {
 
 /// Whether a pattern of tools means any that there is.
 pub fn means_a_tool(pattern: &str) -> bool {
-    TOOLS.iter().any(|tool| fits(pattern, tool))
+    // Which tools a server has is known when it runs.
+    pattern.starts_with("mcp__") || TOOLS.iter().any(|tool| fits(pattern, tool))
 }
 
 /// Whether a name fits a pattern in which `*` stands for anything.

@@ -28,7 +28,7 @@ use toka_runtime::{
     ServesPort, StopPolicy, WorksOnTasks,
 };
 use toka_sandbox::{AgentFolders, GroupLimits};
-use toka_session::{SessionCheck, SessionConfig, SessionFolder, SessionWorker};
+use toka_session::{McpServer, SessionCheck, SessionConfig, SessionFolder, SessionWorker};
 use toka_workstream::{Agent, Channel, Hook, Plan, ProcessCommand, Set};
 
 use crate::admit::{AdmittedAgents, Furnishings};
@@ -104,6 +104,10 @@ impl Member {
             check_control.tell(request, by);
         }
     }
+}
+
+fn mcp_server(declared: &toka_workstream::McpServer) -> McpServer {
+    McpServer { name: declared.name.clone(), argv: declared.command.clone() }
 }
 
 /// Tokens of one answer of a model, where nobody says otherwise.
@@ -293,6 +297,7 @@ impl MemberBuilder<'_> {
             resume: self.resume.cloned().filter(|_| agent.tasks.iter().any(|task| task.talk)),
             checks: checks(agent).into_iter().map(session_check).collect(),
             domain: agent.domain.clone(),
+            mcp: agent.mcp.iter().map(mcp_server).collect(),
             rules: agent.tools.clone(),
             max_context_tokens: agent
                 .model

@@ -34,6 +34,6 @@ mod worker;
 pub use replay::{Replayed, replay};
 pub use rerun::{Deeds, deeds_of, rerun};
 pub use shared::{AsksPersons, OpensModels, SessionCheck, SessionConfig};
-pub use tools::{Place, Tool, catalogue, offered, reference_markdown};
+pub use tools::{McpServer, Place, Tool, catalogue, offered, reference_markdown};
 pub use transcript::{SessionFolder, Transcript, TranscriptError};
 pub use worker::{SessionWorker, SteerError};

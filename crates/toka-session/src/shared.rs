@@ -11,6 +11,7 @@ use toka_gateway::Asker;
 use toka_runtime::{EventSink, Sent};
 use tokio::sync::{Notify, broadcast, watch};
 
+use crate::tools::McpServer;
 use crate::transcript::{SessionFolder, Transcript, TranscriptError};
 use toka_core::transcript::{Entry, EntryKind};
 
@@ -60,6 +61,8 @@ pub struct SessionConfig {
     pub checks: Vec<SessionCheck>,
     /// `spec.domain`.
     pub domain: String,
+    /// Servers of further tools, which run in its sandbox.
+    pub mcp: Vec<McpServer>,
     /// The tools that it has.
     pub rules: ToolRules,
     /// Tokens of a request from which on what is old is left out of it, or summarised.

@@ -43,6 +43,7 @@ pub fn describe(agent: &Agent, node: &Node) -> Vec<Described> {
         };
         rows.add("model", shown, Some(&model.origin));
     }
+    servers(agent, &mut rows);
     if let Some(budget) = &agent.confinement.budget {
         rows.add("budget", budget.value.to_string(), Some(&budget.origin));
     }
@@ -134,6 +135,12 @@ fn command(agent: &Agent, rows: &mut Rows) {
     }
     if let Some(replica) = &agent.replica {
         rows.add("replica", format!("{} of {} of {}", replica.number, replica.count, replica.of), None);
+    }
+}
+
+fn servers(agent: &Agent, rows: &mut Rows) {
+    for server in &agent.mcp {
+        rows.add("mcp", format!("{}: {}", server.name, words(&server.command)), Some(&server.origin));
     }
 }
 

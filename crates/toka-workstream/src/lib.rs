@@ -22,10 +22,10 @@ pub use diagnostic::{Code, Diagnostic, FileId, Label, Severity, Sources, Style};
 pub use load::{LoadOptions, Loaded, check, documents, load, load_texts};
 pub use model::{
     AfterEnd, Agent, AgentKind, Backoff, Channel, Condition, Dependency, Frequency, Hook, Hooks, HttpGet,
-    HttpScheme, IfSkipped, KeptKey, Logs, MaxRestarts, Metadata, Metric, ModelUse, Need, OWN_VARIABLE_HELP,
-    Objective, OnEnd, Probe, ProbeCheck, Probes, Process, ProcessCommand, Replica, Reporting, Restart,
-    RestartPolicy, Retry, Schedule, Scheme, Secret, SecretSource, Set, Start, Stop, Task, TcpSocket, Tty,
-    User, Webhook, WhenExhausted, is_own_variable,
+    HttpScheme, IfSkipped, KeptKey, Logs, MaxRestarts, McpServer, Metadata, Metric, ModelUse, Need,
+    OWN_VARIABLE_HELP, Objective, OnEnd, Probe, ProbeCheck, Probes, Process, ProcessCommand, Replica,
+    Reporting, Restart, RestartPolicy, Retry, Schedule, Scheme, Secret, SecretSource, Set, Start, Stop, Task,
+    TcpSocket, Tty, User, Webhook, WhenExhausted, is_own_variable,
 };
 pub use plan::{Plan, plan};
 pub use policy::{LoadedPolicy, POLICY_FILE, load_policy};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use toka_core::agent_program::prompt;
+use toka_core::agent_program::{Answers, prompt};
 use toka_core::tool::ReadFile;
 use toka_core::transcript::{Entry, EntryKind};
 use toka_core::{EventKind, Exit, FileCall, FileTool, SessionKey, SessionMode, SessionNews, SessionState};
@@ -18,7 +18,7 @@ use crate::loops::Loops;
 use crate::prompt::{Facts, INSTRUCTION_FILES, system, without_numbers};
 use crate::shared::Shared;
 use crate::steps::Steps;
-use crate::tools::{Processes, Tool, offered};
+use crate::tools::{McpServers, Processes, Tool, has, offered};
 use crate::transcript::{Transcript, name_of};
 
 impl<'a> Driver<'a> {
@@ -31,7 +31,10 @@ impl<'a> Driver<'a> {
     ) -> Result<Self, String> {
         let asker = shared.config.models.open(&attempt.agent, Arc::clone(&attempt.sink))?;
         let (_, model) = asker.first()?;
-        let tools = offered(&shared.config.rules);
+        let servers = McpServers::start(&attempt.commands, &shared.config.mcp).await?;
+        let rules = &shared.config.rules;
+        let mut tools = offered(rules);
+        tools.extend(servers.tools().filter(|tool| has(rules, tool)).cloned());
         let definitions = tools.iter().map(Tool::definition).collect();
         let (key, is_known) = session_of(shared, attempt).await?;
         let path = shared.config.folder.path(&key);
@@ -55,6 +58,7 @@ impl<'a> Driver<'a> {
             state: SessionState::Idle,
             loops: Loops::default(),
             processes,
+            servers,
             nudges: 0,
         };
         if !is_known || attempt.goes_on {
@@ -102,7 +106,7 @@ impl<'a> Driver<'a> {
         let why = last.filter(|_| *number > 1);
         let text = match task.talk {
             true => String::new(),
-            false => prompt("", *place, &task.description, why.as_deref(), !is_first),
+            false => prompt("", *place, &task.description, why.as_deref(), !is_first, Answers::ATool),
         };
         let text = self.asker.masked(text);
         self.add(vec![EntryKind::Task { index: task.index, attempt: *number, text }], true).await
@@ -159,7 +163,7 @@ async fn create(
     key: &SessionKey,
     (tools, asker): (&[Tool], &Asker),
 ) -> Result<(Transcript, Vec<Entry>), String> {
-    let names: Vec<String> = tools.iter().map(|tool| tool.name.to_owned()).collect();
+    let names: Vec<String> = tools.iter().map(|tool| tool.name.to_string()).collect();
     let instructions = instructions(steps).await;
     let facts = Facts {
         agent: attempt.agent.as_str(),

@@ -51,7 +51,7 @@ impl Driver<'_> {
         self.steps.say(&format!("> {line}"));
         self.tell_status(&line);
         let Some(tool) = self.tools.iter().find(|tool| tool.name == call.name) else {
-            let names: Vec<&str> = self.tools.iter().map(|tool| tool.name).collect();
+            let names: Vec<&str> = self.tools.iter().map(|tool| &*tool.name).collect();
             let text = format!("there is no tool {:?}; there are {}", call.name, names.join(", "));
             return self.refuse(call, text).await;
         };
@@ -66,8 +66,10 @@ impl Driver<'_> {
             Err(text) => return self.refuse(call, text).await,
         };
         // A look is taken again; what the runner did it still knows.
-        let is_lost =
-            matches!(used, ToolUse::Exec(_) | ToolUse::Start(_) | ToolUse::Write(_) | ToolUse::Kill(_));
+        let is_lost = matches!(
+            used,
+            ToolUse::Exec(_) | ToolUse::Start(_) | ToolUse::Write(_) | ToolUse::Kill(_) | ToolUse::Mcp(_)
+        );
         if effect == RunEffect::Begun && is_lost {
             return self.tell_unknown(call).await;
         }
@@ -119,6 +121,7 @@ impl Driver<'_> {
                 Performed::of(self.processes.write(process, &text, close).await)
             }
             ToolUse::Kill(process) => Performed::of(self.processes.kill(process).await),
+            ToolUse::Mcp(arguments) => Performed::of(self.servers.call(&call.name, &arguments).await),
             ToolUse::Plan(_) | ToolUse::Ask(_) | ToolUse::Report(_) => {
                 Performed::of(Err("this touches nothing in the sandbox".to_owned()))
             }

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::loops::Loops;
 use crate::shared::{SessionCheck, Shared};
 use crate::steps::Steps;
-use crate::tools::{Processes, Running, Tool, run};
+use crate::tools::{McpServers, Processes, Running, Tool, run};
 use crate::transcript::{RunEffect, Transcript, open_calls};
 
 /// Answers of a model in one attempt.
@@ -177,6 +177,8 @@ struct Driver<'a> {
     loops: Loops,
     /// Programs that the model has started, and that run on.
     processes: Processes,
+    /// Servers of tools.
+    servers: McpServers,
     nudges: u32,
 }
 

@@ -153,6 +153,8 @@ pub(crate) enum ToolUse {
     Ask(AskPerson),
     /// How far the work is.
     Report(ReportProgress),
+    /// Something of a server's.
+    Mcp(Map<String, Value>),
 }
 
 /// Most answers to choose from: each has a key.
@@ -222,6 +224,7 @@ pub(crate) fn parse(tool: &str, arguments: &Map<String, Value>) -> Result<ToolUs
                 _ => Err(format!("update_plan: a plan has 1 to {MOST_STEPS} steps")),
             }
         }
+        _ if tool.starts_with("mcp__") => Ok(ToolUse::Mcp(arguments.clone())),
         _ => Err(format!("there is no tool {tool:?}")),
     }
 }
@@ -277,6 +280,8 @@ pub(crate) fn about(tool: &str, arguments: &Map<String, Value>) -> String {
         }
         "ask" => text("question"),
         "report_progress" => text("status"),
+        // What a server's tool takes, nobody knows beforehand.
+        _ if tool.starts_with("mcp__") => Value::Object(arguments.clone()).to_string(),
         _ => text("path"),
     };
     let line = told.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -365,7 +370,7 @@ mod tests {
         #[test]
         fn no_arguments_make_it_panic(name in "[a-z_]{0,12}", keys in proptest::collection::vec(("[a-z]{0,8}", "[ -~]{0,8}"), 0..5)) {
             let arguments: Map<String, Value> = keys.into_iter().map(|(key, value)| (key, value.into())).collect();
-            for tool in catalogue().iter().map(|tool| tool.name).chain([name.as_str()]) {
+            for tool in catalogue().iter().map(|tool| &*tool.name).chain([name.as_str()]) {
                 let _ = (parse(tool, &arguments), about(tool, &arguments));
             }
         }

@@ -3,8 +3,11 @@
 mod arguments;
 mod exec;
 mod likeness;
+mod mcp;
 mod processes;
 mod reference;
+
+use std::borrow::Cow;
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -21,6 +24,8 @@ pub(crate) use arguments::{
 };
 pub(crate) use exec::{Ran, Running, exec, run};
 pub(crate) use likeness::like;
+pub use mcp::McpServer;
+pub(crate) use mcp::McpServers;
 pub(crate) use processes::Processes;
 pub use reference::reference_markdown;
 
@@ -34,17 +39,19 @@ pub enum Place {
     Keeper,
     /// In the session: it touches nothing else.
     Session,
+    /// By a server in the sandbox that speaks the Model Context Protocol.
+    Mcp,
 }
 
 /// A tool.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Tool {
     /// Its name.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// The version of its arguments.
     pub version: u32,
     /// What it does.
-    pub description: &'static str,
+    pub description: Cow<'static, str>,
     /// What it is about.
     pub category: &'static str,
     /// How much can go wrong.
@@ -58,7 +65,7 @@ pub struct Tool {
 impl Tool {
     /// As a model is told of it.
     pub(crate) fn definition(&self) -> ToolDefinition {
-        let (name, description) = (self.name.to_owned(), self.description.to_owned());
+        let (name, description) = (self.name.to_string(), self.description.to_string());
         ToolDefinition { name, description, parameters: self.parameters.clone() }
     }
 }
@@ -66,8 +73,13 @@ impl Tool {
 /// The tools of an agent with these rules, by name.
 pub fn offered(rules: &ToolRules) -> Vec<Tool> {
     let mut all = catalogue();
-    all.retain(|tool| rules.has(tool.name, is_in(rules.profile, tool)));
+    all.retain(|tool| has(rules, tool));
     all
+}
+
+/// Whether an agent with these rules has a tool.
+pub(crate) fn has(rules: &ToolRules, tool: &Tool) -> bool {
+    rules.has(&tool.name, is_in(rules.profile, tool))
 }
 
 /// Whether a profile has a tool.
@@ -75,9 +87,9 @@ fn is_in(profile: ToolProfile, tool: &Tool) -> bool {
     match profile {
         ToolProfile::Full | ToolProfile::Coding => true,
         ToolProfile::Minimal => {
-            matches!(tool.name, "read" | "list" | "glob" | "grep") || tool.place == Place::Session
+            matches!(&*tool.name, "read" | "list" | "glob" | "grep") || tool.place == Place::Session
         }
-        ToolProfile::Messaging => matches!(tool.name, "read" | "list") || tool.place == Place::Session,
+        ToolProfile::Messaging => matches!(&*tool.name, "read" | "list") || tool.place == Place::Session,
     }
 }
 
@@ -168,7 +180,7 @@ pub fn catalogue() -> Vec<Tool> {
             "Tells the plan: all its steps, and how far each is.",
         ),
     ];
-    all.sort_by_key(|tool| tool.name);
+    all.sort_by(|one, other| one.name.cmp(&other.name));
     all
 }
 
@@ -185,7 +197,7 @@ fn tool<A: JsonSchema>(
         // What a schema calls itself is of no use to a model.
         ["$schema", "title", "description"].iter().for_each(|key| drop(schema.shift_remove(*key)));
     }
-    Tool { name, version: 1, description, category, risk, place, parameters }
+    Tool { name: name.into(), version: 1, description: description.into(), category, risk, place, parameters }
 }
 
 #[cfg(test)]
@@ -194,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_profile_is_where_it_begins() {
-        let names = |rules: &ToolRules| offered(rules).iter().map(|tool| tool.name).collect::<Vec<_>>();
+        let names = |rules: &ToolRules| offered(rules).into_iter().map(|tool| tool.name).collect::<Vec<_>>();
         let minimal = ToolRules { profile: ToolProfile::Minimal, ..ToolRules::default() };
         assert_eq!(
             names(&minimal),
@@ -219,6 +231,6 @@ mod tests {
             let described = tool.parameters["properties"].as_object().expect("a map").values();
             assert!(described.clone().all(|value| value["description"].is_string()), "{}", tool.parameters);
         }
-        assert_eq!(all.iter().map(|tool| tool.name).collect::<Vec<_>>(), toka_core::tool::TOOLS);
+        assert_eq!(all.iter().map(|tool| &*tool.name).collect::<Vec<_>>(), toka_core::tool::TOOLS);
     }
 }

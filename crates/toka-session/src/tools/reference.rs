@@ -15,6 +15,7 @@ pub fn reference_markdown() -> String {
             Place::Runner => "in the sandbox, by the runner",
             Place::Keeper => "in the sandbox, in a control group of its own",
             Place::Session => "in the session",
+            Place::Mcp => "by a server in the sandbox",
         };
         text +=
             &format!("\n## `{}`\n\n{} Risk: {}. Done {place}.\n\n", tool.name, tool.description, tool.risk);

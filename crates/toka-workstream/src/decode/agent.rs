@@ -24,8 +24,8 @@ use super::{
 use crate::diagnostic::{Code, Diagnostic, FileId};
 use crate::load::LoadOptions;
 use crate::model::{
-    Agent, AgentKind, Condition, Dependency, Hooks, ModelUse, OnEnd, Process, Reporting, RestartPolicy,
-    Schedule, Secret, Start, Stop,
+    Agent, AgentKind, Condition, Dependency, Hooks, McpServer, ModelUse, OnEnd, Process, Reporting,
+    RestartPolicy, Schedule, Secret, Start, Stop,
 };
 use crate::presets::PresetData;
 use crate::read::{Document, Entry, Node, Value, shorten};
@@ -119,7 +119,7 @@ pub(crate) fn decode(
     };
     confinement.by_model = in_words;
     if !in_words {
-        for key in ["tools", "autonomy"] {
+        for key in ["tools", "autonomy", "mcp"] {
             report_no_tools(cx, sections.get("spec"), key);
         }
     }
@@ -166,6 +166,7 @@ pub(crate) fn decode(
         hooks: spec.hooks,
         model: spec.model,
         tools: spec.tools,
+        mcp: spec.mcp,
         objectives,
         capabilities_primary,
         capabilities_secondary,
@@ -209,6 +210,7 @@ struct Spec {
     hooks: Hooks,
     model: Option<ModelUse>,
     tools: ToolRules,
+    mcp: Vec<McpServer>,
     replicas: Option<Replicas>,
     schedule: Option<Schedule>,
     start: Start,
@@ -243,6 +245,7 @@ fn spec(cx: &mut Context<'_>, node: Option<&Node>) -> Spec {
         None => out.process.as_ref().and_then(models_of_preset),
     };
     out.tools = section.get("tools").map(|node| tools::tools(cx, node)).unwrap_or_default();
+    out.mcp = section.get("mcp").map(|node| tools::servers(cx, node)).unwrap_or_default();
     if let Some(node) = section.get("autonomy") {
         out.tools.autonomy = tools::autonomy(cx, node);
     }

@@ -53,9 +53,10 @@ sections! {
     SPEC: "spec" = [
         "name", "domain", "priority", "description", "type", "process", "secrets", "restart", "startup_probe",
         "readiness_probe", "liveness_probe", "watchdog", "stop", "hooks", "replicas", "schedule", "start", "on_end",
-        "success_exit_codes", "model", "tools", "autonomy", "chat",
+        "success_exit_codes", "model", "tools", "mcp", "autonomy", "chat",
     ];
     MODEL: "spec.model" = ["use", "script", "join", "batch", "max_output_tokens", "max_context_tokens", "temperature"];
+    MCP_SERVER: "a server of tools" = ["command"];
     TOOLS: "spec.tools" = ["profile", "allow", "deny", "ask", "calls_per_turn"];
     PROCESS: "spec.process" = [
         "preset", "command", "shell", "working_dir", "environment", "environment_from", "environment_file", "user", "tty",

@@ -4,12 +4,13 @@ use toka_core::tool::{TOOLS as NAMES, means_a_tool};
 use toka_core::{Autonomy, ToolProfile, ToolRules};
 
 use super::context::Context;
-use super::keys::TOOLS;
+use super::keys::{MCP_SERVER, TOOLS};
 use super::quantities::integer;
-use super::section::Section;
+use super::section::{Section, pairs};
 use super::suggest::nearest;
-use super::texts::{choice, texts_with_nodes};
-use crate::diagnostic::Code;
+use super::texts::{choice, texts, texts_with_nodes};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::McpServer;
 use crate::read::{Node, Value, shorten};
 
 const PROFILES: &[(&str, ToolProfile)] = &[
@@ -19,6 +20,8 @@ const PROFILES: &[(&str, ToolProfile)] = &[
     ("full", ToolProfile::Full),
 ];
 const AUTONOMIES: &[(&str, Autonomy)] = &[("semi", Autonomy::Semi), ("auto", Autonomy::Auto)];
+/// The longest name of a server of tools.
+const LONGEST_NAME: usize = 24;
 /// Most calls for one answer that can be declared.
 const MOST_CALLS: u32 = 1000;
 
@@ -43,6 +46,37 @@ pub(crate) fn tools(cx: &mut Context<'_>, node: &Node) -> ToolRules {
 /// `spec.autonomy`.
 pub(crate) fn autonomy(cx: &mut Context<'_>, node: &Node) -> Autonomy {
     choice(cx, node, AUTONOMIES).unwrap_or_default()
+}
+
+/// `spec.mcp`: servers of tools, by their names.
+pub(crate) fn servers(cx: &mut Context<'_>, node: &Node) -> Vec<McpServer> {
+    let expected = "a map of names and servers, such as `{files: {command: [npx, -y, a-server]}}`";
+    let mut servers = Vec::new();
+    for entry in pairs(cx, node, expected).unwrap_or_default() {
+        let name = &entry.key.text;
+        let good = (1..=LONGEST_NAME).contains(&name.len())
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        if !good {
+            let message = format!("`{}` cannot be the name of a server of tools", shorten(name));
+            let problem = Diagnostic::new(Code::BadName, message)
+                .at(cx.file, entry.key.span.clone(), "")
+                .help(format!("such a name has small letters, digits and dashes, {LONGEST_NAME} at most: it stands in the names of its tools"));
+            cx.report(problem);
+        }
+        let Some(section) = Section::read(cx, &entry.value, &MCP_SERVER) else { continue };
+        let Some(node) = section.get("command") else {
+            let problem = Diagnostic::new(Code::Missing, "the server has no `command`")
+                .at(cx.file, entry.key.span.clone(), "nothing to start")
+                .help("write `{command: [program, argument]}`: it is started in the agent's sandbox, and speaks at its standard input and output");
+            cx.report(problem);
+            continue;
+        };
+        let command = texts(cx, node);
+        if good && !command.is_empty() {
+            servers.push(McpServer { name: name.clone(), command, origin: cx.origin_of(&entry.key.span) });
+        }
+    }
+    servers
 }
 
 /// Names of tools, with `*` for anything. One that means none would be a rule that nobody keeps.

@@ -12,8 +12,8 @@ use toka_core::{
 };
 
 use super::{
-    Dependency, Hooks, Logs, ModelUse, Need, Objective, OnEnd, Probes, Process, Reporting, Restart, Schedule,
-    Secret, Start, Stop, Task,
+    Dependency, Hooks, Logs, McpServer, ModelUse, Need, Objective, OnEnd, Probes, Process, Reporting,
+    Restart, Schedule, Secret, Start, Stop, Task,
 };
 
 /// Every agent of the files that one command was given, in the order of the files.
@@ -126,6 +126,9 @@ pub struct Agent {
     /// `spec.model`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelUse>,
+    /// `spec.mcp`: servers of further tools for a model that works on its tasks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mcp: Vec<McpServer>,
     /// `spec.tools` and `spec.autonomy`.
     pub tools: ToolRules,
     /// `objectives`.

@@ -28,6 +28,7 @@ impl Agent {
         places.extend(self.tasks.iter_mut().map(|it| &mut it.origin));
         places.extend(self.dependencies.iter_mut().map(|it| &mut it.origin));
         places.extend(self.secrets.iter_mut().map(|it| &mut it.origin));
+        places.extend(self.mcp.iter_mut().map(|it| &mut it.origin));
         places.extend(self.schedule.iter_mut().map(|it| &mut it.origin));
         places.extend(self.objectives.iter_mut().map(|it| &mut it.origin));
         places.extend(self.reporting.channels.iter_mut().map(|it| &mut it.origin));

@@ -73,6 +73,10 @@ pub(super) struct Spec {
     /// for each of them.
     #[schemars(extend("default" = "coding", "examples" = [{"deny": ["exec"]}]))]
     tools: Option<ToolSection>,
+    /// Servers of further tools by name, which speak the Model Context Protocol at their standard input and output. They are started in the agent's sandbox, and end with
+    /// the attempt. Their tools are called `mcp__NAME__TOOL`.
+    #[schemars(extend("default" = {}, "examples" = [{"files": {"command": ["npx", "-y", "@modelcontextprotocol/server-filesystem", "."]}}]))]
+    mcp: Option<BTreeMap<String, McpServer>>,
     /// Whether a person is asked about calls of tools whose risk is high (`semi`), or only about those that `tools.ask` names (`auto`).
     #[schemars(extend("default" = "semi", "examples" = ["auto"]))]
     autonomy: Option<Autonomy>,
@@ -148,6 +152,15 @@ pub(super) struct Model {
     /// How freely such a model chooses its words, from 0 to 2; by default as its provider has it.
     #[schemars(range(min = 0.0, max = 2.0), extend("examples" = [0.2]))]
     temperature: Option<f64>,
+}
+
+/// A server of tools.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct McpServer {
+    /// The program and its arguments.
+    #[schemars(extend("examples" = [["docs-server", "--stdio"]]))]
+    command: Vec<String>,
 }
 
 /// Which tools a model has.
