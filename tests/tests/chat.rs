@@ -21,6 +21,10 @@ as_both_users!(
     a_session_is_forked_with_all_that_was_said,
     whom_nobody_can_talk_to_is_said,
     what_is_looked_at_holds_no_secret,
+    a_line_that_was_begun_before_a_question_is_no_answer_to_it,
+    who_comes_later_is_asked_what_waits,
+    a_fork_is_not_the_session_of_a_life,
+    nobody_waits_for_one_that_does_not_hear,
 );
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -68,6 +72,15 @@ impl Chat {
 
     fn sees(&self, text: &str) {
         until(DEADLINE, text, || self.shown().contains(text).then_some(()));
+    }
+
+    /// Waits until keys are read that answer this.
+    fn is_offered_after(&self, text: &str, how: &str) {
+        until(DEADLINE, text, || {
+            let shown = self.shown();
+            let at = shown.find(text)?;
+            shown[at..].contains(how).then_some(())
+        });
     }
 
     /// Waits until it can be typed after this was shown.
@@ -205,14 +218,14 @@ turns:
     let mut chat = Chat::begin(&scene, &["talker", "--project", scene.name()]);
     chat.is_asked_after("Ctrl-D ends");
     chat.0.press("do both\r");
-    chat.sees("it wants to use exec: echo yes > yes");
+    chat.is_offered_after("it wants to use exec: echo yes > yes", "press a to allow");
     chat.0.press("a");
-    chat.sees("it wants to use exec: echo no > no");
+    chat.is_offered_after("it wants to use exec: echo no > no", "press a to allow");
     assert!(scene.workspace().join("yes").exists());
     chat.0.press("d");
-    chat.sees("it asks: And now? [1) stop  2) go on]");
+    chat.is_offered_after("it asks: And now? [1) stop  2) go on]", "press the number");
     chat.0.press("2");
-    chat.sees("it asks: Where?");
+    chat.is_offered_after("it asks: Where?", "type the answer");
     chat.0.press("up the hill\r");
     chat.is_asked_after("One of two.");
     assert!(!scene.workspace().join("no").exists());
@@ -378,4 +391,116 @@ turns:
     assert!(pieces.starts_with("It is ***, and a-secret-of-man is not."), "{pieces}");
     assert!(news.iter().any(|news| news["type"] == "tool_call_chunk"), "{said:#?}");
     assert!(!said.stdout.contains("many-letters"), "{said:#?}");
+}
+
+fn a_line_that_was_begun_before_a_question_is_no_answer_to_it(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        r#"
+turns:
+  - tools: [{name: exec, arguments: {command: "touch waits; while [ ! -e go ]; do sleep 0.01; done"}}]
+  - tools: [{name: ask, arguments: {question: "Shall I delete everything?"}}]
+  - {text: "Nobody said yes.", expect: "has not allowed it"}
+"#,
+    );
+    let mut chat = Chat::begin(&scene, &["--script", "talk.script"]);
+    chat.is_asked_after("Ctrl-D ends");
+    chat.0.press("begin\r");
+    eventually("it is at work", || scene.workspace().join("waits").exists());
+    chat.sees("●");
+    // Also a first letter that is no ASCII is one.
+    chat.0.press("über alles");
+    chat.sees("ü");
+    scene.write(&scene.workspace().join("go"), "");
+    eventually("it asks", || {
+        let listed = scene.toka(&["approvals", "--project", scene.name()]).stdout;
+        listed.contains("Shall I delete everything?")
+    });
+    chat.0.press("\r");
+    eventually("it is on record", || {
+        texts(&transcript(&scene, "assistant"), "person").contains(&"über alles".to_owned())
+    });
+    scene.toka(&["approvals", "deny", "--project", scene.name()]);
+    chat.is_asked_after("Nobody said yes.");
+    chat.0.press("\u{4}");
+    assert!(chat.0.wait().success());
+}
+
+fn who_comes_later_is_asked_what_waits(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "turns:\n  - tools: [{name: exec, arguments: {command: touch made}}]\n  - {text: Made., expect: exit code 0}\n",
+    );
+    let _detached = scene.detach(&[talker("tools: {ask: [exec]}")]);
+    scene.write(&scene.workspace().join("empty"), "");
+    let mut first = Chat::begin(&scene, &["talker", "--project", scene.name()]);
+    first.is_asked_after("Ctrl-D ends");
+    first.0.press("make it\r");
+    first.sees("it wants to use exec: touch made");
+    let mut second = Chat::begin(&scene, &["talker", "--project", scene.name()]);
+    second.sees("it wants to use exec: touch made");
+    second.sees("press a to allow this call");
+    second.0.press("a");
+    eventually("the key counts", || scene.workspace().join("made").exists());
+    first.sees("approved");
+    first.is_asked_after("Made.");
+}
+
+fn a_fork_is_not_the_session_of_a_life(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "turns:\n  - {text: First., expect: one}\n  - {text: Second., expect: two}\n  - {text: Third., expect: Second.}\n",
+    );
+    let _detached = scene.detach(&[talker("priority: medium")]);
+    let chat = |text: &str| scene.toka(&["chat", "talker", "--project", scene.name(), "-m", text]);
+    assert_eq!((chat("one").code, chat("two").code), (Some(0), Some(0)));
+    let forked =
+        scene.toka(&["sessions", "fork", "agent:talker:chat:1", "--at", "4", "--project", scene.name()]);
+    assert_eq!(forked.code, Some(0), "{forked:#?}");
+    kill_daemon(&scene);
+    serve_again(&scene);
+    let third = chat("three");
+    assert!(third.code == Some(0) && third.stdout.contains("Third."), "{third:#?}");
+    assert_eq!(texts(&transcript(&scene, "agent:talker:chat:1"), "person"), ["one", "two", "three"]);
+    assert_eq!(
+        texts(&transcript(&scene, "agent:talker:chat:2"), "person"),
+        ["one"],
+        "nobody went on with the fork"
+    );
+    let deleted = scene.toka(&["sessions", "delete", "agent:talker:chat:2", "--project", scene.name()]);
+    assert_eq!(deleted.code, Some(0), "{deleted:#?}");
+}
+
+fn nobody_waits_for_one_that_does_not_hear(user: User) {
+    let scene = Scene::new(user);
+    script(
+        &scene,
+        "conversations: [{when: Salute., turns: [{text: Saluted.}]}]\nturns:\n  - tools: [{name: exec, arguments: {command: 'while [ ! -e go ]; do sleep 0.01; done'}}]\n  - {text: Heard., expect: be quick}\n",
+    );
+    let worker = Document::bare("worker")
+        .spec("model: {script: talk.script}")
+        .spec("restart: {policy: never}")
+        .section("tasks: {default: [Work.]}")
+        .section("security: {capabilities_required: [filesystem-read, filesystem-write]}");
+    let detached =
+        scene.detach(&[worker, talker("restart: {policy: never}").section("tasks: {default: [Heard.]}")]);
+    eventually("it works", || !told(&detached, "tool_call_start").is_empty());
+    let own = say(&scene, &["--read-only", "--project", scene.name()], &["hello"]);
+    assert!(own.code == Some(2) && own.stderr.contains("are for an agent of its own"), "{own:#?}");
+    // One that works on its tasks hears it meanwhile.
+    let words = ["chat", "worker", "--project", scene.name(), "-m", "be quick"];
+    let steering = std::thread::scope(|scope| {
+        let steered = scope.spawn(|| scene.toka(&words));
+        eventually("it is on record", || texts(&transcript(&scene, "worker"), "person") == ["be quick"]);
+        scene.write(&scene.workspace().join("go"), "");
+        steered.join().expect("it ends")
+    });
+    assert!(steering.stdout.contains("Heard."), "{steering:#?}");
+    detached.toka(&["stop", "talker"]);
+    eventually("it is stopped", || detached.state("talker") != "running");
+    let nobody = scene.toka(&["chat", "talker", "--project", scene.name(), "-m", "hello"]);
+    assert!(nobody.code == Some(2) && nobody.stderr.contains("does not run"), "{nobody:#?}");
 }

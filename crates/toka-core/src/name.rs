@@ -121,6 +121,9 @@ impl From<Name> for String {
 pub struct RunId(Uuid);
 
 impl RunId {
+    /// The nil UUID (RFC 9562, section 5.9): no run.
+    pub const NONE: Self = Self(Uuid::nil());
+
     /// Takes a UUID that the caller made (this crate has neither clock nor random numbers).
     pub fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid)

@@ -21,6 +21,9 @@ pub struct Entry {
     pub kind: EntryKind,
 }
 
+/// The run of a session that a person has begun from another one: none.
+pub const NO_RUN: RunId = RunId::NONE;
+
 /// What a session goes on with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForkedFrom {

@@ -100,6 +100,12 @@ impl Asker {
         self.state.alarm.secrets().masked(text, &providers.keys())
     }
 
+    /// A line without secrets, also without a line of one that has several.
+    pub fn masked_line(&self, line: String) -> String {
+        let providers = self.state.providers.get();
+        self.state.alarm.secrets().masked_line(line, &providers.keys())
+    }
+
     /// The next piece of a text that comes piece by piece, without secrets; what may be the begin of one stays in `held`.
     pub fn masked_piece(&self, held: &mut String, piece: &str) -> String {
         let providers = self.state.providers.get();

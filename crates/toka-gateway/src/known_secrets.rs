@@ -68,6 +68,21 @@ impl KnownSecrets {
         }
     }
 
+    /// A line of a text in which each of them is three stars: also the lines of those that have several.
+    pub fn masked_line(&self, line: String, keys: &[(String, &str)]) -> String {
+        let line = self.masked(line, keys);
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bare = line.trim();
+        let is_one = |wanted: &Wanted| {
+            let mut lines = wanted.finder.needle().split(|byte| *byte == b'\n');
+            lines.clone().count() > 1 && lines.any(|part| part.trim_ascii() == bare.as_bytes())
+        };
+        match bare.len() >= LEAST && known.values().flat_map(|list| list.iter()).any(is_one) {
+            true => "***".to_owned(),
+            false => line,
+        }
+    }
+
     /// A text in which each of them, and each of these keys, is three stars.
     pub fn masked(&self, text: String, keys: &[(String, &str)]) -> String {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -294,6 +294,7 @@ impl MemberBuilder<'_> {
             folder: SessionFolder::new(self.folders.sessions()),
             about: about(agent, working_dir),
             places: self.places(agent),
+            talks: agent.tasks.iter().any(|task| task.talk),
             resume: self.resume.cloned().filter(|_| agent.tasks.iter().any(|task| task.talk)),
             checks: checks(agent).into_iter().map(session_check).collect(),
             domain: agent.domain.clone(),

@@ -55,6 +55,8 @@ pub struct SessionConfig {
     pub about: String,
     /// Where the agent finds what, and what it may do there, in words for a model.
     pub places: String,
+    /// Whether a person talks to it when its tasks are done.
+    pub talks: bool,
     /// The session with which a life begins that a person talks to.
     pub resume: Option<SessionKey>,
     /// What says whether the work is done, when the last task is.
@@ -85,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) session: Mutex<Option<(i32, SessionKey)>>,
     /// The transcript that is being written.
     pub(crate) transcript: Mutex<Option<Arc<Mutex<Transcript>>>>,
+    /// Knows what must not be on record, while somebody writes.
+    pub(crate) asker: Mutex<Option<Arc<Asker>>>,
     /// Lines that are on record, and of which the driver has not taken note.
     pub(crate) written: Mutex<Vec<Entry>>,
     /// A person has said something.
@@ -114,6 +118,7 @@ impl Shared {
             config,
             session: Mutex::default(),
             transcript: Mutex::default(),
+            asker: Mutex::default(),
             written: Mutex::default(),
             said: Notify::new(),
             interrupts: watch::Sender::new(0),

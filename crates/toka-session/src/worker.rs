@@ -54,6 +54,8 @@ impl SessionWorker {
     pub async fn steer(&self, text: String, by: String, interrupts: bool) -> Result<SessionKey, SteerError> {
         let transcript = lock(&self.0.transcript).clone().ok_or(SteerError::Idle)?;
         let key = self.session().ok_or(SteerError::Idle)?;
+        let asker = lock(&self.0.asker).clone();
+        let text = asker.map_or_else(|| text.clone(), |asker| asker.masked(text.clone()));
         let is_at_work = *self.0.state.borrow() != SessionState::Idle;
         if text.is_empty() && !(interrupts && is_at_work) {
             return Err(SteerError::Idle);

@@ -37,6 +37,10 @@ pub struct ChatView {
     open: Open,
     /// Whether pieces of the answer that comes were shown.
     is_streamed: bool,
+    /// Whether its first pieces were not: it is shown again, whole.
+    is_partial: bool,
+    /// Whether the attempt at which the model worked has ended.
+    has_ended: bool,
     /// What is on record is told again: also what the person at this terminal has said.
     is_live: bool,
     /// What the person at this terminal has said, and stands there already.
@@ -60,6 +64,8 @@ impl ChatView {
             palette,
             open: Open::Nothing,
             is_streamed: false,
+            is_partial: false,
+            has_ended: false,
             is_live: false,
             own: Vec::new(),
             calls: HashMap::new(),
@@ -75,6 +81,16 @@ impl ChatView {
     /// Where the session is.
     pub fn state(&self) -> SessionState {
         self.state
+    }
+
+    /// Whether the attempt has ended at which the model worked: nobody hears what is said.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Whether all that was on record before was told.
+    pub fn is_live(&self) -> bool {
+        self.is_live
     }
 
     /// Whether it waits for what a person says.
@@ -119,10 +135,16 @@ impl ChatView {
         match news {
             SessionNews::Session { .. } => String::new(),
             SessionNews::Live => {
-                self.is_live = true;
+                // Where it is comes next: an answer may be on its way already.
+                (self.is_live, self.is_partial) = (true, true);
                 String::new()
             }
             SessionNews::StateChange { to } => {
+                if self.listens || self.state == SessionState::Idle {
+                    // Another turn begins, whoever has begun it.
+                    (self.tokens, self.asked) = ((0, 0), 0);
+                }
+                self.is_partial &= *to == SessionState::Thinking && self.state == SessionState::Idle;
                 (self.state, self.listens) = (*to, false);
                 String::new()
             }
@@ -147,6 +169,7 @@ impl ChatView {
             }
             SessionNews::ToolCallChunk { call, text } => self.output(call, text),
             SessionNews::Missed { count } => {
+                self.is_partial = true;
                 let words = format!("{count} pieces came too fast to be shown");
                 format!("{}{}\n", self.close(), self.palette.faint.paint(words))
             }
@@ -166,6 +189,11 @@ impl ChatView {
     }
 
     fn entry(&mut self, entry: &Entry) -> String {
+        self.has_ended = match entry.kind {
+            EntryKind::Ended { .. } => true,
+            EntryKind::Task { .. } | EntryKind::Session { .. } => false,
+            _ => self.has_ended,
+        };
         let palette = self.palette;
         let line = |paint: Paint, text: String| format!("{}\n", paint.paint(text));
         match &entry.kind {
@@ -188,7 +216,8 @@ impl ChatView {
                 self.tokens.0 += tokens.read();
                 self.tokens.1 += tokens.output.unwrap_or(0);
                 self.calls.extend(calls.iter().map(|call| (call.id.clone(), call.clone())));
-                let is_streamed = std::mem::take(&mut self.is_streamed);
+                let is_partial = std::mem::take(&mut self.is_partial);
+                let is_streamed = std::mem::take(&mut self.is_streamed) && !is_partial;
                 let end = self.close();
                 match text.trim_end() {
                     "" => end,

@@ -5,7 +5,7 @@ mod rerun;
 use std::time::Duration;
 
 use clap::Subcommand;
-use toka_core::transcript::{Entry, EntryKind, SessionInfo};
+use toka_core::transcript::{Entry, EntryKind, NO_RUN, SessionInfo};
 use toka_core::units::parse_duration;
 use toka_core::{ExitCode, Name, RunId, SessionKey, SessionMode, SessionNews};
 use toka_prepare::folders::sessions_in;
@@ -212,7 +212,7 @@ impl Sessions {
             return Err(Failure::new(ExitCode::Usage, format!("{from} has no line {at}"))
                 .help(format!("its lines are 1 to {last}: `toka sessions show {from}`")));
         }
-        let Some(EntryKind::Session { run, system, tools, definitions, .. }) =
+        let Some(EntryKind::Session { system, tools, definitions, .. }) =
             first.map(|entry| entry.kind.clone())
         else {
             return Err(Failure::new(ExitCode::Invalid, format!("{from} does not begin as a session does")));
@@ -221,10 +221,18 @@ impl Sessions {
             Failure::new(ExitCode::StateFolder, format!("begin a session of {}: {error}", self.project))
         };
         let key = self.folder.next(&from.agent, SessionMode::Chat).map_err(failed)?;
-        // It belongs to no life of an agent.
+        // It belongs to no run, and to no life of an agent.
         let (key_of, pid) = (key.clone(), 0);
-        let head =
-            EntryKind::Session { version: 1, key: key_of, run, pid, from: None, system, tools, definitions };
+        let head = EntryKind::Session {
+            version: 1,
+            key: key_of,
+            run: NO_RUN,
+            pid,
+            from: None,
+            system,
+            tools,
+            definitions,
+        };
         self.folder.fork((from, at), &key, head).map_err(unreadable)?;
         Ok(key)
     }

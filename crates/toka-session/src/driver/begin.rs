@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use toka_core::agent_program::{Answers, prompt};
 use toka_core::tool::ReadFile;
-use toka_core::transcript::{Entry, EntryKind};
+use toka_core::transcript::{Entry, EntryKind, SessionInfo};
 use toka_core::{EventKind, Exit, FileCall, FileTool, SessionKey, SessionMode, SessionNews, SessionState};
 use toka_gateway::Asker;
 use toka_runtime::Attempt;
@@ -49,7 +49,7 @@ impl<'a> Driver<'a> {
             steps,
             paused,
             interrupts: shared.interrupts.subscribe(),
-            asker,
+            asker: Arc::new(asker),
             tools,
             definitions,
             key: key.clone(),
@@ -67,6 +67,11 @@ impl<'a> Driver<'a> {
         driver.shared.tell(SessionNews::Session { session: driver.key.clone() });
         driver.begin_task().await?;
         Ok(driver)
+    }
+
+    /// Which task it is, and of how many: what a person says afterwards is none.
+    pub(super) fn place_of_task(&self, (place, total): (usize, usize)) -> (usize, usize) {
+        (place, total - usize::from(self.shared.config.talks && total > 1))
     }
 
     /// How this attempt has ended, where an earlier daemon has put that on record and could not tell it.
@@ -106,7 +111,14 @@ impl<'a> Driver<'a> {
         let why = last.filter(|_| *number > 1);
         let text = match task.talk {
             true => String::new(),
-            false => prompt("", *place, &task.description, why.as_deref(), !is_first, Answers::ATool),
+            false => prompt(
+                "",
+                self.place_of_task(*place),
+                &task.description,
+                why.as_deref(),
+                !is_first,
+                Answers::ATool,
+            ),
         };
         let text = self.asker.masked(text);
         self.add(vec![EntryKind::Task { index: task.index, attempt: *number, text }], true).await
@@ -126,11 +138,9 @@ async fn session_of(shared: &Shared, attempt: &Attempt) -> Result<(SessionKey, b
     let (folder, agent, run) = (shared.config.folder.clone(), attempt.agent.clone(), shared.config.run);
     let find = move || {
         // A life that was begun under an earlier daemon may have its session already.
-        if let Some(key) = folder.last(&agent, mode)? {
-            let info = folder.info(&key)?;
-            if (info.run, info.pid) == (Some(run), Some(pid)) {
-                return Ok((key, true));
-            }
+        let is_of_life = |info: &SessionInfo| (info.run, info.pid) == (Some(run), Some(pid));
+        if let Some(key) = folder.last_that(&agent, mode, is_of_life)? {
+            return Ok((key, true));
         }
         folder.next(&agent, mode).map(|key| (key, false))
     };
@@ -214,9 +224,8 @@ async fn from(shared: &Shared, attempt: &Attempt, key: &SessionKey) -> Result<Op
     let (folder, agent, run) = (shared.config.folder.clone(), attempt.agent.clone(), shared.config.run);
     let resume = shared.config.resume.clone();
     let find = move || {
-        let last = folder.last(&agent, SessionMode::Chat)?;
-        let is_of_run = |key: &SessionKey| folder.info(key).is_ok_and(|info| info.run == Some(run));
-        Ok(last.filter(is_of_run).or(resume))
+        let is_of_run = |info: &SessionInfo| info.run == Some(run);
+        Ok(folder.last_that(&agent, SessionMode::Chat, is_of_run)?.or(resume))
     };
     let found = tokio::task::spawn_blocking(find).await.map_err(|error| error.to_string())?;
     found.map_err(|error: std::io::Error| format!("read the folder of sessions: {error}"))

@@ -130,7 +130,7 @@ impl Driver<'_> {
 
     /// A line that a command writes, for the log and for those who look on.
     fn say_output(&self, call: &CallEntry, line: &str) {
-        let text = self.asker.masked(line.to_owned());
+        let text = self.asker.masked_line(line.to_owned());
         self.steps.say(&text);
         self.shared.tell(SessionNews::ToolCallChunk { call: call.id.clone(), text });
     }
@@ -269,9 +269,7 @@ impl Driver<'_> {
             let (text, effect) = match effect {
                 RunEffect::Ended => continue,
                 RunEffect::Begun => (why.to_owned(), Effect::Unknown),
-                RunEffect::NotBegun => {
-                    ("the attempt was ended before this was done".to_owned(), Effect::NotDone)
-                }
+                RunEffect::NotBegun => (format!("{why}: it was not begun"), Effect::NotDone),
             };
             let done = Done { text, is_error: true, effect, ..Done::default() };
             self.record(&call, done, 0).await?;

@@ -48,6 +48,8 @@ enum Next {
     Compile(String),
     /// A person is to say what they want.
     Listen,
+    /// A person has interrupted before so many calls were begun: they are not made.
+    Close(usize),
 }
 
 /// Why a turn does not go on.
@@ -69,6 +71,9 @@ impl From<String> for Halt {
 
 /// What is to be done next, by what is on record.
 fn next(entries: &[Entry]) -> Next {
+    if let Some(said) = said_while_thinking(entries) {
+        return said;
+    }
     let all = open_calls(entries).into_iter().enumerate();
     let open: Vec<_> = all
         .filter(|(_, (_, effect))| *effect != RunEffect::Ended)
@@ -91,6 +96,29 @@ fn next(entries: &[Entry]) -> Next {
     last.unwrap_or(Next::Ask)
 }
 
+/// What follows from an interruption that came when the model had been asked: it counts although the answer stands after it.
+fn said_while_thinking(entries: &[Entry]) -> Option<Next> {
+    let (at, until) = entries.iter().enumerate().rev().find_map(|(at, entry)| match &entry.kind {
+        EntryKind::Assistant { asked, .. } => Some((at, asked.as_ref()?.until)),
+        _ => None,
+    })?;
+    let since = || entries[..at].iter().filter(|entry| entry.id > until);
+    since().find(|entry| matches!(entry.kind, EntryKind::Interrupted { .. }))?;
+    let open = open_calls(entries).into_iter().enumerate();
+    let open: Vec<_> = open
+        .filter(|(_, (_, effect))| *effect != RunEffect::Ended)
+        .map(|(at, (call, effect))| (at, call, effect))
+        .collect();
+    if !open.is_empty() {
+        return Some(Next::Close(open.len()));
+    }
+    let is_new = |kind: &EntryKind| {
+        matches!(kind, EntryKind::Person { .. } | EntryKind::Task { .. } | EntryKind::Notice { .. })
+    };
+    let goes_on = since().chain(&entries[at..]).any(|entry| is_new(&entry.kind));
+    Some(if goes_on { Next::Ask } else { Next::Listen })
+}
+
 /// Works on an attempt to its end, which is told in `steps`.
 pub(crate) async fn work(
     shared: Arc<Shared>,
@@ -111,6 +139,7 @@ pub(crate) async fn work(
         return steps.end(exit);
     }
     *lock(&shared.transcript) = Some(Arc::clone(&driver.transcript));
+    *lock(&shared.asker) = Some(Arc::clone(&driver.asker));
     let exit = tokio::select! {
         exit = driver.work() => exit.unwrap_or_else(|reason| undone(&reason)),
         exit = cut_short(&mut cut) => exit,
@@ -120,6 +149,7 @@ pub(crate) async fn work(
     let _ = driver.enter(SessionState::Idle);
     // Nobody is told anything any more.
     *lock(&shared.transcript) = None;
+    *lock(&shared.asker) = None;
     let ended = EntryKind::Ended { index: attempt.task.index, attempt: attempt.number, exit: exit.clone() };
     let exit = match driver.add(vec![ended], true).await {
         Ok(()) => exit,
@@ -167,7 +197,7 @@ struct Driver<'a> {
     paused: watch::Receiver<bool>,
     /// How often a person has interrupted.
     interrupts: watch::Receiver<u64>,
-    asker: Asker,
+    asker: Arc<Asker>,
     tools: Vec<Tool>,
     definitions: Vec<ToolDefinition>,
     key: SessionKey,
@@ -258,6 +288,7 @@ impl<'a> Driver<'a> {
                     self.add(vec![EntryKind::Notice { text }], true).await?;
                     self.enter(SessionState::Planning)?;
                 }
+                Next::Close(_) => return Err(Halt::Interrupted),
                 Next::Listen => {
                     self.listen().await?;
                     turns = 0;
@@ -315,7 +346,7 @@ impl<'a> Driver<'a> {
 
     /// The first objective that is not met, when this was the last task, with what its check says.
     async fn lack(&mut self) -> Result<Option<String>, Halt> {
-        let (place, total) = self.attempt.place;
+        let (place, total) = self.place_of_task(self.attempt.place);
         let checks = self.shared.config.checks.iter().filter(|_| place == total);
         for SessionCheck { description, argv, timeout } in checks {
             self.tell_status(&format!("checks: {description}"));

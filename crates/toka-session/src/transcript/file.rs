@@ -115,7 +115,11 @@ impl Transcript {
         let before = self.last;
         for kind in kinds {
             let parent = (self.last > 0).then_some(self.last);
-            self.last += 1;
+            let Some(next) = self.last.checked_add(1) else {
+                let why = format!("no number follows on {}", self.last);
+                return Err(TranscriptError::Damaged { path: self.path.clone(), line: 0, why });
+            };
+            self.last = next;
             let entry = Entry { id: self.last, parent, at: now_ms(), kind };
             let written = serde_json::to_writer(&mut lines, &entry).map_err(io::Error::from);
             written.map_err(io_error("write", &self.path))?;

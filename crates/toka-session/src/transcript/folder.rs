@@ -12,12 +12,15 @@ use toka_wire::ToolDefinition;
 
 use super::file::{blobs, name_of};
 use super::{Transcript, TranscriptError};
+use toka_core::transcript::NO_RUN;
 use toka_core::transcript::{Entry, EntryKind};
 
 /// Bytes at the end of a file that are looked at for its last lines.
 const TAIL: u64 = 64 * 1024;
 /// The longest first line that is read, in bytes: instructions are in it.
 const HEAD: u64 = 1024 * 1024;
+/// Sessions that are looked at for the one of a life.
+const NEWEST: usize = 100;
 const EXTENSION: &str = "jsonl";
 
 /// The folder of the transcripts of a project.
@@ -91,6 +94,21 @@ impl SessionFolder {
         Ok(self.keys()?.into_iter().rfind(is_of))
     }
 
+    /// The last session of an agent in a mode that is such a one, of the newest ones: those that a person has begun from others are among them.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub(crate) fn last_that(
+        &self,
+        agent: &AgentName,
+        mode: SessionMode,
+        is_it: impl Fn(&SessionInfo) -> bool,
+    ) -> io::Result<Option<SessionKey>> {
+        let is_of = |key: &SessionKey| key.agent == *agent && key.mode == mode;
+        let newest = self.keys()?.into_iter().rev().filter(is_of).take(NEWEST);
+        Ok(newest.into_iter().find(|key| self.info(key).is_ok_and(|info| is_it(&info))))
+    }
+
     /// The name of the next session of an agent in a mode.
     ///
     /// # Errors
@@ -139,7 +157,7 @@ impl SessionFolder {
         let tail = tail(&mut file, metadata.len())?;
         let (run, pid, began_ms) = match first {
             Some(Entry { at, kind: EntryKind::Session { run, pid, .. }, .. }) => {
-                (Some(run), Some(pid), Some(at))
+                (Some(run).filter(|run| *run != NO_RUN), Some(pid), Some(at))
             }
             _ => (None, None, None),
         };

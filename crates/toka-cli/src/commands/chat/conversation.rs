@@ -3,25 +3,32 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write as _;
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use serde_json::json;
 use toka_api::client::{Client, ClientError};
-use toka_api::wire::{AnswerBody, SteerBody};
-use toka_core::approval::{Question, Subject};
+use toka_api::wire::{AnswerBody, MAX_STEER, SteerBody};
+use toka_core::approval::Subject;
 use toka_core::budget::{Measure, Scope};
 use toka_core::{
     AgentName, Approval, ApprovalAnswer, EventKind, ExitCode, ProjectName, RunId, SessionNews, SessionState,
 };
 use toka_terminal::chat::ChatView;
+use toka_terminal::failure::Failure;
+use toka_terminal::out::ignore_closed;
 use toka_terminal::palette::Palette;
 use toka_terminal::text::{safe, whole};
-use toka_terminal::{json, plain};
+use toka_terminal::{json, list, plain};
 use tokio::sync::mpsc;
 
-use super::typing::{ESCAPE, Typed, Typing, Wanted};
+use super::typing::{Typed, Typing, Wanted};
 use crate::commands::reach::{Found, failure};
 use crate::commands::signals::{Ending, Signals};
 
+/// What Esc sends.
+const ESCAPE: char = '\u{1b}';
+/// How long a question is there until a key can be an answer to it.
+const READ_WITHIN: Duration = Duration::from_millis(400);
 /// How often the line is drawn that says that something is under way.
 const TICK: Duration = Duration::from_millis(120);
 /// How long the next daemon may take until it tells on.
@@ -55,8 +62,19 @@ impl With {
 enum Told {
     News(Box<SessionNews>),
     Event(Box<toka_core::Event>),
+    /// This waits for a person already.
+    Waits(Box<Approval>),
     /// Nothing more is told, for this reason if there is one.
     Over(Option<String>),
+}
+
+/// Something that waits for a person.
+struct Waiting {
+    approval: Approval,
+    /// Since when it stands on the screen.
+    since: Instant,
+    /// Whether the keys that answer it are read: those typed before a person can have read it are no answer.
+    is_offered: bool,
 }
 
 /// A conversation.
@@ -75,7 +93,12 @@ pub(super) struct Conversation {
     reads: bool,
     /// A line is being typed: what is to be shown waits.
     held: Option<String>,
-    approvals: BTreeMap<u64, Approval>,
+    /// What waits for a person.
+    approvals: BTreeMap<u64, Waiting>,
+    /// The question that the line that is being typed answers: it stood there when the line began.
+    answers: Option<u64>,
+    /// Whether it waits for what a person says when its tasks are done.
+    talks: bool,
     /// Whether the last turn has failed.
     has_failed: bool,
     /// Whether a turn is under way, whose figures are to be told.
@@ -91,12 +114,24 @@ impl Conversation {
     /// # Errors
     /// When the agent cannot be talked to.
     pub(super) async fn begin(with: With, messages: Vec<String>, is_json: bool) -> anyhow::Result<Self> {
+        // Before anything is looked at, so that nothing is missed in between.
+        let since = with.client.project(&with.project).await.map_err(failure)?.seq;
         let view = with.client.agent(&with.project, &with.agent).await.map_err(failure)?;
-        let approvals =
-            view.status.approvals.iter().map(|approval| (approval.id, approval.clone())).collect();
+        if view.status.state.is_final() {
+            let message = format!("{} does not run: {}", with.agent, list::activity(&view.status));
+            return Err(Failure::new(ExitCode::Usage, message)
+                .help(format!("`toka start {}` begins it anew", with.agent))
+                .into());
+        }
+        let talks = view.declared.iter().any(|line| line.key == "chat");
         let (tell, told) = mpsc::unbounded_channel();
         tokio::spawn(tell_news(with.clone(), tell.clone()));
-        tokio::spawn(tell_events(with.clone(), tell));
+        let _ = view
+            .status
+            .approvals
+            .iter()
+            .try_for_each(|approval| tell.send(Told::Waits(Box::new(approval.clone()))));
+        tokio::spawn(tell_events(with.clone(), since, tell));
         let palette = Palette::for_stream(&std::io::stdout());
         let (typing, typed) = Typing::start()?;
         let reads = typing.is_terminal() || messages.is_empty();
@@ -112,7 +147,9 @@ impl Conversation {
             messages: messages.into(),
             reads,
             held: None,
-            approvals,
+            approvals: BTreeMap::new(),
+            answers: None,
+            talks,
             has_failed: false,
             is_turn: false,
             is_drawn: false,
@@ -163,7 +200,8 @@ impl Conversation {
 
     /// Nothing is under way, and nothing more will be said.
     fn is_over(&self) -> bool {
-        !self.reads && self.messages.is_empty() && !self.is_busy()
+        let is_done = !self.is_busy() || (!self.talks && self.view.has_ended());
+        !self.reads && self.messages.is_empty() && is_done
     }
 
     /// Says what waits to be said, or asks for what the person wants to say.
@@ -171,7 +209,15 @@ impl Conversation {
         if self.held.is_some() {
             return Ok(());
         }
-        if self.is_busy() {
+        // A model that works on its tasks hears it meanwhile, and nobody does when it has ended.
+        let is_heard = !self.talks && self.view.is_live();
+        if let Some(text) = self.messages.front().cloned().filter(|_| is_heard) {
+            self.messages.pop_front();
+            self.show_said(&text)?;
+            return self.say(&text, false).await;
+        }
+        let takes_lines = is_heard && self.reads && !self.typing.is_terminal() && !self.view.has_ended();
+        if self.is_busy() && !takes_lines {
             self.typing.want(Wanted::Keys);
             return Ok(());
         }
@@ -192,7 +238,10 @@ impl Conversation {
     async fn hear(&mut self, told: Told) -> anyhow::Result<ControlFlow<ExitCode>> {
         match told {
             Told::News(news) => self.news(&news)?,
-            Told::Event(event) => self.event(&event)?,
+            Told::Event(event) => return self.event(&event),
+            Told::Waits(approval) => {
+                self.waits(&approval, &json!({"type": "approval_asked", "approval": &*approval}))?;
+            }
             Told::Over(why) => {
                 let words = why.unwrap_or_else(|| format!("{} has ended", self.with.agent));
                 let end = self.view.close();
@@ -220,44 +269,76 @@ impl Conversation {
         }
     }
 
-    fn event(&mut self, event: &toka_core::Event) -> anyhow::Result<()> {
+    fn event(&mut self, event: &toka_core::Event) -> anyhow::Result<ControlFlow<ExitCode>> {
         match &event.kind {
-            EventKind::ApprovalAsked(approval) => {
-                self.approvals.insert(approval.id, approval.clone());
-                let question = self.question(approval);
-                self.show(&question)
-            }
+            EventKind::ApprovalAsked(approval) => self.waits(approval, event)?,
             EventKind::ApprovalAnswered { id, answer, words, .. } => {
                 if self.approvals.remove(id).is_none() {
-                    return Ok(());
+                    return Ok(ControlFlow::Continue(()));
+                }
+                if self.is_json {
+                    self.print(&(json::line(event) + "\n"))?;
                 }
                 let words = words.as_ref().map_or_else(String::new, |words| format!(": {}", safe(words)));
                 let end = self.view.close();
+                let told = format!("  approval {id}: {}{words}", answer.as_str());
+                self.show(&format!("{end}{}\n", self.palette.faint.paint(told)))?;
+            }
+            EventKind::AgentEnded { .. } => {
+                let (words, _) = plain::in_words(&event.kind);
+                let end = self.view.close();
                 self.show(&format!(
                     "{end}{}\n",
-                    self.palette.faint.paint(format!("  approval {id}: {}{words}", answer.as_str()))
-                ))
+                    self.palette.warn.paint(format!("{}: {words}", self.with.agent))
+                ))?;
+                if !self.typing.is_terminal() {
+                    // Nobody is there who would wait until it begins again.
+                    return Ok(ControlFlow::Break(ExitCode::AgentFailed));
+                }
             }
             _ => {
-                let Some(line) = plain::failure(event, self.palette) else { return Ok(()) };
-                let end = self.view.close();
-                self.show(&format!("{end}{line}\n"))
+                if let Some(line) = plain::failure(event, self.palette) {
+                    let end = self.view.close();
+                    self.show(&format!("{end}{line}\n"))?;
+                }
             }
         }
+        Ok(ControlFlow::Continue(()))
     }
 
-    /// What waits for the person, whole, and what a key does.
-    fn question(&mut self, Approval { id, subject, .. }: &Approval) -> String {
+    /// Something waits for a person; `told` is how JSON tells it.
+    fn waits(&mut self, approval: &Approval, told: &impl serde::Serialize) -> anyhow::Result<()> {
+        let waiting = Waiting { approval: approval.clone(), since: Instant::now(), is_offered: false };
+        if self.approvals.insert(approval.id, waiting).is_some() {
+            return Ok(());
+        }
+        if self.is_json {
+            return self.print(&(json::line(told) + "\n"));
+        }
         let end = self.view.close();
+        let what = self.palette.warn.paint(format!("? {}", whole(&approval.subject.to_string())));
+        self.show(&format!("{end}{what}\n"))?;
+        if self.typing.is_terminal() { Ok(()) } else { self.offer(Instant::now() + READ_WITHIN) }
+    }
+
+    /// Says what answers what waits first, once a person can have read it: from then on its keys are read.
+    fn offer(&mut self, now: Instant) -> anyhow::Result<()> {
+        let is_terminal = self.typing.is_terminal();
+        let Some((id, waiting)) = self.approvals.iter_mut().next() else { return Ok(()) };
+        if waiting.is_offered || now.saturating_duration_since(waiting.since) < READ_WITHIN {
+            return Ok(());
+        }
+        waiting.is_offered = true;
+        let subject = &waiting.approval.subject;
         let how = match (subject.yes(), subject) {
-            (Some(yes), _) if self.typing.is_terminal() => format!("press a to {yes}, d to {}", subject.no()),
-            (None, Subject::Question(_)) if self.typing.is_terminal() => {
+            (Some(yes), _) if is_terminal => format!("press a to {yes}, d to {}", subject.no()),
+            (None, Subject::Question(_)) if is_terminal => {
                 "type the answer, or press the number of one; an empty line gives none".to_owned()
             }
             _ => subject.how_to_say_yes(*id),
         };
-        let what = self.palette.warn.paint(format!("? {}", whole(&subject.to_string())));
-        format!("{end}{what}\n  {}\n", self.palette.accent.paint(how))
+        let end = self.view.close();
+        self.show(&format!("{end}  {}\n", self.palette.accent.paint(how)))
     }
 
     async fn take(&mut self, typed: Typed) -> anyhow::Result<ControlFlow<ExitCode>> {
@@ -281,13 +362,22 @@ impl Conversation {
             Typed::Line(line) => {
                 self.interrupts = 0;
                 let text = line.trim();
-                let flow = match text.strip_prefix('/') {
+                let answers = self.answers.take().filter(|id| self.approvals.contains_key(id));
+                if let Some(id) = answers.filter(|_| !text.is_empty()) {
+                    self.answer(id, ApprovalAnswer::YES, Some(text.to_owned())).await?;
+                    self.release()?;
+                    return Ok(ControlFlow::Continue(()));
+                }
+                // A path is no command.
+                let is_word = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '?');
+                let flow = match text.strip_prefix('/').filter(is_word) {
                     _ if text.is_empty() => ControlFlow::Continue(()),
                     Some(word) if self.typing.is_terminal() => self.command(word).await?,
-                    _ if self.held.is_some() && self.question_open().is_some() => {
-                        if let Some((id, _)) = self.question_open() {
-                            self.answer(id, ApprovalAnswer::YES, Some(text.to_owned())).await?;
-                        }
+                    _ if text.len() > MAX_STEER => {
+                        self.has_failed = true;
+                        let words =
+                            format!("that is too long to be said at once: {} KiB at most", MAX_STEER / 1024);
+                        self.show(&format!("{}\n", self.palette.bad.paint(words)))?;
                         ControlFlow::Continue(())
                     }
                     _ => {
@@ -306,38 +396,48 @@ impl Conversation {
     }
 
     /// A key, while the agent works.
-    async fn key(&mut self, key: u8) -> anyhow::Result<()> {
-        let open =
-            self.approvals.first_key_value().map(|(id, approval)| (*id, approval.subject.yes().is_some()));
-        let option = self.question_open().and_then(|(id, asked)| {
-            let chosen = char::from(key).to_digit(10)?.checked_sub(1)?;
-            Some((id, asked.options.get(chosen as usize)?.clone()))
-        });
-        if let Some((id, words)) = option {
-            return self.answer(id, ApprovalAnswer::YES, Some(words)).await;
+    async fn key(&mut self, key: char) -> anyhow::Result<()> {
+        let first = self.approvals.first_key_value();
+        let open = first.filter(|(_, waiting)| waiting.is_offered);
+        let open = open.map(|(id, waiting)| (*id, waiting.approval.subject.clone()));
+        let is_too_early =
+            first.is_some() && open.is_none() && matches!(key, 'a' | 'A' | 'd' | 'D' | '0'..='9');
+        if is_too_early {
+            return Ok(());
         }
-        let is_question = self.question_open().is_some();
-        match (key, open) {
-            (b'\r' | b'\n', Some((id, _))) if is_question => {
-                self.answer(id, ApprovalAnswer::Denied, None).await?;
-            }
+        match (key, &open) {
             (ESCAPE, _) => self.interrupt().await?,
-            (b'a' | b'A', Some((id, true))) => self.answer(id, ApprovalAnswer::YES, None).await?,
-            (b'd' | b'D', Some((id, _))) if !is_question => {
-                self.answer(id, ApprovalAnswer::Denied, None).await?;
+            ('\r' | '\n', Some((id, Subject::Question(_)))) => {
+                self.answer(*id, ApprovalAnswer::Denied, None).await?;
             }
-            // Ctrl-D and the like are nothing to begin a line with.
-            (key, _) if key >= 0x20 && key != 0x7f => {
-                // More bytes of one character come by themselves.
-                let initial = if key.is_ascii() { char::from(key).to_string() } else { String::new() };
-                self.erase()?;
-                let end = self.view.close();
-                self.print(&end)?;
-                self.held = Some(String::new());
-                self.typing.want(Wanted::Line(initial));
+            (key, Some((id, Subject::Question(asked)))) => {
+                let chosen =
+                    key.to_digit(10).and_then(|digit| asked.options.get(digit.checked_sub(1)? as usize));
+                match chosen {
+                    Some(words) => self.answer(*id, ApprovalAnswer::YES, Some(words.clone())).await?,
+                    None => self.begin_line(key, Some(*id))?,
+                }
             }
-            _ => {}
+            ('a' | 'A', Some((id, subject))) if subject.yes().is_some() => {
+                self.answer(*id, ApprovalAnswer::YES, None).await?;
+            }
+            ('d' | 'D', Some((id, _))) => self.answer(*id, ApprovalAnswer::Denied, None).await?,
+            (key, _) => self.begin_line(key, None)?,
         }
+        Ok(())
+    }
+
+    /// A key begins a line, which may answer a question.
+    fn begin_line(&mut self, key: char, answers: Option<u64>) -> anyhow::Result<()> {
+        // Ctrl-D and the like are nothing to begin a line with.
+        if key.is_control() {
+            return Ok(());
+        }
+        self.erase()?;
+        let end = self.view.close();
+        self.print(&end)?;
+        (self.held, self.answers) = (Some(String::new()), answers);
+        self.typing.want(Wanted::Line(key.to_string()));
         Ok(())
     }
 
@@ -371,7 +471,12 @@ impl Conversation {
             Err(ClientError::Refused(refused)) => {
                 self.has_failed = true;
                 self.view.was_not_heard();
-                self.print(&format!("{}\n", self.palette.bad.paint(&refused.error)))
+                match self.is_json {
+                    true => {
+                        self.print(&(json::line(&json!({"type": "refused", "error": refused.error})) + "\n"))
+                    }
+                    false => self.print(&format!("{}\n", self.palette.bad.paint(&refused.error))),
+                }
             }
             Err(error) => Err(failure(error).into()),
         }
@@ -387,14 +492,6 @@ impl Conversation {
                 self.show(&format!("{end}{}\n", self.palette.faint.paint(&refused.error)))
             }
             Err(error) => Err(failure(error).into()),
-        }
-    }
-
-    /// The question that waits, if that is what waits first.
-    fn question_open(&self) -> Option<(u64, &Question)> {
-        match self.approvals.first_key_value()? {
-            (id, Approval { subject: Subject::Question(asked), .. }) => Some((*id, asked)),
-            _ => None,
         }
     }
 
@@ -464,13 +561,14 @@ impl Conversation {
     fn print(&mut self, text: &str) -> anyhow::Result<()> {
         self.erase()?;
         let mut out = anstream::stdout().lock();
-        out.write_all(text.as_bytes())?;
-        out.flush()?;
-        Ok(())
+        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        // Whoever reads has enough: that is no failure of the conversation.
+        Ok(ignore_closed(written)?)
     }
 
     /// Says that something is under way.
     fn draw(&mut self) -> anyhow::Result<ControlFlow<ExitCode>> {
+        self.offer(Instant::now())?;
         if self.is_json || self.held.is_some() || !self.view.is_at_start() || !self.approvals.is_empty() {
             return Ok(ControlFlow::Continue(()));
         }
@@ -501,13 +599,18 @@ impl Conversation {
 
 /// Passes on what the session says, also by the next daemon.
 async fn tell_news(with: With, tell: mpsc::UnboundedSender<Told>) {
-    let mut last = 0;
+    let (mut last, mut told) = (0, None);
     let mut left = SUCCESSOR;
     loop {
         let after = last;
         let each = |news: SessionNews| {
-            if let SessionNews::Entry { entry } = &news {
-                last = entry.id;
+            match &news {
+                SessionNews::Entry { entry } if entry.id <= last => return ControlFlow::Continue(()),
+                SessionNews::Entry { entry } => last = entry.id,
+                SessionNews::Session { session } if told.as_ref() != Some(session) => {
+                    (last, told) = (0, Some(session.clone()));
+                }
+                _ => {}
             }
             left = SUCCESSOR;
             match tell.send(Told::News(Box::new(news))) {
@@ -533,13 +636,12 @@ async fn tell_news(with: With, tell: mpsc::UnboundedSender<Told>) {
 }
 
 /// Passes on what happens to the agent besides.
-async fn tell_events(with: With, tell: mpsc::UnboundedSender<Told>) {
-    let Ok(project) = with.client.project(&with.project).await else { return };
+async fn tell_events(with: With, since: u64, tell: mpsc::UnboundedSender<Told>) {
     let query = format!("&agent={}", with.agent);
     let each = |event: &toka_core::Event, _: &[u8]| match tell.send(Told::Event(Box::new(event.clone()))) {
         Ok(()) => ControlFlow::Continue(()),
         Err(_) => ControlFlow::Break(()),
     };
     // That nobody tells any more is seen where the session is listened to.
-    let _ = with.client.follow((&with.project, with.run), (project.seq, &query), each).await;
+    let _ = with.client.follow((&with.project, with.run), (since, &query), each).await;
 }

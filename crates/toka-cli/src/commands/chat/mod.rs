@@ -59,6 +59,17 @@ pub(crate) struct Args {
     json: bool,
 }
 
+impl Args {
+    /// Whether something is said of an agent of its own.
+    fn is_of_own(&self) -> bool {
+        self.model.is_some()
+            || self.script.is_some()
+            || self.autonomy.is_some()
+            || self.read_only
+            || self.resume.is_some()
+    }
+}
+
 fn autonomy(text: &str) -> Result<Autonomy, String> {
     text.parse().map_err(|_| "semi or auto".to_owned())
 }
@@ -95,6 +106,14 @@ fn whom(args: &Args) -> anyhow::Result<Option<With>> {
             }
         }
         match talking.as_slice() {
+            [one] if args.is_of_own() => {
+                let message = format!(
+                    "{one} runs here already and is meant: --model, --script, --autonomy, --read-only and --continue are for an agent of its own"
+                );
+                Err(Failure::new(ExitCode::Usage, message)
+                    .help(format!("leave them out to talk to {one}, or begin another project beside it: `toka chat --project NAME`"))
+                    .into())
+            }
             [one] => Ok(Some(With::of(&found, one.clone()))),
             _ => Err(busy(found.name(), &names().map(|name| name.to_string()).collect::<Vec<_>>()).into()),
         }

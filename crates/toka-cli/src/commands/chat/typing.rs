@@ -5,6 +5,7 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, raise};
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use rustyline::error::ReadlineError;
 use rustyline::history::MemHistory;
@@ -18,7 +19,11 @@ const LOOK: Duration = Duration::from_millis(100);
 /// What an arrow and other keys send comes at once.
 const SEQUENCE: Duration = Duration::from_millis(20);
 /// What Esc sends, and what other keys begin with.
-pub(super) const ESCAPE: u8 = 0x1b;
+const ESCAPE: u8 = 0x1b;
+/// What Ctrl-Z sends, where the terminal makes no signal of it.
+const CTRL_Z: u8 = 0x1a;
+/// How often in a row a line may be of no use until nothing more is read.
+const MOST_ERRORS: u32 = 10;
 /// Lines that can be gone back to.
 const HISTORY: usize = 1000;
 
@@ -41,7 +46,7 @@ pub(super) enum Typed {
     /// A line.
     Line(String),
     /// A key.
-    Key(u8),
+    Key(char),
     /// Ctrl-C, in the place of a line.
     Interrupt,
     /// Nothing more comes.
@@ -119,6 +124,7 @@ fn read_terminal(shared: &(Mutex<Wanted>, Condvar), typed: &mpsc::UnboundedSende
         let _ = typed.send(Typed::End);
         return;
     };
+    let mut errors = 0;
     loop {
         let told = match wait(shared, |wanted| *wanted != Wanted::Nothing) {
             Wanted::Nothing => continue,
@@ -133,6 +139,12 @@ fn read_terminal(shared: &(Mutex<Wanted>, Condvar), typed: &mpsc::UnboundedSende
             Wanted::Line(initial) => match editor.readline_with_initial("> ", (&initial, "")) {
                 Ok(line) => Typed::Line(line),
                 Err(ReadlineError::Interrupted) => Typed::Interrupt,
+                Err(ReadlineError::Eof) => Typed::End,
+                // Bytes that are no text, for one.
+                Err(_) if errors < MOST_ERRORS => {
+                    errors += 1;
+                    Typed::Line(String::new())
+                }
                 Err(_) => Typed::End,
             },
         };
@@ -158,6 +170,12 @@ fn read_keys(shared: &(Mutex<Wanted>, Condvar), typed: &mpsc::UnboundedSender<Ty
             keys = Keys::one_by_one();
         }
         if let Some(key) = next_key(LOOK)? {
+            if key == CTRL_Z {
+                // The terminal is as it was while this process is stopped.
+                keys = None;
+                let _ = raise(Signal::SIGTSTP);
+                continue;
+            }
             if key == ESCAPE && next_key(SEQUENCE)?.is_some() {
                 // An arrow or another such key.
                 forget_typed();
@@ -169,22 +187,38 @@ fn read_keys(shared: &(Mutex<Wanted>, Condvar), typed: &mpsc::UnboundedSender<Ty
                 *wanted = Wanted::Nothing;
             }
             drop(wanted);
-            let _ = typed.send(Typed::Key(key));
+            let _ = typed.send(Typed::Key(character(key)?));
         }
     }
     Ok(())
 }
 
+/// The character that begins with this byte; what follows of it was sent with it.
+fn character(first: u8) -> io::Result<char> {
+    let mut bytes = vec![first];
+    let more = match first {
+        0xc0..=0xdf => 1,
+        0xe0..=0xef => 2,
+        0xf0..=0xf7 => 3,
+        _ => 0,
+    };
+    for _ in 0..more {
+        bytes.extend(next_key(SEQUENCE)?);
+    }
+    Ok(String::from_utf8_lossy(&bytes).chars().next().unwrap_or(char::REPLACEMENT_CHARACTER))
+}
+
 /// Without a terminal: the lines of stdin, each when it is wanted.
 fn read_lines(shared: &(Mutex<Wanted>, Condvar), typed: &mpsc::UnboundedSender<Typed>) {
-    let mut lines = io::stdin().lock().lines();
+    let mut stdin = io::stdin().lock();
     loop {
         if wait(shared, |wanted| matches!(wanted, Wanted::Line(_) | Wanted::End)) == Wanted::End {
             return;
         }
-        let told = match lines.next() {
-            Some(Ok(line)) => Typed::Line(line),
-            Some(Err(_)) | None => Typed::End,
+        let mut line = Vec::new();
+        let told = match stdin.read_until(b'\n', &mut line) {
+            Ok(1..) => Typed::Line(String::from_utf8_lossy(&line).into_owned()),
+            Ok(0) | Err(_) => Typed::End,
         };
         taken(shared);
         let is_over = told == Typed::End;
