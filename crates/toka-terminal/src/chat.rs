@@ -39,6 +39,8 @@ pub struct ChatView {
     is_streamed: bool,
     /// Whether its first pieces were not: it is shown again, whole.
     is_partial: bool,
+    /// Whether what comes next says where the session was when this began to look on.
+    joins: bool,
     /// Whether the attempt at which the model worked has ended.
     has_ended: bool,
     /// What is on record is told again: also what the person at this terminal has said.
@@ -65,6 +67,7 @@ impl ChatView {
             open: Open::Nothing,
             is_streamed: false,
             is_partial: false,
+            joins: false,
             has_ended: false,
             is_live: false,
             own: Vec::new(),
@@ -136,7 +139,7 @@ impl ChatView {
             SessionNews::Session { .. } => String::new(),
             SessionNews::Live => {
                 // Where it is comes next: an answer may be on its way already.
-                (self.is_live, self.is_partial) = (true, true);
+                (self.is_live, self.joins) = (true, true);
                 String::new()
             }
             SessionNews::StateChange { to } => {
@@ -144,12 +147,14 @@ impl ChatView {
                     // Another turn begins, whoever has begun it.
                     (self.tokens, self.asked) = ((0, 0), 0);
                 }
-                self.is_partial &= *to == SessionState::Thinking && self.state == SessionState::Idle;
+                if std::mem::take(&mut self.joins) {
+                    self.is_partial = *to == SessionState::Thinking;
+                }
                 (self.state, self.listens) = (*to, false);
                 String::new()
             }
             SessionNews::Listens => {
-                (self.state, self.listens) = (SessionState::Idle, true);
+                (self.state, self.listens, self.joins) = (SessionState::Idle, true, false);
                 String::new()
             }
             SessionNews::Entry { entry } => self.entry(entry),
@@ -397,6 +402,24 @@ mod tests {
              the answer broke off, and is asked for again\nDone.\ninterrupted\n"
         );
         assert_eq!(view.figures().as_deref(), Some("2 answers, 20 tokens read, 6 written"));
+    }
+
+    #[test]
+    fn an_answer_whose_beginning_was_missed_is_shown_whole() {
+        let mut view = ChatView::new(Palette::PLAIN);
+        let chunk = |text: &str| SessionNews::ResponseChunk { text: text.into() };
+        let thinks = SessionNews::StateChange { to: SessionState::Thinking };
+        let news = [
+            SessionNews::Live,
+            thinks.clone(),
+            chunk("of it."),
+            entry(1, assistant("The rest of it.", &[])),
+            thinks,
+            chunk("Whole."),
+            entry(2, assistant("Whole.", &[])),
+        ];
+        let text: String = news.iter().map(|news| view.tell(news)).collect();
+        assert_eq!(text, "of it.\nThe rest of it.\nWhole.\n");
     }
 
     #[test]
