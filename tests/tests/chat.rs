@@ -187,7 +187,7 @@ turns:
     chat.0.press("now sleep\r");
     eventually("it sleeps", || !processes_with(&marker).is_empty());
     chat.0.press("\u{1b}");
-    chat.is_asked_after("perhaps done: a person has interrupted this");
+    chat.is_asked_after("perhaps done: a person has interrupted while this ran");
     assert!(processes_with(&marker).is_empty(), "what ran was killed");
     chat.0.press("go on\r");
     chat.is_asked_after("Never mind.");

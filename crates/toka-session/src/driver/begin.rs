@@ -12,7 +12,7 @@ use toka_runtime::Attempt;
 use toka_wire::ToolDefinition;
 use tokio::sync::watch;
 
-use super::calls::started;
+use super::calls::{Cut, started};
 use super::{Driver, lock};
 use crate::loops::Loops;
 use crate::prompt::{Facts, INSTRUCTION_FILES, system, without_numbers};
@@ -99,7 +99,7 @@ impl<'a> Driver<'a> {
             return Ok(());
         }
         // What is left of an attempt that nobody saw end is not done in this one.
-        self.close_calls("the attempt before this one ended while this ran").await?;
+        self.close_calls(Cut::EndBefore).await?;
         let last = self.entries.iter().rev().find_map(|entry| match &entry.kind {
             EntryKind::Ended { index, exit, .. } if *index == task.index => Some(exit.to_string()),
             EntryKind::Task { index, attempt, .. } if (*index, *attempt + 1) == (task.index, *number) => {

@@ -264,12 +264,12 @@ impl Driver<'_> {
     }
 
     /// Puts the end of calls on record whose end nobody waited for.
-    pub(super) async fn close_calls(&mut self, why: &str) -> Result<(), String> {
+    pub(super) async fn close_calls(&mut self, cut: Cut) -> Result<(), String> {
         for (call, effect) in open_calls(&self.entries) {
             let (text, effect) = match effect {
                 RunEffect::Ended => continue,
-                RunEffect::Begun => (why.to_owned(), Effect::Unknown),
-                RunEffect::NotBegun => (format!("{why}: it was not begun"), Effect::NotDone),
+                RunEffect::Begun => (format!("{} while this ran", cut.in_words()), Effect::Unknown),
+                RunEffect::NotBegun => (format!("{} before this was done", cut.in_words()), Effect::NotDone),
             };
             let done = Done { text, is_error: true, effect, ..Done::default() };
             self.record(&call, done, 0).await?;
@@ -345,6 +345,27 @@ impl Driver<'_> {
         self.add(vec![result], false).await?;
         self.emit(event);
         Ok(())
+    }
+}
+
+/// What has cut calls short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// The end of the attempt.
+    End,
+    /// The end of the attempt before this one.
+    EndBefore,
+    /// A person.
+    Person,
+}
+
+impl Cut {
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::End => "the attempt was ended",
+            Self::EndBefore => "the attempt before this one ended",
+            Self::Person => "a person has interrupted",
+        }
     }
 }
 

@@ -20,6 +20,8 @@ use toka_runtime::Attempt;
 use toka_wire::ToolDefinition;
 use tokio::sync::watch;
 
+use calls::Cut;
+
 use crate::loops::Loops;
 use crate::shared::{SessionCheck, Shared};
 use crate::steps::Steps;
@@ -144,7 +146,7 @@ pub(crate) async fn work(
         exit = driver.work() => exit.unwrap_or_else(|reason| undone(&reason)),
         exit = cut_short(&mut cut) => exit,
     };
-    let closed = driver.close_calls("the attempt was ended while this ran").await;
+    let closed = driver.close_calls(Cut::End).await;
     let exit = closed.map_or_else(|reason| undone(&reason), |()| exit);
     let _ = driver.enter(SessionState::Idle);
     // Nobody is told anything any more.
@@ -230,7 +232,7 @@ impl<'a> Driver<'a> {
                     self.add(vec![EntryKind::Halted { reason }], true).await?;
                 }
                 Halt::Interrupted => {
-                    self.close_calls("a person has interrupted this").await?;
+                    self.close_calls(Cut::Person).await?;
                     self.enter(SessionState::Idle)?;
                 }
             }
